@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tare: loss kernels for class-imbalanced dense detection.
+ *
+ * Sigmoid and softmax cross-entropy, focal, class-balanced (CB), Poly-1 and gradient-harmonised (GHM) losses, each
+ * with its gradient, on a CPU and on NVIDIA GPUs behind the same calls. This header is the manual.
+ *
+ *   1. Versions and statuses              what comes back
+ *   2. The simple calls                   one contiguous [rows, classes] array, one line each
+ *   3. Contexts                           device, threads, error text, workspace
+ *   4. The loss                           which one, and its named parameters
+ *   5. The batch                          levels, strides, labels, targets, weights
+ *   6. The output                         what is wanted, normaliser, gradient scale
+ *   7. The verb                           tare_evaluate
+ *   8. Counts and gradient density        what several machines must agree on
+ *   9. Class-balanced weights             effective number of samples
+ *  10. Introspection                      names
+ *
+ * Words. A row is one anchor. C is the number of classes. x is a logit, y a label, t a target in [0,1]; for a hard
+ * target z = +x where t = 1 and -x where t = 0; p = sigmoid(z), q = 1-p, l = -log p. GD is the gradient density.
+ *
+ * Memory. On a GPU context, *device memory* below is memory of that GPU; on a CPU context it is ordinary memory.
+ * Structs, the level array, plain scalars and everything in sections 9 and 10 are always ordinary host memory.
+ * A call never allocates, never prints, never waits for the device, and keeps no pointer after the work that it put
+ * on the stream has run.
+ *
+ * Types. Logits are f32, f16, bf16, or f64 (f64 on the CPU only). Half types are read, computed in f32 and rounded
+ * once on writing. Sums are formed over tiles whose size depends on the shape alone and added in index order in
+ * double, so a result is bitwise the same from run to run and for any number of threads.
+ *
+ * Since 0.1 unless a declaration says otherwise.
+ */
+#ifndef TARE_H
+#define TARE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define TARE_API
+#else
+#define TARE_API __attribute__((visibility("default")))
+#endif
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * 1. Versions and statuses
+ * --------------------------------------------------------------------------------------------------------------- */
+
+#define TARE_VERSION_MAJOR 0
+#define TARE_VERSION_MINOR 1
+#define TARE_VERSION_PATCH 0
+#define TARE_VERSION_NUMBER (TARE_VERSION_MAJOR * 10000 + TARE_VERSION_MINOR * 100 + TARE_VERSION_PATCH)
+
+/** The version of the library that is running, as TARE_VERSION_NUMBER counts it (0.1.0 is 100). */
+TARE_API int32_t tare_version(void);
+
+/** What a call returns. Zero is success; a number keeps its meaning for ever. Whatever is not TARE_OK has left a text
+ *  behind that names the argument, its value and what is allowed (tare_error_text), and nothing was written. */
+typedef enum tare_status {
+  TARE_OK = 0,
+  TARE_INVALID_ARGUMENT = 1,    /**< NULL, a wrong size, an unknown enum value, a parameter out of range, an overlap */
+  TARE_INVALID_LABEL = 2,       /**< a label that is neither a class, nor background, nor ignore */
+  TARE_UNSUPPORTED = 3,         /**< every argument is valid, but Tare does not compute this combination */
+  TARE_WORKSPACE_TOO_SMALL = 4, /**< see tare_workspace_size */
+  TARE_OUT_OF_MEMORY = 5,       /**< only when a context is created */
+  TARE_NOT_BUILT = 20,          /**< CUDA was asked for and this library was built without it */
+  TARE_NO_DRIVER = 21,          /**< no NVIDIA driver is installed */
+  TARE_DRIVER_TOO_OLD = 22,     /**< the NVIDIA driver is older than the CUDA version of this library needs */
+  TARE_NO_DEVICE = 23,          /**< the driver works, but no such GPU is there, or none this library was built for */
+  TARE_CUDA_ERROR = 24,         /**< a CUDA call failed; the text carries CUDA's own name for it */
+  TARE_CAPTURING = 25           /**< not while a stream of this thread is being captured in a graph */
+} tare_status;
+
+/** The enumerator's name ("TARE_INVALID_LABEL"); "unknown status" for a number that is none. Never NULL. */
+TARE_API const char *tare_status_name(tare_status status);
+
+typedef struct tare_context tare_context;
+
+/** What went wrong in the last call that failed: on `context`, or with NULL in the last call *of this thread* that
+ *  takes no context (tare_context_create among them). Empty if nothing failed. Never NULL. Valid until the next call
+ *  on the same context, or from the same thread. */
+TARE_API const char *tare_error_text(const tare_context *context);
+
+/** A CUDA stream (what cudaStream_t is). NULL is the default stream. Ignored by a CPU context, which returns when the
+ *  work is done. */
+typedef struct CUstream_st *tare_stream;
+
+/* Enumerations are stored in int32_t fields, so that a struct's layout does not depend on a compiler's choice. */
+
+typedef enum tare_dtype { TARE_F32 = 0, TARE_F16 = 1, TARE_BF16 = 2, TARE_F64 = 3 } tare_dtype;
+typedef enum tare_label_dtype { TARE_I32 = 0, TARE_I64 = 1 } tare_label_dtype;
+
+/** What the sum of the loss, and the gradient with it, is divided by. A row *counts* unless it is ignored or
+ *  invalid; in a softmax loss a background row whose label is not itself a class does not count either. A divisor
+ *  that comes out as 0 is taken as 1, so that an empty or all-ignored batch gives 0 and not NaN. */
+typedef enum tare_normalizer {
+  TARE_SUM = 0,       /**< nothing: the plain sum. The only one allowed with GHM, which brings its own */
+  TARE_ELEMENTS = 1,  /**< classes x rows that count (1 x rows in a softmax loss) */
+  TARE_ROWS = 2,      /**< rows that count */
+  TARE_POSITIVES = 3, /**< max(1, rows with a class other than background) */
+  TARE_WEIGHTS = 4,   /**< sum of row weight x class weight over the rows that count (PyTorch's weighted mean) */
+  TARE_VALUE = 5      /**< the caller's value, used as given: no clamp. See tare_output::normalizer_value */
+} tare_normalizer;
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * 2. The simple calls
+ * --------------------------------------------------------------------------------------------------------------- */
+
+/**
+ * Loss and gradient of one contiguous array. Each fills the structs of sections 4-6 and calls tare_evaluate.
+ *
+ * @param logits    [rows, classes] of `dtype`, contiguous; device memory.
+ * @param labels    int32 [rows]; 0..classes-1, -1 background, -2 ignored; device memory.
+ * @param normalizer  what the sum is divided by; TARE_VALUE is not for these.
+ * @param loss      float[1], device memory; NULL if not wanted.
+ * @param gradient  [rows, classes] of `dtype`: of the normalised loss by the logits; device memory; may be `logits`
+ *                  itself; NULL if not wanted.
+ * @param alpha     weight of class-1 targets, 1-alpha of the others (Lin et al., Focal Loss, arXiv 1708.02002, eq. 5);
+ *                  in a softmax loss a factor of every row; negative: off.
+ */
+TARE_API tare_status tare_sigmoid_ce(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
+                                     const void *logits, const int32_t *labels, double alpha,
+                                     tare_normalizer normalizer, float *loss, void *gradient, tare_stream stream);
+TARE_API tare_status tare_sigmoid_focal(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
+                                        const void *logits, const int32_t *labels, double gamma, double alpha,
+                                        tare_normalizer normalizer, float *loss, void *gradient, tare_stream stream);
+TARE_API tare_status tare_softmax_ce(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
+                                     const void *logits, const int32_t *labels, tare_normalizer normalizer,
+                                     float *loss, void *gradient, tare_stream stream);
+TARE_API tare_status tare_softmax_focal(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
+                                        const void *logits, const int32_t *labels, double gamma, double alpha,
+                                        tare_normalizer normalizer, float *loss, void *gradient, tare_stream stream);
+/** GHM-C with `bins` unit regions and no momentum (Li et al., arXiv 1811.05181). */
+TARE_API tare_status tare_ghm_c(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
+                                const void *logits, const int32_t *labels, int32_t bins, float *loss, void *gradient,
+                                tare_stream stream);
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * 3. Contexts
+ * --------------------------------------------------------------------------------------------------------------- */
+
+typedef enum tare_device {
+  TARE_DEVICE_AUTO = 0, /**< the GPU if one works, else the CPU; tare_context_info says which and why */
+  TARE_DEVICE_CPU = 1,
+  TARE_DEVICE_CUDA = 2
+} tare_device;
+
+typedef struct tare_context_options {
+  uint64_t struct_size;  /**< sizeof(tare_context_options), set by tare_context_options_init */
+  int32_t device;        /**< a tare_device; default AUTO */
+  int32_t device_index;  /**< which GPU, as CUDA numbers them; -1: the calling thread's current one. Default -1 */
+  int32_t threads;       /**< CPU threads of one call, 1..1024; 0: as many as OpenMP would use. Default 0 */
+  int32_t reserved;      /**< 0 */
+} tare_context_options;
+
+TARE_API void tare_context_options_init_sized(tare_context_options *options, uint64_t struct_size);
+#define tare_context_options_init(options) tare_context_options_init_sized((options), sizeof *(options))
+
+/**
+ * Makes a context: a device, a fixed scratch area for reductions (allocated here, never later), and the text of the
+ * last error. It serves one stream at a time, like a cuBLAS handle: use one per stream or thread. A captured graph
+ * needs its context until the graph is destroyed.
+ *
+ * @param options  NULL for the defaults.
+ * @return TARE_OK, or with *context = NULL: TARE_INVALID_ARGUMENT; TARE_OUT_OF_MEMORY; TARE_NOT_BUILT, TARE_NO_DRIVER,
+ *         TARE_DRIVER_TOO_OLD, TARE_NO_DEVICE when TARE_DEVICE_CUDA was asked for; TARE_CAPTURING. The text is
+ *         tare_error_text(NULL).
+ *
+ * Threads of a CPU context belong to its calls alone: OpenMP's global count is neither read after creation nor
+ * changed. In a child process forked while the parent had more than one thread, every call runs on one thread,
+ * because an OpenMP runtime's threads do not survive a fork.
+ *
+ * The environment variable TARE_ISA (baseline, avx2, avx512) forces an instruction set; one that this machine does
+ * not have, or an unknown name, is TARE_INVALID_ARGUMENT.
+ */
+TARE_API tare_status tare_context_create(tare_context **context, const tare_context_options *options);
+
+/** Frees it. NULL is allowed. The caller has seen to it that no work of this context is still running. */
+TARE_API void tare_context_destroy(tare_context *context);
+
+typedef struct tare_context_description {
+  uint64_t struct_size;
+  int32_t device;            /**< TARE_DEVICE_CPU or TARE_DEVICE_CUDA: what runs the calls */
+  int32_t device_index;      /**< the GPU's number; -1 on the CPU */
+  int32_t threads;           /**< CPU threads of a call; 0 on a GPU */
+  int32_t reserved;
+  char device_name[128];     /**< "AMD EPYC ..." or "NVIDIA H100 80GB HBM3" */
+  char instruction_set[32];  /**< "baseline", "avx2", "avx512"; "sm_90" and the like on a GPU */
+  char reason[256];          /**< why AUTO did not take the GPU; empty if it did or was not asked */
+} tare_context_description;
+
+/** Describes a context. `description->struct_size` must be set before the call. */
+TARE_API tare_status tare_context_describe(tare_context *context, tare_context_description *description);
+
+/**
+ * The one call that waits: for `stream`, and then for what the device found. Returns TARE_INVALID_LABEL with the
+ * first such row named if an evaluation since the last check met a label that is neither a class, nor background,
+ * nor ignore (on a GPU such a row adds nothing and is counted; on the CPU the evaluation itself returned the error),
+ * or TARE_CUDA_ERROR if the device failed.
+ */
+TARE_API tare_status tare_context_check(tare_context *context, tare_stream stream);
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * 4. The loss
+ * --------------------------------------------------------------------------------------------------------------- */
+
+typedef enum tare_loss_kind {
+  TARE_SIGMOID_CE = 0,    /**< alpha_t*l per element (alpha-balanced cross-entropy) */
+  TARE_SIGMOID_FOCAL = 1, /**< alpha_t*q^gamma*l (arXiv 1708.02002, eq. 5) */
+  TARE_SIGMOID_POLY1 = 2, /**< alpha_t*q^gamma*l + eps*q^(gamma+1) (PolyLoss, arXiv 2204.12511, Poly-1 focal) */
+  TARE_SOFTMAX_CE = 10,   /**< -log softmax(x)_y per row */
+  TARE_SOFTMAX_FOCAL = 11, /**< alpha*q^gamma*(-log p), p = softmax(x)_y, per row */
+  TARE_GHM_C = 20,        /**< sum of CE/GD(g), g = |sigmoid(x)-t| (arXiv 1811.05181, eq. 9) */
+  TARE_GHM_R = 21         /**< sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (eq. 12) */
+} tare_loss_kind;
+
+typedef struct tare_ce_parameters {
+  double alpha;                  /**< [0,1]: alpha_t = t*alpha + (1-t)*(1-alpha); negative: off. Default off (-1) */
+  const float *alpha_per_class;  /**< [classes], each in [0,1] (not checked), instead of `alpha`; device memory; or NULL */
+} tare_ce_parameters;
+
+/** Sigmoid focal: alpha as in tare_ce_parameters, default 0.25. Softmax focal: alpha >= 0 multiplies every row, or
+ *  alpha_per_class[y] its row; there is no 1-alpha branch; default off. */
+typedef struct tare_focal_parameters {
+  double alpha;
+  const float *alpha_per_class;
+  double gamma; /**< >= 0; default 2. 0 is cross-entropy. 0, 1 and 2 cost no power, 0.5 and 1.5 a square root */
+} tare_focal_parameters;
+
+typedef struct tare_poly1_parameters {
+  double alpha; /**< multiplies the focal part only; default off */
+  const float *alpha_per_class;
+  double gamma;   /**< >= 0; default 2 */
+  double epsilon; /**< coefficient of q^(gamma+1), finite; default 1 */
+} tare_poly1_parameters;
+
+typedef enum tare_ghm_density {
+  TARE_UNIT_REGION = 0, /**< `bins` equal bins of g; GD = count*bins */
+  TARE_EXACT = 1        /**< #{k: |g_k-g| <= eps/2} over the length of that window inside [0,1], by sorting */
+} tare_ghm_density;
+
+typedef enum tare_ghm_variant {
+  TARE_GHM_PAPER = 0,
+  TARE_GHM_MMDET = 1 /**< the numbers of mmdetection's GHMC/GHMR: edges (float)(k/bins); weights divided by the number of
+                          non-empty bins instead of `bins`; momentum sums start at 0 and empty bins keep theirs */
+} tare_ghm_variant;
+
+/**
+ * GHM, both kinds. GD, and so beta = N/GD, is a constant of the gradient. N counts elements: classes x rows that
+ * count and whose row weight is > 0 (GHM-C: background included; GHM-R: rows with a class). A row weight is only a
+ * mask. Normalisers other than TARE_SUM, class, element and positive weights are refused: the loss is what the
+ * formula says.
+ *
+ * Unit regions. For hard labels the bin of an element is exact: it is decided in logit space by thresholds tau_k,
+ * the first value whose gradient norm reaches k/bins, so every backend counts the same. g = 1 falls in the last bin,
+ * a NaN in the first. With soft targets (t strictly between 0 and 1) g itself is compared with k/bins, in double on
+ * the CPU and in single precision on a GPU, so an element within rounding of an edge may fall on either side.
+ *
+ * State (`state`, device memory, tare_ghm_state_bytes(bins) bytes, 8-byte aligned) belongs to the caller. All-zero
+ * bytes are a fresh one. It may be copied, saved and restored as bytes. In 8-byte words:
+ *   [0]                      int64   steps taken with momentum
+ *   [1]                      int64   N of the last histogram
+ *   [2 .. 2+bins)            int64   counts of the last histogram
+ *   [2+bins .. 2+2*bins)     double  S: momentum sums; equal to the counts without momentum
+ *   [2+2*bins .. 2+3*bins)   double  1/GD of each bin, 0 where S is 0
+ * NULL: the context's own scratch serves, which is enough without momentum and on one machine.
+ * One state serves all levels of a batch together, as the paper's N demands; mmdetection calls its module, and so
+ * updates its sums, once a level.
+ */
+typedef struct tare_ghm_parameters {
+  int32_t bins;         /**< 1..1024; default 30 for GHM-C, 10 for GHM-R */
+  int32_t density;      /**< a tare_ghm_density; default TARE_UNIT_REGION */
+  int32_t variant;      /**< a tare_ghm_variant; default TARE_GHM_PAPER */
+  int32_t given;        /**< 1: use the 1/GD that stands in `state` as it is (tare_ghm_density_update); default 0 */
+  double momentum;      /**< m in [0,1): S = R on the first step, then m*S+(1-m)*R; needs `state` if > 0. Default 0 */
+  double epsilon;       /**< window of the exact density, (0,2]; default 0.1 */
+  double mu;            /**< GHM-R only, > 0; default 0.02 */
+  void *state;          /**< see above; default NULL */
+} tare_ghm_parameters;
+
+typedef struct tare_loss {
+  uint64_t struct_size;
+  int32_t kind; /**< a tare_loss_kind; says which member of the union counts */
+  int32_t reserved;
+  union {
+    tare_ce_parameters ce;       /**< TARE_SIGMOID_CE; TARE_SOFTMAX_CE has no parameters */
+    tare_focal_parameters focal; /**< TARE_SIGMOID_FOCAL, TARE_SOFTMAX_FOCAL */
+    tare_poly1_parameters poly1; /**< TARE_SIGMOID_POLY1 */
+    tare_ghm_parameters ghm;     /**< TARE_GHM_C, TARE_GHM_R */
+    uint64_t reserved_words[16];
+  };
+} tare_loss;
+
+/** Fills `loss` with the defaults of `kind` (an unknown kind is kept and refused later). */
+TARE_API void tare_loss_init_sized(tare_loss *loss, tare_loss_kind kind, uint64_t struct_size);
+#define tare_loss_init(loss, kind) tare_loss_init_sized((loss), (kind), sizeof *(loss))
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * 5. The batch
+ * --------------------------------------------------------------------------------------------------------------- */
+
+/** Distance, in elements, from one index to the next along each axis. An input may have a stride of 0 (broadcast) or
+ *  below; an output's elements must all be distinct places. An axis of length 1 has any stride. `cls` is ignored
+ *  where an array has no class axis. */
+typedef struct tare_strides {
+  int64_t image, y, x, anchor, cls;
+} tare_strides;
+
+/**
+ * One level of a detector's head: `images` x height x width x anchors rows of C logits, wherever they lie in memory.
+ * Row order, for labels and error texts, is image, y, x, anchor (anchor fastest); with several levels, level after
+ * level. Every array is described by its own strides, so a head's NCHW output goes in as it is, with labels in
+ * level-major or image-major order. Pointers need the alignment of their element type, no more.
+ *
+ * The gradient has exactly the logits' pointer and strides (in place) or overlaps no other array of the batch.
+ * Row and element losses are f32 (f64 where the logits are f64) and carry every weight but no normaliser; rows that do
+ * not count are 0 there.
+ */
+typedef struct tare_level {
+  int64_t height, width, anchors; /**< each >= 0; 0 makes an empty level, which is valid */
+  const void *logits;             /**< tare_batch::dtype; GHM-R: the predictions */
+  tare_strides logits_strides;
+  void *gradient;                 /**< by the logits, same type; NULL: not wanted */
+  tare_strides gradient_strides;
+  const void *labels;             /**< tare_batch::label_dtype; NULL only with targets */
+  tare_strides labels_strides;
+  const void *targets;            /**< dense, tare_batch::target_dtype, values in [0,1] (GHM-R: any); NULL: labels decide */
+  tare_strides targets_strides;
+  const float *row_weights;       /**< NULL: 1 */
+  tare_strides row_weights_strides;
+  const float *element_weights;   /**< NULL: 1. Not in softmax losses */
+  tare_strides element_weights_strides;
+  void *row_loss;                 /**< sum over the classes of each row; NULL: not wanted */
+  tare_strides row_loss_strides;
+  void *element_loss;             /**< not in softmax losses; NULL: not wanted */
+  tare_strides element_loss_strides;
+} tare_level;
+
+/** A level of contiguous rows [images, rows, classes], every array contiguous. Fills all strides; pointers are NULL. */
+TARE_API void tare_level_rows_sized(tare_level *level, int64_t rows, int64_t classes, uint64_t struct_size);
+#define tare_level_rows(level, rows, classes) tare_level_rows_sized((level), (rows), (classes), sizeof *(level))
+
+/** A level whose logits, gradient, targets, element weights and element losses are NCHW: [images, anchors*classes,
+ *  height, width], channel = anchor*classes + class; labels, row weights and row losses [images, height, width,
+ *  anchors]. */
+TARE_API void tare_level_nchw_sized(tare_level *level, int64_t anchors, int64_t classes, int64_t height, int64_t width,
+                                    uint64_t struct_size);
+#define tare_level_nchw(level, anchors, classes, height, width) \
+  tare_level_nchw_sized((level), (anchors), (classes), (height), (width), sizeof *(level))
+
+/** The same, channels last: [images, height, width, anchors*classes]. */
+TARE_API void tare_level_nhwc_sized(tare_level *level, int64_t anchors, int64_t classes, int64_t height, int64_t width,
+                                    uint64_t struct_size);
+#define tare_level_nhwc(level, anchors, classes, height, width) \
+  tare_level_nhwc_sized((level), (anchors), (classes), (height), (width), sizeof *(level))
+
+#define TARE_MAX_LEVELS 16
+
+/**
+ * Labels. class = label - first_label; a label equal to ignore_label is ignored, else one equal to background_label is
+ * background (also where it lies in the range of the classes: a softmax loss then treats it as that class, a sigmoid
+ * loss as a row of zeros, and no loss counts it as positive), else it must be a class in [0, classes). mmcv:
+ * background = classes. apex: -1 and ignore -2. Detectron: background 0, first_label 1. Labels are range-checked in
+ * 64 bits before they are narrowed.
+ *
+ * Targets. Instead of labels, dense targets: sigmoid CE, focal, Poly-1 and GHM-C take any t in [0,1], softmax CE any
+ * non-negative row. t exactly 0 or 1 (a one-hot row) takes the hard formula. Labels given beside targets only say
+ * which rows are ignored (GHM-R: which rows count, those with a class). With targets, softmax focal, class weights and
+ * TARE_POSITIVES are TARE_UNSUPPORTED (there is no class).
+ *
+ * An ignored row, a row of weight 0 and an element whose weight is 0 add nothing and get gradients of 0, whatever
+ * their logits, NaN included.
+ */
+typedef struct tare_batch {
+  uint64_t struct_size;
+  uint64_t level_stride;         /**< sizeof(tare_level), set by tare_batch_init */
+  const tare_level *levels;      /**< host memory */
+  int32_t level_count;           /**< 1..TARE_MAX_LEVELS */
+  int32_t dtype;                 /**< a tare_dtype, of logits and gradient; default TARE_F32 */
+  int32_t label_dtype;           /**< a tare_label_dtype; default TARE_I32 */
+  int32_t target_dtype;          /**< a tare_dtype; default TARE_F32 */
+  int64_t images;                /**< >= 0; default 1 */
+  int64_t classes;               /**< >= 1, < 2^31; GHM-R: columns, 4 for boxes */
+  int64_t first_label;           /**< label of class 0; default 0 */
+  int64_t background_label;      /**< default -1 */
+  int64_t ignore_label;          /**< differs from background_label; default -2 */
+  const float *class_weights;    /**< [classes], multiplies the whole row of a label; device memory; or NULL */
+  double background_weight;      /**< the same for rows without a class, used with class_weights or alone; default 1 */
+  const float *positive_weights; /**< [classes], multiplies the elements with t = 1 (t*w + 1-t if soft); sigmoid losses
+                                      only; device memory; or NULL */
+} tare_batch;
+
+TARE_API void tare_batch_init_sized(tare_batch *batch, uint64_t struct_size, uint64_t level_size);
+#define tare_batch_init(batch) tare_batch_init_sized((batch), sizeof *(batch), sizeof(tare_level))
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * 6. The output
+ * --------------------------------------------------------------------------------------------------------------- */
+
+/** Rows by what their label made of them. `counted` is what TARE_ROWS divides by. With targets and no labels every
+ *  row is counted, and positives and background are 0. */
+typedef struct tare_counts {
+  int64_t rows, counted, positives, background, ignored, invalid;
+} tare_counts;
+
+/**
+ * What is wanted besides the per-level arrays of the batch; NULL is not computed.
+ * Divisor and scale are host values or pointers to device scalars; a captured graph freezes the former, not the
+ * latter. The gradient is multiplied by gradient_scale in single precision *before* it is rounded to the logits' type
+ * (AMP loss scale, loss weight, upstream gradient; -1 for frameworks that want the negative gradient). The loss is not
+ * scaled.
+ */
+typedef struct tare_output {
+  uint64_t struct_size;
+  void *loss;                         /**< one scalar of loss_dtype; device memory */
+  int32_t loss_dtype;                 /**< TARE_F32 (default) or TARE_F64 */
+  int32_t normalizer;                 /**< a tare_normalizer; default TARE_SUM */
+  double normalizer_value;            /**< for TARE_VALUE; finite, not 0; default 1 */
+  const float *normalizer_pointer;    /**< for TARE_VALUE, instead of the value; device memory; or NULL */
+  double gradient_scale;              /**< finite; default 1 */
+  const float *gradient_scale_pointer; /**< multiplies gradient_scale; device memory; or NULL */
+  tare_counts *counts;                /**< device memory; or NULL */
+} tare_output;
+
+TARE_API void tare_output_init_sized(tare_output *output, uint64_t struct_size);
+#define tare_output_init(output) tare_output_init_sized((output), sizeof *(output))
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * 7. The verb
+ * --------------------------------------------------------------------------------------------------------------- */
+
+/**
+ * Forward, backward, or both, in one pass over the logits: writes what `output` and the levels ask for.
+ *
+ * @return TARE_OK; TARE_INVALID_ARGUMENT; TARE_UNSUPPORTED; TARE_WORKSPACE_TOO_SMALL (exact density); on the CPU
+ *         TARE_INVALID_LABEL, the text naming the row; TARE_CUDA_ERROR. Nothing has been written unless TARE_OK.
+ * Limits (z is the signed logit): z = -inf gives loss +inf and gradient -alpha_t by z; z = +inf gives 0 and 0; a NaN
+ * logit gives NaN. Softmax: -inf off the label is probability 0, at the label loss +inf; one +inf off the label loss
+ * +inf; several +inf, or all -inf, NaN. The gradient stays finite wherever the limit is.
+ * On a GPU everything is put on `stream`, nothing is awaited, and the call can be captured in a graph.
+ */
+TARE_API tare_status tare_evaluate(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+                                   const tare_output *output, tare_stream stream);
+
+/** Bytes of workspace that tare_evaluate needs for these arguments beyond the context's scratch: 0 except for the
+ *  exact GHM density. `output` may be NULL. */
+TARE_API tare_status tare_workspace_size(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+                                         const tare_output *output, uint64_t *bytes);
+
+/** Lends the context `bytes` of device memory, 16-byte aligned, for the calls that follow; NULL and 0 take it back.
+ *  The caller owns it and keeps it until work that uses it has run. */
+TARE_API tare_status tare_context_set_workspace(tare_context *context, void *workspace, uint64_t bytes);
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * 8. Counts and gradient density: what several machines must agree on
+ *
+ * Tare has no network code. What must be equal on every rank is a small integer result of a call of its own; the
+ * caller adds it up over the ranks (NCCL, MPI, torch.distributed) and hands it back:
+ *   positives:  tare_label_counts -> all-reduce -> max(1, .) -> TARE_VALUE
+ *   GHM:        tare_ghm_histogram -> all-reduce words [1, 2+bins) of the state, int64 -> tare_ghm_density_update
+ *               -> tare_evaluate with ghm.given = 1
+ * Data-parallel training that *averages* gradients over W ranks wants the global divisor divided by W; training that
+ * sums them wants it as it is. The exact density cannot be split over ranks.
+ * --------------------------------------------------------------------------------------------------------------- */
+
+/**
+ * Counts the labels of a batch (nothing but labels and row order is read; logits may be NULL).
+ * @param counts     device memory; NULL if not wanted. `counted` is as for a sigmoid loss.
+ * @param per_class  int64 [classes], rows of each class, background left out; device memory; NULL if not wanted.
+ */
+TARE_API tare_status tare_label_counts(tare_context *context, const tare_batch *batch, tare_counts *counts,
+                                       int64_t *per_class, tare_stream stream);
+
+/** Bytes of a GHM state; 0 if bins is not in 1..1024. */
+TARE_API uint64_t tare_ghm_state_bytes(int32_t bins);
+
+/** Counts the gradient norms of the batch into loss->ghm.state: its words [1, 2+bins). Unit regions only. */
+TARE_API tare_status tare_ghm_histogram(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+                                        tare_stream stream);
+
+/** From the counts in loss->ghm.state: momentum sums, 1/GD, and one step more. */
+TARE_API tare_status tare_ghm_density_update(tare_context *context, const tare_loss *loss, tare_stream stream);
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * 9. Class-balanced weights (Cui et al., arXiv 1901.05555)
+ * --------------------------------------------------------------------------------------------------------------- */
+
+/** E_n = (1-beta^n)/(1-beta), formed as -expm1(n*log(beta))/(1-beta) (eq. 2). @param n >= 0. @param beta in [0,1). */
+TARE_API tare_status tare_effective_number(double n, double beta, double *effective_number);
+
+/** beta = (N-1)/N of a class whose prototypes fill a volume of N (section 3.2). @param volume >= 1, finite. */
+TARE_API tare_status tare_beta_from_volume(double volume, double *beta);
+
+/**
+ * w_c proportional to 1/E_{n_c}, with the sum over the classes present equal to their number (all present: C). A class
+ * with n_c = 0 gets weight 0.
+ * @param counts          int64 [classes], each >= 0, at least one > 0; host memory.
+ * @param beta            in [0,1), for every class; ignored if beta_per_class is given.
+ * @param beta_per_class  double [classes], each in [0,1); host memory; or NULL.
+ * @param weights         float [classes]; host memory. What tare_batch::class_weights takes (copied to the device).
+ */
+TARE_API tare_status tare_class_balanced_weights(int64_t classes, const int64_t *counts, double beta,
+                                                 const double *beta_per_class, float *weights);
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * 10. Introspection
+ * --------------------------------------------------------------------------------------------------------------- */
+
+/** How many losses there are; their kinds by index; "sigmoid-focal" and the like by kind (NULL for none) and back
+ *  (-1 for none). */
+TARE_API int32_t tare_loss_count(void);
+TARE_API int32_t tare_loss_kind_at(int32_t index);
+TARE_API const char *tare_loss_name(int32_t kind);
+TARE_API int32_t tare_loss_kind_from_name(const char *name);
+
+/** How this library was built, for a person: version, compiler, CUDA, OpenMP. */
+TARE_API const char *tare_build_description(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* TARE_H */
