@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The oracle: what every loss, gradient and count must be, in double precision, straight from the papers' formulas.
+ * It shares no line and no type with the library, so that a mistake cannot stand on both sides of a comparison.
+ * Scalar functions first, then one function for a whole batch of plain flat arrays.
+ */
+#ifndef TARE_TESTS_ORACLE_H
+#define TARE_TESTS_ORACLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- One sigmoid element ---------------------------------------------------------------------------------------
+ * z is the signed logit of a hard target: +x where t = 1, -x where t = 0. Derivatives are by z (hard) or by x (soft);
+ * for a hard negative d/dx = -d/dz. Weights and alpha are the caller's. Relative error below 1e-14 for every z,
+ * except that soft derivatives near p = t carry an absolute error of that size. Infinite z: the limit. NaN: NaN. */
+
+/** p = sigmoid(z), q = 1-p, l = -log p. Made once, used by every formula below. */
+struct oracle_point {
+  double p, q, l;
+};
+struct oracle_point oracle_point(double z);
+
+/** A value and its derivative. */
+struct oracle_pair {
+  double value, derivative;
+};
+
+struct oracle_pair oracle_ce(struct oracle_point at);
+struct oracle_pair oracle_focal(struct oracle_point at, double gamma);
+/** epsilon*q^(gamma+1): what Poly-1 adds to the focal loss (alpha does not multiply it). */
+struct oracle_pair oracle_poly1_extra(struct oracle_point at, double gamma, double epsilon);
+
+/** The same for a soft target t, by the logit x; t exactly 0 or 1 takes the hard formula. */
+struct oracle_pair oracle_soft_ce(double x, double t);
+struct oracle_pair oracle_soft_focal(double x, double t, double gamma);
+struct oracle_pair oracle_soft_poly1_extra(double x, double t, double gamma, double epsilon);
+
+/** t*alpha + (1-t)*(1-alpha); 1 where alpha is negative (off). */
+double oracle_alpha(double alpha, double t);
+
+/* ---- One softmax row ------------------------------------------------------------------------------------------- */
+
+/** -log softmax(x)_y times q^gamma (gamma 0: cross-entropy). dx [classes] may be NULL. Infinities: as the library's
+ *  manual says (one +inf off the label: loss +inf, finite gradient; several +inf or all -inf: NaN). */
+double oracle_softmax_row(int64_t classes, const double *x, int64_t y, double gamma, double *dx);
+
+/** -sum t_k log p_k, gradient (sum t)*p - t. A one-hot row takes the hard formula. */
+double oracle_soft_softmax_row(int64_t classes, const double *x, const double *t, double *dx);
+
+/* ---- Class-balanced weights ------------------------------------------------------------------------------------ */
+
+/** (1-beta^n)/(1-beta) for n >= 0, 0 <= beta < 1. */
+double oracle_effective_number(double n, double beta);
+
+/** Proportional to 1/E_n, summing to the number of classes present; 0 where counts[c] = 0. beta_per_class or NULL. */
+void oracle_class_balanced(int64_t classes, const int64_t *counts, double beta, const double *beta_per_class,
+                           double *weights);
+
+/* ---- GHM elements ---------------------------------------------------------------------------------------------- */
+
+/** GHM-R's smooth L1 of d = prediction - target: sqrt(d^2+mu^2)-mu and its derivative by the prediction. */
+struct oracle_pair oracle_asl1(double d, double mu);
+
+/** Gradient norms: |sigmoid(x)-t| and |d|/sqrt(d^2+mu^2). */
+double oracle_ghm_c_norm(double x, double t);
+double oracle_ghm_r_norm(double d, double mu);
+
+/** Lower edge k of `bins`: k/bins, or (float)(k/bins) in mmdetection's variant. */
+double oracle_ghm_edge(int k, int bins, int mmdet);
+
+/**
+ * The bin: the largest k < bins with norm >= edge k; a NaN falls in bin 0.
+ * Hard targets (t exactly 0 or 1) compare the signed logit u = -z with log(e/(1-e)) in long double, and GHM-R compares
+ * |d| with mu*e/sqrt(1-e^2), so no rounding of the norm itself decides. Ties belong to the upper bin; the logarithm
+ * of a rational is irrational unless it is log 1, so for GHM-C the only tie is u = 0 at e = 1/2.
+ */
+int oracle_ghm_c_bin(double x, double t, int bins, int mmdet);
+int oracle_ghm_r_bin(double d, double mu, int bins, int mmdet);
+
+/* ---- A whole batch --------------------------------------------------------------------------------------------- */
+
+enum oracle_loss {
+  ORACLE_SIGMOID_CE,
+  ORACLE_SIGMOID_FOCAL,
+  ORACLE_SIGMOID_POLY1,
+  ORACLE_SOFTMAX_CE,
+  ORACLE_SOFTMAX_FOCAL,
+  ORACLE_GHM_C,
+  ORACLE_GHM_R
+};
+
+enum oracle_normalizer {
+  ORACLE_SUM,
+  ORACLE_ELEMENTS,
+  ORACLE_ROWS,
+  ORACLE_POSITIVES,
+  ORACLE_WEIGHTS,
+  ORACLE_VALUE
+};
+
+#define ORACLE_MAX_BINS 1024
+
+/** GHM's memory between steps; all zero is a fresh one. weights[k] is 1/GD of bin k, 0 where sums[k] is 0. */
+struct oracle_ghm_state {
+  int64_t steps; /* taken with momentum */
+  int64_t total; /* N of the last histogram */
+  int64_t counts[ORACLE_MAX_BINS];
+  double sums[ORACLE_MAX_BINS];
+  double weights[ORACLE_MAX_BINS];
+};
+
+/** Everything [rows, classes] or [rows] is contiguous, row-major. oracle_problem_init sets the defaults named here. */
+struct oracle_problem {
+  enum oracle_loss loss;
+  int64_t rows, classes;
+  const double *logits;  /* [rows, classes]; GHM-R: predictions */
+  const int64_t *labels; /* [rows]; NULL only with targets */
+  const double *targets; /* [rows, classes]; NULL: labels decide. Labels beside targets only mark ignored rows */
+  int64_t first_label, background_label, ignore_label; /* 0, -1, -2 */
+
+  double alpha;                  /* negative: off; -1 */
+  const double *alpha_per_class; /* [classes] instead of alpha, or NULL */
+  double gamma;                  /* 2; read by the focal losses and Poly-1 only */
+  double poly_epsilon;           /* 1 */
+
+  const double *class_weights;    /* [classes] or NULL */
+  double background_weight;       /* 1 */
+  const double *row_weights;      /* [rows] or NULL */
+  const double *element_weights;  /* [rows, classes] or NULL */
+  const double *positive_weights; /* [classes] or NULL */
+
+  enum oracle_normalizer normalizer; /* ORACLE_SUM */
+  double normalizer_value;           /* 1 */
+  double gradient_scale;             /* 1 */
+
+  int bins;                       /* 30; GHM-R: 10 */
+  int exact_density;              /* 0: unit regions */
+  int mmdet;                      /* 0: the paper's variant */
+  int given;                      /* 1: use state->weights as they are */
+  double momentum;                /* 0 */
+  double ghm_epsilon;             /* 0.1 */
+  double mu;                      /* 0.02 */
+  struct oracle_ghm_state *state; /* read and updated; NULL: a fresh one each time */
+};
+
+void oracle_problem_init(struct oracle_problem *problem, enum oracle_loss loss, int64_t rows, int64_t classes);
+
+/** Rows by what their label made of them. */
+struct oracle_counts {
+  int64_t rows, counted, positives, background, ignored, invalid;
+};
+
+/** Filled by oracle_evaluate, freed by oracle_result_free. */
+struct oracle_result {
+  double loss;    /* normalised */
+  double divisor; /* what it was divided by */
+  struct oracle_counts counts;
+  double *gradient;        /* [rows, classes], normalised and scaled */
+  double *row_loss;        /* [rows], weighted, not normalised */
+  double *element_loss;    /* [rows, classes], the same; softmax losses: NULL */
+  double *inverse_density; /* [rows, classes], GHM: 1/GD of each element, 0 where it does not count; else NULL */
+  struct oracle_ghm_state ghm; /* GHM with unit regions: the state after the call (`given`: before it) */
+};
+
+/** An invalid label adds nothing and is counted, as on a GPU. Arguments are not checked; memory failure aborts. */
+void oracle_evaluate(const struct oracle_problem *problem, struct oracle_result *result);
+void oracle_result_free(struct oracle_result *result);
+
+/** What a label makes of its row. */
+enum oracle_row_kind { ORACLE_POSITIVE, ORACLE_BACKGROUND, ORACLE_IGNORED, ORACLE_INVALID };
+enum oracle_row_kind oracle_row_kind(const struct oracle_problem *problem, int64_t label);
+
+/** The labels alone: counts as for a sigmoid loss, and per_class [classes] (or NULL), background left out. */
+struct oracle_counts oracle_label_counts(const struct oracle_problem *problem, int64_t *per_class);
+
+#endif /* TARE_TESTS_ORACLE_H */
