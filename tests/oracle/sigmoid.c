@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One element of the sigmoid losses: hard targets by the signed logit, soft targets by the logit, and GHM-R's smooth
+ * L1. Every expression adds terms of one sign or of known size, so that nothing is lost to cancellation.
+ */
+#include <math.h>
+
+#include "oracle.h"
+
+struct oracle_point oracle_point(double z) {
+  double e = exp(-fabs(z));
+  double small = e / (1 + e);
+  double large = 1 / (1 + e);
+  double tail = log1p(e);
+  if (z >= 0) return (struct oracle_point){.p = large, .q = small, .l = tail};
+  return (struct oracle_point){.p = small, .q = large, .l = tail - z};
+}
+
+/* a*b where a falls to 0 faster than b grows: 0 where a is 0, also against an infinite b. */
+static double vanishing(double a, double b) {
+  return a == 0 ? 0 : a * b;
+}
+
+struct oracle_pair oracle_ce(struct oracle_point at) {
+  return (struct oracle_pair){.value = at.l, .derivative = -at.q};
+}
+
+struct oracle_pair oracle_focal(struct oracle_point at, double gamma) {
+  double modulator = pow(at.q, gamma);
+  return (struct oracle_pair){.value = modulator * at.l,
+                              .derivative = -modulator * (at.q + gamma * vanishing(at.p, at.l))};
+}
+
+struct oracle_pair oracle_poly1_extra(struct oracle_point at, double gamma, double epsilon) {
+  double value = epsilon * pow(at.q, gamma + 1);
+  return (struct oracle_pair){.value = value, .derivative = -(gamma + 1) * value * at.p};
+}
+
+static int hard(double t) {
+  return t == 0 || t == 1;
+}
+
+static struct oracle_point hard_point(double x, double t) {
+  return oracle_point(t == 1 ? x : -x);
+}
+
+/* From a derivative by z to one by x. */
+static struct oracle_pair by_logit(struct oracle_pair by_z, double t) {
+  return (struct oracle_pair){.value = by_z.value, .derivative = t == 1 ? by_z.derivative : -by_z.derivative};
+}
+
+struct oracle_pair oracle_soft_ce(double x, double t) {
+  if (hard(t)) return by_logit(oracle_ce(hard_point(x, t)), t);
+  struct oracle_point at = oracle_point(x);
+  double line = x > 0 ? x * (1 - t) : -x * t;
+  return (struct oracle_pair){.value = line + log1p(exp(-fabs(x))), .derivative = at.p - t};
+}
+
+/* s = |t - p| for a hard t and its soft generalisation, with ds/dx. */
+static struct oracle_pair soft_error(struct oracle_point at, double t) {
+  return (struct oracle_pair){.value = at.p * (1 - t) + at.q * t, .derivative = (1 - 2 * t) * at.p * at.q};
+}
+
+struct oracle_pair oracle_soft_focal(double x, double t, double gamma) {
+  if (hard(t)) return by_logit(oracle_focal(hard_point(x, t), gamma), t);
+  struct oracle_pair s = soft_error(oracle_point(x), t);
+  struct oracle_pair ce = oracle_soft_ce(x, t);
+  double modulator = pow(s.value, gamma);
+  return (struct oracle_pair){
+      .value = modulator * ce.value,
+      .derivative = modulator * (ce.derivative + gamma * vanishing(s.derivative / s.value, ce.value))};
+}
+
+struct oracle_pair oracle_soft_poly1_extra(double x, double t, double gamma, double epsilon) {
+  if (hard(t)) return by_logit(oracle_poly1_extra(hard_point(x, t), gamma, epsilon), t);
+  struct oracle_pair s = soft_error(oracle_point(x), t);
+  double modulator = epsilon * pow(s.value, gamma);
+  return (struct oracle_pair){.value = modulator * s.value, .derivative = (gamma + 1) * modulator * s.derivative};
+}
+
+double oracle_alpha(double alpha, double t) {
+  return alpha < 0 ? 1 : alpha * t + (1 - alpha) * (1 - t);
+}
+
+struct oracle_pair oracle_asl1(double d, double mu) {
+  if (isinf(d)) return (struct oracle_pair){.value = INFINITY, .derivative = d > 0 ? 1 : -1};
+  double root = hypot(d, mu);
+  return (struct oracle_pair){.value = fabs(d) * (fabs(d) / (root + mu)), .derivative = d / root};
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One row of the softmax losses, in long double. Hard labels: z = x_y - log(sum of the others' e^x) and then the
+ * sigmoid formulas, which keep the digits of confident rows. Soft targets: -log p_k as a sum of two positive terms.
+ */
+#include <math.h>
+#include <stdbool.h>
+
+#include "oracle.h"
+
+/* Rows without a limit: a NaN, several +inf, or nothing but -inf. */
+static bool undefined_row(int64_t classes, const double *x) {
+  int64_t up = 0, down = 0;
+  for (int64_t k = 0; k < classes; ++k) {
+    if (isnan(x[k])) return true;
+    up += x[k] == INFINITY;
+    down += x[k] == -INFINITY;
+  }
+  return up > 1 || down == classes;
+}
+
+static double fill_nan(int64_t classes, double *dx) {
+  for (int64_t k = 0; dx && k < classes; ++k) dx[k] = NAN;
+  return NAN;
+}
+
+/* The largest x but x[without] (-inf if there is none), or of all if without is -1. */
+static int64_t largest(int64_t classes, const double *x, int64_t without) {
+  int64_t best = -1;
+  for (int64_t k = 0; k < classes; ++k)
+    if (k != without && (best < 0 || x[k] > x[best])) best = k;
+  return best;
+}
+
+/* e^(x-m), with the maximum itself exactly 1 even where both are infinite. */
+static long double relative(double x, double m) {
+  return x == m ? 1 : expl((long double)x - m);
+}
+
+static long double sum_relative(int64_t classes, const double *x, int64_t without, double m) {
+  long double sum = 0;
+  for (int64_t k = 0; k < classes; ++k)
+    if (k != without) sum += relative(x[k], m);
+  return sum;
+}
+
+struct long_point {
+  long double p, q, l;
+};
+
+static struct long_point long_point(long double z) {
+  long double e = expl(-fabsl(z));
+  if (z >= 0) return (struct long_point){.p = 1 / (1 + e), .q = e / (1 + e), .l = log1pl(e)};
+  return (struct long_point){.p = e / (1 + e), .q = 1 / (1 + e), .l = log1pl(e) - z};
+}
+
+double oracle_softmax_row(int64_t classes, const double *x, int64_t y, double gamma, double *dx) {
+  if (undefined_row(classes, x)) return fill_nan(classes, dx);
+  int64_t rival = largest(classes, x, y);
+  double m = rival < 0 ? -INFINITY : x[rival];
+  bool alone = m == -INFINITY;
+  long double sum = alone ? 1 : sum_relative(classes, x, y, m);
+  long double z = alone ? INFINITY : (long double)x[y] - m - logl(sum);
+  struct long_point at = long_point(z);
+  long double modulator = powl(at.q, gamma);
+  long double slope = modulator * (at.q + (at.p == 0 ? 0 : gamma * at.p * at.l));
+  for (int64_t k = 0; dx && k < classes; ++k)
+    dx[k] = (double)(k == y ? -slope : alone ? 0 : slope * relative(x[k], m) / sum);
+  return (double)(modulator * at.l);
+}
+
+/* The class of a row of targets that is one 1 among zeros, or -1. */
+static int64_t one_hot(int64_t classes, const double *t) {
+  int64_t found = -1;
+  for (int64_t k = 0; k < classes; ++k) {
+    if (t[k] == 0) continue;
+    if (t[k] != 1 || found >= 0) return -1;
+    found = k;
+  }
+  return found;
+}
+
+double oracle_soft_softmax_row(int64_t classes, const double *x, const double *t, double *dx) {
+  int64_t y = one_hot(classes, t);
+  if (y >= 0) return oracle_softmax_row(classes, x, y, 0, dx);
+  if (undefined_row(classes, x)) return fill_nan(classes, dx);
+  int64_t top = largest(classes, x, -1);
+  long double others = sum_relative(classes, x, top, x[top]);
+  long double total = 0, loss = 0;
+  for (int64_t k = 0; k < classes; ++k) {
+    if (t[k] == 0) continue;
+    total += t[k];
+    loss += t[k] * (log1pl(others) + (k == top ? 0 : (long double)x[top] - x[k]));
+  }
+  for (int64_t k = 0; dx && k < classes; ++k)
+    dx[k] = (double)(total * (k == top ? 1 : relative(x[k], x[top])) / (1 + others) - t[k]);
+  return (double)loss;
+}
