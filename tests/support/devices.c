@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of devices that tests can run on, and the loop over those that TARE_TEST_DEVICES names.
+ */
+#include "devices.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void *cpu_allocate(size_t bytes) { return malloc(bytes); }
+
+static void cpu_copy(void *to, const void *from, size_t bytes) {
+  if (bytes > 0) memcpy(to, from, bytes);
+}
+
+static test_device known_devices[] = {
+    {.name = "cpu",
+     .kind = TARE_DEVICE_CPU,
+     .host_memory = true,
+     .allocate = cpu_allocate,
+     .release = free,
+     .upload = cpu_copy,
+     .download = cpu_copy},
+};
+
+static const size_t known_count = sizeof known_devices / sizeof *known_devices;
+
+static bool is_wanted(const char *name) {
+  const char *wanted = getenv("TARE_TEST_DEVICES");
+  if (wanted == NULL || *wanted == '\0') wanted = "cpu";
+  const size_t length = strlen(name);
+  for (const char *at = wanted; *at != '\0';) {
+    const size_t word = strcspn(at, ",");
+    if (word == length && strncmp(at, name, length) == 0) return true;
+    at += word + (at[word] == ',');
+  }
+  return false;
+}
+
+/* A name that this build of the tests does not know must not pass for a device that was tested. */
+static void report_unknown_names(void) {
+  const char *wanted = getenv("TARE_TEST_DEVICES");
+  for (const char *at = wanted == NULL ? "" : wanted; *at != '\0';) {
+    const size_t word = strcspn(at, ",");
+    bool found = word == 0;
+    for (size_t i = 0; i < known_count; i++) {
+      found = found || (strlen(known_devices[i].name) == word && strncmp(known_devices[i].name, at, word) == 0);
+    }
+    if (!found) fprintf(stderr, "SKIPPED device %.*s: these tests were built without it\n", (int)word, at);
+    at += word + (at[word] == ',');
+  }
+}
+
+static tare_status open_context(const test_device *device, int32_t threads, tare_context **context) {
+  tare_context_options options;
+  tare_context_options_init(&options);
+  options.device = device->kind;
+  options.threads = threads;
+  return tare_context_create(context, &options);
+}
+
+static test_device *next_that_works(size_t index) {
+  for (; index < known_count; index++) {
+    test_device *device = &known_devices[index];
+    if (!is_wanted(device->name)) continue;
+    const tare_status status = open_context(device, 0, &device->context);
+    if (status == TARE_OK) return device;
+    if (device->kind == TARE_DEVICE_CPU) cr_assert_fail("no CPU context: %s", tare_error_text(NULL));
+    fprintf(stderr, "SKIPPED device %s: %s (%s)\n", device->name, tare_status_name(status), tare_error_text(NULL));
+  }
+  return NULL;
+}
+
+test_device *devices_first(void) {
+  report_unknown_names();
+  test_device *device = next_that_works(0);
+  if (device == NULL) cr_skip_test("no device of TARE_TEST_DEVICES works here");
+  return device;
+}
+
+test_device *devices_next(test_device *device) {
+  tare_context_destroy(device->context);
+  device->context = NULL;
+  return next_that_works((size_t)(device - known_devices) + 1);
+}
+
+tare_context *device_context(const test_device *device, int32_t threads) {
+  tare_context *context = NULL;
+  const tare_status status = open_context(device, threads, &context);
+  if (status != TARE_OK) {
+    cr_assert_fail("context of %d threads on %s: %s", (int)threads, device->name, tare_error_text(NULL));
+  }
+  return context;
+}
+
+bool test_small(void) {
+  const char *small = getenv("TARE_TEST_SMALL");
+  return small != NULL && strcmp(small, "1") == 0;
+}
+
+int64_t test_size(int64_t size, int64_t small) { return test_small() ? small : size; }

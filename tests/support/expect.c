@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A problem through the oracle, the tolerances that the library promises, and the comparison of the two.
+ */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "numbers.h"
+#include "problem.h"
+
+static enum oracle_loss oracle_kind(int32_t kind) {
+  switch (kind) {
+    case TARE_SIGMOID_CE:
+      return ORACLE_SIGMOID_CE;
+    case TARE_SIGMOID_FOCAL:
+      return ORACLE_SIGMOID_FOCAL;
+    case TARE_SIGMOID_POLY1:
+      return ORACLE_SIGMOID_POLY1;
+    case TARE_SOFTMAX_CE:
+      return ORACLE_SOFTMAX_CE;
+    case TARE_SOFTMAX_FOCAL:
+      return ORACLE_SOFTMAX_FOCAL;
+    case TARE_GHM_C:
+      return ORACLE_GHM_C;
+    case TARE_GHM_R:
+      return ORACLE_GHM_R;
+    default:
+      break;
+  }
+  cr_assert_fail("the oracle has no loss %d", (int)kind);
+  return ORACLE_SIGMOID_CE;
+}
+
+static enum oracle_normalizer oracle_normalizer(int32_t normalizer) {
+  static const enum oracle_normalizer names[] = {ORACLE_SUM,       ORACLE_ELEMENTS, ORACLE_ROWS,
+                                                 ORACLE_POSITIVES, ORACLE_WEIGHTS,  ORACLE_VALUE};
+  return names[normalizer];
+}
+
+static void copy_parameters(struct oracle_problem *to, const problem *p) {
+  const tare_loss *loss = &p->loss;
+  to->alpha_per_class = p->alpha_per_class;
+  switch (loss->kind) {
+    case TARE_SIGMOID_CE:
+      to->alpha = loss->ce.alpha;
+      break;
+    case TARE_SIGMOID_FOCAL:
+    case TARE_SOFTMAX_FOCAL:
+      to->alpha = loss->focal.alpha;
+      to->gamma = loss->focal.gamma;
+      break;
+    case TARE_SIGMOID_POLY1:
+      to->alpha = loss->poly1.alpha;
+      to->gamma = loss->poly1.gamma;
+      to->poly_epsilon = loss->poly1.epsilon;
+      break;
+    case TARE_GHM_C:
+    case TARE_GHM_R:
+      to->bins = loss->ghm.bins;
+      to->exact_density = loss->ghm.density == TARE_EXACT;
+      to->mmdet = loss->ghm.variant == TARE_GHM_MMDET;
+      to->given = loss->ghm.given;
+      to->momentum = loss->ghm.momentum;
+      to->ghm_epsilon = loss->ghm.epsilon;
+      to->mu = loss->ghm.mu;
+      to->state = p->oracle_state;
+      break;
+    default:
+      break;
+  }
+}
+
+static void keep_if(double **kept, double **from, bool wanted) {
+  if (!wanted) return;
+  *kept = *from;
+  *from = NULL;
+}
+
+outcome *problem_expect(problem *p) {
+  struct oracle_problem question;
+  oracle_problem_init(&question, oracle_kind(p->loss.kind), p->rows, p->classes);
+  copy_parameters(&question, p);
+  question.logits = p->logits;
+  question.labels = p->labels;
+  question.targets = p->targets;
+  question.first_label = p->first_label;
+  question.background_label = p->background_label;
+  question.ignore_label = p->ignore_label;
+  question.class_weights = p->class_weights;
+  question.background_weight = p->background_weight;
+  question.row_weights = p->row_weights;
+  question.element_weights = p->element_weights;
+  question.positive_weights = p->positive_weights;
+  question.normalizer = oracle_normalizer(p->normalizer);
+  question.normalizer_value = p->normalizer_on_device ? (double)(float)p->normalizer_value : p->normalizer_value;
+  question.gradient_scale = p->gradient_scale * (p->device_scale != 0 ? (double)(float)p->device_scale : 1);
+
+  struct oracle_result answer;
+  oracle_evaluate(&question, &answer);
+  outcome *o = calloc(1, sizeof *o);
+  o->rows = p->rows;
+  o->elements = p->rows * p->classes;
+  o->loss = answer.loss;
+  o->counts = (tare_counts){.rows = answer.counts.rows,
+                            .counted = answer.counts.counted,
+                            .positives = answer.counts.positives,
+                            .background = answer.counts.background,
+                            .ignored = answer.counts.ignored,
+                            .invalid = answer.counts.invalid};
+  keep_if(&o->gradient, &answer.gradient, p->want & WANT_GRADIENT);
+  keep_if(&o->row_loss, &answer.row_loss, p->want & WANT_ROW_LOSS);
+  keep_if(&o->element_loss, &answer.element_loss, p->want & WANT_ELEMENT_LOSS);
+  oracle_result_free(&answer);
+  return o;
+}
+
+static double exponent_of(const problem *p) {
+  switch (p->loss.kind) {
+    case TARE_SIGMOID_FOCAL:
+    case TARE_SOFTMAX_FOCAL:
+      return p->loss.focal.gamma;
+    case TARE_SIGMOID_POLY1:
+      return p->loss.poly1.gamma + 1;
+    default:
+      return 0;
+  }
+}
+
+/* Softmax: a difference of logits carries an error of its own size. */
+static double widest_row(const problem *p) {
+  double widest = 0;
+  for (int64_t row = 0; row < p->rows; row++) {
+    double low = INFINITY, high = -INFINITY;
+    for (int64_t c = 0; c < p->classes; c++) {
+      const double x = p->logits[row * p->classes + c];
+      if (!isfinite(x)) continue;
+      low = fmin(low, x);
+      high = fmax(high, x);
+    }
+    widest = fmax(widest, high - low);
+  }
+  return widest;
+}
+
+/* Of an element in the precision that computes it: 4*(1+gamma) ulp of the formula, half an ulp for each of up to
+ * eight factors (alpha, four weights, density, divisor, scale), and in a softmax loss the spread of the row. */
+static double computed_relative(const problem *p) {
+  const double spread = is_softmax(p->loss.kind) ? widest_row(p) : 0;
+  if (p->dtype == TARE_F64) return 1e-13 * (1 + exponent_of(p)) + spread * 0x1p-52;
+  return (4 * (1 + exponent_of(p)) + 4 + spread) * 0x1p-23;
+}
+
+static tolerance rounded_to(const problem *p, int32_t dtype) {
+  tolerance allowed = {.absolute = p->slack + (p->dtype == TARE_F64 ? 1e-290 : 1e-34),
+                       .relative = computed_relative(p)};
+  if (dtype == TARE_F16 || dtype == TARE_BF16) {
+    allowed.relative += 1.001 * dtype_roundoff(dtype);
+    allowed.absolute += 0.501 * dtype_smallest(dtype);
+  }
+  return allowed;
+}
+
+tolerance gradient_tolerance(const problem *p) { return rounded_to(p, p->dtype); }
+
+tolerance element_tolerance(const problem *p) { return rounded_to(p, p->dtype == TARE_F64 ? TARE_F64 : TARE_F32); }
+
+tolerance row_tolerance(const problem *p) {
+  tolerance allowed = element_tolerance(p);
+  allowed.relative += p->dtype == TARE_F64 ? 1e-14 : 1e-6;
+  allowed.absolute += p->slack * (double)p->classes;
+  return allowed;
+}
+
+tolerance loss_tolerance(const problem *p) {
+  const bool doubles = p->dtype == TARE_F64 && p->loss_dtype == TARE_F64;
+  return (tolerance){.absolute = 1e-34, .relative = doubles ? computed_relative(p) : 1e-6};
+}
+
+static void check_counts(const char *file, int line, const problem *p, const tare_counts *got,
+                         const tare_counts *want) {
+  const int64_t pairs[6][2] = {{got->rows, want->rows},           {got->counted, want->counted},
+                               {got->positives, want->positives}, {got->background, want->background},
+                               {got->ignored, want->ignored},     {got->invalid, want->invalid}};
+  static const char *const names[6] = {"rows", "counted", "positives", "background", "ignored", "invalid"};
+  for (int i = 0; i < 6; i++) {
+    if (pairs[i][0] == pairs[i][1]) continue;
+    cr_assert_fail("%s:%d: %s: counts.%s: got %lld, want %lld", file, line, problem_text(p), names[i],
+                   (long long)pairs[i][0], (long long)pairs[i][1]);
+  }
+}
+
+static void check_array(const char *file, int line, const problem *p, const char *name, const double *got,
+                        const double *want, int64_t count, tolerance allowed) {
+  char what[640];
+  if (want == NULL) return;
+  snprintf(what, sizeof what, "%s of %s", name, problem_text(p));
+  check_close_or_zero(file, line, what, got, want, (size_t)count, allowed);
+}
+
+void check_outcome_at(const char *file, int line, const problem *p, const outcome *got, const outcome *want) {
+  if (got->status != TARE_OK) {
+    cr_assert_fail("%s:%d: %s: %s: %s", file, line, problem_text(p), tare_status_name(got->status), got->text);
+  }
+  if (p->want == 0) cr_assert_fail("%s:%d: %s: nothing was compared", file, line, problem_text(p));
+  if (p->want & WANT_LOSS) check_array(file, line, p, "loss", &got->loss, &want->loss, 1, loss_tolerance(p));
+  if (p->want & WANT_COUNTS) check_counts(file, line, p, &got->counts, &want->counts);
+  if (p->rows == 0) return;
+  check_array(file, line, p, "gradient", got->gradient, want->gradient, p->rows * p->classes, gradient_tolerance(p));
+  check_array(file, line, p, "row loss", got->row_loss, want->row_loss, p->rows, row_tolerance(p));
+  check_array(file, line, p, "element loss", got->element_loss, want->element_loss, p->rows * p->classes,
+              element_tolerance(p));
+}
+
+void check_problem_at(const char *file, int line, problem *p, const test_device *device) {
+  outcome *got = problem_run(p, device);
+  outcome *want = problem_expect(p);
+  check_outcome_at(file, line, p, got, want);
+  outcome_free(got);
+  outcome_free(want);
+}
+
+void check_same_outcome_at(const char *file, int line, const problem *p, const outcome *got, const outcome *want) {
+  char what[640];
+  if (got->status != TARE_OK || want->status != TARE_OK) {
+    cr_assert_fail("%s:%d: %s: %s%s", file, line, problem_text(p), got->text, want->text);
+  }
+  snprintf(what, sizeof what, "outcome of %s", problem_text(p));
+  if (p->want & WANT_LOSS) check_same(file, line, what, &got->loss, &want->loss, 1);
+  if (p->want & WANT_COUNTS) check_counts(file, line, p, &got->counts, &want->counts);
+  if (p->want & WANT_GRADIENT) check_same(file, line, what, got->gradient, want->gradient, (size_t)got->elements);
+  if (p->want & WANT_ROW_LOSS) check_same(file, line, what, got->row_loss, want->row_loss, (size_t)got->rows);
+  if (p->want & WANT_ELEMENT_LOSS) {
+    check_same(file, line, what, got->element_loss, want->element_loss, (size_t)got->elements);
+  }
+}

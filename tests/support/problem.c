@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Making problems: sizes, random numbers, and a line of text that names one.
+ */
+#include "problem.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "numbers.h"
+#include "random.h"
+
+bool is_softmax(int32_t kind) { return kind == TARE_SOFTMAX_CE || kind == TARE_SOFTMAX_FOCAL; }
+
+bool is_ghm(int32_t kind) { return kind == TARE_GHM_C || kind == TARE_GHM_R; }
+
+static random_source source_of(const problem *p, uint64_t salt) {
+  return random_from(salt * 1000003u + (uint64_t)p->rows * 4099u + (uint64_t)p->classes * 17u + (uint64_t)p->dtype);
+}
+
+/* Mostly what a detector gives, with some far out, some equal and some exactly 0. */
+static double random_logit(random_source *source, const problem *p) {
+  const double choice = random_uniform(source);
+  double x = random_normal(source) * 3 - (is_softmax(p->loss.kind) ? 0 : 2);
+  if (choice < 0.02) x *= 10;
+  if (choice > 0.99) x = 0;
+  return round_to_dtype(p->dtype, x);
+}
+
+static void draw_logits(problem *p) {
+  random_source source = source_of(p, 1);
+  for (int64_t i = 0; i < p->rows * p->classes; i++) p->logits[i] = random_logit(&source, p);
+}
+
+/* GHM-R: differences of every size around mu, and some exact hits. */
+static void draw_regression(problem *p) {
+  random_source source = source_of(p, 2);
+  for (int64_t i = 0; i < p->rows * p->classes; i++) {
+    const double target = random_normal(&source);
+    const double difference = random_normal(&source) * pow(10, -3 + 4 * random_uniform(&source));
+    p->targets[i] = round_to_dtype(p->target_dtype, target);
+    p->logits[i] = round_to_dtype(p->dtype, random_below(&source, 50) == 0 ? p->targets[i] : target + difference);
+  }
+}
+
+void problem_draw_labels(problem *p, double positive, double ignored) {
+  random_source source = source_of(p, 3);
+  for (int64_t i = 0; i < p->rows; i++) {
+    const double choice = random_uniform(&source);
+    const int64_t label = p->first_label + random_below(&source, p->classes);
+    p->labels[i] = choice < positive ? label : choice < positive + ignored ? p->ignore_label : p->background_label;
+  }
+}
+
+void problem_draw_targets(problem *p, int32_t target_dtype) {
+  random_source source = source_of(p, 4);
+  p->target_dtype = target_dtype;
+  if (p->targets == NULL) p->targets = calloc((size_t)(p->rows * p->classes) + 1, sizeof *p->targets);
+  for (int64_t i = 0; i < p->rows * p->classes; i++) {
+    const double choice = random_uniform(&source);
+    const double between = random_uniform(&source);
+    p->targets[i] = choice < 0.4 ? 0 : choice < 0.5 ? 1 : round_to_dtype(target_dtype, between);
+  }
+}
+
+static double *random_weights(problem *p, int64_t count, uint64_t salt) {
+  random_source source = source_of(p, salt);
+  double *weights = calloc((size_t)count + 1, sizeof *weights);
+  for (int64_t i = 0; i < count; i++) {
+    const double choice = random_uniform(&source);
+    weights[i] = choice < 0.1 ? 0 : choice < 0.3 ? 1 : (double)(float)(2 * random_uniform(&source));
+  }
+  return weights;
+}
+
+void problem_draw_row_weights(problem *p) {
+  free(p->row_weights);
+  p->row_weights = random_weights(p, p->rows, 5);
+}
+
+void problem_draw_element_weights(problem *p) {
+  free(p->element_weights);
+  p->element_weights = random_weights(p, p->rows * p->classes, 6);
+}
+
+double *random_class_weights(const problem *p, uint64_t salt) {
+  random_source source = source_of(p, salt + 100);
+  double *weights = calloc((size_t)p->classes, sizeof *weights);
+  for (int64_t i = 0; i < p->classes; i++) weights[i] = (double)(float)(0.1 + 2 * random_uniform(&source));
+  return weights;
+}
+
+problem *problem_new_levels(int32_t kind, int32_t dtype, int64_t images, int64_t classes, int32_t level_count,
+                            const level_shape *levels) {
+  problem *p = calloc(1, sizeof *p);
+  tare_loss_init(&p->loss, (tare_loss_kind)kind);
+  p->dtype = dtype;
+  p->images = images;
+  p->classes = classes;
+  p->level_count = level_count;
+  for (int32_t l = 0; l < level_count; l++) {
+    p->levels[l] = levels[l];
+    p->rows += images * levels[l].height * levels[l].width * levels[l].anchors;
+  }
+  p->background_label = -1;
+  p->ignore_label = -2;
+  p->background_weight = 1;
+  p->normalizer_value = 1;
+  p->gradient_scale = 1;
+  p->want = is_softmax(kind) ? WANT_ALL & ~WANT_ELEMENT_LOSS : WANT_ALL;
+  p->logits = calloc((size_t)(p->rows * classes) + 1, sizeof *p->logits);
+  p->labels = calloc((size_t)p->rows + 1, sizeof *p->labels);
+  problem_draw_labels(p, 0.35, 0.05);
+  if (kind == TARE_GHM_R) {
+    p->targets = calloc((size_t)(p->rows * classes) + 1, sizeof *p->targets);
+    draw_regression(p);
+  } else {
+    draw_logits(p);
+  }
+  return p;
+}
+
+problem *problem_new(int32_t kind, int32_t dtype, int64_t rows, int64_t classes) {
+  const level_shape level = {.height = 1, .width = rows, .anchors = 1};
+  return problem_new_levels(kind, dtype, 1, classes, 1, &level);
+}
+
+void problem_free(problem *p) {
+  free(p->logits);
+  free(p->labels);
+  free(p->targets);
+  free(p->row_weights);
+  free(p->element_weights);
+  free(p->class_weights);
+  free(p->positive_weights);
+  free(p->alpha_per_class);
+  free(p->ghm_state);
+  free(p->oracle_state);
+  free(p);
+}
+
+void problem_add_ghm_state(problem *p) {
+  const uint64_t bytes = tare_ghm_state_bytes(p->loss.ghm.bins);
+  cr_assert_eq(bytes, 8u * (2 + 3 * (uint64_t)p->loss.ghm.bins), "state of %d bins", (int)p->loss.ghm.bins);
+  free(p->ghm_state);
+  free(p->oracle_state);
+  p->ghm_state = calloc(1, bytes);
+  p->oracle_state = calloc(1, sizeof *p->oracle_state);
+}
+
+static int parameters_text(const problem *p, char *text, size_t size) {
+  const tare_loss *loss = &p->loss;
+  const char *per_class = p->alpha_per_class != NULL ? " alpha per class" : "";
+  switch (loss->kind) {
+    case TARE_SIGMOID_CE:
+      return snprintf(text, size, " alpha %g%s", loss->ce.alpha, per_class);
+    case TARE_SIGMOID_FOCAL:
+    case TARE_SOFTMAX_FOCAL:
+      return snprintf(text, size, " gamma %g alpha %g%s", loss->focal.gamma, loss->focal.alpha, per_class);
+    case TARE_SIGMOID_POLY1:
+      return snprintf(text, size, " gamma %g epsilon %g alpha %g%s", loss->poly1.gamma, loss->poly1.epsilon,
+                      loss->poly1.alpha, per_class);
+    case TARE_GHM_C:
+    case TARE_GHM_R:
+      return snprintf(text, size, " bins %d density %d variant %d momentum %g epsilon %g mu %g", (int)loss->ghm.bins,
+                      (int)loss->ghm.density, (int)loss->ghm.variant, loss->ghm.momentum, loss->ghm.epsilon,
+                      loss->ghm.mu);
+    default:
+      return 0;
+  }
+}
+
+const char *problem_text(const problem *p) {
+  static char text[512];
+  const char *name = tare_loss_name(p->loss.kind);
+  int used = snprintf(text, sizeof text, "%s %s %lld x %lld", name == NULL ? "(no name)" : name, dtype_name(p->dtype),
+                      (long long)p->rows, (long long)p->classes);
+  used += parameters_text(p, text + used, sizeof text - (size_t)used);
+  snprintf(text + used, sizeof text - (size_t)used, "%s%s%s%s%s%s%s normalizer %d levels %d",
+           p->targets != NULL ? " targets" : "", p->row_weights != NULL ? " row weights" : "",
+           p->element_weights != NULL ? " element weights" : "", p->class_weights != NULL ? " class weights" : "",
+           p->positive_weights != NULL ? " positive weights" : "", p->in_place ? " in place" : "",
+           p->image_major ? " image-major" : "", (int)p->normalizer, (int)p->level_count);
+  return text;
+}
+
+void outcome_free(outcome *o) {
+  if (o == NULL) return;
+  free(o->gradient);
+  free(o->row_loss);
+  free(o->element_loss);
+  free(o);
+}

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A problem is one evaluation, described once: its numbers as plain arrays in row order, and how each of them is to
+ * lie in memory. It runs through the library (run.c) and through the oracle (expect.c), and the two are compared.
+ *
+ * A run checks more than numbers: guards on both sides of every array, inputs left as they were, outputs written in
+ * their own places only, and nothing written at all by a call that failed.
+ */
+#ifndef TARE_TESTS_PROBLEM_H
+#define TARE_TESTS_PROBLEM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../oracle/oracle.h"
+#include "compare.h"
+#include "devices.h"
+#include "tare.h"
+
+enum axis { AXIS_IMAGE, AXIS_Y, AXIS_X, AXIS_ANCHOR, AXIS_CLASS, AXES };
+
+enum array_kind {
+  ARRAY_LOGITS,
+  ARRAY_GRADIENT,
+  ARRAY_LABELS,
+  ARRAY_TARGETS,
+  ARRAY_ROW_WEIGHTS,
+  ARRAY_ELEMENT_WEIGHTS,
+  ARRAY_ROW_LOSS,
+  ARRAY_ELEMENT_LOSS,
+  ARRAY_KINDS
+};
+
+/* How an array lies in memory. All zero: contiguous [image, y, x, anchor, class]. */
+typedef struct placement {
+  bool channels_first; /* [image, anchor, class, y, x] instead */
+  int64_t pad[AXES];   /* further places after each axis: the array is a slice of a larger tensor */
+  unsigned flip;       /* bits 1 << axis: the axis runs backwards (a stride below 0) */
+  unsigned broadcast;  /* bits 1 << axis: the axis has stride 0; the problem's numbers must agree along it */
+  int64_t phase;       /* elements by which the pointer is past a multiple of 64 bytes */
+} placement;
+
+typedef struct level_shape {
+  int64_t height, width, anchors;
+} level_shape;
+
+enum want {
+  WANT_LOSS = 1,
+  WANT_GRADIENT = 2,
+  WANT_ROW_LOSS = 4,
+  WANT_ELEMENT_LOSS = 8,
+  WANT_COUNTS = 16,
+  WANT_ALL = 31
+};
+
+typedef struct problem {
+  tare_loss loss; /* its alpha_per_class and ghm.state are set by the run, from the fields below */
+  int32_t dtype, label_dtype, target_dtype, loss_dtype;
+  int64_t images, classes, rows; /* rows: of all images and levels */
+  int32_t level_count;
+  level_shape levels[TARE_MAX_LEVELS];
+  int64_t first_label, background_label, ignore_label;
+  double background_weight;
+
+  /* Numbers in row order, owned by the problem; values that the array's type can hold. NULL: not given. */
+  double *logits;                                             /* [rows, classes] */
+  int64_t *labels;                                            /* [rows] */
+  double *targets;                                            /* [rows, classes] */
+  double *row_weights;                                        /* [rows] */
+  double *element_weights;                                    /* [rows, classes] */
+  double *class_weights, *positive_weights, *alpha_per_class; /* [classes] */
+
+  int32_t normalizer;
+  double normalizer_value;
+  bool normalizer_on_device; /* pass the value by normalizer_pointer */
+  double gradient_scale;
+  double device_scale; /* not 0: gradient_scale_pointer */
+
+  unsigned want;
+  placement place[ARRAY_KINDS];
+  bool in_place;    /* the gradient is the logits */
+  bool image_major; /* labels, row weights and row losses: [images, rows of all levels of an image] */
+
+  uint64_t *ghm_state; /* the library's state as bytes, owned; updated by a run. NULL: none is passed */
+  struct oracle_ghm_state *oracle_state; /* the oracle's, owned; updated by problem_expect */
+
+  double slack;          /* allowed absolute error of elements, for soft targets */
+  tare_context *context; /* instead of the device's own; not owned. NULL: the device's */
+} problem;
+
+/** One level of `rows` contiguous rows. Random logits, and random labels (GHM-R: targets too), about a third of the
+ *  rows positive and some ignored, in every dtype's range; everything wanted that the loss can give. */
+problem *problem_new(int32_t kind, int32_t dtype, int64_t rows, int64_t classes);
+
+/** The same over several levels and images. */
+problem *problem_new_levels(int32_t kind, int32_t dtype, int64_t images, int64_t classes, int32_t level_count,
+                            const level_shape *levels);
+
+void problem_free(problem *p);
+
+/** Fresh random labels in the problem's own label convention. */
+void problem_draw_labels(problem *p, double positive, double ignored);
+
+/** Random dense targets: exact zeros and ones, and values between. Keeps the labels. */
+void problem_draw_targets(problem *p, int32_t target_dtype);
+
+/** Random weights: rows and elements in [0,2) with some exact zeros, classes in [0.1,2.1). */
+void problem_draw_row_weights(problem *p);
+void problem_draw_element_weights(problem *p);
+double *random_class_weights(const problem *p, uint64_t salt);
+
+/** A fresh GHM state of the problem's bins, for the library and for the oracle. */
+void problem_add_ghm_state(problem *p);
+
+bool is_softmax(int32_t kind);
+bool is_ghm(int32_t kind);
+
+/** The loss, its size and its parameters in one line, for messages. Valid until the next call. */
+const char *problem_text(const problem *p);
+
+/* What a run or the oracle gave; arrays in row order, NULL where not wanted. */
+typedef struct outcome {
+  tare_status status;       /* of tare_evaluate */
+  char text[1024];          /* its error text */
+  tare_status check_status; /* of tare_context_check afterwards */
+  int64_t rows, elements;
+  double loss;
+  tare_counts counts;
+  double *gradient, *row_loss, *element_loss;
+} outcome;
+
+void outcome_free(outcome *o);
+
+/** Evaluates by the library. A status other than TARE_OK is the caller's to judge. */
+outcome *problem_run(problem *p, const test_device *device);
+
+/** Evaluates by the oracle. */
+outcome *problem_expect(problem *p);
+
+/** Fails the test unless the library's outcome is the oracle's, within the problem's tolerances. */
+void check_outcome_at(const char *file, int line, const problem *p, const outcome *got, const outcome *want);
+#define CHECK_OUTCOME(p, got, want) check_outcome_at(__FILE__, __LINE__, (p), (got), (want))
+
+/** Runs both and compares. */
+void check_problem_at(const char *file, int line, problem *p, const test_device *device);
+#define CHECK_PROBLEM(p, device) check_problem_at(__FILE__, __LINE__, (p), (device))
+
+/** Fails the test unless two outcomes of the library are equal bit for bit. */
+void check_same_outcome_at(const char *file, int line, const problem *p, const outcome *got, const outcome *want);
+#define CHECK_SAME_OUTCOME(p, got, want) check_same_outcome_at(__FILE__, __LINE__, (p), (got), (want))
+
+/** Tolerances that the problem's dtype and loss allow. */
+tolerance gradient_tolerance(const problem *p);
+tolerance element_tolerance(const problem *p);
+tolerance row_tolerance(const problem *p);
+tolerance loss_tolerance(const problem *p);
+
+#endif

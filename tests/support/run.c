@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A problem through the library: its arrays are laid out in guarded device memory as the problem says, evaluated, and
+ * read back in row order.
+ */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "buffers.h"
+#include "layout.h"
+#include "numbers.h"
+#include "problem.h"
+
+typedef struct run_state {
+  problem *p;
+  const test_device *device;
+  tare_context *context;
+  placed_array arrays[ARRAY_KINDS];
+  buffer *loss, *counts, *alpha, *class_weights, *positive_weights, *normalizer, *scale, *ghm, *workspace;
+  tare_level levels[TARE_MAX_LEVELS];
+} run_state;
+
+static void describe_arrays(run_state *r) {
+  const problem *p = r->p;
+  const int32_t losses = p->dtype == TARE_F64 ? TARE_F64 : TARE_F32;
+  r->arrays[ARRAY_LOGITS] =
+      (placed_array){.present = true, .has_classes = true, .dtype = p->dtype, .data = p->logits, .name = "logits"};
+  r->arrays[ARRAY_GRADIENT] = (placed_array){.present = (p->want & WANT_GRADIENT) != 0 && !p->in_place,
+                                             .is_output = true,
+                                             .has_classes = true,
+                                             .dtype = p->dtype,
+                                             .name = "gradient"};
+  r->arrays[ARRAY_LABELS] = (placed_array){.present = p->labels != NULL, .dtype = -1, .name = "labels"};
+  r->arrays[ARRAY_TARGETS] = (placed_array){.present = p->targets != NULL,
+                                            .has_classes = true,
+                                            .dtype = p->target_dtype,
+                                            .data = p->targets,
+                                            .name = "targets"};
+  r->arrays[ARRAY_ROW_WEIGHTS] = (placed_array){
+      .present = p->row_weights != NULL, .dtype = TARE_F32, .data = p->row_weights, .name = "row_weights"};
+  r->arrays[ARRAY_ELEMENT_WEIGHTS] = (placed_array){.present = p->element_weights != NULL,
+                                                    .has_classes = true,
+                                                    .dtype = TARE_F32,
+                                                    .data = p->element_weights,
+                                                    .name = "element_weights"};
+  r->arrays[ARRAY_ROW_LOSS] =
+      (placed_array){.present = (p->want & WANT_ROW_LOSS) != 0, .is_output = true, .dtype = losses, .name = "row_loss"};
+  r->arrays[ARRAY_ELEMENT_LOSS] = (placed_array){.present = (p->want & WANT_ELEMENT_LOSS) != 0,
+                                                 .is_output = true,
+                                                 .has_classes = true,
+                                                 .dtype = losses,
+                                                 .name = "element_loss"};
+  for (int kind = 0; kind < ARRAY_KINDS; kind++) {
+    if (r->arrays[kind].present) layout_place(&r->arrays[kind], p, kind, r->device);
+  }
+}
+
+static void fill_levels(run_state *r) {
+  const placed_array *a = r->arrays;
+  const int gradient = r->p->in_place ? ARRAY_LOGITS : ARRAY_GRADIENT;
+  for (int32_t l = 0; l < r->p->level_count; l++) {
+    r->levels[l] = (tare_level){
+        .height = r->p->levels[l].height,
+        .width = r->p->levels[l].width,
+        .anchors = r->p->levels[l].anchors,
+        .logits = layout_memory(&a[ARRAY_LOGITS], l),
+        .logits_strides = a[ARRAY_LOGITS].strides[l],
+        .gradient = r->p->want & WANT_GRADIENT ? layout_memory(&a[gradient], l) : NULL,
+        .gradient_strides = a[gradient].strides[l],
+        .labels = layout_memory(&a[ARRAY_LABELS], l),
+        .labels_strides = a[ARRAY_LABELS].strides[l],
+        .targets = layout_memory(&a[ARRAY_TARGETS], l),
+        .targets_strides = a[ARRAY_TARGETS].strides[l],
+        .row_weights = layout_memory(&a[ARRAY_ROW_WEIGHTS], l),
+        .row_weights_strides = a[ARRAY_ROW_WEIGHTS].strides[l],
+        .element_weights = layout_memory(&a[ARRAY_ELEMENT_WEIGHTS], l),
+        .element_weights_strides = a[ARRAY_ELEMENT_WEIGHTS].strides[l],
+        .row_loss = layout_memory(&a[ARRAY_ROW_LOSS], l),
+        .row_loss_strides = a[ARRAY_ROW_LOSS].strides[l],
+        .element_loss = layout_memory(&a[ARRAY_ELEMENT_LOSS], l),
+        .element_loss_strides = a[ARRAY_ELEMENT_LOSS].strides[l],
+    };
+  }
+}
+
+/* ---- The call -------------------------------------------------------------------------------------------------- */
+
+static buffer *floats(const test_device *device, const double *values, int64_t count) {
+  if (values == NULL) return NULL;
+  float *narrow = malloc((size_t)count * sizeof *narrow + 1);
+  for (int64_t i = 0; i < count; i++) narrow[i] = (float)values[i];
+  buffer *b = buffer_of(device, narrow, (size_t)count * sizeof *narrow);
+  free(narrow);
+  return b;
+}
+
+static void make_scalars(run_state *r) {
+  const problem *p = r->p;
+  if (p->want & WANT_LOSS) r->loss = buffer_new(r->device, p->loss_dtype == TARE_F64 ? 8 : 4, 0);
+  if (p->want & WANT_COUNTS) r->counts = buffer_new(r->device, sizeof(tare_counts), 0);
+  r->alpha = floats(r->device, p->alpha_per_class, p->classes);
+  r->class_weights = floats(r->device, p->class_weights, p->classes);
+  r->positive_weights = floats(r->device, p->positive_weights, p->classes);
+  if (p->normalizer_on_device) r->normalizer = floats(r->device, &p->normalizer_value, 1);
+  if (p->device_scale != 0) r->scale = floats(r->device, &p->device_scale, 1);
+  if (p->ghm_state != NULL) r->ghm = buffer_of(r->device, p->ghm_state, tare_ghm_state_bytes(p->loss.ghm.bins));
+}
+
+static tare_loss make_loss(const run_state *r) {
+  tare_loss loss = r->p->loss;
+  const float *alpha = buffer_memory(r->alpha);
+  switch (loss.kind) {
+    case TARE_SIGMOID_CE:
+      loss.ce.alpha_per_class = alpha;
+      break;
+    case TARE_SIGMOID_FOCAL:
+    case TARE_SOFTMAX_FOCAL:
+      loss.focal.alpha_per_class = alpha;
+      break;
+    case TARE_SIGMOID_POLY1:
+      loss.poly1.alpha_per_class = alpha;
+      break;
+    case TARE_GHM_C:
+    case TARE_GHM_R:
+      loss.ghm.state = buffer_memory(r->ghm);
+      break;
+    default:
+      break;
+  }
+  return loss;
+}
+
+static tare_batch make_batch(const run_state *r) {
+  const problem *p = r->p;
+  tare_batch batch;
+  tare_batch_init(&batch);
+  batch.levels = r->levels;
+  batch.level_count = p->level_count;
+  batch.dtype = p->dtype;
+  batch.label_dtype = p->label_dtype;
+  batch.target_dtype = p->target_dtype;
+  batch.images = p->images;
+  batch.classes = p->classes;
+  batch.first_label = p->first_label;
+  batch.background_label = p->background_label;
+  batch.ignore_label = p->ignore_label;
+  batch.class_weights = buffer_memory(r->class_weights);
+  batch.background_weight = p->background_weight;
+  batch.positive_weights = buffer_memory(r->positive_weights);
+  return batch;
+}
+
+static tare_output make_output(const run_state *r) {
+  const problem *p = r->p;
+  tare_output output;
+  tare_output_init(&output);
+  output.loss = buffer_memory(r->loss);
+  output.loss_dtype = p->loss_dtype;
+  output.normalizer = p->normalizer;
+  output.normalizer_value = p->normalizer_value;
+  output.normalizer_pointer = buffer_memory(r->normalizer);
+  output.gradient_scale = p->gradient_scale;
+  output.gradient_scale_pointer = buffer_memory(r->scale);
+  output.counts = buffer_memory(r->counts);
+  return output;
+}
+
+static void lend_workspace(run_state *r, const tare_loss *loss, const tare_batch *batch, const tare_output *output) {
+  uint64_t bytes = 0;
+  if (tare_workspace_size(r->context, loss, batch, output, &bytes) != TARE_OK || bytes == 0) return;
+  r->workspace = buffer_new(r->device, bytes, 0);
+  const tare_status status = tare_context_set_workspace(r->context, r->workspace->memory, bytes);
+  cr_assert_eq(status, TARE_OK, "workspace of %llu bytes: %s", (unsigned long long)bytes, tare_error_text(r->context));
+}
+
+static void call(run_state *r, outcome *o) {
+  const tare_loss loss = make_loss(r);
+  const tare_batch batch = make_batch(r);
+  const tare_output output = make_output(r);
+  lend_workspace(r, &loss, &batch, &output);
+  o->status = tare_evaluate(r->context, &loss, &batch, &output, NULL);
+  snprintf(o->text, sizeof o->text, "%s", tare_error_text(r->context));
+  o->check_status = tare_context_check(r->context, NULL);
+  if (o->status == TARE_OK && o->check_status != TARE_OK) {
+    snprintf(o->text, sizeof o->text, "%s", tare_error_text(r->context));
+  }
+  if (r->workspace != NULL) tare_context_set_workspace(r->context, NULL, 0);
+}
+
+/* ---- What came of it -------------------------------------------------------------------------------------------- */
+
+static void read_outcome(run_state *r, outcome *o) {
+  const problem *p = r->p;
+  const int gradient = p->in_place ? ARRAY_LOGITS : ARRAY_GRADIENT;
+  if (p->want & WANT_GRADIENT) o->gradient = layout_read(&r->arrays[gradient], p);
+  if (p->want & WANT_ROW_LOSS) o->row_loss = layout_read(&r->arrays[ARRAY_ROW_LOSS], p);
+  if (p->want & WANT_ELEMENT_LOSS) o->element_loss = layout_read(&r->arrays[ARRAY_ELEMENT_LOSS], p);
+  if (r->loss != NULL) {
+    buffer_download(r->loss, "loss");
+    o->loss = load_element(r->loss->now, 0, p->loss_dtype);
+  }
+  if (r->counts != NULL) {
+    buffer_download(r->counts, "counts");
+    memcpy(&o->counts, r->counts->now, sizeof o->counts);
+  }
+  if (r->ghm != NULL) {
+    buffer_download(r->ghm, "GHM state");
+    memcpy(p->ghm_state, r->ghm->now, r->ghm->bytes);
+  }
+}
+
+static void expect_nothing_written(run_state *r) {
+  for (int kind = 0; kind < ARRAY_KINDS; kind++) layout_expect_unchanged(&r->arrays[kind]);
+  if (r->loss != NULL) buffer_expect_unchanged(r->loss, "loss of a failed call");
+  if (r->counts != NULL) buffer_expect_unchanged(r->counts, "counts of a failed call");
+  if (r->ghm != NULL) buffer_expect_unchanged(r->ghm, "GHM state of a failed call");
+}
+
+static void expect_inputs_unchanged(run_state *r) {
+  for (int kind = 0; kind < ARRAY_KINDS; kind++) {
+    const bool overwritten = kind == ARRAY_LOGITS && r->p->in_place && (r->p->want & WANT_GRADIENT) != 0;
+    if (!r->arrays[kind].is_output && !overwritten) layout_expect_unchanged(&r->arrays[kind]);
+  }
+  buffer *const inputs[] = {r->alpha, r->class_weights, r->positive_weights, r->normalizer, r->scale};
+  static const char *const names[] = {"alpha_per_class", "class_weights", "positive_weights", "normalizer_pointer",
+                                      "gradient_scale_pointer"};
+  for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
+    if (inputs[i] != NULL) buffer_expect_unchanged(inputs[i], names[i]);
+  }
+  if (r->workspace != NULL) buffer_download(r->workspace, "workspace");
+}
+
+static void release(run_state *r) {
+  for (int kind = 0; kind < ARRAY_KINDS; kind++) {
+    layout_free(&r->arrays[kind]);
+  }
+  buffer *const rest[] = {r->loss,       r->counts, r->alpha, r->class_weights, r->positive_weights,
+                          r->normalizer, r->scale,  r->ghm,   r->workspace};
+  for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) buffer_free(rest[i]);
+}
+
+outcome *problem_run(problem *p, const test_device *device) {
+  run_state r = {.p = p, .device = device, .context = p->context != NULL ? p->context : device->context};
+  outcome *o = calloc(1, sizeof *o);
+  o->rows = p->rows;
+  o->elements = p->rows * p->classes;
+  describe_arrays(&r);
+  fill_levels(&r);
+  make_scalars(&r);
+  call(&r, o);
+  if (o->status == TARE_OK) {
+    read_outcome(&r, o);
+    expect_inputs_unchanged(&r);
+  } else {
+    expect_nothing_written(&r);
+  }
+  release(&r);
+  return o;
+}
