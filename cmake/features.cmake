@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+# What is built and why not: one place that turns AUTO, ON and OFF into a decision, and the closing table.
+
+# tare_decide(FEATURE "missing things" "detail"): sets TARE_BUILD_<FEATURE>. Nothing missing means it can be built.
+function(tare_decide feature missing detail)
+  set(wanted "${TARE_${feature}}")
+  string(TOLOWER "${feature}" name)
+  if(NOT wanted STREQUAL "AUTO" AND NOT wanted)
+    set(build OFF)
+    tare_report(${name} off "TARE_${feature}=${wanted}")
+  elseif(missing)
+    if(NOT wanted STREQUAL "AUTO")
+      message(FATAL_ERROR "TARE_${feature}=${wanted}, but: ${missing}")
+    endif()
+    set(build OFF)
+    tare_report(${name} no "${missing}")
+  else()
+    set(build ON)
+    tare_report(${name} yes "${detail}")
+  endif()
+  set(TARE_BUILD_${feature} ${build} PARENT_SCOPE)
+endfunction()
+
+# tare_report(name yes|no|off "detail"): one row of the table.
+function(tare_report name state detail)
+  string(LENGTH "${name}" length)
+  math(EXPR padding "10 - ${length}")
+  string(REPEAT " " ${padding} spaces)
+  string(SUBSTRING "${state}   " 0 4 state)
+  set_property(GLOBAL APPEND PROPERTY tare_features "  ${name}${spaces}${state} ${detail}")
+endfunction()
+
+# tare_missing(VARIABLE "what" found "package"): adds "what (apt-get install package)" to VARIABLE unless found.
+function(tare_missing variable what found package)
+  if(NOT found)
+    set(text "${what} is missing (apt-get install ${package})")
+    if(${variable})
+      set(text "${${variable}}, ${text}")
+    endif()
+    set(${variable} "${text}" PARENT_SCOPE)
+  endif()
+endfunction()
+
+function(tare_print_features)
+  message(STATUS "Tare ${PROJECT_VERSION}, ${CMAKE_BUILD_TYPE}, ${CMAKE_C_COMPILER_ID} ${CMAKE_C_COMPILER_VERSION}")
+  get_property(rows GLOBAL PROPERTY tare_features)
+  foreach(row IN LISTS rows)
+    message(STATUS "${row}")
+  endforeach()
+endfunction()

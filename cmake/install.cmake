@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+# What is installed: the header, both libraries, tare.pc, and what find_package(tare) reads. The tool installs itself
+# in bench/CMakeLists.txt.
+include(CMakePackageConfigHelpers)
+
+install(FILES "${PROJECT_SOURCE_DIR}/include/tare.h" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" "${PROJECT_SOURCE_DIR}/NOTICE" DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+
+# Two files of targets: the static library needs the OpenMP runtime that it was compiled for, the shared one brings it.
+set(package_folder "${CMAKE_INSTALL_LIBDIR}/cmake/tare")
+install(TARGETS tare EXPORT tareTargets)
+install(TARGETS tare_static EXPORT tareStaticTargets)
+install(EXPORT tareTargets NAMESPACE tare:: DESTINATION "${package_folder}")
+install(EXPORT tareStaticTargets NAMESPACE tare:: DESTINATION "${package_folder}")
+configure_package_config_file(cmake/tareConfig.cmake.in tareConfig.cmake INSTALL_DESTINATION "${package_folder}")
+write_basic_package_version_file(tareConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES "${PROJECT_BINARY_DIR}/tareConfig.cmake" "${PROJECT_BINARY_DIR}/tareConfigVersion.cmake"
+        DESTINATION "${package_folder}")
+
+set(pc_private_libraries "-lm")
+if(TARE_BUILD_OPENMP)
+  foreach(name IN LISTS OpenMP_C_LIB_NAMES)
+    string(APPEND pc_private_libraries " -l${name}")
+  endforeach()
+endif()
+# Relative to the .pc file, so that an installed tree can be moved; GNUInstallDirs may give absolute folders instead.
+cmake_path(RELATIVE_PATH CMAKE_INSTALL_FULL_INCLUDEDIR BASE_DIRECTORY "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig"
+           OUTPUT_VARIABLE pc_includedir)
+configure_file(cmake/tare.pc.in tare.pc @ONLY)
+install(FILES "${PROJECT_BINARY_DIR}/tare.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")

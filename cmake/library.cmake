@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+# The library: one set of position-independent objects, linked twice. cpu/instance.c holds the hot loops and is
+# compiled once per instruction set; which one runs is chosen at run time.
+
+# Always, whatever the build type: at -O2, or without vectorised math, the same loops are ten times slower. Rounding
+# stays as written: no contraction, no reassociation.
+set(TARE_HOT_FLAGS -O3 -fno-math-errno -fno-trapping-math -ffp-contract=off -fopenmp-simd)
+
+file(GLOB library_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/core/*.c" "${PROJECT_SOURCE_DIR}/cpu/*.c")
+list(REMOVE_ITEM library_sources "${PROJECT_SOURCE_DIR}/cpu/instance.c")
+
+add_library(tare_objects OBJECT ${library_sources})
+target_compile_definitions(tare_objects PRIVATE TARE_VERSION_STRING="${PROJECT_VERSION}")
+target_compile_options(tare_objects PRIVATE -fopenmp-simd)
+set(tare_object_targets tare_objects)
+
+function(tare_add_instance name)
+  set(target tare_instance_${name})
+  add_library(${target} OBJECT "${PROJECT_SOURCE_DIR}/cpu/instance.c")
+  target_compile_definitions(${target} PRIVATE TARE_ISA_NAME=${name})
+  target_compile_options(${target} PRIVATE ${TARE_HOT_FLAGS} ${ARGN})
+  set(tare_object_targets ${tare_object_targets} ${target} PARENT_SCOPE)
+  set(tare_instances ${tare_instances} ${name} PARENT_SCOPE)
+endfunction()
+
+tare_add_instance(baseline)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  tare_add_instance(avx2 -mavx2 -mfma)
+  tare_add_instance(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512)
+  target_compile_definitions(tare_objects PRIVATE TARE_HAVE_AVX2=1 TARE_HAVE_AVX512=1)
+endif()
+
+if(TARE_OPENMP STREQUAL "AUTO" OR TARE_OPENMP)
+  find_package(OpenMP COMPONENTS C)
+endif()
+set(missing "")
+if(CMAKE_C_COMPILER_ID MATCHES "Clang")
+  tare_missing(missing "OpenMP" "${OpenMP_C_FOUND}" "libomp-dev")
+else()
+  tare_missing(missing "OpenMP" "${OpenMP_C_FOUND}" "libgomp1")
+endif()
+list(JOIN tare_instances ", " instances)
+tare_report(library yes "shared and static: ${instances}")
+tare_decide(OPENMP "${missing}" "OpenMP ${OpenMP_C_VERSION}")
+
+find_library(TARE_LIBM m)
+mark_as_advanced(TARE_LIBM)
+add_library(tare SHARED)
+add_library(tare_static STATIC)
+set_target_properties(tare PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+set_target_properties(tare_static PROPERTIES OUTPUT_NAME tare)
+if(NOT TARE_SANITIZE)
+  target_link_options(tare PRIVATE LINKER:-z,defs)
+endif()
+
+foreach(object IN LISTS tare_object_targets)
+  target_include_directories(${object} PRIVATE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}")
+  target_link_libraries(${object} PRIVATE tare_flags)
+  if(TARE_BUILD_OPENMP)
+    target_link_libraries(${object} PRIVATE OpenMP::OpenMP_C)
+  endif()
+  target_sources(tare PRIVATE $<TARGET_OBJECTS:${object}>)
+  target_sources(tare_static PRIVATE $<TARGET_OBJECTS:${object}>)
+endforeach()
+
+foreach(library IN ITEMS tare tare_static)
+  add_library(tare::${library} ALIAS ${library})
+  target_include_directories(${library} PUBLIC "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>"
+                                               "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>")
+  target_link_libraries(${library} PRIVATE $<$<BOOL:${TARE_LIBM}>:m> ${CMAKE_DL_LIBS})
+  if(TARE_BUILD_OPENMP)
+    target_link_libraries(${library} PRIVATE OpenMP::OpenMP_C)
+  endif()
+endforeach()

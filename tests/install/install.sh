@@ -1,0 +1,48 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# install.sh CONSUMER BUILD CMAKE CC CXX: installs BUILD into a folder of its own, moves that folder, and builds and
+# runs the program in CONSUMER against it: by find_package (shared, static, C and C++) and by pkg-config.
+set -eu
+consumer=$1 build=$2 cmake=$3 cc=$4 cxx=$5
+work=$build/install-test
+rm -rf "$work"
+mkdir -p "$work"
+
+quiet() {
+  "$@" >"$work/log" 2>&1 || { cat "$work/log"; echo "failed: $*"; exit 1; }
+}
+
+run() { # run HOW PROGRAM ARGUMENTS...
+  how=$1
+  shift
+  text=$("$@") || { echo "failed, $how: $text"; exit 1; }
+  echo "$how: $text" | head -n 1
+}
+
+quiet "$cmake" --install "$build" --prefix "$work/first"
+mv "$work/first" "$work/prefix" # nothing may remember where it was installed
+quiet "$cmake" -S "$consumer" -B "$work/consumer" -DCMAKE_PREFIX_PATH="$work/prefix" -DCMAKE_C_COMPILER="$cc" \
+  -DCMAKE_CXX_COMPILER="$cxx"
+quiet "$cmake" --build "$work/consumer"
+for program in c_shared c_static cxx_shared cxx_static; do
+  run "find_package, $program" "$work/consumer/$program"
+done
+
+if ! command -v pkg-config >/dev/null; then
+  echo "pkg-config is not installed: not checked"
+  exit 1
+fi
+pc=$(find "$work/prefix" -name tare.pc)
+libdir=$(dirname "$(dirname "$pc")")
+export PKG_CONFIG_PATH="${pc%/*}"
+# shellcheck disable=SC2046
+{
+  quiet "$cc" "$consumer/main.c" $(pkg-config --cflags --libs tare) "-Wl,-rpath,$libdir" -o "$work/pc_shared"
+  mkdir "$work/archive"
+  cp "$libdir/libtare.a" "$work/archive" # pkg-config --static leaves the choice of library to the linker
+  quiet "$cc" "$consumer/main.c" $(pkg-config --cflags tare) "-L$work/archive" \
+    $(pkg-config --static --libs-only-l --libs-only-other tare) -o "$work/pc_static"
+}
+run "pkg-config, shared" "$work/pc_shared"
+run "pkg-config, static" "$work/pc_static"
+[ ! -x "$work/prefix/bin/tare" ] || run "the tool" "$work/prefix/bin/tare" info

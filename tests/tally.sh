@@ -1,0 +1,74 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Runs one test and writes down how many cases passed, failed and were skipped; tests/total.sh adds them up.
+#
+#   tally.sh FOLDER NAME criterion EXECUTABLE    counts Criterion's cases, from its TAP report
+#   tally.sh FOLDER NAME script COMMAND...       counts one: status 0 passed, 77 skipped (last line says why), else failed
+#
+# Leaves FOLDER/NAME.count ("passed failed skipped") and FOLDER/NAME.skipped ("case: why" lines). Exit status: 1 if
+# something failed or nothing ran at all, 77 if everything was skipped, else 0.
+set -u
+folder=$1 name=$2 kind=$3
+shift 3
+base=$folder/$name
+mkdir -p "$folder"
+rm -f "$base".*
+echo "0 1 0" >"$base.count" # what stands if this script is killed by a timeout
+
+# Leaks in the processes that Criterion forks do not change its exit status, so the sanitizers write into files.
+export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$base.sanitizer"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}log_path=$base.sanitizer:print_stacktrace=1"
+export LC_ALL=C
+
+[ "$kind" = criterion ] && set -- "$@" "--tap=$base.tap"
+{
+  "$@"
+  echo $? >"$base.status"
+} 2>&1 | tee "$base.log"
+status=$(cat "$base.status")
+
+one_failed_unseen() { # something failed; count it, unless a failure has been counted already
+  [ "$failed" -eq 0 ] || return 0
+  failed=1
+  [ "$passed" -eq 0 ] || passed=$((passed - 1))
+}
+
+passed=0 failed=0 skipped=0
+: >"$base.skipped"
+if [ "$kind" = criterion ]; then
+  if [ -f "$base.tap" ]; then
+    skipped=$(grep -c '^ok - .*# SKIP' "$base.tap")
+    passed=$(($(grep -c '^ok ' "$base.tap") - skipped))
+    failed=$(grep -c '^not ok ' "$base.tap")
+    planned=$(sed -n 's/^1\.\.\([0-9]*\)$/\1/p' "$base.tap")
+    sed -n "s/^ok - \(.*[^ ]\) *# SKIP \(.*\)/\1: \2/p" "$base.tap" >"$base.skipped"
+    if [ $((passed + failed + skipped)) -ne "${planned:-0}" ]; then
+      echo "$name: ${planned:-no} cases were planned, $((passed + failed + skipped)) reported"
+      failed=$((failed + 1))
+    fi
+  fi
+  if [ $((passed + failed + skipped)) -eq 0 ]; then
+    echo "$name: no test case was run"
+    failed=1
+  fi
+  [ "$status" -eq 0 ] || one_failed_unseen
+elif [ "$status" -eq 0 ]; then
+  passed=1
+elif [ "$status" -eq 77 ]; then
+  skipped=1
+  tail -n 1 "$base.log" >"$base.skipped"
+else
+  failed=1
+fi
+
+for report in "$base".sanitizer*; do
+  [ -s "$report" ] || continue
+  echo "$name: $report"
+  cat "$report"
+  one_failed_unseen
+done
+
+echo "$passed $failed $skipped" >"$base.count"
+echo "$name: $passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ] || exit 1
+[ "$passed" -gt 0 ] || exit 77

@@ -1,0 +1,72 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# vectorisation.sh SOURCE BUILD COMPILER_ID: gcc's own report says that the hot loops are vectorised at full width.
+# A hot loop is a `for` line that ends in a comment "hot: NAME", or "hot: NAME (any)" where a narrower vector will do.
+# cpu/instance.c is compiled once more per instruction set, with the command line of this build; the report must name
+# each tagged line, or one within two lines of it, with vectors of 16 (baseline), 32 (avx2) or 64 (avx512) bytes.
+set -eu
+source=$1 build=$2 compiler=$3
+if [ "$compiler" != GNU ]; then
+  echo "only gcc writes the report that is read here; this build uses $compiler"
+  exit 77
+fi
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+(cd "$source" && grep -rnE '/\* hot: .+ \*/' cpu core --include='*.h' --include='*.c') |
+  sed -E 's|^([^:]*):([0-9]+):.*/\* hot: (.*[^ ]) +\*/.*|\1\t\2\t\3|' >"$scratch/tags"
+[ -s "$scratch/tags" ] || { echo "no loop is tagged hot"; exit 1; }
+
+# The compile commands, one a line, as the shell would take them.
+grep '"command":.*/cpu/instance\.c' "$build/compile_commands.json" |
+  sed -e 's/^ *"command": "//' -e 's/",\{0,1\}$//' -e 's/\\\(.\)/\1/g' >"$scratch/commands"
+directory=$(sed -n 's/^ *"directory": "\(.*\)",$/\1/p' "$build/compile_commands.json" | head -n 1)
+
+isas=
+while read -r command; do
+  isa=$(echo "$command" | sed 's/.*-DTARE_ISA_NAME=\([a-z0-9]*\).*/\1/')
+  isas="$isas $isa"
+  (cd "$directory" && eval "$command -o /dev/null -fopt-info-vec-optimized=$scratch/$isa.report")
+  # Tag lines and report lines alike: file, line, rest; the file as the tags name it.
+  sed -nE 's|^.*/((cpu\|core)/[^:]*):([0-9]+):.*loop vectorized using ([0-9]+) byte vectors.*|\1\t\3\t\4|p' \
+    "$scratch/$isa.report" >"$scratch/$isa.loops"
+done <"$scratch/commands"
+[ -n "$isas" ] || { echo "cpu/instance.c is not among the compile commands of $build"; exit 1; }
+
+# shellcheck disable=SC2086
+awk -F '\t' -v isas="${isas# }" -v scratch="$scratch" '
+  BEGIN {
+    full["baseline"] = 16; full["avx2"] = 32; full["avx512"] = 64
+    count = split(isas, isa, " ")
+    for (i = 1; i <= count; i++)
+      while ((getline line < (scratch "/" isa[i] ".loops")) > 0) {
+        split(line, field, "\t")
+        key = isa[i] SUBSEP field[1] SUBSEP field[2]
+        times[key, field[3]]++
+        if (field[3] + 0 > widest[key] + 0) widest[key] = field[3]
+      }
+    printf "%-28s %-28s", "bytes a vector (loops)", "at"
+    for (i = 1; i <= count; i++) printf " %-14s", isa[i]
+    print ""
+  }
+  {
+    any = sub(/ \(any\)$/, "", $3)
+    printf "%-28s %-28s", $3 (any ? " (any)" : ""), $1 ":" $2
+    for (i = 1; i <= count; i++) {
+      width = 0
+      for (line = $2 - 2; line <= $2 + 2; line++) {
+        seen = widest[isa[i], $1, line] + 0
+        if (seen > width) width = seen
+      }
+      loops = 0
+      for (line = $2 - 2; line <= $2 + 2; line++) loops += times[isa[i], $1, line, width]
+      good = any ? width > 0 : width == full[isa[i]]
+      if (!good) bad++
+      printf " %-14s", (width ? width " (" loops ")" : "none") (good ? "" : " BAD")
+    }
+    print ""
+  }
+  END {
+    printf "%d hot loops, %d instruction sets, %d not vectorised as they should be\n", NR, count, bad
+    exit bad > 0
+  }' "$scratch/tags"
