@@ -122,14 +122,24 @@ static double weight_sum(const struct oracle_problem *problem) {
 static double divisor_of(const struct oracle_problem *problem, const struct oracle_counts *counts) {
   double divisor = 1;
   switch (problem->normalizer) {
-    case ORACLE_SUM: divisor = 1; break;
+    case ORACLE_SUM:
+      divisor = 1;
+      break;
     case ORACLE_ELEMENTS:
       divisor = (double)counts->counted * (is_softmax(problem) ? 1 : (double)problem->classes);
       break;
-    case ORACLE_ROWS: divisor = (double)counts->counted; break;
-    case ORACLE_POSITIVES: divisor = (double)counts->positives; break;
-    case ORACLE_WEIGHTS: divisor = weight_sum(problem); break;
-    case ORACLE_VALUE: divisor = problem->normalizer_value; break;
+    case ORACLE_ROWS:
+      divisor = (double)counts->counted;
+      break;
+    case ORACLE_POSITIVES:
+      divisor = (double)counts->positives;
+      break;
+    case ORACLE_WEIGHTS:
+      divisor = weight_sum(problem);
+      break;
+    case ORACLE_VALUE:
+      divisor = problem->normalizer_value;
+      break;
   }
   return divisor == 0 ? 1 : divisor;
 }
@@ -161,16 +171,21 @@ static struct oracle_pair scaled(struct oracle_pair pair, double factor) {
 static struct oracle_pair element(const struct oracle_problem *problem, double x, double t, int64_t c) {
   double alpha = oracle_alpha(alpha_of(problem, c), t);
   switch (problem->loss) {
-    case ORACLE_SIGMOID_CE: return scaled(oracle_soft_ce(x, t), alpha);
-    case ORACLE_SIGMOID_FOCAL: return scaled(oracle_soft_focal(x, t, problem->gamma), alpha);
+    case ORACLE_SIGMOID_CE:
+      return scaled(oracle_soft_ce(x, t), alpha);
+    case ORACLE_SIGMOID_FOCAL:
+      return scaled(oracle_soft_focal(x, t, problem->gamma), alpha);
     case ORACLE_SIGMOID_POLY1: {
       struct oracle_pair focal = scaled(oracle_soft_focal(x, t, problem->gamma), alpha);
       struct oracle_pair extra = oracle_soft_poly1_extra(x, t, problem->gamma, problem->poly_epsilon);
       return (struct oracle_pair){focal.value + extra.value, focal.derivative + extra.derivative};
     }
-    case ORACLE_GHM_R: return oracle_asl1(x - t, problem->mu);
-    case ORACLE_GHM_C: return oracle_soft_ce(x, t);
-    default: return (struct oracle_pair){NAN, NAN};
+    case ORACLE_GHM_R:
+      return oracle_asl1(x - t, problem->mu);
+    case ORACLE_GHM_C:
+      return oracle_soft_ce(x, t);
+    default:
+      return (struct oracle_pair){NAN, NAN};
   }
 }
 
@@ -305,14 +320,16 @@ void oracle_evaluate(const struct oracle_problem *problem, struct oracle_result 
   allocate(problem, result);
   result->counts = count_rows(problem);
   result->divisor = divisor_of(problem, &result->counts);
-  if (is_ghm(problem) && problem->exact_density) exact_density(problem, result);
-  else if (is_ghm(problem)) unit_regions(problem, result);
+  if (is_ghm(problem) && problem->exact_density)
+    exact_density(problem, result);
+  else if (is_ghm(problem))
+    unit_regions(problem, result);
 
   double scale = problem->gradient_scale / result->divisor;
   long double sum = 0;
   for (int64_t i = 0; i < problem->rows; ++i) {
-    result->row_loss[i] = is_softmax(problem) ? fill_softmax(problem, i, scale, result)
-                                              : fill_elements(problem, i, scale, result);
+    result->row_loss[i] =
+        is_softmax(problem) ? fill_softmax(problem, i, scale, result) : fill_elements(problem, i, scale, result);
     sum += result->row_loss[i];
   }
   result->loss = (double)(sum / result->divisor);

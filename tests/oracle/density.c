@@ -43,15 +43,15 @@ static int64_t rank(int64_t n, const double *sorted, double limit, int closed) {
   int64_t low = 0, high = n;
   while (low < high) {
     int64_t middle = low + (high - low) / 2;
-    if (sorted[middle] < limit || (closed && sorted[middle] == limit)) low = middle + 1;
-    else high = middle;
+    if (sorted[middle] < limit || (closed && sorted[middle] == limit))
+      low = middle + 1;
+    else
+      high = middle;
   }
   return low;
 }
 
-static double norm_or_zero(double norm) {
-  return isnan(norm) ? 0 : norm;
-}
+static double norm_or_zero(double norm) { return isnan(norm) ? 0 : norm; }
 
 void density_exact(int64_t n, const double *norms, double epsilon, double *inverse_density) {
   double *sorted = density_allocate(n, sizeof *sorted);

@@ -13,9 +13,7 @@ double oracle_ghm_c_norm(double x, double t) {
   return fabs(oracle_point(x).p - t);
 }
 
-double oracle_ghm_r_norm(double d, double mu) {
-  return isinf(d) ? 1 : fabs(d) / hypot(d, mu);
-}
+double oracle_ghm_r_norm(double d, double mu) { return isinf(d) ? 1 : fabs(d) / hypot(d, mu); }
 
 double oracle_ghm_edge(int k, int bins, int mmdet) {
   double edge = (double)k / bins;
@@ -66,8 +64,10 @@ static int find(const struct thresholds *table, long double value) {
   int low = 0, high = table->bins;
   while (high - low > 1) {
     int middle = low + (high - low) / 2;
-    if (value >= table->begin[middle]) low = middle;
-    else high = middle;
+    if (value >= table->begin[middle])
+      low = middle;
+    else
+      high = middle;
   }
   return low;
 }

@@ -90,14 +90,7 @@ enum oracle_loss {
   ORACLE_GHM_R
 };
 
-enum oracle_normalizer {
-  ORACLE_SUM,
-  ORACLE_ELEMENTS,
-  ORACLE_ROWS,
-  ORACLE_POSITIVES,
-  ORACLE_WEIGHTS,
-  ORACLE_VALUE
-};
+enum oracle_normalizer { ORACLE_SUM, ORACLE_ELEMENTS, ORACLE_ROWS, ORACLE_POSITIVES, ORACLE_WEIGHTS, ORACLE_VALUE };
 
 #define ORACLE_MAX_BINS 1024
 
@@ -156,10 +149,10 @@ struct oracle_result {
   double loss;    /* normalised */
   double divisor; /* what it was divided by */
   struct oracle_counts counts;
-  double *gradient;        /* [rows, classes], normalised and scaled */
-  double *row_loss;        /* [rows], weighted, not normalised */
-  double *element_loss;    /* [rows, classes], the same; softmax losses: NULL */
-  double *inverse_density; /* [rows, classes], GHM: 1/GD of each element, 0 where it does not count; else NULL */
+  double *gradient;            /* [rows, classes], normalised and scaled */
+  double *row_loss;            /* [rows], weighted, not normalised */
+  double *element_loss;        /* [rows, classes], the same; softmax losses: NULL */
+  double *inverse_density;     /* [rows, classes], GHM: 1/GD of each element, 0 where it does not count; else NULL */
   struct oracle_ghm_state ghm; /* GHM with unit regions: the state after the call (`given`: before it) */
 };
 

@@ -17,9 +17,7 @@ struct oracle_point oracle_point(double z) {
 }
 
 /* a*b where a falls to 0 faster than b grows: 0 where a is 0, also against an infinite b. */
-static double vanishing(double a, double b) {
-  return a == 0 ? 0 : a * b;
-}
+static double vanishing(double a, double b) { return a == 0 ? 0 : a * b; }
 
 struct oracle_pair oracle_ce(struct oracle_point at) {
   return (struct oracle_pair){.value = at.l, .derivative = -at.q};
@@ -36,13 +34,9 @@ struct oracle_pair oracle_poly1_extra(struct oracle_point at, double gamma, doub
   return (struct oracle_pair){.value = value, .derivative = -(gamma + 1) * value * at.p};
 }
 
-static int hard(double t) {
-  return t == 0 || t == 1;
-}
+static int hard(double t) { return t == 0 || t == 1; }
 
-static struct oracle_point hard_point(double x, double t) {
-  return oracle_point(t == 1 ? x : -x);
-}
+static struct oracle_point hard_point(double x, double t) { return oracle_point(t == 1 ? x : -x); }
 
 /* From a derivative by z to one by x. */
 static struct oracle_pair by_logit(struct oracle_pair by_z, double t) {
@@ -78,9 +72,7 @@ struct oracle_pair oracle_soft_poly1_extra(double x, double t, double gamma, dou
   return (struct oracle_pair){.value = modulator * s.value, .derivative = (gamma + 1) * modulator * s.derivative};
 }
 
-double oracle_alpha(double alpha, double t) {
-  return alpha < 0 ? 1 : alpha * t + (1 - alpha) * (1 - t);
-}
+double oracle_alpha(double alpha, double t) { return alpha < 0 ? 1 : alpha * t + (1 - alpha) * (1 - t); }
 
 struct oracle_pair oracle_asl1(double d, double mu) {
   if (isinf(d)) return (struct oracle_pair){.value = INFINITY, .derivative = d > 0 ? 1 : -1};

@@ -33,9 +33,7 @@ static int64_t largest(int64_t classes, const double *x, int64_t without) {
 }
 
 /* e^(x-m), with the maximum itself exactly 1 even where both are infinite. */
-static long double relative(double x, double m) {
-  return x == m ? 1 : expl((long double)x - m);
-}
+static long double relative(double x, double m) { return x == m ? 1 : expl((long double)x - m); }
 
 static long double sum_relative(int64_t classes, const double *x, int64_t without, double m) {
   long double sum = 0;

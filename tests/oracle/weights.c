@@ -13,9 +13,7 @@ static long double effective_number(long double n, double beta) {
   return -expm1l(n * log1pl(-rest)) / rest;
 }
 
-double oracle_effective_number(double n, double beta) {
-  return (double)effective_number(n, beta);
-}
+double oracle_effective_number(double n, double beta) { return (double)effective_number(n, beta); }
 
 void oracle_class_balanced(int64_t classes, const int64_t *counts, double beta, const double *beta_per_class,
                            double *weights) {

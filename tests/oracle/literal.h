@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The textbook formulas, letter for letter, in MPFR with thousands of bits: log(sigmoid), 1-p and p-t as the papers
+ * print them, cancellation and all. Derivatives are central differences of the value at that precision, so that no
+ * derived formula takes part. Finite arguments only.
+ */
+#ifndef TARE_TESTS_ORACLE_LITERAL_H
+#define TARE_TESTS_ORACLE_LITERAL_H
+
+#include "oracle.h"
+
+/** s^gamma*CE + epsilon*s^(gamma+1), CE = -t*log p - (1-t)*log(1-p), s = p*(1-t) + (1-p)*t; derivative by x. */
+struct oracle_pair literal_sigmoid(double x, double t, double gamma, double epsilon);
+
+/** sum over k of -t_k*(1-p_k)^gamma*log p_k with p = softmax(x); dx [classes]. */
+double literal_softmax(int64_t classes, const double *x, const double *t, double gamma, double *dx);
+
+/** sqrt(d^2+mu^2)-mu; derivative by d. */
+struct oracle_pair literal_asl1(double d, double mu);
+
+/** |sigmoid(x)-t| and |d|/sqrt(d^2+mu^2), and the last k < bins with norm >= k/bins (mmdet: >= (float)(k/bins)). */
+double literal_ghm_c_norm(double x, double t);
+double literal_ghm_r_norm(double d, double mu);
+int literal_ghm_c_bin(double x, double t, int bins, int mmdet);
+int literal_ghm_r_bin(double d, double mu, int bins, int mmdet);
+
+/** (1-beta^n)/(1-beta). */
+double literal_effective_number(double n, double beta);
+
+#endif /* TARE_TESTS_ORACLE_LITERAL_H */
