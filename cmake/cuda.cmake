@@ -25,6 +25,7 @@ if(TARE_BUILD_CUDA)
   target_compile_definitions(tare_objects PRIVATE TARE_WITH_CUDA=1)
   foreach(library IN ITEMS tare tare_static)
     target_sources(${library} PRIVATE $<TARGET_OBJECTS:tare_cuda>)
-    set_target_properties(${library} PROPERTIES CUDA_RUNTIME_LIBRARY Static)
+    set_target_properties(${library} PROPERTIES CUDA_RUNTIME_LIBRARY Static
+                                                CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}")
   endforeach()
 endif()

@@ -37,7 +37,7 @@ static void fill(void) {
   }
 }
 
-static int report(tare_context *context, tare_loss_kind kind) {
+static int report(tare_context *context, int32_t kind) {
   tare_level level;
   tare_batch batch;
   tare_loss loss;
@@ -46,7 +46,7 @@ static int report(tare_context *context, tare_loss_kind kind) {
   tare_level_rows(&level, ROWS, CLASSES);
   level.logits = logits, level.labels = labels, level.gradient = gradient;
   tare_batch_init(&batch), batch.levels = &level, batch.level_count = 1, batch.classes = CLASSES;
-  tare_loss_init(&loss, kind);
+  tare_loss_init(&loss, (tare_loss_kind)kind);
   tare_output_init(&output), output.loss = &value, output.loss_dtype = TARE_F64;
   if (tare_evaluate(context, &loss, &batch, &output, NULL) != TARE_OK) {
     fprintf(stderr, "%s: %s\n", tare_loss_name(kind), tare_error_text(context));
