@@ -1,0 +1,689 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How exact the library is: dense sweeps of every loss and gradient against the oracle, for every number format and
+ * every instruction set of this machine. Errors are counted in units in the last place of the format that is written.
+ *
+ * TARE_SWEEP=all takes every float in +-128 instead of every 64th. TARE_ACCURACY_TABLE=FILE appends the rows there.
+ */
+#define _POSIX_C_SOURCE 200809L
+
+#include <criterion/criterion.h>
+#include <float.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "oracle/oracle.h"
+#include "support/devices.h"
+#include "support/numbers.h"
+#include "support/random.h"
+#include "tare.h"
+
+/* ---- Instruction sets ------------------------------------------------------------------------------------------ */
+
+enum { MOST_SETS = 3 };
+
+struct instruction_set {
+  const char *name;
+  tare_context *context;
+};
+
+/* Those of this machine; one that the library refuses is left out. */
+static int open_sets(struct instruction_set sets[MOST_SETS]) {
+  static const char *const names[MOST_SETS] = {"baseline", "avx2", "avx512"};
+  tare_context_options options;
+  tare_context_options_init(&options);
+  options.device = TARE_DEVICE_CPU;
+  options.threads = 1;
+  int count = 0;
+  for (int i = 0; i < MOST_SETS; ++i) {
+    setenv("TARE_ISA", names[i], 1);
+    sets[count].name = names[i];
+    if (tare_context_create(&sets[count].context, &options) == TARE_OK)
+      count += 1;
+    else
+      printf("%s: not here (%s)\n", names[i], tare_error_text(NULL));
+  }
+  cr_assert(count > 0, "no context: %s", tare_error_text(NULL));
+  return count;
+}
+
+static void close_sets(struct instruction_set *sets, int count) {
+  for (int i = 0; i < count; ++i) tare_context_destroy(sets[i].context);
+}
+
+/* ---- What is swept --------------------------------------------------------------------------------------------- */
+
+struct sweep {
+  tare_loss_kind kind;
+  double alpha, gamma, epsilon; /* alpha below 0: off; epsilon: of Poly-1, and mu of GHM-R */
+};
+
+static const struct sweep plain_sweeps[] = {{TARE_SIGMOID_CE, -1, 0, 0},
+                                            {TARE_SIGMOID_CE, 0.25, 0, 0},
+                                            {TARE_GHM_C, -1, 0, 0},
+                                            {TARE_SIGMOID_FOCAL, -1, 0, 0},
+                                            {TARE_SIGMOID_FOCAL, 0.25, 2, 0}};
+static const struct sweep power_sweeps[] = {{TARE_SIGMOID_FOCAL, -1, 0.5, 0}, {TARE_SIGMOID_FOCAL, -1, 1, 0},
+                                            {TARE_SIGMOID_FOCAL, -1, 1.5, 0}, {TARE_SIGMOID_FOCAL, -1, 2, 0},
+                                            {TARE_SIGMOID_FOCAL, -1, 3.7, 0}, {TARE_SIGMOID_FOCAL, -1, 5, 0}};
+static const struct sweep poly_sweeps[] = {{TARE_SIGMOID_POLY1, -1, 2, 1}, {TARE_SIGMOID_POLY1, -1, 1.5, 3}};
+static const struct sweep soft_sweeps[] = {{TARE_SIGMOID_CE, -1, 0, 0},      {TARE_SIGMOID_CE, 0.25, 0, 0},
+                                           {TARE_GHM_C, -1, 0, 0},           {TARE_SIGMOID_FOCAL, -1, 0.5, 0},
+                                           {TARE_SIGMOID_FOCAL, 0.25, 2, 0}, {TARE_SIGMOID_FOCAL, -1, 3.7, 0},
+                                           {TARE_SIGMOID_POLY1, -1, 2, 1}};
+static const struct sweep ghm_r_sweeps[] = {{TARE_GHM_R, -1, 0, 0.02}, {TARE_GHM_R, -1, 0, 1}};
+
+static const int32_t dtypes[] = {TARE_F32, TARE_F16, TARE_BF16, TARE_F64};
+
+#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
+
+static const char *sweep_text(const struct sweep *sweep, const char *more) {
+  static char text[96];
+  int used = snprintf(text, sizeof text, "%s", tare_loss_name(sweep->kind));
+  if (sweep->gamma > 0) used += snprintf(text + used, sizeof text - (size_t)used, " gamma %g", sweep->gamma);
+  if (sweep->alpha >= 0) used += snprintf(text + used, sizeof text - (size_t)used, " alpha %g", sweep->alpha);
+  if (sweep->epsilon > 0)
+    used += snprintf(text + used, sizeof text - (size_t)used, " %s %g", sweep->kind == TARE_GHM_R ? "mu" : "eps",
+                     sweep->epsilon);
+  snprintf(text + used, sizeof text - (size_t)used, "%s", more);
+  return text;
+}
+
+/* GHM with one bin whose 1/GD is 1, handed in: the bare element. Words as the manual lays a state out. */
+static void *unit_state(void) {
+  static double words[5];
+  words[3] = words[4] = 1;
+  return words;
+}
+
+static void fill_loss(tare_loss *loss, const struct sweep *sweep) {
+  tare_loss_init(loss, sweep->kind);
+  switch (sweep->kind) {
+    case TARE_SIGMOID_CE:
+      loss->ce.alpha = sweep->alpha;
+      break;
+    case TARE_SIGMOID_FOCAL:
+    case TARE_SOFTMAX_FOCAL:
+      loss->focal.alpha = sweep->alpha;
+      loss->focal.gamma = sweep->gamma;
+      break;
+    case TARE_SIGMOID_POLY1:
+      loss->poly1.alpha = sweep->alpha;
+      loss->poly1.gamma = sweep->gamma;
+      loss->poly1.epsilon = sweep->epsilon;
+      break;
+    case TARE_GHM_C:
+    case TARE_GHM_R:
+      loss->ghm.bins = 1;
+      loss->ghm.given = 1;
+      loss->ghm.state = unit_state();
+      if (sweep->kind == TARE_GHM_R) loss->ghm.mu = sweep->epsilon;
+      break;
+    default:
+      break;
+  }
+}
+
+/* ---- Bounds ---------------------------------------------------------------------------------------------------- */
+
+enum quantity { LOSS, GRADIENT, QUANTITIES };
+
+static int32_t written_dtype(int32_t dtype, enum quantity quantity) {
+  if (quantity == GRADIENT || dtype == TARE_F64) return dtype;
+  return TARE_F32;
+}
+
+/* In units in the last place: 4*(1+gamma) in single precision, 1 where a half type is written, 1e-13 in double. */
+static double bound_of(const struct sweep *sweep, int32_t written) {
+  if (written == TARE_F64) return 1e-13 / DBL_EPSILON;
+  if (written != TARE_F32) return 1;
+  return 4 * (1 + sweep->gamma + (sweep->kind == TARE_SIGMOID_POLY1));
+}
+
+/* 2^exponent of a normal number, else 0. */
+static double binade(double value) {
+  uint64_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  bits &= UINT64_C(0x7ff) << 52;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+struct written {
+  double epsilon, smallest, floor; /* relative and absolute size of a unit; what tiny results may be off by, in all */
+  double bound;
+};
+
+static struct written written_as(const struct sweep *sweep, int32_t dtype, enum quantity quantity) {
+  int32_t type = written_dtype(dtype, quantity);
+  return (struct written){.epsilon = 2 * dtype_roundoff(type),
+                          .smallest = dtype_smallest(type),
+                          .floor = type == TARE_F64 ? 1e-290 : 1e-36,
+                          .bound = bound_of(sweep, type)};
+}
+
+/* 1 / (one unit in the last place of `size`); results below 1e-30 may be off by 1e-36. */
+static double per_unit(const struct written *written, double want, double size) {
+  double unit = fmax(binade(size) * written->epsilon, written->smallest);
+  if (fabs(want) < 1e-30) unit = fmax(unit, written->floor / written->bound);
+  return 1 / unit;
+}
+
+/* ---- Reports --------------------------------------------------------------------------------------------------- */
+
+struct report {
+  size_t points;
+  double worst, at, target, got, want;
+};
+
+static double read_one(int32_t dtype, const void *array, size_t i) {
+  if (dtype == TARE_F32) return ((const float *)array)[i];
+  if (dtype == TARE_F64) return ((const double *)array)[i];
+  return load_element(array, i, dtype);
+}
+
+static void keep_worse(struct report *report, double error, double got, double want, double at, double target) {
+  if (got == want || (isnan(got) && isnan(want))) return;
+  if (!isfinite(error)) error = INFINITY;
+  if (error <= report->worst) return;
+  *report =
+      (struct report){.points = report->points, .worst = error, .at = at, .target = target, .got = got, .want = want};
+}
+
+/* What is expected of n outputs, and the reciprocal of what counts as one unit. */
+struct expected {
+  double *want, *per_unit;
+};
+
+/* Where the outputs come from: their logits are sign * at[i], and a gradient is sign times what is expected. */
+struct origin {
+  const double *at;
+  double sign, target;
+};
+
+static void compare(struct report *report, enum quantity quantity, size_t n, int32_t dtype, const void *got,
+                    const struct expected *expected, const struct origin *origin) {
+  double sign = quantity == GRADIENT ? origin->sign : 1;
+  for (size_t i = 0; i < n; ++i) {
+    double value = sign * read_one(dtype, got, i);
+    double error = fabs(value - expected->want[i]) * expected->per_unit[i];
+    if (error <= report->worst) continue;
+    keep_worse(report, error, value, expected->want[i], origin->sign * origin->at[i], origin->target);
+  }
+  report->points += n;
+}
+
+static void compare_both(struct report reports[QUANTITIES], const size_t n[QUANTITIES], int32_t dtype, const void *loss,
+                         const void *gradient, const struct expected expected[QUANTITIES],
+                         const struct origin origins[QUANTITIES]) {
+  compare(&reports[LOSS], LOSS, n[LOSS], written_dtype(dtype, LOSS), loss, &expected[LOSS], &origins[LOSS]);
+  compare(&reports[GRADIENT], GRADIENT, n[GRADIENT], dtype, gradient, &expected[GRADIENT], &origins[GRADIENT]);
+}
+
+__attribute__((format(printf, 1, 2))) static void print_row(const char *format, ...) {
+  const char *file = getenv("TARE_ACCURACY_TABLE");
+  FILE *table = file ? fopen(file, "a") : NULL;
+  for (FILE *to = stdout; to; to = to == stdout ? table : NULL) {
+    va_list arguments;
+    va_start(arguments, format);
+    vfprintf(to, format, arguments);
+    va_end(arguments);
+  }
+  if (table) fclose(table);
+}
+
+/* One row of the table: | loss | dtype | instruction set | points | worst loss | at | worst gradient | at | bounds | */
+static void conclude(const struct sweep *sweep, const char *more, int32_t dtype, const char *isa,
+                     const struct report reports[QUANTITIES]) {
+  static const char *const names[QUANTITIES] = {"loss", "gradient"};
+  const char *text = sweep_text(sweep, more);
+  double bounds[QUANTITIES];
+  for (int q = 0; q < QUANTITIES; ++q) bounds[q] = written_as(sweep, dtype, (enum quantity)q).bound;
+  print_row("| %s | %s | %s | %zu | %.2f | %.9g | %.2f | %.9g | %.4g, %.4g |\n", text, dtype_name(dtype), isa,
+            reports[LOSS].points + reports[GRADIENT].points, reports[LOSS].worst, reports[LOSS].at,
+            reports[GRADIENT].worst, reports[GRADIENT].at, bounds[LOSS], bounds[GRADIENT]);
+  for (int q = 0; q < QUANTITIES; ++q) {
+    cr_expect(reports[q].points > 0, "%s %s %s: no %s was checked", text, dtype_name(dtype), isa, names[q]);
+    cr_expect(reports[q].worst <= bounds[q],
+              "%s %s %s: %s off by %.4g ulp (bound %.4g) at x = %.17g, t = %g: got %.17g, want %.17g", text,
+              dtype_name(dtype), isa, names[q], reports[q].worst, bounds[q], reports[q].at, reports[q].target,
+              reports[q].got, reports[q].want);
+  }
+}
+
+/* ---- Points: bit patterns of a format, in steps ---------------------------------------------------------------- */
+
+struct segment {
+  uint64_t first, last, step;
+};
+
+static uint64_t bits_of(int32_t dtype, double value) {
+  uint64_t bits = 0;
+  store_element(&bits, 0, dtype, value);
+  return bits;
+}
+
+static uint64_t float_step(bool sparse) {
+  const char *sweep = getenv("TARE_SWEEP");
+  if (sweep && strcmp(sweep, "all") == 0) return sparse ? 64 : 1;
+  return (sparse ? 4001 : 64) * (uint64_t)test_size(1, 61);
+}
+
+/* Segment number `index` of the magnitudes of a format. f32: +-128, what lies beyond, every binade's edge. */
+static bool f32_segment(int index, bool sparse, struct segment *segment) {
+  uint64_t reach = bits_of(TARE_F32, 128), end = bits_of(TARE_F32, FLT_MAX);
+  if (index == 0)
+    *segment = (struct segment){0, reach, float_step(sparse)};
+  else if (index == 1)
+    *segment = (struct segment){reach, end, 16381};
+  else {
+    uint64_t edge = (uint64_t)(index - 1) << 23;
+    *segment = (struct segment){edge - 64, edge + 64, sparse ? 8 : 1};
+    return edge < end;
+  }
+  return true;
+}
+
+static bool f64_segment(int index, bool sparse, struct segment *segment) {
+  static const double ends[] = {0, 0x1p-30, 1024, DBL_MAX};
+  static const uint64_t steps[] = {20000, 1000000, 20000}; /* points */
+  if (index >= 3) return false;
+  uint64_t first = bits_of(TARE_F64, ends[index]), last = bits_of(TARE_F64, ends[index + 1]);
+  uint64_t points = steps[index] / (uint64_t)test_size(sparse ? 20 : 1, 100);
+  *segment = (struct segment){first, last, (last - first) / points | 1};
+  return true;
+}
+
+static bool next_segment(int32_t dtype, int index, bool sparse, struct segment *segment) {
+  if (dtype == TARE_F32) return f32_segment(index, sparse, segment);
+  if (dtype == TARE_F64) return f64_segment(index, sparse, segment);
+  *segment = (struct segment){0, 0x7fff, 1};
+  return index == 0;
+}
+
+enum { CHUNK = 8192 };
+
+/* A run of points, and where the next begins. */
+struct points {
+  int32_t dtype;
+  bool sparse;
+  int sign, index;
+  uint64_t position; /* within the segment */
+  size_t n;
+  double z[CHUNK];
+  double logits[2][CHUNK]; /* as stored in the format: z and -z */
+  struct oracle_point at[CHUNK];
+};
+
+static void add_point(struct points *points, uint64_t magnitude) {
+  uint64_t sign = UINT64_C(1) << (8 * dtype_size(points->dtype) - 1);
+  size_t size = dtype_size(points->dtype);
+  uint64_t bits = points->sign ? magnitude | sign : magnitude, mirrored = bits ^ sign;
+  memcpy((char *)points->logits[0] + points->n * size, &bits, size);
+  memcpy((char *)points->logits[1] + points->n * size, &mirrored, size);
+  points->z[points->n] = read_one(points->dtype, points->logits[0], points->n);
+  points->at[points->n] = oracle_point(points->z[points->n]);
+  points->n += 1;
+}
+
+/* Fills the next chunk; false when there is none. */
+static bool next_points(struct points *points) {
+  struct segment segment;
+  points->n = 0;
+  for (; points->sign < 2; points->sign += 1, points->index = 0) {
+    for (; next_segment(points->dtype, points->index, points->sparse, &segment); points->index += 1) {
+      uint64_t magnitude = segment.first + points->position * segment.step;
+      for (; magnitude <= segment.last && points->n < CHUNK; magnitude += segment.step, points->position += 1)
+        add_point(points, magnitude);
+      if (points->n == CHUNK) return true;
+      points->position = 0;
+    }
+  }
+  return points->n > 0;
+}
+
+/* ---- The sigmoid family ---------------------------------------------------------------------------------------- */
+
+/* How the points become logits and targets. A hard negative has the logits mirrored, so that z is the same. */
+struct side {
+  double t;
+  bool dense; /* the target is given as a number, not as a label */
+};
+
+static const struct side hard_sides[] = {{1, false}, {0, false}};
+static const struct side soft_sides[] = {{0, true}, {1e-3, true}, {0.1, true}, {0.5, true}, {0.9, true}, {1, true}};
+
+static bool is_mirrored(const struct side *side) { return !side->dense && side->t == 0; }
+
+static struct oracle_pair combine(struct oracle_pair main, double factor, struct oracle_pair extra) {
+  return (struct oracle_pair){factor * main.value + extra.value, factor * main.derivative + extra.derivative};
+}
+
+/* By z, for a hard target. */
+static struct oracle_pair hard_pair(const struct sweep *sweep, const struct side *side, struct oracle_point at) {
+  double alpha = oracle_alpha(sweep->alpha, side->t);
+  struct oracle_pair none = {0, 0};
+  if (sweep->kind == TARE_SIGMOID_FOCAL) return combine(oracle_focal(at, sweep->gamma), alpha, none);
+  if (sweep->kind == TARE_SIGMOID_POLY1)
+    return combine(oracle_focal(at, sweep->gamma), alpha, oracle_poly1_extra(at, sweep->gamma, sweep->epsilon));
+  return combine(oracle_ce(at), alpha, none);
+}
+
+/* By x, for a target given as a number. */
+static struct oracle_pair soft_pair(const struct sweep *sweep, double x, double t) {
+  double alpha = oracle_alpha(sweep->alpha, t);
+  struct oracle_pair none = {0, 0};
+  if (sweep->kind == TARE_GHM_R) return oracle_asl1(x - t, sweep->epsilon);
+  if (sweep->kind == TARE_SIGMOID_FOCAL) return combine(oracle_soft_focal(x, t, sweep->gamma), alpha, none);
+  if (sweep->kind == TARE_SIGMOID_POLY1)
+    return combine(oracle_soft_focal(x, t, sweep->gamma), alpha,
+                   oracle_soft_poly1_extra(x, t, sweep->gamma, sweep->epsilon));
+  return combine(oracle_soft_ce(x, t), alpha, none);
+}
+
+/* Soft targets cancel truly near p = t: the error is measured against the terms of the sums (max(x,0), x*t and the
+ * tail; p, t and the derivative of the modulator) instead of against what is left of them. */
+static struct oracle_pair soft_size(const struct sweep *sweep, double x, double t, struct oracle_pair want) {
+  if (t == 0 || t == 1 || sweep->kind == TARE_GHM_R || !isfinite(x)) return want;
+  struct oracle_point at = oracle_point(x);
+  double modulator = oracle_alpha(sweep->alpha, t) * pow(at.p * (1 - t) + at.q * t, sweep->gamma);
+  double rest = want.derivative - modulator * (at.p - t);
+  return (struct oracle_pair){.value = want.value + modulator * 2 * fabs(x) * t,
+                              .derivative = modulator * (at.p + t) + fabs(rest)};
+}
+
+static void expect_chunk(const struct sweep *sweep, const struct side *side, const struct points *points,
+                         struct expected expected[QUANTITIES]) {
+  struct written loss = written_as(sweep, points->dtype, LOSS), gradient = written_as(sweep, points->dtype, GRADIENT);
+  double t = (double)(float)side->t;
+  for (size_t i = 0; i < points->n; ++i) {
+    struct oracle_pair want = side->dense ? soft_pair(sweep, points->z[i], t) : hard_pair(sweep, side, points->at[i]);
+    struct oracle_pair size = side->dense ? soft_size(sweep, points->z[i], t, want) : want;
+    expected[LOSS].want[i] = want.value;
+    expected[LOSS].per_unit[i] = per_unit(&loss, want.value, size.value);
+    expected[GRADIENT].want[i] = want.derivative;
+    expected[GRADIENT].per_unit[i] = per_unit(&gradient, want.derivative, size.derivative);
+  }
+}
+
+/* Everything one call reads and writes. */
+struct buffers {
+  double loss[CHUNK], gradient[CHUNK];
+  int32_t labels[CHUNK];
+  float targets[CHUNK];
+};
+
+/* Positives by label are n rows of one class; the others are one row of n classes. */
+static void run_chunk(tare_context *context, const struct sweep *sweep, const struct side *side,
+                      const struct points *points, struct buffers *buffers) {
+  bool tall = !side->dense && side->t == 1;
+  int64_t n = (int64_t)points->n;
+  tare_loss loss;
+  tare_level level;
+  tare_batch batch;
+  tare_output output;
+  fill_loss(&loss, sweep);
+  tare_level_rows(&level, tall ? n : 1, tall ? 1 : n);
+  tare_batch_init(&batch);
+  tare_output_init(&output);
+  for (size_t i = 0; i < points->n; ++i) buffers->labels[i] = tall ? 0 : -1;
+  for (size_t i = 0; i < points->n; ++i) buffers->targets[i] = (float)side->t;
+  level.logits = points->logits[is_mirrored(side)];
+  level.labels = side->dense ? NULL : buffers->labels;
+  level.targets = side->dense ? buffers->targets : NULL;
+  level.element_loss = buffers->loss;
+  level.gradient = buffers->gradient;
+  batch.levels = &level;
+  batch.level_count = 1;
+  batch.dtype = points->dtype;
+  batch.classes = tall ? 1 : n;
+  tare_status status = tare_evaluate(context, &loss, &batch, &output, NULL);
+  cr_assert_eq(status, TARE_OK, "%s: %s", sweep_text(sweep, ""), tare_error_text(context));
+}
+
+struct sweeping {
+  const struct sweep *sweeps;
+  int sweep_count;
+  const struct side *sides;
+  int side_count;
+  const char *more;
+};
+
+enum { MOST_SWEEPS = 8 };
+
+static struct expected allocate_expected(size_t n) {
+  struct expected expected = {.want = calloc(n, sizeof(double)), .per_unit = calloc(n, sizeof(double))};
+  cr_assert(expected.want && expected.per_unit);
+  return expected;
+}
+
+static void free_expected(struct expected *expected) {
+  free(expected->want);
+  free(expected->per_unit);
+}
+
+static void sweep_chunk(const struct sweep *sweep, const struct sweeping *job, const struct points *points,
+                        const struct instruction_set *sets, int set_count, struct report reports[][QUANTITIES],
+                        struct expected expected[QUANTITIES], struct buffers *buffers) {
+  for (int s = 0; s < job->side_count; ++s) {
+    const struct side *side = &job->sides[s];
+    bool known = is_mirrored(side) && s > 0 && sweep->alpha < 0; /* the positive's numbers are the negative's too */
+    struct origin origin = {.at = points->z, .sign = is_mirrored(side) ? -1 : 1, .target = side->t};
+    if (!known) expect_chunk(sweep, side, points, expected);
+    for (int i = 0; i < set_count; ++i) {
+      run_chunk(sets[i].context, sweep, side, points, buffers);
+      compare_both(reports[i], (size_t[]){points->n, points->n}, points->dtype, buffers->loss, buffers->gradient,
+                   expected, (struct origin[]){origin, origin});
+    }
+  }
+}
+
+/* The driver: every chunk of points through every sweep, side and instruction set. */
+static void sweep_elements(const struct sweeping *job, int32_t dtype, bool sparse) {
+  static struct points points;
+  static struct buffers buffers;
+  struct instruction_set sets[MOST_SETS];
+  int set_count = open_sets(sets);
+  struct report reports[MOST_SWEEPS][MOST_SETS][QUANTITIES] = {0};
+  struct expected expected[QUANTITIES] = {allocate_expected(CHUNK), allocate_expected(CHUNK)};
+  memset(&points, 0, sizeof points);
+  points.dtype = dtype;
+  points.sparse = sparse;
+  while (next_points(&points))
+    for (int k = 0; k < job->sweep_count; ++k)
+      sweep_chunk(&job->sweeps[k], job, &points, sets, set_count, reports[k], expected, &buffers);
+  for (int k = 0; k < job->sweep_count; ++k)
+    for (int i = 0; i < set_count; ++i) conclude(&job->sweeps[k], job->more, dtype, sets[i].name, reports[k][i]);
+  for (int q = 0; q < QUANTITIES; ++q) free_expected(&expected[q]);
+  close_sets(sets, set_count);
+}
+
+#define HARD(sweeps) \
+  { (sweeps), COUNT(sweeps), hard_sides, COUNT(hard_sides), "" }
+#define SOFT(sweeps) \
+  { (sweeps), COUNT(sweeps), soft_sides, COUNT(soft_sides), ", soft targets" }
+
+static const struct sweeping plain_job = HARD(plain_sweeps), power_job = HARD(power_sweeps),
+                             poly_job = HARD(poly_sweeps);
+static const struct sweeping soft_job = SOFT(soft_sweeps), ghm_r_job = SOFT(ghm_r_sweeps);
+
+/* Single precision is most of the time, and tests run side by side. */
+Test(accuracy, f32_cross_entropy) { sweep_elements(&plain_job, TARE_F32, false); }
+
+Test(accuracy, f32_focal) { sweep_elements(&power_job, TARE_F32, false); }
+
+Test(accuracy, f32_poly1) { sweep_elements(&poly_job, TARE_F32, false); }
+
+Test(accuracy, other_formats) {
+  for (int d = 1; d < COUNT(dtypes); ++d) {
+    sweep_elements(&plain_job, dtypes[d], false);
+    sweep_elements(&power_job, dtypes[d], false);
+    sweep_elements(&poly_job, dtypes[d], false);
+  }
+}
+
+Test(accuracy, soft_targets) {
+  for (int d = 0; d < COUNT(dtypes); ++d) sweep_elements(&soft_job, dtypes[d], true);
+}
+
+Test(accuracy, ghm_r) {
+  for (int d = 0; d < COUNT(dtypes); ++d) sweep_elements(&ghm_r_job, dtypes[d], true);
+}
+
+/* ---- Softmax --------------------------------------------------------------------------------------------------- */
+
+static const struct sweep softmax_sweeps[] = {{TARE_SOFTMAX_CE, -1, 0, 0},      {TARE_SOFTMAX_FOCAL, -1, 0.5, 0},
+                                              {TARE_SOFTMAX_FOCAL, -1, 1, 0},   {TARE_SOFTMAX_FOCAL, -1, 1.5, 0},
+                                              {TARE_SOFTMAX_FOCAL, 0.25, 2, 0}, {TARE_SOFTMAX_FOCAL, -1, 3.7, 0},
+                                              {TARE_SOFTMAX_FOCAL, -1, 5, 0}};
+static const int64_t widths[] = {2, 3, 17, 81, 1203};
+
+/* Rows of logits with their labels or smoothed targets, and a whole row's room for every output. */
+struct softmax_batch {
+  int32_t dtype;
+  int64_t rows, classes;
+  double *logits, *stored, *targets, *dx, *row_at;
+  double *loss, *gradient;
+  float *stored_targets;
+  int32_t *labels;
+  struct expected expected[QUANTITIES];
+};
+
+static double *numbers(int64_t count) {
+  double *array = calloc((size_t)count, sizeof *array);
+  cr_assert(array);
+  return array;
+}
+
+/* Spreads from nearly equal to 300, some rows confident of their label. */
+static void draw_row(struct softmax_batch *batch, int64_t row, random_source *random) {
+  static const double spreads[] = {0.01, 1, 4, 20, 60, 300};
+  double spread = spreads[random_below(random, COUNT(spreads))];
+  int64_t y = random_below(random, batch->classes);
+  batch->labels[row] = (int32_t)y;
+  for (int64_t c = 0; c < batch->classes; ++c) {
+    int64_t at = row * batch->classes + c;
+    double x = fmax(-400, fmin(400, spread * random_normal(random)));
+    if (c == y && random_uniform(random) < 0.3) x += 20 * random_uniform(random);
+    store_element(batch->stored, (size_t)at, batch->dtype, x);
+    batch->logits[at] = load_element(batch->stored, (size_t)at, batch->dtype);
+    batch->stored_targets[at] = (float)(0.1 / (double)batch->classes + (c == y ? 0.9 : 0));
+    batch->targets[at] = batch->stored_targets[at];
+  }
+  batch->row_at[row] = batch->logits[row * batch->classes + y];
+}
+
+static struct softmax_batch draw_softmax(int32_t dtype, int64_t classes) {
+  int64_t rows = test_size(40000, 4000) / classes + 30, elements = rows * classes;
+  struct softmax_batch batch = {.dtype = dtype,
+                                .rows = rows,
+                                .classes = classes,
+                                .logits = numbers(elements),
+                                .stored = numbers(elements),
+                                .targets = numbers(elements),
+                                .dx = numbers(classes),
+                                .row_at = numbers(rows),
+                                .loss = numbers(rows),
+                                .gradient = numbers(elements),
+                                .stored_targets = calloc((size_t)elements, sizeof(float)),
+                                .labels = calloc((size_t)rows, sizeof(int32_t)),
+                                .expected = {allocate_expected((size_t)rows), allocate_expected((size_t)elements)}};
+  cr_assert(batch.stored_targets && batch.labels);
+  random_source random = random_from((uint64_t)(10 + classes));
+  for (int64_t row = 0; row < rows; ++row) draw_row(&batch, row, &random);
+  return batch;
+}
+
+static void free_softmax(struct softmax_batch *batch) {
+  double *arrays[] = {batch->logits, batch->stored, batch->targets, batch->dx,
+                      batch->row_at, batch->loss,   batch->gradient};
+  for (int i = 0; i < COUNT(arrays); ++i) free(arrays[i]);
+  free(batch->stored_targets);
+  free(batch->labels);
+  for (int q = 0; q < QUANTITIES; ++q) free_expected(&batch->expected[q]);
+}
+
+/* max |x_j - m|, m the largest logit off the label: what the differences of logits add to the bound, in ulp. */
+static double reach_of(const struct softmax_batch *batch, int64_t row) {
+  const double *x = batch->logits + row * batch->classes;
+  double m = -INFINITY, reach = 0;
+  for (int64_t c = 0; c < batch->classes; ++c)
+    if (c != batch->labels[row]) m = fmax(m, x[c]);
+  for (int64_t c = 0; c < batch->classes; ++c) reach = fmax(reach, fabs(x[c] - m));
+  return reach;
+}
+
+/* Units are widened so that the bound plus the row's reach, in true ulp, comes out as the bound. */
+static void expect_softmax(const struct sweep *sweep, bool soft, struct softmax_batch *batch) {
+  struct written loss = written_as(sweep, batch->dtype, LOSS), gradient = written_as(sweep, batch->dtype, GRADIENT);
+  double alpha = sweep->alpha < 0 ? 1 : sweep->alpha;
+  for (int64_t row = 0; row < batch->rows; ++row) {
+    const double *x = batch->logits + row * batch->classes, *t = batch->targets + row * batch->classes;
+    double want = alpha * (soft ? oracle_soft_softmax_row(batch->classes, x, t, batch->dx)
+                                : oracle_softmax_row(batch->classes, x, batch->labels[row], sweep->gamma, batch->dx));
+    double reach = reach_of(batch, row);
+    double widening = gradient.bound > 1 ? gradient.bound / (gradient.bound + reach) : 1;
+    batch->expected[LOSS].want[row] = want;
+    batch->expected[LOSS].per_unit[row] = per_unit(&loss, want, want) * loss.bound / (loss.bound + reach);
+    for (int64_t c = 0; c < batch->classes; ++c) {
+      double dx = alpha * batch->dx[c], size = soft ? fabs(dx) + 2 * t[c] : dx; /* (sum t)*p and t cancel truly */
+      batch->expected[GRADIENT].want[row * batch->classes + c] = dx;
+      batch->expected[GRADIENT].per_unit[row * batch->classes + c] = per_unit(&gradient, dx, size) * widening;
+    }
+  }
+}
+
+static void run_softmax(tare_context *context, const struct sweep *sweep, bool soft, struct softmax_batch *rows) {
+  tare_loss loss;
+  tare_level level;
+  tare_batch batch;
+  tare_output output;
+  fill_loss(&loss, sweep);
+  tare_level_rows(&level, rows->rows, rows->classes);
+  tare_batch_init(&batch);
+  tare_output_init(&output);
+  level.logits = rows->stored;
+  level.labels = soft ? NULL : rows->labels;
+  level.targets = soft ? rows->stored_targets : NULL;
+  level.row_loss = rows->loss;
+  level.gradient = rows->gradient;
+  batch.levels = &level;
+  batch.level_count = 1;
+  batch.dtype = rows->dtype;
+  batch.classes = rows->classes;
+  tare_status status = tare_evaluate(context, &loss, &batch, &output, NULL);
+  cr_assert_eq(status, TARE_OK, "%s: %s", sweep_text(sweep, ""), tare_error_text(context));
+}
+
+static void sweep_softmax(const struct sweep *sweep, bool soft, int32_t dtype) {
+  struct instruction_set sets[MOST_SETS];
+  int set_count = open_sets(sets);
+  for (int w = 0; w < COUNT(widths); ++w) {
+    struct report reports[MOST_SETS][QUANTITIES] = {0};
+    struct softmax_batch batch = draw_softmax(dtype, widths[w]);
+    expect_softmax(sweep, soft, &batch);
+    char more[48];
+    snprintf(more, sizeof more, "%s, C = %d", soft ? ", soft targets" : "", (int)widths[w]);
+    for (int i = 0; i < set_count; ++i) {
+      run_softmax(sets[i].context, sweep, soft, &batch);
+      compare_both(reports[i], (size_t[]){(size_t)batch.rows, (size_t)(batch.rows * batch.classes)}, dtype, batch.loss,
+                   batch.gradient, batch.expected, (struct origin[]){{batch.row_at, 1, NAN}, {batch.logits, 1, NAN}});
+      conclude(sweep, more, dtype, sets[i].name, reports[i]);
+    }
+    free_softmax(&batch);
+  }
+  close_sets(sets, set_count);
+}
+
+Test(accuracy, softmax) {
+  for (int d = 0; d < COUNT(dtypes); ++d)
+    for (int k = 0; k < COUNT(softmax_sweeps); ++k) sweep_softmax(&softmax_sweeps[k], false, dtypes[d]);
+}
+
+Test(accuracy, soft_softmax) {
+  for (int d = 0; d < COUNT(dtypes); ++d) sweep_softmax(&softmax_sweeps[0], true, dtypes[d]);
+}
