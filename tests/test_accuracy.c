@@ -93,6 +93,10 @@ static const char *sweep_text(const struct sweep *sweep, const char *more) {
   return text;
 }
 
+static bool is_softmax(const struct sweep *sweep) {
+  return sweep->kind == TARE_SOFTMAX_CE || sweep->kind == TARE_SOFTMAX_FOCAL;
+}
+
 /* GHM with one bin whose 1/GD is 1, handed in: the bare element. Words as the manual lays a state out. */
 static void *unit_state(void) {
   static double words[5];
@@ -177,7 +181,7 @@ static double per_unit(const struct written *written, double want, double size) 
 
 struct report {
   size_t points;
-  double worst, at, target, got, want;
+  double worst, at, detail, got, want;
 };
 
 static double read_one(int32_t dtype, const void *array, size_t i) {
@@ -186,12 +190,12 @@ static double read_one(int32_t dtype, const void *array, size_t i) {
   return load_element(array, i, dtype);
 }
 
-static void keep_worse(struct report *report, double error, double got, double want, double at, double target) {
+static void keep_worse(struct report *report, double error, double got, double want, double at, double detail) {
   if (got == want || (isnan(got) && isnan(want))) return;
   if (!isfinite(error)) error = INFINITY;
   if (error <= report->worst) return;
   *report =
-      (struct report){.points = report->points, .worst = error, .at = at, .target = target, .got = got, .want = want};
+      (struct report){.points = report->points, .worst = error, .at = at, .detail = detail, .got = got, .want = want};
 }
 
 /* What is expected of n outputs, and the reciprocal of what counts as one unit. */
@@ -199,10 +203,11 @@ struct expected {
   double *want, *per_unit;
 };
 
-/* Where the outputs come from: their logits are sign * at[i], and a gradient is sign times what is expected. */
+/* Where the outputs come from: their logits are sign * at[i], and a gradient is sign times what is expected. Detail: the
+ * target, or the number of classes of a softmax loss. */
 struct origin {
   const double *at;
-  double sign, target;
+  double sign, detail;
 };
 
 static void compare(struct report *report, enum quantity quantity, size_t n, int32_t dtype, const void *got,
@@ -212,7 +217,7 @@ static void compare(struct report *report, enum quantity quantity, size_t n, int
     double value = sign * read_one(dtype, got, i);
     double error = fabs(value - expected->want[i]) * expected->per_unit[i];
     if (error <= report->worst) continue;
-    keep_worse(report, error, value, expected->want[i], origin->sign * origin->at[i], origin->target);
+    keep_worse(report, error, value, expected->want[i], origin->sign * origin->at[i], origin->detail);
   }
   report->points += n;
 }
@@ -240,7 +245,7 @@ __attribute__((format(printf, 1, 2))) static void print_row(const char *format, 
 static void conclude(const struct sweep *sweep, const char *more, int32_t dtype, const char *isa,
                      const struct report reports[QUANTITIES]) {
   static const char *const names[QUANTITIES] = {"loss", "gradient"};
-  const char *text = sweep_text(sweep, more);
+  const char *text = sweep_text(sweep, more), *detail = is_softmax(sweep) ? "C" : "t";
   double bounds[QUANTITIES];
   for (int q = 0; q < QUANTITIES; ++q) bounds[q] = written_as(sweep, dtype, (enum quantity)q).bound;
   print_row("| %s | %s | %s | %zu | %.2f | %.9g | %.2f | %.9g | %.4g, %.4g |\n", text, dtype_name(dtype), isa,
@@ -249,8 +254,8 @@ static void conclude(const struct sweep *sweep, const char *more, int32_t dtype,
   for (int q = 0; q < QUANTITIES; ++q) {
     cr_expect(reports[q].points > 0, "%s %s %s: no %s was checked", text, dtype_name(dtype), isa, names[q]);
     cr_expect(reports[q].worst <= bounds[q],
-              "%s %s %s: %s off by %.4g ulp (bound %.4g) at x = %.17g, t = %g: got %.17g, want %.17g", text,
-              dtype_name(dtype), isa, names[q], reports[q].worst, bounds[q], reports[q].at, reports[q].target,
+              "%s %s %s: %s off by %.4g ulp (bound %.4g) at x = %.17g, %s = %g: got %.17g, want %.17g", text,
+              dtype_name(dtype), isa, names[q], reports[q].worst, bounds[q], reports[q].at, detail, reports[q].detail,
               reports[q].got, reports[q].want);
   }
 }
@@ -472,7 +477,7 @@ static void sweep_chunk(const struct sweep *sweep, const struct sweeping *job, c
   for (int s = 0; s < job->side_count; ++s) {
     const struct side *side = &job->sides[s];
     bool known = is_mirrored(side) && s > 0 && sweep->alpha < 0; /* the positive's numbers are the negative's too */
-    struct origin origin = {.at = points->z, .sign = is_mirrored(side) ? -1 : 1, .target = side->t};
+    struct origin origin = {.at = points->z, .sign = is_mirrored(side) ? -1 : 1, .detail = side->t};
     if (!known) expect_chunk(sweep, side, points, expected);
     for (int i = 0; i < set_count; ++i) {
       run_chunk(sets[i].context, sweep, side, points, buffers);
@@ -659,23 +664,25 @@ static void run_softmax(tare_context *context, const struct sweep *sweep, bool s
   cr_assert_eq(status, TARE_OK, "%s: %s", sweep_text(sweep, ""), tare_error_text(context));
 }
 
+static void sweep_width(const struct sweep *sweep, bool soft, int32_t dtype, int64_t classes,
+                        const struct instruction_set *sets, int set_count, struct report reports[][QUANTITIES]) {
+  struct softmax_batch batch = draw_softmax(dtype, classes);
+  const size_t counts[QUANTITIES] = {(size_t)batch.rows, (size_t)(batch.rows * classes)};
+  const struct origin origins[QUANTITIES] = {{batch.row_at, 1, (double)classes}, {batch.logits, 1, (double)classes}};
+  expect_softmax(sweep, soft, &batch);
+  for (int i = 0; i < set_count; ++i) {
+    run_softmax(sets[i].context, sweep, soft, &batch);
+    compare_both(reports[i], counts, dtype, batch.loss, batch.gradient, batch.expected, origins);
+  }
+  free_softmax(&batch);
+}
+
 static void sweep_softmax(const struct sweep *sweep, bool soft, int32_t dtype) {
   struct instruction_set sets[MOST_SETS];
   int set_count = open_sets(sets);
-  for (int w = 0; w < COUNT(widths); ++w) {
-    struct report reports[MOST_SETS][QUANTITIES] = {0};
-    struct softmax_batch batch = draw_softmax(dtype, widths[w]);
-    expect_softmax(sweep, soft, &batch);
-    char more[48];
-    snprintf(more, sizeof more, "%s, C = %d", soft ? ", soft targets" : "", (int)widths[w]);
-    for (int i = 0; i < set_count; ++i) {
-      run_softmax(sets[i].context, sweep, soft, &batch);
-      compare_both(reports[i], (size_t[]){(size_t)batch.rows, (size_t)(batch.rows * batch.classes)}, dtype, batch.loss,
-                   batch.gradient, batch.expected, (struct origin[]){{batch.row_at, 1, NAN}, {batch.logits, 1, NAN}});
-      conclude(sweep, more, dtype, sets[i].name, reports[i]);
-    }
-    free_softmax(&batch);
-  }
+  struct report reports[MOST_SETS][QUANTITIES] = {0};
+  for (int w = 0; w < COUNT(widths); ++w) sweep_width(sweep, soft, dtype, widths[w], sets, set_count, reports);
+  for (int i = 0; i < set_count; ++i) conclude(sweep, soft ? ", soft targets" : "", dtype, sets[i].name, reports[i]);
   close_sets(sets, set_count);
 }
 

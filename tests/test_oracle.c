@@ -54,7 +54,7 @@ enum { FIXED = sizeof fixed_points / sizeof *fixed_points, DRAWN = 70, POINTS = 
 static const double *points(void) {
   static double all[POINTS];
   random_source random = random_from(1);
-  for (int i = 0; i < FIXED; ++i) {
+  for (size_t i = 0; i < FIXED; ++i) {
     all[2 * i] = fixed_points[i];
     all[2 * i + 1] = -fixed_points[i];
   }
@@ -366,8 +366,8 @@ static struct small_batch small_batch(void) {
     batch.logits[i] = 2 * random_normal(&random);
     batch.element_weights[i] = 0.5 + random_uniform(&random);
   }
-  batch.logits[3 * CLASSES] = NAN;
-  batch.logits[4 * CLASSES + 1] = NAN;
+  batch.logits[(size_t)3 * CLASSES] = NAN;
+  batch.logits[(size_t)4 * CLASSES + 1] = NAN;
   return batch;
 }
 
