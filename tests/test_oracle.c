@@ -447,6 +447,38 @@ Test(oracle, soft_batch_gradients_are_finite_differences) {
   }
 }
 
+/* Every factor of an element by hand: row, class or background, element, positive, alpha; ignored and weight-0 rows 0. */
+Test(oracle, weights_multiply) {
+  struct small_batch batch = small_batch();
+  static const double per_class[] = {0.3, 1.5, 2}, alphas[] = {0.25, 0.5, 0.9}, positive[] = {3, 1, 0.5};
+  static const double row_class_weight[ROWS] = {0.3, 2 * 0.5, 0.7 * 2, 0, 0, 1.5 * 0.25};
+  struct oracle_problem problem = problem_of(&batch, ORACLE_SIGMOID_FOCAL);
+  problem.class_weights = per_class;
+  problem.background_weight = 0.7;
+  problem.alpha_per_class = alphas;
+  problem.element_weights = batch.element_weights;
+  problem.positive_weights = positive;
+  struct oracle_result sigmoid, softmax;
+  oracle_evaluate(&problem, &sigmoid);
+  problem.loss = ORACLE_SOFTMAX_FOCAL;
+  problem.element_weights = problem.positive_weights = NULL;
+  oracle_evaluate(&problem, &softmax);
+  for (int i = 0; i < ROWS; ++i) {
+    for (int c = 0; c < CLASSES; ++c) {
+      int at = i * CLASSES + c, t = batch.labels[i] == c;
+      double factor = row_class_weight[i] * batch.element_weights[at] * (t ? positive[c] * alphas[c] : 1 - alphas[c]);
+      double want = factor == 0 ? 0 : factor * literal_sigmoid(batch.logits[at], t, 2, 0).value;
+      cr_assert_float_eq(sigmoid.element_loss[at], want, 1e-14 * want);
+    }
+    int64_t y = batch.labels[i];
+    double want = row_class_weight[i] == 0 || y < 0 ? 0 : row_class_weight[i] * alphas[y];
+    if (want > 0) want *= oracle_softmax_row(CLASSES, batch.logits + (ptrdiff_t)i * CLASSES, y, 2, NULL);
+    cr_assert_float_eq(softmax.row_loss[i], want, 1e-14 * want);
+  }
+  oracle_result_free(&sigmoid);
+  oracle_result_free(&softmax);
+}
+
 static double divisor_with(struct small_batch *batch, enum oracle_loss loss, enum oracle_normalizer normalizer) {
   static const double per_class[] = {0.3, 1.5, 2};
   struct oracle_problem problem = problem_of(batch, loss);
