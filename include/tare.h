@@ -228,13 +228,13 @@ typedef struct tare_ce_parameters {
 typedef struct tare_focal_parameters {
   double alpha;
   const float *alpha_per_class;
-  double gamma; /**< >= 0; default 2. 0 is cross-entropy. 0, 1 and 2 cost no power, 0.5 and 1.5 a square root */
+  double gamma; /**< [0,10000]; default 2. 0 is cross-entropy. 0, 1 and 2 cost no power, 0.5 and 1.5 a square root */
 } tare_focal_parameters;
 
 typedef struct tare_poly1_parameters {
   double alpha; /**< multiplies the focal part only; default off */
   const float *alpha_per_class;
-  double gamma;   /**< >= 0; default 2 */
+  double gamma;   /**< [0,10000]; default 2 */
   double epsilon; /**< coefficient of q^(gamma+1), finite; default 1 */
 } tare_poly1_parameters;
 
@@ -278,7 +278,7 @@ typedef struct tare_ghm_parameters {
   int32_t given;        /**< 1: use the 1/GD that stands in `state` as it is (tare_ghm_density_update); default 0 */
   double momentum;      /**< m in [0,1): S = R on the first step, then m*S+(1-m)*R; needs `state` if > 0. Default 0 */
   double epsilon;       /**< window of the exact density, (0,2]; default 0.1 */
-  double mu;            /**< GHM-R only, > 0; default 0.02 */
+  double mu;            /**< GHM-R only, in [1e-30, 1e30]; default 0.02 */
   void *state;          /**< see above; default NULL */
 } tare_ghm_parameters;
 
@@ -492,7 +492,7 @@ TARE_API tare_status tare_ghm_density_update(tare_context *context, const tare_l
 /** E_n = (1-beta^n)/(1-beta), formed as -expm1(n*log(beta))/(1-beta) (eq. 2). @param n >= 0. @param beta in [0,1). */
 TARE_API tare_status tare_effective_number(double n, double beta, double *effective_number);
 
-/** beta = (N-1)/N of a class whose prototypes fill a volume of N (section 3.2). @param volume >= 1, finite. */
+/** beta = (N-1)/N of a class whose prototypes fill a volume of N (section 3.2). @param volume in [1, 2^52]. */
 TARE_API tare_status tare_beta_from_volume(double volume, double *beta);
 
 /**

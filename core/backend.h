@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a backend offers to the host API, and what a context holds. */
+#ifndef TARE_CORE_BACKEND_H
+#define TARE_CORE_BACKEND_H
+
+#include "problem.h"
+
+typedef struct tare_backend tare_backend;
+
+/** Every function gets checked arguments, writes nothing when it fails, and leaves a text in `error`. */
+struct tare_backend {
+  void (*destroy)(tare_backend *self);
+  void (*describe)(tare_backend *self, tare_context_description *description);
+  tare_status (*evaluate)(tare_backend *self, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,
+                          tare_stream stream, tare_error *error);
+  tare_status (*workspace_size)(tare_backend *self, const tare_problem *problem, uint64_t *bytes, tare_error *error);
+  tare_status (*label_counts)(tare_backend *self, const tare_problem *problem, tare_counts *counts,
+                              int64_t *per_class, tare_stream stream, tare_error *error);
+  tare_status (*ghm_histogram)(tare_backend *self, const tare_problem *problem, tare_stream stream,
+                               tare_error *error);
+  tare_status (*ghm_density_update)(tare_backend *self, const tare_problem *problem, tare_stream stream,
+                                    tare_error *error);
+  tare_status (*check)(tare_backend *self, tare_stream stream, tare_error *error);
+};
+
+tare_status tare_cpu_backend_create(const tare_context_options *options, tare_backend **backend, tare_error *error);
+
+struct tare_context {
+  tare_backend *backend;
+  void *workspace;
+  uint64_t workspace_bytes;
+  char reason[256];
+  tare_error error;
+};
+
+/** The text of the calling thread's last failed call without a context. */
+tare_error *tare_thread_error(void);
+
+/** Reads a versioned struct of the caller: `size` bytes of our layout are filled from the caller's struct_size bytes;
+ *  what the caller's is short of keeps the values in `out`; what it is long by must be zero. */
+tare_status tare_read_struct(void *out, uint64_t size, const void *in, uint64_t minimum, const char *name,
+                             tare_error *error);
+
+#endif

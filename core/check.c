@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checks a whole call: the output, and what a loss, a batch and an output cannot be together. */
+#include <math.h>
+#include <string.h>
+
+#include "backend.h"
+
+static tare_status check_output(const tare_output *output, tare_error *error) {
+  if (output->loss_dtype != TARE_F32 && output->loss_dtype != TARE_F64)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "output->loss_dtype is %d; it must be TARE_F32 (0) or TARE_F64 (3)",
+                     output->loss_dtype);
+  if ((uintptr_t)output->loss % (uintptr_t)tare_dtype_bytes(output->loss_dtype))
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "output->loss is %p; it must be aligned to %d bytes", output->loss,
+                     (int)tare_dtype_bytes(output->loss_dtype));
+  if (output->normalizer < TARE_SUM || output->normalizer > TARE_VALUE)
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "output->normalizer is %d; it must be a tare_normalizer, TARE_SUM (0) to TARE_VALUE (5)",
+                     output->normalizer);
+  if (!isfinite(output->normalizer_value) || output->normalizer_value == 0.0)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "output->normalizer_value is %g; it must be finite and not 0",
+                     output->normalizer_value);
+  if (!isfinite(output->gradient_scale))
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "output->gradient_scale is %g; it must be finite",
+                     output->gradient_scale);
+  if ((uintptr_t)output->normalizer_pointer % 4 || (uintptr_t)output->gradient_scale_pointer % 4)
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "output->normalizer_pointer is %p and gradient_scale_pointer %p; they must be aligned to 4 bytes",
+                     (const void *)output->normalizer_pointer, (const void *)output->gradient_scale_pointer);
+  if ((uintptr_t)output->counts % 8)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "output->counts is %p; it must be aligned to 8 bytes",
+                     (void *)output->counts);
+  return TARE_OK;
+}
+
+static int any_level_has(const tare_problem *problem, int name) {
+  for (int i = 0; i < problem->level_count; i++)
+    if (problem->view[i].rows && problem->view[i].array[name].data) return 1;
+  return 0;
+}
+
+static tare_status refuse(const tare_problem *problem, const char *what, const char *why, tare_error *error) {
+  return tare_fail(error, TARE_UNSUPPORTED, "%s with %s%s: %s", what, tare_loss_name(problem->loss.kind),
+                   problem->soft && problem->shape != TARE_SHAPE_REGRESSION ? " and dense targets" : "", why);
+}
+
+static tare_status check_soft(const tare_problem *problem, tare_error *error) {
+  if (problem->loss.kind == TARE_SOFTMAX_FOCAL)
+    return refuse(problem, "batch->levels[].targets", "softmax focal needs labels; softmax-ce takes dense targets", error);
+  if (problem->batch.class_weights || problem->batch.background_weight != 1.0)
+    return refuse(problem, "batch->class_weights or background_weight", "a dense row has no class; use row_weights or "
+                  "element_weights", error);
+  if (problem->output.normalizer == TARE_POSITIVES)
+    return refuse(problem, "output->normalizer TARE_POSITIVES", "dense rows have no class; use TARE_VALUE", error);
+  return TARE_OK;
+}
+
+static tare_status check_softmax(const tare_problem *problem, tare_error *error) {
+  if (any_level_has(problem, TARE_ELEMENT_WEIGHTS))
+    return refuse(problem, "batch->levels[].element_weights", "a softmax loss has one term a row; use row_weights", error);
+  if (any_level_has(problem, TARE_ELEMENT_LOSS))
+    return refuse(problem, "batch->levels[].element_loss", "a softmax loss has one term a row; use row_loss", error);
+  if (problem->batch.positive_weights)
+    return refuse(problem, "batch->positive_weights", "they are for sigmoid losses; use class_weights", error);
+  return TARE_OK;
+}
+
+static tare_status check_ghm_batch(const tare_problem *problem, tare_error *error) {
+  const char *const why = "a GHM loss is what its formula says; a row weight is a mask, and nothing else weighs";
+  if (problem->output.normalizer != TARE_SUM) return refuse(problem, "output->normalizer other than TARE_SUM", why, error);
+  if (problem->batch.class_weights || problem->batch.background_weight != 1.0)
+    return refuse(problem, "batch->class_weights or background_weight", why, error);
+  if (problem->batch.positive_weights) return refuse(problem, "batch->positive_weights", why, error);
+  if (any_level_has(problem, TARE_ELEMENT_WEIGHTS)) return refuse(problem, "batch->levels[].element_weights", why, error);
+  return TARE_OK;
+}
+
+static tare_status check_combinations(const tare_problem *problem, tare_error *error) {
+  tare_status status = TARE_OK;
+  if (problem->soft && problem->shape != TARE_SHAPE_REGRESSION) status = check_soft(problem, error);
+  if (!status && problem->shape == TARE_SHAPE_SOFTMAX) status = check_softmax(problem, error);
+  if (!status && tare_is_ghm(problem)) status = check_ghm_batch(problem, error);
+  return status;
+}
+
+tare_status tare_problem_build(tare_problem *problem, const tare_loss *loss, const tare_batch *batch,
+                               const tare_output *output, int needs, tare_error *error) {
+  memset(problem, 0, sizeof *problem);
+  tare_output_init(&problem->output);
+  tare_status status = TARE_OK;
+  if (needs & TARE_NEED_LOGITS) status = tare_problem_set_loss(problem, loss, error);
+  if (!status) status = tare_problem_set_batch(problem, batch, needs, error);
+  if (!status && output) {
+    status = tare_read_struct(&problem->output, sizeof *output, output, 8, "output", error);
+    if (!status) status = check_output(&problem->output, error);
+  }
+  if (!status && (needs & TARE_NEED_LOGITS)) status = check_combinations(problem, error);
+  return status;
+}

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checks a batch and its levels and turns each into a view. */
+#include <math.h>
+#include <string.h>
+
+#include "backend.h"
+#include "view.h"
+
+static const char *const array_names[TARE_ARRAYS] = {
+    "logits", "gradient", "labels", "targets", "row_weights", "element_weights", "row_loss", "element_loss", "rows"};
+
+/** Whether each array has a class axis. */
+static const unsigned char has_classes[TARE_ARRAYS] = {1, 1, 0, 1, 0, 1, 0, 1, 0};
+
+/** The public axes of a view before it is arranged: image, y, x, anchor. */
+static void set_array(tare_view *view, int name, const void *data, tare_strides s) {
+  tare_array *array = &view->array[name];
+  array->data = (void *)(uintptr_t)data; /* the backends write through it only what the header calls an output */
+  array->stride[0] = s.image;
+  array->stride[1] = s.y;
+  array->stride[2] = s.x;
+  array->stride[3] = s.anchor;
+  array->cls = has_classes[name] ? s.cls : 0;
+}
+
+static int64_t element_bytes(const tare_problem *problem, int name) {
+  switch (name) {
+    case TARE_LABELS:
+      return problem->batch.label_dtype == TARE_I64 ? 8 : 4;
+    case TARE_TARGETS:
+      return tare_dtype_bytes(problem->batch.target_dtype);
+    case TARE_ROW_WEIGHTS:
+    case TARE_ELEMENT_WEIGHTS:
+      return 4;
+    case TARE_ROW_LOSS:
+    case TARE_ELEMENT_LOSS:
+      return problem->batch.dtype == TARE_F64 ? 8 : 4;
+    default:
+      return tare_dtype_bytes(problem->batch.dtype);
+  }
+}
+
+static int64_t axis_length(const tare_problem *problem, const tare_view *view, int axis) {
+  return axis < TARE_AXES ? view->dim[axis] : problem->batch.classes;
+}
+
+static int64_t axis_stride(const tare_array *array, int axis) {
+  return axis < TARE_AXES ? array->stride[axis] : array->cls;
+}
+
+/** Distance in elements from an array's lowest to its highest element, and where the first lies in between. False if
+ *  it does not fit 62 bits of bytes. */
+static int extent(const tare_problem *problem, const tare_view *view, int name, int64_t *below, int64_t *above) {
+  const int axes = has_classes[name] ? TARE_AXES + 1 : TARE_AXES;
+  *below = *above = 0;
+  for (int axis = 0; axis < axes; axis++) {
+    int64_t reach;
+    int64_t *side = axis_stride(&view->array[name], axis) < 0 ? below : above;
+    if (__builtin_mul_overflow(axis_stride(&view->array[name], axis), axis_length(problem, view, axis) - 1, &reach) ||
+        __builtin_add_overflow(*side, reach, side) || *side > ((int64_t)1 << 58) || *side < -((int64_t)1 << 58))
+      return 0;
+  }
+  return 1;
+}
+
+/** Whether all elements of an array are certainly distinct places: each axis steps over all that lies inside it. */
+static int is_injective(const tare_problem *problem, const tare_view *view, int name) {
+  const int axes = has_classes[name] ? TARE_AXES + 1 : TARE_AXES;
+  int64_t inside = 0;
+  unsigned done = 0;
+  for (int round = 0; round < axes; round++) {
+    int smallest = -1;
+    int64_t stride = INT64_MAX;
+    for (int axis = 0; axis < axes; axis++) {
+      const int64_t s = axis_stride(&view->array[name], axis);
+      const int64_t size = s < 0 ? -s : s;
+      if (!(done & 1u << axis) && axis_length(problem, view, axis) > 1 && size < stride) smallest = axis, stride = size;
+    }
+    if (smallest < 0) break;
+    if (stride <= inside) return 0;
+    inside += stride * (axis_length(problem, view, smallest) - 1);
+    done |= 1u << smallest;
+  }
+  return 1;
+}
+
+static int is_output(int name) {
+  return name == TARE_GRADIENT || name == TARE_ROW_LOSS || name == TARE_ELEMENT_LOSS;
+}
+
+static tare_status check_array(const tare_problem *problem, const tare_view *view, int level, int name,
+                               tare_error *error) {
+  const tare_array *array = &view->array[name];
+  if (!array->data) return TARE_OK;
+  const int64_t bytes = element_bytes(problem, name);
+  if ((uintptr_t)array->data % (uintptr_t)bytes)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels[%d].%s is %p; it must be aligned to %d bytes", level,
+                     array_names[name], array->data, (int)bytes);
+  int64_t below, above;
+  if (!extent(problem, view, name, &below, &above))
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "batch->levels[%d].%s_strides {image %lld, y %lld, x %lld, anchor %lld, cls %lld} reach further "
+                     "than 2^58 elements",
+                     level, array_names[name], (long long)array->stride[0], (long long)array->stride[1],
+                     (long long)array->stride[2], (long long)array->stride[3], (long long)array->cls);
+  if (is_output(name) && !is_injective(problem, view, name))
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "batch->levels[%d].%s_strides {image %lld, y %lld, x %lld, anchor %lld, cls %lld} let elements "
+                     "share a place; an output needs each axis to step over all inside it",
+                     level, array_names[name], (long long)array->stride[0], (long long)array->stride[1],
+                     (long long)array->stride[2], (long long)array->stride[3], (long long)array->cls);
+  return TARE_OK;
+}
+
+/** Gradient at the logits' own place: same pointer, same strides wherever an axis is longer than 1. */
+static int is_in_place(const tare_problem *problem, const tare_view *view) {
+  const tare_array *a = &view->array[TARE_LOGITS], *b = &view->array[TARE_GRADIENT];
+  if (a->data != b->data) return 0;
+  for (int axis = 0; axis <= TARE_AXES; axis++)
+    if (axis_length(problem, view, axis) > 1 && axis_stride(a, axis) != axis_stride(b, axis)) return 0;
+  return 1;
+}
+
+static int ranges_overlap(const tare_problem *problem, const tare_view *v, int a, const tare_view *w, int b) {
+  int64_t below_a, above_a, below_b, above_b;
+  extent(problem, v, a, &below_a, &above_a);
+  extent(problem, w, b, &below_b, &above_b);
+  const int64_t size_a = element_bytes(problem, a), size_b = element_bytes(problem, b);
+  const intptr_t data_a = (intptr_t)v->array[a].data, data_b = (intptr_t)w->array[b].data;
+  return data_a + below_a * size_a < data_b + (above_b + 1) * size_b &&
+         data_b + below_b * size_b < data_a + (above_a + 1) * size_a;
+}
+
+/** Whether two arrays may have interleaved ranges: in place; slices of one tensor that holds several levels. */
+static int may_interleave(const tare_problem *problem, const tare_view *v, int a, const tare_view *w, int b) {
+  if (v == w) return a == TARE_GRADIENT && b == TARE_LOGITS && is_in_place(problem, v);
+  if (a == b) return v->array[a].data != w->array[b].data;
+  return a == TARE_GRADIENT && b == TARE_LOGITS && is_in_place(problem, v) && is_in_place(problem, w);
+}
+
+static tare_status check_overlaps(const tare_problem *problem, const tare_view *views, tare_error *error) {
+  for (int i = 0; i < problem->level_count; i++)
+    for (int a = 0; a < TARE_ROW_INDEX; a++) {
+      if (!is_output(a) || !views[i].array[a].data || !views[i].rows) continue;
+      for (int j = 0; j < problem->level_count; j++)
+        for (int b = 0; b < TARE_ROW_INDEX; b++) {
+          if ((i == j && a == b) || !views[j].array[b].data || !views[j].rows) continue;
+          if (is_output(b) && (j < i || (i == j && b < a))) continue; /* seen from the other side */
+          if (ranges_overlap(problem, &views[i], a, &views[j], b) && !may_interleave(problem, &views[i], a, &views[j], b))
+            return tare_fail(error, TARE_INVALID_ARGUMENT,
+                             "batch->levels[%d].%s (%p) overlaps batch->levels[%d].%s (%p); the gradient has the logits' "
+                             "pointer and strides or overlaps nothing, the other outputs overlap nothing",
+                             i, array_names[a], views[i].array[a].data, j, array_names[b], views[j].array[b].data);
+        }
+    }
+  return TARE_OK;
+}
+
+/** The caller's level, whose struct may be shorter or longer than ours. */
+static tare_status read_level(const tare_batch *batch, int index, tare_level *level, tare_error *error) {
+  const unsigned char *theirs = (const unsigned char *)batch->levels + (uint64_t)index * batch->level_stride;
+  memset(level, 0, sizeof *level);
+  memcpy(level, theirs, batch->level_stride < sizeof *level ? batch->level_stride : sizeof *level);
+  for (uint64_t i = sizeof *level; i < batch->level_stride; i++)
+    if (theirs[i])
+      return tare_fail(error, TARE_INVALID_ARGUMENT,
+                       "batch->levels[%d] has byte %llu set; this library knows %llu bytes of a level and takes a longer "
+                       "one only if the rest is zero",
+                       index, (unsigned long long)i, (unsigned long long)sizeof *level);
+  return TARE_OK;
+}
+
+static tare_status check_level_size(const tare_batch *batch, int index, const tare_level *level, int64_t *rows,
+                                    tare_error *error) {
+  const int64_t sizes[3] = {level->height, level->width, level->anchors};
+  const char *const names[3] = {"height", "width", "anchors"};
+  int64_t product = batch->images, elements;
+  for (int i = 0; i < 3; i++)
+    if (sizes[i] < 0)
+      return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels[%d].%s is %lld; it must be >= 0", index, names[i],
+                       (long long)sizes[i]);
+  int empty = product == 0;
+  for (int i = 0; i < 3; i++) empty |= sizes[i] == 0;
+  *rows = 0;
+  if (empty) return TARE_OK;
+  for (int i = 0; i < 3; i++)
+    if (__builtin_mul_overflow(product, sizes[i], &product)) product = INT64_MAX;
+  if (__builtin_mul_overflow(product, batch->classes, &elements) || elements > (int64_t)1 << 58)
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "batch->levels[%d] has images %lld x height %lld x width %lld x anchors %lld x classes %lld elements; "
+                     "2^58 is the most",
+                     index, (long long)batch->images, (long long)level->height, (long long)level->width,
+                     (long long)level->anchors, (long long)batch->classes);
+  *rows = product;
+  return TARE_OK;
+}
+
+static void fill_view(tare_view *view, const tare_batch *batch, const tare_level *level) {
+  const tare_strides index = {level->height * level->width * level->anchors, level->width * level->anchors,
+                              level->anchors, 1, 0};
+  const int64_t dim[TARE_AXES] = {batch->images, level->height, level->width, level->anchors};
+  memcpy(view->dim, dim, sizeof dim);
+  set_array(view, TARE_LOGITS, level->logits, level->logits_strides);
+  set_array(view, TARE_GRADIENT, level->gradient, level->gradient_strides);
+  set_array(view, TARE_LABELS, level->labels, level->labels_strides);
+  set_array(view, TARE_TARGETS, level->targets, level->targets_strides);
+  set_array(view, TARE_ROW_WEIGHTS, level->row_weights, level->row_weights_strides);
+  set_array(view, TARE_ELEMENT_WEIGHTS, level->element_weights, level->element_weights_strides);
+  set_array(view, TARE_ROW_LOSS, level->row_loss, level->row_loss_strides);
+  set_array(view, TARE_ELEMENT_LOSS, level->element_loss, level->element_loss_strides);
+  set_array(view, TARE_ROW_INDEX, NULL, index);
+}
+
+/** What a level that has rows must have. */
+static tare_status check_presence(const tare_problem *problem, const tare_view *view, int index, int needs,
+                                  tare_error *error) {
+  const int labels_alone = !(needs & TARE_NEED_LOGITS);
+  if (!labels_alone && !view->array[TARE_LOGITS].data)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels[%d].logits is NULL", index);
+  if (!labels_alone && problem->loss.kind == TARE_GHM_R && !view->array[TARE_TARGETS].data)
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "batch->levels[%d].targets is NULL; ghm-r compares logits (predictions) with targets", index);
+  if (!view->array[TARE_LABELS].data &&
+      (labels_alone || problem->loss.kind == TARE_GHM_R || !view->array[TARE_TARGETS].data))
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels[%d].labels is NULL%s", index,
+                     labels_alone || problem->loss.kind == TARE_GHM_R ? "" : " and so is targets; one of them is needed");
+  if (!labels_alone && (view->array[TARE_TARGETS].data != NULL) != problem->soft)
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "batch->levels[%d].targets is %s, unlike the levels before it; all levels have targets or none has",
+                     index, problem->soft ? "NULL" : "given");
+  return TARE_OK;
+}
+
+static tare_status add_level(tare_problem *problem, int index, int needs, tare_error *error) {
+  tare_level level;
+  tare_view *view = &problem->view[index];
+  tare_status status = read_level(&problem->batch, index, &level, error);
+  if (status) return status;
+  status = check_level_size(&problem->batch, index, &level, &view->rows, error);
+  if (status) return status;
+  view->first_row = problem->rows;
+  if (__builtin_add_overflow(problem->rows, view->rows, &problem->rows) || problem->rows > (int64_t)1 << 58)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels have more than 2^58 rows together");
+  if (!view->rows) return TARE_OK;
+  fill_view(view, &problem->batch, &level);
+  if (needs & TARE_NEED_LOGITS) {
+    if (problem->rows == view->rows) problem->soft = view->array[TARE_TARGETS].data != NULL;
+  } else {
+    for (int i = 0; i < TARE_ARRAYS; i++)
+      if (i != TARE_LABELS) view->array[i].data = NULL;
+  }
+  status = check_presence(problem, view, index, needs, error);
+  for (int name = 0; name < TARE_ROW_INDEX && !status; name++)
+    status = check_array(problem, view, index, name, error);
+  return status;
+}
+
+static tare_status check_enum(const char *name, int32_t value, int32_t last, const char *allowed, tare_error *error) {
+  if (value >= 0 && value <= last) return TARE_OK;
+  return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->%s is %d; it must be %s", name, value, allowed);
+}
+
+static tare_status check_scalars(const tare_batch *batch, tare_error *error) {
+  const char *const dtypes = "TARE_F32 (0), TARE_F16 (1), TARE_BF16 (2) or TARE_F64 (3)";
+  if (batch->level_count < 1 || batch->level_count > TARE_MAX_LEVELS)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->level_count is %d; it must be in 1..%d", batch->level_count,
+                     TARE_MAX_LEVELS);
+  if (!batch->levels) return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels is NULL");
+  const uint64_t least = offsetof(tare_level, gradient);
+  if (batch->level_stride < least || batch->level_stride > 65536 || batch->level_stride % 8)
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "batch->level_stride is %llu; it is sizeof(tare_level), %llu in this version: call tare_batch_init "
+                     "first",
+                     (unsigned long long)batch->level_stride, (unsigned long long)sizeof(tare_level));
+  tare_status status = check_enum("dtype", batch->dtype, TARE_F64, dtypes, error);
+  if (!status) status = check_enum("label_dtype", batch->label_dtype, TARE_I64, "TARE_I32 (0) or TARE_I64 (1)", error);
+  if (!status) status = check_enum("target_dtype", batch->target_dtype, TARE_F64, dtypes, error);
+  if (status) return status;
+  if (batch->images < 0)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->images is %lld; it must be >= 0", (long long)batch->images);
+  if (batch->classes < 1 || batch->classes > INT32_MAX)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->classes is %lld; it must be in 1..2147483647",
+                     (long long)batch->classes);
+  if (batch->ignore_label == batch->background_label)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->ignore_label is %lld; it must differ from background_label, "
+                     "which is that too", (long long)batch->ignore_label);
+  if (!(batch->background_weight >= 0.0 && batch->background_weight <= 1e30))
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->background_weight is %g; it must be in [0,1e30]",
+                     batch->background_weight);
+  if ((uintptr_t)batch->class_weights % 4 || (uintptr_t)batch->positive_weights % 4)
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "batch->class_weights is %p and positive_weights %p; they must be aligned to 4 bytes",
+                     (const void *)batch->class_weights, (const void *)batch->positive_weights);
+  return TARE_OK;
+}
+
+static tare_status read_batch(tare_problem *problem, const tare_batch *batch, tare_error *error) {
+  tare_batch_init(&problem->batch);
+  const tare_status status = tare_read_struct(&problem->batch, sizeof *batch, batch, 16, "batch", error);
+  return status ? status : check_scalars(&problem->batch, error);
+}
+
+tare_status tare_problem_set_batch(tare_problem *problem, const tare_batch *batch, int needs, tare_error *error) {
+  tare_status status = read_batch(problem, batch, error);
+  if (status) return status;
+  problem->level_count = problem->batch.level_count;
+  for (int i = 0; i < problem->level_count && !status; i++) status = add_level(problem, i, needs, error);
+  if (!status) status = check_overlaps(problem, problem->view, error);
+  if (status) return status;
+  for (int i = 0; i < problem->level_count; i++)
+    if (problem->view[i].rows) tare_view_arrange(&problem->view[i]);
+  return TARE_OK;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The public verbs: check, then call the backend. */
+#include <string.h>
+
+#include "backend.h"
+
+static tare_status no_context(void) {
+  return tare_fail(tare_thread_error(), TARE_INVALID_ARGUMENT, "context is NULL");
+}
+
+tare_status tare_evaluate(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+                          const tare_output *output, tare_stream stream) {
+  if (!context) return no_context();
+  tare_problem problem;
+  if (!output) return tare_fail(&context->error, TARE_INVALID_ARGUMENT, "output is NULL");
+  const tare_status status = tare_problem_build(&problem, loss, batch, output, TARE_NEED_LOGITS, &context->error);
+  if (status) return status;
+  return context->backend->evaluate(context->backend, &problem, context->workspace, context->workspace_bytes, stream,
+                                    &context->error);
+}
+
+tare_status tare_workspace_size(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+                                const tare_output *output, uint64_t *bytes) {
+  if (!context) return no_context();
+  tare_problem problem;
+  if (!bytes) return tare_fail(&context->error, TARE_INVALID_ARGUMENT, "bytes is NULL");
+  const tare_status status = tare_problem_build(&problem, loss, batch, output, TARE_NEED_LOGITS, &context->error);
+  if (status) return status;
+  return context->backend->workspace_size(context->backend, &problem, bytes, &context->error);
+}
+
+tare_status tare_label_counts(tare_context *context, const tare_batch *batch, tare_counts *counts, int64_t *per_class,
+                              tare_stream stream) {
+  if (!context) return no_context();
+  tare_problem problem;
+  if ((uintptr_t)counts % 8 || (uintptr_t)per_class % 8)
+    return tare_fail(&context->error, TARE_INVALID_ARGUMENT,
+                     "counts is %p and per_class %p; they must be aligned to 8 bytes", (void *)counts,
+                     (void *)per_class);
+  const tare_status status = tare_problem_build(&problem, NULL, batch, NULL, TARE_NEED_LABELS, &context->error);
+  if (status) return status;
+  return context->backend->label_counts(context->backend, &problem, counts, per_class, stream, &context->error);
+}
+
+static tare_status check_state_call(const tare_problem *problem, tare_error *error) {
+  if (!tare_is_ghm(problem))
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "loss->kind is %d (%s); it must be TARE_GHM_C or TARE_GHM_R",
+                     problem->loss.kind, tare_loss_name(problem->loss.kind));
+  if (problem->loss.ghm.density == TARE_EXACT)
+    return tare_fail(error, TARE_UNSUPPORTED,
+                     "loss->ghm.density is TARE_EXACT; the exact density has no histogram and cannot be split over calls "
+                     "or ranks: use TARE_UNIT_REGION");
+  if (!problem->loss.ghm.state)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "loss->ghm.state is NULL; this call needs tare_ghm_state_bytes(%d) "
+                     "bytes", problem->loss.ghm.bins);
+  return TARE_OK;
+}
+
+tare_status tare_ghm_histogram(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+                               tare_stream stream) {
+  if (!context) return no_context();
+  tare_problem problem;
+  tare_status status = tare_problem_build(&problem, loss, batch, NULL, TARE_NEED_LOGITS, &context->error);
+  if (!status) status = check_state_call(&problem, &context->error);
+  if (status) return status;
+  return context->backend->ghm_histogram(context->backend, &problem, stream, &context->error);
+}
+
+tare_status tare_ghm_density_update(tare_context *context, const tare_loss *loss, tare_stream stream) {
+  if (!context) return no_context();
+  tare_problem problem;
+  memset(&problem, 0, sizeof problem);
+  tare_status status = tare_problem_set_loss(&problem, loss, &context->error);
+  if (!status) status = check_state_call(&problem, &context->error);
+  if (status) return status;
+  return context->backend->ghm_density_update(context->backend, &problem, stream, &context->error);
+}
+
+uint64_t tare_ghm_state_bytes(int32_t bins) {
+  return bins >= 1 && bins <= 1024 ? 8 * (2 + 3 * (uint64_t)bins) : 0;
+}
+
+tare_status tare_context_check(tare_context *context, tare_stream stream) {
+  if (!context) return no_context();
+  return context->backend->check(context->backend, stream, &context->error);
+}

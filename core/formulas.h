@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the losses share: p, q and l = -log p of a signed logit, and powers of q.
+ *
+ * A template: the includer defines `real`, F(name) (the name for that type), TARE_INLINE, and the primitives
+ * F(exp_nonpositive), F(exp_sum), F(log1p_unit), F(log_positive), F(product_error), F(square_root), F(multiply_add),
+ * and the constants F(LARGEST), F(GAMMA_LOG_CLAMP), F(ROOT_IS_MAGNITUDE). It may be included once for each type, from C and from CUDA.
+ */
+
+/** One value and D, minus its derivative by the signed logit z (or, for soft targets, the derivative by x). */
+typedef struct F(pair) {
+  real loss, slope;
+} F(pair);
+
+TARE_INLINE F(pair) F(make_pair)(real loss, real slope) {
+  F(pair) result;
+  result.loss = loss;
+  result.slope = slope;
+  return result;
+}
+
+/** Parameters of a formula, as the kernels want them. gamma = gamma_hi + gamma_lo to twice the precision of real. */
+typedef struct F(formula_parameters) {
+  real gamma_hi, gamma_lo, epsilon;
+} F(formula_parameters);
+
+/** For a signed logit z, with e = exp(-|z|): p = sigmoid(z), q = 1-p and l = -log p without cancellation. */
+typedef struct F(terms) {
+  real p, q, l, log1p_e, positive_z;
+} F(terms);
+
+TARE_INLINE F(terms) F(terms_of)(real z) {
+  const real magnitude = z < 0 ? -z : z;
+  const real e = F(exp_nonpositive)(-magnitude);
+  const real larger = (real)1 / ((real)1 + e); /* sigmoid(|z|) */
+  const real smaller = e * larger;
+  F(terms) t;
+  t.p = z < 0 ? smaller : larger;
+  t.q = z < 0 ? larger : smaller;
+  t.log1p_e = F(log1p_unit)(e);
+  t.l = t.log1p_e + (z < 0 ? -z : (real)0);
+  t.positive_z = z > 0 ? z : (real)0;
+  return t;
+}
+
+/** q^gamma. `power` is a constant after inlining. The general case is exp(gamma*log q) with -log q = max(z,0) +
+ *  log1p(e) carried in two parts: in one part, gamma*z would be off by |gamma*z| half ulps. Beyond the clamp every
+ *  term that the power multiplies is 0. */
+TARE_INLINE real F(power_of_q)(F(terms) t, const F(formula_parameters) * parameters, int power) {
+  switch (power) {
+    case TARE_POWER_0:
+      return (real)1;
+    case TARE_POWER_1:
+      return t.q;
+    case TARE_POWER_2:
+      return t.q * t.q;
+    case TARE_POWER_HALF:
+      return F(square_root)(t.q);
+    case TARE_POWER_3_HALVES:
+      return t.q * F(square_root)(t.q);
+    default: {
+      const real a = t.positive_z > F(GAMMA_LOG_CLAMP) ? F(GAMMA_LOG_CLAMP) : t.positive_z;
+      const real gamma = parameters->gamma_hi;
+      const real product = gamma * a;
+      const real rest = F(product_error)(gamma, a, product) + parameters->gamma_lo * a + gamma * t.log1p_e;
+      const real hi = product + rest;
+      const real lo = rest - (hi - product);
+      return F(exp_sum)(-hi, -lo);
+    }
+  }
+}
+
+/** s^gamma for s in [0,1] of which nothing else is known (soft targets). */
+TARE_INLINE real F(power_of_modulator)(real s, const F(formula_parameters) * parameters, int power) {
+  switch (power) {
+    case TARE_POWER_0:
+      return (real)1;
+    case TARE_POWER_1:
+      return s;
+    case TARE_POWER_2:
+      return s * s;
+    case TARE_POWER_HALF:
+      return F(square_root)(s);
+    case TARE_POWER_3_HALVES:
+      return s * F(square_root)(s);
+    default:
+      return s > 0 ? F(exp_nonpositive)(parameters->gamma_hi * F(log_positive)(s)) : (s == 0 ? (real)0 : s);
+  }
+}
+
+/** p*l with its limit 0 at z = -inf, where l is infinite. NaN stays NaN. */
+TARE_INLINE real F(p_times_l)(F(terms) t) { return t.p * (t.l > F(LARGEST) ? F(LARGEST) : t.l); }
+
+/** What a soft target t in (0,1) shares: p = sigmoid(x), CE, and the modulator s = p(1-t) + (1-p)t. */
+typedef struct F(soft_terms) {
+  real p, q, ce, s;
+} F(soft_terms);
+
+TARE_INLINE F(soft_terms) F(soft_terms_of)(real x, real target) {
+  const F(terms) t = F(terms_of)(x);
+  F(soft_terms) soft;
+  soft.p = t.p;
+  soft.q = t.q;
+  soft.ce = t.log1p_e + (x > 0 ? x * ((real)1 - target) : -x * target);
+  soft.s = t.p * ((real)1 - target) + t.q * target;
+  return soft;
+}

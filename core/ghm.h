@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Bins of the gradient norm as thresholds of keys, and the density that counts lead to. */
+#ifndef TARE_CORE_GHM_H
+#define TARE_CORE_GHM_H
+
+#include "problem.h"
+
+enum { TARE_MAX_BINS = 1024 };
+
+/** Bins of the gradient norm by their first keys: bin k holds the keys in [lower[k], lower[k+1]). A key is the signed
+ *  logit of a hard label (x where t = 0, -x where t = 1), |difference| in GHM-R, or g itself for a soft target.
+ *  lower[0] is -infinity and lower[count] NaN, which no key reaches. */
+typedef struct tare_bins {
+  int32_t count;
+  float lower_f32[TARE_MAX_BINS + 1], weight_f32[TARE_MAX_BINS];
+  double lower_f64[TARE_MAX_BINS + 1], weight_f64[TARE_MAX_BINS]; /* weight: 1/GD */
+} tare_bins;
+
+/** Finds the first key of each bin. */
+void tare_bins_make(tare_bins *bins, const tare_problem *problem);
+
+/** Copies 1/GD into the bins. */
+void tare_bins_set_weights(tare_bins *bins, const double *inverse_density);
+
+/** The words of a state: see tare_ghm_parameters. */
+typedef struct tare_ghm_state {
+  int64_t *steps, *total, *counts;
+  double *sums, *inverse_density;
+} tare_ghm_state;
+
+tare_ghm_state tare_ghm_state_at(void *state, int32_t bins);
+
+/** Momentum sums, 1/GD and one more step from the counts. */
+void tare_ghm_density_from_counts(const tare_ghm_parameters *ghm, tare_ghm_state state);
+
+#endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Defaults of the public structs, and the strides of the usual layouts. The caller's struct may be shorter or longer
+ * than ours: only what it has is written, and what it has beyond ours is zero. */
+#include <string.h>
+
+#include "tare.h"
+
+static void give(void *theirs, uint64_t their_size, const void *ours, uint64_t our_size) {
+  memset(theirs, 0, their_size);
+  memcpy(theirs, ours, their_size < our_size ? their_size : our_size);
+}
+
+void tare_context_options_init_sized(tare_context_options *options, uint64_t struct_size) {
+  const tare_context_options defaults = {.struct_size = struct_size, .device_index = -1};
+  give(options, struct_size, &defaults, sizeof defaults);
+}
+
+static tare_ghm_parameters ghm_defaults(int32_t bins) {
+  return (tare_ghm_parameters){.bins = bins, .epsilon = 0.1, .mu = 0.02};
+}
+
+void tare_loss_init_sized(tare_loss *loss, tare_loss_kind kind, uint64_t struct_size) {
+  tare_loss defaults;
+  memset(&defaults, 0, sizeof defaults);
+  defaults.struct_size = struct_size;
+  defaults.kind = (int32_t)kind;
+  switch (kind) {
+    case TARE_SIGMOID_CE:
+    case TARE_SOFTMAX_CE:
+      defaults.ce = (tare_ce_parameters){.alpha = -1};
+      break;
+    case TARE_SIGMOID_FOCAL:
+      defaults.focal = (tare_focal_parameters){.alpha = 0.25, .gamma = 2};
+      break;
+    case TARE_SOFTMAX_FOCAL:
+      defaults.focal = (tare_focal_parameters){.alpha = -1, .gamma = 2};
+      break;
+    case TARE_SIGMOID_POLY1:
+      defaults.poly1 = (tare_poly1_parameters){.alpha = -1, .gamma = 2, .epsilon = 1};
+      break;
+    case TARE_GHM_C:
+      defaults.ghm = ghm_defaults(30);
+      break;
+    case TARE_GHM_R:
+      defaults.ghm = ghm_defaults(10);
+      break;
+  }
+  give(loss, struct_size, &defaults, sizeof defaults);
+}
+
+void tare_batch_init_sized(tare_batch *batch, uint64_t struct_size, uint64_t level_size) {
+  const tare_batch defaults = {.struct_size = struct_size,
+                               .level_stride = level_size,
+                               .images = 1,
+                               .background_label = -1,
+                               .ignore_label = -2,
+                               .background_weight = 1};
+  give(batch, struct_size, &defaults, sizeof defaults);
+}
+
+void tare_output_init_sized(tare_output *output, uint64_t struct_size) {
+  const tare_output defaults = {.struct_size = struct_size, .normalizer_value = 1, .gradient_scale = 1};
+  give(output, struct_size, &defaults, sizeof defaults);
+}
+
+/** Strides of the arrays with a class axis, and of those with one value a row (contiguous in row order). */
+static void fill_level(tare_level *level, uint64_t struct_size, int64_t height, int64_t width, int64_t anchors,
+                       tare_strides element) {
+  const tare_strides row = {height * width * anchors, width * anchors, anchors, 1, 0};
+  const tare_level filled = {.height = height,
+                             .width = width,
+                             .anchors = anchors,
+                             .logits_strides = element,
+                             .gradient_strides = element,
+                             .labels_strides = row,
+                             .targets_strides = element,
+                             .row_weights_strides = row,
+                             .element_weights_strides = element,
+                             .row_loss_strides = row,
+                             .element_loss_strides = element};
+  give(level, struct_size, &filled, sizeof filled);
+}
+
+void tare_level_rows_sized(tare_level *level, int64_t rows, int64_t classes, uint64_t struct_size) {
+  tare_level_nhwc_sized(level, 1, classes, 1, rows, struct_size);
+}
+
+void tare_level_nchw_sized(tare_level *level, int64_t anchors, int64_t classes, int64_t height, int64_t width,
+                           uint64_t struct_size) {
+  const int64_t plane = height * width;
+  const tare_strides element = {anchors * classes * plane, width, 1, classes * plane, plane};
+  fill_level(level, struct_size, height, width, anchors, element);
+}
+
+void tare_level_nhwc_sized(tare_level *level, int64_t anchors, int64_t classes, int64_t height, int64_t width,
+                           uint64_t struct_size) {
+  const int64_t channels = anchors * classes;
+  const tare_strides element = {height * width * channels, width * channels, channels, classes, 1};
+  fill_level(level, struct_size, height, width, anchors, element);
+}

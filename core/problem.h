@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A checked call, in the one form that the backends see: defaults filled in, every level a *view* whose row axes have
+ * been reordered and merged so that the last one is the one to run along.
+ */
+#ifndef TARE_CORE_PROBLEM_H
+#define TARE_CORE_PROBLEM_H
+
+#include "tare.h"
+
+enum tare_shape { TARE_SHAPE_SIGMOID, TARE_SHAPE_SOFTMAX, TARE_SHAPE_REGRESSION };
+
+/** The arrays of a level. ROW_INDEX is none in memory: its strides give a row's number in row order. */
+enum tare_array_name {
+  TARE_LOGITS,
+  TARE_GRADIENT,
+  TARE_LABELS,
+  TARE_TARGETS,
+  TARE_ROW_WEIGHTS,
+  TARE_ELEMENT_WEIGHTS,
+  TARE_ROW_LOSS,
+  TARE_ELEMENT_LOSS,
+  TARE_ROW_INDEX,
+  TARE_ARRAYS
+};
+
+enum { TARE_AXES = 4 };
+
+typedef struct tare_array {
+  void *data; /* NULL: absent. Inputs are never written through it */
+  int64_t stride[TARE_AXES];
+  int64_t cls;
+} tare_array;
+
+/** Rows are dim[0] x dim[1] x dim[2] x dim[3]; consecutive logits are nearest along the last axis. */
+typedef struct tare_view {
+  int64_t dim[TARE_AXES];
+  int64_t rows;
+  int64_t first_row; /* rows of the levels before this one */
+  tare_array array[TARE_ARRAYS];
+} tare_view;
+
+typedef struct tare_problem {
+  tare_loss loss;
+  int32_t shape; /* a tare_shape */
+  int32_t power; /* a tare_power */
+  double alpha;  /* negative: off */
+  const float *alpha_per_class;
+  double gamma, poly_epsilon;
+
+  tare_batch batch;
+  tare_output output;
+  int32_t level_count;
+  int32_t soft; /* dense targets */
+  int64_t rows;
+  tare_view view[TARE_MAX_LEVELS];
+} tare_problem;
+
+/** What a call needs of the batch beyond its shape. */
+enum tare_need { TARE_NEED_LOGITS = 1, TARE_NEED_LABELS = 2 };
+
+/** Where the text of an error goes. */
+typedef struct tare_error {
+  char text[512];
+} tare_error;
+
+/** Writes the text and returns `status`. */
+tare_status tare_fail(tare_error *error, tare_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/** Checks the arguments of a call and puts them in `problem`. `loss` and `output` may be NULL where the call has none. */
+tare_status tare_problem_build(tare_problem *problem, const tare_loss *loss, const tare_batch *batch,
+                               const tare_output *output, int needs, tare_error *error);
+
+/** Checks `batch` and fills the batch fields and the views of `problem`. */
+tare_status tare_problem_set_batch(tare_problem *problem, const tare_batch *batch, int needs, tare_error *error);
+
+/** Checks `loss` alone and fills the loss fields of `problem`. */
+tare_status tare_problem_set_loss(tare_problem *problem, const tare_loss *loss, tare_error *error);
+
+static inline int tare_is_ghm(const tare_problem *problem) {
+  return problem->loss.kind == TARE_GHM_C || problem->loss.kind == TARE_GHM_R;
+}
+
+/** Bytes of one element. */
+static inline int64_t tare_dtype_bytes(int32_t dtype) {
+  return dtype == TARE_F64 ? 8 : dtype == TARE_F32 ? 4 : 2;
+}
+
+#endif

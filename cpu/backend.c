@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The CPU backend: in what order things happen, and on which threads.
+ *
+ * A call first reads the labels (counts, errors), then for GHM the logits once to count gradient norms, then the logits
+ * to evaluate. Each pass runs over groups of tiles, any thread any group; a group's sum has a place of its own and they
+ * are added in order, so the result depends on neither threads nor timing.
+ */
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "core/backend.h"
+#include "exact.h"
+#include "isa.h"
+#include "rows.h"
+
+typedef struct cpu_backend {
+  tare_backend base;
+  const tare_kernels *kernels;
+  int32_t threads;
+  tare_scratch *scratch; /* [threads] */
+  tare_group_result *results;  /* [TARE_MAX_GROUPS] */
+  tare_label_scan *scans;      /* [TARE_MAX_GROUPS] */
+  tare_bins bins;
+  uint64_t state[2 + 3 * TARE_MAX_BINS]; /* of a GHM call without a state of the caller's */
+} cpu_backend;
+
+/* An OpenMP runtime's threads do not survive a fork, and a child that waits for them waits for ever. A process that had
+ * one thread when it forked had none to lose. */
+static int had_threads, in_forked_child;
+static void before_fork(void) {
+  struct stat tasks; /* two links, and one more for each thread */
+  had_threads = stat("/proc/self/task", &tasks) != 0 || tasks.st_nlink > 3;
+}
+static void after_fork_in_child(void) { in_forked_child |= had_threads; }
+static pthread_once_t fork_handler_once = PTHREAD_ONCE_INIT;
+static void install_fork_handler(void) { pthread_atfork(before_fork, NULL, after_fork_in_child); }
+
+static int32_t threads_of_call(const cpu_backend *cpu, int64_t work) {
+  if (in_forked_child || work < 2) return 1;
+  return work < cpu->threads ? (int32_t)work : cpu->threads;
+}
+
+static int32_t thread_number(void) {
+#ifdef _OPENMP
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
+}
+
+/** The first tile of a group; group `groups` is the end. */
+static int64_t group_start(const tare_tiling *tiling, int32_t group) {
+  const int64_t whole = tiling->tiles / tiling->groups, rest = tiling->tiles % tiling->groups;
+  return whole * group + rest * group / tiling->groups;
+}
+
+/* Labels. */
+
+static void scan_group(const tare_tiling *tiling, const tare_problem *problem, int32_t group, tare_label_scan *scan,
+                       int64_t *per_class) {
+  memset(scan, 0, sizeof *scan);
+  scan->first_invalid = INT64_MAX;
+  for (int64_t i = group_start(tiling, group); i < group_start(tiling, group + 1); i++) {
+    tare_tile tile;
+    tare_tile_at(tiling, problem, i, &tile);
+    tare_tile_scan_labels(problem, &tile, scan, per_class);
+  }
+}
+
+static void add_scan(tare_label_scan *sum, const tare_label_scan *scan) {
+  sum->counts.rows += scan->counts.rows;
+  sum->counts.counted += scan->counts.counted;
+  sum->counts.positives += scan->counts.positives;
+  sum->counts.background += scan->counts.background;
+  sum->counts.ignored += scan->counts.ignored;
+  sum->counts.invalid += scan->counts.invalid;
+  sum->weights += scan->weights;
+  sum->weighted_rows += scan->weighted_rows;
+  sum->weighted_positives += scan->weighted_positives;
+  if (scan->first_invalid >= sum->first_invalid) return;
+  sum->first_invalid = scan->first_invalid;
+  sum->invalid_label = scan->invalid_label;
+}
+
+static tare_status refuse_label(const tare_problem *problem, const tare_label_scan *scan, tare_error *error) {
+  const tare_batch *b = &problem->batch;
+  return tare_fail(error, TARE_INVALID_LABEL,
+                   "label of row %lld is %lld (%lld such rows); it must be in %lld..%lld, background %lld or ignore %lld",
+                   (long long)scan->first_invalid, (long long)scan->invalid_label, (long long)scan->counts.invalid,
+                   (long long)b->first_label, (long long)(b->first_label + b->classes - 1),
+                   (long long)b->background_label, (long long)b->ignore_label);
+}
+
+/** Reads all labels; an invalid one is an error. */
+static tare_status scan_labels(cpu_backend *cpu, const tare_tiling *tiling, const tare_problem *problem,
+                               tare_label_scan *sum, tare_error *error) {
+  const int32_t groups = tiling->groups;
+#ifdef _OPENMP
+#pragma omp parallel for schedule(dynamic) num_threads(threads_of_call(cpu, groups))
+#endif
+  for (int32_t g = 0; g < groups; g++) scan_group(tiling, problem, g, &cpu->scans[g], NULL);
+  memset(sum, 0, sizeof *sum);
+  sum->first_invalid = INT64_MAX;
+  for (int32_t g = 0; g < groups; g++) add_scan(sum, &cpu->scans[g]);
+  return sum->counts.invalid ? refuse_label(problem, sum, error) : TARE_OK;
+}
+
+/* Passes over the logits. */
+
+static tare_tile_function *tile_function(const cpu_backend *cpu, const tare_problem *problem) {
+  const int is_double = problem->batch.dtype == TARE_F64;
+  if (problem->shape == TARE_SHAPE_REGRESSION) return cpu->kernels->regression;
+  return problem->shape == TARE_SHAPE_SOFTMAX ? cpu->kernels->softmax[is_double] : cpu->kernels->sigmoid[is_double];
+}
+
+static void run_group(const cpu_backend *cpu, const tare_tiling *tiling, const tare_job *job, int32_t group,
+                      tare_scratch *scratch) {
+  tare_tile_function *run = tile_function(cpu, job->problem);
+  cpu->results[group].loss = 0;
+  for (int64_t i = group_start(tiling, group); i < group_start(tiling, group + 1); i++) {
+    tare_tile tile;
+    tare_tile_at(tiling, job->problem, i, &tile);
+    run(job, &tile, scratch, &cpu->results[group]);
+  }
+}
+
+/** Runs every tile and returns the sum of the loss. */
+static double run_pass(cpu_backend *cpu, const tare_tiling *tiling, const tare_job *job) {
+  const int32_t groups = tiling->groups;
+  if (job->pass == TARE_PASS_COLLECT) {
+    for (int32_t g = 0; g < groups; g++) run_group(cpu, tiling, job, g, cpu->scratch);
+    return 0;
+  }
+#ifdef _OPENMP
+#pragma omp parallel for schedule(dynamic) num_threads(threads_of_call(cpu, groups))
+#endif
+  for (int32_t g = 0; g < groups; g++) run_group(cpu, tiling, job, g, &cpu->scratch[thread_number()]);
+  double sum = 0;
+  for (int32_t g = 0; g < groups; g++) sum += cpu->results[g].loss;
+  return sum;
+}
+
+/* Gradient density. */
+
+static tare_ghm_state state_of_call(cpu_backend *cpu, const tare_problem *problem) {
+  const tare_ghm_parameters *ghm = &problem->loss.ghm;
+  if (!ghm->state) memset(cpu->state, 0, sizeof cpu->state);
+  return tare_ghm_state_at(ghm->state ? ghm->state : cpu->state, ghm->bins);
+}
+
+static void count_norms(cpu_backend *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_ghm_state state) {
+  const tare_job job = {.problem = problem, .pass = TARE_PASS_HISTOGRAM, .bins = &cpu->bins};
+  for (int32_t t = 0; t < cpu->threads; t++) memset(cpu->scratch[t].histogram, 0, sizeof cpu->scratch[t].histogram);
+  run_pass(cpu, tiling, &job);
+  *state.total = 0;
+  for (int32_t k = 0; k < problem->loss.ghm.bins; k++) {
+    state.counts[k] = 0;
+    for (int32_t t = 0; t < cpu->threads; t++)
+      for (int part = 0; part < 4; part++) state.counts[k] += cpu->scratch[t].histogram[part][k];
+    *state.total += state.counts[k];
+  }
+}
+
+static void use_bins(cpu_backend *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_job *job) {
+  const tare_ghm_state state = state_of_call(cpu, problem);
+  tare_bins_make(&cpu->bins, problem);
+  if (!problem->loss.ghm.given) {
+    count_norms(cpu, tiling, problem, state);
+    tare_ghm_density_from_counts(&problem->loss.ghm, state);
+  }
+  tare_bins_set_weights(&cpu->bins, state.inverse_density);
+  job->density = TARE_DENSITY_BINS;
+  job->bins = &cpu->bins;
+}
+
+static void use_exact_density(cpu_backend *cpu, const tare_tiling *tiling, const tare_problem *problem,
+                              int64_t most_keys, double *workspace, tare_job *job) {
+  double *key = workspace, *spare = key + most_keys, *weight = spare + most_keys;
+  tare_job collect = {.problem = problem, .pass = TARE_PASS_COLLECT, .collected_key = key};
+  run_pass(cpu, tiling, &collect);
+  tare_exact_density(problem, collect.key_count, key, spare, weight);
+  job->density = TARE_DENSITY_EXACT;
+  job->sorted_key = key;
+  job->key_weight = weight;
+  job->key_count = collect.key_count;
+}
+
+static int64_t elements_of(const tare_problem *problem) { return problem->rows * problem->batch.classes; }
+
+static tare_status workspace_size(tare_backend *self, const tare_problem *problem, uint64_t *bytes, tare_error *error) {
+  (void)self, (void)error;
+  const int is_exact = tare_is_ghm(problem) && problem->loss.ghm.density == TARE_EXACT;
+  *bytes = is_exact ? tare_exact_bytes(elements_of(problem)) : 0;
+  return TARE_OK;
+}
+
+/* The verbs. */
+
+static double divisor_of(const tare_problem *problem, const tare_label_scan *scan) {
+  const tare_output *output = &problem->output;
+  const double classes = problem->shape == TARE_SHAPE_SOFTMAX ? 1.0 : (double)problem->batch.classes;
+  double divisor = 1;
+  switch ((tare_normalizer)output->normalizer) {
+    case TARE_SUM:
+      break;
+    case TARE_ELEMENTS:
+      divisor = classes * (double)scan->counts.counted;
+      break;
+    case TARE_ROWS:
+      divisor = (double)scan->counts.counted;
+      break;
+    case TARE_POSITIVES:
+      divisor = (double)scan->counts.positives;
+      break;
+    case TARE_WEIGHTS:
+      divisor = scan->weights;
+      break;
+    case TARE_VALUE:
+      return output->normalizer_pointer ? *output->normalizer_pointer : output->normalizer_value;
+  }
+  return divisor == 0 ? 1 : divisor;
+}
+
+static void write_output(const tare_output *output, double loss, const tare_counts *counts) {
+  if (output->loss && output->loss_dtype == TARE_F64) *(double *)output->loss = loss;
+  if (output->loss && output->loss_dtype == TARE_F32) *(float *)output->loss = (float)loss;
+  if (output->counts) *output->counts = *counts;
+}
+
+static tare_status evaluate(tare_backend *self, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,
+                            tare_stream stream, tare_error *error) {
+  cpu_backend *cpu = (cpu_backend *)self;
+  tare_tiling tiling;
+  tare_label_scan scan;
+  uint64_t needed;
+  (void)stream;
+  workspace_size(self, problem, &needed, error);
+  if (needed > workspace_bytes)
+    return tare_fail(error, TARE_WORKSPACE_TOO_SMALL,
+                     "workspace has %llu bytes; this call needs %llu: see tare_workspace_size and "
+                     "tare_context_set_workspace",
+                     (unsigned long long)workspace_bytes, (unsigned long long)needed);
+  tare_tiling_make(&tiling, problem);
+  const tare_status status = scan_labels(cpu, &tiling, problem, &scan, error);
+  if (status) return status;
+  const double divisor = divisor_of(problem, &scan);
+  const float *scale = problem->output.gradient_scale_pointer;
+  tare_job job = {.problem = problem, .pass = TARE_PASS_EVALUATE};
+  job.gradient_factor = problem->output.gradient_scale * (scale ? (double)*scale : 1.0) / divisor;
+  if (tare_is_ghm(problem) && problem->loss.ghm.density == TARE_EXACT)
+    use_exact_density(cpu, &tiling, problem, elements_of(problem), workspace, &job);
+  else if (tare_is_ghm(problem))
+    use_bins(cpu, &tiling, problem, &job);
+  const double sum = run_pass(cpu, &tiling, &job);
+  write_output(&problem->output, sum / divisor, &scan.counts);
+  return TARE_OK;
+}
+
+static tare_status label_counts(tare_backend *self, const tare_problem *problem, tare_counts *counts,
+                                int64_t *per_class, tare_stream stream, tare_error *error) {
+  cpu_backend *cpu = (cpu_backend *)self;
+  tare_tiling tiling;
+  tare_label_scan scan, again;
+  (void)stream;
+  tare_tiling_make(&tiling, problem);
+  const tare_status status = scan_labels(cpu, &tiling, problem, &scan, error);
+  if (status) return status;
+  if (counts) *counts = scan.counts;
+  if (!per_class) return TARE_OK;
+  memset(per_class, 0, (size_t)problem->batch.classes * sizeof *per_class);
+  for (int32_t g = 0; g < tiling.groups; g++) scan_group(&tiling, problem, g, &again, per_class);
+  return TARE_OK;
+}
+
+static tare_status ghm_histogram(tare_backend *self, const tare_problem *problem, tare_stream stream,
+                                 tare_error *error) {
+  cpu_backend *cpu = (cpu_backend *)self;
+  tare_tiling tiling;
+  tare_label_scan scan;
+  (void)stream;
+  tare_tiling_make(&tiling, problem);
+  const tare_status status = scan_labels(cpu, &tiling, problem, &scan, error);
+  if (status) return status;
+  tare_bins_make(&cpu->bins, problem);
+  count_norms(cpu, &tiling, problem, state_of_call(cpu, problem));
+  return TARE_OK;
+}
+
+static tare_status ghm_density_update(tare_backend *self, const tare_problem *problem, tare_stream stream,
+                                      tare_error *error) {
+  (void)stream, (void)error;
+  tare_ghm_density_from_counts(&problem->loss.ghm, state_of_call((cpu_backend *)self, problem));
+  return TARE_OK;
+}
+
+static tare_status check(tare_backend *self, tare_stream stream, tare_error *error) {
+  (void)self, (void)stream, (void)error; /* a CPU call has reported what it found */
+  return TARE_OK;
+}
+
+static void read_cpu_name(char *name, size_t size) {
+  char line[256];
+  FILE *file = fopen("/proc/cpuinfo", "r");
+  snprintf(name, size, "CPU");
+  while (file && fgets(line, sizeof line, file)) {
+    const char *colon = strstr(line, ": ");
+    if (strncmp(line, "model name", 10) || !colon) continue;
+    snprintf(name, size, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
+    break;
+  }
+  if (file) fclose(file);
+}
+
+static void describe(tare_backend *self, tare_context_description *description) {
+  const cpu_backend *cpu = (const cpu_backend *)self;
+  description->device = TARE_DEVICE_CPU;
+  description->device_index = -1;
+  description->threads = cpu->threads;
+  read_cpu_name(description->device_name, sizeof description->device_name);
+  snprintf(description->instruction_set, sizeof description->instruction_set, "%s", cpu->kernels->name);
+}
+
+static void destroy(tare_backend *self) {
+  cpu_backend *cpu = (cpu_backend *)self;
+  free(cpu->scratch);
+  free(cpu->results);
+  free(cpu->scans);
+  free(cpu);
+}
+
+static int32_t default_threads(void) {
+#ifdef _OPENMP
+  const int threads = omp_get_max_threads();
+  return threads > 1024 ? 1024 : threads;
+#else
+  return 1;
+#endif
+}
+
+tare_status tare_cpu_backend_create(const tare_context_options *options, tare_backend **backend, tare_error *error) {
+  const tare_kernels *kernels;
+  const tare_status status = tare_kernels_select(&kernels, error);
+  if (status) return status;
+  cpu_backend *cpu = calloc(1, sizeof *cpu);
+  if (!cpu) return tare_fail(error, TARE_OUT_OF_MEMORY, "no memory for a CPU context (%zu bytes)", sizeof *cpu);
+  cpu->base = (tare_backend){destroy,       describe,           evaluate, workspace_size, label_counts,
+                             ghm_histogram, ghm_density_update, check};
+  cpu->kernels = kernels;
+  cpu->threads = options->threads ? options->threads : default_threads();
+#ifndef _OPENMP
+  cpu->threads = 1;
+#endif
+  cpu->scratch = aligned_alloc(64, (size_t)cpu->threads * sizeof *cpu->scratch);
+  cpu->results = calloc(TARE_MAX_GROUPS, sizeof *cpu->results);
+  cpu->scans = calloc(TARE_MAX_GROUPS, sizeof *cpu->scans);
+  if (!cpu->scratch || !cpu->results || !cpu->scans) {
+    const size_t bytes = (size_t)cpu->threads * sizeof *cpu->scratch + TARE_MAX_GROUPS * sizeof *cpu->scans;
+    destroy(&cpu->base);
+    return tare_fail(error, TARE_OUT_OF_MEMORY, "no memory for the scratch of %d threads (%zu bytes)",
+                     options->threads ? options->threads : default_threads(), bytes);
+  }
+  pthread_once(&fork_handler_once, install_fork_handler);
+  *backend = &cpu->base;
+  return TARE_OK;
+}

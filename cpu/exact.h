@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The exact gradient density on the CPU: keys in order, and 1/GD of each. */
+#ifndef TARE_CPU_EXACT_H
+#define TARE_CPU_EXACT_H
+
+#include "core/problem.h"
+
+/** Bytes of workspace for so many keys: the keys, their weights, and room to sort. */
+static inline uint64_t tare_exact_bytes(int64_t keys) { return 3 * sizeof(double) * (uint64_t)keys; }
+
+/** Sorts `key`, using `spare`, and writes 1/GD of each sorted key into `weight`. */
+void tare_exact_density(const tare_problem *problem, int64_t n, double *key, double *spare, double *weight);
+
+#endif

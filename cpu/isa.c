@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The choice of an instruction set. */
+#include "isa.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int runs_always(void) { return 1; }
+
+#ifdef TARE_HAVE_AVX2
+static int runs_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+#endif
+
+#ifdef TARE_HAVE_AVX512
+static int runs_avx512(void) {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+}
+#endif
+
+/** Best first. */
+static const struct {
+  const tare_kernels *kernels;
+  int (*runs)(void);
+} instances[] = {
+#ifdef TARE_HAVE_AVX512
+    {&tare_kernels_avx512, runs_avx512},
+#endif
+#ifdef TARE_HAVE_AVX2
+    {&tare_kernels_avx2, runs_avx2},
+#endif
+    {&tare_kernels_baseline, runs_always},
+};
+
+enum { INSTANCES = sizeof instances / sizeof *instances };
+
+/** "avx512, avx2, baseline": what this machine runs. */
+static void list_runnable(char *text, size_t size) {
+  text[0] = 0;
+  for (int i = 0; i < INSTANCES; i++) {
+    if (!instances[i].runs()) continue;
+    if (text[0]) strncat(text, ", ", size - strlen(text) - 1);
+    strncat(text, instances[i].kernels->name, size - strlen(text) - 1);
+  }
+}
+
+tare_status tare_kernels_select(const tare_kernels **kernels, tare_error *error) {
+  const char *wanted = getenv("TARE_ISA");
+  for (int i = 0; i < INSTANCES; i++) {
+    if (wanted && *wanted && strcmp(wanted, instances[i].kernels->name)) continue;
+    if (!instances[i].runs()) continue;
+    *kernels = instances[i].kernels;
+    return TARE_OK;
+  }
+  char runnable[64];
+  list_runnable(runnable, sizeof runnable);
+  return tare_fail(error, TARE_INVALID_ARGUMENT, "TARE_ISA is \"%.60s\"; this machine and library run %s", wanted,
+                   runnable);
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the kernels of the CPU backend get: a job (the call), a tile (some rows of one level), scratch of their thread,
+ * and the place for the tile group's result. See cpu/backend.c for the order of things.
+ */
+#ifndef TARE_CPU_JOB_H
+#define TARE_CPU_JOB_H
+
+#include <stddef.h>
+
+#include "core/ghm.h"
+#include "core/problem.h"
+
+enum {
+  TARE_BLOCK = 1024,          /* elements computed at a time, in first-level cache */
+  TARE_TILE_ROWS = 1024,      /* the most rows of a tile */
+  TARE_TILE_ELEMENTS = 16384, /* what a tile aims for where rows are contiguous */
+  TARE_ROW_BUFFER = 32768,    /* elements of softmax rows kept at a time */
+  TARE_MAX_GROUPS = 4096 /* results of a call: tiles are grouped so that there are never more */
+};
+
+/** A row's class where it has none. */
+enum { TARE_ROW_BACKGROUND = -1, TARE_ROW_SKIPPED = -2 };
+
+/** What a pass over the logits is for. */
+enum tare_pass { TARE_PASS_EVALUATE, TARE_PASS_HISTOGRAM, TARE_PASS_COLLECT };
+
+/** How the gradient density weighs elements. */
+enum tare_density_use { TARE_DENSITY_NONE, TARE_DENSITY_BINS, TARE_DENSITY_EXACT };
+
+typedef struct tare_job {
+  const tare_problem *problem;
+  int32_t pass;
+  int32_t density;
+  double gradient_factor; /* gradient scale over the divisor */
+  const tare_bins *bins;
+  const double *sorted_key; /* exact density: all keys in order, */
+  const double *key_weight; /* and 1/GD of each */
+  int64_t key_count;
+  double *collected_key; /* TARE_PASS_COLLECT appends here */
+} tare_job;
+
+/** Rows [0, rows) along the last axis of a view, from the element offsets given for each array. */
+typedef struct tare_tile {
+  const tare_view *view;
+  int64_t offset[TARE_ARRAYS];
+  int32_t rows;
+} tare_tile;
+
+/** Rows of a tile as their labels and weights make them. */
+typedef struct tare_tile_rows {
+  int32_t cls[TARE_TILE_ROWS];   /* class, TARE_ROW_BACKGROUND or TARE_ROW_SKIPPED */
+  double weight[TARE_TILE_ROWS]; /* row weight x class weight; 0 where skipped */
+  int32_t positives;             /* rows with cls >= 0, listed here in order */
+  int32_t positive[TARE_TILE_ROWS];
+  int32_t uniform; /* every weight is 1 */
+} tare_tile_rows;
+
+/** The sum of a group of tiles. */
+typedef struct tare_group_result {
+  double loss;
+} tare_group_result;
+
+#define TARE_ALIGNED __attribute__((aligned(64)))
+
+#define TARE_DEFINE_SCRATCH(real, suffix)                                                              \
+  typedef struct tare_scratch_##suffix {                                                               \
+    TARE_ALIGNED real x[TARE_BLOCK], weight[TARE_BLOCK], plain_weight[TARE_BLOCK], target[TARE_BLOCK]; \
+    TARE_ALIGNED real loss[TARE_BLOCK], slope[TARE_BLOCK];                                             \
+    TARE_ALIGNED real kept_weight[TARE_BLOCK], kept_plain[TARE_BLOCK];                                 \
+    TARE_ALIGNED real row[TARE_ROW_BUFFER];                                                            \
+    TARE_ALIGNED real maximum[TARE_TILE_ROWS], label_x[TARE_TILE_ROWS];                                \
+    TARE_ALIGNED real row_weight[TARE_TILE_ROWS], class_weight[TARE_BLOCK], ones[TARE_BLOCK];          \
+  } tare_scratch_##suffix;
+TARE_DEFINE_SCRATCH(float, f32)
+TARE_DEFINE_SCRATCH(double, f64)
+
+/** Scratch of one thread. */
+typedef struct tare_scratch {
+  tare_scratch_f32 f32;
+  tare_scratch_f64 f64;
+  TARE_ALIGNED double sum[TARE_TILE_ROWS], margin[TARE_TILE_ROWS], margin_loss[TARE_TILE_ROWS],
+      margin_slope[TARE_TILE_ROWS], row_loss[TARE_TILE_ROWS];
+  TARE_ALIGNED double key[TARE_BLOCK];
+  TARE_ALIGNED int32_t bin[TARE_BLOCK];
+  int32_t picked_at[TARE_BLOCK], picked_row[TARE_BLOCK];
+  tare_tile_rows rows;
+  int64_t histogram[4][TARE_MAX_BINS]; /* added up at the end: neighbours that fall in one bin need not wait */
+} tare_scratch;
+
+typedef void tare_tile_function(const tare_job *job, const tare_tile *tile, tare_scratch *scratch,
+                                tare_group_result *result);
+
+/** The kernels of one instruction set: [0] for f32, f16 and bf16 logits, [1] for f64. */
+typedef struct tare_kernels {
+  const char *name;
+  tare_tile_function *sigmoid[2], *softmax[2], *regression;
+} tare_kernels;
+
+extern const tare_kernels tare_kernels_baseline, tare_kernels_avx2, tare_kernels_avx512;
+
+#endif

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The primitives of core/formulas.h on the CPU: branch-free C that a compiler vectorises. A template in `real`.
+ *
+ * No library function is called, since none would be vectorised. Horner is written out: as a loop it is not unrolled
+ * in time for the vectoriser. Coefficients: minimax fits, see docs/notes/2026-11-23-primitives.md.
+ * Where the machine has no fused multiply-add the same text uses a product and a sum; constants are split so that the
+ * argument reduction of exp stays exact.
+ */
+
+#if REAL_BITS == 32
+
+#if defined(__FMA__) || defined(__aarch64__)
+TARE_INLINE float multiply_add_f32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+TARE_INLINE float product_error_f32(float a, float b, float ab) { return __builtin_fmaf(a, b, -ab); }
+#else
+TARE_INLINE float multiply_add_f32(float a, float b, float c) { return a * b + c; }
+/** a*b - ab exactly, by Dekker's splitting into halves of 12 bits. */
+TARE_INLINE float product_error_f32(float a, float b, float ab) {
+  const float a_scaled = a * 4097.0f, b_scaled = b * 4097.0f;
+  const float a_hi = a_scaled - (a_scaled - a), b_hi = b_scaled - (b_scaled - b);
+  const float a_lo = a - a_hi, b_lo = b - b_hi;
+  return ((a_hi * b_hi - ab) + a_hi * b_lo + a_lo * b_hi) + a_lo * b_lo;
+}
+#endif
+
+TARE_INLINE float square_root_f32(float x) { return __builtin_sqrtf(x); }
+
+TARE_INLINE int32_t bits_of_f32(float x) {
+  int32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+TARE_INLINE float from_bits_f32(int32_t bits) {
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+#define LARGEST_f32 FLT_MAX
+#define GAMMA_LOG_CLAMP_f32 256.0f
+#define ROOT_IS_MAGNITUDE_f32 1e5f
+
+/** exp(hi + lo) for hi <= 0 and |lo| small beside 1; 0 below -87.25, where results are under 1.3e-38. */
+TARE_INLINE float exp_sum_f32(float hi, float lo) {
+  const float round_to_integer = 0x1.8p23f;
+  const float x = hi < -87.25f ? -87.25f : hi;
+  const float shifted = multiply_add_f32(x, 0x1.715476p+0f, round_to_integer);
+  const float n = shifted - round_to_integer;
+  float r = multiply_add_f32(n, -0x1.62e4p-1f, x);
+  r = multiply_add_f32(n, -0x1.7f7d1cp-20f, r) + lo;
+  float p = 0x1.6caef2p-10f;
+  p = multiply_add_f32(p, r, 0x1.120c3p-7f);
+  p = multiply_add_f32(p, r, 0x1.555568p-5f);
+  p = multiply_add_f32(p, r, 0x1.5554dcp-3f);
+  p = multiply_add_f32(p, r, 0.5f);
+  const float y = multiply_add_f32(r * r, p, r) + 1.0f;
+  const int32_t biased = bits_of_f32(shifted) - bits_of_f32(round_to_integer) + 127;
+  return hi < -87.25f ? 0.0f : y * from_bits_f32((int32_t)((uint32_t)biased << 23)); /* a product, to keep a NaN */
+}
+
+TARE_INLINE float exp_nonpositive_f32(float x) { return exp_sum_f32(x, 0.0f); }
+
+/** log1p(e) for e in [0,1], to a relative 2^-30 before rounding. */
+TARE_INLINE float log1p_unit_f32(float e) {
+  float p = 0x1.1045e4p-9f;
+  p = multiply_add_f32(p, e, -0x1.bf8054p-7f);
+  p = multiply_add_f32(p, e, 0x1.586bcap-5f);
+  p = multiply_add_f32(p, e, -0x1.549f0ap-4f);
+  p = multiply_add_f32(p, e, 0x1.fef2p-4f);
+  p = multiply_add_f32(p, e, -0x1.4a67a8p-3f);
+  p = multiply_add_f32(p, e, 0x1.9788bcp-3f);
+  p = multiply_add_f32(p, e, -0x1.ffc54cp-3f);
+  p = multiply_add_f32(p, e, 0x1.5553b4p-2f);
+  p = multiply_add_f32(p, e, -0x1.fffff8p-2f);
+  return multiply_add_f32(e * e, p, e);
+}
+
+/** log(x) for normal x > 0; NaN for NaN. */
+TARE_INLINE float log_positive_f32(float x) {
+  const int32_t exponent = (bits_of_f32(x) - 0x3f3504f3) >> 23;
+  const float m = from_bits_f32(bits_of_f32(x) - (int32_t)((uint32_t)exponent << 23)); /* sqrt(1/2) <= m < sqrt(2) */
+  const float s = (m - 1.0f) / (m + 1.0f);
+  const float u = s * s;
+  float p = 0x1.2ef7ap-3f;
+  p = multiply_add_f32(p, u, 0x1.997b98p-3f);
+  p = multiply_add_f32(p, u, 0x1.55555cp-2f);
+  const float log_m = 2.0f * multiply_add_f32(s * u, p, s);
+  return multiply_add_f32((float)exponent, 0x1.62e43p-1f, log_m) + (x - x);
+}
+
+#else /* REAL_BITS == 64 */
+
+#if defined(__FMA__) || defined(__aarch64__)
+TARE_INLINE double multiply_add_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
+TARE_INLINE double product_error_f64(double a, double b, double ab) { return __builtin_fma(a, b, -ab); }
+#else
+TARE_INLINE double multiply_add_f64(double a, double b, double c) { return a * b + c; }
+/** a*b - ab exactly, by Dekker's splitting into halves of 26 bits. */
+TARE_INLINE double product_error_f64(double a, double b, double ab) {
+  const double a_scaled = a * 134217729.0, b_scaled = b * 134217729.0;
+  const double a_hi = a_scaled - (a_scaled - a), b_hi = b_scaled - (b_scaled - b);
+  const double a_lo = a - a_hi, b_lo = b - b_hi;
+  return ((a_hi * b_hi - ab) + a_hi * b_lo + a_lo * b_hi) + a_lo * b_lo;
+}
+#endif
+
+TARE_INLINE double square_root_f64(double x) { return __builtin_sqrt(x); }
+
+TARE_INLINE int64_t bits_of_f64(double x) {
+  int64_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+TARE_INLINE double from_bits_f64(int64_t bits) {
+  double x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+#define LARGEST_f64 DBL_MAX
+#define GAMMA_LOG_CLAMP_f64 2048.0
+#define ROOT_IS_MAGNITUDE_f64 1e9
+
+/** exp(hi + lo) for hi <= 0 and |lo| small beside 1; 0 below -708. */
+TARE_INLINE double exp_sum_f64(double hi, double lo) {
+  const double round_to_integer = 0x1.8p52;
+  const double x = hi < -708.0 ? -708.0 : hi;
+  const double shifted = multiply_add_f64(x, 0x1.71547652b82fep+0, round_to_integer);
+  const double n = shifted - round_to_integer;
+  double r = multiply_add_f64(n, -0x1.62e42fefa38p-1, x);
+  r = multiply_add_f64(n, -0x1.ef35793c7673p-45, r) + lo;
+  double p = 0x1.aeac5623e6effp-26;
+  p = multiply_add_f64(p, r, 0x1.2892096a8e2b4p-22);
+  p = multiply_add_f64(p, r, 0x1.71de59cce3461p-19);
+  p = multiply_add_f64(p, r, 0x1.a019b88ddd7e3p-16);
+  p = multiply_add_f64(p, r, 0x1.a01a018c38a89p-13);
+  p = multiply_add_f64(p, r, 0x1.6c16c178b493p-10);
+  p = multiply_add_f64(p, r, 0x1.11111111144dbp-7);
+  p = multiply_add_f64(p, r, 0x1.5555555553cc8p-5);
+  p = multiply_add_f64(p, r, 0x1.555555555554dp-3);
+  p = multiply_add_f64(p, r, 0x1.0000000000001p-1);
+  const double y = multiply_add_f64(r * r, p, r) + 1.0;
+  const int64_t biased = bits_of_f64(shifted) - bits_of_f64(round_to_integer) + 1023;
+  return hi < -708.0 ? 0.0 : y * from_bits_f64((int64_t)((uint64_t)biased << 52));
+}
+
+TARE_INLINE double exp_nonpositive_f64(double x) { return exp_sum_f64(x, 0.0); }
+
+/** 2*atanh(s) for |s| <= 1/3. */
+TARE_INLINE double twice_atanh_f64(double s) {
+  const double u = s * s;
+  double p = 0x1.4ab6b7f67bd79p-4;
+  p = multiply_add_f64(p, u, 0x1.68d54b773b82bp-5);
+  p = multiply_add_f64(p, u, 0x1.eb7b7ee1d5f3cp-5);
+  p = multiply_add_f64(p, u, 0x1.10adc64a86591p-4);
+  p = multiply_add_f64(p, u, 0x1.3b18995691a9cp-4);
+  p = multiply_add_f64(p, u, 0x1.745cf1d6da91bp-4);
+  p = multiply_add_f64(p, u, 0x1.c71c726960817p-4);
+  p = multiply_add_f64(p, u, 0x1.24924923e307cp-3);
+  p = multiply_add_f64(p, u, 0x1.999999999a24ap-3);
+  p = multiply_add_f64(p, u, 0x1.5555555555555p-2);
+  return 2.0 * multiply_add_f64(s * u, p, s);
+}
+
+/** log1p(e) for e in [0,1]. */
+TARE_INLINE double log1p_unit_f64(double e) { return twice_atanh_f64(e / (2.0 + e)); }
+
+/** log(x) for normal x > 0; NaN for NaN. The exponent becomes a double by way of its bits, since AVX2 has no such conversion. */
+TARE_INLINE double log_positive_f64(double x) {
+  const int64_t sign_free = 0x4338000000000000; /* 1.5*2^52, in whose last bits an integer can be read */
+  const uint64_t shifted = (uint64_t)(bits_of_f64(x) - 0x3fe6a09e667f3bcd) + 0x4000000000000000u;
+  const int64_t exponent = (int64_t)(shifted >> 52) - 1024; /* a logical shift, which every vector unit has */
+  const double m = from_bits_f64(bits_of_f64(x) - (int64_t)((uint64_t)exponent << 52));
+  const double k = from_bits_f64(sign_free + exponent) - 0x1.8p52;
+  const double log_m = twice_atanh_f64((m - 1.0) / (m + 1.0));
+  return multiply_add_f64(k, 0x1.62e42fefa38p-1, multiply_add_f64(k, 0x1.ef35793c7673p-45, log_m)) + (x - x);
+}
+
+#endif

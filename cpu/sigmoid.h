@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The sigmoid family: element by element. A template in `real`.
+ *
+ * A block of up to TARE_BLOCK elements is brought into first-level cache, worked on there by loops that the compiler
+ * vectorises, and taken out again, so types, strides and phases of the caller's arrays concern only the two transfers
+ * (one read and one write of memory an element). All elements are computed as negatives, by their signed logit
+ * z = -x; at the few places where the target is 1 the sign of x is turned before, and that of the slope after.
+ */
+
+typedef void F(sigmoid_loop)(const F(formula_parameters) * parameters, int32_t n, const real *x, const real *weight,
+                             const real *plain_weight, const real *target, real *loss, real *slope);
+
+#define HARD_LOOP(function, formula, power, wants_slope, uses_plain)                                                  \
+  static void F(function)(const F(formula_parameters) * parameters, int32_t n, const real *restrict x,                \
+                          const real *restrict weight, const real *restrict plain_weight,                             \
+                          const real *restrict target, real *restrict loss, real *restrict slope) {                   \
+    (void)target, (void)slope, (void)plain_weight;                                                                    \
+    F(hard_body)(F(formula), parameters, power, wants_slope, uses_plain, n, x, weight, plain_weight, loss, slope);    \
+  }
+#define SOFT_LOOP(function, formula, power)                                                                           \
+  static void F(function)(const F(formula_parameters) * parameters, int32_t n, const real *restrict x,                \
+                          const real *restrict weight, const real *restrict plain_weight,                             \
+                          const real *restrict target, real *restrict loss, real *restrict slope) {                   \
+    F(soft_body)(F(formula), F(formula##_soft), parameters, power, n, x, weight, plain_weight, target, loss, slope);  \
+  }
+
+typedef F(pair) F(hard_formula)(real, real, real, const F(formula_parameters) *, int);
+typedef F(pair) F(soft_formula)(real, real, real, real, const F(formula_parameters) *, int);
+
+TARE_INLINE void F(hard_body)(F(hard_formula) * formula, const F(formula_parameters) * parameters, int power,
+                              int wants_slope, int uses_plain, int32_t n, const real *restrict x,
+                              const real *restrict weight, const real *restrict plain_weight, real *restrict loss,
+                              real *restrict slope) {
+  const F(formula_parameters) p = *parameters;
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) { /* hot: sigmoid hard */
+    const real w = weight[i], plain = uses_plain ? plain_weight[i] : w;
+    const F(pair) value = formula(-x[i], w, plain, &p, power);
+    const int counts = (w != 0) | (plain != 0);
+    loss[i] = counts ? value.loss : (real)0;
+    if (wants_slope) slope[i] = counts ? value.slope : (real)0;
+  }
+}
+
+TARE_INLINE void F(soft_body)(F(hard_formula) * hard, F(soft_formula) * soft, const F(formula_parameters) * parameters,
+                              int power, int32_t n, const real *restrict x, const real *restrict weight,
+                              const real *restrict plain_weight, const real *restrict target, real *restrict loss,
+                              real *restrict slope) {
+  const F(formula_parameters) p = *parameters;
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) { /* hot: sigmoid soft */
+    const real w = weight[i], plain = plain_weight[i], t = target[i];
+    const F(pair) at_end = hard(t == 1 ? x[i] : -x[i], w, plain, &p, power);
+    const F(pair) between = soft(x[i], t, w, plain, &p, power);
+    const int counts = (w != 0) | (plain != 0), is_end = (t == 0) | (t == 1);
+    const real value = is_end ? at_end.loss : between.loss;
+    const real end_slope = t == 1 ? -at_end.slope : at_end.slope;
+    const real derivative = is_end ? end_slope : between.slope;
+    loss[i] = counts ? value : (real)0;
+    slope[i] = counts ? derivative : (real)0;
+  }
+}
+
+/* One instance for each loss of the list, each power it has, with and without a gradient. */
+#define DEFINE_POWER(kind, formula, power, uses_plain)                                \
+  HARD_LOOP(kind##_##power##_loss, formula, TARE_POWER_##power, 0, uses_plain)        \
+  HARD_LOOP(kind##_##power##_both, formula, TARE_POWER_##power, 1, uses_plain)        \
+  SOFT_LOOP(kind##_##power##_soft, formula, TARE_POWER_##power)
+#define DEFINE_PLAIN(kind, formula) DEFINE_POWER(kind, formula, 0, 0)
+#define DEFINE_GAMMA(kind, formula)                                                                         \
+  DEFINE_POWER(kind, formula, 0, 1) DEFINE_POWER(kind, formula, 1, 1) DEFINE_POWER(kind, formula, 2, 1)     \
+  DEFINE_POWER(kind, formula, HALF, 1) DEFINE_POWER(kind, formula, 3_HALVES, 1) DEFINE_POWER(kind, formula, GENERAL, 1)
+#define DEFINE_SIGMOID(kind, formula, powers) DEFINE_##powers(kind, formula)
+#define DEFINE_SOFTMAX(kind, formula, powers)
+#define DEFINE_REGRESSION(kind, formula, powers)
+#define TARE_LOSS(kind, formula, name, shape, powers, parameters) DEFINE_##shape(kind, formula, powers)
+#include "core/losses.def"
+#undef TARE_LOSS
+
+#define LOOPS_OF(kind, power) \
+  { F(kind##_##power##_loss), F(kind##_##power##_both), F(kind##_##power##_soft) }
+#define SELECT_PLAIN(kind) \
+  static F(sigmoid_loop) *const loops[1][3] = {LOOPS_OF(kind, 0)}
+#define SELECT_GAMMA(kind)                                                                                   \
+  static F(sigmoid_loop) *const loops[TARE_POWER_COUNT][3] = {LOOPS_OF(kind, 0),        LOOPS_OF(kind, 1),   \
+                                                              LOOPS_OF(kind, 2),        LOOPS_OF(kind, HALF), \
+                                                              LOOPS_OF(kind, 3_HALVES), LOOPS_OF(kind, GENERAL)}
+#define SELECT_SIGMOID(kind, powers) \
+  case TARE_##kind: {                \
+    SELECT_##powers(kind);           \
+    return loops[power][which];      \
+  }
+#define SELECT_SOFTMAX(kind, powers)
+#define SELECT_REGRESSION(kind, powers)
+
+/** The instance for a loss: which = 0 loss alone, 1 loss and slope, 2 soft targets. */
+static F(sigmoid_loop) * F(select_sigmoid)(int32_t kind, int32_t power, int which) {
+  switch (kind) {
+#define TARE_LOSS(kind, formula, name, shape, powers, parameters) SELECT_##shape(kind, powers)
+#include "core/losses.def"
+#undef TARE_LOSS
+  }
+  return NULL;
+}
+
+/** A rectangle of rows and classes of a tile, packed line after line: lines are classes where `by_class`, else rows. */
+typedef struct F(block) {
+  int32_t first_row, rows, classes, by_class;
+  int64_t first_class;
+  int32_t lines, length, n;
+} F(block);
+
+static int64_t F(block_offset)(const tare_tile *tile, const F(block) * b, int name) {
+  const tare_array *array = &tile->view->array[name];
+  return tile->offset[name] + b->first_row * array->stride[TARE_AXES - 1] + b->first_class * array->cls;
+}
+
+static void F(load_block)(const tare_tile *tile, const F(block) * b, int name, int32_t dtype, real *to) {
+  const tare_array *array = &tile->view->array[name];
+  const int64_t row = array->stride[TARE_AXES - 1];
+  F(load_lines)(dtype, array->data, F(block_offset)(tile, b, name), b->by_class ? array->cls : row,
+                b->by_class ? row : array->cls, b->lines, b->length, to);
+}
+
+static void F(store_block)(const tare_tile *tile, const F(block) * b, int name, int32_t dtype, const real *from) {
+  const tare_array *array = &tile->view->array[name];
+  const int64_t row = array->stride[TARE_AXES - 1];
+  F(store_lines)(dtype, array->data, F(block_offset)(tile, b, name), b->by_class ? array->cls : row,
+                 b->by_class ? row : array->cls, b->lines, b->length, from);
+}
+
+/** out = row factor x class factor. */
+static void F(spread)(const F(block) * b, const real *of_row, const real *of_class, real *restrict out) {
+  const real *of_line = b->by_class ? of_class : of_row, *along = b->by_class ? of_row : of_class;
+  for (int32_t line = 0; line < b->lines; line++) {
+    const real factor = of_line[line];
+    real *restrict to = out + line * b->length;
+#pragma omp simd
+    for (int32_t i = 0; i < b->length; i++) to[i] = factor * along[i]; /* hot: spread weights (any) */
+  }
+}
+
+/** Weight of a target of 1 or 0 in class c, without and with alpha. */
+static real F(positive_weight)(const tare_problem *problem, int64_t c) {
+  return problem->batch.positive_weights ? (real)problem->batch.positive_weights[c] : (real)1;
+}
+
+static real F(alpha)(const tare_problem *problem, int64_t c, int positive) {
+  if (!problem->alpha_per_class && problem->alpha < 0) return 1;
+  const double alpha = problem->alpha_per_class ? problem->alpha_per_class[c] : problem->alpha;
+  return (real)(positive ? alpha : 1.0 - alpha);
+}
+
+static int F(has_plain_weights)(const tare_problem *problem) {
+  return problem->loss.kind == TARE_SIGMOID_POLY1 || problem->soft;
+}
+
+static void F(build_weights)(const tare_job *job, const tare_tile *tile, const F(block) * b, F(scratch) * s) {
+  const tare_problem *problem = job->problem;
+  for (int32_t c = 0; c < b->classes; c++)
+    s->class_weight[c] = problem->soft ? (real)1 : F(alpha)(problem, b->first_class + c, 0);
+  F(spread)(b, s->row_weight + b->first_row, s->class_weight, s->weight);
+  if (F(has_plain_weights)(problem)) F(spread)(b, s->row_weight + b->first_row, s->ones, s->plain_weight);
+  if (!tile->view->array[TARE_ELEMENT_WEIGHTS].data) return;
+  F(load_block)(tile, b, TARE_ELEMENT_WEIGHTS, TARE_F32, s->loss);
+  for (int32_t i = 0; i < b->n; i++) s->weight[i] *= s->loss[i];
+  if (F(has_plain_weights)(problem))
+    for (int32_t i = 0; i < b->n; i++) s->plain_weight[i] *= s->loss[i];
+}
+
+/** For soft targets: plain weight x (t*w + 1-t) with the positive weight w, and x (t*alpha + (1-t)(1-alpha)). */
+static void F(weigh_soft)(const tare_job *job, const F(block) * b, F(scratch) * s) {
+  const tare_problem *problem = job->problem;
+  const int has_alpha = problem->alpha_per_class || problem->alpha >= 0;
+  for (int32_t j = 0; j < b->n; j++) {
+    const int64_t c = b->first_class + (b->by_class ? j / b->length : j % b->length);
+    const real t = s->target[j];
+    if (problem->batch.positive_weights) s->plain_weight[j] *= t * F(positive_weight)(problem, c) + (1 - t);
+    s->weight[j] = s->plain_weight[j];
+    if (has_alpha) s->weight[j] *= t * F(alpha)(problem, c, 1) + (1 - t) * F(alpha)(problem, c, 0);
+  }
+}
+
+/** Turns the sign of x where the target is 1 and gives such elements their weights, remembering what was there. */
+static int32_t F(turn_positives)(const tare_job *job, const tare_tile *tile, const F(block) * b,
+                                 tare_scratch *scratch, F(scratch) * s) {
+  const tare_tile_rows *rows = &scratch->rows;
+  const int plain = F(has_plain_weights)(job->problem);
+  const int weighs_elements = tile->view->array[TARE_ELEMENT_WEIGHTS].data != NULL;
+  int32_t picked = 0;
+  for (int32_t p = 0; p < rows->positives; p++) {
+    const int32_t i = rows->positive[p] - b->first_row;
+    const int64_t c = rows->cls[rows->positive[p]] - b->first_class;
+    if (i < 0 || i >= b->rows || c < 0 || c >= b->classes) continue;
+    const int32_t at = (int32_t)(b->by_class ? c * b->length + i : i * (int64_t)b->length + c);
+    real base = s->row_weight[rows->positive[p]] * F(positive_weight)(job->problem, b->first_class + c);
+    if (weighs_elements) base *= s->loss[at]; /* where build_weights left them */
+    s->kept_weight[picked] = s->weight[at];
+    s->weight[at] = base * F(alpha)(job->problem, b->first_class + c, 1);
+    if (plain) s->kept_plain[picked] = s->plain_weight[at];
+    if (plain) s->plain_weight[at] = base;
+    s->x[at] = -s->x[at];
+    scratch->picked_at[picked++] = at;
+  }
+  return picked;
+}
+
+static void F(turn_slopes)(const tare_job *job, const tare_scratch *scratch, int32_t picked, F(scratch) * s) {
+  for (int32_t k = 0; k < picked; k++) {
+    const int32_t at = scratch->picked_at[k];
+    s->slope[at] = -s->slope[at];
+    s->weight[at] = s->kept_weight[k];
+    if (F(has_plain_weights)(job->problem)) s->plain_weight[at] = s->kept_plain[k];
+  }
+}
+
+/** g of each element in double, as soft targets need it. */
+static void F(soft_keys)(const F(block) * b, const F(scratch) * s, double *key) {
+  for (int32_t i = 0; i < b->n; i++) {
+    const double p = terms_of_f64((double)s->x[i]).p, g = p - (double)s->target[i];
+    key[i] = g < 0 ? -g : g;
+  }
+}
+
+static void F(find_bins)(const tare_job *job, const F(block) * b, int32_t padded, tare_scratch *scratch,
+                         F(scratch) * s) {
+  if (job->problem->soft) {
+    F(soft_keys)(b, s, scratch->key);
+    tare_bins_of_keys(job->bins, scratch->key, b->n, scratch->bin);
+    for (int32_t i = b->n; i < padded; i++) scratch->bin[i] = 0;
+  } else {
+    F(bins_of_logits)(job->bins, s->x, padded, scratch->bin);
+  }
+}
+
+/** Multiplies each weight by 1/GD of its element. */
+static void F(weigh_by_density)(const tare_job *job, const F(block) * b, int32_t padded, tare_scratch *scratch,
+                                F(scratch) * s) {
+  if (job->density == TARE_DENSITY_BINS) {
+    F(find_bins)(job, b, padded, scratch, s);
+    F(weigh_by_bin)(job->bins, scratch->bin, padded, s->weight);
+    return;
+  }
+  if (job->problem->soft) F(soft_keys)(b, s, scratch->key);
+  for (int32_t i = 0; i < b->n; i++)
+    s->weight[i] *= (real)tare_exact_weight(job, job->problem->soft ? scratch->key[i] : (double)s->x[i]);
+}
+
+static void F(collect_keys)(const tare_job *job, const F(block) * b, tare_scratch *scratch, F(scratch) * s) {
+  tare_job *writable = (tare_job *)(uintptr_t)job; /* this pass runs on one thread and counts its keys in the job */
+  if (job->problem->soft) F(soft_keys)(b, s, scratch->key);
+  for (int32_t i = 0; i < b->n; i++)
+    if (s->weight[i] != 0)
+      job->collected_key[writable->key_count++] = job->problem->soft ? scratch->key[i] : (double)s->x[i];
+}
+
+static double F(sum)(const real *restrict x, int32_t n) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int32_t i = 0; i < n; i++) sum += (double)x[i]; /* hot: sum (any) */
+  return sum;
+}
+
+static void F(add_row_losses)(const F(block) * b, const F(scratch) * s, double *row_loss) {
+  for (int32_t line = 0; line < b->lines; line++) {
+    const real *loss = s->loss + line * b->length;
+    if (b->by_class)
+      for (int32_t i = 0; i < b->length; i++) row_loss[b->first_row + i] += (double)loss[i];
+    else
+      row_loss[b->first_row + line] += F(sum)(loss, b->length);
+  }
+}
+
+/** Weights of a block, its logits with the signs of positives turned, and 1/GD where GHM wants it. */
+static int32_t F(prepare_block)(const tare_job *job, const tare_tile *tile, const F(block) * b, int is_uniform,
+                                tare_scratch *scratch) {
+  F(scratch) *s = &scratch->F_MEMBER;
+  const int32_t padded = (b->n + F(CHUNK) - 1) / F(CHUNK) * F(CHUNK);
+  F(load_block)(tile, b, TARE_LOGITS, job->problem->batch.dtype, s->x);
+  if (!is_uniform) F(build_weights)(job, tile, b, s);
+  if (job->problem->soft) {
+    F(load_block)(tile, b, TARE_TARGETS, job->problem->batch.target_dtype, s->target);
+    F(weigh_soft)(job, b, s);
+  }
+  for (int32_t i = b->n; i < padded; i++) s->x[i] = s->target[i] = s->weight[i] = s->plain_weight[i] = 0;
+  const int32_t picked = job->problem->soft ? 0 : F(turn_positives)(job, tile, b, scratch, s);
+  if (job->pass == TARE_PASS_EVALUATE && job->density) F(weigh_by_density)(job, b, padded, scratch, s);
+  return picked;
+}
+
+static void F(evaluate_block)(const tare_job *job, const tare_tile *tile, const F(block) * b, int32_t picked,
+                              F(sigmoid_loop) * loop, const F(formula_parameters) * parameters, tare_scratch *scratch,
+                              tare_group_result *result) {
+  F(scratch) *s = &scratch->F_MEMBER;
+  const tare_view *view = tile->view;
+  const int32_t padded = (b->n + 15) / 16 * 16;
+  loop(parameters, padded, s->x, s->weight, s->plain_weight, s->target, s->loss, s->slope);
+  F(turn_slopes)(job, scratch, picked, s);
+  result->loss += F(sum)(s->loss, padded);
+  if (view->array[TARE_ROW_LOSS].data) F(add_row_losses)(b, s, scratch->row_loss);
+  if (view->array[TARE_ELEMENT_LOSS].data)
+    F(store_block)(tile, b, TARE_ELEMENT_LOSS, job->problem->batch.dtype == TARE_F64 ? TARE_F64 : TARE_F32, s->loss);
+  if (!view->array[TARE_GRADIENT].data) return;
+  const real factor = (real)job->gradient_factor;
+  if (factor != 1) {
+#pragma omp simd
+    for (int32_t i = 0; i < padded; i++) s->slope[i] *= factor; /* hot: scale slopes */
+  }
+  F(store_block)(tile, b, TARE_GRADIENT, job->problem->batch.dtype, s->slope);
+}
+
+static void F(sigmoid_block)(const tare_job *job, const tare_tile *tile, const F(block) * b, int is_uniform,
+                             F(sigmoid_loop) * loop, const F(formula_parameters) * parameters, tare_scratch *scratch,
+                             tare_group_result *result) {
+  F(scratch) *s = &scratch->F_MEMBER;
+  const int32_t picked = F(prepare_block)(job, tile, b, is_uniform, scratch);
+  if (job->pass == TARE_PASS_EVALUATE) {
+    F(evaluate_block)(job, tile, b, picked, loop, parameters, scratch, result);
+  } else if (job->pass == TARE_PASS_COLLECT) {
+    F(collect_keys)(job, b, scratch, s);
+  } else {
+    F(find_bins)(job, b, (b->n + F(CHUNK) - 1) / F(CHUNK) * F(CHUNK), scratch, s);
+    F(count_bins)(scratch->bin, s->weight, b->n, scratch->histogram);
+  }
+}
+
+static F(formula_parameters) F(parameters_of)(const tare_problem *problem) {
+  F(formula_parameters) p;
+  p.gamma_hi = (real)problem->gamma;
+  p.gamma_lo = (real)(problem->gamma - (double)p.gamma_hi);
+  p.epsilon = (real)problem->poly_epsilon;
+  return p;
+}
+
+/** Whether one fill of the weights serves every block of the tile. */
+static int F(fill_uniform)(const tare_job *job, const tare_tile *tile, const tare_tile_rows *rows, F(scratch) * s) {
+  const tare_problem *problem = job->problem;
+  for (int32_t i = 0; i < tile->rows; i++) s->row_weight[i] = (real)rows->weight[i];
+  for (int32_t i = 0; i < TARE_BLOCK; i++) s->ones[i] = 1;
+  if (!rows->uniform || problem->batch.classes > TARE_BLOCK || problem->alpha_per_class || problem->soft || job->density || job->pass != TARE_PASS_EVALUATE ||
+      tile->view->array[TARE_ELEMENT_WEIGHTS].data)
+    return 0;
+  const real weight = F(alpha)(problem, 0, 0);
+  for (int32_t i = 0; i < TARE_BLOCK; i++) s->weight[i] = weight;
+  for (int32_t i = 0; i < TARE_BLOCK; i++) s->plain_weight[i] = 1;
+  return 1;
+}
+
+static F(block) F(next_block)(const tare_tile *tile, int64_t classes, int by_class, int32_t row, int64_t cls) {
+  F(block) b = {.first_row = row, .first_class = cls, .by_class = by_class};
+  if (by_class) {
+    const int64_t fit = TARE_BLOCK / tile->rows, left = classes - cls;
+    b.rows = b.length = tile->rows;
+    b.classes = b.lines = (int32_t)(left < fit ? left : fit);
+  } else {
+    const int64_t span = classes - cls < TARE_BLOCK ? classes - cls : TARE_BLOCK;
+    const int64_t fit = span == classes ? TARE_BLOCK / classes : 1, left = tile->rows - row;
+    b.classes = b.length = (int32_t)span;
+    b.rows = b.lines = (int32_t)(left < fit ? left : fit);
+  }
+  b.n = b.lines * b.length;
+  return b;
+}
+
+static void F(sigmoid_tile)(const tare_job *job, const tare_tile *tile, tare_scratch *scratch,
+                            tare_group_result *result) {
+  const tare_problem *problem = job->problem;
+  const int64_t classes = problem->batch.classes;
+  const tare_array *row_loss = &tile->view->array[TARE_ROW_LOSS];
+  const F(formula_parameters) parameters = F(parameters_of)(problem);
+  const int which = problem->soft ? 2 : tile->view->array[TARE_GRADIENT].data != NULL;
+  F(sigmoid_loop) *loop = F(select_sigmoid)(problem->loss.kind, problem->power, which);
+  const int by_class = tare_view_by_class(tile->view, classes);
+  tare_tile_rows_decode(problem, tile, &scratch->rows);
+  const int is_uniform = F(fill_uniform)(job, tile, &scratch->rows, &scratch->F_MEMBER);
+  for (int32_t i = 0; i < tile->rows; i++) scratch->row_loss[i] = 0;
+  for (int32_t row = 0; row < tile->rows;) {
+    F(block) b = {0};
+    for (int64_t cls = 0; cls < classes; cls += b.classes) {
+      b = F(next_block)(tile, classes, by_class, row, cls);
+      F(sigmoid_block)(job, tile, &b, is_uniform, loop, &parameters, scratch, result);
+    }
+    row += b.rows;
+  }
+  if (job->pass == TARE_PASS_EVALUATE && row_loss->data)
+    store_f64(problem->batch.dtype == TARE_F64 ? TARE_F64 : TARE_F32, row_loss->data, tile->offset[TARE_ROW_LOSS],
+              row_loss->stride[TARE_AXES - 1], tile->rows, scratch->row_loss);
+}
+
+#undef HARD_LOOP
+#undef SOFT_LOOP
+#undef DEFINE_POWER
+#undef DEFINE_PLAIN
+#undef DEFINE_GAMMA
+#undef DEFINE_SIGMOID
+#undef DEFINE_SOFTMAX
+#undef DEFINE_REGRESSION
+#undef LOOPS_OF
+#undef SELECT_PLAIN
+#undef SELECT_GAMMA
+#undef SELECT_SIGMOID
+#undef SELECT_SOFTMAX
+#undef SELECT_REGRESSION

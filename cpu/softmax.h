@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The softmax family: row by row. A template in `real`.
+ *
+ * With m and S over the classes other than the label, the margin z = (x_y - m) - log S makes a row's loss that of one
+ * signed logit, and nothing is lost where the row is confident. Rows are kept in first-level cache between the pass
+ * that finds m, the one that forms e_k = exp(x_k - m) and S, and the one that writes the gradient D*e_k/S; what is left
+ * of a row, its margin, is worked on for many rows at a time, in double.
+ *
+ * Rows lie one behind the other there where classes are contiguous (and not few), or class after class where rows are
+ * (NCHW), so that the loops run along memory in both. A row too long for the buffer, or with dense targets, takes
+ * cpu/softmax_row.h.
+ */
+
+/** x - m without the NaN of inf - inf: a maximum of +inf stands for itself. */
+TARE_INLINE real F(below_maximum)(real x, real maximum) { return x == maximum ? (real)0 : x - maximum; }
+
+static real F(maximum_of)(const real *restrict x, int64_t n) {
+  real maximum = (real)-INFINITY;
+#pragma omp simd reduction(max : maximum)
+  for (int64_t i = 0; i < n; i++) maximum = x[i] > maximum ? x[i] : maximum; /* hot: softmax maximum (any) */
+  return maximum;
+}
+
+/** x[i] = exp(x[i] - maximum), and their sum. */
+static double F(exponentiate)(real *restrict x, int64_t n, real maximum) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) x[i] = F(exp_nonpositive)(F(below_maximum)(x[i], maximum)); /* hot: softmax exp */
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; i++) sum += (double)x[i]; /* hot: softmax sum (any) */
+  return sum;
+}
+
+/** Margins of n rows. A second +inf among the other classes shows as a sum above 1, and has no limit: NaN. */
+static void F(find_margins)(int32_t n, const real *restrict label_x, const real *restrict maximum,
+                            const double *restrict sum, double *restrict margin) {
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) { /* hot: softmax margins (any) */
+    const double m = (double)maximum[i];
+    const double s = (m > DBL_MAX) & (sum[i] > 1.5) ? (double)NAN : sum[i];
+    margin[i] = ((double)label_x[i] - m) - log_positive_f64(s);
+  }
+}
+
+#if REAL_BITS == 64
+typedef void tare_margin_loop(const F(formula_parameters) * parameters, int32_t n, const double *margin,
+                              const double *weight, double *loss, double *slope);
+
+#define MARGIN_LOOP(function, formula, power)                                                                     \
+  static void function(const F(formula_parameters) * parameters, int32_t n, const double *restrict margin,        \
+                       const double *restrict weight, double *restrict loss, double *restrict slope) {            \
+    margin_body(F(formula), parameters, power, n, margin, weight, loss, slope);                                   \
+  }
+
+typedef F(pair) margin_formula(double, double, const F(formula_parameters) *, int);
+
+TARE_INLINE void margin_body(margin_formula *formula, const F(formula_parameters) * parameters, int power, int32_t n,
+                             const double *restrict margin, const double *restrict weight, double *restrict loss,
+                             double *restrict slope) {
+  const F(formula_parameters) p = *parameters;
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) { /* hot: softmax rows */
+    const F(pair) value = formula(margin[i], weight[i], &p, power);
+    loss[i] = weight[i] != 0 ? value.loss : 0.0;
+    slope[i] = weight[i] != 0 ? value.slope : 0.0;
+  }
+}
+
+#define DEFINE_PLAIN(kind, formula) MARGIN_LOOP(kind##_0_margin, formula, TARE_POWER_0)
+#define DEFINE_GAMMA(kind, formula)                                                              \
+  DEFINE_PLAIN(kind, formula) MARGIN_LOOP(kind##_1_margin, formula, TARE_POWER_1)                \
+  MARGIN_LOOP(kind##_2_margin, formula, TARE_POWER_2)                                            \
+  MARGIN_LOOP(kind##_HALF_margin, formula, TARE_POWER_HALF)                                      \
+  MARGIN_LOOP(kind##_3_HALVES_margin, formula, TARE_POWER_3_HALVES)                              \
+  MARGIN_LOOP(kind##_GENERAL_margin, formula, TARE_POWER_GENERAL)
+#define DEFINE_SIGMOID(kind, formula, powers)
+#define DEFINE_SOFTMAX(kind, formula, powers) DEFINE_##powers(kind, formula)
+#define DEFINE_REGRESSION(kind, formula, powers)
+#define TARE_LOSS(kind, formula, name, shape, powers, parameters) DEFINE_##shape(kind, formula, powers)
+#include "core/losses.def"
+#undef TARE_LOSS
+
+#define SELECT_PLAIN(kind) static tare_margin_loop *const loops[1] = {kind##_0_margin}
+#define SELECT_GAMMA(kind)                                                                                  \
+  static tare_margin_loop *const loops[TARE_POWER_COUNT] = {kind##_0_margin,        kind##_1_margin,        \
+                                                            kind##_2_margin,        kind##_HALF_margin,     \
+                                                            kind##_3_HALVES_margin, kind##_GENERAL_margin}
+#define SELECT_SIGMOID(kind, powers)
+#define SELECT_SOFTMAX(kind, powers) \
+  case TARE_##kind: {                \
+    SELECT_##powers(kind);           \
+    return loops[power];             \
+  }
+#define SELECT_REGRESSION(kind, powers)
+
+static tare_margin_loop *select_margins(int32_t kind, int32_t power) {
+  switch (kind) {
+#define TARE_LOSS(kind, formula, name, shape, powers, parameters) SELECT_##shape(kind, powers)
+#include "core/losses.def"
+#undef TARE_LOSS
+  }
+  return NULL;
+}
+#undef MARGIN_LOOP
+#undef DEFINE_PLAIN
+#undef DEFINE_GAMMA
+#undef DEFINE_SIGMOID
+#undef DEFINE_SOFTMAX
+#undef DEFINE_REGRESSION
+#undef SELECT_PLAIN
+#undef SELECT_GAMMA
+#undef SELECT_SIGMOID
+#undef SELECT_SOFTMAX
+#undef SELECT_REGRESSION
+#endif /* REAL_BITS == 64 */
+
+static double F(softmax_weight)(const tare_job *job, const tare_tile_rows *rows, int32_t row) {
+  const tare_problem *problem = job->problem;
+  const int32_t cls = rows->cls[row];
+  if (cls < 0) return rows->weight[row];
+  const double alpha = problem->alpha_per_class ? problem->alpha_per_class[cls] : problem->alpha < 0 ? 1 : problem->alpha;
+  return rows->weight[row] * alpha;
+}
+
+/** From maximum, sum and label logit of rows [first, first+n) to their losses and slopes. */
+static void F(finish_margins)(const tare_job *job, int32_t first, int32_t n, tare_scratch *scratch) {
+  const F(scratch) *s = &scratch->F_MEMBER;
+  const formula_parameters_f64 parameters = parameters_of_f64(job->problem);
+  double *weight = scratch->key;
+  for (int32_t i = 0; i < n; i++) weight[i] = F(softmax_weight)(job, &scratch->rows, first + i);
+  F(find_margins)(n, s->label_x, s->maximum, scratch->sum, scratch->margin);
+  select_margins(job->problem->loss.kind, job->problem->power)(&parameters, n, scratch->margin, weight,
+                                                               scratch->margin_loss, scratch->margin_slope);
+  for (int32_t i = 0; i < n; i++) scratch->row_loss[first + i] = scratch->margin_loss[i];
+}
+
+#include "softmax_row.h"
+
+/* Rows one behind the other. */
+
+static void F(start_row)(const tare_job *job, const tare_tile *tile, int32_t row, int32_t slot, real *restrict x,
+                         tare_scratch *scratch) {
+  F(scratch) *s = &scratch->F_MEMBER;
+  const tare_array *logits = &tile->view->array[TARE_LOGITS];
+  const int64_t classes = job->problem->batch.classes, padded = (classes + 15) / 16 * 16;
+  const int32_t label = scratch->rows.cls[row];
+  F(load)(job->problem->batch.dtype, logits->data, tile->offset[TARE_LOGITS] + row * logits->stride[TARE_AXES - 1],
+          logits->cls, classes, x);
+  for (int64_t c = classes; c < padded; c++) x[c] = (real)-INFINITY;
+  s->label_x[slot] = x[label];
+  x[label] = (real)-INFINITY;
+  s->maximum[slot] = F(maximum_of)(x, padded);
+  scratch->sum[slot] = F(exponentiate)(x, padded, s->maximum[slot]);
+}
+
+static void F(write_row)(const tare_job *job, const tare_tile *tile, int32_t row, int32_t slot, real *restrict x,
+                         tare_scratch *scratch) {
+  const tare_array *gradient = &tile->view->array[TARE_GRADIENT];
+  const int64_t classes = job->problem->batch.classes, padded = (classes + 15) / 16 * 16;
+  const double slope = scratch->margin_slope[slot] * job->gradient_factor;
+  const int32_t label = scratch->rows.cls[row];
+  if (label < 0) {
+    memset(x, 0, (size_t)padded * sizeof *x);
+  } else {
+    const real factor = (real)(slope / scratch->sum[slot]);
+#pragma omp simd
+    for (int64_t c = 0; c < padded; c++) x[c] *= factor; /* hot: softmax gradient */
+    x[label] = (real)-slope;
+  }
+  F(store)(job->problem->batch.dtype, gradient->data,
+           tile->offset[TARE_GRADIENT] + row * gradient->stride[TARE_AXES - 1], gradient->cls, classes, x);
+}
+
+static void F(softmax_rows)(const tare_job *job, const tare_tile *tile, tare_scratch *scratch) {
+  F(scratch) *s = &scratch->F_MEMBER;
+  const int64_t padded = (job->problem->batch.classes + 15) / 16 * 16;
+  const int32_t fit = padded < 4096 ? (int32_t)(4096 / padded) : 1;
+  for (int32_t first = 0; first < tile->rows; first += fit) {
+    const int32_t n = tile->rows - first < fit ? tile->rows - first : fit;
+    for (int32_t i = 0; i < n; i++) {
+      s->label_x[i] = s->maximum[i] = 0;
+      scratch->sum[i] = 1;
+      if (scratch->rows.cls[first + i] >= 0) F(start_row)(job, tile, first + i, i, s->row + i * padded, scratch);
+    }
+    F(finish_margins)(job, first, n, scratch);
+    if (!tile->view->array[TARE_GRADIENT].data) continue;
+    for (int32_t i = 0; i < n; i++) F(write_row)(job, tile, first + i, i, s->row + i * padded, scratch);
+  }
+}
+
+/* Class after class: element (c, i) of a block of n rows is x[c*n + i]. */
+
+static void F(start_columns)(int64_t classes, int32_t n, const int32_t *restrict label, real *restrict x,
+                             F(scratch) * s, double *restrict sum) {
+  real *restrict maximum = s->maximum;
+  for (int32_t i = 0; i < n; i++) {
+    s->label_x[i] = label[i] < 0 ? 0 : x[label[i] * (int64_t)n + i];
+    if (label[i] >= 0) x[label[i] * (int64_t)n + i] = (real)-INFINITY;
+    maximum[i] = (real)-INFINITY;
+    sum[i] = 0;
+  }
+  for (int64_t c = 0; c < classes; c++) {
+    const real *restrict line = x + c * n;
+#pragma omp simd
+    for (int32_t i = 0; i < n; i++) maximum[i] = line[i] > maximum[i] ? line[i] : maximum[i]; /* hot: column maximum */
+  }
+  for (int64_t c = 0; c < classes; c++) {
+    real *restrict line = x + c * n;
+#pragma omp simd
+    for (int32_t i = 0; i < n; i++) line[i] = F(exp_nonpositive)(F(below_maximum)(line[i], maximum[i])); /* hot: column exp */
+#pragma omp simd
+    for (int32_t i = 0; i < n; i++) sum[i] += (double)line[i]; /* hot: column sum (any) */
+  }
+}
+
+static void F(write_columns)(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n,
+                             tare_scratch *scratch) {
+  F(scratch) *s = &scratch->F_MEMBER;
+  const tare_array *gradient = &tile->view->array[TARE_GRADIENT];
+  const int64_t classes = job->problem->batch.classes, row = gradient->stride[TARE_AXES - 1];
+  const int32_t *label = scratch->rows.cls + first;
+  real *restrict factor = s->label_x;
+  for (int32_t i = 0; i < n; i++)
+    factor[i] = label[i] < 0 ? 0 : (real)(scratch->margin_slope[i] * job->gradient_factor / scratch->sum[i]);
+  for (int64_t c = 0; c < classes; c++) {
+    real *restrict line = s->row + c * n;
+#pragma omp simd
+    for (int32_t i = 0; i < n; i++) line[i] *= factor[i]; /* hot: column gradient */
+  }
+  for (int32_t i = 0; i < n; i++) {
+    if (label[i] >= 0) s->row[label[i] * (int64_t)n + i] = (real)-(scratch->margin_slope[i] * job->gradient_factor);
+    if (label[i] < 0)
+      for (int64_t c = 0; c < classes; c++) s->row[c * n + i] = 0; /* also over a NaN */
+  }
+  F(store_lines)(job->problem->batch.dtype, gradient->data, tile->offset[TARE_GRADIENT] + first * row, gradient->cls,
+                 row, classes, n, s->row);
+}
+
+static void F(softmax_columns)(const tare_job *job, const tare_tile *tile, tare_scratch *scratch) {
+  F(scratch) *s = &scratch->F_MEMBER;
+  const tare_array *logits = &tile->view->array[TARE_LOGITS];
+  const int64_t classes = job->problem->batch.classes, row = logits->stride[TARE_AXES - 1];
+  const int64_t wanted = 4096 / classes / 16 * 16;
+  const int32_t fit = (int32_t)(wanted < 16 ? 16 : wanted > TARE_TILE_ROWS ? TARE_TILE_ROWS : wanted);
+  for (int32_t first = 0; first < tile->rows; first += fit) {
+    const int32_t n = tile->rows - first < fit ? tile->rows - first : fit;
+    F(load_lines)(job->problem->batch.dtype, logits->data, tile->offset[TARE_LOGITS] + first * row, logits->cls, row,
+                  classes, n, s->row);
+    F(start_columns)(classes, n, scratch->rows.cls + first, s->row, s, scratch->sum);
+    F(finish_margins)(job, first, n, scratch);
+    if (tile->view->array[TARE_GRADIENT].data) F(write_columns)(job, tile, first, n, scratch);
+  }
+}
+
+static void F(softmax_tile)(const tare_job *job, const tare_tile *tile, tare_scratch *scratch,
+                            tare_group_result *result) {
+  const tare_problem *problem = job->problem;
+  const tare_array *row_loss = &tile->view->array[TARE_ROW_LOSS];
+  const int64_t classes = problem->batch.classes;
+  const int by_class = tare_view_by_class(tile->view, classes) || classes < 16;
+  tare_tile_rows_decode(problem, tile, &scratch->rows);
+  if (problem->soft || classes > TARE_ROW_BUFFER / 16)
+    for (int32_t i = 0; i < tile->rows; i++) F(softmax_one_row)(job, tile, i, scratch);
+  else if (by_class)
+    F(softmax_columns)(job, tile, scratch);
+  else
+    F(softmax_rows)(job, tile, scratch);
+  for (int32_t i = 0; i < tile->rows; i++) result->loss += scratch->row_loss[i];
+  if (row_loss->data)
+    store_f64(problem->batch.dtype == TARE_F64 ? TARE_F64 : TARE_F32, row_loss->data, tile->offset[TARE_ROW_LOSS],
+              row_loss->stride[TARE_AXES - 1], tile->rows, scratch->row_loss);
+}

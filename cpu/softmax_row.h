@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One softmax row of any length, stride and target. A template in `real`.
+ *
+ * The row is read in chunks, three times: for the maximum, for the sums, and to write the gradient; a row of one chunk
+ * stays where it is. Dense targets t: loss sum(t_k*(log S - (x_k-m))), gradient sum(t)*p - t, with m and S over all
+ * classes; a one-hot row takes the formula of its label.
+ */
+
+enum { F(ROW_CHUNK) = TARE_ROW_BUFFER / 2 };
+
+/** A row being worked on: logits of the present chunk at x, targets at t. */
+typedef struct F(row_reader) {
+  const tare_job *job;
+  const tare_tile *tile;
+  int32_t row;
+  int64_t classes, loaded;
+  real *x, *t;
+} F(row_reader);
+
+static int64_t F(row_offset)(const F(row_reader) * r, int name, int64_t first_class) {
+  const tare_array *array = &r->tile->view->array[name];
+  return r->tile->offset[name] + r->row * array->stride[TARE_AXES - 1] + first_class * array->cls;
+}
+
+/** Brings the chunk that starts at class `first` and returns its length. */
+static int32_t F(read_chunk)(F(row_reader) * r, int64_t first) {
+  const tare_batch *batch = &r->job->problem->batch;
+  const tare_array *array = r->tile->view->array;
+  const int64_t left = r->classes - first, n = left < F(ROW_CHUNK) ? left : F(ROW_CHUNK);
+  if (r->loaded == first) return (int32_t)n;
+  r->loaded = first;
+  F(load)(batch->dtype, array[TARE_LOGITS].data, F(row_offset)(r, TARE_LOGITS, first), array[TARE_LOGITS].cls, n, r->x);
+  if (r->job->problem->soft)
+    F(load)(batch->target_dtype, array[TARE_TARGETS].data, F(row_offset)(r, TARE_TARGETS, first),
+            array[TARE_TARGETS].cls, n, r->t);
+  return (int32_t)n;
+}
+
+/** What a row comes to: m and S over the classes other than `label` (all if it is -1), sums of targets, loss, slope. */
+typedef struct F(row_sums) {
+  int64_t label;
+  real label_x, maximum;
+  double sum, targets, dot, loss, slope;
+} F(row_sums);
+
+/** The label of a one-hot row of targets, -1 for any other. */
+static int64_t F(one_hot_label)(F(row_reader) * r) {
+  int64_t label = -1;
+  for (int64_t first = 0; first < r->classes; first += F(ROW_CHUNK)) {
+    const int32_t n = F(read_chunk)(r, first);
+    for (int32_t i = 0; i < n; i++) {
+      if (r->t[i] == 0) continue;
+      if (r->t[i] != 1 || label >= 0) return -1;
+      label = first + i;
+    }
+  }
+  return label;
+}
+
+static void F(row_maximum)(F(row_reader) * r, F(row_sums) * sums) {
+  sums->maximum = (real)-INFINITY;
+  for (int64_t first = 0; first < r->classes; first += F(ROW_CHUNK)) {
+    const int32_t n = F(read_chunk)(r, first);
+    const int64_t at = sums->label - first;
+    const int has_label = sums->label >= 0 && at >= 0 && at < n;
+    if (has_label) {
+      sums->label_x = r->x[at];
+      r->x[at] = (real)-INFINITY;
+    }
+    const real maximum = F(maximum_of)(r->x, n);
+    if (has_label) r->x[at] = sums->label_x;
+    sums->maximum = maximum > sums->maximum ? maximum : sums->maximum;
+  }
+}
+
+static void F(row_sum)(F(row_reader) * r, F(row_sums) * sums) {
+  sums->sum = sums->targets = sums->dot = 0;
+  for (int64_t first = 0; first < r->classes; first += F(ROW_CHUNK)) {
+    const int32_t n = F(read_chunk)(r, first);
+    for (int32_t i = 0; i < n; i++) {
+      if (first + i == sums->label) continue;
+      const real below = F(below_maximum)(r->x[i], sums->maximum);
+      sums->sum += (double)F(exp_nonpositive)(below);
+      if (sums->label >= 0 || r->t[i] == 0) continue;
+      sums->targets += (double)r->t[i];
+      sums->dot -= (double)r->t[i] * (double)below;
+    }
+  }
+}
+
+static void F(write_row_gradient)(F(row_reader) * r, const F(row_sums) * sums, double weight) {
+  const tare_array *gradient = &r->tile->view->array[TARE_GRADIENT];
+  const int hard = sums->label >= 0;
+  const double factor = weight * r->job->gradient_factor;
+  const double of_e = (hard ? sums->slope * r->job->gradient_factor : factor * sums->targets) / sums->sum;
+  for (int64_t first = 0; first < r->classes; first += F(ROW_CHUNK)) {
+    const int32_t n = F(read_chunk)(r, first);
+    for (int32_t i = 0; i < n; i++) {
+      const double e = (double)F(exp_nonpositive)(F(below_maximum)(r->x[i], sums->maximum)) * of_e;
+      const double soft = hard ? e : e - factor * (double)r->t[i];
+      r->x[i] = (real)(weight == 0 ? 0 : first + i == sums->label ? -sums->slope * r->job->gradient_factor : soft);
+    }
+    r->loaded = -1;
+    F(store)(r->job->problem->batch.dtype, gradient->data, F(row_offset)(r, TARE_GRADIENT, first), gradient->cls, n, r->x);
+  }
+}
+
+static void F(hard_row)(const tare_job *job, F(row_sums) * sums, double weight) {
+  const formula_parameters_f64 parameters = parameters_of_f64(job->problem);
+  double margin;
+  F(find_margins)(1, &sums->label_x, &sums->maximum, &sums->sum, &margin);
+  select_margins(job->problem->loss.kind, job->problem->power)(&parameters, 1, &margin, &weight, &sums->loss,
+                                                               &sums->slope);
+}
+
+static void F(soft_row)(F(row_sums) * sums, double weight) {
+  const int no_limit = !(sums->maximum > (real)-INFINITY) || ((double)sums->maximum > DBL_MAX && sums->sum > 1.5);
+  if (no_limit) sums->sum = (double)NAN;
+  sums->loss = weight * (sums->dot + sums->targets * log_positive_f64(sums->sum));
+}
+
+static void F(softmax_one_row)(const tare_job *job, const tare_tile *tile, int32_t row, tare_scratch *scratch) {
+  F(scratch) *s = &scratch->F_MEMBER;
+  F(row_reader) r = {job, tile, row, job->problem->batch.classes, -1, s->row, s->row + F(ROW_CHUNK)};
+  F(row_sums) sums = {.label = scratch->rows.cls[row], .sum = 1};
+  double weight = F(softmax_weight)(job, &scratch->rows, row);
+  if (scratch->rows.cls[row] == TARE_ROW_SKIPPED) weight = 0;
+  if (weight != 0) {
+    if (job->problem->soft) sums.label = F(one_hot_label)(&r);
+    F(row_maximum)(&r, &sums);
+    F(row_sum)(&r, &sums);
+    if (sums.label >= 0)
+      F(hard_row)(job, &sums, weight);
+    else
+      F(soft_row)(&sums, weight);
+  }
+  scratch->row_loss[row] = sums.loss;
+  if (tile->view->array[TARE_GRADIENT].data) F(write_row_gradient)(&r, &sums, weight);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Everything of one instruction set for one type: the includer defines REAL_BITS as 64 and then as 32 (the latter calls
+ * the former for what is done in double). */
+
+#if REAL_BITS == 64
+#define real double
+#define F(name) name##_f64
+#define F_MEMBER f64
+#define scratch_f64 tare_scratch_f64
+#else
+#define real float
+#define F(name) name##_f32
+#define F_MEMBER f32
+#define scratch_f32 tare_scratch_f32
+#endif
+
+#include "primitives.h"
+
+#include "core/formulas.h"
+#include "core/losses/ghm_r.h"
+#include "core/losses/sigmoid_ce.h"
+#include "core/losses/sigmoid_focal.h"
+#include "core/losses/sigmoid_poly1.h"
+#include "core/losses/softmax_ce.h"
+#include "core/losses/softmax_focal.h"
+
+#include "density.h"
+#include "transfer.h"
+
+#include "sigmoid.h"
+
+#include "softmax.h"
+
+#undef real
+#undef F
+#undef F_MEMBER
+#undef REAL_BITS

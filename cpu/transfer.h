@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Between arrays of any type and stride and blocks of `real` in first-level cache. A template in `real`. */
+
+#define LOAD_LOOP(type, convert)                                                \
+  do {                                                                          \
+    const type *restrict from = (const type *)data + offset;                    \
+    if (stride == 1)                                                            \
+      for (int64_t i = 0; i < n; i++) to[i] = (real)convert(from[i]);           \
+    else                                                                        \
+      for (int64_t i = 0; i < n; i++) to[i] = (real)convert(from[i * stride]);  \
+  } while (0)
+
+#define STORE_LOOP(type, convert)                                       \
+  do {                                                                  \
+    type *restrict to = (type *)data + offset;                          \
+    if (stride == 1)                                                    \
+      for (int64_t i = 0; i < n; i++) to[i] = convert(from[i]);         \
+    else                                                                \
+      for (int64_t i = 0; i < n; i++) to[i * stride] = convert(from[i]); \
+  } while (0)
+
+#define AS_IS(x) (x)
+#define AS_FLOAT(x) ((float)(x))
+#define AS_DOUBLE(x) ((double)(x))
+#define AS_F16(x) tare_to_f16((float)(x))
+#define AS_BF16(x) tare_to_bf16((float)(x))
+
+static void F(load)(int32_t dtype, const void *data, int64_t offset, int64_t stride, int64_t n, real *restrict to) {
+  switch (dtype) {
+    case TARE_F16:
+      LOAD_LOOP(uint16_t, tare_from_f16);
+      break;
+    case TARE_BF16:
+      LOAD_LOOP(uint16_t, tare_from_bf16);
+      break;
+    case TARE_F64:
+      LOAD_LOOP(double, AS_IS);
+      break;
+    default:
+      LOAD_LOOP(float, AS_IS);
+  }
+}
+
+static void F(store)(int32_t dtype, void *data, int64_t offset, int64_t stride, int64_t n, const real *restrict from) {
+  switch (dtype) {
+    case TARE_F16:
+      STORE_LOOP(uint16_t, AS_F16);
+      break;
+    case TARE_BF16:
+      STORE_LOOP(uint16_t, AS_BF16);
+      break;
+    case TARE_F64:
+      STORE_LOOP(double, AS_DOUBLE);
+      break;
+    default:
+      STORE_LOOP(float, AS_FLOAT);
+  }
+}
+
+/** `lines` runs of `length` elements, packed one behind the other in `to`. */
+static void F(load_lines)(int32_t dtype, const void *data, int64_t offset, int64_t line_stride, int64_t stride,
+                          int64_t lines, int64_t length, real *restrict to) {
+  if (stride == 1 && line_stride == length) {
+    F(load)(dtype, data, offset, 1, lines * length, to);
+    return;
+  }
+  for (int64_t i = 0; i < lines; i++)
+    F(load)(dtype, data, offset + i * line_stride, stride, length, to + i * length);
+}
+
+static void F(store_lines)(int32_t dtype, void *data, int64_t offset, int64_t line_stride, int64_t stride,
+                           int64_t lines, int64_t length, const real *restrict from) {
+  if (stride == 1 && line_stride == length) {
+    F(store)(dtype, data, offset, 1, lines * length, from);
+    return;
+  }
+  for (int64_t i = 0; i < lines; i++)
+    F(store)(dtype, data, offset + i * line_stride, stride, length, from + i * length);
+}
+
+#undef LOAD_LOOP
+#undef STORE_LOOP
+#undef AS_IS
+#undef AS_FLOAT
+#undef AS_DOUBLE
+#undef AS_F16
+#undef AS_BF16
