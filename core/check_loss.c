@@ -7,17 +7,20 @@
 #include "powers.h"
 #include "problem.h"
 
+enum { ALPHA_WHOLE, ALPHA_PART };
+
 static const struct {
-  int32_t kind, shape;
-} shapes[] = {
-#define TARE_LOSS(kind, formula, name, shape, powers, parameters) {TARE_##kind, TARE_SHAPE_##shape},
+  int32_t kind, shape, alpha;
+} losses[] = {
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, parameters) {TARE_##kind, TARE_SHAPE_##shape, ALPHA_##alpha},
 #include "losses.def"
 #undef TARE_LOSS
 };
 
-static int shape_of(int32_t kind) {
-  for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-    if (shapes[i].kind == kind) return shapes[i].shape;
+/** The loss's place in the list, or -1. */
+static int find_loss(int32_t kind) {
+  for (int i = 0; i < (int)(sizeof losses / sizeof *losses); i++)
+    if (losses[i].kind == kind) return i;
   return -1;
 }
 
@@ -122,10 +125,12 @@ tare_status tare_problem_set_loss(tare_problem *problem, const tare_loss *loss, 
   tare_loss_init(&problem->loss, (tare_loss_kind)kind);
   const tare_status status = tare_read_struct(&problem->loss, sizeof *loss, loss, minimum, "loss", error);
   if (status) return status;
-  problem->shape = shape_of(kind);
-  problem->alpha = -1.0;
-  if (problem->shape < 0)
+  const int found = find_loss(kind);
+  if (found < 0)
     return tare_fail(error, TARE_INVALID_ARGUMENT,
                      "loss->kind is %d; it must be a tare_loss_kind (tare_loss_kind_at lists them)", kind);
+  problem->shape = losses[found].shape;
+  problem->alpha_is_part = losses[found].alpha == ALPHA_PART;
+  problem->alpha = -1.0;
   return check_parameters(problem, error);
 }

@@ -44,7 +44,8 @@ typedef struct tare_problem {
   tare_loss loss;
   int32_t shape; /* a tare_shape */
   int32_t power; /* a tare_power */
-  double alpha;  /* negative: off */
+  int32_t alpha_is_part; /* alpha is not a factor of the whole loss */
+  double alpha;          /* negative: off */
   const float *alpha_per_class;
   double gamma, poly_epsilon;
 

@@ -67,14 +67,17 @@ TARE_INLINE void F(soft_body)(F(hard_formula) * hard, F(soft_formula) * soft, co
   HARD_LOOP(kind##_##power##_loss, formula, TARE_POWER_##power, 0, uses_plain)        \
   HARD_LOOP(kind##_##power##_both, formula, TARE_POWER_##power, 1, uses_plain)        \
   SOFT_LOOP(kind##_##power##_soft, formula, TARE_POWER_##power)
-#define DEFINE_PLAIN(kind, formula) DEFINE_POWER(kind, formula, 0, 0)
-#define DEFINE_GAMMA(kind, formula)                                                                         \
-  DEFINE_POWER(kind, formula, 0, 1) DEFINE_POWER(kind, formula, 1, 1) DEFINE_POWER(kind, formula, 2, 1)     \
-  DEFINE_POWER(kind, formula, HALF, 1) DEFINE_POWER(kind, formula, 3_HALVES, 1) DEFINE_POWER(kind, formula, GENERAL, 1)
-#define DEFINE_SIGMOID(kind, formula, powers) DEFINE_##powers(kind, formula)
-#define DEFINE_SOFTMAX(kind, formula, powers)
-#define DEFINE_REGRESSION(kind, formula, powers)
-#define TARE_LOSS(kind, formula, name, shape, powers, parameters) DEFINE_##shape(kind, formula, powers)
+#define DEFINE_PLAIN(kind, formula, alpha) DEFINE_POWER(kind, formula, 0, ALPHA_##alpha)
+#define DEFINE_GAMMA(kind, formula, alpha)                                                              \
+  DEFINE_POWER(kind, formula, 0, ALPHA_##alpha) DEFINE_POWER(kind, formula, 1, ALPHA_##alpha)           \
+  DEFINE_POWER(kind, formula, 2, ALPHA_##alpha) DEFINE_POWER(kind, formula, HALF, ALPHA_##alpha)        \
+  DEFINE_POWER(kind, formula, 3_HALVES, ALPHA_##alpha) DEFINE_POWER(kind, formula, GENERAL, ALPHA_##alpha)
+#define ALPHA_WHOLE 0
+#define ALPHA_PART 1
+#define DEFINE_SIGMOID(kind, formula, powers, alpha) DEFINE_##powers(kind, formula, alpha)
+#define DEFINE_SOFTMAX(kind, formula, powers, alpha)
+#define DEFINE_REGRESSION(kind, formula, powers, alpha)
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, parameters) DEFINE_##shape(kind, formula, powers, alpha)
 #include "core/losses.def"
 #undef TARE_LOSS
 
@@ -97,7 +100,7 @@ TARE_INLINE void F(soft_body)(F(hard_formula) * hard, F(soft_formula) * soft, co
 /** The instance for a loss: which = 0 loss alone, 1 loss and slope, 2 soft targets. */
 static F(sigmoid_loop) * F(select_sigmoid)(int32_t kind, int32_t power, int which) {
   switch (kind) {
-#define TARE_LOSS(kind, formula, name, shape, powers, parameters) SELECT_##shape(kind, powers)
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, parameters) SELECT_##shape(kind, powers)
 #include "core/losses.def"
 #undef TARE_LOSS
   }
@@ -152,14 +155,14 @@ static real F(alpha)(const tare_problem *problem, int64_t c, int positive) {
   return (real)(positive ? alpha : 1.0 - alpha);
 }
 
-static int F(has_plain_weights)(const tare_problem *problem) {
-  return problem->loss.kind == TARE_SIGMOID_POLY1 || problem->soft;
-}
+static int F(has_plain_weights)(const tare_problem *problem) { return problem->alpha_is_part || problem->soft; }
 
 static void F(build_weights)(const tare_job *job, const tare_tile *tile, const F(block) * b, F(scratch) * s) {
   const tare_problem *problem = job->problem;
-  for (int32_t c = 0; c < b->classes; c++)
-    s->class_weight[c] = problem->soft ? (real)1 : F(alpha)(problem, b->first_class + c, 0);
+  const real same = problem->soft ? (real)1 : F(alpha)(problem, 0, 0);
+  for (int32_t c = 0; c < b->classes; c++) s->class_weight[c] = same;
+  for (int32_t c = 0; c < b->classes && problem->alpha_per_class && !problem->soft; c++)
+    s->class_weight[c] = F(alpha)(problem, b->first_class + c, 0);
   F(spread)(b, s->row_weight + b->first_row, s->class_weight, s->weight);
   if (F(has_plain_weights)(problem)) F(spread)(b, s->row_weight + b->first_row, s->ones, s->plain_weight);
   if (!tile->view->array[TARE_ELEMENT_WEIGHTS].data) return;
@@ -391,6 +394,8 @@ static void F(sigmoid_tile)(const tare_job *job, const tare_tile *tile, tare_scr
 #undef HARD_LOOP
 #undef SOFT_LOOP
 #undef DEFINE_POWER
+#undef ALPHA_WHOLE
+#undef ALPHA_PART
 #undef DEFINE_PLAIN
 #undef DEFINE_GAMMA
 #undef DEFINE_SIGMOID
