@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The benchmark's parts: its command line, the batch that every loss runs on, the measuring, the report.
+ */
+#ifndef TARE_TOOL_BENCH_H
+#define TARE_TOOL_BENCH_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "contenders.h"
+#include "copy.h"
+#include "parse.h"
+#include "run.h"
+#include "stopwatch.h"
+#include "synthetic.h"
+
+enum { LAYOUT_ROWS, LAYOUT_NCHW, LAYOUT_NHWC };
+extern const struct choice bench_layouts[];
+
+struct bench_options {
+  struct contender_filter filter;
+  int64_t rows, classes, repeat;
+  bool rows_given, classes_given, apart, json;
+  int32_t dtype, device, threads, layout;
+  struct distribution distribution;
+  const char *distribution_text, *file, *labels;
+};
+
+/** Returns TOOL_OK or TOOL_MISUSED, after complaining. */
+int bench_options_read(struct bench_options *options, int argc, char **argv);
+
+struct lane { /* one loss with its times */
+  struct contender contender;
+  struct run run;
+  struct times times;
+};
+
+struct bench {
+  struct bench_options options;
+  struct device device;
+  struct sample batch, boxes;
+  struct run base, box_base, balanced_base; /* own the arrays; each lane borrows from one */
+  bool has_boxes, has_balanced;
+  struct lane lanes[MAX_CONTENDERS];
+  int32_t lane_count;
+  struct copier *copier;
+  struct times copies, first_copies, last_copies;
+  void *copy_target;
+  int64_t rounds;
+};
+
+/** Makes or reads the batch, in the layout asked for, and sets up every loss on it. TOOL_OK, or TOOL_FAILED after
+ *  complaining; bench_release is right in both cases. */
+int bench_prepare(struct bench *bench);
+void bench_release(struct bench *bench);
+
+/** Puts the logits back that a run in place has overwritten. */
+void bench_restore(struct bench *bench, struct run *run);
+
+/** Bytes of the logits. */
+double bench_logits_bytes(const struct bench *bench);
+
+void bench_print(struct bench *bench);
+json_t *bench_json(struct bench *bench);
+
+#endif

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the benchmark runs on: one batch, made up or from a file, in one of three layouts; and a run of each loss that
+ * borrows it.
+ */
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench.h"
+#include "convert.h"
+#include "load.h"
+#include "problem.h"
+#include "progress.h"
+
+/* Rows of a file, over and over, until there are as many as were asked for. */
+static int repeat_rows(struct sample *sample, int64_t rows) {
+  if (rows == sample->rows) return TOOL_OK;
+  if (sample->rows == 0) return complain("--distribution: the file has no rows");
+  size_t row_bytes = dtype_size(sample->dtype) * (size_t)sample->classes,
+         label_bytes = sample->label_dtype == TARE_I64 ? 8 : 4;
+  char *logits = reallocarray(NULL, (size_t)rows, row_bytes), *labels = reallocarray(NULL, (size_t)rows, label_bytes);
+  if (!logits || !labels) {
+    free(logits);
+    free(labels);
+    return complain("no memory for %" PRId64 " rows", rows);
+  }
+  for (int64_t row = 0; row < rows; row++) {
+    size_t to = (size_t)row, from = (size_t)(row % sample->rows);
+    memcpy(logits + to * row_bytes, (char *)sample->logits + from * row_bytes, row_bytes);
+    memcpy(labels + to * label_bytes, (char *)sample->labels + from * label_bytes, label_bytes);
+  }
+  free(sample->logits);
+  free(sample->labels);
+  sample->logits = logits;
+  sample->labels = labels;
+  sample->rows = rows;
+  return TOOL_OK;
+}
+
+static int load_batch(struct bench *bench) {
+  const struct bench_options *options = &bench->options;
+  sample_init(&bench->batch);
+  int status = load_logits("--distribution", options->file, options->dtype == TARE_BF16, &bench->batch);
+  if (status == TOOL_OK && options->classes_given && options->classes != bench->batch.classes) {
+    status = complain("--distribution %s: found %" PRId64 " classes, expected %" PRId64, options->distribution_text,
+                      bench->batch.classes, options->classes);
+  }
+  if (status == TOOL_OK && options->labels)
+    status = load_labels(options->labels, &bench->batch);
+  else if (status == TOOL_OK)
+    status = synthetic_labels(&bench->batch);
+  if (status == TOOL_OK && options->rows_given) status = repeat_rows(&bench->batch, options->rows);
+  return status;
+}
+
+static int make_batch(struct bench *bench) {
+  const struct bench_options *options = &bench->options;
+  int status = options->file ? load_batch(bench)
+                             : synthetic_batch(&bench->batch, options->rows, options->classes, &options->distribution);
+  if (status == TOOL_OK) status = sample_convert(&bench->batch, options->dtype);
+  if (status == TOOL_OK) status = synthetic_boxes(&bench->boxes, &bench->batch);
+  if (status == TOOL_OK) status = sample_convert(&bench->boxes, options->dtype);
+  return status;
+}
+
+/* -- layouts ------------------------------------------------------------------------------------------------------- */
+
+static int64_t divisor_up_to(int64_t number, int64_t limit) {
+  int64_t divisor = limit;
+  while (number % divisor != 0) divisor--;
+  return divisor;
+}
+
+static int64_t root_of(int64_t number) {
+  int64_t root = 1;
+  while ((root + 1) * (root + 1) <= number) root++;
+  return root;
+}
+
+/* The rows as a head's anchors: up to 9 a position, on a map as square as it can be. */
+static void shape_level(tare_level *level, int32_t layout, int64_t rows, int64_t classes) {
+  int64_t anchors = divisor_up_to(rows, rows < 9 ? rows : 9), positions = rows / anchors;
+  int64_t height = divisor_up_to(positions, root_of(positions));
+  if (layout == LAYOUT_NCHW)
+    tare_level_nchw(level, anchors, classes, height, positions / height);
+  else
+    tare_level_nhwc(level, anchors, classes, height, positions / height);
+}
+
+/* Puts the logits of a sample in the level's order, so that every layout holds the same batch. */
+static int arrange(struct sample *sample, const tare_level *level) {
+  const tare_strides *strides = &level->logits_strides;
+  size_t size = dtype_size(sample->dtype);
+  char *arranged = malloc(size * (size_t)(sample->rows * sample->classes));
+  if (!arranged) return complain("out of memory");
+  for (int64_t row = 0; row < sample->rows; row++) {
+    int64_t anchor = row % level->anchors, position = row / level->anchors;
+    int64_t start =
+        position / level->width * strides->y + position % level->width * strides->x + anchor * strides->anchor;
+    for (int64_t class = 0; class < sample->classes; class ++) {
+      memcpy(arranged + (size_t)(start + class * strides->cls) * size,
+             (char *)sample->logits + (size_t)(row * sample->classes + class) * size, size);
+    }
+  }
+  free(sample->logits);
+  sample->logits = arranged;
+  return TOOL_OK;
+}
+
+static void relabel(tare_level *level, const struct run *run) {
+  level->logits = run->logits;
+  level->gradient = run->gradient;
+  level->labels = run->labels;
+}
+
+/* -- setting up ---------------------------------------------------------------------------------------------------- */
+
+static int prepare_base(struct bench *bench) {
+  tare_loss any;
+  tare_loss_init(&any, TARE_SIGMOID_CE);
+  int32_t layout = bench->options.layout;
+  tare_level level;
+  int status = TOOL_OK;
+  if (layout != LAYOUT_ROWS) {
+    shape_level(&level, layout, bench->batch.rows, bench->batch.classes);
+    status = arrange(&bench->batch, &level);
+  }
+  if (status == TOOL_OK) status = run_prepare(&bench->base, &bench->device, &bench->batch, &any, bench->options.apart);
+  if (status != TOOL_OK) return status;
+  if (layout != LAYOUT_ROWS) {
+    relabel(&level, &bench->base);
+    bench->base.level = level;
+  }
+  if (!bench->options.apart) {
+    bench->base.level.gradient = bench->base.logits;
+    bench->base.level.gradient_strides = bench->base.level.logits_strides;
+  }
+  return TOOL_OK;
+}
+
+/* A run's own evaluation checks the labels once, so that a wrong file is named before the clock starts. */
+static int prepare_boxes(struct bench *bench) {
+  if (bench->has_boxes) return TOOL_OK;
+  bench->has_boxes = true;
+  tare_loss regression;
+  tare_loss_init(&regression, TARE_GHM_R);
+  int status = run_prepare(&bench->box_base, &bench->device, &bench->boxes, &regression, bench->options.apart);
+  if (status == TOOL_OK && !bench->options.apart) bench->box_base.level.gradient = bench->box_base.logits;
+  return status;
+}
+
+static int prepare_balanced(struct bench *bench) {
+  if (bench->has_balanced) return TOOL_OK;
+  bench->has_balanced = true;
+  float *weights = NULL;
+  uint64_t bytes = (uint64_t)bench->batch.classes * sizeof(float);
+  int status = contenders_weigh(&bench->device, &bench->base.batch, &weights);
+  if (status == TOOL_OK) status = run_borrow(&bench->balanced_base, &bench->base, &bench->base.loss);
+  if (status == TOOL_OK) status = device_alloc(&bench->device, bytes, &bench->base.class_weights);
+  if (status == TOOL_OK) {
+    device_put(&bench->device, bench->base.class_weights, weights, bytes);
+    bench->balanced_base.batch.class_weights = bench->base.class_weights;
+  }
+  free(weights);
+  return status;
+}
+
+static int prepare_lane(struct bench *bench, struct lane *lane) {
+  struct run *owner = &bench->base;
+  int status = TOOL_OK;
+  if (lane->contender.loss.kind == TARE_GHM_R) {
+    owner = &bench->box_base;
+    status = prepare_boxes(bench);
+  } else if (lane->contender.class_balanced) {
+    owner = &bench->balanced_base;
+    status = prepare_balanced(bench);
+  }
+  return status == TOOL_OK ? run_borrow(&lane->run, owner, &lane->contender.loss) : status;
+}
+
+int bench_prepare(struct bench *bench) {
+  progress_begin("making the batch");
+  struct contender contenders[MAX_CONTENDERS];
+  bench->lane_count = contenders_list(&bench->options.filter, contenders);
+  int status = make_batch(bench);
+  if (status == TOOL_OK) status = prepare_base(bench);
+  for (int32_t index = 0; status == TOOL_OK && index < bench->lane_count; index++) {
+    bench->lanes[index].contender = contenders[index];
+    status = prepare_lane(bench, &bench->lanes[index]);
+  }
+  if (status != TOOL_OK) return status;
+  bench->copier = copier_new(bench->device.about.threads);
+  if (!bench->copier) return TOOL_FAILED;
+  progress_end();
+  uint64_t bytes = (uint64_t)bench->batch.rows * (uint64_t)bench->batch.classes * dtype_size(bench->batch.dtype);
+  return device_alloc(&bench->device, bytes, &bench->copy_target);
+}
+
+double bench_logits_bytes(const struct bench *bench) {
+  return (double)bench->batch.rows * (double)bench->batch.classes * (double)dtype_size(bench->batch.dtype);
+}
+
+void bench_restore(struct bench *bench, struct run *run) {
+  bool boxes = run->loss.kind == TARE_GHM_R;
+  const struct sample *sample = boxes ? &bench->boxes : &bench->batch;
+  uint64_t bytes = (uint64_t)sample->rows * (uint64_t)sample->classes * dtype_size(sample->dtype);
+  device_put(&bench->device, run->logits, sample->logits, bytes);
+}
+
+void bench_release(struct bench *bench) {
+  for (int32_t index = 0; index < bench->lane_count; index++) {
+    run_release(&bench->lanes[index].run);
+    times_free(&bench->lanes[index].times);
+  }
+  run_release(&bench->balanced_base);
+  run_release(&bench->box_base);
+  run_release(&bench->base);
+  device_free(&bench->device, bench->copy_target);
+  copier_free(bench->copier);
+  times_free(&bench->copies);
+  times_free(&bench->first_copies);
+  times_free(&bench->last_copies);
+  sample_free(&bench->batch);
+  sample_free(&bench->boxes);
+  device_close(&bench->device);
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command line of `tare eval`: which files, which loss with which parameters, what to write.
+ */
+#ifndef TARE_TOOL_OPTIONS_H
+#define TARE_TOOL_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "tare.h"
+
+struct eval_options {
+  const char *logits, *labels, *targets, *row_weights, *class_counts;
+  const char *grad_out, *row_loss_out, *plot;
+  tare_loss loss; /**< kind and parameters, checked only for what the option's text must look like */
+  double beta, background_weight;
+  int64_t first_label, background, ignore;
+  int32_t normalizer;
+  double normalizer_value;
+  int32_t device, dtype, threads; /**< dtype -1: as the file has it */
+  bool json;
+  uint64_t given; /**< which options stood on the command line; options.c knows the bits */
+};
+
+/** Returns TOOL_OK or TOOL_MISUSED, after complaining. */
+int eval_options_read(struct eval_options *options, int argc, char **argv);
+
+#endif

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Option values. Names of losses come from the library, so that a new loss needs nothing here.
+ */
+#define _GNU_SOURCE
+#include "parse.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "problem.h"
+#include "tare.h"
+
+const struct choice device_choices[] = {
+    {"auto", TARE_DEVICE_AUTO}, {"cpu", TARE_DEVICE_CPU}, {"cuda", TARE_DEVICE_CUDA}, {NULL, 0}};
+const struct choice dtype_choices[] = {
+    {"f32", TARE_F32}, {"f16", TARE_F16}, {"bf16", TARE_BF16}, {"f64", TARE_F64}, {NULL, 0}};
+
+bool text_to_double(const char *text, double *value) {
+  char *end;
+  if (*text == 0 || isspace((unsigned char)*text)) return false;
+  *value = strtod(text, &end);
+  return *end == 0 && isfinite(*value);
+}
+
+bool text_to_int64(const char *text, int64_t *value) {
+  char *end;
+  if (*text == 0 || isspace((unsigned char)*text)) return false;
+  errno = 0;
+  *value = strtoll(text, &end, 10);
+  return *end == 0 && errno == 0;
+}
+
+int parse_double(const char *option, const char *text, double *value) {
+  if (text_to_double(text, value)) return TOOL_OK;
+  return misuse("%s %s: not a finite number", option, text);
+}
+
+int parse_int64(const char *option, const char *text, int64_t low, int64_t high, int64_t *value) {
+  if (!text_to_int64(text, value)) return misuse("%s %s: not a whole number", option, text);
+  if (*value >= low && *value <= high) return TOOL_OK;
+  return misuse("%s %s: not within %" PRId64 " and %" PRId64, option, text, low, high);
+}
+
+int parse_int32(const char *option, const char *text, int32_t low, int32_t high, int32_t *value) {
+  int64_t wide = 0;
+  int status = parse_int64(option, text, low, high, &wide);
+  if (status == TOOL_OK) *value = (int32_t)wide;
+  return status;
+}
+
+int parse_choice(const char *option, const char *text, const struct choice *choices, int32_t *value) {
+  char names[256] = "";
+  for (const struct choice *choice = choices; choice->name; choice++) {
+    if (strcmp(text, choice->name) == 0) {
+      *value = choice->value;
+      return TOOL_OK;
+    }
+    size_t used = strlen(names);
+    snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", choice->name);
+  }
+  return misuse("%s %s: expected one of %s", option, text, names);
+}
+
+int parse_loss(const char *text, int32_t *kind) {
+  *kind = tare_loss_kind_from_name(text);
+  if (*kind >= 0) return TOOL_OK;
+  char names[512] = "";
+  for (int32_t index = 0; index < tare_loss_count(); index++) {
+    size_t used = strlen(names);
+    snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", tare_loss_name(tare_loss_kind_at(index)));
+  }
+  return misuse("--loss %s: expected one of %s", text, names);
+}
+
+/* argp would add a second line ("Try ... --help") and leave by itself with a status of its own. Without an error
+ * stream it does neither: getopt's own line about an unknown option stays. */
+struct wrapped {
+  void *input;
+};
+
+static error_t wrap(int key, char *argument, struct argp_state *state) {
+  struct wrapped *wrapped = state->input;
+  if (key == ARGP_KEY_INIT) {
+    state->err_stream = NULL;
+    state->child_inputs[0] = wrapped->input;
+    return 0;
+  }
+  if (key != ARGP_KEY_ARG) return ARGP_ERR_UNKNOWN;
+  misuse("unexpected argument '%s'", argument);
+  return EINVAL;
+}
+
+int parse_arguments(const struct argp *argp, int argc, char **argv, void *input) {
+  argp_err_exit_status = TOOL_MISUSED;
+  struct argp_child children[] = {{argp, 0, NULL, 0}, {NULL, 0, NULL, 0}};
+  struct argp outer = {.parser = wrap, .children = children}; /* the child's texts are shown as if its own */
+  struct wrapped wrapped = {input};
+  return argp_parse(&outer, argc, argv, 0, NULL, &wrapped) == 0 ? TOOL_OK : TOOL_MISUSED;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Option values: whole numbers, real numbers and names. Each function reads the whole text or complains as wrong usage.
+ */
+#ifndef TARE_TOOL_PARSE_H
+#define TARE_TOOL_PARSE_H
+
+#include <argp.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+bool text_to_double(const char *text, double *value); /**< finite numbers only */
+bool text_to_int64(const char *text, int64_t *value);
+
+/* Return TOOL_OK or TOOL_MISUSED. `option` is the option's name with its dashes. */
+int parse_double(const char *option, const char *text, double *value);
+int parse_int64(const char *option, const char *text, int64_t low, int64_t high, int64_t *value);
+int parse_int32(const char *option, const char *text, int32_t low, int32_t high, int32_t *value);
+
+struct choice {
+  const char *name;
+  int32_t value;
+};
+/** `choices` ends with a NULL name. */
+int parse_choice(const char *option, const char *text, const struct choice *choices, int32_t *value);
+int parse_loss(const char *text, int32_t *kind);
+
+extern const struct choice device_choices[];
+extern const struct choice dtype_choices[];
+
+/** Runs argp so that whatever is wrong is one line and TOOL_MISUSED. */
+int parse_arguments(const struct argp *argp, int argc, char **argv, void *input);
+
+#endif

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tells a waiting person what the tool is doing: a line on standard error, if that is a terminal, once a step has
+ * taken longer than a second.
+ */
+#ifndef TARE_TOOL_PROGRESS_H
+#define TARE_TOOL_PROGRESS_H
+
+/** Begins a step (and ends the one before). `step` must stay valid until the next call. */
+void progress_begin(const char *step);
+
+/** Ends the step and removes its line from the terminal. Harmless if there is none. */
+void progress_end(void);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A batch in host memory: what the tool reads from files or makes up, before it goes to a device.
+ */
+#ifndef TARE_TOOL_SAMPLE_H
+#define TARE_TOOL_SAMPLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "tare.h"
+
+struct sample {
+  int64_t rows, classes; /**< for GHM-R, classes are the columns */
+  int32_t dtype;         /**< a tare_dtype, of the logits */
+  int32_t label_dtype, target_dtype;
+  void *logits;         /**< [rows, classes] */
+  void *labels;         /**< [rows], or NULL */
+  void *targets;        /**< [rows, classes], or NULL */
+  float *row_weights;   /**< [rows], or NULL */
+  float *class_weights; /**< [classes], or NULL */
+  double background_weight;
+  int64_t first_label, background_label, ignore_label;
+};
+
+void sample_init(struct sample *sample);
+void sample_free(struct sample *sample);
+
+/** Makes the logits `dtype`, rounded once to nearest even. TOOL_OK, or TOOL_FAILED after complaining. */
+int sample_convert(struct sample *sample, int32_t dtype);
+
+/** A copy of the logits only, as f32; the other arrays are shared, so free only copy->logits. */
+int sample_share_f32(const struct sample *sample, struct sample *copy);
+
+enum { ROW_SKIPPED = -2, ROW_BACKGROUND = -1 };
+
+/** What row `row` is to a loss of `kind`: its class, ROW_BACKGROUND, or ROW_SKIPPED if it adds nothing. With targets a
+ *  row that counts is ROW_BACKGROUND. */
+int64_t sample_row(const struct sample *sample, int32_t kind, int64_t row);
+
+/* Kinds in families: what an element is, and what its gradient norm. */
+bool kind_is_softmax(int32_t kind);
+bool kind_is_ghm(int32_t kind);
+
+#endif
