@@ -13,11 +13,9 @@ show() {
   "$@"
 }
 
-show "What runs here (tare info):" "$bin/tare" info
-show "Two NCHW levels of a detector's head, focal loss and gradient in one call (examples/two_levels.c):" "$bin/two_levels"
-show "Who gets the gradient among 100,000 anchors, 300 of them on objects (examples/imbalance.c):" \
+show "Focal loss and gradient of two NCHW levels of a detector's head, in one call (examples/two_levels.c):" "$bin/two_levels"
+show "Who gets the gradient among 100,000 anchors, 300 of them on objects? (examples/imbalance.c)" \
   "$bin/imbalance" "$scratch"
-show "The same batch from NumPy files (tare eval --loss sigmoid-focal --normalizer positives):" \
+show "The same batch from its NumPy files (tare eval --loss sigmoid-focal --normalizer positives):" \
   "$bin/tare" eval --loss sigmoid-focal --normalizer positives --logits "$scratch/logits.npy" --labels "$scratch/labels.npy"
-show "And with gradient harmonising (tare eval --loss ghm-c --bins 10):" \
-  "$bin/tare" eval --loss ghm-c --bins 10 --logits "$scratch/logits.npy" --labels "$scratch/labels.npy"
+show "A larger one, every loss (tare demo):" "$bin/tare" demo
