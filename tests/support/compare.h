@@ -14,7 +14,7 @@ typedef struct tolerance {
 
 typedef struct comparison {
   size_t checked, bad; /* elements; those out of tolerance */
-  size_t nonzero;      /* those whose reference is not 0 */
+  size_t nonzero;      /* those whose reference is not next to 0 */
   size_t telling;      /* those whose reference a zero would miss by more than is allowed */
   size_t worst;        /* index of the worst, and its two values */
   double got, want;

@@ -12,6 +12,14 @@
 #include "numbers.h"
 #include "random.h"
 
+int32_t listed_losses(void) {
+  const int32_t count = tare_loss_count();
+  cr_assert_geq(count, 7, "the library lists %d losses", (int)count);
+  return count;
+}
+
+int32_t listed_loss(int32_t index) { return tare_loss_kind_at(index); }
+
 bool is_softmax(int32_t kind) { return kind == TARE_SOFTMAX_CE || kind == TARE_SOFTMAX_FOCAL; }
 
 bool is_ghm(int32_t kind) { return kind == TARE_GHM_C || kind == TARE_GHM_R; }

@@ -112,6 +112,13 @@ double *random_class_weights(const problem *p, uint64_t salt);
 /** A fresh GHM state of the problem's bins, for the library and for the oracle. */
 void problem_add_ghm_state(problem *p);
 
+/** Every loss of the library, so that a new one is tested without being named. */
+#define FOR_EACH_LOSS(kind)                                                         \
+  for (int32_t loss_index = 0, kind = listed_loss(0); loss_index < listed_losses(); \
+       loss_index++, (kind) = loss_index < listed_losses() ? listed_loss(loss_index) : (kind))
+int32_t listed_losses(void);
+int32_t listed_loss(int32_t index);
+
 bool is_softmax(int32_t kind);
 bool is_ghm(int32_t kind);
 
