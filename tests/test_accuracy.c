@@ -81,7 +81,7 @@ static const int32_t dtypes[] = {TARE_F32, TARE_F16, TARE_BF16, TARE_F64};
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 
-static const char *sweep_text(const struct sweep *sweep, const char *more) {
+static const char *sweep_text(const struct sweep *sweep, bool soft) {
   static char text[96];
   int used = snprintf(text, sizeof text, "%s", tare_loss_name(sweep->kind));
   if (sweep->gamma > 0) used += snprintf(text + used, sizeof text - (size_t)used, " gamma %g", sweep->gamma);
@@ -89,7 +89,7 @@ static const char *sweep_text(const struct sweep *sweep, const char *more) {
   if (sweep->epsilon > 0)
     used += snprintf(text + used, sizeof text - (size_t)used, " %s %g", sweep->kind == TARE_GHM_R ? "mu" : "eps",
                      sweep->epsilon);
-  snprintf(text + used, sizeof text - (size_t)used, "%s", more);
+  snprintf(text + used, sizeof text - (size_t)used, "%s", soft ? ", soft targets" : "");
   return text;
 }
 
@@ -141,11 +141,12 @@ static int32_t written_dtype(int32_t dtype, enum quantity quantity) {
   return TARE_F32;
 }
 
-/* In units in the last place: 4*(1+gamma) in single precision, 1 where a half type is written, 1e-13 in double. */
-static double bound_of(const struct sweep *sweep, int32_t written) {
+/* In units in the last place: 4*(1+gamma) in single precision, 1 where a half type is written, 1e-13 in double. The
+ * alpha of a soft target is two products and a sum more. */
+static double bound_of(const struct sweep *sweep, bool soft, int32_t written) {
   if (written == TARE_F64) return 1e-13 / DBL_EPSILON;
   if (written != TARE_F32) return 1;
-  return 4 * (1 + sweep->gamma + (sweep->kind == TARE_SIGMOID_POLY1));
+  return 4 * (1 + sweep->gamma + (sweep->kind == TARE_SIGMOID_POLY1)) + (soft && sweep->alpha >= 0 ? 2 : 0);
 }
 
 /* 2^exponent of a normal number, else 0. */
@@ -162,17 +163,19 @@ struct written {
   double bound;
 };
 
-static struct written written_as(const struct sweep *sweep, int32_t dtype, enum quantity quantity) {
+static struct written written_as(const struct sweep *sweep, bool soft, int32_t dtype, enum quantity quantity) {
   int32_t type = written_dtype(dtype, quantity);
   return (struct written){.epsilon = 2 * dtype_roundoff(type),
                           .smallest = dtype_smallest(type),
                           .floor = type == TARE_F64 ? 1e-290 : 1e-36,
-                          .bound = bound_of(sweep, type)};
+                          .bound = bound_of(sweep, soft, type)};
 }
 
-/* 1 / (one unit in the last place of `size`); results below 1e-30 may be off by 1e-36. */
+/* 1 / (one unit in the last place of `size`); results below 1e-30 may be off by 1e-36. The bound of double is one of
+ * relative error, so there a unit is simply 2^-52 of the size. */
 static double per_unit(const struct written *written, double want, double size) {
-  double unit = fmax(binade(size) * written->epsilon, written->smallest);
+  double scale = written->epsilon == DBL_EPSILON ? fabs(size) : binade(size);
+  double unit = fmax(scale * written->epsilon, written->smallest);
   if (fabs(want) < 1e-30) unit = fmax(unit, written->floor / written->bound);
   return 1 / unit;
 }
@@ -242,12 +245,12 @@ __attribute__((format(printf, 1, 2))) static void print_row(const char *format, 
 }
 
 /* One row of the table: | loss | dtype | instruction set | points | worst loss | at | worst gradient | at | bounds | */
-static void conclude(const struct sweep *sweep, const char *more, int32_t dtype, const char *isa,
+static void conclude(const struct sweep *sweep, bool soft, int32_t dtype, const char *isa,
                      const struct report reports[QUANTITIES]) {
   static const char *const names[QUANTITIES] = {"loss", "gradient"};
-  const char *text = sweep_text(sweep, more), *detail = is_softmax(sweep) ? "C" : "t";
+  const char *text = sweep_text(sweep, soft), *detail = is_softmax(sweep) ? "C" : "t";
   double bounds[QUANTITIES];
-  for (int q = 0; q < QUANTITIES; ++q) bounds[q] = written_as(sweep, dtype, (enum quantity)q).bound;
+  for (int q = 0; q < QUANTITIES; ++q) bounds[q] = written_as(sweep, soft, dtype, (enum quantity)q).bound;
   print_row("| %s | %s | %s | %zu | %.2f | %.9g | %.2f | %.9g | %.4g, %.4g |\n", text, dtype_name(dtype), isa,
             reports[LOSS].points + reports[GRADIENT].points, reports[LOSS].worst, reports[LOSS].at,
             reports[GRADIENT].worst, reports[GRADIENT].at, bounds[LOSS], bounds[GRADIENT]);
@@ -397,13 +400,14 @@ static struct oracle_pair soft_size(const struct sweep *sweep, double x, double 
   struct oracle_point at = oracle_point(x);
   double modulator = oracle_alpha(sweep->alpha, t) * pow(at.p * (1 - t) + at.q * t, sweep->gamma);
   double rest = want.derivative - modulator * (at.p - t);
-  return (struct oracle_pair){.value = want.value + modulator * 2 * fabs(x) * t,
+  return (struct oracle_pair){.value = want.value + modulator * 2 * fmax(x, 0) * t,
                               .derivative = modulator * (at.p + t) + fabs(rest)};
 }
 
 static void expect_chunk(const struct sweep *sweep, const struct side *side, const struct points *points,
                          struct expected expected[QUANTITIES]) {
-  struct written loss = written_as(sweep, points->dtype, LOSS), gradient = written_as(sweep, points->dtype, GRADIENT);
+  struct written loss = written_as(sweep, side->dense, points->dtype, LOSS);
+  struct written gradient = written_as(sweep, side->dense, points->dtype, GRADIENT);
   double t = (double)(float)side->t;
   for (size_t i = 0; i < points->n; ++i) {
     struct oracle_pair want = side->dense ? soft_pair(sweep, points->z[i], t) : hard_pair(sweep, side, points->at[i]);
@@ -447,7 +451,7 @@ static void run_chunk(tare_context *context, const struct sweep *sweep, const st
   batch.dtype = points->dtype;
   batch.classes = tall ? 1 : n;
   tare_status status = tare_evaluate(context, &loss, &batch, &output, NULL);
-  cr_assert_eq(status, TARE_OK, "%s: %s", sweep_text(sweep, ""), tare_error_text(context));
+  cr_assert_eq(status, TARE_OK, "%s: %s", sweep_text(sweep, false), tare_error_text(context));
 }
 
 struct sweeping {
@@ -455,7 +459,6 @@ struct sweeping {
   int sweep_count;
   const struct side *sides;
   int side_count;
-  const char *more;
 };
 
 enum { MOST_SWEEPS = 8 };
@@ -502,15 +505,16 @@ static void sweep_elements(const struct sweeping *job, int32_t dtype, bool spars
     for (int k = 0; k < job->sweep_count; ++k)
       sweep_chunk(&job->sweeps[k], job, &points, sets, set_count, reports[k], expected, &buffers);
   for (int k = 0; k < job->sweep_count; ++k)
-    for (int i = 0; i < set_count; ++i) conclude(&job->sweeps[k], job->more, dtype, sets[i].name, reports[k][i]);
+    for (int i = 0; i < set_count; ++i)
+      conclude(&job->sweeps[k], job->sides[0].dense, dtype, sets[i].name, reports[k][i]);
   for (int q = 0; q < QUANTITIES; ++q) free_expected(&expected[q]);
   close_sets(sets, set_count);
 }
 
 #define HARD(sweeps) \
-  { (sweeps), COUNT(sweeps), hard_sides, COUNT(hard_sides), "" }
+  { (sweeps), COUNT(sweeps), hard_sides, COUNT(hard_sides) }
 #define SOFT(sweeps) \
-  { (sweeps), COUNT(sweeps), soft_sides, COUNT(soft_sides), ", soft targets" }
+  { (sweeps), COUNT(sweeps), soft_sides, COUNT(soft_sides) }
 
 static const struct sweeping plain_job = HARD(plain_sweeps), power_job = HARD(power_sweeps),
                              poly_job = HARD(poly_sweeps);
@@ -624,7 +628,8 @@ static double reach_of(const struct softmax_batch *batch, int64_t row) {
 
 /* Units are widened so that the bound plus the row's reach, in true ulp, comes out as the bound. */
 static void expect_softmax(const struct sweep *sweep, bool soft, struct softmax_batch *batch) {
-  struct written loss = written_as(sweep, batch->dtype, LOSS), gradient = written_as(sweep, batch->dtype, GRADIENT);
+  struct written loss = written_as(sweep, soft, batch->dtype, LOSS);
+  struct written gradient = written_as(sweep, soft, batch->dtype, GRADIENT);
   double alpha = sweep->alpha < 0 ? 1 : sweep->alpha;
   for (int64_t row = 0; row < batch->rows; ++row) {
     const double *x = batch->logits + row * batch->classes, *t = batch->targets + row * batch->classes;
@@ -661,7 +666,7 @@ static void run_softmax(tare_context *context, const struct sweep *sweep, bool s
   batch.dtype = rows->dtype;
   batch.classes = rows->classes;
   tare_status status = tare_evaluate(context, &loss, &batch, &output, NULL);
-  cr_assert_eq(status, TARE_OK, "%s: %s", sweep_text(sweep, ""), tare_error_text(context));
+  cr_assert_eq(status, TARE_OK, "%s: %s", sweep_text(sweep, false), tare_error_text(context));
 }
 
 static void sweep_width(const struct sweep *sweep, bool soft, int32_t dtype, int64_t classes,
@@ -682,7 +687,7 @@ static void sweep_softmax(const struct sweep *sweep, bool soft, int32_t dtype) {
   int set_count = open_sets(sets);
   struct report reports[MOST_SETS][QUANTITIES] = {0};
   for (int w = 0; w < COUNT(widths); ++w) sweep_width(sweep, soft, dtype, widths[w], sets, set_count, reports);
-  for (int i = 0; i < set_count; ++i) conclude(sweep, soft ? ", soft targets" : "", dtype, sets[i].name, reports[i]);
+  for (int i = 0; i < set_count; ++i) conclude(sweep, soft, dtype, sets[i].name, reports[i]);
   close_sets(sets, set_count);
 }
 
