@@ -479,6 +479,22 @@ Test(oracle, weights_multiply) {
   oracle_result_free(&softmax);
 }
 
+Test(oracle, an_alpha_of_zero_takes_infinity_but_not_nan) {
+  double logits[] = {-INFINITY, NAN};
+  int64_t labels[] = {0, 0};
+  struct oracle_problem problem;
+  struct oracle_result result;
+  oracle_problem_init(&problem, ORACLE_SIGMOID_POLY1, 2, 1);
+  problem.logits = logits;
+  problem.labels = labels;
+  problem.alpha = 0;
+  oracle_evaluate(&problem, &result);
+  cr_assert_eq(result.element_loss[0], problem.poly_epsilon);
+  cr_assert_eq(result.gradient[0], 0);
+  cr_assert(isnan(result.element_loss[1]) && isnan(result.gradient[1]));
+  oracle_result_free(&result);
+}
+
 static double divisor_with(struct small_batch *batch, enum oracle_loss loss, enum oracle_normalizer normalizer) {
   static const double per_class[] = {0.3, 1.5, 2};
   struct oracle_problem problem = problem_of(batch, loss);

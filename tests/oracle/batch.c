@@ -163,8 +163,11 @@ static double element_weight(const struct oracle_problem *problem, struct row ro
   return weight;
 }
 
+/* An alpha of 0 takes an infinite loss to 0, its limit; a NaN stays one. */
+static double times(double factor, double value) { return factor == 0 && isinf(value) ? 0 : factor * value; }
+
 static struct oracle_pair scaled(struct oracle_pair pair, double factor) {
-  return (struct oracle_pair){.value = factor * pair.value, .derivative = factor * pair.derivative};
+  return (struct oracle_pair){.value = times(factor, pair.value), .derivative = factor * pair.derivative};
 }
 
 /* Loss and derivative by the logit, with alpha but no other weight. */
@@ -225,7 +228,7 @@ static double fill_softmax(const struct oracle_problem *problem, int64_t i, doub
     loss = oracle_softmax_row(problem->classes, x, row.class, focal ? problem->gamma : 0, dx);
   }
   for (int64_t c = 0; c < problem->classes; ++c) dx[c] *= scale * weight;
-  return weight * loss;
+  return times(weight, loss);
 }
 
 /* ---- GHM ------------------------------------------------------------------------------------------------------- */
