@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a kernel of ours stands on, in both worlds: compiled by nvcc for a GPU, and by a host compiler for the emulator
+ * (tests/emulator), which brings twins of CUDA's own names. A kernel owes the emulator this much:
+ *
+ *   shared memory     TARE_SHARED and TARE_SHARED_DYNAMIC, never __shared__
+ *   grid barrier      tare::grid_barrier in a cooperative launch, no cooperative_groups
+ *   warps             all 32 lanes in every shuffle and vote, and no return before one; whole warps in a block
+ *   block barrier     reached by all threads at the same line, with no thread gone
+ *   half types        stored and converted, never computed with
+ *   PTX               none outside this file, where each has its twin
+ *   launching         cudaLaunchKernelEx with a typed kernel, or TARE_KERNEL for a table of addresses
+ *
+ * CUDA's __syncthreads, __shfl_*_sync, __ballot_sync, __any_sync, __all_sync, atomics of integers, __threadfence,
+ * __umulhi, __umul64hi, __ldg, __ldcs, __stcs, fmaf, bit casts and the like are used by their own names.
+ */
+#ifndef TARE_CUDA_DEVICE_CUH
+#define TARE_CUDA_DEVICE_CUH
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime_api.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if !defined(__CUDACC__) && !defined(TARE_EMULATED)
+#error "for nvcc, or behind tests/emulator/emulator.h"
+#endif
+
+namespace tare {
+
+constexpr uint32_t full_mask = 0xffffffffu;
+constexpr unsigned warp_size = 32;
+
+template <typename T>
+using type_itself = T; /* so that an array type can stand in front of a name */
+
+}  // namespace tare
+
+/* ---- Shared memory -----------------------------------------------------------------------------------------------
+ * TARE_SHARED(float[32], partial); declares one variable for the block, TARE_SHARED_DYNAMIC(float, bins); a pointer to
+ * the bytes asked for at launch. Neither is initialised. TARE_KERNEL(k) is a kernel's address for cudaFuncSetAttribute,
+ * cudaOccupancy... and cudaLaunchKernelExC. */
+#ifdef TARE_EMULATED
+#define TARE_SHARED(type, name)             \
+  static const char name##_site = #name[0]; \
+  tare::type_itself<type> &name = emulator::shared<tare::type_itself<type>>(&name##_site, #name)
+#define TARE_SHARED_DYNAMIC(type, name) type *const name = static_cast<type *>(emulator::dynamic_shared())
+#define TARE_KERNEL(...) emulator::note(__VA_ARGS__)
+#else
+#define TARE_SHARED(type, name) __shared__ tare::type_itself<type> name
+#define TARE_SHARED_DYNAMIC(type, name)                                 \
+  extern __shared__ __align__(128) unsigned char tare_dynamic_shared[]; \
+  type *const name = reinterpret_cast<type *>(tare_dynamic_shared)
+#define TARE_KERNEL(...) reinterpret_cast<const void *>(__VA_ARGS__)
+#endif
+
+namespace tare {
+
+/* ---- Approximations in one instruction -----------------------------------------------------------------------------
+ * NaN, infinities and zeros are alike in both worlds, and so is that subnormal arguments and results become zero.
+ * Rounding is not: the twin is as good as the host's libm (within 1 ulp), the device's instruction within about 2 ulp;
+ * log2 between 0.5 and 2 only within 2^-22 absolutely, which near 1 is many ulp. */
+
+#ifdef TARE_EMULATED
+inline float flush(float x) { return fabsf(x) < 1.17549435e-38f ? copysignf(0.0f, x) : x; }
+inline float exp2_approx(float x) { return flush(exp2f(flush(x))); }
+inline float log2_approx(float x) { return log2f(flush(x)); }
+inline float rcp_approx(float x) { return flush(1.0f / flush(x)); }
+inline float sqrt_approx(float x) { return sqrtf(flush(x)); }
+#else
+__device__ __forceinline__ float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ float log2_approx(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ float rcp_approx(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ float sqrt_approx(float x) {
+  float y;
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+#endif
+
+/* ---- Element types: exact to float, rounded to nearest even from it ---------------------------------------------- */
+
+__device__ __forceinline__ float to_float(float x) { return x; }
+__device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
+__device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+
+template <typename T>
+__device__ __forceinline__ T from_float(float x);
+template <>
+__device__ __forceinline__ float from_float<float>(float x) {
+  return x;
+}
+template <>
+__device__ __forceinline__ __half from_float<__half>(float x) {
+  return __float2half_rn(x);
+}
+template <>
+__device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float x) {
+  return __float2bfloat16_rn(x);
+}
+
+/* ---- 16 bytes at a time ------------------------------------------------------------------------------------------
+ * Pointers must be 16-byte aligned. `once` marks data that is not read again soon. `read_only` is for memory that
+ * nobody writes during the kernel, so not for logits whose gradient may be written in place. */
+
+template <typename T>
+struct alignas(16) vector {
+  static constexpr int size = 16 / int(sizeof(T));
+  T at[size];
+};
+
+enum class cache { keep, once, read_only };
+
+template <cache hint = cache::keep, typename T>
+__device__ __forceinline__ vector<T> load_vector(const T *from) {
+  const uint4 *const source = reinterpret_cast<const uint4 *>(from);
+  const uint4 bits = hint == cache::once ? __ldcs(source) : hint == cache::read_only ? __ldg(source) : *source;
+  vector<T> v;
+  memcpy(static_cast<void *>(&v), &bits, sizeof v);
+  return v;
+}
+
+template <cache hint = cache::keep, typename T>
+__device__ __forceinline__ void store_vector(T *to, const vector<T> &v) {
+  uint4 bits;
+  memcpy(&bits, static_cast<const void *>(&v), sizeof v);
+  if (hint == cache::once)
+    __stcs(reinterpret_cast<uint4 *>(to), bits);
+  else
+    *reinterpret_cast<uint4 *>(to) = bits;
+}
+
+/* ---- Atomics of fixed-width integers: CUDA's own know `unsigned long long`, which uint64_t is not ------------------ */
+
+__device__ __forceinline__ uint32_t atomic_add(uint32_t *at, uint32_t value) { return atomicAdd(at, value); }
+__device__ __forceinline__ uint64_t atomic_add(uint64_t *at, uint64_t value) {
+  return atomicAdd(reinterpret_cast<unsigned long long *>(at), static_cast<unsigned long long>(value));
+}
+__device__ __forceinline__ uint32_t atomic_max(uint32_t *at, uint32_t value) { return atomicMax(at, value); }
+__device__ __forceinline__ uint64_t atomic_max(uint64_t *at, uint64_t value) {
+  return atomicMax(reinterpret_cast<unsigned long long *>(at), static_cast<unsigned long long>(value));
+}
+__device__ __forceinline__ uint64_t atomic_min(uint64_t *at, uint64_t value) {
+  return atomicMin(reinterpret_cast<unsigned long long *>(at), static_cast<unsigned long long>(value));
+}
+/* Counts 0, 1, ... last, 0, ...: a ticket that needs no reset. */
+__device__ __forceinline__ uint32_t atomic_ticket(uint32_t *at, uint32_t last) { return atomicInc(at, last); }
+
+/* ---- Threads, warps, blocks ------------------------------------------------------------------------------------- */
+
+__device__ __forceinline__ unsigned thread_rank() {
+  return threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
+}
+__device__ __forceinline__ unsigned block_rank() {
+  return blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
+}
+__device__ __forceinline__ unsigned lane() { return thread_rank() % warp_size; }
+
+/* Of `width` lanes (a power of two) at a time, to every one of them, in an order that never changes. */
+template <int width = 32, typename T>
+__device__ __forceinline__ T warp_sum(T x) {
+#pragma unroll
+  for (int step = width / 2; step > 0; step /= 2) x += __shfl_xor_sync(full_mask, x, step);
+  return x;
+}
+template <int width = 32, typename T>
+__device__ __forceinline__ T warp_max(T x) {
+#pragma unroll
+  for (int step = width / 2; step > 0; step /= 2) x = max(x, __shfl_xor_sync(full_mask, x, step));
+  return x;
+}
+
+/* Of a block of `threads`, to thread 0 alone (others get a part), in an order that never changes. Two barriers, the
+ * last at the end: what was read before may be written after, and it may be called again at once. */
+template <int threads, typename T>
+__device__ __forceinline__ T block_sum(T x) {
+  static_assert(threads % 32 == 0 && threads <= 1024, "whole warps");
+  constexpr int warps = threads / 32;
+  TARE_SHARED(T[warps], partial);
+  x = warp_sum(x);
+  if (lane() == 0) partial[thread_rank() / warp_size] = x;
+  __syncthreads();
+  if (thread_rank() < warp_size) {
+    x = lane() < warps ? partial[lane()] : T(0);
+    x = warp_sum(x);
+  }
+  __syncthreads();
+  return x;
+}
+
+/* ---- The last block ----------------------------------------------------------------------------------------------
+ * True in the threads of the block that arrives last, which then sees all that the other blocks wrote before. `ticket`
+ * is 0 at first and again afterwards. Two barriers. */
+__device__ __forceinline__ bool last_block(uint32_t *ticket) {
+  TARE_SHARED(bool, last);
+  __threadfence(); /* what this thread wrote, before its block's ticket */
+  __syncthreads();
+  const uint32_t blocks = gridDim.x * gridDim.y * gridDim.z;
+  if (thread_rank() == 0) last = atomicInc(ticket, blocks - 1) == blocks - 1;
+  __syncthreads();
+  if (last) __threadfence(); /* the others' writes, after the ticket */
+  return last;
+}
+
+/* ---- The grid's barrier ------------------------------------------------------------------------------------------
+ * For cooperative launches, by all threads. The state is 0 at first and serves every launch that follows, of any
+ * grid, as long as two do not run at a time: `arrived` comes back to 0 by itself, `generation` only ever grows. */
+struct grid_barrier_state {
+  uint32_t arrived;
+  uint32_t generation;
+};
+
+__device__ __forceinline__ void grid_barrier(grid_barrier_state *state) {
+  __threadfence(); /* what this thread wrote, before its block arrives */
+  __syncthreads();
+  if (thread_rank() == 0) {
+    const uint32_t blocks = gridDim.x * gridDim.y * gridDim.z;
+    volatile const uint32_t *const generation = &state->generation;
+    const uint32_t mine = *generation; /* before arriving: the last to arrive raises it */
+    __threadfence();
+    if (atomicInc(&state->arrived, blocks - 1) == blocks - 1) {
+      __threadfence();
+      atomicAdd(&state->generation, 1u);
+    } else {
+      while (*generation == mine) __nanosleep(32);
+    }
+    __threadfence(); /* the others' writes, after their arrival */
+  }
+  __syncthreads();
+  __threadfence();
+}
+
+}  // namespace tare
+
+#endif

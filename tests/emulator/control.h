@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a test can ask of the emulator beyond CUDA. Usable from C. Where the real runtime is linked instead, these do
+ * not exist: guard their use with TARE_EMULATED. */
+#ifndef TARE_EMULATOR_CONTROL_H
+#define TARE_EMULATOR_CONTROL_H
+
+#include <cuda_runtime_api.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Instead of the environment variables TARE_EMULATOR_SEED, _PROFILE (tiny, h100) and _NO_DEVICE (driver, old, none;
+ * "" for a device that works). False for an unknown name. */
+void tare_emulator_set_seed(uint64_t seed);
+bool tare_emulator_set_profile(const char *name);
+bool tare_emulator_set_no_device(const char *why);
+
+/* The call of this name ("cudaMalloc"; a launch is "cudaLaunchKernelExC") fails with `error` after `successes` more of
+ * them went well, once. A sticky error then stays, as on a GPU, until tare_emulator_recover. */
+void tare_emulator_fail(const char *call, unsigned successes, cudaError_t error);
+void tare_emulator_recover(void);
+
+/* Kernels executed so far, and bytes of device memory now allocated. */
+uint64_t tare_emulator_kernels_run(void);
+uint64_t tare_emulator_bytes_allocated(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The runtime's stand-in answers as CUDA does. */
+#include <string.h>
+
+#include "control.h"
+#include "kernels.h"
+#include "test.h"
+
+namespace {
+
+void test_graph() {
+  cudaStream_t stream, other;
+  cudaEvent_t event;
+  CHECK_OK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  CHECK_OK(cudaStreamCreate(&other));
+  CHECK_OK(cudaEventCreate(&event));
+  const array<uint32_t> values(100, 0u);
+  void *untouched = nullptr;
+  cudaStreamCaptureStatus status;
+  CHECK_OK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+  CHECK_OK(launch_increment(values.data, 100, 3, stream));
+  CHECK_OK(cudaEventRecord(event, stream)); /* and on another stream, which joins through the event */
+  CHECK_OK(cudaStreamWaitEvent(other, event, 0));
+  CHECK_OK(launch_increment(values.data, 50, 1, other));
+  CHECK_OK(cudaMemsetAsync(values.data, 0, 4, stream));
+  CHECK_OK(cudaStreamIsCapturing(other, &status));
+  CHECK(status == cudaStreamCaptureStatusActive);
+  CHECK(cudaStreamIsCapturing(nullptr, &status) == cudaErrorStreamCaptureImplicit);
+  cudaGraph_t graph;
+  cudaGraphExec_t executable;
+  CHECK_OK(cudaStreamEndCapture(stream, &graph));
+  size_t nodes = 0;
+  CHECK_OK(cudaGraphGetNodes(graph, nullptr, &nodes));
+  CHECK(nodes == 3);
+  CHECK(values.get()[1] == 0); /* nothing has run */
+  CHECK_OK(cudaGraphInstantiate(&executable, graph, 0));
+  CHECK_OK(cudaGraphDestroy(graph));
+  for (int i = 0; i < 5; i++) CHECK_OK(cudaGraphLaunch(executable, stream));
+  CHECK_OK(cudaStreamSynchronize(stream));
+  CHECK(values.get()[0] == 0 && values.get()[49] == 20 && values.get()[50] == 15);
+  CHECK_OK(cudaGraphExecDestroy(executable));
+
+  /* What is unsafe spoils the capture; a relaxed thread may. */
+  CHECK_OK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  CHECK_OK(cudaThreadExchangeStreamCaptureMode(&mode));
+  CHECK_OK(cudaMalloc(&untouched, 16));
+  CHECK_OK(cudaThreadExchangeStreamCaptureMode(&mode));
+  CHECK(cudaMalloc(&untouched, 16) == cudaErrorStreamCaptureUnsupported);
+  CHECK(launch_increment(values.data, 100, 3, stream) == cudaErrorStreamCaptureInvalidated);
+  CHECK(cudaStreamEndCapture(stream, &graph) == cudaErrorStreamCaptureInvalidated);
+  CHECK(graph == nullptr);
+  CHECK_OK(cudaFree(untouched));
+  CHECK_OK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  CHECK(cudaStreamSynchronize(stream) == cudaErrorStreamCaptureUnsupported);
+  CHECK(cudaStreamEndCapture(stream, &graph) == cudaErrorStreamCaptureInvalidated);
+  CHECK_OK(cudaEventDestroy(event));
+  CHECK_OK(cudaStreamDestroy(stream));
+  CHECK_OK(cudaStreamDestroy(other));
+  CHECK(launch_increment(values.data, 100, 3, stream) == cudaErrorInvalidResourceHandle);
+  cudaGetLastError();
+}
+
+void test_memory() {
+  const array<float> a(100, 1.0f), b(100, 2.0f);
+  float host[100];
+  CHECK(cudaMemcpy(host, a.data, 400, cudaMemcpyHostToDevice) == cudaErrorInvalidValue);
+  CHECK(cudaMemcpy(a.data, host, 400, cudaMemcpyDeviceToDevice) == cudaErrorInvalidValue);
+  CHECK(cudaMemcpy(host, a.data + 1, 400, cudaMemcpyDeviceToHost) == cudaErrorInvalidValue);
+  CHECK(cudaMemcpy(nullptr, a.data, 4, cudaMemcpyDeviceToHost) == cudaErrorInvalidValue);
+  CHECK(cudaMemset(host, 0, 4) == cudaErrorInvalidValue);
+  CHECK(cudaFree(host) == cudaErrorInvalidValue);
+  CHECK(cudaFree(a.data + 1) == cudaErrorInvalidValue);
+  CHECK(cudaPeekAtLastError() == cudaErrorInvalidValue);
+  CHECK(cudaGetLastError() == cudaErrorInvalidValue);
+  CHECK(cudaGetLastError() == cudaSuccess);
+  CHECK_OK(cudaMemcpy(a.data, b.data, 400, cudaMemcpyDefault));
+  CHECK(a.get()[99] == 2);
+  cudaPointerAttributes attributes;
+  CHECK_OK(cudaPointerGetAttributes(&attributes, a.data + 50));
+  CHECK(attributes.type == cudaMemoryTypeDevice && attributes.device == 0);
+  CHECK_OK(cudaPointerGetAttributes(&attributes, host));
+  CHECK(attributes.type == cudaMemoryTypeUnregistered);
+  void *pinned = nullptr, *never = nullptr;
+  CHECK_OK(cudaMallocHost(&pinned, 64));
+  CHECK_OK(cudaPointerGetAttributes(&attributes, pinned));
+  CHECK(attributes.type == cudaMemoryTypeHost);
+  CHECK_OK(cudaFreeHost(pinned));
+  CHECK(cudaMalloc(&never, size_t(1) << 50) == cudaErrorMemoryAllocation && never == nullptr);
+  const array<float> fresh(64);
+  for (const float v : fresh.get()) CHECK(v != 0); /* nobody may count on zeros */
+  tare_emulator_fail("cudaMalloc", 1, cudaErrorMemoryAllocation);
+  CHECK_OK(cudaMalloc(&pinned, 8));
+  CHECK(cudaMalloc(&never, 8) == cudaErrorMemoryAllocation);
+  CHECK_OK(cudaFree(pinned));
+  CHECK_OK(cudaMalloc(&pinned, 8));
+  CHECK_OK(cudaFree(pinned));
+  cudaGetLastError();
+}
+
+void test_launch_limits() {
+  const array<uint32_t> out(4096);
+  const auto refused = [&](dim3 grid, dim3 block) {
+    return launch_indices(out.data, grid, block) == cudaErrorInvalidConfiguration;
+  };
+  CHECK(refused(1, 1025));
+  CHECK(refused(1, dim3(32, 64)));
+  CHECK(refused(1, dim3(1, 1, 65)));
+  CHECK(refused(0, 32));
+  CHECK(refused(1, 0));
+  CHECK(refused(dim3(1, 65536), 32));
+  CHECK(cudaGetLastError() == cudaErrorInvalidConfiguration);
+
+  tare_emulator_fail("cudaLaunchKernelExC", 0, cudaErrorIllegalAddress);
+  CHECK(launch_indices(out.data, 1, 32) == cudaErrorIllegalAddress);
+  CHECK(cudaDeviceSynchronize() == cudaErrorIllegalAddress); /* a lost device stays lost */
+  CHECK(cudaGetLastError() == cudaErrorIllegalAddress && cudaGetLastError() == cudaErrorIllegalAddress);
+  tare_emulator_recover();
+  CHECK_OK(cudaDeviceSynchronize());
+  CHECK_OK(cudaGetLastError());
+}
+
+void test_devices() {
+  int count = -1, version = -1, value = 0;
+  CHECK(cudaGetDeviceCount(&count) == cudaSuccess && count == 1);
+  CHECK_OK(cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, 0));
+  CHECK(value == 2);
+  CHECK(tare_emulator_set_profile("h100") && !tare_emulator_set_profile("abacus"));
+  cudaDeviceProp properties;
+  CHECK_OK(cudaGetDeviceProperties(&properties, 0));
+  CHECK(properties.major == 9 && properties.multiProcessorCount == 132 && properties.sharedMemPerBlockOptin == 232448);
+  CHECK(tare_emulator_set_profile("tiny"));
+  CHECK(cudaSetDevice(1) == cudaErrorInvalidDevice);
+
+  CHECK(tare_emulator_set_no_device("driver"));
+  CHECK(cudaGetDeviceCount(&count) == cudaErrorInsufficientDriver && count == 0);
+  CHECK(cudaDriverGetVersion(&version) == cudaSuccess && version == 0);
+  CHECK(tare_emulator_set_no_device("old"));
+  CHECK(cudaGetDeviceCount(&count) == cudaErrorInsufficientDriver);
+  CHECK(cudaDriverGetVersion(&version) == cudaSuccess && version == 12040);
+  CHECK(tare_emulator_set_no_device("none"));
+  CHECK(cudaGetDeviceCount(&count) == cudaErrorNoDevice);
+  CHECK(strcmp(cudaGetErrorName(cudaErrorNoDevice), "cudaErrorNoDevice") == 0);
+  CHECK(tare_emulator_set_no_device(""));
+  cudaGetLastError();
+}
+
+/* Under a seed work waits until somebody does, so what a caller forgets to wait for is not there. */
+void test_queue() {
+  tare_emulator_set_seed(5);
+  cudaStream_t stream;
+  CHECK_OK(cudaStreamCreate(&stream));
+  const array<uint32_t> values(10, 0u);
+  const uint64_t before = tare_emulator_kernels_run();
+  CHECK_OK(launch_increment(values.data, 10, 1, stream));
+  CHECK(tare_emulator_kernels_run() == before);
+  CHECK(cudaStreamQuery(stream) == cudaErrorNotReady);
+  CHECK_OK(cudaStreamQuery(stream));
+  CHECK(tare_emulator_kernels_run() == before + 1);
+  CHECK_OK(cudaStreamDestroy(stream));
+  tare_emulator_set_seed(0);
+}
+
+}  // namespace
+
+void test_runtime() {
+  test_graph();
+  test_memory();
+}
+
+void test_runtime_once() {
+  test_launch_limits();
+  test_devices();
+  test_queue();
+}
