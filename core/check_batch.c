@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "backend.h"
+#include "overlap.h"
 #include "view.h"
 
 static const char *const array_names[TARE_ARRAYS] = {
@@ -121,39 +122,43 @@ static int is_in_place(const tare_problem *problem, const tare_view *view) {
   return 1;
 }
 
-static int ranges_overlap(const tare_problem *problem, const tare_view *v, int a, const tare_view *w, int b) {
-  int64_t below_a, above_a, below_b, above_b;
-  extent(problem, v, a, &below_a, &above_a);
-  extent(problem, w, b, &below_b, &above_b);
-  const int64_t size_a = element_bytes(problem, a), size_b = element_bytes(problem, b);
-  const intptr_t data_a = (intptr_t)v->array[a].data, data_b = (intptr_t)w->array[b].data;
-  return data_a + below_a * size_a < data_b + (above_b + 1) * size_b &&
-         data_b + below_b * size_b < data_a + (above_a + 1) * size_a;
+static tare_footprint footprint_of(const tare_problem *problem, const tare_view *view, int name) {
+  const int64_t bytes = element_bytes(problem, name);
+  tare_footprint f = {.data = (intptr_t)view->array[name].data, .element = bytes};
+  for (int axis = 0; axis <= TARE_AXES; axis++) {
+    f.length[axis] = axis < TARE_AXES || has_classes[name] ? axis_length(problem, view, axis) : 1;
+    f.stride[axis] = axis_stride(&view->array[name], axis) * bytes;
+  }
+  return f;
 }
 
-/** Whether two arrays may have interleaved ranges: in place; slices of one tensor that holds several levels. */
-static int may_interleave(const tare_problem *problem, const tare_view *v, int a, const tare_view *w, int b) {
-  if (v == w) return a == TARE_GRADIENT && b == TARE_LOGITS && is_in_place(problem, v);
-  if (a == b) return v->array[a].data != w->array[b].data;
-  return a == TARE_GRADIENT && b == TARE_LOGITS && is_in_place(problem, v) && is_in_place(problem, w);
+static tare_status check_overlap(const tare_problem *problem, int i, int a, int j, int b, tare_error *error) {
+  const tare_view *v = &problem->view[i], *w = &problem->view[j];
+  if (i == j && a == TARE_GRADIENT && b == TARE_LOGITS && is_in_place(problem, v)) return TARE_OK;
+  const tare_footprint first = footprint_of(problem, v, a), second = footprint_of(problem, w, b);
+  if (!tare_footprints_overlap(&first, &second)) return TARE_OK;
+  return tare_fail(error, TARE_INVALID_ARGUMENT,
+                   "batch->levels[%d].%s (%p) overlaps batch->levels[%d].%s (%p); the gradient has the logits' pointer and "
+                   "strides or overlaps nothing, the other outputs overlap nothing",
+                   i, array_names[a], v->array[a].data, j, array_names[b], w->array[b].data);
 }
 
-static tare_status check_overlaps(const tare_problem *problem, const tare_view *views, tare_error *error) {
+static int is_present(const tare_problem *problem, int level, int name) {
+  return problem->view[level].rows && problem->view[level].array[name].data;
+}
+
+/** Every output against every other array, each pair of outputs once. */
+static tare_status check_overlaps(const tare_problem *problem, tare_error *error) {
+  tare_status status = TARE_OK;
   for (int i = 0; i < problem->level_count; i++)
     for (int a = 0; a < TARE_ROW_INDEX; a++) {
-      if (!is_output(a) || !views[i].array[a].data || !views[i].rows) continue;
+      if (!is_output(a) || !is_present(problem, i, a)) continue;
       for (int j = 0; j < problem->level_count; j++)
-        for (int b = 0; b < TARE_ROW_INDEX; b++) {
-          if ((i == j && a == b) || !views[j].array[b].data || !views[j].rows) continue;
-          if (is_output(b) && (j < i || (i == j && b < a))) continue; /* seen from the other side */
-          if (ranges_overlap(problem, &views[i], a, &views[j], b) && !may_interleave(problem, &views[i], a, &views[j], b))
-            return tare_fail(error, TARE_INVALID_ARGUMENT,
-                             "batch->levels[%d].%s (%p) overlaps batch->levels[%d].%s (%p); the gradient has the logits' "
-                             "pointer and strides or overlaps nothing, the other outputs overlap nothing",
-                             i, array_names[a], views[i].array[a].data, j, array_names[b], views[j].array[b].data);
-        }
+        for (int b = 0; b < TARE_ROW_INDEX && !status; b++)
+          if (is_present(problem, j, b) && !(is_output(b) && (j < i || (j == i && b <= a))))
+            status = check_overlap(problem, i, a, j, b, error);
     }
-  return TARE_OK;
+  return status;
 }
 
 /** The caller's level, whose struct may be shorter or longer than ours. */
@@ -220,10 +225,9 @@ static tare_status check_presence(const tare_problem *problem, const tare_view *
   if (!labels_alone && problem->loss.kind == TARE_GHM_R && !view->array[TARE_TARGETS].data)
     return tare_fail(error, TARE_INVALID_ARGUMENT,
                      "batch->levels[%d].targets is NULL; ghm-r compares logits (predictions) with targets", index);
-  if (!view->array[TARE_LABELS].data &&
-      (labels_alone || problem->loss.kind == TARE_GHM_R || !view->array[TARE_TARGETS].data))
+  if (!view->array[TARE_LABELS].data && (labels_alone || !view->array[TARE_TARGETS].data))
     return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels[%d].labels is NULL%s", index,
-                     labels_alone || problem->loss.kind == TARE_GHM_R ? "" : " and so is targets; one of them is needed");
+                     labels_alone ? "" : " and so is targets; one of them is needed");
   if (!labels_alone && (view->array[TARE_TARGETS].data != NULL) != problem->soft)
     return tare_fail(error, TARE_INVALID_ARGUMENT,
                      "batch->levels[%d].targets is %s, unlike the levels before it; all levels have targets or none has",
@@ -305,9 +309,8 @@ tare_status tare_problem_set_batch(tare_problem *problem, const tare_batch *batc
   if (status) return status;
   problem->level_count = problem->batch.level_count;
   for (int i = 0; i < problem->level_count && !status; i++) status = add_level(problem, i, needs, error);
-  if (!status) status = check_overlaps(problem, problem->view, error);
   if (status) return status;
   for (int i = 0; i < problem->level_count; i++)
     if (problem->view[i].rows) tare_view_arrange(&problem->view[i]);
-  return TARE_OK;
+  return check_overlaps(problem, error);
 }

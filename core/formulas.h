@@ -43,9 +43,19 @@ TARE_INLINE F(terms) F(terms_of)(real z) {
   return t;
 }
 
-/** q^gamma. `power` is a constant after inlining. The general case is exp(gamma*log q) with -log q = max(z,0) +
- *  log1p(e) carried in two parts: in one part, gamma*z would be off by |gamma*z| half ulps. Beyond the clamp every
- *  term that the power multiplies is 0. */
+/** exp(-gamma*(a + b)) for a >= 0 and a + b >= 0, where a is exact and b is what is left of a logarithm after it. The
+ *  product is carried in two parts: in one, it would be off by |gamma*a| half ulps. */
+TARE_INLINE real F(general_power)(real a, real b, const F(formula_parameters) * parameters) {
+  const real gamma = parameters->gamma_hi;
+  const real product = gamma * a;
+  const real rest = F(product_error)(gamma, a, product) + parameters->gamma_lo * a + gamma * b;
+  const real hi = product + rest;
+  const real lo = rest - (hi - product);
+  return F(exp_sum)(-hi, -lo);
+}
+
+/** q^gamma; `power` is a constant after inlining. -log q = max(z,0) + log1p(e). Beyond the clamp every term that the
+ *  power multiplies is 0. */
 TARE_INLINE real F(power_of_q)(F(terms) t, const F(formula_parameters) * parameters, int power) {
   switch (power) {
     case TARE_POWER_0:
@@ -60,12 +70,7 @@ TARE_INLINE real F(power_of_q)(F(terms) t, const F(formula_parameters) * paramet
       return t.q * F(square_root)(t.q);
     default: {
       const real a = t.positive_z > F(GAMMA_LOG_CLAMP) ? F(GAMMA_LOG_CLAMP) : t.positive_z;
-      const real gamma = parameters->gamma_hi;
-      const real product = gamma * a;
-      const real rest = F(product_error)(gamma, a, product) + parameters->gamma_lo * a + gamma * t.log1p_e;
-      const real hi = product + rest;
-      const real lo = rest - (hi - product);
-      return F(exp_sum)(-hi, -lo);
+      return F(general_power)(a, t.log1p_e, parameters);
     }
   }
 }
@@ -83,8 +88,11 @@ TARE_INLINE real F(power_of_modulator)(real s, const F(formula_parameters) * par
       return F(square_root)(s);
     case TARE_POWER_3_HALVES:
       return s * F(square_root)(s);
-    default:
-      return s > 0 ? F(exp_nonpositive)(parameters->gamma_hi * F(log_positive)(s)) : (s == 0 ? (real)0 : s);
+    default: {
+      const F(log_parts) log_s = F(log_positive)(s);
+      const real result = F(general_power)(-log_s.hi, -log_s.lo, parameters);
+      return s > 0 ? result : s;
+    }
   }
 }
 

@@ -25,10 +25,18 @@ static long double logit_of_edge(const tare_problem *problem, int32_t k) {
   return log1pl((2 * e - 1) / (1 - e));
 }
 
+/** mu*e/sqrt(1-e^2), from whole numbers where the edge is a ratio of such: 3/5 gives 3/4 and no less. */
+static long double difference_of_edge(const tare_problem *problem, int32_t k) {
+  const tare_ghm_parameters *ghm = &problem->loss.ghm;
+  const long double e = edge(problem, k);
+  if (ghm->variant == TARE_GHM_MMDET) return ghm->mu * e / sqrtl((1 - e) * (1 + e));
+  return (long double)ghm->mu * k / sqrtl((long double)(ghm->bins - k) * (ghm->bins + k));
+}
+
 /** The key whose gradient norm is the edge of bin k. */
 static long double key_of_edge(const tare_problem *problem, int32_t k) {
   const long double e = edge(problem, k);
-  if (problem->loss.kind == TARE_GHM_R) return problem->loss.ghm.mu * e / sqrtl((1 - e) * (1 + e));
+  if (problem->loss.kind == TARE_GHM_R) return difference_of_edge(problem, k);
   return problem->soft ? e : logit_of_edge(problem, k);
 }
 

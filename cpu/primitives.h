@@ -77,8 +77,12 @@ TARE_INLINE float log1p_unit_f32(float e) {
   return multiply_add_f32(e * e, p, e);
 }
 
-/** log(x) for normal x > 0; NaN for NaN. */
-TARE_INLINE float log_positive_f32(float x) {
+/** log(x) = hi + lo for normal x > 0; NaN for NaN. hi, a multiple of log 2 cut short, is exact. */
+typedef struct log_parts_f32 {
+  float hi, lo;
+} log_parts_f32;
+
+TARE_INLINE log_parts_f32 log_positive_f32(float x) {
   const int32_t exponent = (bits_of_f32(x) - 0x3f3504f3) >> 23;
   const float m = from_bits_f32(bits_of_f32(x) - (int32_t)((uint32_t)exponent << 23)); /* sqrt(1/2) <= m < sqrt(2) */
   const float s = (m - 1.0f) / (m + 1.0f);
@@ -87,7 +91,10 @@ TARE_INLINE float log_positive_f32(float x) {
   p = multiply_add_f32(p, u, 0x1.997b98p-3f);
   p = multiply_add_f32(p, u, 0x1.55555cp-2f);
   const float log_m = 2.0f * multiply_add_f32(s * u, p, s);
-  return multiply_add_f32((float)exponent, 0x1.62e43p-1f, log_m) + (x - x);
+  log_parts_f32 result;
+  result.hi = (float)exponent * 0x1.62e4p-1f;
+  result.lo = multiply_add_f32((float)exponent, 0x1.7f7d1cp-20f, log_m) + (x - x);
+  return result;
 }
 
 #else /* REAL_BITS == 64 */
@@ -168,15 +175,22 @@ TARE_INLINE double twice_atanh_f64(double s) {
 /** log1p(e) for e in [0,1]. */
 TARE_INLINE double log1p_unit_f64(double e) { return twice_atanh_f64(e / (2.0 + e)); }
 
-/** log(x) for normal x > 0; NaN for NaN. The exponent becomes a double by way of its bits, since AVX2 has no such conversion. */
-TARE_INLINE double log_positive_f64(double x) {
+/** log(x) = hi + lo for normal x > 0; NaN for NaN. hi, a multiple of log 2 cut short, is exact. The exponent becomes a double by way of its bits, since AVX2 has no such conversion. */
+typedef struct log_parts_f64 {
+  double hi, lo;
+} log_parts_f64;
+
+TARE_INLINE log_parts_f64 log_positive_f64(double x) {
   const int64_t sign_free = 0x4338000000000000; /* 1.5*2^52, in whose last bits an integer can be read */
   const uint64_t shifted = (uint64_t)(bits_of_f64(x) - 0x3fe6a09e667f3bcd) + 0x4000000000000000u;
   const int64_t exponent = (int64_t)(shifted >> 52) - 1024; /* a logical shift, which every vector unit has */
   const double m = from_bits_f64(bits_of_f64(x) - (int64_t)((uint64_t)exponent << 52));
   const double k = from_bits_f64(sign_free + exponent) - 0x1.8p52;
   const double log_m = twice_atanh_f64((m - 1.0) / (m + 1.0));
-  return multiply_add_f64(k, 0x1.62e42fefa38p-1, multiply_add_f64(k, 0x1.ef35793c7673p-45, log_m)) + (x - x);
+  log_parts_f64 result;
+  result.hi = k * 0x1.62e42fefa38p-1;
+  result.lo = multiply_add_f64(k, 0x1.ef35793c7673p-45, log_m) + (x - x);
+  return result;
 }
 
 #endif

@@ -59,20 +59,30 @@ static int64_t label_at(const tare_problem *problem, const tare_tile *tile, int3
   return problem->batch.label_dtype == TARE_I64 ? ((const int64_t *)labels->data)[at] : ((const int32_t *)labels->data)[at];
 }
 
-/** Class, TARE_ROW_BACKGROUND, IGNORED or INVALID. The subtraction is done in unsigned 64 bits, where it cannot
- *  overflow, and checked before it is narrowed. */
+/** label - first_label if that is a class, else INVALID: checked in 64 bits before it is narrowed. */
+static int32_t class_of(const tare_batch *batch, int64_t label) {
+  int64_t cls;
+  if (__builtin_sub_overflow(label, batch->first_label, &cls)) return INVALID;
+  return cls >= 0 && cls < batch->classes ? (int32_t)cls : INVALID;
+}
+
+/** Class, TARE_ROW_BACKGROUND, IGNORED or INVALID. */
 static int32_t classify(const tare_batch *batch, int64_t label) {
   if (label == batch->ignore_label) return IGNORED;
   if (label == batch->background_label) return TARE_ROW_BACKGROUND;
-  const uint64_t cls = (uint64_t)label - (uint64_t)batch->first_label;
-  return cls < (uint64_t)batch->classes ? (int32_t)cls : INVALID;
+  return class_of(batch, label);
 }
 
 /** The class that a background label is itself, in a softmax loss; TARE_ROW_BACKGROUND otherwise. */
 static int32_t background_class(const tare_problem *problem) {
   if (problem->shape != TARE_SHAPE_SOFTMAX) return TARE_ROW_BACKGROUND;
-  const uint64_t cls = (uint64_t)problem->batch.background_label - (uint64_t)problem->batch.first_label;
-  return cls < (uint64_t)problem->batch.classes ? (int32_t)cls : TARE_ROW_BACKGROUND;
+  const int32_t cls = class_of(&problem->batch, problem->batch.background_label);
+  return cls == INVALID ? TARE_ROW_BACKGROUND : cls;
+}
+
+/** What a row is that has no label: of dense targets nothing more is known; in GHM-R it counts. */
+static int32_t unlabelled(const tare_problem *problem) {
+  return problem->shape == TARE_SHAPE_REGRESSION ? 0 : TARE_ROW_BACKGROUND;
 }
 
 static double row_weight_at(const tare_tile *tile, int32_t row) {
@@ -102,7 +112,7 @@ void tare_tile_rows_decode(const tare_problem *problem, const tare_tile *tile, t
   rows->positives = 0;
   rows->uniform = 1;
   for (int32_t i = 0; i < tile->rows; i++) {
-    const int32_t found = has_labels ? classify(&problem->batch, label_at(problem, tile, i)) : TARE_ROW_BACKGROUND;
+    const int32_t found = has_labels ? classify(&problem->batch, label_at(problem, tile, i)) : unlabelled(problem);
     int32_t role = role_of(problem, found, if_background);
     double weight = row_weight_at(tile, i);
     if (is_mask) weight = weight > 0.0 ? 1.0 : 0.0;
@@ -116,13 +126,13 @@ void tare_tile_rows_decode(const tare_problem *problem, const tare_tile *tile, t
   }
 }
 
-static void count_row(const tare_problem *problem, int32_t found, int32_t role, double row_weight,
+static void count_row(const tare_problem *problem, int has_labels, int32_t found, int32_t role, double row_weight,
                       tare_label_scan *scan) {
   tare_counts *counts = &scan->counts;
   counts->rows++;
   counts->ignored += found == IGNORED;
   counts->invalid += found == INVALID;
-  const int labelled = !problem->soft || problem->shape == TARE_SHAPE_REGRESSION;
+  const int labelled = has_labels && (!problem->soft || problem->shape == TARE_SHAPE_REGRESSION);
   counts->background += labelled && found == TARE_ROW_BACKGROUND;
   counts->positives += labelled && found >= 0;
   const int counted = role != TARE_ROW_SKIPPED;
@@ -138,8 +148,8 @@ void tare_tile_scan_labels(const tare_problem *problem, const tare_tile *tile, t
   const int has_labels = tile->view->array[TARE_LABELS].data != NULL;
   for (int32_t i = 0; i < tile->rows; i++) {
     const int64_t label = has_labels ? label_at(problem, tile, i) : 0;
-    const int32_t found = has_labels ? classify(&problem->batch, label) : TARE_ROW_BACKGROUND;
-    count_row(problem, found, role_of(problem, found, if_background), row_weight_at(tile, i), scan);
+    const int32_t found = has_labels ? classify(&problem->batch, label) : unlabelled(problem);
+    count_row(problem, has_labels, found, role_of(problem, found, if_background), row_weight_at(tile, i), scan);
     if (per_class && found >= 0) per_class[found]++;
     if (found != INVALID) continue;
     const int64_t row =

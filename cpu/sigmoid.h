@@ -172,16 +172,19 @@ static void F(build_weights)(const tare_job *job, const tare_tile *tile, const F
     for (int32_t i = 0; i < b->n; i++) s->plain_weight[i] *= s->loss[i];
 }
 
-/** For soft targets: plain weight x (t*w + 1-t) with the positive weight w, and x (t*alpha + (1-t)(1-alpha)). */
+/** For soft targets: plain weight x (1 + t*(w-1)) with the positive weight w, and x (1-alpha + t*(2*alpha-1)). */
 static void F(weigh_soft)(const tare_job *job, const F(block) * b, F(scratch) * s) {
   const tare_problem *problem = job->problem;
   const int has_alpha = problem->alpha_per_class || problem->alpha >= 0;
   for (int32_t j = 0; j < b->n; j++) {
     const int64_t c = b->first_class + (b->by_class ? j / b->length : j % b->length);
     const real t = s->target[j];
-    if (problem->batch.positive_weights) s->plain_weight[j] *= t * F(positive_weight)(problem, c) + (1 - t);
+    if (problem->batch.positive_weights)
+      s->plain_weight[j] *= F(multiply_add)(t, F(positive_weight)(problem, c) - 1, 1);
     s->weight[j] = s->plain_weight[j];
-    if (has_alpha) s->weight[j] *= t * F(alpha)(problem, c, 1) + (1 - t) * F(alpha)(problem, c, 0);
+    if (!has_alpha) continue;
+    const real at_0 = F(alpha)(problem, c, 0), at_1 = F(alpha)(problem, c, 1);
+    s->weight[j] *= F(multiply_add)(t, at_1 - at_0, at_0);
   }
 }
 

@@ -39,7 +39,8 @@ static void F(find_margins)(int32_t n, const real *restrict label_x, const real 
   for (int32_t i = 0; i < n; i++) { /* hot: softmax margins (any) */
     const double m = (double)maximum[i];
     const double s = (m > DBL_MAX) & (sum[i] > 1.5) ? (double)NAN : sum[i];
-    margin[i] = ((double)label_x[i] - m) - log_positive_f64(s);
+    const log_parts_f64 log_s = log_positive_f64(s);
+    margin[i] = ((double)label_x[i] - m) - (log_s.hi + log_s.lo);
   }
 }
 

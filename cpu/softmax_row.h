@@ -117,7 +117,8 @@ static void F(hard_row)(const tare_job *job, F(row_sums) * sums, double weight) 
 static void F(soft_row)(F(row_sums) * sums, double weight) {
   const int no_limit = !(sums->maximum > (real)-INFINITY) || ((double)sums->maximum > DBL_MAX && sums->sum > 1.5);
   if (no_limit) sums->sum = (double)NAN;
-  sums->loss = weight * (sums->dot + sums->targets * log_positive_f64(sums->sum));
+  const log_parts_f64 log_s = log_positive_f64(sums->sum);
+  sums->loss = weight * (sums->dot + sums->targets * (log_s.hi + log_s.lo));
 }
 
 static void F(softmax_one_row)(const tare_job *job, const tare_tile *tile, int32_t row, tare_scratch *scratch) {

@@ -369,8 +369,8 @@ TARE_API void tare_level_nhwc_sized(tare_level *level, int64_t anchors, int64_t 
  *
  * Targets. Instead of labels, dense targets: sigmoid CE, focal, Poly-1 and GHM-C take any t in [0,1], softmax CE any
  * non-negative row. t exactly 0 or 1 (a one-hot row) takes the hard formula. Labels given beside targets only say
- * which rows are ignored (GHM-R: which rows count, those with a class). With targets, softmax focal, class weights and
- * TARE_POSITIVES are TARE_UNSUPPORTED (there is no class).
+ * which rows are ignored (GHM-R: which rows count, those with a class; without labels all do). With targets, softmax
+ * focal, class weights and TARE_POSITIVES are TARE_UNSUPPORTED (there is no class).
  *
  * An ignored row, a row of weight 0 and an element whose weight is 0 add nothing and get gradients of 0, whatever
  * their logits, NaN included.

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whether two strided arrays share a byte: whether the difference of two addresses, a sum of coefficients times strides,
+ * can fall within an element. The search goes from the largest stride down and keeps only coefficients from which the
+ * smaller strides can still reach the target; for nested strides, as arrays have them, that is one or two an axis.
+ */
+#include "overlap.h"
+
+enum { TERMS = 2 * TARE_FOOTPRINT_AXES, BUDGET = 4096 };
+
+/** stride x c with c in [low, high]; stride > 0. */
+typedef struct term {
+  int64_t stride, low, high;
+} term;
+
+typedef struct search {
+  int count, steps;
+  term terms[TERMS];
+  int64_t least[TERMS + 1], most[TERMS + 1]; /* what the terms from here on can sum to */
+} search;
+
+static void add_term(search *s, int64_t stride, int64_t length, int sign) {
+  if (length == 1 || stride == 0) return;
+  const int64_t reach = length - 1;
+  const int up = (stride > 0) == (sign > 0);
+  const term t = {stride < 0 ? -stride : stride, up ? 0 : -reach, up ? reach : 0};
+  int at = 0;
+  while (at < s->count && s->terms[at].stride > t.stride) at++;
+  if (at < s->count && s->terms[at].stride == t.stride) {
+    s->terms[at].low += t.low;
+    s->terms[at].high += t.high;
+    return;
+  }
+  for (int i = s->count++; i > at; i--) s->terms[i] = s->terms[i - 1];
+  s->terms[at] = t;
+}
+
+static int64_t floor_divide(int64_t a, int64_t b) { return a / b - (a % b < 0); }
+
+/** Whether the terms from `at` on can sum to something in [low, high]. */
+static int can_reach(search *s, int at, int64_t low, int64_t high) {
+  if (high < s->least[at] || low > s->most[at]) return 0;
+  if (at == s->count || ++s->steps > BUDGET) return 1;
+  const term *t = &s->terms[at];
+  int64_t first = -floor_divide(-(low - s->most[at + 1]), t->stride);
+  int64_t last = floor_divide(high - s->least[at + 1], t->stride);
+  if (first < t->low) first = t->low;
+  if (last > t->high) last = t->high;
+  for (int64_t c = first; c <= last; c++)
+    if (can_reach(s, at + 1, low - c * t->stride, high - c * t->stride)) return 1;
+  return 0;
+}
+
+int tare_footprints_overlap(const tare_footprint *a, const tare_footprint *b) {
+  search s = {0};
+  for (int axis = 0; axis < TARE_FOOTPRINT_AXES; axis++) {
+    add_term(&s, a->stride[axis], a->length[axis], 1);
+    add_term(&s, b->stride[axis], b->length[axis], -1);
+  }
+  for (int i = s.count - 1; i >= 0; i--) {
+    s.least[i] = s.least[i + 1] + s.terms[i].low * s.terms[i].stride;
+    s.most[i] = s.most[i + 1] + s.terms[i].high * s.terms[i].stride;
+  }
+  const int64_t distance = (int64_t)(b->data - a->data);
+  return can_reach(&s, 0, distance - (a->element - 1), distance + (b->element - 1));
+}

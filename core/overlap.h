@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whether two strided arrays share a byte. */
+#ifndef TARE_CORE_OVERLAP_H
+#define TARE_CORE_OVERLAP_H
+
+#include <stdint.h>
+
+enum { TARE_FOOTPRINT_AXES = 5 };
+
+/** The bytes of an array: elements of `element` bytes at data + sum of index x stride. */
+typedef struct tare_footprint {
+  intptr_t data;
+  int64_t element;
+  int64_t length[TARE_FOOTPRINT_AXES], stride[TARE_FOOTPRINT_AXES]; /* lengths >= 1; strides in bytes */
+} tare_footprint;
+
+/** Exact wherever it is quick, else careful: true if it cannot be ruled out. Arrays whose ranges interleave without
+ *  touching, such as slices of one tensor, do not overlap. */
+int tare_footprints_overlap(const tare_footprint *a, const tare_footprint *b);
+
+#endif
