@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The same call gives the same bits: for any number of threads, from run to run, from context to context, in several
+ * threads at once, in a forked child, and beside another OpenMP runtime. Every instruction set gives the oracle's
+ * numbers.
+ */
+#define _GNU_SOURCE
+#include <criterion/criterion.h>
+#include <dlfcn.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "support/problem.h"
+
+static const level_shape head[] = {{40, 33, 3}, {20, 17, 3}, {10, 9, 3}};
+static const level_shape small_head[] = {{7, 5, 3}, {4, 3, 3}, {2, 1, 3}};
+
+enum layout { FLAT, CHANNELS_FIRST, IMAGE_MAJOR, ODD_PLACES, LAYOUTS };
+
+/* Large enough for several tiles and more of them than threads. */
+static problem *problem_in(int32_t kind, int32_t dtype, int layout) {
+  if (layout == FLAT) return problem_new(kind, dtype, test_size(9000, 300), 31);
+  problem *p = problem_new_levels(kind, dtype, 2, 7, 3, test_small() ? small_head : head);
+  problem_draw_row_weights(p);
+  for (int a = 0; a < ARRAY_KINDS; a++) {
+    p->place[a].channels_first = layout != IMAGE_MAJOR || a == ARRAY_GRADIENT;
+    p->place[a].phase = layout == ODD_PLACES ? 1 + a % 3 : 0;
+  }
+  p->image_major = layout == IMAGE_MAJOR;
+  return p;
+}
+
+static outcome *run_in(problem *p, const test_device *device, tare_context *context) {
+  p->context = context;
+  outcome *o = problem_run(p, device);
+  p->context = NULL;
+  return o;
+}
+
+static void expect_same(problem *p, const test_device *device, tare_context *context, const outcome *first) {
+  outcome *again = run_in(p, device, context);
+  CHECK_SAME_OUTCOME(p, again, first);
+  outcome_free(again);
+}
+
+/* ---- Threads, runs, contexts ----------------------------------------------------------------------------------- */
+
+static void check_threads(const test_device *device, int32_t dtype) {
+  tare_context *contexts[] = {device_context(device, 1), device_context(device, 2), device_context(device, 7)};
+  FOR_EACH_LOSS(kind) {
+    for (int layout = FLAT; layout < LAYOUTS; layout++) {
+      problem *p = problem_in(kind, dtype, layout);
+      p->loss_dtype = TARE_F64;
+      outcome *first = run_in(p, device, contexts[0]);
+      for (size_t c = 0; c < 3; c++) {
+        expect_same(p, device, contexts[c], first);
+        expect_same(p, device, contexts[c], first);
+      }
+      outcome_free(first);
+      problem_free(p);
+    }
+  }
+  for (size_t c = 0; c < 3; c++) tare_context_destroy(contexts[c]);
+}
+
+Test(reproducible, any_number_of_threads_f32) { FOR_EACH_DEVICE(device) check_threads(device, TARE_F32); }
+
+Test(reproducible, any_number_of_threads_f16) { FOR_EACH_DEVICE(device) check_threads(device, TARE_F16); }
+
+Test(reproducible, any_number_of_threads_f64) { FOR_EACH_DEVICE(device) check_threads(device, TARE_F64); }
+
+Test(reproducible, ghm_of_any_density_and_momentum) {
+  FOR_EACH_DEVICE(device) {
+    tare_context *contexts[] = {device_context(device, 1), device_context(device, 2), device_context(device, 7)};
+    for (int32_t kind = TARE_GHM_C; kind <= TARE_GHM_R; kind++) {
+      for (int32_t density = TARE_UNIT_REGION; density <= TARE_EXACT; density++) {
+        problem *p = problem_in(kind, TARE_F32, FLAT);
+        p->loss.ghm.density = density;
+        p->loss.ghm.bins = 100;
+        outcome *first = run_in(p, device, contexts[0]);
+        for (size_t c = 0; c < 3; c++) expect_same(p, device, contexts[c], first);
+        outcome_free(first);
+        problem_free(p);
+      }
+    }
+    for (size_t c = 0; c < 3; c++) tare_context_destroy(contexts[c]);
+  }
+}
+
+/* Scratch that another call has used leaves no trace. */
+Test(reproducible, calls_between_leave_no_trace) {
+  FOR_EACH_DEVICE(device) {
+    problem *p = problem_in(TARE_SIGMOID_FOCAL, TARE_F32, FLAT);
+    outcome *first = problem_run(p, device);
+    FOR_EACH_LOSS(kind) {
+      for (int layout = FLAT; layout < LAYOUTS; layout++) {
+        problem *between = problem_in(kind, TARE_F32, layout);
+        outcome_free(problem_run(between, device));
+        problem_free(between);
+        expect_same(p, device, NULL, first);
+      }
+    }
+    outcome_free(first);
+    problem_free(p);
+  }
+}
+
+/* ---- Instruction sets ------------------------------------------------------------------------------------------ */
+
+static bool use_instruction_set(const test_device *device, const char *name) {
+  setenv("TARE_ISA", name, 1);
+  tare_context_options options;
+  tare_context_options_init(&options);
+  options.device = device->kind;
+  tare_context *context = NULL;
+  const tare_status status = tare_context_create(&context, &options);
+  unsetenv("TARE_ISA");
+  if (status == TARE_INVALID_ARGUMENT) {
+    fprintf(stderr, "SKIPPED instruction set %s: %s\n", name, tare_error_text(NULL));
+    return false;
+  }
+  cr_assert_eq(status, TARE_OK, "%s: %s", name, tare_error_text(NULL));
+  tare_context_description d = {.struct_size = sizeof d};
+  cr_assert_eq(tare_context_describe(context, &d), TARE_OK);
+  cr_assert_str_eq(d.instruction_set, name);
+  for (int32_t dtype = TARE_F32; dtype <= TARE_F64; dtype++) {
+    FOR_EACH_LOSS(kind) {
+      problem *p = problem_new(kind, dtype, test_size(1000, 60), 23);
+      p->context = context;
+      CHECK_PROBLEM(p, device);
+      problem_free(p);
+    }
+  }
+  tare_context_destroy(context);
+  return true;
+}
+
+Test(reproducible, every_instruction_set) {
+  static const char *const names[] = {"baseline", "avx2", "avx512"};
+  FOR_EACH_DEVICE(device) {
+    if (device->kind != TARE_DEVICE_CPU) continue;
+    int ran = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) ran += use_instruction_set(device, names[i]);
+    cr_assert_geq(ran, 1, "not even baseline runs");
+  }
+}
+
+/* ---- Several contexts at once ---------------------------------------------------------------------------------- */
+
+enum { WORKERS = 5, ROUNDS = 4 };
+
+typedef struct worker {
+  pthread_t thread;
+  const test_device *device;
+  problem *p;
+  outcome *outcomes[ROUNDS];
+} worker;
+
+static void *work(void *argument) {
+  worker *w = argument;
+  tare_context *context = device_context(w->device, 2);
+  for (int i = 0; i < ROUNDS; i++) w->outcomes[i] = run_in(w->p, w->device, context);
+  tare_context_destroy(context);
+  return NULL;
+}
+
+Test(reproducible, contexts_in_several_threads_at_once) {
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_LOSS(kind) {
+      worker workers[WORKERS];
+      problem *p = problem_in(kind, TARE_F32, CHANNELS_FIRST);
+      outcome *alone = problem_run(p, device);
+      for (int w = 0; w < WORKERS; w++) {
+        workers[w] = (worker){.device = device, .p = problem_in(kind, TARE_F32, CHANNELS_FIRST)};
+        cr_assert_eq(pthread_create(&workers[w].thread, NULL, work, &workers[w]), 0);
+      }
+      for (int w = 0; w < WORKERS; w++) {
+        pthread_join(workers[w].thread, NULL);
+        for (int i = 0; i < ROUNDS; i++) {
+          CHECK_SAME_OUTCOME(p, workers[w].outcomes[i], alone);
+          outcome_free(workers[w].outcomes[i]);
+        }
+        problem_free(workers[w].p);
+      }
+      outcome_free(alone);
+      problem_free(p);
+    }
+  }
+}
+
+/* ---- After fork ------------------------------------------------------------------------------------------------ */
+
+/* In the child: no assertion of the test framework, which belongs to the parent. */
+static void report_from_child(problem *p, const test_device *device, const outcome *want, int out) {
+  tare_context *fresh = device_context(device, 2);
+  outcome *inherited = problem_run(p, device);
+  outcome *own = run_in(p, device, fresh);
+  const size_t bytes = (size_t)(p->rows * p->classes) * sizeof(double);
+  const char same = inherited->status == TARE_OK && own->status == TARE_OK && inherited->loss == want->loss &&
+                    own->loss == want->loss && memcmp(inherited->gradient, want->gradient, bytes) == 0 &&
+                    memcmp(own->gradient, want->gradient, bytes) == 0;
+  const ssize_t written = write(out, &same, 1);
+  _exit(written == 1 ? 0 : 1);
+}
+
+Test(reproducible, a_forked_child_computes_the_same) {
+  FOR_EACH_DEVICE(device) {
+    if (device->kind != TARE_DEVICE_CPU) continue; /* CUDA does not survive a fork */
+    problem *p = problem_in(TARE_SIGMOID_FOCAL, TARE_F32, FLAT);
+    tare_context *many = device_context(device, 4);
+    outcome *want = run_in(p, device, many); /* the parent's OpenMP threads exist now */
+    int ends[2];
+    cr_assert_eq(pipe(ends), 0);
+    const pid_t child = fork();
+    cr_assert_neq(child, -1);
+    p->context = many;
+    if (child == 0) report_from_child(p, device, want, ends[1]);
+    p->context = NULL;
+    struct pollfd wait_for = {.fd = ends[0], .events = POLLIN};
+    const int ready = poll(&wait_for, 1, 60000);
+    if (ready != 1) kill(child, SIGKILL);
+    cr_assert_eq(ready, 1, "the child hangs");
+    char same = 0;
+    close(ends[1]);
+    cr_assert_eq(read(ends[0], &same, 1), 1, "the child ended without an answer");
+    waitpid(child, NULL, 0);
+    cr_assert_eq(same, 1, "the child computed something else");
+    close(ends[0]);
+    expect_same(p, device, many, want); /* and the parent goes on */
+    tare_context_destroy(many);
+    outcome_free(want);
+    problem_free(p);
+  }
+}
+
+/* ---- Beside other users of OpenMP ------------------------------------------------------------------------------ */
+
+/* LLVM's runtime as a compiler calls it (openmp/runtime/src/kmp.h): a place in the source, then the outlined body. */
+typedef struct kmp_ident {
+  int32_t reserved_1, flags, reserved_2, reserved_3;
+  const char *source;
+} kmp_ident;
+typedef void kmp_body(int32_t *global_thread, int32_t *bound_thread, ...);
+typedef void kmp_fork(kmp_ident *place, int32_t arguments, kmp_body *body, ...);
+
+static atomic_int bodies;
+
+static void count_body(int32_t *global_thread, int32_t *bound_thread, ...) {
+  (void)global_thread;
+  (void)bound_thread;
+  atomic_fetch_add(&bodies, 1);
+}
+
+static kmp_fork *other_runtime(void) {
+  static const char *const names[] = {"libomp.so.5", "libomp.so", "/usr/lib/llvm-14/lib/libomp.so.5"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    void *library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL) continue;
+    kmp_fork *fork_call = NULL;
+    *(void **)&fork_call = dlsym(library, "__kmpc_fork_call");
+    if (fork_call != NULL) return fork_call;
+  }
+  return NULL;
+}
+
+static void run_region(kmp_fork *fork_call) {
+  kmp_ident place = {.flags = 2, .source = ";unknown;unknown;0;0;;"};
+  atomic_store(&bodies, 0);
+  fork_call(&place, 0, count_body);
+  cr_assert_geq(atomic_load(&bodies), 1, "the other runtime ran nothing");
+}
+
+Test(reproducible, beside_another_openmp_runtime) {
+  setenv("OMP_NUM_THREADS", "3", 1); /* more than one thread in either runtime, whatever the machine */
+  kmp_fork *fork_call = other_runtime();
+  if (fork_call == NULL) cr_skip_test("no second OpenMP runtime: libomp.so.5 is not installed");
+  FOR_EACH_DEVICE(device) {
+    tare_context *context = device_context(device, 3);
+    problem *p = problem_in(TARE_SIGMOID_FOCAL, TARE_F32, FLAT);
+    outcome *before = run_in(p, device, context);
+    for (int i = 0; i < 3; i++) {
+      run_region(fork_call);
+      expect_same(p, device, context, before);
+    }
+    outcome_free(before);
+    problem_free(p);
+    tare_context_destroy(context);
+  }
+}
+
+/* The global count of the OpenMP runtime that the library itself uses. */
+typedef struct openmp {
+  int (*get_max_threads)(void);
+  void (*set_num_threads)(int);
+} openmp;
+
+static openmp own_runtime(void) {
+  openmp found = {NULL, NULL};
+  *(void **)&found.get_max_threads = dlsym(RTLD_DEFAULT, "omp_get_max_threads");
+  *(void **)&found.set_num_threads = dlsym(RTLD_DEFAULT, "omp_set_num_threads");
+  if (found.get_max_threads == NULL || found.set_num_threads == NULL) cr_skip_test("built without OpenMP");
+  return found;
+}
+
+Test(reproducible, openmp_count_is_left_alone) {
+  const openmp runtime = own_runtime();
+  FOR_EACH_DEVICE(device) {
+    for (int global = 1; global <= 5; global += 2) {
+      runtime.set_num_threads(global);
+      tare_context *context = device_context(device, 2);
+      FOR_EACH_LOSS(kind) {
+        problem *p = problem_in(kind, TARE_F32, FLAT);
+        outcome_free(run_in(p, device, context));
+        problem_free(p);
+      }
+      cr_assert_eq(runtime.get_max_threads(), global);
+      tare_context_destroy(context);
+      cr_assert_eq(runtime.get_max_threads(), global);
+    }
+  }
+}
+
+Test(reproducible, openmp_count_is_read_at_creation_only) {
+  const openmp runtime = own_runtime();
+  FOR_EACH_DEVICE(device) {
+    if (device->kind != TARE_DEVICE_CPU) continue;
+    tare_context_description d = {.struct_size = sizeof d};
+    runtime.set_num_threads(3);
+    tare_context *context = device_context(device, 0);
+    runtime.set_num_threads(5);
+    cr_assert_eq(tare_context_describe(context, &d), TARE_OK);
+    cr_assert_eq(d.threads, 3);
+    tare_context_destroy(context);
+  }
+}
