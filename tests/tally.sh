@@ -15,12 +15,14 @@ mkdir -p "$folder"
 rm -f "$base".*
 echo "0 1 0" >"$base.count" # what stands if this script is killed by a timeout
 
-# Leaks in the processes that Criterion forks do not change its exit status, so the sanitizers write into files.
-export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$base.sanitizer"
-export UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}log_path=$base.sanitizer:print_stacktrace=1"
 export LC_ALL=C
-
-[ "$kind" = criterion ] && set -- "$@" "--tap=$base.tap"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}print_stacktrace=1"
+if [ "$kind" = criterion ]; then
+  # Leaks in the processes that Criterion forks do not change its exit status, so the sanitizers write into files.
+  export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$base.sanitizer"
+  export UBSAN_OPTIONS="$UBSAN_OPTIONS:log_path=$base.sanitizer"
+  set -- "$@" "--tap=$base.tap"
+fi
 {
   "$@"
   echo $? >"$base.status"
