@@ -88,7 +88,7 @@ static void add_copy_row(struct table *table, const char *name, struct times *ti
 
 void bench_print(struct bench *bench) {
   print_heading(bench);
-  static const char *const heading[] = {"loss", "ms", "p20", "p80", "ns/element", "x cores", "GB/s", "of copy"};
+  static const char *const heading[] = {"loss", "ms", "p20", "p80", "ns/element", "ns x cores", "GB/s", "of copy"};
   struct table table = {.alignment = "lrrrrrrr"};
   for (size_t index = 0; index < sizeof heading / sizeof heading[0]; index++) table_cell(&table, "%s", heading[index]);
   double elements = (double)bench->batch.rows * (double)bench->batch.classes;
@@ -109,7 +109,7 @@ void bench_print(struct bench *bench) {
   add_copy_row(&table, "copy, after", &bench->last_copies, elements, bytes, all, threads);
   table_print(&table, true);
   printf(
-      "\nms: median; p20, p80: a fifth of the runs was faster, a fifth slower. x cores: ns an element and thread.\n"
+      "\nms: median; p20, p80: a fifth of the runs was faster, a fifth slower. ns x cores: ns an element and core.\n"
       "GB/s: logits read and gradient written, with labels and targets. of copy: that rate over the rate of plain\n"
       "copies of the logits (median of all; their p20 to p80 spread is %.0f %% of it). ghm-r is on [rows, 4].\n",
       all > 0 ? (times_quantile(&bench->copies, 0.8) - times_quantile(&bench->copies, 0.2)) / all * 100 : 0);

@@ -20,6 +20,7 @@ enum { JSON = 256, MAX_GPUS = 64 };
 static const struct argp_option described[] = {{"json", JSON, 0, 0, "Print one JSON object instead of a table", 0},
                                                {0, 0, 0, 0, 0, 0}};
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): argp's signature */
 static error_t read_option(int key, char *text, struct argp_state *state) {
   (void)text;
   if (key != JSON) return ARGP_ERR_UNKNOWN;

@@ -4,9 +4,11 @@
  */
 #define _GNU_SOURCE
 #include <argp.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "outfile.h"
 #include "problem.h"
@@ -52,7 +54,17 @@ static int run_verb(const struct verb *verb, int argc, char **argv) {
   return status;
 }
 
+/* A standard stream that is closed would be given to the next file that opens, and our report written into it. */
+static void hold_standard_streams(void) {
+  for (int descriptor = 0; descriptor <= 2; descriptor++) {
+    if (fcntl(descriptor, F_GETFD) >= 0) continue;
+    int held = open("/dev/null", descriptor == 2 ? O_WRONLY : O_RDONLY); /* so that printing fails, as it should */
+    if (held != descriptor) _exit(TOOL_FAILED);
+  }
+}
+
 int main(int argc, char **argv) {
+  hold_standard_streams();
   argp_program_version_hook = print_version;
   const char *word = argc > 1 ? argv[1] : "--help";
   for (int index = 0; index < VERBS; index++) {

@@ -250,8 +250,9 @@ static int check_magic(const struct reader *reader, const unsigned char *bytes) 
   if (memcmp(bytes, "PK\3\4", 4) == 0) {
     return refuse(reader, "found an .npz (zip) archive, expected .npy; save one array with np.save");
   }
-  return refuse(reader, "begins with %02x %02x %02x %02x, a .npy file with 93 4e 55 4d; save it with np.save", bytes[0],
-                bytes[1], bytes[2], bytes[3]);
+  return refuse(reader,
+                "found bytes %02x %02x %02x %02x at its start, expected 93 4e 55 4d (.npy); save it with np.save",
+                bytes[0], bytes[1], bytes[2], bytes[3]);
 }
 
 static int read_header(const struct reader *reader, struct header *header, struct npy *array) {
@@ -294,11 +295,14 @@ static int read_data(const struct reader *reader, struct npy *array) {
   print_shape(array, shape, sizeof shape);
   int64_t bytes, found = reader->file_size - (int64_t)ftello(reader->file);
   bool beyond = __builtin_mul_overflow(array->count, type->size, &bytes);
-  if (beyond || found != bytes) {
-    bool shorter = beyond || found < bytes;
-    return refuse(reader, "holds %" PRId64 " bytes of data, but its shape %s of %s needs %s; %s: save it again", found,
-                  shape, type->descr, shorter ? "more" : "fewer",
-                  shorter ? "it is cut short or its header is damaged" : "something was appended to it");
+  if (beyond || bytes > PTRDIFF_MAX) {
+    return refuse(reader, "its shape %s of %s is larger than any memory: its header is damaged; save it again", shape,
+                  type->descr);
+  }
+  if (found != bytes) {
+    return refuse(reader, "found %" PRId64 " bytes of data, expected %" PRId64 " for shape %s of %s; %s: save it again",
+                  found, bytes, shape, type->descr,
+                  found < bytes ? "it is cut short or its header is damaged" : "something was appended to it");
   }
   array->data = malloc(bytes ? (size_t)bytes : 1);
   if (!array->data) return refuse(reader, "no memory for its %" PRId64 " bytes; use fewer rows at a time", bytes);

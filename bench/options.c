@@ -300,7 +300,16 @@ int eval_options_read(struct eval_options *options, int argc, char **argv) {
       "--loss NAME --logits X.npy (--labels Y.npy | --targets T.npy)",
       "Evaluates one loss and its gradient on arrays from files.\v"
       "Defaults stand in parentheses. Exit status: 0, 1 if something failed, 2 for wrong usage. "
-      "Output files appear whole or not at all.",
+      "Output files appear whole or not at all. The time is the median of a few repetitions, loss and gradient "
+      "together; "
+      "GB/s counts logits, gradient, labels, targets and row weights once each.\n\n"
+      "--json: loss, name, normalizer (the divisor used) and normalizer_kind, rows, classes, positives, background, "
+      "ignored, counted, grad_l1, grad_l2 (of the gradient as returned), device, device_name, reason (why not a GPU), "
+      "instruction_set, threads, dtype, milliseconds, gigabytes_per_second; of GHM also histogram {edges, counts, "
+      "weights} "
+      "with weights N/GD, in the exact density the mean of each bin. What JSON has no number for is \"NaN\", "
+      "\"Infinity\" "
+      "or \"-Infinity\".",
       NULL,
       NULL,
       NULL};

@@ -83,6 +83,12 @@ FILE *outfile_open(const char *option, const char *path) {
   *out = (struct outfile){.option = option};
   out->path = resolve(option, path);
   if (!out->path) return NULL;
+  for (int index = 0; index < count; index++) {
+    if (strcmp(files[index].path, out->path) != 0) continue;
+    complain("%s %s: %s writes there too; name two files", option, path, files[index].option);
+    free(out->path);
+    return NULL;
+  }
   int before = count;
   if (open_beside(out)) return out->file;
   outfile_failed(option, path);
