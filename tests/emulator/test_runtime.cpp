@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The runtime's stand-in answers as CUDA does. */
+#include <stdlib.h>
 #include <string.h>
+
+#include <thread>
 
 #include "control.h"
 #include "kernels.h"
@@ -161,11 +164,32 @@ void test_queue() {
   tare_emulator_set_seed(0);
 }
 
+/* Several host threads, each with a stream of its own. */
+void test_threads() {
+  constexpr unsigned count = 4, launches = 50;
+  const array<uint32_t> values(count * 1000, 0u);
+  std::vector<std::thread> threads;
+  for (unsigned i = 0; i < count; i++)
+    threads.emplace_back([&, i] {
+      cudaStream_t stream;
+      bool good = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess;
+      for (unsigned k = 0; k < launches; k++)
+        good &= launch_increment(values.data + i * 1000, 1000, i + 1, stream) == cudaSuccess;
+      good &= cudaStreamSynchronize(stream) == cudaSuccess && cudaStreamDestroy(stream) == cudaSuccess;
+      if (!good) abort();
+    });
+  for (std::thread &t : threads) t.join();
+  const std::vector<uint32_t> got = values.get();
+  for (unsigned i = 0; i < count; i++)
+    CHECK(got[i * 1000] == launches * (i + 1) && got[i * 1000 + 999] == got[i * 1000]);
+}
+
 }  // namespace
 
 void test_runtime() {
   test_graph();
   test_memory();
+  test_threads();
 }
 
 void test_runtime_once() {
