@@ -108,11 +108,17 @@ void bench_print(struct bench *bench) {
   }
   add_copy_row(&table, "copy, after", &bench->last_copies, elements, bytes, all, threads);
   table_print(&table, true);
+  double spread = all > 0 ? (times_quantile(&bench->copies, 0.8) - times_quantile(&bench->copies, 0.2)) / all : 0;
   printf(
       "\nms: median; p20, p80: a fifth of the runs was faster, a fifth slower. ns x cores: ns an element and core.\n"
       "GB/s: logits read and gradient written, with labels and targets. of copy: that rate over the rate of plain\n"
       "copies of the logits (median of all; their p20 to p80 spread is %.0f %% of it). ghm-r is on [rows, 4].\n",
-      all > 0 ? (times_quantile(&bench->copies, 0.8) - times_quantile(&bench->copies, 0.2)) / all * 100 : 0);
+      spread * 100);
+  if (spread > 0.2) {
+    printf(
+        "The copies differ much from round to round: something else keeps this machine busy. Do not trust these "
+        "times.\n");
+  }
 }
 
 static json_t *lane_json(struct bench *bench, struct lane *lane) {
