@@ -14,10 +14,9 @@ struct tare_backend {
   tare_status (*evaluate)(tare_backend *self, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,
                           tare_stream stream, tare_error *error);
   tare_status (*workspace_size)(tare_backend *self, const tare_problem *problem, uint64_t *bytes, tare_error *error);
-  tare_status (*label_counts)(tare_backend *self, const tare_problem *problem, tare_counts *counts,
-                              int64_t *per_class, tare_stream stream, tare_error *error);
-  tare_status (*ghm_histogram)(tare_backend *self, const tare_problem *problem, tare_stream stream,
-                               tare_error *error);
+  tare_status (*label_counts)(tare_backend *self, const tare_problem *problem, tare_counts *counts, int64_t *per_class,
+                              tare_stream stream, tare_error *error);
+  tare_status (*ghm_histogram)(tare_backend *self, const tare_problem *problem, tare_stream stream, tare_error *error);
   tare_status (*ghm_density_update)(tare_backend *self, const tare_problem *problem, tare_stream stream,
                                     tare_error *error);
   tare_status (*check)(tare_backend *self, tare_stream stream, tare_error *error);

@@ -45,10 +45,13 @@ static tare_status refuse(const tare_problem *problem, const char *what, const c
 
 static tare_status check_soft(const tare_problem *problem, tare_error *error) {
   if (problem->loss.kind == TARE_SOFTMAX_FOCAL)
-    return refuse(problem, "batch->levels[].targets", "softmax focal needs labels; softmax-ce takes dense targets", error);
+    return refuse(problem, "batch->levels[].targets", "softmax focal needs labels; softmax-ce takes dense targets",
+                  error);
   if (problem->batch.class_weights || problem->batch.background_weight != 1.0)
-    return refuse(problem, "batch->class_weights or background_weight", "a dense row has no class; use row_weights or "
-                  "element_weights", error);
+    return refuse(problem, "batch->class_weights or background_weight",
+                  "a dense row has no class; use row_weights or "
+                  "element_weights",
+                  error);
   if (problem->output.normalizer == TARE_POSITIVES)
     return refuse(problem, "output->normalizer TARE_POSITIVES", "dense rows have no class; use TARE_VALUE", error);
   return TARE_OK;
@@ -56,7 +59,8 @@ static tare_status check_soft(const tare_problem *problem, tare_error *error) {
 
 static tare_status check_softmax(const tare_problem *problem, tare_error *error) {
   if (any_level_has(problem, TARE_ELEMENT_WEIGHTS))
-    return refuse(problem, "batch->levels[].element_weights", "a softmax loss has one term a row; use row_weights", error);
+    return refuse(problem, "batch->levels[].element_weights", "a softmax loss has one term a row; use row_weights",
+                  error);
   if (any_level_has(problem, TARE_ELEMENT_LOSS))
     return refuse(problem, "batch->levels[].element_loss", "a softmax loss has one term a row; use row_loss", error);
   if (problem->batch.positive_weights)
@@ -66,11 +70,13 @@ static tare_status check_softmax(const tare_problem *problem, tare_error *error)
 
 static tare_status check_ghm_batch(const tare_problem *problem, tare_error *error) {
   const char *const why = "a GHM loss is what its formula says; a row weight is a mask, and nothing else weighs";
-  if (problem->output.normalizer != TARE_SUM) return refuse(problem, "output->normalizer other than TARE_SUM", why, error);
+  if (problem->output.normalizer != TARE_SUM)
+    return refuse(problem, "output->normalizer other than TARE_SUM", why, error);
   if (problem->batch.class_weights || problem->batch.background_weight != 1.0)
     return refuse(problem, "batch->class_weights or background_weight", why, error);
   if (problem->batch.positive_weights) return refuse(problem, "batch->positive_weights", why, error);
-  if (any_level_has(problem, TARE_ELEMENT_WEIGHTS)) return refuse(problem, "batch->levels[].element_weights", why, error);
+  if (any_level_has(problem, TARE_ELEMENT_WEIGHTS))
+    return refuse(problem, "batch->levels[].element_weights", why, error);
   return TARE_OK;
 }
 

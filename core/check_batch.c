@@ -85,9 +85,7 @@ static int is_injective(const tare_problem *problem, const tare_view *view, int 
   return 1;
 }
 
-static int is_output(int name) {
-  return name == TARE_GRADIENT || name == TARE_ROW_LOSS || name == TARE_ELEMENT_LOSS;
-}
+static int is_output(int name) { return name == TARE_GRADIENT || name == TARE_ROW_LOSS || name == TARE_ELEMENT_LOSS; }
 
 static tare_status check_array(const tare_problem *problem, const tare_view *view, int level, int name,
                                tare_error *error) {
@@ -137,10 +135,11 @@ static tare_status check_overlap(const tare_problem *problem, int i, int a, int 
   if (i == j && a == TARE_GRADIENT && b == TARE_LOGITS && is_in_place(problem, v)) return TARE_OK;
   const tare_footprint first = footprint_of(problem, v, a), second = footprint_of(problem, w, b);
   if (!tare_footprints_overlap(&first, &second)) return TARE_OK;
-  return tare_fail(error, TARE_INVALID_ARGUMENT,
-                   "batch->levels[%d].%s (%p) overlaps batch->levels[%d].%s (%p); the gradient has the logits' pointer and "
-                   "strides or overlaps nothing, the other outputs overlap nothing",
-                   i, array_names[a], v->array[a].data, j, array_names[b], w->array[b].data);
+  return tare_fail(
+      error, TARE_INVALID_ARGUMENT,
+      "batch->levels[%d].%s (%p) overlaps batch->levels[%d].%s (%p); the gradient has the logits' pointer and "
+      "strides or overlaps nothing, the other outputs overlap nothing",
+      i, array_names[a], v->array[a].data, j, array_names[b], w->array[b].data);
 }
 
 static int is_present(const tare_problem *problem, int level, int name) {
@@ -168,10 +167,11 @@ static tare_status read_level(const tare_batch *batch, int index, tare_level *le
   memcpy(level, theirs, batch->level_stride < sizeof *level ? batch->level_stride : sizeof *level);
   for (uint64_t i = sizeof *level; i < batch->level_stride; i++)
     if (theirs[i])
-      return tare_fail(error, TARE_INVALID_ARGUMENT,
-                       "batch->levels[%d] has byte %llu set; this library knows %llu bytes of a level and takes a longer "
-                       "one only if the rest is zero",
-                       index, (unsigned long long)i, (unsigned long long)sizeof *level);
+      return tare_fail(
+          error, TARE_INVALID_ARGUMENT,
+          "batch->levels[%d] has byte %llu set; this library knows %llu bytes of a level and takes a longer "
+          "one only if the rest is zero",
+          index, (unsigned long long)i, (unsigned long long)sizeof *level);
   return TARE_OK;
 }
 
@@ -191,11 +191,12 @@ static tare_status check_level_size(const tare_batch *batch, int index, const ta
   for (int i = 0; i < 3; i++)
     if (__builtin_mul_overflow(product, sizes[i], &product)) product = INT64_MAX;
   if (__builtin_mul_overflow(product, batch->classes, &elements) || elements > (int64_t)1 << 58)
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
-                     "batch->levels[%d] has images %lld x height %lld x width %lld x anchors %lld x classes %lld elements; "
-                     "2^58 is the most",
-                     index, (long long)batch->images, (long long)level->height, (long long)level->width,
-                     (long long)level->anchors, (long long)batch->classes);
+    return tare_fail(
+        error, TARE_INVALID_ARGUMENT,
+        "batch->levels[%d] has images %lld x height %lld x width %lld x anchors %lld x classes %lld elements; "
+        "2^58 is the most",
+        index, (long long)batch->images, (long long)level->height, (long long)level->width, (long long)level->anchors,
+        (long long)batch->classes);
   *rows = product;
   return TARE_OK;
 }
@@ -229,9 +230,10 @@ static tare_status check_presence(const tare_problem *problem, const tare_view *
     return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels[%d].labels is NULL%s", index,
                      labels_alone ? "" : " and so is targets; one of them is needed");
   if (!labels_alone && (view->array[TARE_TARGETS].data != NULL) != problem->soft)
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
-                     "batch->levels[%d].targets is %s, unlike the levels before it; all levels have targets or none has",
-                     index, problem->soft ? "NULL" : "given");
+    return tare_fail(
+        error, TARE_INVALID_ARGUMENT,
+        "batch->levels[%d].targets is %s, unlike the levels before it; all levels have targets or none has", index,
+        problem->soft ? "NULL" : "given");
   return TARE_OK;
 }
 
@@ -254,8 +256,7 @@ static tare_status add_level(tare_problem *problem, int index, int needs, tare_e
       if (i != TARE_LABELS) view->array[i].data = NULL;
   }
   status = check_presence(problem, view, index, needs, error);
-  for (int name = 0; name < TARE_ROW_INDEX && !status; name++)
-    status = check_array(problem, view, index, name, error);
+  for (int name = 0; name < TARE_ROW_INDEX && !status; name++) status = check_array(problem, view, index, name, error);
   return status;
 }
 
@@ -272,10 +273,11 @@ static tare_status check_scalars(const tare_batch *batch, tare_error *error) {
   if (!batch->levels) return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels is NULL");
   const uint64_t least = offsetof(tare_level, gradient);
   if (batch->level_stride < least || batch->level_stride > 65536 || batch->level_stride % 8)
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
-                     "batch->level_stride is %llu; it is sizeof(tare_level), %llu in this version: call tare_batch_init "
-                     "first",
-                     (unsigned long long)batch->level_stride, (unsigned long long)sizeof(tare_level));
+    return tare_fail(
+        error, TARE_INVALID_ARGUMENT,
+        "batch->level_stride is %llu; it is sizeof(tare_level), %llu in this version: call tare_batch_init "
+        "first",
+        (unsigned long long)batch->level_stride, (unsigned long long)sizeof(tare_level));
   tare_status status = check_enum("dtype", batch->dtype, TARE_F64, dtypes, error);
   if (!status) status = check_enum("label_dtype", batch->label_dtype, TARE_I64, "TARE_I32 (0) or TARE_I64 (1)", error);
   if (!status) status = check_enum("target_dtype", batch->target_dtype, TARE_F64, dtypes, error);
@@ -286,8 +288,10 @@ static tare_status check_scalars(const tare_batch *batch, tare_error *error) {
     return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->classes is %lld; it must be in 1..2147483647",
                      (long long)batch->classes);
   if (batch->ignore_label == batch->background_label)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->ignore_label is %lld; it must differ from background_label, "
-                     "which is that too", (long long)batch->ignore_label);
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "batch->ignore_label is %lld; it must differ from background_label, "
+                     "which is that too",
+                     (long long)batch->ignore_label);
   if (!(batch->background_weight >= 0.0 && batch->background_weight <= 1e30))
     return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->background_weight is %g; it must be in [0,1e30]",
                      batch->background_weight);

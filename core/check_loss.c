@@ -12,7 +12,8 @@ enum { ALPHA_WHOLE, ALPHA_PART };
 static const struct {
   int32_t kind, shape, alpha;
 } losses[] = {
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, parameters) {TARE_##kind, TARE_SHAPE_##shape, ALPHA_##alpha},
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, parameters) \
+  {TARE_##kind, TARE_SHAPE_##shape, ALPHA_##alpha},
 #include "losses.def"
 #undef TARE_LOSS
 };
@@ -50,11 +51,15 @@ static tare_status check_ghm_range(const tare_ghm_parameters *ghm, int regressio
   if (ghm->bins < 1 || ghm->bins > 1024)
     return tare_fail(error, TARE_INVALID_ARGUMENT, "loss->ghm.bins is %d; it must be in 1..1024", ghm->bins);
   if (ghm->density != TARE_UNIT_REGION && ghm->density != TARE_EXACT)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "loss->ghm.density is %d; it must be TARE_UNIT_REGION (0) or "
-                     "TARE_EXACT (1)", ghm->density);
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "loss->ghm.density is %d; it must be TARE_UNIT_REGION (0) or "
+                     "TARE_EXACT (1)",
+                     ghm->density);
   if (ghm->variant != TARE_GHM_PAPER && ghm->variant != TARE_GHM_MMDET)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "loss->ghm.variant is %d; it must be TARE_GHM_PAPER (0) or "
-                     "TARE_GHM_MMDET (1)", ghm->variant);
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "loss->ghm.variant is %d; it must be TARE_GHM_PAPER (0) or "
+                     "TARE_GHM_MMDET (1)",
+                     ghm->variant);
   if (ghm->given != 0 && ghm->given != 1)
     return tare_fail(error, TARE_INVALID_ARGUMENT, "loss->ghm.given is %d; it must be 0 or 1", ghm->given);
   if (!(ghm->momentum >= 0.0 && ghm->momentum < 1.0))
@@ -88,7 +93,8 @@ static tare_status check_softmax_ce(const tare_ce_parameters *ce, tare_error *er
   if (ce->alpha >= 0.0 || ce->alpha_per_class)
     return tare_fail(error, TARE_UNSUPPORTED,
                      "loss->ce.alpha is %g (alpha_per_class %p); TARE_SOFTMAX_CE has no alpha: leave -1 and NULL, and "
-                     "use batch->class_weights", ce->alpha, (const void *)ce->alpha_per_class);
+                     "use batch->class_weights",
+                     ce->alpha, (const void *)ce->alpha_per_class);
   return TARE_OK;
 }
 

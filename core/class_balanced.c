@@ -34,7 +34,8 @@ tare_status tare_beta_from_volume(double volume, double *beta) {
 
 static tare_status check(int64_t classes, const int64_t *counts, double beta, const double *beta_per_class,
                          const float *weights, tare_error *error) {
-  if (classes < 1) return tare_fail(error, TARE_INVALID_ARGUMENT, "classes is %lld; it must be >= 1", (long long)classes);
+  if (classes < 1)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "classes is %lld; it must be >= 1", (long long)classes);
   if (!counts) return tare_fail(error, TARE_INVALID_ARGUMENT, "counts is NULL");
   if (!weights) return tare_fail(error, TARE_INVALID_ARGUMENT, "weights is NULL");
   if (!beta_per_class && !is_beta(beta))
@@ -49,7 +50,8 @@ static tare_status check(int64_t classes, const int64_t *counts, double beta, co
                        beta_per_class[c]);
     present += counts[c] > 0;
   }
-  if (!present) return tare_fail(error, TARE_INVALID_ARGUMENT, "counts are all 0; at least one class must have samples");
+  if (!present)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "counts are all 0; at least one class must have samples");
   return TARE_OK;
 }
 

@@ -12,15 +12,18 @@ static tare_status read_options(tare_context_options *options, const tare_contex
   const tare_status status = tare_read_struct(options, sizeof *options, theirs, 8, "context_options", error);
   if (status) return status;
   if (options->device < TARE_DEVICE_AUTO || options->device > TARE_DEVICE_CUDA)
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
-                     "options->device is %d; it must be TARE_DEVICE_AUTO (0), TARE_DEVICE_CPU (1) or TARE_DEVICE_CUDA (2)",
-                     options->device);
+    return tare_fail(
+        error, TARE_INVALID_ARGUMENT,
+        "options->device is %d; it must be TARE_DEVICE_AUTO (0), TARE_DEVICE_CPU (1) or TARE_DEVICE_CUDA (2)",
+        options->device);
   if (options->device_index < -1)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "options->device_index is %d; it must be >= 0, or -1 for the current "
-                     "GPU", options->device_index);
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "options->device_index is %d; it must be >= 0, or -1 for the current "
+                     "GPU",
+                     options->device_index);
   if (options->threads < 0 || options->threads > 1024)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "options->threads is %d; it must be in 1..1024, or 0 for the default",
-                     options->threads);
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "options->threads is %d; it must be in 1..1024, or 0 for the default", options->threads);
   if (options->reserved)
     return tare_fail(error, TARE_INVALID_ARGUMENT, "options->reserved is %d; it must be 0", options->reserved);
   return TARE_OK;
@@ -28,9 +31,10 @@ static tare_status read_options(tare_context_options *options, const tare_contex
 
 static tare_status create_cuda(const tare_context_options *options, tare_backend **backend, tare_error *error) {
   (void)options, (void)backend;
-  return tare_fail(error, TARE_NOT_BUILT,
-                   "options->device is TARE_DEVICE_CUDA, but this library was built without CUDA; use TARE_DEVICE_CPU, or "
-                   "build Tare where the CUDA toolkit is installed");
+  return tare_fail(
+      error, TARE_NOT_BUILT,
+      "options->device is TARE_DEVICE_CUDA, but this library was built without CUDA; use TARE_DEVICE_CPU, or "
+      "build Tare where the CUDA toolkit is installed");
 }
 
 static tare_status create_backend(const tare_context_options *options, tare_context *context, tare_error *error) {
@@ -52,8 +56,7 @@ tare_status tare_context_create(tare_context **context, const tare_context_optio
   tare_status status = read_options(&options, theirs, error);
   if (status) return status;
   tare_context *made = calloc(1, sizeof *made);
-  if (!made)
-    return tare_fail(error, TARE_OUT_OF_MEMORY, "no memory for a context (%zu bytes)", sizeof *made);
+  if (!made) return tare_fail(error, TARE_OUT_OF_MEMORY, "no memory for a context (%zu bytes)", sizeof *made);
   status = create_backend(&options, made, error);
   if (status) {
     free(made);

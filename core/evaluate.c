@@ -4,9 +4,7 @@
 
 #include "backend.h"
 
-static tare_status no_context(void) {
-  return tare_fail(tare_thread_error(), TARE_INVALID_ARGUMENT, "context is NULL");
-}
+static tare_status no_context(void) { return tare_fail(tare_thread_error(), TARE_INVALID_ARGUMENT, "context is NULL"); }
 
 tare_status tare_evaluate(tare_context *context, const tare_loss *loss, const tare_batch *batch,
                           const tare_output *output, tare_stream stream) {
@@ -47,12 +45,15 @@ static tare_status check_state_call(const tare_problem *problem, tare_error *err
     return tare_fail(error, TARE_INVALID_ARGUMENT, "loss->kind is %d (%s); it must be TARE_GHM_C or TARE_GHM_R",
                      problem->loss.kind, tare_loss_name(problem->loss.kind));
   if (problem->loss.ghm.density == TARE_EXACT)
-    return tare_fail(error, TARE_UNSUPPORTED,
-                     "loss->ghm.density is TARE_EXACT; the exact density has no histogram and cannot be split over calls "
-                     "or ranks: use TARE_UNIT_REGION");
+    return tare_fail(
+        error, TARE_UNSUPPORTED,
+        "loss->ghm.density is TARE_EXACT; the exact density has no histogram and cannot be split over calls "
+        "or ranks: use TARE_UNIT_REGION");
   if (!problem->loss.ghm.state)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "loss->ghm.state is NULL; this call needs tare_ghm_state_bytes(%d) "
-                     "bytes", problem->loss.ghm.bins);
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "loss->ghm.state is NULL; this call needs tare_ghm_state_bytes(%d) "
+                     "bytes",
+                     problem->loss.ghm.bins);
   return TARE_OK;
 }
 
@@ -76,9 +77,7 @@ tare_status tare_ghm_density_update(tare_context *context, const tare_loss *loss
   return context->backend->ghm_density_update(context->backend, &problem, stream, &context->error);
 }
 
-uint64_t tare_ghm_state_bytes(int32_t bins) {
-  return bins >= 1 && bins <= 1024 ? 8 * (2 + 3 * (uint64_t)bins) : 0;
-}
+uint64_t tare_ghm_state_bytes(int32_t bins) { return bins >= 1 && bins <= 1024 ? 8 * (2 + 3 * (uint64_t)bins) : 0; }
 
 tare_status tare_context_check(tare_context *context, tare_stream stream) {
   if (!context) return no_context();

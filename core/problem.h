@@ -42,8 +42,8 @@ typedef struct tare_view {
 
 typedef struct tare_problem {
   tare_loss loss;
-  int32_t shape; /* a tare_shape */
-  int32_t power; /* a tare_power */
+  int32_t shape;         /* a tare_shape */
+  int32_t power;         /* a tare_power */
   int32_t alpha_is_part; /* alpha is not a factor of the whole loss */
   double alpha;          /* negative: off */
   const float *alpha_per_class;
@@ -84,8 +84,6 @@ static inline int tare_is_ghm(const tare_problem *problem) {
 }
 
 /** Bytes of one element. */
-static inline int64_t tare_dtype_bytes(int32_t dtype) {
-  return dtype == TARE_F64 ? 8 : dtype == TARE_F32 ? 4 : 2;
-}
+static inline int64_t tare_dtype_bytes(int32_t dtype) { return dtype == TARE_F64 ? 8 : dtype == TARE_F32 ? 4 : 2; }
 
 #endif

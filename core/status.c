@@ -54,8 +54,8 @@ tare_status tare_read_struct(void *out, uint64_t size, const void *in, uint64_t 
   memcpy(&theirs, in, sizeof theirs);
   if (theirs < minimum || theirs > 65536)
     return tare_fail(error, TARE_INVALID_ARGUMENT,
-                     "%s->struct_size is %llu; it is %llu in this version, at least %llu: call tare_%s_init first", name,
-                     (unsigned long long)theirs, (unsigned long long)size, (unsigned long long)minimum, name);
+                     "%s->struct_size is %llu; it is %llu in this version, at least %llu: call tare_%s_init first",
+                     name, (unsigned long long)theirs, (unsigned long long)size, (unsigned long long)minimum, name);
   const unsigned char *bytes = in;
   for (uint64_t i = size; i < theirs; i++)
     if (bytes[i])

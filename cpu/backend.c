@@ -25,9 +25,9 @@ typedef struct cpu_backend {
   tare_backend base;
   const tare_kernels *kernels;
   int32_t threads;
-  tare_scratch *scratch; /* [threads] */
-  tare_group_result *results;  /* [TARE_MAX_GROUPS] */
-  tare_label_scan *scans;      /* [TARE_MAX_GROUPS] */
+  tare_scratch *scratch;      /* [threads] */
+  tare_group_result *results; /* [TARE_MAX_GROUPS] */
+  tare_label_scan *scans;     /* [TARE_MAX_GROUPS] */
   tare_bins bins;
   uint64_t state[2 + 3 * TARE_MAX_BINS]; /* of a GHM call without a state of the caller's */
 } cpu_backend;
@@ -92,11 +92,13 @@ static void add_scan(tare_label_scan *sum, const tare_label_scan *scan) {
 
 static tare_status refuse_label(const tare_problem *problem, const tare_label_scan *scan, tare_error *error) {
   const tare_batch *b = &problem->batch;
+  char most[32] = "up";
+  if (problem->shape != TARE_SHAPE_REGRESSION)
+    snprintf(most, sizeof most, "%lld", (long long)(b->first_label + b->classes - 1));
   return tare_fail(error, TARE_INVALID_LABEL,
-                   "label of row %lld is %lld (%lld such rows); it must be in %lld..%lld, background %lld or ignore %lld",
+                   "label of row %lld is %lld (%lld such rows); it must be in %lld..%s, background %lld or ignore %lld",
                    (long long)scan->first_invalid, (long long)scan->invalid_label, (long long)scan->counts.invalid,
-                   (long long)b->first_label, (long long)(b->first_label + b->classes - 1),
-                   (long long)b->background_label, (long long)b->ignore_label);
+                   (long long)b->first_label, most, (long long)b->background_label, (long long)b->ignore_label);
 }
 
 /** Reads all labels; an invalid one is an error. */
@@ -156,7 +158,8 @@ static tare_ghm_state state_of_call(cpu_backend *cpu, const tare_problem *proble
   return tare_ghm_state_at(ghm->state ? ghm->state : cpu->state, ghm->bins);
 }
 
-static void count_norms(cpu_backend *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_ghm_state state) {
+static void count_norms(cpu_backend *cpu, const tare_tiling *tiling, const tare_problem *problem,
+                        tare_ghm_state state) {
   const tare_job job = {.problem = problem, .pass = TARE_PASS_HISTOGRAM, .bins = &cpu->bins};
   for (int32_t t = 0; t < cpu->threads; t++) memset(cpu->scratch[t].histogram, 0, sizeof cpu->scratch[t].histogram);
   run_pass(cpu, tiling, &job);
@@ -351,8 +354,8 @@ tare_status tare_cpu_backend_create(const tare_context_options *options, tare_ba
   if (status) return status;
   cpu_backend *cpu = calloc(1, sizeof *cpu);
   if (!cpu) return tare_fail(error, TARE_OUT_OF_MEMORY, "no memory for a CPU context (%zu bytes)", sizeof *cpu);
-  cpu->base = (tare_backend){destroy,       describe,           evaluate, workspace_size, label_counts,
-                             ghm_histogram, ghm_density_update, check};
+  cpu->base = (tare_backend){destroy,      describe,      evaluate,           workspace_size,
+                             label_counts, ghm_histogram, ghm_density_update, check};
   cpu->kernels = kernels;
   cpu->threads = options->threads ? options->threads : default_threads();
 #ifndef _OPENMP

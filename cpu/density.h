@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Bins of gradient norms, and the weights 1/GD that follow from them. A template in `real`.
+ * Bins of signed logits, counted or turned into the weights 1/GD. A template in `real`.
  *
- * In detection most elements lie in the first bin, so keys are looked at in chunks: where the largest is below the
- * second bin nothing else is computed. Elsewhere a few bins are compared directly; for many the bin is guessed from
- * the sigmoid and put right by one comparison with each of its ends, which makes it exact.
+ * In detection most elements lie in the first bin, so keys are taken in chunks, and a chunk whose largest key is below
+ * the second bin is done at once. For a few bins every key is compared with every threshold. For many, the bin is guessed
+ * as floor(sigmoid*M); the guess is certain unless sigmoid*M lies within rounding of a whole number, and only a chunk
+ * with such a key compares with the thresholds, which makes the bins exact. (Comparing every key would take two gathers,
+ * and those cost more than all the rest.)
  */
 
 enum { F(CHUNK) = 64, F(FEW_BINS) = 12 };
@@ -13,58 +15,112 @@ static int F(chunk_is_first_bin)(const tare_bins *bins, const real *restrict key
   real largest = key[0];
 #pragma omp simd reduction(max : largest)
   for (int i = 0; i < F(CHUNK); i++) largest = key[i] > largest ? key[i] : largest; /* hot: largest key (any) */
-  return !(largest >= bins->F(lower)[1]);
+  return bins->count == 1 || !(largest >= bins->F(lower)[1]);
 }
 
-static void F(bins_by_comparison)(const tare_bins *bins, const real *restrict key, int32_t *restrict bin) {
-  for (int i = 0; i < F(CHUNK); i++) bin[i] = 0;
-  for (int k = 1; k < bins->count; k++) {
-    const real lower = bins->F(lower)[k];
-#pragma omp simd
-    for (int i = 0; i < F(CHUNK); i++) bin[i] += key[i] >= lower; /* hot: bins by comparison (any) */
-  }
-}
-
-static void F(bins_by_guess)(const tare_bins *bins, const real *restrict key, int32_t *restrict bin) {
-  const real *restrict lower = bins->F(lower);
-  const real count = (real)bins->count;
+/** floor(sigmoid*M) of a chunk; returns whether any is too near to an edge to be sure. */
+static int F(guess_bins)(const tare_bins *bins, const real *restrict key, int32_t *restrict bin) {
+  const real count = (real)bins->count, near = count * F(SIGMOID_ERROR);
   const int32_t last = bins->count - 1;
-#pragma omp simd
-  for (int i = 0; i < F(CHUNK); i++) { /* hot: bins by guess (any) */
+  int32_t unsure = 0;
+#pragma omp simd reduction(| : unsure)
+  for (int i = 0; i < F(CHUNK); i++) { /* hot: bins by guess */
     const real u = key[i];
     const real e = F(exp_nonpositive)(u < 0 ? u : -u);
     const real scaled = (u < 0 ? e : (real)1) / ((real)1 + e) * count;
-    int32_t k = scaled >= 0 ? (int32_t)scaled : 0;
+    int32_t k = scaled >= 0 ? (int32_t)scaled : 0; /* NaN: 0 */
     k = k > last ? last : k;
-    bin[i] = k + (u >= lower[k + 1]) - (u < lower[k]);
+    const real rest = scaled - (real)k;
+    unsure |= ((rest < near) & (k > 0)) | ((rest > (real)1 - near) & (k < last));
+    bin[i] = k;
   }
+  return unsure;
 }
 
-/** Bins of n signed logits; n is a multiple of the chunk, or the rest of the chunk may be read. */
-static void F(bins_of_logits)(const tare_bins *bins, const real *restrict key, int32_t n, int32_t *restrict bin) {
-  for (int32_t start = 0; start < n; start += F(CHUNK)) {
-    if (bins->count == 1 || F(chunk_is_first_bin)(bins, key + start))
-      memset(bin + start, 0, F(CHUNK) * sizeof *bin);
-    else if (bins->count <= F(FEW_BINS))
-      F(bins_by_comparison)(bins, key + start, bin + start);
-    else
-      F(bins_by_guess)(bins, key + start, bin + start);
-  }
+static void F(bins_of_chunk)(const tare_bins *bins, const real *restrict key, int32_t *restrict bin) {
+  const real *restrict lower = bins->F(lower);
+  if (!F(guess_bins)(bins, key, bin)) return;
+  for (int i = 0; i < F(CHUNK); i++) bin[i] += (key[i] >= lower[bin[i] + 1]) - (key[i] < lower[bin[i]]);
 }
 
-/** weight[i] *= 1/GD of bin[i]. */
-static void F(weigh_by_bin)(const tare_bins *bins, const int32_t *restrict bin, int32_t n, real *restrict weight) {
-  const real *restrict of_bin = bins->F(weight);
-  for (int32_t start = 0; start < n; start += F(CHUNK)) {
-    const int32_t *restrict b = bin + start;
-    real *restrict w = weight + start;
+/* Weights. */
+
+static void F(weigh_chunk_by_few)(const tare_bins *bins, const real *restrict key, real *restrict weight) {
+  real factor[F(CHUNK)];
+  for (int i = 0; i < F(CHUNK); i++) factor[i] = bins->F(weight)[0];
+  for (int k = 1; k < bins->count; k++) {
+    const real lower = bins->F(lower)[k], of_bin = bins->F(weight)[k];
 #pragma omp simd
-    for (int i = 0; i < F(CHUNK); i++) w[i] *= of_bin[b[i]]; /* hot: weigh by bin (any) */
+    for (int i = 0; i < F(CHUNK); i++) factor[i] = key[i] >= lower ? of_bin : factor[i]; /* hot: weigh by few bins */
+  }
+#pragma omp simd
+  for (int i = 0; i < F(CHUNK); i++) weight[i] *= factor[i]; /* hot: weigh chunk */
+}
+
+static void F(weigh_chunk_by_many)(const tare_bins *bins, const real *restrict key, int32_t *restrict bin,
+                                   real *restrict weight) {
+  const real *restrict of_bin = bins->F(weight);
+  F(bins_of_chunk)(bins, key, bin);
+  for (int i = 0; i < F(CHUNK); i++) weight[i] *= of_bin[bin[i]];
+}
+
+/** weight[i] *= 1/GD of key[i]'s bin, for n keys in whole chunks. */
+static void F(weigh_by_bins)(const tare_bins *bins, const real *restrict key, int32_t n, int32_t *restrict bin,
+                             real *restrict weight) {
+  const real of_first = bins->F(weight)[0];
+  for (int32_t start = 0; start < n; start += F(CHUNK)) {
+    if (F(chunk_is_first_bin)(bins, key + start))
+      for (int i = 0; i < F(CHUNK); i++) weight[start + i] *= of_first;
+    else if (bins->count <= F(FEW_BINS))
+      F(weigh_chunk_by_few)(bins, key + start, weight + start);
+    else
+      F(weigh_chunk_by_many)(bins, key + start, bin, weight + start);
   }
 }
 
-/** Counts the bins of elements whose weight is not 0. */
-static void F(count_bins)(const int32_t *restrict bin, const real *restrict weight, int32_t n,
+/* Counts. */
+
+/** Moves the chunks that hold anything beyond the first bin together; returns how many keys those are. */
+static int32_t F(gather_busy_chunks)(const tare_bins *bins, real *key, int32_t n) {
+  int32_t busy = 0;
+  for (int32_t start = 0; start < n; start += F(CHUNK)) {
+    if (F(chunk_is_first_bin)(bins, key + start)) continue;
+    if (busy != start) memcpy(key + busy, key + start, F(CHUNK) * sizeof *key);
+    busy += F(CHUNK);
+  }
+  return busy;
+}
+
+/** Keys at or above each threshold; bin k has those of k less those of k+1. */
+static void F(count_by_few)(const tare_bins *bins, const real *restrict key, int32_t n,
+                            int64_t (*histogram)[TARE_MAX_BINS]) {
+  for (int k = 1; k < bins->count; k++) {
+    const real lower = bins->F(lower)[k];
+    int32_t reached = 0;
+#pragma omp simd reduction(+ : reached)
+    for (int32_t i = 0; i < n; i++) reached += key[i] >= lower; /* hot: count by few bins */
+    histogram[0][k - 1] -= reached;
+    histogram[0][k] += reached;
+  }
+}
+
+static void F(count_by_many)(const tare_bins *bins, const real *restrict key, int32_t n, int32_t *restrict bin,
+                             int64_t (*histogram)[TARE_MAX_BINS]) {
+  for (int32_t start = 0; start < n; start += F(CHUNK)) {
+    F(bins_of_chunk)(bins, key + start, bin);
+    for (int i = 0; i < F(CHUNK); i++) histogram[i & 3][bin[i]]++;
+  }
+  histogram[0][0] -= n;
+}
+
+/** Adds the bins of `counted` of n keys (whole chunks) to the histogram. The keys that do not count are NaN, which is
+ *  never beyond the first bin. Reorders the keys. */
+static void F(count_bins)(const tare_bins *bins, real *key, int32_t n, int32_t counted, int32_t *bin,
                           int64_t (*histogram)[TARE_MAX_BINS]) {
-  for (int32_t i = 0; i < n; i++) histogram[i & 3][bin[i]] += weight[i] != 0;
+  histogram[0][0] += counted;
+  const int32_t busy = F(gather_busy_chunks)(bins, key, n);
+  if (bins->count <= F(FEW_BINS))
+    F(count_by_few)(bins, key, busy, histogram);
+  else
+    F(count_by_many)(bins, key, busy, bin, histogram);
 }

@@ -16,7 +16,7 @@ enum {
   TARE_TILE_ROWS = 1024,      /* the most rows of a tile */
   TARE_TILE_ELEMENTS = 16384, /* what a tile aims for where rows are contiguous */
   TARE_ROW_BUFFER = 32768,    /* elements of softmax rows kept at a time */
-  TARE_MAX_GROUPS = 4096 /* results of a call: tiles are grouped so that there are never more */
+  TARE_MAX_GROUPS = 4096      /* results of a call: tiles are grouped so that there are never more */
 };
 
 /** A row's class where it has none. */

@@ -15,11 +15,10 @@ static inline int32_t tare_bin_by_bisection(const tare_bins *bins, double key) {
   return low;
 }
 
-static inline void tare_bins_of_keys(const tare_bins *bins, const double *key, int32_t n, int32_t *bin) {
-  for (int32_t i = 0; i < n; i++) bin[i] = tare_bin_by_bisection(bins, key[i]);
-}
+/** A NaN counts as the least key there is. */
+static inline double tare_key_or_least(double key, double least) { return key == key ? key : least; }
 
-/** 1/GD of a key of the exact density: that of its place among the sorted keys. NaN has none and gets 0 x NaN. */
+/** 1/GD of a key of the exact density: that of its place among the sorted keys, for NaN the first. */
 static inline double tare_exact_weight(const tare_job *job, double key) {
   int64_t low = 0, high = job->key_count;
   while (high - low > 1) {

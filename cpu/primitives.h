@@ -41,6 +41,7 @@ TARE_INLINE float from_bits_f32(int32_t bits) {
 #define LARGEST_f32 FLT_MAX
 #define GAMMA_LOG_CLAMP_f32 256.0f
 #define ROOT_IS_MAGNITUDE_f32 1e5f
+#define SIGMOID_ERROR_f32 0x1p-20f /* relative, with room to spare */
 
 /** exp(hi + lo) for hi <= 0 and |lo| small beside 1; 0 below -87.25, where results are under 1.3e-38. */
 TARE_INLINE float exp_sum_f32(float hi, float lo) {
@@ -130,6 +131,7 @@ TARE_INLINE double from_bits_f64(int64_t bits) {
 #define LARGEST_f64 DBL_MAX
 #define GAMMA_LOG_CLAMP_f64 2048.0
 #define ROOT_IS_MAGNITUDE_f64 1e9
+#define SIGMOID_ERROR_f64 0x1p-48
 
 /** exp(hi + lo) for hi <= 0 and |lo| small beside 1; 0 below -708. */
 TARE_INLINE double exp_sum_f64(double hi, double lo) {

@@ -49,12 +49,13 @@ static void regression_block(const tare_job *job, const tare_tile *tile, const b
   if (job->pass == TARE_PASS_COLLECT) {
     tare_job *writable = (tare_job *)(uintptr_t)job; /* this pass runs on one thread and counts its keys in the job */
     for (int32_t i = 0; i < b->n; i++)
-      if (s->weight[i] != 0) job->collected_key[writable->key_count++] = scratch->key[i];
+      if (s->weight[i] != 0) job->collected_key[writable->key_count++] = tare_key_or_least(scratch->key[i], 0.0);
     return;
   }
-  if (job->density != TARE_DENSITY_EXACT) tare_bins_of_keys(job->bins, scratch->key, b->n, scratch->bin);
+  for (int32_t i = 0; i < b->n && job->density != TARE_DENSITY_EXACT; i++)
+    scratch->bin[i] = tare_bin_by_bisection(job->bins, scratch->key[i]);
   if (job->pass == TARE_PASS_HISTOGRAM)
-    count_bins_f64(scratch->bin, s->weight, b->n, scratch->histogram);
+    for (int32_t i = 0; i < b->n; i++) scratch->histogram[0][scratch->bin[i]] += s->weight[i] != 0;
   else
     regression_evaluate(job, tile, b, scratch, result);
 }

@@ -56,7 +56,8 @@ void tare_tile_at(const tare_tiling *tiling, const tare_problem *problem, int64_
 static int64_t label_at(const tare_problem *problem, const tare_tile *tile, int32_t row) {
   const tare_array *labels = &tile->view->array[TARE_LABELS];
   const int64_t at = tile->offset[TARE_LABELS] + row * labels->stride[TARE_AXES - 1];
-  return problem->batch.label_dtype == TARE_I64 ? ((const int64_t *)labels->data)[at] : ((const int32_t *)labels->data)[at];
+  return problem->batch.label_dtype == TARE_I64 ? ((const int64_t *)labels->data)[at]
+                                                : ((const int32_t *)labels->data)[at];
 }
 
 /** label - first_label if that is a class, else INVALID: checked in 64 bits before it is narrowed. */
@@ -66,10 +67,13 @@ static int32_t class_of(const tare_batch *batch, int64_t label) {
   return cls >= 0 && cls < batch->classes ? (int32_t)cls : INVALID;
 }
 
-/** Class, TARE_ROW_BACKGROUND, IGNORED or INVALID. */
-static int32_t classify(const tare_batch *batch, int64_t label) {
+/** Class, TARE_ROW_BACKGROUND, IGNORED or INVALID. The columns of GHM-R are no classes: there every label from the first
+ *  on is a class, and which one does not matter. */
+static int32_t classify(const tare_problem *problem, int64_t label) {
+  const tare_batch *batch = &problem->batch;
   if (label == batch->ignore_label) return IGNORED;
   if (label == batch->background_label) return TARE_ROW_BACKGROUND;
+  if (problem->shape == TARE_SHAPE_REGRESSION) return label >= batch->first_label ? 0 : INVALID;
   return class_of(batch, label);
 }
 
@@ -112,7 +116,7 @@ void tare_tile_rows_decode(const tare_problem *problem, const tare_tile *tile, t
   rows->positives = 0;
   rows->uniform = 1;
   for (int32_t i = 0; i < tile->rows; i++) {
-    const int32_t found = has_labels ? classify(&problem->batch, label_at(problem, tile, i)) : unlabelled(problem);
+    const int32_t found = has_labels ? classify(problem, label_at(problem, tile, i)) : unlabelled(problem);
     int32_t role = role_of(problem, found, if_background);
     double weight = row_weight_at(tile, i);
     if (is_mask) weight = weight > 0.0 ? 1.0 : 0.0;
@@ -148,12 +152,12 @@ void tare_tile_scan_labels(const tare_problem *problem, const tare_tile *tile, t
   const int has_labels = tile->view->array[TARE_LABELS].data != NULL;
   for (int32_t i = 0; i < tile->rows; i++) {
     const int64_t label = has_labels ? label_at(problem, tile, i) : 0;
-    const int32_t found = has_labels ? classify(&problem->batch, label) : unlabelled(problem);
+    const int32_t found = has_labels ? classify(problem, label) : unlabelled(problem);
     count_row(problem, has_labels, found, role_of(problem, found, if_background), row_weight_at(tile, i), scan);
     if (per_class && found >= 0) per_class[found]++;
     if (found != INVALID) continue;
-    const int64_t row =
-        tile->view->first_row + tile->offset[TARE_ROW_INDEX] + i * tile->view->array[TARE_ROW_INDEX].stride[TARE_AXES - 1];
+    const int64_t row = tile->view->first_row + tile->offset[TARE_ROW_INDEX] +
+                        i * tile->view->array[TARE_ROW_INDEX].stride[TARE_AXES - 1];
     if (row < scan->first_invalid) {
       scan->first_invalid = row;
       scan->invalid_label = label;

@@ -7,7 +7,7 @@
 
 /** How a problem is cut into tiles: a matter of its shape alone, so that sums do not depend on threads. */
 typedef struct tare_tiling {
-  int64_t tiles;                          /* of all levels */
+  int64_t tiles;                           /* of all levels */
   int64_t first_tile[TARE_MAX_LEVELS + 1]; /* of each level, and the end */
   int32_t tile_rows[TARE_MAX_LEVELS];
   int32_t groups;
@@ -30,10 +30,10 @@ void tare_tile_rows_decode(const tare_problem *problem, const tare_tile *tile, t
 /** What a pass over the labels finds. */
 typedef struct tare_label_scan {
   tare_counts counts;
-  double weights;          /* sum of row weight x class weight over rows that count */
-  int64_t weighted_rows;   /* rows that count and whose row weight is > 0 */
+  double weights;        /* sum of row weight x class weight over rows that count */
+  int64_t weighted_rows; /* rows that count and whose row weight is > 0 */
   int64_t weighted_positives;
-  int64_t first_invalid;   /* in row order; INT64_MAX if none */
+  int64_t first_invalid; /* in row order; INT64_MAX if none */
   int64_t invalid_label;
 } tare_label_scan;
 

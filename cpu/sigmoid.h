@@ -11,18 +11,19 @@
 typedef void F(sigmoid_loop)(const F(formula_parameters) * parameters, int32_t n, const real *x, const real *weight,
                              const real *plain_weight, const real *target, real *loss, real *slope);
 
-#define HARD_LOOP(function, formula, power, wants_slope, uses_plain)                                                  \
-  static void F(function)(const F(formula_parameters) * parameters, int32_t n, const real *restrict x,                \
-                          const real *restrict weight, const real *restrict plain_weight,                             \
-                          const real *restrict target, real *restrict loss, real *restrict slope) {                   \
-    (void)target, (void)slope, (void)plain_weight;                                                                    \
-    F(hard_body)(F(formula), parameters, power, wants_slope, uses_plain, n, x, weight, plain_weight, loss, slope);    \
+#define HARD_LOOP(function, formula, power, wants_slope, uses_plain)                                                   \
+  static void F(function)(const F(formula_parameters) * parameters, int32_t n, const real *restrict x,                 \
+                          const real *restrict weight, const real *restrict plain_weight, const real *restrict target, \
+                          real *restrict loss, real *restrict slope) {                                                 \
+    (void)target, (void)slope, (void)plain_weight;                                                                     \
+    F(hard_body)(F(formula), parameters, power, wants_slope, uses_plain, n, x, weight, plain_weight, loss, slope);     \
   }
-#define SOFT_LOOP(function, formula, power)                                                                           \
-  static void F(function)(const F(formula_parameters) * parameters, int32_t n, const real *restrict x,                \
-                          const real *restrict weight, const real *restrict plain_weight,                             \
-                          const real *restrict target, real *restrict loss, real *restrict slope) {                   \
-    F(soft_body)(F(formula), F(formula##_soft), parameters, power, n, x, weight, plain_weight, target, loss, slope);  \
+#define SOFT_LOOP(function, formula, power, uses_plain)                                                                \
+  static void F(function)(const F(formula_parameters) * parameters, int32_t n, const real *restrict x,                 \
+                          const real *restrict weight, const real *restrict plain_weight, const real *restrict target, \
+                          real *restrict loss, real *restrict slope) {                                                 \
+    F(soft_body)                                                                                                       \
+    (F(formula), F(formula##_soft), parameters, power, uses_plain, n, x, weight, plain_weight, target, loss, slope);   \
   }
 
 typedef F(pair) F(hard_formula)(real, real, real, const F(formula_parameters) *, int);
@@ -44,13 +45,13 @@ TARE_INLINE void F(hard_body)(F(hard_formula) * formula, const F(formula_paramet
 }
 
 TARE_INLINE void F(soft_body)(F(hard_formula) * hard, F(soft_formula) * soft, const F(formula_parameters) * parameters,
-                              int power, int32_t n, const real *restrict x, const real *restrict weight,
+                              int power, int uses_plain, int32_t n, const real *restrict x, const real *restrict weight,
                               const real *restrict plain_weight, const real *restrict target, real *restrict loss,
                               real *restrict slope) {
   const F(formula_parameters) p = *parameters;
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) { /* hot: sigmoid soft */
-    const real w = weight[i], plain = plain_weight[i], t = target[i];
+    const real w = weight[i], plain = uses_plain ? plain_weight[i] : w, t = target[i];
     const F(pair) at_end = hard(t == 1 ? x[i] : -x[i], w, plain, &p, power);
     const F(pair) between = soft(x[i], t, w, plain, &p, power);
     const int counts = (w != 0) | (plain != 0), is_end = (t == 0) | (t == 1);
@@ -63,15 +64,16 @@ TARE_INLINE void F(soft_body)(F(hard_formula) * hard, F(soft_formula) * soft, co
 }
 
 /* One instance for each loss of the list, each power it has, with and without a gradient. */
-#define DEFINE_POWER(kind, formula, power, uses_plain)                                \
-  HARD_LOOP(kind##_##power##_loss, formula, TARE_POWER_##power, 0, uses_plain)        \
-  HARD_LOOP(kind##_##power##_both, formula, TARE_POWER_##power, 1, uses_plain)        \
-  SOFT_LOOP(kind##_##power##_soft, formula, TARE_POWER_##power)
+#define DEFINE_POWER(kind, formula, power, uses_plain)                         \
+  HARD_LOOP(kind##_##power##_loss, formula, TARE_POWER_##power, 0, uses_plain) \
+  HARD_LOOP(kind##_##power##_both, formula, TARE_POWER_##power, 1, uses_plain) \
+  SOFT_LOOP(kind##_##power##_soft, formula, TARE_POWER_##power, uses_plain)
 #define DEFINE_PLAIN(kind, formula, alpha) DEFINE_POWER(kind, formula, 0, ALPHA_##alpha)
-#define DEFINE_GAMMA(kind, formula, alpha)                                                              \
-  DEFINE_POWER(kind, formula, 0, ALPHA_##alpha) DEFINE_POWER(kind, formula, 1, ALPHA_##alpha)           \
-  DEFINE_POWER(kind, formula, 2, ALPHA_##alpha) DEFINE_POWER(kind, formula, HALF, ALPHA_##alpha)        \
-  DEFINE_POWER(kind, formula, 3_HALVES, ALPHA_##alpha) DEFINE_POWER(kind, formula, GENERAL, ALPHA_##alpha)
+#define DEFINE_GAMMA(kind, formula, alpha)                                                       \
+  DEFINE_POWER(kind, formula, 0, ALPHA_##alpha)                                                  \
+  DEFINE_POWER(kind, formula, 1, ALPHA_##alpha)                                                  \
+  DEFINE_POWER(kind, formula, 2, ALPHA_##alpha) DEFINE_POWER(kind, formula, HALF, ALPHA_##alpha) \
+      DEFINE_POWER(kind, formula, 3_HALVES, ALPHA_##alpha) DEFINE_POWER(kind, formula, GENERAL, ALPHA_##alpha)
 #define ALPHA_WHOLE 0
 #define ALPHA_PART 1
 #define DEFINE_SIGMOID(kind, formula, powers, alpha) DEFINE_##powers(kind, formula, alpha)
@@ -83,10 +85,9 @@ TARE_INLINE void F(soft_body)(F(hard_formula) * hard, F(soft_formula) * soft, co
 
 #define LOOPS_OF(kind, power) \
   { F(kind##_##power##_loss), F(kind##_##power##_both), F(kind##_##power##_soft) }
-#define SELECT_PLAIN(kind) \
-  static F(sigmoid_loop) *const loops[1][3] = {LOOPS_OF(kind, 0)}
-#define SELECT_GAMMA(kind)                                                                                   \
-  static F(sigmoid_loop) *const loops[TARE_POWER_COUNT][3] = {LOOPS_OF(kind, 0),        LOOPS_OF(kind, 1),   \
+#define SELECT_PLAIN(kind) static F(sigmoid_loop) *const loops[1][3] = {LOOPS_OF(kind, 0)}
+#define SELECT_GAMMA(kind)                                                                                    \
+  static F(sigmoid_loop) *const loops[TARE_POWER_COUNT][3] = {LOOPS_OF(kind, 0),        LOOPS_OF(kind, 1),    \
                                                               LOOPS_OF(kind, 2),        LOOPS_OF(kind, HALF), \
                                                               LOOPS_OF(kind, 3_HALVES), LOOPS_OF(kind, GENERAL)}
 #define SELECT_SIGMOID(kind, powers) \
@@ -122,15 +123,17 @@ static int64_t F(block_offset)(const tare_tile *tile, const F(block) * b, int na
 static void F(load_block)(const tare_tile *tile, const F(block) * b, int name, int32_t dtype, real *to) {
   const tare_array *array = &tile->view->array[name];
   const int64_t row = array->stride[TARE_AXES - 1];
-  F(load_lines)(dtype, array->data, F(block_offset)(tile, b, name), b->by_class ? array->cls : row,
-                b->by_class ? row : array->cls, b->lines, b->length, to);
+  F(load_lines)
+  (dtype, array->data, F(block_offset)(tile, b, name), b->by_class ? array->cls : row, b->by_class ? row : array->cls,
+   b->lines, b->length, to);
 }
 
 static void F(store_block)(const tare_tile *tile, const F(block) * b, int name, int32_t dtype, const real *from) {
   const tare_array *array = &tile->view->array[name];
   const int64_t row = array->stride[TARE_AXES - 1];
-  F(store_lines)(dtype, array->data, F(block_offset)(tile, b, name), b->by_class ? array->cls : row,
-                 b->by_class ? row : array->cls, b->lines, b->length, from);
+  F(store_lines)
+  (dtype, array->data, F(block_offset)(tile, b, name), b->by_class ? array->cls : row, b->by_class ? row : array->cls,
+   b->lines, b->length, from);
 }
 
 /** out = row factor x class factor. */
@@ -189,8 +192,8 @@ static void F(weigh_soft)(const tare_job *job, const F(block) * b, F(scratch) * 
 }
 
 /** Turns the sign of x where the target is 1 and gives such elements their weights, remembering what was there. */
-static int32_t F(turn_positives)(const tare_job *job, const tare_tile *tile, const F(block) * b,
-                                 tare_scratch *scratch, F(scratch) * s) {
+static int32_t F(turn_positives)(const tare_job *job, const tare_tile *tile, const F(block) * b, tare_scratch *scratch,
+                                 F(scratch) * s) {
   const tare_tile_rows *rows = &scratch->rows;
   const int plain = F(has_plain_weights)(job->problem);
   const int weighs_elements = tile->view->array[TARE_ELEMENT_WEIGHTS].data != NULL;
@@ -229,36 +232,48 @@ static void F(soft_keys)(const F(block) * b, const F(scratch) * s, double *key) 
   }
 }
 
-static void F(find_bins)(const tare_job *job, const F(block) * b, int32_t padded, tare_scratch *scratch,
-                         F(scratch) * s) {
-  if (job->problem->soft) {
-    F(soft_keys)(b, s, scratch->key);
-    tare_bins_of_keys(job->bins, scratch->key, b->n, scratch->bin);
-    for (int32_t i = b->n; i < padded; i++) scratch->bin[i] = 0;
-  } else {
-    F(bins_of_logits)(job->bins, s->x, padded, scratch->bin);
-  }
-}
-
 /** Multiplies each weight by 1/GD of its element. */
 static void F(weigh_by_density)(const tare_job *job, const F(block) * b, int32_t padded, tare_scratch *scratch,
                                 F(scratch) * s) {
-  if (job->density == TARE_DENSITY_BINS) {
-    F(find_bins)(job, b, padded, scratch, s);
-    F(weigh_by_bin)(job->bins, scratch->bin, padded, s->weight);
+  const int is_exact = job->density == TARE_DENSITY_EXACT, is_soft = job->problem->soft;
+  if (!is_exact && !is_soft) {
+    F(weigh_by_bins)(job->bins, s->x, padded, scratch->bin, s->weight);
     return;
   }
-  if (job->problem->soft) F(soft_keys)(b, s, scratch->key);
-  for (int32_t i = 0; i < b->n; i++)
-    s->weight[i] *= (real)tare_exact_weight(job, job->problem->soft ? scratch->key[i] : (double)s->x[i]);
+  if (is_soft) F(soft_keys)(b, s, scratch->key);
+  for (int32_t i = 0; i < b->n; i++) {
+    const double key = is_soft ? scratch->key[i] : (double)s->x[i];
+    s->weight[i] *=
+        (real)(is_exact ? tare_exact_weight(job, key) : job->bins->weight_f64[tare_bin_by_bisection(job->bins, key)]);
+  }
+}
+
+static void F(count_block)(const tare_job *job, const F(block) * b, int32_t padded, tare_scratch *scratch,
+                           F(scratch) * s) {
+  int32_t counted = 0;
+  if (job->problem->soft) {
+    F(soft_keys)(b, s, scratch->key);
+    for (int32_t i = 0; i < b->n; i++)
+      scratch->histogram[0][tare_bin_by_bisection(job->bins, scratch->key[i])] += s->weight[i] != 0;
+    return;
+  }
+#pragma omp simd reduction(+ : counted)
+  for (int32_t i = 0; i < padded; i++) { /* hot: mask keys */
+    counted += s->weight[i] != 0;
+    s->x[i] = s->weight[i] != 0 ? s->x[i] : (real)NAN;
+  }
+  F(count_bins)(job->bins, s->x, padded, counted, scratch->bin, scratch->histogram);
 }
 
 static void F(collect_keys)(const tare_job *job, const F(block) * b, tare_scratch *scratch, F(scratch) * s) {
   tare_job *writable = (tare_job *)(uintptr_t)job; /* this pass runs on one thread and counts its keys in the job */
-  if (job->problem->soft) F(soft_keys)(b, s, scratch->key);
-  for (int32_t i = 0; i < b->n; i++)
-    if (s->weight[i] != 0)
-      job->collected_key[writable->key_count++] = job->problem->soft ? scratch->key[i] : (double)s->x[i];
+  const int is_soft = job->problem->soft;
+  if (is_soft) F(soft_keys)(b, s, scratch->key);
+  for (int32_t i = 0; i < b->n; i++) {
+    const double key = is_soft ? scratch->key[i] : (double)s->x[i];
+    if (s->weight[i] == 0) continue;
+    job->collected_key[writable->key_count++] = tare_key_or_least(key, is_soft ? 0.0 : -(double)INFINITY);
+  }
 }
 
 static double F(sum)(const real *restrict x, int32_t n) {
@@ -321,14 +336,12 @@ static void F(sigmoid_block)(const tare_job *job, const tare_tile *tile, const F
                              tare_group_result *result) {
   F(scratch) *s = &scratch->F_MEMBER;
   const int32_t picked = F(prepare_block)(job, tile, b, is_uniform, scratch);
-  if (job->pass == TARE_PASS_EVALUATE) {
+  if (job->pass == TARE_PASS_EVALUATE)
     F(evaluate_block)(job, tile, b, picked, loop, parameters, scratch, result);
-  } else if (job->pass == TARE_PASS_COLLECT) {
+  else if (job->pass == TARE_PASS_COLLECT)
     F(collect_keys)(job, b, scratch, s);
-  } else {
-    F(find_bins)(job, b, (b->n + F(CHUNK) - 1) / F(CHUNK) * F(CHUNK), scratch, s);
-    F(count_bins)(scratch->bin, s->weight, b->n, scratch->histogram);
-  }
+  else
+    F(count_block)(job, b, (b->n + F(CHUNK) - 1) / F(CHUNK) * F(CHUNK), scratch, s);
 }
 
 static F(formula_parameters) F(parameters_of)(const tare_problem *problem) {
@@ -344,8 +357,8 @@ static int F(fill_uniform)(const tare_job *job, const tare_tile *tile, const tar
   const tare_problem *problem = job->problem;
   for (int32_t i = 0; i < tile->rows; i++) s->row_weight[i] = (real)rows->weight[i];
   for (int32_t i = 0; i < TARE_BLOCK; i++) s->ones[i] = 1;
-  if (!rows->uniform || problem->batch.classes > TARE_BLOCK || problem->alpha_per_class || problem->soft || job->density || job->pass != TARE_PASS_EVALUATE ||
-      tile->view->array[TARE_ELEMENT_WEIGHTS].data)
+  if (!rows->uniform || problem->batch.classes > TARE_BLOCK || problem->alpha_per_class || problem->soft ||
+      job->density || job->pass != TARE_PASS_EVALUATE || tile->view->array[TARE_ELEMENT_WEIGHTS].data)
     return 0;
   const real weight = F(alpha)(problem, 0, 0);
   for (int32_t i = 0; i < TARE_BLOCK; i++) s->weight[i] = weight;

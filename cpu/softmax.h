@@ -48,10 +48,10 @@ static void F(find_margins)(int32_t n, const real *restrict label_x, const real 
 typedef void tare_margin_loop(const F(formula_parameters) * parameters, int32_t n, const double *margin,
                               const double *weight, double *loss, double *slope);
 
-#define MARGIN_LOOP(function, formula, power)                                                                     \
-  static void function(const F(formula_parameters) * parameters, int32_t n, const double *restrict margin,        \
-                       const double *restrict weight, double *restrict loss, double *restrict slope) {            \
-    margin_body(F(formula), parameters, power, n, margin, weight, loss, slope);                                   \
+#define MARGIN_LOOP(function, formula, power)                                                              \
+  static void function(const F(formula_parameters) * parameters, int32_t n, const double *restrict margin, \
+                       const double *restrict weight, double *restrict loss, double *restrict slope) {     \
+    margin_body(F(formula), parameters, power, n, margin, weight, loss, slope);                            \
   }
 
 typedef F(pair) margin_formula(double, double, const F(formula_parameters) *, int);
@@ -69,12 +69,12 @@ TARE_INLINE void margin_body(margin_formula *formula, const F(formula_parameters
 }
 
 #define DEFINE_PLAIN(kind, formula) MARGIN_LOOP(kind##_0_margin, formula, TARE_POWER_0)
-#define DEFINE_GAMMA(kind, formula)                                                              \
-  DEFINE_PLAIN(kind, formula) MARGIN_LOOP(kind##_1_margin, formula, TARE_POWER_1)                \
-  MARGIN_LOOP(kind##_2_margin, formula, TARE_POWER_2)                                            \
-  MARGIN_LOOP(kind##_HALF_margin, formula, TARE_POWER_HALF)                                      \
-  MARGIN_LOOP(kind##_3_HALVES_margin, formula, TARE_POWER_3_HALVES)                              \
-  MARGIN_LOOP(kind##_GENERAL_margin, formula, TARE_POWER_GENERAL)
+#define DEFINE_GAMMA(kind, formula)                                                                             \
+  DEFINE_PLAIN(kind, formula)                                                                                   \
+  MARGIN_LOOP(kind##_1_margin, formula, TARE_POWER_1)                                                           \
+  MARGIN_LOOP(kind##_2_margin, formula, TARE_POWER_2) MARGIN_LOOP(kind##_HALF_margin, formula, TARE_POWER_HALF) \
+      MARGIN_LOOP(kind##_3_HALVES_margin, formula, TARE_POWER_3_HALVES)                                         \
+          MARGIN_LOOP(kind##_GENERAL_margin, formula, TARE_POWER_GENERAL)
 #define DEFINE_SIGMOID(kind, formula, powers)
 #define DEFINE_SOFTMAX(kind, formula, powers) DEFINE_##powers(kind, formula)
 #define DEFINE_REGRESSION(kind, formula, powers)
@@ -83,9 +83,9 @@ TARE_INLINE void margin_body(margin_formula *formula, const F(formula_parameters
 #undef TARE_LOSS
 
 #define SELECT_PLAIN(kind) static tare_margin_loop *const loops[1] = {kind##_0_margin}
-#define SELECT_GAMMA(kind)                                                                                  \
-  static tare_margin_loop *const loops[TARE_POWER_COUNT] = {kind##_0_margin,        kind##_1_margin,        \
-                                                            kind##_2_margin,        kind##_HALF_margin,     \
+#define SELECT_GAMMA(kind)                                                                              \
+  static tare_margin_loop *const loops[TARE_POWER_COUNT] = {kind##_0_margin,        kind##_1_margin,    \
+                                                            kind##_2_margin,        kind##_HALF_margin, \
                                                             kind##_3_HALVES_margin, kind##_GENERAL_margin}
 #define SELECT_SIGMOID(kind, powers)
 #define SELECT_SOFTMAX(kind, powers) \
@@ -116,23 +116,23 @@ static tare_margin_loop *select_margins(int32_t kind, int32_t power) {
 #undef SELECT_REGRESSION
 #endif /* REAL_BITS == 64 */
 
-static double F(softmax_weight)(const tare_job *job, const tare_tile_rows *rows, int32_t row) {
-  const tare_problem *problem = job->problem;
-  const int32_t cls = rows->cls[row];
-  if (cls < 0) return rows->weight[row];
-  const double alpha = problem->alpha_per_class ? problem->alpha_per_class[cls] : problem->alpha < 0 ? 1 : problem->alpha;
-  return rows->weight[row] * alpha;
+/** Multiplies row weights by alpha; a row that is left with 0 is skipped. */
+static void F(weigh_rows_by_alpha)(const tare_problem *problem, int32_t n, tare_tile_rows *rows) {
+  for (int32_t i = 0; i < n; i++) {
+    const int32_t cls = rows->cls[i];
+    if (cls < 0) continue;
+    rows->weight[i] *= problem->alpha_per_class ? problem->alpha_per_class[cls] : problem->alpha;
+    if (rows->weight[i] == 0) rows->cls[i] = TARE_ROW_SKIPPED;
+  }
 }
 
 /** From maximum, sum and label logit of rows [first, first+n) to their losses and slopes. */
 static void F(finish_margins)(const tare_job *job, int32_t first, int32_t n, tare_scratch *scratch) {
   const F(scratch) *s = &scratch->F_MEMBER;
   const formula_parameters_f64 parameters = parameters_of_f64(job->problem);
-  double *weight = scratch->key;
-  for (int32_t i = 0; i < n; i++) weight[i] = F(softmax_weight)(job, &scratch->rows, first + i);
   F(find_margins)(n, s->label_x, s->maximum, scratch->sum, scratch->margin);
-  select_margins(job->problem->loss.kind, job->problem->power)(&parameters, n, scratch->margin, weight,
-                                                               scratch->margin_loss, scratch->margin_slope);
+  select_margins(job->problem->loss.kind, job->problem->power)(
+      &parameters, n, scratch->margin, scratch->rows.weight + first, scratch->margin_loss, scratch->margin_slope);
   for (int32_t i = 0; i < n; i++) scratch->row_loss[first + i] = scratch->margin_loss[i];
 }
 
@@ -146,8 +146,9 @@ static void F(start_row)(const tare_job *job, const tare_tile *tile, int32_t row
   const tare_array *logits = &tile->view->array[TARE_LOGITS];
   const int64_t classes = job->problem->batch.classes, padded = (classes + 15) / 16 * 16;
   const int32_t label = scratch->rows.cls[row];
-  F(load)(job->problem->batch.dtype, logits->data, tile->offset[TARE_LOGITS] + row * logits->stride[TARE_AXES - 1],
-          logits->cls, classes, x);
+  F(load)
+  (job->problem->batch.dtype, logits->data, tile->offset[TARE_LOGITS] + row * logits->stride[TARE_AXES - 1],
+   logits->cls, classes, x);
   for (int64_t c = classes; c < padded; c++) x[c] = (real)-INFINITY;
   s->label_x[slot] = x[label];
   x[label] = (real)-INFINITY;
@@ -169,8 +170,9 @@ static void F(write_row)(const tare_job *job, const tare_tile *tile, int32_t row
     for (int64_t c = 0; c < padded; c++) x[c] *= factor; /* hot: softmax gradient */
     x[label] = (real)-slope;
   }
-  F(store)(job->problem->batch.dtype, gradient->data,
-           tile->offset[TARE_GRADIENT] + row * gradient->stride[TARE_AXES - 1], gradient->cls, classes, x);
+  F(store)
+  (job->problem->batch.dtype, gradient->data, tile->offset[TARE_GRADIENT] + row * gradient->stride[TARE_AXES - 1],
+   gradient->cls, classes, x);
 }
 
 static void F(softmax_rows)(const tare_job *job, const tare_tile *tile, tare_scratch *scratch) {
@@ -209,7 +211,8 @@ static void F(start_columns)(int64_t classes, int32_t n, const int32_t *restrict
   for (int64_t c = 0; c < classes; c++) {
     real *restrict line = x + c * n;
 #pragma omp simd
-    for (int32_t i = 0; i < n; i++) line[i] = F(exp_nonpositive)(F(below_maximum)(line[i], maximum[i])); /* hot: column exp */
+    for (int32_t i = 0; i < n; i++)
+      line[i] = F(exp_nonpositive)(F(below_maximum)(line[i], maximum[i])); /* hot: column exp */
 #pragma omp simd
     for (int32_t i = 0; i < n; i++) sum[i] += (double)line[i]; /* hot: column sum (any) */
   }
@@ -230,12 +233,13 @@ static void F(write_columns)(const tare_job *job, const tare_tile *tile, int32_t
     for (int32_t i = 0; i < n; i++) line[i] *= factor[i]; /* hot: column gradient */
   }
   for (int32_t i = 0; i < n; i++) {
-    if (label[i] >= 0) s->row[label[i] * (int64_t)n + i] = (real)-(scratch->margin_slope[i] * job->gradient_factor);
+    if (label[i] >= 0) s->row[label[i] * (int64_t)n + i] = (real) - (scratch->margin_slope[i] * job->gradient_factor);
     if (label[i] < 0)
       for (int64_t c = 0; c < classes; c++) s->row[c * n + i] = 0; /* also over a NaN */
   }
-  F(store_lines)(job->problem->batch.dtype, gradient->data, tile->offset[TARE_GRADIENT] + first * row, gradient->cls,
-                 row, classes, n, s->row);
+  F(store_lines)
+  (job->problem->batch.dtype, gradient->data, tile->offset[TARE_GRADIENT] + first * row, gradient->cls, row, classes, n,
+   s->row);
 }
 
 static void F(softmax_columns)(const tare_job *job, const tare_tile *tile, tare_scratch *scratch) {
@@ -246,8 +250,9 @@ static void F(softmax_columns)(const tare_job *job, const tare_tile *tile, tare_
   const int32_t fit = (int32_t)(wanted < 16 ? 16 : wanted > TARE_TILE_ROWS ? TARE_TILE_ROWS : wanted);
   for (int32_t first = 0; first < tile->rows; first += fit) {
     const int32_t n = tile->rows - first < fit ? tile->rows - first : fit;
-    F(load_lines)(job->problem->batch.dtype, logits->data, tile->offset[TARE_LOGITS] + first * row, logits->cls, row,
-                  classes, n, s->row);
+    F(load_lines)
+    (job->problem->batch.dtype, logits->data, tile->offset[TARE_LOGITS] + first * row, logits->cls, row, classes, n,
+     s->row);
     F(start_columns)(classes, n, scratch->rows.cls + first, s->row, s, scratch->sum);
     F(finish_margins)(job, first, n, scratch);
     if (tile->view->array[TARE_GRADIENT].data) F(write_columns)(job, tile, first, n, scratch);
@@ -261,6 +266,7 @@ static void F(softmax_tile)(const tare_job *job, const tare_tile *tile, tare_scr
   const int64_t classes = problem->batch.classes;
   const int by_class = tare_view_by_class(tile->view, classes) || classes < 16;
   tare_tile_rows_decode(problem, tile, &scratch->rows);
+  if (problem->alpha_per_class || problem->alpha >= 0) F(weigh_rows_by_alpha)(problem, tile->rows, &scratch->rows);
   if (problem->soft || classes > TARE_ROW_BUFFER / 16)
     for (int32_t i = 0; i < tile->rows; i++) F(softmax_one_row)(job, tile, i, scratch);
   else if (by_class)

@@ -31,9 +31,9 @@ static int32_t F(read_chunk)(F(row_reader) * r, int64_t first) {
   if (r->loaded == first) return (int32_t)n;
   r->loaded = first;
   F(load)(batch->dtype, array[TARE_LOGITS].data, F(row_offset)(r, TARE_LOGITS, first), array[TARE_LOGITS].cls, n, r->x);
-  if (r->job->problem->soft)
-    F(load)(batch->target_dtype, array[TARE_TARGETS].data, F(row_offset)(r, TARE_TARGETS, first),
-            array[TARE_TARGETS].cls, n, r->t);
+  if (r->job->problem->soft) F(load)
+  (batch->target_dtype, array[TARE_TARGETS].data, F(row_offset)(r, TARE_TARGETS, first), array[TARE_TARGETS].cls, n,
+   r->t);
   return (int32_t)n;
 }
 
@@ -102,7 +102,8 @@ static void F(write_row_gradient)(F(row_reader) * r, const F(row_sums) * sums, d
       r->x[i] = (real)(weight == 0 ? 0 : first + i == sums->label ? -sums->slope * r->job->gradient_factor : soft);
     }
     r->loaded = -1;
-    F(store)(r->job->problem->batch.dtype, gradient->data, F(row_offset)(r, TARE_GRADIENT, first), gradient->cls, n, r->x);
+    F(store)
+    (r->job->problem->batch.dtype, gradient->data, F(row_offset)(r, TARE_GRADIENT, first), gradient->cls, n, r->x);
   }
 }
 
@@ -125,8 +126,7 @@ static void F(softmax_one_row)(const tare_job *job, const tare_tile *tile, int32
   F(scratch) *s = &scratch->F_MEMBER;
   F(row_reader) r = {job, tile, row, job->problem->batch.classes, -1, s->row, s->row + F(ROW_CHUNK)};
   F(row_sums) sums = {.label = scratch->rows.cls[row], .sum = 1};
-  double weight = F(softmax_weight)(job, &scratch->rows, row);
-  if (scratch->rows.cls[row] == TARE_ROW_SKIPPED) weight = 0;
+  const double weight = scratch->rows.cls[row] == TARE_ROW_SKIPPED ? 0 : scratch->rows.weight[row];
   if (weight != 0) {
     if (job->problem->soft) sums.label = F(one_hot_label)(&r);
     F(row_maximum)(&r, &sums);

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Between arrays of any type and stride and blocks of `real` in first-level cache. A template in `real`. */
 
-#define LOAD_LOOP(type, convert)                                                \
-  do {                                                                          \
-    const type *restrict from = (const type *)data + offset;                    \
-    if (stride == 1)                                                            \
-      for (int64_t i = 0; i < n; i++) to[i] = (real)convert(from[i]);           \
-    else                                                                        \
-      for (int64_t i = 0; i < n; i++) to[i] = (real)convert(from[i * stride]);  \
+#define LOAD_LOOP(type, convert)                                               \
+  do {                                                                         \
+    const type *restrict from = (const type *)data + offset;                   \
+    if (stride == 1)                                                           \
+      for (int64_t i = 0; i < n; i++) to[i] = (real)convert(from[i]);          \
+    else                                                                       \
+      for (int64_t i = 0; i < n; i++) to[i] = (real)convert(from[i * stride]); \
   } while (0)
 
-#define STORE_LOOP(type, convert)                                       \
-  do {                                                                  \
-    type *restrict to = (type *)data + offset;                          \
-    if (stride == 1)                                                    \
-      for (int64_t i = 0; i < n; i++) to[i] = convert(from[i]);         \
-    else                                                                \
+#define STORE_LOOP(type, convert)                                        \
+  do {                                                                   \
+    type *restrict to = (type *)data + offset;                           \
+    if (stride == 1)                                                     \
+      for (int64_t i = 0; i < n; i++) to[i] = convert(from[i]);          \
+    else                                                                 \
       for (int64_t i = 0; i < n; i++) to[i * stride] = convert(from[i]); \
   } while (0)
 
@@ -64,8 +64,7 @@ static void F(load_lines)(int32_t dtype, const void *data, int64_t offset, int64
     F(load)(dtype, data, offset, 1, lines * length, to);
     return;
   }
-  for (int64_t i = 0; i < lines; i++)
-    F(load)(dtype, data, offset + i * line_stride, stride, length, to + i * length);
+  for (int64_t i = 0; i < lines; i++) F(load)(dtype, data, offset + i * line_stride, stride, length, to + i * length);
 }
 
 static void F(store_lines)(int32_t dtype, void *data, int64_t offset, int64_t line_stride, int64_t stride,

@@ -129,8 +129,8 @@ TARE_API tare_status tare_sigmoid_focal(tare_context *context, int64_t rows, int
                                         const void *logits, const int32_t *labels, double gamma, double alpha,
                                         tare_normalizer normalizer, float *loss, void *gradient, tare_stream stream);
 TARE_API tare_status tare_softmax_ce(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
-                                     const void *logits, const int32_t *labels, tare_normalizer normalizer,
-                                     float *loss, void *gradient, tare_stream stream);
+                                     const void *logits, const int32_t *labels, tare_normalizer normalizer, float *loss,
+                                     void *gradient, tare_stream stream);
 TARE_API tare_status tare_softmax_focal(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
                                         const void *logits, const int32_t *labels, double gamma, double alpha,
                                         tare_normalizer normalizer, float *loss, void *gradient, tare_stream stream);
@@ -150,11 +150,11 @@ typedef enum tare_device {
 } tare_device;
 
 typedef struct tare_context_options {
-  uint64_t struct_size;  /**< sizeof(tare_context_options), set by tare_context_options_init */
-  int32_t device;        /**< a tare_device; default AUTO */
-  int32_t device_index;  /**< which GPU, as CUDA numbers them; -1: the calling thread's current one. Default -1 */
-  int32_t threads;       /**< CPU threads of one call, 1..1024; 0: as many as OpenMP would use. Default 0 */
-  int32_t reserved;      /**< 0 */
+  uint64_t struct_size; /**< sizeof(tare_context_options), set by tare_context_options_init */
+  int32_t device;       /**< a tare_device; default AUTO */
+  int32_t device_index; /**< which GPU, as CUDA numbers them; -1: the calling thread's current one. Default -1 */
+  int32_t threads;      /**< CPU threads of one call, 1..1024; 0: as many as OpenMP would use. Default 0 */
+  int32_t reserved;     /**< 0 */
 } tare_context_options;
 
 TARE_API void tare_context_options_init_sized(tare_context_options *options, uint64_t struct_size);
@@ -184,13 +184,13 @@ TARE_API void tare_context_destroy(tare_context *context);
 
 typedef struct tare_context_description {
   uint64_t struct_size;
-  int32_t device;            /**< TARE_DEVICE_CPU or TARE_DEVICE_CUDA: what runs the calls */
-  int32_t device_index;      /**< the GPU's number; -1 on the CPU */
-  int32_t threads;           /**< CPU threads of a call; 0 on a GPU */
+  int32_t device;       /**< TARE_DEVICE_CPU or TARE_DEVICE_CUDA: what runs the calls */
+  int32_t device_index; /**< the GPU's number; -1 on the CPU */
+  int32_t threads;      /**< CPU threads of a call; 0 on a GPU */
   int32_t reserved;
-  char device_name[128];     /**< "AMD EPYC ..." or "NVIDIA H100 80GB HBM3" */
-  char instruction_set[32];  /**< "baseline", "avx2", "avx512"; "sm_90" and the like on a GPU */
-  char reason[256];          /**< why AUTO did not take the GPU; empty if it did or was not asked */
+  char device_name[128];    /**< "AMD EPYC ..." or "NVIDIA H100 80GB HBM3" */
+  char instruction_set[32]; /**< "baseline", "avx2", "avx512"; "sm_90" and the like on a GPU */
+  char reason[256];         /**< why AUTO did not take the GPU; empty if it did or was not asked */
 } tare_context_description;
 
 /** Describes a context. `description->struct_size` must be set before the call. */
@@ -209,18 +209,19 @@ TARE_API tare_status tare_context_check(tare_context *context, tare_stream strea
  * --------------------------------------------------------------------------------------------------------------- */
 
 typedef enum tare_loss_kind {
-  TARE_SIGMOID_CE = 0,    /**< alpha_t*l per element (alpha-balanced cross-entropy) */
-  TARE_SIGMOID_FOCAL = 1, /**< alpha_t*q^gamma*l (arXiv 1708.02002, eq. 5) */
-  TARE_SIGMOID_POLY1 = 2, /**< alpha_t*q^gamma*l + eps*q^(gamma+1) (PolyLoss, arXiv 2204.12511, Poly-1 focal) */
-  TARE_SOFTMAX_CE = 10,   /**< -log softmax(x)_y per row */
+  TARE_SIGMOID_CE = 0,     /**< alpha_t*l per element (alpha-balanced cross-entropy) */
+  TARE_SIGMOID_FOCAL = 1,  /**< alpha_t*q^gamma*l (arXiv 1708.02002, eq. 5) */
+  TARE_SIGMOID_POLY1 = 2,  /**< alpha_t*q^gamma*l + eps*q^(gamma+1) (PolyLoss, arXiv 2204.12511, Poly-1 focal) */
+  TARE_SOFTMAX_CE = 10,    /**< -log softmax(x)_y per row */
   TARE_SOFTMAX_FOCAL = 11, /**< alpha*q^gamma*(-log p), p = softmax(x)_y, per row */
-  TARE_GHM_C = 20,        /**< sum of CE/GD(g), g = |sigmoid(x)-t| (arXiv 1811.05181, eq. 9) */
-  TARE_GHM_R = 21         /**< sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (eq. 12) */
+  TARE_GHM_C = 20,         /**< sum of CE/GD(g), g = |sigmoid(x)-t| (arXiv 1811.05181, eq. 9) */
+  TARE_GHM_R = 21          /**< sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (eq. 12) */
 } tare_loss_kind;
 
 typedef struct tare_ce_parameters {
-  double alpha;                  /**< [0,1]: alpha_t = t*alpha + (1-t)*(1-alpha); negative: off. Default off (-1) */
-  const float *alpha_per_class;  /**< [classes], each in [0,1] (not checked), instead of `alpha`; device memory; or NULL */
+  double alpha; /**< [0,1]: alpha_t = t*alpha + (1-t)*(1-alpha); negative: off. Default off (-1) */
+  const float
+      *alpha_per_class; /**< [classes], each in [0,1] (not checked), instead of `alpha`; device memory; or NULL */
 } tare_ce_parameters;
 
 /** Sigmoid focal: alpha as in tare_ce_parameters, default 0.25. Softmax focal: alpha >= 0 multiplies every row, or
@@ -245,7 +246,8 @@ typedef enum tare_ghm_density {
 
 typedef enum tare_ghm_variant {
   TARE_GHM_PAPER = 0,
-  TARE_GHM_MMDET = 1 /**< the numbers of mmdetection's GHMC/GHMR: edges (float)(k/bins); weights divided by the number of
+  TARE_GHM_MMDET =
+      1 /**< the numbers of mmdetection's GHMC/GHMR: edges (float)(k/bins); weights divided by the number of
                           non-empty bins instead of `bins`; momentum sums start at 0 and empty bins keep theirs */
 } tare_ghm_variant;
 
@@ -257,8 +259,9 @@ typedef enum tare_ghm_variant {
  *
  * Unit regions. For hard labels the bin of an element is exact: it is decided in logit space by thresholds tau_k,
  * the first value whose gradient norm reaches k/bins, so every backend counts the same. g = 1 falls in the last bin,
- * a NaN in the first. With soft targets (t strictly between 0 and 1) g itself is compared with k/bins, in double on
- * the CPU and in single precision on a GPU, so an element within rounding of an edge may fall on either side.
+ * a NaN in the first (the exact density takes it as g = 0). With soft targets (t strictly between 0 and 1) g itself is
+ * compared with k/bins, in double on the CPU and in single precision on a GPU, so an element within rounding of an edge
+ * may fall on either side.
  *
  * State (`state`, device memory, tare_ghm_state_bytes(bins) bytes, 8-byte aligned) belongs to the caller. All-zero
  * bytes are a fresh one. It may be copied, saved and restored as bytes. In 8-byte words:
@@ -272,14 +275,14 @@ typedef enum tare_ghm_variant {
  * updates its sums, once a level.
  */
 typedef struct tare_ghm_parameters {
-  int32_t bins;         /**< 1..1024; default 30 for GHM-C, 10 for GHM-R */
-  int32_t density;      /**< a tare_ghm_density; default TARE_UNIT_REGION */
-  int32_t variant;      /**< a tare_ghm_variant; default TARE_GHM_PAPER */
-  int32_t given;        /**< 1: use the 1/GD that stands in `state` as it is (tare_ghm_density_update); default 0 */
-  double momentum;      /**< m in [0,1): S = R on the first step, then m*S+(1-m)*R; needs `state` if > 0. Default 0 */
-  double epsilon;       /**< window of the exact density, (0,2]; default 0.1 */
-  double mu;            /**< GHM-R only, in [1e-30, 1e30]; default 0.02 */
-  void *state;          /**< see above; default NULL */
+  int32_t bins;    /**< 1..1024; default 30 for GHM-C, 10 for GHM-R */
+  int32_t density; /**< a tare_ghm_density; default TARE_UNIT_REGION */
+  int32_t variant; /**< a tare_ghm_variant; default TARE_GHM_PAPER */
+  int32_t given;   /**< 1: use the 1/GD that stands in `state` as it is (tare_ghm_density_update); default 0 */
+  double momentum; /**< m in [0,1): S = R on the first step, then m*S+(1-m)*R; needs `state` if > 0. Default 0 */
+  double epsilon;  /**< window of the exact density, (0,2]; default 0.1 */
+  double mu;       /**< GHM-R only, in [1e-30, 1e30]; default 0.02 */
+  void *state;     /**< see above; default NULL */
 } tare_ghm_parameters;
 
 typedef struct tare_loss {
@@ -324,19 +327,19 @@ typedef struct tare_level {
   int64_t height, width, anchors; /**< each >= 0; 0 makes an empty level, which is valid */
   const void *logits;             /**< tare_batch::dtype; GHM-R: the predictions */
   tare_strides logits_strides;
-  void *gradient;                 /**< by the logits, same type; NULL: not wanted */
+  void *gradient; /**< by the logits, same type; NULL: not wanted */
   tare_strides gradient_strides;
-  const void *labels;             /**< tare_batch::label_dtype; NULL only with targets */
+  const void *labels; /**< tare_batch::label_dtype; NULL only with targets */
   tare_strides labels_strides;
-  const void *targets;            /**< dense, tare_batch::target_dtype, values in [0,1] (GHM-R: any); NULL: labels decide */
+  const void *targets; /**< dense, tare_batch::target_dtype, values in [0,1] (GHM-R: any); NULL: labels decide */
   tare_strides targets_strides;
-  const float *row_weights;       /**< NULL: 1 */
+  const float *row_weights; /**< NULL: 1 */
   tare_strides row_weights_strides;
-  const float *element_weights;   /**< NULL: 1. Not in softmax losses */
+  const float *element_weights; /**< NULL: 1. Not in softmax losses */
   tare_strides element_weights_strides;
-  void *row_loss;                 /**< sum over the classes of each row; NULL: not wanted */
+  void *row_loss; /**< sum over the classes of each row; NULL: not wanted */
   tare_strides row_loss_strides;
-  void *element_loss;             /**< not in softmax losses; NULL: not wanted */
+  void *element_loss; /**< not in softmax losses; NULL: not wanted */
   tare_strides element_loss_strides;
 } tare_level;
 
@@ -365,15 +368,17 @@ TARE_API void tare_level_nhwc_sized(tare_level *level, int64_t anchors, int64_t 
  * background (also where it lies in the range of the classes: a softmax loss then treats it as that class, a sigmoid
  * loss as a row of zeros, and no loss counts it as positive), else it must be a class in [0, classes). mmcv:
  * background = classes. apex: -1 and ignore -2. Detectron: background 0, first_label 1. Labels are range-checked in
- * 64 bits before they are narrowed.
+ * 64 bits before they are narrowed. The columns of GHM-R are no classes: there every label from first_label on, other
+ * than these two, is a class. A background label that is a class of a softmax loss has that class's weight, not
+ * background_weight.
  *
  * Targets. Instead of labels, dense targets: sigmoid CE, focal, Poly-1 and GHM-C take any t in [0,1], softmax CE any
  * non-negative row. t exactly 0 or 1 (a one-hot row) takes the hard formula. Labels given beside targets only say
  * which rows are ignored (GHM-R: which rows count, those with a class; without labels all do). With targets, softmax
  * focal, class weights and TARE_POSITIVES are TARE_UNSUPPORTED (there is no class).
  *
- * An ignored row, a row of weight 0 and an element whose weight is 0 add nothing and get gradients of 0, whatever
- * their logits, NaN included.
+ * An ignored row, a row of weight 0 and an element whose weight, alpha_t included, is 0 add nothing and get gradients of
+ * 0, whatever their logits, NaN included.
  */
 typedef struct tare_batch {
   uint64_t struct_size;
@@ -416,14 +421,14 @@ typedef struct tare_counts {
  */
 typedef struct tare_output {
   uint64_t struct_size;
-  void *loss;                         /**< one scalar of loss_dtype; device memory */
-  int32_t loss_dtype;                 /**< TARE_F32 (default) or TARE_F64 */
-  int32_t normalizer;                 /**< a tare_normalizer; default TARE_SUM */
-  double normalizer_value;            /**< for TARE_VALUE; finite, not 0; default 1 */
-  const float *normalizer_pointer;    /**< for TARE_VALUE, instead of the value; device memory; or NULL */
-  double gradient_scale;              /**< finite; default 1 */
+  void *loss;                          /**< one scalar of loss_dtype; device memory */
+  int32_t loss_dtype;                  /**< TARE_F32 (default) or TARE_F64 */
+  int32_t normalizer;                  /**< a tare_normalizer; default TARE_SUM */
+  double normalizer_value;             /**< for TARE_VALUE; finite, not 0; default 1 */
+  const float *normalizer_pointer;     /**< for TARE_VALUE, instead of the value; device memory; or NULL */
+  double gradient_scale;               /**< finite; default 1 */
   const float *gradient_scale_pointer; /**< multiplies gradient_scale; device memory; or NULL */
-  tare_counts *counts;                /**< device memory; or NULL */
+  tare_counts *counts;                 /**< device memory; or NULL */
 } tare_output;
 
 TARE_API void tare_output_init_sized(tare_output *output, uint64_t struct_size);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Cross-entropy of a signed logit: l, with slope q. A template: see core/formulas.h. */
 
-TARE_INLINE F(pair) F(sigmoid_ce)(real z, real weight, real plain_weight, const F(formula_parameters) * parameters,
-                                  int power) {
+TARE_INLINE F(pair)
+    F(sigmoid_ce)(real z, real weight, real plain_weight, const F(formula_parameters) * parameters, int power) {
   const F(terms) t = F(terms_of)(z);
   (void)plain_weight, (void)parameters, (void)power;
   return F(make_pair)(weight * t.l, weight * t.q);

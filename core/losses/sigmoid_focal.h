@@ -6,22 +6,20 @@ TARE_INLINE F(pair) F(focal_of_terms)(F(terms) t, const F(formula_parameters) * 
   const real modulator = F(power_of_q)(t, parameters, power);
   F(pair) result;
   result.loss = modulator * t.l;
-  result.slope = power == TARE_POWER_0
-                     ? t.q
-                     : modulator * F(multiply_add)(parameters->gamma_hi, F(p_times_l)(t), t.q);
+  result.slope = power == TARE_POWER_0 ? t.q : modulator * F(multiply_add)(parameters->gamma_hi, F(p_times_l)(t), t.q);
   return result;
 }
 
-TARE_INLINE F(pair) F(sigmoid_focal)(real z, real weight, real plain_weight, const F(formula_parameters) * parameters,
-                                     int power) {
+TARE_INLINE F(pair)
+    F(sigmoid_focal)(real z, real weight, real plain_weight, const F(formula_parameters) * parameters, int power) {
   const F(pair) focal = F(focal_of_terms)(F(terms_of)(z), parameters, power);
   (void)plain_weight;
   return F(make_pair)(weight * focal.loss, weight * focal.slope);
 }
 
 /** s^gamma*CE with gradient s^gamma*[(p-t) + gamma*(1-2t)*kappa*CE], kappa = p(1-p)/s. */
-TARE_INLINE F(pair) F(focal_soft_of_terms)(F(soft_terms) t, real target, const F(formula_parameters) * parameters,
-                                           int power) {
+TARE_INLINE F(pair)
+    F(focal_soft_of_terms)(F(soft_terms) t, real target, const F(formula_parameters) * parameters, int power) {
   const real modulator = F(power_of_modulator)(t.s, parameters, power);
   const real ce = t.ce > F(LARGEST) ? F(LARGEST) : t.ce; /* kappa is 0 where CE is infinite */
   const real kappa = t.s > 0 ? t.p * t.q / t.s : (real)0;

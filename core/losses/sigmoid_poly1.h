@@ -2,13 +2,13 @@
 /* Poly-1 focal loss: focal + epsilon*q^(gamma+1). Alpha, which is part of `weight`, is not part of `plain_weight`
  * and does not multiply the second term. A template: see core/formulas.h. */
 
-TARE_INLINE F(pair) F(sigmoid_poly1)(real z, real weight, real plain_weight, const F(formula_parameters) * parameters,
-                                     int power) {
+TARE_INLINE F(pair)
+    F(sigmoid_poly1)(real z, real weight, real plain_weight, const F(formula_parameters) * parameters, int power) {
   const F(terms) t = F(terms_of)(z);
   const F(pair) focal = F(focal_of_terms)(t, parameters, power);
   const real term = plain_weight * parameters->epsilon * (F(power_of_q)(t, parameters, power) * t.q);
   F(pair) result;
-  result.loss = weight * focal.loss + term;
+  result.loss = (weight == 0 ? (real)0 : weight * focal.loss) + term; /* an alpha of 0 meets an infinite loss */
   result.slope = weight * focal.slope + (parameters->gamma_hi + (real)1) * term * t.p;
   return result;
 }
@@ -21,7 +21,7 @@ TARE_INLINE F(pair) F(sigmoid_poly1_soft)(real x, real target, real weight, real
   const real modulator = plain_weight * parameters->epsilon * F(power_of_modulator)(t.s, parameters, power);
   const real slope_of_s = ((real)1 - 2 * target) * t.p * t.q;
   F(pair) result;
-  result.loss = weight * focal.loss + modulator * t.s;
+  result.loss = (weight == 0 ? (real)0 : weight * focal.loss) + modulator * t.s;
   result.slope = weight * focal.slope + (parameters->gamma_hi + (real)1) * modulator * slope_of_s;
   return result;
 }

@@ -37,9 +37,11 @@ static bool is_ghm(const struct oracle_problem *problem) {
   return problem->loss == ORACLE_GHM_C || problem->loss == ORACLE_GHM_R;
 }
 
-/* The class a label names, or -1. The difference is formed unsigned: labels may be anywhere in 64 bits. */
+/* The class a label names, or -1. The difference is formed unsigned: labels may be anywhere in 64 bits. The columns of
+ * GHM-R are no classes, and any label from the first on is one. */
 static int64_t class_of(const struct oracle_problem *problem, int64_t label) {
   uint64_t offset = (uint64_t)label - (uint64_t)problem->first_label;
+  if (problem->loss == ORACLE_GHM_R) return label >= problem->first_label ? 0 : -1;
   return label >= problem->first_label && offset < (uint64_t)problem->classes ? (int64_t)offset : -1;
 }
 
@@ -163,11 +165,11 @@ static double element_weight(const struct oracle_problem *problem, struct row ro
   return weight;
 }
 
-/* An alpha of 0 takes an infinite loss to 0, its limit; a NaN stays one. */
-static double times(double factor, double value) { return factor == 0 && isinf(value) ? 0 : factor * value; }
+/* A factor of 0, alpha's among them, leaves nothing of what it multiplies, NaN and infinity included. */
+static double times(double factor, double value) { return factor == 0 ? 0 : factor * value; }
 
 static struct oracle_pair scaled(struct oracle_pair pair, double factor) {
-  return (struct oracle_pair){.value = times(factor, pair.value), .derivative = factor * pair.derivative};
+  return (struct oracle_pair){.value = times(factor, pair.value), .derivative = times(factor, pair.derivative)};
 }
 
 /* Loss and derivative by the logit, with alpha but no other weight. */
@@ -227,7 +229,7 @@ static double fill_softmax(const struct oracle_problem *problem, int64_t i, doub
     if (focal && alpha >= 0) weight *= alpha;
     loss = oracle_softmax_row(problem->classes, x, row.class, focal ? problem->gamma : 0, dx);
   }
-  for (int64_t c = 0; c < problem->classes; ++c) dx[c] *= scale * weight;
+  for (int64_t c = 0; c < problem->classes; ++c) dx[c] = scale * times(weight, dx[c]);
   return times(weight, loss);
 }
 
