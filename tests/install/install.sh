@@ -35,14 +35,11 @@ fi
 pc=$(find "$work/prefix" -name tare.pc)
 libdir=$(dirname "$(dirname "$pc")")
 export PKG_CONFIG_PATH="${pc%/*}"
-# shellcheck disable=SC2046
-{
-  quiet "$cc" "$consumer/main.c" $(pkg-config --cflags --libs tare) "-Wl,-rpath,$libdir" -o "$work/pc_shared"
-  mkdir "$work/archive"
-  cp "$libdir/libtare.a" "$work/archive" # pkg-config --static leaves the choice of library to the linker
-  quiet "$cc" "$consumer/main.c" $(pkg-config --cflags tare) "-L$work/archive" \
-    $(pkg-config --static --libs-only-l --libs-only-other tare) -o "$work/pc_static"
-}
-run "pkg-config, shared" "$work/pc_shared"
-run "pkg-config, static" "$work/pc_static"
 [ ! -x "$work/prefix/bin/tare" ] || run "the tool" "$work/prefix/bin/tare" info
+# shellcheck disable=SC2046
+quiet "$cc" "$consumer/main.c" $(pkg-config --cflags --libs tare) "-Wl,-rpath,$libdir" -o "$work/pc_shared"
+run "pkg-config, shared" "$work/pc_shared"
+rm "$libdir"/libtare.so* # pkg-config --static leaves the choice of library to the linker
+# shellcheck disable=SC2046
+quiet "$cc" "$consumer/main.c" $(pkg-config --cflags --static --libs tare) -o "$work/pc_static"
+run "pkg-config, static" "$work/pc_static"
