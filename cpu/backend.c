@@ -94,7 +94,9 @@ static tare_status refuse_label(const tare_problem *problem, const tare_label_sc
   const tare_batch *b = &problem->batch;
   char most[32] = "up";
   if (problem->shape != TARE_SHAPE_REGRESSION)
-    snprintf(most, sizeof most, "%lld", (long long)(b->first_label + b->classes - 1));
+    snprintf(
+        most, sizeof most, "%lld",
+        b->first_label > INT64_MAX - b->classes ? (long long)INT64_MAX : (long long)(b->first_label + b->classes - 1));
   return tare_fail(error, TARE_INVALID_LABEL,
                    "label of row %lld is %lld (%lld such rows); it must be in %lld..%s, background %lld or ignore %lld",
                    (long long)scan->first_invalid, (long long)scan->invalid_label, (long long)scan->counts.invalid,

@@ -25,9 +25,9 @@ static void load_differences(const tare_job *job, const tare_tile *tile, const r
   for (int32_t i = 0; i < p->rows; i++) {
     const int32_t row = scratch->rows.positive[p->first + i];
     load_f64(batch->dtype, array[TARE_LOGITS].data, regression_offset(tile, TARE_LOGITS, row, p->first_column),
-             array[TARE_LOGITS].cls, p->columns, s->x + i * p->columns);
+             array[TARE_LOGITS].cls, p->columns, s->x + (ptrdiff_t)i * p->columns);
     load_f64(batch->target_dtype, array[TARE_TARGETS].data, regression_offset(tile, TARE_TARGETS, row, p->first_column),
-             array[TARE_TARGETS].cls, p->columns, s->target + i * p->columns);
+             array[TARE_TARGETS].cls, p->columns, s->target + (ptrdiff_t)i * p->columns);
   }
   for (int32_t i = 0; i < p->n; i++) {
     s->x[i] -= s->target[i];

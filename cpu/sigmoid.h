@@ -69,11 +69,12 @@ TARE_INLINE void F(soft_body)(F(hard_formula) * hard, F(soft_formula) * soft, co
   HARD_LOOP(kind##_##power##_both, formula, TARE_POWER_##power, 1, uses_plain) \
   SOFT_LOOP(kind##_##power##_soft, formula, TARE_POWER_##power, uses_plain)
 #define DEFINE_PLAIN(kind, formula, alpha) DEFINE_POWER(kind, formula, 0, ALPHA_##alpha)
-#define DEFINE_GAMMA(kind, formula, alpha)                                                       \
-  DEFINE_POWER(kind, formula, 0, ALPHA_##alpha)                                                  \
-  DEFINE_POWER(kind, formula, 1, ALPHA_##alpha)                                                  \
-  DEFINE_POWER(kind, formula, 2, ALPHA_##alpha) DEFINE_POWER(kind, formula, HALF, ALPHA_##alpha) \
-      DEFINE_POWER(kind, formula, 3_HALVES, ALPHA_##alpha) DEFINE_POWER(kind, formula, GENERAL, ALPHA_##alpha)
+#define DEFINE_GAMMA(kind, formula, alpha)                                                              \
+  DEFINE_POWER(kind, formula, 0, ALPHA_##alpha)                                                         \
+  DEFINE_POWER(kind, formula, 1, ALPHA_##alpha)                                                         \
+  DEFINE_POWER(kind, formula, 2, ALPHA_##alpha)                                                         \
+  DEFINE_POWER(kind, formula, HALF, ALPHA_##alpha) DEFINE_POWER(kind, formula, 3_HALVES, ALPHA_##alpha) \
+      DEFINE_POWER(kind, formula, GENERAL, ALPHA_##alpha)
 #define ALPHA_WHOLE 0
 #define ALPHA_PART 1
 #define DEFINE_SIGMOID(kind, formula, powers, alpha) DEFINE_##powers(kind, formula, alpha)
@@ -141,7 +142,7 @@ static void F(spread)(const F(block) * b, const real *of_row, const real *of_cla
   const real *of_line = b->by_class ? of_class : of_row, *along = b->by_class ? of_row : of_class;
   for (int32_t line = 0; line < b->lines; line++) {
     const real factor = of_line[line];
-    real *restrict to = out + line * b->length;
+    real *restrict to = out + (ptrdiff_t)line * b->length;
 #pragma omp simd
     for (int32_t i = 0; i < b->length; i++) to[i] = factor * along[i]; /* hot: spread weights (any) */
   }
@@ -285,7 +286,7 @@ static double F(sum)(const real *restrict x, int32_t n) {
 
 static void F(add_row_losses)(const F(block) * b, const F(scratch) * s, double *row_loss) {
   for (int32_t line = 0; line < b->lines; line++) {
-    const real *loss = s->loss + line * b->length;
+    const real *loss = s->loss + (ptrdiff_t)line * b->length;
     if (b->by_class)
       for (int32_t i = 0; i < b->length; i++) row_loss[b->first_row + i] += (double)loss[i];
     else

@@ -38,7 +38,7 @@ static void F(find_margins)(int32_t n, const real *restrict label_x, const real 
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) { /* hot: softmax margins (any) */
     const double m = (double)maximum[i];
-    const double s = (m > DBL_MAX) & (sum[i] > 1.5) ? (double)NAN : sum[i];
+    const double s = ((m > DBL_MAX) & (sum[i] > 1.5)) ? (double)NAN : sum[i];
     const log_parts_f64 log_s = log_positive_f64(s);
     margin[i] = ((double)label_x[i] - m) - (log_s.hi + log_s.lo);
   }
@@ -69,11 +69,12 @@ TARE_INLINE void margin_body(margin_formula *formula, const F(formula_parameters
 }
 
 #define DEFINE_PLAIN(kind, formula) MARGIN_LOOP(kind##_0_margin, formula, TARE_POWER_0)
-#define DEFINE_GAMMA(kind, formula)                                                                             \
-  DEFINE_PLAIN(kind, formula)                                                                                   \
-  MARGIN_LOOP(kind##_1_margin, formula, TARE_POWER_1)                                                           \
-  MARGIN_LOOP(kind##_2_margin, formula, TARE_POWER_2) MARGIN_LOOP(kind##_HALF_margin, formula, TARE_POWER_HALF) \
-      MARGIN_LOOP(kind##_3_HALVES_margin, formula, TARE_POWER_3_HALVES)                                         \
+#define DEFINE_GAMMA(kind, formula)                                     \
+  DEFINE_PLAIN(kind, formula)                                           \
+  MARGIN_LOOP(kind##_1_margin, formula, TARE_POWER_1)                   \
+  MARGIN_LOOP(kind##_2_margin, formula, TARE_POWER_2)                   \
+  MARGIN_LOOP(kind##_HALF_margin, formula, TARE_POWER_HALF)             \
+      MARGIN_LOOP(kind##_3_HALVES_margin, formula, TARE_POWER_3_HALVES) \
           MARGIN_LOOP(kind##_GENERAL_margin, formula, TARE_POWER_GENERAL)
 #define DEFINE_SIGMOID(kind, formula, powers)
 #define DEFINE_SOFTMAX(kind, formula, powers) DEFINE_##powers(kind, formula)

@@ -406,8 +406,8 @@ TARE_API void tare_batch_init_sized(tare_batch *batch, uint64_t struct_size, uin
  * 6. The output
  * --------------------------------------------------------------------------------------------------------------- */
 
-/** Rows by what their label made of them. `counted` is what TARE_ROWS divides by. With targets and no labels every
- *  row is counted, and positives and background are 0. */
+/** Rows by what their label made of them. `counted` is what TARE_ROWS divides by. With targets positives and background
+ *  are 0 (but for GHM-R with labels), and without labels every row is counted. */
 typedef struct tare_counts {
   int64_t rows, counted, positives, background, ignored, invalid;
 } tare_counts;
