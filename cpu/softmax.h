@@ -69,13 +69,13 @@ TARE_INLINE void margin_body(margin_formula *formula, const F(formula_parameters
 }
 
 #define DEFINE_PLAIN(kind, formula) MARGIN_LOOP(kind##_0_margin, formula, TARE_POWER_0)
-#define DEFINE_GAMMA(kind, formula)                                     \
-  DEFINE_PLAIN(kind, formula)                                           \
-  MARGIN_LOOP(kind##_1_margin, formula, TARE_POWER_1)                   \
-  MARGIN_LOOP(kind##_2_margin, formula, TARE_POWER_2)                   \
-  MARGIN_LOOP(kind##_HALF_margin, formula, TARE_POWER_HALF)             \
-      MARGIN_LOOP(kind##_3_HALVES_margin, formula, TARE_POWER_3_HALVES) \
-          MARGIN_LOOP(kind##_GENERAL_margin, formula, TARE_POWER_GENERAL)
+#define DEFINE_GAMMA(kind, formula)                                 \
+  DEFINE_PLAIN(kind, formula)                                       \
+  MARGIN_LOOP(kind##_1_margin, formula, TARE_POWER_1)               \
+  MARGIN_LOOP(kind##_2_margin, formula, TARE_POWER_2)               \
+  MARGIN_LOOP(kind##_HALF_margin, formula, TARE_POWER_HALF)         \
+  MARGIN_LOOP(kind##_3_HALVES_margin, formula, TARE_POWER_3_HALVES) \
+  MARGIN_LOOP(kind##_GENERAL_margin, formula, TARE_POWER_GENERAL)
 #define DEFINE_SIGMOID(kind, formula, powers)
 #define DEFINE_SOFTMAX(kind, formula, powers) DEFINE_##powers(kind, formula)
 #define DEFINE_REGRESSION(kind, formula, powers)
