@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The CUDA backend, host side: turns a checked problem into a call by value, and launches. A call puts at most two
+ * kernels on the stream: one that counts labels, where the divisor or the counts are wanted, and the loss itself.
+ * Nothing is allocated, copied or awaited after a context has been made.
+ */
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels.cuh"
+
+extern "C" {
+#include "core/backend.h"
+#include "core/cuda.h"
+}
+
+namespace tare {
+
+namespace {
+
+constexpr int64_t most_partials = 65536;
+
+struct backend {
+  tare_backend base;
+  int device;
+  int multiprocessors;
+  device_record *record; /* the partial sums lie behind it */
+  cudaDeviceProp properties;
+};
+
+tare_status cuda_failed(cudaError_t status, const char *doing, tare_error *error) {
+  cudaGetLastError(); /* our own failure: leave none behind */
+  return tare_fail(error, TARE_CUDA_ERROR, "%s: %s (%s)", doing, cudaGetErrorName(status), cudaGetErrorString(status));
+}
+
+/** Makes a device current for as long as it lives. */
+class device_guard {
+ public:
+  explicit device_guard(int device) {
+    status = cudaGetDevice(&before_);
+    if (status == cudaSuccess && before_ != device) status = cudaSetDevice(device);
+    changed_ = status == cudaSuccess && before_ != device;
+  }
+  ~device_guard() {
+    if (changed_) cudaSetDevice(before_);
+  }
+  device_guard(const device_guard &) = delete;
+  device_guard &operator=(const device_guard &) = delete;
+  cudaError_t status;
+
+ private:
+  int before_ = 0;
+  bool changed_ = false;
+};
+
+/* ---- From a problem to a call ------------------------------------------------------------------------------------- */
+
+/** Rows one behind the other, each contiguous. */
+bool is_run(const tare_view &v, const tare_array &a, int64_t classes) {
+  return !a.data || ((a.cls == 1 || classes == 1) && (a.stride[3] == classes || v.dim[3] == 1));
+}
+
+/** Which walk every level of the problem can take. */
+int32_t choose_walk(const tare_problem *problem) {
+  bool flat = true, planes = !problem->soft;
+  for (int i = 0; i < problem->level_count; i++) {
+    const tare_view &v = problem->view[i];
+    if (!v.rows) continue;
+    const tare_array &logits = v.array[TARE_LOGITS], &gradient = v.array[TARE_GRADIENT];
+    const int64_t classes = problem->batch.classes;
+    if (v.array[TARE_ROW_LOSS].data) return walk_rows;
+    flat = flat && is_run(v, logits, classes) && is_run(v, gradient, classes) && classes < (1 << 20);
+    planes = planes && logits.stride[3] == 1 && (!gradient.data || gradient.stride[3] == 1);
+  }
+  return flat ? walk_flat : planes ? walk_planes : walk_rows;
+}
+
+int64_t rows_of_tile(const tare_problem *problem, int32_t walk) {
+  const int64_t classes = problem->batch.classes;
+  if (walk == walk_planes) return 256;
+  if (walk == walk_rows) return 64;
+  const int64_t rows = (8192 / classes + 7) / 8 * 8; /* whole vectors of any type, whatever the classes */
+  return rows < 8 ? 8 : rows > 8192 ? 8192 : rows;
+}
+
+int64_t cut(const tare_problem *problem, int64_t rows, tiling level::*which, call *c) {
+  int64_t tiles = 0;
+  for (int i = 0; i < problem->level_count; i++) {
+    const tare_view &v = problem->view[i];
+    tiling &t = c->levels[i].*which;
+    t.first = tiles;
+    t.rows = int32_t(rows);
+    t.chunks = v.rows ? (v.dim[3] + rows - 1) / rows : 1;
+    if (v.rows) tiles += v.rows / v.dim[3] * t.chunks;
+  }
+  return tiles;
+}
+
+/** Cuts so finely as `rows` says, or as coarsely as the room for partial sums demands. */
+int64_t cut_to_fit(const tare_problem *problem, int64_t rows, int64_t most_rows, tiling level::*which, call *c) {
+  int64_t tiles = cut(problem, rows, which, c);
+  while (tiles > most_partials && rows * 2 <= most_rows) tiles = cut(problem, rows *= 2, which, c);
+  return tiles;
+}
+
+bool is_aligned(const tare_problem *problem, const tare_view &v, const tare_array &a, int32_t walk) {
+  if (!a.data) return true;
+  const int64_t bytes = tare_dtype_bytes(problem->batch.dtype), size = 16 / bytes;
+  bool fits = reinterpret_cast<uintptr_t>(a.data) % 16 == 0;
+  for (int axis = 0; axis < 3; axis++) fits = fits && (v.dim[axis] == 1 || a.stride[axis] % size == 0);
+  if (walk == walk_planes) fits = fits && (a.cls % size == 0 || problem->batch.classes == 1);
+  return fits;
+}
+
+uint32_t magic_of(int64_t classes, int64_t tile_elements) {
+  if (classes == 1 || classes >= 4096 || tile_elements * classes >= int64_t(1) << 32) return 0;
+  return uint32_t(((uint64_t(1) << 32) + uint64_t(classes) - 1) / uint64_t(classes));
+}
+
+void fill_levels(const tare_problem *problem, call *c) {
+  const int32_t walk = choose_walk(problem);
+  const int64_t rows = rows_of_tile(problem, walk);
+  const int64_t most = walk == walk_flat ? (int64_t(1) << 30) / problem->batch.classes / 8 * 8 : int64_t(1) << 30;
+  for (int i = 0; i < problem->level_count; i++) c->levels[i].view = problem->view[i];
+  c->tile_count = cut_to_fit(problem, rows, walk == walk_planes ? rows : most, &level::tiles, c);
+  c->count_tile_count = cut_to_fit(problem, 1024, int64_t(1) << 30, &level::count_tiles, c);
+  for (int i = 0; i < problem->level_count; i++) {
+    level &l = c->levels[i];
+    l.walk = walk;
+    l.aligned = is_aligned(problem, l.view, l.view.array[TARE_LOGITS], walk) &&
+                is_aligned(problem, l.view, l.view.array[TARE_GRADIENT], walk);
+    l.merged = walk == walk_flat;
+    l.magic = magic_of(problem->batch.classes, l.tiles.rows * problem->batch.classes);
+  }
+}
+
+int32_t background_class_of(const tare_problem *problem) {
+  const tare_batch &b = problem->batch;
+  if (problem->shape != TARE_SHAPE_SOFTMAX || b.background_label < b.first_label) return -1;
+  const uint64_t cls = uint64_t(b.background_label) - uint64_t(b.first_label);
+  return cls < uint64_t(b.classes) ? int32_t(cls) : -1;
+}
+
+void fill_batch(const tare_problem *problem, call *c) {
+  const tare_batch &b = problem->batch;
+  c->kind = problem->loss.kind;
+  c->shape = problem->shape;
+  c->power = problem->power;
+  c->soft = problem->soft;
+  c->dtype = b.dtype;
+  c->label_dtype = b.label_dtype;
+  c->target_dtype = b.target_dtype;
+  c->level_count = problem->level_count;
+  c->classes = b.classes;
+  c->first_label = b.first_label;
+  c->background_label = b.background_label;
+  c->ignore_label = b.ignore_label;
+  c->background_class = background_class_of(problem);
+  c->is_mask = tare_is_ghm(problem);
+  c->background_weight = float(b.background_weight);
+  c->class_weights = b.class_weights;
+  c->positive_weights = b.positive_weights;
+  c->has_alpha = problem->alpha >= 0;
+  c->alpha = float(problem->alpha);
+  c->alpha_per_class = problem->alpha_per_class;
+  c->gamma_hi = float(problem->gamma);
+  c->gamma_lo = float(problem->gamma - double(c->gamma_hi));
+  c->epsilon = float(problem->poly_epsilon);
+}
+
+bool counts_divisor(const tare_output &output) {
+  return output.normalizer != TARE_SUM && output.normalizer != TARE_VALUE;
+}
+
+void fill_output(const backend *self, const tare_problem *problem, call *c) {
+  const tare_output &o = problem->output;
+  c->normalizer = o.normalizer;
+  c->loss_dtype = o.loss_dtype;
+  c->divisor = o.normalizer == TARE_VALUE ? o.normalizer_value : 1.0;
+  c->divisor_pointer = o.normalizer == TARE_VALUE ? o.normalizer_pointer : nullptr;
+  c->divisor_counted = counts_divisor(o);
+  c->gradient_scale = o.gradient_scale;
+  c->gradient_scale_pointer = o.gradient_scale_pointer;
+  c->loss = o.loss;
+  c->counts = o.counts;
+  c->record = self->record;
+  c->partials = reinterpret_cast<double *>(self->record + 1);
+}
+
+/** All of it; zeroed first, so that what is not set is the same from call to call. */
+void make_call(const backend *self, const tare_problem *problem, call *c) {
+  memset(static_cast<void *>(c), 0, sizeof *c);
+  fill_batch(problem, c);
+  fill_output(self, problem, c);
+  fill_levels(problem, c);
+}
+
+/* ---- The verbs ------------------------------------------------------------------------------------------------------ */
+
+cudaError_t launch_evaluation(const call &c, const launch_site &site) {
+  const bool softmax = c.shape == TARE_SHAPE_SOFTMAX;
+  if (c.dtype == TARE_F16) return softmax ? launch_softmax_f16(c, site) : launch_sigmoid_f16(c, site);
+  if (c.dtype == TARE_BF16) return softmax ? launch_softmax_bf16(c, site) : launch_sigmoid_bf16(c, site);
+  return softmax ? launch_softmax_f32(c, site) : launch_sigmoid_f32(c, site);
+}
+
+tare_status refuse_what_is_missing(const tare_problem *problem, tare_error *error) {
+  if (problem->batch.dtype == TARE_F64)
+    return tare_fail(
+        error, TARE_UNSUPPORTED,
+        "batch->dtype is TARE_F64 on a CUDA context; f64 logits are for the CPU, a GPU takes f32, f16, bf16");
+  if (tare_is_ghm(problem))
+    return tare_fail(error, TARE_UNSUPPORTED, "loss->kind is %s; this version has the GHM losses on the CPU alone",
+                     tare_loss_name(problem->loss.kind));
+  return TARE_OK;
+}
+
+tare_status evaluate(tare_backend *base, const tare_problem *problem, void *, uint64_t, tare_stream stream,
+                     tare_error *error) {
+  const backend *self = reinterpret_cast<const backend *>(base);
+  const tare_status missing = refuse_what_is_missing(problem, error);
+  if (missing) return missing;
+  device_guard guard(self->device);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  call c;
+  make_call(self, problem, &c);
+  const launch_site site = {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors};
+  cudaError_t status = cudaSuccess;
+  if (counts_divisor(problem->output) || problem->output.counts) status = launch_count(c, site, false);
+  if (status != cudaSuccess) return cuda_failed(status, "launching the label kernel", error);
+  status = launch_evaluation(c, site);
+  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching the loss kernel", error);
+}
+
+tare_status workspace_size(tare_backend *, const tare_problem *, uint64_t *bytes, tare_error *) {
+  *bytes = 0;
+  return TARE_OK;
+}
+
+tare_status label_counts(tare_backend *base, const tare_problem *problem, tare_counts *counts, int64_t *per_class,
+                         tare_stream stream, tare_error *error) {
+  const backend *self = reinterpret_cast<const backend *>(base);
+  device_guard guard(self->device);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  call c;
+  make_call(self, problem, &c);
+  c.counts = counts;
+  c.per_class = per_class;
+  const launch_site site = {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors};
+  cudaError_t status = cudaSuccess;
+  if (per_class) status = cudaMemsetAsync(per_class, 0, size_t(c.classes) * sizeof *per_class, site.stream);
+  if (status != cudaSuccess) return cuda_failed(status, "clearing per_class", error);
+  status = launch_count(c, site, true);
+  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching the label kernel", error);
+}
+
+tare_status no_ghm(tare_error *error) {
+  return tare_fail(error, TARE_UNSUPPORTED, "this version has the GHM losses on the CPU alone");
+}
+tare_status ghm_histogram(tare_backend *, const tare_problem *, tare_stream, tare_error *error) {
+  return no_ghm(error);
+}
+tare_status ghm_density_update(tare_backend *, const tare_problem *, tare_stream, tare_error *error) {
+  return no_ghm(error);
+}
+
+tare_status check(tare_backend *base, tare_stream stream, tare_error *error) {
+  const backend *self = reinterpret_cast<const backend *>(base);
+  device_guard guard(self->device);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  const cudaStream_t s = reinterpret_cast<cudaStream_t>(stream);
+  uint64_t seen[2] = {0, 0}; /* invalid_rows, first_invalid */
+  static const uint64_t none[2] = {0, ~uint64_t(0)};
+  cudaError_t status = cudaMemcpyAsync(seen, self->record, sizeof seen, cudaMemcpyDeviceToHost, s);
+  if (status == cudaSuccess) status = cudaStreamSynchronize(s);
+  if (status == cudaSuccess && seen[0])
+    status = cudaMemcpyAsync(self->record, none, sizeof none, cudaMemcpyHostToDevice, s);
+  if (status == cudaSuccess && seen[0]) status = cudaStreamSynchronize(s);
+  if (status != cudaSuccess) return cuda_failed(status, "waiting for the stream", error);
+  if (!seen[0]) return TARE_OK;
+  return tare_fail(error, TARE_INVALID_LABEL,
+                   "label of row %llu is neither a class, nor background, nor ignore (%llu such rows since the last "
+                   "check); such rows added nothing",
+                   (unsigned long long)seen[1], (unsigned long long)seen[0]);
+}
+
+void describe(tare_backend *base, tare_context_description *description) {
+  const backend *self = reinterpret_cast<const backend *>(base);
+  description->device = TARE_DEVICE_CUDA;
+  description->device_index = self->device;
+  snprintf(description->device_name, sizeof description->device_name, "%s", self->properties.name);
+  snprintf(description->instruction_set, sizeof description->instruction_set, "sm_%d%d", self->properties.major,
+           self->properties.minor);
+}
+
+void destroy(tare_backend *base) {
+  backend *self = reinterpret_cast<backend *>(base);
+  {
+    device_guard guard(self->device);
+    cudaFree(self->record);
+  }
+  free(self);
+}
+
+/* ---- Creation ------------------------------------------------------------------------------------------------------- */
+
+tare_status no_gpu(cudaError_t status, tare_error *error) {
+  int version = 0;
+  cudaGetLastError();
+  if (status == cudaErrorInsufficientDriver && cudaDriverGetVersion(&version) == cudaSuccess && version > 0)
+    return tare_fail(error, TARE_DRIVER_TOO_OLD,
+                     "the NVIDIA driver is for CUDA %d.%d; this library needs one for CUDA %d (driver 580 or newer)",
+                     version / 1000, version % 1000 / 10, CUDART_VERSION / 1000);
+  if (status == cudaErrorInsufficientDriver || status == cudaErrorStubLibrary)
+    return tare_fail(error, TARE_NO_DRIVER, "no NVIDIA driver is installed (libcuda.so.1 was not found)");
+  if (status == cudaErrorNoDevice || status == cudaSuccess)
+    return tare_fail(error, TARE_NO_DEVICE, "the NVIDIA driver works, but shows no GPU (see CUDA_VISIBLE_DEVICES)");
+  return cuda_failed(status, "cudaGetDeviceCount", error);
+}
+
+tare_status choose_device(const tare_context_options *options, int *device, tare_error *error) {
+  int count = 0;
+  cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess || count == 0) return no_gpu(status, error);
+  if (options->device_index >= count)
+    return tare_fail(error, TARE_NO_DEVICE, "options->device_index is %d; this machine has GPUs 0..%d",
+                     options->device_index, count - 1);
+  *device = options->device_index;
+  if (*device < 0) status = cudaGetDevice(device);
+  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "cudaGetDevice", error);
+}
+
+/** Whether a kernel of ours can run there: it was compiled for the GPU, or can be from its PTX. */
+tare_status check_kernels(const backend *self, tare_error *error) {
+  const cudaError_t status = probe_kernels();
+  if (status == cudaSuccess) return TARE_OK;
+  cudaGetLastError();
+  return tare_fail(error, TARE_NO_DEVICE, "GPU %d (%s, sm_%d%d) is none that this library was built for: %s",
+                   self->device, self->properties.name, self->properties.major, self->properties.minor,
+                   cudaGetErrorString(status));
+}
+
+tare_status set_up(backend *self, tare_error *error) {
+  const size_t bytes = sizeof(device_record) + most_partials * sizeof(double);
+  cudaError_t status = cudaGetDeviceProperties(&self->properties, self->device);
+  if (status != cudaSuccess) return cuda_failed(status, "cudaGetDeviceProperties", error);
+  self->multiprocessors = self->properties.multiProcessorCount;
+  const tare_status runs = check_kernels(self, error);
+  if (runs) return runs;
+  status = cudaMalloc(reinterpret_cast<void **>(&self->record), bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return tare_fail(error, TARE_OUT_OF_MEMORY, "no GPU memory for a context (%zu bytes)", bytes);
+  }
+  if (status == cudaErrorStreamCaptureUnsupported || status == cudaErrorStreamCaptureImplicit) {
+    cudaGetLastError();
+    return tare_fail(error, TARE_CAPTURING, "a stream is being captured; make the context before");
+  }
+  if (status != cudaSuccess) return cuda_failed(status, "cudaMalloc", error);
+  device_record fresh;
+  memset(&fresh, 0, sizeof fresh);
+  fresh.first_invalid = ~uint64_t(0);
+  status = cudaMemcpy(self->record, &fresh, sizeof fresh, cudaMemcpyHostToDevice);
+  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "cudaMemcpy", error);
+}
+
+}  // namespace
+}  // namespace tare
+
+extern "C" tare_status tare_cuda_backend_create(const tare_context_options *options, tare_backend **made,
+                                                tare_error *error) {
+  using namespace tare;
+  int device = 0;
+  tare_status status = choose_device(options, &device, error);
+  if (status) return status;
+  device_guard guard(device);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  backend *self = static_cast<backend *>(calloc(1, sizeof *self));
+  if (!self) return tare_fail(error, TARE_OUT_OF_MEMORY, "no memory for a CUDA context (%zu bytes)", sizeof *self);
+  self->base = {destroy,      describe,      evaluate,           workspace_size,
+                label_counts, ghm_histogram, ghm_density_update, tare::check};
+  self->device = device;
+  status = set_up(self, error);
+  if (status) {
+    destroy(&self->base);
+    return status;
+  }
+  *made = &self->base;
+  return TARE_OK;
+}

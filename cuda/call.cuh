@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a kernel gets: the whole call by value, cut into tiles, and a tile's place in it; and what labels and weights
+ * make of a row.
+ *
+ * A tile is some rows, consecutive along the last axis of a level's view, with all their classes. Its size depends on the
+ * shape alone, each has a place for its partial sum, and the last block adds those in order, so that the result depends
+ * on neither the grid nor the order of blocks.
+ */
+#ifndef TARE_CUDA_CALL_CUH
+#define TARE_CUDA_CALL_CUH
+
+#include "device.cuh"
+
+extern "C" {
+#include "core/problem.h"
+}
+
+#ifdef TARE_EMULATED
+#define TARE_GRID_CONSTANT
+#else
+#define TARE_GRID_CONSTANT __grid_constant__
+#endif
+
+namespace tare {
+
+constexpr int block_threads = 256;
+
+/** How the kernels go over a level. */
+enum walk : int32_t {
+  walk_flat,   /* along classes, 16 bytes at a time */
+  walk_planes, /* along rows, class after class: NCHW */
+  walk_rows    /* a warp a row, any strides */
+};
+
+/** Tiles of a level: `chunks` along the last axis, `rows` rows each but the last. */
+struct tiling {
+  int64_t first, chunks;
+  int32_t rows, reserved;
+};
+
+struct level {
+  tare_view view;
+  tiling tiles;       /* of the loss kernels */
+  tiling count_tiles; /* of the label kernel */
+  int32_t walk;
+  int32_t aligned; /* logits and gradient can be read and written in vectors */
+  int32_t merged;  /* rows follow each other without a gap, in logits and gradient */
+  uint32_t magic;  /* ceil(2^32/classes), or 0 where that does not divide a tile's elements exactly */
+};
+
+/** What a context keeps on the device. */
+struct device_record {
+  uint64_t invalid_rows, first_invalid; /* since the last check; first_invalid is the row's number */
+  uint64_t rows, counted, positives, background, ignored, invalid; /* being counted; 0 between launches */
+  double divisor;
+  uint32_t ticket, reserved;
+};
+
+struct call {
+  int32_t kind, shape, power, soft;
+  int32_t dtype, label_dtype, target_dtype, level_count;
+  int64_t classes, first_label, background_label, ignore_label;
+  int32_t background_class; /* softmax: the class that the background label is itself, or -1 */
+  int32_t is_mask;          /* GHM: row weights only select */
+  float alpha, background_weight, gamma_hi, gamma_lo, epsilon;
+  int32_t has_alpha;
+  const float *alpha_per_class, *class_weights, *positive_weights;
+
+  int32_t normalizer, loss_dtype;
+  double divisor; /* a host value; used where the next two are not */
+  const float *divisor_pointer;
+  int32_t divisor_counted; /* the label kernel leaves it in the record */
+  int32_t reserved;
+  double gradient_scale;
+  const float *gradient_scale_pointer;
+  void *loss;
+  tare_counts *counts;
+  int64_t *per_class;
+
+  device_record *record;
+  double *partials;
+  int64_t tile_count, count_tile_count;
+  level levels[TARE_MAX_LEVELS];
+};
+
+/** Where a tile lies: the element offset of its first row in every array, and its length. */
+struct tile {
+  int32_t level, rows;
+  int64_t offset[TARE_ARRAYS];
+};
+
+/** By one thread; the others read it after a barrier. */
+__device__ __forceinline__ void find_tile(const call &c, int64_t number, tiling level::*which, tile *found) {
+  int index = 0;
+  while (index + 1 < c.level_count && number >= (c.levels[index + 1].*which).first) index++;
+  const tare_view &view = c.levels[index].view;
+  const tiling &tiles = c.levels[index].*which;
+  int64_t rest = number - tiles.first, at[TARE_AXES];
+  at[3] = rest % tiles.chunks * tiles.rows;
+  rest /= tiles.chunks;
+  at[2] = rest % view.dim[2];
+  rest /= view.dim[2];
+  at[1] = rest % view.dim[1];
+  at[0] = rest / view.dim[1];
+  const int64_t left = view.dim[3] - at[3];
+  found->level = index;
+  found->rows = int32_t(left < tiles.rows ? left : tiles.rows);
+  for (int a = 0; a < TARE_ARRAYS; a++) {
+    const int64_t *stride = view.array[a].stride;
+    found->offset[a] = at[0] * stride[0] + at[1] * stride[1] + at[2] * stride[2] + at[3] * stride[3];
+  }
+}
+
+/** A row's class where it has none. */
+constexpr int32_t row_background = -1, row_skipped = -2, row_invalid = -3, row_ignored = -4;
+
+__device__ __forceinline__ int64_t label_at(const call &c, const level &l, const tile &t, int32_t row) {
+  const tare_array &labels = l.view.array[TARE_LABELS];
+  const int64_t at = t.offset[TARE_LABELS] + row * labels.stride[TARE_AXES - 1];
+  return c.label_dtype == TARE_I64 ? __ldg(static_cast<const long long *>(labels.data) + at)
+                                   : __ldg(static_cast<const int *>(labels.data) + at);
+}
+
+/** Class, row_background, row_ignored or row_invalid; range-checked in 64 bits before it is narrowed. */
+__device__ __forceinline__ int32_t classify(const call &c, int64_t label) {
+  if (label == c.ignore_label) return row_ignored;
+  if (label == c.background_label) return row_background;
+  if (label < c.first_label) return row_invalid;
+  if (c.shape == TARE_SHAPE_REGRESSION) return 0;
+  const uint64_t cls = uint64_t(label) - uint64_t(c.first_label);
+  return cls < uint64_t(c.classes) ? int32_t(cls) : row_invalid;
+}
+
+__device__ __forceinline__ int32_t find_class(const call &c, const level &l, const tile &t, int32_t row) {
+  if (l.view.array[TARE_LABELS].data) return classify(c, label_at(c, l, t, row));
+  return c.shape == TARE_SHAPE_REGRESSION ? 0 : row_background;
+}
+
+/** What the loss makes of it: its class or row_background, or row_skipped. */
+__device__ __forceinline__ int32_t role_of(const call &c, int32_t found) {
+  if (found == row_ignored || found == row_invalid) return row_skipped;
+  if (c.soft && c.shape != TARE_SHAPE_REGRESSION) return row_background;
+  if (found != row_background) return found;
+  if (c.shape == TARE_SHAPE_REGRESSION) return row_skipped;
+  if (c.shape == TARE_SHAPE_SOFTMAX && c.background_class < 0) return row_skipped;
+  return c.background_class;
+}
+
+__device__ __forceinline__ float row_weight_at(const level &l, const tile &t, int32_t row) {
+  const tare_array &weights = l.view.array[TARE_ROW_WEIGHTS];
+  if (!weights.data) return 1.0f;
+  return __ldg(static_cast<const float *>(weights.data) + t.offset[TARE_ROW_WEIGHTS] +
+               row * weights.stride[TARE_AXES - 1]);
+}
+
+__device__ __forceinline__ float class_weight_of(const call &c, int32_t cls) {
+  if (c.soft) return 1.0f;
+  if (cls < 0) return c.background_weight;
+  return c.class_weights ? __ldg(c.class_weights + cls) : 1.0f;
+}
+
+/** A row of a loss: its class or row_background or row_skipped, and row weight x class weight (0 where skipped). */
+struct row_role {
+  int32_t cls;
+  float weight;
+};
+
+__device__ __forceinline__ row_role look_at_row(const call &c, const level &l, const tile &t, int32_t row) {
+  row_role r;
+  r.cls = role_of(c, find_class(c, l, t, row));
+  r.weight = row_weight_at(l, t, row);
+  if (c.is_mask) r.weight = r.weight > 0.0f ? 1.0f : 0.0f;
+  r.weight *= class_weight_of(c, r.cls);
+  if (r.weight == 0.0f) r.cls = row_skipped;
+  if (r.cls == row_skipped) r.weight = 0.0f;
+  return r;
+}
+
+/** A row whose label is none is remembered for tare_context_check; called for one element of each row. */
+__device__ __forceinline__ void report_if_invalid(const call &c, const level &l, const tile &t, int32_t row) {
+  if (!l.view.array[TARE_LABELS].data || find_class(c, l, t, row) != row_invalid) return;
+  const int64_t number = l.view.first_row + t.offset[TARE_ROW_INDEX] + row * l.view.array[TARE_ROW_INDEX].stride[3];
+  atomic_add(&c.record->invalid_rows, uint64_t(1));
+  atomic_min(&c.record->first_invalid, uint64_t(number));
+}
+
+__device__ __forceinline__ double divisor_of(const call &c) {
+  if (c.divisor_counted) return c.record->divisor;
+  return c.divisor_pointer ? double(*c.divisor_pointer) : c.divisor;
+}
+
+__device__ __forceinline__ float gradient_factor_of(const call &c) {
+  const double scale = c.gradient_scale * (c.gradient_scale_pointer ? double(*c.gradient_scale_pointer) : 1.0);
+  return float(scale / divisor_of(c));
+}
+
+/** Adds `count` partial sums in an order that depends on their number alone; the result is in thread 0. */
+__device__ __forceinline__ double sum_of_partials(const double *partials, int64_t count) {
+  const int64_t each = (count + block_threads - 1) / block_threads;
+  const int64_t first = thread_rank() * each, end = first + each < count ? first + each : count;
+  double mine = 0;
+  for (int64_t i = first; i < end; i++) mine += __ldcg(partials + i);
+  return block_sum<block_threads>(mine);
+}
+
+/** The last block to come here writes the loss. By all threads, once a kernel. */
+__device__ __forceinline__ void finish_loss(const call &c) {
+  if (!last_block(&c.record->ticket)) return;
+  const double sum = sum_of_partials(c.partials, c.tile_count);
+  if (thread_rank() != 0 || !c.loss) return;
+  const double loss = sum / divisor_of(c);
+  if (c.loss_dtype == TARE_F64)
+    *static_cast<double *>(c.loss) = loss;
+  else
+    *static_cast<float *>(c.loss) = float(loss);
+}
+
+}  // namespace tare
+
+#endif
