@@ -182,6 +182,7 @@ Test(errors, loss) {
     INVALID(TARE_SIGMOID_FOCAL, "gamma", "-0.5", b.loss.focal.gamma = -0.5);
     INVALID(TARE_SIGMOID_FOCAL, "gamma", "nan", b.loss.focal.gamma = NAN);
     INVALID(TARE_SIGMOID_FOCAL, "gamma", "inf", b.loss.focal.gamma = INFINITY);
+    INVALID(TARE_SIGMOID_FOCAL, "gamma", "10001", b.loss.focal.gamma = 10001);
     INVALID(TARE_SOFTMAX_FOCAL, "gamma", "-1", b.loss.focal.gamma = -1);
     INVALID(TARE_SOFTMAX_FOCAL, "alpha", "nan", b.loss.focal.alpha = NAN);
     INVALID(TARE_SOFTMAX_FOCAL, "alpha", "inf", b.loss.focal.alpha = INFINITY);
@@ -224,6 +225,8 @@ Test(errors, ghm) {
     INVALID(TARE_GHM_R, "mu", "0", b.loss.ghm.mu = 0);
     INVALID(TARE_GHM_R, "mu", "-1", b.loss.ghm.mu = -1);
     INVALID(TARE_GHM_R, "mu", "nan", b.loss.ghm.mu = NAN);
+    INVALID(TARE_GHM_R, "mu", "1e-31", b.loss.ghm.mu = 1e-31);
+    INVALID(TARE_GHM_R, "mu", "1e+31", b.loss.ghm.mu = 1e31);
     INVALID(TARE_GHM_R, "targets", "NULL", b.levels[1].targets = NULL);
   }
 }
@@ -568,6 +571,7 @@ Test(errors, class_balanced_calls) {
   HOST_REFUSED("beta", "nan", tare_effective_number(5, NAN, &number));
   HOST_REFUSED("effective_number", "NULL", tare_effective_number(5, 0.9, NULL));
   HOST_REFUSED("volume", "0.5", tare_beta_from_volume(0.5, &number));
+  HOST_REFUSED("volume", NULL, tare_beta_from_volume(0x1p53, &number));
   HOST_REFUSED("volume", "inf", tare_beta_from_volume(INFINITY, &number));
   HOST_REFUSED("volume", "nan", tare_beta_from_volume(NAN, &number));
   HOST_REFUSED("beta", "NULL", tare_beta_from_volume(2, NULL));

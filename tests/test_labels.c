@@ -112,6 +112,9 @@ Test(labels, softmax_background_outside_the_range_adds_nothing) {
 
 /* ---- Labels that are none -------------------------------------------------------------------------------------- */
 
+/* The columns of GHM-R are no classes: every label from first_label on is one. */
+static bool is_a_class_of_a_regression(int32_t kind, int64_t label) { return kind == TARE_GHM_R && label >= 0; }
+
 /* Expects the refusal on a CPU context, with nothing written (problem_run checks that), or on a GPU the row left out
  * and the error from tare_context_check. */
 static void expect_refused(problem *p, const test_device *device, int64_t row) {
@@ -137,6 +140,7 @@ Test(labels, invalid_ones_are_refused_by_row) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       for (size_t b = 0; b < sizeof bad / sizeof *bad; b++) {
+        if (is_a_class_of_a_regression(kind, bad[b])) continue;
         for (int32_t type = TARE_I32; type <= TARE_I64; type++) {
           problem *p = in_convention(kind, conventions[0], type);
           p->labels[61] = bad[b];
@@ -155,12 +159,30 @@ Test(labels, wide_ones_are_checked_before_narrowing) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       for (size_t b = 0; b < sizeof bad / sizeof *bad; b++) {
+        if (is_a_class_of_a_regression(kind, bad[b])) continue;
         problem *p = in_convention(kind, conventions[0], TARE_I64);
         p->labels[17] = bad[b];
         expect_refused(p, device, 17);
         problem_free(p);
       }
     }
+  }
+}
+
+/* Boxes have 4 columns and 80 classes: the label of a regressed row is any class, however wide. */
+Test(labels, regression_takes_any_class) {
+  static const int64_t classes[] = {4, 79, 1202, INT64_C(4294967297), INT64_MAX};
+  FOR_EACH_DEVICE(device) {
+    problem *p = problem_new(TARE_GHM_R, TARE_F32, 60, 4);
+    p->label_dtype = TARE_I64;
+    for (int i = 0; i < 5; i++) p->labels[3 * i] = classes[i];
+    CHECK_PROBLEM(p, device);
+    p->first_label = 5;
+    for (int i = 0; i < 60; i++) p->labels[i] = i % 2 == 0 ? 5 + i : -1;
+    CHECK_PROBLEM(p, device);
+    p->labels[7] = 4;
+    expect_refused(p, device, 7);
+    problem_free(p);
   }
 }
 
@@ -193,7 +215,7 @@ Test(labels, the_first_bad_row_is_named) {
     FOR_EACH_LOSS(kind) {
       problem *p = problem_new(kind, TARE_F32, test_size(40000, 4000), 5);
       const int64_t rows[] = {p->rows - 1, p->rows / 2, 977, p->rows - 7};
-      for (size_t i = 0; i < 4; i++) p->labels[rows[i]] = 88 + (int64_t)i;
+      for (size_t i = 0; i < 4; i++) p->labels[rows[i]] = -88 - (int64_t)i;
       expect_refused(p, device, 977);
       problem_free(p);
     }

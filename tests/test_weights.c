@@ -136,8 +136,7 @@ Test(weights, background_weight_zero_leaves_positives) {
   }
 }
 
-/* A background that is a class of a softmax loss still takes the background weight, "rows without a class" being those
- * whose label is the background. */
+/* A background that is a class of a softmax loss has that class's weight; in a sigmoid loss, the background's. */
 Test(weights, background_inside_the_range) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
@@ -251,6 +250,53 @@ Test(weights, element_weight_zero_silences_nan) {
         outcome_free(o);
         problem_free(p);
       }
+    }
+  }
+}
+
+/* A weight of 0 is one however it comes about: alpha 0 silences the t = 1 elements, alpha 1 the others, a positive
+ * weight of 0 its class's. */
+static void check_silent_elements(problem *p, const test_device *device, bool positives) {
+  int64_t silent = 0;
+  for (int64_t i = 0; i < p->rows * p->classes; i++) {
+    const bool positive = p->labels[i / p->classes] == i % p->classes;
+    if (positive != positives) continue;
+    p->logits[i] = i % 3 == 0 ? NAN : i % 3 == 1 ? INFINITY : -INFINITY;
+    silent++;
+  }
+  cr_assert_gt(silent, 5);
+  CHECK_PROBLEM(p, device);
+  outcome *o = problem_run(p, device);
+  cr_assert(isfinite(o->loss) && o->loss != 0, "%s: loss %g", problem_text(p), o->loss);
+  outcome_free(o);
+  problem_free(p);
+}
+
+Test(weights, alpha_that_leaves_nothing_silences_nan) {
+  static const int32_t kinds[] = {TARE_SIGMOID_CE, TARE_SIGMOID_FOCAL};
+  FOR_EACH_DEVICE(device) {
+    for (size_t k = 0; k < 2; k++) {
+      for (size_t d = 0; d < DTYPES; d++) {
+        for (int positives = 0; positives < 2; positives++) {
+          problem *p = problem_new(kinds[k], dtypes[d], 60, 5);
+          set_alpha(p, positives ? 0 : 1);
+          check_silent_elements(p, device, positives == 1);
+          problem *per_class = problem_new(kinds[k], dtypes[d], 60, 5);
+          per_class->alpha_per_class = calloc(5, sizeof *per_class->alpha_per_class);
+          for (int c = 0; c < 5; c++) per_class->alpha_per_class[c] = positives ? 0 : 1;
+          check_silent_elements(per_class, device, positives == 1);
+        }
+      }
+    }
+  }
+}
+
+Test(weights, positive_weight_zero_silences_nan) {
+  FOR_EACH_DEVICE(device) {
+    for (int32_t kind = TARE_SIGMOID_CE; kind <= TARE_SIGMOID_POLY1; kind++) {
+      problem *p = problem_new(kind, TARE_F32, 60, 5);
+      p->positive_weights = calloc(5, sizeof *p->positive_weights);
+      check_silent_elements(p, device, true);
     }
   }
 }

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command-line tool as a child process: its arguments in, its exit status and what it wrote out.
+ */
+#ifndef TARE_TESTS_TOOL_H
+#define TARE_TESTS_TOOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Where a test's files are: a fresh folder, removed at the end. */
+typedef struct tool_folder {
+  char path[64];
+} tool_folder;
+
+tool_folder tool_folder_make(void);
+void tool_folder_remove(const tool_folder *folder);
+
+/** Fails the test where the folder holds a file that is not one of `names` (ended by NULL). */
+void tool_folder_expect_only(const tool_folder *folder, const char *const *names, const char *what);
+
+/** "<folder>/<name>", in a buffer of the caller. */
+void tool_file(char *path, size_t size, const tool_folder *folder, const char *name);
+
+typedef struct tool_answer {
+  int status; /* exit status; -1: killed by a signal */
+  char *out, *err;
+} tool_answer;
+
+/** The tool to run where the environment variable TARE_TOOL names none; NULL: there is none. Set before the first
+ *  run. */
+extern const char *tool_built;
+
+/** Runs the tool (TARE_TOOL, else tool_built) with arguments separated by blanks; skips the test where
+ *  there is no tool. A file it writes may have `file_limit` bytes; 0: no limit. */
+tool_answer tool_run(const tool_folder *folder, int64_t file_limit, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+void tool_answer_free(tool_answer *answer);
+
+#endif
