@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "kernels.cuh"
+#include "softmax_shapes.cuh"
 
 extern "C" {
 #include "core/backend.h"
@@ -18,8 +19,6 @@ extern "C" {
 namespace tare {
 
 namespace {
-
-constexpr int64_t most_partials = 65536;
 
 struct backend {
   tare_backend base;
@@ -61,8 +60,39 @@ bool is_run(const tare_view &v, const tare_array &a, int64_t classes) {
   return !a.data || ((a.cls == 1 || classes == 1) && (a.stride[3] == classes || v.dim[3] == 1));
 }
 
+/** Rows of a softmax loss stay in registers if their classes are contiguous and not too many; else they are taken side
+ *  by side if that is how most of them lie. */
+int32_t choose_softmax_walk(const tare_problem *problem) {
+  const int64_t classes = problem->batch.classes;
+  const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
+  bool whole = softmax::choose_row_shape(classes, bytes) < softmax::row_shapes;
+  int64_t side_by_side = 0;
+  for (int i = 0; i < problem->level_count; i++) {
+    const tare_view &v = problem->view[i];
+    if (!v.rows) continue;
+    const tare_array &logits = v.array[TARE_LOGITS], &gradient = v.array[TARE_GRADIENT];
+    whole = whole && (classes == 1 || (logits.cls == 1 && (!gradient.data || gradient.cls == 1)));
+    if (logits.stride[3] == 1 && logits.cls != 1) side_by_side += v.rows;
+  }
+  if (problem->soft) return walk_rows;
+  return whole ? walk_flat : side_by_side * 2 > problem->rows ? walk_planes : walk_rows;
+}
+
+/** So many that a block goes on for a while, yet all blocks have some. */
+int64_t softmax_rows_of_tile(const tare_problem *problem, int32_t walk) {
+  const int64_t classes = problem->batch.classes;
+  const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
+  int64_t together = classes > softmax::most_classes_of_warp ? 1 : block_threads / 32;
+  if (walk == walk_planes) together = softmax::rows_of_planes;
+  if (walk == walk_flat)
+    together = block_threads / softmax::row_shape_at(softmax::choose_row_shape(classes, bytes), bytes).lanes;
+  const int64_t times = problem->rows / (together * 2048) + 1;
+  return together * (times < 16 ? times : 16);
+}
+
 /** Which walk every level of the problem can take. */
 int32_t choose_walk(const tare_problem *problem) {
+  if (problem->shape == TARE_SHAPE_SOFTMAX) return choose_softmax_walk(problem);
   bool flat = true, planes = !problem->soft;
   for (int i = 0; i < problem->level_count; i++) {
     const tare_view &v = problem->view[i];
@@ -78,6 +108,7 @@ int32_t choose_walk(const tare_problem *problem) {
 
 int64_t rows_of_tile(const tare_problem *problem, int32_t walk) {
   const int64_t classes = problem->batch.classes;
+  if (problem->shape == TARE_SHAPE_SOFTMAX) return softmax_rows_of_tile(problem, walk);
   if (walk == walk_planes) return 256;
   if (walk == walk_rows) return 64;
   const int64_t rows = (8192 / classes + 7) / 8 * 8; /* whole vectors of any type, whatever the classes */
@@ -97,13 +128,6 @@ int64_t cut(const tare_problem *problem, int64_t rows, tiling level::*which, cal
   return tiles;
 }
 
-/** Cuts so finely as `rows` says, or as coarsely as the room for partial sums demands. */
-int64_t cut_to_fit(const tare_problem *problem, int64_t rows, int64_t most_rows, tiling level::*which, call *c) {
-  int64_t tiles = cut(problem, rows, which, c);
-  while (tiles > most_partials && rows * 2 <= most_rows) tiles = cut(problem, rows *= 2, which, c);
-  return tiles;
-}
-
 bool is_aligned(const tare_problem *problem, const tare_view &v, const tare_array &a, int32_t walk) {
   if (!a.data) return true;
   const int64_t bytes = tare_dtype_bytes(problem->batch.dtype), size = 16 / bytes;
@@ -120,17 +144,14 @@ uint32_t magic_of(int64_t classes, int64_t tile_elements) {
 
 void fill_levels(const tare_problem *problem, call *c) {
   const int32_t walk = choose_walk(problem);
-  const int64_t rows = rows_of_tile(problem, walk);
-  const int64_t most = walk == walk_flat ? (int64_t(1) << 30) / problem->batch.classes / 8 * 8 : int64_t(1) << 30;
   for (int i = 0; i < problem->level_count; i++) c->levels[i].view = problem->view[i];
-  c->tile_count = cut_to_fit(problem, rows, walk == walk_planes ? rows : most, &level::tiles, c);
-  c->count_tile_count = cut_to_fit(problem, 1024, int64_t(1) << 30, &level::count_tiles, c);
+  c->tile_count = cut(problem, rows_of_tile(problem, walk), &level::tiles, c);
+  c->count_tile_count = cut(problem, 1024, &level::count_tiles, c);
   for (int i = 0; i < problem->level_count; i++) {
     level &l = c->levels[i];
     l.walk = walk;
     l.aligned = is_aligned(problem, l.view, l.view.array[TARE_LOGITS], walk) &&
                 is_aligned(problem, l.view, l.view.array[TARE_GRADIENT], walk);
-    l.merged = walk == walk_flat;
     l.magic = magic_of(problem->batch.classes, l.tiles.rows * problem->batch.classes);
   }
 }

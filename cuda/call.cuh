@@ -4,8 +4,8 @@
  * make of a row.
  *
  * A tile is some rows, consecutive along the last axis of a level's view, with all their classes. Its size depends on the
- * shape alone, each has a place for its partial sum, and the last block adds those in order, so that the result depends
- * on neither the grid nor the order of blocks.
+ * shape alone; a group of tiles (of one, but for the largest batches) has a place for its partial sum, and the last block
+ * adds those in order, so that the result depends on neither the grid nor the order of blocks.
  */
 #ifndef TARE_CUDA_CALL_CUH
 #define TARE_CUDA_CALL_CUH
@@ -25,6 +25,7 @@ extern "C" {
 namespace tare {
 
 constexpr int block_threads = 256;
+constexpr int64_t most_partials = 65536; /* places for partial sums in a context */
 
 /** How the kernels go over a level. */
 enum walk : int32_t {
@@ -195,19 +196,47 @@ __device__ __forceinline__ float gradient_factor_of(const call &c) {
   return float(scale / divisor_of(c));
 }
 
-/** Adds `count` partial sums in an order that depends on their number alone; the result is in thread 0. */
-__device__ __forceinline__ double sum_of_partials(const double *partials, int64_t count) {
-  const int64_t each = (count + block_threads - 1) / block_threads;
+/** Tiles that share a partial sum, and how many partial sums there are. */
+__host__ __device__ __forceinline__ int64_t tiles_of_partial(int64_t tiles) {
+  return (tiles + most_partials - 1) / most_partials;
+}
+__host__ __device__ __forceinline__ int64_t partials_of(int64_t tiles) {
+  const int64_t each = tiles_of_partial(tiles);
+  return each ? (tiles + each - 1) / each : 0;
+}
+
+/** Calls `work(level, tile)` for this block's share of the tiles; what it returns is added over the block's threads, then
+ *  over the tiles of a group, and put in the group's place. By all threads. */
+template <typename Work>
+__device__ __forceinline__ void for_each_tile(const call &c, int64_t tiles, tiling level::*which, Work &&work) {
+  TARE_SHARED(tile, t);
+  const int64_t each = tiles_of_partial(tiles), partials = partials_of(tiles);
+  for (int64_t place = blockIdx.x; place < partials; place += gridDim.x) {
+    const int64_t last = (place + 1) * each < tiles ? (place + 1) * each : tiles;
+    double sum = 0;
+    for (int64_t number = place * each; number < last; number++) {
+      if (thread_rank() == 0) find_tile(c, number, which, &t);
+      __syncthreads();
+      const double mine = double(work(c.levels[t.level], static_cast<const tile &>(t)));
+      sum += block_sum<block_threads>(mine); /* ends with a barrier: t may be overwritten */
+    }
+    if (thread_rank() == 0) c.partials[place] = sum;
+  }
+}
+
+/** Adds the partial sums of so many tiles in an order that depends on their number alone; the result is in thread 0. */
+__device__ __forceinline__ double sum_of_partials(const call &c, int64_t tiles) {
+  const int64_t count = partials_of(tiles), each = (count + block_threads - 1) / block_threads;
   const int64_t first = thread_rank() * each, end = first + each < count ? first + each : count;
   double mine = 0;
-  for (int64_t i = first; i < end; i++) mine += __ldcg(partials + i);
+  for (int64_t i = first; i < end; i++) mine += __ldcg(c.partials + i);
   return block_sum<block_threads>(mine);
 }
 
 /** The last block to come here writes the loss. By all threads, once a kernel. */
 __device__ __forceinline__ void finish_loss(const call &c) {
   if (!last_block(&c.record->ticket)) return;
-  const double sum = sum_of_partials(c.partials, c.tile_count);
+  const double sum = sum_of_partials(c, c.tile_count);
   if (thread_rank() != 0 || !c.loss) return;
   const double loss = sum / divisor_of(c);
   if (c.loss_dtype == TARE_F64)

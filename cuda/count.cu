@@ -58,27 +58,22 @@ __device__ void finish_counts(const call &c, double weights) {
 }
 
 __global__ void __launch_bounds__(block_threads) count(const TARE_GRID_CONSTANT call c, int reports) {
-  TARE_SHARED(tile, t);
   tally mine = {};
-  for (int64_t number = blockIdx.x; number < c.count_tile_count; number += gridDim.x) {
-    if (thread_rank() == 0) find_tile(c, number, &level::count_tiles, &t);
-    __syncthreads();
-    const level &l = c.levels[t.level];
+  for_each_tile(c, c.count_tile_count, &level::count_tiles, [&](const level &l, const tile &t) {
     mine.weights = 0;
     for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
       count_row(c, l, t, row, &mine);
       if (reports) report_if_invalid(c, l, t, row);
     }
-    const double weights = block_sum<block_threads>(mine.weights);
-    if (thread_rank() == 0) c.partials[number] = weights;
-  }
+    return mine.weights;
+  });
   add_count(&c.record->counted, mine.counted);
   add_count(&c.record->positives, mine.positives);
   add_count(&c.record->background, mine.background);
   add_count(&c.record->ignored, mine.ignored);
   add_count(&c.record->invalid, mine.invalid);
   if (!last_block(&c.record->ticket)) return;
-  const double weights = sum_of_partials(c.partials, c.count_tile_count);
+  const double weights = sum_of_partials(c, c.count_tile_count);
   if (thread_rank() == 0) finish_counts(c, weights);
 }
 

@@ -27,6 +27,7 @@ namespace tare {
 TARE_INLINE float multiply_add_f32(float a, float b, float c) { return fmaf(a, b, c); }
 TARE_INLINE float product_error_f32(float a, float b, float ab) { return fmaf(a, b, -ab); }
 TARE_INLINE float square_root_f32(float x) { return sqrtf(x); }
+TARE_INLINE float magnitude_f32(float x) { return fabsf(x); }
 
 /** exp(hi + lo) for hi <= 0 and |lo| small beside 1; 0 below -87.25. */
 TARE_INLINE float exp_sum_f32(float hi, float lo) {

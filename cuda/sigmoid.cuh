@@ -40,20 +40,25 @@ struct setting {
   formula_parameters_f32 parameters;
   float factor;     /* of the gradient */
   float at_0, at_1; /* alpha_t of targets 0 and 1, where no class has its own */
-  bool by_class;    /* alpha or positive weights of each class, or weights of each element */
+  bool by_class;    /* alpha or positive weights of each class */
 };
 
-__device__ __forceinline__ setting make_setting(const call &c, const level *l) {
+template <typename Loss>
+__device__ __forceinline__ setting make_setting(const call &c) {
   setting s;
   s.parameters = {c.gamma_hi, c.gamma_lo, c.epsilon};
   s.factor = gradient_factor_of(c);
   s.at_0 = c.has_alpha ? 1.0f - c.alpha : 1.0f;
   s.at_1 = c.has_alpha ? c.alpha : 1.0f;
-  s.by_class = c.alpha_per_class || c.positive_weights || (l && l->view.array[TARE_ELEMENT_WEIGHTS].data);
+  s.by_class = c.alpha_per_class || c.positive_weights;
   return s;
 }
 
-template <typename T>
+template <typename Loss>
+__device__ __forceinline__ void finish(const call &c, const setting &) {
+  finish_loss(c);
+}
+
 __device__ __forceinline__ int64_t place(const level &l, const tile &t, int name, int32_t row, int64_t cls) {
   const tare_array &a = l.view.array[name];
   return t.offset[name] + row * a.stride[TARE_AXES - 1] + cls * a.cls;
@@ -80,11 +85,11 @@ struct weights {
 __device__ __forceinline__ weights weigh(const call &c, const level &l, const tile &t, const setting &s, float of_row,
                                          int32_t row, int64_t cls, float target) {
   float plain = of_row, at_0 = s.at_0, at_1 = s.at_1;
+  if (l.view.array[TARE_ELEMENT_WEIGHTS].data)
+    plain *= __ldg(static_cast<const float *>(l.view.array[TARE_ELEMENT_WEIGHTS].data) +
+                   place(l, t, TARE_ELEMENT_WEIGHTS, row, cls));
   if (s.by_class) {
     if (c.positive_weights) plain *= fmaf(target, __ldg(c.positive_weights + cls) - 1.0f, 1.0f);
-    if (l.view.array[TARE_ELEMENT_WEIGHTS].data)
-      plain *= __ldg(static_cast<const float *>(l.view.array[TARE_ELEMENT_WEIGHTS].data) +
-                     place<float>(l, t, TARE_ELEMENT_WEIGHTS, row, cls));
     if (c.alpha_per_class) at_1 = __ldg(c.alpha_per_class + cls), at_0 = 1.0f - at_1;
   }
   const float alpha = target == 1.0f ? at_1 : target == 0.0f ? at_0 : fmaf(target, at_1 - at_0, at_0);
@@ -117,7 +122,7 @@ __device__ __forceinline__ pair_f32 element(const call &c, const level &l, const
                                             int32_t row, int64_t cls, float x) {
   if (soft) {
     const tare_array &targets = l.view.array[TARE_TARGETS];
-    const float target = read_as_float(targets.data, c.target_dtype, place<float>(l, t, TARE_TARGETS, row, cls));
+    const float target = read_as_float(targets.data, c.target_dtype, place(l, t, TARE_TARGETS, row, cls));
     return soft_element<Loss>(c, s, x, target, weigh(c, l, t, s, r.weight, row, cls, target));
   }
   const bool hit = cls == r.cls;
@@ -127,7 +132,7 @@ __device__ __forceinline__ pair_f32 element(const call &c, const level &l, const
 __device__ __forceinline__ void store_element_loss(const level &l, const tile &t, int32_t row, int64_t cls,
                                                    float loss) {
   const tare_array &a = l.view.array[TARE_ELEMENT_LOSS];
-  if (a.data) static_cast<float *>(a.data)[place<float>(l, t, TARE_ELEMENT_LOSS, row, cls)] = loss;
+  if (a.data) static_cast<float *>(a.data)[place(l, t, TARE_ELEMENT_LOSS, row, cls)] = loss;
 }
 
 /* ---- Flat: along classes ---------------------------------------------------------------------------------------- */
@@ -180,24 +185,24 @@ __device__ __forceinline__ float flat_piece(const call &c, const level &l, const
   return sum;
 }
 
+/** The loss of this thread's share of a tile. */
+template <typename T, typename Loss, bool soft>
+__device__ __forceinline__ float flat_tile(const call &c, const level &l, const tile &t, const setting &s) {
+  const uint32_t elements = uint32_t(t.rows) * uint32_t(c.classes);
+  float sum = 0.0f;
+  for (uint32_t at = thread_rank() * vector<T>::size; at < elements; at += block_threads * vector<T>::size) {
+    const uint32_t left = elements - at;
+    sum += flat_piece<T, Loss, soft>(c, l, t, s, at, left < vector<T>::size ? int(left) : vector<T>::size);
+  }
+  return sum;
+}
+
 template <typename T, typename Loss, bool soft>
 __global__ void __launch_bounds__(block_threads) flat(const TARE_GRID_CONSTANT call c) {
-  TARE_SHARED(tile, t);
-  for (int64_t number = blockIdx.x; number < c.tile_count; number += gridDim.x) {
-    if (thread_rank() == 0) find_tile(c, number, &level::tiles, &t);
-    __syncthreads();
-    const level &l = c.levels[t.level];
-    const setting s = make_setting(c, &l);
-    const uint32_t elements = uint32_t(t.rows) * uint32_t(c.classes);
-    float sum = 0.0f;
-    for (uint32_t at = thread_rank() * vector<T>::size; at < elements; at += block_threads * vector<T>::size) {
-      const uint32_t left = elements - at;
-      sum += flat_piece<T, Loss, soft>(c, l, t, s, at, left < vector<T>::size ? int(left) : vector<T>::size);
-    }
-    const double partial = block_sum<block_threads>(double(sum));
-    if (thread_rank() == 0) c.partials[number] = partial;
-  }
-  finish_loss(c);
+  const setting s = make_setting<Loss>(c);
+  for_each_tile(c, c.tile_count, &level::tiles,
+                [&](const level &l, const tile &t) { return flat_tile<T, Loss, soft>(c, l, t, s); });
+  finish<Loss>(c, s);
 }
 
 /* ---- Planes: along rows, class after class ----------------------------------------------------------------------- */
@@ -207,8 +212,8 @@ template <typename T, typename Loss>
 __device__ __forceinline__ float plane_piece(const call &c, const level &l, const tile &t, const setting &s,
                                              const row_role (&r)[vector<T>::size], int32_t row, int64_t cls, int n) {
   const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
-  const T *const from = static_cast<const T *>(logits.data) + place<T>(l, t, TARE_LOGITS, row, cls);
-  T *const to = gradient.data ? static_cast<T *>(gradient.data) + place<T>(l, t, TARE_GRADIENT, row, cls) : nullptr;
+  const T *const from = static_cast<const T *>(logits.data) + place(l, t, TARE_LOGITS, row, cls);
+  T *const to = gradient.data ? static_cast<T *>(gradient.data) + place(l, t, TARE_GRADIENT, row, cls) : nullptr;
   const bool whole = l.aligned && n == vector<T>::size;
   vector<T> v;
   if (whole)
@@ -255,16 +260,10 @@ __device__ __forceinline__ float plane_tile(const call &c, const level &l, const
 
 template <typename T, typename Loss>
 __global__ void __launch_bounds__(block_threads) planes(const TARE_GRID_CONSTANT call c) {
-  TARE_SHARED(tile, t);
-  for (int64_t number = blockIdx.x; number < c.tile_count; number += gridDim.x) {
-    if (thread_rank() == 0) find_tile(c, number, &level::tiles, &t);
-    __syncthreads();
-    const level &l = c.levels[t.level];
-    const setting s = make_setting(c, &l);
-    const double partial = block_sum<block_threads>(double(plane_tile<T, Loss>(c, l, t, s)));
-    if (thread_rank() == 0) c.partials[number] = partial;
-  }
-  finish_loss(c);
+  const setting s = make_setting<Loss>(c);
+  for_each_tile(c, c.tile_count, &level::tiles,
+                [&](const level &l, const tile &t) { return plane_tile<T, Loss>(c, l, t, s); });
+  finish<Loss>(c, s);
 }
 
 /* ---- Rows: a warp each, any strides ------------------------------------------------------------------------------ */
@@ -278,34 +277,29 @@ __device__ __forceinline__ float row_of_warp(const call &c, const level &l, cons
   if (lane() == 0) report_if_invalid(c, l, t, row);
   float sum = 0.0f;
   for (int64_t cls = lane(); cls < c.classes; cls += warp_size) {
-    const float x = to_float(static_cast<const T *>(logits.data)[place<T>(l, t, TARE_LOGITS, row, cls)]);
+    const float x = to_float(static_cast<const T *>(logits.data)[place(l, t, TARE_LOGITS, row, cls)]);
     const pair_f32 value = element<Loss, soft>(c, l, t, s, r, row, cls, x);
     sum += value.loss;
     if (gradient.data)
-      static_cast<T *>(gradient.data)[place<T>(l, t, TARE_GRADIENT, row, cls)] = from_float<T>(value.slope * s.factor);
+      static_cast<T *>(gradient.data)[place(l, t, TARE_GRADIENT, row, cls)] = from_float<T>(value.slope * s.factor);
     store_element_loss(l, t, row, cls, value.loss);
   }
   sum = warp_sum(sum);
   if (lane() == 0 && row_loss.data)
-    static_cast<float *>(row_loss.data)[place<float>(l, t, TARE_ROW_LOSS, row, 0)] = sum;
+    static_cast<float *>(row_loss.data)[place(l, t, TARE_ROW_LOSS, row, 0)] = sum;
   return lane() == 0 ? sum : 0.0f;
 }
 
 template <typename T, typename Loss, bool soft>
 __global__ void __launch_bounds__(block_threads) rows(const TARE_GRID_CONSTANT call c) {
-  TARE_SHARED(tile, t);
-  for (int64_t number = blockIdx.x; number < c.tile_count; number += gridDim.x) {
-    if (thread_rank() == 0) find_tile(c, number, &level::tiles, &t);
-    __syncthreads();
-    const level &l = c.levels[t.level];
-    const setting s = make_setting(c, &l);
+  const setting s = make_setting<Loss>(c);
+  for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     float sum = 0.0f;
     for (int32_t row = int32_t(thread_rank() / warp_size); row < t.rows; row += block_threads / warp_size)
       sum += row_of_warp<T, Loss, soft>(c, l, t, s, row);
-    const double partial = block_sum<block_threads>(double(sum));
-    if (thread_rank() == 0) c.partials[number] = partial;
-  }
-  finish_loss(c);
+    return sum;
+  });
+  finish<Loss>(c, s);
 }
 
 /* ---- Launching --------------------------------------------------------------------------------------------------- */
