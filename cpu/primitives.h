@@ -26,6 +26,7 @@ TARE_INLINE float product_error_f32(float a, float b, float ab) {
 
 TARE_INLINE float square_root_f32(float x) { return __builtin_sqrtf(x); }
 TARE_INLINE float reciprocal_f32(float x) { return 1.0f / x; }
+TARE_INLINE float magnitude_f32(float x) { return __builtin_fabsf(x); }
 
 TARE_INLINE int32_t bits_of_f32(float x) {
   int32_t bits;
@@ -44,25 +45,35 @@ TARE_INLINE float from_bits_f32(int32_t bits) {
 #define ROOT_IS_MAGNITUDE_f32 1e5f
 #define SIGMOID_ERROR_f32 0x1p-20f /* relative, with room to spare */
 
-/** exp(hi + lo) for hi <= 0 and |lo| small beside 1; 0 below -87.25, where results are under 1.3e-38. */
-TARE_INLINE float exp_sum_f32(float hi, float lo) {
-  const float round_to_integer = 0x1.8p23f;
-  const float x = hi < -87.25f ? -87.25f : hi;
-  const float shifted = multiply_add_f32(x, 0x1.715476p+0f, round_to_integer);
-  const float n = shifted - round_to_integer;
-  float r = multiply_add_f32(n, -0x1.62e4p-1f, x);
-  r = multiply_add_f32(n, -0x1.7f7d1cp-20f, r) + lo;
+/** exp(n*log 2 + r), n given as n + 1.5*2^23. */
+TARE_INLINE float exp_reduced_f32(float shifted, float r) {
   float p = 0x1.6caef2p-10f;
   p = multiply_add_f32(p, r, 0x1.120c3p-7f);
   p = multiply_add_f32(p, r, 0x1.555568p-5f);
   p = multiply_add_f32(p, r, 0x1.5554dcp-3f);
   p = multiply_add_f32(p, r, 0.5f);
   const float y = multiply_add_f32(r * r, p, r) + 1.0f;
-  const int32_t biased = bits_of_f32(shifted) - bits_of_f32(round_to_integer) + 127;
-  return hi < -87.25f ? 0.0f : y * from_bits_f32((int32_t)((uint32_t)biased << 23)); /* a product, to keep a NaN */
+  const int32_t biased = bits_of_f32(shifted) - bits_of_f32(0x1.8p23f) + 127;
+  return y * from_bits_f32((int32_t)((uint32_t)biased << 23)); /* a product, to keep a NaN */
 }
 
-TARE_INLINE float exp_nonpositive_f32(float x) { return exp_sum_f32(x, 0.0f); }
+/** exp(hi + lo) for hi <= 0 and |lo| small beside 1; 0 below -87.25, where results are under 1.3e-38. */
+TARE_INLINE float exp_sum_f32(float hi, float lo) {
+  const float x = hi < -87.25f ? -87.25f : hi;
+  const float shifted = multiply_add_f32(x, 0x1.715476p+0f, 0x1.8p23f);
+  const float n = shifted - 0x1.8p23f;
+  const float r = multiply_add_f32(n, -0x1.7f7d1cp-20f, multiply_add_f32(n, -0x1.62e4p-1f, x));
+  return hi < -87.25f ? 0.0f : exp_reduced_f32(shifted, r + lo);
+}
+
+/** exp(x) for x <= 0; 0 below -87.25. */
+TARE_INLINE float exp_nonpositive_f32(float x) {
+  const float clamped = x < -87.25f ? -87.25f : x;
+  const float shifted = multiply_add_f32(clamped, 0x1.715476p+0f, 0x1.8p23f);
+  const float n = shifted - 0x1.8p23f;
+  const float r = multiply_add_f32(n, -0x1.7f7d1cp-20f, multiply_add_f32(n, -0x1.62e4p-1f, clamped));
+  return x < -87.25f ? 0.0f : exp_reduced_f32(shifted, r);
+}
 
 /** log1p(e) for e in [0,1], to a relative 2^-30 before rounding. */
 TARE_INLINE float log1p_unit_f32(float e) {
@@ -117,6 +128,7 @@ TARE_INLINE double product_error_f64(double a, double b, double ab) {
 
 TARE_INLINE double square_root_f64(double x) { return __builtin_sqrt(x); }
 TARE_INLINE double reciprocal_f64(double x) { return 1.0 / x; }
+TARE_INLINE double magnitude_f64(double x) { return __builtin_fabs(x); }
 
 TARE_INLINE int64_t bits_of_f64(double x) {
   int64_t bits;
@@ -135,14 +147,8 @@ TARE_INLINE double from_bits_f64(int64_t bits) {
 #define ROOT_IS_MAGNITUDE_f64 1e9
 #define SIGMOID_ERROR_f64 0x1p-48
 
-/** exp(hi + lo) for hi <= 0 and |lo| small beside 1; 0 below -708. */
-TARE_INLINE double exp_sum_f64(double hi, double lo) {
-  const double round_to_integer = 0x1.8p52;
-  const double x = hi < -708.0 ? -708.0 : hi;
-  const double shifted = multiply_add_f64(x, 0x1.71547652b82fep+0, round_to_integer);
-  const double n = shifted - round_to_integer;
-  double r = multiply_add_f64(n, -0x1.62e42fefa38p-1, x);
-  r = multiply_add_f64(n, -0x1.ef35793c7673p-45, r) + lo;
+/** exp(n*log 2 + r), n given as n + 1.5*2^52. */
+TARE_INLINE double exp_reduced_f64(double shifted, double r) {
   double p = 0x1.aeac5623e6effp-26;
   p = multiply_add_f64(p, r, 0x1.2892096a8e2b4p-22);
   p = multiply_add_f64(p, r, 0x1.71de59cce3461p-19);
@@ -154,8 +160,17 @@ TARE_INLINE double exp_sum_f64(double hi, double lo) {
   p = multiply_add_f64(p, r, 0x1.555555555554dp-3);
   p = multiply_add_f64(p, r, 0x1.0000000000001p-1);
   const double y = multiply_add_f64(r * r, p, r) + 1.0;
-  const int64_t biased = bits_of_f64(shifted) - bits_of_f64(round_to_integer) + 1023;
-  return hi < -708.0 ? 0.0 : y * from_bits_f64((int64_t)((uint64_t)biased << 52));
+  const int64_t biased = bits_of_f64(shifted) - bits_of_f64(0x1.8p52) + 1023;
+  return y * from_bits_f64((int64_t)((uint64_t)biased << 52));
+}
+
+/** exp(hi + lo) for hi <= 0 and |lo| small beside 1; 0 below -708. */
+TARE_INLINE double exp_sum_f64(double hi, double lo) {
+  const double x = hi < -708.0 ? -708.0 : hi;
+  const double shifted = multiply_add_f64(x, 0x1.71547652b82fep+0, 0x1.8p52);
+  const double n = shifted - 0x1.8p52;
+  const double r = multiply_add_f64(n, -0x1.ef35793c7673p-45, multiply_add_f64(n, -0x1.62e42fefa38p-1, x));
+  return hi < -708.0 ? 0.0 : exp_reduced_f64(shifted, r + lo);
 }
 
 TARE_INLINE double exp_nonpositive_f64(double x) { return exp_sum_f64(x, 0.0); }

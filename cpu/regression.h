@@ -1,6 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* GHM-R: prediction - target, over the columns of rows that have a class. In double: rows with a class are few, and the
- * difference of two floats is then exact, so that bins are too. */
+/*
+ * GHM-R: prediction - target, over the columns of rows that have a class. Such rows are few, so they alone are read,
+ * packed one behind the other; the gradient of the others is written as zeros, run by run. In double: the difference of
+ * two floats is then exact, so that bins are too.
+ */
+
+/** Some of a tile's rows with a class, and some of their columns: rows->positive[first .. first+rows). */
+typedef struct regression_piece {
+  int32_t first, rows, columns, n;
+  int64_t first_column;
+} regression_piece;
+
+static int64_t regression_offset(const tare_tile *tile, int name, int32_t row, int64_t column) {
+  const tare_array *array = &tile->view->array[name];
+  return tile->offset[name] + row * array->stride[TARE_AXES - 1] + column * array->cls;
+}
+
+/** x = prediction - target, and |x| as the key of its gradient norm. */
+static void load_differences(const tare_job *job, const tare_tile *tile, const regression_piece *p,
+                             tare_scratch *scratch) {
+  const tare_batch *batch = &job->problem->batch;
+  const tare_array *array = tile->view->array;
+  tare_scratch_f64 *s = &scratch->f64;
+  for (int32_t i = 0; i < p->rows; i++) {
+    const int32_t row = scratch->rows.positive[p->first + i];
+    load_f64(batch->dtype, array[TARE_LOGITS].data, regression_offset(tile, TARE_LOGITS, row, p->first_column),
+             array[TARE_LOGITS].cls, p->columns, s->x + i * p->columns);
+    load_f64(batch->target_dtype, array[TARE_TARGETS].data, regression_offset(tile, TARE_TARGETS, row, p->first_column),
+             array[TARE_TARGETS].cls, p->columns, s->target + i * p->columns);
+  }
+  for (int32_t i = 0; i < p->n; i++) {
+    s->x[i] -= s->target[i];
+    scratch->key[i] = s->x[i] < 0 ? -s->x[i] : s->x[i];
+  }
+}
 
 static void regression_loop(const tare_scratch_f64 *s, double mu, int32_t n, double *restrict loss,
                             double *restrict slope) {
@@ -12,72 +45,95 @@ static void regression_loop(const tare_scratch_f64 *s, double mu, int32_t n, dou
   }
 }
 
-/** x = prediction - target, and |x| as the key of its gradient norm. */
-static void load_differences(const tare_job *job, const tare_tile *tile, const block_f64 *b, tare_scratch *scratch) {
-  tare_scratch_f64 *s = &scratch->f64;
-  load_block_f64(tile, b, TARE_LOGITS, job->problem->batch.dtype, s->x);
-  load_block_f64(tile, b, TARE_TARGETS, job->problem->batch.target_dtype, s->target);
-  for (int32_t i = 0; i < b->n; i++) {
-    s->x[i] -= s->target[i];
-    scratch->key[i] = s->x[i] < 0 ? -s->x[i] : s->x[i];
+static void store_regression(const tare_job *job, const tare_tile *tile, const regression_piece *p,
+                             tare_scratch *scratch) {
+  const int32_t dtype = job->problem->batch.dtype, loss_dtype = dtype == TARE_F64 ? TARE_F64 : TARE_F32;
+  const tare_array *array = tile->view->array;
+  const tare_scratch_f64 *s = &scratch->f64;
+  for (int32_t i = 0; i < p->rows; i++) {
+    const int32_t row = scratch->rows.positive[p->first + i], at = i * p->columns;
+    scratch->row_loss[row] += sum_f64(s->loss + at, p->columns);
+    if (array[TARE_ELEMENT_LOSS].data)
+      store_f64(loss_dtype, array[TARE_ELEMENT_LOSS].data,
+                regression_offset(tile, TARE_ELEMENT_LOSS, row, p->first_column), array[TARE_ELEMENT_LOSS].cls,
+                p->columns, s->loss + at);
+    if (array[TARE_GRADIENT].data)
+      store_f64(dtype, array[TARE_GRADIENT].data, regression_offset(tile, TARE_GRADIENT, row, p->first_column),
+                array[TARE_GRADIENT].cls, p->columns, s->slope + at);
   }
 }
 
-static void regression_evaluate(const tare_job *job, const tare_tile *tile, const block_f64 *b, tare_scratch *scratch,
-                                tare_group_result *result) {
+static void regression_evaluate(const tare_job *job, const tare_tile *tile, const regression_piece *p,
+                                tare_scratch *scratch, tare_group_result *result) {
   tare_scratch_f64 *s = &scratch->f64;
-  const tare_view *view = tile->view;
-  const int32_t dtype = job->problem->batch.dtype;
-  for (int32_t i = 0; i < b->n; i++)
-    s->weight[i] *= job->density == TARE_DENSITY_EXACT ? tare_exact_weight(job, scratch->key[i])
-                                                       : job->bins->weight_f64[scratch->bin[i]];
-  regression_loop(s, job->problem->loss.ghm.mu, b->n, s->loss, s->slope);
-  result->loss += sum_f64(s->loss, b->n);
-  if (view->array[TARE_ROW_LOSS].data) add_row_losses_f64(b, s, scratch->row_loss);
-  if (view->array[TARE_ELEMENT_LOSS].data)
-    store_block_f64(tile, b, TARE_ELEMENT_LOSS, dtype == TARE_F64 ? TARE_F64 : TARE_F32, s->loss);
-  if (!view->array[TARE_GRADIENT].data) return;
-  for (int32_t i = 0; i < b->n; i++) s->slope[i] *= job->gradient_factor;
-  store_block_f64(tile, b, TARE_GRADIENT, dtype, s->slope);
+  for (int32_t i = 0; i < p->n; i++)
+    s->weight[i] = job->density == TARE_DENSITY_EXACT
+                       ? tare_exact_weight(job, scratch->key[i])
+                       : job->bins->weight_f64[tare_bin_by_bisection(job->bins, scratch->key[i])];
+  regression_loop(s, job->problem->loss.ghm.mu, p->n, s->loss, s->slope);
+  result->loss += sum_f64(s->loss, p->n);
+  for (int32_t i = 0; i < p->n; i++) s->slope[i] *= job->gradient_factor;
+  store_regression(job, tile, p, scratch);
 }
 
-static void regression_block(const tare_job *job, const tare_tile *tile, const block_f64 *b, tare_scratch *scratch,
-                             tare_group_result *result) {
-  tare_scratch_f64 *s = &scratch->f64;
-  load_differences(job, tile, b, scratch);
-  spread_f64(b, s->row_weight + b->first_row, s->ones, s->weight);
-  if (job->pass == TARE_PASS_COLLECT) {
-    tare_job *writable = (tare_job *)(uintptr_t)job; /* this pass runs on one thread and counts its keys in the job */
-    for (int32_t i = 0; i < b->n; i++)
-      if (s->weight[i] != 0) job->collected_key[writable->key_count++] = tare_key_or_least(scratch->key[i], 0.0);
-    return;
-  }
-  for (int32_t i = 0; i < b->n && job->density != TARE_DENSITY_EXACT; i++)
-    scratch->bin[i] = tare_bin_by_bisection(job->bins, scratch->key[i]);
-  if (job->pass == TARE_PASS_HISTOGRAM)
-    for (int32_t i = 0; i < b->n; i++) scratch->histogram[0][scratch->bin[i]] += s->weight[i] != 0;
+static void regression_work(const tare_job *job, const tare_tile *tile, const regression_piece *p,
+                            tare_scratch *scratch, tare_group_result *result) {
+  tare_job *writable = (tare_job *)(uintptr_t)job; /* the collecting pass, on one thread, counts its keys in the job */
+  load_differences(job, tile, p, scratch);
+  if (job->pass == TARE_PASS_EVALUATE)
+    regression_evaluate(job, tile, p, scratch, result);
+  else if (job->pass == TARE_PASS_HISTOGRAM)
+    for (int32_t i = 0; i < p->n; i++) scratch->histogram[0][tare_bin_by_bisection(job->bins, scratch->key[i])]++;
   else
-    regression_evaluate(job, tile, b, scratch, result);
+    for (int32_t i = 0; i < p->n; i++)
+      job->collected_key[writable->key_count++] = tare_key_or_least(scratch->key[i], 0.0);
+}
+
+/** Zeros for rows [first, last) of an output with a class axis. `zeros` holds TARE_BLOCK of them. */
+static void clear_rows(const tare_job *job, const tare_tile *tile, int name, int32_t dtype, int32_t first, int32_t last,
+                       const double *zeros) {
+  const tare_array *array = &tile->view->array[name];
+  const int64_t columns = job->problem->batch.classes;
+  for (int64_t column = 0; array->data && column < columns; column += TARE_BLOCK) {
+    const int64_t span = columns - column < TARE_BLOCK ? columns - column : TARE_BLOCK;
+    const int32_t fit = (int32_t)(TARE_BLOCK / span);
+    for (int32_t row = first; row < last; row += fit)
+      store_lines_f64(dtype, array->data, regression_offset(tile, name, row, column), array->stride[TARE_AXES - 1],
+                      array->cls, last - row < fit ? last - row : fit, span, zeros);
+  }
+}
+
+static void clear_other_rows(const tare_job *job, const tare_tile *tile, tare_scratch *scratch) {
+  const int32_t dtype = job->problem->batch.dtype;
+  double *zeros = scratch->f64.x;
+  memset(zeros, 0, TARE_BLOCK * sizeof *zeros);
+  for (int32_t k = 0, first = 0; k <= scratch->rows.positives; k++) {
+    const int32_t last = k < scratch->rows.positives ? scratch->rows.positive[k] : tile->rows;
+    clear_rows(job, tile, TARE_GRADIENT, dtype, first, last, zeros);
+    clear_rows(job, tile, TARE_ELEMENT_LOSS, dtype == TARE_F64 ? TARE_F64 : TARE_F32, first, last, zeros);
+    first = last + 1;
+  }
 }
 
 static void regression_tile(const tare_job *job, const tare_tile *tile, tare_scratch *scratch,
                             tare_group_result *result) {
   const tare_problem *problem = job->problem;
   const int64_t columns = problem->batch.classes;
-  const int by_class = tare_view_by_class(tile->view, columns);
   const tare_array *row_loss = &tile->view->array[TARE_ROW_LOSS];
   tare_tile_rows_decode(problem, tile, &scratch->rows);
-  fill_uniform_f64(job, tile, &scratch->rows, &scratch->f64);
   for (int32_t i = 0; i < tile->rows; i++) scratch->row_loss[i] = 0;
-  for (int32_t row = 0; row < tile->rows;) {
-    block_f64 b = {0};
-    for (int64_t c = 0; c < columns; c += b.classes) {
-      b = next_block_f64(tile, columns, by_class, row, c);
-      regression_block(job, tile, &b, scratch, result);
+  const int32_t fit = columns < TARE_BLOCK ? (int32_t)(TARE_BLOCK / columns) : 1;
+  for (int32_t first = 0; first < scratch->rows.positives; first += fit)
+    for (int64_t column = 0; column < columns; column += TARE_BLOCK) {
+      regression_piece p = {.first = first, .first_column = column};
+      p.rows = scratch->rows.positives - first < fit ? scratch->rows.positives - first : fit;
+      p.columns = (int32_t)(columns - column < TARE_BLOCK ? columns - column : TARE_BLOCK);
+      p.n = p.rows * p.columns;
+      regression_work(job, tile, &p, scratch, result);
     }
-    row += b.rows;
-  }
-  if (job->pass == TARE_PASS_EVALUATE && row_loss->data)
+  if (job->pass != TARE_PASS_EVALUATE) return;
+  clear_other_rows(job, tile, scratch);
+  if (row_loss->data)
     store_f64(problem->batch.dtype == TARE_F64 ? TARE_F64 : TARE_F32, row_loss->data, tile->offset[TARE_ROW_LOSS],
               row_loss->stride[TARE_AXES - 1], tile->rows, scratch->row_loss);
 }

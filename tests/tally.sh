@@ -21,6 +21,7 @@ if [ "$kind" = criterion ]; then
   # Leaks in the processes that Criterion forks do not change its exit status, so the sanitizers write into files.
   export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$base.sanitizer"
   export UBSAN_OPTIONS="$UBSAN_OPTIONS:log_path=$base.sanitizer"
+  export LSAN_OPTIONS="${LSAN_OPTIONS:+$LSAN_OPTIONS:}print_suppressions=0"
   set -- "$@" "--tap=$base.tap"
 fi
 {
