@@ -251,7 +251,8 @@ static tare_status simple_call(const problem *p, tare_context *context, const vo
 }
 
 /* Runs the simple call, gradient in `gradient`, and compares with tare_evaluate bit for bit. */
-static void check_simple(problem *p, const test_device *device, bool in_place) {
+static void check_simple(problem *p, const test_device *in_turn, bool in_place) {
+  const test_device *device = device_able(in_turn, p->loss.kind, p->dtype);
   p->want = WANT_LOSS | WANT_GRADIENT;
   simple_arrays a = simple_new(p, device);
   buffer *gradient = in_place ? a.logits : a.gradient;
