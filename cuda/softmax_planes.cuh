@@ -134,22 +134,17 @@ __device__ __forceinline__ float row_of_lane(const call &c, const level &l, cons
 
 template <typename T, template <typename> class Classes>
 __global__ void __launch_bounds__(block_threads) planes(const TARE_GRID_CONSTANT call c) {
-  TARE_SHARED(tile, t);
   TARE_SHARED(float[block_threads], maxima);
   TARE_SHARED(float[block_threads], sums);
-  for (int64_t number = blockIdx.x; number < c.tile_count; number += gridDim.x) {
-    if (thread_rank() == 0) find_tile(c, number, &level::tiles, &t);
-    __syncthreads();
-    const level &l = c.levels[t.level];
-    const setting s = make_setting(c);
+  const setting s = make_setting(c);
+  for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     float sum = 0.0f;
     for (int32_t first = 0; first < t.rows; first += rows_of_planes) {
       const int32_t row = first + int32_t(lane());
       sum += row_of_lane<T, Classes>(c, l, t, s, row < t.rows ? row : first, row < t.rows, maxima, sums);
     }
-    const double partial = block_sum<block_threads>(double(sum));
-    if (thread_rank() == 0) c.partials[number] = partial;
-  }
+    return sum;
+  });
   finish_loss(c);
 }
 

@@ -46,7 +46,7 @@ __device__ __forceinline__ bool is_used(const call &c, int j) {
 }
 
 template <int lanes, int vectors, typename T>
-__device__ __forceinline__ void load_row(const call &c, const row_part &p, const T *from, vector<T> (&raw)[vectors]) {
+__device__ __forceinline__ void load_row(const row_part &p, const T *from, vector<T> (&raw)[vectors]) {
   constexpr int size = vector<T>::size;
 #pragma unroll
   for (int j = 0; j < vectors; j++) {
@@ -62,8 +62,8 @@ __device__ __forceinline__ void load_row(const call &c, const row_part &p, const
 
 /** To float, the label's place as if it were not there. */
 template <int lanes, int vectors, typename T>
-__device__ __forceinline__ float widen_row(const call &c, int32_t label, const row_part &p,
-                                           const vector<T> (&raw)[vectors], float (&x)[vectors * vector<T>::size]) {
+__device__ __forceinline__ float widen_row(int32_t label, const row_part &p, const vector<T> (&raw)[vectors],
+                                           float (&x)[vectors * vector<T>::size]) {
   constexpr int size = vector<T>::size;
   const int at = label < 0 ? -1 : label - p.first;
   float maximum = -INFINITY;
@@ -153,11 +153,11 @@ __device__ __forceinline__ float row_in_registers(const call &c, const level &l,
   const T *const from = logits_at<T>(l, t, row);
   const row_part p = make_part<lanes>(c, t, from, row, active);
   vector<T> raw[vectors];
-  load_row<lanes>(c, p, from, raw);
+  load_row<lanes>(p, from, raw);
   const row_role r = weigh_row(c, l, t, row);
   const float label_x = active && r.cls >= 0 ? to_float(from[r.cls]) : 0.0f;
   float x[vectors * size];
-  const float maximum = widen_row<lanes>(c, r.cls, p, raw, x);
+  const float maximum = widen_row<lanes>(r.cls, p, raw, x);
   const float sum = exponentiate<lanes, vectors, T>(c, maximum, p, x);
   const outcome o = finish_row(c, s, r.weight, label_x, maximum, sum);
   if (r.weight == 0.0f) { /* zeros even over NaN */
@@ -175,21 +175,16 @@ __device__ __forceinline__ float row_in_registers(const call &c, const level &l,
 
 template <typename T, int lanes, int vectors>
 __global__ void __launch_bounds__(block_threads) registers(const TARE_GRID_CONSTANT call c) {
-  TARE_SHARED(tile, t);
   constexpr int together = block_threads / lanes;
-  for (int64_t number = blockIdx.x; number < c.tile_count; number += gridDim.x) {
-    if (thread_rank() == 0) find_tile(c, number, &level::tiles, &t);
-    __syncthreads();
-    const level &l = c.levels[t.level];
-    const setting s = make_setting(c);
+  const setting s = make_setting(c);
+  for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     float sum = 0.0f;
     for (int32_t first = 0; first < t.rows; first += together) {
       const int32_t row = first + int32_t(thread_rank() / lanes);
       sum += row_in_registers<T, lanes, vectors>(c, l, t, s, row < t.rows ? row : first, row < t.rows);
     }
-    const double partial = block_sum<block_threads>(double(sum));
-    if (thread_rank() == 0) c.partials[number] = partial;
-  }
+    return sum;
+  });
   finish_loss(c);
 }
 

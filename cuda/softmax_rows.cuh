@@ -187,18 +187,13 @@ __device__ __forceinline__ float one_row(const call &c, const level &l, const ti
 
 template <typename T, int threads, bool soft>
 __global__ void __launch_bounds__(block_threads) rows(const TARE_GRID_CONSTANT call c) {
-  TARE_SHARED(tile, t);
-  for (int64_t number = blockIdx.x; number < c.tile_count; number += gridDim.x) {
-    if (thread_rank() == 0) find_tile(c, number, &level::tiles, &t);
-    __syncthreads();
-    const level &l = c.levels[t.level];
-    const setting s = make_setting(c);
+  const setting s = make_setting(c);
+  for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     float sum = 0.0f;
     for (int32_t row = int32_t(thread_rank() / threads); row < t.rows; row += block_threads / threads)
       sum += one_row<T, threads, soft>(c, l, t, s, row);
-    const double partial = block_sum<block_threads>(double(sum));
-    if (thread_rank() == 0) c.partials[number] = partial;
-  }
+    return sum;
+  });
   finish_loss(c);
 }
 
