@@ -112,7 +112,7 @@ int64_t rows_of_tile(const tare_problem *problem, int32_t walk) {
   if (walk == walk_planes) return 256;
   if (walk == walk_rows) return 64;
   const int64_t rows = (8192 / classes + 7) / 8 * 8; /* whole vectors of any type, whatever the classes */
-  return rows < 8 ? 8 : rows > 8192 ? 8192 : rows;
+  return rows < 8 ? 8 : rows > most_flat_rows ? most_flat_rows : rows;
 }
 
 int64_t cut(const tare_problem *problem, int64_t rows, tiling level::*which, call *c) {
@@ -122,8 +122,12 @@ int64_t cut(const tare_problem *problem, int64_t rows, tiling level::*which, cal
     tiling &t = c->levels[i].*which;
     t.first = tiles;
     t.rows = int32_t(rows);
-    t.chunks = v.rows ? (v.dim[3] + rows - 1) / rows : 1;
-    if (v.rows) tiles += v.rows / v.dim[3] * t.chunks;
+    if (!v.rows) continue;
+    const int64_t chunks = (v.dim[3] + rows - 1) / rows;
+    t.chunks = make_divider(chunks);
+    t.dim_2 = make_divider(v.dim[2]);
+    t.dim_1 = make_divider(v.dim[1]);
+    tiles += v.rows / v.dim[3] * chunks;
   }
   return tiles;
 }
@@ -142,6 +146,13 @@ uint32_t magic_of(int64_t classes, int64_t tile_elements) {
   return uint32_t(((uint64_t(1) << 32) + uint64_t(classes) - 1) / uint64_t(classes));
 }
 
+/** See level::plain. Poly-1 has a term that alpha does not weigh, so its alpha may be 0 or 1. */
+bool is_plain(const call &c, const level &l) {
+  const bool zero_alpha = c.has_alpha && (c.alpha == 0.0f || c.alpha == 1.0f);
+  return l.aligned && !zero_alpha && !c.alpha_per_class && !c.positive_weights &&
+         !l.view.array[TARE_ELEMENT_WEIGHTS].data && !l.view.array[TARE_ELEMENT_LOSS].data;
+}
+
 void fill_levels(const tare_problem *problem, call *c) {
   const int32_t walk = choose_walk(problem);
   for (int i = 0; i < problem->level_count; i++) c->levels[i].view = problem->view[i];
@@ -153,6 +164,7 @@ void fill_levels(const tare_problem *problem, call *c) {
     l.aligned = is_aligned(problem, l.view, l.view.array[TARE_LOGITS], walk) &&
                 is_aligned(problem, l.view, l.view.array[TARE_GRADIENT], walk);
     l.magic = magic_of(problem->batch.classes, l.tiles.rows * problem->batch.classes);
+    l.plain = is_plain(*c, l);
   }
 }
 
@@ -198,7 +210,7 @@ void fill_output(const backend *self, const tare_problem *problem, call *c) {
   const tare_output &o = problem->output;
   c->normalizer = o.normalizer;
   c->loss_dtype = o.loss_dtype;
-  c->divisor = o.normalizer == TARE_VALUE ? o.normalizer_value : 1.0;
+  c->inverse_divisor = o.normalizer == TARE_VALUE ? 1.0 / o.normalizer_value : 1.0;
   c->divisor_pointer = o.normalizer == TARE_VALUE ? o.normalizer_pointer : nullptr;
   c->divisor_counted = counts_divisor(o);
   c->gradient_scale = o.gradient_scale;
@@ -310,7 +322,7 @@ void describe(tare_backend *base, tare_context_description *description) {
   const backend *self = reinterpret_cast<const backend *>(base);
   description->device = TARE_DEVICE_CUDA;
   description->device_index = self->device;
-  snprintf(description->device_name, sizeof description->device_name, "%s", self->properties.name);
+  snprintf(description->device_name, sizeof description->device_name, "%.127s", self->properties.name);
   snprintf(description->instruction_set, sizeof description->instruction_set, "sm_%d%d", self->properties.major,
            self->properties.minor);
 }

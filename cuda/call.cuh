@@ -25,6 +25,7 @@ extern "C" {
 namespace tare {
 
 constexpr int block_threads = 256;
+constexpr int32_t most_flat_rows = 1024; /* of a tile that goes along classes */
 constexpr int64_t most_partials = 65536; /* places for partial sums in a context */
 
 /** How the kernels go over a level. */
@@ -34,9 +35,27 @@ enum walk : int32_t {
   walk_rows    /* a warp a row, any strides */
 };
 
-/** Tiles of a level: `chunks` along the last axis, `rows` rows each but the last. */
+/** Division of numbers below 2^62 by one known before the launch: the device's own 64-bit division is a call, around
+ *  which registers are spilled. */
+struct divider {
+  uint64_t by, reciprocal; /* floor((2^64-1)/by) */
+  __device__ __forceinline__ uint64_t divide(uint64_t x, uint64_t *rest) const {
+    uint64_t quotient = __umul64hi(x, reciprocal);
+    *rest = x - quotient * by;
+    if (*rest >= by) {
+      quotient++;
+      *rest -= by;
+    }
+    return quotient;
+  }
+};
+
+inline divider make_divider(int64_t by) { return {uint64_t(by), ~uint64_t(0) / uint64_t(by)}; }
+
+/** Tiles of a level: `chunks` along the last axis, `rows` rows each but the last, for each place on the axes before. */
 struct tiling {
-  int64_t first, chunks;
+  int64_t first;
+  divider chunks, dim_2, dim_1;
   int32_t rows, reserved;
 };
 
@@ -47,6 +66,7 @@ struct level {
   int32_t walk;
   int32_t aligned; /* logits and gradient can be read and written in vectors */
   int32_t merged;  /* rows follow each other without a gap, in logits and gradient */
+  int32_t plain;   /* aligned, and no weight of an element or a class, and no other output than the gradient */
   uint32_t magic;  /* ceil(2^32/classes), or 0 where that does not divide a tile's elements exactly */
 };
 
@@ -54,7 +74,7 @@ struct level {
 struct device_record {
   uint64_t invalid_rows, first_invalid; /* since the last check; first_invalid is the row's number */
   uint64_t rows, counted, positives, background, ignored, invalid; /* being counted; 0 between launches */
-  double divisor;
+  double inverse_divisor;
   uint32_t ticket, reserved;
 };
 
@@ -69,7 +89,7 @@ struct call {
   const float *alpha_per_class, *class_weights, *positive_weights;
 
   int32_t normalizer, loss_dtype;
-  double divisor; /* a host value; used where the next two are not */
+  double inverse_divisor; /* of a host value; used where the next two are not */
   const float *divisor_pointer;
   int32_t divisor_counted; /* the label kernel leaves it in the record */
   int32_t reserved;
@@ -97,19 +117,18 @@ __device__ __forceinline__ void find_tile(const call &c, int64_t number, tiling 
   while (index + 1 < c.level_count && number >= (c.levels[index + 1].*which).first) index++;
   const tare_view &view = c.levels[index].view;
   const tiling &tiles = c.levels[index].*which;
-  int64_t rest = number - tiles.first, at[TARE_AXES];
-  at[3] = rest % tiles.chunks * tiles.rows;
-  rest /= tiles.chunks;
-  at[2] = rest % view.dim[2];
-  rest /= view.dim[2];
-  at[1] = rest % view.dim[1];
-  at[0] = rest / view.dim[1];
-  const int64_t left = view.dim[3] - at[3];
+  uint64_t at[TARE_AXES];
+  uint64_t rest = tiles.chunks.divide(uint64_t(number - tiles.first), &at[3]);
+  at[3] *= uint64_t(tiles.rows);
+  rest = tiles.dim_2.divide(rest, &at[2]);
+  at[0] = tiles.dim_1.divide(rest, &at[1]);
+  const int64_t left = view.dim[3] - int64_t(at[3]);
   found->level = index;
   found->rows = int32_t(left < tiles.rows ? left : tiles.rows);
   for (int a = 0; a < TARE_ARRAYS; a++) {
     const int64_t *stride = view.array[a].stride;
-    found->offset[a] = at[0] * stride[0] + at[1] * stride[1] + at[2] * stride[2] + at[3] * stride[3];
+    found->offset[a] = int64_t(at[0]) * stride[0] + int64_t(at[1]) * stride[1] + int64_t(at[2]) * stride[2] +
+                       int64_t(at[3]) * stride[3];
   }
 }
 
@@ -186,23 +205,36 @@ __device__ __forceinline__ void report_if_invalid(const call &c, const level &l,
   atomic_min(&c.record->first_invalid, uint64_t(number));
 }
 
-__device__ __forceinline__ double divisor_of(const call &c) {
-  if (c.divisor_counted) return c.record->divisor;
-  return c.divisor_pointer ? double(*c.divisor_pointer) : c.divisor;
+/** 1/x to within a rounding or two, without the call that a division in double is; Newton's steps from a float. */
+__device__ __forceinline__ double reciprocal(double x) {
+  const float start = rcp_approx(float(x));
+  if (!(fabs(x) > 1e-36 && fabs(x) < 1e36))
+    return double(start); /* 0, infinity, NaN, and what a float cannot start from */
+  double r = double(start);
+  r = fma(fma(-x, r, 1.0), r, r);
+  r = fma(fma(-x, r, 1.0), r, r);
+  return fma(fma(-x, r, 1.0), r, r);
+}
+
+__device__ __forceinline__ double inverse_divisor_of(const call &c) {
+  if (c.divisor_counted) return c.record->inverse_divisor;
+  return c.divisor_pointer ? reciprocal(double(*c.divisor_pointer)) : c.inverse_divisor;
 }
 
 __device__ __forceinline__ float gradient_factor_of(const call &c) {
   const double scale = c.gradient_scale * (c.gradient_scale_pointer ? double(*c.gradient_scale_pointer) : 1.0);
-  return float(scale / divisor_of(c));
+  return float(scale * inverse_divisor_of(c));
 }
 
-/** Tiles that share a partial sum, and how many partial sums there are. */
-__host__ __device__ __forceinline__ int64_t tiles_of_partial(int64_t tiles) {
-  return (tiles + most_partials - 1) / most_partials;
+/** 2^this many tiles share a partial sum. */
+__host__ __device__ __forceinline__ int tiles_of_partial(int64_t tiles) {
+  int shift = 0;
+  while (tiles >> shift >= most_partials) shift++;
+  return shift;
 }
 __host__ __device__ __forceinline__ int64_t partials_of(int64_t tiles) {
-  const int64_t each = tiles_of_partial(tiles);
-  return each ? (tiles + each - 1) / each : 0;
+  const int shift = tiles_of_partial(tiles);
+  return (tiles + (int64_t(1) << shift) - 1) >> shift;
 }
 
 /** Calls `work(level, tile)` for this block's share of the tiles; what it returns is added over the block's threads, then
@@ -210,7 +242,7 @@ __host__ __device__ __forceinline__ int64_t partials_of(int64_t tiles) {
 template <typename Work>
 __device__ __forceinline__ void for_each_tile(const call &c, int64_t tiles, tiling level::*which, Work &&work) {
   TARE_SHARED(tile, t);
-  const int64_t each = tiles_of_partial(tiles), partials = partials_of(tiles);
+  const int64_t each = int64_t(1) << tiles_of_partial(tiles), partials = partials_of(tiles);
   for (int64_t place = blockIdx.x; place < partials; place += gridDim.x) {
     const int64_t last = (place + 1) * each < tiles ? (place + 1) * each : tiles;
     double sum = 0;
@@ -238,7 +270,7 @@ __device__ __forceinline__ void finish_loss(const call &c) {
   if (!last_block(&c.record->ticket)) return;
   const double sum = sum_of_partials(c, c.tile_count);
   if (thread_rank() != 0 || !c.loss) return;
-  const double loss = sum / divisor_of(c);
+  const double loss = sum * inverse_divisor_of(c);
   if (c.loss_dtype == TARE_F64)
     *static_cast<double *>(c.loss) = loss;
   else

@@ -28,14 +28,14 @@ __device__ void add_count(uint64_t *total, uint32_t mine) {
   if (thread_rank() == 0 && sum) atomic_add(total, uint64_t(sum));
 }
 
-__device__ double divisor_from(const call &c, const device_record &r, double weights) {
+__device__ double inverse_divisor_from(const call &c, const device_record &r, double weights) {
   double divisor = 1;
   if (c.normalizer == TARE_ELEMENTS)
     divisor = (c.shape == TARE_SHAPE_SOFTMAX ? 1.0 : double(c.classes)) * double(r.counted);
   if (c.normalizer == TARE_ROWS) divisor = double(r.counted);
   if (c.normalizer == TARE_POSITIVES) divisor = double(r.positives);
   if (c.normalizer == TARE_WEIGHTS) divisor = weights;
-  return divisor == 0 ? 1 : divisor;
+  return divisor == 0 ? 1 : reciprocal(divisor);
 }
 
 /** By thread 0 of the last block: hands the counts on and leaves zeros for the next launch. */
@@ -53,7 +53,7 @@ __device__ void finish_counts(const call &c, double weights) {
   if (c.counts)
     *c.counts = {int64_t(now.rows),       int64_t(now.counted), int64_t(now.positives),
                  int64_t(now.background), int64_t(now.ignored), int64_t(now.invalid)};
-  r.divisor = divisor_from(c, now, weights);
+  r.inverse_divisor = inverse_divisor_from(c, now, weights);
   r.counted = r.positives = r.background = r.ignored = r.invalid = 0;
 }
 

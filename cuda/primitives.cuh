@@ -26,7 +26,17 @@ namespace tare {
 
 TARE_INLINE float multiply_add_f32(float a, float b, float c) { return fmaf(a, b, c); }
 TARE_INLINE float product_error_f32(float a, float b, float ab) { return fmaf(a, b, -ab); }
-TARE_INLINE float square_root_f32(float x) { return sqrtf(x); }
+/** 1/x for x in (0,4] that is not subnormal. */
+TARE_INLINE float reciprocal_f32(float x) {
+  const float r = rcp_approx(x);
+  return fmaf(fmaf(-x, r, 1.0f), r, r);
+}
+
+/** With one Newton step; the device's exact root and division may be calls, around which registers are spilled. */
+TARE_INLINE float square_root_f32(float x) {
+  const float s = sqrt_approx(x);
+  return s > 0.0f ? fmaf(fmaf(-s, s, x), 0.5f * rcp_approx(s), s) : s;
+}
 TARE_INLINE float magnitude_f32(float x) { return fabsf(x); }
 
 /** exp(hi + lo) for hi <= 0 and |lo| small beside 1; 0 below -87.25. */
@@ -42,13 +52,7 @@ TARE_INLINE float exp_sum_f32(float hi, float lo) {
   return hi < -87.25f ? 0.0f : y * __int_as_float(scale);
 }
 
-TARE_INLINE float exp_nonpositive_f32(float x) { return exp_sum_f32(x, 0.0f); }
-
-/** 1/x for x in [1,2]. */
-TARE_INLINE float reciprocal_f32(float x) {
-  const float r = rcp_approx(x);
-  return fmaf(fmaf(-x, r, 1.0f), r, r);
-}
+TARE_INLINE float exp_nonpositive_f32(float x) { return exp_sum_f32(x, -0.0f); } /* x + -0 is x, and costs nothing */
 
 /** log1p(e) for e in [0,1]. */
 TARE_INLINE float log1p_unit_f32(float e) {
@@ -73,7 +77,7 @@ struct log_parts_f32 {
 TARE_INLINE log_parts_f32 log_positive_f32(float x) {
   const int exponent = (__float_as_int(x) - 0x3f3504f3) >> 23;
   const float m = __int_as_float(__float_as_int(x) - (exponent << 23));
-  const float s = (m - 1.0f) / (m + 1.0f), u = s * s;
+  const float s = (m - 1.0f) * reciprocal_f32(m + 1.0f), u = s * s;
   float p = 0x1.2ef7ap-3f;
   p = fmaf(p, u, 0x1.997b98p-3f);
   p = fmaf(p, u, 0x1.55555cp-2f);

@@ -147,61 +147,82 @@ __device__ __forceinline__ void split(const call &c, const level &l, uint32_t at
 
 /** `n` elements from element `at` of the tile (in order of rows, then classes); returns their loss. */
 template <typename T, typename Loss, bool soft>
-__device__ __forceinline__ float flat_piece(const call &c, const level &l, const tile &t, const setting &s, uint32_t at,
-                                            int n) {
+__device__ __forceinline__ float flat_piece(const call &c, const level &l, const tile &t, const setting &s,
+                                            const row_role *roles, uint32_t at, int n) {
   const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
   const T *const from = static_cast<const T *>(logits.data) + t.offset[TARE_LOGITS] + at;
-  T *const to = gradient.data ? static_cast<T *>(gradient.data) + t.offset[TARE_GRADIENT] + at : nullptr;
-  const bool whole = l.aligned && n == vector<T>::size;
-  vector<T> v;
-  if (whole)
-    v = load_vector<cache::once>(from);
-  else
-    for (int k = 0; k < vector<T>::size; k++) v.at[k] = k < n ? from[k] : from_float<T>(0.0f);
+  T *const to = static_cast<T *>(gradient.data) + t.offset[TARE_GRADIENT] + at;
   int32_t row, cls;
   split(c, l, at, &row, &cls);
-  row_role r = look_at_row(c, l, t, row);
-  if (cls == 0) report_if_invalid(c, l, t, row);
+  float sum = 0.0f;
+#pragma unroll 1
+  for (int k = 0; k < n; k++) {
+    const pair_f32 value = element<Loss, soft>(c, l, t, s, roles[row], row, cls, to_float(from[k]));
+    sum += value.loss;
+    if (gradient.data) to[k] = from_float<T>(value.slope * s.factor);
+    store_element_loss(l, t, row, cls, value.loss);
+    if (++cls == c.classes) cls = 0, row++;
+  }
+  return sum;
+}
+
+/** The same for a whole vector that lies in one row, where every element of a row has one of two weights, neither 0, and
+ *  nothing but loss and gradient is wanted (level::plain): what nearly all elements of nearly all batches are. */
+template <typename T, typename Loss>
+__device__ __forceinline__ float plain_piece(const call &c, const level &l, const tile &t, const setting &s, row_role r,
+                                             uint32_t at, int32_t cls) {
+  const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
+  vector<T> v = load_vector<cache::once>(static_cast<const T *>(logits.data) + t.offset[TARE_LOGITS] + at);
+  const int32_t hit = r.cls - cls;
+  const float hit_weight = r.weight * s.at_1, other_weight = r.weight * s.at_0;
   float sum = 0.0f;
 #pragma unroll
   for (int k = 0; k < vector<T>::size; k++) {
-    if (k > 0 && ++cls == c.classes && k < n) {
-      cls = 0;
-      r = look_at_row(c, l, t, ++row);
-      report_if_invalid(c, l, t, row);
-    }
-    if (k < n) {
-      const pair_f32 value = element<Loss, soft>(c, l, t, s, r, row, cls, to_float(v.at[k]));
-      sum += value.loss;
-      v.at[k] = from_float<T>(value.slope * s.factor);
-      store_element_loss(l, t, row, cls, value.loss);
-    }
+    const float x = to_float(v.at[k]), weight = k == hit ? hit_weight : other_weight;
+    const pair_f32 value = Loss::hard(k == hit ? x : -x, weight, r.weight, &s.parameters, c.power);
+    sum += value.loss;
+    v.at[k] = from_float<T>((k == hit ? -value.slope : value.slope) * s.factor);
   }
-  if (!to) return sum;
-  if (whole)
-    store_vector<cache::once>(to, v);
-  else
-    for (int k = 0; k < n; k++) to[k] = v.at[k];
+  if (r.weight == 0.0f) { /* nothing, even of a NaN */
+    sum = 0.0f;
+    memset(static_cast<void *>(&v), 0, sizeof v);
+  }
+  if (gradient.data) store_vector<cache::once>(static_cast<T *>(gradient.data) + t.offset[TARE_GRADIENT] + at, v);
   return sum;
 }
 
-/** The loss of this thread's share of a tile. */
+/** The loss of this thread's share of a tile: vectors the lean way where they are plain and in one row, element by element
+ *  elsewhere. */
 template <typename T, typename Loss, bool soft>
-__device__ __forceinline__ float flat_tile(const call &c, const level &l, const tile &t, const setting &s) {
+__device__ __forceinline__ float flat_tile(const call &c, const level &l, const tile &t, const setting &s,
+                                           const row_role *roles) {
+  constexpr uint32_t size = vector<T>::size;
   const uint32_t elements = uint32_t(t.rows) * uint32_t(c.classes);
   float sum = 0.0f;
-  for (uint32_t at = thread_rank() * vector<T>::size; at < elements; at += block_threads * vector<T>::size) {
+  for (uint32_t at = thread_rank() * size; at < elements; at += block_threads * size) {
     const uint32_t left = elements - at;
-    sum += flat_piece<T, Loss, soft>(c, l, t, s, at, left < vector<T>::size ? int(left) : vector<T>::size);
+    int32_t row, cls;
+    split(c, l, at, &row, &cls);
+    if (!soft && l.plain && left >= size && cls + int32_t(size) <= c.classes)
+      sum += plain_piece<T, Loss>(c, l, t, s, roles[row], at, cls);
+    else
+      sum += flat_piece<T, Loss, soft>(c, l, t, s, roles, at, left < size ? int(left) : int(size));
   }
   return sum;
 }
 
 template <typename T, typename Loss, bool soft>
-__global__ void __launch_bounds__(block_threads) flat(const TARE_GRID_CONSTANT call c) {
+__global__ void __launch_bounds__(block_threads, 4) flat(const TARE_GRID_CONSTANT call c) {
+  TARE_SHARED(row_role[most_flat_rows], roles);
   const setting s = make_setting<Loss>(c);
-  for_each_tile(c, c.tile_count, &level::tiles,
-                [&](const level &l, const tile &t) { return flat_tile<T, Loss, soft>(c, l, t, s); });
+  for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
+    for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
+      roles[row] = look_at_row(c, l, t, row);
+      report_if_invalid(c, l, t, row);
+    }
+    __syncthreads();
+    return flat_tile<T, Loss, soft>(c, l, t, s, roles);
+  });
   finish<Loss>(c, s);
 }
 
@@ -259,7 +280,7 @@ __device__ __forceinline__ float plane_tile(const call &c, const level &l, const
 }
 
 template <typename T, typename Loss>
-__global__ void __launch_bounds__(block_threads) planes(const TARE_GRID_CONSTANT call c) {
+__global__ void __launch_bounds__(block_threads, 2) planes(const TARE_GRID_CONSTANT call c) {
   const setting s = make_setting<Loss>(c);
   for_each_tile(c, c.tile_count, &level::tiles,
                 [&](const level &l, const tile &t) { return plane_tile<T, Loss>(c, l, t, s); });
@@ -285,13 +306,12 @@ __device__ __forceinline__ float row_of_warp(const call &c, const level &l, cons
     store_element_loss(l, t, row, cls, value.loss);
   }
   sum = warp_sum(sum);
-  if (lane() == 0 && row_loss.data)
-    static_cast<float *>(row_loss.data)[place(l, t, TARE_ROW_LOSS, row, 0)] = sum;
+  if (lane() == 0 && row_loss.data) static_cast<float *>(row_loss.data)[place(l, t, TARE_ROW_LOSS, row, 0)] = sum;
   return lane() == 0 ? sum : 0.0f;
 }
 
 template <typename T, typename Loss, bool soft>
-__global__ void __launch_bounds__(block_threads) rows(const TARE_GRID_CONSTANT call c) {
+__global__ void __launch_bounds__(block_threads, 4) rows(const TARE_GRID_CONSTANT call c) {
   const setting s = make_setting<Loss>(c);
   for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     float sum = 0.0f;
