@@ -24,7 +24,7 @@ struct backend {
   tare_backend base;
   int device;
   int multiprocessors;
-  device_record *record; /* the partial sums lie behind it */
+  device_record *record; /* the partial sums lie behind it, and behind them the state of a GHM call without one */
   cudaDeviceProp properties;
 };
 
@@ -108,6 +108,7 @@ int32_t choose_walk(const tare_problem *problem) {
 
 int64_t rows_of_tile(const tare_problem *problem, int32_t walk) {
   const int64_t classes = problem->batch.classes;
+  if (problem->shape == TARE_SHAPE_REGRESSION) return 1024;
   if (problem->shape == TARE_SHAPE_SOFTMAX) return softmax_rows_of_tile(problem, walk);
   if (walk == walk_planes) return 256;
   if (walk == walk_rows) return 64;
@@ -229,8 +230,6 @@ void make_call(const backend *self, const tare_problem *problem, call *c) {
   fill_levels(problem, c);
 }
 
-/* ---- The verbs ------------------------------------------------------------------------------------------------------ */
-
 cudaError_t launch_evaluation(const call &c, const launch_site &site) {
   const bool softmax = c.shape == TARE_SHAPE_SOFTMAX;
   if (c.dtype == TARE_F16) return softmax ? launch_softmax_f16(c, site) : launch_sigmoid_f16(c, site);
@@ -243,31 +242,171 @@ tare_status refuse_what_is_missing(const tare_problem *problem, tare_error *erro
     return tare_fail(
         error, TARE_UNSUPPORTED,
         "batch->dtype is TARE_F64 on a CUDA context; f64 logits are for the CPU, a GPU takes f32, f16, bf16");
-  if (tare_is_ghm(problem))
-    return tare_fail(error, TARE_UNSUPPORTED, "loss->kind is %s; this version has the GHM losses on the CPU alone",
-                     tare_loss_name(problem->loss.kind));
   return TARE_OK;
 }
 
-tare_status evaluate(tare_backend *base, const tare_problem *problem, void *, uint64_t, tare_stream stream,
-                     tare_error *error) {
+tare_status launch_failed(cudaError_t status, tare_error *error) {
+  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching a kernel", error);
+}
+
+/* ---- GHM ------------------------------------------------------------------------------------------------------------ */
+
+constexpr size_t state_bytes = 8 * (2 + 3 * size_t(TARE_MAX_BINS));
+
+cudaError_t launch_ghm(const ghm_call &c, const launch_site &site) {
+  if (c.dtype == TARE_F16) return launch_ghm_f16(c, site);
+  return c.dtype == TARE_BF16 ? launch_ghm_bf16(c, site) : launch_ghm_f32(c, site);
+}
+
+void *state_of(const backend *self, const tare_problem *problem) {
+  if (problem->loss.ghm.state) return problem->loss.ghm.state;
+  return reinterpret_cast<double *>(self->record + 1) + most_partials;
+}
+
+void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c) {
+  memset(static_cast<void *>(c), 0, sizeof *c);
+  fill_batch(problem, c);
+  fill_output(self, problem, c);
+  fill_levels(problem, c);
+  const tare_ghm_parameters &ghm = problem->loss.ghm;
+  c->bins = ghm.bins;
+  c->exact = ghm.density == TARE_EXACT;
+  c->mu = ghm.mu;
+  c->state = tare_ghm_state_at(state_of(self, problem), ghm.bins);
+  tare_bins bins;
+  tare_bins_make(&bins, problem);
+  for (int k = 0; k <= ghm.bins; k++)
+    c->lower[k] = problem->shape == TARE_SHAPE_REGRESSION ? bins.lower_f64[k] : double(bins.lower_f32[k]);
+}
+
+/** A pass that only looks: no outputs, and invalid rows are left to the pass that evaluates. */
+void look_only(ghm_call *c, ghm_pass pass, bool silent) {
+  c->pass = pass;
+  c->silent = silent;
+  for (int i = 0; i < c->level_count; i++)
+    for (int name : {TARE_GRADIENT, TARE_ROW_LOSS, TARE_ELEMENT_LOSS}) c->levels[i].view.array[name].data = nullptr;
+}
+
+cudaError_t count_norms(const ghm_call &given, bool silent, const launch_site &site) {
+  ghm_call c = given;
+  look_only(&c, ghm_pass::count, silent);
+  const size_t bytes = 8 * (1 + size_t(c.bins)); /* N and the counts */
+  const cudaError_t status = cudaMemsetAsync(c.state.total, 0, bytes, site.stream);
+  return status == cudaSuccess ? launch_ghm(c, site) : status;
+}
+
+cudaError_t find_density(const backend *self, const tare_problem *problem, const ghm_call &c, const launch_site &site) {
+  const tare_ghm_parameters &ghm = problem->loss.ghm;
+  if (ghm.given) return cudaSuccess;
+  cudaError_t status = cudaSuccess;
+  if (!ghm.state) status = cudaMemsetAsync(state_of(self, problem), 0, state_bytes, site.stream);
+  if (status == cudaSuccess) status = count_norms(c, true, site);
+  return status == cudaSuccess ? launch_density_update(ghm, c.state, site) : status;
+}
+
+/** The workspace of the exact density: keys, weights, room for sorted keys or norms, the number of keys, the sort's own. */
+struct exact_room {
+  int64_t most;
+  size_t sort_bytes;
+  uint64_t bytes;
+};
+
+cudaError_t measure_exact_room(const tare_problem *problem, exact_room *room) {
+  room->most = problem->rows * problem->batch.classes;
+  room->sort_bytes = 0;
+  const cudaError_t status = sort_keys(nullptr, &room->sort_bytes, nullptr, nullptr, room->most, nullptr);
+  room->bytes = 3 * 8 * uint64_t(room->most) + 256 + (room->sort_bytes + 255) / 256 * 256;
+  return status;
+}
+
+cudaError_t find_exact_density(const tare_problem *problem, const exact_room &room, void *workspace, ghm_call *c,
+                               const launch_site &site) {
+  char *const sort_room = static_cast<char *>(workspace);
+  c->key_count = reinterpret_cast<uint64_t *>(sort_room + (room.sort_bytes + 255) / 256 * 256);
+  c->keys = reinterpret_cast<double *>(c->key_count) + 32;
+  c->key_weights = c->keys + room.most;
+  double *const spare = c->key_weights + room.most;
+  ghm_call collect = *c;
+  look_only(&collect, ghm_pass::collect, true);
+  cudaError_t status = cudaMemsetAsync(c->key_count, 0, sizeof *c->key_count, site.stream);
+  if (status == cudaSuccess) status = launch_ghm(collect, site);
+  if (status != cudaSuccess) return status;
+  return launch_exact_density(*c, problem->loss.ghm.epsilon, spare, sort_room, room.sort_bytes, room.most, site);
+}
+
+tare_status evaluate_ghm(const backend *self, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,
+                         const launch_site &site, tare_error *error) {
+  ghm_call c;
+  make_ghm_call(self, problem, &c);
+  cudaError_t status = cudaSuccess;
+  if (c.exact) {
+    exact_room room;
+    status = measure_exact_room(problem, &room);
+    if (status != cudaSuccess) return cuda_failed(status, "asking for the sort's workspace", error);
+    if (room.bytes > workspace_bytes)
+      return tare_fail(error, TARE_WORKSPACE_TOO_SMALL,
+                       "workspace has %llu bytes; this call needs %llu: see tare_workspace_size and "
+                       "tare_context_set_workspace",
+                       (unsigned long long)workspace_bytes, (unsigned long long)room.bytes);
+    if (room.most) status = find_exact_density(problem, room, workspace, &c, site);
+  } else {
+    status = find_density(self, problem, c, site);
+  }
+  if (status == cudaSuccess && problem->output.counts) status = launch_count(c, site, false);
+  c.pass = ghm_pass::evaluate;
+  if (status == cudaSuccess) status = launch_ghm(c, site);
+  return launch_failed(status, error);
+}
+
+tare_status ghm_histogram(tare_backend *base, const tare_problem *problem, tare_stream stream, tare_error *error) {
   const backend *self = reinterpret_cast<const backend *>(base);
   const tare_status missing = refuse_what_is_missing(problem, error);
   if (missing) return missing;
   device_guard guard(self->device);
   if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
-  call c;
-  make_call(self, problem, &c);
-  const launch_site site = {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors};
-  cudaError_t status = cudaSuccess;
-  if (counts_divisor(problem->output) || problem->output.counts) status = launch_count(c, site, false);
-  if (status != cudaSuccess) return cuda_failed(status, "launching the label kernel", error);
-  status = launch_evaluation(c, site);
-  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching the loss kernel", error);
+  ghm_call c;
+  make_ghm_call(self, problem, &c);
+  return launch_failed(count_norms(c, false, {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors}), error);
 }
 
-tare_status workspace_size(tare_backend *, const tare_problem *, uint64_t *bytes, tare_error *) {
+tare_status ghm_density_update(tare_backend *base, const tare_problem *problem, tare_stream stream, tare_error *error) {
+  const backend *self = reinterpret_cast<const backend *>(base);
+  const tare_ghm_parameters &ghm = problem->loss.ghm;
+  device_guard guard(self->device);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  const launch_site site = {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors};
+  return launch_failed(launch_density_update(ghm, tare_ghm_state_at(ghm.state, ghm.bins), site), error);
+}
+
+/* ---- The verbs ------------------------------------------------------------------------------------------------------ */
+
+tare_status evaluate(tare_backend *base, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,
+                     tare_stream stream, tare_error *error) {
+  const backend *self = reinterpret_cast<const backend *>(base);
+  const tare_status missing = refuse_what_is_missing(problem, error);
+  if (missing) return missing;
+  device_guard guard(self->device);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  const launch_site site = {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors};
+  if (tare_is_ghm(problem)) return evaluate_ghm(self, problem, workspace, workspace_bytes, site, error);
+  call c;
+  make_call(self, problem, &c);
+  cudaError_t status = cudaSuccess;
+  if (counts_divisor(problem->output) || problem->output.counts) status = launch_count(c, site, false);
+  if (status == cudaSuccess) status = launch_evaluation(c, site);
+  return launch_failed(status, error);
+}
+
+tare_status workspace_size(tare_backend *base, const tare_problem *problem, uint64_t *bytes, tare_error *error) {
+  const backend *self = reinterpret_cast<const backend *>(base);
   *bytes = 0;
+  if (!tare_is_ghm(problem) || problem->loss.ghm.density != TARE_EXACT) return TARE_OK;
+  device_guard guard(self->device);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  exact_room room;
+  const cudaError_t status = measure_exact_room(problem, &room);
+  if (status != cudaSuccess) return cuda_failed(status, "asking for the sort's workspace", error);
+  *bytes = room.most ? room.bytes : 0;
   return TARE_OK;
 }
 
@@ -286,16 +425,6 @@ tare_status label_counts(tare_backend *base, const tare_problem *problem, tare_c
   if (status != cudaSuccess) return cuda_failed(status, "clearing per_class", error);
   status = launch_count(c, site, true);
   return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching the label kernel", error);
-}
-
-tare_status no_ghm(tare_error *error) {
-  return tare_fail(error, TARE_UNSUPPORTED, "this version has the GHM losses on the CPU alone");
-}
-tare_status ghm_histogram(tare_backend *, const tare_problem *, tare_stream, tare_error *error) {
-  return no_ghm(error);
-}
-tare_status ghm_density_update(tare_backend *, const tare_problem *, tare_stream, tare_error *error) {
-  return no_ghm(error);
 }
 
 tare_status check(tare_backend *base, tare_stream stream, tare_error *error) {
@@ -375,7 +504,7 @@ tare_status check_kernels(const backend *self, tare_error *error) {
 }
 
 tare_status set_up(backend *self, tare_error *error) {
-  const size_t bytes = sizeof(device_record) + most_partials * sizeof(double);
+  const size_t bytes = sizeof(device_record) + most_partials * sizeof(double) + state_bytes;
   cudaError_t status = cudaGetDeviceProperties(&self->properties, self->device);
   if (status != cudaSuccess) return cuda_failed(status, "cudaGetDeviceProperties", error);
   self->multiprocessors = self->properties.multiProcessorCount;

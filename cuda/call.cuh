@@ -13,6 +13,7 @@
 #include "device.cuh"
 
 extern "C" {
+#include "core/ghm.h"
 #include "core/problem.h"
 }
 
@@ -92,7 +93,7 @@ struct call {
   double inverse_divisor; /* of a host value; used where the next two are not */
   const float *divisor_pointer;
   int32_t divisor_counted; /* the label kernel leaves it in the record */
-  int32_t reserved;
+  int32_t silent;          /* invalid rows are remembered by another kernel of the same call */
   double gradient_scale;
   const float *gradient_scale_pointer;
   void *loss;
@@ -103,6 +104,20 @@ struct call {
   double *partials;
   int64_t tile_count, count_tile_count;
   level levels[TARE_MAX_LEVELS];
+};
+
+/** What a pass of a GHM loss is for. */
+enum class ghm_pass : int32_t { count, collect, evaluate };
+
+/** The call of a GHM loss. */
+struct ghm_call : call {
+  ghm_pass pass;
+  int32_t bins, exact, reserved_;
+  double mu;
+  tare_ghm_state state;
+  double *keys, *key_weights; /* of the exact density, in the workspace */
+  uint64_t *key_count;
+  double lower[TARE_MAX_BINS + 1]; /* first key of each bin, as in tare_bins; rounded to a float's for GHM-C */
 };
 
 /** Where a tile lies: the element offset of its first row in every array, and its length. */
@@ -199,7 +214,7 @@ __device__ __forceinline__ row_role look_at_row(const call &c, const level &l, c
 
 /** A row whose label is none is remembered for tare_context_check; called for one element of each row. */
 __device__ __forceinline__ void report_if_invalid(const call &c, const level &l, const tile &t, int32_t row) {
-  if (!l.view.array[TARE_LABELS].data || find_class(c, l, t, row) != row_invalid) return;
+  if (c.silent || !l.view.array[TARE_LABELS].data || find_class(c, l, t, row) != row_invalid) return;
   const int64_t number = l.view.first_row + t.offset[TARE_ROW_INDEX] + row * l.view.array[TARE_ROW_INDEX].stride[3];
   atomic_add(&c.record->invalid_rows, uint64_t(1));
   atomic_min(&c.record->first_invalid, uint64_t(number));

@@ -43,6 +43,22 @@ cudaError_t launch_softmax_f32(const call &c, const launch_site &site);
 cudaError_t launch_softmax_f16(const call &c, const launch_site &site);
 cudaError_t launch_softmax_bf16(const call &c, const launch_site &site);
 
+/** One pass of a GHM loss. */
+cudaError_t launch_ghm_f32(const ghm_call &c, const launch_site &site);
+cudaError_t launch_ghm_f16(const ghm_call &c, const launch_site &site);
+cudaError_t launch_ghm_bf16(const ghm_call &c, const launch_site &site);
+
+/** From the counts in a state: momentum sums, 1/GD, and one step more. */
+cudaError_t launch_density_update(const tare_ghm_parameters &ghm, tare_ghm_state state, const launch_site &site);
+
+/** The exact density of the keys collected: sorts them and finds 1/GD of each. `most` keys fit. */
+cudaError_t launch_exact_density(const ghm_call &c, double epsilon, double *spare, void *sort_room, size_t sort_bytes,
+                                 int64_t most, const launch_site &site);
+
+/** Sorts `n` keys; with room NULL only says how many bytes of it are needed. The one function of the backend that the
+ *  emulator does not run: it has a twin there. */
+cudaError_t sort_keys(void *room, size_t *bytes, const double *from, double *to, int64_t n, cudaStream_t stream);
+
 }  // namespace tare
 
 #endif

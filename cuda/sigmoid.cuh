@@ -11,29 +11,12 @@
 #ifndef TARE_CUDA_SIGMOID_CUH
 #define TARE_CUDA_SIGMOID_CUH
 
+#include "ghm.cuh"
 #include "kernels.cuh"
 #include "primitives.cuh"
 
 namespace tare {
 namespace sigmoid {
-
-/* A loss: its formulas with the power as a constant (TARE_POWER_2), or looked up at run time (-1). */
-#define TARE_SIGMOID_FORMULA(name, formula, uses_plain_weight)                                    \
-  template <int fixed_power>                                                                      \
-  struct name {                                                                                   \
-    static constexpr bool uses_plain = uses_plain_weight;                                         \
-    __device__ __forceinline__ static pair_f32 hard(float z, float weight, float plain,           \
-                                                    const formula_parameters_f32 *p, int power) { \
-      return formula##_f32(z, weight, plain, p, fixed_power < 0 ? power : fixed_power);           \
-    }                                                                                             \
-    __device__ __forceinline__ static pair_f32 soft(float x, float t, float weight, float plain,  \
-                                                    const formula_parameters_f32 *p, int power) { \
-      return formula##_soft_f32(x, t, weight, plain, p, fixed_power < 0 ? power : fixed_power);   \
-    }                                                                                             \
-  };
-TARE_SIGMOID_FORMULA(cross_entropy, sigmoid_ce, false)
-TARE_SIGMOID_FORMULA(focal, sigmoid_focal, false)
-TARE_SIGMOID_FORMULA(poly1, sigmoid_poly1, true)
 
 /** What all elements share, in registers. */
 struct setting {
@@ -41,23 +24,95 @@ struct setting {
   float factor;     /* of the gradient */
   float at_0, at_1; /* alpha_t of targets 0 and 1, where no class has its own */
   bool by_class;    /* alpha or positive weights of each class */
+  int32_t power;
 };
 
-template <typename Loss>
-__device__ __forceinline__ setting make_setting(const call &c) {
+__device__ __forceinline__ setting make_common_setting(const call &c) {
   setting s;
   s.parameters = {c.gamma_hi, c.gamma_lo, c.epsilon};
   s.factor = gradient_factor_of(c);
   s.at_0 = c.has_alpha ? 1.0f - c.alpha : 1.0f;
   s.at_1 = c.has_alpha ? c.alpha : 1.0f;
   s.by_class = c.alpha_per_class || c.positive_weights;
+  s.power = c.power;
   return s;
 }
 
+/* A loss: its formulas with the power as a constant (TARE_POWER_2), or looked up at run time (-1). */
+#define TARE_SIGMOID_FORMULA(name, formula, uses_plain_weight)                                                      \
+  template <int fixed_power>                                                                                        \
+  struct name {                                                                                                     \
+    using call_type = call;                                                                                         \
+    using setting_type = setting;                                                                                   \
+    static constexpr bool uses_plain = uses_plain_weight;                                                           \
+    __device__ __forceinline__ static setting make(const call &c) { return make_common_setting(c); }                \
+    __device__ __forceinline__ static pair_f32 hard(const call &, const setting &s, float z, float weight,          \
+                                                    float plain) {                                                  \
+      return formula##_f32(z, weight, plain, &s.parameters, fixed_power < 0 ? s.power : fixed_power);               \
+    }                                                                                                               \
+    __device__ __forceinline__ static pair_f32 soft(const call &, const setting &s, float x, float t, float weight, \
+                                                    float plain) {                                                  \
+      return formula##_soft_f32(x, t, weight, plain, &s.parameters, fixed_power < 0 ? s.power : fixed_power);       \
+    }                                                                                                               \
+    __device__ __forceinline__ static void finish(const call &c, const setting &) { finish_loss(c); }               \
+  };
+TARE_SIGMOID_FORMULA(cross_entropy, sigmoid_ce, false)
+TARE_SIGMOID_FORMULA(focal, sigmoid_focal, false)
+TARE_SIGMOID_FORMULA(poly1, sigmoid_poly1, true)
+
+/** GHM-C: cross-entropy over the density; one of its passes, by ghm_call::pass. */
+struct ghm_c {
+  using call_type = ghm_call;
+  struct setting_type : setting {
+    ghm_setting ghm;
+  };
+  static constexpr bool uses_plain = false;
+
+  __device__ __forceinline__ static setting_type make(const ghm_call &c) {
+    setting_type s;
+    static_cast<setting &>(s) = make_common_setting(c);
+    s.ghm = make_ghm_setting(c);
+    return s;
+  }
+
+  __device__ __forceinline__ static pair_f32 hard(const ghm_call &c, const setting_type &s, float z, float weight,
+                                                  float) {
+    if (weight == 0.0f) return {0.0f, 0.0f};
+    const terms_f32 t = terms_of_f32(z); /* q is the gradient norm; its key is -z, or q itself among soft targets */
+    const float key = c.soft ? t.q : -z;
+    if (s.ghm.pass == ghm_pass::evaluate) {
+      const float w = weight * density_weight(s.ghm, key, t.q);
+      return {w * t.l, w * t.q};
+    }
+    note_key(c, s.ghm, key, t.q, c.soft ? 0.0 : -double(INFINITY));
+    return {0.0f, 0.0f};
+  }
+
+  __device__ __forceinline__ static pair_f32 soft(const ghm_call &c, const setting_type &s, float x, float target,
+                                                  float weight, float) {
+    if (weight == 0.0f) return {0.0f, 0.0f};
+    const soft_terms_f32 t = soft_terms_of_f32(x, target);
+    const float norm = fabsf(t.p - target);
+    if (s.ghm.pass == ghm_pass::evaluate) {
+      const float w = weight * density_weight(s.ghm, norm, norm);
+      return {w * t.ce, w * (t.p - target)};
+    }
+    note_key(c, s.ghm, norm, norm, 0.0);
+    return {0.0f, 0.0f};
+  }
+
+  __device__ __forceinline__ static void finish(const ghm_call &c, const setting_type &s) {
+    if (s.ghm.pass == ghm_pass::evaluate)
+      finish_loss(c);
+    else if (s.ghm.pass == ghm_pass::count)
+      finish_histogram(c, s.ghm);
+  }
+};
+
 template <typename Loss>
-__device__ __forceinline__ void finish(const call &c, const setting &) {
-  finish_loss(c);
-}
+using call_of = typename Loss::call_type;
+template <typename Loss>
+using setting_of = typename Loss::setting_type;
 
 __device__ __forceinline__ int64_t place(const level &l, const tile &t, int name, int32_t row, int64_t cls) {
   const tare_array &a = l.view.array[name];
@@ -98,8 +153,9 @@ __device__ __forceinline__ weights weigh(const call &c, const level &l, const ti
 
 /** Loss, and the derivative by x, of one element; 0 and 0 where its weight is 0, whatever x is. */
 template <typename Loss>
-__device__ __forceinline__ pair_f32 hard_element(const call &c, const setting &s, float x, bool hit, weights w) {
-  pair_f32 value = Loss::hard(hit ? x : -x, w.whole, Loss::uses_plain ? w.plain : w.whole, &s.parameters, c.power);
+__device__ __forceinline__ pair_f32 hard_element(const call_of<Loss> &c, const setting_of<Loss> &s, float x, bool hit,
+                                                 weights w) {
+  pair_f32 value = Loss::hard(c, s, hit ? x : -x, w.whole, Loss::uses_plain ? w.plain : w.whole);
   const bool counts = Loss::uses_plain ? w.whole != 0.0f || w.plain != 0.0f : w.whole != 0.0f;
   value.loss = counts ? value.loss : 0.0f;
   value.slope = counts ? (hit ? -value.slope : value.slope) : 0.0f;
@@ -107,9 +163,10 @@ __device__ __forceinline__ pair_f32 hard_element(const call &c, const setting &s
 }
 
 template <typename Loss>
-__device__ __forceinline__ pair_f32 soft_element(const call &c, const setting &s, float x, float target, weights w) {
+__device__ __forceinline__ pair_f32 soft_element(const call_of<Loss> &c, const setting_of<Loss> &s, float x,
+                                                 float target, weights w) {
   if (target == 0.0f || target == 1.0f) return hard_element<Loss>(c, s, x, target == 1.0f, w);
-  pair_f32 value = Loss::soft(x, target, w.whole, w.plain, &s.parameters, c.power);
+  pair_f32 value = Loss::soft(c, s, x, target, w.whole, w.plain);
   const bool counts = Loss::uses_plain ? w.whole != 0.0f || w.plain != 0.0f : w.whole != 0.0f;
   value.loss = counts ? value.loss : 0.0f;
   value.slope = counts ? value.slope : 0.0f;
@@ -118,8 +175,8 @@ __device__ __forceinline__ pair_f32 soft_element(const call &c, const setting &s
 
 /** Element (row, cls) of a tile, whatever the target. */
 template <typename Loss, bool soft>
-__device__ __forceinline__ pair_f32 element(const call &c, const level &l, const tile &t, const setting &s, row_role r,
-                                            int32_t row, int64_t cls, float x) {
+__device__ __forceinline__ pair_f32 element(const call_of<Loss> &c, const level &l, const tile &t,
+                                            const setting_of<Loss> &s, row_role r, int32_t row, int64_t cls, float x) {
   if (soft) {
     const tare_array &targets = l.view.array[TARE_TARGETS];
     const float target = read_as_float(targets.data, c.target_dtype, place(l, t, TARE_TARGETS, row, cls));
@@ -147,8 +204,8 @@ __device__ __forceinline__ void split(const call &c, const level &l, uint32_t at
 
 /** `n` elements from element `at` of the tile (in order of rows, then classes); returns their loss. */
 template <typename T, typename Loss, bool soft>
-__device__ __forceinline__ float flat_piece(const call &c, const level &l, const tile &t, const setting &s,
-                                            const row_role *roles, uint32_t at, int n) {
+__device__ __forceinline__ float flat_piece(const call_of<Loss> &c, const level &l, const tile &t,
+                                            const setting_of<Loss> &s, const row_role *roles, uint32_t at, int n) {
   const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
   const T *const from = static_cast<const T *>(logits.data) + t.offset[TARE_LOGITS] + at;
   T *const to = static_cast<T *>(gradient.data) + t.offset[TARE_GRADIENT] + at;
@@ -169,8 +226,8 @@ __device__ __forceinline__ float flat_piece(const call &c, const level &l, const
 /** The same for a whole vector that lies in one row, where every element of a row has one of two weights, neither 0, and
  *  nothing but loss and gradient is wanted (level::plain): what nearly all elements of nearly all batches are. */
 template <typename T, typename Loss>
-__device__ __forceinline__ float plain_piece(const call &c, const level &l, const tile &t, const setting &s, row_role r,
-                                             uint32_t at, int32_t cls) {
+__device__ __forceinline__ float plain_piece(const call_of<Loss> &c, const level &l, const tile &t,
+                                             const setting_of<Loss> &s, row_role r, uint32_t at, int32_t cls) {
   const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
   vector<T> v = load_vector<cache::once>(static_cast<const T *>(logits.data) + t.offset[TARE_LOGITS] + at);
   const int32_t hit = r.cls - cls;
@@ -179,7 +236,7 @@ __device__ __forceinline__ float plain_piece(const call &c, const level &l, cons
 #pragma unroll
   for (int k = 0; k < vector<T>::size; k++) {
     const float x = to_float(v.at[k]), weight = k == hit ? hit_weight : other_weight;
-    const pair_f32 value = Loss::hard(k == hit ? x : -x, weight, r.weight, &s.parameters, c.power);
+    const pair_f32 value = Loss::hard(c, s, k == hit ? x : -x, weight, r.weight);
     sum += value.loss;
     v.at[k] = from_float<T>((k == hit ? -value.slope : value.slope) * s.factor);
   }
@@ -194,8 +251,8 @@ __device__ __forceinline__ float plain_piece(const call &c, const level &l, cons
 /** The loss of this thread's share of a tile: vectors the lean way where they are plain and in one row, element by element
  *  elsewhere. */
 template <typename T, typename Loss, bool soft>
-__device__ __forceinline__ float flat_tile(const call &c, const level &l, const tile &t, const setting &s,
-                                           const row_role *roles) {
+__device__ __forceinline__ float flat_tile(const call_of<Loss> &c, const level &l, const tile &t,
+                                           const setting_of<Loss> &s, const row_role *roles) {
   constexpr uint32_t size = vector<T>::size;
   const uint32_t elements = uint32_t(t.rows) * uint32_t(c.classes);
   float sum = 0.0f;
@@ -212,9 +269,9 @@ __device__ __forceinline__ float flat_tile(const call &c, const level &l, const 
 }
 
 template <typename T, typename Loss, bool soft>
-__global__ void __launch_bounds__(block_threads, 4) flat(const TARE_GRID_CONSTANT call c) {
+__global__ void __launch_bounds__(block_threads, 4) flat(const TARE_GRID_CONSTANT call_of<Loss> c) {
   TARE_SHARED(row_role[most_flat_rows], roles);
-  const setting s = make_setting<Loss>(c);
+  const setting_of<Loss> s = Loss::make(c);
   for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
       roles[row] = look_at_row(c, l, t, row);
@@ -223,15 +280,16 @@ __global__ void __launch_bounds__(block_threads, 4) flat(const TARE_GRID_CONSTAN
     __syncthreads();
     return flat_tile<T, Loss, soft>(c, l, t, s, roles);
   });
-  finish<Loss>(c, s);
+  Loss::finish(c, s);
 }
 
 /* ---- Planes: along rows, class after class ----------------------------------------------------------------------- */
 
 /** One class of up to a vector of rows; returns their loss. */
 template <typename T, typename Loss>
-__device__ __forceinline__ float plane_piece(const call &c, const level &l, const tile &t, const setting &s,
-                                             const row_role (&r)[vector<T>::size], int32_t row, int64_t cls, int n) {
+__device__ __forceinline__ float plane_piece(const call_of<Loss> &c, const level &l, const tile &t,
+                                             const setting_of<Loss> &s, const row_role (&r)[vector<T>::size],
+                                             int32_t row, int64_t cls, int n) {
   const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
   const T *const from = static_cast<const T *>(logits.data) + place(l, t, TARE_LOGITS, row, cls);
   T *const to = gradient.data ? static_cast<T *>(gradient.data) + place(l, t, TARE_GRADIENT, row, cls) : nullptr;
@@ -260,7 +318,8 @@ __device__ __forceinline__ float plane_piece(const call &c, const level &l, cons
 
 /** Threads share a tile's rows, a vector each, and its classes, every so many. */
 template <typename T, typename Loss>
-__device__ __forceinline__ float plane_tile(const call &c, const level &l, const tile &t, const setting &s) {
+__device__ __forceinline__ float plane_tile(const call_of<Loss> &c, const level &l, const tile &t,
+                                            const setting_of<Loss> &s) {
   constexpr int size = vector<T>::size;
   const uint32_t across = uint32_t(t.rows + size - 1) / size;
   const uint32_t groups = across < block_threads ? block_threads / across : 1;
@@ -280,18 +339,18 @@ __device__ __forceinline__ float plane_tile(const call &c, const level &l, const
 }
 
 template <typename T, typename Loss>
-__global__ void __launch_bounds__(block_threads, 2) planes(const TARE_GRID_CONSTANT call c) {
-  const setting s = make_setting<Loss>(c);
+__global__ void __launch_bounds__(block_threads, 2) planes(const TARE_GRID_CONSTANT call_of<Loss> c) {
+  const setting_of<Loss> s = Loss::make(c);
   for_each_tile(c, c.tile_count, &level::tiles,
                 [&](const level &l, const tile &t) { return plane_tile<T, Loss>(c, l, t, s); });
-  finish<Loss>(c, s);
+  Loss::finish(c, s);
 }
 
 /* ---- Rows: a warp each, any strides ------------------------------------------------------------------------------ */
 
 template <typename T, typename Loss, bool soft>
-__device__ __forceinline__ float row_of_warp(const call &c, const level &l, const tile &t, const setting &s,
-                                             int32_t row) {
+__device__ __forceinline__ float row_of_warp(const call_of<Loss> &c, const level &l, const tile &t,
+                                             const setting_of<Loss> &s, int32_t row) {
   const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT],
                    &row_loss = l.view.array[TARE_ROW_LOSS];
   const row_role r = look_at_row(c, l, t, row);
@@ -311,21 +370,21 @@ __device__ __forceinline__ float row_of_warp(const call &c, const level &l, cons
 }
 
 template <typename T, typename Loss, bool soft>
-__global__ void __launch_bounds__(block_threads, 4) rows(const TARE_GRID_CONSTANT call c) {
-  const setting s = make_setting<Loss>(c);
+__global__ void __launch_bounds__(block_threads, 4) rows(const TARE_GRID_CONSTANT call_of<Loss> c) {
+  const setting_of<Loss> s = Loss::make(c);
   for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     float sum = 0.0f;
     for (int32_t row = int32_t(thread_rank() / warp_size); row < t.rows; row += block_threads / warp_size)
       sum += row_of_warp<T, Loss, soft>(c, l, t, s, row);
     return sum;
   });
-  finish<Loss>(c, s);
+  Loss::finish(c, s);
 }
 
 /* ---- Launching --------------------------------------------------------------------------------------------------- */
 
 template <typename T, typename Loss>
-cudaError_t launch_loss(const call &c, const launch_site &site) {
+cudaError_t launch_loss(const call_of<Loss> &c, const launch_site &site) {
   switch (c.levels[0].walk) { /* all levels go the same way */
     case walk_flat:
       return c.soft ? launch(flat<T, Loss, true>, c.tile_count, site, c)
@@ -336,6 +395,11 @@ cudaError_t launch_loss(const call &c, const launch_site &site) {
       return c.soft ? launch(rows<T, Loss, true>, c.tile_count, site, c)
                     : launch(rows<T, Loss, false>, c.tile_count, site, c);
   }
+}
+
+template <typename T>
+cudaError_t launch_ghm_type(const ghm_call &c, const launch_site &site) {
+  return launch_loss<T, ghm_c>(c, site);
 }
 
 template <typename T>

@@ -79,6 +79,18 @@ __device__ __forceinline__ pair_f32 formula_of(const call &c, const setting &s, 
   return softmax_focal_f32(z, weight, &s.parameters, c.power);
 }
 
+/** The formula at z + rest, where rest is what rounding took from the margin: with a power it would show as more than the
+ *  rounding of the logits. To first order; the slope falls like q^(1+gamma) where z is large and rest matters. */
+__device__ __forceinline__ pair_f32 formula_near(const call &c, const setting &s, float z, float rest, float weight) {
+  pair_f32 value = formula_of(c, s, z, weight);
+  const float steepness = z <= 0.0f ? 0.0f : c.kind == TARE_SOFTMAX_CE ? 1.0f : 1.0f + s.parameters.gamma_hi;
+  if (fabsf(z) <= FLT_MAX) {
+    value.loss = fmaf(-rest, value.slope, value.loss);
+    value.slope = fmaf(-rest * steepness, value.slope, value.slope);
+  }
+  return value;
+}
+
 /** From m, S and the label's logit. A second +inf among the other classes shows as a sum above 1, and has no limit: NaN.
  *  No other class at all, or none above -inf: the label is certain. The margin is rounded once. */
 __device__ __forceinline__ outcome finish_row(const call &c, const setting &s, float weight, float label_x,
@@ -88,7 +100,7 @@ __device__ __forceinline__ outcome finish_row(const call &c, const setting &s, f
   if (maximum > FLT_MAX && sum > 1.5f) sum = NAN;
   const log_parts_f32 log_s = log_positive_f32(sum);
   const double z = (double(label_x) - double(maximum)) - (double(log_s.hi) + double(log_s.lo));
-  const pair_f32 value = formula_of(c, s, float(z), weight);
+  const pair_f32 value = formula_near(c, s, float(z), float(z - double(float(z))), weight);
   const float slope = value.slope * s.factor;
   return {value.loss, slope, slope / sum};
 }

@@ -24,7 +24,7 @@ struct row_part {
 };
 
 template <int lanes, typename T>
-__device__ __forceinline__ row_part make_part(const call &c, const tile &t, const T *from, int32_t row, bool active) {
+__device__ __forceinline__ row_part make_part(const call &c, const T *from, int32_t row, bool active) {
   constexpr int size = vector<T>::size;
   row_part p;
   p.row = row;
@@ -151,7 +151,7 @@ __device__ __forceinline__ float row_in_registers(const call &c, const level &l,
                                                   int32_t row, bool active) {
   constexpr int size = vector<T>::size;
   const T *const from = logits_at<T>(l, t, row);
-  const row_part p = make_part<lanes>(c, t, from, row, active);
+  const row_part p = make_part<lanes>(c, from, row, active);
   vector<T> raw[vectors];
   load_row<lanes>(p, from, raw);
   const row_role r = weigh_row(c, l, t, row);

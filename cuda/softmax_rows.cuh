@@ -106,15 +106,16 @@ __device__ __forceinline__ float maximum_of(const long_row<T, threads> &a, int32
   return max_all<threads>(maximum);
 }
 
-template <typename T, int threads>
-__device__ __forceinline__ float sum_of(const long_row<T, threads> &a, int32_t label, float maximum) {
+/** V: the type in which the threads' sums are added. */
+template <typename V, typename T, int threads>
+__device__ __forceinline__ V sum_of(const long_row<T, threads> &a, int32_t label, float maximum) {
   running_sum sum = {0.0f, 0.0f};
 #pragma unroll 4
   for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
     const float e = exp_nonpositive_f32(below_maximum(a.x(cls), maximum));
     sum.add(cls == label ? 0.0f : e);
   }
-  return sum_all<threads>(sum.sum);
+  return sum_all<threads>(V(sum.sum) - V(sum.lost));
 }
 
 /** Gradient o.of_e*e_k - scale*t_k, or without targets -o.slope at the label. */
@@ -137,7 +138,7 @@ __device__ __forceinline__ float hard_row(const call &c, const setting &s, const
   if (weight != 0.0f) {
     label_x = a.x(label);
     maximum = maximum_of(a, label);
-    sum = sum_of(a, label, maximum);
+    sum = sum_of<float>(a, label, maximum);
   }
   const outcome o = finish_row(c, s, weight, label_x, maximum, sum);
   __syncwarp(); /* the label's logit has been read, should the gradient take its place */
@@ -149,7 +150,7 @@ __device__ __forceinline__ float hard_row(const call &c, const setting &s, const
 template <typename T, int threads>
 __device__ __forceinline__ float soft_row(const setting &s, const long_row<T, threads> &a, float weight) {
   const float maximum = maximum_of(a, -1);
-  float sum = sum_of(a, -1, maximum);
+  double sum = sum_of<double>(a, -1, maximum);
   double targets = 0, dot = 0;
   for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
     const float target = a.target(cls);
@@ -158,11 +159,12 @@ __device__ __forceinline__ float soft_row(const setting &s, const long_row<T, th
   }
   targets = sum_all<threads>(targets);
   dot = sum_all<threads>(dot);
-  if (!(maximum > -INFINITY) || (maximum > FLT_MAX && sum > 1.5f)) sum = NAN;
-  const log_parts_f32 log_s = log_positive_f32(sum);
+  if (!(maximum > -INFINITY) || (maximum > FLT_MAX && sum > 1.5)) sum = NAN;
+  const float near = float(sum);
+  const log_parts_f32 parts = log_positive_f32(near);
+  const double log_s = double(parts.hi) + double(parts.lo) + (sum - double(near)) / double(near);
   const float scale = weight * s.factor;
-  const outcome o = {float(weight * (dot + targets * (double(log_s.hi) + double(log_s.lo)))), 0.0f,
-                     float(scale * targets / sum)};
+  const outcome o = {float(weight * (dot + targets * log_s)), 0.0f, scale * float(targets) / near};
   if (a.to) store_row<true>(a, -1, maximum, o, scale, false);
   return o.loss;
 }
