@@ -32,6 +32,8 @@ if(TARE_BUILD_CUDA)
     -Xcompiler=-Wall,-Wextra,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics
     $<$<BOOL:${TARE_WERROR}>:-Werror=all-warnings>)
   target_include_directories(tare_cuda PRIVATE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}")
+  # CUB includes <iostream> and uses nothing of it, but libstdc++'s makes an object in every file that does.
+  set_source_files_properties("${PROJECT_SOURCE_DIR}/cuda/sort.cu" PROPERTIES COMPILE_DEFINITIONS _GLIBCXX_IOSTREAM=1)
   target_compile_definitions(tare_objects PRIVATE TARE_WITH_CUDA=1)
   foreach(library IN ITEMS tare tare_static)
     target_sources(${library} PRIVATE $<TARGET_OBJECTS:tare_cuda>)
