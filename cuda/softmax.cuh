@@ -68,6 +68,28 @@ __device__ __forceinline__ row_role weigh_row(const call &c, const level &l, con
 /** x - m without the NaN of inf - inf: a maximum of +inf stands for itself. */
 __device__ __forceinline__ float below_maximum(float x, float maximum) { return x == maximum ? 0.0f : x - maximum; }
 
+/** Where the maximum is infinite, x stands for x - maximum already, and 0 for the maximum. */
+__device__ __forceinline__ float spare_infinity(float x, float maximum) {
+  return maximum > FLT_MAX ? below_maximum(x, maximum) : x;
+}
+__device__ __forceinline__ float spare_infinity(float maximum) { return fabsf(maximum) > FLT_MAX ? 0.0f : maximum; }
+
+/** exp(x - base) for a finite base, not below x. Of wide logits the difference is carried in two parts: in one, its
+ *  rounding alone could come to all that the result may be off by. */
+template <typename T>
+__device__ __forceinline__ float exp_below(float x, float base) {
+  const float d = x - base;
+  if (sizeof(T) < 4) return exp_nonpositive_f32(d);
+  const float back = d - x;
+  return exp_sum_f32(d, (x - (d - back)) - (base + back));
+}
+
+/** The same for any maximum. */
+template <typename T>
+__device__ __forceinline__ float exp_of(float x, float maximum) {
+  return exp_below<T>(spare_infinity(x, maximum), spare_infinity(maximum));
+}
+
 /** What is left of a row: its loss, D times the gradient's factor, and that over S. */
 struct outcome {
   float loss, slope, of_e;

@@ -40,6 +40,7 @@ __device__ __forceinline__ float meet(float (&meeting)[block_threads], float min
 template <typename T>
 struct held {
   static constexpr int count = int(most_classes_of_planes) / plane_warps;
+  static constexpr int blocks = 2; /* of a multiprocessor, that there are to be registers for */
   float x[count];
 
   __device__ __forceinline__ float start(const column<T> &a, int32_t label) {
@@ -61,7 +62,7 @@ struct held {
 #pragma unroll
     for (int i = 0; i < count; i++) {
       const bool there = int32_t(thread_rank() / 32) + i * plane_warps < a.n;
-      x[i] = there ? exp_nonpositive_f32(below_maximum(x[i], maximum)) : 0.0f;
+      x[i] = there ? exp_of<T>(x[i], maximum) : 0.0f;
       sum += x[i];
     }
     return sum;
@@ -79,8 +80,9 @@ struct held {
 /** The same, read anew by each sweep. */
 template <typename T>
 struct reread {
+  static constexpr int blocks = 4;
   __device__ __forceinline__ static float e_of(const column<T> &a, int32_t cls, float maximum) {
-    return exp_nonpositive_f32(below_maximum(to_float(a.from[cls * a.from_step]), maximum));
+    return exp_of<T>(to_float(a.from[cls * a.from_step]), maximum);
   }
   __device__ __forceinline__ float start(const column<T> &a, int32_t label) {
     float maximum = -INFINITY;
@@ -133,7 +135,7 @@ __device__ __forceinline__ float row_of_lane(const call &c, const level &l, cons
 }
 
 template <typename T, template <typename> class Classes>
-__global__ void __launch_bounds__(block_threads) planes(const TARE_GRID_CONSTANT call c) {
+__global__ void __launch_bounds__(block_threads, Classes<T>::blocks) planes(const TARE_GRID_CONSTANT call c) {
   TARE_SHARED(float[block_threads], maxima);
   TARE_SHARED(float[block_threads], sums);
   const setting s = make_setting(c);

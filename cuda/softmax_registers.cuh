@@ -99,9 +99,9 @@ __device__ __forceinline__ float exponentiate(const call &c, float maximum, cons
   constexpr int size = vector<T>::size;
   if (maximum > FLT_MAX) {
 #pragma unroll
-    for (int i = 0; i < vectors * size; i++) x[i] = below_maximum(x[i], maximum);
+    for (int i = 0; i < vectors * size; i++) x[i] = spare_infinity(x[i], maximum);
   }
-  const float base = fabsf(maximum) > FLT_MAX ? 0.0f : maximum;
+  const float base = spare_infinity(maximum);
   float place[size];
 #pragma unroll
   for (int k = 0; k < size; k++) place[k] = 0.0f;
@@ -110,7 +110,7 @@ __device__ __forceinline__ float exponentiate(const call &c, float maximum, cons
     if (is_used<lanes, T>(c, j)) {
 #pragma unroll
       for (int k = 0; k < size; k++) {
-        x[j * size + k] = exp_nonpositive_f32(x[j * size + k] - base);
+        x[j * size + k] = exp_below<T>(x[j * size + k], base);
         place[k] += x[j * size + k];
       }
     }
@@ -173,8 +173,13 @@ __device__ __forceinline__ float row_in_registers(const call &c, const level &l,
   return o.loss;
 }
 
+/** Blocks of a multiprocessor that there are to be registers for; told nothing, the compiler rather spills than have one
+ *  less than it likes. */
+constexpr int blocks_for(int elements) { return elements > 32 ? 2 : elements > 16 ? 3 : 4; }
+
 template <typename T, int lanes, int vectors>
-__global__ void __launch_bounds__(block_threads) registers(const TARE_GRID_CONSTANT call c) {
+__global__ void __launch_bounds__(block_threads, blocks_for(vectors *vector<T>::size))
+    registers(const TARE_GRID_CONSTANT call c) {
   constexpr int together = block_threads / lanes;
   const setting s = make_setting(c);
   for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {

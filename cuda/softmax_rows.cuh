@@ -112,7 +112,7 @@ __device__ __forceinline__ V sum_of(const long_row<T, threads> &a, int32_t label
   running_sum sum = {0.0f, 0.0f};
 #pragma unroll 4
   for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
-    const float e = exp_nonpositive_f32(below_maximum(a.x(cls), maximum));
+    const float e = exp_of<T>(a.x(cls), maximum);
     sum.add(cls == label ? 0.0f : e);
   }
   return sum_all<threads>(V(sum.sum) - V(sum.lost));
@@ -124,7 +124,7 @@ __device__ __forceinline__ void store_row(const long_row<T, threads> &a, int32_t
                                           float scale, bool skipped) {
 #pragma unroll 4
   for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
-    float value = exp_nonpositive_f32(below_maximum(a.x(cls), maximum)) * o.of_e;
+    float value = exp_of<T>(a.x(cls), maximum) * o.of_e;
     if (has_targets) value = fmaf(-scale, a.target(cls), value);
     if (!has_targets && cls == label) value = -o.slope;
     a.to[cls * a.to_step] = from_float<T>(skipped ? 0.0f : value);
@@ -155,7 +155,8 @@ __device__ __forceinline__ float soft_row(const setting &s, const long_row<T, th
   for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
     const float target = a.target(cls);
     targets += double(target);
-    if (target != 0.0f) dot -= double(target) * double(below_maximum(a.x(cls), maximum));
+    const float x = a.x(cls);
+    if (target != 0.0f && x != maximum) dot += double(target) * (double(maximum) - double(x));
   }
   targets = sum_all<threads>(targets);
   dot = sum_all<threads>(dot);
@@ -188,7 +189,7 @@ __device__ __forceinline__ float one_row(const call &c, const level &l, const ti
 }
 
 template <typename T, int threads, bool soft>
-__global__ void __launch_bounds__(block_threads) rows(const TARE_GRID_CONSTANT call c) {
+__global__ void __launch_bounds__(block_threads, soft ? 2 : 3) rows(const TARE_GRID_CONSTANT call c) {
   const setting s = make_setting(c);
   for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     float sum = 0.0f;
