@@ -2,7 +2,8 @@
 /*
  * `tare bench`: how long loss and gradient take. In every round each loss runs once, between two plain copies of the
  * same bytes by as many threads, so that whatever else the machine does hits all of them alike. Before each run the
- * logits are put back, outside the measured time.
+ * logits are put back, outside the measured time. On a GPU time is the device's own, the copy is the driver's, and the
+ * cache is flushed before each run.
  */
 #define _GNU_SOURCE
 #include "bench.h"
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 
 #include "convert.h"
+#include "gpu.h"
 #include "problem.h"
 #include "progress.h"
 #include "report.h"
@@ -19,17 +21,27 @@ static int copy_once(struct bench *bench, struct times *also) {
   const struct sample *sample = &bench->batch;
   size_t bytes = (size_t)(sample->rows * sample->classes) * dtype_size(sample->dtype);
   bench_restore(bench, &bench->base);
-  double seconds = copier_run(bench->copier, bench->copy_target, bench->base.logits, bytes);
+  double seconds = 0;
+  if (device_is_gpu(&bench->device)) {
+    gpu_timer_start();
+    gpu_start_copy(bench->copy_target, bench->base.logits, bytes);
+    seconds = gpu_timer_stop();
+  } else {
+    seconds = copier_run(bench->copier, bench->copy_target, bench->base.logits, bytes);
+  }
   int status = also ? times_add(&bench->copies, seconds) : TOOL_OK;
   return also && status == TOOL_OK ? times_add(also, seconds) : status;
 }
 
 static int run_lane(struct bench *bench, struct lane *lane, bool warm_up) {
   bench_restore(bench, &lane->run);
+  bool gpu = device_is_gpu(&bench->device);
+  if (gpu) gpu_timer_start();
   double before = seconds_now();
-  int status = run_once(&lane->run);
-  double after = seconds_now();
-  return status == TOOL_OK && !warm_up ? times_add(&lane->times, after - before) : status;
+  int status = run_start(&lane->run);
+  double taken = gpu ? gpu_timer_stop() : seconds_now() - before;
+  if (status == TOOL_OK) status = device_wait(&bench->device);
+  return status == TOOL_OK && !warm_up ? times_add(&lane->times, taken) : status;
 }
 
 static int run_round(struct bench *bench, bool warm_up) {

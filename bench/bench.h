@@ -48,6 +48,8 @@ struct bench {
   struct copier *copier;
   struct times copies, first_copies, last_copies;
   void *copy_target;
+  void *pristine, *pristine_boxes, *flushed; /* on a GPU: the logits again, and what flushing the cache writes to */
+  uint64_t flushed_bytes;
   int64_t rounds;
 };
 

@@ -10,6 +10,7 @@
 
 #include "bench.h"
 #include "convert.h"
+#include "gpu.h"
 #include "load.h"
 #include "problem.h"
 #include "progress.h"
@@ -180,6 +181,22 @@ static int prepare_lane(struct bench *bench, struct lane *lane) {
   return status == TOOL_OK ? run_borrow(&lane->run, owner, &lane->contender.loss) : status;
 }
 
+static int keep_pristine(struct bench *bench, const struct sample *sample, void **pristine) {
+  uint64_t bytes = (uint64_t)sample->rows * (uint64_t)sample->classes * dtype_size(sample->dtype);
+  int status = device_alloc(&bench->device, bytes, pristine);
+  if (status == TOOL_OK) device_put(&bench->device, *pristine, sample->logits, bytes);
+  return status;
+}
+
+/* The logits a second time, so that putting them back is no copy from the host; and four times what the cache holds. */
+static int prepare_gpu(struct bench *bench) {
+  bench->flushed_bytes = 4 * gpu_cache_bytes();
+  int status = device_alloc(&bench->device, bench->flushed_bytes, &bench->flushed);
+  if (status == TOOL_OK) status = keep_pristine(bench, &bench->batch, &bench->pristine);
+  if (status == TOOL_OK && bench->has_boxes) status = keep_pristine(bench, &bench->boxes, &bench->pristine_boxes);
+  return status;
+}
+
 int bench_prepare(struct bench *bench) {
   progress_begin("making the batch");
   struct contender contenders[MAX_CONTENDERS];
@@ -191,8 +208,11 @@ int bench_prepare(struct bench *bench) {
     status = prepare_lane(bench, &bench->lanes[index]);
   }
   if (status != TOOL_OK) return status;
-  bench->copier = copier_new(bench->device.about.threads);
-  if (!bench->copier) return TOOL_FAILED;
+  if (device_is_gpu(&bench->device))
+    status = prepare_gpu(bench);
+  else if (!(bench->copier = copier_new(bench->device.about.threads)))
+    status = TOOL_FAILED;
+  if (status != TOOL_OK) return status;
   progress_end();
   uint64_t bytes = (uint64_t)bench->batch.rows * (uint64_t)bench->batch.classes * dtype_size(bench->batch.dtype);
   return device_alloc(&bench->device, bytes, &bench->copy_target);
@@ -206,7 +226,12 @@ void bench_restore(struct bench *bench, struct run *run) {
   bool boxes = run->loss.kind == TARE_GHM_R;
   const struct sample *sample = boxes ? &bench->boxes : &bench->batch;
   uint64_t bytes = (uint64_t)sample->rows * (uint64_t)sample->classes * dtype_size(sample->dtype);
-  device_put(&bench->device, run->logits, sample->logits, bytes);
+  if (!device_is_gpu(&bench->device)) {
+    device_put(&bench->device, run->logits, sample->logits, bytes);
+    return;
+  }
+  gpu_start_copy(run->logits, boxes ? bench->pristine_boxes : bench->pristine, bytes);
+  gpu_flush(bench->flushed, bench->flushed_bytes);
 }
 
 void bench_release(struct bench *bench) {
@@ -217,7 +242,8 @@ void bench_release(struct bench *bench) {
   run_release(&bench->balanced_base);
   run_release(&bench->box_base);
   run_release(&bench->base);
-  device_free(&bench->device, bench->copy_target);
+  void *own[] = {bench->copy_target, bench->pristine, bench->pristine_boxes, bench->flushed};
+  for (size_t index = 0; index < sizeof own / sizeof own[0]; index++) device_free(&bench->device, own[index]);
   copier_free(bench->copier);
   times_free(&bench->copies);
   times_free(&bench->first_copies);

@@ -8,6 +8,7 @@
 
 #include "bench.h"
 #include "convert.h"
+#include "gpu.h"
 #include "report.h"
 
 /* The last cache of the first core, as the kernel knows it; the C library counts all of a package's together. */
@@ -38,13 +39,18 @@ static double copy_rate(struct bench *bench) { /* bytes read and written per sec
   return median > 0 ? bytes / median : 0;
 }
 
+/* A GPU has no cores to speak of. */
+static int32_t cores(const struct bench *bench) {
+  return device_is_gpu(&bench->device) ? 1 : bench->device.about.threads;
+}
+
 static struct figures figures_of(struct bench *bench, struct lane *lane) {
   struct figures figures = {.median = times_quantile(&lane->times, 0.5),
                             .p20 = times_quantile(&lane->times, 0.2),
                             .p80 = times_quantile(&lane->times, 0.8)};
   double elements = (double)bench->batch.rows * (double)lane->run.batch.classes;
   figures.ns_element = figures.median / elements * 1e9;
-  figures.ns_core = figures.ns_element * bench->device.about.threads;
+  figures.ns_core = figures.ns_element * cores(bench);
   figures.gigabytes = run_bytes(&lane->run) / figures.median * 1e-9;
   double rate = copy_rate(bench);
   figures.ratio = rate > 0 ? figures.gigabytes * 1e9 / rate : 0;
@@ -55,6 +61,7 @@ static const char *layout_name(const struct bench *bench) { return bench_layouts
 
 /* "Cold" is said only where it cannot be otherwise: the logits do not fit in the last cache. */
 static bool is_cold(const struct bench *bench) {
+  if (device_is_gpu(&bench->device)) return true; /* flushed before each run */
   double bytes = bench_logits_bytes(bench);
   return bytes * (bench->options.apart ? 2 : 1) > (double)cache_bytes();
 }
@@ -65,6 +72,12 @@ static void print_heading(const struct bench *bench) {
   printf("Loss and gradient of %s x %s %s (%s, %s, %s)\n", grouped(bench->batch.rows).of,
          grouped(bench->batch.classes).of, dtype_name(bench->batch.dtype), layout_name(bench),
          bench->options.apart ? "gradient apart" : "in place", bench->options.distribution_text);
+  if (device_is_gpu(&bench->device)) {
+    printf("on %s, %s; %lld rounds, every loss once in each, logits put back untimed.\n", about->device_name,
+           about->instruction_set, (long long)bench->rounds);
+    printf("The logits are %.1f MB; the GPU's cache is flushed before each run.\n\n", bytes * 1e-6);
+    return;
+  }
   printf("on %s, %s, %d thread%s; %lld rounds, every loss once in each, logits put back untimed.\n", about->device_name,
          about->instruction_set, about->threads, about->threads == 1 ? "" : "s", (long long)bench->rounds);
   if (*about->reason) printf("Not on a GPU: %s\n", about->reason);
@@ -93,7 +106,7 @@ void bench_print(struct bench *bench) {
   for (size_t index = 0; index < sizeof heading / sizeof heading[0]; index++) table_cell(&table, "%s", heading[index]);
   double elements = (double)bench->batch.rows * (double)bench->batch.classes;
   double bytes = 2 * elements * (double)dtype_size(bench->batch.dtype), all = times_quantile(&bench->copies, 0.5);
-  int32_t threads = bench->device.about.threads;
+  int32_t threads = cores(bench);
   add_copy_row(&table, "copy, before", &bench->first_copies, elements, bytes, all, threads);
   for (int32_t index = 0; index < bench->lane_count; index++) {
     struct figures figures = figures_of(bench, &bench->lanes[index]);
@@ -156,6 +169,7 @@ json_t *bench_json(struct bench *bench) {
                    (json_int_t)bench->batch.rows, "classes", (json_int_t)bench->batch.classes, "layout",
                    layout_name(bench), "in_place", !bench->options.apart, "distribution",
                    bench->options.distribution_text, "logits_bytes", (json_int_t)bytes, "cache_bytes",
-                   (json_int_t)cache_bytes(), "cache", is_cold(bench) ? "cold" : "warm", "rounds",
-                   (json_int_t)bench->rounds, "copy", copy, "losses", losses);
+                   (json_int_t)(device_is_gpu(&bench->device) ? (int64_t)gpu_cache_bytes() : cache_bytes()), "cache",
+                   is_cold(bench) ? "cold" : "warm", "rounds", (json_int_t)bench->rounds, "copy", copy, "losses",
+                   losses);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Device memory. On the CPU it is ordinary memory, and work is done when a call returns.
+ * Device memory. On the CPU it is ordinary memory, and work is done when a call returns; on a GPU it is the GPU's.
  */
 #define _GNU_SOURCE
 #include "device.h"
@@ -9,7 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gpu.h"
 #include "problem.h"
+
+bool device_is_gpu(const struct device *device) { return device->about.device == TARE_DEVICE_CUDA; }
 
 int device_open(struct device *device, int32_t kind, int32_t threads) {
   *device = (struct device){0};
@@ -20,10 +23,11 @@ int device_open(struct device *device, int32_t kind, int32_t threads) {
   if (tare_context_create(&device->context, &options) != TARE_OK) return complain("%s", tare_error_text(NULL));
   device->about.struct_size = sizeof device->about;
   int status = device_check(device, tare_context_describe(device->context, &device->about));
-  if (status == TOOL_OK && device->about.device != TARE_DEVICE_CPU) {
-    status = complain("%s works, but this tool keeps its arrays in ordinary memory; use --device cpu",
-                      device->about.device_name);
+#ifndef TARE_TOOL_GPU
+  if (status == TOOL_OK && device_is_gpu(device)) {
+    status = complain("%s works, but this tool was built without CUDA; use --device cpu", device->about.device_name);
   }
+#endif
   if (status != TOOL_OK) device_close(device);
   return status;
 }
@@ -40,31 +44,42 @@ int device_check(const struct device *device, tare_status status) {
 }
 
 int device_alloc(struct device *device, uint64_t bytes, void **memory) {
-  (void)device;
   *memory = NULL;
+  if (device_is_gpu(device)) {
+    *memory = gpu_alloc(bytes);
+    return *memory ? TOOL_OK : TOOL_FAILED;
+  }
   uint64_t rounded = bytes == 0 ? 64 : (bytes + 63) / 64 * 64;
   if (rounded >= bytes && rounded <= PTRDIFF_MAX) *memory = aligned_alloc(64, (size_t)rounded);
   return *memory ? TOOL_OK : complain("no memory for %" PRIu64 " bytes; use fewer rows at a time", bytes);
 }
 
 void device_free(struct device *device, void *memory) {
-  (void)device;
-  free(memory);
+  if (device_is_gpu(device))
+    gpu_free(memory);
+  else
+    free(memory);
 }
 
 void device_put(struct device *device, void *to, const void *host, uint64_t bytes) {
-  (void)device;
-  if (bytes) memcpy(to, host, (size_t)bytes);
+  if (device_is_gpu(device))
+    gpu_copy(to, host, bytes);
+  else if (bytes)
+    memcpy(to, host, (size_t)bytes);
 }
 
 void device_get(struct device *device, void *host, const void *from, uint64_t bytes) {
-  (void)device;
-  if (bytes) memcpy(host, from, (size_t)bytes);
+  if (device_is_gpu(device))
+    gpu_copy(host, from, bytes);
+  else if (bytes)
+    memcpy(host, from, (size_t)bytes);
 }
 
 void device_clear(struct device *device, void *memory, uint64_t bytes) {
-  (void)device;
-  if (bytes) memset(memory, 0, (size_t)bytes);
+  if (device_is_gpu(device))
+    gpu_clear(memory, bytes);
+  else if (bytes)
+    memset(memory, 0, (size_t)bytes);
 }
 
 int device_wait(struct device *device) { return device_check(device, tare_context_check(device->context, NULL)); }

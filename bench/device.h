@@ -6,6 +6,7 @@
 #ifndef TARE_TOOL_DEVICE_H
 #define TARE_TOOL_DEVICE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "tare.h"
@@ -19,6 +20,8 @@ struct device {
  *  with the library's own text. */
 int device_open(struct device *device, int32_t kind, int32_t threads);
 void device_close(struct device *device);
+
+bool device_is_gpu(const struct device *device);
 
 /** TOOL_OK, or complains with the text that the last call left in the context. */
 int device_check(const struct device *device, tare_status status);

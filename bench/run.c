@@ -126,14 +126,18 @@ void run_release(struct run *run) {
   *run = (struct run){0};
 }
 
-int run_once(struct run *run) {
+int run_start(struct run *run) {
   tare_context *context = run->device->context;
   device_clear(run->device, run->state, run->state_bytes);
   tare_status status = TARE_OK;
   if (run->workspace) status = tare_context_set_workspace(context, run->workspace, run->workspace_bytes);
   if (status == TARE_OK) status = tare_evaluate(context, &run->loss, &run->batch, &run->output, NULL);
-  if (status != TARE_OK) return device_check(run->device, status);
-  return device_wait(run->device);
+  return device_check(run->device, status);
+}
+
+int run_once(struct run *run) {
+  const int status = run_start(run);
+  return status == TOOL_OK ? device_wait(run->device) : status;
 }
 
 int run_time(struct run *run, double budget, double *seconds) {

@@ -36,6 +36,9 @@ void run_release(struct run *run);
 /** Evaluates once, from a fresh GHM state, and waits. The batch's arrays and parameters must not have changed shape. */
 int run_once(struct run *run);
 
+/** The same without waiting: on a GPU the work may still be running. */
+int run_start(struct run *run);
+
 /** Median seconds of run_once over some repetitions, about `budget` seconds in all, at least one. */
 int run_time(struct run *run, double budget, double *seconds);
 

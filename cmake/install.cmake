@@ -6,7 +6,8 @@ include(CMakePackageConfigHelpers)
 install(FILES "${PROJECT_SOURCE_DIR}/include/tare.h" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" "${PROJECT_SOURCE_DIR}/NOTICE" DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 
-# Two files of targets: the static library needs the OpenMP runtime that it was compiled for, the shared one brings it.
+# Two files of targets: the static library needs the OpenMP and CUDA runtimes that it was compiled for, the shared one
+# brings them.
 set(package_folder "${CMAKE_INSTALL_LIBDIR}/cmake/tare")
 install(TARGETS tare EXPORT tareTargets)
 install(TARGETS tare_static EXPORT tareStaticTargets)
@@ -26,6 +27,10 @@ if(TARE_BUILD_OPENMP)
     endif()
     string(APPEND pc_private_libraries " -l${name}")
   endforeach()
+endif()
+if(TARE_BUILD_CUDA)
+  cmake_path(GET CUDA_cudart_static_LIBRARY PARENT_PATH folder)
+  string(APPEND pc_private_libraries " -L${folder} -lcudart_static -lrt -lpthread -ldl")
 endif()
 # Relative to the .pc file, so that an installed tree can be moved; GNUInstallDirs may give absolute folders instead.
 cmake_path(RELATIVE_PATH CMAKE_INSTALL_FULL_INCLUDEDIR BASE_DIRECTORY "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig"

@@ -5,6 +5,9 @@
 #include <string.h>
 
 #include "backend.h"
+#ifdef TARE_WITH_CUDA
+#include "cuda.h"
+#endif
 
 static tare_status read_options(tare_context_options *options, const tare_context_options *theirs, tare_error *error) {
   tare_context_options_init(options);
@@ -30,11 +33,15 @@ static tare_status read_options(tare_context_options *options, const tare_contex
 }
 
 static tare_status create_cuda(const tare_context_options *options, tare_backend **backend, tare_error *error) {
+#ifdef TARE_WITH_CUDA
+  return tare_cuda_backend_create(options, backend, error);
+#else
   (void)options, (void)backend;
   return tare_fail(
       error, TARE_NOT_BUILT,
       "options->device is TARE_DEVICE_CUDA, but this library was built without CUDA; use TARE_DEVICE_CPU, or "
       "build Tare where the CUDA toolkit is installed");
+#endif
 }
 
 static tare_status create_backend(const tare_context_options *options, tare_context *context, tare_error *error) {

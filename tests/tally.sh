@@ -3,6 +3,8 @@
 # Runs one test and writes down how many cases passed, failed and were skipped; tests/total.sh adds them up.
 #
 #   tally.sh FOLDER NAME criterion EXECUTABLE    counts Criterion's cases, from its TAP report
+#   tally.sh FOLDER NAME gpu PROBE EXECUTABLE    the same if PROBE finds a GPU; else all its cases are skipped
+#   tally.sh FOLDER NAME absent COUNT WHY        counts COUNT cases as skipped: their executables were not built
 #   tally.sh FOLDER NAME script COMMAND...       counts one: status 0 passed, 77 skipped (last line says why), else failed
 #
 # Leaves FOLDER/NAME.count ("passed failed skipped") and FOLDER/NAME.skipped ("case: why" lines). Exit status: 1 if
@@ -14,6 +16,20 @@ base=$folder/$name
 mkdir -p "$folder"
 rm -f "$base".*
 echo "0 1 0" >"$base.count" # what stands if this script is killed by a timeout
+
+all_skipped() { # all_skipped COUNT WHY
+  echo "0 0 $1" >"$base.count"
+  echo "all $1 cases: $2" >"$base.skipped"
+  echo "$name: 0 passed, 0 failed, $1 skipped: $2"
+  exit 77
+}
+[ "$kind" != absent ] || all_skipped "$1" "$2"
+if [ "$kind" = gpu ]; then
+  why=$("$1") && status=0 || status=$?
+  [ "$status" -ne 77 ] || all_skipped "$("$2" --list | awk '/: [0-9]+ tests?$/ { n += $2 } END { print n + 0 }')" "$why"
+  shift
+  kind=criterion
+fi
 
 export LC_ALL=C
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}print_stacktrace=1"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How exact the library is: dense sweeps of every loss and gradient against the oracle, for every number format and
- * every instruction set of this machine. Errors are counted in units in the last place of the format that is written.
+ * every instruction set of this machine, and on a GPU where TARE_TEST_DEVICES names one. Errors are counted in units in the last place of the format that is written.
  *
  * TARE_SWEEP=all takes every float in +-128 instead of every 64th. TARE_ACCURACY_TABLE=FILE appends the rows there.
  */
@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "oracle/oracle.h"
+#include "support/buffers.h"
 #include "support/devices.h"
 #include "support/numbers.h"
 #include "support/random.h"
@@ -28,11 +29,16 @@ enum { MOST_SETS = 3 };
 
 struct instruction_set {
   const char *name;
+  const test_device *device;
   tare_context *context;
 };
 
-/* Those of this machine; one that the library refuses is left out. */
-static int open_sets(struct instruction_set sets[MOST_SETS]) {
+/* Those of this machine's CPU; one that the library refuses is left out. A GPU has one. */
+static int open_sets(const test_device *device, struct instruction_set sets[MOST_SETS]) {
+  if (device->kind != TARE_DEVICE_CPU) {
+    sets[0] = (struct instruction_set){device->name, device, device_context(device, 0)};
+    return 1;
+  }
   static const char *const names[MOST_SETS] = {"baseline", "avx2", "avx512"};
   tare_context_options options;
   tare_context_options_init(&options);
@@ -42,6 +48,7 @@ static int open_sets(struct instruction_set sets[MOST_SETS]) {
   for (int i = 0; i < MOST_SETS; ++i) {
     setenv("TARE_ISA", names[i], 1);
     sets[count].name = names[i];
+    sets[count].device = device;
     if (tare_context_create(&sets[count].context, &options) == TARE_OK)
       count += 1;
     else
@@ -98,13 +105,9 @@ static bool is_softmax(const struct sweep *sweep) {
 }
 
 /* GHM with one bin whose 1/GD is 1, handed in: the bare element. Words as the manual lays a state out. */
-static void *unit_state(void) {
-  static double words[5];
-  words[3] = words[4] = 1;
-  return words;
-}
+static const double unit_state[5] = {0, 0, 0, 1, 1};
 
-static void fill_loss(tare_loss *loss, const struct sweep *sweep) {
+static void fill_loss(tare_loss *loss, const struct sweep *sweep, const buffer *state) {
   tare_loss_init(loss, sweep->kind);
   switch (sweep->kind) {
     case TARE_SIGMOID_CE:
@@ -124,7 +127,7 @@ static void fill_loss(tare_loss *loss, const struct sweep *sweep) {
     case TARE_GHM_R:
       loss->ghm.bins = 1;
       loss->ghm.given = 1;
-      loss->ghm.state = unit_state();
+      loss->ghm.state = buffer_memory(state);
       if (sweep->kind == TARE_GHM_R) loss->ghm.mu = sweep->epsilon;
       break;
     default:
@@ -419,39 +422,68 @@ static void expect_chunk(const struct sweep *sweep, const struct side *side, con
   }
 }
 
-/* Everything one call reads and writes. */
-struct buffers {
-  double loss[CHUNK], gradient[CHUNK];
-  int32_t labels[CHUNK];
-  float targets[CHUNK];
+/* What one call reads and writes, on its device. */
+struct arrays {
+  buffer *logits, *labels, *targets, *loss, *gradient, *state;
 };
 
-/* Positives by label are n rows of one class; the others are one row of n classes. */
-static void run_chunk(tare_context *context, const struct sweep *sweep, const struct side *side,
-                      const struct points *points, struct buffers *buffers) {
-  bool tall = !side->dense && side->t == 1;
-  int64_t n = (int64_t)points->n;
+static struct arrays place_arrays(const test_device *device, const void *logits, size_t logits_bytes,
+                                  const int32_t *labels, const float *targets, size_t targets_bytes,
+                                  size_t labels_bytes, size_t loss_bytes) {
+  struct arrays arrays = {.logits = buffer_of(device, logits, logits_bytes),
+                          .labels = targets == NULL ? buffer_of(device, labels, labels_bytes) : NULL,
+                          .targets = targets == NULL ? NULL : buffer_of(device, targets, targets_bytes),
+                          .loss = buffer_new(device, loss_bytes, 0),
+                          .gradient = buffer_new(device, logits_bytes, 0),
+                          .state = buffer_of(device, unit_state, sizeof unit_state)};
+  return arrays;
+}
+
+static void evaluate(const struct instruction_set *set, const struct sweep *sweep, tare_level *level, tare_batch *batch,
+                     const struct arrays *arrays) {
   tare_loss loss;
+  tare_output output;
+  fill_loss(&loss, sweep, arrays->state);
+  tare_output_init(&output);
+  level->logits = arrays->logits->memory;
+  level->labels = buffer_memory(arrays->labels);
+  level->targets = buffer_memory(arrays->targets);
+  level->gradient = arrays->gradient->memory;
+  batch->levels = level;
+  batch->level_count = 1;
+  tare_status status = tare_evaluate(set->context, &loss, batch, &output, NULL);
+  cr_assert_eq(status, TARE_OK, "%s: %s", sweep_text(sweep, false), tare_error_text(set->context));
+  buffer_download(arrays->loss, "loss");
+  buffer_download(arrays->gradient, "gradient");
+}
+
+static void free_arrays(struct arrays *arrays) {
+  buffer *all[] = {arrays->logits, arrays->labels, arrays->targets, arrays->loss, arrays->gradient, arrays->state};
+  for (int i = 0; i < COUNT(all); ++i) buffer_free(all[i]);
+}
+
+/* Positives by label are n rows of one class; the others are one row of n classes. */
+static struct arrays run_chunk(const struct instruction_set *set, const struct sweep *sweep, const struct side *side,
+                               const struct points *points) {
+  static int32_t labels[CHUNK];
+  static float targets[CHUNK];
+  const bool tall = !side->dense && side->t == 1;
+  const int64_t n = (int64_t)points->n;
+  const size_t size = dtype_size(points->dtype), loss_size = points->dtype == TARE_F64 ? 8 : 4;
+  for (size_t i = 0; i < points->n; ++i) labels[i] = tall ? 0 : -1;
+  for (size_t i = 0; i < points->n; ++i) targets[i] = (float)side->t;
+  struct arrays arrays = place_arrays(set->device, points->logits[is_mirrored(side)], points->n * size, labels,
+                                      side->dense ? targets : NULL, points->n * sizeof *targets,
+                                      (tall ? points->n : 1) * sizeof *labels, points->n * loss_size);
   tare_level level;
   tare_batch batch;
-  tare_output output;
-  fill_loss(&loss, sweep);
   tare_level_rows(&level, tall ? n : 1, tall ? 1 : n);
   tare_batch_init(&batch);
-  tare_output_init(&output);
-  for (size_t i = 0; i < points->n; ++i) buffers->labels[i] = tall ? 0 : -1;
-  for (size_t i = 0; i < points->n; ++i) buffers->targets[i] = (float)side->t;
-  level.logits = points->logits[is_mirrored(side)];
-  level.labels = side->dense ? NULL : buffers->labels;
-  level.targets = side->dense ? buffers->targets : NULL;
-  level.element_loss = buffers->loss;
-  level.gradient = buffers->gradient;
-  batch.levels = &level;
-  batch.level_count = 1;
+  level.element_loss = arrays.loss->memory;
   batch.dtype = points->dtype;
   batch.classes = tall ? 1 : n;
-  tare_status status = tare_evaluate(context, &loss, &batch, &output, NULL);
-  cr_assert_eq(status, TARE_OK, "%s: %s", sweep_text(sweep, false), tare_error_text(context));
+  evaluate(set, sweep, &level, &batch, &arrays);
+  return arrays;
 }
 
 struct sweeping {
@@ -476,26 +508,38 @@ static void free_expected(struct expected *expected) {
 
 static void sweep_chunk(const struct sweep *sweep, const struct sweeping *job, const struct points *points,
                         const struct instruction_set *sets, int set_count, struct report reports[][QUANTITIES],
-                        struct expected expected[QUANTITIES], struct buffers *buffers) {
+                        struct expected expected[QUANTITIES]) {
   for (int s = 0; s < job->side_count; ++s) {
     const struct side *side = &job->sides[s];
     bool known = is_mirrored(side) && s > 0 && sweep->alpha < 0; /* the positive's numbers are the negative's too */
     struct origin origin = {.at = points->z, .sign = is_mirrored(side) ? -1 : 1, .detail = side->t};
     if (!known) expect_chunk(sweep, side, points, expected);
     for (int i = 0; i < set_count; ++i) {
-      run_chunk(sets[i].context, sweep, side, points, buffers);
-      compare_both(reports[i], (size_t[]){points->n, points->n}, points->dtype, buffers->loss, buffers->gradient,
+      struct arrays arrays = run_chunk(&sets[i], sweep, side, points);
+      compare_both(reports[i], (size_t[]){points->n, points->n}, points->dtype, arrays.loss->now, arrays.gradient->now,
                    expected, (struct origin[]){origin, origin});
+      free_arrays(&arrays);
     }
   }
 }
 
-/* The driver: every chunk of points through every sweep, side and instruction set. */
-static void sweep_elements(const struct sweeping *job, int32_t dtype, bool sparse) {
+/* Which sweeps the device computes; false if none. */
+static bool any_is_computed(const test_device *device, const struct sweeping *job, int32_t dtype, bool *computed) {
+  bool any = false;
+  for (int k = 0; k < job->sweep_count; ++k) {
+    computed[k] = device_able(device, (int32_t)job->sweeps[k].kind, dtype) == device;
+    any = any || computed[k];
+  }
+  return any;
+}
+
+/* The driver: every chunk of points through every sweep, side and instruction set of a device. */
+static void sweep_elements(const test_device *device, const struct sweeping *job, int32_t dtype, bool sparse) {
   static struct points points;
-  static struct buffers buffers;
   struct instruction_set sets[MOST_SETS];
-  int set_count = open_sets(sets);
+  bool computed[MOST_SWEEPS];
+  if (!any_is_computed(device, job, dtype, computed)) return;
+  int set_count = open_sets(device, sets);
   struct report reports[MOST_SWEEPS][MOST_SETS][QUANTITIES] = {0};
   struct expected expected[QUANTITIES] = {allocate_expected(CHUNK), allocate_expected(CHUNK)};
   memset(&points, 0, sizeof points);
@@ -503,9 +547,9 @@ static void sweep_elements(const struct sweeping *job, int32_t dtype, bool spars
   points.sparse = sparse;
   while (next_points(&points))
     for (int k = 0; k < job->sweep_count; ++k)
-      sweep_chunk(&job->sweeps[k], job, &points, sets, set_count, reports[k], expected, &buffers);
+      if (computed[k]) sweep_chunk(&job->sweeps[k], job, &points, sets, set_count, reports[k], expected);
   for (int k = 0; k < job->sweep_count; ++k)
-    for (int i = 0; i < set_count; ++i)
+    for (int i = 0; i < set_count && computed[k]; ++i)
       conclude(&job->sweeps[k], job->sides[0].dense, dtype, sets[i].name, reports[k][i]);
   for (int q = 0; q < QUANTITIES; ++q) free_expected(&expected[q]);
   close_sets(sets, set_count);
@@ -521,26 +565,32 @@ static const struct sweeping plain_job = HARD(plain_sweeps), power_job = HARD(po
 static const struct sweeping soft_job = SOFT(soft_sweeps), ghm_r_job = SOFT(ghm_r_sweeps);
 
 /* Single precision is most of the time, and tests run side by side. */
-Test(accuracy, f32_cross_entropy) { sweep_elements(&plain_job, TARE_F32, false); }
+Test(accuracy, f32_cross_entropy) { FOR_EACH_DEVICE(device) sweep_elements(device, &plain_job, TARE_F32, false); }
 
-Test(accuracy, f32_focal) { sweep_elements(&power_job, TARE_F32, false); }
+Test(accuracy, f32_focal) { FOR_EACH_DEVICE(device) sweep_elements(device, &power_job, TARE_F32, false); }
 
-Test(accuracy, f32_poly1) { sweep_elements(&poly_job, TARE_F32, false); }
+Test(accuracy, f32_poly1) { FOR_EACH_DEVICE(device) sweep_elements(device, &poly_job, TARE_F32, false); }
 
 Test(accuracy, other_formats) {
-  for (int d = 1; d < COUNT(dtypes); ++d) {
-    sweep_elements(&plain_job, dtypes[d], false);
-    sweep_elements(&power_job, dtypes[d], false);
-    sweep_elements(&poly_job, dtypes[d], false);
+  FOR_EACH_DEVICE(device) {
+    for (int d = 1; d < COUNT(dtypes); ++d) {
+      sweep_elements(device, &plain_job, dtypes[d], false);
+      sweep_elements(device, &power_job, dtypes[d], false);
+      sweep_elements(device, &poly_job, dtypes[d], false);
+    }
   }
 }
 
 Test(accuracy, soft_targets) {
-  for (int d = 0; d < COUNT(dtypes); ++d) sweep_elements(&soft_job, dtypes[d], true);
+  FOR_EACH_DEVICE(device) {
+    for (int d = 0; d < COUNT(dtypes); ++d) sweep_elements(device, &soft_job, dtypes[d], true);
+  }
 }
 
 Test(accuracy, ghm_r) {
-  for (int d = 0; d < COUNT(dtypes); ++d) sweep_elements(&ghm_r_job, dtypes[d], true);
+  FOR_EACH_DEVICE(device) {
+    for (int d = 0; d < COUNT(dtypes); ++d) sweep_elements(device, &ghm_r_job, dtypes[d], true);
+  }
 }
 
 /* ---- Softmax --------------------------------------------------------------------------------------------------- */
@@ -556,7 +606,6 @@ struct softmax_batch {
   int32_t dtype;
   int64_t rows, classes;
   double *logits, *stored, *targets, *dx, *row_at;
-  double *loss, *gradient;
   float *stored_targets;
   int32_t *labels;
   struct expected expected[QUANTITIES];
@@ -596,8 +645,6 @@ static struct softmax_batch draw_softmax(int32_t dtype, int64_t classes) {
                                 .targets = numbers(elements),
                                 .dx = numbers(classes),
                                 .row_at = numbers(rows),
-                                .loss = numbers(rows),
-                                .gradient = numbers(elements),
                                 .stored_targets = calloc((size_t)elements, sizeof(float)),
                                 .labels = calloc((size_t)rows, sizeof(int32_t)),
                                 .expected = {allocate_expected((size_t)rows), allocate_expected((size_t)elements)}};
@@ -608,8 +655,7 @@ static struct softmax_batch draw_softmax(int32_t dtype, int64_t classes) {
 }
 
 static void free_softmax(struct softmax_batch *batch) {
-  double *arrays[] = {batch->logits, batch->stored, batch->targets, batch->dx,
-                      batch->row_at, batch->loss,   batch->gradient};
+  double *arrays[] = {batch->logits, batch->stored, batch->targets, batch->dx, batch->row_at};
   for (int i = 0; i < COUNT(arrays); ++i) free(arrays[i]);
   free(batch->stored_targets);
   free(batch->labels);
@@ -647,26 +693,21 @@ static void expect_softmax(const struct sweep *sweep, bool soft, struct softmax_
   }
 }
 
-static void run_softmax(tare_context *context, const struct sweep *sweep, bool soft, struct softmax_batch *rows) {
-  tare_loss loss;
+static struct arrays run_softmax(const struct instruction_set *set, const struct sweep *sweep, bool soft,
+                                 const struct softmax_batch *rows) {
+  const size_t count = (size_t)rows->rows, elements = (size_t)(rows->rows * rows->classes);
+  struct arrays arrays = place_arrays(set->device, rows->stored, elements * dtype_size(rows->dtype), rows->labels,
+                                      soft ? rows->stored_targets : NULL, elements * sizeof(float),
+                                      count * sizeof(int32_t), count * (rows->dtype == TARE_F64 ? 8 : 4));
   tare_level level;
   tare_batch batch;
-  tare_output output;
-  fill_loss(&loss, sweep);
   tare_level_rows(&level, rows->rows, rows->classes);
   tare_batch_init(&batch);
-  tare_output_init(&output);
-  level.logits = rows->stored;
-  level.labels = soft ? NULL : rows->labels;
-  level.targets = soft ? rows->stored_targets : NULL;
-  level.row_loss = rows->loss;
-  level.gradient = rows->gradient;
-  batch.levels = &level;
-  batch.level_count = 1;
+  level.row_loss = arrays.loss->memory;
   batch.dtype = rows->dtype;
   batch.classes = rows->classes;
-  tare_status status = tare_evaluate(context, &loss, &batch, &output, NULL);
-  cr_assert_eq(status, TARE_OK, "%s: %s", sweep_text(sweep, false), tare_error_text(context));
+  evaluate(set, sweep, &level, &batch, &arrays);
+  return arrays;
 }
 
 static void sweep_width(const struct sweep *sweep, bool soft, int32_t dtype, int64_t classes,
@@ -676,15 +717,17 @@ static void sweep_width(const struct sweep *sweep, bool soft, int32_t dtype, int
   const struct origin origins[QUANTITIES] = {{batch.row_at, 1, (double)classes}, {batch.logits, 1, (double)classes}};
   expect_softmax(sweep, soft, &batch);
   for (int i = 0; i < set_count; ++i) {
-    run_softmax(sets[i].context, sweep, soft, &batch);
-    compare_both(reports[i], counts, dtype, batch.loss, batch.gradient, batch.expected, origins);
+    struct arrays arrays = run_softmax(&sets[i], sweep, soft, &batch);
+    compare_both(reports[i], counts, dtype, arrays.loss->now, arrays.gradient->now, batch.expected, origins);
+    free_arrays(&arrays);
   }
   free_softmax(&batch);
 }
 
-static void sweep_softmax(const struct sweep *sweep, bool soft, int32_t dtype) {
+static void sweep_softmax(const test_device *device, const struct sweep *sweep, bool soft, int32_t dtype) {
   struct instruction_set sets[MOST_SETS];
-  int set_count = open_sets(sets);
+  if (device_able(device, (int32_t)sweep->kind, dtype) != device) return;
+  int set_count = open_sets(device, sets);
   struct report reports[MOST_SETS][QUANTITIES] = {0};
   for (int w = 0; w < COUNT(widths); ++w) sweep_width(sweep, soft, dtype, widths[w], sets, set_count, reports);
   for (int i = 0; i < set_count; ++i) conclude(sweep, soft, dtype, sets[i].name, reports[i]);
@@ -692,10 +735,14 @@ static void sweep_softmax(const struct sweep *sweep, bool soft, int32_t dtype) {
 }
 
 Test(accuracy, softmax) {
-  for (int d = 0; d < COUNT(dtypes); ++d)
-    for (int k = 0; k < COUNT(softmax_sweeps); ++k) sweep_softmax(&softmax_sweeps[k], false, dtypes[d]);
+  FOR_EACH_DEVICE(device) {
+    for (int d = 0; d < COUNT(dtypes); ++d)
+      for (int k = 0; k < COUNT(softmax_sweeps); ++k) sweep_softmax(device, &softmax_sweeps[k], false, dtypes[d]);
+  }
 }
 
 Test(accuracy, soft_softmax) {
-  for (int d = 0; d < COUNT(dtypes); ++d) sweep_softmax(&softmax_sweeps[0], true, dtypes[d]);
+  FOR_EACH_DEVICE(device) {
+    for (int d = 0; d < COUNT(dtypes); ++d) sweep_softmax(device, &softmax_sweeps[0], true, dtypes[d]);
+  }
 }

@@ -491,8 +491,8 @@ static void check_workspace(const test_device *device, int32_t kind) {
 
 Test(errors, workspace) {
   FOR_EACH_DEVICE(device) {
-    check_workspace(device, TARE_GHM_C);
-    check_workspace(device, TARE_GHM_R);
+    check_workspace(device_able(device, TARE_GHM_C, TARE_F32), TARE_GHM_C);
+    check_workspace(device_able(device, TARE_GHM_R, TARE_F32), TARE_GHM_R);
     FOR_EACH_LOSS(kind) {
       base b;
       uint64_t bytes = 77;

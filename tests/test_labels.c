@@ -116,12 +116,12 @@ Test(labels, softmax_background_outside_the_range_adds_nothing) {
 static bool is_a_class_of_a_regression(int32_t kind, int64_t label) { return kind == TARE_GHM_R && label >= 0; }
 
 /* Expects the refusal on a CPU context, with nothing written (problem_run checks that), or on a GPU the row left out
- * and the error from tare_context_check. */
+ * and the error from tare_context_check, which knows the row but not what stood there. */
 static void expect_refused(problem *p, const test_device *device, int64_t row) {
   outcome *o = problem_run(p, device);
   char number[32];
   snprintf(number, sizeof number, "%" PRId64, row);
-  if (device->kind == TARE_DEVICE_CPU) {
+  if (o->device->kind == TARE_DEVICE_CPU) {
     cr_assert_eq(o->status, TARE_INVALID_LABEL, "%s: %s (%s)", problem_text(p), tare_status_name(o->status), o->text);
   } else {
     cr_assert_eq(o->check_status, TARE_INVALID_LABEL, "%s: %s", problem_text(p), tare_status_name(o->check_status));
@@ -130,8 +130,10 @@ static void expect_refused(problem *p, const test_device *device, int64_t row) {
     outcome_free(want);
   }
   cr_assert_not_null(strstr(o->text, number), "the text names no row %s: %s", number, o->text);
-  snprintf(number, sizeof number, "%" PRId64, p->labels[row]);
-  cr_assert_not_null(strstr(o->text, number), "the text names no label %s: %s", number, o->text);
+  if (o->device->kind == TARE_DEVICE_CPU) {
+    snprintf(number, sizeof number, "%" PRId64, p->labels[row]);
+    cr_assert_not_null(strstr(o->text, number), "the text names no label %s: %s", number, o->text);
+  }
   outcome_free(o);
 }
 
@@ -245,6 +247,7 @@ Test(labels, invalid_beside_targets) {
   FOR_EACH_DEVICE(device) {
     problem *p = problem_new(TARE_SIGMOID_CE, TARE_F32, 60, 5);
     problem_draw_targets(p, TARE_F32);
+    p->slack = 2e-6; /* p - t cancels, as in test_soft_targets.c */
     p->labels[31] = 5;
     expect_refused(p, device, 31);
     problem_free(p);

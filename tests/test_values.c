@@ -174,6 +174,12 @@ Test(values, scale_comes_before_rounding) {
 
 /* ---- Asking for less ------------------------------------------------------------------------------------------- */
 
+/* A GPU may go over the elements in another order where other outputs are wanted, and its sum is rounded otherwise. */
+static void expect_same_but_for_order(outcome *part, const outcome *whole) {
+  CHECK_NEAR("loss", part->loss, whole->loss, ((tolerance){1e-30, 1e-6}));
+  part->loss = whole->loss;
+}
+
 Test(values, each_output_alone_is_the_same) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
@@ -186,6 +192,7 @@ Test(values, each_output_alone_is_the_same) {
           if ((want & ~all) != 0) continue;
           p->want = want;
           outcome *part = problem_run(p, device);
+          if (device->kind == TARE_DEVICE_CUDA && (want & WANT_LOSS)) expect_same_but_for_order(part, whole);
           CHECK_SAME_OUTCOME(p, part, whole);
           outcome_free(part);
         }
@@ -251,7 +258,8 @@ static tare_status simple_call(const problem *p, tare_context *context, const vo
 }
 
 /* Runs the simple call, gradient in `gradient`, and compares with tare_evaluate bit for bit. */
-static void check_simple(problem *p, const test_device *device, bool in_place) {
+static void check_simple(problem *p, const test_device *in_turn, bool in_place) {
+  const test_device *device = device_able(in_turn, p->loss.kind, p->dtype);
   p->want = WANT_LOSS | WANT_GRADIENT;
   simple_arrays a = simple_new(p, device);
   buffer *gradient = in_place ? a.logits : a.gradient;

@@ -22,7 +22,7 @@ TARE_INLINE F(pair)
     F(focal_soft_of_terms)(F(soft_terms) t, real target, const F(formula_parameters) * parameters, int power) {
   const real modulator = F(power_of_modulator)(t.s, parameters, power);
   const real ce = t.ce > F(LARGEST) ? F(LARGEST) : t.ce; /* kappa is 0 where CE is infinite */
-  const real kappa = t.s > 0 ? t.p * t.q / t.s : (real)0;
+  const real kappa = t.s > 0 ? t.p * t.q * F(reciprocal)(t.s) : (real)0;
   F(pair) result;
   result.loss = modulator * t.ce;
   result.slope = modulator * ((t.p - target) + parameters->gamma_hi * ((real)1 - 2 * target) * (kappa * ce));

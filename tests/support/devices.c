@@ -5,9 +5,14 @@
 #include "devices.h"
 
 #include <criterion/criterion.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifdef TARE_TEST_CUDA
+#include "device_memory.h"
+#endif
 
 static void *cpu_allocate(size_t bytes) { return malloc(bytes); }
 
@@ -23,6 +28,15 @@ static test_device known_devices[] = {
      .release = free,
      .upload = cpu_copy,
      .download = cpu_copy},
+#ifdef TARE_TEST_CUDA /* "cuda", or "emulated" where the emulator stands in */
+    {.name = TARE_TEST_CUDA,
+     .kind = TARE_DEVICE_CUDA,
+     .allocate = cuda_allocate,
+     .release = cuda_release,
+     .upload = cuda_upload,
+     .download = cuda_download,
+     .pending_error = cuda_pending_error},
+#endif
 };
 
 static const size_t known_count = sizeof known_devices / sizeof *known_devices;
@@ -61,12 +75,55 @@ static tare_status open_context(const test_device *device, int32_t threads, tare
   return tare_context_create(context, &options);
 }
 
+/* ---- What a device does not compute ------------------------------------------------------------------------------ */
+
+bool device_computes(const test_device *device, int32_t loss_kind, int32_t dtype) {
+  if (device->kind == TARE_DEVICE_CPU) return true;
+  (void)loss_kind;
+  return dtype != TARE_F64;
+}
+
+static test_device *in_turn;
+static atomic_int evaluations, refusals; /* of the device in turn; contexts may work in several threads */
+static bool only_refused;                /* by every device so far */
+
+const test_device *device_in_turn(void) { return in_turn; }
+
+const test_device *device_able(const test_device *device, int32_t loss_kind, int32_t dtype) {
+  if (device_computes(device, loss_kind, dtype)) {
+    atomic_fetch_add(&evaluations, 1);
+    return device;
+  }
+  atomic_fetch_add(&refusals, 1);
+  test_device *cpu = &known_devices[0];
+  if (cpu->context == NULL && open_context(cpu, 0, &cpu->context) != TARE_OK) {
+    cr_assert_fail("no CPU context: %s", tare_error_text(NULL));
+  }
+  return cpu;
+}
+
+static void end_turn(test_device *device) {
+  const char *error = device->pending_error == NULL ? NULL : device->pending_error();
+  if (error != NULL) cr_assert_fail("a call left %s behind in the runtime of %s", error, device->name);
+  const int done = atomic_exchange(&evaluations, 0), refused = atomic_exchange(&refusals, 0);
+  if (refused > 0) {
+    fprintf(stderr, "SKIPPED on %s: %d of %d evaluations (no f64 logits there)\n", device->name, refused,
+            done + refused);
+  }
+  only_refused = only_refused && done == 0 && refused > 0;
+  tare_context_destroy(device->context);
+  device->context = NULL;
+}
+
+/* ---- The loop ---------------------------------------------------------------------------------------------------- */
+
 static test_device *next_that_works(size_t index) {
+  in_turn = NULL;
   for (; index < known_count; index++) {
     test_device *device = &known_devices[index];
     if (!is_wanted(device->name)) continue;
     const tare_status status = open_context(device, 0, &device->context);
-    if (status == TARE_OK) return device;
+    if (status == TARE_OK) return in_turn = device;
     if (device->kind == TARE_DEVICE_CPU) cr_assert_fail("no CPU context: %s", tare_error_text(NULL));
     fprintf(stderr, "SKIPPED device %s: %s (%s)\n", device->name, tare_status_name(status), tare_error_text(NULL));
   }
@@ -75,15 +132,17 @@ static test_device *next_that_works(size_t index) {
 
 test_device *devices_first(void) {
   report_unknown_names();
+  only_refused = true;
   test_device *device = next_that_works(0);
   if (device == NULL) cr_skip_test("no device of TARE_TEST_DEVICES works here");
   return device;
 }
 
 test_device *devices_next(test_device *device) {
-  tare_context_destroy(device->context);
-  device->context = NULL;
-  return next_that_works((size_t)(device - known_devices) + 1);
+  end_turn(device);
+  test_device *next = next_that_works((size_t)(device - known_devices) + 1);
+  if (next == NULL && only_refused) cr_skip_test("%s computes nothing of this", device->name);
+  return next;
 }
 
 tare_context *device_context(const test_device *device, int32_t threads) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The devices under test. A test loops over them and is written once; a backend joins the suite with one row in
- * devices.c. The environment variable TARE_TEST_DEVICES (names separated by commas, default "cpu") chooses.
+ * devices.c. The environment variable TARE_TEST_DEVICES (names separated by commas, default "cpu") chooses: cpu, and
+ * either cuda or, in executables named test_*_emulated, emulated.
  */
 #ifndef TARE_TESTS_DEVICES_H
 #define TARE_TESTS_DEVICES_H
@@ -20,7 +21,8 @@ typedef struct test_device {
   void (*release)(void *memory);
   void (*upload)(void *to, const void *from, size_t bytes);
   void (*download)(void *to, const void *from, size_t bytes);
-  tare_context *context; /* open while the device's turn lasts */
+  const char *(*pending_error)(void); /* what a call left behind in the device's runtime; NULL for nothing */
+  tare_context *context;              /* open while the device's turn lasts */
 } test_device;
 
 /** The first device that works, with a context open; skips the test visibly if there is none. */
@@ -31,6 +33,17 @@ test_device *devices_next(test_device *device);
 
 #define FOR_EACH_DEVICE(device) \
   for (test_device * (device) = devices_first(); (device) != NULL; (device) = devices_next(device))
+
+/** Whether the device computes this loss on logits of this type. All that it does not is named here, and nowhere else in
+ *  the tests: problem_run expects a refusal, FOR_EACH_LOSS leaves the loss out, and the test says so. */
+bool device_computes(const test_device *device, int32_t loss_kind, int32_t dtype);
+
+/** `device` if it computes that, else the CPU, with a context open, so that the test goes on. Counts one evaluation or
+ *  one refusal: the test says how many were refused, and is skipped where nothing else was done. */
+const test_device *device_able(const test_device *device, int32_t loss_kind, int32_t dtype);
+
+/** The device whose turn it is, or NULL. */
+const test_device *device_in_turn(void);
 
 /** A context of `threads` CPU threads (0: the default). Fails the test if it cannot be made. */
 tare_context *device_context(const test_device *device, int32_t threads);

@@ -112,7 +112,7 @@ double *random_class_weights(const problem *p, uint64_t salt);
 /** A fresh GHM state of the problem's bins, for the library and for the oracle. */
 void problem_add_ghm_state(problem *p);
 
-/** Every loss of the library, so that a new one is tested without being named. */
+/** Every loss of the library that the device in turn computes, so that a new one is tested without being named. */
 #define FOR_EACH_LOSS(kind)                                                         \
   for (int32_t loss_index = 0, kind = listed_loss(0); loss_index < listed_losses(); \
        loss_index++, (kind) = loss_index < listed_losses() ? listed_loss(loss_index) : (kind))
@@ -127,9 +127,10 @@ const char *problem_text(const problem *p);
 
 /* What a run or the oracle gave; arrays in row order, NULL where not wanted. */
 typedef struct outcome {
-  tare_status status;       /* of tare_evaluate */
-  char text[1024];          /* its error text */
-  tare_status check_status; /* of tare_context_check afterwards */
+  const test_device *device; /* that computed it; NULL: the oracle */
+  tare_status status;        /* of tare_evaluate */
+  char text[1024];           /* its error text */
+  tare_status check_status;  /* of tare_context_check afterwards */
   int64_t rows, elements;
   double loss;
   tare_counts counts;
@@ -138,7 +139,8 @@ typedef struct outcome {
 
 void outcome_free(outcome *o);
 
-/** Evaluates by the library. A status other than TARE_OK is the caller's to judge. */
+/** Evaluates by the library. A status other than TARE_OK is the caller's to judge. What the device does not compute
+ *  (device_computes) it must refuse; the CPU then computes it, so that the test goes on. */
 outcome *problem_run(problem *p, const test_device *device);
 
 /** Evaluates by the oracle. */

@@ -241,9 +241,10 @@ static void release(run_state *r) {
   for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) buffer_free(rest[i]);
 }
 
-outcome *problem_run(problem *p, const test_device *device) {
-  run_state r = {.p = p, .device = device, .context = p->context != NULL ? p->context : device->context};
+static outcome *run_on(problem *p, const test_device *device, tare_context *context) {
+  run_state r = {.p = p, .device = device, .context = context};
   outcome *o = calloc(1, sizeof *o);
+  o->device = device;
   o->rows = p->rows;
   o->elements = p->rows * p->classes;
   describe_arrays(&r);
@@ -258,4 +259,19 @@ outcome *problem_run(problem *p, const test_device *device) {
   }
   release(&r);
   return o;
+}
+
+static void expect_refusal(problem *p, const test_device *device, tare_context *context) {
+  outcome *o = run_on(p, device, context);
+  if (o->status == TARE_OK) cr_assert_fail("%s computes %s: say so in devices.c", device->name, problem_text(p));
+  if (o->text[0] == '\0') cr_assert_fail("%s: %s without a text", problem_text(p), tare_status_name(o->status));
+  outcome_free(o);
+}
+
+outcome *problem_run(problem *p, const test_device *device) {
+  tare_context *context = p->context != NULL ? p->context : device->context;
+  const test_device *able = device_able(device, p->loss.kind, p->dtype);
+  if (able == device) return run_on(p, device, context);
+  expect_refusal(p, device, context);
+  return run_on(p, able, able->context);
 }

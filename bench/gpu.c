@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Memory and time of a GPU.
+ */
+#define _GNU_SOURCE
+#include "gpu.h"
+
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include "problem.h"
+
+#ifdef TARE_TOOL_GPU
+
+#include <cuda_runtime_api.h>
+
+/* After a failed call the device answers nothing but errors: there is nothing to go on with. */
+static void must(cudaError_t status, const char *doing) {
+  if (status == cudaSuccess) return;
+  complain("%s: %s (%s)", doing, cudaGetErrorString(status), cudaGetErrorName(status));
+  exit(TOOL_FAILED);
+}
+
+void *gpu_alloc(uint64_t bytes) {
+  void *memory = NULL;
+  const cudaError_t status = cudaMalloc(&memory, bytes == 0 ? 16 : (size_t)bytes);
+  if (status == cudaSuccess) return memory;
+  cudaGetLastError();
+  complain("no GPU memory for %" PRIu64 " bytes (%s); use fewer rows at a time", bytes, cudaGetErrorName(status));
+  return NULL;
+}
+
+void gpu_free(void *memory) { cudaFree(memory); }
+
+void gpu_copy(void *to, const void *from, uint64_t bytes) {
+  if (bytes) must(cudaMemcpy(to, from, (size_t)bytes, cudaMemcpyDefault), "copying");
+}
+
+void gpu_clear(void *memory, uint64_t bytes) {
+  if (bytes) must(cudaMemsetAsync(memory, 0, (size_t)bytes, NULL), "clearing");
+}
+
+void gpu_start_copy(void *to, const void *from, uint64_t bytes) {
+  if (bytes) must(cudaMemcpyAsync(to, from, (size_t)bytes, cudaMemcpyDeviceToDevice, NULL), "copying");
+}
+
+uint64_t gpu_cache_bytes(void) {
+  int device = 0, bytes = 0;
+  must(cudaGetDevice(&device), "asking for the GPU");
+  must(cudaDeviceGetAttribute(&bytes, cudaDevAttrL2CacheSize, device), "asking for the GPU's cache");
+  return (uint64_t)bytes;
+}
+
+void gpu_flush(void *scratch, uint64_t room) {
+  must(cudaMemsetAsync(scratch, 0x5A, (size_t)room, NULL), "flushing the GPU's cache");
+}
+
+static struct { cudaEvent_t start, stop; } timer;
+
+void gpu_timer_start(void) {
+  if (!timer.start) {
+    must(cudaEventCreate(&timer.start), "making a timer");
+    must(cudaEventCreate(&timer.stop), "making a timer");
+  }
+  must(cudaEventRecord(timer.start, NULL), "timing");
+}
+
+double gpu_timer_stop(void) {
+  float milliseconds = 0;
+  must(cudaEventRecord(timer.stop, NULL), "timing");
+  must(cudaEventSynchronize(timer.stop), "waiting for the GPU");
+  must(cudaEventElapsedTime(&milliseconds, timer.start, timer.stop), "timing");
+  return (double)milliseconds * 1e-3;
+}
+
+#else
+
+/* Never called: without CUDA in the tool device_open refuses a GPU context. */
+static void *absent(void) {
+  complain("this tool was built without CUDA");
+  exit(TOOL_FAILED);
+}
+
+void *gpu_alloc(uint64_t bytes) {
+  (void)bytes;
+  return absent();
+}
+void gpu_free(void *memory) { (void)memory; }
+void gpu_copy(void *to, const void *from, uint64_t bytes) { (void)to, (void)from, (void)bytes, absent(); }
+void gpu_clear(void *memory, uint64_t bytes) { (void)memory, (void)bytes, absent(); }
+void gpu_start_copy(void *to, const void *from, uint64_t bytes) { (void)to, (void)from, (void)bytes, absent(); }
+uint64_t gpu_cache_bytes(void) { return absent() != NULL; }
+void gpu_flush(void *scratch, uint64_t room) { (void)scratch, (void)room, absent(); }
+void gpu_timer_start(void) { absent(); }
+double gpu_timer_stop(void) { return absent() != NULL; }
+
+#endif

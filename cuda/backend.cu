@@ -1,0 +1,553 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The CUDA backend, host side: turns a checked problem into a call by value, and launches. A call puts at most two
+ * kernels on the stream: one that counts labels, where the divisor or the counts are wanted, and the loss itself.
+ * Nothing is allocated, copied or awaited after a context has been made.
+ */
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels.cuh"
+#include "softmax_shapes.cuh"
+
+extern "C" {
+#include "core/backend.h"
+#include "core/cuda.h"
+}
+
+namespace tare {
+
+namespace {
+
+struct backend {
+  tare_backend base;
+  int device;
+  int multiprocessors;
+  device_record *record; /* the partial sums lie behind it, and behind them the state of a GHM call without one */
+  cudaDeviceProp properties;
+};
+
+tare_status cuda_failed(cudaError_t status, const char *doing, tare_error *error) {
+  cudaGetLastError(); /* our own failure: leave none behind */
+  return tare_fail(error, TARE_CUDA_ERROR, "%s: %s (%s)", doing, cudaGetErrorName(status), cudaGetErrorString(status));
+}
+
+/** Makes a device current for as long as it lives. */
+class device_guard {
+ public:
+  explicit device_guard(int device) {
+    status = cudaGetDevice(&before_);
+    if (status == cudaSuccess && before_ != device) status = cudaSetDevice(device);
+    changed_ = status == cudaSuccess && before_ != device;
+  }
+  ~device_guard() {
+    if (changed_) cudaSetDevice(before_);
+  }
+  device_guard(const device_guard &) = delete;
+  device_guard &operator=(const device_guard &) = delete;
+  cudaError_t status;
+
+ private:
+  int before_ = 0;
+  bool changed_ = false;
+};
+
+/* ---- From a problem to a call ------------------------------------------------------------------------------------- */
+
+/** Rows one behind the other, each contiguous. */
+bool is_run(const tare_view &v, const tare_array &a, int64_t classes) {
+  return !a.data || ((a.cls == 1 || classes == 1) && (a.stride[3] == classes || v.dim[3] == 1));
+}
+
+/** Rows of a softmax loss stay in registers if their classes are contiguous and not too many; else they are taken side
+ *  by side if that is how most of them lie. */
+int32_t choose_softmax_walk(const tare_problem *problem) {
+  const int64_t classes = problem->batch.classes;
+  const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
+  bool whole = softmax::choose_row_shape(classes, bytes) < softmax::row_shapes;
+  int64_t side_by_side = 0;
+  for (int i = 0; i < problem->level_count; i++) {
+    const tare_view &v = problem->view[i];
+    if (!v.rows) continue;
+    const tare_array &logits = v.array[TARE_LOGITS], &gradient = v.array[TARE_GRADIENT];
+    whole = whole && (classes == 1 || (logits.cls == 1 && (!gradient.data || gradient.cls == 1)));
+    if (logits.stride[3] == 1 && logits.cls != 1) side_by_side += v.rows;
+  }
+  if (problem->soft) return walk_rows;
+  return whole ? walk_flat : side_by_side * 2 > problem->rows ? walk_planes : walk_rows;
+}
+
+/** So many that a block goes on for a while, yet all blocks have some. */
+int64_t softmax_rows_of_tile(const tare_problem *problem, int32_t walk) {
+  const int64_t classes = problem->batch.classes;
+  const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
+  int64_t together = classes > softmax::most_classes_of_warp ? 1 : block_threads / 32;
+  if (walk == walk_planes) together = softmax::rows_of_planes;
+  if (walk == walk_flat)
+    together = block_threads / softmax::row_shape_at(softmax::choose_row_shape(classes, bytes), bytes).lanes;
+  const int64_t times = problem->rows / (together * 2048) + 1;
+  return together * (times < 16 ? times : 16);
+}
+
+/** Which walk every level of the problem can take. */
+int32_t choose_walk(const tare_problem *problem) {
+  if (problem->shape == TARE_SHAPE_SOFTMAX) return choose_softmax_walk(problem);
+  bool flat = true, planes = !problem->soft;
+  for (int i = 0; i < problem->level_count; i++) {
+    const tare_view &v = problem->view[i];
+    if (!v.rows) continue;
+    const tare_array &logits = v.array[TARE_LOGITS], &gradient = v.array[TARE_GRADIENT];
+    const int64_t classes = problem->batch.classes;
+    if (v.array[TARE_ROW_LOSS].data) return walk_rows;
+    flat = flat && is_run(v, logits, classes) && is_run(v, gradient, classes) && classes < (1 << 20);
+    planes = planes && logits.stride[3] == 1 && (!gradient.data || gradient.stride[3] == 1);
+  }
+  return flat ? walk_flat : planes ? walk_planes : walk_rows;
+}
+
+int64_t rows_of_tile(const tare_problem *problem, int32_t walk) {
+  const int64_t classes = problem->batch.classes;
+  if (problem->shape == TARE_SHAPE_REGRESSION) return 1024;
+  if (problem->shape == TARE_SHAPE_SOFTMAX) return softmax_rows_of_tile(problem, walk);
+  if (walk == walk_planes) return 256;
+  if (walk == walk_rows) return 64;
+  const int64_t rows = (8192 / classes + 7) / 8 * 8; /* whole vectors of any type, whatever the classes */
+  return rows < 8 ? 8 : rows > most_flat_rows ? most_flat_rows : rows;
+}
+
+int64_t cut(const tare_problem *problem, int64_t rows, tiling level::*which, call *c) {
+  int64_t tiles = 0;
+  for (int i = 0; i < problem->level_count; i++) {
+    const tare_view &v = problem->view[i];
+    tiling &t = c->levels[i].*which;
+    t.first = tiles;
+    t.rows = int32_t(rows);
+    if (!v.rows) continue;
+    const int64_t chunks = (v.dim[3] + rows - 1) / rows;
+    t.chunks = make_divider(chunks);
+    t.dim_2 = make_divider(v.dim[2]);
+    t.dim_1 = make_divider(v.dim[1]);
+    tiles += v.rows / v.dim[3] * chunks;
+  }
+  return tiles;
+}
+
+bool is_aligned(const tare_problem *problem, const tare_view &v, const tare_array &a, int32_t walk) {
+  if (!a.data) return true;
+  const int64_t bytes = tare_dtype_bytes(problem->batch.dtype), size = 16 / bytes;
+  bool fits = reinterpret_cast<uintptr_t>(a.data) % 16 == 0;
+  for (int axis = 0; axis < 3; axis++) fits = fits && (v.dim[axis] == 1 || a.stride[axis] % size == 0);
+  if (walk == walk_planes) fits = fits && (a.cls % size == 0 || problem->batch.classes == 1);
+  return fits;
+}
+
+uint32_t magic_of(int64_t classes, int64_t tile_elements) {
+  if (classes == 1 || classes >= 4096 || tile_elements * classes >= int64_t(1) << 32) return 0;
+  return uint32_t(((uint64_t(1) << 32) + uint64_t(classes) - 1) / uint64_t(classes));
+}
+
+/** See level::plain. Poly-1 has a term that alpha does not weigh, so its alpha may be 0 or 1. */
+bool is_plain(const call &c, const level &l) {
+  const bool zero_alpha = c.has_alpha && (c.alpha == 0.0f || c.alpha == 1.0f);
+  return l.aligned && !zero_alpha && !c.alpha_per_class && !c.positive_weights &&
+         !l.view.array[TARE_ELEMENT_WEIGHTS].data && !l.view.array[TARE_ELEMENT_LOSS].data;
+}
+
+void fill_levels(const tare_problem *problem, call *c) {
+  const int32_t walk = choose_walk(problem);
+  for (int i = 0; i < problem->level_count; i++) c->levels[i].view = problem->view[i];
+  c->tile_count = cut(problem, rows_of_tile(problem, walk), &level::tiles, c);
+  c->count_tile_count = cut(problem, 1024, &level::count_tiles, c);
+  for (int i = 0; i < problem->level_count; i++) {
+    level &l = c->levels[i];
+    l.walk = walk;
+    l.aligned = is_aligned(problem, l.view, l.view.array[TARE_LOGITS], walk) &&
+                is_aligned(problem, l.view, l.view.array[TARE_GRADIENT], walk);
+    l.magic = magic_of(problem->batch.classes, l.tiles.rows * problem->batch.classes);
+    l.plain = is_plain(*c, l);
+  }
+}
+
+int32_t background_class_of(const tare_problem *problem) {
+  const tare_batch &b = problem->batch;
+  if (problem->shape != TARE_SHAPE_SOFTMAX || b.background_label < b.first_label) return -1;
+  const uint64_t cls = uint64_t(b.background_label) - uint64_t(b.first_label);
+  return cls < uint64_t(b.classes) ? int32_t(cls) : -1;
+}
+
+void fill_batch(const tare_problem *problem, call *c) {
+  const tare_batch &b = problem->batch;
+  c->kind = problem->loss.kind;
+  c->shape = problem->shape;
+  c->power = problem->power;
+  c->soft = problem->soft;
+  c->dtype = b.dtype;
+  c->label_dtype = b.label_dtype;
+  c->target_dtype = b.target_dtype;
+  c->level_count = problem->level_count;
+  c->classes = b.classes;
+  c->first_label = b.first_label;
+  c->background_label = b.background_label;
+  c->ignore_label = b.ignore_label;
+  c->background_class = background_class_of(problem);
+  c->is_mask = tare_is_ghm(problem);
+  c->background_weight = float(b.background_weight);
+  c->class_weights = b.class_weights;
+  c->positive_weights = b.positive_weights;
+  c->has_alpha = problem->alpha >= 0;
+  c->alpha = float(problem->alpha);
+  c->alpha_per_class = problem->alpha_per_class;
+  c->gamma_hi = float(problem->gamma);
+  c->gamma_lo = float(problem->gamma - double(c->gamma_hi));
+  c->epsilon = float(problem->poly_epsilon);
+}
+
+bool counts_divisor(const tare_output &output) {
+  return output.normalizer != TARE_SUM && output.normalizer != TARE_VALUE;
+}
+
+void fill_output(const backend *self, const tare_problem *problem, call *c) {
+  const tare_output &o = problem->output;
+  c->normalizer = o.normalizer;
+  c->loss_dtype = o.loss_dtype;
+  c->inverse_divisor = o.normalizer == TARE_VALUE ? 1.0 / o.normalizer_value : 1.0;
+  c->divisor_pointer = o.normalizer == TARE_VALUE ? o.normalizer_pointer : nullptr;
+  c->divisor_counted = counts_divisor(o);
+  c->gradient_scale = o.gradient_scale;
+  c->gradient_scale_pointer = o.gradient_scale_pointer;
+  c->loss = o.loss;
+  c->counts = o.counts;
+  c->record = self->record;
+  c->partials = reinterpret_cast<double *>(self->record + 1);
+}
+
+/** All of it; zeroed first, so that what is not set is the same from call to call. */
+void make_call(const backend *self, const tare_problem *problem, call *c) {
+  memset(static_cast<void *>(c), 0, sizeof *c);
+  fill_batch(problem, c);
+  fill_output(self, problem, c);
+  fill_levels(problem, c);
+}
+
+cudaError_t launch_evaluation(const call &c, const launch_site &site) {
+  const bool softmax = c.shape == TARE_SHAPE_SOFTMAX;
+  if (c.dtype == TARE_F16) return softmax ? launch_softmax_f16(c, site) : launch_sigmoid_f16(c, site);
+  if (c.dtype == TARE_BF16) return softmax ? launch_softmax_bf16(c, site) : launch_sigmoid_bf16(c, site);
+  return softmax ? launch_softmax_f32(c, site) : launch_sigmoid_f32(c, site);
+}
+
+tare_status refuse_what_is_missing(const tare_problem *problem, tare_error *error) {
+  if (problem->batch.dtype == TARE_F64)
+    return tare_fail(
+        error, TARE_UNSUPPORTED,
+        "batch->dtype is TARE_F64 on a CUDA context; f64 logits are for the CPU, a GPU takes f32, f16, bf16");
+  return TARE_OK;
+}
+
+tare_status launch_failed(cudaError_t status, tare_error *error) {
+  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching a kernel", error);
+}
+
+/* ---- GHM ------------------------------------------------------------------------------------------------------------ */
+
+constexpr size_t state_bytes = 8 * (2 + 3 * size_t(TARE_MAX_BINS));
+
+cudaError_t launch_ghm(const ghm_call &c, const launch_site &site) {
+  if (c.dtype == TARE_F16) return launch_ghm_f16(c, site);
+  return c.dtype == TARE_BF16 ? launch_ghm_bf16(c, site) : launch_ghm_f32(c, site);
+}
+
+void *state_of(const backend *self, const tare_problem *problem) {
+  if (problem->loss.ghm.state) return problem->loss.ghm.state;
+  return reinterpret_cast<double *>(self->record + 1) + most_partials;
+}
+
+void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c) {
+  memset(static_cast<void *>(c), 0, sizeof *c);
+  fill_batch(problem, c);
+  fill_output(self, problem, c);
+  fill_levels(problem, c);
+  const tare_ghm_parameters &ghm = problem->loss.ghm;
+  c->bins = ghm.bins;
+  c->exact = ghm.density == TARE_EXACT;
+  c->mu = ghm.mu;
+  c->state = tare_ghm_state_at(state_of(self, problem), ghm.bins);
+  tare_bins bins;
+  tare_bins_make(&bins, problem);
+  for (int k = 0; k <= ghm.bins; k++)
+    c->lower[k] = problem->shape == TARE_SHAPE_REGRESSION ? bins.lower_f64[k] : double(bins.lower_f32[k]);
+}
+
+/** A pass that only looks: no outputs, and invalid rows are left to the pass that evaluates. */
+void look_only(ghm_call *c, ghm_pass pass, bool silent) {
+  c->pass = pass;
+  c->silent = silent;
+  for (int i = 0; i < c->level_count; i++)
+    for (int name : {TARE_GRADIENT, TARE_ROW_LOSS, TARE_ELEMENT_LOSS}) c->levels[i].view.array[name].data = nullptr;
+}
+
+cudaError_t count_norms(const ghm_call &given, bool silent, const launch_site &site) {
+  ghm_call c = given;
+  look_only(&c, ghm_pass::count, silent);
+  const size_t bytes = 8 * (1 + size_t(c.bins)); /* N and the counts */
+  const cudaError_t status = cudaMemsetAsync(c.state.total, 0, bytes, site.stream);
+  return status == cudaSuccess ? launch_ghm(c, site) : status;
+}
+
+cudaError_t find_density(const backend *self, const tare_problem *problem, const ghm_call &c, const launch_site &site) {
+  const tare_ghm_parameters &ghm = problem->loss.ghm;
+  if (ghm.given) return cudaSuccess;
+  cudaError_t status = cudaSuccess;
+  if (!ghm.state) status = cudaMemsetAsync(state_of(self, problem), 0, state_bytes, site.stream);
+  if (status == cudaSuccess) status = count_norms(c, true, site);
+  return status == cudaSuccess ? launch_density_update(ghm, c.state, site) : status;
+}
+
+/** The workspace of the exact density: keys, weights, room for sorted keys or norms, the number of keys, the sort's own. */
+struct exact_room {
+  int64_t most;
+  size_t sort_bytes;
+  uint64_t bytes;
+};
+
+cudaError_t measure_exact_room(const tare_problem *problem, exact_room *room) {
+  room->most = problem->rows * problem->batch.classes;
+  room->sort_bytes = 0;
+  const cudaError_t status = sort_keys(nullptr, &room->sort_bytes, nullptr, nullptr, room->most, nullptr);
+  room->bytes = 3 * 8 * uint64_t(room->most) + 256 + (room->sort_bytes + 255) / 256 * 256;
+  return status;
+}
+
+cudaError_t find_exact_density(const tare_problem *problem, const exact_room &room, void *workspace, ghm_call *c,
+                               const launch_site &site) {
+  char *const sort_room = static_cast<char *>(workspace);
+  c->key_count = reinterpret_cast<uint64_t *>(sort_room + (room.sort_bytes + 255) / 256 * 256);
+  c->keys = reinterpret_cast<double *>(c->key_count) + 32;
+  c->key_weights = c->keys + room.most;
+  double *const spare = c->key_weights + room.most;
+  ghm_call collect = *c;
+  look_only(&collect, ghm_pass::collect, true);
+  cudaError_t status = cudaMemsetAsync(c->key_count, 0, sizeof *c->key_count, site.stream);
+  if (status == cudaSuccess) status = launch_ghm(collect, site);
+  if (status != cudaSuccess) return status;
+  return launch_exact_density(*c, problem->loss.ghm.epsilon, spare, sort_room, room.sort_bytes, room.most, site);
+}
+
+tare_status evaluate_ghm(const backend *self, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,
+                         const launch_site &site, tare_error *error) {
+  ghm_call c;
+  make_ghm_call(self, problem, &c);
+  cudaError_t status = cudaSuccess;
+  if (c.exact) {
+    exact_room room;
+    status = measure_exact_room(problem, &room);
+    if (status != cudaSuccess) return cuda_failed(status, "asking for the sort's workspace", error);
+    if (room.bytes > workspace_bytes)
+      return tare_fail(error, TARE_WORKSPACE_TOO_SMALL,
+                       "workspace has %llu bytes; this call needs %llu: see tare_workspace_size and "
+                       "tare_context_set_workspace",
+                       (unsigned long long)workspace_bytes, (unsigned long long)room.bytes);
+    if (room.most) status = find_exact_density(problem, room, workspace, &c, site);
+  } else {
+    status = find_density(self, problem, c, site);
+  }
+  if (status == cudaSuccess && problem->output.counts) status = launch_count(c, site, false);
+  c.pass = ghm_pass::evaluate;
+  if (status == cudaSuccess) status = launch_ghm(c, site);
+  return launch_failed(status, error);
+}
+
+tare_status ghm_histogram(tare_backend *base, const tare_problem *problem, tare_stream stream, tare_error *error) {
+  const backend *self = reinterpret_cast<const backend *>(base);
+  const tare_status missing = refuse_what_is_missing(problem, error);
+  if (missing) return missing;
+  device_guard guard(self->device);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  ghm_call c;
+  make_ghm_call(self, problem, &c);
+  return launch_failed(count_norms(c, false, {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors}), error);
+}
+
+tare_status ghm_density_update(tare_backend *base, const tare_problem *problem, tare_stream stream, tare_error *error) {
+  const backend *self = reinterpret_cast<const backend *>(base);
+  const tare_ghm_parameters &ghm = problem->loss.ghm;
+  device_guard guard(self->device);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  const launch_site site = {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors};
+  return launch_failed(launch_density_update(ghm, tare_ghm_state_at(ghm.state, ghm.bins), site), error);
+}
+
+/* ---- The verbs ------------------------------------------------------------------------------------------------------ */
+
+tare_status evaluate(tare_backend *base, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,
+                     tare_stream stream, tare_error *error) {
+  const backend *self = reinterpret_cast<const backend *>(base);
+  const tare_status missing = refuse_what_is_missing(problem, error);
+  if (missing) return missing;
+  device_guard guard(self->device);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  const launch_site site = {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors};
+  if (tare_is_ghm(problem)) return evaluate_ghm(self, problem, workspace, workspace_bytes, site, error);
+  call c;
+  make_call(self, problem, &c);
+  cudaError_t status = cudaSuccess;
+  if (counts_divisor(problem->output) || problem->output.counts) status = launch_count(c, site, false);
+  if (status == cudaSuccess) status = launch_evaluation(c, site);
+  return launch_failed(status, error);
+}
+
+tare_status workspace_size(tare_backend *base, const tare_problem *problem, uint64_t *bytes, tare_error *error) {
+  const backend *self = reinterpret_cast<const backend *>(base);
+  *bytes = 0;
+  if (!tare_is_ghm(problem) || problem->loss.ghm.density != TARE_EXACT) return TARE_OK;
+  device_guard guard(self->device);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  exact_room room;
+  const cudaError_t status = measure_exact_room(problem, &room);
+  if (status != cudaSuccess) return cuda_failed(status, "asking for the sort's workspace", error);
+  *bytes = room.most ? room.bytes : 0;
+  return TARE_OK;
+}
+
+tare_status label_counts(tare_backend *base, const tare_problem *problem, tare_counts *counts, int64_t *per_class,
+                         tare_stream stream, tare_error *error) {
+  const backend *self = reinterpret_cast<const backend *>(base);
+  device_guard guard(self->device);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  call c;
+  make_call(self, problem, &c);
+  c.counts = counts;
+  c.per_class = per_class;
+  const launch_site site = {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors};
+  cudaError_t status = cudaSuccess;
+  if (per_class) status = cudaMemsetAsync(per_class, 0, size_t(c.classes) * sizeof *per_class, site.stream);
+  if (status != cudaSuccess) return cuda_failed(status, "clearing per_class", error);
+  status = launch_count(c, site, true);
+  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching the label kernel", error);
+}
+
+tare_status check(tare_backend *base, tare_stream stream, tare_error *error) {
+  const backend *self = reinterpret_cast<const backend *>(base);
+  device_guard guard(self->device);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  const cudaStream_t s = reinterpret_cast<cudaStream_t>(stream);
+  uint64_t seen[2] = {0, 0}; /* invalid_rows, first_invalid */
+  static const uint64_t none[2] = {0, ~uint64_t(0)};
+  cudaError_t status = cudaMemcpyAsync(seen, self->record, sizeof seen, cudaMemcpyDeviceToHost, s);
+  if (status == cudaSuccess) status = cudaStreamSynchronize(s);
+  if (status == cudaSuccess && seen[0])
+    status = cudaMemcpyAsync(self->record, none, sizeof none, cudaMemcpyHostToDevice, s);
+  if (status == cudaSuccess && seen[0]) status = cudaStreamSynchronize(s);
+  if (status != cudaSuccess) return cuda_failed(status, "waiting for the stream", error);
+  if (!seen[0]) return TARE_OK;
+  return tare_fail(error, TARE_INVALID_LABEL,
+                   "label of row %llu is neither a class, nor background, nor ignore (%llu such rows since the last "
+                   "check); such rows added nothing",
+                   (unsigned long long)seen[1], (unsigned long long)seen[0]);
+}
+
+void describe(tare_backend *base, tare_context_description *description) {
+  const backend *self = reinterpret_cast<const backend *>(base);
+  description->device = TARE_DEVICE_CUDA;
+  description->device_index = self->device;
+  snprintf(description->device_name, sizeof description->device_name, "%.127s", self->properties.name);
+  snprintf(description->instruction_set, sizeof description->instruction_set, "sm_%d%d", self->properties.major,
+           self->properties.minor);
+}
+
+void destroy(tare_backend *base) {
+  backend *self = reinterpret_cast<backend *>(base);
+  {
+    device_guard guard(self->device);
+    cudaFree(self->record);
+  }
+  free(self);
+}
+
+/* ---- Creation ------------------------------------------------------------------------------------------------------- */
+
+tare_status no_gpu(cudaError_t status, tare_error *error) {
+  int version = 0;
+  cudaGetLastError();
+  if (status == cudaErrorInsufficientDriver && cudaDriverGetVersion(&version) == cudaSuccess && version > 0)
+    return tare_fail(error, TARE_DRIVER_TOO_OLD,
+                     "the NVIDIA driver is for CUDA %d.%d; this library needs one for CUDA %d (driver 580 or newer)",
+                     version / 1000, version % 1000 / 10, CUDART_VERSION / 1000);
+  if (status == cudaErrorInsufficientDriver || status == cudaErrorStubLibrary)
+    return tare_fail(error, TARE_NO_DRIVER, "no NVIDIA driver is installed (libcuda.so.1 was not found)");
+  if (status == cudaErrorNoDevice || status == cudaSuccess)
+    return tare_fail(error, TARE_NO_DEVICE, "the NVIDIA driver works, but shows no GPU (see CUDA_VISIBLE_DEVICES)");
+  return cuda_failed(status, "cudaGetDeviceCount", error);
+}
+
+tare_status choose_device(const tare_context_options *options, int *device, tare_error *error) {
+  int count = 0;
+  cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess || count == 0) return no_gpu(status, error);
+  if (options->device_index >= count)
+    return tare_fail(error, TARE_NO_DEVICE, "options->device_index is %d; this machine has GPUs 0..%d",
+                     options->device_index, count - 1);
+  *device = options->device_index;
+  if (*device < 0) status = cudaGetDevice(device);
+  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "cudaGetDevice", error);
+}
+
+/** Whether a kernel of ours can run there: it was compiled for the GPU, or can be from its PTX. */
+tare_status check_kernels(const backend *self, tare_error *error) {
+  const cudaError_t status = probe_kernels();
+  if (status == cudaSuccess) return TARE_OK;
+  cudaGetLastError();
+  return tare_fail(error, TARE_NO_DEVICE, "GPU %d (%s, sm_%d%d) is none that this library was built for: %s",
+                   self->device, self->properties.name, self->properties.major, self->properties.minor,
+                   cudaGetErrorString(status));
+}
+
+tare_status set_up(backend *self, tare_error *error) {
+  const size_t bytes = sizeof(device_record) + most_partials * sizeof(double) + state_bytes;
+  cudaError_t status = cudaGetDeviceProperties(&self->properties, self->device);
+  if (status != cudaSuccess) return cuda_failed(status, "cudaGetDeviceProperties", error);
+  self->multiprocessors = self->properties.multiProcessorCount;
+  const tare_status runs = check_kernels(self, error);
+  if (runs) return runs;
+  status = cudaMalloc(reinterpret_cast<void **>(&self->record), bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return tare_fail(error, TARE_OUT_OF_MEMORY, "no GPU memory for a context (%zu bytes)", bytes);
+  }
+  if (status == cudaErrorStreamCaptureUnsupported || status == cudaErrorStreamCaptureImplicit) {
+    cudaGetLastError();
+    return tare_fail(error, TARE_CAPTURING, "a stream is being captured; make the context before");
+  }
+  if (status != cudaSuccess) return cuda_failed(status, "cudaMalloc", error);
+  device_record fresh;
+  memset(&fresh, 0, sizeof fresh);
+  fresh.first_invalid = ~uint64_t(0);
+  status = cudaMemcpy(self->record, &fresh, sizeof fresh, cudaMemcpyHostToDevice);
+  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "cudaMemcpy", error);
+}
+
+}  // namespace
+}  // namespace tare
+
+extern "C" tare_status tare_cuda_backend_create(const tare_context_options *options, tare_backend **made,
+                                                tare_error *error) {
+  using namespace tare;
+  int device = 0;
+  tare_status status = choose_device(options, &device, error);
+  if (status) return status;
+  device_guard guard(device);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  backend *self = static_cast<backend *>(calloc(1, sizeof *self));
+  if (!self) return tare_fail(error, TARE_OUT_OF_MEMORY, "no memory for a CUDA context (%zu bytes)", sizeof *self);
+  self->base = {destroy,      describe,      evaluate,           workspace_size,
+                label_counts, ghm_histogram, ghm_density_update, tare::check};
+  self->device = device;
+  status = set_up(self, error);
+  if (status) {
+    destroy(&self->base);
+    return status;
+  }
+  *made = &self->base;
+  return TARE_OK;
+}

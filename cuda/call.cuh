@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a kernel gets: the whole call by value, cut into tiles, and a tile's place in it; and what labels and weights
+ * make of a row.
+ *
+ * A tile is some rows, consecutive along the last axis of a level's view, with all their classes. Its size depends on the
+ * shape alone; a group of tiles (of one, but for the largest batches) has a place for its partial sum, and the last block
+ * adds those in order, so that the result depends on neither the grid nor the order of blocks.
+ */
+#ifndef TARE_CUDA_CALL_CUH
+#define TARE_CUDA_CALL_CUH
+
+#include "device.cuh"
+
+extern "C" {
+#include "core/ghm.h"
+#include "core/problem.h"
+}
+
+#ifdef TARE_EMULATED
+#define TARE_GRID_CONSTANT
+#else
+#define TARE_GRID_CONSTANT __grid_constant__
+#endif
+
+namespace tare {
+
+constexpr int block_threads = 256;
+constexpr int32_t most_flat_rows = 1024; /* of a tile that goes along classes */
+constexpr int64_t most_partials = 65536; /* places for partial sums in a context */
+
+/** How the kernels go over a level. */
+enum walk : int32_t {
+  walk_flat,   /* along classes, 16 bytes at a time */
+  walk_planes, /* along rows, class after class: NCHW */
+  walk_rows    /* a warp a row, any strides */
+};
+
+/** Division of numbers below 2^62 by one known before the launch: the device's own 64-bit division is a call, around
+ *  which registers are spilled. */
+struct divider {
+  uint64_t by, reciprocal; /* floor((2^64-1)/by) */
+  __device__ __forceinline__ uint64_t divide(uint64_t x, uint64_t *rest) const {
+    uint64_t quotient = __umul64hi(x, reciprocal);
+    *rest = x - quotient * by;
+    if (*rest >= by) {
+      quotient++;
+      *rest -= by;
+    }
+    return quotient;
+  }
+};
+
+inline divider make_divider(int64_t by) { return {uint64_t(by), ~uint64_t(0) / uint64_t(by)}; }
+
+/** Tiles of a level: `chunks` along the last axis, `rows` rows each but the last, for each place on the axes before. */
+struct tiling {
+  int64_t first;
+  divider chunks, dim_2, dim_1;
+  int32_t rows, reserved;
+};
+
+struct level {
+  tare_view view;
+  tiling tiles;       /* of the loss kernels */
+  tiling count_tiles; /* of the label kernel */
+  int32_t walk;
+  int32_t aligned; /* logits and gradient can be read and written in vectors */
+  int32_t merged;  /* rows follow each other without a gap, in logits and gradient */
+  int32_t plain;   /* aligned, and no weight of an element or a class, and no other output than the gradient */
+  uint32_t magic;  /* ceil(2^32/classes), or 0 where that does not divide a tile's elements exactly */
+};
+
+/** What a context keeps on the device. */
+struct device_record {
+  uint64_t invalid_rows, first_invalid; /* since the last check; first_invalid is the row's number */
+  uint64_t rows, counted, positives, background, ignored, invalid; /* being counted; 0 between launches */
+  double inverse_divisor;
+  uint32_t ticket, reserved;
+};
+
+struct call {
+  int32_t kind, shape, power, soft;
+  int32_t dtype, label_dtype, target_dtype, level_count;
+  int64_t classes, first_label, background_label, ignore_label;
+  int32_t background_class; /* softmax: the class that the background label is itself, or -1 */
+  int32_t is_mask;          /* GHM: row weights only select */
+  float alpha, background_weight, gamma_hi, gamma_lo, epsilon;
+  int32_t has_alpha;
+  const float *alpha_per_class, *class_weights, *positive_weights;
+
+  int32_t normalizer, loss_dtype;
+  double inverse_divisor; /* of a host value; used where the next two are not */
+  const float *divisor_pointer;
+  int32_t divisor_counted; /* the label kernel leaves it in the record */
+  int32_t silent;          /* invalid rows are remembered by another kernel of the same call */
+  double gradient_scale;
+  const float *gradient_scale_pointer;
+  void *loss;
+  tare_counts *counts;
+  int64_t *per_class;
+
+  device_record *record;
+  double *partials;
+  int64_t tile_count, count_tile_count;
+  level levels[TARE_MAX_LEVELS];
+};
+
+/** What a pass of a GHM loss is for. */
+enum class ghm_pass : int32_t { count, collect, evaluate };
+
+/** The call of a GHM loss. */
+struct ghm_call : call {
+  ghm_pass pass;
+  int32_t bins, exact, reserved_;
+  double mu;
+  tare_ghm_state state;
+  double *keys, *key_weights; /* of the exact density, in the workspace */
+  uint64_t *key_count;
+  double lower[TARE_MAX_BINS + 1]; /* first key of each bin, as in tare_bins; rounded to a float's for GHM-C */
+};
+
+/** Where a tile lies: the element offset of its first row in every array, and its length. */
+struct tile {
+  int32_t level, rows;
+  int64_t offset[TARE_ARRAYS];
+};
+
+/** By one thread; the others read it after a barrier. */
+__device__ __forceinline__ void find_tile(const call &c, int64_t number, tiling level::*which, tile *found) {
+  int index = 0;
+  while (index + 1 < c.level_count && number >= (c.levels[index + 1].*which).first) index++;
+  const tare_view &view = c.levels[index].view;
+  const tiling &tiles = c.levels[index].*which;
+  uint64_t at[TARE_AXES];
+  uint64_t rest = tiles.chunks.divide(uint64_t(number - tiles.first), &at[3]);
+  at[3] *= uint64_t(tiles.rows);
+  rest = tiles.dim_2.divide(rest, &at[2]);
+  at[0] = tiles.dim_1.divide(rest, &at[1]);
+  const int64_t left = view.dim[3] - int64_t(at[3]);
+  found->level = index;
+  found->rows = int32_t(left < tiles.rows ? left : tiles.rows);
+  for (int a = 0; a < TARE_ARRAYS; a++) {
+    const int64_t *stride = view.array[a].stride;
+    found->offset[a] = int64_t(at[0]) * stride[0] + int64_t(at[1]) * stride[1] + int64_t(at[2]) * stride[2] +
+                       int64_t(at[3]) * stride[3];
+  }
+}
+
+/** A row's class where it has none. */
+constexpr int32_t row_background = -1, row_skipped = -2, row_invalid = -3, row_ignored = -4;
+
+__device__ __forceinline__ int64_t label_at(const call &c, const level &l, const tile &t, int32_t row) {
+  const tare_array &labels = l.view.array[TARE_LABELS];
+  const int64_t at = t.offset[TARE_LABELS] + row * labels.stride[TARE_AXES - 1];
+  return c.label_dtype == TARE_I64 ? __ldg(static_cast<const long long *>(labels.data) + at)
+                                   : __ldg(static_cast<const int *>(labels.data) + at);
+}
+
+/** Class, row_background, row_ignored or row_invalid; range-checked in 64 bits before it is narrowed. */
+__device__ __forceinline__ int32_t classify(const call &c, int64_t label) {
+  if (label == c.ignore_label) return row_ignored;
+  if (label == c.background_label) return row_background;
+  if (label < c.first_label) return row_invalid;
+  if (c.shape == TARE_SHAPE_REGRESSION) return 0;
+  const uint64_t cls = uint64_t(label) - uint64_t(c.first_label);
+  return cls < uint64_t(c.classes) ? int32_t(cls) : row_invalid;
+}
+
+__device__ __forceinline__ int32_t find_class(const call &c, const level &l, const tile &t, int32_t row) {
+  if (l.view.array[TARE_LABELS].data) return classify(c, label_at(c, l, t, row));
+  return c.shape == TARE_SHAPE_REGRESSION ? 0 : row_background;
+}
+
+/** What the loss makes of it: its class or row_background, or row_skipped. */
+__device__ __forceinline__ int32_t role_of(const call &c, int32_t found) {
+  if (found == row_ignored || found == row_invalid) return row_skipped;
+  if (c.soft && c.shape != TARE_SHAPE_REGRESSION) return row_background;
+  if (found != row_background) return found;
+  if (c.shape == TARE_SHAPE_REGRESSION) return row_skipped;
+  if (c.shape == TARE_SHAPE_SOFTMAX && c.background_class < 0) return row_skipped;
+  return c.background_class;
+}
+
+__device__ __forceinline__ float row_weight_at(const level &l, const tile &t, int32_t row) {
+  const tare_array &weights = l.view.array[TARE_ROW_WEIGHTS];
+  if (!weights.data) return 1.0f;
+  return __ldg(static_cast<const float *>(weights.data) + t.offset[TARE_ROW_WEIGHTS] +
+               row * weights.stride[TARE_AXES - 1]);
+}
+
+__device__ __forceinline__ float class_weight_of(const call &c, int32_t cls) {
+  if (c.soft) return 1.0f;
+  if (cls < 0) return c.background_weight;
+  return c.class_weights ? __ldg(c.class_weights + cls) : 1.0f;
+}
+
+/** A row of a loss: its class or row_background or row_skipped, and row weight x class weight (0 where skipped). */
+struct row_role {
+  int32_t cls;
+  float weight;
+};
+
+__device__ __forceinline__ row_role look_at_row(const call &c, const level &l, const tile &t, int32_t row) {
+  row_role r;
+  r.cls = role_of(c, find_class(c, l, t, row));
+  r.weight = row_weight_at(l, t, row);
+  if (c.is_mask) r.weight = r.weight > 0.0f ? 1.0f : 0.0f;
+  r.weight *= class_weight_of(c, r.cls);
+  if (r.weight == 0.0f) r.cls = row_skipped;
+  if (r.cls == row_skipped) r.weight = 0.0f;
+  return r;
+}
+
+/** A row whose label is none is remembered for tare_context_check; called for one element of each row. */
+__device__ __forceinline__ void report_if_invalid(const call &c, const level &l, const tile &t, int32_t row) {
+  if (c.silent || !l.view.array[TARE_LABELS].data || find_class(c, l, t, row) != row_invalid) return;
+  const int64_t number = l.view.first_row + t.offset[TARE_ROW_INDEX] + row * l.view.array[TARE_ROW_INDEX].stride[3];
+  atomic_add(&c.record->invalid_rows, uint64_t(1));
+  atomic_min(&c.record->first_invalid, uint64_t(number));
+}
+
+/** 1/x to within a rounding or two, without the call that a division in double is; Newton's steps from a float. */
+__device__ __forceinline__ double reciprocal(double x) {
+  const float start = rcp_approx(float(x));
+  if (!(fabs(x) > 1e-36 && fabs(x) < 1e36))
+    return double(start); /* 0, infinity, NaN, and what a float cannot start from */
+  double r = double(start);
+  r = fma(fma(-x, r, 1.0), r, r);
+  r = fma(fma(-x, r, 1.0), r, r);
+  return fma(fma(-x, r, 1.0), r, r);
+}
+
+__device__ __forceinline__ double inverse_divisor_of(const call &c) {
+  if (c.divisor_counted) return c.record->inverse_divisor;
+  return c.divisor_pointer ? reciprocal(double(*c.divisor_pointer)) : c.inverse_divisor;
+}
+
+__device__ __forceinline__ float gradient_factor_of(const call &c) {
+  const double scale = c.gradient_scale * (c.gradient_scale_pointer ? double(*c.gradient_scale_pointer) : 1.0);
+  return float(scale * inverse_divisor_of(c));
+}
+
+/** 2^this many tiles share a partial sum. */
+__host__ __device__ __forceinline__ int tiles_of_partial(int64_t tiles) {
+  int shift = 0;
+  while (tiles >> shift >= most_partials) shift++;
+  return shift;
+}
+__host__ __device__ __forceinline__ int64_t partials_of(int64_t tiles) {
+  const int shift = tiles_of_partial(tiles);
+  return (tiles + (int64_t(1) << shift) - 1) >> shift;
+}
+
+/** Calls `work(level, tile)` for this block's share of the tiles; what it returns is added over the block's threads, then
+ *  over the tiles of a group, and put in the group's place. By all threads. */
+template <typename Work>
+__device__ __forceinline__ void for_each_tile(const call &c, int64_t tiles, tiling level::*which, Work &&work) {
+  TARE_SHARED(tile, t);
+  const int64_t each = int64_t(1) << tiles_of_partial(tiles), partials = partials_of(tiles);
+  for (int64_t place = blockIdx.x; place < partials; place += gridDim.x) {
+    const int64_t last = (place + 1) * each < tiles ? (place + 1) * each : tiles;
+    double sum = 0;
+    for (int64_t number = place * each; number < last; number++) {
+      if (thread_rank() == 0) find_tile(c, number, which, &t);
+      __syncthreads();
+      const double mine = double(work(c.levels[t.level], static_cast<const tile &>(t)));
+      sum += block_sum<block_threads>(mine); /* ends with a barrier: t may be overwritten */
+    }
+    if (thread_rank() == 0) c.partials[place] = sum;
+  }
+}
+
+/** Adds the partial sums of so many tiles in an order that depends on their number alone; the result is in thread 0. */
+__device__ __forceinline__ double sum_of_partials(const call &c, int64_t tiles) {
+  const int64_t count = partials_of(tiles), each = (count + block_threads - 1) / block_threads;
+  const int64_t first = thread_rank() * each, end = first + each < count ? first + each : count;
+  double mine = 0;
+  for (int64_t i = first; i < end; i++) mine += __ldcg(c.partials + i);
+  return block_sum<block_threads>(mine);
+}
+
+/** The last block to come here writes the loss. By all threads, once a kernel. */
+__device__ __forceinline__ void finish_loss(const call &c) {
+  if (!last_block(&c.record->ticket)) return;
+  const double sum = sum_of_partials(c, c.tile_count);
+  if (thread_rank() != 0 || !c.loss) return;
+  const double loss = sum * inverse_divisor_of(c);
+  if (c.loss_dtype == TARE_F64)
+    *static_cast<double *>(c.loss) = loss;
+  else
+    *static_cast<float *>(c.loss) = float(loss);
+}
+
+}  // namespace tare
+
+#endif

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Counts labels: the divisor of a loss, tare_counts, and rows of each class. Integers are added by atomics, where no
+ * order shows; weights go through a partial sum for each tile. */
+#include "kernels.cuh"
+
+namespace tare {
+namespace {
+
+struct tally {
+  uint32_t counted, positives, background, ignored, invalid;
+  double weights;
+};
+
+__device__ void count_row(const call &c, const level &l, const tile &t, int32_t row, tally *mine) {
+  const int32_t found = find_class(c, l, t, row), role = role_of(c, found);
+  const bool labelled = l.view.array[TARE_LABELS].data != nullptr && (!c.soft || c.shape == TARE_SHAPE_REGRESSION);
+  mine->ignored += found == row_ignored;
+  mine->invalid += found == row_invalid;
+  mine->background += labelled && found == row_background;
+  mine->positives += labelled && found >= 0;
+  mine->counted += role != row_skipped;
+  if (role != row_skipped) mine->weights += double(row_weight_at(l, t, row)) * double(class_weight_of(c, role));
+  if (c.per_class && found >= 0) atomic_add(reinterpret_cast<uint64_t *>(c.per_class) + found, uint64_t(1));
+}
+
+__device__ void add_count(uint64_t *total, uint32_t mine) {
+  const uint32_t sum = block_sum<block_threads>(mine);
+  if (thread_rank() == 0 && sum) atomic_add(total, uint64_t(sum));
+}
+
+__device__ double inverse_divisor_from(const call &c, const device_record &r, double weights) {
+  double divisor = 1;
+  if (c.normalizer == TARE_ELEMENTS)
+    divisor = (c.shape == TARE_SHAPE_SOFTMAX ? 1.0 : double(c.classes)) * double(r.counted);
+  if (c.normalizer == TARE_ROWS) divisor = double(r.counted);
+  if (c.normalizer == TARE_POSITIVES) divisor = double(r.positives);
+  if (c.normalizer == TARE_WEIGHTS) divisor = weights;
+  return divisor == 0 ? 1 : reciprocal(divisor);
+}
+
+/** By thread 0 of the last block: hands the counts on and leaves zeros for the next launch. */
+__device__ void finish_counts(const call &c, double weights) {
+  device_record &r = *c.record;
+  const volatile device_record &seen = r;
+  device_record now;
+  now.rows = 0;
+  for (int i = 0; i < c.level_count; i++) now.rows += uint64_t(c.levels[i].view.rows);
+  now.counted = seen.counted;
+  now.positives = seen.positives;
+  now.background = seen.background;
+  now.ignored = seen.ignored;
+  now.invalid = seen.invalid;
+  if (c.counts)
+    *c.counts = {int64_t(now.rows),       int64_t(now.counted), int64_t(now.positives),
+                 int64_t(now.background), int64_t(now.ignored), int64_t(now.invalid)};
+  r.inverse_divisor = inverse_divisor_from(c, now, weights);
+  r.counted = r.positives = r.background = r.ignored = r.invalid = 0;
+}
+
+__global__ void __launch_bounds__(block_threads) count(const TARE_GRID_CONSTANT call c, int reports) {
+  tally mine = {};
+  for_each_tile(c, c.count_tile_count, &level::count_tiles, [&](const level &l, const tile &t) {
+    mine.weights = 0;
+    for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
+      count_row(c, l, t, row, &mine);
+      if (reports) report_if_invalid(c, l, t, row);
+    }
+    return mine.weights;
+  });
+  add_count(&c.record->counted, mine.counted);
+  add_count(&c.record->positives, mine.positives);
+  add_count(&c.record->background, mine.background);
+  add_count(&c.record->ignored, mine.ignored);
+  add_count(&c.record->invalid, mine.invalid);
+  if (!last_block(&c.record->ticket)) return;
+  const double weights = sum_of_partials(c, c.count_tile_count);
+  if (thread_rank() == 0) finish_counts(c, weights);
+}
+
+}  // namespace
+
+cudaError_t launch_count(const call &c, const launch_site &site, bool reports) {
+  return launch(count, c.count_tile_count, site, c, int(reports));
+}
+
+cudaError_t probe_kernels() {
+  cudaFuncAttributes attributes;
+  return cudaFuncGetAttributes(&attributes, TARE_KERNEL(count));
+}
+
+}  // namespace tare

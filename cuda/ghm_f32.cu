@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The GHM losses on f32 logits. */
+#include "regression.cuh"
+#include "sigmoid.cuh"
+
+cudaError_t tare::launch_ghm_f32(const ghm_call &c, const launch_site &site) {
+  return c.shape == TARE_SHAPE_REGRESSION ? regression::launch_type<float>(c, site)
+                                          : sigmoid::launch_ghm_type<float>(c, site);
+}

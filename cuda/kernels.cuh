@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kernels of the backend as the host sees them. */
+#ifndef TARE_CUDA_KERNELS_CUH
+#define TARE_CUDA_KERNELS_CUH
+
+#include "call.cuh"
+
+namespace tare {
+
+/** Where to launch: the stream, and how many blocks the device runs at a time. */
+struct launch_site {
+  cudaStream_t stream;
+  int multiprocessors;
+};
+
+/** Launches `kernel` with a block for each piece of work, but no more than can be resident. */
+template <typename... P, typename... A>
+cudaError_t launch(void (*kernel)(P...), int64_t work, const launch_site &site, const A &...arguments) {
+  int resident = 0;
+  const cudaError_t status =
+      cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, TARE_KERNEL(kernel), block_threads, 0);
+  if (status != cudaSuccess) return status;
+  const int64_t most = int64_t(resident > 0 ? resident : 1) * site.multiprocessors;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(unsigned(work < 1 ? 1 : work < most ? work : most));
+  config.blockDim = dim3(block_threads);
+  config.stream = site.stream;
+  return cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+/** Counts labels; `reports`: remembers invalid rows for tare_context_check. */
+cudaError_t launch_count(const call &c, const launch_site &site, bool reports);
+
+/** Success if the current device can run our kernels. */
+cudaError_t probe_kernels();
+
+/** Loss and gradient of the sigmoid family, or the softmax family, in one launch; a file for each type of logits, so that
+ *  they compile side by side. */
+cudaError_t launch_sigmoid_f32(const call &c, const launch_site &site);
+cudaError_t launch_sigmoid_f16(const call &c, const launch_site &site);
+cudaError_t launch_sigmoid_bf16(const call &c, const launch_site &site);
+cudaError_t launch_softmax_f32(const call &c, const launch_site &site);
+cudaError_t launch_softmax_f16(const call &c, const launch_site &site);
+cudaError_t launch_softmax_bf16(const call &c, const launch_site &site);
+
+/** One pass of a GHM loss. */
+cudaError_t launch_ghm_f32(const ghm_call &c, const launch_site &site);
+cudaError_t launch_ghm_f16(const ghm_call &c, const launch_site &site);
+cudaError_t launch_ghm_bf16(const ghm_call &c, const launch_site &site);
+
+/** From the counts in a state: momentum sums, 1/GD, and one step more. */
+cudaError_t launch_density_update(const tare_ghm_parameters &ghm, tare_ghm_state state, const launch_site &site);
+
+/** The exact density of the keys collected: sorts them and finds 1/GD of each. `most` keys fit. */
+cudaError_t launch_exact_density(const ghm_call &c, double epsilon, double *spare, void *sort_room, size_t sort_bytes,
+                                 int64_t most, const launch_site &site);
+
+/** Sorts `n` keys; with room NULL only says how many bytes of it are needed. The one function of the backend that the
+ *  emulator does not run: it has a twin there. */
+cudaError_t sort_keys(void *room, size_t *bytes, const double *from, double *to, int64_t n, cudaStream_t stream);
+
+}  // namespace tare
+
+#endif

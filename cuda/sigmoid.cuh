@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The sigmoid family: loss and gradient in one launch, one read and one write of memory an element.
+ *
+ * Blocks go from tile to tile. An element is computed by its signed logit u (x where the target is 0, -x where it is 1),
+ * so both cases are the same formula and a target of 1 costs two signs. Three walks over a tile:
+ *   flat     a thread takes 16 bytes along the classes; the row follows from the index
+ *   planes   a thread takes 16 bytes along the rows, looks at their labels once, and goes from class to class (NCHW)
+ *   rows     a warp takes a row, element by element: any strides, and row losses
+ */
+#ifndef TARE_CUDA_SIGMOID_CUH
+#define TARE_CUDA_SIGMOID_CUH
+
+#include "ghm.cuh"
+#include "kernels.cuh"
+#include "primitives.cuh"
+
+namespace tare {
+namespace sigmoid {
+
+/** What all elements share, in registers. */
+struct setting {
+  formula_parameters_f32 parameters;
+  float factor;     /* of the gradient */
+  float at_0, at_1; /* alpha_t of targets 0 and 1, where no class has its own */
+  bool by_class;    /* alpha or positive weights of each class */
+  int32_t power;
+};
+
+__device__ __forceinline__ setting make_common_setting(const call &c) {
+  setting s;
+  s.parameters = {c.gamma_hi, c.gamma_lo, c.epsilon};
+  s.factor = gradient_factor_of(c);
+  s.at_0 = c.has_alpha ? 1.0f - c.alpha : 1.0f;
+  s.at_1 = c.has_alpha ? c.alpha : 1.0f;
+  s.by_class = c.alpha_per_class || c.positive_weights;
+  s.power = c.power;
+  return s;
+}
+
+/* A loss: its formulas with the power as a constant (TARE_POWER_2), or looked up at run time (-1). */
+#define TARE_SIGMOID_FORMULA(name, formula, uses_plain_weight)                                                      \
+  template <int fixed_power>                                                                                        \
+  struct name {                                                                                                     \
+    using call_type = call;                                                                                         \
+    using setting_type = setting;                                                                                   \
+    static constexpr bool uses_plain = uses_plain_weight;                                                           \
+    __device__ __forceinline__ static setting make(const call &c) { return make_common_setting(c); }                \
+    __device__ __forceinline__ static pair_f32 hard(const call &, const setting &s, float z, float weight,          \
+                                                    float plain) {                                                  \
+      return formula##_f32(z, weight, plain, &s.parameters, fixed_power < 0 ? s.power : fixed_power);               \
+    }                                                                                                               \
+    __device__ __forceinline__ static pair_f32 soft(const call &, const setting &s, float x, float t, float weight, \
+                                                    float plain) {                                                  \
+      return formula##_soft_f32(x, t, weight, plain, &s.parameters, fixed_power < 0 ? s.power : fixed_power);       \
+    }                                                                                                               \
+    __device__ __forceinline__ static void finish(const call &c, const setting &) { finish_loss(c); }               \
+  };
+TARE_SIGMOID_FORMULA(cross_entropy, sigmoid_ce, false)
+TARE_SIGMOID_FORMULA(focal, sigmoid_focal, false)
+TARE_SIGMOID_FORMULA(poly1, sigmoid_poly1, true)
+
+/** GHM-C: cross-entropy over the density; one of its passes, by ghm_call::pass. */
+struct ghm_c {
+  using call_type = ghm_call;
+  struct setting_type : setting {
+    ghm_setting ghm;
+  };
+  static constexpr bool uses_plain = false;
+
+  __device__ __forceinline__ static setting_type make(const ghm_call &c) {
+    setting_type s;
+    static_cast<setting &>(s) = make_common_setting(c);
+    s.ghm = make_ghm_setting(c);
+    return s;
+  }
+
+  __device__ __forceinline__ static pair_f32 hard(const ghm_call &c, const setting_type &s, float z, float weight,
+                                                  float) {
+    if (weight == 0.0f) return {0.0f, 0.0f};
+    const terms_f32 t = terms_of_f32(z); /* q is the gradient norm; its key is -z, or q itself among soft targets */
+    const float key = c.soft ? t.q : -z;
+    if (s.ghm.pass == ghm_pass::evaluate) {
+      const float w = weight * density_weight(s.ghm, key, t.q);
+      return {w * t.l, w * t.q};
+    }
+    note_key(c, s.ghm, key, t.q, c.soft ? 0.0 : -double(INFINITY));
+    return {0.0f, 0.0f};
+  }
+
+  __device__ __forceinline__ static pair_f32 soft(const ghm_call &c, const setting_type &s, float x, float target,
+                                                  float weight, float) {
+    if (weight == 0.0f) return {0.0f, 0.0f};
+    const soft_terms_f32 t = soft_terms_of_f32(x, target);
+    const float norm = fabsf(t.p - target);
+    if (s.ghm.pass == ghm_pass::evaluate) {
+      const float w = weight * density_weight(s.ghm, norm, norm);
+      return {w * t.ce, w * (t.p - target)};
+    }
+    note_key(c, s.ghm, norm, norm, 0.0);
+    return {0.0f, 0.0f};
+  }
+
+  __device__ __forceinline__ static void finish(const ghm_call &c, const setting_type &s) {
+    if (s.ghm.pass == ghm_pass::evaluate)
+      finish_loss(c);
+    else if (s.ghm.pass == ghm_pass::count)
+      finish_histogram(c, s.ghm);
+  }
+};
+
+template <typename Loss>
+using call_of = typename Loss::call_type;
+template <typename Loss>
+using setting_of = typename Loss::setting_type;
+
+__device__ __forceinline__ int64_t place(const level &l, const tile &t, int name, int32_t row, int64_t cls) {
+  const tare_array &a = l.view.array[name];
+  return t.offset[name] + row * a.stride[TARE_AXES - 1] + cls * a.cls;
+}
+
+__device__ __forceinline__ float read_as_float(const void *data, int32_t dtype, int64_t at) {
+  switch (dtype) {
+    case TARE_F16:
+      return to_float(static_cast<const __half *>(data)[at]);
+    case TARE_BF16:
+      return to_float(static_cast<const __nv_bfloat16 *>(data)[at]);
+    case TARE_F64:
+      return float(static_cast<const double *>(data)[at]);
+    default:
+      return static_cast<const float *>(data)[at];
+  }
+}
+
+/** Weight of an element, with alpha_t and without. */
+struct weights {
+  float whole, plain;
+};
+
+__device__ __forceinline__ weights weigh(const call &c, const level &l, const tile &t, const setting &s, float of_row,
+                                         int32_t row, int64_t cls, float target) {
+  float plain = of_row, at_0 = s.at_0, at_1 = s.at_1;
+  if (l.view.array[TARE_ELEMENT_WEIGHTS].data)
+    plain *= __ldg(static_cast<const float *>(l.view.array[TARE_ELEMENT_WEIGHTS].data) +
+                   place(l, t, TARE_ELEMENT_WEIGHTS, row, cls));
+  if (s.by_class) {
+    if (c.positive_weights) plain *= fmaf(target, __ldg(c.positive_weights + cls) - 1.0f, 1.0f);
+    if (c.alpha_per_class) at_1 = __ldg(c.alpha_per_class + cls), at_0 = 1.0f - at_1;
+  }
+  const float alpha = target == 1.0f ? at_1 : target == 0.0f ? at_0 : fmaf(target, at_1 - at_0, at_0);
+  return {plain * alpha, plain};
+}
+
+/** Loss, and the derivative by x, of one element; 0 and 0 where its weight is 0, whatever x is. */
+template <typename Loss>
+__device__ __forceinline__ pair_f32 hard_element(const call_of<Loss> &c, const setting_of<Loss> &s, float x, bool hit,
+                                                 weights w) {
+  pair_f32 value = Loss::hard(c, s, hit ? x : -x, w.whole, Loss::uses_plain ? w.plain : w.whole);
+  const bool counts = Loss::uses_plain ? w.whole != 0.0f || w.plain != 0.0f : w.whole != 0.0f;
+  value.loss = counts ? value.loss : 0.0f;
+  value.slope = counts ? (hit ? -value.slope : value.slope) : 0.0f;
+  return value;
+}
+
+template <typename Loss>
+__device__ __forceinline__ pair_f32 soft_element(const call_of<Loss> &c, const setting_of<Loss> &s, float x,
+                                                 float target, weights w) {
+  if (target == 0.0f || target == 1.0f) return hard_element<Loss>(c, s, x, target == 1.0f, w);
+  pair_f32 value = Loss::soft(c, s, x, target, w.whole, w.plain);
+  const bool counts = Loss::uses_plain ? w.whole != 0.0f || w.plain != 0.0f : w.whole != 0.0f;
+  value.loss = counts ? value.loss : 0.0f;
+  value.slope = counts ? value.slope : 0.0f;
+  return value;
+}
+
+/** Element (row, cls) of a tile, whatever the target. */
+template <typename Loss, bool soft>
+__device__ __forceinline__ pair_f32 element(const call_of<Loss> &c, const level &l, const tile &t,
+                                            const setting_of<Loss> &s, row_role r, int32_t row, int64_t cls, float x) {
+  if (soft) {
+    const tare_array &targets = l.view.array[TARE_TARGETS];
+    const float target = read_as_float(targets.data, c.target_dtype, place(l, t, TARE_TARGETS, row, cls));
+    return soft_element<Loss>(c, s, x, target, weigh(c, l, t, s, r.weight, row, cls, target));
+  }
+  const bool hit = cls == r.cls;
+  return hard_element<Loss>(c, s, x, hit, weigh(c, l, t, s, r.weight, row, cls, hit ? 1.0f : 0.0f));
+}
+
+__device__ __forceinline__ void store_element_loss(const level &l, const tile &t, int32_t row, int64_t cls,
+                                                   float loss) {
+  const tare_array &a = l.view.array[TARE_ELEMENT_LOSS];
+  if (a.data) static_cast<float *>(a.data)[place(l, t, TARE_ELEMENT_LOSS, row, cls)] = loss;
+}
+
+/* ---- Flat: along classes ---------------------------------------------------------------------------------------- */
+
+/** Row and class of an element of a tile whose rows follow each other. */
+__device__ __forceinline__ void split(const call &c, const level &l, uint32_t at, int32_t *row, int32_t *cls) {
+  const uint32_t classes = uint32_t(c.classes);
+  const uint32_t quotient = l.magic ? __umulhi(at, l.magic) : at / classes;
+  *row = int32_t(quotient);
+  *cls = int32_t(at - quotient * classes);
+}
+
+/** `n` elements from element `at` of the tile (in order of rows, then classes); returns their loss. */
+template <typename T, typename Loss, bool soft>
+__device__ __forceinline__ float flat_piece(const call_of<Loss> &c, const level &l, const tile &t,
+                                            const setting_of<Loss> &s, const row_role *roles, uint32_t at, int n) {
+  const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
+  const T *const from = static_cast<const T *>(logits.data) + t.offset[TARE_LOGITS] + at;
+  T *const to = static_cast<T *>(gradient.data) + t.offset[TARE_GRADIENT] + at;
+  int32_t row, cls;
+  split(c, l, at, &row, &cls);
+  float sum = 0.0f;
+#pragma unroll 1
+  for (int k = 0; k < n; k++) {
+    const pair_f32 value = element<Loss, soft>(c, l, t, s, roles[row], row, cls, to_float(from[k]));
+    sum += value.loss;
+    if (gradient.data) to[k] = from_float<T>(value.slope * s.factor);
+    store_element_loss(l, t, row, cls, value.loss);
+    if (++cls == c.classes) cls = 0, row++;
+  }
+  return sum;
+}
+
+/** The same for a whole vector that lies in one row, where every element of a row has one of two weights, neither 0, and
+ *  nothing but loss and gradient is wanted (level::plain): what nearly all elements of nearly all batches are. */
+template <typename T, typename Loss>
+__device__ __forceinline__ float plain_piece(const call_of<Loss> &c, const level &l, const tile &t,
+                                             const setting_of<Loss> &s, row_role r, uint32_t at, int32_t cls) {
+  const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
+  vector<T> v = load_vector<cache::once>(static_cast<const T *>(logits.data) + t.offset[TARE_LOGITS] + at);
+  const int32_t hit = r.cls - cls;
+  const float hit_weight = r.weight * s.at_1, other_weight = r.weight * s.at_0;
+  float sum = 0.0f;
+#pragma unroll
+  for (int k = 0; k < vector<T>::size; k++) {
+    const float x = to_float(v.at[k]), weight = k == hit ? hit_weight : other_weight;
+    const pair_f32 value = Loss::hard(c, s, k == hit ? x : -x, weight, r.weight);
+    sum += value.loss;
+    v.at[k] = from_float<T>((k == hit ? -value.slope : value.slope) * s.factor);
+  }
+  if (r.weight == 0.0f) { /* nothing, even of a NaN */
+    sum = 0.0f;
+    memset(static_cast<void *>(&v), 0, sizeof v);
+  }
+  if (gradient.data) store_vector<cache::once>(static_cast<T *>(gradient.data) + t.offset[TARE_GRADIENT] + at, v);
+  return sum;
+}
+
+/** The loss of this thread's share of a tile: vectors the lean way where they are plain and in one row, element by element
+ *  elsewhere. */
+template <typename T, typename Loss, bool soft>
+__device__ __forceinline__ float flat_tile(const call_of<Loss> &c, const level &l, const tile &t,
+                                           const setting_of<Loss> &s, const row_role *roles) {
+  constexpr uint32_t size = vector<T>::size;
+  const uint32_t elements = uint32_t(t.rows) * uint32_t(c.classes);
+  float sum = 0.0f;
+  for (uint32_t at = thread_rank() * size; at < elements; at += block_threads * size) {
+    const uint32_t left = elements - at;
+    int32_t row, cls;
+    split(c, l, at, &row, &cls);
+    if (!soft && l.plain && left >= size && cls + int32_t(size) <= c.classes)
+      sum += plain_piece<T, Loss>(c, l, t, s, roles[row], at, cls);
+    else
+      sum += flat_piece<T, Loss, soft>(c, l, t, s, roles, at, left < size ? int(left) : int(size));
+  }
+  return sum;
+}
+
+template <typename T, typename Loss, bool soft>
+__global__ void __launch_bounds__(block_threads, 4) flat(const TARE_GRID_CONSTANT call_of<Loss> c) {
+  TARE_SHARED(row_role[most_flat_rows], roles);
+  const setting_of<Loss> s = Loss::make(c);
+  for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
+    for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
+      roles[row] = look_at_row(c, l, t, row);
+      report_if_invalid(c, l, t, row);
+    }
+    __syncthreads();
+    return flat_tile<T, Loss, soft>(c, l, t, s, roles);
+  });
+  Loss::finish(c, s);
+}
+
+/* ---- Planes: along rows, class after class ----------------------------------------------------------------------- */
+
+/** One class of up to a vector of rows; returns their loss. */
+template <typename T, typename Loss>
+__device__ __forceinline__ float plane_piece(const call_of<Loss> &c, const level &l, const tile &t,
+                                             const setting_of<Loss> &s, const row_role (&r)[vector<T>::size],
+                                             int32_t row, int64_t cls, int n) {
+  const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
+  const T *const from = static_cast<const T *>(logits.data) + place(l, t, TARE_LOGITS, row, cls);
+  T *const to = gradient.data ? static_cast<T *>(gradient.data) + place(l, t, TARE_GRADIENT, row, cls) : nullptr;
+  const bool whole = l.aligned && n == vector<T>::size;
+  vector<T> v;
+  if (whole)
+    v = load_vector<cache::once>(from);
+  else
+    for (int k = 0; k < vector<T>::size; k++) v.at[k] = k < n ? from[k] : from_float<T>(0.0f);
+  float sum = 0.0f;
+#pragma unroll
+  for (int k = 0; k < vector<T>::size; k++)
+    if (k < n) {
+      const pair_f32 value = element<Loss, false>(c, l, t, s, r[k], row + k, cls, to_float(v.at[k]));
+      sum += value.loss;
+      v.at[k] = from_float<T>(value.slope * s.factor);
+      store_element_loss(l, t, row + k, cls, value.loss);
+    }
+  if (!to) return sum;
+  if (whole)
+    store_vector<cache::once>(to, v);
+  else
+    for (int k = 0; k < n; k++) to[k] = v.at[k];
+  return sum;
+}
+
+/** Threads share a tile's rows, a vector each, and its classes, every so many. */
+template <typename T, typename Loss>
+__device__ __forceinline__ float plane_tile(const call_of<Loss> &c, const level &l, const tile &t,
+                                            const setting_of<Loss> &s) {
+  constexpr int size = vector<T>::size;
+  const uint32_t across = uint32_t(t.rows + size - 1) / size;
+  const uint32_t groups = across < block_threads ? block_threads / across : 1;
+  float sum = 0.0f;
+  if (thread_rank() >= groups * across) return sum;
+  const int32_t row = int32_t(thread_rank() % across) * size;
+  const int n = t.rows - row < size ? t.rows - row : size;
+  row_role r[size];
+#pragma unroll
+  for (int k = 0; k < size; k++) {
+    r[k] = k < n ? look_at_row(c, l, t, row + k) : row_role{row_skipped, 0.0f};
+    if (k < n && thread_rank() < across) report_if_invalid(c, l, t, row + k);
+  }
+  for (int64_t cls = thread_rank() / across; cls < c.classes; cls += groups)
+    sum += plane_piece<T, Loss>(c, l, t, s, r, row, cls, n);
+  return sum;
+}
+
+template <typename T, typename Loss>
+__global__ void __launch_bounds__(block_threads, 2) planes(const TARE_GRID_CONSTANT call_of<Loss> c) {
+  const setting_of<Loss> s = Loss::make(c);
+  for_each_tile(c, c.tile_count, &level::tiles,
+                [&](const level &l, const tile &t) { return plane_tile<T, Loss>(c, l, t, s); });
+  Loss::finish(c, s);
+}
+
+/* ---- Rows: a warp each, any strides ------------------------------------------------------------------------------ */
+
+template <typename T, typename Loss, bool soft>
+__device__ __forceinline__ float row_of_warp(const call_of<Loss> &c, const level &l, const tile &t,
+                                             const setting_of<Loss> &s, int32_t row) {
+  const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT],
+                   &row_loss = l.view.array[TARE_ROW_LOSS];
+  const row_role r = look_at_row(c, l, t, row);
+  if (lane() == 0) report_if_invalid(c, l, t, row);
+  float sum = 0.0f;
+  for (int64_t cls = lane(); cls < c.classes; cls += warp_size) {
+    const float x = to_float(static_cast<const T *>(logits.data)[place(l, t, TARE_LOGITS, row, cls)]);
+    const pair_f32 value = element<Loss, soft>(c, l, t, s, r, row, cls, x);
+    sum += value.loss;
+    if (gradient.data)
+      static_cast<T *>(gradient.data)[place(l, t, TARE_GRADIENT, row, cls)] = from_float<T>(value.slope * s.factor);
+    store_element_loss(l, t, row, cls, value.loss);
+  }
+  sum = warp_sum(sum);
+  if (lane() == 0 && row_loss.data) static_cast<float *>(row_loss.data)[place(l, t, TARE_ROW_LOSS, row, 0)] = sum;
+  return lane() == 0 ? sum : 0.0f;
+}
+
+template <typename T, typename Loss, bool soft>
+__global__ void __launch_bounds__(block_threads, 4) rows(const TARE_GRID_CONSTANT call_of<Loss> c) {
+  const setting_of<Loss> s = Loss::make(c);
+  for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
+    float sum = 0.0f;
+    for (int32_t row = int32_t(thread_rank() / warp_size); row < t.rows; row += block_threads / warp_size)
+      sum += row_of_warp<T, Loss, soft>(c, l, t, s, row);
+    return sum;
+  });
+  Loss::finish(c, s);
+}
+
+/* ---- Launching --------------------------------------------------------------------------------------------------- */
+
+template <typename T, typename Loss>
+cudaError_t launch_loss(const call_of<Loss> &c, const launch_site &site) {
+  switch (c.levels[0].walk) { /* all levels go the same way */
+    case walk_flat:
+      return c.soft ? launch(flat<T, Loss, true>, c.tile_count, site, c)
+                    : launch(flat<T, Loss, false>, c.tile_count, site, c);
+    case walk_planes:
+      return launch(planes<T, Loss>, c.tile_count, site, c);
+    default:
+      return c.soft ? launch(rows<T, Loss, true>, c.tile_count, site, c)
+                    : launch(rows<T, Loss, false>, c.tile_count, site, c);
+  }
+}
+
+template <typename T>
+cudaError_t launch_ghm_type(const ghm_call &c, const launch_site &site) {
+  return launch_loss<T, ghm_c>(c, site);
+}
+
+template <typename T>
+cudaError_t launch_type(const call &c, const launch_site &site) {
+  if (c.kind == TARE_SIGMOID_CE) return launch_loss<T, cross_entropy<TARE_POWER_0>>(c, site);
+  if (c.kind == TARE_SIGMOID_POLY1) return launch_loss<T, poly1<-1>>(c, site);
+  return c.power == TARE_POWER_2 ? launch_loss<T, focal<TARE_POWER_2>>(c, site) : launch_loss<T, focal<-1>>(c, site);
+}
+
+}  // namespace sigmoid
+
+}  // namespace tare
+
+#endif

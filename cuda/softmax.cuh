@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The softmax family: loss and gradient of whole rows.
+ *
+ * With m and S over the classes other than the label, e_k = exp(x_k - m), the margin z = (x_y - m) - log S makes a row's
+ * loss that of one signed logit. The gradient is D*e_k/S, and -D at the label. Three walks over a tile:
+ *   registers  a few lanes a row, read and written once (softmax_registers.cuh)
+ *   planes     a lane a row, warps share the classes (softmax_planes.cuh): NCHW
+ *   rows       a warp or a block a row, any strides, any length, dense targets (softmax_rows.cuh)
+ * Which loss it is, and which power, is looked up once a row. A sum follows the numbers of the classes, never where
+ * they lie in memory.
+ */
+#ifndef TARE_CUDA_SOFTMAX_CUH
+#define TARE_CUDA_SOFTMAX_CUH
+
+#include "kernels.cuh"
+#include "primitives.cuh"
+#include "softmax_shapes.cuh"
+
+namespace tare {
+namespace softmax {
+
+/** What all rows share, in registers. */
+struct setting {
+  formula_parameters_f32 parameters;
+  float factor; /* of the gradient */
+};
+
+__device__ __forceinline__ setting make_setting(const call &c) {
+  setting s;
+  s.parameters = {c.gamma_hi, c.gamma_lo, c.epsilon};
+  s.factor = gradient_factor_of(c);
+  return s;
+}
+
+__device__ __forceinline__ int64_t place(const level &l, const tile &t, int name, int32_t row, int64_t cls) {
+  const tare_array &a = l.view.array[name];
+  return t.offset[name] + row * a.stride[TARE_AXES - 1] + cls * a.cls;
+}
+
+template <typename T>
+__device__ __forceinline__ const T *logits_at(const level &l, const tile &t, int32_t row) {
+  return static_cast<const T *>(l.view.array[TARE_LOGITS].data) + place(l, t, TARE_LOGITS, row, 0);
+}
+
+/** NULL where no gradient is wanted. */
+template <typename T>
+__device__ __forceinline__ T *gradient_at(const level &l, const tile &t, int32_t row) {
+  T *const data = static_cast<T *>(l.view.array[TARE_GRADIENT].data);
+  return data ? data + place(l, t, TARE_GRADIENT, row, 0) : nullptr;
+}
+
+__device__ __forceinline__ void store_row_loss(const level &l, const tile &t, int32_t row, float loss) {
+  float *const data = static_cast<float *>(l.view.array[TARE_ROW_LOSS].data);
+  if (data) data[place(l, t, TARE_ROW_LOSS, row, 0)] = loss;
+}
+
+/** A row's class and whole weight, alpha included. Skipped rows have weight 0 and a class below 0; so has, with its
+ *  weight, a row of dense targets. */
+__device__ __forceinline__ row_role weigh_row(const call &c, const level &l, const tile &t, int32_t row) {
+  row_role r = look_at_row(c, l, t, row);
+  if (r.cls >= 0 && c.has_alpha) r.weight *= c.alpha;
+  if (r.cls >= 0 && c.alpha_per_class) r.weight *= __ldg(c.alpha_per_class + r.cls);
+  if (r.weight == 0.0f) r.cls = row_skipped;
+  return r;
+}
+
+/** x - m without the NaN of inf - inf: a maximum of +inf stands for itself. */
+__device__ __forceinline__ float below_maximum(float x, float maximum) { return x == maximum ? 0.0f : x - maximum; }
+
+/** Where the maximum is infinite, x stands for x - maximum already, and 0 for the maximum. */
+__device__ __forceinline__ float spare_infinity(float x, float maximum) {
+  return maximum > FLT_MAX ? below_maximum(x, maximum) : x;
+}
+__device__ __forceinline__ float spare_infinity(float maximum) { return fabsf(maximum) > FLT_MAX ? 0.0f : maximum; }
+
+/** exp(x - base) for a finite base, not below x. Of wide logits the difference is carried in two parts: in one, its
+ *  rounding alone could come to all that the result may be off by. */
+template <typename T>
+__device__ __forceinline__ float exp_below(float x, float base) {
+  const float d = x - base;
+  if (sizeof(T) < 4) return exp_nonpositive_f32(d);
+  const float back = d - x;
+  return exp_sum_f32(d, (x - (d - back)) - (base + back));
+}
+
+/** The same for any maximum. */
+template <typename T>
+__device__ __forceinline__ float exp_of(float x, float maximum) {
+  return exp_below<T>(spare_infinity(x, maximum), spare_infinity(maximum));
+}
+
+/** What is left of a row: its loss, D times the gradient's factor, and that over S. */
+struct outcome {
+  float loss, slope, of_e;
+};
+
+__device__ __forceinline__ pair_f32 formula_of(const call &c, const setting &s, float z, float weight) {
+  if (c.kind == TARE_SOFTMAX_CE) return softmax_ce_f32(z, weight, &s.parameters, TARE_POWER_0);
+  if (c.power == TARE_POWER_2) return softmax_focal_f32(z, weight, &s.parameters, TARE_POWER_2);
+  return softmax_focal_f32(z, weight, &s.parameters, c.power);
+}
+
+/** The formula at z + rest, where rest is what rounding took from the margin: with a power it would show as more than the
+ *  rounding of the logits. To first order; the slope falls like q^(1+gamma) where z is large and rest matters. */
+__device__ __forceinline__ pair_f32 formula_near(const call &c, const setting &s, float z, float rest, float weight) {
+  pair_f32 value = formula_of(c, s, z, weight);
+  const float steepness = z <= 0.0f ? 0.0f : c.kind == TARE_SOFTMAX_CE ? 1.0f : 1.0f + s.parameters.gamma_hi;
+  if (fabsf(z) <= FLT_MAX) {
+    value.loss = fmaf(-rest, value.slope, value.loss);
+    value.slope = fmaf(-rest * steepness, value.slope, value.slope);
+  }
+  return value;
+}
+
+/** From m, S and the label's logit. A second +inf among the other classes shows as a sum above 1, and has no limit: NaN.
+ *  No other class at all, or none above -inf: the label is certain. The margin is rounded once. */
+__device__ __forceinline__ outcome finish_row(const call &c, const setting &s, float weight, float label_x,
+                                              float maximum, float sum) {
+  if (weight == 0.0f) return {0.0f, 0.0f, 0.0f};
+  if (sum == 0.0f) sum = 1.0f;
+  if (maximum > FLT_MAX && sum > 1.5f) sum = NAN;
+  const log_parts_f32 log_s = log_positive_f32(sum);
+  const double z = (double(label_x) - double(maximum)) - (double(log_s.hi) + double(log_s.lo));
+  const pair_f32 value = formula_near(c, s, float(z), float(z - double(float(z))), weight);
+  const float slope = value.slope * s.factor;
+  return {value.loss, slope, slope / sum};
+}
+
+/** A sum of many terms in float, whose rounding is carried along. */
+struct running_sum {
+  float sum, lost;
+  __device__ __forceinline__ void add(float x) {
+    const float more = x - lost, next = sum + more;
+    lost = (next - sum) - more;
+    sum = next;
+  }
+};
+
+}  // namespace softmax
+}  // namespace tare
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which kernel of the softmax family a call takes: 11 instances for each type of logits. */
+#ifndef TARE_CUDA_SOFTMAX_LAUNCH_CUH
+#define TARE_CUDA_SOFTMAX_LAUNCH_CUH
+
+#include "softmax_planes.cuh"
+#include "softmax_registers.cuh"
+#include "softmax_rows.cuh"
+
+namespace tare {
+namespace softmax {
+
+template <typename T, int index>
+cudaError_t launch_registers(const call &c, const launch_site &site) {
+  constexpr row_shape shape = row_shape_at(index, int(sizeof(T)));
+  return launch(registers<T, shape.lanes, shape.vectors>, c.tile_count, site, c);
+}
+
+template <typename T, bool soft>
+cudaError_t launch_rows(const call &c, const launch_site &site) {
+  return c.classes > most_classes_of_warp ? launch(rows<T, block_threads, soft>, c.tile_count, site, c)
+                                          : launch(rows<T, 32, soft>, c.tile_count, site, c);
+}
+
+template <typename T>
+cudaError_t launch_flat(const call &c, const launch_site &site) {
+  switch (choose_row_shape(c.classes, int(sizeof(T)))) {
+    case 0:
+      return launch_registers<T, 0>(c, site);
+    case 1:
+      return launch_registers<T, 1>(c, site);
+    case 2:
+      return launch_registers<T, 2>(c, site);
+    case 3:
+      return launch_registers<T, 3>(c, site);
+    default:
+      return launch_registers<T, 4>(c, site);
+  }
+}
+
+template <typename T>
+cudaError_t launch_type(const call &c, const launch_site &site) {
+  switch (c.levels[0].walk) { /* all levels go the same way */
+    case walk_flat:
+      return launch_flat<T>(c, site);
+    case walk_planes:
+      return c.classes > most_classes_of_planes ? launch(planes<T, reread>, c.tile_count, site, c)
+                                                : launch(planes<T, held>, c.tile_count, site, c);
+    default:
+      return c.soft ? launch_rows<T, true>(c, site) : launch_rows<T, false>(c, site);
+  }
+}
+
+}  // namespace softmax
+}  // namespace tare
+
+#endif

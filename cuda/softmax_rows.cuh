@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One softmax row of any length, strides and target, by a warp or a whole block, in three sweeps: the maximum, the sums,
+ * the gradient.
+ *
+ * Dense targets t: loss sum(t_k*(log S - (x_k-m))), gradient sum(t)*p - t, with m and S over all classes; a one-hot row
+ * takes the formula of its label.
+ */
+#ifndef TARE_CUDA_SOFTMAX_ROWS_CUH
+#define TARE_CUDA_SOFTMAX_ROWS_CUH
+
+#include "softmax.cuh"
+
+namespace tare {
+namespace softmax {
+
+/** Joins a value of each of `threads` threads; the same for all. In a block: two barriers. */
+template <int threads, typename V, typename Join>
+__device__ __forceinline__ V join_all(V mine, Join join) {
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) mine = join(mine, __shfl_xor_sync(full_mask, mine, step));
+  if (threads == 32) return mine;
+  TARE_SHARED(V[block_threads / 32], part);
+  if (lane() == 0) part[thread_rank() / warp_size] = mine;
+  __syncthreads();
+  mine = part[0];
+#pragma unroll
+  for (int i = 1; i < block_threads / 32; i++) mine = join(mine, part[i]);
+  __syncthreads();
+  return mine;
+}
+
+template <int threads, typename V>
+__device__ __forceinline__ V sum_all(V mine) {
+  return join_all<threads>(mine, [](V x, V y) { return x + y; });
+}
+template <int threads, typename V>
+__device__ __forceinline__ V max_all(V mine) {
+  return join_all<threads>(mine, [](V x, V y) { return max(x, y); });
+}
+
+__device__ __forceinline__ float read_target(const void *data, int32_t dtype, int64_t at) {
+  switch (dtype) {
+    case TARE_F16:
+      return to_float(static_cast<const __half *>(data)[at]);
+    case TARE_BF16:
+      return to_float(static_cast<const __nv_bfloat16 *>(data)[at]);
+    case TARE_F64:
+      return float(static_cast<const double *>(data)[at]);
+    default:
+      return static_cast<const float *>(data)[at];
+  }
+}
+
+/** A row shared by `threads` threads. */
+template <typename T, int threads>
+struct long_row {
+  const T *from;
+  T *to; /* NULL: no gradient wanted */
+  int64_t from_step, to_step;
+  const void *targets;
+  int64_t target_at, target_step;
+  int32_t target_dtype, n;
+
+  __device__ __forceinline__ static int32_t rank() { return int32_t(thread_rank()) % threads; }
+  __device__ __forceinline__ float x(int32_t cls) const { return to_float(from[cls * from_step]); }
+  __device__ __forceinline__ float target(int32_t cls) const {
+    return read_target(targets, target_dtype, target_at + cls * target_step);
+  }
+};
+
+template <typename T, int threads>
+__device__ __forceinline__ long_row<T, threads> make_long_row(const call &c, const level &l, const tile &t,
+                                                              int32_t row) {
+  const tare_array *const array = l.view.array;
+  return {
+      logits_at<T>(l, t, row),  gradient_at<T>(l, t, row),         array[TARE_LOGITS].cls,  array[TARE_GRADIENT].cls,
+      array[TARE_TARGETS].data, place(l, t, TARE_TARGETS, row, 0), array[TARE_TARGETS].cls, c.target_dtype,
+      int32_t(c.classes)};
+}
+
+/** The label of a one-hot row of targets, -1 for any other. */
+template <typename T, int threads>
+__device__ __forceinline__ int32_t one_hot_label(const long_row<T, threads> &a) {
+  int32_t label = -1, others = 0;
+  for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
+    const float target = a.target(cls);
+    if (target == 1.0f && label < 0)
+      label = cls;
+    else
+      others |= target != 0.0f;
+  }
+  const int32_t found = max_all<threads>(label);
+  others |= label >= 0 && label != found;
+  return max_all<threads>(others) ? -1 : found;
+}
+
+template <typename T, int threads>
+__device__ __forceinline__ float maximum_of(const long_row<T, threads> &a, int32_t label) {
+  float maximum = -INFINITY;
+#pragma unroll 4
+  for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
+    const float x = a.x(cls);
+    if (cls != label) maximum = fmaxf(maximum, x);
+  }
+  return max_all<threads>(maximum);
+}
+
+/** V: the type in which the threads' sums are added. */
+template <typename V, typename T, int threads>
+__device__ __forceinline__ V sum_of(const long_row<T, threads> &a, int32_t label, float maximum) {
+  running_sum sum = {0.0f, 0.0f};
+#pragma unroll 4
+  for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
+    const float e = exp_of<T>(a.x(cls), maximum);
+    sum.add(cls == label ? 0.0f : e);
+  }
+  return sum_all<threads>(V(sum.sum) - V(sum.lost));
+}
+
+/** Gradient o.of_e*e_k - scale*t_k, or without targets -o.slope at the label. */
+template <bool has_targets, typename T, int threads>
+__device__ __forceinline__ void store_row(const long_row<T, threads> &a, int32_t label, float maximum, const outcome &o,
+                                          float scale, bool skipped) {
+#pragma unroll 4
+  for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
+    float value = exp_of<T>(a.x(cls), maximum) * o.of_e;
+    if (has_targets) value = fmaf(-scale, a.target(cls), value);
+    if (!has_targets && cls == label) value = -o.slope;
+    a.to[cls * a.to_step] = from_float<T>(skipped ? 0.0f : value);
+  }
+}
+
+template <typename T, int threads>
+__device__ __forceinline__ float hard_row(const call &c, const setting &s, const long_row<T, threads> &a, int32_t label,
+                                          float weight) {
+  float label_x = 0.0f, maximum = 0.0f, sum = 1.0f;
+  if (weight != 0.0f) {
+    label_x = a.x(label);
+    maximum = maximum_of(a, label);
+    sum = sum_of<float>(a, label, maximum);
+  }
+  const outcome o = finish_row(c, s, weight, label_x, maximum, sum);
+  __syncwarp(); /* the label's logit has been read, should the gradient take its place */
+  if (a.to) store_row<false>(a, label, maximum, o, 0.0f, weight == 0.0f);
+  return o.loss;
+}
+
+/** With targets that are not one-hot. */
+template <typename T, int threads>
+__device__ __forceinline__ float soft_row(const setting &s, const long_row<T, threads> &a, float weight) {
+  const float maximum = maximum_of(a, -1);
+  double sum = sum_of<double>(a, -1, maximum);
+  double targets = 0, dot = 0;
+  for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
+    const float target = a.target(cls);
+    targets += double(target);
+    const float x = a.x(cls);
+    if (target != 0.0f && x != maximum) dot += double(target) * (double(maximum) - double(x));
+  }
+  targets = sum_all<threads>(targets);
+  dot = sum_all<threads>(dot);
+  if (!(maximum > -INFINITY) || (maximum > FLT_MAX && sum > 1.5)) sum = NAN;
+  const float near = float(sum);
+  const log_parts_f32 parts = log_positive_f32(near);
+  const double log_s = double(parts.hi) + double(parts.lo) + (sum - double(near)) / double(near);
+  const float scale = weight * s.factor;
+  const outcome o = {float(weight * (dot + targets * log_s)), 0.0f, scale * float(targets) / near};
+  if (a.to) store_row<true>(a, -1, maximum, o, scale, false);
+  return o.loss;
+}
+
+/** Returns the loss in the row's first thread. */
+template <typename T, int threads, bool soft>
+__device__ __forceinline__ float one_row(const call &c, const level &l, const tile &t, const setting &s, int32_t row) {
+  const long_row<T, threads> a = make_long_row<T, threads>(c, l, t, row);
+  const row_role r = weigh_row(c, l, t, row);
+  int32_t label = r.cls;
+  if (soft) label = r.weight == 0.0f ? row_skipped : one_hot_label(a);
+  float loss;
+  if (soft && label == -1)
+    loss = soft_row(s, a, r.weight);
+  else
+    loss = hard_row(c, s, a, label, r.weight);
+  if (a.rank() != 0) return 0.0f;
+  store_row_loss(l, t, row, loss);
+  report_if_invalid(c, l, t, row);
+  return loss;
+}
+
+template <typename T, int threads, bool soft>
+__global__ void __launch_bounds__(block_threads, soft ? 2 : 3) rows(const TARE_GRID_CONSTANT call c) {
+  const setting s = make_setting(c);
+  for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
+    float sum = 0.0f;
+    for (int32_t row = int32_t(thread_rank() / threads); row < t.rows; row += block_threads / threads)
+      sum += one_row<T, threads, soft>(c, l, t, s, row);
+    return sum;
+  });
+  finish_loss(c);
+}
+
+}  // namespace softmax
+}  // namespace tare
+
+#endif

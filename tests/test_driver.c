@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Machines without a GPU that works: what is missing is said, and TARE_DEVICE_AUTO takes the CPU at once. The emulator
+ * plays each such machine (TARE_EMULATOR_NO_DEVICE), and CUDA calls that fail; the library as it is shipped is tried on
+ * the machine at hand.
+ */
+#define _GNU_SOURCE
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "support/devices.h"
+#include "support/problem.h"
+
+#ifdef TARE_TEST_EMULATED
+#include "control.h"
+#endif
+
+static tare_status open_device(int32_t device, tare_context **context) {
+  tare_context_options options;
+  tare_context_options_init(&options);
+  options.device = device;
+  *context = NULL;
+  return tare_context_create(context, &options);
+}
+
+static void expect_text(const char *text, const char *part) {
+  if (strstr(text, part) == NULL) cr_assert_fail("the text does not say '%s': %s", part, text);
+}
+
+/* ---- AUTO ------------------------------------------------------------------------------------------------------ */
+
+/* Milliseconds that the first context of a fresh process takes, 254 for longer. */
+static int milliseconds_to_open(void) {
+  const pid_t child = fork();
+  cr_assert_geq(child, 0);
+  if (child == 0) {
+    struct timespec from, to;
+    tare_context *context;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    const tare_status status = open_device(TARE_DEVICE_AUTO, &context);
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    tare_context_destroy(context);
+    const double taken = (double)(to.tv_sec - from.tv_sec) * 1e3 + (double)(to.tv_nsec - from.tv_nsec) * 1e-6;
+    _exit(status != TARE_OK ? 255 : taken > 254 ? 254 : (int)taken);
+  }
+  int status = 0;
+  cr_assert_eq(waitpid(child, &status, 0), child);
+  cr_assert(WIFEXITED(status) && WEXITSTATUS(status) != 255, "no context");
+  return WEXITSTATUS(status);
+}
+
+static void expect_cpu_at_once(const char *why) {
+  tare_context *context;
+  cr_assert_eq(open_device(TARE_DEVICE_AUTO, &context), TARE_OK, "%s", tare_error_text(NULL));
+  tare_context_description description = {.struct_size = sizeof description};
+  cr_assert_eq(tare_context_describe(context, &description), TARE_OK);
+  cr_assert_eq(description.device, TARE_DEVICE_CPU);
+  if (why == NULL) cr_assert_neq(description.reason[0], '\0', "no reason");
+  if (why != NULL) expect_text(description.reason, why);
+  tare_context_destroy(context);
+  int best = 254;
+  for (int i = 0; i < 5; i++) {
+    const int taken = milliseconds_to_open();
+    best = taken < best ? taken : best;
+  }
+  cr_assert_lt(best, 50, "the CPU took %d ms", best);
+}
+
+Test(driver, auto_takes_the_cpu_at_once) {
+  tare_context *context;
+  if (open_device(TARE_DEVICE_CUDA, &context) == TARE_OK) {
+    tare_context_destroy(context);
+    cr_skip_test("a GPU works here");
+  }
+  expect_cpu_at_once(NULL);
+}
+
+/* With its GPUs hidden no machine has one, whatever else it has. */
+Test(driver, hidden_gpus_are_not_there) {
+  setenv("CUDA_VISIBLE_DEVICES", "", 1);
+#ifdef TARE_TEST_EMULATED
+  cr_skip_test("the emulator hides nothing");
+#endif
+  tare_context *context;
+  const tare_status status = open_device(TARE_DEVICE_CUDA, &context);
+  cr_assert_null(context);
+  cr_assert(status >= TARE_NOT_BUILT && status <= TARE_NO_DEVICE, "%s: %s", tare_status_name(status),
+            tare_error_text(NULL));
+  expect_cpu_at_once(status == TARE_NOT_BUILT ? "without CUDA" : tare_error_text(NULL));
+}
+
+#ifdef TARE_TEST_EMULATED
+
+/* ---- Machines that the emulator plays ---------------------------------------------------------------------------- */
+
+static void expect_missing(const char *machine, tare_status want, const char *part, const char *other_part) {
+  setenv("TARE_EMULATOR_NO_DEVICE", machine, 1);
+  tare_context *context;
+  const tare_status status = open_device(TARE_DEVICE_CUDA, &context);
+  cr_assert_null(context);
+  cr_assert_eq(status, want, "%s: %s", tare_status_name(status), tare_error_text(NULL));
+  expect_text(tare_error_text(NULL), part);
+  expect_text(tare_error_text(NULL), other_part);
+  cr_assert_eq(cudaPeekAtLastError(), cudaSuccess);
+  expect_cpu_at_once(part);
+}
+
+Test(driver, no_driver) { expect_missing("driver", TARE_NO_DRIVER, "driver", "libcuda"); }
+Test(driver, a_driver_that_is_too_old) { expect_missing("old", TARE_DRIVER_TOO_OLD, "12.4", "CUDA 13"); }
+Test(driver, no_device) { expect_missing("none", TARE_NO_DEVICE, "GPU", "CUDA_VISIBLE_DEVICES"); }
+
+Test(driver, an_index_beyond_the_last) {
+  tare_context_options options;
+  tare_context_options_init(&options);
+  options.device = TARE_DEVICE_CUDA;
+  options.device_index = 7;
+  tare_context *context = NULL;
+  cr_assert_eq(tare_context_create(&context, &options), TARE_NO_DEVICE, "%s", tare_error_text(NULL));
+  expect_text(tare_error_text(NULL), "7");
+}
+
+/* ---- CUDA calls that fail ---------------------------------------------------------------------------------------- */
+
+static void expect_no_context_when(const char *call, cudaError_t error, tare_status want, const char *part) {
+  const uint64_t before = tare_emulator_bytes_allocated();
+  tare_context *context;
+  tare_emulator_fail(call, 0, error);
+  const tare_status status = open_device(TARE_DEVICE_CUDA, &context);
+  cr_assert_null(context);
+  cr_assert_eq(status, want, "%s: %s: %s", call, tare_status_name(status), tare_error_text(NULL));
+  expect_text(tare_error_text(NULL), part);
+  cr_assert_eq(cudaPeekAtLastError(), cudaSuccess, "%s: an error was left behind", call);
+  cr_assert_eq(tare_emulator_bytes_allocated(), before, "%s: memory was left behind", call);
+  cr_assert_eq(open_device(TARE_DEVICE_CUDA, &context), TARE_OK, "%s", tare_error_text(NULL));
+  tare_context_destroy(context);
+  cr_assert_eq(tare_emulator_bytes_allocated(), before);
+}
+
+Test(driver, creation_fails_cleanly) {
+  expect_no_context_when("cudaMalloc", cudaErrorMemoryAllocation, TARE_OUT_OF_MEMORY, "GPU memory");
+  expect_no_context_when("cudaMalloc", cudaErrorStreamCaptureUnsupported, TARE_CAPTURING, "captured");
+  expect_no_context_when("cudaMemcpy", cudaErrorUnknown, TARE_CUDA_ERROR, "cudaErrorUnknown");
+  expect_no_context_when("cudaFuncGetAttributes", cudaErrorNoKernelImageForDevice, TARE_NO_DEVICE, "built for");
+  expect_no_context_when("cudaGetDeviceCount", cudaErrorUnknown, TARE_CUDA_ERROR, "cudaErrorUnknown");
+}
+
+Test(driver, a_launch_that_fails_is_reported_and_forgotten) {
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_LOSS(kind) {
+      problem *p = problem_new(kind, TARE_F32, 50, 5);
+      p->want &= ~(unsigned)WANT_COUNTS;
+      tare_emulator_fail("cudaLaunchKernelExC", 0, cudaErrorLaunchOutOfResources);
+      outcome *o = problem_run(p, device);
+      cr_assert_eq(o->status, TARE_CUDA_ERROR, "%s: %s", tare_status_name(o->status), o->text);
+      expect_text(o->text, "cudaErrorLaunchOutOfResources");
+      cr_assert_eq(cudaPeekAtLastError(), cudaSuccess, "an error was left behind");
+      outcome_free(o);
+      CHECK_PROBLEM(p, device);
+      problem_free(p);
+    }
+  }
+}
+
+#endif
