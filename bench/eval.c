@@ -29,6 +29,7 @@ struct evaluation {
   double seconds;
   struct histogram histogram; /* of a GHM loss, or for the plot */
   bool has_histogram;
+  struct curves curves; /* for the plot of GHM-C */
 };
 
 static int compute(struct evaluation *eval) {
@@ -58,6 +59,9 @@ static int look_at_gradients(struct evaluation *eval) {
   progress_begin("counting gradient norms");
   int status = histogram_measure(&eval->device, &eval->sample, loss, &eval->run.output, eval->result.divisor,
                                  ghm ? loss->ghm.bins : 30, &eval->histogram);
+  if (status == TOOL_OK && loss->kind == TARE_GHM_C) {
+    status = curves_measure(&eval->device, &eval->sample, &eval->histogram, &eval->curves);
+  }
   progress_end();
   return status;
 }
@@ -126,7 +130,7 @@ static int write_plot(struct evaluation *eval) {
   struct plot_text text = {.loss = tare_loss_name(kind), .source = base_name(eval->options.logits)};
   text.element = kind == TARE_GHM_R ? "coordinates" : kind_is_softmax(kind) ? "rows" : "logits";
   text.plain = kind == TARE_GHM_R ? "plain ASL1: g" : "plain cross-entropy: g";
-  return plot_svg(file, path, &eval->histogram, &text);
+  return plot_svg(file, path, &eval->histogram, eval->curves.bins ? &eval->curves : NULL, &text);
 }
 
 /* -- the report ---------------------------------------------------------------------------------------------------- */
@@ -249,6 +253,7 @@ int verb_eval(int argc, char **argv) {
   if (status == TOOL_OK) status = report(&eval);
   if (status == TOOL_OK) status = outfile_commit();
   histogram_free(&eval.histogram);
+  curves_free(&eval.curves);
   run_release(&eval.run);
   sample_free(&eval.sample);
   device_close(&eval.device);
