@@ -83,7 +83,10 @@ static int write_npy(const char *folder, const char *name, const char *type, con
 
 int main(int count, char **arguments) {
   tare_context *context;
-  if (tare_context_create(&context, NULL) != TARE_OK) {
+  tare_context_options options;
+  tare_context_options_init(&options);
+  options.device = TARE_DEVICE_CPU; /* the arrays are ordinary memory */
+  if (tare_context_create(&context, &options) != TARE_OK) {
     fprintf(stderr, "%s\n", tare_error_text(NULL));
     return 1;
   }

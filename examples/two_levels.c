@@ -22,10 +22,12 @@ int main(void) {
   tare_batch batch;
   tare_output output;
   tare_context *context;
+  tare_context_options options;
   tare_loss_init(&focal, TARE_SIGMOID_FOCAL); /* gamma 2, alpha 0.25 */
   tare_batch_init(&batch), batch.levels = levels, batch.level_count = 2, batch.classes = 3;
   tare_output_init(&output), output.loss = &loss, output.normalizer = TARE_POSITIVES;
-  if (tare_context_create(&context, NULL) != TARE_OK) return puts(tare_error_text(NULL)), 1;
+  tare_context_options_init(&options), options.device = TARE_DEVICE_CPU; /* where the arrays above lie */
+  if (tare_context_create(&context, &options) != TARE_OK) return puts(tare_error_text(NULL)), 1;
   if (tare_evaluate(context, &focal, &batch, &output, NULL) != TARE_OK) return puts(tare_error_text(context)), 1;
   printf("loss %.2f; gradient of a background logit %+.4f, of the object's %+.4f\n", (double)loss, (double)dx3[0],
          (double)dx4[2 * 256 + 50]);
