@@ -147,6 +147,27 @@ __device__ __forceinline__ void find_tile(const call &c, int64_t number, tiling 
   }
 }
 
+/** Where an element of a tile lies in an array, in elements. */
+__device__ __forceinline__ int64_t place(const level &l, const tile &t, int name, int32_t row, int64_t cls) {
+  const tare_array &a = l.view.array[name];
+  return t.offset[name] + row * a.stride[TARE_AXES - 1] + cls * a.cls;
+}
+
+/** An element of an array whose type is known at run time; `Number` is float or double. */
+template <typename Number>
+__device__ __forceinline__ Number read_as(const void *data, int32_t dtype, int64_t at) {
+  switch (dtype) {
+    case TARE_F16:
+      return Number(to_float(static_cast<const __half *>(data)[at]));
+    case TARE_BF16:
+      return Number(to_float(static_cast<const __nv_bfloat16 *>(data)[at]));
+    case TARE_F64:
+      return Number(static_cast<const double *>(data)[at]);
+    default:
+      return Number(static_cast<const float *>(data)[at]);
+  }
+}
+
 /** A row's class where it has none. */
 constexpr int32_t row_background = -1, row_skipped = -2, row_invalid = -3, row_ignored = -4;
 

@@ -48,8 +48,8 @@ TARE_INLINE float exp_sum_f32(float hi, float lo) {
   float r = fmaf(n, -0x1.62e4p-1f, x); /* log 2 in two parts, the first short */
   r = fmaf(n, -0x1.7f7d1cp-20f, r) + lo;
   const float y = exp2_approx(r * 0x1.715476p+0f);
-  const int scale = (__float_as_int(shifted) - 0x4b400000 + 127) << 23;
-  return hi < -87.25f ? 0.0f : y * __int_as_float(scale);
+  const uint32_t biased = __float_as_uint(shifted) - 0x4b400000u + 127u;
+  return hi < -87.25f ? 0.0f : y * __uint_as_float(biased << 23);
 }
 
 TARE_INLINE float exp_nonpositive_f32(float x) { return exp_sum_f32(x, -0.0f); } /* x + -0 is x, and costs nothing */
@@ -76,7 +76,7 @@ struct log_parts_f32 {
 /** log(x) = hi + lo for normal x > 0; NaN for NaN. hi, a multiple of log 2 cut short, is exact. */
 TARE_INLINE log_parts_f32 log_positive_f32(float x) {
   const int exponent = (__float_as_int(x) - 0x3f3504f3) >> 23;
-  const float m = __int_as_float(__float_as_int(x) - (exponent << 23));
+  const float m = __uint_as_float(__float_as_uint(x) - (uint32_t(exponent) << 23));
   const float s = (m - 1.0f) * reciprocal_f32(m + 1.0f), u = s * s;
   float p = 0x1.2ef7ap-3f;
   p = fmaf(p, u, 0x1.997b98p-3f);

@@ -9,24 +9,6 @@
 namespace tare {
 namespace regression {
 
-__device__ __forceinline__ int64_t place(const level &l, const tile &t, int name, int32_t row, int64_t column) {
-  const tare_array &a = l.view.array[name];
-  return t.offset[name] + row * a.stride[TARE_AXES - 1] + column * a.cls;
-}
-
-__device__ __forceinline__ double read_as_double(const void *data, int32_t dtype, int64_t at) {
-  switch (dtype) {
-    case TARE_F16:
-      return double(to_float(static_cast<const __half *>(data)[at]));
-    case TARE_BF16:
-      return double(to_float(static_cast<const __nv_bfloat16 *>(data)[at]));
-    case TARE_F64:
-      return static_cast<const double *>(data)[at];
-    default:
-      return double(static_cast<const float *>(data)[at]);
-  }
-}
-
 /** The largest k with lower[k] <= key, 0 for NaN. */
 __device__ __forceinline__ int32_t bin_by_bisection(const ghm_call &c, double key) {
   int32_t low = 0, high = c.bins;
@@ -72,7 +54,7 @@ __device__ double row_of_thread(const ghm_call &c, const level &l, const tile &t
     if (r.cls >= 0) {
       const double d =
           double(to_float(static_cast<const T *>(array[TARE_LOGITS].data)[place(l, t, TARE_LOGITS, row, column)])) -
-          read_as_double(array[TARE_TARGETS].data, c.target_dtype, place(l, t, TARE_TARGETS, row, column));
+          read_as<double>(array[TARE_TARGETS].data, c.target_dtype, place(l, t, TARE_TARGETS, row, column));
       const double key = fabs(d);
       if (c.pass == ghm_pass::count) {
         atomic_add(reinterpret_cast<uint64_t *>(c.state.counts) + bin_by_bisection(c, key), uint64_t(1));

@@ -114,24 +114,6 @@ using call_of = typename Loss::call_type;
 template <typename Loss>
 using setting_of = typename Loss::setting_type;
 
-__device__ __forceinline__ int64_t place(const level &l, const tile &t, int name, int32_t row, int64_t cls) {
-  const tare_array &a = l.view.array[name];
-  return t.offset[name] + row * a.stride[TARE_AXES - 1] + cls * a.cls;
-}
-
-__device__ __forceinline__ float read_as_float(const void *data, int32_t dtype, int64_t at) {
-  switch (dtype) {
-    case TARE_F16:
-      return to_float(static_cast<const __half *>(data)[at]);
-    case TARE_BF16:
-      return to_float(static_cast<const __nv_bfloat16 *>(data)[at]);
-    case TARE_F64:
-      return float(static_cast<const double *>(data)[at]);
-    default:
-      return static_cast<const float *>(data)[at];
-  }
-}
-
 /** Weight of an element, with alpha_t and without. */
 struct weights {
   float whole, plain;
@@ -179,7 +161,7 @@ __device__ __forceinline__ pair_f32 element(const call_of<Loss> &c, const level 
                                             const setting_of<Loss> &s, row_role r, int32_t row, int64_t cls, float x) {
   if (soft) {
     const tare_array &targets = l.view.array[TARE_TARGETS];
-    const float target = read_as_float(targets.data, c.target_dtype, place(l, t, TARE_TARGETS, row, cls));
+    const float target = read_as<float>(targets.data, c.target_dtype, place(l, t, TARE_TARGETS, row, cls));
     return soft_element<Loss>(c, s, x, target, weigh(c, l, t, s, r.weight, row, cls, target));
   }
   const bool hit = cls == r.cls;

@@ -33,11 +33,6 @@ __device__ __forceinline__ setting make_setting(const call &c) {
   return s;
 }
 
-__device__ __forceinline__ int64_t place(const level &l, const tile &t, int name, int32_t row, int64_t cls) {
-  const tare_array &a = l.view.array[name];
-  return t.offset[name] + row * a.stride[TARE_AXES - 1] + cls * a.cls;
-}
-
 template <typename T>
 __device__ __forceinline__ const T *logits_at(const level &l, const tile &t, int32_t row) {
   return static_cast<const T *>(l.view.array[TARE_LOGITS].data) + place(l, t, TARE_LOGITS, row, 0);

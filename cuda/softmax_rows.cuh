@@ -39,19 +39,6 @@ __device__ __forceinline__ V max_all(V mine) {
   return join_all<threads>(mine, [](V x, V y) { return max(x, y); });
 }
 
-__device__ __forceinline__ float read_target(const void *data, int32_t dtype, int64_t at) {
-  switch (dtype) {
-    case TARE_F16:
-      return to_float(static_cast<const __half *>(data)[at]);
-    case TARE_BF16:
-      return to_float(static_cast<const __nv_bfloat16 *>(data)[at]);
-    case TARE_F64:
-      return float(static_cast<const double *>(data)[at]);
-    default:
-      return static_cast<const float *>(data)[at];
-  }
-}
-
 /** A row shared by `threads` threads. */
 template <typename T, int threads>
 struct long_row {
@@ -65,7 +52,7 @@ struct long_row {
   __device__ __forceinline__ static int32_t rank() { return int32_t(thread_rank()) % threads; }
   __device__ __forceinline__ float x(int32_t cls) const { return to_float(from[cls * from_step]); }
   __device__ __forceinline__ float target(int32_t cls) const {
-    return read_target(targets, target_dtype, target_at + cls * target_step);
+    return read_as<float>(targets, target_dtype, target_at + cls * target_step);
   }
 };
 

@@ -121,6 +121,25 @@ Test(levels, large_heads) {
   }
 }
 
+/* Loss and gradient alone, which is what training asks for and for which a GPU has its fastest paths; planes wider than a
+ * tile of theirs, and more classes than such a tile takes at a time. */
+Test(levels, heads_of_loss_and_gradient_alone) {
+  static const level_shape wide[] = {{20, 20, 2}, {9, 7, 1}};
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_LOSS(kind) {
+      for (size_t d = 0; d < DTYPES; d++) {
+        for (int channels_first = 0; channels_first < 2; channels_first++) {
+          problem *p = problem_new_levels(kind, dtypes[d], 1, 37, 2, wide);
+          if (channels_first) use_channels_first(p);
+          p->want &= ~(unsigned)(WANT_ROW_LOSS | WANT_ELEMENT_LOSS);
+          CHECK_PROBLEM(p, device);
+          problem_free(p);
+        }
+      }
+    }
+  }
+}
+
 /* Levels and flat rows hold the same rows: not only near, the elements are computed by the same formula. */
 Test(levels, levels_are_flat_rows) {
   FOR_EACH_DEVICE(device) {

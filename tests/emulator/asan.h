@@ -4,6 +4,7 @@
 #define TARE_EMULATOR_ASAN_H
 
 #include <cstddef>
+#include <cstdint>
 
 #if defined(__SANITIZE_ADDRESS__)
 #define TARE_EMULATOR_ASAN 1
@@ -32,8 +33,15 @@ inline void asan_leaving(void **fake, const void *to_bottom, size_t to_size) {
 inline void asan_entered(void *fake, const void **from_bottom, size_t *from_size) {
   __sanitizer_finish_switch_fiber(fake, from_bottom, from_size);
 }
+/** Mapped for the sanitizer's own books, and no program's memory: small numbers look like addresses there. */
+inline bool is_asan_shadow(uint64_t address) {
+  size_t scale, offset;
+  __asan_get_shadow_mapping(&scale, &offset);
+  return address >= offset && address < offset + ((uint64_t(1) << 47) >> scale);
+}
 inline void asan_report_to_stderr() { __sanitizer_set_report_fd(reinterpret_cast<void *>(2)); }
 #else
+inline bool is_asan_shadow(uint64_t) { return false; }
 inline void poison(const void *, size_t) {}
 inline void unpoison(const void *, size_t) {}
 inline void asan_leaving(void **, const void *, size_t) {}

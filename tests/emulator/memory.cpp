@@ -140,6 +140,7 @@ memory kind_of(const void *pointer, size_t size) {
 bool looks_like_host_memory(uint64_t word) {
   if (word < uint64_t(1) << 32 || word >= uint64_t(1) << 47) return false; /* a number, or no address at all */
   if (word >= region_begin && word < region_end) return false;
+  if (is_asan_shadow(word)) return false;
   if (kind_of(reinterpret_cast<void *>(word), 1) != memory::pageable) return false;
   const uintptr_t page = uintptr_t(sysconf(_SC_PAGESIZE));
   unsigned char resident;
