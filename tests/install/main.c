@@ -9,7 +9,10 @@ int main(void) {
   const int32_t labels[2] = {0, -1};
   float loss = 0.0F;
   tare_context *context = NULL;
-  if (tare_version() != TARE_VERSION_NUMBER || tare_context_create(&context, NULL) != TARE_OK) {
+  tare_context_options options;
+  tare_context_options_init(&options);
+  options.device = TARE_DEVICE_CPU; /* the arrays are ordinary memory */
+  if (tare_version() != TARE_VERSION_NUMBER || tare_context_create(&context, &options) != TARE_OK) {
     printf("%s\n", tare_error_text(NULL));
     return 1;
   }
