@@ -69,12 +69,12 @@ TARE_INLINE void F(soft_body)(F(hard_formula) * hard, F(soft_formula) * soft, co
   HARD_LOOP(kind##_##power##_both, formula, TARE_POWER_##power, 1, uses_plain) \
   SOFT_LOOP(kind##_##power##_soft, formula, TARE_POWER_##power, uses_plain)
 #define DEFINE_PLAIN(kind, formula, alpha) DEFINE_POWER(kind, formula, 0, ALPHA_##alpha)
-#define DEFINE_GAMMA(kind, formula, alpha)                                                              \
-  DEFINE_POWER(kind, formula, 0, ALPHA_##alpha)                                                         \
-  DEFINE_POWER(kind, formula, 1, ALPHA_##alpha)                                                         \
-  DEFINE_POWER(kind, formula, 2, ALPHA_##alpha)                                                         \
-  DEFINE_POWER(kind, formula, HALF, ALPHA_##alpha) DEFINE_POWER(kind, formula, 3_HALVES, ALPHA_##alpha) \
-      DEFINE_POWER(kind, formula, GENERAL, ALPHA_##alpha)
+#define DEFINE_GAMMA(kind, formula, alpha)         \
+  DEFINE_POWER(kind, formula, 0, ALPHA_##alpha)    \
+  DEFINE_POWER(kind, formula, 1, ALPHA_##alpha)    \
+  DEFINE_POWER(kind, formula, 2, ALPHA_##alpha)    \
+  DEFINE_POWER(kind, formula, HALF, ALPHA_##alpha) \
+  DEFINE_POWER(kind, formula, 3_HALVES, ALPHA_##alpha) DEFINE_POWER(kind, formula, GENERAL, ALPHA_##alpha)
 #define ALPHA_WHOLE 0
 #define ALPHA_PART 1
 #define DEFINE_SIGMOID(kind, formula, powers, alpha) DEFINE_##powers(kind, formula, alpha)
