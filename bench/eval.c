@@ -28,8 +28,7 @@ struct evaluation {
   struct result result;
   double seconds;
   struct histogram histogram; /* of a GHM loss, or for the plot */
-  bool has_histogram;
-  struct curves curves; /* for the plot of GHM-C */
+  struct curves curves;       /* for the plot of GHM-C */
 };
 
 static int compute(struct evaluation *eval) {
@@ -52,7 +51,6 @@ static int look_at_gradients(struct evaluation *eval) {
   const tare_loss *loss = &eval->options.loss;
   bool ghm = kind_is_ghm(loss->kind);
   if (!ghm && !eval->options.plot) return TOOL_OK;
-  eval->has_histogram = true;
   if (ghm && loss->ghm.density == TARE_UNIT_REGION && !eval->options.plot) {
     return histogram_of_run(&eval->run, &eval->histogram);
   }

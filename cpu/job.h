@@ -83,7 +83,7 @@ typedef struct tare_scratch {
       margin_slope[TARE_TILE_ROWS], row_loss[TARE_TILE_ROWS];
   TARE_ALIGNED double key[TARE_BLOCK];
   TARE_ALIGNED int32_t bin[TARE_BLOCK];
-  int32_t picked_at[TARE_BLOCK], picked_row[TARE_BLOCK];
+  int32_t picked_at[TARE_BLOCK];
   tare_tile_rows rows;
   int64_t histogram[4][TARE_MAX_BINS]; /* added up at the end: neighbours that fall in one bin need not wait */
 } tare_scratch;

@@ -265,9 +265,7 @@ void *state_of(const backend *self, const tare_problem *problem) {
 
 void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c) {
   memset(static_cast<void *>(c), 0, sizeof *c);
-  fill_batch(problem, c);
-  fill_output(self, problem, c);
-  fill_levels(problem, c);
+  make_call(self, problem, c);
   const tare_ghm_parameters &ghm = problem->loss.ghm;
   c->bins = ghm.bins;
   c->exact = ghm.density == TARE_EXACT;

@@ -66,7 +66,6 @@ struct level {
   tiling count_tiles; /* of the label kernel */
   int32_t walk;
   int32_t aligned; /* logits and gradient can be read and written in vectors */
-  int32_t merged;  /* rows follow each other without a gap, in logits and gradient */
   int32_t plain;   /* aligned, and no weight of an element or a class, and no other output than the gradient */
   uint32_t magic;  /* ceil(2^32/classes), or 0 where that does not divide a tile's elements exactly */
 };
