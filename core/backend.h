@@ -20,6 +20,14 @@ struct tare_backend {
   tare_status (*ghm_density_update)(tare_backend *self, const tare_problem *problem, tare_stream stream,
                                     tare_error *error);
   tare_status (*check)(tare_backend *self, tare_stream stream, tare_error *error);
+
+  /* The fused head: one level, one row axis, no logits; see tare_problem_slice. */
+  tare_status (*linear_evaluate)(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
+                                 void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error);
+  tare_status (*linear_histogram)(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
+                                  void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error);
+  tare_status (*linear_workspace)(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
+                                  uint64_t *least, uint64_t *ample, tare_error *error);
 };
 
 tare_status tare_cpu_backend_create(const tare_context_options *options, tare_backend **backend, tare_error *error);

@@ -24,7 +24,7 @@ static void set_array(tare_view *view, int name, const void *data, tare_strides 
   array->cls = has_classes[name] ? s.cls : 0;
 }
 
-static int64_t element_bytes(const tare_problem *problem, int name) {
+int64_t tare_array_bytes(const tare_problem *problem, int name) {
   switch (name) {
     case TARE_LABELS:
       return problem->batch.label_dtype == TARE_I64 ? 8 : 4;
@@ -91,7 +91,7 @@ static tare_status check_array(const tare_problem *problem, const tare_view *vie
                                tare_error *error) {
   const tare_array *array = &view->array[name];
   if (!array->data) return TARE_OK;
-  const int64_t bytes = element_bytes(problem, name);
+  const int64_t bytes = tare_array_bytes(problem, name);
   if ((uintptr_t)array->data % (uintptr_t)bytes)
     return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels[%d].%s is %p; it must be aligned to %d bytes", level,
                      array_names[name], array->data, (int)bytes);
@@ -120,8 +120,10 @@ static int is_in_place(const tare_problem *problem, const tare_view *view) {
   return 1;
 }
 
-static tare_footprint footprint_of(const tare_problem *problem, const tare_view *view, int name) {
-  const int64_t bytes = element_bytes(problem, name);
+const char *tare_array_text(int name) { return array_names[name]; }
+
+tare_footprint tare_view_footprint(const tare_problem *problem, const tare_view *view, int name) {
+  const int64_t bytes = tare_array_bytes(problem, name);
   tare_footprint f = {.data = (intptr_t)view->array[name].data, .element = bytes};
   for (int axis = 0; axis <= TARE_AXES; axis++) {
     f.length[axis] = axis < TARE_AXES || has_classes[name] ? axis_length(problem, view, axis) : 1;
@@ -133,7 +135,7 @@ static tare_footprint footprint_of(const tare_problem *problem, const tare_view 
 static tare_status check_overlap(const tare_problem *problem, int i, int a, int j, int b, tare_error *error) {
   const tare_view *v = &problem->view[i], *w = &problem->view[j];
   if (i == j && a == TARE_GRADIENT && b == TARE_LOGITS && is_in_place(problem, v)) return TARE_OK;
-  const tare_footprint first = footprint_of(problem, v, a), second = footprint_of(problem, w, b);
+  const tare_footprint first = tare_view_footprint(problem, v, a), second = tare_view_footprint(problem, w, b);
   if (!tare_footprints_overlap(&first, &second)) return TARE_OK;
   return tare_fail(
       error, TARE_INVALID_ARGUMENT,
@@ -217,11 +219,27 @@ static void fill_view(tare_view *view, const tare_batch *batch, const tare_level
   set_array(view, TARE_ROW_INDEX, NULL, index);
 }
 
+/** The logits of a fused head, which only ever exist some rows at a time, as if they all lay in row order. */
+static tare_status set_unseen_logits(const tare_problem *problem, tare_view *view, int index, tare_error *error) {
+  for (int name = TARE_LOGITS; name <= TARE_GRADIENT; name++)
+    if (view->array[name].data)
+      return tare_fail(error, TARE_INVALID_ARGUMENT,
+                       "batch->levels[%d].%s is %p; it must be NULL: a fused head makes its logits itself", index,
+                       array_names[name], view->array[name].data);
+  const tare_array *rows = &view->array[TARE_ROW_INDEX];
+  for (int name = TARE_LOGITS; name <= TARE_GRADIENT; name++) {
+    for (int axis = 0; axis < TARE_AXES; axis++)
+      view->array[name].stride[axis] = rows->stride[axis] * problem->batch.classes;
+    view->array[name].cls = 1;
+  }
+  return TARE_OK;
+}
+
 /** What a level that has rows must have. */
 static tare_status check_presence(const tare_problem *problem, const tare_view *view, int index, int needs,
                                   tare_error *error) {
   const int labels_alone = !(needs & TARE_NEED_LOGITS);
-  if (!labels_alone && !view->array[TARE_LOGITS].data)
+  if (!labels_alone && !(needs & TARE_NEED_LINEAR) && !view->array[TARE_LOGITS].data)
     return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels[%d].logits is NULL", index);
   if (!labels_alone && problem->loss.kind == TARE_GHM_R && !view->array[TARE_TARGETS].data)
     return tare_fail(error, TARE_INVALID_ARGUMENT,
@@ -255,7 +273,8 @@ static tare_status add_level(tare_problem *problem, int index, int needs, tare_e
     for (int i = 0; i < TARE_ARRAYS; i++)
       if (i != TARE_LABELS) view->array[i].data = NULL;
   }
-  status = check_presence(problem, view, index, needs, error);
+  if (needs & TARE_NEED_LINEAR) status = set_unseen_logits(problem, view, index, error);
+  if (!status) status = check_presence(problem, view, index, needs, error);
   for (int name = 0; name < TARE_ROW_INDEX && !status; name++) status = check_array(problem, view, index, name, error);
   return status;
 }
@@ -308,13 +327,43 @@ static tare_status read_batch(tare_problem *problem, const tare_batch *batch, ta
   return status ? status : check_scalars(&problem->batch, error);
 }
 
+/** The array whose rows decide in which order they are gone over. */
+static int key_array(const tare_view *view, int needs) {
+  if (needs & TARE_NEED_LINEAR) return TARE_ROW_INDEX;
+  return view->array[TARE_LOGITS].data ? TARE_LOGITS : TARE_LABELS;
+}
+
+static tare_status check_linear_batch(const tare_batch *batch, tare_error *error) {
+  if (batch->level_count != 1)
+    return tare_fail(error, TARE_UNSUPPORTED, "batch->level_count is %d; a fused head takes one level of flat rows",
+                     batch->level_count);
+  if (batch->dtype != TARE_F32)
+    return tare_fail(
+        error, TARE_UNSUPPORTED,
+        "batch->dtype is %d; the logits of a fused head are TARE_F32 (0): the type of features and weights "
+        "is linear->dtype",
+        batch->dtype);
+  return TARE_OK;
+}
+
+static tare_status check_one_axis(const tare_view *view, tare_error *error) {
+  for (int axis = 0; axis + 1 < TARE_AXES; axis++)
+    if (view->rows && view->dim[axis] != 1)
+      return tare_fail(error, TARE_UNSUPPORTED,
+                       "batch->levels[0] has an array whose rows no single stride steps over; a fused head takes flat "
+                       "rows, as tare_level_rows describes them");
+  return TARE_OK;
+}
+
 tare_status tare_problem_set_batch(tare_problem *problem, const tare_batch *batch, int needs, tare_error *error) {
   tare_status status = read_batch(problem, batch, error);
+  if (!status && needs & TARE_NEED_LINEAR) status = check_linear_batch(&problem->batch, error);
   if (status) return status;
   problem->level_count = problem->batch.level_count;
   for (int i = 0; i < problem->level_count && !status; i++) status = add_level(problem, i, needs, error);
   if (status) return status;
   for (int i = 0; i < problem->level_count; i++)
-    if (problem->view[i].rows) tare_view_arrange(&problem->view[i]);
-  return check_overlaps(problem, error);
+    if (problem->view[i].rows) tare_view_arrange(&problem->view[i], key_array(&problem->view[i], needs));
+  if (needs & TARE_NEED_LINEAR) status = check_one_axis(&problem->view[0], error);
+  return status ? status : check_overlaps(problem, error);
 }

@@ -40,7 +40,7 @@ tare_status tare_label_counts(tare_context *context, const tare_batch *batch, ta
   return context->backend->label_counts(context->backend, &problem, counts, per_class, stream, &context->error);
 }
 
-static tare_status check_state_call(const tare_problem *problem, tare_error *error) {
+tare_status tare_check_state_call(const tare_problem *problem, tare_error *error) {
   if (!tare_is_ghm(problem))
     return tare_fail(error, TARE_INVALID_ARGUMENT, "loss->kind is %d (%s); it must be TARE_GHM_C or TARE_GHM_R",
                      problem->loss.kind, tare_loss_name(problem->loss.kind));
@@ -62,7 +62,7 @@ tare_status tare_ghm_histogram(tare_context *context, const tare_loss *loss, con
   if (!context) return no_context();
   tare_problem problem;
   tare_status status = tare_problem_build(&problem, loss, batch, NULL, TARE_NEED_LOGITS, &context->error);
-  if (!status) status = check_state_call(&problem, &context->error);
+  if (!status) status = tare_check_state_call(&problem, &context->error);
   if (status) return status;
   return context->backend->ghm_histogram(context->backend, &problem, stream, &context->error);
 }
@@ -72,7 +72,7 @@ tare_status tare_ghm_density_update(tare_context *context, const tare_loss *loss
   tare_problem problem;
   memset(&problem, 0, sizeof problem);
   tare_status status = tare_problem_set_loss(&problem, loss, &context->error);
-  if (!status) status = check_state_call(&problem, &context->error);
+  if (!status) status = tare_check_state_call(&problem, &context->error);
   if (status) return status;
   return context->backend->ghm_density_update(context->backend, &problem, stream, &context->error);
 }

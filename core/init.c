@@ -63,6 +63,14 @@ void tare_output_init_sized(tare_output *output, uint64_t struct_size) {
   give(output, struct_size, &defaults, sizeof defaults);
 }
 
+void tare_linear_init_sized(tare_linear *linear, int64_t dimensions, uint64_t struct_size) {
+  const tare_linear defaults = {.struct_size = struct_size,
+                                .dimensions = dimensions,
+                                .features_stride = dimensions,
+                                .features_gradient_stride = dimensions};
+  give(linear, struct_size, &defaults, sizeof defaults);
+}
+
 /** Strides of the arrays with a class axis, and of those with one value a row (contiguous in row order). */
 static void fill_level(tare_level *level, uint64_t struct_size, int64_t height, int64_t width, int64_t anchors,
                        tare_strides element) {

@@ -58,7 +58,11 @@ typedef struct tare_problem {
 } tare_problem;
 
 /** What a call needs of the batch beyond its shape. */
-enum tare_need { TARE_NEED_LOGITS = 1, TARE_NEED_LABELS = 2 };
+enum tare_need {
+  TARE_NEED_LOGITS = 1,
+  TARE_NEED_LABELS = 2,
+  TARE_NEED_LINEAR = 4 /* with TARE_NEED_LOGITS: they will be made; the batch must have none, and one row axis */
+};
 
 /** Where the text of an error goes. */
 typedef struct tare_error {
@@ -78,6 +82,20 @@ tare_status tare_problem_set_batch(tare_problem *problem, const tare_batch *batc
 
 /** Checks `loss` alone and fills the loss fields of `problem`. */
 tare_status tare_problem_set_loss(tare_problem *problem, const tare_loss *loss, tare_error *error);
+
+/** Bytes of an element of one of the problem's arrays. */
+int64_t tare_array_bytes(const tare_problem *problem, int name);
+
+/** Whether the loss is one whose gradient norms a call of their own can count, into a state of the caller's. */
+tare_status tare_check_state_call(const tare_problem *problem, tare_error *error);
+
+/** Checks `theirs` against the problem it goes with and fills `linear`, defaults and all. */
+tare_status tare_linear_build(tare_linear *linear, const tare_linear *theirs, const tare_problem *problem,
+                              tare_error *error);
+
+/** Rows [first, first + rows) of a fused head's problem, with their logits and gradient (or NULL) [rows, classes]. */
+void tare_problem_slice(tare_problem *slice, const tare_problem *whole, int64_t first, int64_t rows, float *logits,
+                        float *gradient);
 
 static inline int tare_is_ghm(const tare_problem *problem) {
   return problem->loss.kind == TARE_GHM_C || problem->loss.kind == TARE_GHM_R;

@@ -25,6 +25,7 @@ const char *tare_status_name(tare_status status) {
     NAME(TARE_NO_DEVICE);
     NAME(TARE_CUDA_ERROR);
     NAME(TARE_CAPTURING);
+    NAME(TARE_NO_BLAS);
 #undef NAME
   }
   return "unknown status";

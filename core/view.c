@@ -60,7 +60,22 @@ static void merge_axes(tare_view *view) {
   }
 }
 
-void tare_view_arrange(tare_view *view) {
-  order_axes(view, view->array[TARE_LOGITS].data ? TARE_LOGITS : TARE_LABELS);
+void tare_view_arrange(tare_view *view, int key) {
+  order_axes(view, key);
   merge_axes(view);
+}
+
+void tare_problem_slice(tare_problem *slice, const tare_problem *whole, int64_t first, int64_t rows, float *logits,
+                        float *gradient) {
+  *slice = *whole;
+  tare_view *view = &slice->view[0];
+  slice->rows = view->rows = view->dim[TARE_AXES - 1] = rows;
+  view->first_row = first;
+  for (int name = 0; name < TARE_ROW_INDEX; name++) {
+    tare_array *array = &view->array[name];
+    if (array->data)
+      array->data = (char *)array->data + first * array->stride[TARE_AXES - 1] * tare_array_bytes(whole, name);
+  }
+  view->array[TARE_LOGITS].data = logits;
+  view->array[TARE_GRADIENT].data = gradient;
 }

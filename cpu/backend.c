@@ -311,6 +311,23 @@ static tare_status check(tare_backend *self, tare_stream stream, tare_error *err
   return TARE_OK;
 }
 
+static tare_status linear_evaluate(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
+                                   void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error) {
+  (void)self, (void)problem, (void)linear, (void)workspace, (void)workspace_bytes, (void)stream;
+  return tare_fail(error, TARE_NO_BLAS, "this library was built without a CBLAS (TARE_BLAS)");
+}
+
+static tare_status linear_histogram(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
+                                    void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error) {
+  return linear_evaluate(self, problem, linear, workspace, workspace_bytes, stream, error);
+}
+
+static tare_status linear_workspace(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
+                                    uint64_t *least, uint64_t *ample, tare_error *error) {
+  *least = *ample = 0;
+  return linear_evaluate(self, problem, linear, NULL, 0, NULL, error);
+}
+
 static void read_cpu_name(char *name, size_t size) {
   char line[256];
   FILE *file = fopen("/proc/cpuinfo", "r");
@@ -356,8 +373,9 @@ tare_status tare_cpu_backend_create(const tare_context_options *options, tare_ba
   if (status) return status;
   cpu_backend *cpu = calloc(1, sizeof *cpu);
   if (!cpu) return tare_fail(error, TARE_OUT_OF_MEMORY, "no memory for a CPU context (%zu bytes)", sizeof *cpu);
-  cpu->base = (tare_backend){destroy,      describe,      evaluate,           workspace_size,
-                             label_counts, ghm_histogram, ghm_density_update, check};
+  cpu->base = (tare_backend){destroy,         describe,         evaluate,           workspace_size,
+                             label_counts,    ghm_histogram,    ghm_density_update, check,
+                             linear_evaluate, linear_histogram, linear_workspace};
   cpu->kernels = kernels;
   cpu->threads = options->threads ? options->threads : default_threads();
 #ifndef _OPENMP

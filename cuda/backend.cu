@@ -425,6 +425,22 @@ tare_status label_counts(tare_backend *base, const tare_problem *problem, tare_c
   return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching the label kernel", error);
 }
 
+tare_status linear_evaluate(tare_backend *, const tare_problem *, const tare_linear *, void *, uint64_t, tare_stream,
+                            tare_error *error) {
+  return tare_fail(error, TARE_NO_BLAS, "the fused head is not available on a GPU in this version");
+}
+
+tare_status linear_histogram(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
+                             void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error) {
+  return linear_evaluate(self, problem, linear, workspace, workspace_bytes, stream, error);
+}
+
+tare_status linear_workspace(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
+                             uint64_t *least, uint64_t *ample, tare_error *error) {
+  *least = *ample = 0;
+  return linear_evaluate(self, problem, linear, nullptr, 0, nullptr, error);
+}
+
 tare_status check(tare_backend *base, tare_stream stream, tare_error *error) {
   const backend *self = reinterpret_cast<const backend *>(base);
   device_guard guard(self->device);
@@ -538,8 +554,9 @@ extern "C" tare_status tare_cuda_backend_create(const tare_context_options *opti
   if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
   backend *self = static_cast<backend *>(calloc(1, sizeof *self));
   if (!self) return tare_fail(error, TARE_OUT_OF_MEMORY, "no memory for a CUDA context (%zu bytes)", sizeof *self);
-  self->base = {destroy,      describe,      evaluate,           workspace_size,
-                label_counts, ghm_histogram, ghm_density_update, tare::check};
+  self->base = {destroy,         describe,         evaluate,           workspace_size,
+                label_counts,    ghm_histogram,    ghm_density_update, tare::check,
+                linear_evaluate, linear_histogram, linear_workspace};
   self->device = device;
   status = set_up(self, error);
   if (status) {

@@ -12,17 +12,18 @@
  *   5. The batch                          levels, strides, labels, targets, weights
  *   6. The output                         what is wanted, normaliser, gradient scale
  *   7. The verb                           tare_evaluate
- *   8. Counts and gradient density        what several machines must agree on
- *   9. Class-balanced weights             effective number of samples
- *  10. Introspection                      names
+ *   8. The fused head                     tare_linear_evaluate: classifier and loss without the logits
+ *   9. Counts and gradient density        what several machines must agree on
+ *  10. Class-balanced weights             effective number of samples
+ *  11. Introspection                      names
  *
  * Words. A row is one anchor. C is the number of classes. x is a logit, y a label, t a target in [0,1]; for a hard
  * target z = +x where t = 1 and -x where t = 0; p = sigmoid(z), q = 1-p, l = -log p. GD is the gradient density.
  *
  * Memory. On a GPU context, *device memory* below is memory of that GPU; on a CPU context it is ordinary memory.
- * Structs, the level array, plain scalars and everything in sections 9 and 10 are always ordinary host memory.
+ * Structs, the level array, plain scalars and everything in sections 10 and 11 are always ordinary host memory.
  * A call never allocates, never prints, never waits for the device, and keeps no pointer after the work that it put
- * on the stream has run.
+ * on the stream has run. (Section 8 loads a BLAS when it is first used.)
  *
  * Types. Logits are f32, f16, bf16, or f64 (f64 on the CPU only). Half types are read, computed in f32 and rounded
  * once on writing. Sums are formed over tiles whose size depends on the shape alone and added in index order in
@@ -73,7 +74,8 @@ typedef enum tare_status {
   TARE_DRIVER_TOO_OLD = 22,     /**< the NVIDIA driver is older than the CUDA version of this library needs */
   TARE_NO_DEVICE = 23,          /**< the driver works, but no such GPU is there, or none this library was built for */
   TARE_CUDA_ERROR = 24,         /**< a CUDA call failed; the text carries CUDA's own name for it */
-  TARE_CAPTURING = 25           /**< not while a stream of this thread is being captured in a graph */
+  TARE_CAPTURING = 25,          /**< not while a stream of this thread is being captured in a graph */
+  TARE_NO_BLAS = 26             /**< the fused head's matrix products: no CBLAS or cuBLAS could be loaded */
 } tare_status;
 
 /** The enumerator's name ("TARE_INVALID_LABEL"); "unknown status" for a number that is none. Never NULL. */
@@ -462,7 +464,74 @@ TARE_API tare_status tare_workspace_size(tare_context *context, const tare_loss 
 TARE_API tare_status tare_context_set_workspace(tare_context *context, void *workspace, uint64_t bytes);
 
 /* ------------------------------------------------------------------------------------------------------------------
- * 8. Counts and gradient density: what several machines must agree on
+ * 8. The fused head: classifier and loss without the logits
+ *
+ * A head's last layer is a product, logits = X W^T + b. These calls take X, W and b instead of the logits, form the
+ * logits of some rows at a time in the workspace, evaluate the loss there, and turn the gradient by the logits into
+ * gradients by X, W and b before the next rows: neither logits nor their gradient ever exist as a whole.
+ *
+ * The products are a BLAS's: on the CPU a CBLAS (OpenBLAS's libopenblas.so.0 unless the build chose another with
+ * TARE_BLAS), on a GPU cuBLAS, loaded when first needed; where it cannot be loaded, these calls return TARE_NO_BLAS and
+ * everything else works. A CBLAS runs on its own threads, which Tare neither counts nor changes.
+ * --------------------------------------------------------------------------------------------------------------- */
+
+/**
+ * The classifier. N is the batch's number of rows, C its classes (GHM-R: columns), D the dimensions. Logits of a row of X
+ * are in row order (see tare_level). X, its gradient, W and b have one type: f32, f16 or bf16; logits and sums are f32.
+ * An output may be NULL: it is not computed. With all three NULL the call is forward only and one product is enough.
+ * The outputs overlap no array of the call, but that features_gradient may be `features` itself (same stride).
+ */
+typedef struct tare_linear {
+  uint64_t struct_size;
+  int64_t dimensions;               /**< D: 1..2147483647 */
+  int32_t dtype;                    /**< TARE_F32 (default), TARE_F16 or TARE_BF16: of X, its gradient, W and b */
+  int32_t accumulate;               /**< 1: weights_gradient and bias_gradient are added to; 0 (default): overwritten */
+  const void *features;             /**< X [N, D], rows features_stride apart; device memory */
+  int64_t features_stride;          /**< in elements, D..2147483647; default D */
+  const void *weights;              /**< W [C, D], contiguous; device memory */
+  const void *bias;                 /**< b [C]; NULL: none */
+  void *features_gradient;          /**< [N, D], by X, times gradient_scale, rounded once; device memory; or NULL */
+  int64_t features_gradient_stride; /**< in elements, D..2147483647; default D */
+  float *weights_gradient;          /**< [C, D], by W, f32 whatever dtype; device memory; or NULL */
+  float *bias_gradient;             /**< [C], by b, f32; device memory; or NULL */
+} tare_linear;
+
+TARE_API void tare_linear_init_sized(tare_linear *linear, int64_t dimensions, uint64_t struct_size);
+#define tare_linear_init(linear, dimensions) tare_linear_init_sized((linear), (dimensions), sizeof *(linear))
+
+/**
+ * Loss and gradients of a classifier's outputs. Like tare_evaluate, but the batch has one level whose rows, labels,
+ * weights and losses go with single strides (as tare_level_rows makes them), whose logits and gradient are NULL, and
+ * whose dtype is TARE_F32, that of the logits in the workspace. Normaliser, scale, loss and counts are those of
+ * `output`; all gradients carry scale and divisor. GHM with unit regions forms the logits twice, once to count gradient
+ * norms, unless loss->ghm.given is 1; with the exact density it is TARE_UNSUPPORTED, since that sorts all logits.
+ *
+ * The workspace (tare_context_set_workspace) bounds the rows of a chunk; every size from `least` on works. The result is
+ * bitwise repeatable for the same size of the workspace, the same BLAS and number of its threads; other sizes give
+ * other roundings. A batch without rows needs no workspace and gives a loss of 0 and gradients of 0.
+ *
+ * @return as tare_evaluate, and TARE_NO_BLAS. Nothing has been written unless TARE_OK; the workspace may have been.
+ */
+TARE_API tare_status tare_linear_evaluate(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+                                          const tare_linear *linear, const tare_output *output, tare_stream stream);
+
+/** What tare_ghm_histogram is to tare_evaluate (section 9): counts the gradient norms of X W^T + b into
+ *  loss->ghm.state. Workspace as for tare_linear_evaluate. */
+TARE_API tare_status tare_linear_ghm_histogram(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+                                               const tare_linear *linear, tare_stream stream);
+
+/**
+ * Bytes of workspace for these arguments.
+ * @param least  less is TARE_WORKSPACE_TOO_SMALL; NULL if not wanted.
+ * @param ample  more than this is not used; NULL if not wanted.
+ * @param output  may be NULL.
+ */
+TARE_API tare_status tare_linear_workspace_size(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+                                                const tare_linear *linear, const tare_output *output, uint64_t *least,
+                                                uint64_t *ample);
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * 9. Counts and gradient density: what several machines must agree on
  *
  * Tare has no network code. What must be equal on every rank is a small integer result of a call of its own; the
  * caller adds it up over the ranks (NCCL, MPI, torch.distributed) and hands it back:
@@ -492,7 +561,7 @@ TARE_API tare_status tare_ghm_histogram(tare_context *context, const tare_loss *
 TARE_API tare_status tare_ghm_density_update(tare_context *context, const tare_loss *loss, tare_stream stream);
 
 /* ------------------------------------------------------------------------------------------------------------------
- * 9. Class-balanced weights (Cui et al., arXiv 1901.05555)
+ * 10. Class-balanced weights (Cui et al., arXiv 1901.05555)
  * --------------------------------------------------------------------------------------------------------------- */
 
 /** E_n = (1-beta^n)/(1-beta), formed as -expm1(n*log(beta))/(1-beta) (eq. 2). @param n >= 0. @param beta in [0,1). */
@@ -513,7 +582,7 @@ TARE_API tare_status tare_class_balanced_weights(int64_t classes, const int64_t 
                                                  const double *beta_per_class, float *weights);
 
 /* ------------------------------------------------------------------------------------------------------------------
- * 10. Introspection
+ * 11. Introspection
  * --------------------------------------------------------------------------------------------------------------- */
 
 /** How many losses there are; their kinds by index; "sigmoid-focal" and the like by kind (NULL for none) and back
