@@ -7,7 +7,8 @@
 #   tally.sh FOLDER NAME absent COUNT WHY        counts COUNT cases as skipped: their executables were not built
 #   tally.sh FOLDER NAME script COMMAND...       counts one: status 0 passed, 77 skipped (last line says why), else failed
 #
-# Leaves FOLDER/NAME.count ("passed failed skipped") and FOLDER/NAME.skipped ("case: why" lines). Exit status: 1 if
+# Leaves FOLDER/NAME.count ("passed failed skipped") and FOLDER/NAME.skipped (lines of "cases, which, why" between tabs;
+# a why that begins with "no GPU" is told apart). What the test puts in TMPDIR is removed behind it. Exit status: 1 if
 # something failed or nothing ran at all, 77 if everything was skipped, else 0.
 set -u
 folder=$1 name=$2 kind=$3
@@ -19,18 +20,22 @@ echo "0 1 0" >"$base.count" # what stands if this script is killed by a timeout
 
 all_skipped() { # all_skipped COUNT WHY
   echo "0 0 $1" >"$base.count"
-  echo "all $1 cases: $2" >"$base.skipped"
+  printf '%s\tall cases\t%s\n' "$1" "$2" >"$base.skipped"
   echo "$name: 0 passed, 0 failed, $1 skipped: $2"
   exit 77
 }
 [ "$kind" != absent ] || all_skipped "$1" "$2"
 if [ "$kind" = gpu ]; then
   why=$("$1") && status=0 || status=$?
-  [ "$status" -ne 77 ] || all_skipped "$("$2" --list | awk '/: [0-9]+ tests?$/ { n += $2 } END { print n + 0 }')" "$why"
+  [ "$status" -ne 77 ] || all_skipped "$("$2" --list | awk '/: [0-9]+ tests?$/ { n += $2 } END { print n + 0 }')" \
+    "no GPU: $why"
   shift
   kind=criterion
 fi
 
+TMPDIR=$(mktemp -d)
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
 export LC_ALL=C
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}print_stacktrace=1"
 if [ "$kind" = criterion ]; then
@@ -60,7 +65,7 @@ if [ "$kind" = criterion ]; then
     passed=$(($(grep -c '^ok ' "$base.tap") - skipped))
     failed=$(grep -c '^not ok ' "$base.tap")
     planned=$(sed -n 's/^1\.\.\([0-9]*\)$/\1/p' "$base.tap")
-    sed -n "s/^ok - \(.*[^ ]\) *# SKIP \(.*\)/\1: \2/p" "$base.tap" >"$base.skipped"
+    sed -n "s/^ok - \(.*[^ ]\) *# SKIP \(.*\)/1\t\1\t\2/p" "$base.tap" >"$base.skipped"
     if [ $((passed + failed + skipped)) -ne "${planned:-0}" ]; then
       echo "$name: ${planned:-no} cases were planned, $((passed + failed + skipped)) reported"
       failed=$((failed + 1))
@@ -75,7 +80,7 @@ elif [ "$status" -eq 0 ]; then
   passed=1
 elif [ "$status" -eq 77 ]; then
   skipped=1
-  tail -n 1 "$base.log" >"$base.skipped"
+  printf '1\tall of it\t%s\n' "$(tail -n 1 "$base.log")" >"$base.skipped"
 else
   failed=1
 fi

@@ -299,8 +299,8 @@ static dataset positive_rows(const dataset *all, const tool_folder *folder) {
 
 Test(tool, softmax_losses_of_positive_rows) {
   for (size_t s = 0; s < STATES; s++) {
-    const tool_folder folder = tool_folder_make();
     dataset all = load(states[s], "logits");
+    const tool_folder folder = tool_folder_make();
     dataset d = positive_rows(&all, &folder);
     cr_assert_gt(d.rows, 1000);
     check_eval(problem_of(&d, TARE_SOFTMAX_CE), &d, "");
@@ -422,8 +422,8 @@ Test(tool, defaults) {
 
 Test(tool, gradient_and_row_losses_as_files) {
   char gradient[PATH_BYTES], row_loss[PATH_BYTES];
-  const tool_folder folder = tool_folder_make();
   dataset d = load("late", "logits");
+  const tool_folder folder = tool_folder_make();
   problem *p = problem_of(&d, TARE_SIGMOID_FOCAL);
   tool_file(gradient, sizeof gradient, &folder, "gradient.npy");
   tool_file(row_loss, sizeof row_loss, &folder, "row_loss.npy");

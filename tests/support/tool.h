@@ -10,7 +10,7 @@
 
 /* Where a test's files are: a fresh folder, removed at the end. */
 typedef struct tool_folder {
-  char path[64];
+  char path[256];
 } tool_folder;
 
 tool_folder tool_folder_make(void);
