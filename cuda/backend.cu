@@ -8,226 +8,17 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "kernels.cuh"
-#include "softmax_shapes.cuh"
+#include "backend.cuh"
 
 extern "C" {
-#include "core/backend.h"
 #include "core/cuda.h"
 }
 
 namespace tare {
 
-namespace {
-
-struct backend {
-  tare_backend base;
-  int device;
-  int multiprocessors;
-  device_record *record; /* the partial sums lie behind it, and behind them the state of a GHM call without one */
-  cudaDeviceProp properties;
-};
-
 tare_status cuda_failed(cudaError_t status, const char *doing, tare_error *error) {
   cudaGetLastError(); /* our own failure: leave none behind */
   return tare_fail(error, TARE_CUDA_ERROR, "%s: %s (%s)", doing, cudaGetErrorName(status), cudaGetErrorString(status));
-}
-
-/** Makes a device current for as long as it lives. */
-class device_guard {
- public:
-  explicit device_guard(int device) {
-    status = cudaGetDevice(&before_);
-    if (status == cudaSuccess && before_ != device) status = cudaSetDevice(device);
-    changed_ = status == cudaSuccess && before_ != device;
-  }
-  ~device_guard() {
-    if (changed_) cudaSetDevice(before_);
-  }
-  device_guard(const device_guard &) = delete;
-  device_guard &operator=(const device_guard &) = delete;
-  cudaError_t status;
-
- private:
-  int before_ = 0;
-  bool changed_ = false;
-};
-
-/* ---- From a problem to a call ------------------------------------------------------------------------------------- */
-
-/** Rows one behind the other, each contiguous. */
-bool is_run(const tare_view &v, const tare_array &a, int64_t classes) {
-  return !a.data || ((a.cls == 1 || classes == 1) && (a.stride[3] == classes || v.dim[3] == 1));
-}
-
-/** Rows of a softmax loss stay in registers if their classes are contiguous and not too many; else they are taken side
- *  by side if that is how most of them lie. */
-int32_t choose_softmax_walk(const tare_problem *problem) {
-  const int64_t classes = problem->batch.classes;
-  const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
-  bool whole = softmax::choose_row_shape(classes, bytes) < softmax::row_shapes;
-  int64_t side_by_side = 0;
-  for (int i = 0; i < problem->level_count; i++) {
-    const tare_view &v = problem->view[i];
-    if (!v.rows) continue;
-    const tare_array &logits = v.array[TARE_LOGITS], &gradient = v.array[TARE_GRADIENT];
-    whole = whole && (classes == 1 || (logits.cls == 1 && (!gradient.data || gradient.cls == 1)));
-    if (logits.stride[3] == 1 && logits.cls != 1) side_by_side += v.rows;
-  }
-  if (problem->soft) return walk_rows;
-  return whole ? walk_flat : side_by_side * 2 > problem->rows ? walk_planes : walk_rows;
-}
-
-/** So many that a block goes on for a while, yet all blocks have some. */
-int64_t softmax_rows_of_tile(const tare_problem *problem, int32_t walk) {
-  const int64_t classes = problem->batch.classes;
-  const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
-  int64_t together = classes > softmax::most_classes_of_warp ? 1 : block_threads / 32;
-  if (walk == walk_planes) together = softmax::rows_of_planes;
-  if (walk == walk_flat)
-    together = block_threads / softmax::row_shape_at(softmax::choose_row_shape(classes, bytes), bytes).lanes;
-  const int64_t times = problem->rows / (together * 2048) + 1;
-  return together * (times < 16 ? times : 16);
-}
-
-/** Which walk every level of the problem can take. */
-int32_t choose_walk(const tare_problem *problem) {
-  if (problem->shape == TARE_SHAPE_SOFTMAX) return choose_softmax_walk(problem);
-  bool flat = true, planes = !problem->soft;
-  for (int i = 0; i < problem->level_count; i++) {
-    const tare_view &v = problem->view[i];
-    if (!v.rows) continue;
-    const tare_array &logits = v.array[TARE_LOGITS], &gradient = v.array[TARE_GRADIENT];
-    const int64_t classes = problem->batch.classes;
-    if (v.array[TARE_ROW_LOSS].data) return walk_rows;
-    flat = flat && is_run(v, logits, classes) && is_run(v, gradient, classes) && classes < (1 << 20);
-    planes = planes && logits.stride[3] == 1 && (!gradient.data || gradient.stride[3] == 1);
-  }
-  return flat ? walk_flat : planes ? walk_planes : walk_rows;
-}
-
-int64_t rows_of_tile(const tare_problem *problem, int32_t walk) {
-  const int64_t classes = problem->batch.classes;
-  if (problem->shape == TARE_SHAPE_REGRESSION) return 1024;
-  if (problem->shape == TARE_SHAPE_SOFTMAX) return softmax_rows_of_tile(problem, walk);
-  if (walk == walk_planes) return 256;
-  if (walk == walk_rows) return 64;
-  const int64_t rows = (8192 / classes + 7) / 8 * 8; /* whole vectors of any type, whatever the classes */
-  return rows < 8 ? 8 : rows > most_flat_rows ? most_flat_rows : rows;
-}
-
-int64_t cut(const tare_problem *problem, int64_t rows, tiling level::*which, call *c) {
-  int64_t tiles = 0;
-  for (int i = 0; i < problem->level_count; i++) {
-    const tare_view &v = problem->view[i];
-    tiling &t = c->levels[i].*which;
-    t.first = tiles;
-    t.rows = int32_t(rows);
-    if (!v.rows) continue;
-    const int64_t chunks = (v.dim[3] + rows - 1) / rows;
-    t.chunks = make_divider(chunks);
-    t.dim_2 = make_divider(v.dim[2]);
-    t.dim_1 = make_divider(v.dim[1]);
-    tiles += v.rows / v.dim[3] * chunks;
-  }
-  return tiles;
-}
-
-bool is_aligned(const tare_problem *problem, const tare_view &v, const tare_array &a, int32_t walk) {
-  if (!a.data) return true;
-  const int64_t bytes = tare_dtype_bytes(problem->batch.dtype), size = 16 / bytes;
-  bool fits = reinterpret_cast<uintptr_t>(a.data) % 16 == 0;
-  for (int axis = 0; axis < 3; axis++) fits = fits && (v.dim[axis] == 1 || a.stride[axis] % size == 0);
-  if (walk == walk_planes) fits = fits && (a.cls % size == 0 || problem->batch.classes == 1);
-  return fits;
-}
-
-uint32_t magic_of(int64_t classes, int64_t tile_elements) {
-  if (classes == 1 || classes >= 4096 || tile_elements * classes >= int64_t(1) << 32) return 0;
-  return uint32_t(((uint64_t(1) << 32) + uint64_t(classes) - 1) / uint64_t(classes));
-}
-
-/** See level::plain. Poly-1 has a term that alpha does not weigh, so its alpha may be 0 or 1. */
-bool is_plain(const call &c, const level &l) {
-  const bool zero_alpha = c.has_alpha && (c.alpha == 0.0f || c.alpha == 1.0f);
-  return l.aligned && !zero_alpha && !c.alpha_per_class && !c.positive_weights &&
-         !l.view.array[TARE_ELEMENT_WEIGHTS].data && !l.view.array[TARE_ELEMENT_LOSS].data;
-}
-
-void fill_levels(const tare_problem *problem, call *c) {
-  const int32_t walk = choose_walk(problem);
-  for (int i = 0; i < problem->level_count; i++) c->levels[i].view = problem->view[i];
-  c->tile_count = cut(problem, rows_of_tile(problem, walk), &level::tiles, c);
-  c->count_tile_count = cut(problem, 1024, &level::count_tiles, c);
-  for (int i = 0; i < problem->level_count; i++) {
-    level &l = c->levels[i];
-    l.walk = walk;
-    l.aligned = is_aligned(problem, l.view, l.view.array[TARE_LOGITS], walk) &&
-                is_aligned(problem, l.view, l.view.array[TARE_GRADIENT], walk);
-    l.magic = magic_of(problem->batch.classes, l.tiles.rows * problem->batch.classes);
-    l.plain = is_plain(*c, l);
-  }
-}
-
-int32_t background_class_of(const tare_problem *problem) {
-  const tare_batch &b = problem->batch;
-  if (problem->shape != TARE_SHAPE_SOFTMAX || b.background_label < b.first_label) return -1;
-  const uint64_t cls = uint64_t(b.background_label) - uint64_t(b.first_label);
-  return cls < uint64_t(b.classes) ? int32_t(cls) : -1;
-}
-
-void fill_batch(const tare_problem *problem, call *c) {
-  const tare_batch &b = problem->batch;
-  c->kind = problem->loss.kind;
-  c->shape = problem->shape;
-  c->power = problem->power;
-  c->soft = problem->soft;
-  c->dtype = b.dtype;
-  c->label_dtype = b.label_dtype;
-  c->target_dtype = b.target_dtype;
-  c->level_count = problem->level_count;
-  c->classes = b.classes;
-  c->first_label = b.first_label;
-  c->background_label = b.background_label;
-  c->ignore_label = b.ignore_label;
-  c->background_class = background_class_of(problem);
-  c->is_mask = tare_is_ghm(problem);
-  c->background_weight = float(b.background_weight);
-  c->class_weights = b.class_weights;
-  c->positive_weights = b.positive_weights;
-  c->has_alpha = problem->alpha >= 0;
-  c->alpha = float(problem->alpha);
-  c->alpha_per_class = problem->alpha_per_class;
-  c->gamma_hi = float(problem->gamma);
-  c->gamma_lo = float(problem->gamma - double(c->gamma_hi));
-  c->epsilon = float(problem->poly_epsilon);
-}
-
-bool counts_divisor(const tare_output &output) {
-  return output.normalizer != TARE_SUM && output.normalizer != TARE_VALUE;
-}
-
-void fill_output(const backend *self, const tare_problem *problem, call *c) {
-  const tare_output &o = problem->output;
-  c->normalizer = o.normalizer;
-  c->loss_dtype = o.loss_dtype;
-  c->inverse_divisor = o.normalizer == TARE_VALUE ? 1.0 / o.normalizer_value : 1.0;
-  c->divisor_pointer = o.normalizer == TARE_VALUE ? o.normalizer_pointer : nullptr;
-  c->divisor_counted = counts_divisor(o);
-  c->gradient_scale = o.gradient_scale;
-  c->gradient_scale_pointer = o.gradient_scale_pointer;
-  c->loss = o.loss;
-  c->counts = o.counts;
-  c->record = self->record;
-  c->partials = reinterpret_cast<double *>(self->record + 1);
-}
-
-/** All of it; zeroed first, so that what is not set is the same from call to call. */
-void make_call(const backend *self, const tare_problem *problem, call *c) {
-  memset(static_cast<void *>(c), 0, sizeof *c);
-  fill_batch(problem, c);
-  fill_output(self, problem, c);
-  fill_levels(problem, c);
 }
 
 cudaError_t launch_evaluation(const call &c, const launch_site &site) {
@@ -237,21 +28,7 @@ cudaError_t launch_evaluation(const call &c, const launch_site &site) {
   return softmax ? launch_softmax_f32(c, site) : launch_sigmoid_f32(c, site);
 }
 
-tare_status refuse_what_is_missing(const tare_problem *problem, tare_error *error) {
-  if (problem->batch.dtype == TARE_F64)
-    return tare_fail(
-        error, TARE_UNSUPPORTED,
-        "batch->dtype is TARE_F64 on a CUDA context; f64 logits are for the CPU, a GPU takes f32, f16, bf16");
-  return TARE_OK;
-}
-
-tare_status launch_failed(cudaError_t status, tare_error *error) {
-  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching a kernel", error);
-}
-
 /* ---- GHM ------------------------------------------------------------------------------------------------------------ */
-
-constexpr size_t state_bytes = 8 * (2 + 3 * size_t(TARE_MAX_BINS));
 
 cudaError_t launch_ghm(const ghm_call &c, const launch_site &site) {
   if (c.dtype == TARE_F16) return launch_ghm_f16(c, site);
@@ -277,12 +54,25 @@ void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c
     c->lower[k] = problem->shape == TARE_SHAPE_REGRESSION ? bins.lower_f64[k] : double(bins.lower_f32[k]);
 }
 
-/** A pass that only looks: no outputs, and invalid rows are left to the pass that evaluates. */
 void look_only(ghm_call *c, ghm_pass pass, bool silent) {
   c->pass = pass;
   c->silent = silent;
   for (int i = 0; i < c->level_count; i++)
     for (int name : {TARE_GRADIENT, TARE_ROW_LOSS, TARE_ELEMENT_LOSS}) c->levels[i].view.array[name].data = nullptr;
+}
+
+namespace {
+
+tare_status refuse_what_is_missing(const tare_problem *problem, tare_error *error) {
+  if (problem->batch.dtype == TARE_F64)
+    return tare_fail(
+        error, TARE_UNSUPPORTED,
+        "batch->dtype is TARE_F64 on a CUDA context; f64 logits are for the CPU, a GPU takes f32, f16, bf16");
+  return TARE_OK;
+}
+
+tare_status launch_failed(cudaError_t status, tare_error *error) {
+  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching a kernel", error);
 }
 
 cudaError_t count_norms(const ghm_call &given, bool silent, const launch_site &site) {
