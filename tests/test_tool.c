@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "support/json.h"
+#include "support/answer.h"
 #include "support/npy.h"
 #include "support/numbers.h"
 #include "support/problem.h"
@@ -131,25 +131,25 @@ static void command_of(const problem *p, const dataset *d, const char *more, cha
 
 static const tolerance close_enough = {.absolute = 1e-30, .relative = 1e-6};
 
-static void check_histogram(const problem *p, const json_object *answer, const char *command) {
+static void check_histogram(const problem *p, const answer_json *answer, const char *command) {
   const struct oracle_ghm_state *want = p->oracle_state;
   const int bins = p->loss.ghm.bins;
   char path[64];
-  cr_assert_eq(json_count(answer, "histogram.counts"), (size_t)bins, "%s", command);
-  cr_assert_eq(json_count(answer, "histogram.weights"), (size_t)bins, "%s", command);
-  cr_assert_eq(json_count(answer, "histogram.edges"), (size_t)bins + 1, "%s", command);
+  cr_assert_eq(answer_count(answer, "histogram.counts"), (size_t)bins, "%s", command);
+  cr_assert_eq(answer_count(answer, "histogram.weights"), (size_t)bins, "%s", command);
+  cr_assert_eq(answer_count(answer, "histogram.edges"), (size_t)bins + 1, "%s", command);
   int64_t counted = 0;
   for (int k = 0; k < bins; k++) {
     snprintf(path, sizeof path, "histogram.counts.%d", k);
-    const double count = json_number(answer, path);
+    const double count = answer_number(answer, path);
     cr_assert_eq(count, (double)want->counts[k], "%s: bin %d: %g, want %lld", command, k, count,
                  (long long)want->counts[k]);
     counted += want->counts[k];
     snprintf(path, sizeof path, "histogram.edges.%d", k);
-    CHECK_NEAR(path, json_number(answer, path), oracle_ghm_edge(k, bins, p->loss.ghm.variant == TARE_GHM_MMDET),
+    CHECK_NEAR(path, answer_number(answer, path), oracle_ghm_edge(k, bins, p->loss.ghm.variant == TARE_GHM_MMDET),
                ((tolerance){0, 1e-7}));
     snprintf(path, sizeof path, "histogram.weights.%d", k); /* beta = N/GD */
-    CHECK_NEAR(path, json_number(answer, path), want->weights[k] * (double)want->total, ((tolerance){0, 1e-6}));
+    CHECK_NEAR(path, answer_number(answer, path), want->weights[k] * (double)want->total, ((tolerance){0, 1e-6}));
   }
   cr_assert_gt(counted, 0);
 }
@@ -157,27 +157,27 @@ static void check_histogram(const problem *p, const json_object *answer, const c
 static void check_answer(const problem *p, const outcome *want, const tool_answer *answer, const char *command) {
   cr_assert_eq(answer->status, 0, "%s: exit %d: %s", command, answer->status, answer->err);
   cr_assert_str_eq(answer->err, "", "%s: %s", command, answer->err);
-  json_object json = json_read(answer->out);
+  answer_json *json = answer_read(answer->out);
   double l1 = 0, squares = 0;
   for (int64_t i = 0; i < want->elements; i++) {
     l1 += fabs(want->gradient[i]);
     squares += want->gradient[i] * want->gradient[i];
   }
   cr_assert(want->loss != 0 && l1 != 0, "%s: the oracle says 0", command);
-  CHECK_NEAR(command, json_number(&json, "loss"), want->loss, close_enough);
-  CHECK_NEAR(command, json_number(&json, "grad_l1"), l1, close_enough);
-  CHECK_NEAR(command, json_number(&json, "grad_l2"), sqrt(squares), close_enough);
-  cr_assert_eq(json_number(&json, "rows"), (double)p->rows);
-  cr_assert_eq(json_number(&json, "classes"), (double)p->classes);
-  cr_assert_eq(json_number(&json, "positives"), (double)want->counts.positives);
-  cr_assert_eq(json_number(&json, "background"), (double)want->counts.background);
-  cr_assert_eq(json_number(&json, "ignored"), (double)want->counts.ignored);
-  cr_assert_str_eq(json_text(&json, "dtype"), "f32");
-  cr_assert_gt(json_number(&json, "milliseconds"), 0);
-  cr_assert_gt(json_number(&json, "gigabytes_per_second"), 0);
-  cr_assert_neq(json_text(&json, "device")[0], '\0');
-  if (p->oracle_state != NULL) check_histogram(p, &json, command);
-  json_free(&json);
+  CHECK_NEAR(command, answer_number(json, "loss"), want->loss, close_enough);
+  CHECK_NEAR(command, answer_number(json, "grad_l1"), l1, close_enough);
+  CHECK_NEAR(command, answer_number(json, "grad_l2"), sqrt(squares), close_enough);
+  cr_assert_eq(answer_number(json, "rows"), (double)p->rows);
+  cr_assert_eq(answer_number(json, "classes"), (double)p->classes);
+  cr_assert_eq(answer_number(json, "positives"), (double)want->counts.positives);
+  cr_assert_eq(answer_number(json, "background"), (double)want->counts.background);
+  cr_assert_eq(answer_number(json, "ignored"), (double)want->counts.ignored);
+  cr_assert_str_eq(answer_text(json, "dtype"), "f32");
+  cr_assert_gt(answer_number(json, "milliseconds"), 0);
+  cr_assert_gt(answer_number(json, "gigabytes_per_second"), 0);
+  cr_assert_neq(answer_text(json, "device")[0], '\0');
+  if (p->oracle_state != NULL) check_histogram(p, json, command);
+  answer_free(json);
 }
 
 /* Runs the problem by the tool and by the oracle. `more` are options that the problem does not tell. */
@@ -463,16 +463,47 @@ Test(tool, half_types) {
     tool_answer answer = tool_run(&folder, 0, "eval --loss sigmoid-focal --logits %s --labels %s --json --dtype %s",
                                   d.logits, d.labels, dtype_name(halves[h]));
     cr_assert_eq(answer.status, 0, "%s", answer.err);
-    json_object json = json_read(answer.out);
-    CHECK_NEAR("loss", json_number(&json, "loss"), want->loss, close_enough);
-    cr_assert_str_eq(json_text(&json, "dtype"), dtype_name(halves[h]));
-    json_free(&json);
+    answer_json *json = answer_read(answer.out);
+    CHECK_NEAR("loss", answer_number(json, "loss"), want->loss, close_enough);
+    cr_assert_str_eq(answer_text(json, "dtype"), dtype_name(halves[h]));
+    answer_free(json);
     tool_answer_free(&answer);
     outcome_free(want);
     problem_free(p);
   }
   tool_folder_remove(&folder);
   unload(&d);
+}
+
+/* A picture is drawn by gnuplot, and is well-formed; of ghm-c the right panel is another one. */
+static void check_picture(const char *loss, const char *right_panel) {
+  dataset d = load("late", "logits");
+  const tool_folder folder = tool_folder_make();
+  char path[PATH_BYTES], command[PATH_BYTES + 64];
+  tool_file(path, sizeof path, &folder, "picture.svg");
+  tool_answer answer =
+      tool_run(&folder, 0, "eval --loss %s --logits %s --labels %s --plot %s", loss, d.logits, d.labels, path);
+  cr_assert_eq(answer.status, 0, "%s", answer.err);
+  cr_assert_str_eq(answer.err, "");
+  snprintf(command, sizeof command, "xmllint --noout '%s'", path);
+  cr_assert_eq(system(command), 0, "%s: not well-formed", loss);
+  char *svg = tool_file_text(path);
+  cr_assert_not_null(strstr(svg, "<svg"), "%s", loss);
+  const char *const texts[] = {loss, "Gradient norms of 338,814 logits", "number of logits", right_panel};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+    cr_assert_not_null(strstr(svg, texts[i]), "%s: '%s' is not in the picture", loss, texts[i]);
+  }
+  free(svg);
+  tool_answer_free(&answer);
+  tool_folder_remove(&folder);
+  unload(&d);
+}
+
+Test(tool, pictures) {
+  if (system("command -v gnuplot >/dev/null") != 0) cr_skip_test("gnuplot is not installed");
+  if (system("command -v xmllint >/dev/null") != 0) cr_skip_test("xmllint is not installed (libxml2-utils)");
+  check_picture("sigmoid-focal", "Weight and gradient by gradient norm");
+  check_picture("ghm-c", "Gradient of one logit after reformulation");
 }
 
 Test(tool, class_weights_from_npy_and_csv) {

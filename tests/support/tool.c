@@ -75,6 +75,12 @@ static char *read_all(int file) {
   return text;
 }
 
+char *tool_file_text(const char *path) {
+  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  cr_assert_geq(file, 0, "no file %s", path);
+  return read_all(file);
+}
+
 static void become_tool(const char *path, char **arguments, int out, int err, int64_t file_limit) {
   if (file_limit > 0) {
     const struct rlimit limit = {.rlim_cur = (rlim_t)file_limit, .rlim_max = (rlim_t)file_limit};

@@ -22,6 +22,9 @@ void tool_folder_expect_only(const tool_folder *folder, const char *const *names
 /** "<folder>/<name>", in a buffer of the caller. */
 void tool_file(char *path, size_t size, const tool_folder *folder, const char *name);
 
+/** The whole of a file, ended by a zero byte; free() it. */
+char *tool_file_text(const char *path);
+
 typedef struct tool_answer {
   int status; /* exit status; -1: killed by a signal */
   char *out, *err;
