@@ -11,6 +11,8 @@
 
 enum { F(CHUNK) = 64, F(FEW_BINS) = 12 };
 
+TARE_INLINE int32_t F(whole_chunks)(int32_t n) { return (n + F(CHUNK) - 1) / F(CHUNK) * F(CHUNK); }
+
 static int F(chunk_is_first_bin)(const tare_bins *bins, const real *restrict key) {
   real largest = key[0];
 #pragma omp simd reduction(max : largest)

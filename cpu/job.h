@@ -67,10 +67,14 @@ typedef struct tare_group_result {
   typedef struct tare_scratch_##suffix {                                                               \
     TARE_ALIGNED real x[TARE_BLOCK], weight[TARE_BLOCK], plain_weight[TARE_BLOCK], target[TARE_BLOCK]; \
     TARE_ALIGNED real loss[TARE_BLOCK], slope[TARE_BLOCK];                                             \
-    TARE_ALIGNED real kept_weight[TARE_BLOCK], kept_plain[TARE_BLOCK];                                 \
+    TARE_ALIGNED real picked_x[TARE_BLOCK], picked_weight[TARE_BLOCK], picked_plain[TARE_BLOCK];       \
+    TARE_ALIGNED real picked_loss[TARE_BLOCK], picked_slope[TARE_BLOCK];                               \
     TARE_ALIGNED real row[TARE_ROW_BUFFER];                                                            \
     TARE_ALIGNED real maximum[TARE_TILE_ROWS], label_x[TARE_TILE_ROWS];                                \
-    TARE_ALIGNED real row_weight[TARE_TILE_ROWS], class_weight[TARE_BLOCK], ones[TARE_BLOCK];          \
+    TARE_ALIGNED real row_weight[TARE_TILE_ROWS], class_weight[TARE_BLOCK];                            \
+    real of_line[TARE_BLOCK]; /* factors that the first lines of weight were made with */              \
+    int32_t spread_lines, spread_length;                                                               \
+    int64_t spread_class;                                                                              \
   } tare_scratch_##suffix;
 TARE_DEFINE_SCRATCH(float, f32)
 TARE_DEFINE_SCRATCH(double, f64)

@@ -5,50 +5,58 @@
  * A block of up to TARE_BLOCK elements is brought into first-level cache, worked on there by loops that the compiler
  * vectorises, and taken out again, so types, strides and phases of the caller's arrays concern only the two transfers
  * (one read and one write of memory an element). All elements are computed as negatives, by their signed logit
- * z = -x; at the few places where the target is 1 the sign of x is turned before, and that of the slope after.
+ * z = -x; the few whose target is 1 are gathered, done once more with the sign of x turned, and put in their places.
+ * Where the caller's elements are plain `real`, one behind the other, they are read and written where they are.
  */
 
-typedef void F(sigmoid_loop)(const F(formula_parameters) * parameters, int32_t n, const real *x, const real *weight,
-                             const real *plain_weight, const real *target, real *loss, real *slope);
+/** Elements worked on side by side. x and slope may be the same array. */
+typedef struct F(stretch) {
+  int32_t n;
+  const real *x;
+  real *weight, *plain_weight, *loss, *slope;
+} F(stretch);
 
-#define HARD_LOOP(function, formula, power, wants_slope, uses_plain)                                                   \
-  static void F(function)(const F(formula_parameters) * parameters, int32_t n, const real *restrict x,                 \
-                          const real *restrict weight, const real *restrict plain_weight, const real *restrict target, \
-                          real *restrict loss, real *restrict slope) {                                                 \
-    (void)target, (void)slope, (void)plain_weight;                                                                     \
-    F(hard_body)(F(formula), parameters, power, wants_slope, uses_plain, n, x, weight, plain_weight, loss, slope);     \
+typedef void F(sigmoid_loop)(const F(formula_parameters) * parameters, real factor, const F(stretch) * on,
+                             const real *target);
+
+#define HARD_LOOP(function, formula, power, wants_slope, uses_plain)                                    \
+  static void F(function)(const F(formula_parameters) * parameters, real factor, const F(stretch) * on, \
+                          const real *target) {                                                         \
+    (void)target;                                                                                       \
+    F(hard_body)(F(formula), parameters, power, wants_slope, uses_plain, factor, on);                   \
   }
-#define SOFT_LOOP(function, formula, power, uses_plain)                                                                \
-  static void F(function)(const F(formula_parameters) * parameters, int32_t n, const real *restrict x,                 \
-                          const real *restrict weight, const real *restrict plain_weight, const real *restrict target, \
-                          real *restrict loss, real *restrict slope) {                                                 \
-    F(soft_body)                                                                                                       \
-    (F(formula), F(formula##_soft), parameters, power, uses_plain, n, x, weight, plain_weight, target, loss, slope);   \
+#define SOFT_LOOP(function, formula, power, uses_plain)                                                 \
+  static void F(function)(const F(formula_parameters) * parameters, real factor, const F(stretch) * on, \
+                          const real *target) {                                                         \
+    F(soft_body)(F(formula), F(formula##_soft), parameters, power, uses_plain, factor, on, target);     \
   }
 
 typedef F(pair) F(hard_formula)(real, real, real, const F(formula_parameters) *, int);
 typedef F(pair) F(soft_formula)(real, real, real, real, const F(formula_parameters) *, int);
 
 TARE_INLINE void F(hard_body)(F(hard_formula) * formula, const F(formula_parameters) * parameters, int power,
-                              int wants_slope, int uses_plain, int32_t n, const real *restrict x,
-                              const real *restrict weight, const real *restrict plain_weight, real *restrict loss,
-                              real *restrict slope) {
+                              int wants_slope, int uses_plain, real factor, const F(stretch) * on) {
   const F(formula_parameters) p = *parameters;
+  const real *x = on->x, *weight = on->weight, *plain_weight = on->plain_weight;
+  real *restrict loss = on->loss, *slope = on->slope;
+  const int32_t n = on->n;
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) { /* hot: sigmoid hard */
     const real w = weight[i], plain = uses_plain ? plain_weight[i] : w;
     const F(pair) value = formula(-x[i], w, plain, &p, power);
     const int counts = (w != 0) | (plain != 0);
     loss[i] = counts ? value.loss : (real)0;
-    if (wants_slope) slope[i] = counts ? value.slope : (real)0;
+    if (wants_slope) slope[i] = counts ? value.slope * factor : (real)0;
   }
 }
 
 TARE_INLINE void F(soft_body)(F(hard_formula) * hard, F(soft_formula) * soft, const F(formula_parameters) * parameters,
-                              int power, int uses_plain, int32_t n, const real *restrict x, const real *restrict weight,
-                              const real *restrict plain_weight, const real *restrict target, real *restrict loss,
-                              real *restrict slope) {
+                              int power, int uses_plain, real factor, const F(stretch) * on,
+                              const real *restrict target) {
   const F(formula_parameters) p = *parameters;
+  const real *x = on->x, *weight = on->weight, *plain_weight = on->plain_weight;
+  real *restrict loss = on->loss, *slope = on->slope;
+  const int32_t n = on->n;
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) { /* hot: sigmoid soft */
     const real w = weight[i], plain = uses_plain ? plain_weight[i] : w, t = target[i];
@@ -59,7 +67,7 @@ TARE_INLINE void F(soft_body)(F(hard_formula) * hard, F(soft_formula) * soft, co
     const real end_slope = t == 1 ? -at_end.slope : at_end.slope;
     const real derivative = is_end ? end_slope : between.slope;
     loss[i] = counts ? value : (real)0;
-    slope[i] = counts ? derivative : (real)0;
+    slope[i] = counts ? derivative * factor : (real)0;
   }
 }
 
@@ -137,15 +145,25 @@ static void F(store_block)(const tare_tile *tile, const F(block) * b, int name, 
    b->lines, b->length, from);
 }
 
-/** out = row factor x class factor. */
-static void F(spread)(const F(block) * b, const real *of_row, const real *of_class, real *restrict out) {
+/** weight = row factor x class factor, and plain weight = row factor where the problem has those. Lines that hold what
+ *  they should already, as most do in a tile, are left alone. */
+static void F(spread)(const F(block) * b, const real *of_row, const real *of_class, int has_plain, F(scratch) * s) {
   const real *of_line = b->by_class ? of_class : of_row, *along = b->by_class ? of_row : of_class;
+  if (s->spread_length != b->length || s->spread_class != (b->by_class ? 0 : b->first_class)) s->spread_lines = 0;
   for (int32_t line = 0; line < b->lines; line++) {
     const real factor = of_line[line];
-    real *restrict to = out + (ptrdiff_t)line * b->length;
+    if (line < s->spread_lines && s->of_line[line] == factor) continue;
+    real *restrict to = s->weight + (ptrdiff_t)line * b->length;
+    s->of_line[line] = factor;
 #pragma omp simd
     for (int32_t i = 0; i < b->length; i++) to[i] = factor * along[i]; /* hot: spread weights (any) */
+    if (!has_plain) continue;
+    to = s->plain_weight + (ptrdiff_t)line * b->length;
+    for (int32_t i = 0; i < b->length; i++) to[i] = b->by_class ? along[i] : factor;
   }
+  s->spread_lines = b->lines;
+  s->spread_length = b->length;
+  s->spread_class = b->by_class ? 0 : b->first_class;
 }
 
 /** Weight of a target of 1 or 0 in class c, without and with alpha. */
@@ -161,19 +179,25 @@ static real F(alpha)(const tare_problem *problem, int64_t c, int positive) {
 
 static int F(has_plain_weights)(const tare_problem *problem) { return problem->alpha_is_part || problem->soft; }
 
+/** What a tile's rows and, where classes are alike, its classes weigh. */
+static void F(weigh_lines)(const tare_problem *problem, const tare_tile *tile, const tare_tile_rows *rows,
+                           F(scratch) * s) {
+  const real of_class = problem->soft ? (real)1 : F(alpha)(problem, 0, 0);
+  for (int32_t i = 0; i < tile->rows; i++) s->row_weight[i] = (real)rows->weight[i];
+  for (int32_t c = 0; c < TARE_BLOCK; c++) s->class_weight[c] = of_class;
+  s->spread_lines = 0;
+}
+
 static void F(build_weights)(const tare_job *job, const tare_tile *tile, const F(block) * b, F(scratch) * s) {
   const tare_problem *problem = job->problem;
-  const real same = problem->soft ? (real)1 : F(alpha)(problem, 0, 0);
-  for (int32_t c = 0; c < b->classes; c++) s->class_weight[c] = same;
+  const int has_plain = F(has_plain_weights)(problem);
   for (int32_t c = 0; c < b->classes && problem->alpha_per_class && !problem->soft; c++)
     s->class_weight[c] = F(alpha)(problem, b->first_class + c, 0);
-  F(spread)(b, s->row_weight + b->first_row, s->class_weight, s->weight);
-  if (F(has_plain_weights)(problem)) F(spread)(b, s->row_weight + b->first_row, s->ones, s->plain_weight);
+  F(spread)(b, s->row_weight + b->first_row, s->class_weight, has_plain, s);
   if (!tile->view->array[TARE_ELEMENT_WEIGHTS].data) return;
   F(load_block)(tile, b, TARE_ELEMENT_WEIGHTS, TARE_F32, s->loss);
   for (int32_t i = 0; i < b->n; i++) s->weight[i] *= s->loss[i];
-  if (F(has_plain_weights)(problem))
-    for (int32_t i = 0; i < b->n; i++) s->plain_weight[i] *= s->loss[i];
+  for (int32_t i = 0; i < b->n && has_plain; i++) s->plain_weight[i] *= s->loss[i];
 }
 
 /** For soft targets: plain weight x (1 + t*(w-1)) with the positive weight w, and x (1-alpha + t*(2*alpha-1)). */
@@ -192,87 +216,78 @@ static void F(weigh_soft)(const tare_job *job, const F(block) * b, F(scratch) * 
   }
 }
 
-/** Turns the sign of x where the target is 1 and gives such elements their weights, remembering what was there. */
-static int32_t F(turn_positives)(const tare_job *job, const tare_tile *tile, const F(block) * b, tare_scratch *scratch,
-                                 F(scratch) * s) {
+/** Gathers the elements whose target is 1, with the sign of x turned and weights of their own; returns how many. */
+static int32_t F(pick_positives)(const tare_job *job, const tare_tile *tile, const F(block) * b, const real *x,
+                                 tare_scratch *scratch, F(scratch) * s) {
   const tare_tile_rows *rows = &scratch->rows;
-  const int plain = F(has_plain_weights)(job->problem);
-  const int weighs_elements = tile->view->array[TARE_ELEMENT_WEIGHTS].data != NULL;
   int32_t picked = 0;
-  for (int32_t p = 0; p < rows->positives; p++) {
+  for (int32_t p = 0; p < rows->positives && !job->problem->soft; p++) {
     const int32_t i = rows->positive[p] - b->first_row;
     const int64_t c = rows->cls[rows->positive[p]] - b->first_class;
     if (i < 0 || i >= b->rows || c < 0 || c >= b->classes) continue;
     const int32_t at = (int32_t)(b->by_class ? c * b->length + i : i * (int64_t)b->length + c);
     real base = s->row_weight[rows->positive[p]] * F(positive_weight)(job->problem, b->first_class + c);
-    if (weighs_elements) base *= s->loss[at]; /* where build_weights left them */
-    s->kept_weight[picked] = s->weight[at];
-    s->weight[at] = base * F(alpha)(job->problem, b->first_class + c, 1);
-    if (plain) s->kept_plain[picked] = s->plain_weight[at];
-    if (plain) s->plain_weight[at] = base;
-    s->x[at] = -s->x[at];
+    if (tile->view->array[TARE_ELEMENT_WEIGHTS].data) base *= s->loss[at]; /* where build_weights left them */
+    s->picked_x[picked] = -x[at];
+    s->picked_weight[picked] = base * F(alpha)(job->problem, b->first_class + c, 1);
+    s->picked_plain[picked] = base;
     scratch->picked_at[picked++] = at;
   }
+  for (int32_t k = picked; k < TARE_BLOCK && k % F(CHUNK); k++)
+    s->picked_x[k] = s->picked_weight[k] = s->picked_plain[k] = 0;
   return picked;
 }
 
-static void F(turn_slopes)(const tare_job *job, const tare_scratch *scratch, int32_t picked, F(scratch) * s) {
-  for (int32_t k = 0; k < picked; k++) {
-    const int32_t at = scratch->picked_at[k];
-    s->slope[at] = -s->slope[at];
-    s->weight[at] = s->kept_weight[k];
-    if (F(has_plain_weights)(job->problem)) s->plain_weight[at] = s->kept_plain[k];
-  }
-}
-
 /** g of each element in double, as soft targets need it. */
-static void F(soft_keys)(const F(block) * b, const F(scratch) * s, double *key) {
-  for (int32_t i = 0; i < b->n; i++) {
-    const double p = terms_of_f64((double)s->x[i]).p, g = p - (double)s->target[i];
+static void F(soft_keys)(int32_t n, const real *x, const real *target, double *key) {
+  for (int32_t i = 0; i < n; i++) {
+    const double p = terms_of_f64((double)x[i]).p, g = p - (double)target[i];
     key[i] = g < 0 ? -g : g;
   }
 }
 
 /** Multiplies each weight by 1/GD of its element. */
-static void F(weigh_by_density)(const tare_job *job, const F(block) * b, int32_t padded, tare_scratch *scratch,
-                                F(scratch) * s) {
+static void F(weigh_by_density)(const tare_job *job, const F(stretch) * on, const real *target, tare_scratch *scratch) {
   const int is_exact = job->density == TARE_DENSITY_EXACT, is_soft = job->problem->soft;
   if (!is_exact && !is_soft) {
-    F(weigh_by_bins)(job->bins, s->x, padded, scratch->bin, s->weight);
+    F(weigh_by_bins)(job->bins, on->x, F(whole_chunks)(on->n), scratch->bin, on->weight);
     return;
   }
-  if (is_soft) F(soft_keys)(b, s, scratch->key);
-  for (int32_t i = 0; i < b->n; i++) {
-    const double key = is_soft ? scratch->key[i] : (double)s->x[i];
-    s->weight[i] *=
+  if (is_soft) F(soft_keys)(on->n, on->x, target, scratch->key);
+  for (int32_t i = 0; i < on->n; i++) {
+    const double key = is_soft ? scratch->key[i] : (double)on->x[i];
+    on->weight[i] *=
         (real)(is_exact ? tare_exact_weight(job, key) : job->bins->weight_f64[tare_bin_by_bisection(job->bins, key)]);
   }
 }
 
-static void F(count_block)(const tare_job *job, const F(block) * b, int32_t padded, tare_scratch *scratch,
-                           F(scratch) * s) {
+static void F(count_keys)(const tare_job *job, const F(stretch) * on, const real *target, tare_scratch *scratch) {
+  F(scratch) *s = &scratch->F_MEMBER;
   int32_t counted = 0;
   if (job->problem->soft) {
-    F(soft_keys)(b, s, scratch->key);
-    for (int32_t i = 0; i < b->n; i++)
-      scratch->histogram[0][tare_bin_by_bisection(job->bins, scratch->key[i])] += s->weight[i] != 0;
+    F(soft_keys)(on->n, on->x, target, scratch->key);
+    for (int32_t i = 0; i < on->n; i++)
+      scratch->histogram[0][tare_bin_by_bisection(job->bins, scratch->key[i])] += on->weight[i] != 0;
     return;
   }
+  const int32_t n = F(whole_chunks)(on->n);
+  const real *restrict x = on->x, *restrict weight = on->weight;
+  real *restrict counting = s->slope;
 #pragma omp simd reduction(+ : counted)
-  for (int32_t i = 0; i < padded; i++) { /* hot: mask keys */
-    counted += s->weight[i] != 0;
-    s->x[i] = s->weight[i] != 0 ? s->x[i] : (real)NAN;
+  for (int32_t i = 0; i < n; i++) { /* hot: mask keys */
+    counted += weight[i] != 0;
+    counting[i] = weight[i] != 0 ? x[i] : (real)NAN;
   }
-  F(count_bins)(job->bins, s->x, padded, counted, scratch->bin, scratch->histogram);
+  F(count_bins)(job->bins, counting, n, counted, scratch->bin, scratch->histogram);
 }
 
-static void F(collect_keys)(const tare_job *job, const F(block) * b, tare_scratch *scratch, F(scratch) * s) {
+static void F(collect_keys)(const tare_job *job, const F(stretch) * on, const real *target, tare_scratch *scratch) {
   tare_job *writable = (tare_job *)(uintptr_t)job; /* this pass runs on one thread and counts its keys in the job */
   const int is_soft = job->problem->soft;
-  if (is_soft) F(soft_keys)(b, s, scratch->key);
-  for (int32_t i = 0; i < b->n; i++) {
-    const double key = is_soft ? scratch->key[i] : (double)s->x[i];
-    if (s->weight[i] == 0) continue;
+  if (is_soft) F(soft_keys)(on->n, on->x, target, scratch->key);
+  for (int32_t i = 0; i < on->n; i++) {
+    const double key = is_soft ? scratch->key[i] : (double)on->x[i];
+    if (on->weight[i] == 0) continue;
     job->collected_key[writable->key_count++] = tare_key_or_least(key, is_soft ? 0.0 : -(double)INFINITY);
   }
 }
@@ -294,55 +309,98 @@ static void F(add_row_losses)(const F(block) * b, const F(scratch) * s, double *
   }
 }
 
-/** Weights of a block, its logits with the signs of positives turned, and 1/GD where GHM wants it. */
-static int32_t F(prepare_block)(const tare_job *job, const tare_tile *tile, const F(block) * b, int is_uniform,
-                                tare_scratch *scratch) {
-  F(scratch) *s = &scratch->F_MEMBER;
-  const int32_t padded = (b->n + F(CHUNK) - 1) / F(CHUNK) * F(CHUNK);
-  F(load_block)(tile, b, TARE_LOGITS, job->problem->batch.dtype, s->x);
-  if (!is_uniform) F(build_weights)(job, tile, b, s);
-  if (job->problem->soft) {
-    F(load_block)(tile, b, TARE_TARGETS, job->problem->batch.target_dtype, s->target);
-    F(weigh_soft)(job, b, s);
-  }
-  for (int32_t i = b->n; i < padded; i++) s->x[i] = s->target[i] = s->weight[i] = s->plain_weight[i] = 0;
-  const int32_t picked = job->problem->soft ? 0 : F(turn_positives)(job, tile, b, scratch, s);
-  if (job->pass == TARE_PASS_EVALUATE && job->density) F(weigh_by_density)(job, b, padded, scratch, s);
-  return picked;
+/** The elements of a block at the caller's, where they are plain `real` one behind the other and can be worked on in
+ *  place; NULL where they have to be brought together. */
+static real *F(in_place)(const tare_job *job, const tare_tile *tile, const F(block) * b, int name) {
+  const tare_array *array = &tile->view->array[name];
+  const int64_t row = array->stride[TARE_AXES - 1], along = b->by_class ? row : array->cls;
+  const int64_t line = b->by_class ? array->cls : row;
+  if (job->problem->batch.dtype != F(DTYPE) || along != 1 || (b->lines > 1 && line != b->length)) return NULL;
+  return (real *)(uintptr_t)array->data + F(block_offset)(tile, b, name);
 }
 
-static void F(evaluate_block)(const tare_job *job, const tare_tile *tile, const F(block) * b, int32_t picked,
-                              F(sigmoid_loop) * loop, const F(formula_parameters) * parameters, tare_scratch *scratch,
+/** The elements of a block with target 0, or with soft targets: in place, or brought together with what they weigh. */
+static F(stretch) F(stretch_of)(const tare_job *job, const tare_tile *tile, const F(block) * b, F(scratch) * s) {
+  const tare_problem *problem = job->problem;
+  F(stretch) on = {b->n, s->x, s->weight, s->plain_weight, s->loss, s->slope};
+  const int has_gradient = tile->view->array[TARE_GRADIENT].data != NULL;
+  const int is_plain = job->pass == TARE_PASS_EVALUATE && !job->density && !problem->soft;
+  const real *x = is_plain ? F(in_place)(job, tile, b, TARE_LOGITS) : NULL;
+  real *slope = x && has_gradient ? F(in_place)(job, tile, b, TARE_GRADIENT) : NULL;
+  F(build_weights)(job, tile, b, s);
+  for (int32_t i = b->n; i < F(whole_chunks)(b->n); i++) s->x[i] = s->target[i] = s->weight[i] = s->plain_weight[i] = 0;
+  if (x && (slope || !has_gradient)) {
+    on.x = x;
+    if (slope) on.slope = slope;
+    return on;
+  }
+  F(load_block)(tile, b, TARE_LOGITS, problem->batch.dtype, s->x);
+  if (!problem->soft) return on;
+  F(load_block)(tile, b, TARE_TARGETS, problem->batch.target_dtype, s->target);
+  F(weigh_soft)(job, b, s);
+  return on;
+}
+
+/** Runs a loop on whole vectors: what is left of the caller's own elements goes through scratch. */
+static void F(run_loop)(F(sigmoid_loop) * loop, const F(formula_parameters) * parameters, real factor, F(stretch) on,
+                        F(scratch) * s) {
+  const int is_padded = on.x == s->x || on.x == s->picked_x;
+  const int32_t n = on.n, whole = n / 16 * 16, rest = n - whole;
+  on.n = is_padded ? (n + 15) / 16 * 16 : whole;
+  loop(parameters, factor, &on, s->target);
+  if (is_padded || !rest) return;
+  memcpy(s->x, on.x + whole, (size_t)rest * sizeof *s->x);
+  for (int32_t i = rest; i < 16; i++) s->x[i] = 0;
+  const F(stretch) tail = {16, s->x, on.weight + whole, on.plain_weight + whole, on.loss + whole, s->slope};
+  loop(parameters, factor, &tail, s->target);
+  if (on.slope != s->slope) memcpy(on.slope + whole, s->slope, (size_t)rest * sizeof *s->slope);
+}
+
+static void F(evaluate_block)(const tare_job *job, const tare_tile *tile, const F(block) * b, const F(stretch) * on,
+                              const F(stretch) * positives, F(sigmoid_loop) * loop,
+                              const F(formula_parameters) * parameters, tare_scratch *scratch,
                               tare_group_result *result) {
   F(scratch) *s = &scratch->F_MEMBER;
   const tare_view *view = tile->view;
-  const int32_t padded = (b->n + 15) / 16 * 16;
-  loop(parameters, padded, s->x, s->weight, s->plain_weight, s->target, s->loss, s->slope);
-  F(turn_slopes)(job, scratch, picked, s);
-  result->loss += F(sum)(s->loss, padded);
+  const real factor = (real)job->gradient_factor;
+  if (job->density) F(weigh_by_density)(job, on, s->target, scratch);
+  F(run_loop)(loop, parameters, factor, *on, s);
+  if (positives->n) {
+    if (job->density) F(weigh_by_density)(job, positives, NULL, scratch);
+    F(run_loop)(loop, parameters, factor, *positives, s);
+    for (int32_t k = 0; k < positives->n; k++) {
+      on->loss[scratch->picked_at[k]] = positives->loss[k];
+      on->slope[scratch->picked_at[k]] = -positives->slope[k];
+    }
+  }
+  result->loss += F(sum)(s->loss, (b->n + 15) / 16 * 16);
   if (view->array[TARE_ROW_LOSS].data) F(add_row_losses)(b, s, scratch->row_loss);
   if (view->array[TARE_ELEMENT_LOSS].data)
     F(store_block)(tile, b, TARE_ELEMENT_LOSS, job->problem->batch.dtype == TARE_F64 ? TARE_F64 : TARE_F32, s->loss);
-  if (!view->array[TARE_GRADIENT].data) return;
-  const real factor = (real)job->gradient_factor;
-  if (factor != 1) {
-#pragma omp simd
-    for (int32_t i = 0; i < padded; i++) s->slope[i] *= factor; /* hot: scale slopes */
-  }
-  F(store_block)(tile, b, TARE_GRADIENT, job->problem->batch.dtype, s->slope);
+  if (view->array[TARE_GRADIENT].data && on->slope == s->slope)
+    F(store_block)(tile, b, TARE_GRADIENT, job->problem->batch.dtype, s->slope);
 }
 
-static void F(sigmoid_block)(const tare_job *job, const tare_tile *tile, const F(block) * b, int is_uniform,
-                             F(sigmoid_loop) * loop, const F(formula_parameters) * parameters, tare_scratch *scratch,
+static void F(sigmoid_block)(const tare_job *job, const tare_tile *tile, const F(block) * b, F(sigmoid_loop) * loop,
+                             const F(formula_parameters) * parameters, tare_scratch *scratch,
                              tare_group_result *result) {
   F(scratch) *s = &scratch->F_MEMBER;
-  const int32_t picked = F(prepare_block)(job, tile, b, is_uniform, scratch);
-  if (job->pass == TARE_PASS_EVALUATE)
-    F(evaluate_block)(job, tile, b, picked, loop, parameters, scratch, result);
-  else if (job->pass == TARE_PASS_COLLECT)
-    F(collect_keys)(job, b, scratch, s);
-  else
-    F(count_block)(job, b, (b->n + F(CHUNK) - 1) / F(CHUNK) * F(CHUNK), scratch, s);
+  const F(stretch) on = F(stretch_of)(job, tile, b, s);
+  const int32_t picked = F(pick_positives)(job, tile, b, on.x, scratch, s);
+  const F(stretch)
+      positives = {picked, s->picked_x, s->picked_weight, s->picked_plain, s->picked_loss, s->picked_slope};
+  if (job->pass == TARE_PASS_EVALUATE) {
+    F(evaluate_block)(job, tile, b, &on, &positives, loop, parameters, scratch, result);
+  } else {
+    void (*take)(const tare_job *, const F(stretch) *, const real *, tare_scratch *) =
+        job->pass == TARE_PASS_COLLECT ? F(collect_keys) : F(count_keys);
+    for (int32_t k = 0; k < picked; k++) s->weight[scratch->picked_at[k]] = 0;
+    take(job, &on, s->target, scratch);
+    if (picked) take(job, &positives, NULL, scratch);
+  }
+  const int altered = job->pass != TARE_PASS_EVALUATE || job->density || job->problem->soft ||
+                      tile->view->array[TARE_ELEMENT_WEIGHTS].data;
+  if (altered) s->spread_lines = 0;
 }
 
 static F(formula_parameters) F(parameters_of)(const tare_problem *problem) {
@@ -351,20 +409,6 @@ static F(formula_parameters) F(parameters_of)(const tare_problem *problem) {
   p.gamma_lo = (real)(problem->gamma - (double)p.gamma_hi);
   p.epsilon = (real)problem->poly_epsilon;
   return p;
-}
-
-/** Whether one fill of the weights serves every block of the tile. */
-static int F(fill_uniform)(const tare_job *job, const tare_tile *tile, const tare_tile_rows *rows, F(scratch) * s) {
-  const tare_problem *problem = job->problem;
-  for (int32_t i = 0; i < tile->rows; i++) s->row_weight[i] = (real)rows->weight[i];
-  for (int32_t i = 0; i < TARE_BLOCK; i++) s->ones[i] = 1;
-  if (!rows->uniform || problem->batch.classes > TARE_BLOCK || problem->alpha_per_class || problem->soft ||
-      job->density || job->pass != TARE_PASS_EVALUATE || tile->view->array[TARE_ELEMENT_WEIGHTS].data)
-    return 0;
-  const real weight = F(alpha)(problem, 0, 0);
-  for (int32_t i = 0; i < TARE_BLOCK; i++) s->weight[i] = weight;
-  for (int32_t i = 0; i < TARE_BLOCK; i++) s->plain_weight[i] = 1;
-  return 1;
 }
 
 static F(block) F(next_block)(const tare_tile *tile, int64_t classes, int by_class, int32_t row, int64_t cls) {
@@ -393,13 +437,13 @@ static void F(sigmoid_tile)(const tare_job *job, const tare_tile *tile, tare_scr
   F(sigmoid_loop) *loop = F(select_sigmoid)(problem->loss.kind, problem->power, which);
   const int by_class = tare_view_by_class(tile->view, classes);
   tare_tile_rows_decode(problem, tile, &scratch->rows);
-  const int is_uniform = F(fill_uniform)(job, tile, &scratch->rows, &scratch->F_MEMBER);
+  F(weigh_lines)(problem, tile, &scratch->rows, &scratch->F_MEMBER);
   for (int32_t i = 0; i < tile->rows; i++) scratch->row_loss[i] = 0;
   for (int32_t row = 0; row < tile->rows;) {
     F(block) b = {0};
     for (int64_t cls = 0; cls < classes; cls += b.classes) {
       b = F(next_block)(tile, classes, by_class, row, cls);
-      F(sigmoid_block)(job, tile, &b, is_uniform, loop, &parameters, scratch, result);
+      F(sigmoid_block)(job, tile, &b, loop, &parameters, scratch, result);
     }
     row += b.rows;
   }
