@@ -30,6 +30,7 @@ if [ "$kind" = gpu ]; then
   [ "$status" -ne 77 ] || all_skipped "$("$2" --list | awk '/: [0-9]+ tests?$/ { n += $2 } END { print n + 0 }')" \
     "no GPU: $why"
   shift
+  set -- "$@" -j1 # every case makes its own context on the GPU
   kind=criterion
 fi
 

@@ -53,6 +53,10 @@ enum want {
   WANT_ALL = 31
 };
 
+/* tare_evaluate in another way: on a stream, through a graph. It waits for what it started. */
+typedef tare_status problem_call(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+                                 const tare_output *output, void *user);
+
 typedef struct problem {
   tare_loss loss; /* its alpha_per_class and ghm.state are set by the run, from the fields below */
   int32_t dtype, label_dtype, target_dtype, loss_dtype;
@@ -86,6 +90,8 @@ typedef struct problem {
 
   double slack;          /* allowed absolute error of elements, for soft targets */
   tare_context *context; /* instead of the device's own; not owned. NULL: the device's */
+  problem_call *call;    /* instead of tare_evaluate on the default stream, with `user`; NULL: that */
+  void *user;
 } problem;
 
 /** One level of `rows` contiguous rows. Random logits, and random labels (GHM-R: targets too), about a third of the

@@ -180,7 +180,8 @@ static void call(run_state *r, outcome *o) {
   const tare_batch batch = make_batch(r);
   const tare_output output = make_output(r);
   lend_workspace(r, &loss, &batch, &output);
-  o->status = tare_evaluate(r->context, &loss, &batch, &output, NULL);
+  o->status = r->p->call == NULL ? tare_evaluate(r->context, &loss, &batch, &output, NULL)
+                                 : r->p->call(r->context, &loss, &batch, &output, r->p->user);
   snprintf(o->text, sizeof o->text, "%s", tare_error_text(r->context));
   o->check_status = tare_context_check(r->context, NULL);
   if (o->status == TARE_OK && o->check_status != TARE_OK) {
