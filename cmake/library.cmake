@@ -12,8 +12,17 @@ endif()
 file(GLOB library_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/core/*.c" "${PROJECT_SOURCE_DIR}/cpu/*.c")
 list(REMOVE_ITEM library_sources "${PROJECT_SOURCE_DIR}/cpu/instance.c")
 
+# Loaded by name when the fused head is first used, so that nothing here depends on it.
+set(blas_name "${TARE_BLAS}")
+if(NOT TARE_BLAS)
+  set(blas_name "")
+  tare_report(blas off "TARE_BLAS=${TARE_BLAS}")
+else()
+  tare_report(blas yes "the fused head loads ${TARE_BLAS} on first use")
+endif()
+
 add_library(tare_objects OBJECT ${library_sources})
-target_compile_definitions(tare_objects PRIVATE TARE_VERSION_STRING="${PROJECT_VERSION}")
+target_compile_definitions(tare_objects PRIVATE TARE_VERSION_STRING="${PROJECT_VERSION}" TARE_BLAS_NAME="${blas_name}")
 target_compile_options(tare_objects PRIVATE -fopenmp-simd)
 set(tare_object_targets tare_objects)
 

@@ -16,21 +16,9 @@
 #include <omp.h>
 #endif
 
-#include "core/backend.h"
+#include "backend.h"
 #include "exact.h"
 #include "isa.h"
-#include "rows.h"
-
-typedef struct cpu_backend {
-  tare_backend base;
-  const tare_kernels *kernels;
-  int32_t threads;
-  tare_scratch *scratch;      /* [threads] */
-  tare_group_result *results; /* [TARE_MAX_GROUPS] */
-  tare_label_scan *scans;     /* [TARE_MAX_GROUPS] */
-  tare_bins bins;
-  uint64_t state[2 + 3 * TARE_MAX_BINS]; /* of a GHM call without a state of the caller's */
-} cpu_backend;
 
 /* An OpenMP runtime's threads do not survive a fork, and a child that waits for them waits for ever. A process that had
  * one thread when it forked had none to lose. */
@@ -43,7 +31,7 @@ static void after_fork_in_child(void) { in_forked_child |= had_threads; }
 static pthread_once_t fork_handler_once = PTHREAD_ONCE_INIT;
 static void install_fork_handler(void) { pthread_atfork(before_fork, NULL, after_fork_in_child); }
 
-static int32_t threads_of_call(const cpu_backend *cpu, int64_t work) {
+int32_t tare_cpu_threads(const tare_cpu *cpu, int64_t work) {
   if (in_forked_child || work < 2) return 1;
   return work < cpu->threads ? (int32_t)work : cpu->threads;
 }
@@ -103,12 +91,11 @@ static tare_status refuse_label(const tare_problem *problem, const tare_label_sc
                    (long long)b->first_label, most, (long long)b->background_label, (long long)b->ignore_label);
 }
 
-/** Reads all labels; an invalid one is an error. */
-static tare_status scan_labels(cpu_backend *cpu, const tare_tiling *tiling, const tare_problem *problem,
-                               tare_label_scan *sum, tare_error *error) {
+tare_status tare_cpu_scan_labels(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
+                                 tare_label_scan *sum, tare_error *error) {
   const int32_t groups = tiling->groups;
 #ifdef _OPENMP
-#pragma omp parallel for schedule(dynamic) num_threads(threads_of_call(cpu, groups))
+#pragma omp parallel for schedule(dynamic) num_threads(tare_cpu_threads(cpu, groups))
 #endif
   for (int32_t g = 0; g < groups; g++) scan_group(tiling, problem, g, &cpu->scans[g], NULL);
   memset(sum, 0, sizeof *sum);
@@ -119,13 +106,13 @@ static tare_status scan_labels(cpu_backend *cpu, const tare_tiling *tiling, cons
 
 /* Passes over the logits. */
 
-static tare_tile_function *tile_function(const cpu_backend *cpu, const tare_problem *problem) {
+static tare_tile_function *tile_function(const tare_cpu *cpu, const tare_problem *problem) {
   const int is_double = problem->batch.dtype == TARE_F64;
   if (problem->shape == TARE_SHAPE_REGRESSION) return cpu->kernels->regression;
   return problem->shape == TARE_SHAPE_SOFTMAX ? cpu->kernels->softmax[is_double] : cpu->kernels->sigmoid[is_double];
 }
 
-static void run_group(const cpu_backend *cpu, const tare_tiling *tiling, const tare_job *job, int32_t group,
+static void run_group(const tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job, int32_t group,
                       tare_scratch *scratch) {
   tare_tile_function *run = tile_function(cpu, job->problem);
   cpu->results[group].loss = 0;
@@ -136,15 +123,14 @@ static void run_group(const cpu_backend *cpu, const tare_tiling *tiling, const t
   }
 }
 
-/** Runs every tile and returns the sum of the loss. */
-static double run_pass(cpu_backend *cpu, const tare_tiling *tiling, const tare_job *job) {
+double tare_cpu_run_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job) {
   const int32_t groups = tiling->groups;
   if (job->pass == TARE_PASS_COLLECT) {
     for (int32_t g = 0; g < groups; g++) run_group(cpu, tiling, job, g, cpu->scratch);
     return 0;
   }
 #ifdef _OPENMP
-#pragma omp parallel for schedule(dynamic) num_threads(threads_of_call(cpu, groups))
+#pragma omp parallel for schedule(dynamic) num_threads(tare_cpu_threads(cpu, groups))
 #endif
   for (int32_t g = 0; g < groups; g++) run_group(cpu, tiling, job, g, &cpu->scratch[thread_number()]);
   double sum = 0;
@@ -154,19 +140,19 @@ static double run_pass(cpu_backend *cpu, const tare_tiling *tiling, const tare_j
 
 /* Gradient density. */
 
-static tare_ghm_state state_of_call(cpu_backend *cpu, const tare_problem *problem) {
+tare_ghm_state tare_cpu_state(tare_cpu *cpu, const tare_problem *problem) {
   const tare_ghm_parameters *ghm = &problem->loss.ghm;
   if (!ghm->state) memset(cpu->state, 0, sizeof cpu->state);
   return tare_ghm_state_at(ghm->state ? ghm->state : cpu->state, ghm->bins);
 }
 
-static void count_norms(cpu_backend *cpu, const tare_tiling *tiling, const tare_problem *problem,
-                        tare_ghm_state state) {
-  const tare_job job = {.problem = problem, .pass = TARE_PASS_HISTOGRAM, .bins = &cpu->bins};
+void tare_cpu_clear_counts(tare_cpu *cpu) {
   for (int32_t t = 0; t < cpu->threads; t++) memset(cpu->scratch[t].histogram, 0, sizeof cpu->scratch[t].histogram);
-  run_pass(cpu, tiling, &job);
+}
+
+void tare_cpu_collect_counts(tare_cpu *cpu, int32_t bins, tare_ghm_state state) {
   *state.total = 0;
-  for (int32_t k = 0; k < problem->loss.ghm.bins; k++) {
+  for (int32_t k = 0; k < bins; k++) {
     state.counts[k] = 0;
     for (int32_t t = 0; t < cpu->threads; t++)
       for (int part = 0; part < 4; part++) state.counts[k] += cpu->scratch[t].histogram[part][k];
@@ -174,8 +160,15 @@ static void count_norms(cpu_backend *cpu, const tare_tiling *tiling, const tare_
   }
 }
 
-static void use_bins(cpu_backend *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_job *job) {
-  const tare_ghm_state state = state_of_call(cpu, problem);
+static void count_norms(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_ghm_state state) {
+  const tare_job job = {.problem = problem, .pass = TARE_PASS_HISTOGRAM, .bins = &cpu->bins};
+  tare_cpu_clear_counts(cpu);
+  tare_cpu_run_pass(cpu, tiling, &job);
+  tare_cpu_collect_counts(cpu, problem->loss.ghm.bins, state);
+}
+
+static void use_bins(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_job *job) {
+  const tare_ghm_state state = tare_cpu_state(cpu, problem);
   tare_bins_make(&cpu->bins, problem);
   if (!problem->loss.ghm.given) {
     count_norms(cpu, tiling, problem, state);
@@ -186,11 +179,11 @@ static void use_bins(cpu_backend *cpu, const tare_tiling *tiling, const tare_pro
   job->bins = &cpu->bins;
 }
 
-static void use_exact_density(cpu_backend *cpu, const tare_tiling *tiling, const tare_problem *problem,
-                              int64_t most_keys, double *workspace, tare_job *job) {
+static void use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, int64_t most_keys,
+                              double *workspace, tare_job *job) {
   double *key = workspace, *spare = key + most_keys, *weight = spare + most_keys;
   tare_job collect = {.problem = problem, .pass = TARE_PASS_COLLECT, .collected_key = key};
-  run_pass(cpu, tiling, &collect);
+  tare_cpu_run_pass(cpu, tiling, &collect);
   tare_exact_density(problem, collect.key_count, key, spare, weight);
   job->density = TARE_DENSITY_EXACT;
   job->sorted_key = key;
@@ -209,7 +202,7 @@ static tare_status workspace_size(tare_backend *self, const tare_problem *proble
 
 /* The verbs. */
 
-static double divisor_of(const tare_problem *problem, const tare_label_scan *scan) {
+double tare_cpu_divisor(const tare_problem *problem, const tare_label_scan *scan) {
   const tare_output *output = &problem->output;
   const double classes = problem->shape == TARE_SHAPE_SOFTMAX ? 1.0 : (double)problem->batch.classes;
   double divisor = 1;
@@ -234,7 +227,12 @@ static double divisor_of(const tare_problem *problem, const tare_label_scan *sca
   return divisor == 0 ? 1 : divisor;
 }
 
-static void write_output(const tare_output *output, double loss, const tare_counts *counts) {
+double tare_cpu_gradient_factor(const tare_output *output, double divisor) {
+  const float *scale = output->gradient_scale_pointer;
+  return output->gradient_scale * (scale ? (double)*scale : 1.0) / divisor;
+}
+
+void tare_cpu_write_output(const tare_output *output, double loss, const tare_counts *counts) {
   if (output->loss && output->loss_dtype == TARE_F64) *(double *)output->loss = loss;
   if (output->loss && output->loss_dtype == TARE_F32) *(float *)output->loss = (float)loss;
   if (output->counts) *output->counts = *counts;
@@ -242,7 +240,7 @@ static void write_output(const tare_output *output, double loss, const tare_coun
 
 static tare_status evaluate(tare_backend *self, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,
                             tare_stream stream, tare_error *error) {
-  cpu_backend *cpu = (cpu_backend *)self;
+  tare_cpu *cpu = (tare_cpu *)self;
   tare_tiling tiling;
   tare_label_scan scan;
   uint64_t needed;
@@ -254,29 +252,28 @@ static tare_status evaluate(tare_backend *self, const tare_problem *problem, voi
                      "tare_context_set_workspace",
                      (unsigned long long)workspace_bytes, (unsigned long long)needed);
   tare_tiling_make(&tiling, problem);
-  const tare_status status = scan_labels(cpu, &tiling, problem, &scan, error);
+  const tare_status status = tare_cpu_scan_labels(cpu, &tiling, problem, &scan, error);
   if (status) return status;
-  const double divisor = divisor_of(problem, &scan);
-  const float *scale = problem->output.gradient_scale_pointer;
+  const double divisor = tare_cpu_divisor(problem, &scan);
   tare_job job = {.problem = problem, .pass = TARE_PASS_EVALUATE};
-  job.gradient_factor = problem->output.gradient_scale * (scale ? (double)*scale : 1.0) / divisor;
+  job.gradient_factor = tare_cpu_gradient_factor(&problem->output, divisor);
   if (tare_is_ghm(problem) && problem->loss.ghm.density == TARE_EXACT)
     use_exact_density(cpu, &tiling, problem, elements_of(problem), workspace, &job);
   else if (tare_is_ghm(problem))
     use_bins(cpu, &tiling, problem, &job);
-  const double sum = run_pass(cpu, &tiling, &job);
-  write_output(&problem->output, sum / divisor, &scan.counts);
+  const double sum = tare_cpu_run_pass(cpu, &tiling, &job);
+  tare_cpu_write_output(&problem->output, sum / divisor, &scan.counts);
   return TARE_OK;
 }
 
 static tare_status label_counts(tare_backend *self, const tare_problem *problem, tare_counts *counts,
                                 int64_t *per_class, tare_stream stream, tare_error *error) {
-  cpu_backend *cpu = (cpu_backend *)self;
+  tare_cpu *cpu = (tare_cpu *)self;
   tare_tiling tiling;
   tare_label_scan scan, again;
   (void)stream;
   tare_tiling_make(&tiling, problem);
-  const tare_status status = scan_labels(cpu, &tiling, problem, &scan, error);
+  const tare_status status = tare_cpu_scan_labels(cpu, &tiling, problem, &scan, error);
   if (status) return status;
   if (counts) *counts = scan.counts;
   if (!per_class) return TARE_OK;
@@ -287,45 +284,28 @@ static tare_status label_counts(tare_backend *self, const tare_problem *problem,
 
 static tare_status ghm_histogram(tare_backend *self, const tare_problem *problem, tare_stream stream,
                                  tare_error *error) {
-  cpu_backend *cpu = (cpu_backend *)self;
+  tare_cpu *cpu = (tare_cpu *)self;
   tare_tiling tiling;
   tare_label_scan scan;
   (void)stream;
   tare_tiling_make(&tiling, problem);
-  const tare_status status = scan_labels(cpu, &tiling, problem, &scan, error);
+  const tare_status status = tare_cpu_scan_labels(cpu, &tiling, problem, &scan, error);
   if (status) return status;
   tare_bins_make(&cpu->bins, problem);
-  count_norms(cpu, &tiling, problem, state_of_call(cpu, problem));
+  count_norms(cpu, &tiling, problem, tare_cpu_state(cpu, problem));
   return TARE_OK;
 }
 
 static tare_status ghm_density_update(tare_backend *self, const tare_problem *problem, tare_stream stream,
                                       tare_error *error) {
   (void)stream, (void)error;
-  tare_ghm_density_from_counts(&problem->loss.ghm, state_of_call((cpu_backend *)self, problem));
+  tare_ghm_density_from_counts(&problem->loss.ghm, tare_cpu_state((tare_cpu *)self, problem));
   return TARE_OK;
 }
 
 static tare_status check(tare_backend *self, tare_stream stream, tare_error *error) {
   (void)self, (void)stream, (void)error; /* a CPU call has reported what it found */
   return TARE_OK;
-}
-
-static tare_status linear_evaluate(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
-                                   void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error) {
-  (void)self, (void)problem, (void)linear, (void)workspace, (void)workspace_bytes, (void)stream;
-  return tare_fail(error, TARE_NO_BLAS, "this library was built without a CBLAS (TARE_BLAS)");
-}
-
-static tare_status linear_histogram(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
-                                    void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error) {
-  return linear_evaluate(self, problem, linear, workspace, workspace_bytes, stream, error);
-}
-
-static tare_status linear_workspace(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
-                                    uint64_t *least, uint64_t *ample, tare_error *error) {
-  *least = *ample = 0;
-  return linear_evaluate(self, problem, linear, NULL, 0, NULL, error);
 }
 
 static void read_cpu_name(char *name, size_t size) {
@@ -342,7 +322,7 @@ static void read_cpu_name(char *name, size_t size) {
 }
 
 static void describe(tare_backend *self, tare_context_description *description) {
-  const cpu_backend *cpu = (const cpu_backend *)self;
+  const tare_cpu *cpu = (const tare_cpu *)self;
   description->device = TARE_DEVICE_CPU;
   description->device_index = -1;
   description->threads = cpu->threads;
@@ -351,7 +331,7 @@ static void describe(tare_backend *self, tare_context_description *description) 
 }
 
 static void destroy(tare_backend *self) {
-  cpu_backend *cpu = (cpu_backend *)self;
+  tare_cpu *cpu = (tare_cpu *)self;
   free(cpu->scratch);
   free(cpu->results);
   free(cpu->scans);
@@ -371,11 +351,19 @@ tare_status tare_cpu_backend_create(const tare_context_options *options, tare_ba
   const tare_kernels *kernels;
   const tare_status status = tare_kernels_select(&kernels, error);
   if (status) return status;
-  cpu_backend *cpu = calloc(1, sizeof *cpu);
+  tare_cpu *cpu = calloc(1, sizeof *cpu);
   if (!cpu) return tare_fail(error, TARE_OUT_OF_MEMORY, "no memory for a CPU context (%zu bytes)", sizeof *cpu);
-  cpu->base = (tare_backend){destroy,         describe,         evaluate,           workspace_size,
-                             label_counts,    ghm_histogram,    ghm_density_update, check,
-                             linear_evaluate, linear_histogram, linear_workspace};
+  cpu->base = (tare_backend){.destroy = destroy,
+                             .describe = describe,
+                             .evaluate = evaluate,
+                             .workspace_size = workspace_size,
+                             .label_counts = label_counts,
+                             .ghm_histogram = ghm_histogram,
+                             .ghm_density_update = ghm_density_update,
+                             .check = check,
+                             .linear_evaluate = tare_cpu_linear_evaluate,
+                             .linear_histogram = tare_cpu_linear_histogram,
+                             .linear_workspace = tare_cpu_linear_workspace};
   cpu->kernels = kernels;
   cpu->threads = options->threads ? options->threads : default_threads();
 #ifndef _OPENMP

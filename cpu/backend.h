@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the CPU backend share: its context, and the passes over labels and logits. */
+#ifndef TARE_CPU_BACKEND_H
+#define TARE_CPU_BACKEND_H
+
+#include "core/backend.h"
+#include "rows.h"
+
+typedef struct tare_cpu {
+  tare_backend base;
+  const tare_kernels *kernels;
+  int32_t threads;
+  tare_scratch *scratch;      /* [threads] */
+  tare_group_result *results; /* [TARE_MAX_GROUPS] */
+  tare_label_scan *scans;     /* [TARE_MAX_GROUPS] */
+  tare_bins bins;
+  uint64_t state[2 + 3 * TARE_MAX_BINS]; /* of a GHM call without a state of the caller's */
+} tare_cpu;
+
+/** How many threads share so many pieces of work. */
+int32_t tare_cpu_threads(const tare_cpu *cpu, int64_t work);
+
+/** Reads all labels; an invalid one is an error. */
+tare_status tare_cpu_scan_labels(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
+                                 tare_label_scan *sum, tare_error *error);
+
+/** Runs every tile and returns the sum of the loss. */
+double tare_cpu_run_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job);
+
+/** The state of a GHM call: the caller's, or a fresh one. */
+tare_ghm_state tare_cpu_state(tare_cpu *cpu, const tare_problem *problem);
+
+/** Before and after the passes that count gradient norms, TARE_PASS_HISTOGRAM. */
+void tare_cpu_clear_counts(tare_cpu *cpu);
+void tare_cpu_collect_counts(tare_cpu *cpu, int32_t bins, tare_ghm_state state);
+
+double tare_cpu_divisor(const tare_problem *problem, const tare_label_scan *scan);
+
+/** Gradient scale over the divisor. */
+double tare_cpu_gradient_factor(const tare_output *output, double divisor);
+
+void tare_cpu_write_output(const tare_output *output, double loss, const tare_counts *counts);
+
+/* The fused head: see struct tare_backend. */
+tare_status tare_cpu_linear_evaluate(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
+                                     void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error);
+tare_status tare_cpu_linear_histogram(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
+                                      void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error);
+tare_status tare_cpu_linear_workspace(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
+                                      uint64_t *least, uint64_t *ample, tare_error *error);
+
+#endif

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The fused head on the CPU. A chunk of rows gets its logits from a product, is evaluated as the flat batch that it then
+ * is, gradient in place, and goes into three sums before the next one: the loss, dW and db. What a chunk is depends on
+ * the shape and the workspace alone.
+ */
+#include <string.h>
+
+#include "backend.h"
+#include "blas.h"
+#include "half.h"
+
+enum {
+  AMPLE_BYTES = 1 << 25, /* of a chunk's logits and features: more makes the products no faster */
+  STRIP = 256            /* columns that a thread adds up at a time */
+};
+
+/** Where things lie in the workspace, and the call they are for. */
+typedef struct head {
+  tare_cpu *cpu;
+  const tare_problem *problem;
+  const tare_linear *linear;
+  tare_sgemm *sgemm;
+  int64_t chunk_rows;
+  const float *weights; /* W and b in f32 */
+  const float *bias;    /* or NULL */
+  double *bias_sums;
+  float *logits;   /* [chunk_rows, C], and the gradient by them */
+  float *features; /* [chunk_rows, D]: X and then dX in f32, where the caller's are not */
+} head;
+
+/* Sizes. */
+
+static uint64_t rounded_up(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+static int is_half(const tare_linear *linear) { return linear->dtype != TARE_F32; }
+
+static uint64_t fixed_bytes(const tare_problem *problem, const tare_linear *linear) {
+  const uint64_t c = (uint64_t)problem->batch.classes, d = (uint64_t)linear->dimensions;
+  const uint64_t converted = is_half(linear) ? rounded_up(4 * c * d) + rounded_up(4 * c) : 0;
+  return converted + rounded_up(8 * c) + 64; /* 64 for what rounding up a chunk's logits takes */
+}
+
+static uint64_t row_bytes(const tare_problem *problem, const tare_linear *linear) {
+  return 4 * (uint64_t)(problem->batch.classes + (is_half(linear) ? linear->dimensions : 0));
+}
+
+/** A tile: chunks are cut where tiles are. */
+static int64_t least_rows(const tare_problem *problem) {
+  tare_tiling tiling;
+  tare_tiling_make(&tiling, problem);
+  return tiling.tile_rows[0];
+}
+
+/** The most rows, a multiple of `step` unless they are all, of at most `bytes`. */
+static int64_t rows_within(int64_t rows, int64_t step, uint64_t bytes, uint64_t each) {
+  const int64_t fit = (int64_t)(bytes / each);
+  return fit >= rows ? rows : fit / step * step;
+}
+
+static int64_t ample_rows(const tare_problem *problem, const tare_linear *linear) {
+  const int64_t step = least_rows(problem);
+  const uint64_t each = 4 * (uint64_t)(problem->batch.classes + linear->dimensions);
+  const int64_t rows = rows_within(problem->rows, step, AMPLE_BYTES, each);
+  if (rows) return rows;
+  return step < problem->rows ? step : problem->rows;
+}
+
+tare_status tare_cpu_linear_workspace(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
+                                      uint64_t *least, uint64_t *ample, tare_error *error) {
+  (void)self, (void)error;
+  *least = *ample = 0;
+  if (!problem->rows) return TARE_OK;
+  const uint64_t fixed = fixed_bytes(problem, linear), each = row_bytes(problem, linear);
+  const int64_t step = least_rows(problem);
+  *least = fixed + each * (uint64_t)(step < problem->rows ? step : problem->rows);
+  *ample = fixed + each * (uint64_t)ample_rows(problem, linear);
+  return TARE_OK;
+}
+
+static tare_status check_workspace(const tare_problem *problem, const tare_linear *linear, uint64_t bytes,
+                                   tare_error *error) {
+  uint64_t least, ample;
+  (void)tare_cpu_linear_workspace(NULL, problem, linear, &least, &ample, error);
+  if (bytes >= least) return TARE_OK;
+  return tare_fail(error, TARE_WORKSPACE_TOO_SMALL,
+                   "workspace has %llu bytes; this call needs at least %llu, and %llu are ample: see "
+                   "tare_linear_workspace_size and tare_context_set_workspace",
+                   (unsigned long long)bytes, (unsigned long long)least, (unsigned long long)ample);
+}
+
+/* Types. */
+
+static void read_row(int32_t dtype, const void *from, int64_t at, int64_t count, float *to) {
+  const uint16_t *half = (const uint16_t *)from + at;
+  for (int64_t i = 0; i < count; i++) to[i] = dtype == TARE_F16 ? tare_from_f16(half[i]) : tare_from_bf16(half[i]);
+}
+
+static void write_row(int32_t dtype, void *to, int64_t at, int64_t count, const float *from) {
+  uint16_t *half = (uint16_t *)to + at;
+  for (int64_t i = 0; i < count; i++) half[i] = dtype == TARE_F16 ? tare_to_f16(from[i]) : tare_to_bf16(from[i]);
+}
+
+static void convert_weights(const head *h, float *weights, float *bias) {
+  const tare_linear *linear = h->linear;
+  const int64_t classes = h->problem->batch.classes, dimensions = linear->dimensions;
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(tare_cpu_threads(h->cpu, classes))
+#endif
+  for (int64_t c = 0; c < classes; c++)
+    read_row(linear->dtype, linear->weights, c * dimensions, dimensions, weights + c * dimensions);
+  if (linear->bias) read_row(linear->dtype, linear->bias, 0, classes, bias);
+}
+
+/** Cuts the workspace up. */
+static void lay_out(head *h, char *workspace, uint64_t bytes) {
+  const tare_linear *linear = h->linear;
+  const int64_t c = h->problem->batch.classes, d = linear->dimensions;
+  const uint64_t fixed = fixed_bytes(h->problem, linear);
+  const int64_t fit =
+      rows_within(h->problem->rows, least_rows(h->problem), bytes - fixed, row_bytes(h->problem, linear));
+  const int64_t ample = ample_rows(h->problem, linear);
+  h->chunk_rows = fit < ample ? fit : ample;
+  h->bias_sums = (double *)workspace;
+  workspace += rounded_up(8 * (uint64_t)c);
+  h->weights = linear->weights;
+  h->bias = linear->bias;
+  if (is_half(linear)) {
+    float *weights = (float *)workspace, *bias = (float *)(workspace + rounded_up(4 * (uint64_t)(c * d)));
+    convert_weights(h, weights, bias);
+    h->weights = weights;
+    if (linear->bias) h->bias = bias;
+    workspace = (char *)bias + rounded_up(4 * (uint64_t)c);
+  }
+  h->logits = (float *)workspace;
+  h->features = (float *)(workspace + rounded_up(4 * (uint64_t)(h->chunk_rows * c)));
+}
+
+/* A chunk. */
+
+typedef struct chunk {
+  int64_t first;
+  int rows;
+  const float *features; /* f32, features_stride apart */
+  int features_stride;
+  tare_problem problem;
+  tare_tiling tiling;
+} chunk;
+
+static void read_features(const head *h, chunk *k) {
+  const tare_linear *linear = h->linear;
+  k->features = (const float *)linear->features + k->first * linear->features_stride;
+  k->features_stride = (int)linear->features_stride;
+  if (!is_half(linear)) return;
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(tare_cpu_threads(h->cpu, k->rows))
+#endif
+  for (int i = 0; i < k->rows; i++)
+    read_row(linear->dtype, linear->features, (k->first + i) * linear->features_stride, linear->dimensions,
+             h->features + i * linear->dimensions);
+  k->features = h->features;
+  k->features_stride = (int)linear->dimensions;
+}
+
+/** The rows from `first` on, with their logits; a gradient, in their place, where one is wanted. */
+static void open_chunk(const head *h, int64_t first, int with_gradient, chunk *k) {
+  const int64_t left = h->problem->rows - first;
+  const int c = (int)h->problem->batch.classes, d = (int)h->linear->dimensions;
+  k->first = first;
+  k->rows = (int)(left < h->chunk_rows ? left : h->chunk_rows);
+  read_features(h, k);
+  if (h->bias)
+    for (int i = 0; i < k->rows; i++) memcpy(h->logits + (int64_t)i * c, h->bias, (size_t)c * sizeof *h->bias);
+  h->sgemm(TARE_CBLAS_ROW_MAJOR, TARE_CBLAS_PLAIN, TARE_CBLAS_TRANSPOSED, k->rows, c, d, 1, k->features,
+           k->features_stride, h->weights, d, h->bias ? 1 : 0, h->logits, c);
+  tare_problem_slice(&k->problem, h->problem, first, k->rows, h->logits, with_gradient ? h->logits : NULL);
+  tare_tiling_make(&k->tiling, &k->problem);
+}
+
+static void add_bias_gradient(const head *h, const chunk *k) {
+  const int64_t classes = h->problem->batch.classes, strips = (classes + STRIP - 1) / STRIP;
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(tare_cpu_threads(h->cpu, strips))
+#endif
+  for (int64_t strip = 0; strip < strips; strip++) {
+    const int64_t begin = strip * STRIP, end = begin + STRIP < classes ? begin + STRIP : classes;
+    for (int64_t i = 0; i < k->rows; i++)
+      for (int64_t c = begin; c < end; c++) h->bias_sums[c] += (double)h->logits[i * classes + c];
+  }
+}
+
+static void add_weights_gradient(const head *h, const chunk *k) {
+  const int c = (int)h->problem->batch.classes, d = (int)h->linear->dimensions;
+  const float keep = k->first || h->linear->accumulate ? 1 : 0;
+  h->sgemm(TARE_CBLAS_ROW_MAJOR, TARE_CBLAS_TRANSPOSED, TARE_CBLAS_PLAIN, c, d, k->rows, 1, h->logits, c, k->features,
+           k->features_stride, keep, h->linear->weights_gradient, d);
+}
+
+/** The last thing that a chunk does: the gradient may lie where its features were. */
+static void write_features_gradient(const head *h, const chunk *k) {
+  const tare_linear *linear = h->linear;
+  const int c = (int)h->problem->batch.classes, d = (int)linear->dimensions;
+  const int64_t stride = linear->features_gradient_stride;
+  float *to = is_half(linear) ? h->features : (float *)linear->features_gradient + k->first * stride;
+  h->sgemm(TARE_CBLAS_ROW_MAJOR, TARE_CBLAS_PLAIN, TARE_CBLAS_PLAIN, k->rows, d, c, 1, h->logits, c, h->weights, d, 0,
+           to, is_half(linear) ? d : (int)stride);
+  if (!is_half(linear)) return;
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(tare_cpu_threads(h->cpu, k->rows))
+#endif
+  for (int i = 0; i < k->rows; i++)
+    write_row(linear->dtype, linear->features_gradient, (k->first + i) * stride, d, to + (int64_t)i * d);
+}
+
+/* The verbs. */
+
+static void count_norms(const head *h, tare_ghm_state state) {
+  chunk k;
+  const tare_job job = {.problem = &k.problem, .pass = TARE_PASS_HISTOGRAM, .bins = &h->cpu->bins};
+  tare_cpu_clear_counts(h->cpu);
+  for (int64_t first = 0; first < h->problem->rows; first += h->chunk_rows) {
+    open_chunk(h, first, 0, &k);
+    tare_cpu_run_pass(h->cpu, &k.tiling, &job);
+  }
+  tare_cpu_collect_counts(h->cpu, h->problem->loss.ghm.bins, state);
+}
+
+static void use_bins(const head *h, tare_job *job) {
+  const tare_ghm_parameters *ghm = &h->problem->loss.ghm;
+  const tare_ghm_state state = tare_cpu_state(h->cpu, h->problem);
+  tare_bins_make(&h->cpu->bins, h->problem);
+  if (!ghm->given) {
+    count_norms(h, state);
+    tare_ghm_density_from_counts(ghm, state);
+  }
+  tare_bins_set_weights(&h->cpu->bins, state.inverse_density);
+  job->density = TARE_DENSITY_BINS;
+  job->bins = &h->cpu->bins;
+}
+
+/** The sum of the loss, and of the gradients. */
+static double run_chunks(const head *h, const tare_job *given) {
+  const tare_linear *linear = h->linear;
+  const int with_gradient = linear->features_gradient || linear->weights_gradient || linear->bias_gradient;
+  double sum = 0;
+  chunk k;
+  tare_job job = *given;
+  job.problem = &k.problem;
+  for (int64_t first = 0; first < h->problem->rows; first += h->chunk_rows) {
+    open_chunk(h, first, with_gradient, &k);
+    sum += tare_cpu_run_pass(h->cpu, &k.tiling, &job);
+    if (linear->bias_gradient) add_bias_gradient(h, &k);
+    if (linear->weights_gradient) add_weights_gradient(h, &k);
+    if (linear->features_gradient) write_features_gradient(h, &k);
+  }
+  return sum;
+}
+
+static void write_bias_gradient(const head *h) {
+  const tare_linear *linear = h->linear;
+  for (int64_t c = 0; linear->bias_gradient && c < h->problem->batch.classes; c++)
+    linear->bias_gradient[c] = (float)(h->bias_sums[c] + (linear->accumulate ? (double)linear->bias_gradient[c] : 0.0));
+}
+
+/** Gradients of a batch without rows. */
+static void write_zeros(const tare_problem *problem, const tare_linear *linear) {
+  const size_t classes = (size_t)problem->batch.classes;
+  if (linear->accumulate) return;
+  if (linear->weights_gradient) memset(linear->weights_gradient, 0, 4 * classes * (size_t)linear->dimensions);
+  if (linear->bias_gradient) memset(linear->bias_gradient, 0, 4 * classes);
+}
+
+/** Everything that can fail, and the labels. */
+static tare_status prepare(head *h, uint64_t workspace_bytes, tare_label_scan *scan, tare_error *error) {
+  tare_tiling tiling;
+  tare_status status = h->problem->rows ? tare_blas_load(&h->sgemm, error) : TARE_OK;
+  if (!status) status = check_workspace(h->problem, h->linear, workspace_bytes, error);
+  if (status) return status;
+  tare_tiling_make(&tiling, h->problem);
+  return tare_cpu_scan_labels(h->cpu, &tiling, h->problem, scan, error);
+}
+
+tare_status tare_cpu_linear_evaluate(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
+                                     void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error) {
+  head h = {.cpu = (tare_cpu *)self, .problem = problem, .linear = linear};
+  tare_label_scan scan;
+  (void)stream;
+  const tare_status status = prepare(&h, workspace_bytes, &scan, error);
+  if (status) return status;
+  const double divisor = tare_cpu_divisor(problem, &scan);
+  tare_job job = {.pass = TARE_PASS_EVALUATE};
+  job.gradient_factor = tare_cpu_gradient_factor(&problem->output, divisor);
+  double sum = 0;
+  if (problem->rows) {
+    lay_out(&h, workspace, workspace_bytes);
+    memset(h.bias_sums, 0, (size_t)problem->batch.classes * sizeof *h.bias_sums);
+    if (tare_is_ghm(problem)) use_bins(&h, &job);
+    sum = run_chunks(&h, &job);
+    write_bias_gradient(&h);
+  } else {
+    write_zeros(problem, linear);
+  }
+  tare_cpu_write_output(&problem->output, sum / divisor, &scan.counts);
+  return TARE_OK;
+}
+
+tare_status tare_cpu_linear_histogram(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
+                                      void *workspace, uint64_t workspace_bytes, tare_stream stream,
+                                      tare_error *error) {
+  head h = {.cpu = (tare_cpu *)self, .problem = problem, .linear = linear};
+  tare_label_scan scan;
+  (void)stream;
+  const tare_status status = prepare(&h, workspace_bytes, &scan, error);
+  if (status) return status;
+  if (problem->rows) lay_out(&h, workspace, workspace_bytes);
+  tare_bins_make(&h.cpu->bins, problem);
+  count_norms(&h, tare_cpu_state(h.cpu, problem));
+  return TARE_OK;
+}
