@@ -744,7 +744,8 @@ Test(errors, status_names) {
                {TARE_DRIVER_TOO_OLD, "TARE_DRIVER_TOO_OLD"},
                {TARE_NO_DEVICE, "TARE_NO_DEVICE"},
                {TARE_CUDA_ERROR, "TARE_CUDA_ERROR"},
-               {TARE_CAPTURING, "TARE_CAPTURING"}};
+               {TARE_CAPTURING, "TARE_CAPTURING"},
+               {TARE_NO_BLAS, "TARE_NO_BLAS"}};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     cr_assert_str_eq(tare_status_name(names[i].status), names[i].name);
   }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "head.h"
 #include "numbers.h"
 #include "problem.h"
 
@@ -110,7 +111,8 @@ outcome *problem_expect(problem *p) {
                             .background = answer.counts.background,
                             .ignored = answer.counts.ignored,
                             .invalid = answer.counts.invalid};
-  keep_if(&o->gradient, &answer.gradient, p->want & WANT_GRADIENT);
+  if (p->head != NULL) o->head = head_expect(p, answer.gradient);
+  keep_if(&o->gradient, &answer.gradient, p->want & WANT_GRADIENT && p->head == NULL);
   keep_if(&o->row_loss, &answer.row_loss, p->want & WANT_ROW_LOSS);
   keep_if(&o->element_loss, &answer.element_loss, p->want & WANT_ELEMENT_LOSS);
   oracle_result_free(&answer);
@@ -214,6 +216,7 @@ void check_outcome_at(const char *file, int line, const problem *p, const outcom
   if (p->want == 0) cr_assert_fail("%s:%d: %s: nothing was compared", file, line, problem_text(p));
   if (p->want & WANT_LOSS) check_array(file, line, p, "loss", &got->loss, &want->loss, 1, loss_tolerance(p));
   if (p->want & WANT_COUNTS) check_counts(file, line, p, &got->counts, &want->counts);
+  if (p->head != NULL) head_check(file, line, p, got, want);
   if (p->rows == 0) return;
   check_array(file, line, p, "gradient", got->gradient, want->gradient, p->rows * p->classes, gradient_tolerance(p));
   check_array(file, line, p, "row loss", got->row_loss, want->row_loss, p->rows, row_tolerance(p));
@@ -237,7 +240,9 @@ void check_same_outcome_at(const char *file, int line, const problem *p, const o
   snprintf(what, sizeof what, "outcome of %s", problem_text(p));
   if (p->want & WANT_LOSS) check_same(file, line, what, &got->loss, &want->loss, 1);
   if (p->want & WANT_COUNTS) check_counts(file, line, p, &got->counts, &want->counts);
-  if (p->want & WANT_GRADIENT) check_same(file, line, what, got->gradient, want->gradient, (size_t)got->elements);
+  if (p->head != NULL) head_check_same(file, line, p, got, want);
+  if (p->want & WANT_GRADIENT && p->head == NULL)
+    check_same(file, line, what, got->gradient, want->gradient, (size_t)got->elements);
   if (p->want & WANT_ROW_LOSS) check_same(file, line, what, got->row_loss, want->row_loss, (size_t)got->rows);
   if (p->want & WANT_ELEMENT_LOSS) {
     check_same(file, line, what, got->element_loss, want->element_loss, (size_t)got->elements);

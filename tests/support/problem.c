@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "head.h"
 #include "numbers.h"
 #include "random.h"
 
@@ -158,6 +159,7 @@ void problem_free(problem *p) {
   free(p->alpha_per_class);
   free(p->ghm_state);
   free(p->oracle_state);
+  head_free(p->head);
   free(p);
 }
 
@@ -198,6 +200,10 @@ const char *problem_text(const problem *p) {
   int used = snprintf(text, sizeof text, "%s %s %lld x %lld", name == NULL ? "(no name)" : name, dtype_name(p->dtype),
                       (long long)p->rows, (long long)p->classes);
   used += parameters_text(p, text + used, sizeof text - (size_t)used);
+  if (p->head != NULL) {
+    used += snprintf(text + used, sizeof text - (size_t)used, " fused head %s x %lld room %g outputs %u",
+                     dtype_name(p->head->dtype), (long long)p->head->dimensions, p->head->room, p->head->outputs);
+  }
   snprintf(text + used, sizeof text - (size_t)used, "%s%s%s%s%s%s%s normalizer %d levels %d",
            p->targets != NULL ? " targets" : "", p->row_weights != NULL ? " row weights" : "",
            p->element_weights != NULL ? " element weights" : "", p->class_weights != NULL ? " class weights" : "",
@@ -211,5 +217,6 @@ void outcome_free(outcome *o) {
   free(o->gradient);
   free(o->row_loss);
   free(o->element_loss);
+  head_outcome_free(o->head);
   free(o);
 }

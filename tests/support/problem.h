@@ -88,6 +88,8 @@ typedef struct problem {
   uint64_t *ghm_state; /* the library's state as bytes, owned; updated by a run. NULL: none is passed */
   struct oracle_ghm_state *oracle_state; /* the oracle's, owned; updated by problem_expect */
 
+  struct head *head; /* what the logits come from (support/head.h), owned; NULL: they are given */
+
   double slack;          /* allowed absolute error of elements, for soft targets */
   tare_context *context; /* instead of the device's own; not owned. NULL: the device's */
   problem_call *call;    /* instead of tare_evaluate on the default stream, with `user`; NULL: that */
@@ -141,11 +143,12 @@ typedef struct outcome {
   double loss;
   tare_counts counts;
   double *gradient, *row_loss, *element_loss;
+  struct head_outcome *head; /* of a fused head, which has no gradient by the logits; else NULL */
 } outcome;
 
 void outcome_free(outcome *o);
 
-/** Evaluates by the library. A status other than TARE_OK is the caller's to judge. What the device does not compute
+/** Evaluates by the library: a fused head where the problem has one. A status other than TARE_OK is the caller's to judge. What the device does not compute
  *  (device_computes) it must refuse; the CPU then computes it, so that the test goes on. */
 outcome *problem_run(problem *p, const test_device *device);
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "buffers.h"
+#include "head.h"
 #include "layout.h"
 #include "numbers.h"
 #include "problem.h"
@@ -20,18 +21,20 @@ typedef struct run_state {
   placed_array arrays[ARRAY_KINDS];
   buffer *loss, *counts, *alpha, *class_weights, *positive_weights, *normalizer, *scale, *ghm, *workspace;
   tare_level levels[TARE_MAX_LEVELS];
+  head_run head;
 } run_state;
 
 static void describe_arrays(run_state *r) {
   const problem *p = r->p;
   const int32_t losses = p->dtype == TARE_F64 ? TARE_F64 : TARE_F32;
-  r->arrays[ARRAY_LOGITS] =
-      (placed_array){.present = true, .has_classes = true, .dtype = p->dtype, .data = p->logits, .name = "logits"};
-  r->arrays[ARRAY_GRADIENT] = (placed_array){.present = (p->want & WANT_GRADIENT) != 0 && !p->in_place,
-                                             .is_output = true,
-                                             .has_classes = true,
-                                             .dtype = p->dtype,
-                                             .name = "gradient"};
+  r->arrays[ARRAY_LOGITS] = (placed_array){
+      .present = p->head == NULL, .has_classes = true, .dtype = p->dtype, .data = p->logits, .name = "logits"};
+  r->arrays[ARRAY_GRADIENT] =
+      (placed_array){.present = (p->want & WANT_GRADIENT) != 0 && !p->in_place && p->head == NULL,
+                     .is_output = true,
+                     .has_classes = true,
+                     .dtype = p->dtype,
+                     .name = "gradient"};
   r->arrays[ARRAY_LABELS] = (placed_array){.present = p->labels != NULL, .dtype = -1, .name = "labels"};
   r->arrays[ARRAY_TARGETS] = (placed_array){.present = p->targets != NULL,
                                             .has_classes = true,
@@ -167,12 +170,34 @@ static tare_output make_output(const run_state *r) {
   return output;
 }
 
+/** Of a fused head, as much as the problem gives it. */
+static uint64_t workspace_bytes(const run_state *r, const tare_loss *loss, const tare_batch *batch,
+                                const tare_output *output) {
+  uint64_t bytes = 0, ample = 0;
+  if (r->p->head == NULL) {
+    const tare_status status = tare_workspace_size(r->context, loss, batch, output, &bytes);
+    return status == TARE_OK ? bytes : 0;
+  }
+  const tare_linear *linear = &r->head.linear;
+  if (tare_linear_workspace_size(r->context, loss, batch, linear, output, &bytes, &ample) != TARE_OK) return 0;
+  if (bytes > ample)
+    cr_assert_fail("%s: least %llu, ample %llu", problem_text(r->p), (unsigned long long)bytes,
+                   (unsigned long long)ample);
+  return bytes + (uint64_t)(r->p->head->room * (double)(ample - bytes));
+}
+
 static void lend_workspace(run_state *r, const tare_loss *loss, const tare_batch *batch, const tare_output *output) {
-  uint64_t bytes = 0;
-  if (tare_workspace_size(r->context, loss, batch, output, &bytes) != TARE_OK || bytes == 0) return;
+  const uint64_t bytes = workspace_bytes(r, loss, batch, output);
+  if (bytes == 0) return;
   r->workspace = buffer_new(r->device, bytes, 0);
   const tare_status status = tare_context_set_workspace(r->context, r->workspace->memory, bytes);
   cr_assert_eq(status, TARE_OK, "workspace of %llu bytes: %s", (unsigned long long)bytes, tare_error_text(r->context));
+}
+
+static tare_status evaluate(run_state *r, const tare_loss *loss, const tare_batch *batch, const tare_output *output) {
+  if (r->p->call != NULL) return r->p->call(r->context, loss, batch, output, r->p->user);
+  if (r->p->head == NULL) return tare_evaluate(r->context, loss, batch, output, NULL);
+  return tare_linear_evaluate(r->context, loss, batch, &r->head.linear, output, NULL);
 }
 
 static void call(run_state *r, outcome *o) {
@@ -180,8 +205,7 @@ static void call(run_state *r, outcome *o) {
   const tare_batch batch = make_batch(r);
   const tare_output output = make_output(r);
   lend_workspace(r, &loss, &batch, &output);
-  o->status = r->p->call == NULL ? tare_evaluate(r->context, &loss, &batch, &output, NULL)
-                                 : r->p->call(r->context, &loss, &batch, &output, r->p->user);
+  o->status = evaluate(r, &loss, &batch, &output);
   snprintf(o->text, sizeof o->text, "%s", tare_error_text(r->context));
   o->check_status = tare_context_check(r->context, NULL);
   if (o->status == TARE_OK && o->check_status != TARE_OK) {
@@ -195,7 +219,8 @@ static void call(run_state *r, outcome *o) {
 static void read_outcome(run_state *r, outcome *o) {
   const problem *p = r->p;
   const int gradient = p->in_place ? ARRAY_LOGITS : ARRAY_GRADIENT;
-  if (p->want & WANT_GRADIENT) o->gradient = layout_read(&r->arrays[gradient], p);
+  if (p->head != NULL) o->head = head_read(&r->head);
+  if (p->want & WANT_GRADIENT && p->head == NULL) o->gradient = layout_read(&r->arrays[gradient], p);
   if (p->want & WANT_ROW_LOSS) o->row_loss = layout_read(&r->arrays[ARRAY_ROW_LOSS], p);
   if (p->want & WANT_ELEMENT_LOSS) o->element_loss = layout_read(&r->arrays[ARRAY_ELEMENT_LOSS], p);
   if (r->loss != NULL) {
@@ -213,6 +238,7 @@ static void read_outcome(run_state *r, outcome *o) {
 }
 
 static void expect_nothing_written(run_state *r) {
+  if (r->p->head != NULL) head_expect_nothing_written(&r->head);
   for (int kind = 0; kind < ARRAY_KINDS; kind++) layout_expect_unchanged(&r->arrays[kind]);
   if (r->loss != NULL) buffer_expect_unchanged(r->loss, "loss of a failed call");
   if (r->counts != NULL) buffer_expect_unchanged(r->counts, "counts of a failed call");
@@ -234,6 +260,7 @@ static void expect_inputs_unchanged(run_state *r) {
 }
 
 static void release(run_state *r) {
+  if (r->p->head != NULL) head_close(&r->head);
   for (int kind = 0; kind < ARRAY_KINDS; kind++) {
     layout_free(&r->arrays[kind]);
   }
@@ -251,6 +278,7 @@ static outcome *run_on(problem *p, const test_device *device, tare_context *cont
   describe_arrays(&r);
   fill_levels(&r);
   make_scalars(&r);
+  if (p->head != NULL) head_open(&r.head, p, device);
   call(&r, o);
   if (o->status == TARE_OK) {
     read_outcome(&r, o);
