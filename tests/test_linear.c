@@ -17,10 +17,14 @@ enum { ROOMS = sizeof rooms / sizeof *rooms };
 
 /** Calls the problem with the least workspace, an ample one and one between. */
 static void check_every_room(problem *p, const test_device *device) {
+  outcome *want = problem_expect(p);
   for (int r = 0; r < ROOMS; r++) {
     p->head->room = rooms[r];
-    CHECK_PROBLEM(p, device);
+    outcome *got = problem_run(p, device);
+    CHECK_OUTCOME(p, got, want);
+    outcome_free(got);
   }
+  outcome_free(want);
 }
 
 /* Rows are never a multiple of a tile, and with the least workspace several tiles. */
@@ -58,7 +62,6 @@ Test(linear, half_types) {
     head_require_blas(device);
     for (int32_t dtype = TARE_F16; dtype <= TARE_BF16; dtype++) {
       check_shape(device, dtype, 3, 64);
-      check_shape(device, dtype, 80, 1);
       check_shape(device, dtype, 80, 256);
       check_shape(device, dtype, 1203, 64);
     }
@@ -111,13 +114,11 @@ Test(linear, strides_and_features_overwritten) {
   FOR_EACH_DEVICE(device) {
     head_require_blas(device);
     for (int32_t dtype = TARE_F32; dtype <= TARE_BF16; dtype++) {
-      FOR_EACH_LOSS(kind) {
-        problem *p = head_problem(kind, dtype, 300, 60, 20);
-        check_places(device, p);
-        p->head->in_place = true;
-        check_places(device, p);
-        problem_free(p);
-      }
+      problem *p = head_problem(dtype == TARE_F32 ? TARE_GHM_C : TARE_SIGMOID_FOCAL, dtype, 300, 60, 20);
+      check_places(device, p);
+      p->head->in_place = true;
+      check_places(device, p);
+      problem_free(p);
     }
   }
 }
