@@ -10,6 +10,9 @@
 
 #include <math.h>
 
+#define TARE_INLINE static inline
+#include "momentum.h"
+
 /** The edge at which bin k starts: k/M, or what mmdetection's single-precision division makes of it. */
 static long double edge(const tare_problem *problem, int32_t k) {
   const tare_ghm_parameters *ghm = &problem->loss.ghm;
@@ -76,21 +79,12 @@ tare_ghm_state tare_ghm_state_at(void *state, int32_t bins) {
   return (tare_ghm_state){words, words + 1, words + 2, sums, sums + bins};
 }
 
-/** S of one bin. The paper's first step takes the counts as they are; mmdetection's sums start at 0 and are left alone
- *  in a bin that is empty now. */
-static double sum_of_bin(const tare_ghm_parameters *ghm, int first_step, double sum, double count) {
-  const double m = ghm->momentum;
-  if (m == 0.0) return count;
-  if (ghm->variant == TARE_GHM_MMDET) return count > 0 ? m * sum + (1 - m) * count : sum;
-  return first_step ? count : m * sum + (1 - m) * count;
-}
-
 void tare_ghm_density_from_counts(const tare_ghm_parameters *ghm, tare_ghm_state state) {
   int32_t occupied = 0;
   for (int32_t k = 0; k < ghm->bins; k++) occupied += state.counts[k] > 0;
   const double regions = ghm->variant == TARE_GHM_MMDET ? occupied : ghm->bins;
   for (int32_t k = 0; k < ghm->bins; k++) {
-    state.sums[k] = sum_of_bin(ghm, *state.steps == 0, state.sums[k], (double)state.counts[k]);
+    state.sums[k] = tare_momentum_sum(ghm, *state.steps == 0, state.sums[k], (double)state.counts[k]);
     const double density = state.sums[k] * regions;
     state.inverse_density[k] = density > 0 ? 1 / density : 0;
   }

@@ -30,35 +30,24 @@ cudaError_t launch_evaluation(const call &c, const launch_site &site) {
 
 /* ---- GHM ------------------------------------------------------------------------------------------------------------ */
 
-cudaError_t launch_ghm(const ghm_call &c, const launch_site &site) {
-  if (c.dtype == TARE_F16) return launch_ghm_f16(c, site);
-  return c.dtype == TARE_BF16 ? launch_ghm_bf16(c, site) : launch_ghm_f32(c, site);
-}
-
-void *state_of(const backend *self, const tare_problem *problem) {
-  if (problem->loss.ghm.state) return problem->loss.ghm.state;
-  return reinterpret_cast<double *>(self->record + 1) + most_partials;
-}
-
 void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c) {
   memset(static_cast<void *>(c), 0, sizeof *c);
   make_call(self, problem, c);
-  const tare_ghm_parameters &ghm = problem->loss.ghm;
-  c->bins = ghm.bins;
-  c->exact = ghm.density == TARE_EXACT;
-  c->mu = ghm.mu;
-  c->state = tare_ghm_state_at(state_of(self, problem), ghm.bins);
+  c->ghm = problem->loss.ghm;
+  c->fresh = !c->ghm.state;
+  void *const own_state = reinterpret_cast<double *>(self->record + 1) + most_partials;
+  c->state = tare_ghm_state_at(c->fresh ? own_state : c->ghm.state, c->ghm.bins);
   tare_bins bins;
   tare_bins_make(&bins, problem);
-  for (int k = 0; k <= ghm.bins; k++)
+  for (int k = 0; k <= bins.count; k++)
     c->lower[k] = problem->shape == TARE_SHAPE_REGRESSION ? bins.lower_f64[k] : double(bins.lower_f32[k]);
 }
 
-void look_only(ghm_call *c, ghm_pass pass, bool silent) {
-  c->pass = pass;
-  c->silent = silent;
-  for (int i = 0; i < c->level_count; i++)
-    for (int name : {TARE_GRADIENT, TARE_ROW_LOSS, TARE_ELEMENT_LOSS}) c->levels[i].view.array[name].data = nullptr;
+cudaError_t launch_pass(const ghm_call &given, ghm_pass pass, const launch_site &site) {
+  ghm_call c = given;
+  c.pass = pass;
+  if (c.dtype == TARE_F16) return launch_ghm_f16(c, site);
+  return c.dtype == TARE_BF16 ? launch_ghm_bf16(c, site) : launch_ghm_f32(c, site);
 }
 
 namespace {
@@ -75,21 +64,28 @@ tare_status launch_failed(cudaError_t status, tare_error *error) {
   return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching a kernel", error);
 }
 
-cudaError_t count_norms(const ghm_call &given, bool silent, const launch_site &site) {
-  ghm_call c = given;
-  look_only(&c, ghm_pass::count, silent);
-  const size_t bytes = 8 * (1 + size_t(c.bins)); /* N and the counts */
-  const cudaError_t status = cudaMemsetAsync(c.state.total, 0, bytes, site.stream);
-  return status == cudaSuccess ? launch_ghm(c, site) : status;
+/** Whether what is read twice is still on the chip the second time, and the blocks of the one launch that does both can
+ *  wait for each other. A quarter of the cache is left to the gradient, whose lines are written and not read. */
+bool fits_on_chip(const backend *self, const tare_problem *problem, const ghm_call &c) {
+  const uint64_t bytes =
+      uint64_t(problem->rows) * uint64_t(c.classes) * uint64_t(tare_dtype_bytes(problem->batch.dtype));
+  const uint64_t cache = self->properties.l2CacheSize > 0 ? uint64_t(self->properties.l2CacheSize) : 0;
+  if (!self->properties.cooperativeLaunch || bytes > cache / 4 * 3) return false;
+  return c.shape == TARE_SHAPE_REGRESSION || (!c.soft && c.levels[0].walk != walk_rows);
 }
 
-cudaError_t find_density(const backend *self, const tare_problem *problem, const ghm_call &c, const launch_site &site) {
-  const tare_ghm_parameters &ghm = problem->loss.ghm;
-  if (ghm.given) return cudaSuccess;
-  cudaError_t status = cudaSuccess;
-  if (!ghm.state) status = cudaMemsetAsync(state_of(self, problem), 0, state_bytes, site.stream);
-  if (status == cudaSuccess) status = count_norms(c, true, site);
-  return status == cudaSuccess ? launch_density_update(ghm, c.state, site) : status;
+/** Loss and gradient by unit regions: in one launch, or in two. */
+cudaError_t evaluate_by_bins(const backend *self, const tare_problem *problem, ghm_call *c, const launch_site &site) {
+  if (c->ghm.given) return launch_pass(*c, ghm_pass::evaluate, site);
+  c->updates = 1;
+  cudaError_t status = cudaErrorCooperativeLaunchTooLarge;
+  if (fits_on_chip(self, problem, *c)) {
+    status = launch_pass(*c, ghm_pass::at_once, site);
+    if (status == cudaErrorCooperativeLaunchTooLarge) cudaGetLastError(); /* somebody holds part of the GPU */
+  }
+  if (status != cudaErrorCooperativeLaunchTooLarge) return status;
+  status = launch_pass(*c, ghm_pass::count, site);
+  return status == cudaSuccess ? launch_pass(*c, ghm_pass::evaluate, site) : status;
 }
 
 /** The workspace of the exact density: keys, weights, room for sorted keys or norms, the number of keys, the sort's own. */
@@ -107,42 +103,36 @@ cudaError_t measure_exact_room(const tare_problem *problem, exact_room *room) {
   return status;
 }
 
-cudaError_t find_exact_density(const tare_problem *problem, const exact_room &room, void *workspace, ghm_call *c,
-                               const launch_site &site) {
+cudaError_t evaluate_exactly(const exact_room &room, void *workspace, ghm_call *c, const launch_site &site) {
+  if (!room.most) return launch_pass(*c, ghm_pass::evaluate, site);
   char *const sort_room = static_cast<char *>(workspace);
   c->key_count = reinterpret_cast<uint64_t *>(sort_room + (room.sort_bytes + 255) / 256 * 256);
   c->keys = reinterpret_cast<double *>(c->key_count) + 32;
   c->key_weights = c->keys + room.most;
-  double *const spare = c->key_weights + room.most;
-  ghm_call collect = *c;
-  look_only(&collect, ghm_pass::collect, true);
-  cudaError_t status = cudaMemsetAsync(c->key_count, 0, sizeof *c->key_count, site.stream);
-  if (status == cudaSuccess) status = launch_ghm(collect, site);
-  if (status != cudaSuccess) return status;
-  return launch_exact_density(*c, problem->loss.ghm.epsilon, spare, sort_room, room.sort_bytes, room.most, site);
+  double *const sorted = c->key_weights + room.most;
+  cudaError_t status = launch_pass(*c, ghm_pass::collect, site);
+  if (status == cudaSuccess) status = launch_exact_density(*c, sorted, sort_room, room.sort_bytes, room.most, site);
+  c->keys = sorted;
+  return status == cudaSuccess ? launch_pass(*c, ghm_pass::evaluate, site) : status;
 }
 
 tare_status evaluate_ghm(const backend *self, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,
                          const launch_site &site, tare_error *error) {
   ghm_call c;
   make_ghm_call(self, problem, &c);
+  exact_room room;
   cudaError_t status = cudaSuccess;
-  if (c.exact) {
-    exact_room room;
-    status = measure_exact_room(problem, &room);
-    if (status != cudaSuccess) return cuda_failed(status, "asking for the sort's workspace", error);
-    if (room.bytes > workspace_bytes)
-      return tare_fail(error, TARE_WORKSPACE_TOO_SMALL,
-                       "workspace has %llu bytes; this call needs %llu: see tare_workspace_size and "
-                       "tare_context_set_workspace",
-                       (unsigned long long)workspace_bytes, (unsigned long long)room.bytes);
-    if (room.most) status = find_exact_density(problem, room, workspace, &c, site);
-  } else {
-    status = find_density(self, problem, c, site);
-  }
-  if (status == cudaSuccess && problem->output.counts) status = launch_count(c, site, false);
-  c.pass = ghm_pass::evaluate;
-  if (status == cudaSuccess) status = launch_ghm(c, site);
+  const bool exact = c.ghm.density == TARE_EXACT;
+  if (exact) status = measure_exact_room(problem, &room);
+  if (status != cudaSuccess) return cuda_failed(status, "asking for the sort's workspace", error);
+  if (exact && room.bytes > workspace_bytes)
+    return tare_fail(error, TARE_WORKSPACE_TOO_SMALL,
+                     "workspace has %llu bytes; this call needs %llu: see tare_workspace_size and "
+                     "tare_context_set_workspace",
+                     (unsigned long long)workspace_bytes, (unsigned long long)room.bytes);
+  if (problem->output.counts) status = launch_count(c, site, false);
+  if (status == cudaSuccess)
+    status = exact ? evaluate_exactly(room, workspace, &c, site) : evaluate_by_bins(self, problem, &c, site);
   return launch_failed(status, error);
 }
 
@@ -154,7 +144,8 @@ tare_status ghm_histogram(tare_backend *base, const tare_problem *problem, tare_
   if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
   ghm_call c;
   make_ghm_call(self, problem, &c);
-  return launch_failed(count_norms(c, false, {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors}), error);
+  const launch_site site = {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors};
+  return launch_failed(launch_pass(c, ghm_pass::count, site), error);
 }
 
 tare_status ghm_density_update(tare_backend *base, const tare_problem *problem, tare_stream stream, tare_error *error) {

@@ -58,17 +58,12 @@ bool counts_divisor(const tare_output &output);
 /** Loss and gradient in one launch; not of a GHM loss. */
 cudaError_t launch_evaluation(const call &c, const launch_site &site);
 
-constexpr size_t state_bytes = 8 * (2 + 3 * size_t(TARE_MAX_BINS));
-
-/** The state of a GHM call: the caller's, or else the context's. */
-void *state_of(const backend *self, const tare_problem *problem);
+constexpr size_t state_bytes = 8 * (2 + 3 * size_t(TARE_MAX_BINS)); /* of a GHM call without a state of its own */
 
 void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c);
 
-/** A pass that only looks: no outputs, and invalid rows are left to the pass that evaluates. */
-void look_only(ghm_call *c, ghm_pass pass, bool silent);
-
-cudaError_t launch_ghm(const ghm_call &c, const launch_site &site);
+/** One pass of a GHM loss, or all of it. */
+cudaError_t launch_pass(const ghm_call &c, ghm_pass pass, const launch_site &site);
 
 }  // namespace tare
 

@@ -10,6 +10,8 @@
 #ifndef TARE_CUDA_CALL_CUH
 #define TARE_CUDA_CALL_CUH
 
+#include <type_traits>
+
 #include "device.cuh"
 
 extern "C" {
@@ -76,6 +78,8 @@ struct device_record {
   uint64_t rows, counted, positives, background, ignored, invalid; /* being counted; 0 between launches */
   double inverse_divisor;
   uint32_t ticket, reserved;
+  grid_barrier_state barrier;
+  uint64_t histogram[TARE_MAX_BINS]; /* of gradient norms, being counted; 0 between launches */
 };
 
 struct call {
@@ -92,10 +96,11 @@ struct call {
   double inverse_divisor; /* of a host value; used where the next two are not */
   const float *divisor_pointer;
   int32_t divisor_counted; /* the label kernel leaves it in the record */
-  int32_t silent;          /* invalid rows are remembered by another kernel of the same call */
+  int32_t reserved;
   double gradient_scale;
   const float *gradient_scale_pointer;
   void *loss;
+  int32_t follows, goes_on; /* one of several launches that share a loss: not the first, not the last */
   tare_counts *counts;
   int64_t *per_class;
 
@@ -105,14 +110,16 @@ struct call {
   level levels[TARE_MAX_LEVELS];
 };
 
-/** What a pass of a GHM loss is for. */
-enum class ghm_pass : int32_t { count, collect, evaluate };
+/** What a launch of a GHM loss is for. `at_once` counts and evaluates, in a cooperative launch. */
+enum class ghm_pass : int32_t { count, collect, evaluate, at_once };
 
 /** The call of a GHM loss. */
 struct ghm_call : call {
   ghm_pass pass;
-  int32_t bins, exact, reserved_;
-  double mu;
+  int32_t updates; /* the density follows the counts, and the loss follows that */
+  int32_t fresh;   /* the state has no past: what stands in it is not read */
+  int32_t reserved_;
+  tare_ghm_parameters ghm;
   tare_ghm_state state;
   double *keys, *key_weights; /* of the exact density, in the workspace */
   uint64_t *key_count;
@@ -232,12 +239,16 @@ __device__ __forceinline__ row_role look_at_row(const call &c, const level &l, c
   return r;
 }
 
+/** A row's number in row order. */
+__device__ __forceinline__ int64_t row_number(const level &l, const tile &t, int32_t row) {
+  return l.view.first_row + t.offset[TARE_ROW_INDEX] + row * l.view.array[TARE_ROW_INDEX].stride[TARE_AXES - 1];
+}
+
 /** A row whose label is none is remembered for tare_context_check; called for one element of each row. */
 __device__ __forceinline__ void report_if_invalid(const call &c, const level &l, const tile &t, int32_t row) {
-  if (c.silent || !l.view.array[TARE_LABELS].data || find_class(c, l, t, row) != row_invalid) return;
-  const int64_t number = l.view.first_row + t.offset[TARE_ROW_INDEX] + row * l.view.array[TARE_ROW_INDEX].stride[3];
+  if (!l.view.array[TARE_LABELS].data || find_class(c, l, t, row) != row_invalid) return;
   atomic_add(&c.record->invalid_rows, uint64_t(1));
-  atomic_min(&c.record->first_invalid, uint64_t(number));
+  atomic_min(&c.record->first_invalid, uint64_t(row_number(l, t, row)));
 }
 
 /** 1/x to within a rounding or two, without the call that a division in double is; Newton's steps from a float. */
@@ -272,22 +283,32 @@ __host__ __device__ __forceinline__ int64_t partials_of(int64_t tiles) {
   return (tiles + (int64_t(1) << shift) - 1) >> shift;
 }
 
-/** Calls `work(level, tile)` for this block's share of the tiles; what it returns is added over the block's threads, then
- *  over the tiles of a group, and put in the group's place. By all threads. */
-template <typename Work>
+/** Calls `work(level, tile)` for this block's share of the tiles, or for the same tiles from the last to the first. What
+ *  it returns, if it returns anything, is added over the block's threads, then over the tiles of a group, and put in the
+ *  group's place. By all threads. */
+template <bool backwards = false, typename Work>
 __device__ __forceinline__ void for_each_tile(const call &c, int64_t tiles, tiling level::*which, Work &&work) {
   TARE_SHARED(tile, t);
-  const int64_t each = int64_t(1) << tiles_of_partial(tiles), partials = partials_of(tiles);
-  for (int64_t place = blockIdx.x; place < partials; place += gridDim.x) {
+  constexpr bool adds = !std::is_void<decltype(work(c.levels[0], static_cast<const tile &>(t)))>::value;
+  const int64_t each = int64_t(1) << tiles_of_partial(tiles);
+  const uint32_t partials = uint32_t(partials_of(tiles)), rounds = (partials + gridDim.x - 1) / gridDim.x;
+  for (uint32_t round = 0; round < rounds; round++) {
+    const uint32_t place = blockIdx.x + gridDim.x * (backwards ? rounds - 1 - round : round);
+    if (place >= partials) continue;
     const int64_t last = (place + 1) * each < tiles ? (place + 1) * each : tiles;
     double sum = 0;
     for (int64_t number = place * each; number < last; number++) {
       if (thread_rank() == 0) find_tile(c, number, which, &t);
       __syncthreads();
-      const double mine = double(work(c.levels[t.level], static_cast<const tile &>(t)));
-      sum += block_sum<block_threads>(mine); /* ends with a barrier: t may be overwritten */
+      if constexpr (adds) {
+        const double mine = double(work(c.levels[t.level], static_cast<const tile &>(t)));
+        sum += block_sum<block_threads>(mine); /* ends with a barrier: t may be overwritten */
+      } else {
+        work(c.levels[t.level], static_cast<const tile &>(t));
+        __syncthreads();
+      }
     }
-    if (thread_rank() == 0) c.partials[place] = sum;
+    if (adds && thread_rank() == 0) c.partials[place] = sum;
   }
 }
 

@@ -216,31 +216,33 @@ __device__ __forceinline__ bool last_block(uint32_t *ticket) {
 }
 
 /* ---- The grid's barrier ------------------------------------------------------------------------------------------
- * For cooperative launches, by all threads. The state is 0 at first and serves every launch that follows, of any
- * grid, as long as two do not run at a time: `arrived` comes back to 0 by itself, `generation` only ever grows. */
+ * For cooperative launches, by all threads. The last block to arrive does `work` before any block goes on. The state is
+ * 0 at first and serves every launch that follows, of any grid, as long as two do not run at a time: `arrived` comes
+ * back to 0 by itself, `generation` only ever grows. */
 struct grid_barrier_state {
   uint32_t arrived;
   uint32_t generation;
 };
 
-__device__ __forceinline__ void grid_barrier(grid_barrier_state *state) {
-  __threadfence(); /* what this thread wrote, before its block arrives */
-  __syncthreads();
-  if (thread_rank() == 0) {
-    const uint32_t blocks = gridDim.x * gridDim.y * gridDim.z;
-    volatile const uint32_t *const generation = &state->generation;
-    const uint32_t mine = *generation; /* before arriving: the last to arrive raises it */
-    __threadfence();
-    if (atomicInc(&state->arrived, blocks - 1) == blocks - 1) {
-      __threadfence();
-      atomicAdd(&state->generation, 1u);
-    } else {
-      while (*generation == mine) __nanosleep(32);
-    }
+template <typename Work>
+__device__ __forceinline__ void grid_barrier(grid_barrier_state *state, Work &&work) {
+  volatile const uint32_t *const generation = &state->generation;
+  const uint32_t mine = *generation; /* before arriving: the last to arrive raises it */
+  if (last_block(&state->arrived)) {
+    work();
+    __threadfence(); /* what this thread wrote, before the others go on */
+    __syncthreads();
+    if (thread_rank() == 0) atomicAdd(&state->generation, 1u);
+  } else {
+    while (thread_rank() == 0 && *generation == mine) __nanosleep(32);
     __threadfence(); /* the others' writes, after their arrival */
+    __syncthreads();
   }
-  __syncthreads();
   __threadfence();
+}
+
+__device__ __forceinline__ void grid_barrier(grid_barrier_state *state) {
+  grid_barrier(state, [] {});
 }
 
 }  // namespace tare

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * GHM-C as a loss of the sigmoid family: cross-entropy whose weight is 1/GD of the element's gradient norm. Two passes:
- * one counts norms (or collects keys for the exact density), the other evaluates. Counts are integers: most elements fall
- * in the first bin, which each thread keeps in a register; the rest goes to shared memory and from there, a bin at a time,
- * to the caller's state.
+ * What the kernels of GHM-C and GHM-R share: bins, a block's counts, and the density that follows from them.
+ *
+ * Counts are integers. Most elements fall in the first bin, which each thread keeps in a register; the rest goes to
+ * shared memory, from there to the context's record, and the block that finishes last hands the sums to the caller's
+ * state and forms the density. The record is left as it was found, 0, so nothing has to be cleared before a call.
  */
 #ifndef TARE_CUDA_GHM_CUH
 #define TARE_CUDA_GHM_CUH
@@ -13,51 +14,33 @@
 
 namespace tare {
 
-/** What a thread needs of it, in shared memory but for the keys. */
-struct ghm_setting {
-  ghm_pass pass;
-  int32_t bins;
-  const float *lower; /* first key of each bin; [0] -infinity, [bins] NaN */
-  const float *weight;
-  uint32_t *histogram;
-  mutable uint32_t first_bin;       /* this thread's count of it */
-  const double *keys, *key_weights; /* exact density */
-  uint64_t key_count;
+#include "core/momentum.h"
+
+/* ---- Bins ----------------------------------------------------------------------------------------------------------- */
+
+/** The bins of GHM-C, in shared memory. */
+struct ghm_bins {
+  int32_t count;
+  float second;       /* first key of the second bin, NaN if there is none: what is not above is in the first */
+  const float *lower; /* first key of each bin; [0] -infinity, [count] NaN */
 };
 
-__device__ __forceinline__ ghm_setting make_ghm_setting(const ghm_call &c) {
+/** By all threads, which use it after a barrier. */
+__device__ __forceinline__ ghm_bins make_bins(const ghm_call &c) {
   TARE_SHARED(float[TARE_MAX_BINS + 1], lower);
-  TARE_SHARED(float[TARE_MAX_BINS], weight);
-  TARE_SHARED(uint32_t[TARE_MAX_BINS], histogram);
-  const bool binned = c.pass == ghm_pass::count || (c.pass == ghm_pass::evaluate && !c.exact);
-  for (int32_t k = int32_t(thread_rank()); binned && k <= c.bins; k += block_threads) lower[k] = float(c.lower[k]);
-  for (int32_t k = int32_t(thread_rank()); k < c.bins; k += block_threads) {
-    weight[k] = c.pass == ghm_pass::evaluate && !c.exact ? float(c.state.inverse_density[k]) : 0.0f;
-    histogram[k] = 0;
-  }
-  __syncthreads();
-  ghm_setting s;
-  s.pass = c.pass;
-  s.bins = c.bins;
-  s.lower = lower;
-  s.weight = weight;
-  s.histogram = histogram;
-  s.first_bin = 0;
-  s.keys = c.exact ? c.keys : nullptr;
-  s.key_weights = c.key_weights;
-  s.key_count = c.exact && c.pass == ghm_pass::evaluate ? *c.key_count : 0;
-  return s;
+  for (int32_t k = int32_t(thread_rank()); k <= c.ghm.bins; k += block_threads) lower[k] = float(c.lower[k]);
+  return {c.ghm.bins, float(c.lower[1]), lower};
 }
 
 /** The bin of a key whose norm is about `norm`: a guess, put right by its own ends. NaN lands in the first. */
-__device__ __forceinline__ int32_t bin_of(const ghm_setting &s, float key, float norm) {
-  if (s.bins == 1 || !(key >= s.lower[1])) return 0;
-  int32_t k = int32_t(norm * float(s.bins));
-  k = k > s.bins - 1 ? s.bins - 1 : k;
-  return k + (key >= s.lower[k + 1]) - (key < s.lower[k]);
+__device__ __forceinline__ int32_t bin_of(const ghm_bins &bins, float key, float norm) {
+  if (!(key >= bins.second)) return 0;
+  int32_t k = int32_t(norm * float(bins.count));
+  k = k > bins.count - 1 ? bins.count - 1 : k;
+  return k + (key >= bins.lower[k + 1]) - (key < bins.lower[k]);
 }
 
-/** The last of the sorted keys that is not above `key`. */
+/** The last of the sorted keys of the exact density that is not above `key`. */
 __device__ __forceinline__ uint64_t place_of_key(const double *keys, uint64_t count, double key) {
   uint64_t low = 0, high = count;
   while (high - low > 1) {
@@ -70,37 +53,94 @@ __device__ __forceinline__ uint64_t place_of_key(const double *keys, uint64_t co
   return low;
 }
 
-/** Counts or collects an element of weight > 0. */
-__device__ __forceinline__ void note_key(const ghm_call &c, const ghm_setting &s, float key, float norm, double least) {
-  if (s.pass == ghm_pass::collect) {
-    c.keys[atomic_add(c.key_count, uint64_t(1))] = key == key ? double(key) : least;
-    return;
-  }
-  const int32_t k = bin_of(s, key, norm);
-  if (k == 0)
-    s.first_bin++;
-  else
-    atomic_add(s.histogram + k, 1u);
+/** Keeps an element's key for the sort; NaN, which sorts behind all, if it does not count. */
+__device__ __forceinline__ void collect_key(const ghm_call &c, const level &l, const tile &t, int32_t row, int64_t cls,
+                                            bool counts, double key, double if_nan) {
+  const double kept = key == key ? key : if_nan;
+  c.keys[row_number(l, t, row) * c.classes + cls] = counts ? kept : __longlong_as_double(0x7fffffffffffffffll);
 }
 
-__device__ __forceinline__ float density_weight(const ghm_setting &s, float key, float norm) {
-  if (s.keys) return s.key_count ? float(s.key_weights[place_of_key(s.keys, s.key_count, double(key))]) : 0.0f;
-  return s.weight[bin_of(s, key, norm)];
+/* ---- Counts --------------------------------------------------------------------------------------------------------- */
+
+/** A block's counts, in shared memory. Each bin has as many copies, side by side, as there is room for, up to one for each
+ *  lane, so that lanes that fall in one bin need not wait for each other. */
+struct ghm_histogram {
+  uint32_t *counts; /* [bins << shift] */
+  int32_t shift;
+  uint32_t copy;
+  uint32_t first; /* this thread's count of the first bin */
+
+  __device__ __forceinline__ void add(int32_t bin) {
+    if (bin == 0)
+      first++;
+    else
+      atomic_add(counts + (uint32_t(bin) << shift) + copy, 1u);
+  }
+};
+
+/** By all threads, which use it after a barrier. */
+__device__ __forceinline__ ghm_histogram make_histogram(const ghm_call &c) {
+  TARE_SHARED(uint32_t[TARE_MAX_BINS], counts);
+  for (int32_t k = int32_t(thread_rank()); k < TARE_MAX_BINS; k += block_threads) counts[k] = 0;
+  int32_t shift = 0;
+  while (shift < 5 && c.ghm.bins << (shift + 1) <= TARE_MAX_BINS) shift++;
+  return {counts, shift, lane() & ((1u << shift) - 1), 0};
 }
 
-/** Hands the block's counts to the state; the last block adds up N. By all threads, once a kernel. */
-__device__ __forceinline__ void finish_histogram(const ghm_call &c, const ghm_setting &s) {
-  const uint64_t first = block_sum<block_threads>(uint64_t(s.first_bin)); /* its barriers end the counting as well */
-  for (int32_t k = int32_t(thread_rank()); k < c.bins; k += block_threads) {
-    const uint64_t count = uint64_t(s.histogram[k]) + (k == 0 ? first : 0);
-    if (count) atomic_add(reinterpret_cast<uint64_t *>(c.state.counts) + k, count);
+/** Adds a block's counts to the record. By all threads, once a kernel. */
+__device__ __forceinline__ void hand_over(const ghm_call &c, const ghm_histogram &h) {
+  const uint64_t first = block_sum<block_threads>(uint64_t(h.first)); /* its barriers end the counting as well */
+  for (int32_t k = int32_t(thread_rank()); k < c.ghm.bins; k += block_threads) {
+    uint64_t count = k == 0 ? first : 0;
+    for (int32_t i = 0; i < 1 << h.shift; i++) count += h.counts[(k << h.shift) + i];
+    if (count) atomic_add(c.record->histogram + k, count);
   }
-  if (!last_block(&c.record->ticket)) return;
-  double mine = 0;
-  for (int32_t k = int32_t(thread_rank()); k < c.bins; k += block_threads)
-    mine += double(__ldcg(reinterpret_cast<const long long *>(c.state.counts) + k));
-  const double total = block_sum<block_threads>(mine);
+}
+
+/* ---- Density -------------------------------------------------------------------------------------------------------- */
+
+/** Momentum sums, 1/GD and one step more from the counts of a state: tare_ghm_density_from_counts by a block. */
+__device__ __forceinline__ void update_density(const tare_ghm_parameters &ghm, const tare_ghm_state &state,
+                                               bool fresh) {
+  TARE_SHARED(double, regions);
+  int occupied = 0;
+  for (int k = int(thread_rank()); k < ghm.bins; k += block_threads) occupied += state.counts[k] > 0;
+  const int all_occupied = block_sum<block_threads>(occupied);
+  const int64_t steps = fresh ? 0 : *state.steps;
+  if (thread_rank() == 0) regions = ghm.variant == TARE_GHM_MMDET ? double(all_occupied) : double(ghm.bins);
+  __syncthreads();
+  for (int k = int(thread_rank()); k < ghm.bins; k += block_threads) {
+    const double sum = tare_momentum_sum(&ghm, steps == 0, fresh ? 0.0 : state.sums[k], double(state.counts[k]));
+    const double density = sum * regions;
+    state.sums[k] = sum;
+    state.inverse_density[k] = density > 0 ? 1.0 / density : 0.0;
+  }
+  if (thread_rank() == 0 && ghm.momentum > 0.0) *state.steps = steps + 1;
+}
+
+/** By the last block, when all have handed over: the counts go to the state, with the density if it is wanted. */
+__device__ __forceinline__ void settle(const ghm_call &c) {
+  uint64_t mine = 0;
+  for (int32_t k = int32_t(thread_rank()); k < c.ghm.bins; k += block_threads) {
+    const uint64_t count = __ldcg(c.record->histogram + k);
+    c.record->histogram[k] = 0;
+    c.state.counts[k] = int64_t(count);
+    mine += count;
+  }
+  const uint64_t total = block_sum<block_threads>(mine); /* its barriers let all see the counts */
   if (thread_rank() == 0) *c.state.total = int64_t(total);
+  if (c.updates) update_density(c.ghm, c.state, c.fresh);
+}
+
+/** Ends a kernel that counts (if other launches go on counting, their counts are added before anything follows); or the
+ *  counting half of one that then evaluates, whose every block then sees the density. By all threads. */
+__device__ __forceinline__ void finish_histogram(const ghm_call &c, const ghm_histogram &h) {
+  hand_over(c, h);
+  if (c.goes_on) return;
+  if (c.pass == ghm_pass::at_once)
+    grid_barrier(&c.record->barrier, [&] { settle(c); });
+  else if (last_block(&c.record->ticket))
+    settle(c);
 }
 
 }  // namespace tare

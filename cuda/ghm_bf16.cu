@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The GHM losses on bf16 logits. */
+#include "ghm_c.cuh"
 #include "regression.cuh"
-#include "sigmoid.cuh"
 
 cudaError_t tare::launch_ghm_bf16(const ghm_call &c, const launch_site &site) {
   return c.shape == TARE_SHAPE_REGRESSION ? regression::launch_type<__nv_bfloat16>(c, site)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The GHM losses on f16 logits. */
+#include "ghm_c.cuh"
 #include "regression.cuh"
-#include "sigmoid.cuh"
 
 cudaError_t tare::launch_ghm_f16(const ghm_call &c, const launch_site &site) {
   return c.shape == TARE_SHAPE_REGRESSION ? regression::launch_type<__half>(c, site)

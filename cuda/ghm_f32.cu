@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The GHM losses on f32 logits. */
+#include "ghm_c.cuh"
 #include "regression.cuh"
-#include "sigmoid.cuh"
 
 cudaError_t tare::launch_ghm_f32(const ghm_call &c, const launch_site &site) {
   return c.shape == TARE_SHAPE_REGRESSION ? regression::launch_type<float>(c, site)

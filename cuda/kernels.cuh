@@ -13,19 +13,36 @@ struct launch_site {
   int multiprocessors;
 };
 
-/** Launches `kernel` with a block for each piece of work, but no more than can be resident. */
+/** Launches `kernel` with a block for each piece of work, but no more than can be resident; `together`: cooperatively. */
 template <typename... P, typename... A>
-cudaError_t launch(void (*kernel)(P...), int64_t work, const launch_site &site, const A &...arguments) {
+cudaError_t launch_as(bool together, void (*kernel)(P...), int64_t work, const launch_site &site,
+                      const A &...arguments) {
   int resident = 0;
   const cudaError_t status =
       cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, TARE_KERNEL(kernel), block_threads, 0);
   if (status != cudaSuccess) return status;
   const int64_t most = int64_t(resident > 0 ? resident : 1) * site.multiprocessors;
+  cudaLaunchAttribute cooperative = {};
+  cooperative.id = cudaLaunchAttributeCooperative;
+  cooperative.val.cooperative = 1;
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(unsigned(work < 1 ? 1 : work < most ? work : most));
   config.blockDim = dim3(block_threads);
   config.stream = site.stream;
+  config.attrs = &cooperative;
+  config.numAttrs = together ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+template <typename... P, typename... A>
+cudaError_t launch(void (*kernel)(P...), int64_t work, const launch_site &site, const A &...arguments) {
+  return launch_as(false, kernel, work, site, arguments...);
+}
+
+/** All blocks at a time, for tare::grid_barrier. */
+template <typename... P, typename... A>
+cudaError_t launch_together(void (*kernel)(P...), int64_t work, const launch_site &site, const A &...arguments) {
+  return launch_as(true, kernel, work, site, arguments...);
 }
 
 /** Counts labels; `reports`: remembers invalid rows for tare_context_check. */
@@ -43,7 +60,7 @@ cudaError_t launch_softmax_f32(const call &c, const launch_site &site);
 cudaError_t launch_softmax_f16(const call &c, const launch_site &site);
 cudaError_t launch_softmax_bf16(const call &c, const launch_site &site);
 
-/** One pass of a GHM loss. */
+/** One pass of a GHM loss, or all of it. */
 cudaError_t launch_ghm_f32(const ghm_call &c, const launch_site &site);
 cudaError_t launch_ghm_f16(const ghm_call &c, const launch_site &site);
 cudaError_t launch_ghm_bf16(const ghm_call &c, const launch_site &site);
@@ -51,9 +68,10 @@ cudaError_t launch_ghm_bf16(const ghm_call &c, const launch_site &site);
 /** From the counts in a state: momentum sums, 1/GD, and one step more. */
 cudaError_t launch_density_update(const tare_ghm_parameters &ghm, tare_ghm_state state, const launch_site &site);
 
-/** The exact density of the keys collected: sorts them and finds 1/GD of each. `most` keys fit. */
-cudaError_t launch_exact_density(const ghm_call &c, double epsilon, double *spare, void *sort_room, size_t sort_bytes,
-                                 int64_t most, const launch_site &site);
+/** The exact density of the `most` keys collected: sorts them into `sorted`, finds 1/GD of each, and how many they are;
+ *  c.keys is lost. */
+cudaError_t launch_exact_density(const ghm_call &c, double *sorted, void *sort_room, size_t sort_bytes, int64_t most,
+                                 const launch_site &site);
 
 /** Sorts `n` keys; with room NULL only says how many bytes of it are needed. The one function of the backend that the
  *  emulator does not run: it has a twin there. */

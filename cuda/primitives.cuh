@@ -22,7 +22,6 @@ namespace tare {
 #define F(name) name##_f32
 #define LARGEST_f32 FLT_MAX
 #define GAMMA_LOG_CLAMP_f32 256.0f
-#define ROOT_IS_MAGNITUDE_f32 1e5f
 
 TARE_INLINE float multiply_add_f32(float a, float b, float c) { return fmaf(a, b, c); }
 TARE_INLINE float product_error_f32(float a, float b, float ab) { return fmaf(a, b, -ab); }
@@ -88,7 +87,6 @@ TARE_INLINE log_parts_f32 log_positive_f32(float x) {
 }
 
 #include "core/formulas.h"
-#include "core/losses/ghm_r.h"
 #include "core/losses/sigmoid_ce.h"
 #include "core/losses/sigmoid_focal.h"
 #include "core/losses/sigmoid_poly1.h"

@@ -9,9 +9,26 @@
 namespace tare {
 namespace regression {
 
+/* The formula in double; of core/formulas.h it needs the pair alone. */
+#define real double
+#define F(name) name##_f64
+#define LARGEST_f64 DBL_MAX
+#define ROOT_IS_MAGNITUDE_f64 1e9
+
+struct pair_f64 {
+  double loss, slope;
+};
+
+TARE_INLINE double square_root_f64(double x) { return sqrt(x); }
+
+#include "core/losses/ghm_r.h"
+
+#undef real
+#undef F
+
 /** The largest k with lower[k] <= key, 0 for NaN. */
 __device__ __forceinline__ int32_t bin_by_bisection(const ghm_call &c, double key) {
-  int32_t low = 0, high = c.bins;
+  int32_t low = 0, high = c.ghm.bins;
   while (high - low > 1) {
     const int32_t middle = (low + high) / 2;
     if (key >= c.lower[middle])
@@ -23,52 +40,47 @@ __device__ __forceinline__ int32_t bin_by_bisection(const ghm_call &c, double ke
 }
 
 __device__ __forceinline__ double weight_of_key(const ghm_call &c, double key) {
-  if (!c.exact) return c.state.inverse_density[bin_by_bisection(c, key)];
+  if (c.ghm.density != TARE_EXACT) return __ldcg(c.state.inverse_density + bin_by_bisection(c, key));
   const uint64_t count = *c.key_count;
   return count ? c.key_weights[place_of_key(c.keys, count, key)] : 0.0;
 }
 
-struct value {
-  double loss, slope;
-};
-
-/** Far outside mu, where d*d could overflow or mu vanish beside d, the root is |d|: see core/losses/ghm_r.h. */
-__device__ __forceinline__ value authentic_smooth_l1(double d, double mu) {
-  const double magnitude = fabs(d);
-  if (isinf(d)) return {magnitude, d < 0 ? -1.0 : 1.0};
-  if (magnitude > 1e9 * mu) return {magnitude - mu, d / magnitude};
-  const double root = sqrt(d * d + mu * mu);
-  return {d * d / (root + mu), d / root};
+template <typename T>
+__device__ __forceinline__ double difference_at(const ghm_call &c, const level &l, const tile &t, int32_t row,
+                                                int64_t column) {
+  const tare_array &predictions = l.view.array[TARE_LOGITS], &targets = l.view.array[TARE_TARGETS];
+  return double(to_float(static_cast<const T *>(predictions.data)[place(l, t, TARE_LOGITS, row, column)])) -
+         read_as<double>(targets.data, c.target_dtype, place(l, t, TARE_TARGETS, row, column));
 }
 
-/** Counts, collects or evaluates a row; returns its loss. */
+/** Counts or collects a row. */
 template <typename T>
-__device__ double row_of_thread(const ghm_call &c, const level &l, const tile &t, float factor, int32_t row) {
+__device__ __forceinline__ void count_row(const ghm_call &c, const level &l, const tile &t, ghm_histogram &h,
+                                          int32_t row) {
+  const row_role r = look_at_row(c, l, t, row);
+  if (c.pass == ghm_pass::count && !c.updates) report_if_invalid(c, l, t, row);
+  for (int64_t column = 0; column < c.classes; column++) {
+    const double key = r.cls >= 0 ? fabs(difference_at<T>(c, l, t, row, column)) : 0.0;
+    if (c.pass == ghm_pass::collect)
+      collect_key(c, l, t, row, column, r.cls >= 0, key, 0.0);
+    else if (r.cls >= 0)
+      h.add(bin_by_bisection(c, key));
+  }
+}
+
+/** Evaluates a row; returns its loss. */
+template <typename T>
+__device__ __forceinline__ double evaluate_row(const ghm_call &c, const level &l, const tile &t, float factor,
+                                               int32_t row) {
   const tare_array *array = l.view.array;
   const row_role r = look_at_row(c, l, t, row);
   report_if_invalid(c, l, t, row);
-  if (r.cls < 0 && c.pass != ghm_pass::evaluate) return 0.0;
   double sum = 0;
   for (int64_t column = 0; column < c.classes; column++) {
-    value v = {0.0, 0.0};
+    pair_f64 v = {0.0, 0.0};
     if (r.cls >= 0) {
-      const double d =
-          double(to_float(static_cast<const T *>(array[TARE_LOGITS].data)[place(l, t, TARE_LOGITS, row, column)])) -
-          read_as<double>(array[TARE_TARGETS].data, c.target_dtype, place(l, t, TARE_TARGETS, row, column));
-      const double key = fabs(d);
-      if (c.pass == ghm_pass::count) {
-        atomic_add(reinterpret_cast<uint64_t *>(c.state.counts) + bin_by_bisection(c, key), uint64_t(1));
-        atomic_add(reinterpret_cast<uint64_t *>(c.state.total), uint64_t(1));
-        continue;
-      }
-      if (c.pass == ghm_pass::collect) {
-        c.keys[atomic_add(c.key_count, uint64_t(1))] = key == key ? key : 0.0;
-        continue;
-      }
-      const double weight = weight_of_key(c, key);
-      v = authentic_smooth_l1(d, c.mu);
-      v.loss *= weight;
-      v.slope *= weight;
+      const double d = difference_at<T>(c, l, t, row, column);
+      v = ghm_r_f64(d, weight_of_key(c, fabs(d)), c.ghm.mu);
     }
     sum += v.loss;
     if (array[TARE_GRADIENT].data)
@@ -82,21 +94,31 @@ __device__ double row_of_thread(const ghm_call &c, const level &l, const tile &t
   return sum;
 }
 
+/** Every pass, by ghm_call::pass. */
 template <typename T>
 __global__ void __launch_bounds__(block_threads, 4) authentic(const TARE_GRID_CONSTANT ghm_call c) {
+  if (c.pass != ghm_pass::evaluate) {
+    ghm_histogram h = make_histogram(c);
+    __syncthreads();
+    for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
+      for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) count_row<T>(c, l, t, h, row);
+    });
+    if (c.pass != ghm_pass::collect) finish_histogram(c, h);
+  }
+  if (c.pass == ghm_pass::count || c.pass == ghm_pass::collect) return;
   const float factor = gradient_factor_of(c);
-  for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
+  for_each_tile<true>(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     double sum = 0;
     for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads)
-      sum += row_of_thread<T>(c, l, t, factor, row);
+      sum += evaluate_row<T>(c, l, t, factor, row);
     return sum;
   });
-  if (c.pass == ghm_pass::evaluate) finish_loss(c);
+  finish_loss(c);
 }
 
 template <typename T>
 cudaError_t launch_type(const ghm_call &c, const launch_site &site) {
-  return launch(authentic<T>, c.tile_count, site, c);
+  return launch_as(c.pass == ghm_pass::at_once, authentic<T>, c.tile_count, site, c);
 }
 
 }  // namespace regression

@@ -11,7 +11,6 @@
 #ifndef TARE_CUDA_SIGMOID_CUH
 #define TARE_CUDA_SIGMOID_CUH
 
-#include "ghm.cuh"
 #include "kernels.cuh"
 #include "primitives.cuh"
 
@@ -44,7 +43,7 @@ __device__ __forceinline__ setting make_common_setting(const call &c) {
   struct name {                                                                                                     \
     using call_type = call;                                                                                         \
     using setting_type = setting;                                                                                   \
-    static constexpr bool uses_plain = uses_plain_weight;                                                           \
+    static constexpr bool uses_plain = uses_plain_weight, backwards = false;                                        \
     __device__ __forceinline__ static setting make(const call &c) { return make_common_setting(c); }                \
     __device__ __forceinline__ static pair_f32 hard(const call &, const setting &s, float z, float weight,          \
                                                     float plain) {                                                  \
@@ -54,60 +53,10 @@ __device__ __forceinline__ setting make_common_setting(const call &c) {
                                                     float plain) {                                                  \
       return formula##_soft_f32(x, t, weight, plain, &s.parameters, fixed_power < 0 ? s.power : fixed_power);       \
     }                                                                                                               \
-    __device__ __forceinline__ static void finish(const call &c, const setting &) { finish_loss(c); }               \
   };
 TARE_SIGMOID_FORMULA(cross_entropy, sigmoid_ce, false)
 TARE_SIGMOID_FORMULA(focal, sigmoid_focal, false)
 TARE_SIGMOID_FORMULA(poly1, sigmoid_poly1, true)
-
-/** GHM-C: cross-entropy over the density; one of its passes, by ghm_call::pass. */
-struct ghm_c {
-  using call_type = ghm_call;
-  struct setting_type : setting {
-    ghm_setting ghm;
-  };
-  static constexpr bool uses_plain = false;
-
-  __device__ __forceinline__ static setting_type make(const ghm_call &c) {
-    setting_type s;
-    static_cast<setting &>(s) = make_common_setting(c);
-    s.ghm = make_ghm_setting(c);
-    return s;
-  }
-
-  __device__ __forceinline__ static pair_f32 hard(const ghm_call &c, const setting_type &s, float z, float weight,
-                                                  float) {
-    if (weight == 0.0f) return {0.0f, 0.0f};
-    const terms_f32 t = terms_of_f32(z); /* q is the gradient norm; its key is -z, or q itself among soft targets */
-    const float key = c.soft ? t.q : -z;
-    if (s.ghm.pass == ghm_pass::evaluate) {
-      const float w = weight * density_weight(s.ghm, key, t.q);
-      return {w * t.l, w * t.q};
-    }
-    note_key(c, s.ghm, key, t.q, c.soft ? 0.0 : -double(INFINITY));
-    return {0.0f, 0.0f};
-  }
-
-  __device__ __forceinline__ static pair_f32 soft(const ghm_call &c, const setting_type &s, float x, float target,
-                                                  float weight, float) {
-    if (weight == 0.0f) return {0.0f, 0.0f};
-    const soft_terms_f32 t = soft_terms_of_f32(x, target);
-    const float norm = fabsf(t.p - target);
-    if (s.ghm.pass == ghm_pass::evaluate) {
-      const float w = weight * density_weight(s.ghm, norm, norm);
-      return {w * t.ce, w * (t.p - target)};
-    }
-    note_key(c, s.ghm, norm, norm, 0.0);
-    return {0.0f, 0.0f};
-  }
-
-  __device__ __forceinline__ static void finish(const ghm_call &c, const setting_type &s) {
-    if (s.ghm.pass == ghm_pass::evaluate)
-      finish_loss(c);
-    else if (s.ghm.pass == ghm_pass::count)
-      finish_histogram(c, s.ghm);
-  }
-};
 
 template <typename Loss>
 using call_of = typename Loss::call_type;
@@ -251,10 +200,8 @@ __device__ __forceinline__ float flat_tile(const call_of<Loss> &c, const level &
 }
 
 template <typename T, typename Loss, bool soft>
-__global__ void __launch_bounds__(block_threads, 4) flat(const TARE_GRID_CONSTANT call_of<Loss> c) {
-  TARE_SHARED(row_role[most_flat_rows], roles);
-  const setting_of<Loss> s = Loss::make(c);
-  for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
+__device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_of<Loss> &s, row_role *roles) {
+  for_each_tile<Loss::backwards>(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
       roles[row] = look_at_row(c, l, t, row);
       report_if_invalid(c, l, t, row);
@@ -262,7 +209,14 @@ __global__ void __launch_bounds__(block_threads, 4) flat(const TARE_GRID_CONSTAN
     __syncthreads();
     return flat_tile<T, Loss, soft>(c, l, t, s, roles);
   });
-  Loss::finish(c, s);
+}
+
+template <typename T, typename Loss, bool soft>
+__global__ void __launch_bounds__(block_threads, 4) flat(const TARE_GRID_CONSTANT call_of<Loss> c) {
+  TARE_SHARED(row_role[most_flat_rows], roles);
+  const setting_of<Loss> s = Loss::make(c);
+  flat_pass<T, Loss, soft>(c, s, roles);
+  finish_loss(c);
 }
 
 /* ---- Planes: along rows, class after class ----------------------------------------------------------------------- */
@@ -321,11 +275,16 @@ __device__ __forceinline__ float plane_tile(const call_of<Loss> &c, const level 
 }
 
 template <typename T, typename Loss>
+__device__ __forceinline__ void planes_pass(const call_of<Loss> &c, const setting_of<Loss> &s) {
+  for_each_tile<Loss::backwards>(c, c.tile_count, &level::tiles,
+                                 [&](const level &l, const tile &t) { return plane_tile<T, Loss>(c, l, t, s); });
+}
+
+template <typename T, typename Loss>
 __global__ void __launch_bounds__(block_threads, 2) planes(const TARE_GRID_CONSTANT call_of<Loss> c) {
   const setting_of<Loss> s = Loss::make(c);
-  for_each_tile(c, c.tile_count, &level::tiles,
-                [&](const level &l, const tile &t) { return plane_tile<T, Loss>(c, l, t, s); });
-  Loss::finish(c, s);
+  planes_pass<T, Loss>(c, s);
+  finish_loss(c);
 }
 
 /* ---- Rows: a warp each, any strides ------------------------------------------------------------------------------ */
@@ -354,13 +313,13 @@ __device__ __forceinline__ float row_of_warp(const call_of<Loss> &c, const level
 template <typename T, typename Loss, bool soft>
 __global__ void __launch_bounds__(block_threads, 4) rows(const TARE_GRID_CONSTANT call_of<Loss> c) {
   const setting_of<Loss> s = Loss::make(c);
-  for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
+  for_each_tile<Loss::backwards>(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     float sum = 0.0f;
     for (int32_t row = int32_t(thread_rank() / warp_size); row < t.rows; row += block_threads / warp_size)
       sum += row_of_warp<T, Loss, soft>(c, l, t, s, row);
     return sum;
   });
-  Loss::finish(c, s);
+  finish_loss(c);
 }
 
 /* ---- Launching --------------------------------------------------------------------------------------------------- */
@@ -377,11 +336,6 @@ cudaError_t launch_loss(const call_of<Loss> &c, const launch_site &site) {
       return c.soft ? launch(rows<T, Loss, true>, c.tile_count, site, c)
                     : launch(rows<T, Loss, false>, c.tile_count, site, c);
   }
-}
-
-template <typename T>
-cudaError_t launch_ghm_type(const ghm_call &c, const launch_site &site) {
-  return launch_loss<T, ghm_c>(c, site);
 }
 
 template <typename T>

@@ -27,14 +27,18 @@ kernels() {
     /Used [0-9]+ registers/ { match($0, /Used [0-9]+/); print name, substr($0, RSTART + 5, RLENGTH - 5), stack, spills }'
 }
 
-# NAME instructions, for each stretch from a 16-byte load to the next 16-byte store. Moves and changes of sign, which
+# NAME instructions, for each stretch from a 16-byte load to the next 16-byte store; in a kernel that stores no vectors,
+# to the first branch (the one around what most vectors of a histogram need not do). Moves and changes of sign, which
 # cost nothing in the machine code, are left out.
 stretches() {
   cat "$work"/*.ptx | awk '
-    /\.entry/ { name = $3; sub(/\(.*/, "", name); open = 0 }
+    function end_kernel() { if (!stored && branch) print name, branch; stored = branch = open = 0 }
+    /\.entry/ { end_kernel(); name = $3; sub(/\(.*/, "", name) }
     /ld\.global[.a-z]*\.v4\./ && !open { open = 1; count = 0 }
     open && /^[ \t]*[@a-z][^;]*;/ && !/^[ \t]*(mov|neg|abs)\./ { count++ }
-    /st\.global[.a-z]*\.v4\./ && open { print name, count; open = 0 }' |
+    open && !branch && /^[ \t]*@.*bra/ { branch = count }
+    /st\.global[.a-z]*\.v4\./ && open { print name, count; open = 0; stored = 1 }
+    END { end_kernel() }' |
     c++filt | sed 's/, /,/g; s/> >/>>/g; s/(anonymous namespace)/anonymous/g; s/^void //; s/(.*)\( [0-9]*\)$/\1/'
 }
 

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* S of one bin. The paper's first step takes the counts as they are; mmdetection's sums start at 0 and are left alone in
+ * a bin that is empty now. For C and CUDA: the includer defines TARE_INLINE. */
+
+TARE_INLINE double tare_momentum_sum(const tare_ghm_parameters *ghm, int first_step, double sum, double count) {
+  const double m = ghm->momentum;
+  if (m == 0.0) return count;
+  if (ghm->variant == TARE_GHM_MMDET) return count > 0 ? m * sum + (1 - m) * count : sum;
+  return first_step ? count : m * sum + (1 - m) * count;
+}

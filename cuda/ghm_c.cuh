@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * GHM-C: cross-entropy over the density of its own gradient norm. Norms are counted first (or their keys collected, for
+ * the exact density), by the three walks of the sigmoid family with nothing to write; then the family's own kernels
+ * evaluate, from the last tile to the first, so that they begin with what the second-level cache still holds. What fits
+ * there as a whole is counted and evaluated in one cooperative launch.
+ */
+#ifndef TARE_CUDA_GHM_C_CUH
+#define TARE_CUDA_GHM_C_CUH
+
+#include "ghm.cuh"
+#include "sigmoid.cuh"
+
+namespace tare {
+namespace sigmoid {
+
+/** What decides the bin of an element among soft targets, g itself; rounded the same in both passes. */
+__device__ __forceinline__ float soft_norm(float p, float target) { return fabsf(__fsub_rn(p, target)); }
+
+/* ---- Evaluating ----------------------------------------------------------------------------------------------------- */
+
+/** 1/GD of an element: by its bin, from shared memory, or by its place among the sorted keys. */
+struct density_weights {
+  ghm_bins bins;
+  float of_first;
+  const float *of_bin;
+  const double *keys, *of_key; /* exact density */
+  uint64_t key_count;
+
+  __device__ __forceinline__ float at(float key, float norm) const {
+    if (keys) return key_count ? float(of_key[place_of_key(keys, key_count, double(key))]) : 0.0f;
+    if (!(key >= bins.second)) return of_first;
+    return of_bin[bin_of(bins, key, norm)];
+  }
+};
+
+__device__ __forceinline__ density_weights make_weights(const ghm_call &c, const ghm_bins &bins) {
+  TARE_SHARED(float[TARE_MAX_BINS], of_bin);
+  const bool exact = c.ghm.density == TARE_EXACT;
+  for (int32_t k = int32_t(thread_rank()); !exact && k < c.ghm.bins; k += block_threads)
+    of_bin[k] = float(__ldcg(c.state.inverse_density + k)); /* another block may have written it in this launch */
+  __syncthreads();
+  density_weights w;
+  w.bins = bins;
+  w.of_first = of_bin[0];
+  w.of_bin = of_bin;
+  w.keys = exact ? c.keys : nullptr;
+  w.of_key = c.key_weights;
+  w.key_count = exact ? *c.key_count : 0;
+  return w;
+}
+
+/** The loss, for the kernels of the family. */
+struct ghm_c {
+  using call_type = ghm_call;
+  struct setting_type : setting {
+    density_weights density;
+  };
+  static constexpr bool uses_plain = false, backwards = true;
+
+  __device__ __forceinline__ static setting_type make(const ghm_call &c, const ghm_bins &bins) {
+    setting_type s;
+    static_cast<setting &>(s) = make_common_setting(c);
+    s.density = make_weights(c, bins);
+    return s;
+  }
+  __device__ __forceinline__ static setting_type make(const ghm_call &c) { return make(c, make_bins(c)); }
+
+  /** q is the gradient norm; its key is -z, or q itself among soft targets. */
+  __device__ __forceinline__ static pair_f32 hard(const ghm_call &c, const setting_type &s, float z, float weight,
+                                                  float) {
+    const terms_f32 t = terms_of_f32(z);
+    const float w = weight * s.density.at(c.soft ? t.q : -z, t.q);
+    return {w * t.l, w * t.q};
+  }
+
+  __device__ __forceinline__ static pair_f32 soft(const ghm_call &, const setting_type &s, float x, float target,
+                                                  float weight, float) {
+    const soft_terms_f32 t = soft_terms_of_f32(x, target);
+    const float norm = soft_norm(t.p, target);
+    const float w = weight * s.density.at(norm, norm);
+    return {w * t.ce, w * (t.p - target)};
+  }
+};
+
+/* ---- Counting ------------------------------------------------------------------------------------------------------- */
+
+struct counter {
+  ghm_bins bins;
+  ghm_histogram histogram;
+};
+
+/** By all threads; ends with a barrier. */
+__device__ __forceinline__ counter make_counter(const ghm_call &c) {
+  counter n;
+  n.bins = make_bins(c);
+  n.histogram = make_histogram(c);
+  __syncthreads();
+  return n;
+}
+
+/** A key beyond the first bin. The norm is only a guess, which the bin's own ends put right. */
+__device__ __forceinline__ void count_key(counter &n, float key) {
+  n.histogram.add(bin_of(n.bins, key, rcp_approx(1.0f + exp2_approx(key * -0x1.715476p+0f))));
+}
+
+/** Counts or collects one element. */
+__device__ __forceinline__ void count_element(const ghm_call &c, const level &l, const tile &t, counter &n, row_role r,
+                                              int32_t row, int64_t cls, float x) {
+  if (r.weight == 0.0f && c.pass != ghm_pass::collect) return;
+  float key = cls == r.cls ? -x : x, least = -INFINITY, norm = 0.0f;
+  if (c.soft) {
+    const float target =
+        read_as<float>(l.view.array[TARE_TARGETS].data, c.target_dtype, place(l, t, TARE_TARGETS, row, cls));
+    const bool hit = target == 1.0f;
+    norm = hit || target == 0.0f ? terms_of_f32(hit ? x : -x).q : soft_norm(terms_of_f32(x).p, target);
+    key = norm;
+    least = 0.0f;
+  }
+  if (c.pass == ghm_pass::collect)
+    collect_key(c, l, t, row, cls, r.weight != 0.0f, double(key), double(least));
+  else if (c.soft)
+    n.histogram.add(bin_of(n.bins, key, norm));
+  else if (key >= n.bins.second)
+    count_key(n, key);
+  else
+    n.histogram.first++;
+}
+
+/** A vector of keys of hard targets, `counted` of which count; the others are NaN. */
+template <int size>
+__device__ __forceinline__ void count_keys(counter &n, const float (&key)[size], uint32_t counted) {
+  bool beyond = false;
+#pragma unroll
+  for (int k = 0; k < size; k++) beyond |= key[k] >= n.bins.second;
+  n.histogram.first += counted;
+  if (!beyond) return;
+#pragma unroll
+  for (int k = 0; k < size; k++)
+    if (key[k] >= n.bins.second) {
+      n.histogram.first--;
+      count_key(n, key[k]);
+    }
+}
+
+template <typename T>
+__device__ __forceinline__ void count_flat_tile(const ghm_call &c, const level &l, const tile &t, counter &n,
+                                                const row_role *roles) {
+  constexpr uint32_t size = vector<T>::size;
+  const uint32_t elements = uint32_t(t.rows) * uint32_t(c.classes);
+  const T *const logits = static_cast<const T *>(l.view.array[TARE_LOGITS].data) + t.offset[TARE_LOGITS];
+  const bool whole = l.aligned && !c.soft && c.pass != ghm_pass::collect;
+  for (uint32_t at = thread_rank() * size; at < elements; at += block_threads * size) {
+    int32_t row, cls;
+    split(c, l, at, &row, &cls);
+    if (whole && elements - at >= size && cls + int32_t(size) <= c.classes) {
+      const row_role r = roles[row];
+      if (r.weight == 0.0f) continue;
+      const vector<T> v = load_vector(logits + at);
+      float key[size];
+#pragma unroll
+      for (int k = 0; k < int(size); k++) key[k] = k == r.cls - cls ? -to_float(v.at[k]) : to_float(v.at[k]);
+      count_keys(n, key, size);
+      continue;
+    }
+    const uint32_t end = elements - at < size ? elements : at + size;
+#pragma unroll 1
+    for (uint32_t i = at; i < end; i++) {
+      count_element(c, l, t, n, roles[row], row, cls, to_float(logits[i]));
+      if (++cls == c.classes) cls = 0, row++;
+    }
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void count_plane_tile(const ghm_call &c, const level &l, const tile &t, counter &n) {
+  constexpr int size = vector<T>::size;
+  const uint32_t across = uint32_t(t.rows + size - 1) / size;
+  const uint32_t groups = across < block_threads ? block_threads / across : 1;
+  if (thread_rank() >= groups * across) return;
+  const int32_t row = int32_t(thread_rank() % across) * size;
+  const int rows = t.rows - row < size ? t.rows - row : size;
+  const bool whole = l.aligned && rows == size && c.pass != ghm_pass::collect;
+  row_role r[size];
+  uint32_t counted = 0;
+#pragma unroll
+  for (int k = 0; k < size; k++) {
+    r[k] = k < rows ? look_at_row(c, l, t, row + k) : row_role{row_skipped, 0.0f};
+    counted += r[k].weight != 0.0f;
+  }
+  for (int64_t cls = thread_rank() / across; cls < c.classes; cls += groups) {
+    const T *const from = static_cast<const T *>(l.view.array[TARE_LOGITS].data) + place(l, t, TARE_LOGITS, row, cls);
+    if (whole) {
+      const vector<T> v = load_vector(from);
+      float key[size];
+#pragma unroll
+      for (int k = 0; k < size; k++)
+        key[k] = r[k].weight == 0.0f ? NAN : r[k].cls == cls ? -to_float(v.at[k]) : to_float(v.at[k]);
+      count_keys(n, key, counted);
+      continue;
+    }
+#pragma unroll
+    for (int k = 0; k < size; k++)
+      if (k < rows) count_element(c, l, t, n, r[k], row + k, cls, to_float(from[k]));
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void count_row_of_warp(const ghm_call &c, const level &l, const tile &t, counter &n,
+                                                  int32_t row) {
+  const row_role r = look_at_row(c, l, t, row);
+  for (int64_t cls = lane(); cls < c.classes; cls += warp_size)
+    count_element(c, l, t, n, r, row, cls,
+                  to_float(static_cast<const T *>(l.view.array[TARE_LOGITS].data)[place(l, t, TARE_LOGITS, row, cls)]));
+}
+
+/** Counts or collects every element once. Rows without a valid label are reported by a histogram that is a call of its
+ *  own; else by what evaluates. */
+template <typename T, int32_t walk>
+__device__ __forceinline__ void count_pass(const ghm_call &c, counter &n, row_role *roles) {
+  for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
+    for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
+      if (walk == walk_flat) roles[row] = look_at_row(c, l, t, row);
+      if (c.pass == ghm_pass::count && !c.updates) report_if_invalid(c, l, t, row);
+    }
+    if (walk == walk_flat) {
+      __syncthreads();
+      count_flat_tile<T>(c, l, t, n, roles);
+    } else if (walk == walk_planes) {
+      count_plane_tile<T>(c, l, t, n);
+    } else {
+      for (int32_t row = int32_t(thread_rank() / warp_size); row < t.rows; row += block_threads / warp_size)
+        count_row_of_warp<T>(c, l, t, n, row);
+    }
+  });
+}
+
+template <typename T, int32_t walk>
+__global__ void __launch_bounds__(block_threads, walk == walk_planes ? 3 : 4)
+    norms(const TARE_GRID_CONSTANT ghm_call c) {
+  TARE_SHARED(row_role[walk == walk_flat ? most_flat_rows : 1], roles);
+  counter n = make_counter(c);
+  count_pass<T, walk>(c, n, roles);
+  if (c.pass == ghm_pass::count) finish_histogram(c, n.histogram);
+}
+
+/* ---- Both ----------------------------------------------------------------------------------------------------------- */
+
+/** Cooperative: no block goes on before all have counted. */
+template <typename T, int32_t walk>
+__global__ void __launch_bounds__(block_threads, walk == walk_flat ? 4 : 2)
+    at_once(const TARE_GRID_CONSTANT ghm_call c) {
+  TARE_SHARED(row_role[walk == walk_flat ? most_flat_rows : 1], roles);
+  counter n = make_counter(c);
+  count_pass<T, walk>(c, n, roles);
+  finish_histogram(c, n.histogram);
+  const ghm_c::setting_type s = ghm_c::make(c, n.bins);
+  if constexpr (walk == walk_flat)
+    flat_pass<T, ghm_c, false>(c, s, roles);
+  else
+    planes_pass<T, ghm_c>(c, s);
+  finish_loss(c);
+}
+
+template <typename T>
+cudaError_t launch_at_once(const ghm_call &c, const launch_site &site) {
+  return c.levels[0].walk == walk_flat ? launch_together(at_once<T, walk_flat>, c.tile_count, site, c)
+                                       : launch_together(at_once<T, walk_planes>, c.tile_count, site, c);
+}
+
+template <typename T>
+cudaError_t launch_norms(const ghm_call &c, const launch_site &site) {
+  switch (c.levels[0].walk) {
+    case walk_flat:
+      return launch(norms<T, walk_flat>, c.tile_count, site, c);
+    case walk_planes:
+      return launch(norms<T, walk_planes>, c.tile_count, site, c);
+    default:
+      return launch(norms<T, walk_rows>, c.tile_count, site, c);
+  }
+}
+
+template <typename T>
+cudaError_t launch_ghm_type(const ghm_call &c, const launch_site &site) {
+  if (c.pass == ghm_pass::at_once) return launch_at_once<T>(c, site);
+  return c.pass == ghm_pass::evaluate ? launch_loss<T, ghm_c>(c, site) : launch_norms<T>(c, site);
+}
+
+}  // namespace sigmoid
+}  // namespace tare
+
+#endif
