@@ -16,7 +16,7 @@
 #include "stopwatch.h"
 #include "synthetic.h"
 
-enum { LAYOUT_ROWS, LAYOUT_NCHW, LAYOUT_NHWC };
+enum { LAYOUT_ROWS, LAYOUT_NCHW, LAYOUT_NHWC, LAYOUT_LEVELS };
 extern const struct choice bench_layouts[];
 
 struct bench_options {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the benchmark runs on: one batch, made up or from a file, in one of three layouts; and a run of each loss that
- * borrows it.
+ * What the benchmark runs on: one batch, made up or from a file, and a run of each loss that borrows it.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -9,13 +8,21 @@
 #include <string.h>
 
 #include "bench.h"
+#include "bench_head.h"
 #include "convert.h"
 #include "gpu.h"
 #include "load.h"
 #include "problem.h"
 #include "progress.h"
 
-/* Rows of a file, over and over, until there are as many as were asked for. */
+/* Drawing a number takes longer than a GPU takes for hundreds: a large batch is a smaller one over and over. */
+static int64_t distinct_rows(const struct bench_options *options) {
+  int64_t most = (INT64_C(1) << 24) / options->classes;
+  if (most < 1) most = 1;
+  return options->rows < most ? options->rows : most;
+}
+
+/* The rows there are, over and over, until there are as many as were asked for. */
 static int repeat_rows(struct sample *sample, int64_t rows) {
   if (rows == sample->rows) return TOOL_OK;
   if (sample->rows == 0) return complain("--distribution: the file has no rows");
@@ -58,62 +65,14 @@ static int load_batch(struct bench *bench) {
 
 static int make_batch(struct bench *bench) {
   const struct bench_options *options = &bench->options;
-  int status = options->file ? load_batch(bench)
-                             : synthetic_batch(&bench->batch, options->rows, options->classes, &options->distribution);
+  int status = options->file
+                   ? load_batch(bench)
+                   : synthetic_batch(&bench->batch, distinct_rows(options), options->classes, &options->distribution);
   if (status == TOOL_OK) status = sample_convert(&bench->batch, options->dtype);
+  if (status == TOOL_OK && !options->file) status = repeat_rows(&bench->batch, options->rows);
   if (status == TOOL_OK) status = synthetic_boxes(&bench->boxes, &bench->batch);
   if (status == TOOL_OK) status = sample_convert(&bench->boxes, options->dtype);
   return status;
-}
-
-/* -- layouts ------------------------------------------------------------------------------------------------------- */
-
-static int64_t divisor_up_to(int64_t number, int64_t limit) {
-  int64_t divisor = limit;
-  while (number % divisor != 0) divisor--;
-  return divisor;
-}
-
-static int64_t root_of(int64_t number) {
-  int64_t root = 1;
-  while ((root + 1) * (root + 1) <= number) root++;
-  return root;
-}
-
-/* The rows as a head's anchors: up to 9 a position, on a map as square as it can be. */
-static void shape_level(tare_level *level, int32_t layout, int64_t rows, int64_t classes) {
-  int64_t anchors = divisor_up_to(rows, rows < 9 ? rows : 9), positions = rows / anchors;
-  int64_t height = divisor_up_to(positions, root_of(positions));
-  if (layout == LAYOUT_NCHW)
-    tare_level_nchw(level, anchors, classes, height, positions / height);
-  else
-    tare_level_nhwc(level, anchors, classes, height, positions / height);
-}
-
-/* Puts the logits of a sample in the level's order, so that every layout holds the same batch. */
-static int arrange(struct sample *sample, const tare_level *level) {
-  const tare_strides *strides = &level->logits_strides;
-  size_t size = dtype_size(sample->dtype);
-  char *arranged = malloc(size * (size_t)(sample->rows * sample->classes));
-  if (!arranged) return complain("out of memory");
-  for (int64_t row = 0; row < sample->rows; row++) {
-    int64_t anchor = row % level->anchors, position = row / level->anchors;
-    int64_t start =
-        position / level->width * strides->y + position % level->width * strides->x + anchor * strides->anchor;
-    for (int64_t class = 0; class < sample->classes; class ++) {
-      memcpy(arranged + (size_t)(start + class * strides->cls) * size,
-             (char *)sample->logits + (size_t)(row * sample->classes + class) * size, size);
-    }
-  }
-  free(sample->logits);
-  sample->logits = arranged;
-  return TOOL_OK;
-}
-
-static void relabel(tare_level *level, const struct run *run) {
-  level->logits = run->logits;
-  level->gradient = run->gradient;
-  level->labels = run->labels;
 }
 
 /* -- setting up ---------------------------------------------------------------------------------------------------- */
@@ -121,23 +80,11 @@ static void relabel(tare_level *level, const struct run *run) {
 static int prepare_base(struct bench *bench) {
   tare_loss any;
   tare_loss_init(&any, TARE_SIGMOID_CE);
-  int32_t layout = bench->options.layout;
-  tare_level level;
-  int status = TOOL_OK;
-  if (layout != LAYOUT_ROWS) {
-    shape_level(&level, layout, bench->batch.rows, bench->batch.classes);
-    status = arrange(&bench->batch, &level);
-  }
+  struct head head;
+  int status = head_arrange(&head, bench->options.layout, &bench->batch);
   if (status == TOOL_OK) status = run_prepare(&bench->base, &bench->device, &bench->batch, &any, bench->options.apart);
   if (status != TOOL_OK) return status;
-  if (layout != LAYOUT_ROWS) {
-    relabel(&level, &bench->base);
-    bench->base.level = level;
-  }
-  if (!bench->options.apart) {
-    bench->base.level.gradient = bench->base.logits;
-    bench->base.level.gradient_strides = bench->base.level.logits_strides;
-  }
+  head_place(&head, &bench->base);
   return TOOL_OK;
 }
 
@@ -148,7 +95,7 @@ static int prepare_boxes(struct bench *bench) {
   tare_loss regression;
   tare_loss_init(&regression, TARE_GHM_R);
   int status = run_prepare(&bench->box_base, &bench->device, &bench->boxes, &regression, bench->options.apart);
-  if (status == TOOL_OK && !bench->options.apart) bench->box_base.level.gradient = bench->box_base.logits;
+  if (status == TOOL_OK && !bench->options.apart) bench->box_base.levels[0].gradient = bench->box_base.logits;
   return status;
 }
 

@@ -27,7 +27,8 @@ enum {
   REPEAT,
   JSON
 };
-const struct choice bench_layouts[] = {{"rows", LAYOUT_ROWS}, {"nchw", LAYOUT_NCHW}, {"nhwc", LAYOUT_NHWC}, {NULL, 0}};
+const struct choice bench_layouts[] = {
+    {"rows", LAYOUT_ROWS}, {"nchw", LAYOUT_NCHW}, {"nhwc", LAYOUT_NHWC}, {"levels", LAYOUT_LEVELS}, {NULL, 0}};
 #define CB_FOCAL "cb-focal"
 
 static const struct argp_option described[] = {
@@ -39,7 +40,7 @@ static const struct argp_option described[] = {
     {"rows", ROWS, "N", 0, "Anchors (100000)", 0},
     {"classes", CLASSES, "C", 0, "Classes (80)", 0},
     {"dtype", DTYPE, "TYPE", 0, "f32, f16, bf16 or f64 (f32)", 0},
-    {"layout", LAYOUT, "HOW", 0, "rows, or a head's own nchw or nhwc (rows)", 0},
+    {"layout", LAYOUT, "HOW", 0, "rows, a head's own nchw or nhwc, or levels: five nchw maps (rows)", 0},
     {"distribution", DISTRIBUTION, "D", 0,
      "detector: N(-4.6,1.5), 0.5 % positives; normal:MEAN,SD; file:X.npy (detector)", 0},
     {"labels", LABELS, "Y.npy", 0, "The labels of file:X.npy (made up)", 0},

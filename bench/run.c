@@ -42,14 +42,14 @@ static int place_arrays(struct run *run, const struct sample *sample, bool gradi
 }
 
 static void describe(struct run *run, const struct sample *sample) {
-  tare_level_rows(&run->level, sample->rows, sample->classes);
-  run->level.logits = run->logits;
-  run->level.gradient = run->gradient;
-  run->level.labels = run->labels;
-  run->level.targets = run->targets;
-  run->level.row_weights = run->row_weights;
+  tare_level_rows(&run->levels[0], sample->rows, sample->classes);
+  run->levels[0].logits = run->logits;
+  run->levels[0].gradient = run->gradient;
+  run->levels[0].labels = run->labels;
+  run->levels[0].targets = run->targets;
+  run->levels[0].row_weights = run->row_weights;
   tare_batch_init(&run->batch);
-  run->batch.levels = &run->level;
+  run->batch.levels = run->levels;
   run->batch.level_count = 1;
   run->batch.dtype = sample->dtype;
   run->batch.label_dtype = sample->label_dtype;
@@ -98,18 +98,25 @@ int run_prepare(struct run *run, struct device *device, const struct sample *sam
 int run_borrow(struct run *run, struct run *owner, const tare_loss *loss) {
   *run = *owner;
   run->owner = owner;
-  run->batch.levels = &run->level;
+  run->batch.levels = run->levels;
   run->scalars = run->state = run->workspace = NULL;
   run->state_bytes = run->workspace_bytes = 0;
   return place_own(run, loss);
 }
 
+static double run_rows(const struct run *run) {
+  double rows = 0;
+  for (int32_t index = 0; index < run->batch.level_count; index++) {
+    const tare_level *level = &run->levels[index];
+    rows += (double)run->batch.images * (double)level->height * (double)level->width * (double)level->anchors;
+  }
+  return rows;
+}
+
 int run_add_row_loss(struct run *run) {
   uint64_t size = run->batch.dtype == TARE_F64 ? sizeof(double) : sizeof(float);
-  int status = device_alloc(
-      run->device, (uint64_t)run->level.height * (uint64_t)run->level.width * (uint64_t)run->level.anchors * size,
-      &run->row_loss);
-  run->level.row_loss = run->row_loss;
+  int status = device_alloc(run->device, (uint64_t)run_rows(run) * size, &run->row_loss);
+  run->levels[0].row_loss = run->row_loss;
   return status;
 }
 
@@ -155,17 +162,13 @@ int run_time(struct run *run, double budget, double *seconds) {
   return status;
 }
 
-static double run_rows(const struct run *run) {
-  return (double)run->batch.images * (double)run->level.height * (double)run->level.width * (double)run->level.anchors;
-}
-
 double run_bytes(const struct run *run) {
   double rows = run_rows(run), elements = rows * (double)run->batch.classes;
   double bytes = elements * (double)dtype_size(run->batch.dtype);
-  if (run->level.gradient) bytes *= 2;
-  if (run->level.labels) bytes += rows * (run->batch.label_dtype == TARE_I64 ? 8 : 4);
-  if (run->level.targets) bytes += elements * (double)dtype_size(run->batch.target_dtype);
-  if (run->level.row_weights) bytes += rows * (double)sizeof(float);
+  if (run->levels[0].gradient) bytes *= 2;
+  if (run->levels[0].labels) bytes += rows * (run->batch.label_dtype == TARE_I64 ? 8 : 4);
+  if (run->levels[0].targets) bytes += elements * (double)dtype_size(run->batch.target_dtype);
+  if (run->levels[0].row_weights) bytes += rows * (double)sizeof(float);
   return bytes;
 }
 
@@ -173,7 +176,7 @@ int run_gradient(const struct run *run, void **gradient) {
   uint64_t bytes = (uint64_t)run_rows(run) * (uint64_t)run->batch.classes * dtype_size(run->batch.dtype);
   *gradient = malloc(bytes ? (size_t)bytes : 1);
   if (!*gradient) return complain("no memory for the gradient");
-  device_get(run->device, *gradient, run->level.gradient, bytes);
+  device_get(run->device, *gradient, run->levels[0].gradient, bytes);
   return TOOL_OK;
 }
 
@@ -219,7 +222,7 @@ int run_result(const struct run *run, struct result *result) {
   device_get(run->device, &scalars, run->scalars, sizeof scalars);
   *result = (struct result){.loss = scalars.loss, .counts = scalars.counts};
   result->divisor = divisor_of(run, &scalars.counts);
-  if (!run->level.gradient) return TOOL_OK;
+  if (!run->levels[0].gradient) return TOOL_OK;
   void *gradient;
   int status = run_gradient(run, &gradient);
   if (status != TOOL_OK) return status;

@@ -10,11 +10,13 @@
 #include "device.h"
 #include "sample.h"
 
+enum { RUN_LEVELS = 5 };
+
 struct run {
   struct device *device;
   struct run *owner; /**< whose arrays these are; NULL: its own */
   tare_loss loss;
-  tare_level level;
+  tare_level levels[RUN_LEVELS]; /**< batch.level_count of them; all arrays but logits and labels need one level */
   tare_batch batch;
   tare_output output; /**< loss (f64) and counts; set the normaliser before run_once */
   void *logits, *gradient, *labels, *targets, *row_weights, *class_weights, *row_loss; /**< owned by the owner */

@@ -1,0 +1,373 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Times what people use today beside Tare, in one run, on the same tensors.
+
+Every contender computes loss and gradient by the logits from tensors that lie there, the targets in the form it wants
+(made before the clock starts). In every round each runs once, between two plain copies of the logits, on a GPU after
+the second-level cache has been flushed and timed by events. What is not installed is named under "left_out". Before
+the clock starts, the loss of each is compared with Tare's. Prints one JSON object in the shape of `tare bench --json`.
+
+  peers.py --library build/libtare.so [--rows N] [--classes C] [--dtype f32|f16|bf16] [--device cuda|cpu] [--repeat R]
+"""
+import argparse
+import ctypes
+import json
+import math
+import sys
+import time
+import warnings
+
+import torch
+import torch.nn.functional as F
+
+DTYPES = {"f32": (0, torch.float32), "f16": (1, torch.float16), "bf16": (2, torch.bfloat16)}
+GAMMA, ALPHA, BINS = 2.0, 0.25, 30
+SUM = 0  # tare_normalizer
+
+
+# ---- the batch ------------------------------------------------------------------------------------------------------
+
+
+class Batch:
+    """A detector's logits: N(-4.6, 1.5), 0.5 % positives with N(0.5, 2) at their class, the rest background."""
+
+    def __init__(self, rows, classes, dtype, device):
+        draw = torch.Generator().manual_seed(1)
+        distinct = min(rows, max(1, 2**24 // classes))
+        logits = torch.randn(distinct, classes, generator=draw) * 1.5 - 4.6
+        positive = torch.rand(distinct, generator=draw) < 0.005
+        place = torch.rand(distinct, generator=draw)
+        labels = torch.where(positive, (classes * place * place).long(), torch.full_like(place, -1).long())
+        at = positive.nonzero().squeeze(1)
+        logits[at, labels[at]] = torch.randn(len(at), generator=draw) * 2 + 0.5
+        repeats = -(-rows // distinct)
+        self.rows, self.classes, self.dtype = rows, classes, dtype
+        self.logits = logits.to(device, DTYPES[dtype][1]).repeat(repeats, 1)[:rows].contiguous()
+        self.labels = labels.to(device).repeat(repeats)[:rows].contiguous()
+        self.labels32 = self.labels.int()
+        self.background_last = torch.where(self.labels < 0, torch.full_like(self.labels, classes), self.labels)
+        # Softmax losses: background is the last class.
+        self.softmax = torch.where(self.labels < 0, torch.full_like(self.labels, classes - 1), self.labels)
+        self.softmax32 = self.softmax.int()
+        self.leaf = self.logits.detach().clone().requires_grad_(True)
+        self._onehot = None
+
+    @property
+    def onehot(self):
+        if self._onehot is None:
+            wide = torch.zeros(self.rows, self.classes + 1, dtype=self.logits.dtype, device=self.logits.device)
+            wide.scatter_(1, self.background_last[:, None], 1)
+            self._onehot = wide[:, : self.classes].contiguous()
+        return self._onehot
+
+    def backward(self, loss):
+        (gradient,) = torch.autograd.grad(loss, self.leaf)
+        return loss, gradient
+
+
+# ---- Tare -----------------------------------------------------------------------------------------------------------
+
+
+class Tare:
+    """The plain calls of the library, by ctypes."""
+
+    def __init__(self, path, device):
+        self.c = ctypes.CDLL(path)
+        self.c.tare_error_text.restype = ctypes.c_char_p
+        self.c.tare_error_text.argtypes = [ctypes.c_void_p]
+        options = (ctypes.c_uint64 * 4)()  # tare_context_options: 8 bytes of size, four int32
+        self.c.tare_context_options_init_sized(options, ctypes.c_uint64(24))
+        ctypes.cast(options, ctypes.POINTER(ctypes.c_int32))[2] = 2 if device == "cuda" else 1
+        self.context = ctypes.c_void_p()
+        if self.c.tare_context_create(ctypes.byref(self.context), options):
+            raise RuntimeError(self.c.tare_error_text(None).decode())
+        self.device = device
+
+    def call(self, name, batch, labels, *parameters):
+        loss = torch.zeros(1, device=batch.logits.device)
+        gradient = torch.empty_like(batch.logits)
+        stream = torch.cuda.current_stream().cuda_stream if self.device == "cuda" else None
+        function = getattr(self.c, name)
+        arguments = [
+            self.context, ctypes.c_int64(batch.rows), ctypes.c_int64(batch.classes), DTYPES[batch.dtype][0],
+            ctypes.c_void_p(batch.logits.data_ptr()), ctypes.c_void_p(labels.data_ptr()), *parameters,
+            ctypes.c_void_p(loss.data_ptr()), ctypes.c_void_p(gradient.data_ptr()), ctypes.c_void_p(stream),
+        ]  # fmt: skip
+
+        def run():
+            if function(*arguments):
+                raise RuntimeError(self.c.tare_error_text(self.context).decode())
+            return loss, gradient
+
+        return run
+
+
+# ---- the peers ------------------------------------------------------------------------------------------------------
+
+
+def torchvision_formula(inputs, targets, alpha, gamma):
+    """torchvision.ops.sigmoid_focal_loss of reduction "sum", as published; used where torchvision is not installed."""
+    p = torch.sigmoid(inputs)
+    ce = F.binary_cross_entropy_with_logits(inputs, targets, reduction="none")
+    p_t = p * targets + (1 - p) * (1 - targets)
+    loss = ce * ((1 - p_t) ** gamma)
+    if alpha >= 0:
+        loss = (alpha * targets + (1 - alpha) * (1 - targets)) * loss
+    return loss.sum()
+
+
+def torchvision_loss():
+    try:
+        from torchvision.ops import sigmoid_focal_loss
+
+        return lambda x, t, a, g: sigmoid_focal_loss(x, t, a, g, reduction="sum"), "torchvision"
+    except ImportError:
+        return torchvision_formula, "torchvision's formula"
+
+
+def ghm_as_in_mmdetection(x, target, bins):
+    """GHMC.forward of mmdetection without momentum: a host wait for every bin, and one for the total."""
+    edges = [float(k) / bins for k in range(bins + 1)]
+    edges[-1] += 1e-6
+    weights = torch.zeros_like(x)
+    g = torch.abs(x.sigmoid().detach() - target)
+    valid = torch.ones_like(x) > 0
+    total = max(valid.float().sum().item(), 1.0)
+    occupied = 0
+    for k in range(bins):
+        inside = (g >= edges[k]) & (g < edges[k + 1]) & valid
+        count = inside.sum().item()
+        if count > 0:
+            weights[inside] = total / count
+            occupied += 1
+    if occupied > 0:
+        weights = weights / occupied
+    return F.binary_cross_entropy_with_logits(x, target, weights, reduction="sum") / total
+
+
+class Contenders:
+    def __init__(self):
+        self.of, self.left_out = [], []
+
+    def add(self, family, label, loss, make):
+        """`make` returns a function that computes (loss, gradient); one that fails is left out, with its reason."""
+        try:
+            run = make()
+            value = float(run()[0])
+            self.of.append({"family": family, "label": label, "loss": loss, "run": run, "value": value})
+        except Exception as error:  # noqa: BLE001: whatever a peer raises is its reason for being left out
+            self.left_out.append({"label": label, "why": f"{type(error).__name__}: {error}".splitlines()[0][:200]})
+
+
+def compiled(function, *arguments):
+    if not hasattr(torch, "compile"):
+        raise RuntimeError(f"torch {torch.__version__} has no compile")
+    fast = torch.compile(function, dynamic=False)
+    return lambda: fast(*arguments)
+
+
+def add_sigmoid(contenders, tare, batch):
+    x, t = batch.leaf, batch.onehot
+    double = ctypes.c_double
+    focal, source = torchvision_loss()
+    contenders.add("focal", "Tare", "sigmoid-focal",
+                   lambda: tare.call("tare_sigmoid_focal", batch, batch.labels32, double(GAMMA), double(ALPHA), SUM))
+    contenders.add("focal", f"{source}, eager", "sigmoid-focal",
+                   lambda: lambda: batch.backward(focal(x, t, ALPHA, GAMMA)))
+
+    def focal_compiled():
+        loss = compiled(torchvision_formula, x, t, ALPHA, GAMMA)
+        return lambda: batch.backward(loss())
+
+    contenders.add("focal", "torchvision's formula, torch.compile", "sigmoid-focal", focal_compiled)
+
+    def mmcv():
+        from mmcv.ops import sigmoid_focal_loss
+
+        return lambda: batch.backward(
+            sigmoid_focal_loss(x, batch.background_last, GAMMA, ALPHA, None, "none").sum())
+
+    def apex():
+        from apex.contrib.focal_loss import focal_loss
+
+        one = torch.ones(1, device=x.device)
+        return lambda: batch.backward(focal_loss(x, batch.labels, one, batch.classes, ALPHA, GAMMA, 0.0))
+
+    contenders.add("focal", "mmcv", "sigmoid-focal", mmcv)
+    contenders.add("focal", "apex", "sigmoid-focal", apex)
+    contenders.add("sigmoid ce", "Tare", "sigmoid-ce",
+                   lambda: tare.call("tare_sigmoid_ce", batch, batch.labels32, double(-1), SUM))
+    contenders.add("sigmoid ce", "F.binary_cross_entropy_with_logits", "sigmoid-ce",
+                   lambda: lambda: batch.backward(F.binary_cross_entropy_with_logits(x, t, reduction="sum")))
+    contenders.add("ghm-c", "Tare", "ghm-c", lambda: tare.call("tare_ghm_c", batch, batch.labels32, BINS))
+    contenders.add("ghm-c", "mmdetection's loop", "ghm-c",
+                   lambda: lambda: batch.backward(ghm_as_in_mmdetection(x, t, BINS)))
+
+
+def add_softmax(contenders, tare, batch):
+    x, y = batch.leaf, batch.softmax
+    contenders.add("softmax ce", "Tare", "softmax-ce",
+                   lambda: tare.call("tare_softmax_ce", batch, batch.softmax32, SUM))
+    contenders.add("softmax ce", "F.cross_entropy", "softmax-ce",
+                   lambda: lambda: batch.backward(F.cross_entropy(x, y, reduction="sum")))
+
+    def ce_compiled():
+        loss = compiled(lambda a, b: F.cross_entropy(a, b, reduction="sum"), x, y)
+        return lambda: batch.backward(loss())
+
+    def apex():
+        from apex.contrib.xentropy import SoftmaxCrossEntropyLoss
+
+        return lambda: batch.backward(SoftmaxCrossEntropyLoss.apply(x, y, 0.0, -100, True).sum())
+
+    def liger():
+        from liger_kernel.ops.cross_entropy import LigerCrossEntropyFunction
+
+        def run():  # its kernel writes the gradient over the logits, so it gets a copy, as a head's output would be
+            logits = x.detach().clone().requires_grad_(True)
+            result = LigerCrossEntropyFunction.apply(logits, y, None, -100, 0.0, 0.0, "sum")
+            loss = result[0] if isinstance(result, tuple) else result
+            (gradient,) = torch.autograd.grad(loss, logits)
+            return loss, gradient
+
+        return run
+
+    contenders.add("softmax ce", "F.cross_entropy, torch.compile", "softmax-ce", ce_compiled)
+    contenders.add("softmax ce", "apex xentropy", "softmax-ce", apex)
+    contenders.add("softmax ce", "Liger (with a copy of the logits)", "softmax-ce", liger)
+    contenders.add("softmax focal", "Tare", "softmax-focal",
+                   lambda: tare.call("tare_softmax_focal", batch, batch.softmax32, ctypes.c_double(GAMMA),
+                                     ctypes.c_double(-1), SUM))
+
+    def mmcv():
+        from mmcv.ops import softmax_focal_loss
+
+        return lambda: batch.backward(softmax_focal_loss(x, y, GAMMA, 1.0, None, "sum"))
+
+    contenders.add("softmax focal", "mmcv", "softmax-focal", mmcv)
+
+
+# ---- measuring ------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    def __init__(self, device):
+        self.gpu = device == "cuda"
+        if self.gpu:
+            self.cache = torch.cuda.get_device_properties(0).L2_cache_size
+            self.scratch = torch.empty(4 * self.cache, dtype=torch.uint8, device=device)
+            self.start = torch.cuda.Event(enable_timing=True)
+            self.stop = torch.cuda.Event(enable_timing=True)
+
+    def milliseconds(self, run):
+        if not self.gpu:
+            before = time.perf_counter()
+            run()
+            return (time.perf_counter() - before) * 1e3
+        self.scratch.fill_(90)
+        self.start.record()
+        run()
+        self.stop.record()
+        self.stop.synchronize()
+        return self.start.elapsed_time(self.stop)
+
+
+def quantile(times, fraction):
+    times = sorted(times)
+    place = fraction * (len(times) - 1)
+    below = int(place)
+    above = min(below + 1, len(times) - 1)
+    return times[below] + (place - below) * (times[above] - times[below])
+
+
+def spread(times):
+    return {"median_ms": quantile(times, 0.5), "p20_ms": quantile(times, 0.2), "p80_ms": quantile(times, 0.8)}
+
+
+def measure(contenders, batch, clock, repeat):
+    """Times of each contender, and of the copies before and after them."""
+    target = torch.empty_like(batch.logits)
+    copy = lambda: target.copy_(batch.logits)  # noqa: E731
+    first, last, times = [], [], [[] for _ in contenders]
+    for number in range(repeat + 3):
+        lane = [clock.milliseconds(copy)] + [clock.milliseconds(c["run"]) for c in contenders]
+        after = clock.milliseconds(copy)
+        if number < 3:
+            continue  # warming up
+        first.append(lane[0])
+        last.append(after)
+        for of, taken in zip(times, lane[1:]):
+            of.append(taken)
+    return first, last, times
+
+
+def peak_bytes(run):
+    """What a contender allocates beyond what is there already, at most."""
+    if not torch.cuda.is_available():
+        return None
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def finite(value):
+    """JSON has no infinity: a sum in f16 overflows."""
+    return value if math.isfinite(value) else None
+
+
+def report(options, batch, contenders, clock):
+    first, last, times = measure(contenders.of, batch, clock, options.repeat)
+    copies = first + last
+    moved = 2 * batch.logits.numel() * batch.logits.element_size()
+    rate = moved / quantile(copies, 0.5) * 1e-6  # GB/s
+    tares = {c["family"]: c["value"] for c in contenders.of if c["label"] == "Tare"}
+    losses = []
+    for c, of in zip(contenders.of, times):
+        figures = spread(of)
+        gigabytes = (moved + 4 * batch.rows) / figures["median_ms"] * 1e-6
+        reference = tares.get(c["family"])
+        losses.append({
+            "label": c["label"], "loss": c["loss"], "family": c["family"], **figures,
+            "ns_per_element": figures["median_ms"] * 1e6 / batch.logits.numel(),
+            "gigabytes_per_second": gigabytes, "copy_ratio": gigabytes / rate, "value": finite(c["value"]),
+            "differs_from_tare": finite(abs(c["value"] - reference) / abs(reference)) if reference else None,
+            "peak_bytes": peak_bytes(c["run"]) if clock.gpu else None,
+        })  # fmt: skip
+    copy = {**spread(copies), "first_ms": quantile(first, 0.5), "last_ms": quantile(last, 0.5)}
+    return {
+        "program": "peers.py", "torch": torch.__version__, "device": options.device,
+        "device_name": torch.cuda.get_device_name() if clock.gpu else "cpu", "dtype": options.dtype,
+        "rows": batch.rows, "classes": batch.classes, "layout": "rows", "in_place": False, "distribution": "detector",
+        "logits_bytes": moved // 2, "cache": "cold" if clock.gpu else "warm", "rounds": options.repeat,
+        "copy": {**copy, "gigabytes_per_second": rate}, "losses": losses, "left_out": contenders.left_out,
+    }  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--library", required=True, help="libtare.so")
+    parser.add_argument("--rows", type=int, default=100000)
+    parser.add_argument("--classes", type=int, default=80)
+    parser.add_argument("--dtype", choices=DTYPES, default="f32")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--repeat", type=int, default=30)
+    parser.add_argument("--losses", choices=["sigmoid", "softmax", "all"], default="all")
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("peers.py: torch sees no GPU")
+    warnings.filterwarnings("ignore")
+    batch = Batch(options.rows, options.classes, options.dtype, options.device)
+    tare = Tare(options.library, options.device)
+    contenders = Contenders()
+    if options.losses != "softmax":
+        add_sigmoid(contenders, tare, batch)
+    if options.losses != "sigmoid":
+        add_softmax(contenders, tare, batch)
+    print(json.dumps(report(options, batch, contenders, Clock(options.device))))
+
+
+if __name__ == "__main__":
+    main()
