@@ -29,6 +29,8 @@ log=$out/check-$name.log steps=$build/check-steps
 failures=0 left_out=0
 begun=$(date +%s)
 
+own_libraries=${LD_LIBRARY_PATH-} # Python must not meet the libraries of .gpu
+python() { LD_LIBRARY_PATH=$own_libraries python3 "$@"; }
 if [ -d .gpu ]; then
   export LD_LIBRARY_PATH="$PWD/.gpu/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
   [ ! -d .gpu/bccd ] || export TARE_DATA="${TARE_DATA:-$PWD/.gpu/bccd}"
@@ -173,7 +175,7 @@ bench() { # bench DTYPE ROWS CLASSES LAYOUT
     --dtype "$1" --rows "$(scaled "$2")" --classes "$3" --layout "$4"
 }
 tables() {
-  python3 bench/results.py "$out" ${dry:+--dry-run} >"$build/README.md" || return 1
+  python bench/results.py "$out" ${dry:+--dry-run} >"$build/README.md" || return 1
   cp "$build/README.md" "$out/" && echo README.md
 }
 # What the targets name comes first, the largest batch last.
@@ -203,14 +205,14 @@ part_bench() {
 # ---- peers -----------------------------------------------------------------------------------------------------------
 
 has_torch() {
-  python3 -c 'import torch; print("torch", torch.__version__, "CUDA", torch.version.cuda)' && return 0
+  python -c 'import torch; print("torch", torch.__version__, "CUDA", torch.version.cuda)' && return 0
   echo "no PyTorch here"
   return 77
 }
 peers() { # peers DTYPE ROWS CLASSES LOSSES
   device=cuda
   [ -z "$dry" ] || device=cpu
-  step "peers $1 $2 x $3" into "peers-$1-$2-$3.json" python3 bench/peers.py --library "$build/libtare.so" \
+  step "peers $1 $2 x $3" into "peers-$1-$2-$3.json" python bench/peers.py --library "$build/libtare.so" \
     --device $device --repeat $rounds --dtype "$1" --rows "$(scaled "$2")" --classes "$3" --losses "$4"
 }
 part_peers() {
@@ -244,7 +246,7 @@ counters() { # counters NUMBER BENCH-ARGUMENTS...
 }
 part_ncu() {
   step ncu has_ncu || return 0
-  python3 bench/results.py "$out" --slowest 3 ${dry:+--dry-run} >"$build/slowest" 2>"$build/step.log" || {
+  python bench/results.py "$out" --slowest 3 ${dry:+--dry-run} >"$build/slowest" 2>"$build/step.log" || {
     step "the slowest" sh -c "cat '$build/step.log'; echo 'run the part bench first'; exit 1"
     return 1
   }
