@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "convert.h"
+#include "fused.h"
 #include "gpu.h"
 #include "problem.h"
 #include "progress.h"
@@ -53,7 +54,7 @@ static int run_round(struct bench *bench, bool warm_up) {
 }
 
 /* At least 15 rounds, and more while they fit in the budget; a round that is very long is taken less often. */
-static int64_t rounds_within(double round) {
+int64_t bench_rounds_within(double round) {
   const double budget = 5, patience = 60;
   double rounds = round > 0 ? budget / round : 200;
   if (rounds > 200) rounds = 200;
@@ -68,7 +69,7 @@ static int measure(struct bench *bench) {
   double before = seconds_now();
   if (status == TOOL_OK) status = run_round(bench, true);
   double round = seconds_now() - before;
-  bench->rounds = bench->options.repeat ? bench->options.repeat : rounds_within(round);
+  bench->rounds = bench->options.repeat ? bench->options.repeat : bench_rounds_within(round);
   progress_begin("measuring");
   for (int64_t number = 0; status == TOOL_OK && number < bench->rounds; number++) status = run_round(bench, false);
   progress_end();
@@ -80,6 +81,12 @@ int verb_bench(int argc, char **argv) {
   if (!bench) return complain("out of memory");
   int status = bench_options_read(&bench->options, argc, argv);
   if (status == TOOL_OK) status = device_open(&bench->device, bench->options.device, bench->options.threads);
+  if (status == TOOL_OK && bench->options.dimensions) {
+    status = fused_bench(&bench->options, &bench->device);
+    bench_release(bench);
+    free(bench);
+    return status;
+  }
   if (status == TOOL_OK) status = bench_prepare(bench);
   if (status == TOOL_OK) status = measure(bench);
   if (status == TOOL_OK && bench->options.json)

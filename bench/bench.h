@@ -22,6 +22,8 @@ extern const struct choice bench_layouts[];
 struct bench_options {
   struct contender_filter filter;
   int64_t rows, classes, repeat;
+  int64_t dimensions; /* of the fused head; 0: none */
+  double workspace;   /* its bound in MB; 0: ample */
   bool rows_given, classes_given, apart, json;
   int32_t dtype, device, threads, layout;
   struct distribution distribution;
@@ -60,6 +62,9 @@ void bench_release(struct bench *bench);
 
 /** Puts the logits back that a run in place has overwritten. */
 void bench_restore(struct bench *bench, struct run *run);
+
+/** How many rounds of so many seconds are worth taking. */
+int64_t bench_rounds_within(double round);
 
 /** Bytes of the logits. */
 double bench_logits_bytes(const struct bench *bench);

@@ -18,6 +18,8 @@ enum {
   DEVICE,
   THREADS,
   LAYOUT,
+  HEAD,
+  WORKSPACE,
   IN_PLACE,
   APART,
   BINS,
@@ -41,6 +43,8 @@ static const struct argp_option described[] = {
     {"classes", CLASSES, "C", 0, "Classes (80)", 0},
     {"dtype", DTYPE, "TYPE", 0, "f32, f16, bf16 or f64 (f32)", 0},
     {"layout", LAYOUT, "HOW", 0, "rows, a head's own nchw or nhwc, or levels: five nchw maps (rows)", 0},
+    {"head", HEAD, "D", 0, "A fused head of D features against product, loss and two products", 0},
+    {"workspace", WORKSPACE, "MB", 0, "Bound of the fused head's workspace (ample)", 0},
     {"distribution", DISTRIBUTION, "D", 0,
      "detector: N(-4.6,1.5), 0.5 % positives; normal:MEAN,SD; file:X.npy (detector)", 0},
     {"labels", LABELS, "Y.npy", 0, "The labels of file:X.npy (made up)", 0},
@@ -105,6 +109,10 @@ static int read_value(int key, const char *text, struct bench_options *options) 
       return parse_int32("--threads", text, 1, 1024, &options->threads);
     case LAYOUT:
       return parse_choice("--layout", text, bench_layouts, &options->layout);
+    case HEAD:
+      return parse_int64("--head", text, 1, INT32_MAX, &options->dimensions);
+    case WORKSPACE:
+      return parse_double("--workspace", text, &options->workspace);
     case IN_PLACE:
       options->apart = false;
       return TOOL_OK;
@@ -136,6 +144,26 @@ static error_t read_option(int key, char *text, struct argp_state *state) {
   return read_value(key, text, state->input) == TOOL_OK ? 0 : EINVAL;
 }
 
+/* The products of a head take long: three losses unless others are named. Boxes come from no classifier. */
+static int check_head(struct bench_options *options) {
+  static const int32_t usual[] = {TARE_SIGMOID_FOCAL, TARE_SOFTMAX_CE, TARE_GHM_C};
+  struct contender_filter *filter = &options->filter;
+  if (options->layout != LAYOUT_ROWS || options->file || options->apart || options->dtype == TARE_F64) {
+    return misuse("--head makes its own logits: no --layout, --apart, --distribution file: or --dtype f64 with it");
+  }
+  for (int32_t index = 0; index < filter->kind_count; index++) {
+    if (filter->kinds[index] == TARE_GHM_R || filter->class_balanced[index]) {
+      return misuse("--head: ghm-r and " CB_FOCAL " are not compared");
+    }
+  }
+  if (filter->kind_count) return TOOL_OK;
+  filter->kind_count = (int32_t)(sizeof usual / sizeof usual[0]);
+  for (int32_t index = 0; index < filter->kind_count; index++) filter->kinds[index] = usual[index];
+  if (filter->gamma < 0) filter->gamma = 2;
+  if (filter->bins == 0) filter->bins = 30;
+  return TOOL_OK;
+}
+
 int bench_options_read(struct bench_options *options, int argc, char **argv) {
   static const struct argp argp = {
       described,
@@ -157,5 +185,9 @@ int bench_options_read(struct bench_options *options, int argc, char **argv) {
   if (status == TOOL_OK && options->labels && !options->file) {
     status = misuse("--labels belongs to --distribution file:X.npy");
   }
+  if (status == TOOL_OK && options->workspace != 0 && !(options->dimensions && options->workspace > 0)) {
+    status = misuse("--workspace belongs to --head, and is more than 0");
+  }
+  if (status == TOOL_OK && options->dimensions) status = check_head(options);
   return status;
 }

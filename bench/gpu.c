@@ -52,6 +52,13 @@ uint64_t gpu_cache_bytes(void) {
   return (uint64_t)bytes;
 }
 
+uint64_t gpu_free_bytes(void) {
+  size_t free_bytes = 0, all = 0;
+  must(cudaDeviceSynchronize(), "waiting for the GPU");
+  must(cudaMemGetInfo(&free_bytes, &all), "asking for the GPU's memory");
+  return free_bytes;
+}
+
 void gpu_flush(void *scratch, uint64_t room) {
   must(cudaMemsetAsync(scratch, 0x5A, (size_t)room, NULL), "flushing the GPU's cache");
 }
@@ -91,6 +98,7 @@ void gpu_copy(void *to, const void *from, uint64_t bytes) { (void)to, (void)from
 void gpu_clear(void *memory, uint64_t bytes) { (void)memory, (void)bytes, absent(); }
 void gpu_start_copy(void *to, const void *from, uint64_t bytes) { (void)to, (void)from, (void)bytes, absent(); }
 uint64_t gpu_cache_bytes(void) { return absent() != NULL; }
+uint64_t gpu_free_bytes(void) { return absent() != NULL; }
 void gpu_flush(void *scratch, uint64_t room) { (void)scratch, (void)room, absent(); }
 void gpu_timer_start(void) { absent(); }
 double gpu_timer_stop(void) { return absent() != NULL; }

@@ -22,6 +22,9 @@ void gpu_start_copy(void *to, const void *from, uint64_t bytes);
 /** Bytes of the second-level cache. */
 uint64_t gpu_cache_bytes(void);
 
+/** Bytes of memory that nobody uses; waits for the device. */
+uint64_t gpu_free_bytes(void);
+
 /** Makes the second-level cache forget what it holds, by writing `room` bytes that nobody needs. Waits for nothing. */
 void gpu_flush(void *scratch, uint64_t room);
 

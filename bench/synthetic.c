@@ -84,6 +84,11 @@ int synthetic_batch(struct sample *sample, int64_t rows, int64_t classes, const 
   return TOOL_OK;
 }
 
+void synthetic_normals(int32_t dtype, void *array, int64_t count, double deviation, uint64_t seed) {
+  struct generator generator = {.state = seed};
+  for (int64_t index = 0; index < count; index++) number_put(dtype, array, index, normal(&generator, 0, deviation));
+}
+
 int synthetic_boxes(struct sample *sample, const struct sample *batch) {
   sample_init(sample);
   sample->rows = batch->rows;

@@ -21,6 +21,9 @@ int synthetic_batch(struct sample *sample, int64_t rows, int64_t classes, const 
 /** Labels alone, for logits that came from a file. */
 int synthetic_labels(struct sample *sample);
 
+/** Numbers of a normal distribution around 0; `seed` above 10. */
+void synthetic_normals(int32_t dtype, void *array, int64_t count, double deviation, uint64_t seed);
+
 /** [rows, 4] predictions and targets, beside the positive rows of `batch`. */
 int synthetic_boxes(struct sample *sample, const struct sample *batch);
 
