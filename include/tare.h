@@ -61,7 +61,9 @@ extern "C" {
 TARE_API int32_t tare_version(void);
 
 /** What a call returns. Zero is success; a number keeps its meaning for ever. Whatever is not TARE_OK has left a text
- *  behind that names the argument, its value and what is allowed (tare_error_text), and nothing was written. */
+ *  behind that names the argument, its value and what is allowed (tare_error_text), and nothing was written. The one
+ *  exception is TARE_CUDA_ERROR: CUDA failed, or refused one of several pieces of work, when others may already be on
+ *  the stream, so that outputs and a GHM state are undefined; the context can go on if the GPU can. */
 typedef enum tare_status {
   TARE_OK = 0,
   TARE_INVALID_ARGUMENT = 1,    /**< NULL, a wrong size, an unknown enum value, a parameter out of range, an overlap */
@@ -445,7 +447,8 @@ TARE_API void tare_output_init_sized(tare_output *output, uint64_t struct_size);
  * Forward, backward, or both, in one pass over the logits: writes what `output` and the levels ask for.
  *
  * @return TARE_OK; TARE_INVALID_ARGUMENT; TARE_UNSUPPORTED; TARE_WORKSPACE_TOO_SMALL (exact density); on the CPU
- *         TARE_INVALID_LABEL, the text naming the row; TARE_CUDA_ERROR. Nothing has been written unless TARE_OK.
+ *         TARE_INVALID_LABEL, the text naming the row; TARE_CUDA_ERROR. Nothing has been
+ *         written unless TARE_OK or TARE_CUDA_ERROR.
  * Limits (z is the signed logit): z = -inf gives loss +inf and gradient -alpha_t by z; z = +inf gives 0 and 0; a NaN
  * logit gives NaN. Softmax: -inf off the label is probability 0, at the label loss +inf; one +inf off the label loss
  * +inf; several +inf, or all -inf, NaN. The gradient stays finite wherever the limit is.
