@@ -66,7 +66,7 @@ typedef struct tare_group_result {
 #define TARE_DEFINE_SCRATCH(real, suffix)                                                              \
   typedef struct tare_scratch_##suffix {                                                               \
     TARE_ALIGNED real x[TARE_BLOCK], weight[TARE_BLOCK], plain_weight[TARE_BLOCK], target[TARE_BLOCK]; \
-    TARE_ALIGNED real loss[TARE_BLOCK], slope[TARE_BLOCK];                                             \
+    TARE_ALIGNED real loss[TARE_BLOCK], slope[TARE_BLOCK], dense_weight[TARE_BLOCK];                   \
     TARE_ALIGNED real picked_x[TARE_BLOCK], picked_weight[TARE_BLOCK], picked_plain[TARE_BLOCK];       \
     TARE_ALIGNED real picked_loss[TARE_BLOCK], picked_slope[TARE_BLOCK];                               \
     TARE_ALIGNED real row[TARE_ROW_BUFFER];                                                            \

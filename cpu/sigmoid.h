@@ -246,39 +246,31 @@ static void F(soft_keys)(int32_t n, const real *x, const real *target, double *k
   }
 }
 
-/** Multiplies each weight by 1/GD of its element. */
-static void F(weigh_by_density)(const tare_job *job, const F(stretch) * on, const real *target, tare_scratch *scratch) {
+/** Weight x 1/GD of each element. */
+static void F(weigh_by_density)(const tare_job *job, const F(stretch) * on, const real *target, tare_scratch *scratch,
+                                real *out) {
   const int is_exact = job->density == TARE_DENSITY_EXACT, is_soft = job->problem->soft;
   if (!is_exact && !is_soft) {
-    F(weigh_by_bins)(job->bins, on->x, F(whole_chunks)(on->n), scratch->bin, on->weight);
+    F(weigh_by_bins)(job->bins, on->x, on->weight, on->n, scratch->bin, out);
     return;
   }
   if (is_soft) F(soft_keys)(on->n, on->x, target, scratch->key);
   for (int32_t i = 0; i < on->n; i++) {
     const double key = is_soft ? scratch->key[i] : (double)on->x[i];
-    on->weight[i] *=
-        (real)(is_exact ? tare_exact_weight(job, key) : job->bins->weight_f64[tare_bin_by_bisection(job->bins, key)]);
+    const double inverse_density =
+        is_exact ? tare_exact_weight(job, key) : job->bins->weight_f64[tare_bin_by_bisection(job->bins, key)];
+    out[i] = on->weight[i] * (real)inverse_density;
   }
 }
 
 static void F(count_keys)(const tare_job *job, const F(stretch) * on, const real *target, tare_scratch *scratch) {
-  F(scratch) *s = &scratch->F_MEMBER;
-  int32_t counted = 0;
-  if (job->problem->soft) {
-    F(soft_keys)(on->n, on->x, target, scratch->key);
-    for (int32_t i = 0; i < on->n; i++)
-      scratch->histogram[0][tare_bin_by_bisection(job->bins, scratch->key[i])] += on->weight[i] != 0;
+  if (!job->problem->soft) {
+    F(count_bins)(job->bins, on->x, on->weight, on->n, scratch);
     return;
   }
-  const int32_t n = F(whole_chunks)(on->n);
-  const real *restrict x = on->x, *restrict weight = on->weight;
-  real *restrict counting = s->slope;
-#pragma omp simd reduction(+ : counted)
-  for (int32_t i = 0; i < n; i++) { /* hot: mask keys */
-    counted += weight[i] != 0;
-    counting[i] = weight[i] != 0 ? x[i] : (real)NAN;
-  }
-  F(count_bins)(job->bins, counting, n, counted, scratch->bin, scratch->histogram);
+  F(soft_keys)(on->n, on->x, target, scratch->key);
+  for (int32_t i = 0; i < on->n; i++)
+    scratch->histogram[0][tare_bin_by_bisection(job->bins, scratch->key[i])] += on->weight[i] != 0;
 }
 
 static void F(collect_keys)(const tare_job *job, const F(stretch) * on, const real *target, tare_scratch *scratch) {
@@ -323,9 +315,8 @@ static real *F(in_place)(const tare_job *job, const tare_tile *tile, const F(blo
 static F(stretch) F(stretch_of)(const tare_job *job, const tare_tile *tile, const F(block) * b, F(scratch) * s) {
   const tare_problem *problem = job->problem;
   F(stretch) on = {b->n, s->x, s->weight, s->plain_weight, s->loss, s->slope};
-  const int has_gradient = tile->view->array[TARE_GRADIENT].data != NULL;
-  const int is_plain = job->pass == TARE_PASS_EVALUATE && !job->density && !problem->soft;
-  const real *x = is_plain ? F(in_place)(job, tile, b, TARE_LOGITS) : NULL;
+  const int has_gradient = job->pass == TARE_PASS_EVALUATE && tile->view->array[TARE_GRADIENT].data != NULL;
+  const real *x = problem->soft ? NULL : F(in_place)(job, tile, b, TARE_LOGITS);
   real *slope = x && has_gradient ? F(in_place)(job, tile, b, TARE_GRADIENT) : NULL;
   F(build_weights)(job, tile, b, s);
   for (int32_t i = b->n; i < F(whole_chunks)(b->n); i++) s->x[i] = s->target[i] = s->weight[i] = s->plain_weight[i] = 0;
@@ -341,18 +332,33 @@ static F(stretch) F(stretch_of)(const tare_job *job, const tare_tile *tile, cons
   return on;
 }
 
-/** Runs a loop on whole vectors: what is left of the caller's own elements goes through scratch. */
-static void F(run_loop)(F(sigmoid_loop) * loop, const F(formula_parameters) * parameters, real factor, F(stretch) on,
-                        F(scratch) * s) {
-  const int is_padded = on.x == s->x || on.x == s->picked_x;
-  const int32_t n = on.n, whole = n / 16 * 16, rest = n - whole;
-  on.n = is_padded ? (n + 15) / 16 * 16 : whole;
-  loop(parameters, factor, &on, s->target);
-  if (is_padded || !rest) return;
+/** Runs a loop, and finds 1/GD before, on whole vectors or chunks. */
+static void F(run_whole)(const tare_job *job, F(stretch) on, F(sigmoid_loop) * loop,
+                         const F(formula_parameters) * parameters, tare_scratch *scratch) {
+  F(scratch) *s = &scratch->F_MEMBER;
+  if (job->density) {
+    F(weigh_by_density)(job, &on, s->target, scratch, s->dense_weight);
+    on.weight = s->dense_weight;
+  }
+  loop(parameters, (real)job->gradient_factor, &on, s->target);
+}
+
+/** Runs a loop on any number of elements: scratch is padded; what the caller's leave over goes through scratch. */
+static void F(run)(const tare_job *job, F(stretch) on, F(sigmoid_loop) * loop, const F(formula_parameters) * parameters,
+                   tare_scratch *scratch) {
+  F(scratch) *s = &scratch->F_MEMBER;
+  const int32_t unit = job->density ? F(CHUNK) : 16, n = on.n, whole = n / unit * unit, rest = n - whole;
+  if (!rest || on.x == s->x || on.x == s->picked_x) {
+    on.n = (n + unit - 1) / unit * unit;
+    F(run_whole)(job, on, loop, parameters, scratch);
+    return;
+  }
+  on.n = whole;
+  F(run_whole)(job, on, loop, parameters, scratch);
   memcpy(s->x, on.x + whole, (size_t)rest * sizeof *s->x);
-  for (int32_t i = rest; i < 16; i++) s->x[i] = 0;
-  const F(stretch) tail = {16, s->x, on.weight + whole, on.plain_weight + whole, on.loss + whole, s->slope};
-  loop(parameters, factor, &tail, s->target);
+  for (int32_t i = rest; i < unit; i++) s->x[i] = 0;
+  const F(stretch) tail = {unit, s->x, on.weight + whole, on.plain_weight + whole, on.loss + whole, s->slope};
+  F(run_whole)(job, tail, loop, parameters, scratch);
   if (on.slope != s->slope) memcpy(on.slope + whole, s->slope, (size_t)rest * sizeof *s->slope);
 }
 
@@ -362,16 +368,11 @@ static void F(evaluate_block)(const tare_job *job, const tare_tile *tile, const 
                               tare_group_result *result) {
   F(scratch) *s = &scratch->F_MEMBER;
   const tare_view *view = tile->view;
-  const real factor = (real)job->gradient_factor;
-  if (job->density) F(weigh_by_density)(job, on, s->target, scratch);
-  F(run_loop)(loop, parameters, factor, *on, s);
-  if (positives->n) {
-    if (job->density) F(weigh_by_density)(job, positives, NULL, scratch);
-    F(run_loop)(loop, parameters, factor, *positives, s);
-    for (int32_t k = 0; k < positives->n; k++) {
-      on->loss[scratch->picked_at[k]] = positives->loss[k];
-      on->slope[scratch->picked_at[k]] = -positives->slope[k];
-    }
+  F(run)(job, *on, loop, parameters, scratch);
+  if (positives->n) F(run)(job, *positives, loop, parameters, scratch);
+  for (int32_t k = 0; k < positives->n; k++) {
+    on->loss[scratch->picked_at[k]] = positives->loss[k];
+    on->slope[scratch->picked_at[k]] = -positives->slope[k];
   }
   result->loss += F(sum)(s->loss, (b->n + 15) / 16 * 16);
   if (view->array[TARE_ROW_LOSS].data) F(add_row_losses)(b, s, scratch->row_loss);
@@ -398,9 +399,9 @@ static void F(sigmoid_block)(const tare_job *job, const tare_tile *tile, const F
     take(job, &on, s->target, scratch);
     if (picked) take(job, &positives, NULL, scratch);
   }
-  const int altered = job->pass != TARE_PASS_EVALUATE || job->density || job->problem->soft ||
-                      tile->view->array[TARE_ELEMENT_WEIGHTS].data;
-  if (altered) s->spread_lines = 0;
+  const int is_altered =
+      job->problem->soft || tile->view->array[TARE_ELEMENT_WEIGHTS].data || (picked && job->pass != TARE_PASS_EVALUATE);
+  if (is_altered) s->spread_lines = 0;
 }
 
 static F(formula_parameters) F(parameters_of)(const tare_problem *problem) {

@@ -87,6 +87,22 @@ Test(ghm, counts_easy_batches) {
   }
 }
 
+/* A masked row of NaN before the only norms beyond the first bin must not hide them. */
+Test(ghm, counts_beside_masked_nan) {
+  FOR_EACH_DEVICE(device) {
+    for (size_t b = 0; b < BIN_COUNTS; b++) {
+      problem *p = ghm_problem(TARE_GHM_C, TARE_F32, 67, 16, bin_counts[b]);
+      for (int64_t i = 0; i < p->rows * 16; i++) {
+        const bool is_masked = i / 16 % 4 == 0, is_hard = i / 16 % 4 == 2 && i % 16 == i / 64 % 16;
+        p->labels[i / 16] = is_masked ? p->ignore_label : p->background_label;
+        p->logits[i] = is_masked ? (double)NAN : is_hard ? 1.5 : -12.0;
+      }
+      check_with_state(p, device);
+      problem_free(p);
+    }
+  }
+}
+
 static double step_float(double x, int steps) {
   float at = (float)x;
   for (; steps > 0; steps--) at = nextafterf(at, INFINITY);
