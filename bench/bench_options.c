@@ -52,7 +52,7 @@ static const struct argp_option described[] = {
     {"in-place", IN_PLACE, 0, 0, "The gradient replaces the logits (this is the default)", 0},
     {"apart", APART, 0, 0, "The gradient has an array of its own", 0},
     {"device", DEVICE, "WHERE", 0, "auto, cpu or cuda (auto)", 0},
-    {"threads", THREADS, "T", 0, "CPU threads (all)", 0},
+    {"threads", THREADS, "T", 0, "CPU threads, but not those of a BLAS (all)", 0},
     {"repeat", REPEAT, "R", 0, "Rounds (as many as fit in some seconds, at least 15)", 0},
     {"json", JSON, 0, 0, "Print one JSON object instead of a table", 0},
     {0, 0, 0, 0, 0, 0}};

@@ -12,6 +12,10 @@
 
 #include "problem.h"
 
+#ifndef TARE_BLAS_NAME
+#define TARE_BLAS_NAME ""
+#endif
+
 /* A matrix as it lies: rows of `width` elements, read as it is or transposed. */
 struct operand {
   const void *data;

@@ -18,7 +18,7 @@ write_basic_package_version_file(tareConfigVersion.cmake COMPATIBILITY SameMinor
 install(FILES "${PROJECT_BINARY_DIR}/tareConfig.cmake" "${PROJECT_BINARY_DIR}/tareConfigVersion.cmake"
         DESTINATION "${package_folder}")
 
-set(pc_private_libraries "-lm")
+set(pc_private_libraries "-lm -ldl")
 if(TARE_BUILD_OPENMP)
   foreach(name IN LISTS OpenMP_C_LIB_NAMES)
     cmake_path(GET OpenMP_${name}_LIBRARY PARENT_PATH folder)
@@ -30,7 +30,7 @@ if(TARE_BUILD_OPENMP)
 endif()
 if(TARE_BUILD_CUDA)
   cmake_path(GET CUDA_cudart_static_LIBRARY PARENT_PATH folder)
-  string(APPEND pc_private_libraries " -L${folder} -lcudart_static -lrt -lpthread -ldl")
+  string(APPEND pc_private_libraries " -L${folder} -lcudart_static -lrt -lpthread")
 endif()
 # Relative to the .pc file, so that an installed tree can be moved; GNUInstallDirs may give absolute folders instead.
 cmake_path(RELATIVE_PATH CMAKE_INSTALL_FULL_INCLUDEDIR BASE_DIRECTORY "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig"

@@ -13,16 +13,16 @@ file(GLOB library_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/core/*.c" "${
 list(REMOVE_ITEM library_sources "${PROJECT_SOURCE_DIR}/cpu/instance.c")
 
 # Loaded by name when the fused head is first used, so that nothing here depends on it.
-set(blas_name "${TARE_BLAS}")
-if(NOT TARE_BLAS)
-  set(blas_name "")
-  tare_report(blas off "TARE_BLAS=${TARE_BLAS}")
+if(TARE_BLAS)
+  set(TARE_BLAS_DEFINITION TARE_BLAS_NAME="${TARE_BLAS}")
+  tare_report(blas yes "the fused head loads ${TARE_BLAS} when first used")
 else()
-  tare_report(blas yes "the fused head loads ${TARE_BLAS} on first use")
+  set(TARE_BLAS_DEFINITION "")
+  tare_report(blas off "TARE_BLAS=${TARE_BLAS}")
 endif()
 
 add_library(tare_objects OBJECT ${library_sources})
-target_compile_definitions(tare_objects PRIVATE TARE_VERSION_STRING="${PROJECT_VERSION}" TARE_BLAS_NAME="${blas_name}")
+target_compile_definitions(tare_objects PRIVATE TARE_VERSION_STRING="${PROJECT_VERSION}" ${TARE_BLAS_DEFINITION})
 target_compile_options(tare_objects PRIVATE -fopenmp-simd)
 set(tare_object_targets tare_objects)
 

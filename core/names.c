@@ -51,5 +51,10 @@ const char *tare_build_description(void) {
 #else
           ", no CUDA"
 #endif
+#ifdef TARE_BLAS_NAME
+          ", CBLAS " TARE_BLAS_NAME
+#else
+          ", no CBLAS"
+#endif
       ;
 }

@@ -8,6 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifndef TARE_BLAS_NAME
+#define TARE_BLAS_NAME ""
+#endif
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static tare_sgemm *found;
 static tare_error why_not;

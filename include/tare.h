@@ -473,9 +473,13 @@ TARE_API tare_status tare_context_set_workspace(tare_context *context, void *wor
  * logits of some rows at a time in the workspace, evaluate the loss there, and turn the gradient by the logits into
  * gradients by X, W and b before the next rows: neither logits nor their gradient ever exist as a whole.
  *
- * The products are a BLAS's: on the CPU a CBLAS (OpenBLAS's libopenblas.so.0 unless the build chose another with
- * TARE_BLAS), on a GPU cuBLAS, loaded when first needed; where it cannot be loaded, these calls return TARE_NO_BLAS and
- * everything else works. A CBLAS runs on its own threads, which Tare neither counts nor changes.
+ * The products are a BLAS's: on the CPU a CBLAS with 32-bit integers, libopenblas.so.0 unless the build or the
+ * environment variable TARE_BLAS names another; on a GPU cuBLAS. It is loaded when first needed; where it cannot be,
+ * these calls return TARE_NO_BLAS and everything else works. A CBLAS runs on threads of its own, which Tare neither
+ * counts nor changes, and whether it works in a forked child is its own affair (OpenBLAS on pthreads does; on OpenMP it
+ * hangs there).
+ *
+ * As in any product, a feature that is not finite makes NaN of weights_gradient even where its row's gradient is 0.
  * --------------------------------------------------------------------------------------------------------------- */
 
 /**
