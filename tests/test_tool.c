@@ -315,7 +315,7 @@ Test(tool, softmax_losses_of_positive_rows) {
 }
 
 Test(tool, ghm_c) {
-  static const int32_t bins[] = {1, 2, 10, 30, 255, 1000};
+  static const int32_t bins[] = {1, 2, 10, 30, 255, 256, 1000, 1024};
   for (size_t s = 0; s < STATES; s++) {
     dataset d = load(states[s], "logits");
     for (size_t b = 0; b < sizeof bins / sizeof *bins; b++) {
