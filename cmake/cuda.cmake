@@ -31,6 +31,9 @@ if(TARE_BUILD_CUDA)
   target_compile_options(tare_cuda PRIVATE
     -Xcompiler=-Wall,-Wextra,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics
     $<$<BOOL:${TARE_WERROR}>:-Werror=all-warnings>)
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
+    target_compile_options(tare_cuda PRIVATE --compress-mode=size) # machine code of six generations, in a sixth of the space
+  endif()
   target_include_directories(tare_cuda PRIVATE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}")
   # CUB includes <iostream> and uses nothing of it, but libstdc++'s makes an object in every file that does.
   set_source_files_properties("${PROJECT_SOURCE_DIR}/cuda/sort.cu" PROPERTIES COMPILE_DEFINITIONS _GLIBCXX_IOSTREAM=1)
