@@ -32,7 +32,7 @@ if(TARE_BUILD_CUDA)
     -Xcompiler=-Wall,-Wextra,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics
     $<$<BOOL:${TARE_WERROR}>:-Werror=all-warnings>)
   if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
-    target_compile_options(tare_cuda PRIVATE --compress-mode=size) # machine code of six generations, in a sixth of the space
+    target_compile_options(tare_cuda PRIVATE --compress-mode=size) # six generations in a sixth of the space
   endif()
   target_include_directories(tare_cuda PRIVATE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}")
   # CUB includes <iostream> and uses nothing of it, but libstdc++'s makes an object in every file that does.
