@@ -11,7 +11,7 @@
 #include "half.h"
 
 enum {
-  AMPLE_BYTES = 1 << 25, /* of a chunk's logits and features: more makes the products no faster */
+  AMPLE_BYTES = 1 << 26, /* of a chunk's logits and features: more makes the products no faster */
   STRIP = 256            /* columns that a thread adds up at a time */
 };
 

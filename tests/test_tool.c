@@ -736,6 +736,14 @@ Test(tool, wrong_usage) {
       "weights",
       "weights --beta 0.9",
       "bench --loss no-such-loss",
+      "bench --head 0",
+      "bench --head 8 --layout nchw",
+      "bench --head 8 --apart",
+      "bench --head 8 --dtype f64",
+      "bench --head 8 --device cpu --rows 10 --dtype f16",
+      "bench --head 8 --loss ghm-r",
+      "bench --workspace 3",
+      "bench --head 8 --workspace=-3",
   };
   const bench_folder f = open_folder();
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
@@ -774,6 +782,34 @@ Test(tool, parameters_out_of_range) {
     tool_answer_free(&answer);
   }
   tool_folder_remove(&f.folder);
+}
+
+/* The tool itself fails if the two ways do not compute the same loss. */
+Test(tool, fused_head_against_its_steps) {
+  const tool_folder folder = tool_folder_make();
+  tool_answer answer = tool_run(&folder, 0,
+                                "bench --device cpu --head 24 --rows 4000 --classes 90 --workspace 0.2 "
+                                "--repeat 2 --json");
+  if (strstr(answer.err, "TARE_BLAS") != NULL || strstr(answer.err, "libopenblas") != NULL) {
+    cr_skip_test("no CBLAS: %s", answer.err);
+  }
+  cr_assert_eq(answer.status, 0, "exit %d: %s", answer.status, answer.err);
+  answer_json *json = answer_read(answer.out);
+  cr_assert_eq(answer_number(json, "dimensions"), 24);
+  cr_assert_eq(answer_number(json, "rounds"), 2);
+  for (int i = 0; i < 3; i++) {
+    static const char *const positive[] = {"fused.median_ms", "unfused.median_ms", "fused.loss", "of_products"};
+    char path[64];
+    for (size_t k = 0; k < sizeof positive / sizeof *positive; k++) {
+      snprintf(path, sizeof path, "losses.%d.%s", i, positive[k]);
+      cr_assert_gt(answer_number(json, path), 0, "%s", path);
+    }
+    snprintf(path, sizeof path, "losses.%d.workspace_bytes", i);
+    cr_assert_eq(answer_number(json, path), 200000);
+  }
+  answer_free(json);
+  tool_answer_free(&answer);
+  tool_folder_remove(&folder);
 }
 
 Test(tool, help_and_info) {
