@@ -150,17 +150,19 @@ void tare_tile_scan_labels(const tare_problem *problem, const tare_tile *tile, t
                            int64_t *per_class) {
   const int32_t if_background = background_class(problem);
   const int has_labels = tile->view->array[TARE_LABELS].data != NULL;
+  tare_label_scan sum = *scan; /* a copy, which stays in registers */
   for (int32_t i = 0; i < tile->rows; i++) {
     const int64_t label = has_labels ? label_at(problem, tile, i) : 0;
     const int32_t found = has_labels ? classify(problem, label) : unlabelled(problem);
-    count_row(problem, has_labels, found, role_of(problem, found, if_background), row_weight_at(tile, i), scan);
+    count_row(problem, has_labels, found, role_of(problem, found, if_background), row_weight_at(tile, i), &sum);
     if (per_class && found >= 0) per_class[found]++;
     if (found != INVALID) continue;
     const int64_t row = tile->view->first_row + tile->offset[TARE_ROW_INDEX] +
                         i * tile->view->array[TARE_ROW_INDEX].stride[TARE_AXES - 1];
-    if (row < scan->first_invalid) {
-      scan->first_invalid = row;
-      scan->invalid_label = label;
+    if (row < sum.first_invalid) {
+      sum.first_invalid = row;
+      sum.invalid_label = label;
     }
   }
+  *scan = sum;
 }

@@ -26,7 +26,7 @@ static real F(maximum_of)(const real *restrict x, int64_t n) {
 static double F(exponentiate)(real *restrict x, int64_t n, real maximum) {
 #pragma omp simd
   for (int64_t i = 0; i < n; i++) x[i] = F(exp_nonpositive)(F(below_maximum)(x[i], maximum)); /* hot: softmax exp */
-  double sum = 0;
+  double sum = 0; /* in a loop of its own: with the conversions to double the vectors above would be half as wide */
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < n; i++) sum += (double)x[i]; /* hot: softmax sum (any) */
   return sum;
@@ -141,39 +141,51 @@ static void F(finish_margins)(const tare_job *job, int32_t first, int32_t n, tar
 
 /* Rows one behind the other. */
 
-static void F(start_row)(const tare_job *job, const tare_tile *tile, int32_t row, int32_t slot, real *restrict x,
-                         tare_scratch *scratch) {
+/* Each step is taken for all rows of the buffer before the next: a label's logit that is taken out one by one would
+ * otherwise hold up the vector that reads over it. */
+
+/** Brings rows to length `padded`, in the buffer, and takes the logits of their labels out. */
+static void F(load_row)(const tare_job *job, const tare_tile *tile, int32_t row, int32_t slot, int64_t padded,
+                        tare_scratch *scratch) {
   F(scratch) *s = &scratch->F_MEMBER;
   const tare_array *logits = &tile->view->array[TARE_LOGITS];
-  const int64_t classes = job->problem->batch.classes, padded = (classes + 15) / 16 * 16;
+  const int64_t classes = job->problem->batch.classes;
   const int32_t label = scratch->rows.cls[row];
+  real *x = s->row + slot * padded;
+  s->label_x[slot] = s->maximum[slot] = 0;
+  scratch->sum[slot] = 1;
+  if (label < 0) return;
   F(load)
   (job->problem->batch.dtype, logits->data, tile->offset[TARE_LOGITS] + row * logits->stride[TARE_AXES - 1],
    logits->cls, classes, x);
   for (int64_t c = classes; c < padded; c++) x[c] = (real)-INFINITY;
   s->label_x[slot] = x[label];
   x[label] = (real)-INFINITY;
-  s->maximum[slot] = F(maximum_of)(x, padded);
-  scratch->sum[slot] = F(exponentiate)(x, padded, s->maximum[slot]);
 }
 
-static void F(write_row)(const tare_job *job, const tare_tile *tile, int32_t row, int32_t slot, real *restrict x,
-                         tare_scratch *scratch) {
-  const tare_array *gradient = &tile->view->array[TARE_GRADIENT];
-  const int64_t classes = job->problem->batch.classes, padded = (classes + 15) / 16 * 16;
-  const double slope = scratch->margin_slope[slot] * job->gradient_factor;
-  const int32_t label = scratch->rows.cls[row];
+static void F(scale_row)(const tare_job *job, int32_t label, int32_t slot, int64_t padded, tare_scratch *scratch) {
+  real *restrict x = scratch->F_MEMBER.row + slot * padded;
+  const real factor = (real)(scratch->margin_slope[slot] * job->gradient_factor / scratch->sum[slot]);
   if (label < 0) {
-    memset(x, 0, (size_t)padded * sizeof *x);
-  } else {
-    const real factor = (real)(slope / scratch->sum[slot]);
-#pragma omp simd
-    for (int64_t c = 0; c < padded; c++) x[c] *= factor; /* hot: softmax gradient */
-    x[label] = (real)-slope;
+    memset(x, 0, (size_t)padded * sizeof *x); /* also over a NaN */
+    return;
   }
-  F(store)
-  (job->problem->batch.dtype, gradient->data, tile->offset[TARE_GRADIENT] + row * gradient->stride[TARE_AXES - 1],
-   gradient->cls, classes, x);
+#pragma omp simd
+  for (int64_t c = 0; c < padded; c++) x[c] *= factor; /* hot: softmax gradient */
+}
+
+static void F(write_rows)(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n, int64_t padded,
+                          tare_scratch *scratch) {
+  const tare_array *gradient = &tile->view->array[TARE_GRADIENT];
+  const int32_t *label = scratch->rows.cls + first;
+  real *x = scratch->F_MEMBER.row;
+  for (int32_t i = 0; i < n; i++) F(scale_row)(job, label[i], i, padded, scratch);
+  for (int32_t i = 0; i < n; i++)
+    if (label[i] >= 0) x[i * padded + label[i]] = (real) - (scratch->margin_slope[i] * job->gradient_factor);
+  for (int32_t i = 0; i < n; i++) F(store)
+  (job->problem->batch.dtype, gradient->data,
+   tile->offset[TARE_GRADIENT] + (first + i) * gradient->stride[TARE_AXES - 1], gradient->cls,
+   job->problem->batch.classes, x + i * padded);
 }
 
 static void F(softmax_rows)(const tare_job *job, const tare_tile *tile, tare_scratch *scratch) {
@@ -182,14 +194,14 @@ static void F(softmax_rows)(const tare_job *job, const tare_tile *tile, tare_scr
   const int32_t fit = padded < 4096 ? (int32_t)(4096 / padded) : 1;
   for (int32_t first = 0; first < tile->rows; first += fit) {
     const int32_t n = tile->rows - first < fit ? tile->rows - first : fit;
-    for (int32_t i = 0; i < n; i++) {
-      s->label_x[i] = s->maximum[i] = 0;
-      scratch->sum[i] = 1;
-      if (scratch->rows.cls[first + i] >= 0) F(start_row)(job, tile, first + i, i, s->row + i * padded, scratch);
-    }
+    const int32_t *label = scratch->rows.cls + first;
+    for (int32_t i = 0; i < n; i++) F(load_row)(job, tile, first + i, i, padded, scratch);
+    for (int32_t i = 0; i < n; i++)
+      if (label[i] >= 0) s->maximum[i] = F(maximum_of)(s->row + i * padded, padded);
+    for (int32_t i = 0; i < n; i++)
+      if (label[i] >= 0) scratch->sum[i] = F(exponentiate)(s->row + i * padded, padded, s->maximum[i]);
     F(finish_margins)(job, first, n, scratch);
-    if (!tile->view->array[TARE_GRADIENT].data) continue;
-    for (int32_t i = 0; i < n; i++) F(write_row)(job, tile, first + i, i, s->row + i * padded, scratch);
+    if (tile->view->array[TARE_GRADIENT].data) F(write_rows)(job, tile, first, n, padded, scratch);
   }
 }
 
