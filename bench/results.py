@@ -5,8 +5,8 @@
   results.py FOLDER             prints FOLDER's README.md: what missed its target, all losses, and the peers
   results.py FOLDER --slowest N prints the arguments of `tare bench` for the N furthest from their targets, one a line
 
-FOLDER holds bench-*.json (tare bench --json), peers-*.json (bench/peers.py) and check-*.json (device, driver, toolkit,
-commit). Figures of an emulated GPU are refused unless --dry-run is given, and are marked then.
+FOLDER holds bench-*.json (tare bench --json), head-*.json (tare bench --head), peers-*.json (bench/peers.py) and
+check-*.json (device, driver, toolkit, commit). Figures of an emulated GPU are refused unless --dry-run is given, and are marked then.
 """
 import argparse
 import glob
@@ -138,6 +138,21 @@ def print_losses(tables):
         print_table(["us (p20-p80), of copy"] + [f"{size:,} rows" for size in sizes], rows)
 
 
+def print_heads(heads):
+    if not heads:
+        return
+    print("## The fused head\n")
+    print("Classifier, loss and gradients without the logits, beside a product, the loss, and two products by the same")
+    print("cuBLAS. *of products*: the time of the three products alone over the fused time. MB: measured peaks of")
+    print("memory beyond inputs and outputs.\n")
+    rows = [[f"{table['rows']:,} x {table['dimensions']:,} x {table['classes']:,} {table['dtype']}", loss["label"],
+             f"{loss['fused']['median_ms']:.2f}", f"{loss['unfused']['median_ms']:.2f}", f"{loss['of_products']:.2f}",
+             f"{loss['fused']['peak_bytes'] / 1e6:,.1f}", f"{loss['unfused']['peak_bytes'] / 1e6:,.1f}"]
+            for table in heads for loss in table["losses"]]  # fmt: skip
+    heading = ["rows x features x classes", "loss", "fused ms", "unfused ms", "of products", "fused MB", "unfused MB"]
+    print_table(heading, rows)
+
+
 def print_peers(peers):
     if not peers:
         return
@@ -177,6 +192,7 @@ def main():
         print_head(load(options.folder, "check-*.json"), tables, options.dry_run)
         print_targets(lanes)
         print_losses(tables)
+        print_heads(load(options.folder, "head-*.json"))
         print_peers(load(options.folder, "peers-*.json"))
         return
     order = [entry[0] for entry in judged(lanes)] or sorted(every, key=lambda lane: lane.ratio)

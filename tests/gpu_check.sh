@@ -4,7 +4,7 @@
 # parts of it; each builds first. Results are written as they come, into $OUT or build-gpu/check:
 #   check-PART.log, check-PART.json  every step with its status, time and last line
 #   accuracy.md                      tests: the sweeps' errors in ulp, as the device rounds
-#   bench-*.json, peers-*.json       tare bench and bench/peers.py, one file a size
+#   bench-*.json, head-*.json, peers-*.json  tare bench, tare bench --head and bench/peers.py, one file a size
 #   README.md, ncu-*.txt             the tables of bench/results.py; counters of the three furthest from their targets
 # A test that was skipped for want of a GPU or of data is a failure here. A step that would begin later than
 # TARE_CHECK_SECONDS (540) after the start is left out and says so: the parts fit one by one into ten minutes.
@@ -117,7 +117,11 @@ device_tests() {
     END { print p + 0 " passed, " f + 0 " failed, " s + 0 " skipped"; exit !(p > 0) || f > 0 || empty > 0 }'
 }
 has_data() { [ -f "$data/labels.npy" ] && echo "real data in $data"; }
-keep_accuracy() { cp "$build/accuracy.md" "$out/" && echo "accuracy.md"; }
+keep_accuracy() {
+  echo "| loss | dtype | device | points | worst loss, ulp | at | worst gradient, ulp | at | bounds |" >"$out/accuracy.md"
+  echo "|---|---|---|---|---|---|---|---|---|" >>"$out/accuracy.md"
+  cat "$build/accuracy.md" >>"$out/accuracy.md" && echo accuracy.md
+}
 part_tests() {
   step data has_data
   step tests device_tests
@@ -174,6 +178,16 @@ bench() { # bench DTYPE ROWS CLASSES LAYOUT
   step "bench $1 $2 x $3 $4" into "bench-$1-$2-$3-$4.json" "$tool" bench --device cuda --json --repeat $rounds \
     --dtype "$1" --rows "$(scaled "$2")" --classes "$3" --layout "$4"
 }
+fused() { # fused DTYPE CLASSES: the fused head beside product, loss and two products
+  step "head $1 100000 x 256 x $2" fused_or_why "head-$1-100000-$2.json" "$1" "$2"
+}
+fused_or_why() {
+  if [ -n "$dry" ]; then
+    echo "an emulated GPU has no cuBLAS for the tool"
+    return 77
+  fi
+  into "$1" "$tool" bench --device cuda --json --repeat 10 --head 256 --dtype "$2" --rows 100000 --classes "$3"
+}
 tables() {
   python bench/results.py "$out" ${dry:+--dry-run} >"$build/README.md" || return 1
   cp "$build/README.md" "$out/" && echo README.md
@@ -197,6 +211,10 @@ part_bench() {
     done
     bench $dtype 1600000 81 rows
     bench $dtype 1600000 91 rows
+  done
+  for dtype in f32 bf16; do
+    fused $dtype 80
+    fused $dtype 1203
   done
   for dtype in f32 bf16 f16; do bench $dtype 1600000 1203 rows; done
   step tables tables
