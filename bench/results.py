@@ -6,7 +6,8 @@
   results.py FOLDER --slowest N prints the arguments of `tare bench` for the N furthest from their targets, one a line
 
 FOLDER holds bench-*.json (tare bench --json), head-*.json (tare bench --head), peers-*.json (bench/peers.py) and
-check-*.json (device, driver, toolkit, commit). Figures of an emulated GPU are refused unless --dry-run is given, and are marked then.
+check-*.json (device, driver, toolkit, commit). Figures of an emulated GPU are refused unless --dry-run is given, and
+are marked then.
 """
 import argparse
 import glob

@@ -118,9 +118,11 @@ device_tests() {
 }
 has_data() { [ -f "$data/labels.npy" ] && echo "real data in $data"; }
 keep_accuracy() {
-  echo "| loss | dtype | device | points | worst loss, ulp | at | worst gradient, ulp | at | bounds |" >"$out/accuracy.md"
-  echo "|---|---|---|---|---|---|---|---|---|" >>"$out/accuracy.md"
-  cat "$build/accuracy.md" >>"$out/accuracy.md" && echo accuracy.md
+  {
+    echo "| loss | dtype | device | points | worst loss, ulp | at | worst gradient, ulp | at | bounds |"
+    echo "|---|---|---|---|---|---|---|---|---|"
+    cat "$build/accuracy.md"
+  } >"$out/accuracy.md" && echo accuracy.md
 }
 part_tests() {
   step data has_data
