@@ -33,10 +33,10 @@ struct bench_options {
 /** Returns TOOL_OK or TOOL_MISUSED, after complaining. */
 int bench_options_read(struct bench_options *options, int argc, char **argv);
 
-struct lane { /* one loss with its times */
+struct lane { /* one loss with its times, and each over that of focal in the same round (none for another batch) */
   struct contender contender;
   struct run run;
-  struct times times;
+  struct times times, of_focal;
 };
 
 struct bench {

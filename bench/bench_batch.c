@@ -47,18 +47,45 @@ static int repeat_rows(struct sample *sample, int64_t rows) {
   return TOOL_OK;
 }
 
+/* More classes than the file has: to each row its own logits, and then the file's logits of targets 0 over and over, so
+ * that the batch stays what the file is: mostly easy negatives of a detector in that state. */
+static int widen_rows(struct sample *sample, int64_t classes) {
+  if (sample->classes == classes) return TOOL_OK;
+  int64_t own = sample->classes, elements = sample->rows * own, next = 0;
+  size_t size = dtype_size(sample->dtype), row_bytes = (size_t)own * size;
+  char *from = sample->logits, *to = reallocarray(NULL, (size_t)sample->rows, (size_t)classes * size);
+  if (!to) return complain("no memory for %" PRId64 " rows of %" PRId64 " classes", sample->rows, classes);
+  for (int64_t row = 0; row < sample->rows; row++) {
+    char *line = to + (size_t)(row * classes) * size;
+    memcpy(line, from + (size_t)row * row_bytes, row_bytes);
+    for (int64_t class = own; class < classes; class ++) {
+      int64_t tries = 0; /* a file may have none */
+      while (next % own == sample_row(sample, TARE_SIGMOID_CE, next / own) && tries++ < elements) {
+        next = (next + 1) % elements;
+      }
+      memcpy(line + (size_t) class * size, from + (size_t)next * size, size);
+      next = (next + 1) % elements;
+    }
+  }
+  free(from);
+  sample->logits = to;
+  sample->classes = classes;
+  return TOOL_OK;
+}
+
 static int load_batch(struct bench *bench) {
   const struct bench_options *options = &bench->options;
   sample_init(&bench->batch);
   int status = load_logits("--distribution", options->file, options->dtype == TARE_BF16, &bench->batch);
-  if (status == TOOL_OK && options->classes_given && options->classes != bench->batch.classes) {
-    status = complain("--distribution %s: found %" PRId64 " classes, expected %" PRId64, options->distribution_text,
-                      bench->batch.classes, options->classes);
+  if (status == TOOL_OK && options->classes_given && options->classes < bench->batch.classes) {
+    status = complain("--distribution %s: found %" PRId64 " classes, expected at most %" PRId64,
+                      options->distribution_text, bench->batch.classes, options->classes);
   }
   if (status == TOOL_OK && options->labels)
     status = load_labels(options->labels, &bench->batch);
   else if (status == TOOL_OK)
     status = synthetic_labels(&bench->batch);
+  if (status == TOOL_OK && options->classes_given) status = widen_rows(&bench->batch, options->classes);
   if (status == TOOL_OK && options->rows_given) status = repeat_rows(&bench->batch, options->rows);
   return status;
 }
@@ -185,6 +212,7 @@ void bench_release(struct bench *bench) {
   for (int32_t index = 0; index < bench->lane_count; index++) {
     run_release(&bench->lanes[index].run);
     times_free(&bench->lanes[index].times);
+    times_free(&bench->lanes[index].of_focal);
   }
   run_release(&bench->balanced_base);
   run_release(&bench->box_base);

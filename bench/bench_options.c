@@ -46,7 +46,9 @@ static const struct argp_option described[] = {
     {"head", HEAD, "D", 0, "A fused head of D features against product, loss and two products", 0},
     {"workspace", WORKSPACE, "MB", 0, "Bound of the fused head's workspace (ample)", 0},
     {"distribution", DISTRIBUTION, "D", 0,
-     "detector: N(-4.6,1.5), 0.5 % positives; normal:MEAN,SD; file:X.npy (detector)", 0},
+     "detector: N(-4.6,1.5), 0.5 % positives; normal:MEAN,SD; file:X.npy, over and over to fill --rows and --classes "
+     "(detector)",
+     0},
     {"labels", LABELS, "Y.npy", 0, "The labels of file:X.npy (made up)", 0},
     {0, 0, 0, 0, "How:", 3},
     {"in-place", IN_PLACE, 0, 0, "The gradient replaces the logits (this is the default)", 0},

@@ -29,7 +29,7 @@ static int64_t cache_bytes(void) {
 }
 
 struct figures {
-  double median, p20, p80, ns_element, ns_core, gigabytes, ratio;
+  double median, p20, p80, ns_element, ns_core, gigabytes, ratio, of_focal;
 };
 
 static double copy_rate(struct bench *bench) { /* bytes read and written per second, by the median of all copies */
@@ -53,6 +53,7 @@ static struct figures figures_of(struct bench *bench, struct lane *lane) {
   figures.ns_core = figures.ns_element * cores(bench);
   figures.gigabytes = run_bytes(&lane->run) / figures.median * 1e-9;
   double rate = copy_rate(bench);
+  figures.of_focal = times_quantile(&lane->of_focal, 0.5);
   figures.ratio = rate > 0 ? figures.gigabytes * 1e9 / rate : 0;
   return figures;
 }
@@ -97,12 +98,14 @@ static void add_copy_row(struct table *table, const char *name, struct times *ti
   table_cell(table, "%.3f", median / elements * 1e9 * threads);
   table_cell(table, "%.2f", bytes / median * 1e-9);
   table_cell(table, "%.2f", median_of_all / median);
+  table_cell(table, "%s", "");
 }
 
 void bench_print(struct bench *bench) {
   print_heading(bench);
-  static const char *const heading[] = {"loss", "ms", "p20", "p80", "ns/element", "ns x cores", "GB/s", "of copy"};
-  struct table table = {.alignment = "lrrrrrrr"};
+  static const char *const heading[] = {"loss",       "ms",   "p20",     "p80",   "ns/element",
+                                        "ns x cores", "GB/s", "of copy", "focals"};
+  struct table table = {.alignment = "lrrrrrrrr"};
   for (size_t index = 0; index < sizeof heading / sizeof heading[0]; index++) table_cell(&table, "%s", heading[index]);
   double elements = (double)bench->batch.rows * (double)bench->batch.classes;
   double bytes = 2 * elements * (double)dtype_size(bench->batch.dtype), all = times_quantile(&bench->copies, 0.5);
@@ -118,6 +121,10 @@ void bench_print(struct bench *bench) {
     table_cell(&table, "%.3f", figures.ns_core);
     table_cell(&table, "%.2f", figures.gigabytes);
     table_cell(&table, "%.2f", figures.ratio);
+    if (figures.of_focal > 0)
+      table_cell(&table, "%.2f", figures.of_focal);
+    else
+      table_cell(&table, "%s", "");
   }
   add_copy_row(&table, "copy, after", &bench->last_copies, elements, bytes, all, threads);
   table_print(&table, true);
@@ -125,7 +132,8 @@ void bench_print(struct bench *bench) {
   printf(
       "\nms: median; p20, p80: a fifth of the runs was faster, a fifth slower. ns x cores: ns an element and core.\n"
       "GB/s: logits read and gradient written, with labels and targets. of copy: that rate over the rate of plain\n"
-      "copies of the logits (median of all; their p20 to p80 spread is %.0f %% of it). ghm-r is on [rows, 4].\n",
+      "copies of the logits (median of all; their p20 to p80 spread is %.0f %% of it). focals: time over that of the\n"
+      "first sigmoid-focal in the same round, median. ghm-r is on [rows, 4].\n",
       spread * 100);
   if (spread > 0.2) {
     printf(
@@ -143,6 +151,7 @@ static json_t *lane_json(struct bench *bench, struct lane *lane) {
                 (json_int_t)lane->run.batch.classes, "median_ms", figures.median * 1e3, "p20_ms", figures.p20 * 1e3,
                 "p80_ms", figures.p80 * 1e3, "ns_per_element", figures.ns_element, "ns_per_element_core",
                 figures.ns_core, "gigabytes_per_second", figures.gigabytes, "copy_ratio", figures.ratio);
+  if (figures.of_focal > 0) json_object_set_new(object, "focal_ratio", json_real(figures.of_focal));
   if (loss->kind == TARE_SIGMOID_FOCAL || loss->kind == TARE_SOFTMAX_FOCAL) {
     json_object_set_new(object, "gamma", json_real(loss->focal.gamma));
   }

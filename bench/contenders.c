@@ -73,9 +73,20 @@ static void append_kind(struct list *list, const struct contender_filter *filter
   }
 }
 
+/* GHM is measured against focal, in the same run. */
+static bool lacks_focal(const struct contender_filter *filter) {
+  bool harmonised = false;
+  for (int32_t index = 0; index < filter->kind_count; index++) {
+    if (filter->kinds[index] == TARE_SIGMOID_FOCAL && !filter->class_balanced[index]) return false;
+    harmonised = harmonised || filter->kinds[index] == TARE_GHM_C;
+  }
+  return harmonised;
+}
+
 /* The standard list is every loss of the library in its own order, so that a new one appears by itself. */
 int32_t contenders_list(const struct contender_filter *filter, struct contender *contenders) {
   struct list list = {contenders, 0};
+  if (lacks_focal(filter)) append(&list, TARE_SIGMOID_FOCAL, "sigmoid-focal, gamma %g", 2.0)->loss.focal.gamma = 2;
   for (int32_t index = 0; index < filter->kind_count; index++) {
     append_kind(&list, filter, filter->kinds[index], filter->class_balanced[index]);
   }

@@ -418,6 +418,35 @@ Test(tool, defaults) {
   unload(&d);
 }
 
+/* Beside GHM-C stands focal, measured in the same rounds, and both may run on a file's logits over and over. */
+Test(tool, bench_of_ghm_against_focal) {
+  char logits[PATH_BYTES], labels[PATH_BYTES];
+  npy_real_path(logits, sizeof logits, "late_logits.npy");
+  npy_real_path(labels, sizeof labels, "labels.npy");
+  const tool_folder folder = tool_folder_make();
+  tool_answer answer = tool_run(&folder, 0,
+                                "bench --loss ghm-c --repeat 1 --rows 120000 --classes 5 --json --distribution "
+                                "file:%s --labels %s",
+                                logits, labels);
+  cr_assert_eq(answer.status, 0, "%s", answer.err);
+  answer_json *found = answer_read(answer.out);
+  static const char *const want[] = {"sigmoid-focal", "ghm-c", "ghm-c"};
+  cr_assert_eq(answer_count(found, "losses"), sizeof want / sizeof *want);
+  for (int i = 0; i < 3; i++) {
+    char path[64];
+    snprintf(path, sizeof path, "losses.%d.loss", i);
+    cr_assert_str_eq(answer_text(found, path), want[i]);
+    snprintf(path, sizeof path, "losses.%d.focal_ratio", i);
+    cr_assert_gt(answer_number(found, path), 0);
+  }
+  cr_assert_eq(answer_number(found, "losses.0.focal_ratio"), 1);
+  cr_assert_eq(answer_number(found, "rows"), 120000);
+  cr_assert_eq(answer_number(found, "classes"), 5);
+  answer_free(found);
+  tool_answer_free(&answer);
+  tool_folder_remove(&folder);
+}
+
 /* ---- What it writes -------------------------------------------------------------------------------------------- */
 
 Test(tool, gradient_and_row_losses_as_files) {
