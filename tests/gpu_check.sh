@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # gpu_check.sh [--dry-run] [build] [tests] [sanitizer] [bench] [peers] [ncu]: everything that needs a GPU, or these
 # parts of it; each builds first. Results are written as they come, into $OUT or build-gpu/check:
-#   check-PART.log, check-PART.json  every step with its status, time and last line
+#   check-PART.log, check-PART.json  every step with its status, time and last line; check-PART.now: the one running
 #   accuracy.md                      tests: the sweeps' errors in ulp, as the device rounds
 #   bench-*.json, head-*.json, peers-*.json  tare bench, tare bench --head and bench/peers.py, one file a size
 #   README.md, ncu-*.txt             the tables of bench/results.py; counters of the three furthest from their targets
@@ -21,9 +21,10 @@ case $build in /*) ;; *) build=$PWD/$build ;; esac
 seconds=${TARE_CHECK_SECONDS:-540}
 [ -z "$dry" ] || seconds=1000000
 out=${OUT:-$build/check}
-mkdir -p "$build" "$out"
+results=$build/results # of all parts that ran here, for the tables; $OUT may be another folder each time
+mkdir -p "$results" "$out"
 name=$(echo "$parts" | tr ' ' '-')
-log=$out/check-$name.log steps=$build/check-steps
+log=$out/check-$name.log now=$out/check-$name.now steps=$build/check-steps
 : >"$log"
 : >"$steps"
 failures=0 left_out=0
@@ -46,6 +47,7 @@ write_json() {
     sed '$!s/$/,/' "$steps"
     printf ']}\n'
   } >"$out/check-$name.json"
+  cp "$out/check-$name.json" "$results/"
 }
 note() { # note STEP STATUS SECONDS LAST-LINE
   printf '{"step": "%s", "status": "%s", "seconds": %d, "last": "%s"}\n' "$1" "$2" "$3" "$4" >>"$steps"
@@ -62,18 +64,18 @@ step() { # step NAME COMMAND...: runs it into the log, and says how it went; sta
     return 1
   fi
   echo "==== $step: $*" >>"$log"
-  "$@" >"$build/step.log" 2>&1
+  "$@" >"$now" 2>&1 # where a run that is killed leaves it
   status=$?
-  cat "$build/step.log" >>"$log"
+  cat "$now" >>"$log"
   took=$(($(date +%s) - started))
-  last=$(tail -n 1 "$build/step.log" | text)
+  last=$(tail -n 1 "$now" | text)
   case $status in
     0) echo "ok       $step ($took s): $last" ;;
     77) echo "skipped  $step: $last" ;;
     *)
       failures=$((failures + 1))
       echo "FAILED   $step ($took s, status $status)"
-      tail -n 15 "$build/step.log"
+      tail -n 15 "$now"
       ;;
   esac
   note "$step" "$status" "$took" "$last"
@@ -138,6 +140,10 @@ few() { # few COMMAND...: a small set of tests, every kernel shape among them, e
   for test in values/each_output_alone_is_the_same levels/element_alignment_suffices levels/sixteen_levels \
     soft_targets/layouts ghm/counts_easy_batches labels/counts_per_class limits/all_ignored gpu/a_graph_of_every_loss \
     gpu/two_contexts_on_two_streams_at_once; do
+    [ $(($(date +%s) - begun)) -lt "$seconds" ] || {
+      echo "the time is up before $test"
+      return 1
+    }
     TARE_TEST_SMALL=1 "$@" "$build/tests/test_${test%/*}$suffix" --filter "$test" -j1 >"$build/few.log" 2>&1
     status=$?
     cat "$build/few.log"
@@ -155,7 +161,7 @@ part_sanitizer() {
     if [ -n "$dry" ]; then
       step "$checker" few env
     else
-      step "$checker" few timeout 120 compute-sanitizer --tool "$checker" --target-processes all --error-exitcode 9
+      step "$checker" few timeout 60 compute-sanitizer --tool "$checker" --target-processes all --error-exitcode 9
     fi
   done
 }
@@ -174,7 +180,7 @@ into() { # into FILE COMMAND...: its output, whole or not at all
     rm -f "$out/$file.part"
     return 1
   }
-  mv "$out/$file.part" "$out/$file" && echo "$file"
+  mv "$out/$file.part" "$out/$file" && cp "$out/$file" "$results/" && echo "$file"
 }
 bench() { # bench DTYPE ROWS CLASSES LAYOUT
   step "bench $1 $2 x $3 $4" into "bench-$1-$2-$3-$4.json" "$tool" bench --device cuda --json --repeat $rounds \
@@ -191,11 +197,12 @@ fused_or_why() {
   into "$1" "$tool" bench --device cuda --json --repeat 10 --head 256 --dtype "$2" --rows 100000 --classes "$3"
 }
 tables() {
-  python bench/results.py "$out" ${dry:+--dry-run} >"$build/README.md" || return 1
+  python bench/results.py "$results" ${dry:+--dry-run} >"$build/README.md" || return 1
   cp "$build/README.md" "$out/" && echo README.md
 }
 # What the targets name comes first, the largest batch last.
 part_bench() {
+  rm -f "$results"/bench-*.json "$results"/head-*.json
   for dtype in f32 bf16 f16; do
     for size in "100000 80" "1600000 80" "100000 81" "100000 1203"; do
       for layout in rows levels; do
@@ -237,6 +244,7 @@ peers() { # peers DTYPE ROWS CLASSES LOSSES
 }
 part_peers() {
   step torch has_torch || return 0
+  rm -f "$results"/peers-*.json
   for dtype in f32 bf16; do
     peers $dtype 100000 80 sigmoid
     peers $dtype 1600000 80 sigmoid
@@ -266,8 +274,8 @@ counters() { # counters NUMBER BENCH-ARGUMENTS...
 }
 part_ncu() {
   step ncu has_ncu || return 0
-  python bench/results.py "$out" --slowest 3 ${dry:+--dry-run} >"$build/slowest" 2>"$build/step.log" || {
-    step "the slowest" sh -c "cat '$build/step.log'; echo 'run the part bench first'; exit 1"
+  python bench/results.py "$results" --slowest 3 ${dry:+--dry-run} >"$build/slowest" 2>"$build/why" || {
+    step "the slowest" sh -c "cat '$build/why'; echo 'run the part bench first'; exit 1"
     return 1
   }
   number=0
@@ -291,6 +299,7 @@ for part in $parts; do
 done
 part_build
 for part in $parts; do [ "$part" = build ] || "part_$part"; done
+rm -f "$now"
 write_json
 echo "gpu-check: $failures steps failed, $left_out left out; see $out"
 [ "$failures" -eq 0 ] && [ "$left_out" -eq 0 ]
