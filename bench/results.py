@@ -27,13 +27,19 @@ def load(folder, pattern):
     return found
 
 
+def layout_of(table):
+    """The layout, and the file if the logits are a real detector's."""
+    made_up = table["distribution"] == "detector"
+    return table["layout"] + ("" if made_up else ", " + os.path.basename(table["distribution"]))
+
+
 class Lane:
     """One loss of one bench-*.json."""
 
     def __init__(self, table, loss):
         self.table, self.loss = table, loss
         self.kind, self.label, self.dtype = loss["loss"], loss["label"], table["dtype"]
-        self.rows, self.classes, self.layout = table["rows"], table["classes"], table["layout"]
+        self.rows, self.classes, self.layout = table["rows"], table["classes"], layout_of(table)
         self.microseconds, self.ratio = loss["median_ms"] * 1e3, loss["copy_ratio"]
         self.balanced = loss["class_balanced"]
 
@@ -125,7 +131,7 @@ def cell(times, ratio):
 def print_losses(tables):
     groups = {}
     for table in tables:
-        groups.setdefault((table["layout"], table["classes"], table["dtype"]), {})[table["rows"]] = table
+        groups.setdefault((layout_of(table), table["classes"], table["dtype"]), {})[table["rows"]] = table
     for (layout, classes, dtype), by_rows in sorted(groups.items(), key=lambda item: (item[0][0] != "rows", item[0])):
         sizes = sorted(by_rows)
         print(f"## {classes:,} classes, {dtype}, {layout}\n")
@@ -196,7 +202,8 @@ def main():
         print_heads(load(options.folder, "head-*.json"))
         print_peers(load(options.folder, "peers-*.json"))
         return
-    order = [entry[0] for entry in judged(lanes)] or sorted(every, key=lambda lane: lane.ratio)
+    order = [lane for lane, _, _ in judged(lanes) if "," not in lane.layout]
+    order = order or sorted(every, key=lambda lane: lane.ratio)
     for lane in order[: options.slowest]:
         print(lane.arguments())
 

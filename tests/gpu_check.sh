@@ -196,6 +196,11 @@ fused_or_why() {
   fi
   into "$1" "$tool" bench --device cuda --json --repeat 10 --head 256 --dtype "$2" --rows 100000 --classes "$3"
 }
+real() { # real STATE: a trained detector's logits, in which GHM has less to do
+  step "bench f32 100000 x 80 $1" into "bench-f32-100000-80-$1.json" "$tool" bench --device cuda --json \
+    --repeat $rounds --rows "$(scaled 100000)" --classes 80 --distribution "file:$data/$1_logits.npy" \
+    --labels "$data/labels.npy" --loss sigmoid-focal --loss ghm-c
+}
 tables() {
   python bench/results.py "$results" ${dry:+--dry-run} >"$build/README.md" || return 1
   cp "$build/README.md" "$out/" && echo README.md
@@ -221,6 +226,8 @@ part_bench() {
     bench $dtype 1600000 81 rows
     bench $dtype 1600000 91 rows
   done
+  real early
+  real late
   for dtype in f32 bf16; do
     fused $dtype 80
     fused $dtype 1203

@@ -22,7 +22,7 @@ void npy_real_path(char *path, size_t size, const char *name) {
   const char *folder = getenv("TARE_DATA");
   if (folder == NULL || *folder == '\0') folder = TARE_SOURCE_DIR "/../shared/data/bccd";
   snprintf(path, size, "%s/%s", folder, name);
-  if (access(path, R_OK) != 0) cr_skip_test("real data is missing: %s", path);
+  if (access(path, R_OK) != 0) cr_skip_test("no real data: no %s (TARE_DATA names the folder)", path);
 }
 
 npy_array npy_real(const char *name) {
