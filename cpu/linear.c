@@ -162,6 +162,14 @@ static void read_features(const head *h, chunk *k) {
   k->features_stride = (int)linear->dimensions;
 }
 
+static void write_bias(const head *h, const chunk *k) {
+  const int64_t classes = h->problem->batch.classes;
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(tare_cpu_threads(h->cpu, k->rows))
+#endif
+  for (int64_t i = 0; i < k->rows; i++) memcpy(h->logits + i * classes, h->bias, (size_t)classes * sizeof *h->bias);
+}
+
 /** The rows from `first` on, with their logits; a gradient, in their place, where one is wanted. */
 static void open_chunk(const head *h, int64_t first, int with_gradient, chunk *k) {
   const int64_t left = h->problem->rows - first;
@@ -169,8 +177,7 @@ static void open_chunk(const head *h, int64_t first, int with_gradient, chunk *k
   k->first = first;
   k->rows = (int)(left < h->chunk_rows ? left : h->chunk_rows);
   read_features(h, k);
-  if (h->bias)
-    for (int i = 0; i < k->rows; i++) memcpy(h->logits + (int64_t)i * c, h->bias, (size_t)c * sizeof *h->bias);
+  if (h->bias) write_bias(h, k);
   h->sgemm(TARE_CBLAS_ROW_MAJOR, TARE_CBLAS_PLAIN, TARE_CBLAS_TRANSPOSED, k->rows, c, d, 1, k->features,
            k->features_stride, h->weights, d, h->bias ? 1 : 0, h->logits, c);
   tare_problem_slice(&k->problem, h->problem, first, k->rows, h->logits, with_gradient ? h->logits : NULL);

@@ -483,10 +483,10 @@ TARE_API tare_status tare_context_set_workspace(tare_context *context, void *wor
  * --------------------------------------------------------------------------------------------------------------- */
 
 /**
- * The classifier. N is the batch's number of rows, C its classes (GHM-R: columns), D the dimensions. Logits of a row of X
- * are in row order (see tare_level). X, its gradient, W and b have one type: f32, f16 or bf16; logits and sums are f32.
- * An output may be NULL: it is not computed. With all three NULL the call is forward only and one product is enough.
- * The outputs overlap no array of the call, but that features_gradient may be `features` itself (same stride).
+ * The classifier. N is the batch's number of rows, C its classes (GHM-R: columns), D the dimensions; rows of X are in row
+ * order (see tare_level). X, its gradient, W and b have one type: f32, f16 or bf16; logits and sums are f32. A gradient
+ * may be NULL: it is not computed; with all three NULL, one product is enough. The gradients overlap no array of the
+ * call, but that features_gradient may be `features` itself (same stride).
  */
 typedef struct tare_linear {
   uint64_t struct_size;
