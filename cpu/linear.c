@@ -12,7 +12,7 @@
 
 enum {
   AMPLE_BYTES = 1 << 26, /* of a chunk's logits and features: more makes the products no faster */
-  STRIP = 256            /* columns that a thread adds up at a time */
+  LINE = 16              /* floats of a cache line */
 };
 
 /** Where things lie in the workspace, and the call they are for. */
@@ -27,6 +27,7 @@ typedef struct head {
   double *bias_sums;
   float *logits;   /* [chunk_rows, C], and the gradient by them */
   float *features; /* [chunk_rows, D]: X and then dX in f32, where the caller's are not */
+  int64_t held;    /* the first row of the chunk whose logits lie there, untouched; -1: none */
 } head;
 
 /* Sizes. */
@@ -132,6 +133,7 @@ static void lay_out(head *h, char *workspace, uint64_t bytes) {
     if (linear->bias) h->bias = bias;
     workspace = (char *)bias + rounded_up(4 * (uint64_t)c);
   }
+  h->held = -1;
   h->logits = (float *)workspace;
   h->features = (float *)(workspace + rounded_up(4 * (uint64_t)(h->chunk_rows * c)));
 }
@@ -147,19 +149,21 @@ typedef struct chunk {
   tare_tiling tiling;
 } chunk;
 
-static void read_features(const head *h, chunk *k) {
+static void place_features(const head *h, chunk *k) {
   const tare_linear *linear = h->linear;
-  k->features = (const float *)linear->features + k->first * linear->features_stride;
-  k->features_stride = (int)linear->features_stride;
-  if (!is_half(linear)) return;
+  const int half = is_half(linear);
+  k->features = half ? h->features : (const float *)linear->features + k->first * linear->features_stride;
+  k->features_stride = (int)(half ? linear->dimensions : linear->features_stride);
+}
+
+static void convert_features(const head *h, const chunk *k) {
+  const tare_linear *linear = h->linear;
 #ifdef _OPENMP
 #pragma omp parallel for num_threads(tare_cpu_threads(h->cpu, k->rows))
 #endif
   for (int i = 0; i < k->rows; i++)
     read_row(linear->dtype, linear->features, (k->first + i) * linear->features_stride, linear->dimensions,
              h->features + i * linear->dimensions);
-  k->features = h->features;
-  k->features_stride = (int)linear->dimensions;
 }
 
 static void write_bias(const head *h, const chunk *k) {
@@ -170,27 +174,38 @@ static void write_bias(const head *h, const chunk *k) {
   for (int64_t i = 0; i < k->rows; i++) memcpy(h->logits + i * classes, h->bias, (size_t)classes * sizeof *h->bias);
 }
 
-/** The rows from `first` on, with their logits; a gradient, in their place, where one is wanted. */
-static void open_chunk(const head *h, int64_t first, int with_gradient, chunk *k) {
-  const int64_t left = h->problem->rows - first;
+static void make_logits(head *h, const chunk *k) {
   const int c = (int)h->problem->batch.classes, d = (int)h->linear->dimensions;
-  k->first = first;
-  k->rows = (int)(left < h->chunk_rows ? left : h->chunk_rows);
-  read_features(h, k);
   if (h->bias) write_bias(h, k);
   h->sgemm(TARE_CBLAS_ROW_MAJOR, TARE_CBLAS_PLAIN, TARE_CBLAS_TRANSPOSED, k->rows, c, d, 1, k->features,
            k->features_stride, h->weights, d, h->bias ? 1 : 0, h->logits, c);
+  h->held = k->first;
+}
+
+/** The rows from `first` on, with their logits; a gradient, in their place, where one is wanted. */
+static void open_chunk(head *h, int64_t first, int with_gradient, chunk *k) {
+  const int64_t left = h->problem->rows - first;
+  k->first = first;
+  k->rows = (int)(left < h->chunk_rows ? left : h->chunk_rows);
+  place_features(h, k);
+  if (h->held != first) {
+    if (is_half(h->linear)) convert_features(h, k);
+    make_logits(h, k);
+  }
   tare_problem_slice(&k->problem, h->problem, first, k->rows, h->logits, with_gradient ? h->logits : NULL);
   tare_tiling_make(&k->tiling, &k->problem);
 }
 
+/** Each thread some columns, so that every column is added up in the order of its rows. */
 static void add_bias_gradient(const head *h, const chunk *k) {
-  const int64_t classes = h->problem->batch.classes, strips = (classes + STRIP - 1) / STRIP;
+  const int64_t classes = h->problem->batch.classes;
+  const int32_t threads = tare_cpu_threads(h->cpu, (classes + LINE - 1) / LINE);
+  const int64_t strip = (classes + threads * LINE - 1) / (threads * LINE) * LINE;
 #ifdef _OPENMP
-#pragma omp parallel for num_threads(tare_cpu_threads(h->cpu, strips))
+#pragma omp parallel for num_threads(threads)
 #endif
-  for (int64_t strip = 0; strip < strips; strip++) {
-    const int64_t begin = strip * STRIP, end = begin + STRIP < classes ? begin + STRIP : classes;
+  for (int64_t begin = 0; begin < classes; begin += strip) {
+    const int64_t end = begin + strip < classes ? begin + strip : classes;
     for (int64_t i = 0; i < k->rows; i++)
       for (int64_t c = begin; c < end; c++) h->bias_sums[c] += (double)h->logits[i * classes + c];
   }
@@ -221,18 +236,20 @@ static void write_features_gradient(const head *h, const chunk *k) {
 
 /* The verbs. */
 
-static void count_norms(const head *h, tare_ghm_state state) {
+/** From the last chunk to the first, whose logits are then there to be evaluated. */
+static void count_norms(head *h, tare_ghm_state state) {
   chunk k;
   const tare_job job = {.problem = &k.problem, .pass = TARE_PASS_HISTOGRAM, .bins = &h->cpu->bins};
   tare_cpu_clear_counts(h->cpu);
-  for (int64_t first = 0; first < h->problem->rows; first += h->chunk_rows) {
+  const int64_t rows = h->problem->rows;
+  for (int64_t first = rows ? (rows - 1) / h->chunk_rows * h->chunk_rows : -1; first >= 0; first -= h->chunk_rows) {
     open_chunk(h, first, 0, &k);
     tare_cpu_run_pass(h->cpu, &k.tiling, &job);
   }
   tare_cpu_collect_counts(h->cpu, h->problem->loss.ghm.bins, state);
 }
 
-static void use_bins(const head *h, tare_job *job) {
+static void use_bins(head *h, tare_job *job) {
   const tare_ghm_parameters *ghm = &h->problem->loss.ghm;
   const tare_ghm_state state = tare_cpu_state(h->cpu, h->problem);
   tare_bins_make(&h->cpu->bins, h->problem);
@@ -246,7 +263,7 @@ static void use_bins(const head *h, tare_job *job) {
 }
 
 /** The sum of the loss, and of the gradients. */
-static double run_chunks(const head *h, const tare_job *given) {
+static double run_chunks(head *h, const tare_job *given) {
   const tare_linear *linear = h->linear;
   const int with_gradient = linear->features_gradient || linear->weights_gradient || linear->bias_gradient;
   double sum = 0;
@@ -255,6 +272,7 @@ static double run_chunks(const head *h, const tare_job *given) {
   job.problem = &k.problem;
   for (int64_t first = 0; first < h->problem->rows; first += h->chunk_rows) {
     open_chunk(h, first, with_gradient, &k);
+    h->held = -1;
     sum += tare_cpu_run_pass(h->cpu, &k.tiling, &job);
     if (linear->bias_gradient) add_bias_gradient(h, &k);
     if (linear->weights_gradient) add_weights_gradient(h, &k);
