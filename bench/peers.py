@@ -65,6 +65,41 @@ class Batch:
         return loss, gradient
 
 
+# ---- what is right --------------------------------------------------------------------------------------------------
+
+
+def exact_gradient(family, x, labels):
+    """The paper's gradient in double, grouped so that nothing cancels; None for a family that is not compared."""
+    x = x.double()
+    at_label = torch.zeros_like(x, dtype=torch.bool)
+    has_label = labels >= 0
+    at_label[has_label, labels[has_label]] = True
+    if family.startswith("softmax ce"):
+        p = torch.softmax(x, 1)
+        rest = torch.where(at_label, torch.zeros_like(p), p).sum(1, keepdim=True)
+        return torch.where(at_label, -rest, p)
+    if family not in ("focal", "sigmoid ce"):
+        return None
+    z = torch.where(at_label, x, -x)
+    p, q = torch.sigmoid(z), torch.sigmoid(-z)
+    slope = q
+    if family == "focal":
+        log_p = torch.log1p(torch.exp(-z.abs())) + torch.clamp(-z, min=0)  # -log p
+        weight = torch.where(at_label, torch.full_like(z, ALPHA), torch.full_like(z, 1 - ALPHA))
+        slope = weight * q**GAMMA * (q + GAMMA * p * log_p)
+    return torch.where(at_label, -slope, slope)
+
+
+def gradient_error(family, batch, labels, gradient):
+    """The worst relative error of a contender's gradient over the first rows; None where there is no reference."""
+    rows = min(batch.rows, max(1, 2**22 // batch.classes))
+    exact = exact_gradient(family, batch.logits[:rows], labels[:rows])
+    if exact is None:
+        return None
+    error = (gradient[:rows].double() - exact).abs() / exact.abs().clamp(min=1e-30)
+    return float(error.max())
+
+
 # ---- Tare -----------------------------------------------------------------------------------------------------------
 
 
@@ -146,15 +181,18 @@ def ghm_as_in_mmdetection(x, target, bins):
 
 
 class Contenders:
-    def __init__(self):
-        self.of, self.left_out = [], []
+    def __init__(self, batch):
+        self.of, self.left_out, self.batch = [], [], batch
 
     def add(self, family, label, loss, make):
         """`make` returns a function that computes (loss, gradient); one that fails is left out, with its reason."""
         try:
             run = make()
-            value = float(run()[0])
-            self.of.append({"family": family, "label": label, "loss": loss, "run": run, "value": value})
+            value, gradient = run()
+            labels = self.batch.softmax if family.startswith("softmax") else self.batch.labels
+            error = gradient_error(family, self.batch, labels, gradient)
+            self.of.append({"family": family, "label": label, "loss": loss, "run": run, "value": float(value),
+                            "gradient_error": error})  # fmt: skip
         except Exception as error:  # noqa: BLE001: whatever a peer raises is its reason for being left out
             self.left_out.append({"label": label, "why": f"{type(error).__name__}: {error}".splitlines()[0][:200]})
 
@@ -334,6 +372,7 @@ def report(options, batch, contenders, clock):
             "ns_per_element": figures["median_ms"] * 1e6 / batch.logits.numel(),
             "gigabytes_per_second": gigabytes, "copy_ratio": gigabytes / rate, "value": finite(c["value"]),
             "differs_from_tare": finite(abs(c["value"] - reference) / abs(reference)) if reference else None,
+            "gradient_error": finite(c["gradient_error"]) if c["gradient_error"] is not None else None,
             "peak_bytes": peak_bytes(c["run"]) if clock.gpu else None,
         })  # fmt: skip
     copy = {**spread(copies), "first_ms": quantile(first, 0.5), "last_ms": quantile(last, 0.5)}
@@ -361,7 +400,7 @@ def main():
     warnings.filterwarnings("ignore")
     batch = Batch(options.rows, options.classes, options.dtype, options.device)
     tare = Tare(options.library, options.device)
-    contenders = Contenders()
+    contenders = Contenders(batch)
     if options.losses != "softmax":
         add_sigmoid(contenders, tare, batch)
     if options.losses != "sigmoid":

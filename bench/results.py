@@ -60,7 +60,7 @@ class Lane:
 
 def target_of(lane, lanes):
     """(what is wanted, how far over it this is: 1 or less is met), or None where the design names no target."""
-    if lane.kind == "ghm-r":
+    if lane.kind == "ghm-r" or lane.table["device"] == "cpu":
         return None
     if lane.layout == "levels":
         flat = lanes.get(lane.key(layout="rows"))
@@ -101,20 +101,27 @@ def print_table(heading, rows):
 
 def print_head(checks, tables, dry_run):
     check = checks[0] if checks else {}
-    device = tables[0]["device_name"] if tables else "no device"
-    print(f"# {device}\n")
+    on_gpu = any(table["device"] == "cuda" for table in tables)
+    print(f"# {tables[0]['device_name'] if tables else 'no device'}\n")
     if dry_run:
         print("**A dry run on an emulated GPU: these are no measurements.**\n")
-    print("Loss and gradient in one call. The second-level cache is flushed before each run; times are the")
-    print("device's own, the median and the 20th to 80th percentile. *of copy*: bytes a second over those of a")
-    print("plain device copy of the logits in the same run.\n")
-    for name in ("gpu", "nvcc", "commit", "date"):
-        print(f"- {name}: {check.get(name, 'unknown')}")
+    if on_gpu:
+        print("Loss and gradient in one call. The second-level cache is flushed before each run; times are the")
+        print("device's own, the median and the 20th to 80th percentile. *of copy*: bytes a second over those of a")
+        print("plain device copy of the logits in the same run.\n")
+    else:
+        print("Loss and gradient in one call, caches warm; the median and the 20th to 80th percentile. *of copy*: bytes")
+        print("a second over those of a plain copy of the logits by as many threads in the same run.\n")
+    for name in ("gpu", "nvcc", "machine", "compiler", "commit", "date"):
+        if name in check:
+            print(f"- {name}: {check[name]}")
     print()
 
 
 def print_targets(lanes):
     entries = judged(lanes)
+    if not entries:
+        return
     missed = [entry for entry in entries if entry[2] > 1]
     print(f"## Targets\n\n{len(entries) - len(missed)} of {len(entries)} met. Missed:\n")
     print_table(
@@ -165,18 +172,20 @@ def print_peers(peers):
         return
     print("## Beside others\n")
     print("Same process, same tensors, same clock; targets made before it starts. *differs*: the loss from Tare's,")
-    print("as a fraction (mmdetection divides by the bins that are not empty; a half type's sum has its digits).\n")
+    print("as a fraction (mmdetection divides by the bins that are not empty; a half type's sum has its digits).")
+    print("*gradient off by*: the worst relative error of an element, against the formula in double.\n")
     for table in peers:
         print(f"### {table['rows']:,} x {table['classes']:,} {table['dtype']}, torch {table['torch']}\n")
         tares = {loss["family"]: loss["median_ms"] for loss in table["losses"] if loss["label"] == "Tare"}
-        rows = [["", "plain copy", cell(table["copy"], 1), "", "", ""]]
+        rows = [["", "plain copy", cell(table["copy"], 1), "", "", "", ""]]
         for loss in table["losses"]:
             times = loss["median_ms"] / tares[loss["family"]] if loss["family"] in tares else None
             differs, peak = loss["differs_from_tare"], loss["peak_bytes"]
             rows.append([loss["family"], loss["label"], cell(loss, loss["copy_ratio"]),
                          f"{times:.2f}" if times else "", "inf" if differs is None else f"{differs:.1e}",
+                         f"{error:.1e}" if (error := loss.get("gradient_error")) is not None else "",
                          f"{peak / 1e6:,.0f}" if peak is not None else ""])  # fmt: skip
-        print_table(["loss", "by", "us (p20-p80), of copy", "x Tare", "differs", "peak MB"], rows)
+        print_table(["loss", "by", "us (p20-p80), of copy", "x Tare", "differs", "gradient off by", "peak MB"], rows)
         for entry in table["left_out"]:
             print(f"- left out: {entry['label']} ({entry['why']})")
         print()
