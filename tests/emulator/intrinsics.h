@@ -35,6 +35,12 @@ To saturate(From whole) {
 
 }  // namespace emulator
 
+/* seed.cpp: a float that is off from the exact value by up to so many ulp, which depend on the argument and the seed.
+ * Powers of two, zeros, infinities and NaN are exact. */
+namespace emulator {
+float within(double exact, float argument, double ulps);
+}
+
 inline int __float_as_int(float x) { return emulator::bit_cast<int>(x); }
 inline unsigned __float_as_uint(float x) { return emulator::bit_cast<unsigned>(x); }
 inline float __int_as_float(int x) { return emulator::bit_cast<float>(x); }

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TARE_EMULATOR_SEED decides the order of threads and blocks, when queued work runs, and what fresh memory holds.
+/* TARE_EMULATOR_SEED decides the order of threads and blocks, when queued work runs, what fresh memory holds, and how
+ * approximations err.
  * 0, the default: everything in order, at once, and memory full of NaNs. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "control.h"
+#include "intrinsics.h"
 #include "thread.h"
 
 namespace emulator {
@@ -32,6 +35,15 @@ uint64_t next(uint64_t &at) {
 uint64_t seed() { return chosen; }
 
 uint64_t random_bits() { return chosen ? next(position) : 0; }
+
+float within(double exact, float argument, double ulps) {
+  int exponent;
+  const double mantissa = fabs(frexp(exact, &exponent));
+  if (!(mantissa > 0.5 && mantissa < 1.0)) return float(exact);
+  uint64_t at = chosen ^ uint64_t(bit_cast<unsigned>(argument)) << 32;
+  const double part = double(next(at) >> 11) * 0x1p-52 - 1; /* cubed, so that most results are the nearest */
+  return float(exact + part * part * part * (ulps - 0.5) * ldexp(1.0, exponent - 24)); /* rounding takes half an ulp */
+}
 
 void fill(void *memory, size_t size) {
   if (chosen == 0) {
