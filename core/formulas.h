@@ -4,7 +4,8 @@
  *
  * A template: the includer defines `real`, F(name) (the name for that type), TARE_INLINE, and the primitives
  * F(exp_nonpositive), F(exp_sum), F(log1p_unit), F(log_positive), F(product_error), F(square_root), F(multiply_add),
- * F(reciprocal), F(magnitude), and the constants F(LARGEST), F(GAMMA_LOG_CLAMP), F(ROOT_IS_MAGNITUDE). It may be included once for each type, from C and from CUDA.
+ * F(reciprocal), F(smaller_part) (e/(1+e) from e and about 1/(1+e)), F(magnitude), and the constants F(LARGEST),
+ * F(GAMMA_LOG_CLAMP), F(ROOT_IS_MAGNITUDE). It may be included once for each type, from C and from CUDA.
  */
 
 /** One value and D, minus its derivative by the signed logit z (or, for soft targets, the derivative by x). */
@@ -32,7 +33,7 @@ typedef struct F(terms) {
 TARE_INLINE F(terms) F(terms_of)(real z) {
   const real e = F(exp_nonpositive)(-F(magnitude)(z));
   const real larger = F(reciprocal)((real)1 + e); /* sigmoid(|z|) */
-  const real smaller = e * larger;
+  const real smaller = F(smaller_part)(e, larger);
   F(terms) t;
   t.p = z < 0 ? smaller : larger;
   t.q = z < 0 ? larger : smaller;

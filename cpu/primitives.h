@@ -26,6 +26,7 @@ TARE_INLINE float product_error_f32(float a, float b, float ab) {
 
 TARE_INLINE float square_root_f32(float x) { return __builtin_sqrtf(x); }
 TARE_INLINE float reciprocal_f32(float x) { return 1.0f / x; }
+TARE_INLINE float smaller_part_f32(float e, float larger) { return e * larger; }
 TARE_INLINE float magnitude_f32(float x) { return __builtin_fabsf(x); }
 
 TARE_INLINE int32_t bits_of_f32(float x) {
@@ -128,6 +129,7 @@ TARE_INLINE double product_error_f64(double a, double b, double ab) {
 
 TARE_INLINE double square_root_f64(double x) { return __builtin_sqrt(x); }
 TARE_INLINE double reciprocal_f64(double x) { return 1.0 / x; }
+TARE_INLINE double smaller_part_f64(double e, double larger) { return e * larger; }
 TARE_INLINE double magnitude_f64(double x) { return __builtin_fabs(x); }
 
 TARE_INLINE int64_t bits_of_f64(double x) {

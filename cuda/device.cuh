@@ -59,15 +59,16 @@ namespace tare {
 
 /* ---- Approximations in one instruction -----------------------------------------------------------------------------
  * NaN, infinities and zeros are alike in both worlds, and so is that subnormal arguments and results become zero.
- * Rounding is not: the twin is as good as the host's libm (within 1 ulp), the device's instruction within about 2 ulp;
- * log2 between 0.5 and 2 only within 2^-22 absolutely, which near 1 is many ulp. */
+ * Rounding is not: the device's 2^x is taken to be within 1.41 ulp, 1/x within 0.98 and the root within 1, and the twin
+ * errs by as much, differently under each seed, but for powers of two, which are exact. log2 between 0.5 and 2 is within
+ * 2^-22 absolutely on a device, which near 1 is many ulp; the twin is better. */
 
 #ifdef TARE_EMULATED
 inline float flush(float x) { return fabsf(x) < 1.17549435e-38f ? copysignf(0.0f, x) : x; }
-inline float exp2_approx(float x) { return flush(exp2f(flush(x))); }
+inline float exp2_approx(float x) { return flush(emulator::within(exp2(double(flush(x))), x, 1.41)); }
 inline float log2_approx(float x) { return log2f(flush(x)); }
-inline float rcp_approx(float x) { return flush(1.0f / flush(x)); }
-inline float sqrt_approx(float x) { return sqrtf(flush(x)); }
+inline float rcp_approx(float x) { return flush(emulator::within(1.0 / double(flush(x)), x, 0.98)); }
+inline float sqrt_approx(float x) { return emulator::within(sqrt(double(flush(x))), x, 1.0); }
 #else
 __device__ __forceinline__ float exp2_approx(float x) {
   float y;
@@ -88,6 +89,25 @@ __device__ __forceinline__ float sqrt_approx(float x) {
   float y;
   asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
+}
+#endif
+
+/* ---- A value kept in a register, where the compiler would form it anew in every turn of a loop ------------------- */
+
+#ifdef TARE_EMULATED
+template <typename T>
+T in_register(T x) {
+  return x;
+}
+#else
+__device__ __forceinline__ int32_t in_register(int32_t x) {
+  asm("" : "+r"(x));
+  return x;
+}
+template <typename T>
+__device__ __forceinline__ T *in_register(T *x) {
+  asm("" : "+l"(x));
+  return x;
 }
 #endif
 
@@ -141,6 +161,30 @@ __device__ __forceinline__ void store_vector(T *to, const vector<T> &v) {
     __stcs(reinterpret_cast<uint4 *>(to), bits);
   else
     *reinterpret_cast<uint4 *>(to) = bits;
+}
+
+/** A vector as floats. Two bfloat16 are a word whose halves are the upper halves of floats: one instruction each. */
+template <cache hint = cache::keep, typename T>
+__device__ __forceinline__ void load_floats(const T *from, float (&x)[vector<T>::size]) {
+  const vector<T> v = load_vector<hint>(from);
+  for (int k = 0; k < vector<T>::size; k++) x[k] = to_float(v.at[k]);
+}
+template <cache hint = cache::keep>
+__device__ __forceinline__ void load_floats(const __nv_bfloat16 *from, float (&x)[vector<__nv_bfloat16>::size]) {
+  const vector<__nv_bfloat16> v = load_vector<hint>(from);
+  uint32_t words[vector<__nv_bfloat16>::size / 2];
+  memcpy(words, static_cast<const void *>(&v), sizeof v);
+  for (int k = 0; k < vector<__nv_bfloat16>::size; k += 2) {
+    x[k] = __uint_as_float(words[k / 2] << 16);
+    x[k + 1] = __uint_as_float(words[k / 2] & 0xffff0000u);
+  }
+}
+
+template <cache hint = cache::keep, typename T>
+__device__ __forceinline__ void store_floats(T *to, const float (&x)[vector<T>::size]) {
+  vector<T> v;
+  for (int k = 0; k < vector<T>::size; k++) v.at[k] = from_float<T>(x[k]);
+  store_vector<hint>(to, v);
 }
 
 /* ---- Atomics of fixed-width integers: CUDA's own know `unsigned long long`, which uint64_t is not ------------------ */

@@ -56,7 +56,7 @@ struct ghm_c {
   struct setting_type : setting {
     density_weights density;
   };
-  static constexpr bool uses_plain = false, backwards = true;
+  static constexpr bool uses_plain = false, has_negative = false, backwards = true;
 
   __device__ __forceinline__ static setting_type make(const ghm_call &c, const ghm_bins &bins) {
     setting_type s;

@@ -37,21 +37,33 @@ __device__ __forceinline__ setting make_common_setting(const call &c) {
   return s;
 }
 
-/* A loss: its formulas with the power as a constant (TARE_POWER_2), or looked up at run time (-1). */
+/* A loss: its formulas with the power as a constant (TARE_POWER_2), or looked up at run time (-1). `negative` is an
+ * element whose target is 0, rough where the gradient has 16 bits; at -inf it is nothing. */
 #define TARE_SIGMOID_FORMULA(name, formula, uses_plain_weight)                                                      \
   template <int fixed_power>                                                                                        \
   struct name {                                                                                                     \
     using call_type = call;                                                                                         \
     using setting_type = setting;                                                                                   \
-    static constexpr bool uses_plain = uses_plain_weight, backwards = false;                                        \
+    static constexpr bool uses_plain = uses_plain_weight, has_negative = true, backwards = false;                   \
     __device__ __forceinline__ static setting make(const call &c) { return make_common_setting(c); }                \
+    __device__ __forceinline__ static int power_of(const setting &s) {                                              \
+      return fixed_power < 0 ? s.power : fixed_power;                                                               \
+    }                                                                                                               \
+    template <bool rough, int power>                                                                                \
+    __device__ __forceinline__ static pair_f32 negative(const setting &s, float x, float weight, float plain) {     \
+      if (!rough) return formula##_f32(-x, weight, plain, &s.parameters, power);                                    \
+      const formula_parameters_rough parameters = {s.parameters.gamma_hi, s.parameters.gamma_lo,                    \
+                                                   s.parameters.epsilon};                                           \
+      const pair_rough value = formula##_rough(-x, weight, plain, &parameters, power);                              \
+      return {value.loss, value.slope};                                                                             \
+    }                                                                                                               \
     __device__ __forceinline__ static pair_f32 hard(const call &, const setting &s, float z, float weight,          \
                                                     float plain) {                                                  \
-      return formula##_f32(z, weight, plain, &s.parameters, fixed_power < 0 ? s.power : fixed_power);               \
+      return formula##_f32(z, weight, plain, &s.parameters, power_of(s));                                           \
     }                                                                                                               \
     __device__ __forceinline__ static pair_f32 soft(const call &, const setting &s, float x, float t, float weight, \
                                                     float plain) {                                                  \
-      return formula##_soft_f32(x, t, weight, plain, &s.parameters, fixed_power < 0 ? s.power : fixed_power);       \
+      return formula##_soft_f32(x, t, weight, plain, &s.parameters, power_of(s));                                   \
     }                                                                                                               \
   };
 TARE_SIGMOID_FORMULA(cross_entropy, sigmoid_ce, false)
@@ -133,15 +145,24 @@ __device__ __forceinline__ void split(const call &c, const level &l, uint32_t at
   *cls = int32_t(at - quotient * classes);
 }
 
+/** A thread's first element in a tile whose rows follow each other, and how far it is to the next: divided once. */
+struct flat_steps {
+  int32_t row, cls, rows, classes;
+};
+
+__device__ __forceinline__ flat_steps make_flat_steps(const call &c, uint32_t size) {
+  const uint32_t classes = uint32_t(c.classes), first = thread_rank() * size, step = block_threads * size;
+  return {int32_t(first / classes), int32_t(first % classes), int32_t(step / classes), int32_t(step % classes)};
+}
+
 /** `n` elements from element `at` of the tile (in order of rows, then classes); returns their loss. */
 template <typename T, typename Loss, bool soft>
 __device__ __forceinline__ float flat_piece(const call_of<Loss> &c, const level &l, const tile &t,
-                                            const setting_of<Loss> &s, const row_role *roles, uint32_t at, int n) {
+                                            const setting_of<Loss> &s, const row_role *roles, uint32_t at, int32_t row,
+                                            int32_t cls, int n) {
   const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
   const T *const from = static_cast<const T *>(logits.data) + t.offset[TARE_LOGITS] + at;
   T *const to = static_cast<T *>(gradient.data) + t.offset[TARE_GRADIENT] + at;
-  int32_t row, cls;
-  split(c, l, at, &row, &cls);
   float sum = 0.0f;
 #pragma unroll 1
   for (int k = 0; k < n; k++) {
@@ -154,60 +175,137 @@ __device__ __forceinline__ float flat_piece(const call_of<Loss> &c, const level 
   return sum;
 }
 
-/** The same for a whole vector that lies in one row, where every element of a row has one of two weights, neither 0, and
- *  nothing but loss and gradient is wanted (level::plain): what nearly all elements of nearly all batches are. */
-template <typename T, typename Loss>
-__device__ __forceinline__ float plain_piece(const call_of<Loss> &c, const level &l, const tile &t,
-                                             const setting_of<Loss> &s, row_role r, uint32_t at, int32_t cls) {
-  const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
-  vector<T> v = load_vector<cache::once>(static_cast<const T *>(logits.data) + t.offset[TARE_LOGITS] + at);
-  const int32_t hit = r.cls - cls;
+/** Loss of a whole vector of one row, whose elements are weighed in one of two ways; slopes replace the logits. */
+template <typename Loss, int size>
+__device__ __forceinline__ float weighed_vector(const call_of<Loss> &c, const setting_of<Loss> &s, row_role r,
+                                                int32_t hit, float (&x)[size]) {
   const float hit_weight = r.weight * s.at_1, other_weight = r.weight * s.at_0;
   float sum = 0.0f;
 #pragma unroll
-  for (int k = 0; k < vector<T>::size; k++) {
-    const float x = to_float(v.at[k]), weight = k == hit ? hit_weight : other_weight;
-    const pair_f32 value = Loss::hard(c, s, k == hit ? x : -x, weight, r.weight);
+  for (int k = 0; k < size; k++) {
+    const bool is_hit = k == hit;
+    const pair_f32 value = Loss::hard(c, s, is_hit ? x[k] : -x[k], is_hit ? hit_weight : other_weight, r.weight);
     sum += value.loss;
-    v.at[k] = from_float<T>((k == hit ? -value.slope : value.slope) * s.factor);
+    x[k] = (is_hit ? -value.slope : value.slope) * s.factor;
   }
-  if (r.weight == 0.0f) { /* nothing, even of a NaN */
-    sum = 0.0f;
-    memset(static_cast<void *>(&v), 0, sizeof v);
-  }
-  if (gradient.data) store_vector<cache::once>(static_cast<T *>(gradient.data) + t.offset[TARE_GRADIENT] + at, v);
   return sum;
+}
+
+/** The same of negatives alone, without choices and weighed together. */
+template <typename Loss, bool rough, int power, int size>
+__device__ __forceinline__ float negative_vector_to_power(const setting_of<Loss> &s, float weight, float (&x)[size]) {
+  const float shared = Loss::uses_plain ? weight : weight * s.at_0, factor = shared * s.factor;
+  float sum = 0.0f;
+#pragma unroll
+  for (int k = 0; k < size; k++) {
+    const pair_f32 value = Loss::template negative<rough, power>(s, x[k], Loss::uses_plain ? s.at_0 : 1.0f, 1.0f);
+    sum += value.loss;
+    x[k] = value.slope * factor;
+  }
+  return sum * shared;
+}
+
+/** One choice of power for a whole vector. */
+template <typename Loss, bool rough, int size>
+__device__ __forceinline__ float negative_vector(const setting_of<Loss> &s, float weight, float (&x)[size]) {
+  switch (Loss::power_of(s)) {
+    case TARE_POWER_0:
+      return negative_vector_to_power<Loss, rough, TARE_POWER_0>(s, weight, x);
+    case TARE_POWER_1:
+      return negative_vector_to_power<Loss, rough, TARE_POWER_1>(s, weight, x);
+    case TARE_POWER_2:
+      return negative_vector_to_power<Loss, rough, TARE_POWER_2>(s, weight, x);
+    case TARE_POWER_HALF:
+      return negative_vector_to_power<Loss, rough, TARE_POWER_HALF>(s, weight, x);
+    case TARE_POWER_3_HALVES:
+      return negative_vector_to_power<Loss, rough, TARE_POWER_3_HALVES>(s, weight, x);
+    default:
+      return negative_vector_to_power<Loss, rough, TARE_POWER_GENERAL>(s, weight, x);
+  }
+}
+
+/** Loss and derivative of element `hit`, the row's class; its logit becomes one that is nothing to a negative. */
+template <typename Loss, int size>
+__device__ __forceinline__ pair_f32 take_hit(const call_of<Loss> &c, const setting_of<Loss> &s, row_role r, int32_t hit,
+                                             float (&x)[size]) {
+  float taken = 0.0f;
+#pragma unroll
+  for (int k = 0; k < size; k++)
+    if (k == hit) taken = x[k], x[k] = -INFINITY;
+  const pair_f32 value = Loss::hard(c, s, taken, r.weight * s.at_1, r.weight);
+  return {value.loss, -value.slope * s.factor};
+}
+
+/** A whole vector that lies in one row, where every element of a row has one of two weights, neither 0, and nothing but
+ *  loss and gradient is wanted (level::plain): what nearly all elements of nearly all batches are. All are computed as
+ *  negatives; the row's class, rarely one of them, is seen to by itself. Adds their loss to a sum. */
+template <typename T, typename Loss>
+__device__ __forceinline__ void plain_piece(const call_of<Loss> &c, const setting_of<Loss> &s, row_role r, int32_t cls,
+                                            const T *from, T *to, int32_t wants_gradient, float &sum) {
+  if (r.weight == 0.0f) { /* nothing, even of a NaN */
+    if (wants_gradient) store_vector<cache::once>(to, vector<T>{});
+    return;
+  }
+  float x[vector<T>::size];
+  load_floats<cache::once>(from, x);
+  const int32_t hit = r.cls - cls;
+  const bool apart = Loss::has_negative && uint32_t(hit) < uint32_t(vector<T>::size);
+  T *to_hit = nullptr;
+  float slope_of_hit = 0.0f;
+  if (apart) {
+    const pair_f32 value = take_hit<Loss>(c, s, r, hit, x);
+    sum += value.loss;
+    slope_of_hit = value.slope;
+    to_hit = to + hit;
+  }
+  if constexpr (Loss::has_negative)
+    sum += negative_vector<Loss, sizeof(T) == 2>(s, r.weight, x);
+  else
+    sum += weighed_vector<Loss>(c, s, r, hit, x);
+  if (wants_gradient) {
+    store_floats<cache::once>(to, x);
+    if (apart) *to_hit = from_float<T>(slope_of_hit);
+  }
 }
 
 /** The loss of this thread's share of a tile: vectors the lean way where they are plain and in one row, element by element
  *  elsewhere. */
 template <typename T, typename Loss, bool soft>
 __device__ __forceinline__ float flat_tile(const call_of<Loss> &c, const level &l, const tile &t,
-                                           const setting_of<Loss> &s, const row_role *roles) {
+                                           const setting_of<Loss> &s, const row_role *roles, const flat_steps &steps) {
   constexpr uint32_t size = vector<T>::size;
-  const uint32_t elements = uint32_t(t.rows) * uint32_t(c.classes);
+  const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
+  const T *const from = in_register(static_cast<const T *>(logits.data) + t.offset[TARE_LOGITS]);
+  const int32_t wants_gradient = in_register(int32_t(gradient.data != nullptr));
+  T *const to = in_register(static_cast<T *>(wants_gradient ? gradient.data : logits.data) + t.offset[TARE_GRADIENT]);
+  const int32_t classes = in_register(int32_t(c.classes)), elements = in_register(t.rows * classes);
+  const int32_t last = in_register(l.plain ? classes - int32_t(size) : -1); /* where a vector ends its row */
+  const row_role *role = roles + steps.row;
   float sum = 0.0f;
-  for (uint32_t at = thread_rank() * size; at < elements; at += block_threads * size) {
-    const uint32_t left = elements - at;
-    int32_t row, cls;
-    split(c, l, at, &row, &cls);
-    if (!soft && l.plain && left >= size && cls + int32_t(size) <= c.classes)
-      sum += plain_piece<T, Loss>(c, l, t, s, roles[row], at, cls);
+  int32_t cls = steps.cls;
+  for (int32_t at = int32_t(thread_rank() * size); at < elements; at += int32_t(block_threads * size)) {
+    if (!soft && cls <= last)
+      plain_piece<T, Loss>(c, s, *role, cls, from + at, to + at, wants_gradient, sum);
     else
-      sum += flat_piece<T, Loss, soft>(c, l, t, s, roles, at, left < size ? int(left) : int(size));
+      sum += flat_piece<T, Loss, soft>(c, l, t, s, roles, at, int32_t(role - roles), cls,
+                                       min(int32_t(size), elements - at));
+    role += steps.rows;
+    cls += steps.classes;
+    if (cls >= classes) cls -= classes, role++;
   }
   return sum;
 }
 
 template <typename T, typename Loss, bool soft>
 __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_of<Loss> &s, row_role *roles) {
+  const flat_steps steps = make_flat_steps(c, vector<T>::size);
   for_each_tile<Loss::backwards>(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
       roles[row] = look_at_row(c, l, t, row);
       report_if_invalid(c, l, t, row);
     }
     __syncthreads();
-    return flat_tile<T, Loss, soft>(c, l, t, s, roles);
+    return flat_tile<T, Loss, soft>(c, l, t, s, roles, steps);
   });
 }
 
