@@ -88,7 +88,7 @@ static const int32_t dtypes[] = {TARE_F32, TARE_F16, TARE_BF16, TARE_F64};
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 
-static const char *sweep_text(const struct sweep *sweep, bool soft) {
+static const char *sweep_text(const struct sweep *sweep, bool soft, bool alone) {
   static char text[96];
   int used = snprintf(text, sizeof text, "%s", tare_loss_name(sweep->kind));
   if (sweep->gamma > 0) used += snprintf(text + used, sizeof text - (size_t)used, " gamma %g", sweep->gamma);
@@ -96,7 +96,7 @@ static const char *sweep_text(const struct sweep *sweep, bool soft) {
   if (sweep->epsilon > 0)
     used += snprintf(text + used, sizeof text - (size_t)used, " %s %g", sweep->kind == TARE_GHM_R ? "mu" : "eps",
                      sweep->epsilon);
-  snprintf(text + used, sizeof text - (size_t)used, "%s", soft ? ", soft targets" : "");
+  snprintf(text + used, sizeof text - (size_t)used, "%s", soft ? ", soft targets" : alone ? ", gradient alone" : "");
   return text;
 }
 
@@ -248,16 +248,16 @@ __attribute__((format(printf, 1, 2))) static void print_row(const char *format, 
 }
 
 /* One row of the table: | loss | dtype | instruction set | points | worst loss | at | worst gradient | at | bounds | */
-static void conclude(const struct sweep *sweep, bool soft, int32_t dtype, const char *isa,
+static void conclude(const struct sweep *sweep, bool soft, bool alone, int32_t dtype, const char *isa,
                      const struct report reports[QUANTITIES]) {
   static const char *const names[QUANTITIES] = {"loss", "gradient"};
-  const char *text = sweep_text(sweep, soft), *detail = is_softmax(sweep) ? "C" : "t";
+  const char *text = sweep_text(sweep, soft, alone), *detail = is_softmax(sweep) ? "C" : "t";
   double bounds[QUANTITIES];
   for (int q = 0; q < QUANTITIES; ++q) bounds[q] = written_as(sweep, soft, dtype, (enum quantity)q).bound;
   print_row("| %s | %s | %s | %zu | %.2f | %.9g | %.2f | %.9g | %.4g, %.4g |\n", text, dtype_name(dtype), isa,
             reports[LOSS].points + reports[GRADIENT].points, reports[LOSS].worst, reports[LOSS].at,
             reports[GRADIENT].worst, reports[GRADIENT].at, bounds[LOSS], bounds[GRADIENT]);
-  for (int q = 0; q < QUANTITIES; ++q) {
+  for (int q = alone ? GRADIENT : LOSS; q < QUANTITIES; ++q) {
     cr_expect(reports[q].points > 0, "%s %s %s: no %s was checked", text, dtype_name(dtype), isa, names[q]);
     cr_expect(reports[q].worst <= bounds[q],
               "%s %s %s: %s off by %.4g ulp (bound %.4g) at x = %.17g, %s = %g: got %.17g, want %.17g", text,
@@ -363,10 +363,13 @@ static bool next_points(struct points *points) {
 struct side {
   double t;
   bool dense; /* the target is given as a number, not as a label */
+  bool alone; /* only the gradient is asked for, which a GPU has a shorter way to */
 };
 
-static const struct side hard_sides[] = {{1, false}, {0, false}};
-static const struct side soft_sides[] = {{0, true}, {1e-3, true}, {0.1, true}, {0.5, true}, {0.9, true}, {1, true}};
+static const struct side hard_sides[] = {{1, false, false}, {0, false, false}};
+static const struct side alone_sides[] = {{0, false, true}};
+static const struct side soft_sides[] = {{0, true, false},   {1e-3, true, false}, {0.1, true, false},
+                                         {0.5, true, false}, {0.9, true, false},  {1, true, false}};
 
 static bool is_mirrored(const struct side *side) { return !side->dense && side->t == 0; }
 
@@ -452,7 +455,7 @@ static void evaluate(const struct instruction_set *set, const struct sweep *swee
   batch->levels = level;
   batch->level_count = 1;
   tare_status status = tare_evaluate(set->context, &loss, batch, &output, NULL);
-  cr_assert_eq(status, TARE_OK, "%s: %s", sweep_text(sweep, false), tare_error_text(set->context));
+  cr_assert_eq(status, TARE_OK, "%s: %s", sweep_text(sweep, false, false), tare_error_text(set->context));
   buffer_download(arrays->loss, "loss");
   buffer_download(arrays->gradient, "gradient");
 }
@@ -479,7 +482,7 @@ static struct arrays run_chunk(const struct instruction_set *set, const struct s
   tare_batch batch;
   tare_level_rows(&level, tall ? n : 1, tall ? 1 : n);
   tare_batch_init(&batch);
-  level.element_loss = arrays.loss->memory;
+  if (!side->alone) level.element_loss = arrays.loss->memory;
   batch.dtype = points->dtype;
   batch.classes = tall ? 1 : n;
   evaluate(set, sweep, &level, &batch, &arrays);
@@ -516,8 +519,8 @@ static void sweep_chunk(const struct sweep *sweep, const struct sweeping *job, c
     if (!known) expect_chunk(sweep, side, points, expected);
     for (int i = 0; i < set_count; ++i) {
       struct arrays arrays = run_chunk(&sets[i], sweep, side, points);
-      compare_both(reports[i], (size_t[]){points->n, points->n}, points->dtype, arrays.loss->now, arrays.gradient->now,
-                   expected, (struct origin[]){origin, origin});
+      compare_both(reports[i], (size_t[]){side->alone ? 0 : points->n, points->n}, points->dtype, arrays.loss->now,
+                   arrays.gradient->now, expected, (struct origin[]){origin, origin});
       free_arrays(&arrays);
     }
   }
@@ -550,18 +553,22 @@ static void sweep_elements(const test_device *device, const struct sweeping *job
       if (computed[k]) sweep_chunk(&job->sweeps[k], job, &points, sets, set_count, reports[k], expected);
   for (int k = 0; k < job->sweep_count; ++k)
     for (int i = 0; i < set_count && computed[k]; ++i)
-      conclude(&job->sweeps[k], job->sides[0].dense, dtype, sets[i].name, reports[k][i]);
+      conclude(&job->sweeps[k], job->sides[0].dense, job->sides[0].alone, dtype, sets[i].name, reports[k][i]);
   for (int q = 0; q < QUANTITIES; ++q) free_expected(&expected[q]);
   close_sets(sets, set_count);
 }
 
 #define HARD(sweeps) \
   { (sweeps), COUNT(sweeps), hard_sides, COUNT(hard_sides) }
+#define ALONE(sweeps) \
+  { (sweeps), COUNT(sweeps), alone_sides, COUNT(alone_sides) }
 #define SOFT(sweeps) \
   { (sweeps), COUNT(sweeps), soft_sides, COUNT(soft_sides) }
 
 static const struct sweeping plain_job = HARD(plain_sweeps), power_job = HARD(power_sweeps),
                              poly_job = HARD(poly_sweeps);
+static const struct sweeping plain_alone_job = ALONE(plain_sweeps), power_alone_job = ALONE(power_sweeps),
+                             poly_alone_job = ALONE(poly_sweeps);
 static const struct sweeping soft_job = SOFT(soft_sweeps), ghm_r_job = SOFT(ghm_r_sweeps);
 
 /* Single precision is most of the time, and tests run side by side. */
@@ -584,6 +591,66 @@ Test(accuracy, other_formats) {
 Test(accuracy, soft_targets) {
   FOR_EACH_DEVICE(device) {
     for (int d = 0; d < COUNT(dtypes); ++d) sweep_elements(device, &soft_job, dtypes[d], true);
+  }
+}
+
+Test(accuracy, gradient_alone) {
+  FOR_EACH_DEVICE(device) {
+    for (int d = 0; d < COUNT(dtypes); ++d) {
+      sweep_elements(device, &plain_alone_job, dtypes[d], true);
+      sweep_elements(device, &power_alone_job, dtypes[d], true);
+      sweep_elements(device, &poly_alone_job, dtypes[d], true);
+    }
+  }
+}
+
+/* The loss of a batch of one number, from which all of it departs alike: of half types within 1.25e-6*(1+gamma), as
+ * their elements may be computed with what their gradient needs, and of single precision as of one element. */
+static void check_uniform_batch(const struct instruction_set *set, const struct sweep *sweep, int32_t dtype, double x) {
+  enum { ROWS = 4, CLASSES = 16 };
+  double logits[ROWS * CLASSES];
+  static const int32_t labels[ROWS] = {-1, -1, -1, -1};
+  for (size_t i = 0; i < ROWS * CLASSES; ++i) store_element(logits, i, dtype, x);
+  const double z = -load_element(logits, 0, dtype);
+  struct arrays arrays = place_arrays(set->device, logits, ROWS * CLASSES * dtype_size(dtype), labels, NULL, 0,
+                                      sizeof labels, sizeof(double));
+  tare_level level;
+  tare_batch batch;
+  tare_loss loss;
+  tare_output output;
+  tare_level_rows(&level, ROWS, CLASSES);
+  tare_batch_init(&batch);
+  fill_loss(&loss, sweep, arrays.state);
+  tare_output_init(&output);
+  level.logits = arrays.logits->memory;
+  level.labels = arrays.labels->memory;
+  level.gradient = arrays.gradient->memory;
+  batch.dtype = dtype;
+  batch.classes = CLASSES;
+  batch.levels = &level;
+  batch.level_count = 1;
+  output.loss = arrays.loss->memory;
+  output.loss_dtype = TARE_F64;
+  cr_assert_eq(tare_evaluate(set->context, &loss, &batch, &output, NULL), TARE_OK, "%s", tare_error_text(set->context));
+  buffer_download(arrays.loss, "loss");
+  const double got = *(const double *)arrays.loss->now;
+  const double want = ROWS * CLASSES * hard_pair(sweep, &alone_sides[0], oracle_point(z)).value;
+  const double allowed = (dtype == TARE_F32 ? 5e-7 : 1.25e-6) * (1 + sweep->gamma);
+  cr_expect(fabs(got - want) <= allowed * want, "%s %s %s: x = %g: got %.17g, want %.17g, off by %.3g",
+            sweep_text(sweep, false, true), dtype_name(dtype), set->name, x, got, want, got / want - 1);
+  free_arrays(&arrays);
+}
+
+Test(accuracy, loss_of_a_uniform_batch) {
+  static const int32_t narrow[] = {TARE_F32, TARE_F16, TARE_BF16};
+  FOR_EACH_DEVICE(device) {
+    struct instruction_set sets[MOST_SETS];
+    const int count = open_sets(device, sets);
+    for (int d = 0; d < COUNT(narrow); ++d)
+      for (int k = 0; k < COUNT(power_sweeps); ++k)
+        for (int i = 0; i < test_size(400, 100); ++i)
+          check_uniform_batch(&sets[0], &power_sweeps[k], narrow[d], -12 + i * 24.0 / test_size(400, 100));
+    close_sets(sets, count);
   }
 }
 
@@ -730,7 +797,7 @@ static void sweep_softmax(const test_device *device, const struct sweep *sweep, 
   int set_count = open_sets(device, sets);
   struct report reports[MOST_SETS][QUANTITIES] = {0};
   for (int w = 0; w < COUNT(widths); ++w) sweep_width(sweep, soft, dtype, widths[w], sets, set_count, reports);
-  for (int i = 0; i < set_count; ++i) conclude(sweep, soft, dtype, sets[i].name, reports[i]);
+  for (int i = 0; i < set_count; ++i) conclude(sweep, soft, false, dtype, sets[i].name, reports[i]);
   close_sets(sets, set_count);
 }
 
