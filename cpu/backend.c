@@ -184,11 +184,8 @@ static void use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const ta
   double *key = workspace, *spare = key + most_keys, *weight = spare + most_keys;
   tare_job collect = {.problem = problem, .pass = TARE_PASS_COLLECT, .collected_key = key};
   tare_cpu_run_pass(cpu, tiling, &collect);
-  tare_exact_density(problem, collect.key_count, key, spare, weight);
+  tare_exact_density(problem, collect.key_count, key, spare, weight, &job->sorted);
   job->density = TARE_DENSITY_EXACT;
-  job->sorted_key = key;
-  job->key_weight = weight;
-  job->key_count = collect.key_count;
 }
 
 static int64_t elements_of(const tare_problem *problem) { return problem->rows * problem->batch.classes; }

@@ -58,7 +58,21 @@ static double norm_of_key(const tare_problem *problem, double key) {
   return key < 0 ? e / (1.0 + e) : 1.0 / (1.0 + e);
 }
 
-void tare_exact_density(const tare_problem *problem, int64_t n, double *key, double *spare, double *weight) {
+/** Levels of every 64th key, one behind the other in `room`. */
+static void describe(int64_t n, const double *key, const double *weight, double *room, tare_sorted_keys *sorted) {
+  *sorted = (tare_sorted_keys){.level = {key}, .count = {n}, .levels = 1, .weight = weight};
+  while (sorted->count[sorted->levels - 1] > TARE_KEY_STEP && sorted->levels < TARE_KEY_LEVELS) {
+    const double *below = sorted->level[sorted->levels - 1];
+    const int64_t count = (sorted->count[sorted->levels - 1] + TARE_KEY_STEP - 1) / TARE_KEY_STEP;
+    for (int64_t i = 0; i < count; i++) room[i] = below[i * TARE_KEY_STEP];
+    sorted->level[sorted->levels] = room;
+    sorted->count[sorted->levels++] = count;
+    room += count;
+  }
+}
+
+void tare_exact_density(const tare_problem *problem, int64_t n, double *key, double *spare, double *weight,
+                        tare_sorted_keys *sorted) {
   sort(n, key, spare);
   double *norm = spare;
   for (int64_t i = 0; i < n; i++) norm[i] = norm_of_key(problem, key[i]);
@@ -71,4 +85,5 @@ void tare_exact_density(const tare_problem *problem, int64_t n, double *key, dou
     const double length = fmin(high, 1.0) - fmax(low, 0.0);
     weight[i] = within > below ? length / (double)(within - below) : 0.0;
   }
+  describe(n, key, weight, spare, sorted);
 }

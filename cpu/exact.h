@@ -3,12 +3,13 @@
 #ifndef TARE_CPU_EXACT_H
 #define TARE_CPU_EXACT_H
 
-#include "core/problem.h"
+#include "job.h"
 
 /** Bytes of workspace for so many keys: the keys, their weights, and room to sort. */
 static inline uint64_t tare_exact_bytes(int64_t keys) { return 3 * sizeof(double) * (uint64_t)keys; }
 
-/** Sorts `key`, using `spare`, and writes 1/GD of each sorted key into `weight`. */
-void tare_exact_density(const tare_problem *problem, int64_t n, double *key, double *spare, double *weight);
+/** Sorts `key`, writes 1/GD of each sorted key into `weight`, and describes both; what that needs lies in `spare`. */
+void tare_exact_density(const tare_problem *problem, int64_t n, double *key, double *spare, double *weight,
+                        tare_sorted_keys *sorted);
 
 #endif

@@ -28,16 +28,26 @@ enum tare_pass { TARE_PASS_EVALUATE, TARE_PASS_HISTOGRAM, TARE_PASS_COLLECT };
 /** How the gradient density weighs elements. */
 enum tare_density_use { TARE_DENSITY_NONE, TARE_DENSITY_BINS, TARE_DENSITY_EXACT };
 
+enum { TARE_KEY_STEP = 64, TARE_KEY_LEVELS = 8 };
+
+/** The keys of the exact density in order, and 1/GD of each. level[0] has all of them, each further level every 64th of the
+ *  one before: a search touches one stretch of memory a level instead of one place for each halving. */
+typedef struct tare_sorted_keys {
+  const double *level[TARE_KEY_LEVELS];
+  int64_t count[TARE_KEY_LEVELS];
+  int32_t levels;
+  const double *weight;
+} tare_sorted_keys;
+
 typedef struct tare_job {
   const tare_problem *problem;
   int32_t pass;
   int32_t density;
   double gradient_factor; /* gradient scale over the divisor */
   const tare_bins *bins;
-  const double *sorted_key; /* exact density: all keys in order, */
-  const double *key_weight; /* and 1/GD of each */
-  int64_t key_count;
-  double *collected_key; /* TARE_PASS_COLLECT appends here */
+  tare_sorted_keys sorted; /* exact density */
+  double *collected_key;   /* TARE_PASS_COLLECT appends here, */
+  int64_t key_count;       /* and has so many */
 } tare_job;
 
 /** Rows [0, rows) along the last axis of a view, from the element offsets given for each array. */
@@ -85,7 +95,8 @@ typedef struct tare_scratch {
   tare_scratch_f64 f64;
   TARE_ALIGNED double sum[TARE_TILE_ROWS], margin[TARE_TILE_ROWS], margin_loss[TARE_TILE_ROWS],
       margin_slope[TARE_TILE_ROWS], row_loss[TARE_TILE_ROWS];
-  TARE_ALIGNED double key[TARE_BLOCK];
+  TARE_ALIGNED double key[TARE_BLOCK], inverse_density[TARE_BLOCK];
+  TARE_ALIGNED int64_t place[TARE_BLOCK];
   TARE_ALIGNED int32_t bin[TARE_BLOCK];
   int32_t picked_at[TARE_BLOCK];
   tare_tile_rows rows;

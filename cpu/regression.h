@@ -66,10 +66,7 @@ static void store_regression(const tare_job *job, const tare_tile *tile, const r
 static void regression_evaluate(const tare_job *job, const tare_tile *tile, const regression_piece *p,
                                 tare_scratch *scratch, tare_group_result *result) {
   tare_scratch_f64 *s = &scratch->f64;
-  for (int32_t i = 0; i < p->n; i++)
-    s->weight[i] = job->density == TARE_DENSITY_EXACT
-                       ? tare_exact_weight(job, scratch->key[i])
-                       : job->bins->weight_f64[tare_bin_by_bisection(job->bins, scratch->key[i])];
+  tare_weigh_keys(job, p->n, scratch->key, scratch->place, s->weight);
   regression_loop(s, job->problem->loss.ghm.mu, p->n, s->loss, s->slope);
   result->loss += sum_f64(s->loss, p->n);
   for (int32_t i = 0; i < p->n; i++) s->slope[i] *= job->gradient_factor;

@@ -238,29 +238,29 @@ static int32_t F(pick_positives)(const tare_job *job, const tare_tile *tile, con
   return picked;
 }
 
-/** g of each element in double, as soft targets need it. */
-static void F(soft_keys)(int32_t n, const real *x, const real *target, double *key) {
-  for (int32_t i = 0; i < n; i++) {
-    const double p = terms_of_f64((double)x[i]).p, g = p - (double)target[i];
-    key[i] = g < 0 ? -g : g;
+/** The key of each element in double: its own or, with soft targets, g. */
+static void F(double_keys)(const tare_job *job, const F(stretch) * on, const real *target, double *key) {
+  for (int32_t i = 0; i < on->n; i++) {
+    const double x = (double)on->x[i];
+    if (job->problem->soft) {
+      const double g = terms_of_f64(x).p - (double)target[i];
+      key[i] = g < 0 ? -g : g;
+    } else {
+      key[i] = x;
+    }
   }
 }
 
 /** Weight x 1/GD of each element. */
 static void F(weigh_by_density)(const tare_job *job, const F(stretch) * on, const real *target, tare_scratch *scratch,
                                 real *out) {
-  const int is_exact = job->density == TARE_DENSITY_EXACT, is_soft = job->problem->soft;
-  if (!is_exact && !is_soft) {
+  if (job->density == TARE_DENSITY_BINS && !job->problem->soft) {
     F(weigh_by_bins)(job->bins, on->x, on->weight, on->n, scratch->bin, out);
     return;
   }
-  if (is_soft) F(soft_keys)(on->n, on->x, target, scratch->key);
-  for (int32_t i = 0; i < on->n; i++) {
-    const double key = is_soft ? scratch->key[i] : (double)on->x[i];
-    const double inverse_density =
-        is_exact ? tare_exact_weight(job, key) : job->bins->weight_f64[tare_bin_by_bisection(job->bins, key)];
-    out[i] = on->weight[i] * (real)inverse_density;
-  }
+  F(double_keys)(job, on, target, scratch->key);
+  tare_weigh_keys(job, on->n, scratch->key, scratch->place, scratch->inverse_density);
+  for (int32_t i = 0; i < on->n; i++) out[i] = on->weight[i] * (real)scratch->inverse_density[i];
 }
 
 static void F(count_keys)(const tare_job *job, const F(stretch) * on, const real *target, tare_scratch *scratch) {
@@ -268,20 +268,17 @@ static void F(count_keys)(const tare_job *job, const F(stretch) * on, const real
     F(count_bins)(job->bins, on->x, on->weight, on->n, scratch);
     return;
   }
-  F(soft_keys)(on->n, on->x, target, scratch->key);
+  F(double_keys)(job, on, target, scratch->key);
   for (int32_t i = 0; i < on->n; i++)
     scratch->histogram[0][tare_bin_by_bisection(job->bins, scratch->key[i])] += on->weight[i] != 0;
 }
 
 static void F(collect_keys)(const tare_job *job, const F(stretch) * on, const real *target, tare_scratch *scratch) {
   tare_job *writable = (tare_job *)(uintptr_t)job; /* this pass runs on one thread and counts its keys in the job */
-  const int is_soft = job->problem->soft;
-  if (is_soft) F(soft_keys)(on->n, on->x, target, scratch->key);
-  for (int32_t i = 0; i < on->n; i++) {
-    const double key = is_soft ? scratch->key[i] : (double)on->x[i];
-    if (on->weight[i] == 0) continue;
-    job->collected_key[writable->key_count++] = tare_key_or_least(key, is_soft ? 0.0 : -(double)INFINITY);
-  }
+  const double least = job->problem->soft ? 0.0 : -(double)INFINITY;
+  F(double_keys)(job, on, target, scratch->key);
+  for (int32_t i = 0; i < on->n; i++)
+    if (on->weight[i] != 0) job->collected_key[writable->key_count++] = tare_key_or_least(scratch->key[i], least);
 }
 
 static double F(sum)(const real *restrict x, int32_t n) {
