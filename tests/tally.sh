@@ -20,7 +20,7 @@ echo "0 1 0" >"$base.count" # what stands if this script is killed by a timeout
 
 all_skipped() { # all_skipped COUNT WHY
   echo "0 0 $1" >"$base.count"
-  printf '%s\tall cases\t%s\n' "$1" "$2" >"$base.skipped"
+  printf '%s\tall %s cases\t%s\n' "$1" "$1" "$2" >"$base.skipped"
   echo "$name: 0 passed, 0 failed, $1 skipped: $2"
   exit 77
 }
