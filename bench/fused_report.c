@@ -39,9 +39,9 @@ void fused_print(struct fused *bench) {
   const tare_context_description *about = &bench->device->about;
   printf("A classifier of %s features and %s classes on %s rows %s, its loss, and both gradients\n",
          grouped(c->dimensions).of, grouped(c->classes).of, grouped(c->rows).of, dtype_name(c->dtype));
-  printf("on %s, %s, %d thread%s; %lld rounds, each both ways. The logits would be %.1f MB.\n\n", about->device_name,
+  printf("on %s, %s, %d thread%s; %lld round%s, each both ways. The logits would be %.1f MB.\n\n", about->device_name,
          about->instruction_set, about->threads, about->threads == 1 ? "" : "s", (long long)bench->rounds,
-         (double)bench->logits_bytes * 1e-6);
+         bench->rounds == 1 ? "" : "s", (double)bench->logits_bytes * 1e-6);
   static const char *const heading[] = {"loss",        "fused ms", "unfused ms", "fused/unfused",
                                         "of products", "fused MB", "unfused MB", "unfused/fused"};
   struct table table = {.alignment = "lrrrrrrr"};

@@ -48,14 +48,13 @@ static int open_cblas(void) {
 }
 
 static int open_cublas(void) {
-  static const char *const names[] = {"libcublas.so.13", "libcublas.so.12"};
-  void *library = NULL;
-  for (size_t index = 0; !library && index < sizeof names / sizeof names[0]; index++) {
-    library = dlopen(names[index], RTLD_NOW | RTLD_LOCAL);
-  }
+  const char *given = getenv("TARE_CUBLAS"), *const usual[] = {"libcublas.so.13", "libcublas.so.12"};
+  const char *name = given && *given ? given : usual[0];
+  void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+  if (!library && name == usual[0]) library = dlopen(name = usual[1], RTLD_NOW | RTLD_LOCAL);
   cublas_create_function *create = NULL;
-  int status = find(library, names[0], "cublasCreate_v2", &create);
-  if (status == TOOL_OK) status = find(library, names[0], "cublasGemmEx", &cublas_gemm);
+  int status = find(library, name, "cublasCreate_v2", &create);
+  if (status == TOOL_OK) status = find(library, name, "cublasGemmEx", &cublas_gemm);
   if (status == TOOL_OK && (!create || create(&cublas) != 0)) status = complain("--head: cublasCreate failed");
   return status;
 }

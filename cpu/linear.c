@@ -199,8 +199,9 @@ static void open_chunk(head *h, int64_t first, int with_gradient, chunk *k) {
 /** Each thread some columns, so that every column is added up in the order of its rows. */
 static void add_bias_gradient(const head *h, const chunk *k) {
   const int64_t classes = h->problem->batch.classes;
-  const int32_t threads = tare_cpu_threads(h->cpu, (classes + LINE - 1) / LINE);
-  const int64_t strip = (classes + threads * LINE - 1) / (threads * LINE) * LINE;
+  const int64_t lines = (classes + LINE - 1) / LINE;
+  const int32_t threads = tare_cpu_threads(h->cpu, lines);
+  const int64_t strip = (lines + threads - 1) / threads * LINE;
 #ifdef _OPENMP
 #pragma omp parallel for num_threads(threads)
 #endif
