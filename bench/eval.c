@@ -33,7 +33,9 @@ struct evaluation {
 
 static int compute(struct evaluation *eval) {
   struct run *run = &eval->run;
-  progress_begin("evaluating");
+  const tare_loss *loss = &eval->options.loss;
+  bool sorts = kind_is_ghm(loss->kind) && loss->ghm.density == TARE_EXACT;
+  progress_begin(sorts ? "sorting gradient norms for the exact density, and evaluating" : "evaluating");
   int status = run_prepare(run, &eval->device, &eval->sample, &eval->options.loss, true);
   if (status == TOOL_OK && eval->options.row_loss_out) status = run_add_row_loss(run);
   if (status != TOOL_OK) return status;
