@@ -206,22 +206,6 @@ tare_status label_counts(tare_backend *base, const tare_problem *problem, tare_c
   return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching the label kernel", error);
 }
 
-tare_status linear_evaluate(tare_backend *, const tare_problem *, const tare_linear *, void *, uint64_t, tare_stream,
-                            tare_error *error) {
-  return tare_fail(error, TARE_NO_BLAS, "the fused head is not available on a GPU in this version");
-}
-
-tare_status linear_histogram(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
-                             void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error) {
-  return linear_evaluate(self, problem, linear, workspace, workspace_bytes, stream, error);
-}
-
-tare_status linear_workspace(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
-                             uint64_t *least, uint64_t *ample, tare_error *error) {
-  *least = *ample = 0;
-  return linear_evaluate(self, problem, linear, nullptr, 0, nullptr, error);
-}
-
 tare_status check(tare_backend *base, tare_stream stream, tare_error *error) {
   const backend *self = reinterpret_cast<const backend *>(base);
   device_guard guard(self->device);
@@ -255,6 +239,7 @@ void destroy(tare_backend *base) {
   backend *self = reinterpret_cast<backend *>(base);
   {
     device_guard guard(self->device);
+    if (self->blas_handle) self->blas->Destroy(self->blas_handle);
     cudaFree(self->record);
   }
   free(self);
@@ -318,6 +303,7 @@ tare_status set_up(backend *self, tare_error *error) {
   device_record fresh;
   memset(&fresh, 0, sizeof fresh);
   fresh.first_invalid = ~uint64_t(0);
+  fresh.one = 1;
   status = cudaMemcpy(self->record, &fresh, sizeof fresh, cudaMemcpyHostToDevice);
   return status == cudaSuccess ? TARE_OK : cuda_failed(status, "cudaMemcpy", error);
 }

@@ -3,6 +3,7 @@
 #ifndef TARE_CUDA_BACKEND_CUH
 #define TARE_CUDA_BACKEND_CUH
 
+#include "blas.cuh"
 #include "kernels.cuh"
 
 extern "C" {
@@ -17,6 +18,8 @@ struct backend {
   int multiprocessors;
   device_record *record; /* the partial sums lie behind it, and behind them the state of a GHM call without one */
   cudaDeviceProp properties;
+  const blas_table *blas; /* these two from the first call that needs them */
+  cublasContext *blas_handle;
 };
 
 /** TARE_CUDA_ERROR, with CUDA's name for what went wrong while `doing` it. */
@@ -64,6 +67,15 @@ void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c
 
 /** One pass of a GHM loss, or all of it. */
 cudaError_t launch_pass(const ghm_call &c, ghm_pass pass, const launch_site &site);
+
+/* ---- The fused head (linear.cu): see tare_backend -------------------------------------------------------------------- */
+
+tare_status linear_evaluate(tare_backend *base, const tare_problem *problem, const tare_linear *linear, void *workspace,
+                            uint64_t workspace_bytes, tare_stream stream, tare_error *error);
+tare_status linear_histogram(tare_backend *base, const tare_problem *problem, const tare_linear *linear,
+                             void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error);
+tare_status linear_workspace(tare_backend *base, const tare_problem *problem, const tare_linear *linear,
+                             uint64_t *least, uint64_t *ample, tare_error *error);
 
 }  // namespace tare
 

@@ -77,9 +77,14 @@ struct device_record {
   uint64_t invalid_rows, first_invalid; /* since the last check; first_invalid is the row's number */
   uint64_t rows, counted, positives, background, ignored, invalid; /* being counted; 0 between launches */
   double inverse_divisor;
-  uint32_t ticket, reserved;
+  uint32_t ticket;
+  uint32_t largest; /* the fused head's: bits of the largest |gradient| of a chunk; 0 between launches */
   grid_barrier_state barrier;
   uint64_t histogram[TARE_MAX_BINS]; /* of gradient norms, being counted; 0 between launches */
+
+  /* The fused head's: the loss of the chunks before, and numbers that cuBLAS reads on the device. */
+  double loss_so_far;
+  float one, zero, unscale;
 };
 
 struct call {
@@ -324,8 +329,13 @@ __device__ __forceinline__ double sum_of_partials(const call &c, int64_t tiles) 
 /** The last block to come here writes the loss. By all threads, once a kernel. */
 __device__ __forceinline__ void finish_loss(const call &c) {
   if (!last_block(&c.record->ticket)) return;
-  const double sum = sum_of_partials(c, c.tile_count);
+  double sum = sum_of_partials(c, c.tile_count);
   if (thread_rank() != 0 || !c.loss) return;
+  if (c.follows) sum += c.record->loss_so_far;
+  if (c.goes_on) {
+    c.record->loss_so_far = sum;
+    return;
+  }
   const double loss = sum * inverse_divisor_of(c);
   if (c.loss_dtype == TARE_F64)
     *static_cast<double *>(c.loss) = loss;

@@ -23,6 +23,14 @@ bool tare_emulator_set_no_device(const char *why);
 void tare_emulator_fail(const char *call, unsigned successes, cudaError_t error);
 void tare_emulator_recover(void);
 
+/* What a search for cuBLAS finds: "there" (the default), "loaded" (another part of the process has it already, as
+ * libcublas.so.12), "missing", "stripped" (it lacks a function), "11" (a version too old). False for an unknown name. A
+ * search that succeeded is remembered by who made it. */
+bool tare_emulator_set_cublas(const char *what);
+
+/* Products executed so far. */
+uint64_t tare_emulator_products_run(void);
+
 /* Kernels executed so far, and bytes of device memory now allocated. */
 uint64_t tare_emulator_kernels_run(void);
 uint64_t tare_emulator_bytes_allocated(void);

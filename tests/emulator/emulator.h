@@ -35,6 +35,7 @@
 #undef __shared__
 #define __shared__ static_assert(false, "use TARE_SHARED or TARE_SHARED_DYNAMIC from cuda/device.cuh");
 
+#include "blas.h"
 #include "builtins.h"
 #include "intrinsics.h"
 #include "launch.h"

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The fused head: classifier and loss, a chunk of rows at a time, so that the logits only ever exist in L2.
+ *
+ * A chunk's logits are a product of cuBLAS in f32, an ordinary flat batch for the loss kernels, which put the gradient in
+ * their place; two more products make W's gradient (the first chunk writes, the others add) and X's, in this order, since
+ * X's gradient may overwrite X. All of it is put on the caller's stream. cuBLAS is row-major's mirror image: it sees every
+ * array transposed, and all its leading dimensions are our row strides.
+ */
+#include <algorithm>
+#include <cstring>
+
+#include "backend.cuh"
+#include "linear.cuh"
+
+namespace tare {
+
+namespace {
+
+/* ---- The workspace --------------------------------------------------------------------------------------------------- */
+
+constexpr uint64_t least_blas_bytes = 64 << 10; /* below 16 KiB some products of cuBLAS fail */
+
+/** What NVIDIA recommends for cuBLAS: with less, products whose result is small find no room to be split. */
+uint64_t ample_blas_bytes(const backend *self) { return self->properties.major >= 9 ? 32 << 20 : 4 << 20; }
+
+/** Where everything lies in it, from a multiple of 256 bytes on; cuBLAS's own part comes first. */
+struct room {
+  int64_t rows; /* of a chunk */
+  uint64_t blas_bytes, logits, narrowed, sums, bytes;
+};
+
+int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+bool wants_products(const tare_linear *linear) { return linear->features_gradient || linear->weights_gradient; }
+bool wants_gradient(const tare_linear *linear) { return wants_products(linear) || linear->bias_gradient; }
+bool narrows(const tare_linear *linear) { return linear->dtype != TARE_F32 && wants_products(linear); }
+
+room make_room(const tare_problem *problem, const tare_linear *linear, int64_t rows, uint64_t blas_bytes) {
+  const int64_t classes = problem->batch.classes;
+  room r;
+  r.rows = rows;
+  r.blas_bytes = blas_bytes;
+  r.logits = uint64_t(round_up(int64_t(blas_bytes), 256));
+  r.narrowed = r.logits + uint64_t(round_up(rows * classes * 4, 256));
+  r.sums = r.narrowed + (narrows(linear) ? uint64_t(round_up(rows * round_up(classes, 8) * 2, 256)) : 0);
+  const int64_t sums_bytes = linear->bias_gradient ? strips_of(rows) * classes * 8 : 0;
+  r.bytes = r.sums + uint64_t(round_up(sums_bytes, 256)) + 256; /* to align the caller's */
+  return r;
+}
+
+room least_room(const tare_problem *problem, const tare_linear *linear) {
+  return make_room(problem, linear, std::min(problem->rows, strip_rows), least_blas_bytes);
+}
+
+/** Logits in half of L2: the other half is for what passes by. */
+room ample_room(const backend *self, const tare_problem *problem, const tare_linear *linear) {
+  const int64_t fit = self->properties.l2CacheSize / 2 / 4 / problem->batch.classes / strip_rows * strip_rows;
+  const int64_t most = (int64_t(1) << 30) / problem->batch.classes / strip_rows * strip_rows; /* elements by 32 bits */
+  const int64_t rows = std::max(std::min(fit, most), strip_rows);
+  return make_room(problem, linear, std::min(problem->rows, rows), ample_blas_bytes(self));
+}
+
+/** The largest that fits: a quarter for cuBLAS, or what the smallest chunk leaves, and the rest for the chunk. The same
+ *  for the same bytes. */
+room fitting_room(const backend *self, const tare_problem *problem, const tare_linear *linear, uint64_t bytes) {
+  const room ample = ample_room(self, problem, linear);
+  if (bytes >= ample.bytes) return ample;
+  const uint64_t spare = (bytes - least_room(problem, linear).bytes) / 256 * 256;
+  const uint64_t blas_bytes =
+      std::min({std::max(bytes / 4 / 256 * 256, least_blas_bytes), least_blas_bytes + spare, ample.blas_bytes});
+  int64_t low = 1, high = ample.rows / strip_rows; /* strips; one always fits */
+  while (low < high) {
+    const int64_t middle = (low + high + 1) / 2;
+    if (make_room(problem, linear, middle * strip_rows, blas_bytes).bytes <= bytes)
+      low = middle;
+    else
+      high = middle - 1;
+  }
+  return make_room(problem, linear, std::min(ample.rows, low * strip_rows), blas_bytes);
+}
+
+/* ---- A head at work -------------------------------------------------------------------------------------------------- */
+
+struct head {
+  backend *self;
+  const tare_problem *problem;
+  const tare_linear *linear;
+  tare_error *error;
+  launch_site site;
+  room lies;
+  char *base;
+  cudaDataType type;                 /* of X and W */
+  const float *one, *zero, *unscale; /* in host memory; in the record where the last is only known there */
+  int64_t standing;                  /* the first row of the chunk whose logits are there; -1: none */
+};
+
+struct chunk {
+  int64_t first, rows;
+  bool is_last;
+};
+
+int32_t classes_of(const head &h) { return int32_t(h.problem->batch.classes); }
+float *logits_of(const head &h) { return reinterpret_cast<float *>(h.base + h.lies.logits); }
+
+tare_status blas_failed(const head &h, blas_status status, const char *doing) {
+  return tare_fail(h.error, TARE_CUDA_ERROR, "cuBLAS, %s: %s", doing, h.self->blas->GetStatusName(status));
+}
+
+tare_status launch_failed(const head &h, cudaError_t status) {
+  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching a kernel of the fused head", h.error);
+}
+
+/** Allocates, so it must not be in a capture: not in this stream's, and not in another of this thread either. */
+tare_status start_blas(backend *self, cudaStream_t stream, tare_error *error) {
+  if (self->blas_handle) return TARE_OK;
+  const tare_status status = load_blas(&self->blas, error);
+  if (status) return status;
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  const cudaError_t asked = cudaStreamIsCapturing(stream, &capture);
+  if (asked != cudaSuccess) cudaGetLastError();
+  if (asked != cudaSuccess || capture != cudaStreamCaptureStatusNone)
+    return tare_fail(error, TARE_CAPTURING,
+                     "a stream is being captured, and this context's first use of cuBLAS cannot be: call "
+                     "tare_linear_evaluate once before the capture");
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed; /* leaves captures of other threads alone */
+  cudaThreadExchangeStreamCaptureMode(&mode);
+  blas_status made = self->blas->Create(&self->blas_handle);
+  cudaThreadExchangeStreamCaptureMode(&mode);
+  if (made == blas_success) made = self->blas->SetMathMode(self->blas_handle, blas_f32_reductions);
+  if (made == blas_success) return TARE_OK;
+  if (self->blas_handle) self->blas->Destroy(self->blas_handle);
+  self->blas_handle = nullptr;
+  return tare_fail(error, TARE_CUDA_ERROR, "cuBLAS does not start: %s", self->blas->GetStatusName(made));
+}
+
+/** f16 gradients are scaled by what only the device knows, and cuBLAS takes all its scalars from one side. */
+tare_status set_scalars(head *h) {
+  static const float host_one = 1, host_zero = 0;
+  const bool on_device = h->linear->dtype == TARE_F16 && narrows(h->linear);
+  device_record *const record = h->self->record;
+  h->one = on_device ? &record->one : &host_one;
+  h->zero = on_device ? &record->zero : &host_zero;
+  h->unscale = on_device ? &record->unscale : &host_one;
+  const blas_status status =
+      h->self->blas->SetPointerMode(h->self->blas_handle, on_device ? blas_device_scalars : blas_host_scalars);
+  return status == blas_success ? TARE_OK : blas_failed(*h, status, "setting the pointer mode");
+}
+
+tare_status start(head *h, void *workspace, uint64_t bytes) {
+  const room least = least_room(h->problem, h->linear);
+  if (bytes < least.bytes)
+    return tare_fail(h->error, TARE_WORKSPACE_TOO_SMALL,
+                     "workspace has %llu bytes; this call needs %llu: see tare_linear_workspace_size and "
+                     "tare_context_set_workspace",
+                     (unsigned long long)bytes, (unsigned long long)least.bytes);
+  const tare_status started = start_blas(h->self, h->site.stream, h->error);
+  if (started) return started;
+  h->lies = fitting_room(h->self, h->problem, h->linear, bytes);
+  h->base = reinterpret_cast<char *>((reinterpret_cast<uintptr_t>(workspace) + 255) / 256 * 256);
+  h->type = h->linear->dtype == TARE_F16 ? CUDA_R_16F : h->linear->dtype == TARE_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+  h->standing = -1;
+  /* A stream brings its own workspace with it; ours comes after. */
+  blas_status status = h->self->blas->SetStream(h->self->blas_handle, h->site.stream);
+  if (status == blas_success)
+    status = h->self->blas->SetWorkspace(h->self->blas_handle, h->base, size_t(h->lies.blas_bytes));
+  if (status != blas_success) return blas_failed(*h, status, "setting stream and workspace");
+  return set_scalars(h);
+}
+
+chunk first_chunk(const head &h) { return {0, std::min(h.lies.rows, h.problem->rows), h.lies.rows >= h.problem->rows}; }
+
+chunk chunk_after(const head &h, const chunk &before) {
+  const int64_t first = before.first + before.rows;
+  return {first, std::min(h.lies.rows, h.problem->rows - first), first + h.lies.rows >= h.problem->rows};
+}
+
+/** Calls `work(chunk)` for one chunk after the other. */
+template <typename Work>
+tare_status for_each_chunk(const head &h, Work &&work) {
+  chunk k = first_chunk(h);
+  tare_status status = work(k);
+  while (!status && !k.is_last) {
+    k = chunk_after(h, k);
+    status = work(k);
+  }
+  return status;
+}
+
+/* ---- Products -------------------------------------------------------------------------------------------------------- */
+
+/** An array as cuBLAS sees it: its rows are columns. */
+struct matrix {
+  const void *data;
+  cudaDataType type;
+  int64_t stride;
+  blas_operation how;
+};
+
+/** to [n, m] = alpha*b*a + beta*to, where a is [k, m] and b [n, k] after their `how`. */
+tare_status multiply(const head &h, int64_t m, int64_t n, int64_t k, const float *alpha, const matrix &a,
+                     const matrix &b, const float *beta, const matrix &to, const char *doing) {
+  const blas_status status =
+      h.self->blas->GemmEx(h.self->blas_handle, a.how, b.how, int(m), int(n), int(k), alpha, a.data, a.type,
+                           int(a.stride), b.data, b.type, int(b.stride), beta, const_cast<void *>(to.data), to.type,
+                           int(to.stride), blas_compute_f32, blas_default_algorithm);
+  return status == blas_success ? TARE_OK : blas_failed(h, status, doing);
+}
+
+const void *row_of(const void *data, int32_t dtype, int64_t stride, int64_t row) {
+  return static_cast<const char *>(data) + row * stride * tare_dtype_bytes(dtype);
+}
+
+matrix features_at(const head &h, const chunk &k) {
+  const tare_linear &l = *h.linear;
+  return {row_of(l.features, l.dtype, l.features_stride, k.first), h.type, l.features_stride, blas_as_it_is};
+}
+
+tare_status make_logits(head *h, const chunk &k) {
+  if (h->standing == k.first) return TARE_OK;
+  const tare_linear &l = *h->linear;
+  const int32_t classes = classes_of(*h);
+  tare_status status = TARE_OK;
+  if (l.bias) status = launch_failed(*h, launch_spread_bias(l.bias, l.dtype, logits_of(*h), k.rows, classes, h->site));
+  if (status) return status;
+  h->standing = k.first;
+  return multiply(*h, classes, k.rows, l.dimensions, h->one, {l.weights, h->type, l.dimensions, blas_transposed},
+                  features_at(*h, k), l.bias ? h->one : h->zero, {logits_of(*h), CUDA_R_32F, classes, blas_as_it_is},
+                  "the product for the logits");
+}
+
+/** What the products take: the gradient by the logits, in the features' type. */
+tare_status fold_gradient(const head &h, const chunk &k, matrix *gradient) {
+  chunk_gradient g;
+  memset(static_cast<void *>(&g), 0, sizeof g);
+  g.logits_gradient = logits_of(h);
+  g.rows = k.rows;
+  g.classes = classes_of(h);
+  g.follows = k.first > 0;
+  if (h.linear->bias_gradient) g.sums = reinterpret_cast<double *>(h.base + h.lies.sums);
+  if (narrows(h.linear)) g.narrowed = h.base + h.lies.narrowed;
+  g.narrowed_stride = round_up(g.classes, 8);
+  g.record = h.self->record;
+  *gradient = g.narrowed ? matrix{g.narrowed, h.type, g.narrowed_stride, blas_as_it_is}
+                         : matrix{g.logits_gradient, CUDA_R_32F, g.classes, blas_as_it_is};
+  return g.sums || g.narrowed ? launch_failed(h, launch_fold(g, h.linear->dtype, h.site)) : TARE_OK;
+}
+
+/** From the gradient by a chunk's logits those by W, b and X. */
+tare_status spread_gradient(head *h, const chunk &k) {
+  const tare_linear &l = *h->linear;
+  const int32_t classes = classes_of(*h);
+  h->standing = -1;
+  matrix gradient;
+  tare_status status = fold_gradient(*h, k, &gradient);
+  if (!status && l.weights_gradient) {
+    matrix transposed = gradient;
+    transposed.how = blas_transposed;
+    const float *const beta = k.first == 0 && !l.accumulate ? h->zero : h->one;
+    status = multiply(*h, l.dimensions, classes, k.rows, h->unscale, features_at(*h, k), transposed, beta,
+                      {l.weights_gradient, CUDA_R_32F, l.dimensions, blas_as_it_is}, "the product for W's gradient");
+  }
+  if (status || !l.features_gradient) return status;
+  const matrix to = {row_of(l.features_gradient, l.dtype, l.features_gradient_stride, k.first), h->type,
+                     l.features_gradient_stride, blas_as_it_is};
+  return multiply(*h, l.dimensions, k.rows, classes, h->unscale, {l.weights, h->type, l.dimensions, blas_as_it_is},
+                  gradient, h->zero, to, "the product for X's gradient");
+}
+
+tare_status finish_bias(const head &h) {
+  if (!h.linear->bias_gradient) return TARE_OK;
+  return launch_failed(
+      h, launch_finish_sums(reinterpret_cast<const double *>(h.base + h.lies.sums), strips_of(h.lies.rows),
+                            classes_of(h), h.linear->accumulate != 0, h.linear->bias_gradient, h.site));
+}
+
+/* ---- Passes ---------------------------------------------------------------------------------------------------------- */
+
+void cut_chunk(const head &h, const chunk &k, bool with_gradient, call *c) {
+  tare_problem slice;
+  tare_problem_slice(&slice, h.problem, k.first, k.rows, logits_of(h), with_gradient ? logits_of(h) : nullptr);
+  fill_levels(&slice, c);
+  c->follows = k.first > 0;
+  c->goes_on = !k.is_last;
+}
+
+cudaError_t launch_chunk(const call &c, const launch_site &site) { return launch_evaluation(c, site); }
+cudaError_t launch_chunk(const ghm_call &c, const launch_site &site) {
+  return launch_pass(c, ghm_pass::evaluate, site);
+}
+
+/** The pass that evaluates. */
+template <typename Call>
+tare_status evaluate_chunks(head *h, Call *c) {
+  const bool with_gradient = wants_gradient(h->linear);
+  const tare_status status = for_each_chunk(*h, [&](const chunk &k) {
+    const tare_status made = make_logits(h, k);
+    if (made) return made;
+    cut_chunk(*h, k, with_gradient, c);
+    const tare_status launched = launch_failed(*h, launch_chunk(*c, h->site));
+    return launched || !with_gradient ? launched : spread_gradient(h, k);
+  });
+  return status ? status : finish_bias(*h);
+}
+
+/** The pass of a GHM loss before: N, the histogram and, if `c.updates`, the density into the state. */
+tare_status count_norms(head *h, ghm_call *c) {
+  return for_each_chunk(*h, [&](const chunk &k) {
+    const tare_status made = make_logits(h, k);
+    if (made) return made;
+    cut_chunk(*h, k, false, c);
+    return launch_failed(*h, launch_pass(*c, ghm_pass::count, h->site));
+  });
+}
+
+tare_status evaluate_ghm(head *h) {
+  ghm_call c;
+  make_ghm_call(h->self, h->problem, &c);
+  tare_status status = TARE_OK;
+  if (h->problem->output.counts) status = launch_failed(*h, launch_count(c, h->site, false));
+  c.updates = !c.ghm.given;
+  if (!status && c.updates) status = count_norms(h, &c);
+  return status ? status : evaluate_chunks(h, &c);
+}
+
+tare_status evaluate_other(head *h) {
+  const tare_output &output = h->problem->output;
+  call c;
+  make_call(h->self, h->problem, &c);
+  tare_status status = TARE_OK;
+  if (counts_divisor(output) || output.counts) status = launch_failed(*h, launch_count(c, h->site, false));
+  return status ? status : evaluate_chunks(h, &c);
+}
+
+/** Without rows there is nothing to multiply. */
+tare_status clear_gradients(const tare_problem *problem, const tare_linear *linear, cudaStream_t stream,
+                            tare_error *error) {
+  const size_t classes = size_t(problem->batch.classes);
+  cudaError_t status = cudaSuccess;
+  if (linear->weights_gradient && !linear->accumulate)
+    status = cudaMemsetAsync(linear->weights_gradient, 0, classes * size_t(linear->dimensions) * 4, stream);
+  if (status == cudaSuccess && linear->bias_gradient && !linear->accumulate)
+    status = cudaMemsetAsync(linear->bias_gradient, 0, classes * 4, stream);
+  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "clearing gradients", error);
+}
+
+head make_head(tare_backend *base, const tare_problem *problem, const tare_linear *linear, tare_stream stream,
+               tare_error *error) {
+  head h = {};
+  h.self = reinterpret_cast<backend *>(base);
+  h.problem = problem;
+  h.linear = linear;
+  h.error = error;
+  h.site = {reinterpret_cast<cudaStream_t>(stream), h.self->multiprocessors};
+  return h;
+}
+
+}  // namespace
+
+tare_status linear_evaluate(tare_backend *base, const tare_problem *problem, const tare_linear *linear, void *workspace,
+                            uint64_t workspace_bytes, tare_stream stream, tare_error *error) {
+  head h = make_head(base, problem, linear, stream, error);
+  device_guard guard(h.self->device);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  if (problem->rows == 0) {
+    const tare_status status = base->evaluate(base, problem, workspace, workspace_bytes, stream, error);
+    return status ? status : clear_gradients(problem, linear, h.site.stream, error);
+  }
+  const tare_status status = start(&h, workspace, workspace_bytes);
+  if (status) return status;
+  return tare_is_ghm(problem) ? evaluate_ghm(&h) : evaluate_other(&h);
+}
+
+tare_status linear_histogram(tare_backend *base, const tare_problem *problem, const tare_linear *linear,
+                             void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error) {
+  if (problem->rows == 0) return base->ghm_histogram(base, problem, stream, error);
+  head h = make_head(base, problem, linear, stream, error);
+  device_guard guard(h.self->device);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  const tare_status status = start(&h, workspace, workspace_bytes);
+  if (status) return status;
+  ghm_call c;
+  make_ghm_call(h.self, problem, &c);
+  return count_norms(&h, &c);
+}
+
+tare_status linear_workspace(tare_backend *base, const tare_problem *problem, const tare_linear *linear,
+                             uint64_t *least, uint64_t *ample, tare_error *) {
+  const backend *self = reinterpret_cast<const backend *>(base);
+  *least = problem->rows ? least_room(problem, linear).bytes : 0;
+  *ample = problem->rows ? ample_room(self, problem, linear).bytes : 0;
+  return TARE_OK;
+}
+
+}  // namespace tare

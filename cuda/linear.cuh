@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The fused head's own kernels as its host side sees them: what has to be done between cuBLAS's products. */
+#ifndef TARE_CUDA_LINEAR_CUH
+#define TARE_CUDA_LINEAR_CUH
+
+#include "kernels.cuh"
+
+namespace tare {
+
+constexpr int64_t strip_rows = 128; /* of a chunk: together they make one partial sum of the bias's gradient */
+
+/** A chunk's gradient by the logits, and what is made of it before the products. */
+struct chunk_gradient {
+  const float *logits_gradient; /* [rows, classes] */
+  int64_t rows;
+  int32_t classes, follows; /* follows: not the first chunk */
+  double *sums;             /* [strips, classes], by class; each strip adds to its own, chunk after chunk; or NULL */
+  void *narrowed;           /* [rows, narrowed_stride] of the features' type, for the products; or NULL */
+  int64_t narrowed_stride;
+  device_record *record;
+};
+
+inline int64_t strips_of(int64_t rows) { return (rows + strip_rows - 1) / strip_rows; }
+
+/** The bias in every row of [rows, classes] logits. */
+cudaError_t launch_spread_bias(const void *bias, int32_t dtype, float *logits, int64_t rows, int32_t classes,
+                               const launch_site &site);
+
+/** Adds up the columns, and rounds to `dtype` what is to be narrowed; f16, whose range is short, after scaling by a power
+ *  of two that takes the chunk's largest element near the top of it. The inverse of that is left in the record. */
+cudaError_t launch_fold(const chunk_gradient &g, int32_t dtype, const launch_site &site);
+
+/** The strips' sums, in order, into [classes], or added to what stands there. */
+cudaError_t launch_finish_sums(const double *sums, int64_t strips, int32_t classes, bool add, float *to,
+                               const launch_site &site);
+
+}  // namespace tare
+
+#endif
