@@ -306,12 +306,12 @@ Test(linear, same_bits_for_the_same_workspace) {
         p->head->room = rooms[r];
         outcome *first = problem_run(p, device);
         for (int again = 0; again < 3; again++) {
-          p->context = again == 2 ? device_context(device, 0) : NULL;
+          p->context = again == 0 ? NULL : device_context(device, again == 1 ? 1 : 3);
           outcome *o = problem_run(p, device);
           CHECK_SAME_OUTCOME(p, o, first);
           outcome_free(o);
+          tare_context_destroy(p->context);
         }
-        tare_context_destroy(p->context);
         outcome_free(first);
         problem_free(p);
       }
