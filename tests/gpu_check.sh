@@ -37,6 +37,8 @@ if [ -d .gpu ]; then
   [ ! -d .gpu/bccd ] || export TARE_DATA="${TARE_DATA:-$PWD/.gpu/bccd}"
 fi
 data=${TARE_DATA:-../shared/data/bccd}
+cublas=$(dirname "$(readlink -f "$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)")")/../lib64 # loaded by name
+[ ! -d "$cublas" ] || export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$cublas"
 
 text() { tr -d '"\\\n' | cut -c 1-200; }
 write_json() {
