@@ -474,8 +474,10 @@ TARE_API tare_status tare_context_set_workspace(tare_context *context, void *wor
  * gradients by X, W and b before the next rows: neither logits nor their gradient ever exist as a whole.
  *
  * The products are a BLAS's: on the CPU a CBLAS with 32-bit integers, libopenblas.so.0 unless the build or the
- * environment variable TARE_BLAS names another; on a GPU cuBLAS. It is loaded when first needed; where it cannot be,
- * these calls return TARE_NO_BLAS and everything else works. A CBLAS runs on threads of its own, which Tare neither
+ * environment variable TARE_BLAS names another; on a GPU cuBLAS of CUDA 12 or newer: the file that TARE_CUBLAS names, or
+ * the copy that the process has loaded already, or libcublas.so.13 or .12. It is loaded when first needed; where it
+ * cannot be, these calls return TARE_NO_BLAS and everything else works. On a GPU a context's first of these calls starts
+ * cuBLAS, which allocates: in a capture it is TARE_CAPTURING. A CBLAS runs on threads of its own, which Tare neither
  * counts nor changes, and whether it works in a forked child is its own affair (OpenBLAS on pthreads does; on OpenMP it
  * hangs there).
  *

@@ -12,6 +12,10 @@
 
 enum head_output { HEAD_FEATURES = 1, HEAD_WEIGHTS = 2, HEAD_BIAS = 4, HEAD_ALL = 7 };
 
+/* tare_linear_evaluate in another way: on a stream, through a graph. It waits for what it started. */
+typedef tare_status head_call(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+                              const tare_linear *linear, const tare_output *output, void *user);
+
 struct head {
   int64_t dimensions;
   int32_t dtype;
@@ -23,6 +27,8 @@ struct head {
   bool accumulate;
   int64_t padding, gradient_padding; /* further places after each row of the features and of their gradient */
   double room;                       /* workspace: 0 the least, 1 an ample one, and between */
+  head_call *call; /* instead of tare_linear_evaluate on the default stream, with `user`; NULL: that */
+  void *user;
 };
 
 /** What a fused head adds to an outcome. From the oracle, `size` is the sum of the magnitudes of each sum's terms. */

@@ -197,7 +197,10 @@ static void lend_workspace(run_state *r, const tare_loss *loss, const tare_batch
 static tare_status evaluate(run_state *r, const tare_loss *loss, const tare_batch *batch, const tare_output *output) {
   if (r->p->call != NULL) return r->p->call(r->context, loss, batch, output, r->p->user);
   if (r->p->head == NULL) return tare_evaluate(r->context, loss, batch, output, NULL);
-  return tare_linear_evaluate(r->context, loss, batch, &r->head.linear, output, NULL);
+  const tare_linear *linear = &r->head.linear;
+  const struct head *h = r->p->head;
+  if (h->call != NULL) return h->call(r->context, loss, batch, linear, output, h->user);
+  return tare_linear_evaluate(r->context, loss, batch, linear, output, NULL);
 }
 
 static void call(run_state *r, outcome *o) {
