@@ -8,6 +8,7 @@
  */
 #include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,6 +124,12 @@ static void run_group(const tare_cpu *cpu, const tare_tiling *tiling, const tare
   }
 }
 
+static double sum_of_groups(const tare_cpu *cpu, int32_t groups) {
+  double sum = 0;
+  for (int32_t g = 0; g < groups; g++) sum += cpu->results[g].loss;
+  return sum;
+}
+
 double tare_cpu_run_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job) {
   const int32_t groups = tiling->groups;
   if (job->pass == TARE_PASS_COLLECT) {
@@ -133,9 +140,52 @@ double tare_cpu_run_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_jo
 #pragma omp parallel for schedule(dynamic) num_threads(tare_cpu_threads(cpu, groups))
 #endif
   for (int32_t g = 0; g < groups; g++) run_group(cpu, tiling, job, g, &cpu->scratch[thread_number()]);
-  double sum = 0;
-  for (int32_t g = 0; g < groups; g++) sum += cpu->results[g].loss;
-  return sum;
+  return sum_of_groups(cpu, groups);
+}
+
+/* The same on threads of the call's own. */
+
+typedef struct sharing {
+  void (*work)(void *argument, int64_t piece, int32_t thread);
+  void *argument;
+  int64_t pieces;
+  _Atomic int64_t next_piece;
+  _Atomic int32_t next_thread;
+} sharing;
+
+static void *take_pieces(void *shared) {
+  sharing *s = shared;
+  const int32_t thread = atomic_fetch_add(&s->next_thread, 1);
+  for (int64_t piece; (piece = atomic_fetch_add(&s->next_piece, 1)) < s->pieces;) s->work(s->argument, piece, thread);
+  return NULL;
+}
+
+void tare_cpu_share(const tare_cpu *cpu, int64_t pieces, void (*work)(void *argument, int64_t piece, int32_t thread),
+                    void *argument) {
+  sharing s = {work, argument, pieces, 0, 0};
+  pthread_t threads[1024];
+  const int32_t wanted = tare_cpu_threads(cpu, pieces);
+  int32_t made = 0;
+  while (made + 1 < wanted && pthread_create(&threads[made], NULL, take_pieces, &s) == 0) made++;
+  take_pieces(&s);
+  for (int32_t t = 0; t < made; t++) pthread_join(threads[t], NULL);
+}
+
+typedef struct own_pass {
+  const tare_cpu *cpu;
+  const tare_tiling *tiling;
+  const tare_job *job;
+} own_pass;
+
+static void run_shared_group(void *argument, int64_t group, int32_t thread) {
+  const own_pass *pass = argument;
+  run_group(pass->cpu, pass->tiling, pass->job, (int32_t)group, &pass->cpu->scratch[thread]);
+}
+
+double tare_cpu_share_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job) {
+  own_pass pass = {cpu, tiling, job};
+  tare_cpu_share(cpu, tiling->groups, run_shared_group, &pass);
+  return sum_of_groups(cpu, tiling->groups);
 }
 
 /* Gradient density. */

@@ -27,6 +27,15 @@ tare_status tare_cpu_scan_labels(tare_cpu *cpu, const tare_tiling *tiling, const
 /** Runs every tile and returns the sum of the loss. */
 double tare_cpu_run_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job);
 
+/** Calls `work` for every piece, on threads that are made for it and end with it, numbered from 0. OpenMP's would go on
+ *  turning round and round for some milliseconds after it, on the cores that a BLAS's threads want next, and the caller
+ *  would wait so for theirs. */
+void tare_cpu_share(const tare_cpu *cpu, int64_t pieces, void (*work)(void *argument, int64_t piece, int32_t thread),
+                    void *argument);
+
+/** tare_cpu_run_pass on such threads. */
+double tare_cpu_share_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job);
+
 /** The state of a GHM call: the caller's, or a fresh one. */
 tare_ghm_state tare_cpu_state(tare_cpu *cpu, const tare_problem *problem);
 

@@ -12,6 +12,7 @@
 
 enum {
   AMPLE_BYTES = 3 << 25, /* of a chunk's logits and features: more makes the products no faster */
+  BLOCK = 256,           /* rows that a thread takes at a time */
   LINE = 16              /* floats of a cache line */
 };
 
@@ -22,6 +23,7 @@ typedef struct head {
   const tare_linear *linear;
   tare_sgemm *sgemm;
   int64_t chunk_rows;
+  float *converted;     /* W, where the caller's is not f32 */
   const float *weights; /* W and b in f32 */
   const float *bias;    /* or NULL */
   double *bias_sums;
@@ -102,15 +104,19 @@ static void write_row(int32_t dtype, void *to, int64_t at, int64_t count, const 
   for (int64_t i = 0; i < count; i++) half[i] = dtype == TARE_F16 ? tare_to_f16(from[i]) : tare_to_bf16(from[i]);
 }
 
-static void convert_weights(const head *h, float *weights, float *bias) {
-  const tare_linear *linear = h->linear;
-  const int64_t classes = h->problem->batch.classes, dimensions = linear->dimensions;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(tare_cpu_threads(h->cpu, classes))
-#endif
-  for (int64_t c = 0; c < classes; c++)
-    read_row(linear->dtype, linear->weights, c * dimensions, dimensions, weights + c * dimensions);
-  if (linear->bias) read_row(linear->dtype, linear->bias, 0, classes, bias);
+/** Rows [piece, piece + 1) x BLOCK of `rows`. */
+static int64_t block_end(int64_t piece, int64_t rows) {
+  return (piece + 1) * BLOCK < rows ? (piece + 1) * BLOCK : rows;
+}
+
+static int64_t blocks_of(int64_t rows) { return (rows + BLOCK - 1) / BLOCK; }
+
+static void convert_some_weights(void *argument, int64_t piece, int32_t thread) {
+  const head *h = argument;
+  const int64_t d = h->linear->dimensions;
+  (void)thread;
+  for (int64_t c = piece * BLOCK; c < block_end(piece, h->problem->batch.classes); c++)
+    read_row(h->linear->dtype, h->linear->weights, c * d, d, h->converted + c * d);
 }
 
 /** Cuts the workspace up. */
@@ -128,8 +134,10 @@ static void lay_out(head *h, char *workspace, uint64_t bytes) {
   h->bias = linear->bias;
   if (is_half(linear)) {
     float *weights = (float *)workspace, *bias = (float *)(workspace + rounded_up(4 * (uint64_t)(c * d)));
-    convert_weights(h, weights, bias);
+    h->converted = weights;
+    tare_cpu_share(h->cpu, blocks_of(c), convert_some_weights, h);
     h->weights = weights;
+    if (linear->bias) read_row(linear->dtype, linear->bias, 0, c, bias);
     if (linear->bias) h->bias = bias;
     workspace = (char *)bias + rounded_up(4 * (uint64_t)c);
   }
@@ -141,6 +149,7 @@ static void lay_out(head *h, char *workspace, uint64_t bytes) {
 /* A chunk. */
 
 typedef struct chunk {
+  const head *head;
   int64_t first;
   int rows;
   const float *features; /* f32, features_stride apart */
@@ -156,27 +165,26 @@ static void place_features(const head *h, chunk *k) {
   k->features_stride = (int)(half ? linear->dimensions : linear->features_stride);
 }
 
-static void convert_features(const head *h, const chunk *k) {
-  const tare_linear *linear = h->linear;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(tare_cpu_threads(h->cpu, k->rows))
-#endif
-  for (int i = 0; i < k->rows; i++)
+static void convert_some_features(void *argument, int64_t piece, int32_t thread) {
+  const chunk *k = argument;
+  const tare_linear *linear = k->head->linear;
+  (void)thread;
+  for (int64_t i = piece * BLOCK; i < block_end(piece, k->rows); i++)
     read_row(linear->dtype, linear->features, (k->first + i) * linear->features_stride, linear->dimensions,
-             h->features + i * linear->dimensions);
+             k->head->features + i * linear->dimensions);
 }
 
-static void write_bias(const head *h, const chunk *k) {
-  const int64_t classes = h->problem->batch.classes;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(tare_cpu_threads(h->cpu, k->rows))
-#endif
-  for (int64_t i = 0; i < k->rows; i++) memcpy(h->logits + i * classes, h->bias, (size_t)classes * sizeof *h->bias);
+static void write_some_bias(void *argument, int64_t piece, int32_t thread) {
+  const chunk *k = argument;
+  const int64_t classes = k->head->problem->batch.classes;
+  (void)thread;
+  for (int64_t i = piece * BLOCK; i < block_end(piece, k->rows); i++)
+    memcpy(k->head->logits + i * classes, k->head->bias, (size_t)classes * sizeof *k->head->bias);
 }
 
-static void make_logits(head *h, const chunk *k) {
+static void make_logits(head *h, chunk *k) {
   const int c = (int)h->problem->batch.classes, d = (int)h->linear->dimensions;
-  if (h->bias) write_bias(h, k);
+  if (h->bias) tare_cpu_share(h->cpu, blocks_of(k->rows), write_some_bias, k);
   h->sgemm(TARE_CBLAS_ROW_MAJOR, TARE_CBLAS_PLAIN, TARE_CBLAS_TRANSPOSED, k->rows, c, d, 1, k->features,
            k->features_stride, h->weights, d, h->bias ? 1 : 0, h->logits, c);
   h->held = k->first;
@@ -185,31 +193,40 @@ static void make_logits(head *h, const chunk *k) {
 /** The rows from `first` on, with their logits; a gradient, in their place, where one is wanted. */
 static void open_chunk(head *h, int64_t first, int with_gradient, chunk *k) {
   const int64_t left = h->problem->rows - first;
+  k->head = h;
   k->first = first;
   k->rows = (int)(left < h->chunk_rows ? left : h->chunk_rows);
   place_features(h, k);
   if (h->held != first) {
-    if (is_half(h->linear)) convert_features(h, k);
+    if (is_half(h->linear)) tare_cpu_share(h->cpu, blocks_of(k->rows), convert_some_features, k);
     make_logits(h, k);
   }
   tare_problem_slice(&k->problem, h->problem, first, k->rows, h->logits, with_gradient ? h->logits : NULL);
   tare_tiling_make(&k->tiling, &k->problem);
 }
 
-/** Each thread some columns, so that every column is added up in the order of its rows. */
-static void add_bias_gradient(const head *h, const chunk *k) {
-  const int64_t classes = h->problem->batch.classes;
-  const int64_t lines = (classes + LINE - 1) / LINE;
-  const int32_t threads = tare_cpu_threads(h->cpu, lines);
-  const int64_t strip = (lines + threads - 1) / threads * LINE;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(threads)
-#endif
-  for (int64_t begin = 0; begin < classes; begin += strip) {
-    const int64_t end = begin + strip < classes ? begin + strip : classes;
-    for (int64_t i = 0; i < k->rows; i++)
-      for (int64_t c = begin; c < end; c++) h->bias_sums[c] += (double)h->logits[i * classes + c];
-  }
+static int64_t lines_of(const head *h) { return (h->problem->batch.classes + LINE - 1) / LINE; }
+
+/** Cache lines that a piece of the bias gradient is wide: each thread takes one. */
+static int64_t strip_lines(const head *h) {
+  const int64_t threads = tare_cpu_threads(h->cpu, lines_of(h));
+  return (lines_of(h) + threads - 1) / threads;
+}
+
+/** Some columns, so that every column is added up in the order of its rows. */
+static void add_some_bias_gradient(void *argument, int64_t piece, int32_t thread) {
+  const chunk *k = argument;
+  const head *h = k->head;
+  const int64_t classes = h->problem->batch.classes, strip = strip_lines(h) * LINE, begin = piece * strip;
+  const int64_t end = begin + strip < classes ? begin + strip : classes;
+  (void)thread;
+  for (int64_t i = 0; i < k->rows; i++)
+    for (int64_t c = begin; c < end; c++) h->bias_sums[c] += (double)h->logits[i * classes + c];
+}
+
+static void add_bias_gradient(const head *h, chunk *k) {
+  const int64_t strip = strip_lines(h);
+  tare_cpu_share(h->cpu, (lines_of(h) + strip - 1) / strip, add_some_bias_gradient, k);
 }
 
 static void add_weights_gradient(const head *h, const chunk *k) {
@@ -219,20 +236,24 @@ static void add_weights_gradient(const head *h, const chunk *k) {
            k->features_stride, keep, h->linear->weights_gradient, d);
 }
 
+static void write_some_features_gradient(void *argument, int64_t piece, int32_t thread) {
+  const chunk *k = argument;
+  const tare_linear *linear = k->head->linear;
+  const int64_t d = linear->dimensions, stride = linear->features_gradient_stride;
+  (void)thread;
+  for (int64_t i = piece * BLOCK; i < block_end(piece, k->rows); i++)
+    write_row(linear->dtype, linear->features_gradient, (k->first + i) * stride, d, k->head->features + i * d);
+}
+
 /** The last thing that a chunk does: the gradient may lie where its features were. */
-static void write_features_gradient(const head *h, const chunk *k) {
+static void write_features_gradient(const head *h, chunk *k) {
   const tare_linear *linear = h->linear;
-  const int c = (int)h->problem->batch.classes, d = (int)linear->dimensions;
+  const int c = (int)h->problem->batch.classes, d = (int)linear->dimensions, half = is_half(linear);
   const int64_t stride = linear->features_gradient_stride;
-  float *to = is_half(linear) ? h->features : (float *)linear->features_gradient + k->first * stride;
+  float *to = half ? h->features : (float *)linear->features_gradient + k->first * stride;
   h->sgemm(TARE_CBLAS_ROW_MAJOR, TARE_CBLAS_PLAIN, TARE_CBLAS_PLAIN, k->rows, d, c, 1, h->logits, c, h->weights, d, 0,
-           to, is_half(linear) ? d : (int)stride);
-  if (!is_half(linear)) return;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(tare_cpu_threads(h->cpu, k->rows))
-#endif
-  for (int i = 0; i < k->rows; i++)
-    write_row(linear->dtype, linear->features_gradient, (k->first + i) * stride, d, to + (int64_t)i * d);
+           to, half ? d : (int)stride);
+  if (half) tare_cpu_share(h->cpu, blocks_of(k->rows), write_some_features_gradient, k);
 }
 
 /* The verbs. */
@@ -245,7 +266,7 @@ static void count_norms(head *h, tare_ghm_state state) {
   const int64_t rows = h->problem->rows;
   for (int64_t first = rows ? (rows - 1) / h->chunk_rows * h->chunk_rows : -1; first >= 0; first -= h->chunk_rows) {
     open_chunk(h, first, 0, &k);
-    tare_cpu_run_pass(h->cpu, &k.tiling, &job);
+    tare_cpu_share_pass(h->cpu, &k.tiling, &job);
   }
   tare_cpu_collect_counts(h->cpu, h->problem->loss.ghm.bins, state);
 }
@@ -274,7 +295,7 @@ static double run_chunks(head *h, const tare_job *given) {
   for (int64_t first = 0; first < h->problem->rows; first += h->chunk_rows) {
     open_chunk(h, first, with_gradient, &k);
     h->held = -1;
-    sum += tare_cpu_run_pass(h->cpu, &k.tiling, &job);
+    sum += tare_cpu_share_pass(h->cpu, &k.tiling, &job);
     if (linear->bias_gradient) add_bias_gradient(h, &k);
     if (linear->weights_gradient) add_weights_gradient(h, &k);
     if (linear->features_gradient) write_features_gradient(h, &k);

@@ -23,7 +23,7 @@
  * Memory. On a GPU context, *device memory* below is memory of that GPU; on a CPU context it is ordinary memory.
  * Structs, the level array, plain scalars and everything in sections 10 and 11 are always ordinary host memory.
  * A call never allocates, never prints, never waits for the device, and keeps no pointer after the work that it put
- * on the stream has run. (Section 8 loads a BLAS when it is first used.)
+ * on the stream has run. (Section 8 loads a BLAS when first used, and on the CPU makes threads.)
  *
  * Types. Logits are f32, f16, bf16, or f64 (f64 on the CPU only). Half types are read, computed in f32 and rounded
  * once on writing. Sums are formed over tiles whose size depends on the shape alone and added in index order in
