@@ -16,7 +16,7 @@
 
 /* ---- A call in which everything is right ----------------------------------------------------------------------- */
 
-enum { ROWS = 6, CLASSES = 4, DIMENSIONS = 5, BINS = 5, SPARE = 4096 };
+enum { ROWS = 6, CLASSES = 4, DIMENSIONS = 5, BINS = 5, SPARE = 1 << 17 };
 
 enum {
   FEATURES,
