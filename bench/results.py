@@ -28,9 +28,13 @@ def load(folder, pattern):
 
 
 def layout_of(table):
-    """The layout, and the file if the logits are a real detector's."""
-    made_up = table["distribution"] == "detector"
-    return table["layout"] + ("" if made_up else ", " + os.path.basename(table["distribution"]))
+    """The layout, the file if the logits are a real detector's, and on a CPU what it ran on."""
+    words = [table["layout"]]
+    if table["distribution"] != "detector":
+        words.append(os.path.basename(table["distribution"]))
+    if table["device"] == "cpu":
+        words.append(f"{table['isa']}, {table['threads']} thread{'s' if table['threads'] > 1 else ''}")
+    return ", ".join(words)
 
 
 class Lane:
@@ -139,7 +143,7 @@ def print_losses(tables):
     groups = {}
     for table in tables:
         groups.setdefault((layout_of(table), table["classes"], table["dtype"]), {})[table["rows"]] = table
-    for (layout, classes, dtype), by_rows in sorted(groups.items(), key=lambda item: (item[0][0] != "rows", item[0])):
+    for (layout, classes, dtype), by_rows in sorted(groups.items(), key=lambda item: (not item[0][0].startswith("rows"), item[0])):
         sizes = sorted(by_rows)
         print(f"## {classes:,} classes, {dtype}, {layout}\n")
         labels = []
@@ -157,7 +161,7 @@ def print_heads(heads):
         return
     print("## The fused head\n")
     print("Classifier, loss and gradients without the logits, beside a product, the loss, and two products by the same")
-    print("cuBLAS. *of products*: the time of the three products alone over the fused time. MB: measured peaks of")
+    print("BLAS. *of products*: the time of the three products alone over the fused time. MB: measured peaks of")
     print("memory beyond inputs and outputs.\n")
     rows = [[f"{table['rows']:,} x {table['dimensions']:,} x {table['classes']:,} {table['dtype']}", loss["label"],
              f"{loss['fused']['median_ms']:.2f}", f"{loss['unfused']['median_ms']:.2f}", f"{loss['of_products']:.2f}",
