@@ -303,14 +303,19 @@ tare_status evaluate_chunks(head *h, Call *c) {
   return status ? status : finish_bias(*h);
 }
 
-/** The pass of a GHM loss before: N, the histogram and, if `c.updates`, the density into the state. */
+/** The pass of a GHM loss before: N, the histogram and, if `c.updates`, the density into the state. If it stops half-way
+ *  the counts so far are taken out of the record, where the next call would find them. */
 tare_status count_norms(head *h, ghm_call *c) {
-  return for_each_chunk(*h, [&](const chunk &k) {
+  const tare_status status = for_each_chunk(*h, [&](const chunk &k) {
     const tare_status made = make_logits(h, k);
     if (made) return made;
     cut_chunk(*h, k, false, c);
     return launch_failed(*h, launch_pass(*c, ghm_pass::count, h->site));
   });
+  device_record *record = h->self->record;
+  if (status && cudaMemsetAsync(record->histogram, 0, sizeof record->histogram, h->site.stream) != cudaSuccess)
+    cudaGetLastError(); /* of the two failures the first is told */
+  return status;
 }
 
 tare_status evaluate_ghm(head *h) {

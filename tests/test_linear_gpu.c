@@ -229,4 +229,21 @@ Test(linear_gpu, a_product_that_fails_is_reported) {
   }
 }
 
+/* A pass that stops half-way has counted norms already; they must not be found by the next call. */
+Test(linear_gpu, counts_of_a_call_that_failed_are_forgotten) {
+  FOR_EACH_GPU(device) {
+    for (unsigned products = 1; products < 5; products++) {
+      problem *p = some_head(TARE_GHM_C, TARE_F32, 0); /* several chunks */
+      CHECK_PROBLEM(p, device);                        /* starts cuBLAS */
+      tare_emulator_fail("cublasGemmEx", products, cudaErrorLaunchOutOfResources);
+      outcome *o = problem_run(p, device);
+      cr_assert_eq(o->status, TARE_CUDA_ERROR, "product %u: %s %s", products, tare_status_name(o->status), o->text);
+      cudaGetLastError(); /* cuBLAS's own runtime would keep it */
+      outcome_free(o);
+      CHECK_PROBLEM(p, device);
+      problem_free(p);
+    }
+  }
+}
+
 #endif
