@@ -3,20 +3,41 @@
  * Bins of signed logits, counted or turned into the weights 1/GD. A template in `real`.
  *
  * In detection most elements lie in the first bin, so keys are taken in chunks, and a chunk whose largest key is below
- * the second bin is done at once. For a few bins every key is compared with every threshold. For many, the bin is guessed
- * as floor(sigmoid*M); the guess is certain unless sigmoid*M lies within rounding of a whole number, and only a chunk
- * with such a key compares with the thresholds, which makes the bins exact. (Comparing every key would take two gathers,
- * and those cost more than all the rest.)
+ * the second bin is done at once. Where it reaches into a few bins its keys are compared with the thresholds up to there.
+ * For many bins, the bin is guessed as floor(sigmoid*M); the guess is certain unless sigmoid*M lies within rounding of a
+ * whole number, and only a chunk with such a key compares with the thresholds, which makes the bins exact. (Comparing
+ * every key would take two gathers, and those cost more than all the rest.)
  */
 
-enum { F(CHUNK) = 64, F(FEW_TO_WEIGH) = 12, F(FEW_TO_COUNT) = 32 };
+enum { F(CHUNK) = 64, F(FEW_TO_WEIGH) = 20, F(FEW_TO_COUNT) = 32 };
 
 TARE_INLINE int32_t F(whole_chunks)(int32_t n) { return (n + F(CHUNK) - 1) / F(CHUNK) * F(CHUNK); }
 
-static int F(chunk_is_first_bin)(const tare_bins *bins, const real *restrict key) {
-  real largest = -(real)INFINITY; /* what a NaN never exceeds */
+/** Of a chunk; -inf if it has none but NaN. In two steps, since gcc takes a single one four keys at a time. */
+TARE_INLINE real F(largest_key)(const real *restrict key) {
+  enum { LANES = F(CHUNK) / 4 };
+  real lane[LANES], largest = -(real)INFINITY; /* what a NaN never exceeds */
+#pragma omp simd
+  for (int i = 0; i < LANES; i++) { /* hot: largest key (any) */
+    const real a = key[i] > largest ? key[i] : largest;
+    const real b = key[i + LANES] > a ? key[i + LANES] : a;
+    const real c = key[i + 2 * LANES] > b ? key[i + 2 * LANES] : b;
+    lane[i] = key[i + 3 * LANES] > c ? key[i + 3 * LANES] : c;
+  }
 #pragma omp simd reduction(max : largest)
-  for (int i = 0; i < F(CHUNK); i++) largest = key[i] > largest ? key[i] : largest; /* hot: largest key (any) */
+  for (int i = 0; i < LANES; i++) largest = lane[i] > largest ? lane[i] : largest;
+  return largest;
+}
+
+/** Of more than FEW_TO_WEIGH bins: how many of the lowest keys up to `largest` may lie in, if that is so few; else all. */
+TARE_INLINE int32_t F(bins_up_to)(const tare_bins *bins, real largest) {
+  int32_t reached = 1;
+  if (largest >= bins->F(lower)[F(FEW_TO_WEIGH)]) return bins->count;
+  while (reached < bins->count && largest >= bins->F(lower)[reached]) reached++;
+  return reached;
+}
+
+TARE_INLINE int F(is_first_bin)(const tare_bins *bins, real largest) {
   return bins->count == 1 || !(largest >= bins->F(lower)[1]);
 }
 
@@ -47,11 +68,12 @@ static void F(bins_of_chunk)(const tare_bins *bins, const real *restrict key, in
 
 /* Weights. */
 
-static void F(weigh_chunk_by_few)(const tare_bins *bins, const real *restrict key, const real *restrict weight,
-                                  real *restrict out) {
+/** For keys in the first `reached` bins. */
+TARE_INLINE void F(weigh_chunk_by_few)(const tare_bins *bins, int32_t reached, const real *restrict key,
+                                       const real *restrict weight, real *restrict out) {
   real factor[F(CHUNK)];
   for (int i = 0; i < F(CHUNK); i++) factor[i] = bins->F(weight)[0];
-  for (int k = 1; k < bins->count; k++) {
+  for (int32_t k = 1; k < reached; k++) {
     const real lower = bins->F(lower)[k], of_bin = bins->F(weight)[k];
 #pragma omp simd
     for (int i = 0; i < F(CHUNK); i++) factor[i] = key[i] >= lower ? of_bin : factor[i]; /* hot: weigh by few bins */
@@ -72,10 +94,12 @@ static void F(weigh_by_bins)(const tare_bins *bins, const real *restrict key, co
                              int32_t *restrict bin, real *restrict out) {
   const real of_first = bins->F(weight)[0];
   for (int32_t start = 0; start < n; start += F(CHUNK)) {
-    if (F(chunk_is_first_bin)(bins, key + start))
+    const real largest = F(largest_key)(key + start);
+    const int32_t reached = bins->count <= F(FEW_TO_WEIGH) ? bins->count : F(bins_up_to)(bins, largest);
+    if (F(is_first_bin)(bins, largest))
       for (int i = 0; i < F(CHUNK); i++) out[start + i] = weight[start + i] * of_first;
-    else if (bins->count <= F(FEW_TO_WEIGH))
-      F(weigh_chunk_by_few)(bins, key + start, weight + start, out + start);
+    else if (reached <= F(FEW_TO_WEIGH))
+      F(weigh_chunk_by_few)(bins, reached, key + start, weight + start, out + start);
     else
       F(weigh_chunk_by_many)(bins, key + start, weight + start, bin, out + start);
   }
@@ -83,30 +107,50 @@ static void F(weigh_by_bins)(const tare_bins *bins, const real *restrict key, co
 
 /* Counts. */
 
-/** Brings together the chunks that hold anything beyond the first bin; returns how many keys those are. A key of weight 0
- *  becomes NaN, which is never beyond the first bin. */
-static int32_t F(gather_busy_chunks)(const tare_bins *bins, const real *restrict key, const real *restrict weight,
-                                     int32_t n, real *restrict out) {
-  int32_t busy = 0;
+/** Chunks that hold anything beyond the first bin, one behind the other, and the largest key of each. */
+typedef struct F(busy_chunks) {
+  int32_t n;
+  real *key, largest[TARE_BLOCK / F(CHUNK)];
+} F(busy_chunks);
+
+/** A key of weight 0 becomes NaN, which is never beyond the first bin. */
+static void F(gather_busy_chunks)(const tare_bins *bins, const real *restrict key, const real *restrict weight,
+                                  int32_t n, F(busy_chunks) * busy) {
+  busy->n = 0;
   for (int32_t start = 0; start < n; start += F(CHUNK)) {
     const int32_t length = n - start < F(CHUNK) ? n - start : F(CHUNK);
-    if (length == F(CHUNK) && F(chunk_is_first_bin)(bins, key + start)) continue;
-    for (int i = 0; i < length; i++) out[busy + i] = weight[start + i] != 0 ? key[start + i] : (real)NAN;
-    for (int i = length; i < F(CHUNK); i++) out[busy + i] = (real)NAN;
-    busy += F(CHUNK);
+    const real largest = length == F(CHUNK) ? F(largest_key)(key + start) : (real)INFINITY;
+    if (F(is_first_bin)(bins, largest)) continue;
+    real *restrict out = busy->key + (ptrdiff_t)busy->n * F(CHUNK);
+    for (int i = 0; i < length; i++) out[i] = weight[start + i] != 0 ? key[start + i] : (real)NAN;
+    for (int i = length; i < F(CHUNK); i++) out[i] = (real)NAN;
+    busy->largest[busy->n++] = largest;
   }
-  return busy;
+}
+
+/** Lets go of the chunks that end below a threshold. */
+static void F(drop_chunks_below)(real lower, F(busy_chunks) * busy) {
+  int32_t kept = 0;
+  for (int32_t c = 0; c < busy->n; c++) {
+    if (busy->largest[c] < lower) continue;
+    busy->largest[kept] = busy->largest[c];
+    if (kept < c)
+      memcpy(busy->key + (ptrdiff_t)kept * F(CHUNK), busy->key + (ptrdiff_t)c * F(CHUNK), F(CHUNK) * sizeof(real));
+    kept++;
+  }
+  busy->n = kept;
 }
 
 /** Keys at or above each threshold, four thresholds at a time; bin k has those of k less those of k+1. */
-static void F(count_by_few)(const tare_bins *bins, const real *restrict key, int32_t n,
-                            int64_t (*histogram)[TARE_MAX_BINS]) {
+static void F(count_by_few)(const tare_bins *bins, F(busy_chunks) * busy, int64_t (*histogram)[TARE_MAX_BINS]) {
+  const real *restrict key = busy->key;
   for (int k = 1; k < bins->count; k += 4) {
     real lower[4];
     int32_t a = 0, b = 0, c = 0, d = 0;
+    F(drop_chunks_below)(bins->F(lower)[k], busy);
     for (int j = 0; j < 4; j++) lower[j] = k + j < bins->count ? bins->F(lower)[k + j] : (real)NAN;
 #pragma omp simd reduction(+ : a, b, c, d)
-    for (int32_t i = 0; i < n; i++) { /* hot: count by few bins */
+    for (int32_t i = 0; i < busy->n * F(CHUNK); i++) { /* hot: count by few bins */
       a += key[i] >= lower[0];
       b += key[i] >= lower[1];
       c += key[i] >= lower[2];
@@ -132,14 +176,14 @@ static void F(count_by_many)(const tare_bins *bins, const real *restrict key, in
 /** Adds the bins of those of n keys that have a weight to the histogram. */
 static void F(count_bins)(const tare_bins *bins, const real *restrict key, const real *restrict weight, int32_t n,
                           tare_scratch *scratch) {
-  real *busy_key = scratch->F_MEMBER.slope;
+  F(busy_chunks) busy = {.key = scratch->F_MEMBER.slope};
   int32_t counted = 0;
 #pragma omp simd reduction(+ : counted)
   for (int32_t i = 0; i < n; i++) counted += weight[i] != 0; /* hot: count weights (any) */
   scratch->histogram[0][0] += counted;
-  const int32_t busy = F(gather_busy_chunks)(bins, key, weight, n, busy_key);
+  F(gather_busy_chunks)(bins, key, weight, n, &busy);
   if (bins->count <= F(FEW_TO_COUNT))
-    F(count_by_few)(bins, busy_key, busy, scratch->histogram);
+    F(count_by_few)(bins, &busy, scratch->histogram);
   else
-    F(count_by_many)(bins, busy_key, busy, scratch->bin, scratch->histogram);
+    F(count_by_many)(bins, busy.key, busy.n * F(CHUNK), scratch->bin, scratch->histogram);
 }
