@@ -5,28 +5,14 @@
  */
 #define _GNU_SOURCE
 #include <criterion/criterion.h>
-#include <cuda_runtime_api.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/cuda_calls.h"
 #include "support/problem.h"
 
 static const level_shape head[] = {{9, 7, 3}, {5, 4, 3}, {3, 2, 3}};
-
-#define MUST(call) expect_success((call), #call)
-static void expect_success(cudaError_t status, const char *call) {
-  if (status != cudaSuccess) cr_assert_fail("%s: %s", call, cudaGetErrorName(status));
-}
-
-static cudaStream_t new_stream(void) {
-  cudaStream_t stream;
-  MUST(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  return stream;
-}
-
-/* Buffers were filled on the default stream, for which a non-blocking one does not wait. */
-static void wait_for_uploads(void) { MUST(cudaDeviceSynchronize()); }
 
 static problem *flat(int32_t kind, int32_t dtype) { return problem_new(kind, dtype, test_size(3000, 200), 23); }
 

@@ -4,27 +4,15 @@
  * and the search for cuBLAS, whose answers the emulator plays.
  */
 #include <criterion/criterion.h>
-#include <cuda_runtime_api.h>
 #include <math.h>
 #include <pthread.h>
 #include <string.h>
 
+#include "support/cuda_calls.h"
 #include "support/head.h"
 #ifdef TARE_TEST_EMULATED
 #include "control.h"
 #endif
-
-#define MUST(call) expect_success((call), #call)
-static void expect_success(cudaError_t status, const char *call) {
-  if (status != cudaSuccess) cr_assert_fail("%s: %s", call, cudaGetErrorName(status));
-}
-
-static cudaStream_t new_stream(void) {
-  cudaStream_t stream;
-  MUST(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  MUST(cudaDeviceSynchronize()); /* for the uploads, which such a stream does not wait for */
-  return stream;
-}
 
 /* Several chunks with little workspace, one with enough. */
 static problem *some_head(int32_t kind, int32_t dtype, double room) {
@@ -46,6 +34,7 @@ static outcome *run_with(problem *p, const test_device *device, head_call *call,
 static tare_status replay(tare_context *context, const tare_loss *loss, const tare_batch *batch,
                           const tare_linear *linear, const tare_output *output, void *times) {
   cudaStream_t stream = new_stream();
+  wait_for_uploads();
   cudaGraph_t graph = NULL;
   cudaGraphExec_t exec = NULL;
   MUST(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
@@ -118,6 +107,7 @@ static tare_status on_a_stream(tare_context *context, const tare_loss *loss, con
                                const tare_linear *linear, const tare_output *output, void *user) {
   (void)user;
   cudaStream_t stream = new_stream();
+  wait_for_uploads();
   tare_status status = TARE_OK;
   for (int i = 0; i < 3 && status == TARE_OK; i++) {
     status = tare_linear_evaluate(context, loss, batch, linear, output, stream);
