@@ -48,6 +48,8 @@ cudaError_t planned_error(const char *call) {
 
 }  // namespace
 
+std::unique_lock<std::recursive_mutex> one_thread_alone() { return std::unique_lock<std::recursive_mutex>(lock); }
+
 cudaError_t api(const char *call, const std::function<cudaError_t()> &work) {
   std::lock_guard<std::recursive_mutex> held(lock);
   cudaError_t e = missing_device();

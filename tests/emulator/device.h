@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <mutex>
 #include <vector>
 
 namespace emulator {
@@ -36,6 +37,7 @@ void note_static_shared(const void *kernel, size_t bytes);
 
 /* api.cpp: locks, looks for a missing device, a sticky or a planned error, and keeps the last one. */
 cudaError_t api(const char *call, const std::function<cudaError_t()> &work);
+std::unique_lock<std::recursive_mutex> one_thread_alone(); /* its lock, for what happens outside a call */
 
 /* memory.cpp */
 enum class memory { unknown, pageable, pinned, device };

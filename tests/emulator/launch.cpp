@@ -106,6 +106,7 @@ cudaError_t launch_kernel(const cudaLaunchConfig_t *config, const void *kernel, 
 }  // namespace
 
 void note_kernel(const void *kernel, binder bind, std::vector<size_t> sizes) {
+  const auto held = one_thread_alone(); /* another thread may be launching */
   known_kernel &k = kernels()[kernel];
   k.bind = bind;
   k.sizes = std::move(sizes);
