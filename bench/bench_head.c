@@ -13,9 +13,9 @@
 #include "problem.h"
 
 static int64_t divisor_up_to(int64_t number, int64_t limit) {
-  int64_t divisor = limit;
-  while (number % divisor != 0) divisor--;
-  return divisor;
+  for (int64_t divisor = limit; divisor > 1; divisor--)
+    if (number % divisor == 0) return divisor;
+  return 1;
 }
 
 static int64_t root_of(int64_t number) {

@@ -304,7 +304,7 @@ static real *F(in_place)(const tare_job *job, const tare_tile *tile, const F(blo
   const tare_array *array = &tile->view->array[name];
   const int64_t row = array->stride[TARE_AXES - 1], along = b->by_class ? row : array->cls;
   const int64_t line = b->by_class ? array->cls : row;
-  if (job->problem->batch.dtype != F(DTYPE) || along != 1 || (b->lines > 1 && line != b->length)) return NULL;
+  if (job->problem->batch.dtype != REAL_DTYPE || along != 1 || (b->lines > 1 && line != b->length)) return NULL;
   return (real *)(uintptr_t)array->data + F(block_offset)(tile, b, name);
 }
 

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Between arrays of any type and stride and blocks of `real` in first-level cache. A template in `real`. */
 
-enum { F(DTYPE) = sizeof(real) == sizeof(double) ? TARE_F64 : TARE_F32 };
-
 #define LOAD_LOOP(type, convert)                                               \
   do {                                                                         \
     const type *restrict from = (const type *)data + offset;                   \
