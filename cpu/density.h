@@ -143,7 +143,7 @@ static void F(drop_chunks_below)(real lower, F(busy_chunks) * busy) {
 
 /** Keys at or above each threshold, four thresholds at a time; bin k has those of k less those of k+1. */
 static void F(count_by_few)(const tare_bins *bins, F(busy_chunks) * busy, int64_t (*histogram)[TARE_MAX_BINS]) {
-  const real *restrict key = busy->key;
+  const real *key = busy->key; /* whose chunks move up when others are dropped */
   for (int k = 1; k < bins->count; k += 4) {
     real lower[4];
     int32_t a = 0, b = 0, c = 0, d = 0;
