@@ -185,7 +185,8 @@ static void F(weigh_lines)(const tare_problem *problem, const tare_tile *tile, c
   const real of_class = problem->soft ? (real)1 : F(alpha)(problem, 0, 0);
   for (int32_t i = 0; i < tile->rows; i++) s->row_weight[i] = (real)rows->weight[i];
   for (int32_t c = 0; c < TARE_BLOCK; c++) s->class_weight[c] = of_class;
-  s->spread_lines = 0;
+  s->spread_lines = s->spread_length = 0;
+  s->spread_class = 0;
 }
 
 static void F(build_weights)(const tare_job *job, const tare_tile *tile, const F(block) * b, F(scratch) * s) {
