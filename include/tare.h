@@ -481,6 +481,9 @@ TARE_API tare_status tare_context_set_workspace(tare_context *context, void *wor
  * counts nor changes, and whether it works in a forked child is its own affair (OpenBLAS on pthreads does; on OpenMP it
  * hangs there).
  *
+ * On a CPU the loss between two products runs on threads that are made for it and end with it, no more than the context's;
+ * making threads is the one thing here that asks the system for memory.
+ *
  * As in any product, a feature that is not finite makes NaN of weights_gradient even where its row's gradient is 0.
  * --------------------------------------------------------------------------------------------------------------- */
 
