@@ -53,14 +53,14 @@ static int64_t group_start(const tare_tiling *tiling, int32_t group) {
 
 /* Labels. */
 
-static void scan_group(const tare_tiling *tiling, const tare_problem *problem, int32_t group, tare_label_scan *scan,
-                       int64_t *per_class) {
+static void scan_group(const tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, int32_t group,
+                       tare_label_scan *scan, int64_t *per_class) {
   memset(scan, 0, sizeof *scan);
   scan->first_invalid = INT64_MAX;
   for (int64_t i = group_start(tiling, group); i < group_start(tiling, group + 1); i++) {
     tare_tile tile;
     tare_tile_at(tiling, problem, i, &tile);
-    tare_tile_scan_labels(problem, &tile, scan, per_class);
+    cpu->kernels->scan_labels(problem, &tile, scan, per_class);
   }
 }
 
@@ -72,8 +72,6 @@ static void add_scan(tare_label_scan *sum, const tare_label_scan *scan) {
   sum->counts.ignored += scan->counts.ignored;
   sum->counts.invalid += scan->counts.invalid;
   sum->weights += scan->weights;
-  sum->weighted_rows += scan->weighted_rows;
-  sum->weighted_positives += scan->weighted_positives;
   if (scan->first_invalid >= sum->first_invalid) return;
   sum->first_invalid = scan->first_invalid;
   sum->invalid_label = scan->invalid_label;
@@ -98,7 +96,7 @@ tare_status tare_cpu_scan_labels(tare_cpu *cpu, const tare_tiling *tiling, const
 #ifdef _OPENMP
 #pragma omp parallel for schedule(dynamic) num_threads(tare_cpu_threads(cpu, groups))
 #endif
-  for (int32_t g = 0; g < groups; g++) scan_group(tiling, problem, g, &cpu->scans[g], NULL);
+  for (int32_t g = 0; g < groups; g++) scan_group(cpu, tiling, problem, g, &cpu->scans[g], NULL);
   memset(sum, 0, sizeof *sum);
   sum->first_invalid = INT64_MAX;
   for (int32_t g = 0; g < groups; g++) add_scan(sum, &cpu->scans[g]);
@@ -325,7 +323,7 @@ static tare_status label_counts(tare_backend *self, const tare_problem *problem,
   if (counts) *counts = scan.counts;
   if (!per_class) return TARE_OK;
   memset(per_class, 0, (size_t)problem->batch.classes * sizeof *per_class);
-  for (int32_t g = 0; g < tiling.groups; g++) scan_group(&tiling, problem, g, &again, per_class);
+  for (int32_t g = 0; g < tiling.groups; g++) scan_group(cpu, &tiling, problem, g, &again, per_class);
   return TARE_OK;
 }
 

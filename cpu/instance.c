@@ -11,6 +11,7 @@
 #define TARE_INLINE static inline __attribute__((always_inline, unused))
 
 #include "keys.h"
+#include "labels.h"
 
 #define REAL_BITS 64
 #include "template.h"
@@ -30,4 +31,5 @@ const tare_kernels KERNELS(TARE_ISA_NAME) = {
     .sigmoid = {sigmoid_tile_f32, sigmoid_tile_f64},
     .softmax = {softmax_tile_f32, softmax_tile_f64},
     .regression = regression_tile,
+    .scan_labels = tare_tile_scan_labels,
 };

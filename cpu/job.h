@@ -63,8 +63,15 @@ typedef struct tare_tile_rows {
   double weight[TARE_TILE_ROWS]; /* row weight x class weight; 0 where skipped */
   int32_t positives;             /* rows with cls >= 0, listed here in order */
   int32_t positive[TARE_TILE_ROWS];
-  int32_t uniform; /* every weight is 1 */
 } tare_tile_rows;
+
+/** What a pass over the labels finds. */
+typedef struct tare_label_scan {
+  tare_counts counts;
+  double weights;        /* sum of row weight x class weight over rows that count; for TARE_WEIGHTS only */
+  int64_t first_invalid; /* in row order; INT64_MAX if none */
+  int64_t invalid_label;
+} tare_label_scan;
 
 /** The sum of a group of tiles. */
 typedef struct tare_group_result {
@@ -106,10 +113,14 @@ typedef struct tare_scratch {
 typedef void tare_tile_function(const tare_job *job, const tare_tile *tile, tare_scratch *scratch,
                                 tare_group_result *result);
 
+typedef void tare_scan_function(const tare_problem *problem, const tare_tile *tile, tare_label_scan *scan,
+                                int64_t *per_class);
+
 /** The kernels of one instruction set: [0] for f32, f16 and bf16 logits, [1] for f64. */
 typedef struct tare_kernels {
   const char *name;
   tare_tile_function *sigmoid[2], *softmax[2], *regression;
+  tare_scan_function *scan_labels;
 } tare_kernels;
 
 extern const tare_kernels tare_kernels_baseline, tare_kernels_avx2, tare_kernels_avx512;

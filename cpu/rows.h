@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tiles of a problem, and what labels and weights make of their rows. */
+/* How a problem is cut into tiles. */
 #ifndef TARE_CPU_ROWS_H
 #define TARE_CPU_ROWS_H
 
@@ -23,22 +23,5 @@ void tare_tiling_make(tare_tiling *tiling, const tare_problem *problem);
 
 /** The tile of a number in [0, tiles). */
 void tare_tile_at(const tare_tiling *tiling, const tare_problem *problem, int64_t number, tare_tile *tile);
-
-/** Class (or TARE_ROW_...) and weight of each row of a tile, for the losses. */
-void tare_tile_rows_decode(const tare_problem *problem, const tare_tile *tile, tare_tile_rows *rows);
-
-/** What a pass over the labels finds. */
-typedef struct tare_label_scan {
-  tare_counts counts;
-  double weights;        /* sum of row weight x class weight over rows that count */
-  int64_t weighted_rows; /* rows that count and whose row weight is > 0 */
-  int64_t weighted_positives;
-  int64_t first_invalid; /* in row order; INT64_MAX if none */
-  int64_t invalid_label;
-} tare_label_scan;
-
-/** Adds what a tile's labels say to `scan`; `per_class` (may be NULL) gets one more for each class met. */
-void tare_tile_scan_labels(const tare_problem *problem, const tare_tile *tile, tare_label_scan *scan,
-                           int64_t *per_class);
 
 #endif

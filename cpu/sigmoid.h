@@ -9,6 +9,9 @@
  * Where the caller's elements are plain `real`, one behind the other, they are read and written where they are.
  */
 
+/** Loops run on whole units of elements. */
+enum { F(UNIT) = 16 };
+
 /** Elements worked on side by side. x and slope may be the same array. */
 typedef struct F(stretch) {
   int32_t n;
@@ -145,10 +148,28 @@ static void F(store_block)(const tare_tile *tile, const F(block) * b, int name, 
    b->lines, b->length, from);
 }
 
+/** What spread does, for lines of a few elements: looking at each would cost more than writing it. */
+static void F(spread_short)(const F(block) * b, const real *of_row, const real *of_class, int has_plain,
+                            F(scratch) * s) {
+  const real *restrict of_line = b->by_class ? of_class : of_row, *restrict along = b->by_class ? of_row : of_class;
+  real *restrict weight = s->weight, *restrict plain = s->plain_weight;
+  const int32_t length = b->length;
+  for (int32_t i = 0; i < length; i++) {
+    for (int32_t line = 0; line < b->lines; line++) weight[line * length + i] = of_line[line] * along[i];
+    for (int32_t line = 0; has_plain && line < b->lines; line++)
+      plain[line * length + i] = b->by_class ? along[i] : of_line[line];
+  }
+  s->spread_lines = 0;
+}
+
 /** weight = row factor x class factor, and plain weight = row factor where the problem has those. Lines that hold what
  *  they should already, as most do in a tile, are left alone. */
 static void F(spread)(const F(block) * b, const real *of_row, const real *of_class, int has_plain, F(scratch) * s) {
   const real *of_line = b->by_class ? of_class : of_row, *along = b->by_class ? of_row : of_class;
+  if (b->length < F(UNIT)) {
+    F(spread_short)(b, of_row, of_class, has_plain, s);
+    return;
+  }
   if (s->spread_length != b->length || s->spread_class != (b->by_class ? 0 : b->first_class)) s->spread_lines = 0;
   for (int32_t line = 0; line < b->lines; line++) {
     const real factor = of_line[line];
@@ -345,7 +366,7 @@ static void F(run_whole)(const tare_job *job, F(stretch) on, F(sigmoid_loop) * l
 static void F(run)(const tare_job *job, F(stretch) on, F(sigmoid_loop) * loop, const F(formula_parameters) * parameters,
                    tare_scratch *scratch) {
   F(scratch) *s = &scratch->F_MEMBER;
-  const int32_t unit = job->density ? F(CHUNK) : 16, n = on.n, whole = n / unit * unit, rest = n - whole;
+  const int32_t unit = job->density ? F(CHUNK) : F(UNIT), n = on.n, whole = n / unit * unit, rest = n - whole;
   if (!rest || on.x == s->x || on.x == s->picked_x) {
     on.n = (n + unit - 1) / unit * unit;
     F(run_whole)(job, on, loop, parameters, scratch);
@@ -372,7 +393,7 @@ static void F(evaluate_block)(const tare_job *job, const tare_tile *tile, const 
     on->loss[scratch->picked_at[k]] = positives->loss[k];
     on->slope[scratch->picked_at[k]] = -positives->slope[k];
   }
-  result->loss += F(sum)(s->loss, (b->n + 15) / 16 * 16);
+  result->loss += F(sum)(s->loss, (b->n + F(UNIT) - 1) / F(UNIT) * F(UNIT));
   if (view->array[TARE_ROW_LOSS].data) F(add_row_losses)(b, s, scratch->row_loss);
   if (view->array[TARE_ELEMENT_LOSS].data)
     F(store_block)(tile, b, TARE_ELEMENT_LOSS, job->problem->batch.dtype == TARE_F64 ? TARE_F64 : TARE_F32, s->loss);

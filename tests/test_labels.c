@@ -171,6 +171,31 @@ Test(labels, wide_ones_are_checked_before_narrowing) {
   }
 }
 
+/* A special label that no int32 can be is met by none: 2^32-1 is not -1, and class 0 may lie beyond what labels reach. */
+Test(labels, special_ones_may_be_wider_than_labels) {
+  static const convention wide[] = {{0, INT64_C(4294967295), INT64_C(4294967294)},
+                                    {0, -1, INT64_C(4294967294)},
+                                    {0, INT64_C(4294967295), -2},
+                                    {-INT64_C(4294967295), -1, -2}};
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_LOSS(kind) {
+      for (size_t c = 0; c < sizeof wide / sizeof *wide; c++) {
+        problem *p = in_convention(kind, conventions[0], TARE_I32);
+        for (int64_t i = 0; i < p->rows; i++) p->labels[i] = wide[c].first ? -1 : i % CLASSES;
+        p->first_label = wide[c].first;
+        p->background_label = wide[c].background;
+        p->ignore_label = wide[c].ignore;
+        CHECK_PROBLEM(p, device);
+        if (!wide[c].first && wide[c].background != -1) p->labels[33] = -1;
+        if (!wide[c].first && wide[c].background == -1) p->labels[33] = -2;
+        if (wide[c].first) p->labels[33] = 1; /* class 0, were the difference to wrap */
+        if (!is_a_class_of_a_regression(kind, p->labels[33])) expect_refused(p, device, 33);
+        problem_free(p);
+      }
+    }
+  }
+}
+
 /* Boxes have 4 columns and 80 classes: the label of a regressed row is any class, however wide. */
 Test(labels, regression_takes_any_class) {
   static const int64_t classes[] = {4, 79, 1202, INT64_C(4294967297), INT64_MAX};

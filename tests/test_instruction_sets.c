@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every instruction set of the CPU counts, weighs and decodes as the oracle does. The other tests run on the best one
+ * that the machine has, and some loops exist for one set alone, so that the rest of them would be seen nowhere.
+ */
+#define _GNU_SOURCE
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "support/numbers.h"
+#include "support/problem.h"
+#include "support/random.h"
+
+/* The CPU with this instruction set, for the rest of the test's process. */
+static const test_device *cpu_with(const char *instruction_set) {
+  tare_context_options options;
+  tare_context_options_init(&options);
+  options.device = TARE_DEVICE_CPU;
+  tare_context *context = NULL;
+  setenv("TARE_ISA", instruction_set, 1);
+  setenv("TARE_TEST_DEVICES", "cpu", 1);
+  if (tare_context_create(&context, &options) != TARE_OK) cr_skip_test("%s", tare_error_text(NULL));
+  tare_context_destroy(context);
+  return devices_first();
+}
+
+/* Around the thirty-two bins, the chunks of 64 keys and the blocks of 1,024 that the loops know, from logits of which few,
+ * some or most lie beyond the first bin; masked rows among them. */
+static void check_density(const char *instruction_set) {
+  static const int32_t bin_counts[] = {1, 2, 10, 16, 17, 31, 32, 33, 64, 1024};
+  static const struct { double mean, deviation; } logits[] = {{-7, 1.5}, {-4.6, 1.5}, {-1, 3}};
+  static const int64_t shapes[][2] = {{150, 80}, {41, 25}, {64, 1}, {3, 1203}};
+  const test_device *device = cpu_with(instruction_set);
+  for (size_t b = 0; b < sizeof bin_counts / sizeof *bin_counts; b++) {
+    for (size_t l = 0; l < sizeof logits / sizeof *logits; l++) {
+      for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        problem *p = problem_new(TARE_GHM_C, TARE_F32, test_size(shapes[s][0], 30), shapes[s][1]);
+        random_source source = random_from(31 + l);
+        for (int64_t i = 0; i < p->rows * p->classes; i++) {
+          const double x = logits[l].mean + logits[l].deviation * random_normal(&source);
+          p->logits[i] = i % 31 == 0 ? 0 : (double)(float)x; /* 0 is where g = 1/2 begins */
+        }
+        p->loss.ghm.bins = bin_counts[b];
+        problem_draw_row_weights(p);
+        problem_add_ghm_state(p);
+        CHECK_PROBLEM(p, device);
+        problem_free(p);
+      }
+    }
+  }
+}
+Test(instruction_sets, baseline_density) { check_density("baseline"); }
+Test(instruction_sets, avx2_density) { check_density("avx2"); }
+Test(instruction_sets, avx512_density) { check_density("avx512"); }
+
+/* Few classes, so that rows and their weights are most of the work, in both label types, where they lie one behind the
+ * other and where they do not. */
+static void check_rows(const char *instruction_set) {
+  const test_device *device = cpu_with(instruction_set);
+  FOR_EACH_LOSS(kind) {
+    for (int64_t classes = 1; classes <= 17; classes++) {
+      for (int32_t type = TARE_I32; type <= TARE_I64; type++) {
+        const level_shape shapes[] = {{9, 7, 3}, {1, test_size(400, 70), 1}};
+        problem *p = problem_new_levels(kind, TARE_F32, 2, classes, 2, shapes);
+        p->label_dtype = type;
+        p->image_major = classes % 2 == 0;
+        p->place[ARRAY_LOGITS].channels_first = classes % 3 == 0;
+        p->background_weight = is_ghm(kind) ? 1 : 0.5;
+        CHECK_PROBLEM(p, device);
+        problem_draw_row_weights(p);
+        CHECK_PROBLEM(p, device);
+        problem_free(p);
+      }
+    }
+  }
+}
+Test(instruction_sets, baseline_rows) { check_rows("baseline"); }
+Test(instruction_sets, avx2_rows) { check_rows("avx2"); }
+Test(instruction_sets, avx512_rows) { check_rows("avx512"); }
