@@ -62,8 +62,9 @@ void tare_bins_make(tare_bins *bins, const tare_problem *problem) {
     bins->lower_f32[k] = first_float(key);
     bins->lower_f64[k] = first_double(key);
   }
-  bins->lower_f32[bins->count] = NAN;
   bins->lower_f64[bins->count] = (double)NAN;
+  bins->lower_f32[bins->count] = NAN;
+  for (int32_t k = bins->count + 1; k < TARE_FEW_BINS; k++) bins->lower_f32[k] = NAN;
 }
 
 void tare_bins_set_weights(tare_bins *bins, const double *inverse_density) {
@@ -71,6 +72,7 @@ void tare_bins_set_weights(tare_bins *bins, const double *inverse_density) {
     bins->weight_f64[k] = inverse_density[k];
     bins->weight_f32[k] = (float)inverse_density[k];
   }
+  for (int32_t k = bins->count; k < TARE_FEW_BINS; k++) bins->weight_f32[k] = 0;
 }
 
 tare_ghm_state tare_ghm_state_at(void *state, int32_t bins) {

@@ -5,11 +5,12 @@
 
 #include "problem.h"
 
-enum { TARE_MAX_BINS = 1024 };
+enum { TARE_MAX_BINS = 1024, TARE_FEW_BINS = 32 };
 
 /** Bins of the gradient norm by their first keys: bin k holds the keys in [lower[k], lower[k+1]). A key is the signed
  *  logit of a hard label (x where t = 0, -x where t = 1), |difference| in GHM-R, or g itself for a soft target.
- *  lower[0] is -infinity and lower[count] NaN, which no key reaches. */
+ *  lower[0] is -infinity and lower[count] NaN, which no key reaches. Of fewer than TARE_FEW_BINS so many can be read in f32:
+ *  the rest have a threshold of NaN and a weight of 0. */
 typedef struct tare_bins {
   int32_t count;
   float lower_f32[TARE_MAX_BINS + 1], weight_f32[TARE_MAX_BINS];

@@ -6,7 +6,8 @@
  * the second bin is done at once. Where it reaches into a few bins its keys are compared with the thresholds up to there.
  * For many bins, the bin is guessed as floor(sigmoid*M); the guess is certain unless sigmoid*M lies within rounding of a
  * whole number, and only a chunk with such a key compares with the thresholds, which makes the bins exact. (Comparing
- * every key would take two gathers, and those cost more than all the rest.)
+ * every key would take two gathers, and those cost more than all the rest.) Up to 32 bins have a faster way with AVX-512:
+ * few_bins.h.
  */
 
 enum { F(CHUNK) = 64, F(FEW_TO_WEIGH) = 20, F(FEW_TO_COUNT) = 32 };
@@ -92,6 +93,12 @@ static void F(weigh_chunk_by_many)(const tare_bins *bins, const real *restrict k
 /** out[i] = weight[i] x 1/GD of key[i]'s bin, for n keys in whole chunks. */
 static void F(weigh_by_bins)(const tare_bins *bins, const real *restrict key, const real *restrict weight, int32_t n,
                              int32_t *restrict bin, real *restrict out) {
+#ifdef HAS_FEW_BINS
+  if (bins->count <= TARE_FEW_BINS) {
+    few_weigh(bins, key, weight, n, out);
+    return;
+  }
+#endif
   const real of_first = bins->F(weight)[0];
   for (int32_t start = 0; start < n; start += F(CHUNK)) {
     const real largest = F(largest_key)(key + start);
@@ -173,14 +180,16 @@ static void F(count_by_many)(const tare_bins *bins, const real *restrict key, in
   histogram[0][0] -= n;
 }
 
-/** Adds the bins of those of n keys that have a weight to the histogram. */
+/** Moves those of n keys that have a weight from the first bin, where all have been counted, to their own. */
 static void F(count_bins)(const tare_bins *bins, const real *restrict key, const real *restrict weight, int32_t n,
                           tare_scratch *scratch) {
+#ifdef HAS_FEW_BINS
+  if (bins->count <= TARE_FEW_BINS) {
+    few_count(bins, key, weight, n, scratch->histogram[0]);
+    return;
+  }
+#endif
   F(busy_chunks) busy = {.key = scratch->F_MEMBER.slope};
-  int32_t counted = 0;
-#pragma omp simd reduction(+ : counted)
-  for (int32_t i = 0; i < n; i++) counted += weight[i] != 0; /* hot: count weights (any) */
-  scratch->histogram[0][0] += counted;
   F(gather_busy_chunks)(bins, key, weight, n, &busy);
   if (bins->count <= F(FEW_TO_COUNT))
     F(count_by_few)(bins, &busy, scratch->histogram);

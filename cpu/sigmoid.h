@@ -210,6 +210,12 @@ static void F(weigh_lines)(const tare_problem *problem, const tare_tile *tile, c
   s->spread_class = 0;
 }
 
+static int64_t F(weighted_rows)(const F(scratch) * s, int32_t rows) {
+  int32_t weighted = 0;
+  for (int32_t i = 0; i < rows; i++) weighted += s->row_weight[i] != 0;
+  return weighted;
+}
+
 static void F(build_weights)(const tare_job *job, const tare_tile *tile, const F(block) * b, F(scratch) * s) {
   const tare_problem *problem = job->problem;
   const int has_plain = F(has_plain_weights)(problem);
@@ -417,10 +423,9 @@ static void F(sigmoid_block)(const tare_job *job, const tare_tile *tile, const F
     for (int32_t k = 0; k < picked; k++) s->weight[scratch->picked_at[k]] = 0;
     take(job, &on, s->target, scratch);
     if (picked) take(job, &positives, NULL, scratch);
+    for (int32_t k = 0; k < picked; k++) s->weight[scratch->picked_at[k]] = s->picked_weight[k]; /* GHM: no alpha */
   }
-  const int is_altered =
-      job->problem->soft || tile->view->array[TARE_ELEMENT_WEIGHTS].data || (picked && job->pass != TARE_PASS_EVALUATE);
-  if (is_altered) s->spread_lines = 0;
+  if (job->problem->soft || tile->view->array[TARE_ELEMENT_WEIGHTS].data) s->spread_lines = 0;
 }
 
 static F(formula_parameters) F(parameters_of)(const tare_problem *problem) {
@@ -458,6 +463,8 @@ static void F(sigmoid_tile)(const tare_job *job, const tare_tile *tile, tare_scr
   const int by_class = tare_view_by_class(tile->view, classes);
   tare_tile_rows_decode(problem, tile, &scratch->rows);
   F(weigh_lines)(problem, tile, &scratch->rows, &scratch->F_MEMBER);
+  if (job->pass == TARE_PASS_HISTOGRAM && !problem->soft)
+    scratch->histogram[0][0] += classes * F(weighted_rows)(&scratch->F_MEMBER, tile->rows); /* count_bins moves them */
   for (int32_t i = 0; i < tile->rows; i++) scratch->row_loss[i] = 0;
   for (int32_t row = 0; row < tile->rows;) {
     F(block) b = {0};

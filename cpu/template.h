@@ -26,6 +26,10 @@
 #include "core/losses/softmax_ce.h"
 #include "core/losses/softmax_focal.h"
 
+#if REAL_BITS == 32 && defined(__AVX512BW__)
+#define HAS_FEW_BINS
+#include "few_bins.h"
+#endif
 #include "density.h"
 #include "transfer.h"
 

@@ -14,7 +14,7 @@
 #include "support/random.h"
 
 static const int32_t dtypes[] = {TARE_F32, TARE_F16, TARE_BF16, TARE_F64};
-static const int32_t bin_counts[] = {1, 2, 3, 10, 30, 255, 256, 1000, 1024};
+static const int32_t bin_counts[] = {1, 2, 3, 10, 16, 17, 30, 32, 33, 255, 256, 1000, 1024};
 enum { DTYPES = sizeof dtypes / sizeof *dtypes, BIN_COUNTS = sizeof bin_counts / sizeof *bin_counts };
 
 /* ---- The state, word by word ----------------------------------------------------------------------------------- */
