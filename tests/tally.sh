@@ -3,6 +3,7 @@
 # Runs one test and writes down how many cases passed, failed and were skipped; tests/total.sh adds them up.
 #
 #   tally.sh FOLDER NAME criterion EXECUTABLE    counts Criterion's cases, from its TAP report
+#   tally.sh FOLDER NAME pytest PYTHON FILE      the same of a pytest file, whose conftest.py writes that report
 #   tally.sh FOLDER NAME gpu PROBE EXECUTABLE    the same if PROBE finds a GPU; else all its cases are skipped
 #   tally.sh FOLDER NAME absent COUNT WHY        counts COUNT cases as skipped: their executables were not built
 #   tally.sh FOLDER NAME script COMMAND...       counts one: status 0 passed, 77 skipped (last line says why), else failed
@@ -34,6 +35,11 @@ if [ "$kind" = gpu ]; then
   kind=criterion
 fi
 
+if [ "$kind" = pytest ]; then
+  export TARE_TAP="$base.tap"
+  set -- "$1" -B -m pytest -q -p no:cacheprovider "$2"
+fi
+
 TMPDIR=$(mktemp -d)
 export TMPDIR
 trap 'rm -rf "$TMPDIR"' EXIT
@@ -60,7 +66,7 @@ one_failed_unseen() { # something failed; count it, unless a failure has been co
 
 passed=0 failed=0 skipped=0
 : >"$base.skipped"
-if [ "$kind" = criterion ]; then
+if [ "$kind" = criterion ] || [ "$kind" = pytest ]; then
   if [ -f "$base.tap" ]; then
     skipped=$(grep -c '^ok - .*# SKIP' "$base.tap")
     passed=$(($(grep -c '^ok ' "$base.tap") - skipped))

@@ -12,8 +12,8 @@ for folder; do
 done | LC_ALL=C awk -v brief="$brief" '
   function say(text) { if (!brief) print text }
   BEGIN {
-    count = split("cpu,emulated GPU,GPU,other", device, ",")
-    row["unit"] = 1; row["emulated"] = 2; row["cuda"] = 3
+    count = split("cpu,emulated GPU,GPU,Python,other", device, ",")
+    row["unit"] = 1; row["emulated"] = 2; row["cuda"] = 3; row["python"] = 4
   }
   {
     base = $1 "/" $2

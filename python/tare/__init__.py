@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tare: loss kernels for class-imbalanced dense detection, from Python.
+
+tare.evaluate works on NumPy arrays; tare.torch on PyTorch tensors, with autograd, on CPU and GPU; tare.compat has the
+signatures of torchvision, fvcore, mmcv, mmdetection and apex. The C library's header, include/tare.h, is the manual.
+"""
+
+from ._c import ArgumentError, Error, losses
+from ._c import library as _library
+from ._evaluate import Result, beta_from_volume, class_balanced_weights, effective_number, evaluate, ghm_state
+
+__version__ = "{}.{}.{}".format(*(lambda v: (v // 10000, v // 100 % 100, v % 100))(_library.tare_version()))
+
+
+def build_description():
+    """How the C library was built, for a person: version, compiler, CUDA, OpenMP."""
+    return _library.tare_build_description().decode()
+
+
+__all__ = [
+    "ArgumentError", "Error", "Result", "beta_from_volume", "build_description", "class_balanced_weights",
+    "effective_number", "evaluate", "ghm_state", "losses",
+]  # fmt: skip

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From arrays as Python has them, shape and strides, to the C library's levels and batch; for NumPy and PyTorch alike.
+
+A level is described by five lengths, (images, height, width, anchors, classes). An array with a class axis is either
+rows `[..., classes]` with one to four axes in front, or a map `[images, anchors*classes, height, width]` as a head's
+convolution wrote it. What has one value a row (labels, row weights, row losses) comes in any shape with the rows in
+their order: image, y, x, anchor.
+"""
+
+import ctypes
+
+from . import _c
+
+
+def lengths(shape, classes=None):
+    """The five lengths of logits of this shape; `classes` is given where they are maps."""
+    if classes is None:
+        if not 2 <= len(shape) <= 5:
+            raise ValueError(f"logits have shape {tuple(shape)}; rows are [..., classes] with 2 to 5 axes, and maps "
+                             "[images, anchors*classes, height, width] need `classes`")  # fmt: skip
+        *front, last = shape
+        front = [1] * (2 - len(front)) + front
+        return (front[0], *[1] * (4 - len(front)), *front[1:], last)
+    if len(shape) != 4 or classes < 1 or shape[1] % classes:
+        raise ValueError(f"logits have shape {tuple(shape)}; with classes={classes} each level is a map "
+                         f"[images, anchors*{classes}, height, width]")  # fmt: skip
+    images, channels, height, width = shape
+    return images, height, width, channels // classes, classes
+
+
+def row_shape(shape, classes=None):
+    """The shape of what has one value a row: [...] of rows [..., classes], [images, height, width, anchors] of maps."""
+    return tuple(shape[:-1]) if classes is None else lengths(shape, classes)[:4]
+
+
+def element_strides(strides, classes=None):
+    """(image, y, x, anchor, class) strides of an array with a class axis, from its own."""
+    if classes is None:
+        *front, last = strides
+        front = [0] * (2 - len(front)) + list(front)
+        return (front[0], *[0] * (4 - len(front)), *front[1:], last)
+    image, channel, y, x = strides
+    return image, y, x, channel * classes, channel
+
+
+class Level:
+    """One level in the making: its lengths, and pointer and strides of each array, which it keeps alive.
+
+    `library` names what NumPy and PyTorch call differently: strides(array) in elements, and pointer(array).
+    """
+
+    def __init__(self, library, logits, classes=None):
+        self.library, self.classes, self.shape = library, classes, tuple(logits.shape)
+        self.lengths = lengths(self.shape, classes)
+        self.kept = []
+        _, height, width, anchors, _ = self.lengths
+        self.c = _c.Level(height, width, anchors)
+        self.elements("logits", logits)
+
+    def _set(self, name, array, strides):
+        self.kept.append(array)
+        setattr(self.c, name, self.library.pointer(array))
+        setattr(self.c, name + "_strides", _c.Strides(*strides))
+
+    def rows(self, name, array):
+        """An array with one value a row, in any shape."""
+        shape = self.lengths[:4]
+        if tuple(array.shape) != shape:
+            try:
+                array = array.reshape(shape)  # a view wherever strides can express it
+            except (ValueError, RuntimeError):
+                raise ValueError(f"{name} has shape {tuple(array.shape)}; logits of shape {self.shape} have rows "
+                                 f"{row_shape(self.shape, self.classes)}") from None  # fmt: skip
+        self._set(name, array, self.library.strides(array))
+
+    def elements(self, name, array):
+        """An array with a class axis: of the logits' shape, or of rows."""
+        if tuple(array.shape) == self.shape:
+            return self._set(name, array, element_strides(self.library.strides(array), self.classes))
+        try:
+            array = array.reshape(self.lengths)
+        except (ValueError, RuntimeError):
+            raise ValueError(f"{name} has shape {tuple(array.shape)}; logits have {self.shape}") from None
+        self._set(name, array, self.library.strides(array))
+
+
+def make_batch(levels, dtype, label_dtype=_c.I32, target_dtype=_c.F32, **options):
+    """The C batch of these levels (which it does not keep alive, but for their C structs)."""
+    if not 1 <= len(levels) <= _c.MAX_LEVELS:
+        raise ValueError(f"{len(levels)} levels of logits; there must be 1 to {_c.MAX_LEVELS}")
+    if len({(level.lengths[0], level.lengths[4]) for level in levels}) > 1:
+        shapes = ", ".join(str(level.shape) for level in levels)
+        raise ValueError(f"levels must have the same images and classes; theirs are {shapes}")
+    batch = _c.Batch()
+    _c.library.tare_batch_init_sized(batch, ctypes.sizeof(_c.Batch), ctypes.sizeof(_c.Level))
+    array = (_c.Level * len(levels))(*[level.c for level in levels])
+    batch.levels, batch.level_count = array, len(levels)
+    batch.dtype, batch.label_dtype, batch.target_dtype = dtype, label_dtype, target_dtype
+    batch.images, batch.classes = levels[0].lengths[0], levels[0].lengths[4]
+    for name, value in options.items():
+        setattr(batch, name, value)
+    return batch
+
+
+def make_output(normalizer="sum", gradient_scale=1.0):
+    """The C output, with what the loss is divided by: a name, a number, or (later) a pointer."""
+    output = _c.Output()
+    _c.library.tare_output_init_sized(output, ctypes.sizeof(_c.Output))
+    output.gradient_scale = gradient_scale
+    if not isinstance(normalizer, str):
+        output.normalizer, output.normalizer_value = _c.VALUE, normalizer
+    elif normalizer in _c.NORMALIZERS:
+        output.normalizer = _c.NORMALIZERS[normalizer]
+    else:
+        raise ValueError(f"normalizer is '{normalizer}'; it is one of: {', '.join(_c.NORMALIZERS)}, or a number")
+    return output
+
+
+def shares(labels, level_lengths, split):
+    """One array for all levels, [images, rows of an image] or [rows] of one image, as one view a level."""
+    images = level_lengths[0][0]
+    rows = [height * width * anchors for _, height, width, anchors, _ in level_lengths]
+    if labels.shape[-1] != sum(rows) or (len(labels.shape) > 1 and tuple(labels.shape[:-1]) != (images,)):
+        raise ValueError(f"one array for {len(rows)} levels must be [{images}, {sum(rows)}], rows of an image "
+                         f"level after level; it has shape {tuple(labels.shape)}")  # fmt: skip
+    return split(labels, rows)

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""include/tare.h for ctypes: its structs, its calls, its statuses as exceptions, and contexts to call them with.
+
+The fields carry the names of the header, which is their manual. Nothing here knows which losses there are: their names
+and numbers come from the library.
+"""
+
+import ctypes
+import glob
+import os
+import threading
+from ctypes import POINTER, c_char, c_char_p, c_double, c_float, c_int32, c_int64, c_uint64, c_void_p
+
+VERSION = (0, 1)  # of the header that is mirrored here; the interface may change with the second number
+
+# ---- enumerations ---------------------------------------------------------------------------------------------------
+
+STATUSES = {
+    0: "TARE_OK", 1: "TARE_INVALID_ARGUMENT", 2: "TARE_INVALID_LABEL", 3: "TARE_UNSUPPORTED",
+    4: "TARE_WORKSPACE_TOO_SMALL", 5: "TARE_OUT_OF_MEMORY", 20: "TARE_NOT_BUILT", 21: "TARE_NO_DRIVER",
+    22: "TARE_DRIVER_TOO_OLD", 23: "TARE_NO_DEVICE", 24: "TARE_CUDA_ERROR", 25: "TARE_CAPTURING", 26: "TARE_NO_BLAS",
+}  # fmt: skip
+F32, F16, BF16, F64 = range(4)
+I32, I64 = range(2)
+NORMALIZERS = {"sum": 0, "elements": 1, "rows": 2, "positives": 3, "weights": 4}
+VALUE = 5  # the normaliser that the caller gives
+CPU, CUDA = 1, 2
+WORDS = {"density": {"unit-region": 0, "exact": 1}, "variant": {"paper": 0, "mmdet": 1}}  # of GHM's parameters
+MAX_LEVELS = 16
+
+# ---- structs --------------------------------------------------------------------------------------------------------
+
+
+class ContextOptions(ctypes.Structure):
+    _fields_ = [("struct_size", c_uint64), ("device", c_int32), ("device_index", c_int32), ("threads", c_int32),
+                ("reserved", c_int32)]  # fmt: skip
+
+
+class ContextDescription(ctypes.Structure):
+    _fields_ = [("struct_size", c_uint64), ("device", c_int32), ("device_index", c_int32), ("threads", c_int32),
+                ("reserved", c_int32), ("device_name", c_char * 128), ("instruction_set", c_char * 32),
+                ("reason", c_char * 256)]  # fmt: skip
+
+
+class CeParameters(ctypes.Structure):
+    _fields_ = [("alpha", c_double), ("alpha_per_class", c_void_p)]
+
+
+class FocalParameters(ctypes.Structure):
+    _fields_ = [*CeParameters._fields_, ("gamma", c_double)]
+
+
+class Poly1Parameters(ctypes.Structure):
+    _fields_ = [*FocalParameters._fields_, ("epsilon", c_double)]
+
+
+class GhmParameters(ctypes.Structure):
+    _fields_ = [("bins", c_int32), ("density", c_int32), ("variant", c_int32), ("given", c_int32),
+                ("momentum", c_double), ("epsilon", c_double), ("mu", c_double), ("state", c_void_p)]  # fmt: skip
+
+
+class Parameters(ctypes.Union):
+    _fields_ = [("ce", CeParameters), ("focal", FocalParameters), ("poly1", Poly1Parameters), ("ghm", GhmParameters),
+                ("reserved_words", c_uint64 * 16)]  # fmt: skip
+
+
+class Loss(ctypes.Structure):
+    _anonymous_ = ["parameters"]
+    _fields_ = [("struct_size", c_uint64), ("kind", c_int32), ("reserved", c_int32), ("parameters", Parameters)]
+
+
+class Strides(ctypes.Structure):
+    _fields_ = [(axis, c_int64) for axis in ("image", "y", "x", "anchor", "cls")]
+
+
+LEVEL_ARRAYS = ("logits", "gradient", "labels", "targets", "row_weights", "element_weights", "row_loss", "element_loss")
+
+
+class Level(ctypes.Structure):
+    _fields_ = [(length, c_int64) for length in ("height", "width", "anchors")] + [
+        field for array in LEVEL_ARRAYS for field in ((array, c_void_p), (array + "_strides", Strides))
+    ]
+
+
+class Batch(ctypes.Structure):
+    _fields_ = [("struct_size", c_uint64), ("level_stride", c_uint64), ("levels", POINTER(Level)),
+                ("level_count", c_int32), ("dtype", c_int32), ("label_dtype", c_int32), ("target_dtype", c_int32),
+                ("images", c_int64), ("classes", c_int64), ("first_label", c_int64), ("background_label", c_int64),
+                ("ignore_label", c_int64), ("class_weights", c_void_p), ("background_weight", c_double),
+                ("positive_weights", c_void_p)]  # fmt: skip
+
+
+class Counts(ctypes.Structure):
+    _fields_ = [(name, c_int64) for name in ("rows", "counted", "positives", "background", "ignored", "invalid")]
+
+
+class Output(ctypes.Structure):
+    _fields_ = [("struct_size", c_uint64), ("loss", c_void_p), ("loss_dtype", c_int32), ("normalizer", c_int32),
+                ("normalizer_value", c_double), ("normalizer_pointer", c_void_p), ("gradient_scale", c_double),
+                ("gradient_scale_pointer", c_void_p), ("counts", c_void_p)]  # fmt: skip
+
+
+# ---- the library ----------------------------------------------------------------------------------------------------
+
+_STATUS = c_int32
+_PROTOTYPES = {
+    "tare_version": (c_int32, []),
+    "tare_build_description": (c_char_p, []),
+    "tare_error_text": (c_char_p, [c_void_p]),
+    "tare_context_options_init_sized": (None, [POINTER(ContextOptions), c_uint64]),
+    "tare_context_create": (_STATUS, [POINTER(c_void_p), POINTER(ContextOptions)]),
+    "tare_context_destroy": (None, [c_void_p]),
+    "tare_context_describe": (_STATUS, [c_void_p, POINTER(ContextDescription)]),
+    "tare_context_check": (_STATUS, [c_void_p, c_void_p]),
+    "tare_context_set_workspace": (_STATUS, [c_void_p, c_void_p, c_uint64]),
+    "tare_loss_init_sized": (None, [POINTER(Loss), c_int32, c_uint64]),
+    "tare_batch_init_sized": (None, [POINTER(Batch), c_uint64, c_uint64]),
+    "tare_output_init_sized": (None, [POINTER(Output), c_uint64]),
+    "tare_evaluate": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), POINTER(Output), c_void_p]),
+    "tare_workspace_size": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), POINTER(Output), POINTER(c_uint64)]),
+    "tare_label_counts": (_STATUS, [c_void_p, POINTER(Batch), c_void_p, c_void_p, c_void_p]),
+    "tare_ghm_state_bytes": (c_uint64, [c_int32]),
+    "tare_ghm_histogram": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), c_void_p]),
+    "tare_ghm_density_update": (_STATUS, [c_void_p, POINTER(Loss), c_void_p]),
+    "tare_effective_number": (_STATUS, [c_double, c_double, POINTER(c_double)]),
+    "tare_beta_from_volume": (_STATUS, [c_double, POINTER(c_double)]),
+    "tare_class_balanced_weights": (_STATUS, [c_int64, POINTER(c_int64), c_double, POINTER(c_double),
+                                              POINTER(c_float)]),
+    "tare_loss_count": (c_int32, []),
+    "tare_loss_kind_at": (c_int32, [c_int32]),
+    "tare_loss_name": (c_char_p, [c_int32]),
+    "tare_loss_kind_from_name": (c_int32, [c_char_p]),
+}  # fmt: skip
+
+
+def _candidates():
+    """Where the library may be, best first: the one that was asked for, the package's own, the system's."""
+    asked = os.environ.get("TARE_LIBRARY")
+    if asked:
+        return [asked]
+    own = os.path.join(os.path.dirname(__file__), "lib", "libtare.so*")
+    return [*sorted(glob.glob(own)), f"libtare.so.{VERSION[0]}", "libtare.so"]
+
+
+def _load():
+    tried = []
+    for path in _candidates():
+        try:
+            library = ctypes.CDLL(path)
+            break
+        except OSError as error:
+            tried.append(f"  {error}")
+    else:
+        raise ImportError(
+            "Tare's C library could not be loaded. Install the package with `pip install .` in its source folder, "
+            "which builds it, or set TARE_LIBRARY to the path of a libtare.so. Tried:\n" + "\n".join(tried)
+        )
+    for name, (result, arguments) in _PROTOTYPES.items():
+        call = getattr(library, name)
+        call.restype, call.argtypes = result, arguments
+    version = library.tare_version()
+    if (version // 10000, version // 100 % 100) != VERSION:
+        raise ImportError(f"{path} has version number {version}; this package needs {VERSION[0]}.{VERSION[1]}.x")
+    return library
+
+
+library = _load()
+
+# ---- errors ---------------------------------------------------------------------------------------------------------
+
+
+class Error(RuntimeError):
+    """What a call of the C library returned: `status` (its number), `name` ("TARE_CUDA_ERROR") and `text`."""
+
+    def __init__(self, status, text):
+        self.status, self.name, self.text = status, STATUSES.get(status, f"status {status}"), text
+        super().__init__(f"{text} ({self.name})")
+
+
+class ArgumentError(Error, ValueError):
+    """An argument that is wrong, a label that is none, or a combination that Tare does not compute."""
+
+
+def check(status, context=None):
+    """Raises what `status` says, with the text that the library left on `context` or, without one, for this thread."""
+    if status:
+        text = library.tare_error_text(context).decode()
+        raise (ArgumentError if status in (1, 2, 3) else Error)(status, text)
+
+
+# ---- losses ---------------------------------------------------------------------------------------------------------
+
+
+def losses():
+    """The names of all losses ("sigmoid-focal"), in the library's order, with their numbers."""
+    kinds = [library.tare_loss_kind_at(index) for index in range(library.tare_loss_count())]
+    return {library.tare_loss_name(kind).decode(): kind for kind in kinds}
+
+
+def make_loss(name, parameters):
+    """A Loss with the library's defaults but for `parameters`, and the member of its union that counts.
+
+    A loss's parameters are those of the union's member that its name carries: "softmax-focal" those of `focal`.
+    """
+    name = name.replace("_", "-")
+    kind = library.tare_loss_kind_from_name(name.encode())
+    if kind < 0:
+        raise ValueError(f"there is no loss '{name}'; there are: {', '.join(losses())}")
+    loss = Loss()
+    library.tare_loss_init_sized(loss, kind, ctypes.sizeof(Loss))
+    member = next(getattr(loss, part) for part in name.split("-") if hasattr(loss, part))
+    for key, value in parameters.items():
+        if not hasattr(member, key):
+            takes = ", ".join(field for field, _ in member._fields_)
+            raise ValueError(f"{name} has no parameter '{key}'; it has: {takes}")
+        if isinstance(value, str):
+            value = _number(key, value)
+        try:
+            setattr(member, key, value)
+        except TypeError:
+            raise ValueError(f"{key} is {value!r}; it must be a number") from None
+    return loss, member
+
+
+def _number(key, word):
+    words = WORDS.get(key, {})
+    if word not in words:
+        raise ValueError(f"{key} is '{word}'; " + (f"it is one of: {', '.join(words)}" if words else "it is a number"))
+    return words[word]
+
+
+# ---- contexts -------------------------------------------------------------------------------------------------------
+
+_contexts = {}  # (device, index, stream, threads, thread) -> context; kept for ever, as captured graphs need them
+_spare = {}  # index of a GPU -> contexts for streams that are first met while they are captured
+_SPARES = 4  # enough for forward (this thread) and backward (autograd's) of two captured streams
+_lock = threading.Lock()
+
+
+def create_context(device, index=-1, threads=0):
+    options, context = ContextOptions(), c_void_p()
+    library.tare_context_options_init_sized(options, ctypes.sizeof(options))
+    options.device, options.device_index, options.threads = device, index, threads
+    check(library.tare_context_create(context, options))
+    return context
+
+
+def context(device=CPU, index=-1, stream=0, threads=0, capturing=False):
+    """This thread's context for a device and stream, made when first asked for.
+
+    A context serves one stream and one thread at a time, so each pair has its own. None can be made while a stream is
+    being captured in a graph, hence the spare ones, made with the first context of a GPU.
+    """
+    key = (device, index, stream, threads, threading.get_ident())
+    found = _contexts.get(key)
+    if found is None:
+        with _lock:
+            spare = _spare.setdefault(index, []) if device == CUDA else []
+            while device == CUDA and not capturing and len(spare) < _SPARES:
+                spare.append(create_context(device, index))
+            found = _contexts[key] = spare.pop() if spare else create_context(device, index, threads)
+    return found
+
+
+def contexts_of(device, index, stream):
+    """Every context of a device and stream, of whatever thread."""
+    with _lock:
+        return [made for key, made in _contexts.items() if key[:3] == (device, index, stream)]

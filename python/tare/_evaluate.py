@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tare.evaluate and its companions: the C library's calls on NumPy arrays, on the CPU."""
+
+import ctypes
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+
+from . import _batch, _c
+
+DTYPES = {"float32": _c.F32, "float16": _c.F16, "bfloat16": _c.BF16, "float64": _c.F64}  # bfloat16: as ml_dtypes has it
+LABEL_DTYPES = {"int32": _c.I32, "int64": _c.I64}
+
+
+def _strides(array):
+    return tuple(step // array.itemsize for step in array.strides)
+
+
+_numpy = SimpleNamespace(strides=_strides, pointer=lambda array: array.__array_interface__["data"][0])
+
+
+class Result(NamedTuple):
+    """What evaluate returns. Where the logits were a list of levels, so are gradient, row_loss and element_loss."""
+
+    loss: float
+    gradient: object
+    row_loss: object
+    element_loss: object
+    counts: dict
+
+
+def evaluate(
+    loss, logits, labels=None, *, targets=None, classes=None, row_weights=None, element_weights=None,
+    class_weights=None, background_weight=1.0, positive_weights=None, first_label=0, background_label=-1,
+    ignore_label=-2, normalizer="sum", gradient=True, gradient_scale=1.0, row_loss=False, element_loss=False,
+    alpha=None, state=None, threads=0, **parameters,
+):  # fmt: skip
+    """Loss, gradient and counts of NumPy arrays.
+
+    loss: its name, "sigmoid-focal" (tare.losses() has them all).
+    logits: float32, float16, float64 (or ml_dtypes' bfloat16), rows [..., C] with one to four axes in front; or, with
+        `classes`, maps [images, anchors*classes, height, width]; or a list of such arrays, the levels of a head. Any
+        strides; nothing is copied. GHM-R: the predictions, [..., 4] for boxes.
+    labels: int32 or int64, one a row, in any shape with the rows in order (image, y, x, anchor); for levels a list, or
+        one array [images, rows of an image]. class = label - first_label; background_label is a row without a class,
+        ignore_label one that counts nowhere; any other label is an error.
+    targets: instead of labels, dense targets in [0,1] of the logits' shape (softmax-ce: any non-negative rows; GHM-R:
+        what the predictions should be). Labels beside targets only say which rows are ignored.
+    row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights:
+        float32 [C]; background_weight: a number.
+    normalizer: what the loss and its gradient are divided by: "sum" (nothing), "elements", "rows", "positives",
+        "weights", or a number.
+    gradient: whether it is wanted; gradient_scale multiplies it before it is rounded to the logits' type.
+    row_loss, element_loss: whether these are wanted: float32 (float64 for float64), unnormalised.
+    alpha: a number, or float32 [C]. Further parameters have the names of the C structs: gamma, epsilon, bins,
+        density ("unit-region", "exact"), variant ("paper", "mmdet"), momentum, given, mu.
+    state: of GHM, from ghm_state(bins); updated in place.
+    threads: of the CPU; 0: as many as OpenMP would use.
+
+    Returns a Result: loss (a Python float, formed in double), gradient (of the logits' type and layout), row_loss,
+    element_loss (None where not wanted), and counts of rows.
+    Raises ValueError (tare.ArgumentError) for what is wrong with an argument, tare.Error for anything else.
+    """
+    several = isinstance(logits, (list, tuple))
+    maps = [np.asarray(one) for one in (logits if several else [logits])]
+    options = {"first_label": first_label, "background_label": background_label, "ignore_label": ignore_label,
+               "background_weight": background_weight, "dtype": _dtype("logits", maps, DTYPES)}  # fmt: skip
+    levels = [_batch.Level(_numpy, one, classes) for one in maps]
+    _add_inputs(levels, several, options, labels=labels, targets=targets, row_weights=row_weights,
+                element_weights=element_weights)  # fmt: skip
+    wanted = _add_outputs(levels, maps, classes, gradient, row_loss, element_loss)
+
+    vectors = _vectors(levels, class_weights=class_weights, positive_weights=positive_weights, alpha=alpha)
+    for name in ("class_weights", "positive_weights"):
+        if name in vectors:
+            options[name] = _numpy.pointer(vectors[name])
+    if "alpha" in vectors:
+        parameters["alpha_per_class"] = _numpy.pointer(vectors["alpha"])
+    elif alpha is not None:
+        parameters["alpha"] = alpha
+    if state is not None:
+        parameters["state"] = _state(loss, state, parameters)
+    c_loss, _ = _c.make_loss(loss, parameters)
+    output = _batch.make_output(normalizer, gradient_scale)
+    value, counts = ctypes.c_double(), _c.Counts()
+    output.loss, output.loss_dtype = ctypes.addressof(value), _c.F64
+    output.counts = ctypes.addressof(counts)
+    _run(c_loss, _batch.make_batch(levels, **options), output, threads)
+    shown = [arrays if several or arrays is None else arrays[0] for arrays in wanted]
+    return Result(value.value, *shown, {name: getattr(counts, name) for name, _ in counts._fields_})
+
+
+def _add_inputs(levels, several, options, **given):
+    """Labels, targets and weights into the levels, and the types of the first two into the batch's options."""
+    for name, array in given.items():
+        arrays = _per_level(name, array, levels, several)
+        if arrays and name in ("labels", "targets"):
+            options[name[:-1] + "_dtype"] = _dtype(name, arrays, LABEL_DTYPES if name == "labels" else DTYPES)
+        elif arrays:
+            arrays = [one.astype(np.float32, copy=False) for one in arrays]
+        for level, one in zip(levels, arrays):
+            (level.rows if name in ("labels", "row_weights") else level.elements)(name, one)
+
+
+def _add_outputs(levels, maps, classes, gradient, row_loss, element_loss):
+    """New arrays for what is wanted, in the levels and returned; None for the others."""
+    wide = np.float64 if maps[0].dtype == np.float64 else np.float32
+    gradients = [np.empty_like(one, subok=False) for one in maps] if gradient else None
+    rows = [np.empty(_batch.row_shape(one.shape, classes), wide) for one in maps] if row_loss else None
+    elements = [np.empty_like(one, dtype=wide, subok=False) for one in maps] if element_loss else None
+    for i, level in enumerate(levels):
+        if gradient:
+            level.elements("gradient", gradients[i])
+        if row_loss:
+            level.rows("row_loss", rows[i])
+        if element_loss:
+            level.elements("element_loss", elements[i])
+    return gradients, rows, elements
+
+
+def _run(loss, batch, output, threads):
+    context = _c.context(threads=threads)
+    size = ctypes.c_uint64()
+    _c.check(_c.library.tare_workspace_size(context, loss, batch, output, size), context)
+    workspace = (ctypes.c_uint64 * (size.value // 8 + 3))() if size.value else None
+    if workspace:
+        start = -(-ctypes.addressof(workspace) // 16) * 16
+        _c.check(_c.library.tare_context_set_workspace(context, start, size.value), context)
+    try:
+        _c.check(_c.library.tare_evaluate(context, loss, batch, output, None), context)
+    finally:
+        if workspace:
+            _c.library.tare_context_set_workspace(context, None, 0)
+
+
+def _dtype(name, arrays, known):
+    kinds = {array.dtype.name for array in arrays}
+    if len(kinds) != 1 or not kinds <= known.keys():
+        raise ValueError(f"{name} are {', '.join(sorted(kinds))}; they must be one of: {', '.join(known)}")
+    return known[kinds.pop()]
+
+
+def _per_level(name, given, levels, several):
+    """One array a level, of what was given for all of them."""
+    if given is None:
+        return []
+    if not several:
+        return [np.asarray(given)]
+    if not isinstance(given, (list, tuple)):
+        cut = lambda array, rows: np.split(array, np.cumsum(rows)[:-1], axis=-1)  # noqa: E731
+        return _batch.shares(np.asarray(given), [level.lengths for level in levels], cut)
+    if len(given) != len(levels):
+        raise ValueError(f"{name} has {len(given)} levels, logits have {len(levels)}")
+    return [np.asarray(array) for array in given]
+
+
+def _vectors(levels, **given):
+    """Those that were given and have one value a class, as float32."""
+    classes, vectors = levels[0].lengths[4], {}
+    for name, value in given.items():
+        if value is None or name == "alpha" and not np.ndim(value):
+            continue
+        vectors[name] = np.ascontiguousarray(value, np.float32)
+        if vectors[name].shape != (classes,):
+            raise ValueError(f"{name} has shape {vectors[name].shape}; it must be [{classes}]")
+    return vectors
+
+
+def ghm_state(bins):
+    """A fresh GHM state for `bins` unit regions: int64 [2 + 3*bins], all zero; what it holds is in the header."""
+    size = _c.library.tare_ghm_state_bytes(bins)
+    if not size:
+        raise ValueError(f"bins is {bins}; it must be in 1..1024")
+    return np.zeros(size // 8, np.int64)
+
+
+def _state(loss, state, parameters):
+    _, member = _c.make_loss(loss, {})
+    bins = parameters.get("bins", getattr(member, "bins", 0))
+    size = _c.library.tare_ghm_state_bytes(bins) // 8
+    if not isinstance(state, np.ndarray) or state.dtype != np.int64 or not state.flags.c_contiguous:
+        raise ValueError("state must be a contiguous int64 array, as ghm_state makes it")
+    if state.shape != (size,):
+        raise ValueError(f"state has shape {state.shape}; for {bins} bins it is [{size}]")
+    return _numpy.pointer(state)
+
+
+def class_balanced_weights(counts, beta=0.999):
+    """Class weights of Cui et al., arXiv 1901.05555: w_c proportional to (1-beta)/(1-beta^n_c), their sum the number of
+    classes present; a class with n_c = 0 gets 0.
+
+    counts: rows of each class, integers [C]. beta: in [0,1), a number or one for each class. Returns float32 [C].
+    """
+    counts = np.ascontiguousarray(counts, np.int64)
+    if counts.ndim != 1:
+        raise ValueError(f"counts has shape {counts.shape}; it must be [classes]")
+    weights, betas = np.empty(len(counts), np.float32), None
+    if np.ndim(beta):
+        betas, beta = np.ascontiguousarray(beta, np.float64), 0.0
+        if betas.shape != counts.shape:
+            raise ValueError(f"beta has shape {betas.shape}; counts has {counts.shape}")
+    pointer = lambda array, kind: None if array is None else array.ctypes.data_as(ctypes.POINTER(kind))  # noqa: E731
+    _c.check(_c.library.tare_class_balanced_weights(
+        len(counts), pointer(counts, ctypes.c_int64), beta, pointer(betas, ctypes.c_double),
+        pointer(weights, ctypes.c_float)))  # fmt: skip
+    return weights
+
+
+def effective_number(n, beta):
+    """E_n = (1-beta^n)/(1-beta) of `n` samples, beta in [0,1) (Cui et al., eq. 2)."""
+    value = ctypes.c_double()
+    _c.check(_c.library.tare_effective_number(n, beta, value))
+    return value.value
+
+
+def beta_from_volume(volume):
+    """beta = (N-1)/N of a class whose prototypes fill a volume of N, 1 to 2^52 (Cui et al., section 3.2)."""
+    value = ctypes.c_double()
+    _c.check(_c.library.tare_beta_from_volume(volume, value))
+    return value.value

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ctypes mirror against the C compiler and header, and how the library is found."""
+
+import ctypes
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tare
+from tare import _c
+
+ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
+HEADER = open(os.path.join(ROOT, "include", "tare.h")).read()
+STRUCTS = {
+    "tare_context_options": _c.ContextOptions, "tare_context_description": _c.ContextDescription,
+    "tare_ce_parameters": _c.CeParameters, "tare_focal_parameters": _c.FocalParameters,
+    "tare_poly1_parameters": _c.Poly1Parameters, "tare_ghm_parameters": _c.GhmParameters, "tare_loss": _c.Loss,
+    "tare_strides": _c.Strides, "tare_level": _c.Level, "tare_batch": _c.Batch, "tare_counts": _c.Counts,
+    "tare_output": _c.Output,
+}  # fmt: skip
+
+
+def fields(mirror):
+    """Names and offsets; of the anonymous union the members' names."""
+    for name, kind in mirror._fields_:
+        offset = getattr(mirror, name).offset
+        for member in [name] if name != "parameters" else [inner for inner, _ in kind._fields_]:
+            yield member, offset
+
+
+def test_layout_is_the_compilers(tmp_path):
+    lines = []
+    for name, mirror in STRUCTS.items():
+        lines.append(f'printf("{name} %zu\\n", sizeof({name}));')
+        lines += [f'printf("{name}.{field} %zu\\n", offsetof({name}, {field}));' for field, _ in fields(mirror)]
+    source, program = tmp_path / "layout.c", tmp_path / "layout"
+    source.write_text("#include <stdio.h>\n#include <tare.h>\nint main(void) {\n" + "\n".join(lines) + "\n}\n")
+    subprocess.run([os.environ.get("CC", "cc"), f"-I{ROOT}/include", source, "-o", program], check=True)
+    theirs = subprocess.run([program], check=True, capture_output=True, text=True).stdout.split("\n")
+    ours = []
+    for name, mirror in STRUCTS.items():
+        ours.append(f"{name} {ctypes.sizeof(mirror)}")
+        ours += [f"{name}.{field} {offset}" for field, offset in fields(mirror)]
+    assert ours == [line for line in theirs if line]
+
+
+def test_mirror_has_every_field():
+    for name, mirror in STRUCTS.items():
+        body = re.search(r"typedef struct %s \{(.*?)\n\} %s;" % (name, name), HEADER, re.S).group(1)
+        body = re.sub(r"/\*.*?\*/", "", body, flags=re.S)
+        declared = re.findall(r"(\w+)(?:\[\d+\])?\s*[,;]", body)
+        assert sorted(set(declared)) == sorted({field for field, _ in fields(mirror)}), name
+
+
+def test_enumerators_are_the_headers():
+    values = {name: int(value) for name, value in re.findall(r"\bTARE_(\w+) =\s*(-?\d+)", HEADER)}
+    for status, name in _c.STATUSES.items():
+        assert values.pop(name.removeprefix("TARE_")) == status
+    for name, value in _c.NORMALIZERS.items():
+        assert values.pop(name.upper()) == value
+    for name in ("F32", "F16", "BF16", "F64", "I32", "I64", "VALUE"):
+        assert values.pop(name) == getattr(_c, name)
+    assert (values.pop("DEVICE_CPU"), values.pop("DEVICE_CUDA")) == (_c.CPU, _c.CUDA)
+    for words in _c.WORDS.values():
+        for word, value in words.items():
+            word = word.upper().replace("-", "_")
+            assert values.pop(word if word in values else "GHM_" + word) == value
+    assert values.pop("DEVICE_AUTO") == 0
+    assert {name.lower().replace("_", "-"): value for name, value in values.items()} == tare.losses()
+    assert f"#define TARE_MAX_LEVELS {_c.MAX_LEVELS}\n" in HEADER
+
+
+def test_every_prototype_has_the_headers_arguments():
+    text = re.sub(r"/\*.*?\*/", "", HEADER, flags=re.S)
+    for name, (_, arguments) in _c._PROTOTYPES.items():
+        declared = re.search(name + r"\((.*?)\);", text, re.S).group(1)
+        assert len(arguments) == (0 if declared == "void" else declared.count(",") + 1), name
+
+
+def test_every_loss_has_parameters_in_the_union():
+    for name in tare.losses():
+        loss, member = _c.make_loss(name, {})
+        assert loss.kind == tare.losses()[name]
+        assert member._fields_, name
+
+
+def test_version_is_the_headers():
+    numbers = re.findall(r"#define TARE_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", HEADER)
+    assert tare.__version__ == ".".join(numbers)
+    assert tare.__version__ in tare.build_description()
+
+
+def test_errors_carry_status_name_and_text():
+    with pytest.raises(tare.ArgumentError, match="bins is 0.*TARE_INVALID_ARGUMENT") as caught:
+        tare.evaluate("ghm-c", np.float32([[0.5]]), np.array([0]), bins=0)
+    assert (caught.value.status, caught.value.name) == (1, "TARE_INVALID_ARGUMENT")
+    assert isinstance(caught.value, ValueError) and isinstance(caught.value, tare.Error)
+
+
+def run(code, **environment):
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+
+
+def test_missing_library_says_what_to_do():
+    found = run("import tare", TARE_LIBRARY="/nowhere/libtare.so")
+    assert found.returncode != 0
+    for text in ("ImportError", "pip install .", "TARE_LIBRARY", "/nowhere/libtare.so"):
+        assert text in found.stderr
+
+
+def test_gpu_that_is_not_there_says_so():
+    code = "from tare import _c\ntry: _c.create_context(_c.CUDA, 99)\nexcept _c.Error as e: print(e.name, e.text)"
+    found = run(code)
+    name = found.stdout.split(" ")[0]
+    assert name in ("TARE_NOT_BUILT", "TARE_NO_DRIVER", "TARE_DRIVER_TOO_OLD", "TARE_NO_DEVICE"), found
+
+
+def test_contexts_are_kept_by_stream_and_thread():
+    import threading
+
+    assert _c.context() is _c.context()
+    assert _c.context() is not _c.context(threads=1)
+    others = []
+    thread = threading.Thread(target=lambda: others.append(_c.context()))
+    thread.start()
+    thread.join()
+    assert others[0] is not _c.context()
+    assert len(_c.contexts_of(_c.CPU, -1, 0)) >= 3
