@@ -245,19 +245,19 @@ def create_context(device, index=-1, threads=0):
     return context
 
 
-def context(device=CPU, index=-1, stream=0, threads=0, capturing=False):
+def context(device=CPU, index=-1, stream=0, threads=0, capturing=None):
     """This thread's context for a device and stream, made when first asked for.
 
-    A context serves one stream and one thread at a time, so each pair has its own. None can be made while a stream is
-    being captured in a graph, hence the spare ones, made with the first context of a GPU.
+    A context serves one stream and one thread at a time, so each pair has its own. `capturing` says whether the stream
+    of a GPU is being captured in a graph: then none can be made, hence the spare ones, made with a GPU's first.
     """
     key = (device, index, stream, threads, threading.get_ident())
     found = _contexts.get(key)
     if found is None:
         with _lock:
             spare = _spare.setdefault(index, []) if device == CUDA else []
-            while device == CUDA and not capturing and len(spare) < _SPARES:
-                spare.append(create_context(device, index))
+            if device == CUDA and not capturing():
+                spare += [create_context(device, index) for _ in range(_SPARES + 1 - len(spare))]
             found = _contexts[key] = spare.pop() if spare else create_context(device, index, threads)
     return found
 

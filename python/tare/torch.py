@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tare's losses on PyTorch tensors, with autograd, on CPU and GPU, eagerly and under torch.compile.
+
+    loss = tare.torch.sigmoid_focal(logits, labels, normalizer="positives")
+    loss.backward()
+
+The forward pass reads the logits and keeps nothing but references to its arguments; the backward pass evaluates once
+more with the upstream gradient as a scale that is applied in single precision before the gradient is rounded to the
+logits' type. So float16 gradients under a loss scale of AMP are as right as they can be, backward may run twice, and
+12 bytes move for a float32 logit where keeping a gradient and multiplying it moves 16. Nothing waits for a GPU.
+
+Every function takes what `loss` takes. Arguments other than the logits are constants: none of them gets a gradient,
+and one that asks for it is refused. Autocast changes nothing: half types go in as they are and are computed in float32.
+"""
+
+import torch
+
+from . import _c, _ops
+
+# ---- the losses -----------------------------------------------------------------------------------------------------
+
+def loss(
+    name, logits, labels=None, *, targets=None, classes=None, reduction="sum", normalizer="sum", row_weights=None,
+    element_weights=None, class_weights=None, background_weight=1.0, positive_weights=None, first_label=0,
+    background_label=-1, ignore_label=-2, alpha=None, state=None, **parameters,
+):  # fmt: skip
+    """The loss of this name ("sigmoid-focal"; tare.losses() has them all), differentiable by the logits.
+
+    logits: float32, float16, bfloat16, on the CPU also float64; rows [..., C] with one to four axes in front; or, with
+        `classes`, maps [images, anchors*classes, height, width]; or a list of up to 16 of either, the levels of a
+        head, in one launch. Any strides; nothing is permuted, concatenated or copied.
+    labels: int32 or int64, one a row, in any shape with the rows in order (image, y, x, anchor); for levels a list, or
+        one tensor [images, rows of an image]. class = label - first_label; background_label is a row without a class,
+        ignore_label one that counts nowhere. Any other label is an error: on the CPU here and now, on a GPU its row
+        adds nothing, and check() finds it.
+    targets: instead of labels, dense targets in [0,1] of the logits' shape (softmax-ce: any non-negative rows; ghm-r:
+        what the predictions should be). Labels beside targets only say which rows are ignored.
+    reduction: "sum": a scalar, divided by the normaliser; "rows": one loss a row, [...] or [images, height, width,
+        anchors]; "none": one an element, of the logits' shape, or, in a softmax loss, one a row. Losses are float32
+        (float64 for float64).
+    normalizer: "sum" (nothing), "elements", "rows", "positives", "weights", a number, or a tensor with one element on
+        the logits' device, which is read there, without a wait, and used as it is.
+    row_weights, element_weights: float32 of the rows' or the logits' shape; class_weights, positive_weights: float32
+        [C]; background_weight: a number.
+    alpha: a number, or float32 [C]. Further parameters have the names of the C structs: gamma, epsilon, bins,
+        density ("unit-region", "exact"), variant ("paper", "mmdet"), momentum, given, mu.
+    state: of GHM, from ghm_state(bins); updated in place.
+
+    Returns a tensor; for levels and a reduction other than "sum" a list of them.
+    Raises ValueError (tare.ArgumentError) for what is wrong with an argument, tare.Error for anything else.
+    """
+    several = isinstance(logits, (list, tuple))
+    levels = list(logits) if several else [logits]
+    if not levels:
+        raise ValueError("logits is an empty list; there must be 1 to 16 levels")
+    given = {"labels": labels, "targets": targets, "row_weights": row_weights, "element_weights": element_weights}
+    given = {key: one for key, one in given.items() if one is not None}
+    arrays = [one for key, of in given.items() for one in _ops.per_level(key, of, levels, several, classes)]
+
+    singles = {"class_weights": class_weights, "positive_weights": positive_weights}
+    if isinstance(alpha, torch.Tensor):
+        singles["alpha_per_class"] = alpha
+    elif alpha is not None:
+        parameters["alpha"] = float(alpha)
+    if reduction != "sum" and normalizer != "sum":
+        raise ValueError(f"normalizer is given with reduction '{reduction}'; only a sum is divided")
+    value = 1.0
+    if torch.compiler.is_compiling() and isinstance(normalizer, (int, float)):  # a number would be part of the graph
+        normalizer = torch.full((), float(normalizer), device=levels[0].device)
+    if isinstance(normalizer, torch.Tensor):
+        singles["normalizer"], normalizer = normalizer, "value"
+    elif not isinstance(normalizer, str):
+        value, normalizer = float(normalizer), "value"
+    singles["state"] = state
+    if state is None and _ops.keeps_state(name, parameters):  # in which backward finds the density of this pass
+        bins = parameters["bins"] if "bins" in parameters else _ops.default_bins(name)
+        singles["state"] = ghm_state(bins, levels[0].device)
+    singles = {key: one for key, one in singles.items() if one is not None}
+    _ops.check_arguments(levels, arrays, singles)
+
+    settings = {"loss": name, "reduction": reduction, "normalizer": normalizer, "first_label": first_label,
+                "background_label": background_label, "ignore_label": ignore_label,
+                "background_weight": background_weight, "classes": classes or 0, **parameters}  # fmt: skip
+    spec = _ops.write_spec(settings, given, singles)
+    results = _ops.evaluate(spec, value, levels, arrays, singles)
+    if state is not None:
+        state.copy_(results[-1])
+    return list(results[: len(levels)]) if several and reduction != "sum" else results[0]
+
+
+def sigmoid_ce(logits, labels=None, *, alpha=None, **options):
+    """alpha_t*l an element: binary cross-entropy of each class, l = -log p. alpha: of targets 1, 1-alpha of others."""
+    return loss("sigmoid-ce", logits, labels, alpha=alpha, **options)
+
+
+def sigmoid_focal(logits, labels=None, *, gamma=2.0, alpha=0.25, **options):
+    """alpha_t*q^gamma*l an element (Lin et al., arXiv 1708.02002, eq. 5). gamma >= 0; alpha None or negative: off."""
+    return loss("sigmoid-focal", logits, labels, gamma=float(gamma), alpha=-1.0 if alpha is None else alpha, **options)
+
+
+def sigmoid_poly1(logits, labels=None, *, gamma=2.0, alpha=None, epsilon=1.0, **options):
+    """alpha_t*q^gamma*l + epsilon*q^(gamma+1) an element (Leng et al., arXiv 2204.12511, Poly-1 focal)."""
+    return loss("sigmoid-poly1", logits, labels, gamma=float(gamma), alpha=alpha, epsilon=float(epsilon), **options)
+
+
+def softmax_ce(logits, labels=None, **options):
+    """-log softmax(x)_y a row."""
+    return loss("softmax-ce", logits, labels, **options)
+
+
+def softmax_focal(logits, labels=None, *, gamma=2.0, alpha=None, **options):
+    """alpha*q^gamma*(-log p) a row, p = softmax(x)_y, q = 1-p. alpha multiplies every row, or is float32 [C]."""
+    return loss("softmax-focal", logits, labels, gamma=float(gamma), alpha=alpha, **options)
+
+
+def ghm_c(logits, labels=None, *, bins=30, momentum=0.0, state=None, **options):
+    """Sum of CE/GD(g), g = |sigmoid(x)-t|, GD the gradient density (Li et al., arXiv 1811.05181, eq. 9)."""
+    return loss("ghm-c", logits, labels, bins=bins, momentum=float(momentum), state=state, **options)
+
+
+def ghm_r(predictions, targets, labels=None, *, mu=0.02, bins=10, momentum=0.0, state=None, **options):
+    """Sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (Li et al., eq. 12). labels: which rows count."""
+    return loss("ghm-r", predictions, labels, targets=targets, mu=float(mu), bins=bins, momentum=float(momentum),
+                state=state, **options)  # fmt: skip
+
+
+# ---- GHM ------------------------------------------------------------------------------------------------------------
+
+
+def ghm_state(bins, device="cpu"):
+    """A fresh GHM state for `bins` unit regions: int64 [2 + 3*bins], all zero; what it holds is in the header."""
+    if not 1 <= bins <= 1024:
+        raise ValueError(f"bins is {bins}; it must be in 1..1024")
+    return torch.zeros(2 + 3 * bins, dtype=torch.int64, device=device)
+
+
+class _Ghm(torch.nn.Module):
+    """What both GHM modules are: settings, and the state as a buffer, so that it is saved and moved with the model."""
+
+    def __init__(self, bins, momentum, options):
+        super().__init__()
+        self.bins, self.momentum, self.options = bins, momentum, options
+        self.register_buffer("state", ghm_state(bins))
+
+    def extra_repr(self):
+        given = {"bins": self.bins, "momentum": self.momentum, **self.options}
+        return ", ".join(f"{key}={value}" for key, value in given.items())
+
+
+class GHMC(_Ghm):
+    """ghm_c with its momentum sums in the buffer `state`. Called with logits, labels and what `loss` takes."""
+
+    def __init__(self, bins=30, momentum=0.0, **options):
+        super().__init__(bins, momentum, options)
+
+    def forward(self, logits, labels=None, **options):
+        return ghm_c(logits, labels, bins=self.bins, momentum=self.momentum, state=self.state,
+                     **self.options, **options)  # fmt: skip
+
+
+class GHMR(_Ghm):
+    """ghm_r with its momentum sums in the buffer `state`. Called with predictions, targets and what `loss` takes."""
+
+    def __init__(self, mu=0.02, bins=10, momentum=0.0, **options):
+        super().__init__(bins, momentum, {"mu": mu, **options})
+
+    def forward(self, predictions, targets, labels=None, **options):
+        return ghm_r(predictions, targets, labels, bins=self.bins, momentum=self.momentum, state=self.state,
+                     **self.options, **options)  # fmt: skip
+
+
+# ---- a GPU's errors -------------------------------------------------------------------------------------------------
+
+
+def check(device=None):
+    """Waits for the current stream of a GPU and raises what the evaluations on it found since the last check: a label
+    that is neither a class, nor background, nor ignore (ValueError), or an error of the device (tare.Error).
+
+    device: a GPU; None: the current one. Without one there is nothing to check: the CPU raises at once.
+    """
+    device = torch.device("cuda" if device is None else device)
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return
+    index = torch.cuda.current_device() if device.index is None else device.index
+    stream = _ops.raw_stream(index)
+    for context in _c.contexts_of(_c.CUDA, index, stream):
+        _c.check(_c.library.tare_context_check(context, stream), context)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GHM in tare.torch: densities, momentum, state, modules."""
+
+import io
+
+import numpy as np
+import pytest
+import reference
+import torch
+
+import tare.torch
+
+BINS, MOMENTUM = 12, 0.75
+
+
+def draw(seed, rows=150, classes=5):
+    torch.manual_seed(seed)
+    return (torch.randn(rows, classes) * 2).requires_grad_(), torch.randint(-1, classes, (rows,))
+
+
+def exact(x, y, sums=None):
+    wide, t = x.detach().double().numpy(), reference.one_hot(y.numpy(), x.shape[1])
+    return reference.ghm_c(wide, t, BINS, sums=sums)
+
+
+def counts_of(x, y):
+    _, slope = reference.sigmoid(x.detach().double().numpy(), reference.one_hot(y.numpy(), x.shape[1]))
+    return reference.unit_regions(np.abs(slope), BINS, np.ones(slope.shape, bool))[1]
+
+
+def near(ours, theirs, relative=1e-5):
+    np.testing.assert_allclose(torch.as_tensor(ours).detach().double().numpy(), theirs, relative, 1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "rows", "none"])
+def test_ghm_c(reduction):
+    x, y = draw(0)
+    loss, gradient = exact(x, y)
+    for dtype in (torch.float32, torch.float64, torch.float16):
+        logits = x.detach().to(dtype).requires_grad_()
+        if dtype == torch.float16:
+            loss, gradient = exact(logits, y)
+        found = tare.torch.ghm_c(logits, y, bins=BINS, reduction=reduction)
+        weight = torch.rand_like(found)
+        (ours,) = torch.autograd.grad(found, logits, weight)
+        w = weight.double().numpy()
+        near(found, {"sum": loss.sum(), "rows": loss.sum(1), "none": loss}[reduction])
+        tolerance = 2e-3 if dtype == torch.float16 else 1e-5
+        np.testing.assert_allclose(ours.double().numpy(), gradient * (w[:, None] if reduction == "rows" else w),
+                                   tolerance, 1e-7)  # fmt: skip
+
+
+def test_row_weights_mask():
+    x, y = draw(1)
+    mask = (torch.rand(150) < 0.5).float() * 3
+    found = tare.torch.ghm_c(x, y, bins=BINS, row_weights=mask)
+    kept = mask > 0
+    assert torch.equal(found, tare.torch.ghm_c(x[kept], y[kept], bins=BINS))
+
+
+def test_momentum_over_twenty_steps_and_a_saved_state():
+    module, sums = tare.torch.GHMC(bins=BINS, momentum=MOMENTUM), None
+    for step in range(20):
+        x, y = draw(step)
+        counts = counts_of(x, y)
+        sums = counts if sums is None else MOMENTUM * sums + (1 - MOMENTUM) * counts
+        loss, gradient = exact(x, y, sums)
+        found = module(x, y)
+        found.backward()
+        near(found, loss.sum(), 1e-6)
+        near(x.grad, gradient)
+        if step == 10:  # on from here with another module
+            saved = io.BytesIO()
+            torch.save(module.state_dict(), saved)
+            saved.seek(0)
+            module = tare.torch.GHMC(bins=BINS, momentum=MOMENTUM)
+            module.load_state_dict(torch.load(saved))
+    assert module.state[0] == 20
+    assert list(module.state_dict()) == ["state"]
+    assert module.half().state.dtype == torch.int64
+    assert "bins=12, momentum=0.75" in repr(module)
+
+
+def test_backward_uses_the_density_of_its_forward():
+    module = tare.torch.GHMC(bins=BINS, momentum=MOMENTUM)
+    x, y = draw(0)
+    loss = module(x, y)
+    (at_once,) = torch.autograd.grad(loss, x, retain_graph=True)
+    module(*draw(7))  # the state has moved on
+    steps = module.state[0].item()
+    (later,) = torch.autograd.grad(loss, x)
+    assert torch.equal(at_once, later)
+    assert module.state[0] == steps == 2
+
+
+def test_given_density():
+    state = tare.torch.ghm_state(BINS)
+    x, y = draw(0)
+    first = tare.torch.ghm_c(x, y, bins=BINS, state=state)
+    other, labels = draw(1)
+    given = tare.torch.ghm_c(other, labels, bins=BINS, state=state, given=True)
+    loss, _ = exact(other, labels, counts_of(x, y))
+    near(given, loss.sum(), 1e-6)
+    assert torch.equal(first, tare.torch.ghm_c(x, y, bins=BINS, state=state, given=True))
+
+
+def test_the_exact_density():
+    x, y = draw(3, rows=40)
+    loss, gradient = reference.sigmoid(x.detach().double().numpy(), reference.one_hot(y.numpy(), 5))
+    density = reference.exact_density(np.abs(gradient).ravel(), 0.1).reshape(loss.shape)
+    found = tare.torch.ghm_c(x, y, density="exact", epsilon=0.1)
+    near(found, (loss / density).sum(), 1e-6)
+    near(torch.autograd.grad(found, x, torch.tensor(2.0))[0], 2 * gradient / density)
+
+
+def test_ghm_r():
+    torch.manual_seed(0)
+    prediction, target = (torch.randn(2, 120, 4) * 0.1).unbind()
+    prediction.requires_grad_()
+    loss, gradient = reference.ghm_r((prediction - target).detach().double().numpy(), 0.02, 10)
+    found = tare.torch.GHMR()(prediction, target)
+    near(found, loss.sum(), 1e-6)
+    near(torch.autograd.grad(found, prediction)[0], gradient, 1e-4)
+    labels = torch.randint(-1, 2, (120,))
+    masked = tare.torch.ghm_r(prediction, target, labels)
+    assert torch.equal(masked, tare.torch.ghm_r(prediction[labels >= 0], target[labels >= 0]))
