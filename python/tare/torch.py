@@ -119,7 +119,7 @@ def ghm_c(logits, labels=None, *, bins=30, momentum=0.0, state=None, **options):
 
 
 def ghm_r(predictions, targets, labels=None, *, mu=0.02, bins=10, momentum=0.0, state=None, **options):
-    """Sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (Li et al., eq. 12). labels: which rows count."""
+    """Sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (Li et al., eq. 12). labels: what counts."""
     return loss("ghm-r", predictions, labels, targets=targets, mu=float(mu), bins=bins, momentum=float(momentum),
                 state=state, **options)  # fmt: skip
 
