@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""apex.contrib.focal_loss.focal_loss.
+
+Where it differs: backward may run twice; bfloat16 and the CPU work; the number of classes need not fill 16 bytes, and
+nothing need be aligned. label_smoothing other than 0 is refused: apex smooths the cross-entropy, but not the factor
+before it, which is no loss of Tare's.
+"""
+
+import torch
+
+from .. import torch as tare
+
+
+def focal_loss(
+    cls_output: torch.Tensor, cls_targets_at_level: torch.Tensor, num_positives_sum: torch.Tensor,
+    num_real_classes: int, alpha: float, gamma: float, label_smoothing: float = 0.0,
+) -> torch.Tensor:  # fmt: skip
+    """Sum of the sigmoid focal loss over num_positives_sum (used as it is, 0 included), a float32 scalar.
+
+    cls_output: [..., classes], of which those from num_real_classes on are padding; cls_targets_at_level: [...], a
+    class, -1 for background, -2 for ignored; num_positives_sum: a tensor with one element.
+    """
+    if label_smoothing != 0:
+        raise ValueError(f"label_smoothing is {label_smoothing}; Tare computes this loss with 0 alone")
+    logits = cls_output[..., :num_real_classes]
+    if logits.dim() > 5:
+        logits = logits.flatten(0, -2)
+    return tare.sigmoid_focal(logits, cls_targets_at_level, gamma=gamma, alpha=alpha, normalizer=num_positives_sum)

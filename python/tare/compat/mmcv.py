@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mmcv.ops: sigmoid_focal_loss, softmax_focal_loss and their modules.
+
+Where they differ: float16 gives no NaN and bfloat16 works; a row of background has weight 1 where mmcv reads beyond the
+end of `weight`; softmax with reduction "none" has a right gradient; labels may be int32; more than 2^31 elements work;
+the CPU works. Labels above the number of classes are errors (of softmax, also that number itself).
+"""
+
+import torch
+
+from .. import torch as tare
+from . import NOT_A_LABEL, reduced
+
+
+def _check(input, target, weight):
+    if input.dim() != 2 or target.shape != input.shape[:1]:
+        raise ValueError(f"input {tuple(input.shape)} and target {tuple(target.shape)} must be [N, C] and [N]")
+    if weight is not None and not weight.numel():
+        weight = None  # mmcv's own way to say so
+    return float(max(len(input), 1)), weight
+
+
+def sigmoid_focal_loss(input, target, gamma=2.0, alpha=0.25, weight=None, reduction="mean"):
+    """Sigmoid focal loss of input [N, C] and target [N], where C is background and so is what is negative.
+
+    weight: float [C], multiplies the rows of a class. reduction: "none", [N, C]; "sum"; "mean", the sum over N rows.
+    """
+    rows, weight = _check(input, target, weight)
+    classes = input.shape[1]
+    return tare.sigmoid_focal(input, torch.where(target < 0, classes, target), gamma=gamma, alpha=alpha,
+                              class_weights=weight, background_label=classes, ignore_label=NOT_A_LABEL,
+                              **reduced(reduction, rows))  # fmt: skip
+
+
+def softmax_focal_loss(input, target, gamma=2.0, alpha=0.25, weight=None, reduction="mean"):
+    """Softmax focal loss of input [N, C] and target [N]; a negative target counts as a row, and adds nothing.
+
+    alpha multiplies every row, weight [C] the rows of a class. reduction: "none", [N]; "sum"; "mean", the sum over N.
+    """
+    rows, weight = _check(input, target, weight)
+    return tare.softmax_focal(input, target.clamp(min=-1), gamma=gamma, alpha=alpha, class_weights=weight,
+                              background_label=NOT_A_LABEL, ignore_label=-1, **reduced(reduction, rows))  # fmt: skip
+
+
+class _Module(torch.nn.Module):
+    def __init__(self, gamma, alpha, weight=None, reduction="mean"):
+        super().__init__()
+        self.gamma, self.alpha, self.reduction = gamma, alpha, reduction
+        self.register_buffer("weight", weight)
+
+    def forward(self, input, target):
+        return type(self).function(input, target, self.gamma, self.alpha, self.weight, self.reduction)
+
+    def extra_repr(self):
+        return f"gamma={self.gamma}, alpha={self.alpha}, reduction={self.reduction}"
+
+
+class SigmoidFocalLoss(_Module):
+    """sigmoid_focal_loss as a module."""
+
+    function = staticmethod(sigmoid_focal_loss)
+
+
+class SoftmaxFocalLoss(_Module):
+    """softmax_focal_loss as a module."""
+
+    function = staticmethod(softmax_focal_loss)

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""torchvision.ops.sigmoid_focal_loss.
+
+Where it differs: gamma below 1 has finite gradients, and small losses keep their digits. Targets must lie in [0,1] and
+alpha, unless negative, too.
+"""
+
+import torch
+
+from .. import torch as tare
+from . import reduced
+
+
+def sigmoid_focal_loss(
+    inputs: torch.Tensor, targets: torch.Tensor, alpha: float = 0.25, gamma: float = 2, reduction: str = "none"
+) -> torch.Tensor:
+    """alpha_t*(1-p_t)^gamma*CE of elements (arXiv 1708.02002, eq. 5).
+
+    inputs, targets: of one shape, any; targets 0 and 1, or between. alpha: negative is off. reduction: "none", of the
+    inputs' shape; "mean" over all elements; "sum".
+    """
+    if inputs.shape != targets.shape:
+        raise ValueError(f"inputs have shape {tuple(inputs.shape)}, targets {tuple(targets.shape)}")
+    options = reduced(reduction, "elements")
+    rows = as_rows(inputs)
+    targets = targets if targets.is_floating_point() else targets.to(torch.float32)
+    loss = tare.sigmoid_focal(rows, targets=targets.reshape(rows.shape), gamma=gamma, alpha=alpha, **options)
+    return loss.reshape(inputs.shape) if reduction == "none" else loss
+
+
+def as_rows(inputs):
+    """Any tensor as one that has rows: its elements are what counts."""
+    if inputs.dim() < 2:
+        return inputs.reshape(-1, 1)
+    return inputs if inputs.dim() <= 5 else inputs.flatten(0, -2)
