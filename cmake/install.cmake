@@ -37,3 +37,8 @@ cmake_path(RELATIVE_PATH CMAKE_INSTALL_FULL_INCLUDEDIR BASE_DIRECTORY "${CMAKE_I
            OUTPUT_VARIABLE pc_includedir)
 configure_file(cmake/tare.pc.in tare.pc @ONLY)
 install(FILES "${PROJECT_BINARY_DIR}/tare.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+
+# Inside the Python package there is the shared library alone, once: a wheel keeps no links.
+if(SKBUILD)
+  install(FILES $<TARGET_FILE:tare> DESTINATION lib RENAME libtare.so COMPONENT python)
+endif()

@@ -6,6 +6,7 @@ and numbers come from the library.
 """
 
 import ctypes
+import functools
 import glob
 import os
 import threading
@@ -197,18 +198,23 @@ def losses():
     return {library.tare_loss_name(kind).decode(): kind for kind in kinds}
 
 
-def make_loss(name, parameters):
-    """A Loss with the library's defaults but for `parameters`, and the member of its union that counts.
-
-    A loss's parameters are those of the union's member that its name carries: "softmax-focal" those of `focal`.
-    """
-    name = name.replace("_", "-")
+@functools.cache
+def _defaults(name):
+    """A loss with the library's defaults, and the name of the union's member that counts: the one that the loss's name
+    carries, `focal` of "softmax-focal"."""
     kind = library.tare_loss_kind_from_name(name.encode())
     if kind < 0:
         raise ValueError(f"there is no loss '{name}'; there are: {', '.join(losses())}")
     loss = Loss()
     library.tare_loss_init_sized(loss, kind, ctypes.sizeof(Loss))
-    member = next(getattr(loss, part) for part in name.split("-") if hasattr(loss, part))
+    return loss, next(part for part in name.split("-") if hasattr(loss, part))
+
+
+def make_loss(name, parameters):
+    """A Loss with the library's defaults but for `parameters`, and the member of its union that counts."""
+    defaults, part = _defaults(name.replace("_", "-"))
+    loss = Loss.from_buffer_copy(defaults)
+    member = getattr(loss, part)
     for key, value in parameters.items():
         if not hasattr(member, key):
             takes = ", ".join(field for field, _ in member._fields_)

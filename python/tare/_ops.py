@@ -64,15 +64,10 @@ def keeps_state(name, parameters):
     return name.startswith("ghm") and unit_regions and not parameters.get("momentum") and not parameters.get("given")
 
 
-@functools.cache
-def _defaults(name):
-    _, member = _c.make_loss(name, {})
-    return {field: getattr(member, field) for field, _ in member._fields_}
-
-
 @torch.compiler.assume_constant_result
 def default_bins(name):
-    return _defaults(name)["bins"]
+    _, member = _c.make_loss(name, {})
+    return member.bins
 
 
 # ---- the spec -------------------------------------------------------------------------------------------------------
@@ -290,10 +285,6 @@ def _gradient_fake(logits, inputs, upstream, spec, value):
     return [torch.empty_like(one) for one in logits]
 
 
-def _no_second_derivative(ctx, *upstream):
-    raise RuntimeError("Tare computes no second derivatives")
-
-
 _TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
 torch.library.define("tare::loss", "(Tensor[] logits, Tensor[] inputs, str spec, float value) -> Tensor[]", tags=_TAGS)
 torch.library.define("tare::gradient", "(Tensor[] logits, Tensor[] inputs, Tensor[] upstream, str spec, float value) "
@@ -302,7 +293,18 @@ torch.library.impl("tare::loss", ("cpu", "cuda"), _loss)
 torch.library.impl("tare::gradient", ("cpu", "cuda"), _gradient)
 torch.library.register_fake("tare::loss", _loss_fake)
 torch.library.register_fake("tare::gradient", _gradient_fake)
-torch.library.register_autograd("tare::gradient", _no_second_derivative)
+
+
+class _Constant(torch.autograd.Function):
+    """Gradients that refuse to be differentiated: PyTorch would take them for constants and say nothing."""
+
+    @staticmethod
+    def forward(ctx, count, *tensors):
+        return tuple(gradient.view_as(gradient) for gradient in tensors[:count])
+
+    @staticmethod
+    def backward(ctx, *upstream):
+        raise RuntimeError("Tare computes no second derivatives")
 
 
 class Evaluation(torch.autograd.Function):
@@ -330,10 +332,14 @@ class Evaluation(torch.autograd.Function):
             losses = torch.ops.tare.loss(logits, inputs, ctx.spec, ctx.value)
             upstream = [torch.zeros_like(one) if above is None else above for above, one in zip(upstream, losses)]
         gradients = torch.ops.tare.gradient(logits, inputs, list(upstream), ctx.spec, ctx.value)
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # create_graph=True
+            gradients = _Constant.apply(len(gradients), *gradients, *logits, *upstream)
         return (None, None, None, None, *gradients, *[None] * len(inputs))
 
 
 def evaluate(spec, value, levels, arrays, singles):
     """tare::loss with its gradient: the losses and, behind them, the state if `singles` has one."""
     singles = {key: one if key == "state" else one.to(torch.float32).contiguous() for key, one in singles.items()}
+    if not (torch.is_grad_enabled() and any(level.requires_grad for level in levels)):
+        return torch.ops.tare.loss(levels, [*arrays, *singles.values()], spec, value)
     return Evaluation.apply(spec, value, len(levels), "state" in singles, *levels, *arrays, *singles.values())

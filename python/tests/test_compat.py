@@ -45,7 +45,9 @@ REDUCTIONS = {"none": lambda loss: loss, "sum": torch.sum, "mean": torch.mean}
 
 
 def test_signatures():
-    names = lambda function: {name: p.default for name, p in inspect.signature(function).parameters.items()}  # noqa: E731
+    def names(function):
+        return {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+
     none = inspect.Parameter.empty
     assert names(torchvision.sigmoid_focal_loss) == {
         "inputs": none, "targets": none, "alpha": 0.25, "gamma": 2, "reduction": "none"}  # fmt: skip
@@ -59,7 +61,8 @@ def test_signatures():
     assert names(mmdet.CrossEntropyLoss) == {
         "use_sigmoid": False, "use_mask": False, "reduction": "mean", "class_weight": None, "ignore_index": None,
         "loss_weight": 1.0, "avg_non_ignore": False}  # fmt: skip
-    assert names(mmdet.GHMC) == {"bins": 10, "momentum": 0, "use_sigmoid": True, "loss_weight": 1.0, "reduction": "mean"}
+    assert names(mmdet.GHMC) == {"bins": 10, "momentum": 0, "use_sigmoid": True, "loss_weight": 1.0,
+                                 "reduction": "mean"}  # fmt: skip
     assert names(mmdet.GHMR) == {"mu": 0.02, "bins": 10, "momentum": 0, "loss_weight": 1.0, "reduction": "mean"}
     assert list(names(apex.focal_loss)) == ["cls_output", "cls_targets_at_level", "num_positives_sum",
                                             "num_real_classes", "alpha", "gamma", "label_smoothing"]  # fmt: skip
