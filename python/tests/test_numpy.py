@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """tare.evaluate on NumPy arrays against the papers' formulas in double precision."""
 
+import os
+import re
+
 import numpy as np
 import pytest
 import reference
@@ -222,3 +225,9 @@ def test_class_balanced_weights():
     assert tare.beta_from_volume(1000) == pytest.approx(beta)
     with pytest.raises(ValueError, match="beta"):
         tare.class_balanced_weights(counts, 1.0)
+
+
+def test_the_readmes_program(capsys):
+    readme = open(os.path.join(os.path.dirname(__file__), "..", "..", "README.md")).read()
+    exec(re.search(r"```python\n(import numpy.*?)```", readme, re.S).group(1), {})
+    assert capsys.readouterr().out.startswith("loss 22.863 of 300 objects")

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """tare.torch: values and gradients against the papers' formulas and PyTorch's own losses in double precision."""
 
+import os
+import re
+import threading
+
 import numpy as np
 import pytest
 import reference
@@ -299,9 +303,15 @@ def test_threads_and_forks_of_pytorch():
     def work(i):
         results[i] = tare.torch.sigmoid_focal(x.detach(), y)
 
-    import threading
-
     workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     [worker.start() for worker in workers]
     [worker.join() for worker in workers]
     assert all(torch.equal(result, expected) for result in results)
+
+
+def test_the_readmes_programs(capsys):
+    readme = open(os.path.join(os.path.dirname(__file__), "..", "..", "README.md")).read()
+    first, second = re.findall(r"```python\n((?:import torch|from tare).*?)```", readme, re.S)
+    exec(first, {})
+    assert re.match(r"loss \d+\.\d+, norm of the gradient \d", capsys.readouterr().out)
+    exec(second, {})
