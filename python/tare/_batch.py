@@ -46,16 +46,16 @@ def element_strides(strides, classes=None):
 class Level:
     """One level in the making: its lengths, and pointer and strides of each array, which it keeps alive.
 
-    `library` names what NumPy and PyTorch call differently: strides(array) in elements, and pointer(array).
+    `library` names what NumPy and PyTorch call differently: strides(array) in elements, and pointer(array). `shape` is
+    that of the logits.
     """
 
-    def __init__(self, library, logits, classes=None):
-        self.library, self.classes, self.shape = library, classes, tuple(logits.shape)
+    def __init__(self, library, shape, classes=None):
+        self.library, self.classes, self.shape = library, classes, tuple(shape)
         self.lengths = lengths(self.shape, classes)
         self.kept = []
         _, height, width, anchors, _ = self.lengths
         self.c = _c.Level(height, width, anchors)
-        self.elements("logits", logits)
 
     def _set(self, name, array, strides):
         self.kept.append(array)

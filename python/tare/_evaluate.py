@@ -66,7 +66,9 @@ def evaluate(
     maps = [np.asarray(one) for one in (logits if several else [logits])]
     options = {"first_label": first_label, "background_label": background_label, "ignore_label": ignore_label,
                "background_weight": background_weight, "dtype": _dtype("logits", maps, DTYPES)}  # fmt: skip
-    levels = [_batch.Level(_numpy, one, classes) for one in maps]
+    levels = [_batch.Level(_numpy, one.shape, classes) for one in maps]
+    for level, one in zip(levels, maps):
+        level.elements("logits", one)
     _add_inputs(levels, several, options, labels=labels, targets=targets, row_weights=row_weights,
                 element_weights=element_weights)  # fmt: skip
     wanted = _add_outputs(levels, maps, classes, gradient, row_loss, element_loss)

@@ -15,7 +15,7 @@ from . import _batch, _c
 
 DTYPES = {torch.float32: _c.F32, torch.float16: _c.F16, torch.bfloat16: _c.BF16, torch.float64: _c.F64}
 LABEL_DTYPES = {torch.int32: _c.I32, torch.int64: _c.I64}
-_ROWS = ("labels", "row_weights")  # per-level arrays without a class axis
+_ROWS = ("labels", "row_weights", "row_loss")  # per-level arrays without a class axis
 _BATCH = ("first_label", "background_label", "ignore_label", "background_weight")
 
 _torch = SimpleNamespace(strides=torch.Tensor.stride, pointer=torch.Tensor.data_ptr)
@@ -50,8 +50,6 @@ def check_arguments(levels, arrays, singles):
     for name, tensor in singles.items():
         if name == "normalizer" and tensor.numel() != 1:
             raise ValueError(f"normalizer has shape {tuple(tensor.shape)}; it must have one element")
-        if name == "state" and (tensor.dtype != torch.int64 or not tensor.is_contiguous()):
-            raise ValueError("state must be a contiguous int64 tensor, as ghm_state makes it")
         if name not in ("normalizer", "state"):
             if tensor.dim() != 1 or classes not in (None, tensor.numel()):
                 raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must be [classes]")
@@ -101,7 +99,7 @@ def read_spec(spec):
         classes=int(take("classes")) or None, arrays=listed("arrays"), singles=listed("singles"),
         batch={key: _number(take(key)) for key in _BATCH})  # fmt: skip
     read.parameters = {key: _number(value) for key, value in settings.items()}
-    if read.reduction not in ("sum", "rows", "none"):
+    if read.reduction not in ("sum", "rows", "none", "histogram"):  # the last is of ghm_histogram alone
         raise ValueError(f"reduction is '{read.reduction}'; it is one of: sum, rows, none")
     read.ghm = read.loss.startswith("ghm")
     if read.reduction == "none" and read.loss.startswith("softmax"):
@@ -121,7 +119,8 @@ def _capturing(index):
         return torch.cuda.is_current_stream_capturing()
 
 
-def _context(device):
+def context_of(device):
+    """This thread's context for the current stream of a device, and that stream."""
     if device.type == "cpu":
         return _c.context(threads=torch.get_num_threads()), None
     stream = raw_stream(device.index)  # now: the current stream is another one tomorrow
@@ -149,48 +148,84 @@ def _pointers(read, singles, classes):
     return pointers, parameters
 
 
-def _run(read, value, logits, inputs, scale=None, loss=None, **wanted):
-    """One call of tare_evaluate. `wanted`: per-level arrays to fill (gradient, row_loss, element_loss), or weights
-    instead of those among `inputs`."""
-    count = len(logits)
-    arrays = {name: inputs[i * count : (i + 1) * count] for i, name in enumerate(read.arrays)} | wanted
+def _problem(read, value, dtype, shapes, inputs, **arrays):
+    """What a call of the library takes: its loss, batch and output, and the levels, which keep alive what these point to.
+
+    shapes: of the logits, level by level; dtype: the library's number of theirs. arrays: per-level arrays besides those
+    among `inputs`, or instead of them.
+    """
+    count = len(shapes)
+    arrays = {name: inputs[i * count : (i + 1) * count] for i, name in enumerate(read.arrays)} | arrays
     singles = dict(zip(read.singles, inputs[count * len(read.arrays) :]))
-    levels = [_batch.Level(_torch, one, read.classes) for one in logits]
+    levels = [_batch.Level(_torch, shape, read.classes) for shape in shapes]
     for name, tensors in arrays.items():
-        place = _batch.Level.rows if name in _ROWS or name == "row_loss" else _batch.Level.elements
+        place = _batch.Level.rows if name in _ROWS else _batch.Level.elements
         for level, tensor in zip(levels, tensors):
             place(level, name, tensor)
-
-    pointers, parameters = _pointers(read, singles, levels[0].lengths[4])
-    c_loss, member = _c.make_loss(read.loss, parameters)
-    if "state" in singles and singles["state"].numel() != 2 + 3 * member.bins:
-        raise ValueError(f"state has {singles['state'].numel()} words; {member.bins} bins need {2 + 3 * member.bins}")
-    output = _batch.make_output(value if read.normalizer == "value" else read.normalizer)
-    output.normalizer_pointer = pointers.pop("normalizer", None)
-    if loss is not None:
-        output.loss, output.loss_dtype = loss.data_ptr(), DTYPES[loss.dtype]
-    if scale is not None:
-        output.gradient_scale_pointer = scale.data_ptr()
-    dtype = _one_dtype("logits", logits, DTYPES)
     label_dtype = _one_dtype("labels", arrays["labels"], LABEL_DTYPES) if "labels" in arrays else _c.I32
     target_dtype = _one_dtype("targets", arrays["targets"], DTYPES) if "targets" in arrays else _c.F32
-    batch = _batch.make_batch(levels, dtype, label_dtype, target_dtype, **read.batch, **pointers)
 
-    context, stream = _context(logits[0].device)
+    pointers, parameters = _pointers(read, singles, levels[0].lengths[4])
+    loss, member = _c.make_loss(read.loss, parameters)
+    if "state" in singles:
+        check_state(singles["state"], getattr(member, "bins", 0))
+    output = _batch.make_output(value if read.normalizer == "value" else read.normalizer)
+    output.normalizer_pointer = pointers.pop("normalizer", None)
+    batch = _batch.make_batch(levels, dtype, label_dtype, target_dtype, **read.batch, **pointers)
     exact = getattr(member, "density", 0) == _c.WORDS["density"]["exact"]
-    workspace = _lend_workspace(context, c_loss, batch, output, logits[0]) if exact else None
-    _c.check(_c.library.tare_evaluate(context, c_loss, batch, output, stream), context)
-    if exact:  # its memory goes back to PyTorch, which gives it out again only behind this work
+    return SimpleNamespace(loss=loss, batch=batch, output=output, levels=levels, exact=exact)
+
+
+def _run(read, value, logits, inputs, scale=None, loss=None, **arrays):
+    """One call of tare_evaluate: into the scalar `loss`, with the gradient times the scalar `scale`."""
+    shapes = [one.shape for one in logits]
+    problem = _problem(read, value, _one_dtype("logits", logits, DTYPES), shapes, inputs, logits=logits, **arrays)
+    if loss is not None:
+        problem.output.loss, problem.output.loss_dtype = loss.data_ptr(), DTYPES[loss.dtype]
+    if scale is not None:
+        problem.output.gradient_scale_pointer = scale.data_ptr()
+    context, stream = context_of(logits[0].device)
+    workspace = _lend_workspace(context, problem, logits[0]) if problem.exact else None
+    _c.check(_c.library.tare_evaluate(context, problem.loss, problem.batch, problem.output, stream), context)
+    if problem.exact:  # its memory goes back to PyTorch, which gives it out again only behind this work
         _c.library.tare_context_set_workspace(context, None, 0)
         del workspace
 
 
-def _lend_workspace(context, loss, batch, output, like):
+def _count(read, value, logits, inputs):
+    """tare_ghm_histogram: into the state, which is the last of `inputs`."""
+    shapes = [one.shape for one in logits]
+    problem = _problem(read, value, _one_dtype("logits", logits, DTYPES), shapes, inputs, logits=logits)
+    context, stream = context_of(logits[0].device)
+    _c.check(_c.library.tare_ghm_histogram(context, problem.loss, problem.batch, stream), context)
+
+
+def update_density(name, state, parameters):
+    """tare_ghm_density_update: in place."""
+    loss, member = _c.make_loss(name, {**parameters, "state": state.data_ptr()})
+    check_state(state, member.bins)
+    context, stream = context_of(state.device)
+    _c.check(_c.library.tare_ghm_density_update(context, loss, stream), context)
+
+
+def check_state(state, bins):
+    if state.dtype != torch.int64 or not state.is_contiguous():
+        raise ValueError("state must be a contiguous int64 tensor, as ghm_state makes it")
+    if state.numel() != 2 + 3 * bins:
+        raise ValueError(f"state has {state.numel()} words; {bins} bins need {2 + 3 * bins}")
+
+
+def _lend_workspace(context, problem, like):
     size = _c.c_uint64()
-    _c.check(_c.library.tare_workspace_size(context, loss, batch, output, size), context)
-    workspace = like.new_empty(size.value + 16, dtype=torch.uint8)
+    _c.check(_c.library.tare_workspace_size(context, problem.loss, problem.batch, problem.output, size), context)
+    return lend(context, size.value, like)
+
+
+def lend(context, size, like):
+    """A new workspace of so many bytes on the device of `like`, lent to the context."""
+    workspace = like.new_empty(size + 16, dtype=torch.uint8)
     start = -(-workspace.data_ptr() // 16) * 16
-    _c.check(_c.library.tare_context_set_workspace(context, start, size.value), context)
+    _c.check(_c.library.tare_context_set_workspace(context, start, size), context)
     return workspace
 
 
@@ -205,6 +240,8 @@ def _new_losses(read, logits):
     wide = _wide(logits[0].dtype)
     if read.reduction == "sum":
         return [logits[0].new_empty((), dtype=wide)]
+    if read.reduction == "histogram":
+        return []
     if read.reduction == "rows":
         return [one.new_empty(_batch.row_shape(one.shape, read.classes), dtype=wide) for one in logits]
     return [torch.empty_like(one, dtype=wide) for one in logits]
@@ -219,6 +256,8 @@ def _loss(logits, inputs, spec, value):
         inputs = [*inputs[:-1], *states]
     if read.reduction == "sum":
         _run(read, value, logits, inputs, loss=losses[0])
+    elif read.reduction == "histogram":
+        _count(read, value, logits, inputs)
     else:
         _run(read, value, logits, inputs, **{"row_loss" if read.reduction == "rows" else "element_loss": losses})
     return losses + states

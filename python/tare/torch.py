@@ -134,6 +134,30 @@ def ghm_state(bins, device="cpu"):
     return torch.zeros(2 + 3 * bins, dtype=torch.int64, device=device)
 
 
+def ghm_histogram(name, logits, labels=None, *, state, **options):
+    """Counts the gradient norms of this rank's part of a batch into words [1, 2+bins) of `state` ("ghm-c" or "ghm-r").
+
+    For one batch on several ranks: count, add these words up over the ranks, update the density, evaluate with it:
+
+        tare.torch.ghm_histogram("ghm-c", logits, labels, bins=30, state=state)
+        torch.distributed.all_reduce(state[1:32])
+        tare.torch.ghm_density("ghm-c", state, bins=30, momentum=0.75)
+        loss = world_size * tare.torch.ghm_c(logits, labels, bins=30, state=state, given=True)
+
+    times the number of ranks where gradients are averaged over them, as DistributedDataParallel does. Takes what `loss`
+    takes. Unit regions only.
+    """
+    loss(name, logits, labels, state=state, reduction="histogram", **options)
+
+
+def ghm_density(name, state, **parameters):
+    """From the counts in `state`: momentum sums, 1/GD, and one step more, in place. Not inside torch.compile.
+
+    parameters: bins, momentum, variant, as the loss has them.
+    """
+    _ops.update_density(name, state, parameters)
+
+
 class _Ghm(torch.nn.Module):
     """What both GHM modules are: settings, and the state as a buffer, so that it is saved and moved with the model."""
 

@@ -124,3 +124,24 @@ def test_ghm_r():
     labels = torch.randint(-1, 2, (120,))
     masked = tare.torch.ghm_r(prediction, target, labels)
     assert torch.equal(masked, tare.torch.ghm_r(prediction[labels >= 0], target[labels >= 0]))
+
+
+def test_one_batch_on_two_ranks():
+    states, whole = [tare.torch.ghm_state(BINS) for _ in range(2)], tare.torch.ghm_state(BINS)
+    for step in range(3):
+        x, y = draw(step)
+        parts = [(x[:40], y[:40]), (x[40:], y[40:])]
+        for state, (logits, labels) in zip(states, parts):
+            tare.torch.ghm_histogram("ghm-c", logits, labels, bins=BINS, state=state)
+        total = sum(state[1 : 2 + BINS] for state in states)
+        loss = 0
+        for state, (logits, labels) in zip(states, parts):
+            state[1 : 2 + BINS] = total
+            tare.torch.ghm_density("ghm-c", state, bins=BINS, momentum=MOMENTUM)
+            loss = loss + tare.torch.ghm_c(logits, labels, bins=BINS, state=state, given=True)
+        expected = tare.torch.ghm_c(x, y, bins=BINS, momentum=MOMENTUM, state=whole)
+        assert torch.equal(states[0], whole) and torch.equal(states[1], whole)
+        torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
+        assert torch.equal(torch.autograd.grad(loss, x)[0], torch.autograd.grad(expected, x)[0])
+    with pytest.raises(ValueError, match="5 words; 12 bins need 38"):
+        tare.torch.ghm_density("ghm-c", states[0][:5], bins=BINS)

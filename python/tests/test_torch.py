@@ -276,7 +276,7 @@ def test_wrong_arguments():
         (dict(row_weights=torch.ones(200, requires_grad=True)), r"detach\(\)"), (dict(logits=x.int()), "logits are"),
         (dict(logits=[]), "empty list"), (dict(logits=[x, x], labels=[y]), "labels has 1 levels"),
         (dict(logits=[x] * 17, labels=[y] * 17), "17 levels"), (dict(labels=y.to("meta")), "on cpu and meta"),
-        (dict(state=torch.zeros(3)), "state must be a contiguous int64"),
+        (dict(state=torch.zeros(3)), "has no parameter 'state'"),
     ]  # fmt: skip
     for change, text in cases:
         with pytest.raises(ValueError, match=text):
@@ -285,6 +285,8 @@ def test_wrong_arguments():
         tare.torch.loss("focal", x, y)
     with pytest.raises(ValueError, match="7 words; 30 bins need 92"):
         tare.torch.ghm_c(x, y, state=torch.zeros(7, dtype=torch.int64))
+    with pytest.raises(ValueError, match="state must be a contiguous int64"):
+        tare.torch.ghm_c(x, y, state=torch.zeros(92))
     with pytest.raises(ValueError, match="state is NULL with given 0 and momentum 0.5"):
         tare.torch.ghm_c(x, y, momentum=0.5)
 
