@@ -101,6 +101,13 @@ class Output(ctypes.Structure):
                 ("gradient_scale_pointer", c_void_p), ("counts", c_void_p)]  # fmt: skip
 
 
+class Linear(ctypes.Structure):
+    _fields_ = [("struct_size", c_uint64), ("dimensions", c_int64), ("dtype", c_int32), ("accumulate", c_int32),
+                ("features", c_void_p), ("features_stride", c_int64), ("weights", c_void_p), ("bias", c_void_p),
+                ("features_gradient", c_void_p), ("features_gradient_stride", c_int64), ("weights_gradient", c_void_p),
+                ("bias_gradient", c_void_p)]  # fmt: skip
+
+
 # ---- the library ----------------------------------------------------------------------------------------------------
 
 _STATUS = c_int32
@@ -119,6 +126,11 @@ _PROTOTYPES = {
     "tare_output_init_sized": (None, [POINTER(Output), c_uint64]),
     "tare_evaluate": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), POINTER(Output), c_void_p]),
     "tare_workspace_size": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), POINTER(Output), POINTER(c_uint64)]),
+    "tare_linear_init_sized": (None, [POINTER(Linear), c_int64, c_uint64]),
+    "tare_linear_evaluate": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), POINTER(Linear), POINTER(Output),
+                                       c_void_p]),
+    "tare_linear_workspace_size": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), POINTER(Linear), POINTER(Output),
+                                             POINTER(c_uint64), POINTER(c_uint64)]),
     "tare_label_counts": (_STATUS, [c_void_p, POINTER(Batch), c_void_p, c_void_p, c_void_p]),
     "tare_ghm_state_bytes": (c_uint64, [c_int32]),
     "tare_ghm_histogram": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), c_void_p]),

@@ -37,10 +37,10 @@ def per_level(name, given, levels, several, classes):
     return [array.to(torch.float32) if name.endswith("weights") else array for array in arrays]
 
 
-def check_arguments(levels, arrays, singles):
-    """Tensors of one device, and no gradient asked for but the logits'."""
-    device = levels[0].device
-    for tensor in (*levels, *arrays, *singles.values()):
+def check_arguments(sources, arrays, singles):
+    """Tensors of one device, and no gradient asked for but by the sources (the logits, or what they are made of)."""
+    device = sources[0].device
+    for tensor in (*sources, *arrays, *singles.values()):
         if tensor.device != device:
             raise ValueError(f"tensors are on {device} and {tensor.device}; all must be on one device")
     for tensor in (*arrays, *singles.values()):
@@ -148,8 +148,8 @@ def _pointers(read, singles, classes):
     return pointers, parameters
 
 
-def _problem(read, value, dtype, shapes, inputs, **arrays):
-    """What a call of the library takes: its loss, batch and output, and the levels, which keep alive what these point to.
+def problem_of(read, value, dtype, shapes, inputs, **arrays):
+    """What a call takes: the library's loss, batch and output, and the levels, which keep alive what these point to.
 
     shapes: of the logits, level by level; dtype: the library's number of theirs. arrays: per-level arrays besides those
     among `inputs`, or instead of them.
@@ -179,7 +179,7 @@ def _problem(read, value, dtype, shapes, inputs, **arrays):
 def _run(read, value, logits, inputs, scale=None, loss=None, **arrays):
     """One call of tare_evaluate: into the scalar `loss`, with the gradient times the scalar `scale`."""
     shapes = [one.shape for one in logits]
-    problem = _problem(read, value, _one_dtype("logits", logits, DTYPES), shapes, inputs, logits=logits, **arrays)
+    problem = problem_of(read, value, _one_dtype("logits", logits, DTYPES), shapes, inputs, logits=logits, **arrays)
     if loss is not None:
         problem.output.loss, problem.output.loss_dtype = loss.data_ptr(), DTYPES[loss.dtype]
     if scale is not None:
@@ -195,7 +195,7 @@ def _run(read, value, logits, inputs, scale=None, loss=None, **arrays):
 def _count(read, value, logits, inputs):
     """tare_ghm_histogram: into the state, which is the last of `inputs`."""
     shapes = [one.shape for one in logits]
-    problem = _problem(read, value, _one_dtype("logits", logits, DTYPES), shapes, inputs, logits=logits)
+    problem = problem_of(read, value, _one_dtype("logits", logits, DTYPES), shapes, inputs, logits=logits)
     context, stream = context_of(logits[0].device)
     _c.check(_c.library.tare_ghm_histogram(context, problem.loss, problem.batch, stream), context)
 
@@ -346,6 +346,13 @@ class _Constant(torch.autograd.Function):
         raise RuntimeError("Tare computes no second derivatives")
 
 
+def refuse_derivatives(gradients, sources):
+    """The same gradients (or None), as functions of `sources` that have no derivative."""
+    given = [gradient for gradient in gradients if gradient is not None]
+    refusing = iter(_Constant.apply(len(given), *given, *sources))
+    return [None if gradient is None else next(refusing) for gradient in gradients]
+
+
 class Evaluation(torch.autograd.Function):
     """tare::loss with its gradient. apply(spec, value, number of levels, whether the last tensor is a state, *logits,
     *other tensors)."""
@@ -372,13 +379,18 @@ class Evaluation(torch.autograd.Function):
             upstream = [torch.zeros_like(one) if above is None else above for above, one in zip(upstream, losses)]
         gradients = torch.ops.tare.gradient(logits, inputs, list(upstream), ctx.spec, ctx.value)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # create_graph=True
-            gradients = _Constant.apply(len(gradients), *gradients, *logits, *upstream)
+            gradients = refuse_derivatives(gradients, (*logits, *upstream))
         return (None, None, None, None, *gradients, *[None] * len(inputs))
 
 
 def evaluate(spec, value, levels, arrays, singles):
     """tare::loss with its gradient: the losses and, behind them, the state if `singles` has one."""
-    singles = {key: one if key == "state" else one.to(torch.float32).contiguous() for key, one in singles.items()}
+    inputs = [*arrays, *as_c(singles)]
     if not (torch.is_grad_enabled() and any(level.requires_grad for level in levels)):
-        return torch.ops.tare.loss(levels, [*arrays, *singles.values()], spec, value)
-    return Evaluation.apply(spec, value, len(levels), "state" in singles, *levels, *arrays, *singles.values())
+        return torch.ops.tare.loss(levels, inputs, spec, value)
+    return Evaluation.apply(spec, value, len(levels), "state" in singles, *levels, *inputs)
+
+
+def as_c(singles):
+    """Tensors that are no level's as C has them: float32 and contiguous, but for the state."""
+    return [one if key == "state" else one.to(torch.float32).contiguous() for key, one in singles.items()]

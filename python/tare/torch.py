@@ -13,11 +13,33 @@ Every function takes what `loss` takes. Arguments other than the logits are cons
 and one that asks for it is refused. Autocast changes nothing: half types go in as they are and are computed in float32.
 """
 
+from typing import NamedTuple, Optional
+
 import torch
 
-from . import _c, _ops
+from . import _c, _linear, _ops
+
+
+class Head(NamedTuple):
+    """A classifier to hand to a loss instead of its logits, which are features @ weight.T + bias and never exist
+    as a whole: the loss forms them some rows at a time, and in backward again, with the gradients by all three.
+
+        loss = tare.torch.sigmoid_focal(tare.torch.Head(features, layer.weight, layer.bias), labels)
+
+    features: [..., D]; weight: [C, D]; bias: [C] or None; all float32, float16 or bfloat16. workspace: bytes that a
+    pass may take, at least what one tile needs; None: what makes it fastest (96 MB on a CPU). On a CPU it needs
+    OpenBLAS (libopenblas.so.0, or what TARE_BLAS names), on a GPU cuBLAS, which PyTorch has loaded; else tare.Error.
+    Scalar losses alone, and not GHM's exact density. Weight's and bias's gradients are summed in float32.
+    """
+
+    features: torch.Tensor
+    weight: torch.Tensor
+    bias: Optional[torch.Tensor] = None
+    workspace: Optional[int] = None
+
 
 # ---- the losses -----------------------------------------------------------------------------------------------------
+
 
 def loss(
     name, logits, labels=None, *, targets=None, classes=None, reduction="sum", normalizer="sum", row_weights=None,
@@ -28,7 +50,7 @@ def loss(
 
     logits: float32, float16, bfloat16, on the CPU also float64; rows [..., C] with one to four axes in front; or, with
         `classes`, maps [images, anchors*classes, height, width]; or a list of up to 16 of either, the levels of a
-        head, in one launch. Any strides; nothing is permuted, concatenated or copied.
+        head, in one launch. Any strides; nothing is permuted, concatenated or copied. Or a Head, which makes them.
     labels: int32 or int64, one a row, in any shape with the rows in order (image, y, x, anchor); for levels a list, or
         one tensor [images, rows of an image]. class = label - first_label; background_label is a row without a class,
         ignore_label one that counts nowhere. Any other label is an error: on the CPU here and now, on a GPU its row
@@ -49,10 +71,15 @@ def loss(
     Returns a tensor; for levels and a reduction other than "sum" a list of them.
     Raises ValueError (tare.ArgumentError) for what is wrong with an argument, tare.Error for anything else.
     """
-    several = isinstance(logits, (list, tuple))
-    levels = list(logits) if several else [logits]
+    fused = isinstance(logits, Head)
+    several = isinstance(logits, (list, tuple)) and not fused
+    levels = list(logits) if several else [logits.features if fused else logits]
     if not levels:
         raise ValueError("logits is an empty list; there must be 1 to 16 levels")
+    if fused and (reduction != "sum" or classes):
+        raise ValueError("a Head has reduction 'sum' alone, and no maps")
+    if reduction != "sum" and normalizer != "sum":
+        raise ValueError(f"normalizer is given with reduction '{reduction}'; only a sum is divided")
     given = {"labels": labels, "targets": targets, "row_weights": row_weights, "element_weights": element_weights}
     given = {key: one for key, one in given.items() if one is not None}
     arrays = [one for key, of in given.items() for one in _ops.per_level(key, of, levels, several, classes)]
@@ -62,30 +89,37 @@ def loss(
         singles["alpha_per_class"] = alpha
     elif alpha is not None:
         parameters["alpha"] = float(alpha)
-    if reduction != "sum" and normalizer != "sum":
-        raise ValueError(f"normalizer is given with reduction '{reduction}'; only a sum is divided")
-    value = 1.0
-    if torch.compiler.is_compiling() and isinstance(normalizer, (int, float)):  # a number would be part of the graph
-        normalizer = torch.full((), float(normalizer), device=levels[0].device)
-    if isinstance(normalizer, torch.Tensor):
-        singles["normalizer"], normalizer = normalizer, "value"
-    elif not isinstance(normalizer, str):
-        value, normalizer = float(normalizer), "value"
+    singles["normalizer"], normalizer, value = _divisor(normalizer, levels[0].device)
     singles["state"] = state
     if state is None and _ops.keeps_state(name, parameters):  # in which backward finds the density of this pass
         bins = parameters["bins"] if "bins" in parameters else _ops.default_bins(name)
         singles["state"] = ghm_state(bins, levels[0].device)
     singles = {key: one for key, one in singles.items() if one is not None}
-    _ops.check_arguments(levels, arrays, singles)
+    sources = [one for one in logits[:3] if one is not None] if fused else levels
+    _ops.check_arguments(sources, arrays, singles)
 
     settings = {"loss": name, "reduction": reduction, "normalizer": normalizer, "first_label": first_label,
                 "background_label": background_label, "ignore_label": ignore_label,
                 "background_weight": background_weight, "classes": classes or 0, **parameters}  # fmt: skip
-    spec = _ops.write_spec(settings, given, singles)
-    results = _ops.evaluate(spec, value, levels, arrays, singles)
+    spec = _ops.write_spec(settings, list(given), list(singles))
+    if fused:
+        results = _linear.evaluate(spec, value, logits, arrays, singles)
+    else:
+        results = _ops.evaluate(spec, value, levels, arrays, singles)
     if state is not None:
         state.copy_(results[-1])
     return list(results[: len(levels)]) if several and reduction != "sum" else results[0]
+
+
+def _divisor(normalizer, device):
+    """A normaliser as the tensor that it is in, if any; its word in the spec; and the number that it is, else 1."""
+    if torch.compiler.is_compiling() and isinstance(normalizer, (int, float)):  # a number would be part of the graph
+        normalizer = torch.full((), float(normalizer), device=device)
+    if isinstance(normalizer, torch.Tensor):
+        return normalizer, "value", 1.0
+    if isinstance(normalizer, str):
+        return None, normalizer, 1.0
+    return None, "value", float(normalizer)
 
 
 def sigmoid_ce(logits, labels=None, *, alpha=None, **options):

@@ -20,7 +20,7 @@ STRUCTS = {
     "tare_ce_parameters": _c.CeParameters, "tare_focal_parameters": _c.FocalParameters,
     "tare_poly1_parameters": _c.Poly1Parameters, "tare_ghm_parameters": _c.GhmParameters, "tare_loss": _c.Loss,
     "tare_strides": _c.Strides, "tare_level": _c.Level, "tare_batch": _c.Batch, "tare_counts": _c.Counts,
-    "tare_output": _c.Output,
+    "tare_output": _c.Output, "tare_linear": _c.Linear,
 }  # fmt: skip
 
 

@@ -54,7 +54,7 @@ class FocalLoss(torch.nn.Module):
 
     def forward(self, pred, target, weight=None, avg_factor=None, reduction_override=None):
         options = {"gamma": self.gamma, "alpha": self.alpha, **_weights(weight, pred)}
-        options |= _reduction(reduction_override or self.reduction, avg_factor, float(max(pred.numel(), 1)))
+        options.update(_reduction(reduction_override or self.reduction, avg_factor, float(max(pred.numel(), 1))))
         if target.dim() == pred.dim():
             return self.loss_weight * tare.sigmoid_focal(pred, targets=target.to(torch.float32), **options)
         classes = pred.shape[1]
@@ -93,7 +93,7 @@ class CrossEntropyLoss(torch.nn.Module):
         return self.loss_weight * loss(cls_score, label, ignore, weights, reduction, avg_factor, options)
 
     def _softmax(self, pred, label, ignore, weights, reduction, avg_factor, options):
-        options |= _reduction(reduction, avg_factor, "rows" if self.avg_non_ignore else float(max(len(pred), 1)))
+        options.update(_reduction(reduction, avg_factor, "rows" if self.avg_non_ignore else float(max(len(pred), 1))))
         if label.dim() == pred.dim():
             return tare.softmax_ce(pred, targets=label, class_weights=weights, **options)
         return tare.softmax_ce(pred, label, class_weights=weights, background_label=NOT_A_LABEL, ignore_label=ignore,
@@ -101,7 +101,7 @@ class CrossEntropyLoss(torch.nn.Module):
 
     def _sigmoid(self, pred, label, ignore, weights, reduction, avg_factor, options):
         everything = float(max(pred.numel(), 1))
-        options |= _reduction(reduction, avg_factor, "elements" if self.avg_non_ignore else everything)
+        options.update(_reduction(reduction, avg_factor, "elements" if self.avg_non_ignore else everything))
         if label.dim() == pred.dim():
             return tare.sigmoid_ce(pred, targets=label.to(torch.float32), positive_weights=weights, **options)
         classes = pred.shape[1]

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fused head for PyTorch: operators that take features, weights and bias of a classifier instead of its logits.
+
+Forward forms the logits a chunk at a time for the loss alone; backward forms them again, and from each chunk the
+gradients. Neither the logits nor their gradient exist as a whole. `spec` and the other tensors are those of _ops.
+"""
+
+import ctypes
+
+import torch
+
+from . import _c, _ops
+
+
+def _run(read, value, head, inputs, workspace, scale=None, loss=None, gradients=(None, None, None)):
+    """One call of tare_linear_evaluate: into the scalar `loss`, with the gradients times the scalar `scale`."""
+    features, weight, bias = head
+    rows, dimensions = features.shape
+    problem = _ops.problem_of(read, value, _c.F32, [(rows, weight.shape[0])], inputs)
+    linear = _c.Linear()
+    _c.library.tare_linear_init_sized(linear, dimensions, ctypes.sizeof(linear))
+    linear.dtype = _ops.DTYPES[features.dtype]
+    pointer = lambda tensor: None if tensor is None else tensor.data_ptr()  # noqa: E731
+    linear.features, linear.weights, linear.bias = pointer(features), pointer(weight), pointer(bias)
+    linear.features_gradient, linear.weights_gradient, linear.bias_gradient = map(pointer, gradients)
+    problem.output.loss, problem.output.gradient_scale_pointer = pointer(loss), pointer(scale)
+
+    context, stream = _ops.context_of(features.device)
+    least, ample = ctypes.c_uint64(), ctypes.c_uint64()
+    arguments = (context, problem.loss, problem.batch, linear, problem.output)
+    _c.check(_c.library.tare_linear_workspace_size(*arguments, least, ample), context)
+    size = ample.value if workspace < 0 else max(least.value, min(ample.value, workspace))
+    lent = _ops.lend(context, size, features)
+    _c.check(_c.library.tare_linear_evaluate(*arguments, stream), context)
+    _c.library.tare_context_set_workspace(context, None, 0)
+    del lent  # it goes back to PyTorch, which gives it out again only behind this work
+
+
+def _loss(features, weight, bias, inputs, spec, value, workspace):
+    """The scalar loss and, behind it, the GHM state as it is afterwards if one was given."""
+    read = _ops.read_spec(spec)
+    results = [features.new_empty((), dtype=torch.float32)]
+    if "state" in read.singles:
+        results.append(inputs[-1].clone())
+        inputs = [*inputs[:-1], results[-1]]
+    _run(read, value, (features, weight, bias), inputs, workspace, loss=results[0])
+    return results
+
+
+def _loss_fake(features, weight, bias, inputs, spec, value, workspace):
+    states = inputs[-1:] if "state" in _ops.read_spec(spec).singles else []
+    return [features.new_empty((), dtype=torch.float32), *[torch.empty_like(state) for state in states]]
+
+
+def _gradient_fake(features, weight, bias, inputs, upstream, wanted, spec, value, workspace):
+    sources = [features, weight, weight[:, 0]]
+    kinds = [features.dtype, torch.float32, torch.float32]
+    return [one.new_empty(one.shape if want else 0, dtype=kind) for one, want, kind in zip(sources, wanted, kinds)]
+
+
+def _gradient(features, weight, bias, inputs, upstream, wanted, spec, value, workspace):
+    """The gradients by features (of their type), weight and bias (float32); an empty tensor for what is not wanted."""
+    results = _gradient_fake(features, weight, bias, inputs, upstream, wanted, spec, value, workspace)
+    asked = [result if want else None for result, want in zip(results, wanted)]
+    _run(_ops.read_spec(spec), value, (features, weight, bias), inputs, workspace, scale=upstream, gradients=asked)
+    return results
+
+
+_HEAD = "Tensor features, Tensor weight, Tensor? bias, Tensor[] inputs"
+_TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
+torch.library.define("tare::linear_loss", f"({_HEAD}, str spec, float value, int workspace) -> Tensor[]", tags=_TAGS)
+torch.library.define("tare::linear_gradient", f"({_HEAD}, Tensor upstream, bool[] wanted, str spec, float value, "
+                                              "int workspace) -> Tensor[]", tags=_TAGS)  # fmt: skip
+torch.library.impl("tare::linear_loss", ("cpu", "cuda"), _loss)
+torch.library.impl("tare::linear_gradient", ("cpu", "cuda"), _gradient)
+torch.library.register_fake("tare::linear_loss", _loss_fake)
+torch.library.register_fake("tare::linear_gradient", _gradient_fake)
+
+
+class _Linear(torch.autograd.Function):
+    """tare::linear_loss with its gradients."""
+
+    @staticmethod
+    def forward(ctx, spec, value, workspace, has_state, features, weight, bias, *inputs):
+        results = torch.ops.tare.linear_loss(features, weight, bias, list(inputs), spec, value, workspace)
+        ctx.spec, ctx.value, ctx.workspace = spec, value, workspace
+        ctx.set_materialize_grads(False)
+        if has_state:  # see _ops.Evaluation
+            ctx.spec = spec + " given=1"
+            ctx.mark_non_differentiable(results[-1])
+            inputs = (*inputs[:-1], results[-1])
+        ctx.save_for_backward(features, weight, bias, *inputs)
+        return tuple(results)
+
+    @staticmethod
+    def backward(ctx, upstream, *state):
+        features, weight, bias, *inputs = ctx.saved_tensors
+        wanted = list(ctx.needs_input_grad[4:7])
+        by_features, by_weight, by_bias = torch.ops.tare.linear_gradient(
+            features, weight, bias, inputs, upstream, wanted, ctx.spec, ctx.value, ctx.workspace)  # fmt: skip
+        gradients = [by_features if wanted[0] else None, by_weight.to(weight.dtype) if wanted[1] else None,
+                     by_bias.to(weight.dtype) if wanted[2] else None]  # fmt: skip
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            gradients = _ops.refuse_derivatives(gradients, (features, weight, bias, upstream))
+        return (None, None, None, None, *gradients, *[None] * len(inputs))
+
+
+def evaluate(spec, value, head, arrays, singles):
+    """The loss of a head and, behind it, the state if `singles` has one."""
+    features, weight, bias, workspace = head
+    if weight.dim() != 2 or features.dim() < 1 or features.shape[-1] != weight.shape[1]:
+        shapes = f"features {tuple(features.shape)}, weight {tuple(weight.shape)}"
+        raise ValueError(f"{shapes}; they must be [..., D], [C, D]")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias has shape {tuple(bias.shape)}; weight has {tuple(weight.shape)}")
+    known = {one.dtype for one in (features, weight, bias) if one is not None}
+    if len(known) > 1 or not known <= {torch.float32, torch.float16, torch.bfloat16}:
+        raise ValueError(f"features, weight and bias are {', '.join(sorted(map(str, known)))}; they must be of one "
+                         "type: float32, float16 or bfloat16")  # fmt: skip
+    head = (features.reshape(-1, features.shape[-1]).contiguous(), weight.contiguous(), bias)
+    inputs, limit = [*arrays, *_ops.as_c(singles)], -1 if workspace is None else workspace
+    return _Linear.apply(spec, value, limit, "state" in singles, *head, *inputs)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fused head in tare.torch against a product and the loss of its logits."""
+
+import pytest
+import torch
+from torch.library import opcheck
+
+import tare
+import tare.torch
+from tare import _ops
+
+
+def draw(rows=700, dimensions=24, classes=9, dtype=torch.float32):
+    torch.manual_seed(0)
+    features = torch.randn(rows, dimensions).to(dtype).requires_grad_()
+    weight = (torch.randn(classes, dimensions) * 0.5).to(dtype).requires_grad_()
+    bias = torch.randn(classes).to(dtype).requires_grad_()
+    return (features, weight, bias), torch.randint(0, classes, (rows,))
+
+
+@pytest.fixture(autouse=True)
+def blas():
+    try:
+        tare.torch.sigmoid_ce(tare.torch.Head(torch.ones(1, 1), torch.ones(1, 1)), torch.zeros(1, dtype=torch.int32))
+    except tare.Error as error:
+        if error.name == "TARE_NO_BLAS":
+            pytest.skip(error.text)
+        raise
+
+
+@pytest.mark.parametrize("workspace", [None, 0])
+@pytest.mark.parametrize("name", ["sigmoid-focal", "softmax-ce", "softmax-focal", "ghm-c"])
+def test_losses_and_gradients(name, workspace):
+    head, y = draw()
+    options = {"normalizer": torch.tensor(13)} if name != "ghm-c" else {}
+    found = tare.torch.loss(name, tare.torch.Head(*head, workspace), y, **options)
+    wide = [one.detach().double().requires_grad_() for one in head]
+    expected = tare.torch.loss(name, wide[0] @ wide[1].T + wide[2], y, **options)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0)
+    above = torch.tensor(3.0)
+    for ours, exact in zip(torch.autograd.grad(found, head, above, retain_graph=True),
+                           torch.autograd.grad(expected, wide, above.double())):  # fmt: skip
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-5 * exact.abs().max().item())
+    (alone,) = torch.autograd.grad(found, head[2], above)  # backward again, for one of them
+    torch.testing.assert_close(alone.double(), exact, rtol=1e-4, atol=1e-5 * exact.abs().max().item())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_types(dtype):
+    head, y = draw(dtype=dtype)
+    found = tare.torch.sigmoid_focal(tare.torch.Head(*head), y, normalizer=1e6) * 65536
+    wide = [one.detach().double().requires_grad_() for one in head]
+    expected = tare.torch.sigmoid_focal(wide[0] @ wide[1].T + wide[2], y, normalizer=1e6) * 65536
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0)
+    for ours, exact in zip(torch.autograd.grad(found, head), torch.autograd.grad(expected, wide)):
+        assert ours.dtype == dtype
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-2, atol=1e-2 * exact.abs().max().item())
+
+
+def test_ghm_module_and_many_axes():
+    (features, weight, bias), y = draw()
+    fused, plain = tare.torch.GHMC(momentum=0.5), tare.torch.GHMC(momentum=0.5)
+    for _ in range(2):
+        found = fused(tare.torch.Head(features.view(7, 10, 10, -1), weight, bias), y.view(7, 10, 10))
+        expected = plain(features @ weight.T + bias, y)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    assert torch.equal(fused.state[:2], plain.state[:2])
+
+
+def test_compiled_and_checked():
+    head, y = draw()
+    loss = lambda *head: tare.torch.sigmoid_focal(tare.torch.Head(*head), y, normalizer="positives") * 2  # noqa: E731
+    found = torch.compile(loss, fullgraph=True, backend="aot_eager")(*head)
+    expected = loss(*head)
+    assert torch.equal(found, expected)
+    for one, other in zip(torch.autograd.grad(found, head), torch.autograd.grad(expected, head)):
+        assert torch.equal(one, other)
+    settings = {"loss": "softmax-ce", "reduction": "sum", "normalizer": "sum", "classes": 0, "first_label": 0,
+                "background_label": -1, "ignore_label": -2, "background_weight": 1.0}  # fmt: skip
+    spec, tensors = _ops.write_spec(settings, ["labels"], []), [one.detach() for one in head]
+    opcheck(torch.ops.tare.linear_loss.default, (*tensors, [y], spec, 1.0, -1))
+    opcheck(torch.ops.tare.linear_gradient.default, (*tensors, [y], torch.ones(()), [True, True, False], spec, 1.0, -1))
+
+
+def test_wrong_arguments():
+    (features, weight, bias), y = draw()
+    cases = [
+        ((features, weight.T), {}, r"must be \[..., D\], \[C, D\]"),
+        ((features, weight, bias[:3]), {}, "bias has shape"),
+        ((features.half(), weight), {}, "of one type"), ((features, weight), {"reduction": "none"}, "'sum' alone"),
+        ((features, weight), {"labels": y + 9}, "label of row 0"),
+    ]  # fmt: skip
+    for head, options, text in cases:
+        with pytest.raises(ValueError, match=text):
+            tare.torch.sigmoid_focal(tare.torch.Head(*head), **{"labels": y, **options})
+    with pytest.raises(ValueError, match="density|exact"):
+        tare.torch.ghm_c(tare.torch.Head(features, weight, bias), y, density="exact")
+    with pytest.raises(RuntimeError, match="second derivatives"):
+        loss = tare.torch.sigmoid_focal(tare.torch.Head(features, weight), y)
+        (gradient,) = torch.autograd.grad(loss, weight, create_graph=True)
+        gradient.sum().backward()
