@@ -78,3 +78,5 @@ def test_opcheck():
     chosen = {"loss": "ghm-c", "reduction": "sum", "normalizer": "sum", "classes": 0, "momentum": 0.5, **settings}
     spec = _ops.write_spec(chosen, ["labels"], ["state"])
     opcheck(torch.ops.tare.loss.default, ([x], [y, tare.torch.ghm_state(30)], spec, 1.0))
+    loss, state = torch.ops.tare.loss([x], [y, tare.torch.ghm_state(30)], spec, 1.0)
+    opcheck(torch.ops.tare.gradient.default, ([x], [y, state], [loss], spec + " given=1", 1.0))
