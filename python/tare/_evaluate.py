@@ -14,6 +14,8 @@ LABEL_DTYPES = {"int32": _c.I32, "int64": _c.I64}
 
 
 def _strides(array):
+    if any(step % array.itemsize for step in array.strides):
+        raise ValueError(f"an array's strides {array.strides} are no multiples of its element's size; copy it first")
     return tuple(step // array.itemsize for step in array.strides)
 
 
@@ -137,7 +139,7 @@ def _run(loss, batch, output, threads):
 
 
 def _dtype(name, arrays, known):
-    kinds = {array.dtype.name for array in arrays}
+    kinds = {array.dtype.name if array.dtype.isnative else array.dtype.str for array in arrays}
     if len(kinds) != 1 or not kinds <= known.keys():
         raise ValueError(f"{name} are {', '.join(sorted(kinds))}; they must be one of: {', '.join(known)}")
     return known[kinds.pop()]

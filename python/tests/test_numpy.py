@@ -211,6 +211,11 @@ def test_wrong_arguments():
         arguments = {"loss": "sigmoid-focal", "logits": x, "labels": y, **change}
         with pytest.raises(ValueError, match=text):
             tare.evaluate(**arguments)
+    packed = np.zeros(300, [("flag", "i1"), ("x", "f4", 7)])["x"]
+    with pytest.raises(ValueError, match="no multiples of its element's size"):
+        tare.evaluate("sigmoid-focal", packed, y)
+    with pytest.raises(ValueError, match="logits are >f4"):
+        tare.evaluate("sigmoid-focal", x.astype(">f4"), y)
     with pytest.raises(ValueError, match=r"state has shape \(5,\); for 4 bins it is \[14\]"):
         tare.evaluate("ghm-c", x, y, bins=4, state=np.zeros(5, np.int64))
 
