@@ -3,11 +3,14 @@
 
 A level is described by five lengths, (images, height, width, anchors, classes). An array with a class axis is either
 rows `[..., classes]` with one to four axes in front, or a map `[images, anchors*classes, height, width]` as a head's
-convolution wrote it. What has one value a row (labels, row weights, row losses) comes in any shape with the rows in
-their order: image, y, x, anchor.
+convolution wrote it. What has one value a row (labels, row weights, row losses) comes with the rows in their order,
+image, y, x, anchor; neighbouring axes may be one.
 """
 
 import ctypes
+import itertools
+import math
+import operator
 
 from . import _c
 
@@ -43,6 +46,12 @@ def element_strides(strides, classes=None):
     return image, y, x, channel * classes, channel
 
 
+def _joins(shape, axes):
+    """Whether `shape` is `axes` with neighbours taken as one, so that the elements have the same order."""
+    ends = list(itertools.accumulate(shape, operator.mul, initial=1))
+    return ends[-1] == math.prod(axes) and set(ends) <= {1, *itertools.accumulate(axes, operator.mul)}
+
+
 class Level:
     """One level in the making: its lengths, and pointer and strides of each array, which it keeps alive.
 
@@ -64,23 +73,21 @@ class Level:
 
     def rows(self, name, array):
         """An array with one value a row, in any shape."""
-        shape = self.lengths[:4]
-        if tuple(array.shape) != shape:
-            try:
-                array = array.reshape(shape)  # a view wherever strides can express it
-            except (ValueError, RuntimeError):
-                raise ValueError(f"{name} has shape {tuple(array.shape)}; logits of shape {self.shape} have rows "
-                                 f"{row_shape(self.shape, self.classes)}") from None  # fmt: skip
+        if not _joins(array.shape, self.lengths[:4]):
+            rows = row_shape(self.shape, self.classes)
+            raise ValueError(f"{name} has shape {tuple(array.shape)}; logits of shape {self.shape} have rows {rows}, "
+                             "of which neighbouring axes may be one")  # fmt: skip
+        array = array.reshape(self.lengths[:4])  # a view wherever strides can express it
         self._set(name, array, self.library.strides(array))
 
     def elements(self, name, array):
         """An array with a class axis: of the logits' shape, or of rows."""
         if tuple(array.shape) == self.shape:
             return self._set(name, array, element_strides(self.library.strides(array), self.classes))
-        try:
-            array = array.reshape(self.lengths)
-        except (ValueError, RuntimeError):
-            raise ValueError(f"{name} has shape {tuple(array.shape)}; logits have {self.shape}") from None
+        if array.shape[-1:] != self.lengths[4:] or not _joins(array.shape[:-1], self.lengths[:4]):
+            raise ValueError(f"{name} has shape {tuple(array.shape)}; logits have {self.shape}, and rows of classes "
+                             f"{(*row_shape(self.shape, self.classes), self.lengths[4])}")  # fmt: skip
+        array = array.reshape(self.lengths)
         self._set(name, array, self.library.strides(array))
 
 

@@ -44,7 +44,8 @@ def evaluate(
     logits: float32, float16, float64 (or ml_dtypes' bfloat16), rows [..., C] with one to four axes in front; or, with
         `classes`, maps [images, anchors*classes, height, width]; or a list of such arrays, the levels of a head. Any
         strides; nothing is copied. GHM-R: the predictions, [..., 4] for boxes.
-    labels: int32 or int64, one a row, in any shape with the rows in order (image, y, x, anchor); for levels a list, or
+    labels: int32 or int64, one a row: [...], of maps [images, height, width, anchors], neighbouring axes as they are or
+        joined ([images, rows of an image]), never [images, anchors, height, width]; for levels a list of these, or
         one array [images, rows of an image]. class = label - first_label; background_label is a row without a class,
         ignore_label one that counts nowhere; any other label is an error.
     targets: instead of labels, dense targets in [0,1] of the logits' shape (softmax-ce: any non-negative rows; GHM-R:

@@ -117,6 +117,10 @@ def evaluate(spec, value, head, arrays, singles):
     if len(known) > 1 or not known <= {torch.float32, torch.float16, torch.bfloat16}:
         raise ValueError(f"features, weight and bias are {', '.join(sorted(map(str, known)))}; they must be of one "
                          "type: float32, float16 or bfloat16")  # fmt: skip
+    front = features.shape[:-1]  # joined to one axis of rows, here and in what goes with them
+    if len(front) != 1:
+        arrays = [one.reshape(-1) if one.shape == front else one.reshape(-1, one.shape[-1]) if one.shape[:-1] == front
+                  else one for one in arrays]  # fmt: skip
     head = (features.reshape(-1, features.shape[-1]).contiguous(), weight.contiguous(), bias)
     inputs, limit = [*arrays, *_ops.as_c(singles)], -1 if workspace is None else workspace
     return _Linear.apply(spec, value, limit, "state" in singles, *head, *inputs)

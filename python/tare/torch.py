@@ -51,7 +51,8 @@ def loss(
     logits: float32, float16, bfloat16, on the CPU also float64; rows [..., C] with one to four axes in front; or, with
         `classes`, maps [images, anchors*classes, height, width]; or a list of up to 16 of either, the levels of a
         head, in one launch. Any strides; nothing is permuted, concatenated or copied. Or a Head, which makes them.
-    labels: int32 or int64, one a row, in any shape with the rows in order (image, y, x, anchor); for levels a list, or
+    labels: int32 or int64, one a row: [...], of maps [images, height, width, anchors], neighbouring axes as they are or
+        joined ([images, rows of an image]), never [images, anchors, height, width]; for levels a list of these, or
         one tensor [images, rows of an image]. class = label - first_label; background_label is a row without a class,
         ignore_label one that counts nowhere. Any other label is an error: on the CPU here and now, on a GPU its row
         adds nothing, and check() finds it.

@@ -121,6 +121,9 @@ def test_maps_and_strides_are_rows():
         gradients = [one.reshape(2, 3, 5, *one.shape[2:]).transpose(0, 3, 4, 1, 2).reshape(-1, 5)
                      for one in found.gradient]  # fmt: skip
         np.testing.assert_array_equal(np.concatenate(gradients), flat.gradient)
+    turned = [y.transpose(0, 3, 1, 2) for y in labels]
+    with pytest.raises(ValueError, match=r"labels has shape \(2, 3, 6, 6\).* rows \(2, 6, 6, 3\)"):
+        tare.evaluate("sigmoid-focal", maps, turned, classes=5)
     x = np.concatenate(rows)
     spaced = np.zeros((len(x), 5, 2), np.float32)
     spaced[..., 0] = x
@@ -199,6 +202,8 @@ def test_wrong_arguments():
         (dict(normalizer="mean"), "normalizer is 'mean'; it is one of: sum"),
         (dict(normalizer=0.0), "normalizer_value is 0"),
         (dict(labels=y[:7]), r"labels has shape \(7,\); logits of shape \(300, 7\) have rows"),
+        (dict(labels=None, targets=x.T), r"targets has shape \(7, 300\); logits have \(300, 7\)"),
+        (dict(labels=None, targets=x.reshape(-1)), r"targets has shape \(2100,\)"),
         (dict(labels=y.astype(float)), "labels are float64; they must be one of: int32"),
         (dict(labels=y + 9), "label of row 0"), (dict(logits=x.astype(int)), "logits are int64"),
         (dict(logits=x[0]), "rows are"), (dict(classes=2), "classes=2 each level is a map"),
