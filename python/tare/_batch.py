@@ -8,6 +8,7 @@ image, y, x, anchor; neighbouring axes may be one.
 """
 
 import ctypes
+import functools
 import itertools
 import math
 import operator
@@ -46,6 +47,7 @@ def element_strides(strides, classes=None):
     return image, y, x, channel * classes, channel
 
 
+@functools.lru_cache(1024)
 def _joins(shape, axes):
     """Whether `shape` is `axes` with neighbours taken as one, so that the elements have the same order."""
     ends = list(itertools.accumulate(shape, operator.mul, initial=1))
