@@ -152,7 +152,14 @@ static int prepare_lane(struct bench *bench, struct lane *lane) {
     owner = &bench->balanced_base;
     status = prepare_balanced(bench);
   }
-  return status == TOOL_OK ? run_borrow(&lane->run, owner, &lane->contender.loss) : status;
+  if (status == TOOL_OK) status = run_borrow(&lane->run, owner, &lane->contender.loss);
+  if (status != TOOL_OK) return status;
+  /* Loss and gradient are what is timed: no counting of labels, which on a GPU is a launch of its own, and no state to be
+   * cleared before each call. */
+  lane->run.output.counts = NULL;
+  if (kind_is_ghm(lane->contender.loss.kind)) lane->run.loss.ghm.state = NULL;
+  lane->run.state_bytes = 0;
+  return TOOL_OK;
 }
 
 static int keep_pristine(struct bench *bench, const struct sample *sample, void **pristine) {
