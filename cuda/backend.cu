@@ -240,7 +240,7 @@ void destroy(tare_backend *base) {
   {
     device_guard guard(self->device);
     if (self->blas_handle) self->blas->Destroy(self->blas_handle);
-    cudaFree(self->record);
+    if (self->record) cudaFree(self->record); /* refused in a capture, even of nothing */
   }
   free(self);
 }

@@ -247,15 +247,18 @@ __device__ __forceinline__ T block_sum(T x) {
 
 /* ---- The last block ----------------------------------------------------------------------------------------------
  * True in the threads of the block that arrives last, which then sees all that the other blocks wrote before. `ticket`
- * is 0 at first and again afterwards. Two barriers. */
+ * is 0 at first and again afterwards. Two barriers. One thread stands for its block: a fence between a barrier and the
+ * ticket covers what the whole block wrote, and 255 fewer of them wait for the block's stores. */
 __device__ __forceinline__ bool last_block(uint32_t *ticket) {
   TARE_SHARED(bool, last);
-  __threadfence(); /* what this thread wrote, before its block's ticket */
   __syncthreads();
-  const uint32_t blocks = gridDim.x * gridDim.y * gridDim.z;
-  if (thread_rank() == 0) last = atomicInc(ticket, blocks - 1) == blocks - 1;
+  if (thread_rank() == 0) {
+    const uint32_t blocks = gridDim.x * gridDim.y * gridDim.z;
+    __threadfence(); /* what the block wrote, before its ticket */
+    last = atomic_ticket(ticket, blocks - 1) == blocks - 1;
+    __threadfence(); /* the others' writes, after the ticket */
+  }
   __syncthreads();
-  if (last) __threadfence(); /* the others' writes, after the ticket */
   return last;
 }
 
@@ -274,15 +277,18 @@ __device__ __forceinline__ void grid_barrier(grid_barrier_state *state, Work &&w
   const uint32_t mine = *generation; /* before arriving: the last to arrive raises it */
   if (last_block(&state->arrived)) {
     work();
-    __threadfence(); /* what this thread wrote, before the others go on */
     __syncthreads();
-    if (thread_rank() == 0) atomicAdd(&state->generation, 1u);
+    if (thread_rank() == 0) {
+      __threadfence(); /* what the block wrote, before the others go on */
+      atomic_add(&state->generation, 1u);
+    }
   } else {
-    while (thread_rank() == 0 && *generation == mine) __nanosleep(32);
-    __threadfence(); /* the others' writes, after their arrival */
+    if (thread_rank() == 0) {
+      while (*generation == mine) __nanosleep(32);
+      __threadfence(); /* the others' writes, after their arrival */
+    }
     __syncthreads();
   }
-  __threadfence();
 }
 
 __device__ __forceinline__ void grid_barrier(grid_barrier_state *state) {
