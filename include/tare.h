@@ -28,7 +28,8 @@
  * Types. Logits are f32, f16, bf16, or f64 (f64 on the CPU only). Half types are read, computed in f32 and rounded
  * once on writing. Sums are formed over tiles whose size depends on the shape alone and added in index order in
  * double, so a result is bitwise the same from run to run and for any number of threads. (On a GPU, other outputs asked
- * for may mean another order of the loss's sum. Results of different devices agree to rounding.)
+ * for may mean another order of the loss's sum, and a gradient of half type that is rounded to the other neighbour.
+ * Results of different devices agree to rounding.)
  *
  * Since 0.1 unless a declaration says otherwise.
  */
