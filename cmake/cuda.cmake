@@ -30,6 +30,7 @@ if(TARE_BUILD_CUDA)
   set_target_properties(tare_cuda PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF
                                              CUDA_VISIBILITY_PRESET hidden CUDA_RUNTIME_LIBRARY None)
   target_compile_options(tare_cuda PRIVATE
+    -fmad=false # a fused multiply-add is written as one: kernels that share a formula share its rounding
     -Xcompiler=-Wall,-Wextra,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics
     $<$<BOOL:${TARE_WERROR}>:-Werror=all-warnings>)
   if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)

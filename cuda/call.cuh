@@ -29,7 +29,7 @@ namespace tare {
 
 constexpr int block_threads = 256;
 constexpr int32_t most_flat_rows = 1024; /* of a tile that goes along classes */
-constexpr int64_t most_partials = 65536; /* places for partial sums in a context */
+constexpr int64_t most_partials = 16384; /* places for partial sums in a context; the last block waits for them all */
 
 /** How the kernels go over a level. */
 enum walk : int32_t {
@@ -137,7 +137,7 @@ struct tile {
   int64_t offset[TARE_ARRAYS];
 };
 
-/** By one thread; the others read it after a barrier. */
+/** By the first warp, a lane for each array; the others read it after a barrier. */
 __device__ __forceinline__ void find_tile(const call &c, int64_t number, tiling level::*which, tile *found) {
   int index = 0;
   while (index + 1 < c.level_count && number >= (c.levels[index + 1].*which).first) index++;
@@ -149,12 +149,15 @@ __device__ __forceinline__ void find_tile(const call &c, int64_t number, tiling 
   rest = tiles.dim_2.divide(rest, &at[2]);
   at[0] = tiles.dim_1.divide(rest, &at[1]);
   const int64_t left = view.dim[3] - int64_t(at[3]);
-  found->level = index;
-  found->rows = int32_t(left < tiles.rows ? left : tiles.rows);
-  for (int a = 0; a < TARE_ARRAYS; a++) {
-    const int64_t *stride = view.array[a].stride;
-    found->offset[a] = int64_t(at[0]) * stride[0] + int64_t(at[1]) * stride[1] + int64_t(at[2]) * stride[2] +
-                       int64_t(at[3]) * stride[3];
+  if (lane() == 0) {
+    found->level = index;
+    found->rows = int32_t(left < tiles.rows ? left : tiles.rows);
+  }
+  static_assert(TARE_ARRAYS <= warp_size, "a lane each");
+  if (lane() < TARE_ARRAYS) {
+    const int64_t *stride = view.array[lane()].stride;
+    found->offset[lane()] = int64_t(at[0]) * stride[0] + int64_t(at[1]) * stride[1] + int64_t(at[2]) * stride[2] +
+                            int64_t(at[3]) * stride[3];
   }
 }
 
@@ -288,32 +291,56 @@ __host__ __device__ __forceinline__ int64_t partials_of(int64_t tiles) {
   return (tiles + (int64_t(1) << shift) - 1) >> shift;
 }
 
+/** A block's share of the groups of tiles: every so many, or the same from the last to the first. */
+template <bool backwards>
+struct group_walk {
+  uint32_t groups, rounds, round;
+
+  __device__ __forceinline__ uint32_t place() const {
+    return blockIdx.x + gridDim.x * (backwards ? rounds - 1 - round : round);
+  }
+  __device__ __forceinline__ bool is_over() const { return round >= rounds; }
+  __device__ __forceinline__ void skip_missing() { /* the last round is not one of all blocks */
+    if (!is_over() && place() >= groups) round++;
+  }
+  __device__ __forceinline__ void next() {
+    round++;
+    skip_missing();
+  }
+};
+
 /** Calls `work(level, tile)` for this block's share of the tiles, or for the same tiles from the last to the first. What
  *  it returns, if it returns anything, is added over the block's threads, then over the tiles of a group, and put in the
- *  group's place. By all threads. */
+ *  group's place. By all threads. The place of the next tile is found before the work on one begins, so that only the
+ *  first is waited for. */
 template <bool backwards = false, typename Work>
 __device__ __forceinline__ void for_each_tile(const call &c, int64_t tiles, tiling level::*which, Work &&work) {
-  TARE_SHARED(tile, t);
-  constexpr bool adds = !std::is_void<decltype(work(c.levels[0], static_cast<const tile &>(t)))>::value;
+  TARE_SHARED(tile[2], found);
+  constexpr bool adds = !std::is_void<decltype(work(c.levels[0], static_cast<const tile &>(found[0])))>::value;
   const int64_t each = int64_t(1) << tiles_of_partial(tiles);
-  const uint32_t partials = uint32_t(partials_of(tiles)), rounds = (partials + gridDim.x - 1) / gridDim.x;
-  for (uint32_t round = 0; round < rounds; round++) {
-    const uint32_t place = blockIdx.x + gridDim.x * (backwards ? rounds - 1 - round : round);
-    if (place >= partials) continue;
-    const int64_t last = (place + 1) * each < tiles ? (place + 1) * each : tiles;
-    double sum = 0;
-    for (int64_t number = place * each; number < last; number++) {
-      if (thread_rank() == 0) find_tile(c, number, which, &t);
+  const uint32_t groups = uint32_t(partials_of(tiles));
+  group_walk<backwards> walk = {groups, (groups + gridDim.x - 1) / gridDim.x, 0};
+  walk.skip_missing();
+  if (walk.is_over()) return;
+  int64_t number = walk.place() * each;
+  if (thread_rank() < warp_size) find_tile(c, number, which, &found[0]);
+  __syncthreads();
+  double sum = 0;
+  for (uint32_t now = 0; !walk.is_over(); now ^= 1) {
+    const uint32_t place = walk.place();
+    const bool ends_group = number + 1 == (place + 1) * each || number + 1 == tiles;
+    if (ends_group) walk.next();
+    number = ends_group ? walk.place() * each : number + 1;
+    if (!walk.is_over() && thread_rank() < warp_size) find_tile(c, number, which, &found[now ^ 1]);
+    const tile &t = found[now];
+    if constexpr (adds) {
+      sum += block_sum<block_threads>(double(work(c.levels[t.level], t))); /* ends with a barrier */
+      if (ends_group && thread_rank() == 0) c.partials[place] = sum;
+      if (ends_group) sum = 0;
+    } else {
+      work(c.levels[t.level], t);
       __syncthreads();
-      if constexpr (adds) {
-        const double mine = double(work(c.levels[t.level], static_cast<const tile &>(t)));
-        sum += block_sum<block_threads>(mine); /* ends with a barrier: t may be overwritten */
-      } else {
-        work(c.levels[t.level], static_cast<const tile &>(t));
-        __syncthreads();
-      }
     }
-    if (adds && thread_rank() == 0) c.partials[place] = sum;
   }
 }
 

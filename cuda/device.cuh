@@ -164,14 +164,11 @@ __device__ __forceinline__ void store_vector(T *to, const vector<T> &v) {
 }
 
 /** A vector as floats. Two bfloat16 are a word whose halves are the upper halves of floats: one instruction each. */
-template <cache hint = cache::keep, typename T>
-__device__ __forceinline__ void load_floats(const T *from, float (&x)[vector<T>::size]) {
-  const vector<T> v = load_vector<hint>(from);
+template <typename T>
+__device__ __forceinline__ void widen(const vector<T> &v, float (&x)[vector<T>::size]) {
   for (int k = 0; k < vector<T>::size; k++) x[k] = to_float(v.at[k]);
 }
-template <cache hint = cache::keep>
-__device__ __forceinline__ void load_floats(const __nv_bfloat16 *from, float (&x)[vector<__nv_bfloat16>::size]) {
-  const vector<__nv_bfloat16> v = load_vector<hint>(from);
+__device__ __forceinline__ void widen(const vector<__nv_bfloat16> &v, float (&x)[vector<__nv_bfloat16>::size]) {
   uint32_t words[vector<__nv_bfloat16>::size / 2];
   memcpy(words, static_cast<const void *>(&v), sizeof v);
   for (int k = 0; k < vector<__nv_bfloat16>::size; k += 2) {
@@ -186,6 +183,87 @@ __device__ __forceinline__ void store_floats(T *to, const float (&x)[vector<T>::
   for (int k = 0; k < vector<T>::size; k++) v.at[k] = from_float<T>(x[k]);
   store_vector<hint>(to, v);
 }
+
+/* ---- Places in shared memory, and copies that run ahead -----------------------------------------------------------
+ * A place is an address of 32 bits: of a pointer the compiler forms 64, and the start of shared memory anew at each use.
+ *
+ * start_copy begins to bring 16 bytes to a place, close_copies ends a group of such copies, and wait_for_copies waits
+ * until all of this thread's groups but the last `open` are there. What they bring is this thread's alone unless a
+ * barrier follows. Before sm_80 a copy is done when it has begun, and there is no use in running ahead. */
+
+#if defined(TARE_EMULATED) || !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+constexpr int copies_ahead = 3;
+#else
+constexpr int copies_ahead = 0;
+#endif
+
+#ifdef TARE_EMULATED
+using shared_place = unsigned char *;
+inline shared_place place_in_shared(void *p) { return static_cast<unsigned char *>(p); }
+inline uint2 load_8_bytes(shared_place at) { return *reinterpret_cast<const uint2 *>(at); }
+inline uint4 load_16_bytes(shared_place at) { return *reinterpret_cast<const uint4 *>(at); }
+#else
+using shared_place = uint32_t;
+__device__ __forceinline__ shared_place place_in_shared(void *p) {
+  shared_place at = shared_place(__cvta_generic_to_shared(p));
+  asm("" : "+r"(at)); /* in a register */
+  return at;
+}
+__device__ __forceinline__ uint2 load_8_bytes(shared_place at) {
+  uint2 bits;
+  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(bits.x), "=r"(bits.y) : "r"(at) : "memory");
+  return bits;
+}
+__device__ __forceinline__ uint4 load_16_bytes(shared_place at) {
+  uint4 bits;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(bits.x), "=r"(bits.y), "=r"(bits.z), "=r"(bits.w)
+               : "r"(at)
+               : "memory");
+  return bits;
+}
+#endif
+
+template <typename T>
+__device__ __forceinline__ vector<T> load_vector_at(shared_place at) {
+  const uint4 bits = load_16_bytes(at);
+  vector<T> v;
+  memcpy(static_cast<void *>(&v), &bits, sizeof v);
+  return v;
+}
+
+#if defined(TARE_EMULATED) || (defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800)
+template <cache hint>
+__device__ __forceinline__ void start_copy(shared_place to, const void *from) {
+  const uint4 bits = *static_cast<const uint4 *>(from);
+#ifdef TARE_EMULATED
+  memcpy(to, &bits, sizeof bits);
+#else
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(bits.x), "r"(bits.y), "r"(bits.z), "r"(bits.w)
+               : "memory");
+#endif
+}
+__device__ __forceinline__ void close_copies() {}
+template <int open>
+__device__ __forceinline__ void wait_for_copies() {}
+#else
+template <cache hint>
+__device__ __forceinline__ void start_copy(shared_place to, const void *from) {
+  if (hint == cache::once) {
+    uint64_t policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "l"(policy)
+                 : "memory");
+  } else {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+  }
+}
+__device__ __forceinline__ void close_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int open>
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(open) : "memory");
+}
+#endif
 
 /* ---- Atomics of fixed-width integers: CUDA's own know `unsigned long long`, which uint64_t is not ------------------ */
 

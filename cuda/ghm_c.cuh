@@ -143,32 +143,40 @@ __device__ __forceinline__ void count_keys(counter &n, const float (&key)[size],
     }
 }
 
+/** Whether flat vectors are counted as such. */
+__device__ __forceinline__ bool counts_vectors(const ghm_call &c, const level &l) {
+  return l.aligned && !c.soft && c.pass != ghm_pass::collect;
+}
+
 template <typename T>
 __device__ __forceinline__ void count_flat_tile(const ghm_call &c, const level &l, const tile &t, counter &n,
-                                                const row_role *roles) {
+                                                const row_role *roles, flat_queue<cache::keep, T> &queue) {
   constexpr uint32_t size = vector<T>::size;
   const uint32_t elements = uint32_t(t.rows) * uint32_t(c.classes);
-  const T *const logits = static_cast<const T *>(l.view.array[TARE_LOGITS].data) + t.offset[TARE_LOGITS];
-  const bool whole = l.aligned && !c.soft && c.pass != ghm_pass::collect;
+  const T *const logits = logits_of<T>(l, t);
+  const bool whole = counts_vectors(c, l);
   for (uint32_t at = thread_rank() * size; at < elements; at += block_threads * size) {
     int32_t row, cls;
     split(c, l, at, &row, &cls);
+    queue.turn_to(int32_t(at));
     if (whole && elements - at >= size && cls + int32_t(size) <= c.classes) {
       const row_role r = roles[row];
-      if (r.weight == 0.0f) continue;
-      const vector<T> v = load_vector(logits + at);
-      float key[size];
+      if (r.weight != 0.0f) {
+        const vector<T> v = queue.vector_of_turn();
+        float key[size];
 #pragma unroll
-      for (int k = 0; k < int(size); k++) key[k] = k == r.cls - cls ? -to_float(v.at[k]) : to_float(v.at[k]);
-      count_keys(n, key, size);
-      continue;
-    }
-    const uint32_t end = elements - at < size ? elements : at + size;
+        for (int k = 0; k < int(size); k++) key[k] = k == r.cls - cls ? -to_float(v.at[k]) : to_float(v.at[k]);
+        count_keys(n, key, size);
+      }
+    } else {
+      const uint32_t end = elements - at < size ? elements : at + size;
 #pragma unroll 1
-    for (uint32_t i = at; i < end; i++) {
-      count_element(c, l, t, n, roles[row], row, cls, to_float(logits[i]));
-      if (++cls == c.classes) cls = 0, row++;
+      for (uint32_t i = at; i < end; i++) {
+        count_element(c, l, t, n, roles[row], row, cls, to_float(logits[i]));
+        if (++cls == c.classes) cls = 0, row++;
+      }
     }
+    queue.end_turn();
   }
 }
 
@@ -217,15 +225,17 @@ __device__ __forceinline__ void count_row_of_warp(const ghm_call &c, const level
 /** Counts or collects every element once. Rows without a valid label are reported by a histogram that is a call of its
  *  own; else by what evaluates. */
 template <typename T, int32_t walk>
-__device__ __forceinline__ void count_pass(const ghm_call &c, counter &n, row_role *roles) {
+__device__ __forceinline__ void count_pass(const ghm_call &c, counter &n, row_role *roles, vector<T> *room) {
   for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
-    for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
-      if (walk == walk_flat) roles[row] = look_at_row(c, l, t, row);
-      if (c.pass == ghm_pass::count && !c.updates) report_if_invalid(c, l, t, row);
-    }
-    if (walk == walk_flat) {
+    if (c.pass == ghm_pass::count && !c.updates)
+      for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) report_if_invalid(c, l, t, row);
+    if constexpr (walk == walk_flat) {
+      const int32_t whole = counts_vectors(c, l) ? t.rows * int32_t(c.classes) : 0;
+      flat_queue<cache::keep, T> queue(room, logits_of<T>(l, t), whole);
+      for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads)
+        roles[row] = look_at_row(c, l, t, row);
       __syncthreads();
-      count_flat_tile<T>(c, l, t, n, roles);
+      count_flat_tile<T>(c, l, t, n, roles, queue);
     } else if (walk == walk_planes) {
       count_plane_tile<T>(c, l, t, n);
     } else {
@@ -239,8 +249,9 @@ template <typename T, int32_t walk>
 __global__ void __launch_bounds__(block_threads, walk == walk_planes ? 3 : 4)
     norms(const TARE_GRID_CONSTANT ghm_call c) {
   TARE_SHARED(row_role[walk == walk_flat ? most_flat_rows : 1], roles);
+  TARE_SHARED(vector<T>[walk == walk_flat ? queue_slots : 1], room);
   counter n = make_counter(c);
-  count_pass<T, walk>(c, n, roles);
+  count_pass<T, walk>(c, n, roles, room);
   if (c.pass == ghm_pass::count) finish_histogram(c, n.histogram);
 }
 
@@ -251,14 +262,15 @@ template <typename T, int32_t walk>
 __global__ void __launch_bounds__(block_threads, walk == walk_flat ? 4 : 2)
     at_once(const TARE_GRID_CONSTANT ghm_call c) {
   TARE_SHARED(row_role[walk == walk_flat ? most_flat_rows : 1], roles);
+  TARE_SHARED(vector<T>[walk == walk_flat ? queue_slots : 1], room);
   counter n = make_counter(c);
-  count_pass<T, walk>(c, n, roles);
+  count_pass<T, walk>(c, n, roles, room);
   finish_histogram(c, n.histogram);
   const ghm_c::setting_type s = ghm_c::make(c, n.bins);
   if constexpr (walk == walk_flat)
-    flat_pass<T, ghm_c, false>(c, s, roles);
+    flat_pass<T, ghm_c, false>(c, s, roles, room);
   else
-    planes_pass<T, ghm_c>(c, s);
+    planes_pass<T, ghm_c>(c, s, room);
   finish_loss(c);
 }
 

@@ -69,7 +69,7 @@ int64_t rows_of_tile(const tare_problem *problem, int32_t walk) {
   if (problem->shape == TARE_SHAPE_SOFTMAX) return softmax_rows_of_tile(problem, walk);
   if (walk == walk_planes) return 256;
   if (walk == walk_rows) return 64;
-  const int64_t rows = (8192 / classes + 7) / 8 * 8; /* whole vectors of any type, whatever the classes */
+  const int64_t rows = 8192 / classes / 8 * 8; /* whole vectors of any type, and no turn of a block for a few of them */
   return rows < 8 ? 8 : rows > most_flat_rows ? most_flat_rows : rows;
 }
 

@@ -135,7 +135,64 @@ __device__ __forceinline__ void store_element_loss(const level &l, const tile &t
   if (a.data) static_cast<float *>(a.data)[place(l, t, TARE_ELEMENT_LOSS, row, cls)] = loss;
 }
 
+/* ---- Vectors that run ahead -------------------------------------------------------------------------------------- */
+
+constexpr int queue_slots = (copies_ahead + 1) * block_threads; /* of all threads of a block */
+
+/** A thread's vectors, one in each of its turns, on their way into shared memory some turns before they are looked at: of
+ *  loads that are waited for where they stand, too little is in flight to keep memory busy. A turn begins the copy of the
+ *  vector `copies_ahead` turns later; those of the first turns begin before. */
+template <cache hint, typename T>
+struct vector_queue {
+  static constexpr uint32_t slot_bytes = block_threads * sizeof(vector<T>);
+
+  shared_place first, last, now, before; /* slots of this thread: the turn's own, and the one that has become free */
+
+  __device__ __forceinline__ explicit vector_queue(vector<T> *room)
+      : first(place_in_shared(room + thread_rank())),
+        last(first + copies_ahead * slot_bytes),
+        now(first),
+        before(last) {}
+  __device__ __forceinline__ void copy(shared_place to, const T *from, bool is_there) {
+    if (is_there) start_copy<hint>(to, from);
+    close_copies();
+  }
+  /** Before the first turn, for each of the first `copies_ahead`. */
+  __device__ __forceinline__ void begin(int turn, const T *from, bool is_there) {
+    copy(first + uint32_t(turn) * slot_bytes, from, is_there);
+  }
+  /** At the beginning of a turn: the vector of the turn that follows so many after it. */
+  __device__ __forceinline__ void begin_turn(const T *from_ahead, bool is_there) {
+    copy(before, from_ahead, is_there);
+    wait_for_copies<copies_ahead>();
+  }
+  /** The turn's vector, if it was there. */
+  __device__ __forceinline__ vector<T> vector_of_turn() const { return load_vector_at<T>(now); }
+  __device__ __forceinline__ void end_turn() {
+    before = now;
+    now = now == last ? first : now + slot_bytes;
+  }
+};
+
 /* ---- Flat: along classes ---------------------------------------------------------------------------------------- */
+
+/** The queue of a tile whose rows follow each other: a thread takes a vector in each turn of its block. */
+template <cache hint, typename T>
+struct flat_queue : vector_queue<hint, T> {
+  static constexpr int32_t step = block_threads * vector<T>::size; /* elements from one turn to the next */
+
+  const T *ahead; /* a turn copies what lies so far from its own */
+  int32_t end;    /* the first element of a turn that copies nothing */
+
+  /** `whole`: of so many elements of the tile full vectors are taken. */
+  __device__ __forceinline__ flat_queue(vector<T> *room, const T *tile, int32_t whole) : vector_queue<hint, T>(room) {
+    const int32_t mine = int32_t(thread_rank()) * vector<T>::size, last = whole - vector<T>::size;
+    for (int k = 0; k < copies_ahead; k++) this->begin(k, tile + mine + k * step, mine + k * step <= last);
+    ahead = in_register(tile + copies_ahead * step);
+    end = in_register(last + 1 - copies_ahead * step);
+  }
+  __device__ __forceinline__ void turn_to(int32_t at) { this->begin_turn(ahead + at, at < end); }
+};
 
 /** Row and class of an element of a tile whose rows follow each other. */
 __device__ __forceinline__ void split(const call &c, const level &l, uint32_t at, int32_t *row, int32_t *cls) {
@@ -191,36 +248,38 @@ __device__ __forceinline__ float weighed_vector(const call_of<Loss> &c, const se
   return sum;
 }
 
-/** The same of negatives alone, without choices and weighed together. */
-template <typename Loss, bool rough, int power, int size>
-__device__ __forceinline__ float negative_vector_to_power(const setting_of<Loss> &s, float weight, float (&x)[size]) {
-  const float shared = Loss::uses_plain ? weight : weight * s.at_0, factor = shared * s.factor;
+/** The same of negatives alone, without choices; they are of one row, or each of its own. */
+template <typename Loss, bool rough, int power, int rows, int size>
+__device__ __forceinline__ float negatives_to_power(const setting_of<Loss> &s, const row_role (&row)[rows],
+                                                    float (&x)[size]) {
+  const float shared = Loss::uses_plain ? 1.0f : s.at_0;
   float sum = 0.0f;
 #pragma unroll
   for (int k = 0; k < size; k++) {
+    const float own = row[rows == 1 ? 0 : k].weight;
     const pair_f32 value = Loss::template negative<rough, power>(s, x[k], Loss::uses_plain ? s.at_0 : 1.0f, 1.0f);
-    sum += value.loss;
-    x[k] = value.slope * factor;
+    sum = rows == 1 ? sum + value.loss : fmaf(own, value.loss, sum);
+    x[k] = value.slope * (own * shared * s.factor);
   }
-  return sum * shared;
+  return (rows == 1 ? sum * row[0].weight : sum) * shared;
 }
 
 /** One choice of power for a whole vector. */
-template <typename Loss, bool rough, int size>
-__device__ __forceinline__ float negative_vector(const setting_of<Loss> &s, float weight, float (&x)[size]) {
+template <typename Loss, bool rough, int rows, int size>
+__device__ __forceinline__ float negatives(const setting_of<Loss> &s, const row_role (&row)[rows], float (&x)[size]) {
   switch (Loss::power_of(s)) {
     case TARE_POWER_0:
-      return negative_vector_to_power<Loss, rough, TARE_POWER_0>(s, weight, x);
+      return negatives_to_power<Loss, rough, TARE_POWER_0>(s, row, x);
     case TARE_POWER_1:
-      return negative_vector_to_power<Loss, rough, TARE_POWER_1>(s, weight, x);
+      return negatives_to_power<Loss, rough, TARE_POWER_1>(s, row, x);
     case TARE_POWER_2:
-      return negative_vector_to_power<Loss, rough, TARE_POWER_2>(s, weight, x);
+      return negatives_to_power<Loss, rough, TARE_POWER_2>(s, row, x);
     case TARE_POWER_HALF:
-      return negative_vector_to_power<Loss, rough, TARE_POWER_HALF>(s, weight, x);
+      return negatives_to_power<Loss, rough, TARE_POWER_HALF>(s, row, x);
     case TARE_POWER_3_HALVES:
-      return negative_vector_to_power<Loss, rough, TARE_POWER_3_HALVES>(s, weight, x);
+      return negatives_to_power<Loss, rough, TARE_POWER_3_HALVES>(s, row, x);
     default:
-      return negative_vector_to_power<Loss, rough, TARE_POWER_GENERAL>(s, weight, x);
+      return negatives_to_power<Loss, rough, TARE_POWER_GENERAL>(s, row, x);
   }
 }
 
@@ -236,18 +295,24 @@ __device__ __forceinline__ pair_f32 take_hit(const call_of<Loss> &c, const setti
   return {value.loss, -value.slope * s.factor};
 }
 
+__device__ __forceinline__ row_role load_role(shared_place at) {
+  const uint2 bits = load_8_bytes(at);
+  return {int32_t(bits.x), __uint_as_float(bits.y)};
+}
+
 /** A whole vector that lies in one row, where every element of a row has one of two weights, neither 0, and nothing but
  *  loss and gradient is wanted (level::plain): what nearly all elements of nearly all batches are. All are computed as
  *  negatives; the row's class, rarely one of them, is seen to by itself. Adds their loss to a sum. */
 template <typename T, typename Loss>
 __device__ __forceinline__ void plain_piece(const call_of<Loss> &c, const setting_of<Loss> &s, row_role r, int32_t cls,
-                                            const T *from, T *to, int32_t wants_gradient, float &sum) {
+                                            const flat_queue<cache::once, T> &queue, T *to, int32_t wants_gradient,
+                                            float &sum) {
   if (r.weight == 0.0f) { /* nothing, even of a NaN */
     if (wants_gradient) store_vector<cache::once>(to, vector<T>{});
     return;
   }
   float x[vector<T>::size];
-  load_floats<cache::once>(from, x);
+  widen(queue.vector_of_turn(), x);
   const int32_t hit = r.cls - cls;
   const bool apart = Loss::has_negative && uint32_t(hit) < uint32_t(vector<T>::size);
   T *to_hit = nullptr;
@@ -258,9 +323,11 @@ __device__ __forceinline__ void plain_piece(const call_of<Loss> &c, const settin
     slope_of_hit = value.slope;
     to_hit = to + hit;
   }
-  if constexpr (Loss::has_negative)
-    sum += negative_vector<Loss, sizeof(T) == 2>(s, r.weight, x);
-  else
+  if constexpr (Loss::has_negative) {
+    const row_role one[1] = {r};
+    sum += negatives<Loss, sizeof(T) == 2>(s, one, x);
+  } else
+
     sum += weighed_vector<Loss>(c, s, r, hit, x);
   if (wants_gradient) {
     store_floats<cache::once>(to, x);
@@ -272,48 +339,60 @@ __device__ __forceinline__ void plain_piece(const call_of<Loss> &c, const settin
  *  elsewhere. */
 template <typename T, typename Loss, bool soft>
 __device__ __forceinline__ float flat_tile(const call_of<Loss> &c, const level &l, const tile &t,
-                                           const setting_of<Loss> &s, const row_role *roles, const flat_steps &steps) {
+                                           const setting_of<Loss> &s, row_role *roles, const flat_steps &steps,
+                                           flat_queue<cache::once, T> &queue) {
   constexpr uint32_t size = vector<T>::size;
   const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
-  const T *const from = in_register(static_cast<const T *>(logits.data) + t.offset[TARE_LOGITS]);
   const int32_t wants_gradient = in_register(int32_t(gradient.data != nullptr));
   T *const to = in_register(static_cast<T *>(wants_gradient ? gradient.data : logits.data) + t.offset[TARE_GRADIENT]);
   const int32_t classes = in_register(int32_t(c.classes)), elements = in_register(t.rows * classes);
   const int32_t last = in_register(l.plain ? classes - int32_t(size) : -1); /* where a vector ends its row */
-  const row_role *role = roles + steps.row;
+  const shared_place first_role = place_in_shared(roles);
+  shared_place role = first_role + uint32_t(steps.row) * sizeof(row_role);
   float sum = 0.0f;
   int32_t cls = steps.cls;
   for (int32_t at = int32_t(thread_rank() * size); at < elements; at += int32_t(block_threads * size)) {
+    queue.turn_to(at);
     if (!soft && cls <= last)
-      plain_piece<T, Loss>(c, s, *role, cls, from + at, to + at, wants_gradient, sum);
+      plain_piece<T, Loss>(c, s, load_role(role), cls, queue, to + at, wants_gradient, sum);
     else
-      sum += flat_piece<T, Loss, soft>(c, l, t, s, roles, at, int32_t(role - roles), cls,
+      sum += flat_piece<T, Loss, soft>(c, l, t, s, roles, at, int32_t((role - first_role) / sizeof(row_role)), cls,
                                        min(int32_t(size), elements - at));
-    role += steps.rows;
+    queue.end_turn();
+    role += uint32_t(steps.rows) * sizeof(row_role);
     cls += steps.classes;
-    if (cls >= classes) cls -= classes, role++;
+    if (cls >= classes) cls -= classes, role += sizeof(row_role);
   }
   return sum;
 }
 
+template <typename T>
+__device__ __forceinline__ const T *logits_of(const level &l, const tile &t) {
+  return static_cast<const T *>(l.view.array[TARE_LOGITS].data) + t.offset[TARE_LOGITS];
+}
+
 template <typename T, typename Loss, bool soft>
-__device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_of<Loss> &s, row_role *roles) {
+__device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_of<Loss> &s, row_role *roles,
+                                          vector<T> *room) {
   const flat_steps steps = make_flat_steps(c, vector<T>::size);
   for_each_tile<Loss::backwards>(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
+    const int32_t whole = !soft && l.plain ? t.rows * int32_t(c.classes) : 0;
+    flat_queue<cache::once, T> queue(room, logits_of<T>(l, t), whole);
     for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
       roles[row] = look_at_row(c, l, t, row);
       report_if_invalid(c, l, t, row);
     }
     __syncthreads();
-    return flat_tile<T, Loss, soft>(c, l, t, s, roles, steps);
+    return flat_tile<T, Loss, soft>(c, l, t, s, roles, steps, queue);
   });
 }
 
 template <typename T, typename Loss, bool soft>
 __global__ void __launch_bounds__(block_threads, 4) flat(const TARE_GRID_CONSTANT call_of<Loss> c) {
   TARE_SHARED(row_role[most_flat_rows], roles);
+  TARE_SHARED(vector<T>[queue_slots], room);
   const setting_of<Loss> s = Loss::make(c);
-  flat_pass<T, Loss, soft>(c, s, roles);
+  flat_pass<T, Loss, soft>(c, s, roles, room);
   finish_loss(c);
 }
 
@@ -346,42 +425,119 @@ __device__ __forceinline__ float plane_piece(const call_of<Loss> &c, const level
   if (whole)
     store_vector<cache::once>(to, v);
   else
-    for (int k = 0; k < n; k++) to[k] = v.at[k];
+#pragma unroll
+    for (int k = 0; k < vector<T>::size; k++)
+      if (k < n) to[k] = v.at[k];
+  return sum;
+}
+
+/** A thread's share of a tile that goes along rows: a vector of rows, and every so many of the classes. */
+struct plane_share {
+  int32_t row, n; /* n: how many of the rows there are; 0 for a thread without a share */
+  uint32_t first, step;
+};
+
+template <typename T>
+__device__ __forceinline__ plane_share share_of_thread(const tile &t) {
+  constexpr int size = vector<T>::size;
+  const uint32_t across = uint32_t(t.rows + size - 1) / size;
+  plane_share p;
+  p.step = across < block_threads ? block_threads / across : 1;
+  p.first = thread_rank() / across;
+  p.row = int32_t(thread_rank() % across) * size;
+  p.n = p.first < p.step ? min(t.rows - p.row, size) : 0;
+  return p;
+}
+
+/** The queue of such a share. */
+template <cache hint, typename T>
+struct plane_queue : vector_queue<hint, T> {
+  const T *ahead;
+  int64_t step; /* of `ahead`, from turn to turn */
+
+  __device__ __forceinline__ plane_queue(vector<T> *room, const call &c, const level &l, const tile &t,
+                                         const plane_share &p)
+      : vector_queue<hint, T>(room), step(p.step * l.view.array[TARE_LOGITS].cls) {
+    ahead = static_cast<const T *>(l.view.array[TARE_LOGITS].data) + place(l, t, TARE_LOGITS, p.row, p.first);
+    for (int k = 0; k < copies_ahead; k++, ahead += step) this->begin(k, ahead, p.first + k * p.step < c.classes);
+  }
+  __device__ __forceinline__ void turn_to(const call &c, const plane_share &p, int64_t cls) {
+    this->begin_turn(ahead, cls + copies_ahead * p.step < c.classes);
+    ahead += step;
+  }
+};
+
+/** A share of whole vectors in a level that is plain (level::plain), all elements as negatives; a vector that holds its
+ *  row's class goes the general way. Returns the loss. */
+template <typename T, typename Loss>
+__device__ __forceinline__ float plain_planes(const call_of<Loss> &c, const level &l, const tile &t,
+                                              const setting_of<Loss> &s, const row_role (&r)[vector<T>::size],
+                                              const plane_share &p, vector<T> *room) {
+  constexpr int size = vector<T>::size;
+  const tare_array &gradient = l.view.array[TARE_GRADIENT];
+  plane_queue<cache::once, T> queue(room, c, l, t, p);
+  T *to = nullptr;
+  if (gradient.data) to = static_cast<T *>(gradient.data) + place(l, t, TARE_GRADIENT, p.row, p.first);
+  const int64_t to_step = to ? p.step * gradient.cls : 0;
+  bool all_count = true;
+#pragma unroll
+  for (int k = 0; k < size; k++) all_count = all_count && r[k].weight != 0.0f;
+  float sum = 0.0f;
+  for (int32_t cls = int32_t(p.first); cls < int32_t(c.classes); cls += int32_t(p.step)) {
+    queue.turn_to(c, p, cls);
+    bool is_plain = true;
+#pragma unroll
+    for (int k = 0; k < size; k++) is_plain = is_plain && r[k].cls != cls;
+    if (is_plain) {
+      float x[size];
+      widen(queue.vector_of_turn(), x);
+      if (!all_count) {
+#pragma unroll
+        for (int k = 0; k < size; k++) x[k] = r[k].weight == 0.0f ? -INFINITY : x[k]; /* nothing, even of a NaN */
+      }
+      sum += negatives<Loss, sizeof(T) == 2>(s, r, x);
+      if (to) store_floats<cache::once>(to, x);
+    } else {
+      sum += plane_piece<T, Loss>(c, l, t, s, r, p.row, cls, size);
+    }
+    queue.end_turn();
+    to += to_step;
+  }
   return sum;
 }
 
 /** Threads share a tile's rows, a vector each, and its classes, every so many. */
 template <typename T, typename Loss>
 __device__ __forceinline__ float plane_tile(const call_of<Loss> &c, const level &l, const tile &t,
-                                            const setting_of<Loss> &s) {
+                                            const setting_of<Loss> &s, vector<T> *room) {
   constexpr int size = vector<T>::size;
-  const uint32_t across = uint32_t(t.rows + size - 1) / size;
-  const uint32_t groups = across < block_threads ? block_threads / across : 1;
+  const plane_share p = share_of_thread<T>(t);
   float sum = 0.0f;
-  if (thread_rank() >= groups * across) return sum;
-  const int32_t row = int32_t(thread_rank() % across) * size;
-  const int n = t.rows - row < size ? t.rows - row : size;
+  if (p.n == 0) return sum;
   row_role r[size];
 #pragma unroll
   for (int k = 0; k < size; k++) {
-    r[k] = k < n ? look_at_row(c, l, t, row + k) : row_role{row_skipped, 0.0f};
-    if (k < n && thread_rank() < across) report_if_invalid(c, l, t, row + k);
+    r[k] = k < p.n ? look_at_row(c, l, t, p.row + k) : row_role{row_skipped, 0.0f};
+    if (k < p.n && p.first == 0) report_if_invalid(c, l, t, p.row + k);
   }
-  for (int64_t cls = thread_rank() / across; cls < c.classes; cls += groups)
-    sum += plane_piece<T, Loss>(c, l, t, s, r, row, cls, n);
+  if constexpr (Loss::has_negative)
+    if (l.plain && p.n == size) return plain_planes<T, Loss>(c, l, t, s, r, p, room);
+  for (int64_t cls = p.first; cls < c.classes; cls += p.step)
+    sum += plane_piece<T, Loss>(c, l, t, s, r, p.row, cls, p.n);
   return sum;
 }
 
 template <typename T, typename Loss>
-__device__ __forceinline__ void planes_pass(const call_of<Loss> &c, const setting_of<Loss> &s) {
+__device__ __forceinline__ void planes_pass(const call_of<Loss> &c, const setting_of<Loss> &s, vector<T> *room) {
   for_each_tile<Loss::backwards>(c, c.tile_count, &level::tiles,
-                                 [&](const level &l, const tile &t) { return plane_tile<T, Loss>(c, l, t, s); });
+                                 [&](const level &l, const tile &t) { return plane_tile<T, Loss>(c, l, t, s, room); });
 }
 
 template <typename T, typename Loss>
 __global__ void __launch_bounds__(block_threads, 2) planes(const TARE_GRID_CONSTANT call_of<Loss> c) {
+  TARE_SHARED(vector<T>[Loss::has_negative ? queue_slots : 1], room);
   const setting_of<Loss> s = Loss::make(c);
-  planes_pass<T, Loss>(c, s);
+  planes_pass<T, Loss>(c, s, room);
   finish_loss(c);
 }
 

@@ -23,7 +23,7 @@ rm -f "$work"/*.log "$work"/*.ptx "$work"/*.cubin
 # shellcheck disable=SC2016 # the inner shell expands
 find "$source/cuda" -name '*.cu' ! -name sort.cu | sort | xargs -P "$(nproc)" -I{} sh -euc '
   base=$4/$(basename "$5" .cu)
-  "$1" -std=c++17 -arch=sm_90 -O3 -DNDEBUG -ptx -I"$3" -I"$3/include" "$5" -o "$base.ptx"
+  "$1" -std=c++17 -arch=sm_90 -O3 -fmad=false -DNDEBUG -ptx -I"$3" -I"$3/include" "$5" -o "$base.ptx"
   "$2" -v -arch=sm_90 "$base.ptx" -o "$base.cubin" >"$base.log" 2>&1 || { cat "$base.log"; exit 255; }
 ' sh "$nvcc" "$ptxas" "$source" "$work" {}
 
@@ -40,9 +40,10 @@ machine_paths() {
   for cubin in "$work"/*.cubin; do "$disassembler" -c "$cubin"; done | awk -f "$source/tests/sass_paths.awk"
 }
 
-# NAME instructions - -, for the shortest stretch from a 16-byte load to the next 16-byte store in the text of the PTX;
-# in a kernel that stores no vectors, to the first branch (the one around what most vectors of a histogram need not do).
-# Moves and changes of sign, which cost nothing in the machine code, are left out.
+# NAME instructions - -, for the shortest stretch from a 16-byte load (also of what was copied to shared memory ahead) to
+# the next 16-byte store in the text of the PTX; in a kernel that stores no vectors, to the first branch (the one around
+# what most vectors of a histogram need not do). Moves and changes of sign, which cost nothing in the machine code, are
+# left out.
 ptx_stretches() {
   cat "$work"/*.ptx | awk '
     function end_kernel() {
@@ -50,7 +51,7 @@ ptx_stretches() {
       least = branch = open = 0
     }
     /\.entry/ { end_kernel(); name = $3; sub(/\(.*/, "", name) }
-    /ld\.global[.a-z]*\.v4\./ && !open { open = 1; count = 0 }
+    /ld\.(global|shared)[.a-z]*\.v4\./ && !open { open = 1; count = 0 }
     open && /^[ \t]*[@a-z][^;]*;/ && !/^[ \t]*(mov|neg|abs)\./ { count++ }
     open && !branch && /^[ \t]*@.*bra/ { branch = count }
     /st\.global[.a-z]*\.v4\./ && open {

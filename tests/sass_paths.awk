@@ -2,7 +2,8 @@
 # Instructions on the paths of a kernel's hot loop, from what nvdisasm -c prints. For each function that reads vectors of
 # 16 bytes, a line NAME LEAST MOST TURN: the shortest and the longest way from the first such load to such a store (both
 # counted, no branch back taken), and the shortest from that load by a store to the load again, which is a turn of the
-# loop. A - stands for what there is not; a kernel that writes no vectors has only the turn.
+# loop. A - stands for what there is not; a kernel that writes no vectors has only the turn. Where vectors are copied to
+# shared memory ahead of their turn (LDGSTS), the load is the one from there, after the wait for them (DEPBAR.LE).
 
 # Shortest distances, in instructions, from `from` along the edges; returns that of `from` itself, by a loop.
 function shortest(from, distance,   queue, head, tail, i, k, next_one, around) {
@@ -37,7 +38,9 @@ function longest(from, distance,   i, k, next_one) {
 }
 
 function finish(   load, i, least, most, turn, round_trip, near, far, back) {
-  for (load = 1; load <= count && code[load] !~ /^LDG.*\.128/; load++);
+  for (load = 1; load <= count && code[load] !~ /^DEPBAR\.LE/; load++);
+  for (; load <= count && code[load] !~ /^LDS.*\.128/; load++);
+  if (load > count) for (load = 1; load <= count && code[load] !~ /^LDG\..*\.128/; load++);
   if (load > count) return
   round_trip = shortest(load, near)
   longest(load, far)
