@@ -70,11 +70,12 @@ __device__ __forceinline__ float spare_infinity(float x, float maximum) {
 __device__ __forceinline__ float spare_infinity(float maximum) { return fabsf(maximum) > FLT_MAX ? 0.0f : maximum; }
 
 /** exp(x - base) for a finite base, not below x. Of wide logits the difference is carried in two parts: in one, its
- *  rounding alone could come to all that the result may be off by. */
+ *  rounding alone could come to all that the result may be off by. Of half types the product by log2(e) is rounded too: an
+ *  error of |d| half ulps, which the result may be off by twice, and nothing to the sum, where d*exp(d) is small. */
 template <typename T>
 __device__ __forceinline__ float exp_below(float x, float base) {
   const float d = x - base;
-  if (sizeof(T) < 4) return exp_nonpositive_f32(d);
+  if (sizeof(T) < 4) return exp_nonpositive_rough(d);
   const float back = d - x;
   return exp_sum_f32(d, (x - (d - back)) - (base + back));
 }

@@ -46,12 +46,15 @@ __device__ __forceinline__ bool is_used(const call &c, int j) {
 }
 
 template <int lanes, int vectors, typename T>
-__device__ __forceinline__ void load_row(const row_part &p, const T *from, vector<T> (&raw)[vectors]) {
+__device__ __forceinline__ void load_row(const call &c, const row_part &p, const T *from, vector<T> (&raw)[vectors]) {
   constexpr int size = vector<T>::size;
 #pragma unroll
   for (int j = 0; j < vectors; j++) {
     const int cls = p.first + j * lanes * size;
-    if (is_inside(p, cls, size)) {
+    if (!is_used<lanes, T>(c, j)) {
+#pragma unroll
+      for (int k = 0; k < size; k++) raw[j].at[k] = from_float<T>(-INFINITY);
+    } else if (is_inside(p, cls, size)) {
       raw[j] = load_vector<cache::once>(from + cls);
     } else {
 #pragma unroll
@@ -123,13 +126,14 @@ __device__ __forceinline__ float exponentiate(const call &c, float maximum, cons
 }
 
 template <int lanes, int vectors, typename T>
-__device__ __forceinline__ void store_row(const row_part &p, const outcome &o, int32_t label, T *to,
+__device__ __forceinline__ void store_row(const call &c, const row_part &p, const outcome &o, int32_t label, T *to,
                                           const float (&e)[vectors * vector<T>::size]) {
   constexpr int size = vector<T>::size;
   const int at = label < 0 ? -1 : label - p.first;
   const bool in_phase = int(reinterpret_cast<uintptr_t>(to) / sizeof(T) % size) == p.phase;
 #pragma unroll
   for (int j = 0; j < vectors; j++) {
+    if (!is_used<lanes, T>(c, j)) continue;
     const int cls = p.first + j * lanes * size;
     vector<T> v;
 #pragma unroll
@@ -153,7 +157,7 @@ __device__ __forceinline__ float row_in_registers(const call &c, const level &l,
   const T *const from = logits_at<T>(l, t, row);
   const row_part p = make_part<lanes>(c, from, row, active);
   vector<T> raw[vectors];
-  load_row<lanes>(p, from, raw);
+  load_row<lanes>(c, p, from, raw);
   const row_role r = weigh_row(c, l, t, row);
   const float label_x = active && r.cls >= 0 ? to_float(from[r.cls]) : 0.0f;
   float x[vectors * size];
@@ -166,7 +170,7 @@ __device__ __forceinline__ float row_in_registers(const call &c, const level &l,
   }
   __syncwarp(); /* all of the row has been read, should the gradient take its place */
   T *const to = gradient_at<T>(l, t, row);
-  if (to) store_row<lanes, vectors>(p, o, r.cls, to, x);
+  if (to) store_row<lanes, vectors>(c, p, o, r.cls, to, x);
   if (!active || lane() % lanes != 0) return 0.0f;
   store_row_loss(l, t, row, o.loss);
   report_if_invalid(c, l, t, row);
