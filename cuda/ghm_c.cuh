@@ -56,7 +56,7 @@ struct ghm_c {
   struct setting_type : setting {
     density_weights density;
   };
-  static constexpr bool uses_plain = false, has_negative = false, backwards = true;
+  static constexpr bool uses_plain = false, backwards = true;
 
   __device__ __forceinline__ static setting_type make(const ghm_call &c, const ghm_bins &bins) {
     setting_type s;
@@ -65,6 +65,23 @@ struct ghm_c {
     return s;
   }
   __device__ __forceinline__ static setting_type make(const ghm_call &c) { return make(c, make_bins(c)); }
+
+  __device__ __forceinline__ static constexpr int power_of(const setting_type &) { return TARE_POWER_0; }
+
+  /** Of hard targets; q is the gradient norm, x its key. */
+  template <bool rough, int>
+  __device__ __forceinline__ static pair_f32 negative(const setting_type &s, float x, float weight, float) {
+    float loss, norm;
+    if (rough) {
+      const terms_rough t = terms_of_rough(-x);
+      loss = t.l, norm = t.q;
+    } else {
+      const terms_f32 t = terms_of_f32(-x);
+      loss = t.l, norm = t.q;
+    }
+    const float w = weight * s.density.at(x, norm);
+    return {w * loss, w * norm};
+  }
 
   /** q is the gradient norm; its key is -z, or q itself among soft targets. */
   __device__ __forceinline__ static pair_f32 hard(const ghm_call &c, const setting_type &s, float z, float weight,

@@ -44,7 +44,7 @@ __device__ __forceinline__ setting make_common_setting(const call &c) {
   struct name {                                                                                                     \
     using call_type = call;                                                                                         \
     using setting_type = setting;                                                                                   \
-    static constexpr bool uses_plain = uses_plain_weight, has_negative = true, backwards = false;                   \
+    static constexpr bool uses_plain = uses_plain_weight, backwards = false;                                        \
     __device__ __forceinline__ static setting make(const call &c) { return make_common_setting(c); }                \
     __device__ __forceinline__ static int power_of(const setting &s) {                                              \
       return fixed_power < 0 ? s.power : fixed_power;                                                               \
@@ -232,23 +232,7 @@ __device__ __forceinline__ float flat_piece(const call_of<Loss> &c, const level 
   return sum;
 }
 
-/** Loss of a whole vector of one row, whose elements are weighed in one of two ways; slopes replace the logits. */
-template <typename Loss, int size>
-__device__ __forceinline__ float weighed_vector(const call_of<Loss> &c, const setting_of<Loss> &s, row_role r,
-                                                int32_t hit, float (&x)[size]) {
-  const float hit_weight = r.weight * s.at_1, other_weight = r.weight * s.at_0;
-  float sum = 0.0f;
-#pragma unroll
-  for (int k = 0; k < size; k++) {
-    const bool is_hit = k == hit;
-    const pair_f32 value = Loss::hard(c, s, is_hit ? x[k] : -x[k], is_hit ? hit_weight : other_weight, r.weight);
-    sum += value.loss;
-    x[k] = (is_hit ? -value.slope : value.slope) * s.factor;
-  }
-  return sum;
-}
-
-/** The same of negatives alone, without choices; they are of one row, or each of its own. */
+/** Loss of a vector of negatives, without choices; they are of one row, or each of its own. Slopes replace the logits. */
 template <typename Loss, bool rough, int power, int rows, int size>
 __device__ __forceinline__ float negatives_to_power(const setting_of<Loss> &s, const row_role (&row)[rows],
                                                     float (&x)[size]) {
@@ -314,7 +298,7 @@ __device__ __forceinline__ void plain_piece(const call_of<Loss> &c, const settin
   float x[vector<T>::size];
   widen(queue.vector_of_turn(), x);
   const int32_t hit = r.cls - cls;
-  const bool apart = Loss::has_negative && uint32_t(hit) < uint32_t(vector<T>::size);
+  const bool apart = uint32_t(hit) < uint32_t(vector<T>::size);
   T *to_hit = nullptr;
   float slope_of_hit = 0.0f;
   if (apart) {
@@ -323,12 +307,8 @@ __device__ __forceinline__ void plain_piece(const call_of<Loss> &c, const settin
     slope_of_hit = value.slope;
     to_hit = to + hit;
   }
-  if constexpr (Loss::has_negative) {
-    const row_role one[1] = {r};
-    sum += negatives<Loss, sizeof(T) == 2>(s, one, x);
-  } else
-
-    sum += weighed_vector<Loss>(c, s, r, hit, x);
+  const row_role one[1] = {r};
+  sum += negatives<Loss, sizeof(T) == 2>(s, one, x);
   if (wants_gradient) {
     store_floats<cache::once>(to, x);
     if (apart) *to_hit = from_float<T>(slope_of_hit);
@@ -520,8 +500,7 @@ __device__ __forceinline__ float plane_tile(const call_of<Loss> &c, const level 
     r[k] = k < p.n ? look_at_row(c, l, t, p.row + k) : row_role{row_skipped, 0.0f};
     if (k < p.n && p.first == 0) report_if_invalid(c, l, t, p.row + k);
   }
-  if constexpr (Loss::has_negative)
-    if (l.plain && p.n == size) return plain_planes<T, Loss>(c, l, t, s, r, p, room);
+  if (l.plain && p.n == size) return plain_planes<T, Loss>(c, l, t, s, r, p, room);
   for (int64_t cls = p.first; cls < c.classes; cls += p.step)
     sum += plane_piece<T, Loss>(c, l, t, s, r, p.row, cls, p.n);
   return sum;
@@ -535,7 +514,7 @@ __device__ __forceinline__ void planes_pass(const call_of<Loss> &c, const settin
 
 template <typename T, typename Loss>
 __global__ void __launch_bounds__(block_threads, 2) planes(const TARE_GRID_CONSTANT call_of<Loss> c) {
-  TARE_SHARED(vector<T>[Loss::has_negative ? queue_slots : 1], room);
+  TARE_SHARED(vector<T>[queue_slots], room);
   const setting_of<Loss> s = Loss::make(c);
   planes_pass<T, Loss>(c, s, room);
   finish_loss(c);
