@@ -127,7 +127,7 @@ else
   export TARE_TEST_DEVICES=cuda
 fi
 
-is_packed() { [ -z "$dry" ] && [ -x .gpu/bin/gpu_tests ] && sha256sum --quiet -c .gpu/sources; }
+is_packed() { [ -z "$dry" ] && [ -f .gpu/bin/gpu_tests ] && chmod +x .gpu/bin/* && sha256sum --quiet -c .gpu/sources; }
 part_build() {
   generator=
   if [ ! -f "$build/CMakeCache.txt" ] && command -v ninja >/dev/null; then generator="-G Ninja"; fi
@@ -135,14 +135,14 @@ part_build() {
   step configure cmake -S . -B "$build" $generator -DCMAKE_PREFIX_PATH="$PWD/.gpu" -DCMAKE_CUDA_ARCHITECTURES=90 \
     -DTARE_CUDA=$cuda -DTARE_TESTS=ON -DTARE_TOOL=ON ${TARE_CMAKE_ARGS:-} || exit 1
   # shellcheck disable=SC2086
-  step build ours cmake --build "$build" --parallel "$(nproc)" --target $targets || exit 1
+  step build cmake --build "$build" --parallel "$(nproc)" --target $targets || exit 1
 }
 case " $parts " in *" build "*) wants_build=1 ;; *) wants_build='' ;; esac
 if [ -z "$wants_build" ] && is_packed >"$now" 2>&1; then
   tests=$PWD/.gpu/bin/gpu_tests tool=$PWD/.gpu/bin/tare tool_tests=$PWD/.gpu/bin/test_tool
   library=$PWD/.gpu/lib/libtare.so
 else
-  [ -z "$dry" ] && [ -x .gpu/bin/gpu_tests ] && echo "built here: what .gpu carries is of other sources, or not wanted"
+  [ -z "$dry" ] && [ -f .gpu/bin/gpu_tests ] && echo "built here: what .gpu carries is of other sources, or not wanted"
   part_build
   tests=$build/tests/gpu_tests$suffix tool=$build/${dry:+emulated/}bin/tare tool_tests=$build/tests/test_tool
   library=$build/libtare.so

@@ -36,6 +36,9 @@ library() { # library NAME: with what it needs
   needed_by "$real"
 }
 programs() {
+  # Before building: what is changed meanwhile is of other sources.
+  git ls-files -z --cached --others --exclude-standard include core cpu cuda bench tests cmake CMakeLists.txt |
+    grep -zE '\.([ch]|cpp|cu|cuh|cmake|txt)$' | grep -zv '^bench/results/' | xargs -0 sha256sum >"$out/sources"
   generator=
   if [ ! -f "$build/CMakeCache.txt" ] && command -v ninja >/dev/null; then generator="-G Ninja"; fi
   mkdir -p "$build"
@@ -49,8 +52,6 @@ programs() {
   cp "$out/lib/libtare.so" "$out/lib/$(readelf -d "$out/lib/libtare.so" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')"
   strip "$out"/bin/* "$out"/lib/libtare.so*
   needed_by "$build/tests/gpu_tests" "$build/tests/test_tool" "$build/bin/tare"
-  git ls-files -z --cached --others --exclude-standard include core cpu cuda bench tests cmake CMakeLists.txt |
-    grep -zE '\.([ch]|cpp|cu|cuh|cmake|txt)$' | grep -zv '^bench/results/' | xargs -0 sha256sum >"$out/sources"
 }
 
 cp -r "$(dirname "$(header criterion/criterion.h)")" "$out/include/"
