@@ -273,10 +273,21 @@ tare_status choose_device(const tare_context_options *options, int *device, tare
   return status == cudaSuccess ? TARE_OK : cuda_failed(status, "cudaGetDevice", error);
 }
 
+/** What CUDA answers to calls that allocate, or load a kernel, while a stream is being captured. */
+bool is_refused_in_capture(cudaError_t status) {
+  return status == cudaErrorStreamCaptureUnsupported || status == cudaErrorStreamCaptureImplicit;
+}
+
+tare_status refuse_capture(tare_error *error) {
+  cudaGetLastError();
+  return tare_fail(error, TARE_CAPTURING, "a stream is being captured; make the context before");
+}
+
 /** Whether a kernel of ours can run there: it was compiled for the GPU, or can be from its PTX. */
 tare_status check_kernels(const backend *self, tare_error *error) {
   const cudaError_t status = probe_kernels();
   if (status == cudaSuccess) return TARE_OK;
+  if (is_refused_in_capture(status)) return refuse_capture(error);
   cudaGetLastError();
   return tare_fail(error, TARE_NO_DEVICE, "GPU %d (%s, sm_%d%d) is none that this library was built for: %s",
                    self->device, self->properties.name, self->properties.major, self->properties.minor,
@@ -295,10 +306,7 @@ tare_status set_up(backend *self, tare_error *error) {
     cudaGetLastError();
     return tare_fail(error, TARE_OUT_OF_MEMORY, "no GPU memory for a context (%zu bytes)", bytes);
   }
-  if (status == cudaErrorStreamCaptureUnsupported || status == cudaErrorStreamCaptureImplicit) {
-    cudaGetLastError();
-    return tare_fail(error, TARE_CAPTURING, "a stream is being captured; make the context before");
-  }
+  if (is_refused_in_capture(status)) return refuse_capture(error);
   if (status != cudaSuccess) return cuda_failed(status, "cudaMalloc", error);
   device_record fresh;
   memset(&fresh, 0, sizeof fresh);

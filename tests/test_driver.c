@@ -143,6 +143,7 @@ static void expect_no_context_when(const char *call, cudaError_t error, tare_sta
 Test(driver, creation_fails_cleanly) {
   expect_no_context_when("cudaMalloc", cudaErrorMemoryAllocation, TARE_OUT_OF_MEMORY, "GPU memory");
   expect_no_context_when("cudaMalloc", cudaErrorStreamCaptureUnsupported, TARE_CAPTURING, "captured");
+  expect_no_context_when("cudaFuncGetAttributes", cudaErrorStreamCaptureUnsupported, TARE_CAPTURING, "captured");
   expect_no_context_when("cudaMemcpy", cudaErrorUnknown, TARE_CUDA_ERROR, "cudaErrorUnknown");
   expect_no_context_when("cudaFuncGetAttributes", cudaErrorNoKernelImageForDevice, TARE_NO_DEVICE, "built for");
   expect_no_context_when("cudaGetDeviceCount", cudaErrorUnknown, TARE_CUDA_ERROR, "cudaErrorUnknown");
