@@ -241,8 +241,8 @@ __device__ __forceinline__ void count_row_of_warp(const ghm_call &c, const level
 
 /** Counts or collects every element once. Rows without a valid label are reported by a histogram that is a call of its
  *  own; else by what evaluates. */
-template <typename T, int32_t walk>
-__device__ __forceinline__ void count_pass(const ghm_call &c, counter &n, row_role *roles, vector<T> *room) {
+template <typename T, int32_t walk, int slots>
+__device__ __forceinline__ void count_pass(const ghm_call &c, counter &n, row_role *roles, vector<T> (&room)[slots]) {
   for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     if (c.pass == ghm_pass::count && !c.updates)
       for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) report_if_invalid(c, l, t, row);
@@ -279,7 +279,7 @@ template <typename T, int32_t walk>
 __global__ void __launch_bounds__(block_threads, walk == walk_flat ? 4 : 2)
     at_once(const TARE_GRID_CONSTANT ghm_call c) {
   TARE_SHARED(row_role[walk == walk_flat ? most_flat_rows : 1], roles);
-  TARE_SHARED(vector<T>[walk == walk_flat ? queue_slots : 1], room);
+  TARE_SHARED(vector<T>[queue_slots], room);
   counter n = make_counter(c);
   count_pass<T, walk>(c, n, roles, room);
   finish_histogram(c, n.histogram);

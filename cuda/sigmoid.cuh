@@ -148,7 +148,7 @@ struct vector_queue {
 
   shared_place first, last, now, before; /* slots of this thread: the turn's own, and the one that has become free */
 
-  __device__ __forceinline__ explicit vector_queue(vector<T> *room)
+  __device__ __forceinline__ explicit vector_queue(vector<T> (&room)[queue_slots])
       : first(place_in_shared(room + thread_rank())),
         last(first + copies_ahead * slot_bytes),
         now(first),
@@ -185,7 +185,8 @@ struct flat_queue : vector_queue<hint, T> {
   int32_t end;    /* the first element of a turn that copies nothing */
 
   /** `whole`: of so many elements of the tile full vectors are taken. */
-  __device__ __forceinline__ flat_queue(vector<T> *room, const T *tile, int32_t whole) : vector_queue<hint, T>(room) {
+  __device__ __forceinline__ flat_queue(vector<T> (&room)[queue_slots], const T *tile, int32_t whole)
+      : vector_queue<hint, T>(room) {
     const int32_t mine = int32_t(thread_rank()) * vector<T>::size, last = whole - vector<T>::size;
     for (int k = 0; k < copies_ahead; k++) this->begin(k, tile + mine + k * step, mine + k * step <= last);
     ahead = in_register(tile + copies_ahead * step);
@@ -353,7 +354,7 @@ __device__ __forceinline__ const T *logits_of(const level &l, const tile &t) {
 
 template <typename T, typename Loss, bool soft>
 __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_of<Loss> &s, row_role *roles,
-                                          vector<T> *room) {
+                                          vector<T> (&room)[queue_slots]) {
   const flat_steps steps = make_flat_steps(c, vector<T>::size);
   for_each_tile<Loss::backwards>(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     const int32_t whole = !soft && l.plain ? t.rows * int32_t(c.classes) : 0;
@@ -435,7 +436,7 @@ struct plane_queue : vector_queue<hint, T> {
   const T *ahead;
   int64_t step; /* of `ahead`, from turn to turn */
 
-  __device__ __forceinline__ plane_queue(vector<T> *room, const call &c, const level &l, const tile &t,
+  __device__ __forceinline__ plane_queue(vector<T> (&room)[queue_slots], const call &c, const level &l, const tile &t,
                                          const plane_share &p)
       : vector_queue<hint, T>(room), step(p.step * l.view.array[TARE_LOGITS].cls) {
     ahead = static_cast<const T *>(l.view.array[TARE_LOGITS].data) + place(l, t, TARE_LOGITS, p.row, p.first);
@@ -452,7 +453,7 @@ struct plane_queue : vector_queue<hint, T> {
 template <typename T, typename Loss>
 __device__ __forceinline__ float plain_planes(const call_of<Loss> &c, const level &l, const tile &t,
                                               const setting_of<Loss> &s, const row_role (&r)[vector<T>::size],
-                                              const plane_share &p, vector<T> *room) {
+                                              const plane_share &p, vector<T> (&room)[queue_slots]) {
   constexpr int size = vector<T>::size;
   const tare_array &gradient = l.view.array[TARE_GRADIENT];
   plane_queue<cache::once, T> queue(room, c, l, t, p);
@@ -489,7 +490,7 @@ __device__ __forceinline__ float plain_planes(const call_of<Loss> &c, const leve
 /** Threads share a tile's rows, a vector each, and its classes, every so many. */
 template <typename T, typename Loss>
 __device__ __forceinline__ float plane_tile(const call_of<Loss> &c, const level &l, const tile &t,
-                                            const setting_of<Loss> &s, vector<T> *room) {
+                                            const setting_of<Loss> &s, vector<T> (&room)[queue_slots]) {
   constexpr int size = vector<T>::size;
   const plane_share p = share_of_thread<T>(t);
   float sum = 0.0f;
@@ -507,7 +508,8 @@ __device__ __forceinline__ float plane_tile(const call_of<Loss> &c, const level 
 }
 
 template <typename T, typename Loss>
-__device__ __forceinline__ void planes_pass(const call_of<Loss> &c, const setting_of<Loss> &s, vector<T> *room) {
+__device__ __forceinline__ void planes_pass(const call_of<Loss> &c, const setting_of<Loss> &s,
+                                            vector<T> (&room)[queue_slots]) {
   for_each_tile<Loss::backwards>(c, c.tile_count, &level::tiles,
                                  [&](const level &l, const tile &t) { return plane_tile<T, Loss>(c, l, t, s, room); });
 }
