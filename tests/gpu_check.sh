@@ -140,12 +140,12 @@ part_build() {
 case " $parts " in *" build "*) wants_build=1 ;; *) wants_build='' ;; esac
 if [ -z "$wants_build" ] && is_packed >"$now" 2>&1; then
   tests=$PWD/.gpu/bin/gpu_tests tool=$PWD/.gpu/bin/tare tool_tests=$PWD/.gpu/bin/test_tool
-  library=$PWD/.gpu/lib/libtare.so
+  library=$PWD/.gpu/lib/libtare.so probe=$PWD/.gpu/bin/device_probe
 else
   [ -z "$dry" ] && [ -f .gpu/bin/gpu_tests ] && echo "built here: what .gpu carries is of other sources, or not wanted"
   part_build
   tests=$build/tests/gpu_tests$suffix tool=$build/${dry:+emulated/}bin/tare tool_tests=$build/tests/test_tool
-  library=$build/libtare.so
+  library=$build/libtare.so probe=$build/tests/device_probe
 fi
 
 # ---- tests -----------------------------------------------------------------------------------------------------------
@@ -170,9 +170,10 @@ run_tests() { # run_tests NAME PATTERN: of suite/case
       exit status != 0 || !p || f || missing
     }' "$tap"
 }
-has_gpu() {
-  [ -n "$dry" ] || nvidia-smi
-  [ ! -x .gpu/bin/device_probe ] || [ -n "$dry" ] || ours .gpu/bin/device_probe
+has_gpu() { # as the library sees it; without one there is no use in going on
+  [ -z "$dry" ] || return 0
+  nvidia-smi
+  ours "$probe"
 }
 has_data() { [ -f "$data/labels.npy" ] && echo "real data in $data"; }
 part_tests() {
@@ -361,7 +362,7 @@ part_ncu() {
 
 # ----------------------------------------------------------------------------------------------------------------------
 
-step device has_gpu
+step device has_gpu || [ -n "$dry" ] || exit 1
 for part in $parts; do [ "$part" = build ] || "part_$part"; done
 rm -f "$now"
 keep
