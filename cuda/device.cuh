@@ -232,16 +232,22 @@ __device__ __forceinline__ vector<T> load_vector_at(shared_place at) {
   return v;
 }
 
-#if defined(TARE_EMULATED) || (defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800)
+#if defined(TARE_EMULATED)
+template <cache hint>
+inline void start_copy(shared_place to, const void *from) {
+  emulator::start_copy(to, from);
+}
+inline void close_copies() { emulator::close_copies(); }
+template <int open>
+inline void wait_for_copies() {
+  emulator::wait_for_copies(open);
+}
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 template <cache hint>
 __device__ __forceinline__ void start_copy(shared_place to, const void *from) {
   const uint4 bits = *static_cast<const uint4 *>(from);
-#ifdef TARE_EMULATED
-  memcpy(to, &bits, sizeof bits);
-#else
   asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(bits.x), "r"(bits.y), "r"(bits.z), "r"(bits.w)
                : "memory");
-#endif
 }
 __device__ __forceinline__ void close_copies() {}
 template <int open>

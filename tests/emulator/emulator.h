@@ -37,6 +37,7 @@
 
 #include "blas.h"
 #include "builtins.h"
+#include "copies.h"
 #include "intrinsics.h"
 #include "launch.h"
 #include "shared.h"

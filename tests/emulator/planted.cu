@@ -11,7 +11,7 @@ namespace {
 
 __device__ unsigned index() { return blockIdx.x * blockDim.x + threadIdx.x; }
 
-/* The first five give wrong results rather than stop; `right` is the same kernel without its mistake. */
+/* The first six give wrong results rather than stop; `right` is the same kernel without its mistake. */
 
 /* Reads another thread's value without a barrier after the write. */
 template <bool right>
@@ -58,6 +58,18 @@ __global__ void ticket_too_early(float *x) {
   if (right) __syncthreads();
   if (threadIdx.x == 0) last = atomicInc(&tickets, gridDim.x - 1) == gridDim.x - 1;
   if (threadIdx.x == 0 && last) x[0] = partial[0] + partial[1] + partial[2] + partial[3] - 3;
+}
+
+/* Takes what a copy that runs ahead brings before it has waited for it: for the group before the last instead of the last. */
+template <bool right>
+__global__ void copied_too_early(float *x) {
+  TARE_SHARED(float4[128], kept);
+  float *const from = x + index() / 4 * 4;
+  const tare::shared_place to = tare::place_in_shared(&kept[threadIdx.x]);
+  tare::start_copy<tare::cache::keep>(to, from);
+  tare::close_copies();
+  tare::wait_for_copies<right ? 0 : 1>();
+  x[index()] = __uint_as_float(tare::load_16_bytes(to).x);
 }
 
 template <bool right>
@@ -173,6 +185,7 @@ cudaError_t launch_planted(const char *name, float *x, unsigned size) {
   PAIR(warp_barrier_only)
   PAIR(reused_too_early)
   PAIR(ticket_too_early)
+  PAIR(copied_too_early)
   PAIR(unwritten_shared)
   SIMPLE(shared_overrun)
   SIMPLE(shared_underrun)

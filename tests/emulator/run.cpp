@@ -61,6 +61,8 @@ void open_block(block &b, uint64_t number) {
     t.its_block = &b;
     t.its_warp = &w;
     t.now = state::ready;
+    t.copies.clear();
+    t.copy_groups = 0;
     w.lanes[t.lane] = &t;
     w.members |= 1u << t.lane;
   }

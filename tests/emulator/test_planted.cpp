@@ -83,6 +83,7 @@ void test_planted() {
   test_shows("warp_barrier_only");
   test_shows("reused_too_early");
   test_shows("ticket_too_early");
+  test_shows("copied_too_early");
   test_shows("unwritten_shared");
   test_stops("shared_overrun", "past the end of");
   test_stops("shared_underrun", "written out of bounds");

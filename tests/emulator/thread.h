@@ -41,6 +41,13 @@ struct fiber {
 struct block;
 struct warp;
 
+/* See copies.h. */
+struct pending_copy {
+  void *to;
+  const void *from;
+  unsigned group;
+};
+
 struct thread {
   fiber stack;
   uint3 index = {};
@@ -50,6 +57,8 @@ struct thread {
   state now = state::ready;
   const char *doing = "";
   place at = {"", 0};
+  std::vector<pending_copy> copies;
+  unsigned copy_groups = 0;
 };
 
 /* Lanes as bit masks. Values lie in two rows, used in turn: a fast lane may already bring its value for the next

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Twin of copies to shared memory that run ahead (cp.async): what a thread copies is there when it has waited for it, and
+ * not before; until then the place holds something else. Under a seed some copies are early, as on a GPU. */
+#ifndef TARE_EMULATOR_COPIES_H
+#define TARE_EMULATOR_COPIES_H
+
+#include "thread.h"
+
+namespace emulator {
+
+constexpr size_t copy_size = 16;
+
+void start_copy(void *to, const void *from, place at = place::here());
+void close_copies();                 /* ends a group of those begun since the last */
+void wait_for_copies(unsigned open); /* all groups but the last so many are there */
+
+}  // namespace emulator
+
+#endif
