@@ -163,13 +163,22 @@ static void F(load_row)(const tare_job *job, const tare_tile *tile, int32_t row,
   x[label] = (real)-INFINITY;
 }
 
-static void F(scale_row)(const tare_job *job, int32_t label, int32_t slot, int64_t padded, tare_scratch *scratch) {
+/** Zeros as the gradient of rows that add nothing: at once where they lie one behind the other. */
+static void F(zero_rows)(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n) {
+  const tare_array *gradient = &tile->view->array[TARE_GRADIENT];
+  const int64_t classes = job->problem->batch.classes, stride = gradient->stride[TARE_AXES - 1];
+  const int64_t size = tare_dtype_bytes(job->problem->batch.dtype);
+  char *to = (char *)(uintptr_t)gradient->data + (tile->offset[TARE_GRADIENT] + first * stride) * size;
+  if (gradient->cls == 1 && stride == classes)
+    memset(to, 0, (size_t)(n * classes * size));
+  else
+    for (int32_t i = 0; i < n; i++)
+      for (int64_t c = 0; c < classes; c++) memset(to + (i * stride + c * gradient->cls) * size, 0, (size_t)size);
+}
+
+static void F(scale_row)(const tare_job *job, int32_t slot, int64_t padded, tare_scratch *scratch) {
   real *restrict x = scratch->F_MEMBER.row + slot * padded;
   const real factor = (real)(scratch->margin_slope[slot] * job->gradient_factor / scratch->sum[slot]);
-  if (label < 0) {
-    memset(x, 0, (size_t)padded * sizeof *x); /* also over a NaN */
-    return;
-  }
 #pragma omp simd
   for (int64_t c = 0; c < padded; c++) x[c] *= factor; /* hot: softmax gradient */
 }
@@ -179,13 +188,20 @@ static void F(write_rows)(const tare_job *job, const tare_tile *tile, int32_t fi
   const tare_array *gradient = &tile->view->array[TARE_GRADIENT];
   const int32_t *label = scratch->rows.cls + first;
   real *x = scratch->F_MEMBER.row;
-  for (int32_t i = 0; i < n; i++) F(scale_row)(job, label[i], i, padded, scratch);
+  for (int32_t i = 0; i < n; i++)
+    if (label[i] >= 0) F(scale_row)(job, i, padded, scratch);
   for (int32_t i = 0; i < n; i++)
     if (label[i] >= 0) x[i * padded + label[i]] = (real) - (scratch->margin_slope[i] * job->gradient_factor);
-  for (int32_t i = 0; i < n; i++) F(store)
-  (job->problem->batch.dtype, gradient->data,
-   tile->offset[TARE_GRADIENT] + (first + i) * gradient->stride[TARE_AXES - 1], gradient->cls,
-   job->problem->batch.classes, x + i * padded);
+  for (int32_t i = 0, run; i < n; i += run) {
+    for (run = 0; i + run < n && label[i + run] < 0;) run++;
+    if (run) F(zero_rows)(job, tile, first + i, run); /* also over a NaN */
+    if (run) continue;
+    run = 1;
+    F(store)
+    (job->problem->batch.dtype, gradient->data,
+     tile->offset[TARE_GRADIENT] + (first + i) * gradient->stride[TARE_AXES - 1], gradient->cls,
+     job->problem->batch.classes, x + i * padded);
+  }
 }
 
 static void F(softmax_rows)(const tare_job *job, const tare_tile *tile, tare_scratch *scratch) {
