@@ -62,7 +62,7 @@ TARE_INLINE void few_bins_of_chunk(const few_bins *bins, const float *key, const
                                    uint8_t *bin) {
   for (int32_t j = 0; j < FEW_CHUNK; j += FEW_LANES) {
     const int32_t left = n - j < 0 ? 0 : n - j;
-    const __mmask16 there = left >= FEW_LANES ? 0xffff : (__mmask16)((1u << left) - 1);
+    const __mmask16 there = (__mmask16)(left >= FEW_LANES ? 0xffffu : (1u << left) - 1);
     const __m512 w = _mm512_maskz_loadu_ps(there, weight + j);
     const __mmask16 counts = _mm512_cmp_ps_mask(w, _mm512_setzero_ps(), _CMP_NEQ_UQ);
     const __m512i found = few_bin(bins, _mm512_maskz_loadu_ps(there, key + j));
