@@ -14,6 +14,7 @@ import torch
 from . import _batch, _c
 
 DTYPES = {torch.float32: _c.F32, torch.float16: _c.F16, torch.bfloat16: _c.BF16, torch.float64: _c.F64}
+KEPT = (torch.float32, torch.float64, torch.bfloat16)  # whose range lets a gradient be kept and scaled later
 LABEL_DTYPES = {torch.int32: _c.I32, torch.int64: _c.I64}
 _ROWS = ("labels", "row_weights", "row_loss")  # per-level arrays without a class axis
 _BATCH = ("first_label", "background_label", "ignore_label", "background_weight")
@@ -102,6 +103,7 @@ def read_spec(spec):
     if read.reduction not in ("sum", "rows", "none", "histogram"):  # the last is of ghm_histogram alone
         raise ValueError(f"reduction is '{read.reduction}'; it is one of: sum, rows, none")
     read.ghm = read.loss.startswith("ghm")
+    read.keep = bool(read.parameters.pop("keep-gradient", 0))  # no name that a caller can give
     if read.reduction == "none" and read.loss.startswith("softmax"):
         read.reduction = "rows"
     return read
@@ -248,25 +250,31 @@ def _new_losses(read, logits):
 
 
 def _loss(logits, inputs, spec, value):
-    """The losses that `spec` asks for and, behind them, the GHM state as it is afterwards if one was given."""
+    """The losses that `spec` asks for; behind a scalar one, with keep-gradient=1, the gradients of the same pass; and,
+    last, the GHM state as it is afterwards if one was given."""
     read = read_spec(spec)
-    losses, states = _new_losses(read, logits), []
+    losses, gradients, states = _new_losses(read, logits), _new_gradients(read, logits), []
     if "state" in read.singles:
         states = [inputs[-1].clone()]
         inputs = [*inputs[:-1], *states]
     if read.reduction == "sum":
-        _run(read, value, logits, inputs, loss=losses[0])
+        _run(read, value, logits, inputs, loss=losses[0], **({"gradient": gradients} if read.keep else {}))
     elif read.reduction == "histogram":
         _count(read, value, logits, inputs)
     else:
         _run(read, value, logits, inputs, **{"row_loss" if read.reduction == "rows" else "element_loss": losses})
-    return losses + states
+    return losses + gradients + states
+
+
+def _new_gradients(read, logits):
+    return [torch.empty_like(one) for one in logits] if read.keep else []
 
 
 def _loss_fake(logits, inputs, spec, value):
     read = read_spec(spec)
     states = inputs[-1:] if "state" in read.singles else []
-    return _new_losses(read, logits) + [torch.empty_like(state) for state in states]
+    new = _new_losses(read, logits) + _new_gradients(read, logits)
+    return new + [torch.empty_like(state) for state in states]
 
 
 def _gradient(logits, inputs, upstream, spec, value):
@@ -353,34 +361,69 @@ def refuse_derivatives(gradients, sources):
     return [None if gradient is None else next(refusing) for gradient in gradients]
 
 
+def keep(ctx, gradients, tensors):
+    """Saves `tensors` for backward, and gradients, if there are any, that it shall multiply by its upstream.
+
+    Eagerly these lie with `ctx` alone, so that `take` can give them away. While compiling they are saved as other
+    tensors are: a graph changes nothing in place.
+    """
+    ctx.in_graph = len(gradients) if torch.compiler.is_compiling() else 0
+    if not ctx.in_graph:
+        ctx.kept, gradients = gradients, []
+    ctx.save_for_backward(*tensors, *gradients)
+
+
+def take(ctx, upstream):
+    """The tensors that `keep` saved, and its gradients times `upstream`; without these (any more) an empty list.
+
+    The first backward takes them out of `ctx`. So nothing else refers to them: they may be changed in place here, and
+    whoever gets them (a hook, .grad, to which autograd adds) may do the same. A second backward evaluates anew.
+    """
+    tensors = ctx.saved_tensors  # in any case: PyTorch checks here that they are still there, and unchanged
+    if ctx.in_graph:
+        split = len(tensors) - ctx.in_graph
+        return tensors[:split], [gradient * upstream for gradient in tensors[split:]]
+    if upstream is None or torch.compiler.is_compiling():
+        return tensors, []
+    gradients = vars(ctx).pop("kept", [])
+    if gradients and (factor := upstream.item()) != 1:
+        for gradient in gradients:
+            gradient.mul_(factor)
+    return tensors, gradients
+
+
 class Evaluation(torch.autograd.Function):
-    """tare::loss with its gradient. apply(spec, value, number of levels, whether the last tensor is a state, *logits,
-    *other tensors)."""
+    """tare::loss with its gradient. apply(spec, value, whether to keep the gradient of this pass, number of levels,
+    whether the last tensor is a state, *logits, *other tensors)."""
 
     @staticmethod
-    def forward(ctx, spec, value, count, has_state, *tensors):
-        results = torch.ops.tare.loss(list(tensors[:count]), list(tensors[count:]), spec, value)
+    def forward(ctx, spec, value, keeps, count, has_state, *tensors):
+        asked = spec + " keep-gradient=1" if keeps else spec
+        results = torch.ops.tare.loss(list(tensors[:count]), list(tensors[count:]), asked, value)
+        gradients = results[1 : 1 + count] if keeps else []
+        results = results[:1] + results[1 + count :] if keeps else results
         ctx.spec, ctx.value, ctx.count, ctx.has_state = spec, value, count, has_state
         ctx.set_materialize_grads(False)
         if has_state:  # the density of this pass, whatever becomes of the state until backward
             ctx.spec = spec + " given=1"
             ctx.mark_non_differentiable(results[-1])
             tensors = (*tensors[:-1], results[-1])
-        ctx.save_for_backward(*tensors)
+        keep(ctx, gradients, tensors)
         return tuple(results)
 
     @staticmethod
     def backward(ctx, *upstream):
-        tensors = ctx.saved_tensors
+        tensors, gradients = take(ctx, upstream[0])
         logits, inputs = list(tensors[: ctx.count]), list(tensors[ctx.count :])
         upstream = upstream[: len(upstream) - ctx.has_state]
-        if any(above is None for above in upstream):
-            losses = torch.ops.tare.loss(logits, inputs, ctx.spec, ctx.value)
-            upstream = [torch.zeros_like(one) if above is None else above for above, one in zip(upstream, losses)]
-        gradients = torch.ops.tare.gradient(logits, inputs, list(upstream), ctx.spec, ctx.value)
+        if not gradients:
+            if any(above is None for above in upstream):
+                losses = torch.ops.tare.loss(logits, inputs, ctx.spec, ctx.value)
+                upstream = [torch.zeros_like(one) if above is None else above for above, one in zip(upstream, losses)]
+            gradients = torch.ops.tare.gradient(logits, inputs, list(upstream), ctx.spec, ctx.value)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # create_graph=True
             gradients = refuse_derivatives(gradients, (*logits, *upstream))
-        return (None, None, None, None, *gradients, *[None] * len(inputs))
+        return (None, None, None, None, None, *gradients, *[None] * len(inputs))
 
 
 def evaluate(spec, value, levels, arrays, singles):
@@ -388,7 +431,8 @@ def evaluate(spec, value, levels, arrays, singles):
     inputs = [*arrays, *as_c(singles)]
     if not (torch.is_grad_enabled() and any(level.requires_grad for level in levels)):
         return torch.ops.tare.loss(levels, inputs, spec, value)
-    return Evaluation.apply(spec, value, len(levels), "state" in singles, *levels, *inputs)
+    keeps = levels[0].device.type == "cpu" and levels[0].dtype in KEPT and " reduction=sum " in spec
+    return Evaluation.apply(spec, value, keeps, len(levels), "state" in singles, *levels, *inputs)
 
 
 def as_c(singles):

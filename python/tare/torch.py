@@ -4,10 +4,15 @@
     loss = tare.torch.sigmoid_focal(logits, labels, normalizer="positives")
     loss.backward()
 
-The forward pass reads the logits and keeps nothing but references to its arguments; the backward pass evaluates once
-more with the upstream gradient as a scale that is applied in single precision before the gradient is rounded to the
-logits' type. So float16 gradients under a loss scale of AMP are as right as they can be, backward may run twice, and
-12 bytes move for a float32 logit where keeping a gradient and multiplying it moves 16. Nothing waits for a GPU.
+On a GPU the forward pass reads the logits and keeps nothing but references to its arguments; the backward pass
+evaluates once more with the upstream gradient as a scale that is applied in single precision before the gradient is
+rounded to the logits' type. So float16 gradients under a loss scale of AMP are as right as they can be, and 12 bytes
+move for a float32 logit where keeping a gradient and multiplying it moves 16. Nothing waits for a GPU.
+
+On a CPU, where computing is what takes the time, a scalar loss of float32, float64 or bfloat16 logits that want a
+gradient is computed together with it, in one pass; the gradient is kept until the first backward, as much memory again
+as the logits. float16, and the reductions "rows" and "none", evaluate twice there too. Either way backward may run
+twice.
 
 Every function takes what `loss` takes. Arguments other than the logits are constants: none of them gets a gradient,
 and one that asks for it is refused. Autocast changes nothing: half types go in as they are and are computed in float32.

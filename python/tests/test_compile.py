@@ -50,6 +50,22 @@ def test_ghm_with_its_state_compiles_whole():
     assert torch.equal(plain(x, y), tare.torch.ghm_c(x, y))
 
 
+@pytest.mark.parametrize("dtype, passes", [(torch.float32, 1), (torch.bfloat16, 1), (torch.float16, 3)])
+@pytest.mark.parametrize("name", ["softmax-ce", "ghm-c"])
+def test_a_graph_keeps_the_gradient_of_its_only_pass(name, dtype, passes, monkeypatch):
+    calls, run = [], _ops._run
+    monkeypatch.setattr(_ops, "_run", lambda *given, **wanted: calls.append(wanted) or run(*given, **wanted))
+    x, y = torch.randn(50, 5, dtype=dtype, requires_grad=True), torch.randint(0, 5, (50,))
+    loss = lambda x, y: tare.torch.loss(name, x, y)  # noqa: E731
+    expected = torch.autograd.grad(loss(x, y) * 3, x)[0]
+    calls.clear()
+    found = torch.compile(loss, fullgraph=True, backend="aot_eager")(x, y) * 3
+    first = torch.autograd.grad(found, x, retain_graph=True)[0]
+    assert torch.equal(first, expected)
+    first.zero_()
+    assert torch.equal(torch.autograd.grad(found, x)[0], expected) and len(calls) == passes
+
+
 @pytest.mark.parametrize("kind", [int, float])
 def test_a_number_that_changes_is_no_new_graph(kind):
     if kind is float and tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
@@ -74,9 +90,12 @@ def test_opcheck():
             spec = _ops.write_spec({**chosen, **settings}, ["labels"], [])
             losses = torch.ops.tare.loss(logits, inputs, spec, 1.0)
             opcheck(torch.ops.tare.loss.default, (logits, inputs, spec, 1.0))
+            if reduction == "sum":
+                opcheck(torch.ops.tare.loss.default, (logits, inputs, spec + " keep-gradient=1", 1.0))
             opcheck(torch.ops.tare.gradient.default, (logits, inputs, losses, spec, 1.0))
     chosen = {"loss": "ghm-c", "reduction": "sum", "normalizer": "sum", "classes": 0, "momentum": 0.5, **settings}
     spec = _ops.write_spec(chosen, ["labels"], ["state"])
     opcheck(torch.ops.tare.loss.default, ([x], [y, tare.torch.ghm_state(30)], spec, 1.0))
+    opcheck(torch.ops.tare.loss.default, ([x], [y, tare.torch.ghm_state(30)], spec + " keep-gradient=1", 1.0))
     loss, state = torch.ops.tare.loss([x], [y, tare.torch.ghm_state(30)], spec, 1.0)
     opcheck(torch.ops.tare.gradient.default, ([x], [y, state], [loss], spec + " given=1", 1.0))
