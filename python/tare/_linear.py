@@ -2,7 +2,8 @@
 """The fused head for PyTorch: operators that take features, weights and bias of a classifier instead of its logits.
 
 Forward forms the logits a chunk at a time for the loss alone; backward forms them again, and from each chunk the
-gradients. Neither the logits nor their gradient exist as a whole. `spec` and the other tensors are those of _ops.
+gradients. On a CPU forward of float32 gives both, as in _ops: three products where two passes take four. Neither the
+logits nor their gradient exist as a whole. `spec` and the other tensors are those of _ops.
 """
 
 import ctypes
@@ -36,39 +37,54 @@ def _run(read, value, head, inputs, workspace, scale=None, loss=None, gradients=
     del lent  # it goes back to PyTorch, which gives it out again only behind this work
 
 
-def _loss(features, weight, bias, inputs, spec, value, workspace):
-    """The scalar loss and, behind it, the GHM state as it is afterwards if one was given."""
-    read = _ops.read_spec(spec)
-    results = [features.new_empty((), dtype=torch.float32)]
-    if "state" in read.singles:
-        results.append(inputs[-1].clone())
-        inputs = [*inputs[:-1], results[-1]]
-    _run(read, value, (features, weight, bias), inputs, workspace, loss=results[0])
-    return results
+def _new_loss(features):
+    return features.new_empty((), dtype=torch.float32)
 
 
-def _loss_fake(features, weight, bias, inputs, spec, value, workspace):
-    states = inputs[-1:] if "state" in _ops.read_spec(spec).singles else []
-    return [features.new_empty((), dtype=torch.float32), *[torch.empty_like(state) for state in states]]
-
-
-def _gradient_fake(features, weight, bias, inputs, upstream, wanted, spec, value, workspace):
+def _new_gradients(features, weight, wanted):
     sources = [features, weight, weight[:, 0]]
     kinds = [features.dtype, torch.float32, torch.float32]
     return [one.new_empty(one.shape if want else 0, dtype=kind) for one, want, kind in zip(sources, wanted, kinds)]
 
 
+def _asked(gradients, wanted):
+    return [gradient if want else None for gradient, want in zip(gradients, wanted)]
+
+
+def _loss(features, weight, bias, inputs, wanted, spec, value, workspace):
+    """The scalar loss; behind it the gradients of the same pass, as _gradient gives them, if any of the three is
+    wanted; and, last, the GHM state as it is afterwards if one was given."""
+    read = _ops.read_spec(spec)
+    loss, gradients, states = _new_loss(features), _new_gradients(features, weight, wanted), []
+    if "state" in read.singles:
+        states = [inputs[-1].clone()]
+        inputs = [*inputs[:-1], *states]
+    _run(read, value, (features, weight, bias), inputs, workspace, loss=loss, gradients=_asked(gradients, wanted))
+    return [loss, *(gradients if any(wanted) else []), *states]
+
+
+def _loss_fake(features, weight, bias, inputs, wanted, spec, value, workspace):
+    gradients = _new_gradients(features, weight, wanted) if any(wanted) else []
+    states = inputs[-1:] if "state" in _ops.read_spec(spec).singles else []
+    return [_new_loss(features), *gradients, *[torch.empty_like(state) for state in states]]
+
+
+def _gradient_fake(features, weight, bias, inputs, upstream, wanted, spec, value, workspace):
+    return _new_gradients(features, weight, wanted)
+
+
 def _gradient(features, weight, bias, inputs, upstream, wanted, spec, value, workspace):
     """The gradients by features (of their type), weight and bias (float32); an empty tensor for what is not wanted."""
-    results = _gradient_fake(features, weight, bias, inputs, upstream, wanted, spec, value, workspace)
-    asked = [result if want else None for result, want in zip(results, wanted)]
-    _run(_ops.read_spec(spec), value, (features, weight, bias), inputs, workspace, scale=upstream, gradients=asked)
+    results = _new_gradients(features, weight, wanted)
+    _run(_ops.read_spec(spec), value, (features, weight, bias), inputs, workspace, scale=upstream,
+         gradients=_asked(results, wanted))  # fmt: skip
     return results
 
 
 _HEAD = "Tensor features, Tensor weight, Tensor? bias, Tensor[] inputs"
 _TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
-torch.library.define("tare::linear_loss", f"({_HEAD}, str spec, float value, int workspace) -> Tensor[]", tags=_TAGS)
+torch.library.define("tare::linear_loss", f"({_HEAD}, bool[] wanted, str spec, float value, int workspace) "
+                                          "-> Tensor[]", tags=_TAGS)  # fmt: skip
 torch.library.define("tare::linear_gradient", f"({_HEAD}, Tensor upstream, bool[] wanted, str spec, float value, "
                                               "int workspace) -> Tensor[]", tags=_TAGS)  # fmt: skip
 torch.library.impl("tare::linear_loss", ("cpu", "cuda"), _loss)
@@ -78,31 +94,34 @@ torch.library.register_fake("tare::linear_gradient", _gradient_fake)
 
 
 class _Linear(torch.autograd.Function):
-    """tare::linear_loss with its gradients."""
+    """tare::linear_loss with its gradients. keeps: those of features, weight and bias that are kept from its pass."""
 
     @staticmethod
-    def forward(ctx, spec, value, workspace, has_state, features, weight, bias, *inputs):
-        results = torch.ops.tare.linear_loss(features, weight, bias, list(inputs), spec, value, workspace)
-        ctx.spec, ctx.value, ctx.workspace = spec, value, workspace
+    def forward(ctx, spec, value, workspace, keeps, has_state, features, weight, bias, *inputs):
+        results = torch.ops.tare.linear_loss(
+            features, weight, bias, list(inputs), list(keeps), spec, value, workspace)  # fmt: skip
+        gradients, results = (results[1:4], results[:1] + results[4:]) if any(keeps) else ([], results)
+        ctx.spec, ctx.value, ctx.workspace, ctx.keeps = spec, value, workspace, keeps
         ctx.set_materialize_grads(False)
         if has_state:  # see _ops.Evaluation
             ctx.spec = spec + " given=1"
             ctx.mark_non_differentiable(results[-1])
             inputs = (*inputs[:-1], results[-1])
-        ctx.save_for_backward(features, weight, bias, *inputs)
+        _ops.keep(ctx, gradients, (features, weight, bias, *inputs))
         return tuple(results)
 
     @staticmethod
     def backward(ctx, upstream, *state):
-        features, weight, bias, *inputs = ctx.saved_tensors
-        wanted = list(ctx.needs_input_grad[4:7])
-        by_features, by_weight, by_bias = torch.ops.tare.linear_gradient(
-            features, weight, bias, inputs, upstream, wanted, ctx.spec, ctx.value, ctx.workspace)  # fmt: skip
-        gradients = [by_features if wanted[0] else None, by_weight.to(weight.dtype) if wanted[1] else None,
-                     by_bias.to(weight.dtype) if wanted[2] else None]  # fmt: skip
+        (features, weight, bias, *inputs), gradients = _ops.take(ctx, upstream)
+        wanted = list(ctx.needs_input_grad[5:8])
+        if not gradients:
+            gradients = torch.ops.tare.linear_gradient(
+                features, weight, bias, inputs, upstream, wanted, ctx.spec, ctx.value, ctx.workspace)  # fmt: skip
+        kinds = (features.dtype, weight.dtype, weight.dtype)
+        gradients = [one.to(kind) if want else None for one, want, kind in zip(gradients, wanted, kinds)]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             gradients = _ops.refuse_derivatives(gradients, (features, weight, bias, upstream))
-        return (None, None, None, None, *gradients, *[None] * len(inputs))
+        return (None, None, None, None, None, *gradients, *[None] * len(inputs))
 
 
 def evaluate(spec, value, head, arrays, singles):
@@ -123,4 +142,6 @@ def evaluate(spec, value, head, arrays, singles):
                   else one for one in arrays]  # fmt: skip
     head = (features.reshape(-1, features.shape[-1]).contiguous(), weight.contiguous(), bias)
     inputs, limit = [*arrays, *_ops.as_c(singles)], -1 if workspace is None else workspace
-    return _Linear.apply(spec, value, limit, "state" in singles, *head, *inputs)
+    keeps = torch.is_grad_enabled() and features.device.type == "cpu" and features.dtype == torch.float32
+    keeps = tuple(keeps and one is not None and one.requires_grad for one in head)
+    return _Linear.apply(spec, value, limit, keeps, "state" in singles, *head, *inputs)

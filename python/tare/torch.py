@@ -27,7 +27,8 @@ from . import _c, _linear, _ops
 
 class Head(NamedTuple):
     """A classifier to hand to a loss instead of its logits, which are features @ weight.T + bias and never exist
-    as a whole: the loss forms them some rows at a time, and in backward again, with the gradients by all three.
+    as a whole: the loss forms them some rows at a time, and in backward again, with the gradients by all three (in
+    float32 on a CPU in one pass, which keeps the gradients until backward).
 
         loss = tare.torch.sigmoid_focal(tare.torch.Head(features, layer.weight, layer.bias), labels)
 

@@ -7,7 +7,7 @@ from torch.library import opcheck
 
 import tare
 import tare.torch
-from tare import _ops
+from tare import _linear, _ops
 
 
 def draw(rows=700, dimensions=24, classes=9, dtype=torch.float32):
@@ -45,6 +45,34 @@ def test_losses_and_gradients(name, workspace):
     torch.testing.assert_close(alone.double(), exact, rtol=1e-4, atol=1e-5 * exact.abs().max().item())
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", ["softmax-focal", "ghm-c"])
+def test_on_a_cpu_one_pass_gives_loss_and_gradients(name, compiled, monkeypatch):
+    calls, run = [], _linear._run
+    monkeypatch.setattr(_linear, "_run", lambda *given, **wanted: calls.append(wanted) or run(*given, **wanted))
+    torch._dynamo.reset()
+    head, y = draw()
+    plain = lambda *head: tare.torch.loss(name, tare.torch.Head(*head), y)  # noqa: E731
+    loss = torch.compile(plain, fullgraph=True, backend="aot_eager") if compiled else plain
+    for wants in ([0, 1, 2], [1], [0, 2]):
+        for i, one in enumerate(head):
+            one.requires_grad_(i in wants)
+        sources = [head[i] for i in wants]
+        calls.clear()
+        found = loss(*head) * 2
+        first = torch.autograd.grad(found, sources, retain_graph=True)
+        assert len(calls) == 1 and [one is not None for one in calls[0]["gradients"]] == [i in wants for i in range(3)]
+        copies = [one.clone() for one in first]
+        [one.zero_() for one in first]  # its owner's affair
+        for one, copy in zip(torch.autograd.grad(found, sources), copies):
+            torch.testing.assert_close(one, copy, rtol=1e-5, atol=1e-7)
+    calls.clear()
+    with torch.no_grad():
+        loss(*head)
+    loss(*[one.detach() for one in head])
+    assert all(call["gradients"] == [None] * 3 for call in calls) and len(calls) == 2
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_types(dtype):
     head, y = draw(dtype=dtype)
@@ -78,7 +106,8 @@ def test_compiled_and_checked():
     settings = {"loss": "softmax-ce", "reduction": "sum", "normalizer": "sum", "classes": 0, "first_label": 0,
                 "background_label": -1, "ignore_label": -2, "background_weight": 1.0}  # fmt: skip
     spec, tensors = _ops.write_spec(settings, ["labels"], []), [one.detach() for one in head]
-    opcheck(torch.ops.tare.linear_loss.default, (*tensors, [y], spec, 1.0, -1))
+    for wanted in ([False] * 3, [True] * 3, [False, True, False]):
+        opcheck(torch.ops.tare.linear_loss.default, (*tensors, [y], wanted, spec, 1.0, -1))
     opcheck(torch.ops.tare.linear_gradient.default, (*tensors, [y], torch.ones(()), [True, True, False], spec, 1.0, -1))
 
 
