@@ -10,7 +10,7 @@ enum { INVALID = -3, IGNORED = -4 };
 
 static int32_t class_of(const tare_batch *batch, int64_t label) {
   const uint64_t cls = (uint64_t)label - (uint64_t)batch->first_label;
-  return (label >= batch->first_label) & (cls < (uint64_t)batch->classes) ? (int32_t)cls : INVALID;
+  return ((label >= batch->first_label) & (cls < (uint64_t)batch->classes)) ? (int32_t)cls : INVALID;
 }
 
 static int32_t classify(const tare_batch *batch, int64_t label) {
@@ -27,9 +27,9 @@ static void classify_narrow(const tare_batch *batch, const int32_t *restrict lab
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) { /* hot: labels */
     const int32_t x = label[i], cls = (int32_t)((uint32_t)x - (uint32_t)first);
-    int32_t what = (x >= first) & (cls >= 0) & (cls < classes) ? cls : INVALID;
-    what = (x == background) & has_background ? TARE_ROW_BACKGROUND : what;
-    found[i] = (x == ignore) & has_ignore ? IGNORED : what;
+    int32_t what = ((x >= first) & (cls >= 0) & (cls < classes)) ? cls : INVALID;
+    what = ((x == background) & has_background) ? TARE_ROW_BACKGROUND : what;
+    found[i] = ((x == ignore) & has_ignore) ? IGNORED : what;
   }
 }
 
@@ -113,7 +113,7 @@ static void find_roles(const tare_problem *problem, const tare_tile *tile, int32
   classify_tile(problem, tile, cls);
 #pragma omp simd
   for (int32_t i = 0; i < tile->rows; i++) { /* hot: roles of rows (any) */
-    const int32_t found = has_classes | (cls[i] < 0) ? cls[i] : TARE_ROW_BACKGROUND;
+    const int32_t found = (has_classes | (cls[i] < 0)) ? cls[i] : TARE_ROW_BACKGROUND;
     const int32_t without_class = found == TARE_ROW_BACKGROUND ? of_background : TARE_ROW_SKIPPED;
     cls[i] = found >= 0 ? found : without_class;
   }
