@@ -171,6 +171,8 @@ static void F(zero_rows)(const tare_job *job, const tare_tile *tile, int32_t fir
   char *to = (char *)(uintptr_t)gradient->data + (tile->offset[TARE_GRADIENT] + first * stride) * size;
   if (gradient->cls == 1 && stride == classes)
     memset(to, 0, (size_t)(n * classes * size));
+  else if (gradient->cls == 1)
+    for (int32_t i = 0; i < n; i++) memset(to + i * stride * size, 0, (size_t)(classes * size));
   else
     for (int32_t i = 0; i < n; i++)
       for (int64_t c = 0; c < classes; c++) memset(to + (i * stride + c * gradient->cls) * size, 0, (size_t)size);
