@@ -579,7 +579,8 @@ TARE_API tare_status tare_ghm_density_update(tare_context *context, const tare_l
  * 10. Class-balanced weights (Cui et al., arXiv 1901.05555)
  * --------------------------------------------------------------------------------------------------------------- */
 
-/** E_n = (1-beta^n)/(1-beta), formed as -expm1(n*log(beta))/(1-beta) (eq. 2). @param n >= 0. @param beta in [0,1). */
+/** E_n = (1-beta^n)/(1-beta), formed as -expm1(n*log(beta))/(1-beta) (eq. 2). @param n >= 0, real: half a sample has an
+ *  effective number too. @param beta in [0,1). */
 TARE_API tare_status tare_effective_number(double n, double beta, double *effective_number);
 
 /** beta = (N-1)/N of a class whose prototypes fill a volume of N (section 3.2). @param volume in [1, 2^52]. */
@@ -595,6 +596,15 @@ TARE_API tare_status tare_beta_from_volume(double volume, double *beta);
  */
 TARE_API tare_status tare_class_balanced_weights(int64_t classes, const int64_t *counts, double beta,
                                                  const double *beta_per_class, float *weights);
+
+/**
+ * The same for counts that are real numbers: sums of fractions, soft labels, weighted samples. Where they are whole
+ * numbers up to 2^53, the weights are those of tare_class_balanced_weights bit for bit. Every weight is finite: none
+ * exceeds the number of classes present. One that is too small for a float is 0.
+ * @param counts  double [classes], each finite and >= 0, at least one > 0; host memory.
+ */
+TARE_API tare_status tare_class_balanced_weights_real(int64_t classes, const double *counts, double beta,
+                                                      const double *beta_per_class, float *weights);
 
 /* ------------------------------------------------------------------------------------------------------------------
  * 11. Introspection

@@ -583,6 +583,19 @@ Test(errors, class_balanced_calls) {
   HOST_REFUSED("counts", "0", tare_class_balanced_weights(3, none, 0.9, NULL, weights));
   HOST_REFUSED("beta", "1", tare_class_balanced_weights(3, counts, 1, NULL, weights));
   HOST_REFUSED("beta_per_class[1]", "1", tare_class_balanced_weights(3, counts, 0.9, betas, weights));
+  const double real[3] = {5, 0.5, 9}, no_real[3] = {0, -0.0, 0};
+  HOST_REFUSED("classes", "0", tare_class_balanced_weights_real(0, real, 0.9, NULL, weights));
+  HOST_REFUSED("counts", "NULL", tare_class_balanced_weights_real(3, NULL, 0.9, NULL, weights));
+  HOST_REFUSED("weights", "NULL", tare_class_balanced_weights_real(3, real, 0.9, NULL, NULL));
+  HOST_REFUSED("counts", "0", tare_class_balanced_weights_real(3, no_real, 0.9, NULL, weights));
+  HOST_REFUSED("beta", "1", tare_class_balanced_weights_real(3, real, 1, NULL, weights));
+  HOST_REFUSED("beta_per_class[1]", "1", tare_class_balanced_weights_real(3, real, 0.9, betas, weights));
+  const double wrong[] = {-1, -5e-324, NAN, INFINITY, -INFINITY};
+  const char *const said[] = {"-1", "-4.9", "nan", "inf", "-inf"};
+  for (int i = 0; i < 5; i++) {
+    HOST_REFUSED("counts[1]", said[i],
+                 tare_class_balanced_weights_real(3, (const double[]){5, wrong[i], 9}, 0.9, NULL, weights));
+  }
 }
 
 /* ---- Contexts -------------------------------------------------------------------------------------------------- */

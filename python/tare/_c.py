@@ -139,6 +139,8 @@ _PROTOTYPES = {
     "tare_beta_from_volume": (_STATUS, [c_double, POINTER(c_double)]),
     "tare_class_balanced_weights": (_STATUS, [c_int64, POINTER(c_int64), c_double, POINTER(c_double),
                                               POINTER(c_float)]),
+    "tare_class_balanced_weights_real": (_STATUS, [c_int64, POINTER(c_double), c_double, POINTER(c_double),
+                                                   POINTER(c_float)]),
     "tare_loss_count": (c_int32, []),
     "tare_loss_kind_at": (c_int32, [c_int32]),
     "tare_loss_name": (c_char_p, [c_int32]),

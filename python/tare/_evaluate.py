@@ -191,24 +191,51 @@ def _state(loss, state, parameters):
     return _numpy.pointer(state)
 
 
+def _numbers(name, given, kinds, wanted):
+    """A one-dimensional array of real numbers; what would lose a part of itself on its way to C is refused."""
+    if isinstance(given, np.ma.MaskedArray):
+        raise ValueError(f"{name} is a masked array, whose mask would be lost; fill it first: x.filled(0)")
+    array = np.asarray(given)
+    if array.dtype.kind not in kinds:
+        raise ValueError(f"{name} is of type {array.dtype}; it must be {wanted}")
+    if array.ndim != 1 or not len(array):
+        raise ValueError(f"{name} has shape {array.shape}; it must be [classes], at least one")
+    return array
+
+
+def _counts(given):
+    """The counts as C takes them, and the call that takes them: int64 where they are whole, else float64."""
+    counts = _numbers("counts", given, "iuf", "integers below 2**63, or floats")
+    if counts.dtype.kind == "f" or counts.dtype == np.uint64 and counts.max() > np.iinfo(np.int64).max:
+        return np.ascontiguousarray(counts, np.float64), ctypes.c_double, _c.library.tare_class_balanced_weights_real
+    return np.ascontiguousarray(counts, np.int64), ctypes.c_int64, _c.library.tare_class_balanced_weights
+
+
+def _betas(given, classes):
+    """One beta a class, float64."""
+    betas = np.ascontiguousarray(_numbers("beta", given, "iuf", "floats"), np.float64)
+    if len(betas) != classes:
+        raise ValueError(f"beta has {len(betas)} numbers; counts has {classes}")
+    outside = np.flatnonzero(~((betas >= 0) & (betas < 1)))
+    if len(outside):
+        raise ValueError(f"beta[{outside[0]}] is {betas[outside[0]]:.17g}; it must be in [0,1)")
+    return betas
+
+
 def class_balanced_weights(counts, beta=0.999):
     """Class weights of Cui et al., arXiv 1901.05555: w_c proportional to (1-beta)/(1-beta^n_c), their sum the number of
     classes present; a class with n_c = 0 gets 0.
 
-    counts: rows of each class, integers [C]. beta: in [0,1), a number or one for each class. Returns float32 [C].
+    counts: rows of each class [C], finite and >= 0: integers, or floats where rows count in part (soft labels, weighted
+    samples); the effective number takes both. beta: in [0,1), a number or one for each class. Returns float32 [C].
     """
-    counts = np.ascontiguousarray(counts, np.int64)
-    if counts.ndim != 1:
-        raise ValueError(f"counts has shape {counts.shape}; it must be [classes]")
+    counts, kind, call = _counts(counts)
     weights, betas = np.empty(len(counts), np.float32), None
     if np.ndim(beta):
-        betas, beta = np.ascontiguousarray(beta, np.float64), 0.0
-        if betas.shape != counts.shape:
-            raise ValueError(f"beta has shape {betas.shape}; counts has {counts.shape}")
+        betas, beta = _betas(beta, len(counts)), 0.0
     pointer = lambda array, kind: None if array is None else array.ctypes.data_as(ctypes.POINTER(kind))  # noqa: E731
-    _c.check(_c.library.tare_class_balanced_weights(
-        len(counts), pointer(counts, ctypes.c_int64), beta, pointer(betas, ctypes.c_double),
-        pointer(weights, ctypes.c_float)))  # fmt: skip
+    _c.check(call(len(counts), pointer(counts, kind), beta, pointer(betas, ctypes.c_double),
+                  pointer(weights, ctypes.c_float)))  # fmt: skip
     return weights
 
 

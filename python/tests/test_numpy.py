@@ -237,6 +237,44 @@ def test_class_balanced_weights():
         tare.class_balanced_weights(counts, 1.0)
 
 
+def test_class_balanced_weights_of_real_counts():
+    counts, beta = np.array([0.5, 2.25, 1e3, 0]), 0.999
+    weights = 1 / ((1 - beta ** counts[:3]) / (1 - beta))
+    want = [*(weights / weights.sum() * 3), 0]
+    for given in (counts, list(counts), counts.astype(np.float32), counts[::-1].copy()[::-1]):
+        np.testing.assert_allclose(tare.class_balanced_weights(given, beta), want, 1e-6)
+    np.testing.assert_allclose(tare.class_balanced_weights(counts, [beta] * 4), want, 1e-6)
+    whole = [5000, 500, 50, 0]
+    for dtype in ("i1", "u1", "i4", "u4", "i8", "u8", "f2", "f4", "f8", ">i4", ">f8"):
+        small = np.minimum(whole, 100).astype(dtype)
+        np.testing.assert_array_equal(tare.class_balanced_weights(small, beta),
+                                      tare.class_balanced_weights(np.minimum(whole, 100), beta))  # fmt: skip
+    huge = tare.class_balanced_weights([2**63, 1], beta)  # as uint64 beyond int64
+    np.testing.assert_array_equal(huge, tare.class_balanced_weights([2.0**63, 1.0], beta))
+    np.testing.assert_array_equal(tare.class_balanced_weights([1e-300, 0], 1 - 1e-16), [1, 0])
+
+
+@pytest.mark.parametrize("counts, text", [
+    ([1.0, float("nan")], r"counts\[1\] is nan"), ([float("inf"), 1.0], r"counts\[0\] is inf"),
+    ([3.0, -0.5], r"counts\[1\] is -0.5"), ([3, -1], r"counts\[1\] is -1"), ([0.0, 0.0], "counts are all 0"),
+    ([1 + 2j, 3], "counts is of type complex128"), ([2**70, 1], "counts is of type object"),
+    (["5", "7"], "counts is of type <U1"), ([True, False], "counts is of type bool"), (5, r"counts has shape \(\)"),
+    ([], r"counts has shape \(0,\)"), ([[1, 2]], r"counts has shape \(1, 2\)"),
+    (np.ma.masked_array([5, 7], [0, 1]), "masked array"),
+])  # fmt: skip
+def test_class_balanced_weights_refuses(counts, text):
+    with pytest.raises(ValueError, match=text):
+        tare.class_balanced_weights(counts, 0.9)
+
+
+def test_class_balanced_weights_refuses_betas():
+    for beta, text in [([0.9, 1.0], r"beta\[1\] is 1;"), ([float("nan"), 0.5], r"beta\[0\] is nan"),
+                       ([0.9], "beta has 1 numbers; counts has 2"), ([0.9 + 1j, 0.5], "beta is of type complex128"),
+                       ([[0.9, 0.5]], "beta has shape"), (1.5, "beta is 1.5")]:  # fmt: skip
+        with pytest.raises(ValueError, match=text):
+            tare.class_balanced_weights([1, 2], beta)
+
+
 def test_the_readmes_program(capsys):
     readme = open(os.path.join(os.path.dirname(__file__), "..", "..", "README.md")).read()
     exec(re.search(r"```python\n(import numpy.*?)```", readme, re.S).group(1), {})

@@ -56,6 +56,9 @@ double oracle_effective_number(double n, double beta);
 /** Proportional to 1/E_n, summing to the number of classes present; 0 where counts[c] = 0. beta_per_class or NULL. */
 void oracle_class_balanced(int64_t classes, const int64_t *counts, double beta, const double *beta_per_class,
                            double *weights);
+/** The same for counts that are real numbers. */
+void oracle_class_balanced_real(int64_t classes, const double *counts, double beta, const double *beta_per_class,
+                                double *weights);
 
 /* ---- GHM elements ---------------------------------------------------------------------------------------------- */
 

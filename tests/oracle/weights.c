@@ -3,29 +3,48 @@
  * Class-balanced weights: the effective number of samples (arXiv 1901.05555, eq. 2) and the weights made of it.
  */
 #include <math.h>
+#include <stdlib.h>
 
 #include "oracle.h"
 
 static long double effective_number(long double n, double beta) {
   if (n == 0) return 0;
   if (beta == 0) return 1;
-  long double rest = 1 - (long double)beta;
-  return -expm1l(n * log1pl(-rest)) / rest;
+  return -expm1l(n * logl((long double)beta)) / (1 - (long double)beta);
 }
 
 double oracle_effective_number(double n, double beta) { return (double)effective_number(n, beta); }
 
-void oracle_class_balanced(int64_t classes, const int64_t *counts, double beta, const double *beta_per_class,
-                           double *weights) {
+/* Weights of the classes by their effective numbers; 0 where there are none. */
+static void balance(int64_t classes, const long double *numbers, double *weights) {
   long double sum = 0;
   int64_t present = 0;
   for (int64_t c = 0; c < classes; ++c) {
-    if (counts[c] == 0) continue;
-    sum += 1 / effective_number((long double)counts[c], beta_per_class ? beta_per_class[c] : beta);
+    if (numbers[c] == 0) continue;
+    sum += 1 / numbers[c];
     present += 1;
   }
   for (int64_t c = 0; c < classes; ++c) {
-    long double number = effective_number((long double)counts[c], beta_per_class ? beta_per_class[c] : beta);
-    weights[c] = counts[c] == 0 ? 0 : (double)((long double)present / (number * sum));
+    weights[c] = numbers[c] == 0 ? 0 : (double)((long double)present / (numbers[c] * sum));
   }
+}
+
+void oracle_class_balanced(int64_t classes, const int64_t *counts, double beta, const double *beta_per_class,
+                           double *weights) {
+  long double *numbers = calloc((size_t)classes, sizeof *numbers);
+  for (int64_t c = 0; c < classes; ++c) {
+    numbers[c] = effective_number((long double)counts[c], beta_per_class ? beta_per_class[c] : beta);
+  }
+  balance(classes, numbers, weights);
+  free(numbers);
+}
+
+void oracle_class_balanced_real(int64_t classes, const double *counts, double beta, const double *beta_per_class,
+                                double *weights) {
+  long double *numbers = calloc((size_t)classes, sizeof *numbers);
+  for (int64_t c = 0; c < classes; ++c) {
+    numbers[c] = effective_number((long double)counts[c], beta_per_class ? beta_per_class[c] : beta);
+  }
+  balance(classes, numbers, weights);
+  free(numbers);
 }
