@@ -1,118 +1,83 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Counts per class. CSV is read by libcsv, in strict mode, so that an unbalanced quote is an error and not data.
+ * Counts per class: .npy files, and the weights that counts give. counts_csv.c reads the other kind of file.
  */
 #define _GNU_SOURCE
 #include "counts.h"
 
-#include <csv.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stdbool.h>
-#include <stdio.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "npy.h"
-#include "parse.h"
 #include "problem.h"
+#include "tare.h"
 
 static const char *const role = "--class-counts";
 
+/* Both arrays grow at powers of 2, so that no capacity has to be kept. */
+static int grow(const char *path, struct counts *counts) {
+  size_t size = (size_t)counts->classes;
+  if (size & (size - 1)) return TOOL_OK;
+  size_t larger = size ? 2 * size : 1;
+  double *real = reallocarray(counts->real, larger, sizeof *real);
+  if (real) counts->real = real;
+  bool whole_too = counts->whole || size == 0;
+  int64_t *whole = whole_too ? reallocarray(counts->whole, larger, sizeof *whole) : NULL;
+  if (whole) counts->whole = whole;
+  return real && (whole || !whole_too) ? TOOL_OK : complain("%s %s: out of memory", role, path);
+}
+
+int counts_append(const char *path, struct counts *counts, double value, bool whole, int64_t exact) {
+  int status = grow(path, counts);
+  if (status != TOOL_OK) return status;
+  counts->real[counts->classes] = value;
+  if (whole && counts->whole) {
+    counts->whole[counts->classes] = exact;
+  } else {
+    free(counts->whole);
+    counts->whole = NULL;
+  }
+  counts->classes++;
+  return TOOL_OK;
+}
+
+static int take_element(const char *path, const struct npy *array, int64_t index, struct counts *counts) {
+  bool whole = array->type == NPY_I4 || array->type == NPY_I8;
+  int64_t exact = 0;
+  double value = 0;
+  if (array->type == NPY_I4) exact = ((int32_t *)array->data)[index];
+  if (array->type == NPY_I8) exact = ((int64_t *)array->data)[index];
+  if (array->type == NPY_F4) value = (double)((float *)array->data)[index];
+  if (array->type == NPY_F8) value = ((double *)array->data)[index];
+  if (whole) value = (double)exact;
+  if (isfinite(value) && value >= 0) return counts_append(path, counts, value, whole, exact);
+  return complain("%s %s: class %" PRId64 ": found %.17g, expected a finite count, 0 or more", role, path, index,
+                  value);
+}
+
 static int read_npy(const char *path, struct counts *counts) {
   struct npy array;
-  int status = npy_read(role, path, NPY_INTEGERS, 1, &array);
-  if (status != TOOL_OK) return status;
-  counts->classes = array.count;
-  counts->of = malloc(sizeof(int64_t) * (size_t)(array.count ? array.count : 1));
-  if (!counts->of) status = complain("%s %s: out of memory", role, path);
+  int status = npy_read(role, path, NPY_INTEGERS | NPY_F4 | NPY_F8, 1, &array);
   for (int64_t index = 0; status == TOOL_OK && index < array.count; index++) {
-    counts->of[index] = array.type == NPY_I8 ? ((int64_t *)array.data)[index] : ((int32_t *)array.data)[index];
+    status = take_element(path, &array, index, counts);
   }
   free(array.data);
   return status;
 }
 
-struct csv_state {
-  const char *path;
-  struct counts *counts;
-  int64_t capacity, line;
-  char last[64]; /* the last field of the row so far, cut */
-  bool failed;
-};
-
-static void take_field(void *text, size_t length, void *user) {
-  struct csv_state *state = user;
-  size_t kept = length < sizeof state->last - 1 ? length : sizeof state->last - 1;
-  memcpy(state->last, text, kept);
-  state->last[kept] = 0;
-  for (size_t index = 0; index < kept; index++) {
-    if (state->last[index] == 0) state->last[index] = '?'; /* a NUL must not end a number early */
+/* The library says so too, but not of which file. */
+static int check_some(const char *path, const struct counts *counts) {
+  if (counts->classes == 0) {
+    return complain("%s %s: holds no counts; expected one for each class", role, path);
   }
-}
-
-static void append(struct csv_state *state, int64_t value) {
-  struct counts *counts = state->counts;
-  if (counts->classes == state->capacity) {
-    int64_t larger = state->capacity ? 2 * state->capacity : 256;
-    int64_t *grown = realloc(counts->of, sizeof(int64_t) * (size_t)larger);
-    if (!grown) {
-      complain("%s %s: out of memory", role, state->path);
-      state->failed = true;
-      return;
-    }
-    counts->of = grown;
-    state->capacity = larger;
+  for (int64_t class = 0; class < counts->classes; class ++) {
+    if (counts->real[class] > 0) return TOOL_OK;
   }
-  counts->of[counts->classes++] = value;
-}
-
-static void take_row(int end, void *user) {
-  (void)end;
-  struct csv_state *state = user;
-  state->line++;
-  if (state->failed) return;
-  int64_t value = 0;
-  bool number = text_to_int64(state->last, &value);
-  if (number && value >= 0) {
-    append(state, value);
-  } else if (number || state->line > 1) { /* words in the first row are its heading */
-    complain("%s %s: row %" PRId64 ": found '%s' in the last column, expected a whole number >= 0", role, state->path,
-             state->line, state->last);
-    state->failed = true;
-  }
-  state->last[0] = 0;
-}
-
-static int read_csv(const char *path, struct counts *counts) {
-  FILE *file = fopen(path, "rbe");
-  if (!file) return complain("%s %s: cannot open: %s", role, path, strerror(errno));
-  struct csv_parser parser;
-  struct csv_state state = {.path = path, .counts = counts};
-  if (csv_init(&parser, CSV_STRICT | CSV_STRICT_FINI | CSV_APPEND_NULL) != 0) {
-    fclose(file);
-    return complain("%s %s: out of memory", role, path);
-  }
-  char block[4096];
-  size_t length = 0;
-  bool parsed = true;
-  while (!state.failed && parsed && (length = fread(block, 1, sizeof block, file)) > 0) {
-    parsed = csv_parse(&parser, block, length, take_field, take_row, &state) == length;
-  }
-  if (parsed && !state.failed) parsed = csv_fini(&parser, take_field, take_row, &state) == 0;
-  int status = state.failed ? TOOL_FAILED : TOOL_OK;
-  if (status == TOOL_OK && ferror(file)) status = complain("%s %s: cannot read: %s", role, path, strerror(errno));
-  if (status == TOOL_OK && !parsed) {
-    status = complain("%s %s: after row %" PRId64 ": %s; expected plain .csv, or .npy", role, path, state.line,
-                      csv_strerror(csv_error(&parser)));
-  }
-  if (status == TOOL_OK && counts->classes == 0) {
-    status = complain("%s %s: holds no counts; expected one row a class, its count in the last column", role, path);
-  }
-  csv_free(&parser);
-  fclose(file);
-  return status;
+  return complain("%s %s: every count is 0; at least one class must have samples", role, path);
 }
 
 int counts_read(const char *path, struct counts *counts) {
@@ -122,10 +87,21 @@ int counts_read(const char *path, struct counts *counts) {
   if (!S_ISREG(about.st_mode)) return complain("%s %s: not a regular file; expected .npy or .csv", role, path);
   size_t length = strlen(path);
   bool npy = length >= 4 && strcmp(path + length - 4, ".npy") == 0;
-  int status = npy ? read_npy(path, counts) : read_csv(path, counts);
-  if (status != TOOL_OK) {
-    free(counts->of);
-    counts->of = NULL;
-  }
+  int status = npy ? read_npy(path, counts) : counts_read_csv(path, counts);
+  if (status == TOOL_OK) status = check_some(path, counts);
+  if (status != TOOL_OK) counts_free(counts);
   return status;
+}
+
+void counts_free(struct counts *counts) {
+  free(counts->real);
+  free(counts->whole);
+  *counts = (struct counts){0};
+}
+
+int counts_weigh(const char *path, const struct counts *counts, double beta, float *weights) {
+  tare_status status = counts->whole
+                           ? tare_class_balanced_weights(counts->classes, counts->whole, beta, NULL, weights)
+                           : tare_class_balanced_weights_real(counts->classes, counts->real, beta, NULL, weights);
+  return status == TARE_OK ? TOOL_OK : complain("%s %s: %s", role, path, tare_error_text(NULL));
 }

@@ -106,11 +106,8 @@ static int load_class_weights(const char *path, double beta, struct sample *samp
     sample->class_weights = malloc(sizeof(float) * (size_t)(counts.classes ? counts.classes : 1));
     if (!sample->class_weights) status = complain("--class-counts %s: out of memory", path);
   }
-  if (status == TOOL_OK &&
-      tare_class_balanced_weights(counts.classes, counts.of, beta, NULL, sample->class_weights) != TARE_OK) {
-    status = complain("--class-counts %s: %s", path, tare_error_text(NULL));
-  }
-  free(counts.of);
+  if (status == TOOL_OK) status = counts_weigh(path, &counts, beta, sample->class_weights);
+  counts_free(&counts);
   return status;
 }
 

@@ -21,12 +21,32 @@ const struct choice device_choices[] = {
 const struct choice dtype_choices[] = {
     {"f32", TARE_F32}, {"f16", TARE_F16}, {"bf16", TARE_BF16}, {"f64", TARE_F64}, {NULL, 0}};
 
-bool text_to_double(const char *text, double *value) {
-  char *end;
-  if (*text == 0 || isspace((unsigned char)*text)) return false;
-  *value = strtod(text, &end);
-  return *end == 0 && isfinite(*value);
+static const char *skip_digits(const char *text, bool *any, bool *nonzero) {
+  for (; isdigit((unsigned char)*text); text++) {
+    *any = true;
+    *nonzero = *nonzero || *text != '0';
+  }
+  return text;
 }
+
+enum number text_number(const char *text, double *value) {
+  bool digits = false, nonzero = false, exponent = false, ignored = false;
+  const char *at = text + (*text == '+' || *text == '-');
+  at = skip_digits(at, &digits, &nonzero);
+  if (*at == '.') at = skip_digits(at + 1, &digits, &nonzero);
+  if (!digits) return NUMBER_NONE;
+  if (*at == 'e' || *at == 'E') {
+    at += 1 + (at[1] == '+' || at[1] == '-');
+    at = skip_digits(at, &exponent, &ignored);
+    if (!exponent) return NUMBER_NONE;
+  }
+  if (*at) return NUMBER_NONE;
+  *value = strtod(text, NULL);
+  if (!isfinite(*value)) return NUMBER_HUGE;
+  return *value == 0 && nonzero ? NUMBER_TINY : NUMBER_FINE;
+}
+
+bool text_to_double(const char *text, double *value) { return text_number(text, value) == NUMBER_FINE; }
 
 bool text_to_int64(const char *text, int64_t *value) {
   char *end;
@@ -37,12 +57,15 @@ bool text_to_int64(const char *text, int64_t *value) {
 }
 
 int parse_double(const char *option, const char *text, double *value) {
-  if (text_to_double(text, value)) return TOOL_OK;
-  return misuse("%s %s: not a finite number", option, text);
+  static const char *const why[] = {[NUMBER_NONE] = "not a finite decimal number",
+                                    [NUMBER_HUGE] = "too large for a double",
+                                    [NUMBER_TINY] = "too small for a double; write 0"};
+  enum number found = text_number(text, value);
+  return found == NUMBER_FINE ? TOOL_OK : misuse("%s '%s': %s", option, text, why[found]);
 }
 
 int parse_int64(const char *option, const char *text, int64_t low, int64_t high, int64_t *value) {
-  if (!text_to_int64(text, value)) return misuse("%s %s: not a whole number", option, text);
+  if (!text_to_int64(text, value)) return misuse("%s '%s': not a whole number", option, text);
   if (*value >= low && *value <= high) return TOOL_OK;
   return misuse("%s %s: not within %" PRId64 " and %" PRId64, option, text, low, high);
 }

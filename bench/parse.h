@@ -9,7 +9,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-bool text_to_double(const char *text, double *value); /**< finite numbers only */
+/** A whole text that is one decimal number: no blanks, no hexadecimal digits, no "inf", no "nan". HUGE: beyond a double;
+ *  TINY: not 0, but a double would be. */
+enum number { NUMBER_FINE, NUMBER_NONE, NUMBER_HUGE, NUMBER_TINY };
+enum number text_number(const char *text, double *value);
+
+bool text_to_double(const char *text, double *value); /**< NUMBER_FINE */
 bool text_to_int64(const char *text, int64_t *value);
 
 /* Return TOOL_OK or TOOL_MISUSED. `option` is the option's name with its dashes. */

@@ -19,7 +19,8 @@
 enum { COUNTS = 256, BETA, OUT, JSON };
 
 static const struct argp_option described[] = {
-    {"class-counts", COUNTS, "F", 0, "Samples of each class: .npy of i4 or i8, or .csv whose last column counts", 0},
+    {"class-counts", COUNTS, "F", 0,
+     "Samples of each class: .npy of i4, i8, f4 or f8, or .csv whose last column counts", 0},
     {"beta", BETA, "B", 0, "Beta in [0,1): 0 weighs all classes alike, towards 1 by inverse frequency", 0},
     {"out", OUT, "W.npy", 0, "Write the weights, as f4 [classes]", 0},
     {"json", JSON, 0, 0, "Print one JSON object instead of a table", 0},
@@ -65,11 +66,13 @@ static int compute(const struct options *options, struct balance *balance) {
   balance->weights = calloc(size, sizeof(float));
   balance->effective = calloc(size, sizeof(double));
   if (!balance->weights || !balance->effective) return complain("out of memory");
-  tare_status found = tare_class_balanced_weights(classes, balance->counts.of, options->beta, NULL, balance->weights);
-  for (int64_t class = 0; found == TARE_OK && class < classes; class ++) {
-    found = tare_effective_number((double)balance->counts.of[class], options->beta, &balance->effective[class]);
+  status = counts_weigh(options->counts, &balance->counts, options->beta, balance->weights);
+  for (int64_t class = 0; status == TOOL_OK && class < classes; class ++) {
+    const double count = balance->counts.real[class];
+    if (tare_effective_number(count, options->beta, &balance->effective[class]) != TARE_OK)
+      status = complain("%s", tare_error_text(NULL));
   }
-  return found == TARE_OK ? TOOL_OK : complain("%s", tare_error_text(NULL));
+  return status;
 }
 
 static int write_weights(const char *path, const struct balance *balance) {
@@ -88,9 +91,12 @@ static void print_table(const struct options *options, const struct balance *bal
   table_cell(&table, "weight");
   int64_t present = 0;
   for (int64_t class = 0; class < balance->counts.classes; class ++) {
-    present += balance->counts.of[class] > 0;
+    present += balance->counts.real[class] > 0;
     table_cell(&table, "%" PRId64, class);
-    table_cell(&table, "%s", grouped(balance->counts.of[class]).of);
+    if (balance->counts.whole)
+      table_cell(&table, "%s", grouped(balance->counts.whole[class]).of);
+    else
+      table_cell(&table, "%.9g", balance->counts.real[class]);
     table_cell(&table, "%.6g", balance->effective[class]);
     table_cell(&table, "%.6g", balance->weights[class]);
   }
@@ -102,7 +108,8 @@ static void print_table(const struct options *options, const struct balance *bal
 static json_t *as_json(const struct options *options, const struct balance *balance) {
   json_t *counts = json_array(), *effective = json_array(), *weights = json_array();
   for (int64_t class = 0; class < balance->counts.classes; class ++) {
-    json_array_append_new(counts, json_integer(balance->counts.of[class]));
+    json_array_append_new(counts, balance->counts.whole ? json_integer(balance->counts.whole[class])
+                                                        : json_number(balance->counts.real[class]));
     json_array_append_new(effective, json_number(balance->effective[class]));
     json_array_append_new(weights, json_number((double)balance->weights[class]));
   }
@@ -116,7 +123,7 @@ int verb_weights(int argc, char **argv) {
                                    "--class-counts F --beta B",
                                    "Class-balanced weights: inversely proportional to each class's effective number of "
                                    "samples (1-beta^n)/(1-beta) (Cui et al., arXiv 1901.05555).\v"
-                                   "A class without samples gets weight 0.",
+                                   "A class without samples gets weight 0.\n\n" COUNTS_HELP,
                                    NULL,
                                    NULL,
                                    NULL};
@@ -134,7 +141,7 @@ int verb_weights(int argc, char **argv) {
     print_table(&options, &balance);
   if (status == TOOL_OK) status = finish_output();
   if (status == TOOL_OK) status = outfile_commit();
-  free(balance.counts.of);
+  counts_free(&balance.counts);
   free(balance.weights);
   free(balance.effective);
   return status;
