@@ -1,26 +1,56 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Guarded device memory: [guard | misalignment | memory | guard].
+ * Guarded device memory: [guard | misalignment | memory | guard], or with a page on either side that must not be touched.
  */
+#define _GNU_SOURCE
 #include "buffers.h"
 
 #include <criterion/criterion.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { GUARD_BYTES = 256, GUARD_FILL = 0xA5, POISON = 0xFF, ALIGNMENT = 64 };
+enum { GUARD_BYTES = 256, GUARD_FILL = 0xA5, POISON = 0xFF, ALIGNMENT = 64, PAGE = 4096 };
 
-static size_t block_bytes(const buffer *b) { return b->offset + b->bytes + GUARD_BYTES; }
+static int wall; /* see buffers_against_wall */
 
-buffer *buffer_new(const test_device *device, size_t bytes, size_t misalign) {
+void buffers_against_wall(int side) { wall = side; }
+
+static size_t block_bytes(const buffer *b) { return b->offset + b->bytes + b->behind; }
+
+/* [wall | guard, memory, or memory, guard | wall]: the guard fills the pages. */
+static void map_between_walls(buffer *b, size_t bytes, size_t alignment) {
+  const size_t pages = (bytes + PAGE - 1) / PAGE * PAGE + (bytes == 0 ? PAGE : 0);
+  b->mapped = pages + 2 * PAGE;
+  unsigned char *map = mmap(NULL, b->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  cr_assert_neq((void *)map, MAP_FAILED, "no %zu bytes of memory", b->mapped);
+  mprotect(map, PAGE, PROT_NONE);
+  mprotect(map + PAGE + pages, PAGE, PROT_NONE);
+  b->block = map + PAGE;
+  b->offset = wall == 1 ? (pages - bytes) / alignment * alignment : 0;
+  b->behind = pages - bytes - b->offset;
+}
+
+static void allocate(buffer *b, size_t bytes, size_t misalign, size_t alignment) {
+  if (wall != 0 && b->device->host_memory) {
+    map_between_walls(b, bytes, alignment);
+    return;
+  }
+  const bool ends_there = wall == 1;
+  b->behind = ends_there ? 0 : GUARD_BYTES;
+  b->block = b->device->allocate(GUARD_BYTES + ALIGNMENT + misalign + bytes + b->behind);
+  cr_assert_not_null(b->block, "no %zu bytes of device memory", bytes);
+  const uintptr_t start = (uintptr_t)b->block + GUARD_BYTES;
+  b->offset = ends_there ? GUARD_BYTES + ALIGNMENT + misalign
+                         : GUARD_BYTES + (ALIGNMENT - start % ALIGNMENT) % ALIGNMENT + misalign;
+}
+
+static buffer *new_buffer(const test_device *device, size_t bytes, size_t misalign, size_t alignment) {
   buffer *b = calloc(1, sizeof *b);
   b->device = device;
   b->bytes = bytes;
-  b->block = device->allocate(GUARD_BYTES + ALIGNMENT + misalign + bytes + GUARD_BYTES);
-  cr_assert_not_null(b->block, "no %zu bytes of device memory", bytes);
-  const uintptr_t start = (uintptr_t)b->block + GUARD_BYTES;
-  b->offset = GUARD_BYTES + (ALIGNMENT - start % ALIGNMENT) % ALIGNMENT + misalign;
+  allocate(b, bytes, misalign, alignment);
   b->memory = b->block + b->offset;
   b->before = malloc(bytes + 1);
   b->now = malloc(bytes + 1);
@@ -34,6 +64,12 @@ buffer *buffer_new(const test_device *device, size_t bytes, size_t misalign) {
   return b;
 }
 
+buffer *buffer_new(const test_device *device, size_t bytes, size_t misalign) {
+  return new_buffer(device, bytes, misalign, 1);
+}
+
+buffer *buffer_for_workspace(const test_device *device, size_t bytes) { return new_buffer(device, bytes, 0, 16); }
+
 buffer *buffer_of(const test_device *device, const void *data, size_t bytes) {
   buffer *b = buffer_new(device, bytes, 0);
   if (bytes > 0) memcpy(b->before, data, bytes);
@@ -43,7 +79,11 @@ buffer *buffer_of(const test_device *device, const void *data, size_t bytes) {
 
 void buffer_free(buffer *b) {
   if (b == NULL) return;
-  b->device->release(b->block);
+  if (b->mapped > 0) {
+    munmap(b->block - PAGE, b->mapped);
+  } else {
+    b->device->release(b->block);
+  }
   free(b->before);
   free(b->now);
   free(b);
@@ -61,7 +101,7 @@ void buffer_download(buffer *b, const char *what) {
   unsigned char *image = malloc(block_bytes(b));
   b->device->download(image, b->block, block_bytes(b));
   expect_guard(image, b->offset, "before", what);
-  expect_guard(image + b->offset + b->bytes, GUARD_BYTES, "after", what);
+  expect_guard(image + b->offset + b->bytes, b->behind, "after", what);
   memcpy(b->now, image + b->offset, b->bytes);
   free(image);
 }

@@ -46,8 +46,6 @@ comparison compare_arrays(const double *got, const double *want, size_t count, t
 
 static void fail_if_bad(const char *file, int line, const char *what, comparison result, tolerance allowed) {
   if (result.checked == 0) cr_assert_fail("%s:%d: %s: nothing was compared", file, line, what);
-  if (result.checked >= MANY && result.nonzero > 0 && result.telling == 0)
-    cr_assert_fail("%s:%d: %s: zeros would pass", file, line, what);
   if (result.bad == 0) return;
   cr_assert_fail(
       "%s:%d: %s: %zu of %zu out of tolerance %g + %g*|want|; worst [%zu]: got %.17g, want %.17g (seed %llu)", file,
@@ -55,15 +53,28 @@ static void fail_if_bad(const char *file, int line, const char *what, comparison
       (unsigned long long)random_seed());
 }
 
+static void fail_if_zeros_pass(const char *file, int line, const char *what, comparison result) {
+  if (result.checked >= MANY && result.nonzero > 0 && result.telling == 0)
+    cr_assert_fail("%s:%d: %s: zeros would pass", file, line, what);
+}
+
 void check_close(const char *file, int line, const char *what, const double *got, const double *want, size_t count,
                  tolerance allowed) {
   const comparison result = compare_arrays(got, want, count, allowed);
+  fail_if_zeros_pass(file, line, what, result);
   fail_if_bad(file, line, what, result, allowed);
   if (result.nonzero == 0) cr_assert_fail("%s:%d: %s: the reference is all zeros", file, line, what);
 }
 
 void check_close_or_zero(const char *file, int line, const char *what, const double *got, const double *want,
                          size_t count, tolerance allowed) {
+  const comparison result = compare_arrays(got, want, count, allowed);
+  fail_if_zeros_pass(file, line, what, result);
+  fail_if_bad(file, line, what, result, allowed);
+}
+
+void check_close_or_small(const char *file, int line, const char *what, const double *got, const double *want,
+                          size_t count, tolerance allowed) {
   fail_if_bad(file, line, what, compare_arrays(got, want, count, allowed), allowed);
 }
 

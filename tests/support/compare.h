@@ -35,6 +35,10 @@ void check_close_or_zero(const char *file, int line, const char *what, const dou
 #define CHECK_CLOSE_OR_ZERO(what, got, want, count, allowed) \
   check_close_or_zero(__FILE__, __LINE__, (what), (got), (want), (count), (allowed))
 
+/** The same for random numbers, where it may be that zeros pass. */
+void check_close_or_small(const char *file, int line, const char *what, const double *got, const double *want,
+                          size_t count, tolerance allowed);
+
 /** Fails unless the arrays are equal bit for bit. */
 void check_same(const char *file, int line, const char *what, const double *got, const double *want, size_t count);
 #define CHECK_SAME(what, got, want, count) check_same(__FILE__, __LINE__, (what), (got), (want), (count))

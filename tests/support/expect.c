@@ -206,7 +206,7 @@ static void check_array(const char *file, int line, const problem *p, const char
   char what[640];
   if (want == NULL) return;
   snprintf(what, sizeof what, "%s of %s", name, problem_text(p));
-  check_close_or_zero(file, line, what, got, want, (size_t)count, allowed);
+  (p->drawn ? check_close_or_small : check_close_or_zero)(file, line, what, got, want, (size_t)count, allowed);
 }
 
 void check_outcome_at(const char *file, int line, const problem *p, const outcome *got, const outcome *want) {

@@ -236,7 +236,8 @@ static void check_sums(const char *file, int line, const problem *p, const char 
     theirs[i] = want->value[i] / (want->size[i] + floor);
   }
   snprintf(what, sizeof what, "%s of %s", name, problem_text(p));
-  check_close_or_zero(file, line, what, ours, theirs, (size_t)want->count, (tolerance){.absolute = allowed});
+  (p->drawn ? check_close_or_small : check_close_or_zero)(file, line, what, ours, theirs, (size_t)want->count,
+                                                          (tolerance){.absolute = allowed});
   free(ours);
   free(theirs);
 }

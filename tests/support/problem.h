@@ -91,6 +91,7 @@ typedef struct problem {
   struct head *head; /* what the logits come from (support/head.h), owned; NULL: they are given */
 
   double slack;          /* allowed absolute error of elements, for soft targets */
+  bool drawn;            /* at random (support/draw.h): zeros may pass for some of its arrays */
   tare_context *context; /* instead of the device's own; not owned. NULL: the device's */
   problem_call *call;    /* instead of tare_evaluate on the default stream, with `user`; NULL: that */
   void *user;

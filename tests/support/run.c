@@ -189,7 +189,7 @@ static uint64_t workspace_bytes(const run_state *r, const tare_loss *loss, const
 static void lend_workspace(run_state *r, const tare_loss *loss, const tare_batch *batch, const tare_output *output) {
   const uint64_t bytes = workspace_bytes(r, loss, batch, output);
   if (bytes == 0) return;
-  r->workspace = buffer_new(r->device, bytes, 0);
+  r->workspace = buffer_for_workspace(r->device, bytes);
   const tare_status status = tare_context_set_workspace(r->context, r->workspace->memory, bytes);
   cr_assert_eq(status, TARE_OK, "workspace of %llu bytes: %s", (unsigned long long)bytes, tare_error_text(r->context));
 }
