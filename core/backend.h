@@ -43,9 +43,4 @@ struct tare_context {
 /** The text of the calling thread's last failed call without a context. */
 tare_error *tare_thread_error(void);
 
-/** Reads a versioned struct of the caller: `size` bytes of our layout are filled from the caller's struct_size bytes;
- *  what the caller's is short of keeps the values in `out`; what it is long by must be zero. */
-tare_status tare_read_struct(void *out, uint64_t size, const void *in, uint64_t minimum, const char *name,
-                             tare_error *error);
-
 #endif

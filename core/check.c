@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "backend.h"
+#include "structs.h"
 
 static tare_status check_output(const tare_output *output, tare_error *error) {
   if (output->loss_dtype != TARE_F32 && output->loss_dtype != TARE_F64)
@@ -96,7 +97,7 @@ tare_status tare_problem_build(tare_problem *problem, const tare_loss *loss, con
   if (needs & TARE_NEED_LOGITS) status = tare_problem_set_loss(problem, loss, error);
   if (!status) status = tare_problem_set_batch(problem, batch, needs, error);
   if (!status && output) {
-    status = tare_read_struct(&problem->output, sizeof *output, output, 8, "output", error);
+    status = tare_read_struct(&problem->output, output, &tare_output_layout, error);
     if (!status) status = check_output(&problem->output, error);
   }
   if (!status && (needs & TARE_NEED_LOGITS)) status = check_combinations(problem, error);

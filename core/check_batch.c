@@ -5,6 +5,7 @@
 
 #include "backend.h"
 #include "overlap.h"
+#include "structs.h"
 #include "view.h"
 
 static const char *const array_names[TARE_ARRAYS] = {
@@ -290,13 +291,12 @@ static tare_status check_scalars(const tare_batch *batch, tare_error *error) {
     return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->level_count is %d; it must be in 1..%d", batch->level_count,
                      TARE_MAX_LEVELS);
   if (!batch->levels) return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels is NULL");
-  const uint64_t least = offsetof(tare_level, gradient);
-  if (batch->level_stride < least || batch->level_stride > 65536 || batch->level_stride % 8)
-    return tare_fail(
-        error, TARE_INVALID_ARGUMENT,
-        "batch->level_stride is %llu; it is sizeof(tare_level), %llu in this version: call tare_batch_init "
-        "first",
-        (unsigned long long)batch->level_stride, (unsigned long long)sizeof(tare_level));
+  if (batch->level_stride < tare_level_layout.minimum || batch->level_stride > 65536 || batch->level_stride % 8 ||
+      !tare_ends_on_field(&tare_level_layout, batch->level_stride))
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "batch->level_stride is %llu; it must be sizeof(tare_level), %llu in this version, or end behind "
+                     "an array and its strides: call tare_batch_init first",
+                     (unsigned long long)batch->level_stride, (unsigned long long)sizeof(tare_level));
   tare_status status = check_enum("dtype", batch->dtype, TARE_F64, dtypes, error);
   if (!status) status = check_enum("label_dtype", batch->label_dtype, TARE_I64, "TARE_I32 (0) or TARE_I64 (1)", error);
   if (!status) status = check_enum("target_dtype", batch->target_dtype, TARE_F64, dtypes, error);
@@ -323,7 +323,7 @@ static tare_status check_scalars(const tare_batch *batch, tare_error *error) {
 
 static tare_status read_batch(tare_problem *problem, const tare_batch *batch, tare_error *error) {
   tare_batch_init(&problem->batch);
-  const tare_status status = tare_read_struct(&problem->batch, sizeof *batch, batch, 16, "batch", error);
+  const tare_status status = tare_read_struct(&problem->batch, batch, &tare_batch_layout, error);
   return status ? status : check_scalars(&problem->batch, error);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Checks the classifier of a fused head against the problem it goes with. */
 #include "backend.h"
+#include "structs.h"
 #include "view.h"
 
 static tare_status check_scalars(const tare_linear *linear, tare_error *error) {
@@ -103,10 +104,9 @@ static tare_status check_overlaps(const tare_linear *linear, const tare_problem 
 
 tare_status tare_linear_build(tare_linear *linear, const tare_linear *theirs, const tare_problem *problem,
                               tare_error *error) {
-  const uint64_t minimum = offsetof(tare_linear, bias_gradient) + sizeof linear->bias_gradient;
   place places[OWN_ARRAYS + TARE_ARRAYS];
   tare_linear_init(linear, 0);
-  tare_status status = tare_read_struct(linear, sizeof *linear, theirs, minimum, "linear", error);
+  tare_status status = tare_read_struct(linear, theirs, &tare_linear_layout, error);
   if (!status) status = check_scalars(linear, error);
   if (!status) status = check_sizes(linear, problem, error);
   if (status) return status;

@@ -6,6 +6,7 @@
 #include "backend.h"
 #include "powers.h"
 #include "problem.h"
+#include "structs.h"
 
 enum { ALPHA_WHOLE, ALPHA_PART };
 
@@ -125,11 +126,11 @@ static tare_status check_parameters(tare_problem *problem, tare_error *error) {
 }
 
 tare_status tare_problem_set_loss(tare_problem *problem, const tare_loss *loss, tare_error *error) {
-  const uint64_t minimum = offsetof(tare_loss, ce);
   int32_t kind = TARE_SIGMOID_CE;
-  if (loss && loss->struct_size >= minimum) kind = loss->kind;
+  if (loss && loss->struct_size >= offsetof(tare_loss, ce)) kind = loss->kind;
+  const tare_layout layout = tare_loss_layout(kind);
   tare_loss_init(&problem->loss, (tare_loss_kind)kind);
-  const tare_status status = tare_read_struct(&problem->loss, sizeof *loss, loss, minimum, "loss", error);
+  const tare_status status = tare_read_struct(&problem->loss, loss, &layout, error);
   if (status) return status;
   const int found = find_loss(kind);
   if (found < 0)

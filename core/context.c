@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend.h"
+#include "structs.h"
 #ifdef TARE_WITH_CUDA
 #include "cuda.h"
 #endif
@@ -12,7 +13,7 @@
 static tare_status read_options(tare_context_options *options, const tare_context_options *theirs, tare_error *error) {
   tare_context_options_init(options);
   if (!theirs) return TARE_OK;
-  const tare_status status = tare_read_struct(options, sizeof *options, theirs, 8, "context_options", error);
+  const tare_status status = tare_read_struct(options, theirs, &tare_options_layout, error);
   if (status) return status;
   if (options->device < TARE_DEVICE_AUTO || options->device > TARE_DEVICE_CUDA)
     return tare_fail(
@@ -81,16 +82,15 @@ void tare_context_destroy(tare_context *context) {
 
 tare_status tare_context_describe(tare_context *context, tare_context_description *description) {
   if (!context) return tare_fail(tare_thread_error(), TARE_INVALID_ARGUMENT, "context is NULL");
-  tare_context_description ours;
-  memset(&ours, 0, sizeof ours);
-  const tare_status status =
-      tare_read_struct(&ours, sizeof ours, description, 8, "context_description", &context->error);
+  const tare_status status = tare_check_struct_size(description, &tare_description_layout, &context->error);
   if (status) return status;
+  tare_context_description ours;
   const uint64_t theirs = description->struct_size;
   memset(&ours, 0, sizeof ours);
   context->backend->describe(context->backend, &ours);
   memcpy(ours.reason, context->reason, sizeof ours.reason);
   ours.struct_size = theirs;
+  memset(description, 0, theirs); /* fields of a later version are unknown here */
   memcpy(description, &ours, theirs < sizeof ours ? theirs : sizeof ours);
   return TARE_OK;
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Statuses, error texts, version, and the reading of versioned structs. */
+/* Statuses, error texts and version. */
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "backend.h"
 
@@ -46,26 +45,4 @@ tare_status tare_fail(tare_error *error, tare_status status, const char *format,
   vsnprintf(error->text, sizeof error->text, format, arguments);
   va_end(arguments);
   return status;
-}
-
-tare_status tare_read_struct(void *out, uint64_t size, const void *in, uint64_t minimum, const char *name,
-                             tare_error *error) {
-  if (!in) return tare_fail(error, TARE_INVALID_ARGUMENT, "%s is NULL", name);
-  uint64_t theirs;
-  memcpy(&theirs, in, sizeof theirs);
-  if (theirs < minimum || theirs > 65536)
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
-                     "%s->struct_size is %llu; it is %llu in this version, at least %llu: call tare_%s_init first",
-                     name, (unsigned long long)theirs, (unsigned long long)size, (unsigned long long)minimum, name);
-  const unsigned char *bytes = in;
-  for (uint64_t i = size; i < theirs; i++)
-    if (bytes[i])
-      return tare_fail(error, TARE_INVALID_ARGUMENT,
-                       "%s->struct_size is %llu and byte %llu is set; this library (%d.%d.%d) knows %llu bytes and "
-                       "takes a longer struct only if the rest is zero",
-                       name, (unsigned long long)theirs, (unsigned long long)i, TARE_VERSION_MAJOR, TARE_VERSION_MINOR,
-                       TARE_VERSION_PATCH, (unsigned long long)size);
-  memcpy(out, in, theirs < size ? theirs : size);
-  memcpy(out, &size, sizeof size);
-  return TARE_OK;
 }

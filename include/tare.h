@@ -97,6 +97,12 @@ typedef struct CUstream_st *tare_stream;
 
 /* Enumerations are stored in int32_t fields, so that a struct's layout does not depend on a compiler's choice. */
 
+/* Structs of other versions. A struct begins with struct_size, its own sizeof. A struct that the library reads may be
+ * shorter than this version's if it ends where a field ends (of a tare_level: behind an array and its strides); the
+ * missing fields have their defaults. It may be longer if the bytes beyond this version's are 0. Any other size is
+ * TARE_INVALID_ARGUMENT. A struct that the library writes (tare_context_description) is not read but for its
+ * struct_size, and comes back with zeros in what this version does not know. */
+
 typedef enum tare_dtype { TARE_F32 = 0, TARE_F16 = 1, TARE_BF16 = 2, TARE_F64 = 3 } tare_dtype;
 typedef enum tare_label_dtype { TARE_I32 = 0, TARE_I64 = 1 } tare_label_dtype;
 
@@ -199,7 +205,7 @@ typedef struct tare_context_description {
   char reason[256];         /**< why AUTO did not take the GPU; empty if it did or was not asked */
 } tare_context_description;
 
-/** Describes a context. `description->struct_size` must be set before the call. */
+/** Describes a context. Set `description->struct_size` before the call; nothing else of it is read. */
 TARE_API tare_status tare_context_describe(tare_context *context, tare_context_description *description);
 
 /**

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Structs of other versions. A struct_size that ends inside a field is no version's: half of a pointer or of a number
+ * would be read. Hence the list of all fields.
+ */
+#include "structs.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#define AT(type, field) offsetof(type, field)
+#define LAYOUT(type, name, minimum, starts) \
+  { (name), sizeof(type), (minimum), sizeof(type), (starts), (int)(sizeof(starts) / sizeof *(starts)) }
+
+static const uint16_t options_starts[] = {AT(tare_context_options, device), AT(tare_context_options, device_index),
+                                          AT(tare_context_options, threads), AT(tare_context_options, reserved)};
+static const uint16_t description_starts[] = {
+    AT(tare_context_description, device),      AT(tare_context_description, device_index),
+    AT(tare_context_description, threads),     AT(tare_context_description, reserved),
+    AT(tare_context_description, device_name), AT(tare_context_description, instruction_set),
+    AT(tare_context_description, reason)};
+/* An array and its strides came together. */
+static const uint16_t level_starts[] = {
+    AT(tare_level, gradient),        AT(tare_level, labels),   AT(tare_level, targets),     AT(tare_level, row_weights),
+    AT(tare_level, element_weights), AT(tare_level, row_loss), AT(tare_level, element_loss)};
+static const uint16_t batch_starts[] = {AT(tare_batch, level_stride),
+                                        AT(tare_batch, levels),
+                                        AT(tare_batch, level_count),
+                                        AT(tare_batch, dtype),
+                                        AT(tare_batch, label_dtype),
+                                        AT(tare_batch, target_dtype),
+                                        AT(tare_batch, images),
+                                        AT(tare_batch, classes),
+                                        AT(tare_batch, first_label),
+                                        AT(tare_batch, background_label),
+                                        AT(tare_batch, ignore_label),
+                                        AT(tare_batch, class_weights),
+                                        AT(tare_batch, background_weight),
+                                        AT(tare_batch, positive_weights)};
+static const uint16_t output_starts[] = {AT(tare_output, loss),
+                                         AT(tare_output, loss_dtype),
+                                         AT(tare_output, normalizer),
+                                         AT(tare_output, normalizer_value),
+                                         AT(tare_output, normalizer_pointer),
+                                         AT(tare_output, gradient_scale),
+                                         AT(tare_output, gradient_scale_pointer),
+                                         AT(tare_output, counts)};
+static const uint16_t linear_starts[] = {AT(tare_linear, dimensions)}; /* every version has it all */
+
+const tare_layout tare_options_layout = LAYOUT(tare_context_options, "context_options", 8, options_starts);
+const tare_layout tare_description_layout =
+    LAYOUT(tare_context_description, "context_description", 8, description_starts);
+const tare_layout tare_level_layout = LAYOUT(tare_level, "level", AT(tare_level, gradient), level_starts);
+const tare_layout tare_batch_layout = LAYOUT(tare_batch, "batch", AT(tare_batch, levels), batch_starts);
+const tare_layout tare_output_layout = LAYOUT(tare_output, "output", 8, output_starts);
+const tare_layout tare_linear_layout = LAYOUT(tare_linear, "linear", sizeof(tare_linear), linear_starts);
+
+static const uint16_t ce_starts[] = {AT(tare_loss, kind), AT(tare_loss, reserved), AT(tare_loss, ce.alpha),
+                                     AT(tare_loss, ce.alpha_per_class)};
+static const uint16_t focal_starts[] = {AT(tare_loss, kind), AT(tare_loss, reserved), AT(tare_loss, focal.alpha),
+                                        AT(tare_loss, focal.alpha_per_class), AT(tare_loss, focal.gamma)};
+static const uint16_t poly1_starts[] = {AT(tare_loss, kind),        AT(tare_loss, reserved),
+                                        AT(tare_loss, poly1.alpha), AT(tare_loss, poly1.alpha_per_class),
+                                        AT(tare_loss, poly1.gamma), AT(tare_loss, poly1.epsilon)};
+static const uint16_t ghm_starts[] = {AT(tare_loss, kind),         AT(tare_loss, reserved),    AT(tare_loss, ghm.bins),
+                                      AT(tare_loss, ghm.density),  AT(tare_loss, ghm.variant), AT(tare_loss, ghm.given),
+                                      AT(tare_loss, ghm.momentum), AT(tare_loss, ghm.epsilon), AT(tare_loss, ghm.mu),
+                                      AT(tare_loss, ghm.state)};
+
+tare_layout tare_loss_layout(int32_t kind) {
+  tare_layout layout = LAYOUT(tare_loss, "loss", AT(tare_loss, ce), ce_starts);
+  layout.end = AT(tare_loss, ce); /* of an unknown kind */
+  switch (kind) {
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, parameters)              \
+  case TARE_##kind:                                                                   \
+    layout.starts = parameters##_starts;                                              \
+    layout.count = (int)(sizeof parameters##_starts / sizeof *parameters##_starts);   \
+    layout.end = AT(tare_loss, parameters) + sizeof(((tare_loss *)NULL)->parameters); \
+    break;
+#include "losses.def"
+#undef TARE_LOSS
+  }
+  return layout;
+}
+
+int tare_ends_on_field(const tare_layout *layout, uint64_t size) {
+  if (size >= layout->size) return 1;
+  if (size >= layout->end) return size % 8 == 0; /* words of a loss that this version gives no meaning */
+  for (int i = 0; i < layout->count; i++)
+    if (layout->starts[i] == size) return 1;
+  return 0;
+}
+
+tare_status tare_check_struct_size(const void *theirs, const tare_layout *layout, tare_error *error) {
+  uint64_t size;
+  if (!theirs) return tare_fail(error, TARE_INVALID_ARGUMENT, "%s is NULL", layout->name);
+  memcpy(&size, theirs, sizeof size);
+  if (size < layout->minimum || size > 65536)
+    return tare_fail(
+        error, TARE_INVALID_ARGUMENT,
+        "%s->struct_size is %llu; it must be at least %llu: set it to sizeof(tare_%s), %llu in this version",
+        layout->name, (unsigned long long)size, (unsigned long long)layout->minimum, layout->name,
+        (unsigned long long)layout->size);
+  if (!tare_ends_on_field(layout, size))
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "%s->struct_size is %llu, which ends inside a field; it must be sizeof(tare_%s), %llu in this "
+                     "version, or where a field ends",
+                     layout->name, (unsigned long long)size, layout->name, (unsigned long long)layout->size);
+  return TARE_OK;
+}
+
+tare_status tare_read_struct(void *out, const void *theirs, const tare_layout *layout, tare_error *error) {
+  const tare_status status = tare_check_struct_size(theirs, layout, error);
+  if (status) return status;
+  const unsigned char *bytes = theirs;
+  const uint64_t size = layout->size;
+  uint64_t their_size;
+  memcpy(&their_size, theirs, sizeof their_size);
+  for (uint64_t i = size; i < their_size; i++)
+    if (bytes[i])
+      return tare_fail(error, TARE_INVALID_ARGUMENT,
+                       "%s->struct_size is %llu and byte %llu is set; this library (%d.%d.%d) knows %llu bytes and "
+                       "takes a longer struct only if the rest is zero",
+                       layout->name, (unsigned long long)their_size, (unsigned long long)i, TARE_VERSION_MAJOR,
+                       TARE_VERSION_MINOR, TARE_VERSION_PATCH, (unsigned long long)size);
+  memcpy(out, theirs, their_size < size ? their_size : size);
+  memcpy(out, &size, sizeof size);
+  return TARE_OK;
+}
