@@ -5,7 +5,8 @@
  * A template: the includer defines `real`, F(name) (the name for that type), TARE_INLINE, and the primitives
  * F(exp_nonpositive), F(exp_sum), F(log1p_unit), F(log_positive), F(product_error), F(square_root), F(multiply_add),
  * F(reciprocal), F(smaller_part) (e/(1+e) from e and about 1/(1+e)), F(magnitude), and the constants F(LARGEST),
- * F(GAMMA_LOG_CLAMP), F(ROOT_IS_MAGNITUDE). It may be included once for each type, from C and from CUDA.
+ * F(SMALLEST_NORMAL), F(LOG_2_HI) and F(LOG_2_LO) (log 2 in two parts), F(GAMMA_LOG_CLAMP), F(LARGEST_EXPONENT) (exp(-y) is
+ * a normal number up to that y), F(ROOT_IS_MAGNITUDE). It may be included once for each type, from C and from CUDA.
  */
 
 /** One value and D, minus its derivative by the signed logit z (or, for soft targets, the derivative by x). */
@@ -43,15 +44,16 @@ TARE_INLINE F(terms) F(terms_of)(real z) {
   return t;
 }
 
-/** exp(-gamma*(a + b)) for a >= 0 and a + b >= 0, where a is exact and b is what is left of a logarithm after it. The
- *  product is carried in two parts: in one, it would be off by |gamma*a| half ulps. */
-TARE_INLINE real F(general_power)(real a, real b, const F(formula_parameters) * parameters) {
+/** gamma*(a + b) for a >= 0 and a + b >= 0, where a is exact and b is what is left of a logarithm after it. The product
+ *  is carried in two parts: in one, it would be off by |gamma*a| half ulps. */
+TARE_INLINE F(log_parts) F(general_exponent)(real a, real b, const F(formula_parameters) * parameters) {
   const real gamma = parameters->gamma_hi;
   const real product = gamma * a;
   const real rest = F(product_error)(gamma, a, product) + parameters->gamma_lo * a + gamma * b;
-  const real hi = product + rest;
-  const real lo = rest - (hi - product);
-  return F(exp_sum)(-hi, -lo);
+  F(log_parts) y;
+  y.hi = product + rest;
+  y.lo = rest - (y.hi - product);
+  return y;
 }
 
 /** q^gamma; `power` is a constant after inlining. -log q = max(z,0) + log1p(e). Beyond the clamp every term that the
@@ -70,31 +72,57 @@ TARE_INLINE real F(power_of_q)(F(terms) t, const F(formula_parameters) * paramet
       return t.q * F(square_root)(t.q);
     default: {
       const real a = t.positive_z > F(GAMMA_LOG_CLAMP) ? F(GAMMA_LOG_CLAMP) : t.positive_z;
-      return F(general_power)(a, t.log1p_e, parameters);
+      const F(log_parts) y = F(general_exponent)(a, t.log1p_e, parameters);
+      return F(exp_sum)(-y.hi, -y.lo);
     }
   }
 }
 
-/** s^gamma for s in [0,1] of which nothing else is known (soft targets). */
-TARE_INLINE real F(power_of_modulator)(real s, const F(formula_parameters) * parameters, int power) {
-  switch (power) {
-    case TARE_POWER_0:
-      return (real)1;
-    case TARE_POWER_1:
-      return s;
-    case TARE_POWER_2:
-      return s * s;
-    case TARE_POWER_HALF:
-      return F(square_root)(s);
-    case TARE_POWER_3_HALVES:
-      return s * F(square_root)(s);
-    default: {
-      const F(log_parts) log_s = F(log_positive)(s);
-      const real result = F(general_power)(-log_s.hi, -log_s.lo, parameters);
-      return s > 0 ? result : s;
-    }
-  }
+/* Soft targets. CE may be as large as the largest float, so s^gamma*CE can be written although s^gamma cannot. The power
+ * comes as two factors of at most 1, by which CE is multiplied one after the other: no step is 0 unless the result is. */
+
+/** s^gamma = first*second. */
+typedef struct F(modulator) {
+  real first, second;
+} F(modulator);
+
+/** log(s) = hi + lo, for subnormal s too. */
+TARE_INLINE F(log_parts) F(log_of_modulator)(real s) {
+  const int is_tiny = s < F(SMALLEST_NORMAL);
+  F(log_parts) result = F(log_positive)(is_tiny ? s * (real)0x1p64 : s);
+  result.hi -= is_tiny ? 64 * F(LOG_2_HI) : (real)0; /* exact */
+  result.lo -= is_tiny ? 64 * F(LOG_2_LO) : (real)0;
+  return result;
 }
+
+/** The square root of s, for subnormal s too. */
+TARE_INLINE real F(root_of_modulator)(real s) {
+  const int is_tiny = s < F(SMALLEST_NORMAL);
+  const real root = F(square_root)(is_tiny ? s * (real)0x1p64 : s);
+  return is_tiny ? root * (real)0x1p-32 : root;
+}
+
+/** s^gamma for s in [0,1] of which nothing else is known. */
+TARE_INLINE F(modulator) F(modulator_of)(real s, const F(formula_parameters) * parameters, int power) {
+  F(modulator) result;
+  result.first = power == TARE_POWER_0 ? (real)1 : s;
+  result.second = (real)1;
+  if (power == TARE_POWER_2) result.second = s;
+  if (power == TARE_POWER_HALF) result.first = F(root_of_modulator)(s);
+  if (power == TARE_POWER_3_HALVES) result.second = F(root_of_modulator)(s);
+  if (power == TARE_POWER_GENERAL) {
+    const F(log_parts) log_s = F(log_of_modulator)(s);
+    const F(log_parts) y = F(general_exponent)(-log_s.hi, -log_s.lo, parameters);
+    const int is_small = y.hi > F(LARGEST_EXPONENT);
+    const real share = is_small ? (real)-0.5 : (real)-1;
+    const real factor = F(exp_sum)(share * y.hi, share * y.lo);
+    result.first = s > 0 ? factor : s;
+    result.second = is_small ? factor : (real)1;
+  }
+  return result;
+}
+
+TARE_INLINE real F(modulated)(real x, F(modulator) m) { return x * m.first * m.second; }
 
 /** p*l with its limit 0 at z = -inf, where l is infinite. NaN stays NaN. */
 TARE_INLINE real F(p_times_l)(F(terms) t) { return t.p * (t.l > F(LARGEST) ? F(LARGEST) : t.l); }

@@ -42,6 +42,10 @@ TARE_INLINE float from_bits_f32(int32_t bits) {
 }
 
 #define LARGEST_f32 FLT_MAX
+#define SMALLEST_NORMAL_f32 FLT_MIN
+#define LARGEST_EXPONENT_f32 87.0f
+#define LOG_2_HI_f32 0x1.62e4p-1f /* so short that its product by an exponent is exact */
+#define LOG_2_LO_f32 0x1.7f7d1cp-20f
 #define GAMMA_LOG_CLAMP_f32 256.0f
 #define ROOT_IS_MAGNITUDE_f32 1e5f
 #define SIGMOID_ERROR_f32 0x1p-20f /* relative, with room to spare */
@@ -106,8 +110,8 @@ TARE_INLINE log_parts_f32 log_positive_f32(float x) {
   p = multiply_add_f32(p, u, 0x1.55555cp-2f);
   const float log_m = 2.0f * multiply_add_f32(s * u, p, s);
   log_parts_f32 result;
-  result.hi = (float)exponent * 0x1.62e4p-1f;
-  result.lo = multiply_add_f32((float)exponent, 0x1.7f7d1cp-20f, log_m) + (x - x);
+  result.hi = (float)exponent * LOG_2_HI_f32;
+  result.lo = multiply_add_f32((float)exponent, LOG_2_LO_f32, log_m) + (x - x);
   return result;
 }
 
@@ -145,6 +149,10 @@ TARE_INLINE double from_bits_f64(int64_t bits) {
 }
 
 #define LARGEST_f64 DBL_MAX
+#define SMALLEST_NORMAL_f64 DBL_MIN
+#define LARGEST_EXPONENT_f64 700.0
+#define LOG_2_HI_f64 0x1.62e42fefa38p-1 /* so short that its product by an exponent is exact */
+#define LOG_2_LO_f64 0x1.ef35793c7673p-45
 #define GAMMA_LOG_CLAMP_f64 2048.0
 #define ROOT_IS_MAGNITUDE_f64 1e9
 #define SIGMOID_ERROR_f64 0x1p-48
@@ -209,8 +217,8 @@ TARE_INLINE log_parts_f64 log_positive_f64(double x) {
   const double k = from_bits_f64(sign_free + exponent) - 0x1.8p52;
   const double log_m = twice_atanh_f64((m - 1.0) / (m + 1.0));
   log_parts_f64 result;
-  result.hi = k * 0x1.62e42fefa38p-1;
-  result.lo = multiply_add_f64(k, 0x1.ef35793c7673p-45, log_m) + (x - x);
+  result.hi = k * LOG_2_HI_f64;
+  result.lo = multiply_add_f64(k, LOG_2_LO_f64, log_m) + (x - x);
   return result;
 }
 

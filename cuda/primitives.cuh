@@ -22,6 +22,10 @@ namespace tare {
 #define real float
 #define F(name) name##_f32
 #define LARGEST_f32 FLT_MAX
+#define SMALLEST_NORMAL_f32 FLT_MIN
+#define LARGEST_EXPONENT_f32 87.0f
+#define LOG_2_HI_f32 0x1.62e4p-1f /* so short that its product by an exponent is exact */
+#define LOG_2_LO_f32 0x1.7f7d1cp-20f
 #define GAMMA_LOG_CLAMP_f32 256.0f
 
 TARE_INLINE float multiply_add_f32(float a, float b, float c) { return fmaf(a, b, c); }
@@ -90,8 +94,8 @@ TARE_INLINE log_parts_f32 log_positive_f32(float x) {
   p = fmaf(p, u, 0x1.997b98p-3f);
   p = fmaf(p, u, 0x1.55555cp-2f);
   log_parts_f32 result;
-  result.hi = (float)exponent * 0x1.62e4p-1f;
-  result.lo = fmaf((float)exponent, 0x1.7f7d1cp-20f, 2.0f * fmaf(s * u, p, s)) + (x - x);
+  result.hi = (float)exponent * LOG_2_HI_f32;
+  result.lo = fmaf((float)exponent, LOG_2_LO_f32, 2.0f * fmaf(s * u, p, s)) + (x - x);
   return result;
 }
 
@@ -108,6 +112,10 @@ TARE_INLINE log_parts_f32 log_positive_f32(float x) {
 
 #define F(name) name##_rough
 #define LARGEST_rough LARGEST_f32
+#define SMALLEST_NORMAL_rough SMALLEST_NORMAL_f32
+#define LARGEST_EXPONENT_rough LARGEST_EXPONENT_f32
+#define LOG_2_HI_rough LOG_2_HI_f32
+#define LOG_2_LO_rough LOG_2_LO_f32
 #define GAMMA_LOG_CLAMP_rough GAMMA_LOG_CLAMP_f32
 
 TARE_INLINE float multiply_add_rough(float a, float b, float c) { return fmaf(a, b, c); }

@@ -13,7 +13,8 @@
 #include "support/random.h"
 
 static const int32_t dtypes[] = {TARE_F32, TARE_F16, TARE_BF16, TARE_F64};
-enum { DTYPES = sizeof dtypes / sizeof *dtypes };
+#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
+enum { DTYPES = COUNT(dtypes) };
 
 static bool takes_soft_targets(int32_t kind) { return kind != TARE_SOFTMAX_FOCAL && kind != TARE_GHM_R; }
 
@@ -135,6 +136,67 @@ Test(soft_targets, hard_ones_keep_tiny_values) {
         p->logits[i] = (i % 2 == 1 ? 1.0 : -1.0) * (5 * i + 5);
       }
       CHECK_PROBLEM(p, device);
+      problem_free(p);
+    }
+  }
+}
+
+/* ---- Ends of the number line ----------------------------------------------------------------------------------- */
+
+/* A modulator s^gamma too small to be written beside a CE that is large or infinite; kappa = p(1-p)/s where s is all but
+ * 0; targets down to the smallest. What can be written is right, and an infinite CE stays infinite. */
+static const double far_logits[] = {INFINITY, 3e38, 1e30, 3e4, 700, 200, 100, 87, 50, 20, 1};
+static const double near_targets[] = {1e-45, 1e-40, 1e-30, 1e-20, 1.35e-3, 0.132, 0.5, 0.999, 1 - 0x1p-23, 1 - 0x1p-24};
+static const double far_powers[] = {0, 0.01, 0.05, 0.5, 1, 1.5, 2, 3.7, 50, 300, 1e4};
+enum { FAR = COUNT(far_logits), NEAR = COUNT(near_targets) };
+
+static problem *far_problem(int32_t kind, int32_t dtype, double gamma) {
+  problem *p = soft_problem(kind, dtype, TARE_F32, (int64_t)2 * FAR * NEAR, 1);
+  for (int i = 0; i < 2 * FAR * NEAR; i++) {
+    const double x = far_logits[i / 2 % FAR];
+    const double largest = dtype == TARE_F16 ? 6e4 : INFINITY; /* x is not to become infinite */
+    p->logits[i] = (i % 2 == 0 ? -1 : 1) * round_to_dtype(dtype, isinf(x) ? x : fmin(x, largest));
+    p->targets[i] = (double)(float)near_targets[i / 2 / FAR];
+  }
+  if (kind == TARE_SIGMOID_FOCAL) p->loss.focal.gamma = gamma;
+  if (kind == TARE_SIGMOID_POLY1) p->loss.poly1.gamma = gamma;
+  return p;
+}
+
+Test(soft_targets, large_losses_times_small_modulators) {
+  FOR_EACH_DEVICE(device) {
+    for (int32_t kind = TARE_SIGMOID_CE; kind <= TARE_SIGMOID_POLY1; kind++) {
+      for (size_t d = 0; d < DTYPES; d++) {
+        for (int g = 0; g < COUNT(far_powers); g++) {
+          problem *p = far_problem(kind, dtypes[d], far_powers[g]);
+          p->want = WANT_GRADIENT;
+          CHECK_PROBLEM(p, device);
+          p->want = WANT_ELEMENT_LOSS; /* of which nothing cancels */
+          p->slack = 0;
+          CHECK_PROBLEM(p, device);
+          problem_free(p);
+        }
+      }
+    }
+  }
+}
+
+/* The examples as numbers: gamma 50, t = .00135, x = -inf is +inf; t = .132, x = -3e38 is 4.4e-7. */
+Test(soft_targets, worked_large_losses) {
+  FOR_EACH_DEVICE(device) {
+    for (int32_t kind = TARE_SIGMOID_FOCAL; kind <= TARE_SIGMOID_POLY1; kind++) {
+      problem *p = soft_problem(kind, TARE_F32, TARE_F32, 1, 2);
+      p->loss.focal.alpha = p->loss.poly1.alpha = -1;
+      p->loss.focal.gamma = p->loss.poly1.gamma = 50;
+      p->targets[0] = (double)0.00135f, p->targets[1] = (double)0.132f;
+      p->logits[0] = -INFINITY, p->logits[1] = (double)-3e38f;
+      outcome *o = problem_run(p, device);
+      cr_assert_eq(o->status, TARE_OK, "%s", o->text);
+      cr_assert(o->element_loss[0] == INFINITY, "%s: %g", problem_text(p), o->element_loss[0]);
+      CHECK_NEAR(problem_text(p), o->element_loss[1], 4.2305e-7, ((tolerance){0, 2e-5}));
+      CHECK_NEAR(problem_text(p), o->gradient[0], 0, ((tolerance){1e-30, 0}));
+      CHECK_NEAR(problem_text(p), o->gradient[1], 0, ((tolerance){1e-30, 0}));
+      outcome_free(o);
       problem_free(p);
     }
   }

@@ -17,8 +17,9 @@ TARE_INLINE F(pair)
 TARE_INLINE F(pair) F(sigmoid_poly1_soft)(real x, real target, real weight, real plain_weight,
                                           const F(formula_parameters) * parameters, int power) {
   const F(soft_terms) t = F(soft_terms_of)(x, target);
-  const F(pair) focal = F(focal_soft_of_terms)(t, target, parameters, power);
-  const real modulator = plain_weight * parameters->epsilon * F(power_of_modulator)(t.s, parameters, power);
+  const F(modulator) m = F(modulator_of)(t.s, parameters, power);
+  const F(pair) focal = F(focal_soft_of_terms)(t, target, m, parameters);
+  const real modulator = F(modulated)(plain_weight * parameters->epsilon, m);
   const real slope_of_s = ((real)1 - 2 * target) * t.p * t.q;
   F(pair) result;
   result.loss = (weight == 0 ? (real)0 : weight * focal.loss) + modulator * t.s;

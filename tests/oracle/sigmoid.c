@@ -55,20 +55,24 @@ static struct oracle_pair soft_error(struct oracle_point at, double t) {
   return (struct oracle_pair){.value = at.p * (1 - t) + at.q * t, .derivative = (1 - 2 * t) * at.p * at.q};
 }
 
+/* s^gamma*value, where s^gamma may be too small for a double and the product is not. s^gamma is above 0. */
+static double modulated(double s, double gamma, double value) {
+  return isinf(value) ? value : (double)(powl(s, gamma) * value);
+}
+
 struct oracle_pair oracle_soft_focal(double x, double t, double gamma) {
   if (hard(t)) return by_logit(oracle_focal(hard_point(x, t), gamma), t);
   struct oracle_pair s = soft_error(oracle_point(x), t);
   struct oracle_pair ce = oracle_soft_ce(x, t);
-  double modulator = pow(s.value, gamma);
-  return (struct oracle_pair){
-      .value = modulator * ce.value,
-      .derivative = modulator * (ce.derivative + gamma * vanishing(s.derivative / s.value, ce.value))};
+  double slope = ce.derivative + gamma * vanishing(s.derivative / s.value, ce.value);
+  return (struct oracle_pair){.value = modulated(s.value, gamma, ce.value),
+                              .derivative = modulated(s.value, gamma, slope)};
 }
 
 struct oracle_pair oracle_soft_poly1_extra(double x, double t, double gamma, double epsilon) {
   if (hard(t)) return by_logit(oracle_poly1_extra(hard_point(x, t), gamma, epsilon), t);
   struct oracle_pair s = soft_error(oracle_point(x), t);
-  double modulator = epsilon * pow(s.value, gamma);
+  double modulator = modulated(s.value, gamma, epsilon);
   return (struct oracle_pair){.value = modulator * s.value, .derivative = (gamma + 1) * modulator * s.derivative};
 }
 
