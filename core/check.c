@@ -45,48 +45,46 @@ static tare_status refuse(const tare_problem *problem, const char *what, const c
 }
 
 static tare_status check_soft(const tare_problem *problem, tare_error *error) {
-  if (problem->loss.kind == TARE_SOFTMAX_FOCAL)
-    return refuse(problem, "batch->levels[].targets", "softmax focal needs labels; softmax-ce takes dense targets",
-                  error);
+  if (!(problem->takes & TARE_TAKES_TARGETS))
+    return refuse(problem, "batch->levels[].targets", "this loss needs labels; softmax-ce takes dense targets", error);
+  if (problem->shape == TARE_SHAPE_REGRESSION) return TARE_OK;
   if (problem->batch.class_weights || problem->batch.background_weight != 1.0)
     return refuse(problem, "batch->class_weights or background_weight",
-                  "a dense row has no class; use row_weights or "
-                  "element_weights",
-                  error);
+                  "a dense row has no class; use row_weights or element_weights", error);
   if (problem->output.normalizer == TARE_POSITIVES)
     return refuse(problem, "output->normalizer TARE_POSITIVES", "dense rows have no class; use TARE_VALUE", error);
   return TARE_OK;
 }
 
-static tare_status check_softmax(const tare_problem *problem, tare_error *error) {
-  if (any_level_has(problem, TARE_ELEMENT_WEIGHTS))
-    return refuse(problem, "batch->levels[].element_weights", "a softmax loss has one term a row; use row_weights",
-                  error);
-  if (any_level_has(problem, TARE_ELEMENT_LOSS))
-    return refuse(problem, "batch->levels[].element_loss", "a softmax loss has one term a row; use row_loss", error);
-  if (problem->batch.positive_weights)
-    return refuse(problem, "batch->positive_weights", "they are for sigmoid losses; use class_weights", error);
-  return TARE_OK;
+/** Why a loss does not take what others do. */
+static const char *reason_of(const tare_problem *problem) {
+  if (tare_is_ghm(problem))
+    return "a GHM loss is what its formula says; a row weight is a mask, and nothing else weighs";
+  return "a softmax loss has one term a row; use row_weights, class_weights and row_loss";
 }
 
-static tare_status check_ghm_batch(const tare_problem *problem, tare_error *error) {
-  const char *const why = "a GHM loss is what its formula says; a row weight is a mask, and nothing else weighs";
-  if (problem->output.normalizer != TARE_SUM)
-    return refuse(problem, "output->normalizer other than TARE_SUM", why, error);
-  if (problem->batch.class_weights || problem->batch.background_weight != 1.0)
-    return refuse(problem, "batch->class_weights or background_weight", why, error);
-  if (problem->batch.positive_weights) return refuse(problem, "batch->positive_weights", why, error);
-  if (any_level_has(problem, TARE_ELEMENT_WEIGHTS))
-    return refuse(problem, "batch->levels[].element_weights", why, error);
+static tare_status check_taken(const tare_problem *problem, tare_error *error) {
+  const tare_batch *batch = &problem->batch;
+  const struct {
+    int given, needs;
+    const char *name;
+  } arguments[] = {
+      {problem->output.normalizer != TARE_SUM, TARE_TAKES_NORMALIZER, "output->normalizer other than TARE_SUM"},
+      {batch->class_weights || batch->background_weight != 1.0, TARE_TAKES_CLASS_WEIGHTS,
+       "batch->class_weights or background_weight"},
+      {batch->positive_weights != NULL, TARE_TAKES_POSITIVE_WEIGHTS, "batch->positive_weights"},
+      {any_level_has(problem, TARE_ELEMENT_WEIGHTS), TARE_TAKES_ELEMENT_WEIGHTS, "batch->levels[].element_weights"},
+      {any_level_has(problem, TARE_ELEMENT_LOSS), TARE_GIVES_ELEMENT_LOSS, "batch->levels[].element_loss"},
+  };
+  for (size_t i = 0; i < sizeof arguments / sizeof *arguments; i++)
+    if (arguments[i].given && !(problem->takes & arguments[i].needs))
+      return refuse(problem, arguments[i].name, reason_of(problem), error);
   return TARE_OK;
 }
 
 static tare_status check_combinations(const tare_problem *problem, tare_error *error) {
-  tare_status status = TARE_OK;
-  if (problem->soft && problem->shape != TARE_SHAPE_REGRESSION) status = check_soft(problem, error);
-  if (!status && problem->shape == TARE_SHAPE_SOFTMAX) status = check_softmax(problem, error);
-  if (!status && tare_is_ghm(problem)) status = check_ghm_batch(problem, error);
-  return status;
+  const tare_status status = problem->soft ? check_soft(problem, error) : TARE_OK;
+  return status ? status : check_taken(problem, error);
 }
 
 tare_status tare_problem_build(tare_problem *problem, const tare_loss *loss, const tare_batch *batch,

@@ -82,17 +82,11 @@ void tare_context_destroy(tare_context *context) {
 
 tare_status tare_context_describe(tare_context *context, tare_context_description *description) {
   if (!context) return tare_fail(tare_thread_error(), TARE_INVALID_ARGUMENT, "context is NULL");
-  const tare_status status = tare_check_struct_size(description, &tare_description_layout, &context->error);
-  if (status) return status;
   tare_context_description ours;
-  const uint64_t theirs = description->struct_size;
   memset(&ours, 0, sizeof ours);
   context->backend->describe(context->backend, &ours);
   memcpy(ours.reason, context->reason, sizeof ours.reason);
-  ours.struct_size = theirs;
-  memset(description, 0, theirs); /* fields of a later version are unknown here */
-  memcpy(description, &ours, theirs < sizeof ours ? theirs : sizeof ours);
-  return TARE_OK;
+  return tare_write_struct(description, &ours, &tare_description_layout, &context->error);
 }
 
 tare_status tare_context_set_workspace(tare_context *context, void *workspace, uint64_t bytes) {

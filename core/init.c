@@ -3,7 +3,7 @@
  * than ours: only what it has is written, and what it has beyond ours is zero. */
 #include <string.h>
 
-#include "tare.h"
+#include "parameters.h"
 
 static void give(void *theirs, uint64_t their_size, const void *ours, uint64_t our_size) {
   memset(theirs, 0, their_size);
@@ -15,36 +15,12 @@ void tare_context_options_init_sized(tare_context_options *options, uint64_t str
   give(options, struct_size, &defaults, sizeof defaults);
 }
 
-static tare_ghm_parameters ghm_defaults(int32_t bins) {
-  return (tare_ghm_parameters){.bins = bins, .epsilon = 0.1, .mu = 0.02};
-}
-
 void tare_loss_init_sized(tare_loss *loss, tare_loss_kind kind, uint64_t struct_size) {
   tare_loss defaults;
   memset(&defaults, 0, sizeof defaults);
   defaults.struct_size = struct_size;
   defaults.kind = (int32_t)kind;
-  switch (kind) {
-    case TARE_SIGMOID_CE:
-    case TARE_SOFTMAX_CE:
-      defaults.ce = (tare_ce_parameters){.alpha = -1};
-      break;
-    case TARE_SIGMOID_FOCAL:
-      defaults.focal = (tare_focal_parameters){.alpha = 0.25, .gamma = 2};
-      break;
-    case TARE_SOFTMAX_FOCAL:
-      defaults.focal = (tare_focal_parameters){.alpha = -1, .gamma = 2};
-      break;
-    case TARE_SIGMOID_POLY1:
-      defaults.poly1 = (tare_poly1_parameters){.alpha = -1, .gamma = 2, .epsilon = 1};
-      break;
-    case TARE_GHM_C:
-      defaults.ghm = ghm_defaults(30);
-      break;
-    case TARE_GHM_R:
-      defaults.ghm = ghm_defaults(10);
-      break;
-  }
+  tare_parameters_set_defaults(&defaults);
   give(loss, struct_size, &defaults, sizeof defaults);
 }
 

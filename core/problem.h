@@ -10,6 +10,17 @@
 
 enum tare_shape { TARE_SHAPE_SIGMOID, TARE_SHAPE_SOFTMAX, TARE_SHAPE_REGRESSION };
 
+/** What a loss takes of a batch and an output besides logits and labels: see core/losses.def. */
+enum tare_takes {
+  TARE_TAKES_TARGETS = 1,       /* dense targets */
+  TARE_TAKES_CLASS_WEIGHTS = 2, /* and a background weight */
+  TARE_TAKES_NORMALIZER = 4,    /* any; without it TARE_SUM alone */
+  TARE_TAKES_ELEMENT_WEIGHTS = 8,
+  TARE_TAKES_POSITIVE_WEIGHTS = 16,
+  TARE_GIVES_ELEMENT_LOSS = 32,
+  TARE_TAKES_EVERYTHING = 63
+};
+
 /** The arrays of a level. ROW_INDEX is none in memory: its strides give a row's number in row order. */
 enum tare_array_name {
   TARE_LOGITS,
@@ -43,6 +54,7 @@ typedef struct tare_view {
 typedef struct tare_problem {
   tare_loss loss;
   int32_t shape;         /* a tare_shape */
+  int32_t takes;         /* bits of tare_takes */
   int32_t power;         /* a tare_power */
   int32_t alpha_is_part; /* alpha is not a factor of the whole loss */
   double alpha;          /* negative: off */

@@ -46,6 +46,19 @@ static const uint16_t output_starts[] = {AT(tare_output, loss),
                                          AT(tare_output, gradient_scale_pointer),
                                          AT(tare_output, counts)};
 static const uint16_t linear_starts[] = {AT(tare_linear, dimensions)}; /* every version has it all */
+static const uint16_t loss_description_starts[] = {AT(tare_loss_description, name),
+                                                   AT(tare_loss_description, kind),
+                                                   AT(tare_loss_description, family),
+                                                   AT(tare_loss_description, parameters),
+                                                   AT(tare_loss_description, has_state),
+                                                   AT(tare_loss_description, takes_targets),
+                                                   AT(tare_loss_description, takes_class_weights),
+                                                   AT(tare_loss_description, takes_element_weights),
+                                                   AT(tare_loss_description, takes_positive_weights),
+                                                   AT(tare_loss_description, takes_normalizer),
+                                                   AT(tare_loss_description, gives_element_loss)};
+static const uint16_t parameter_description_starts[] = {
+    AT(tare_parameter_description, name)}; /* every version has it all */
 
 const tare_layout tare_options_layout = LAYOUT(tare_context_options, "context_options", 8, options_starts);
 const tare_layout tare_description_layout =
@@ -54,6 +67,11 @@ const tare_layout tare_level_layout = LAYOUT(tare_level, "level", AT(tare_level,
 const tare_layout tare_batch_layout = LAYOUT(tare_batch, "batch", AT(tare_batch, levels), batch_starts);
 const tare_layout tare_output_layout = LAYOUT(tare_output, "output", 8, output_starts);
 const tare_layout tare_linear_layout = LAYOUT(tare_linear, "linear", sizeof(tare_linear), linear_starts);
+const tare_layout tare_loss_description_layout =
+    LAYOUT(tare_loss_description, "loss_description", 8, loss_description_starts);
+const tare_layout tare_parameter_description_layout =
+    LAYOUT(tare_parameter_description, "parameter_description", sizeof(tare_parameter_description),
+           parameter_description_starts);
 
 static const uint16_t ce_starts[] = {AT(tare_loss, kind), AT(tare_loss, reserved), AT(tare_loss, ce.alpha),
                                      AT(tare_loss, ce.alpha_per_class)};
@@ -71,11 +89,11 @@ tare_layout tare_loss_layout(int32_t kind) {
   tare_layout layout = LAYOUT(tare_loss, "loss", AT(tare_loss, ce), ce_starts);
   layout.end = AT(tare_loss, ce); /* of an unknown kind */
   switch (kind) {
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, parameters)              \
-  case TARE_##kind:                                                                   \
-    layout.starts = parameters##_starts;                                              \
-    layout.count = (int)(sizeof parameters##_starts / sizeof *parameters##_starts);   \
-    layout.end = AT(tare_loss, parameters) + sizeof(((tare_loss *)NULL)->parameters); \
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes)   \
+  case TARE_##kind:                                                           \
+    layout.starts = member##_starts;                                          \
+    layout.count = (int)(sizeof member##_starts / sizeof *member##_starts);   \
+    layout.end = AT(tare_loss, member) + sizeof(((tare_loss *)NULL)->member); \
     break;
 #include "losses.def"
 #undef TARE_LOSS
@@ -125,5 +143,16 @@ tare_status tare_read_struct(void *out, const void *theirs, const tare_layout *l
                        TARE_VERSION_MINOR, TARE_VERSION_PATCH, (unsigned long long)size);
   memcpy(out, theirs, their_size < size ? their_size : size);
   memcpy(out, &size, sizeof size);
+  return TARE_OK;
+}
+
+tare_status tare_write_struct(void *theirs, const void *ours, const tare_layout *layout, tare_error *error) {
+  const tare_status status = tare_check_struct_size(theirs, layout, error);
+  if (status) return status;
+  uint64_t size;
+  memcpy(&size, theirs, sizeof size);
+  memset(theirs, 0, size);
+  memcpy(theirs, ours, size < layout->size ? size : layout->size);
+  memcpy(theirs, &size, sizeof size);
   return TARE_OK;
 }

@@ -14,7 +14,7 @@ typedef struct tare_layout {
 } tare_layout;
 
 extern const tare_layout tare_options_layout, tare_description_layout, tare_level_layout, tare_batch_layout,
-    tare_output_layout, tare_linear_layout;
+    tare_output_layout, tare_linear_layout, tare_loss_description_layout, tare_parameter_description_layout;
 
 /** The fields of a loss are those of the union's member that its kind uses. */
 tare_layout tare_loss_layout(int32_t kind);
@@ -27,5 +27,9 @@ tare_status tare_check_struct_size(const void *theirs, const tare_layout *layout
 
 /** Reads a struct of the caller's. What theirs lacks keeps its value in `out`; what theirs has beyond ours must be 0. */
 tare_status tare_read_struct(void *out, const void *theirs, const tare_layout *layout, tare_error *error);
+
+/** Fills a struct of the caller's, whose struct_size is set, from ours. What theirs has beyond ours becomes 0: fields of
+ *  a later version are unknown here. */
+tare_status tare_write_struct(void *theirs, const void *ours, const tare_layout *layout, tare_error *error);
 
 #endif

@@ -623,6 +623,61 @@ TARE_API int32_t tare_loss_kind_at(int32_t index);
 TARE_API const char *tare_loss_name(int32_t kind);
 TARE_API int32_t tare_loss_kind_from_name(const char *name);
 
+/** The shape of a loss: how it goes over a row. */
+typedef enum tare_loss_family {
+  TARE_FAMILY_SIGMOID = 0,   /**< element by element; a label chooses the column whose target is 1 */
+  TARE_FAMILY_SOFTMAX = 1,   /**< row by row */
+  TARE_FAMILY_REGRESSION = 2 /**< element by element, prediction - target; labels say which rows count */
+} tare_loss_family;
+
+/** What a loss takes of a batch. A binding that reads this needs no list of losses of its own. */
+typedef struct tare_loss_description {
+  uint64_t struct_size;
+  const char *name;               /**< "sigmoid-focal"; never freed */
+  int32_t kind;                   /**< a tare_loss_kind */
+  int32_t family;                 /**< a tare_loss_family */
+  int32_t parameters;             /**< how many tare_loss_parameter describes */
+  int32_t has_state;              /**< 1: a parameter is a state that the caller keeps */
+  int32_t takes_targets;          /**< 1: dense targets as well as labels (GHM-R: always) */
+  int32_t takes_class_weights;    /**< 1: class_weights and background_weight */
+  int32_t takes_element_weights;  /**< 1: tare_level::element_weights */
+  int32_t takes_positive_weights; /**< 1: tare_batch::positive_weights */
+  int32_t takes_normalizer;       /**< 1: any tare_normalizer; 0: TARE_SUM alone */
+  int32_t gives_element_loss;     /**< 1: tare_level::element_loss */
+} tare_loss_description;
+
+/** Describes a loss. `description->struct_size` must be set before the call; what the caller's struct is longer by
+ *  becomes zero. @return TARE_OK or TARE_INVALID_ARGUMENT (text: tare_error_text(NULL)). */
+TARE_API tare_status tare_loss_describe(int32_t kind, tare_loss_description *description);
+
+typedef enum tare_parameter_type {
+  TARE_PARAMETER_NUMBER = 0,    /**< double */
+  TARE_PARAMETER_INTEGER = 1,   /**< int32_t */
+  TARE_PARAMETER_CHOICE = 2,    /**< int32_t: an index into `choices` */
+  TARE_PARAMETER_PER_CLASS = 3, /**< const float *: [classes], device memory, or NULL */
+  TARE_PARAMETER_STATE = 4      /**< void *: device memory that the caller keeps, or NULL */
+} tare_parameter_type;
+
+/** One parameter of a loss: where it is in tare_loss, and what it may be. */
+typedef struct tare_parameter_description {
+  uint64_t struct_size;
+  const char *name;           /**< "gamma"; never freed */
+  const char *help;           /**< one line for a person */
+  const char *limits;         /**< the range as text: "in [0,10000]"; empty if there is none */
+  const char *const *choices; /**< TARE_PARAMETER_CHOICE: the names by value, NULL behind the last; else NULL */
+  int32_t type;               /**< a tare_parameter_type */
+  int32_t offset;             /**< of the value, in bytes from the start of tare_loss */
+  double low, high;           /**< the range */
+  double default_value;       /**< what tare_loss_init sets; 0 for pointers, which are NULL */
+  int32_t low_is_excluded, high_is_excluded;
+  int32_t negative_is_off; /**< 1: any negative number turns the parameter off; low is -infinity */
+  int32_t reserved;
+} tare_parameter_description;
+
+/** Describes parameter `index`, from 0, of a loss. `description->struct_size` must be set before the call.
+ *  @return TARE_OK or TARE_INVALID_ARGUMENT (text: tare_error_text(NULL)). */
+TARE_API tare_status tare_loss_parameter(int32_t kind, int32_t index, tare_parameter_description *description);
+
 /** How this library was built, for a person: version, compiler, CUDA, OpenMP. */
 TARE_API const char *tare_build_description(void);
 

@@ -70,6 +70,7 @@ def test_enumerators_are_the_headers():
             word = word.upper().replace("-", "_")
             assert values.pop(word if word in values else "GHM_" + word) == value
     assert values.pop("DEVICE_AUTO") == 0
+    values = {name: value for name, value in values.items() if not name.startswith(("FAMILY_", "PARAMETER_"))}
     assert {name.lower().replace("_", "-"): value for name, value in values.items()} == tare.losses()
     assert f"#define TARE_MAX_LEVELS {_c.MAX_LEVELS}\n" in HEADER
 

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parameters of the losses: defaults, checks and descriptions, all from the table in parameters.def. */
+#include "parameters.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "backend.h"
+#include "structs.h"
+
+static const char *const density_names[] = {"unit-region", "exact", NULL};
+static const char *const variant_names[] = {"paper", "mmdet", NULL};
+
+/** What a value may be. OFF_OR: in [low, high], or any negative number. */
+enum range { RANGE_ANY, RANGE_FINITE, RANGE_CLOSED, RANGE_OPEN_LOW, RANGE_OPEN_HIGH, RANGE_OFF_OR };
+
+typedef struct parameter {
+  int32_t kind, type, range;
+  int32_t offset; /* in tare_loss */
+  int32_t copy;   /* offset in tare_problem, or -1 */
+  double low, high, default_value;
+  const char *field, *name, *limits, *help; /* limits: the range as text */
+  const char *const *choices;
+} parameter;
+
+#define NUMBER .type = TARE_PARAMETER_NUMBER
+#define INTEGER .type = TARE_PARAMETER_INTEGER
+#define CHOICE(names) .type = TARE_PARAMETER_CHOICE, .choices = names
+#define PER_CLASS .type = TARE_PARAMETER_PER_CLASS
+#define STATE .type = TARE_PARAMETER_STATE
+#define ANY .range = RANGE_ANY
+#define FINITE .range = RANGE_FINITE, .low = -HUGE_VAL, .high = HUGE_VAL, .limits = "finite"
+#define BETWEEN(a, b, kind, text) .range = kind, .low = a, .high = b, .limits = text
+#define CLOSED(a, b) BETWEEN(a, b, RANGE_CLOSED, "in [" #a "," #b "]")
+#define OPEN_LOW(a, b) BETWEEN(a, b, RANGE_OPEN_LOW, "in (" #a "," #b "]")
+#define OPEN_HIGH(a, b) BETWEEN(a, b, RANGE_OPEN_HIGH, "in [" #a "," #b ")")
+#define OFF_OR(a, b) BETWEEN(a, b, RANGE_OFF_OR, "in [" #a "," #b "], or negative for off")
+#define INTO(to) .copy = (int32_t)offsetof(tare_problem, to)
+#define KEEP .copy = -1
+
+static const parameter parameters[] = {
+#define TARE_PARAMETER(KIND, at, called, TYPE, RANGE, value, COPY, text) \
+  {.kind = TARE_##KIND,                                                  \
+   .offset = (int32_t)offsetof(tare_loss, at),                           \
+   .field = #at,                                                         \
+   .name = #called,                                                      \
+   .default_value = value,                                               \
+   .help = text,                                                         \
+   TYPE,                                                                 \
+   RANGE,                                                                \
+   COPY},
+#include "parameters.def"
+#undef TARE_PARAMETER
+};
+
+enum { PARAMETERS = sizeof parameters / sizeof *parameters };
+
+/** Reads a number or an integer; of a pointer, only whether it is set. */
+static double value_of(const parameter *p, const tare_loss *loss) {
+  const void *at = (const char *)loss + p->offset;
+  double number;
+  int32_t integer;
+  const void *pointer;
+  switch (p->type) {
+    case TARE_PARAMETER_NUMBER:
+      memcpy(&number, at, sizeof number);
+      return number;
+    case TARE_PARAMETER_INTEGER:
+    case TARE_PARAMETER_CHOICE:
+      memcpy(&integer, at, sizeof integer);
+      return integer;
+    default:
+      memcpy(&pointer, at, sizeof pointer);
+      return pointer != NULL;
+  }
+}
+
+static size_t size_of(const parameter *p) {
+  if (p->type == TARE_PARAMETER_NUMBER) return sizeof(double);
+  return p->type == TARE_PARAMETER_INTEGER || p->type == TARE_PARAMETER_CHOICE ? sizeof(int32_t) : sizeof(void *);
+}
+
+void tare_parameters_set_defaults(tare_loss *loss) {
+  /* What a loss does not use of its member holds what it holds for those that do: off, and GHM-R's mu. */
+  if (loss->kind == TARE_SOFTMAX_CE) loss->ce.alpha = -1;
+  if (loss->kind == TARE_GHM_C) loss->ghm.mu = 0.02;
+  for (int i = 0; i < PARAMETERS; i++) {
+    const parameter *p = &parameters[i];
+    void *at = (char *)loss + p->offset;
+    if (p->kind != loss->kind) continue;
+    if (p->type == TARE_PARAMETER_NUMBER)
+      *(double *)at = p->default_value;
+    else if (size_of(p) == sizeof(int32_t))
+      *(int32_t *)at = (int32_t)p->default_value; /* pointers are NULL already */
+  }
+}
+
+/** Whether the value is in its range; a NaN is in none. */
+static int is_in_range(const parameter *p, double value) {
+  switch ((enum range)p->range) {
+    case RANGE_ANY:
+      return 1;
+    case RANGE_FINITE:
+      return isfinite(value);
+    case RANGE_CLOSED:
+      return value >= p->low && value <= p->high;
+    case RANGE_OPEN_LOW:
+      return value > p->low && value <= p->high;
+    case RANGE_OPEN_HIGH:
+      return value >= p->low && value < p->high;
+    case RANGE_OFF_OR:
+      return value <= p->high; /* below low it is off */
+  }
+  return 0;
+}
+
+static tare_status check_pointer(const parameter *p, const tare_loss *loss, tare_error *error) {
+  const int alignment = p->type == TARE_PARAMETER_STATE ? 8 : (int)sizeof(float);
+  const void *pointer;
+  memcpy(&pointer, (const char *)loss + p->offset, sizeof pointer);
+  if ((uintptr_t)pointer % (uintptr_t)alignment == 0) return TARE_OK;
+  return tare_fail(error, TARE_INVALID_ARGUMENT, "loss->%s is %p; it must be aligned to %d bytes", p->field, pointer,
+                   alignment);
+}
+
+static tare_status check_value(const parameter *p, const tare_loss *loss, tare_error *error) {
+  if (p->type == TARE_PARAMETER_PER_CLASS || p->type == TARE_PARAMETER_STATE) return check_pointer(p, loss, error);
+  const double value = value_of(p, loss);
+  if (is_in_range(p, value)) return TARE_OK;
+  if (p->type == TARE_PARAMETER_CHOICE)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "loss->%s is %.0f; it must be 0 (%s) or 1 (%s)", p->field, value,
+                     p->choices[0], p->choices[1]);
+  return tare_fail(error, TARE_INVALID_ARGUMENT, "loss->%s is %.10g; it must be %s", p->field, value, p->limits);
+}
+
+tare_status tare_parameters_read(tare_problem *problem, tare_error *error) {
+  for (int i = 0; i < PARAMETERS; i++) {
+    const parameter *p = &parameters[i];
+    if (p->kind != problem->loss.kind) continue;
+    const tare_status status = check_value(p, &problem->loss, error);
+    if (status) return status;
+    if (p->copy >= 0) memcpy((char *)problem + p->copy, (const char *)&problem->loss + p->offset, size_of(p));
+  }
+  return TARE_OK;
+}
+
+/* ---- What bindings read ------------------------------------------------------------------------------------------ */
+
+static const struct {
+  int32_t kind, family, takes;
+  const char *name;
+} losses[] = {
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes) \
+  {TARE_##kind, TARE_FAMILY_##shape, takes, name},
+#include "losses.def"
+#undef TARE_LOSS
+};
+
+enum { LOSSES = sizeof losses / sizeof *losses };
+
+static int32_t count_parameters(int32_t kind) {
+  int32_t count = 0;
+  for (int i = 0; i < PARAMETERS; i++) count += parameters[i].kind == kind;
+  return count;
+}
+
+static int has_state(int32_t kind) {
+  for (int i = 0; i < PARAMETERS; i++)
+    if (parameters[i].kind == kind && parameters[i].type == TARE_PARAMETER_STATE) return 1;
+  return 0;
+}
+
+tare_status tare_loss_describe(int32_t kind, tare_loss_description *description) {
+  for (int i = 0; i < LOSSES; i++) {
+    if (losses[i].kind != kind) continue;
+    const int32_t takes = losses[i].takes;
+    const tare_loss_description ours = {.name = losses[i].name,
+                                        .kind = kind,
+                                        .family = losses[i].family,
+                                        .parameters = count_parameters(kind),
+                                        .has_state = has_state(kind),
+                                        .takes_targets = (takes & TARE_TAKES_TARGETS) != 0,
+                                        .takes_class_weights = (takes & TARE_TAKES_CLASS_WEIGHTS) != 0,
+                                        .takes_element_weights = (takes & TARE_TAKES_ELEMENT_WEIGHTS) != 0,
+                                        .takes_positive_weights = (takes & TARE_TAKES_POSITIVE_WEIGHTS) != 0,
+                                        .takes_normalizer = (takes & TARE_TAKES_NORMALIZER) != 0,
+                                        .gives_element_loss = (takes & TARE_GIVES_ELEMENT_LOSS) != 0};
+    return tare_write_struct(description, &ours, &tare_loss_description_layout, tare_thread_error());
+  }
+  return tare_fail(tare_thread_error(), TARE_INVALID_ARGUMENT,
+                   "kind is %d; it must be a tare_loss_kind (tare_loss_kind_at lists them)", kind);
+}
+
+static tare_parameter_description describe(const parameter *p) {
+  const int32_t range = p->range;
+  return (tare_parameter_description){.name = p->name,
+                                      .help = p->help,
+                                      .limits = p->limits ? p->limits : "",
+                                      .choices = p->choices,
+                                      .type = p->type,
+                                      .offset = p->offset,
+                                      .low = range == RANGE_OFF_OR ? -HUGE_VAL : p->low,
+                                      .high = p->high,
+                                      .low_is_excluded = range == RANGE_OPEN_LOW,
+                                      .high_is_excluded = range == RANGE_OPEN_HIGH,
+                                      .negative_is_off = range == RANGE_OFF_OR,
+                                      .default_value = p->default_value};
+}
+
+tare_status tare_loss_parameter(int32_t kind, int32_t index, tare_parameter_description *description) {
+  int32_t left = index;
+  for (int i = 0; i < PARAMETERS && index >= 0; i++) {
+    if (parameters[i].kind != kind || left-- > 0) continue;
+    const tare_parameter_description ours = describe(&parameters[i]);
+    return tare_write_struct(description, &ours, &tare_parameter_description_layout, tare_thread_error());
+  }
+  return tare_fail(tare_thread_error(), TARE_INVALID_ARGUMENT, "index is %d; loss %d has parameters 0 to %d", index,
+                   kind, count_parameters(kind) - 1);
+}

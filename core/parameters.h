@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parameters of the losses, read from the table in parameters.def. */
+#ifndef TARE_CORE_PARAMETERS_H
+#define TARE_CORE_PARAMETERS_H
+
+#include "problem.h"
+
+/** Writes the default of each parameter of loss->kind; an unknown kind has none. */
+void tare_parameters_set_defaults(tare_loss *loss);
+
+/** Checks each parameter of the problem's loss against its range, and copies it to the field of `problem` that the
+ *  table names. */
+tare_status tare_parameters_read(tare_problem *problem, tare_error *error);
+
+#endif
