@@ -1,36 +1,65 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Focal loss and its gradient for a detector's head of two levels, as the network wrote them: NCHW, nothing copied. */
+/* Focal loss and gradient for a detector's head with two levels. The network's NCHW outputs are used as they are. */
 #include <stdio.h>
 #include <string.h>
 #include <tare.h>
 
+enum { ANCHORS = 2, CLASSES = 3, BIG = 32, SMALL = 16 }; /* a head of two levels, 32x32 and 16x16 */
+
+static float x3[ANCHORS * CLASSES * BIG * BIG], x4[ANCHORS * CLASSES * SMALL * SMALL];   /* logits, NCHW */
+static float dx3[ANCHORS * CLASSES * BIG * BIG], dx4[ANCHORS * CLASSES * SMALL * SMALL]; /* their gradients */
+static int32_t y3[BIG * BIG * ANCHORS], y4[SMALL * SMALL * ANCHORS];                     /* one label an anchor */
+
+static void fill(float *array, size_t count, float value) {
+  for (size_t i = 0; i < count; i++) array[i] = value;
+}
+
+static int fail(const char *text) {
+  fprintf(stderr, "%s\n", text);
+  return 1;
+}
+
 int main(void) {
-  static float x3[2 * 3 * 32 * 32], x4[2 * 3 * 16 * 16];   /* logits: [anchors*classes, height, width] */
-  static float dx3[2 * 3 * 32 * 32], dx4[2 * 3 * 16 * 16]; /* their gradient, the same shape */
-  static int32_t y3[32 * 32 * 2], y4[16 * 16 * 2];         /* labels: [height, width, anchors] */
-  memset(y3, -1, sizeof y3), memset(y4, -1, sizeof y4);    /* background, */
-  y4[100] = 2;                                             /* but for one object, of class 2 */
+  fill(x3, sizeof x3 / sizeof *x3, -4.6f); /* a fresh head: every class has probability 0.01 */
+  fill(x4, sizeof x4 / sizeof *x4, -4.6f);
+  memset(y3, -1, sizeof y3); /* -1 is background */
+  memset(y4, -1, sizeof y4);
+  y4[100] = 2; /* one object, of class 2 */
 
   tare_level levels[2];
-  tare_level_nchw(&levels[0], 2, 3, 32, 32); /* anchors, classes, height, width */
-  tare_level_nchw(&levels[1], 2, 3, 16, 16);
-  levels[0].logits = x3, levels[0].gradient = dx3, levels[0].labels = y3;
-  levels[1].logits = x4, levels[1].gradient = dx4, levels[1].labels = y4;
+  tare_level_nchw(&levels[0], ANCHORS, CLASSES, BIG, BIG);
+  levels[0].logits = x3;
+  levels[0].gradient = dx3;
+  levels[0].labels = y3;
+  tare_level_nchw(&levels[1], ANCHORS, CLASSES, SMALL, SMALL);
+  levels[1].logits = x4;
+  levels[1].gradient = dx4;
+  levels[1].labels = y4;
+
+  tare_loss focal;
+  tare_loss_init(&focal, TARE_SIGMOID_FOCAL); /* gamma 2, alpha 0.25 */
+
+  tare_batch batch;
+  tare_batch_init(&batch);
+  batch.levels = levels;
+  batch.level_count = 2;
+  batch.classes = CLASSES;
 
   float loss;
-  tare_loss focal;
-  tare_batch batch;
   tare_output output;
+  tare_output_init(&output);
+  output.loss = &loss;
+  output.normalizer = TARE_POSITIVES; /* divide by the number of objects */
+
   tare_context *context;
   tare_context_options options;
-  tare_loss_init(&focal, TARE_SIGMOID_FOCAL); /* gamma 2, alpha 0.25 */
-  tare_batch_init(&batch), batch.levels = levels, batch.level_count = 2, batch.classes = 3;
-  tare_output_init(&output), output.loss = &loss, output.normalizer = TARE_POSITIVES;
-  tare_context_options_init(&options), options.device = TARE_DEVICE_CPU; /* where the arrays above lie */
-  if (tare_context_create(&context, &options) != TARE_OK) return puts(tare_error_text(NULL)), 1;
-  if (tare_evaluate(context, &focal, &batch, &output, NULL) != TARE_OK) return puts(tare_error_text(context)), 1;
-  printf("loss %.2f; gradient of a background logit %+.4f, of the object's %+.4f\n", (double)loss, (double)dx3[0],
-         (double)dx4[2 * 256 + 50]);
+  tare_context_options_init(&options);
+  options.device = TARE_DEVICE_CPU; /* the arrays above are in the CPU's memory */
+  if (tare_context_create(&context, &options) != TARE_OK) return fail(tare_error_text(NULL));
+  if (tare_evaluate(context, &focal, &batch, &output, NULL) != TARE_OK) return fail(tare_error_text(context));
   tare_context_destroy(context);
+
+  printf("loss %.2f; gradient of a background logit %+.1e, of the object's logit %+.4f\n", (double)loss, (double)dx3[0],
+         (double)dx4[2 * SMALL * SMALL + 50]);
   return 0;
 }
