@@ -118,6 +118,8 @@ tare_status start_blas(backend *self, cudaStream_t stream, tare_error *error) {
   if (status) return status;
   cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
   const cudaError_t asked = cudaStreamIsCapturing(stream, &capture);
+  if (asked != cudaSuccess && asked != cudaErrorStreamCaptureImplicit)
+    return cuda_failed(asked, "cudaStreamIsCapturing", error);
   if (asked != cudaSuccess) cudaGetLastError();
   if (asked != cudaSuccess || capture != cudaStreamCaptureStatusNone)
     return tare_fail(error, TARE_CAPTURING,

@@ -39,7 +39,7 @@ bool is_sticky(cudaError_t e) {
 }
 
 cudaError_t planned_error(const char *call) {
-  if (planned.error == cudaSuccess || planned.call != call) return cudaSuccess;
+  if (planned.error == cudaSuccess || (!planned.call.empty() && planned.call != call)) return cudaSuccess;
   if (planned.successes-- > 0) return cudaSuccess;
   const cudaError_t e = planned.error;
   planned.error = cudaSuccess;
@@ -66,6 +66,12 @@ cudaError_t api(const char *call, const std::function<cudaError_t()> &work) {
 using namespace emulator;
 
 void tare_emulator_fail(const char *call, unsigned successes, cudaError_t error) { planned = {call, successes, error}; }
+
+bool tare_emulator_failed(void) {
+  const bool done = planned.error == cudaSuccess;
+  planned.error = cudaSuccess;
+  return done;
+}
 
 void tare_emulator_recover(void) {
   sticky = last = cudaSuccess;

@@ -18,10 +18,13 @@ void tare_emulator_set_seed(uint64_t seed);
 bool tare_emulator_set_profile(const char *name);
 bool tare_emulator_set_no_device(const char *why);
 
-/* The call of this name ("cudaMalloc"; a launch is "cudaLaunchKernelExC") fails with `error` after `successes` more of
- * them went well, once. A sticky error then stays, as on a GPU, until tare_emulator_recover. */
+/* The call of this name ("cudaMalloc"; a launch is "cudaLaunchKernelExC"; "": any call) fails with `error` after
+ * `successes` more of them went well, once. A sticky error then stays, as on a GPU, until tare_emulator_recover. */
 void tare_emulator_fail(const char *call, unsigned successes, cudaError_t error);
 void tare_emulator_recover(void);
+
+/* Whether the failure that was planned last has come; if not, it never will. */
+bool tare_emulator_failed(void);
 
 /* What a search for cuBLAS finds: "there" (the default), "loaded" (another part of the process has it already, as
  * libcublas.so.12), "missing", "stripped" (it lacks a function), "11" (a version too old). False for an unknown name. A

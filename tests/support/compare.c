@@ -22,6 +22,7 @@ static double badness(double got, double want, tolerance allowed) {
   if (isinf(want) || isinf(got)) return got == want ? 0 : INFINITY;
   const double error = fabs(got - want);
   if (error == 0) return 0;
+  if (allowed.absolute == 0 && (allowed.relative == 0 || want == 0)) return INFINITY;
   return error / (allowed.absolute + allowed.relative * fabs(want));
 }
 

@@ -93,6 +93,7 @@ typedef struct problem {
   double slack;          /* allowed absolute error of elements, for soft targets */
   bool drawn;            /* at random (support/draw.h): zeros may pass for some of its arrays */
   tare_context *context; /* instead of the device's own; not owned. NULL: the device's */
+  bool device_lost;      /* what a device that failed holds is not looked at */
   problem_call *call;    /* instead of tare_evaluate on the default stream, with `user`; NULL: that */
   void *user;
 } problem;

@@ -286,8 +286,10 @@ static outcome *run_on(problem *p, const test_device *device, tare_context *cont
   if (o->status == TARE_OK) {
     read_outcome(&r, o);
     expect_inputs_unchanged(&r);
-  } else if (o->status != TARE_CUDA_ERROR) { /* after which outputs are undefined */
+  } else if (o->status != TARE_CUDA_ERROR) {
     expect_nothing_written(&r);
+  } else if (!p->device_lost) { /* outputs are undefined, inputs are not */
+    expect_inputs_unchanged(&r);
   }
   release(&r);
   return o;
