@@ -151,12 +151,12 @@ static json_t *lane_json(struct bench *bench, struct lane *lane) {
                 (json_int_t)lane->run.batch.classes, "median_ms", figures.median * 1e3, "p20_ms", figures.p20 * 1e3,
                 "p80_ms", figures.p80 * 1e3, "ns_per_element", figures.ns_element, "ns_per_element_core",
                 figures.ns_core, "gigabytes_per_second", figures.gigabytes, "copy_ratio", figures.ratio);
-  if (figures.of_focal > 0) json_object_set_new(object, "focal_ratio", json_real(figures.of_focal));
+  if (figures.of_focal > 0) json_set(object, "focal_ratio", json_real(figures.of_focal));
   if (loss->kind == TARE_SIGMOID_FOCAL || loss->kind == TARE_SOFTMAX_FOCAL) {
-    json_object_set_new(object, "gamma", json_real(loss->focal.gamma));
+    json_set(object, "gamma", json_real(loss->focal.gamma));
   }
-  if (loss->kind == TARE_SIGMOID_POLY1) json_object_set_new(object, "gamma", json_real(loss->poly1.gamma));
-  if (kind_is_ghm(loss->kind)) json_object_set_new(object, "bins", json_integer(loss->ghm.bins));
+  if (loss->kind == TARE_SIGMOID_POLY1) json_set(object, "gamma", json_real(loss->poly1.gamma));
+  if (kind_is_ghm(loss->kind)) json_set(object, "bins", json_integer(loss->ghm.bins));
   return object;
 }
 
@@ -164,7 +164,7 @@ json_t *bench_json(struct bench *bench) {
   const tare_context_description *about = &bench->device.about;
   json_t *losses = json_array();
   for (int32_t index = 0; index < bench->lane_count; index++) {
-    json_array_append_new(losses, lane_json(bench, &bench->lanes[index]));
+    json_append(losses, lane_json(bench, &bench->lanes[index]));
   }
   double bytes = bench_logits_bytes(bench);
   json_t *copy =
@@ -172,12 +172,12 @@ json_t *bench_json(struct bench *bench) {
                 times_quantile(&bench->copies, 0.2) * 1e3, "p80_ms", times_quantile(&bench->copies, 0.8) * 1e3,
                 "first_ms", times_quantile(&bench->first_copies, 0.5) * 1e3, "last_ms",
                 times_quantile(&bench->last_copies, 0.5) * 1e3, "gigabytes_per_second", copy_rate(bench) * 1e-9);
-  return json_pack("{s:s, s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:s, s:b, s:s, s:I, s:I, s:s, s:I, s:o, s:o}", "device",
+  return json_pack("{s:s, s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:s, s:b, s:o, s:I, s:I, s:s, s:I, s:o, s:o}", "device",
                    device_kind_name(about->device), "device_name", about->device_name, "reason", about->reason, "isa",
                    about->instruction_set, "threads", about->threads, "dtype", dtype_name(bench->batch.dtype), "rows",
                    (json_int_t)bench->batch.rows, "classes", (json_int_t)bench->batch.classes, "layout",
                    layout_name(bench), "in_place", !bench->options.apart, "distribution",
-                   bench->options.distribution_text, "logits_bytes", (json_int_t)bytes, "cache_bytes",
+                   json_text(bench->options.distribution_text), "logits_bytes", (json_int_t)bytes, "cache_bytes",
                    (json_int_t)(device_is_gpu(&bench->device) ? (int64_t)gpu_cache_bytes() : cache_bytes()), "cache",
                    is_cold(bench) ? "cold" : "warm", "rounds", (json_int_t)bench->rounds, "copy", copy, "losses",
                    losses);

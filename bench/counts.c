@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #include "npy.h"
+#include "outfile.h"
 #include "problem.h"
 #include "tare.h"
 
@@ -85,6 +86,7 @@ int counts_read(const char *path, struct counts *counts) {
   struct stat about;
   if (stat(path, &about) != 0) return complain("%s %s: cannot open: %s", role, path, strerror(errno));
   if (!S_ISREG(about.st_mode)) return complain("%s %s: not a regular file; expected .npy or .csv", role, path);
+  outfile_protect(role, &about);
   size_t length = strlen(path);
   bool npy = length >= 4 && strcmp(path + length - 4, ".npy") == 0;
   int status = npy ? read_npy(path, counts) : counts_read_csv(path, counts);

@@ -27,9 +27,23 @@ struct evaluation {
   struct run run;
   struct result result;
   double seconds;
-  struct histogram histogram; /* of a GHM loss, or for the plot */
-  struct curves curves;       /* for the plot of GHM-C */
+  struct histogram histogram;                      /* of a GHM loss, or for the plot */
+  struct curves curves;                            /* for the plot of GHM-C */
+  FILE *gradient_file, *row_loss_file, *plot_file; /* of the options that were given */
 };
+
+/* Before anything is computed: what cannot be written is better said at once. */
+static int open_output(const char *option, const char *path, FILE **file) {
+  if (path) *file = outfile_open(option, path);
+  return !path || *file ? TOOL_OK : TOOL_FAILED;
+}
+
+static int open_outputs(struct evaluation *eval) {
+  int status = open_output("--grad-out", eval->options.grad_out, &eval->gradient_file);
+  if (status == TOOL_OK) status = open_output("--row-loss-out", eval->options.row_loss_out, &eval->row_loss_file);
+  if (status == TOOL_OK) status = open_output("--plot", eval->options.plot, &eval->plot_file);
+  return status;
+}
 
 static int compute(struct evaluation *eval) {
   struct run *run = &eval->run;
@@ -84,13 +98,11 @@ static enum npy_type npy_type_of(int32_t dtype) {
 static int write_gradient(const struct evaluation *eval) {
   const char *path = eval->options.grad_out;
   if (!path) return TOOL_OK;
-  FILE *file = outfile_open("--grad-out", path);
-  if (!file) return TOOL_FAILED;
   void *gradient;
   int status = run_gradient(&eval->run, &gradient);
   if (status != TOOL_OK) return status;
   int64_t shape[] = {eval->sample.rows, eval->sample.classes};
-  if (npy_write(file, npy_type_of(eval->sample.dtype), 2, shape, gradient) != 0)
+  if (npy_write(eval->gradient_file, npy_type_of(eval->sample.dtype), 2, shape, gradient) != 0)
     status = outfile_failed("--grad-out", path);
   free(gradient);
   return status;
@@ -99,8 +111,6 @@ static int write_gradient(const struct evaluation *eval) {
 static int write_row_loss(struct evaluation *eval) {
   const char *path = eval->options.row_loss_out;
   if (!path) return TOOL_OK;
-  FILE *file = outfile_open("--row-loss-out", path);
-  if (!file) return TOOL_FAILED;
   int64_t rows = eval->sample.rows;
   int32_t dtype = eval->sample.dtype == TARE_F64 ? TARE_F64 : TARE_F32;
   size_t bytes = (size_t)rows * dtype_size(dtype);
@@ -111,7 +121,7 @@ static int write_row_loss(struct evaluation *eval) {
     number_put(TARE_F32, losses, row, number_at(TARE_F64, losses, row));
   }
   int status = TOOL_OK;
-  if (npy_write(file, NPY_F4, 1, &rows, losses) != 0) status = outfile_failed("--row-loss-out", path);
+  if (npy_write(eval->row_loss_file, NPY_F4, 1, &rows, losses) != 0) status = outfile_failed("--row-loss-out", path);
   free(losses);
   return status;
 }
@@ -124,13 +134,11 @@ static const char *base_name(const char *path) {
 static int write_plot(struct evaluation *eval) {
   const char *path = eval->options.plot;
   if (!path) return TOOL_OK;
-  FILE *file = outfile_open("--plot", path);
-  if (!file) return TOOL_FAILED;
   int32_t kind = eval->options.loss.kind;
   struct plot_text text = {.loss = tare_loss_name(kind), .source = base_name(eval->options.logits)};
   text.element = kind == TARE_GHM_R ? "coordinates" : kind_is_softmax(kind) ? "rows" : "logits";
   text.plain = kind == TARE_GHM_R ? "plain ASL1: g" : "plain cross-entropy: g";
-  return plot_svg(file, path, &eval->histogram, eval->curves.bins ? &eval->curves : NULL, &text);
+  return plot_svg(eval->plot_file, path, &eval->histogram, eval->curves.bins ? &eval->curves : NULL, &text);
 }
 
 /* -- the report ---------------------------------------------------------------------------------------------------- */
@@ -220,11 +228,11 @@ static json_t *report_json(const struct evaluation *eval) {
       "reason", about->reason, "instruction_set", about->instruction_set, "threads", about->threads, "dtype",
       dtype_name(eval->sample.dtype), "milliseconds", json_number(eval->seconds * 1e3), "gigabytes_per_second",
       json_number(gigabytes_per_second(eval)));
-  if (object && eval->file_dtype != eval->sample.dtype) {
-    json_object_set_new(object, "converted_from", json_string(dtype_name(eval->file_dtype)));
+  if (eval->file_dtype != eval->sample.dtype) {
+    json_set(object, "converted_from", json_string(dtype_name(eval->file_dtype)));
   }
-  if (object && kind_is_ghm(eval->options.loss.kind)) {
-    json_object_set_new(object, "histogram", json_histogram(&eval->histogram));
+  if (kind_is_ghm(eval->options.loss.kind)) {
+    json_set(object, "histogram", json_histogram(&eval->histogram));
   }
   return object;
 }
@@ -245,11 +253,13 @@ int verb_eval(int argc, char **argv) {
   if (status != TOOL_OK) return status;
   progress_begin("reading");
   status = load_sample(&eval.options, &eval.sample, &eval.file_dtype);
+  if (status == TOOL_OK) status = open_outputs(&eval);
   if (status == TOOL_OK) status = compute(&eval);
   if (status == TOOL_OK) status = look_at_gradients(&eval);
   if (status == TOOL_OK) status = write_gradient(&eval);
   if (status == TOOL_OK) status = write_row_loss(&eval);
   if (status == TOOL_OK) status = write_plot(&eval);
+  if (status == TOOL_OK) status = outfile_complete();
   if (status == TOOL_OK) status = report(&eval);
   if (status == TOOL_OK) status = outfile_commit();
   histogram_free(&eval.histogram);

@@ -87,11 +87,11 @@ json_t *fused_json(struct fused *bench) {
   for (int32_t index = 0; index < bench->lane_count; index++) {
     struct fused_lane *lane = &bench->lanes[index];
     struct fused_figures f = figures_of(bench, lane);
-    json_array_append_new(losses, json_pack("{s:s, s:s, s:I, s:o, s:o, s:f, s:f, s:f}", "label", lane->contender.label,
-                                            "loss", tare_loss_name(lane->contender.loss.kind), "workspace_bytes",
-                                            (json_int_t)lane->workspace_bytes, "fused", cost_json(&lane->fused),
-                                            "unfused", cost_json(&lane->unfused), "time_ratio", f.ratio, "of_products",
-                                            f.of_products, "memory_ratio", f.memory_ratio));
+    json_append(losses, json_pack("{s:s, s:s, s:I, s:o, s:o, s:f, s:f, s:f}", "label", lane->contender.label, "loss",
+                                  tare_loss_name(lane->contender.loss.kind), "workspace_bytes",
+                                  (json_int_t)lane->workspace_bytes, "fused", cost_json(&lane->fused), "unfused",
+                                  cost_json(&lane->unfused), "time_ratio", f.ratio, "of_products", f.of_products,
+                                  "memory_ratio", f.memory_ratio));
   }
   return json_pack("{s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:o}", "device",
                    device_kind_name(about->device), "device_name", about->device_name, "isa", about->instruction_set,

@@ -35,6 +35,7 @@ static tare_status describe(int32_t device, int32_t index, tare_context_descript
   options.device_index = index;
   tare_context *context;
   tare_status status = tare_context_create(&context, &options);
+  if (status == TARE_OUT_OF_MEMORY) report_incomplete(); /* it is there, and would be left out */
   if (status != TARE_OK) return status;
   *about = (tare_context_description){.struct_size = sizeof *about};
   status = tare_context_describe(context, about);
@@ -47,11 +48,12 @@ static json_t *instruction_sets(void) {
   static const char *const names[] = {"baseline", "avx2", "avx512"};
   const char *now = getenv("TARE_ISA");
   char *kept = now ? strdup(now) : NULL;
+  if (now && !kept) report_incomplete();
   json_t *found = json_array();
   tare_context_description about;
   for (size_t index = 0; index < sizeof names / sizeof names[0]; index++) {
-    setenv("TARE_ISA", names[index], 1);
-    if (describe(TARE_DEVICE_CPU, -1, &about) == TARE_OK) json_array_append_new(found, json_string(names[index]));
+    if (setenv("TARE_ISA", names[index], 1) != 0) report_incomplete();
+    if (describe(TARE_DEVICE_CPU, -1, &about) == TARE_OK) json_append(found, json_string(names[index]));
   }
   if (kept)
     setenv("TARE_ISA", kept, 1);
@@ -70,8 +72,8 @@ static json_t *gpus(char *reason, size_t size) {
       snprintf(reason, size, "%s", index == 0 ? tare_error_text(NULL) : "");
       break;
     }
-    json_array_append_new(found, json_pack("{s:i, s:s, s:s}", "index", about.device_index, "name", about.device_name,
-                                           "instruction_set", about.instruction_set));
+    json_append(found, json_pack("{s:i, s:s, s:s}", "index", about.device_index, "name", about.device_name,
+                                 "instruction_set", about.instruction_set));
   }
   return found;
 }
@@ -79,18 +81,22 @@ static json_t *gpus(char *reason, size_t size) {
 static json_t *loss_names(void) {
   json_t *names = json_array();
   for (int32_t index = 0; index < tare_loss_count(); index++) {
-    json_array_append_new(names, json_string(tare_loss_name(tare_loss_kind_at(index))));
+    json_append(names, json_string(tare_loss_name(tare_loss_kind_at(index))));
   }
   return names;
 }
 
 static char *joined(const json_t *strings, const char *separator) {
   char *text = strdup("");
+  if (!text) report_incomplete();
   size_t index;
   json_t *string;
   json_array_foreach(strings, index, string) {
     char *longer;
-    if (asprintf(&longer, "%s%s%s", text, index ? separator : "", json_string_value(string)) < 0) return text;
+    if (!text || asprintf(&longer, "%s%s%s", text, index ? separator : "", json_string_value(string)) < 0) {
+      report_incomplete();
+      return text;
+    }
     free(text);
     text = longer;
   }

@@ -5,8 +5,8 @@
 #define _GNU_SOURCE
 #include <argp.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -14,6 +14,7 @@
 #include "problem.h"
 #include "progress.h"
 #include "report.h"
+#include "signals.h"
 #include "tare.h"
 #include "verbs.h"
 
@@ -47,7 +48,6 @@ static int run_verb(const struct verb *verb, int argc, char **argv) {
   snprintf(title, sizeof title, "%s", verb->title);
   argv[0] = title;
   problem_prefix(verb->title);
-  signal(SIGPIPE, SIG_IGN); /* a closed pipe is a write error, so that output files are cleaned up */
   int status = verb->run(argc, argv);
   progress_end();
   outfile_discard();
@@ -63,8 +63,17 @@ static void hold_standard_streams(void) {
   }
 }
 
+/* However the tool ends, what argp prints before it exits included: no file is left, and no lost output is a success. */
+static void end(void) {
+  progress_end();
+  outfile_discard();
+  if (close_output() != TOOL_OK) _exit(TOOL_FAILED);
+}
+
 int main(int argc, char **argv) {
   hold_standard_streams();
+  signals_watch();
+  atexit(end);
   argp_program_version_hook = print_version;
   const char *word = argc > 1 ? argv[1] : "--help";
   for (int index = 0; index < VERBS; index++) {

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "outfile.h"
 #include "problem.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -318,6 +319,7 @@ int npy_read(const char *role, const char *path, unsigned types, int dimensions,
   reader.file = fopen(path, "rbe");
   if (!reader.file) return refuse(&reader, "cannot open: %s", strerror(errno));
   struct header header = {0};
+  outfile_protect(role, &about);
   reader.file_size = (int64_t)about.st_size;
   int status = read_header(&reader, &header, array);
   if (status == TOOL_OK) status = check_type(&reader, &header, array);

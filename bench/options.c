@@ -83,7 +83,9 @@ static const struct argp_option described[] = {
     {"grad-out", GRAD_OUT, "G.npy", 0, "Write the gradient, in the logits' type (bf16 as u2)", 0},
     {"row-loss-out", ROW_LOSS_OUT, "R.npy", 0, "Write the loss of each row, before the normaliser, as f4", 0},
     {"plot", PLOT, "P.svg", 0,
-     "Draw the gradient-norm histogram, and the weights or, of ghm-c, its gradient beside CE and focal (needs gnuplot)",
+     "Draw the gradient-norm histogram, and the weights or, of ghm-c, its gradient beside CE and focal, as SVG (needs "
+     "gnuplot, "
+     "which gets 20 seconds)",
      0},
     {"json", JSON, 0, 0, "Print one JSON object instead of a table", 0},
     {0, 0, 0, 0, "Where it runs:", 4},
@@ -117,6 +119,16 @@ static int read_normalizer(const char *text, struct eval_options *options) {
   return misuse("--normalizer %s: expected sum, elements, rows, positives or a number", text);
 }
 
+/* A picture is SVG whatever the file's name: a name that promises another format is refused. */
+static int read_plot(const char *text, struct eval_options *options) {
+  size_t length = strlen(text);
+  if (length > 4 && strcasecmp(text + length - 4, ".svg") == 0) {
+    options->plot = text;
+    return TOOL_OK;
+  }
+  return misuse("--plot %s: pictures are SVG alone; name a file that ends in .svg", text);
+}
+
 static int read_file_or_flag(int key, const char *text, struct eval_options *options) {
   switch (key) {
     case LOGITS:
@@ -141,8 +153,7 @@ static int read_file_or_flag(int key, const char *text, struct eval_options *opt
       options->row_loss_out = text;
       return TOOL_OK;
     case PLOT:
-      options->plot = text;
-      return TOOL_OK;
+      return read_plot(text, options);
     default:
       options->json = true;
       return TOOL_OK;
@@ -302,7 +313,8 @@ int eval_options_read(struct eval_options *options, int argc, char **argv) {
       "--loss NAME --logits X.npy (--labels Y.npy | --targets T.npy)",
       "Evaluates one loss and its gradient on arrays from files.\v"
       "Defaults stand in parentheses. Exit status: 0, 1 if something failed, 2 for wrong usage. "
-      "Output files appear whole or not at all. The time is the median of a few repetitions, loss and gradient "
+      "Output files appear whole or not at all, in places of their own: none may be an input, or a link to nothing. "
+      "The time is the median of a few repetitions, loss and gradient "
       "together; "
       "GB/s counts logits, gradient, labels, targets and row weights once each.\n\n"
       "--json: loss, name, normalizer (the divisor used) and normalizer_kind, rows, classes, positives, background, "

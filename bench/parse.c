@@ -124,5 +124,7 @@ int parse_arguments(const struct argp *argp, int argc, char **argv, void *input)
   struct argp_child children[] = {{argp, 0, NULL, 0}, {NULL, 0, NULL, 0}};
   struct argp outer = {.parser = wrap, .children = children}; /* the child's texts are shown as if its own */
   struct wrapped wrapped = {input};
-  return argp_parse(&outer, argc, argv, 0, NULL, &wrapped) == 0 ? TOOL_OK : TOOL_MISUSED;
+  error_t found = argp_parse(&outer, argc, argv, 0, NULL, &wrapped);
+  if (found == ENOMEM) return complain("out of memory");
+  return found == 0 ? TOOL_OK : TOOL_MISUSED;
 }

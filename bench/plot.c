@@ -1,24 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The picture: gnuplot runs as a child, without a shell and without the user's own settings; its script comes from a
- * temporary file on standard input, its SVG goes straight to the output file.
+ * The picture: gnuplot runs as a child, without a shell and without the user's own settings. It gets its script and
+ * gives its SVG through pipes, so that every byte of the file is written, and checked, here.
  */
 #define _GNU_SOURCE
 #include "plot.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
-#include <spawn.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
+#include "child.h"
+#include "outfile.h"
 #include "problem.h"
 #include "report.h"
-
-extern char **environ;
 
 /* A gnuplot string: single quotes, doubled inside; whatever could end the line is left out. */
 static void put_quoted(FILE *script, const char *text) {
@@ -147,64 +146,62 @@ static void put_script(FILE *script, const struct histogram *histogram, const st
   fputs("unset multiplot\n", script);
 }
 
-/* Runs gnuplot and returns its wait status, or -1 with errno set. */
-static int run_gnuplot(int script, int svg, int errors) {
-  posix_spawn_file_actions_t actions;
-  if ((errno = posix_spawn_file_actions_init(&actions)) != 0) return -1;
-  char *arguments[] = {"gnuplot", "--default-settings", "-", NULL};
-  pid_t child;
-  int failed = posix_spawn_file_actions_adddup2(&actions, script, STDIN_FILENO);
-  if (!failed) failed = posix_spawn_file_actions_adddup2(&actions, svg, STDOUT_FILENO);
-  if (!failed) failed = posix_spawn_file_actions_adddup2(&actions, errors, STDERR_FILENO);
-  if (!failed) failed = posix_spawnp(&child, "gnuplot", &actions, NULL, arguments, environ);
-  posix_spawn_file_actions_destroy(&actions);
-  if (failed) {
-    errno = failed;
-    return -1;
-  }
-  int status;
-  while (waitpid(child, &status, 0) < 0) {
-    if (errno != EINTR) return -1;
-  }
-  return status;
+/* Longer than any picture takes, on a busy machine too. */
+enum { MOST_SECONDS = 20, MOST_BYTES = 64 << 20 };
+
+/* gnuplot ends with status 0 even where it could not write: what it drew is complete only if the last tag is there. */
+static bool is_whole(const struct child_answer *answer) {
+  static const char end[] = "</svg>";
+  size_t length = answer->length;
+  while (length && isspace((unsigned char)answer->text[length - 1])) length--;
+  return length >= sizeof end - 1 && memcmp(answer->text + length - (sizeof end - 1), end, sizeof end - 1) == 0 &&
+         strstr(answer->text, "<svg") != NULL;
 }
 
-/* gnuplot shows where in the script it stumbled, then says why: the last line is the one to pass on. */
-static int say_why(FILE *errors, const char *path) {
-  char line[512], last[512] = "it gave no reason";
-  rewind(errors);
-  while (fgets(line, sizeof line, errors)) {
-    line[strcspn(line, "\n")] = 0;
-    if (line[strspn(line, " \t^")] != 0) memcpy(last, line, sizeof last);
+static int say_why(enum child_end end, const struct child_answer *answer, const char *path) {
+  switch (end) {
+    case CHILD_MISSING:
+      return complain("--plot %s: gnuplot is not installed; on Debian: apt-get install gnuplot-nox", path);
+    case CHILD_NOT_RUN:
+      return complain("--plot %s: cannot run gnuplot: %s", path, strerror(errno));
+    case CHILD_TOO_LATE:
+      return complain("--plot %s: gnuplot did not end within %d seconds, and was killed", path, MOST_SECONDS);
+    case CHILD_TOO_LARGE:
+      return complain("--plot %s: gnuplot drew more than %d MiB, and was killed", path, MOST_BYTES >> 20);
+    case CHILD_FAILED:
+      return complain("--plot %s: gnuplot failed: %s", path, *answer->reason ? answer->reason : "it gave no reason");
+    default:
+      return complain("--plot %s: gnuplot's picture is not complete%s%s", path, *answer->reason ? ": " : "",
+                      answer->reason);
   }
-  return complain("--plot %s: gnuplot failed: %s", path, last);
+}
+
+static int draw(FILE *file, const char *path, const char *script, size_t length) {
+  char *arguments[] = {"gnuplot", "--default-settings", "-", NULL};
+  struct child_answer answer;
+  enum child_end end = child_run(arguments, script, length, MOST_SECONDS, MOST_BYTES, &answer);
+  int status = TOOL_OK;
+  if (end != CHILD_SUCCEEDED || !is_whole(&answer))
+    status = say_why(end, &answer, path);
+  else if (fwrite(answer.text, 1, answer.length, file) != answer.length)
+    status = outfile_failed("--plot", path);
+  free(answer.text);
+  return status;
 }
 
 int plot_svg(FILE *file, const char *path, const struct histogram *histogram, const struct curves *curves,
              const struct plot_text *text) {
-  FILE *script = tmpfile(), *errors = tmpfile();
-  int status = TOOL_FAILED;
-  if (!script || !errors) {
-    complain("--plot %s: no temporary file: %s", path, strerror(errno));
-    goto done;
+  char *script = NULL;
+  size_t length = 0;
+  FILE *stream = open_memstream(&script, &length);
+  if (!stream) return complain("--plot %s: out of memory", path);
+  put_script(stream, histogram, curves, text);
+  int failed = ferror(stream);
+  if (fclose(stream) != 0 || failed || !script) {
+    free(script);
+    return complain("--plot %s: out of memory", path);
   }
-  put_script(script, histogram, curves, text);
-  if (fflush(script) != 0 || ferror(script) || lseek(fileno(script), 0, SEEK_SET) != 0) {
-    complain("--plot %s: cannot write gnuplot's script: %s", path, strerror(errno));
-    goto done;
-  }
-  int ended = run_gnuplot(fileno(script), fileno(file), fileno(errors));
-  if (ended == -1) {
-    complain(errno == ENOENT ? "--plot %s: gnuplot is not installed; on Debian: apt-get install gnuplot-nox"
-                             : "--plot %s: cannot run gnuplot",
-             path);
-  } else if (!WIFEXITED(ended) || WEXITSTATUS(ended) != 0 || lseek(fileno(file), 0, SEEK_END) <= 0) {
-    say_why(errors, path);
-  } else {
-    status = TOOL_OK;
-  }
-done:
-  if (script) fclose(script);
-  if (errors) fclose(errors);
+  int status = draw(file, path, script, length);
+  free(script);
   return status;
 }

@@ -31,13 +31,28 @@ struct text grouped(int64_t number) {
   return text;
 }
 
+/* -- memory ------------------------------------------------------------------------------------------------------- */
+
+static bool incomplete, complained;
+
+void report_incomplete(void) { incomplete = true; }
+
+static int complain_once(const char *what) {
+  if (!complained) complain("%s", what);
+  complained = true;
+  return TOOL_FAILED;
+}
+
 /* -- tables ------------------------------------------------------------------------------------------------------- */
 
 void table_cell(struct table *table, const char *format, ...) {
   if (table->count == table->capacity) {
     size_t capacity = table->capacity ? 2 * table->capacity : 64;
     char **grown = realloc(table->cells, capacity * sizeof *grown);
-    if (!grown) return;
+    if (!grown) {
+      report_incomplete();
+      return;
+    }
     table->cells = grown;
     table->capacity = capacity;
   }
@@ -46,6 +61,7 @@ void table_cell(struct table *table, const char *format, ...) {
   va_start(arguments, format);
   int length = vasprintf(&cell, format, arguments);
   va_end(arguments);
+  if (length < 0) report_incomplete();
   table->cells[table->count++] = length < 0 ? NULL : cell;
 }
 
@@ -80,7 +96,7 @@ void table_print(struct table *table, bool ruled) {
     }
     total += widths[column] + 2;
   }
-  for (size_t row = 0; row < rows; row++) {
+  for (size_t row = 0; !incomplete && row < rows; row++) {
     print_row(table, row, widths, columns);
     if (row > 0 || !ruled) continue;
     printf("  ");
@@ -160,25 +176,69 @@ json_t *json_number(double value) {
   return json_string(isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity");
 }
 
+/* jansson takes nothing but UTF-8, and a file's name may be anything. */
+json_t *json_text(const char *text) {
+  json_t *string = json_string(text);
+  char *ascii = string ? NULL : strdup(text);
+  for (char *at = ascii; at && *at; at++) {
+    if ((unsigned char)*at >= 0x80) *at = '?';
+  }
+  if (ascii) string = json_string(ascii);
+  free(ascii);
+  return string;
+}
+
+void json_append(json_t *array, json_t *value) {
+  if (json_array_append_new(array, value) != 0) report_incomplete();
+}
+
+void json_set(json_t *object, const char *key, json_t *value) {
+  if (json_object_set_new(object, key, value) != 0) report_incomplete();
+}
+
 json_t *json_histogram(const struct histogram *histogram) {
   json_t *edges = json_array(), *counts = json_array(), *weights = json_array();
-  for (int32_t bin = 0; bin <= histogram->bins; bin++) json_array_append_new(edges, json_number(histogram->edges[bin]));
+  for (int32_t bin = 0; bin <= histogram->bins; bin++) json_append(edges, json_number(histogram->edges[bin]));
   for (int32_t bin = 0; bin < histogram->bins; bin++) {
-    json_array_append_new(counts, json_integer(histogram->counts[bin]));
-    json_array_append_new(weights, json_number(histogram->weights[bin]));
+    json_append(counts, json_integer(histogram->counts[bin]));
+    json_append(weights, json_number(histogram->weights[bin]));
   }
   return json_pack("{s:o, s:o, s:o}", "edges", edges, "counts", counts, "weights", weights);
 }
 
+/* jansson goes on after a key that could not be put down: what it leaves out is noticed here. */
+static int put_json(const char *text, size_t length, void *stream) {
+  if (fwrite(text, 1, length, stream) == length) return 0;
+  report_incomplete();
+  return -1;
+}
+
 int json_print(json_t *object) {
-  if (!object) return complain("out of memory");
-  int failed = json_dumpf(object, stdout, 0);
-  putchar('\n');
+  char *text = NULL;
+  size_t length = 0;
+  FILE *stream = object && !incomplete ? open_memstream(&text, &length) : NULL;
+  if (!stream || json_dump_callback(object, put_json, stream, 0) != 0 || fflush(stream) != 0) report_incomplete();
+  if (stream && (fclose(stream) != 0 || !text)) report_incomplete();
   json_decref(object);
-  return failed ? complain("cannot write to standard output") : TOOL_OK;
+  if (!incomplete) printf("%s\n", text);
+  free(text);
+  return incomplete ? complain_once("out of memory") : TOOL_OK;
+}
+
+static int output_failed(void) {
+  char text[256];
+  snprintf(text, sizeof text, "cannot write to standard output: %s", strerror(errno));
+  return complain_once(text);
 }
 
 int finish_output(void) {
+  if (incomplete) return complain_once("out of memory");
   if (fflush(stdout) == 0 && !ferror(stdout)) return TOOL_OK;
-  return complain("cannot write to standard output: %s", strerror(errno));
+  return output_failed();
+}
+
+/* Some file systems say only when a file is closed that it is not written. */
+int close_output(void) {
+  int failed = ferror(stdout);
+  return fclose(stdout) == 0 && !failed ? TOOL_OK : output_failed();
 }

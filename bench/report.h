@@ -29,16 +29,29 @@ void table_print(struct table *table, bool ruled);
 /** Bars of the logarithm of the counts, with the weights beside them. */
 void print_bars(const struct histogram *histogram);
 
+/** Says that something to be printed found no memory: json_print and finish_output fail from then on. */
+void report_incomplete(void);
+
 /** A JSON number; "NaN", "Infinity" or "-Infinity", which JSON has no number for, as text. */
 json_t *json_number(double value);
+
+/** A JSON string; of bytes that are no UTF-8, those above 127 become '?'. */
+json_t *json_text(const char *text);
+
+/** Adds a value, which is freed with the array or object. No memory for either is report_incomplete. */
+void json_append(json_t *array, json_t *value);
+void json_set(json_t *object, const char *key, json_t *value);
 
 /** {edges, counts, weights} */
 json_t *json_histogram(const struct histogram *histogram);
 
-/** Prints one line of JSON and frees the object. TOOL_OK, or TOOL_FAILED after complaining. */
+/** Prints one line of JSON, whole or not at all, and frees the object. TOOL_OK, or TOOL_FAILED after complaining. */
 int json_print(json_t *object);
 
 /** TOOL_OK if all of standard output has been written, else TOOL_FAILED after complaining. */
 int finish_output(void);
+
+/** Closes standard output, at the very end; as finish_output, which says it only once. */
+int close_output(void);
 
 #endif

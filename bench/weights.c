@@ -108,10 +108,10 @@ static void print_table(const struct options *options, const struct balance *bal
 static json_t *as_json(const struct options *options, const struct balance *balance) {
   json_t *counts = json_array(), *effective = json_array(), *weights = json_array();
   for (int64_t class = 0; class < balance->counts.classes; class ++) {
-    json_array_append_new(counts, balance->counts.whole ? json_integer(balance->counts.whole[class])
-                                                        : json_number(balance->counts.real[class]));
-    json_array_append_new(effective, json_number(balance->effective[class]));
-    json_array_append_new(weights, json_number((double)balance->weights[class]));
+    json_append(counts, balance->counts.whole ? json_integer(balance->counts.whole[class])
+                                              : json_number(balance->counts.real[class]));
+    json_append(effective, json_number(balance->effective[class]));
+    json_append(weights, json_number((double)balance->weights[class]));
   }
   return json_pack("{s:f, s:I, s:o, s:o, s:o}", "beta", options->beta, "classes", (json_int_t)balance->counts.classes,
                    "counts", counts, "effective_numbers", effective, "weights", weights);
@@ -135,6 +135,7 @@ int verb_weights(int argc, char **argv) {
   struct balance balance = {0};
   status = compute(&options, &balance);
   if (status == TOOL_OK) status = write_weights(options.out, &balance);
+  if (status == TOOL_OK) status = outfile_complete();
   if (status == TOOL_OK && options.json)
     status = json_print(as_json(&options, &balance));
   else if (status == TOOL_OK)

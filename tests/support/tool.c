@@ -18,6 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "npy.h"
+
 enum { MOST_ARGUMENTS = 64, LONGEST_LINE = 8192 };
 
 tool_folder tool_folder_make(void) {
@@ -123,4 +125,64 @@ tool_answer tool_run(const tool_folder *folder, int64_t file_limit, const char *
 void tool_answer_free(tool_answer *answer) {
   free(answer->out);
   free(answer->err);
+}
+
+/* ---- A folder with inputs, and commands in it ------------------------------------------------------------------ */
+
+tool_folder tool_folder_with_files(void) {
+  enum { ROWS = 400, CLASSES = 3 };
+  const tool_folder folder = tool_folder_make();
+  char path[512];
+  static float logits[ROWS * CLASSES];
+  static int32_t labels[ROWS];
+  for (int i = 0; i < ROWS * CLASSES; i++) logits[i] = (float)(i % 13 - 6) / 2;
+  for (int i = 0; i < ROWS; i++) labels[i] = i % 5 - 2;
+  tool_file(path, sizeof path, &folder, "x.npy");
+  npy_write(path, "<f4", false, ROWS, CLASSES, logits, sizeof logits);
+  tool_file(path, sizeof path, &folder, "y.npy");
+  npy_write(path, "<i4", false, ROWS, 0, labels, sizeof labels);
+  tool_file(path, sizeof path, &folder, "c.csv");
+  FILE *counts = fopen(path, "w");
+  cr_assert_not_null(counts);
+  fputs("5\n60\n7.5\n", counts);
+  cr_assert_eq(fclose(counts), 0);
+  return folder;
+}
+
+static void become_shell(const tool_folder *folder, const char *path, const char *command) {
+  static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGXFSZ, SIGPIPE};
+  for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) signal(signals[i], SIG_DFL);
+  setenv("TARE", path, 1);
+  setenv("EVAL", "eval --loss ghm-c --device cpu --threads 1 --logits x.npy --labels y.npy", 1);
+  if (chdir(folder->path) != 0 || !freopen("out", "w", stdout) || !freopen("err", "w", stderr)) _exit(99);
+  execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+  _exit(99);
+}
+
+int tool_shell(const tool_folder *folder, const char *format, ...) {
+  char command[4096];
+  const char *path = tool_path();
+  va_list list;
+  va_start(list, format);
+  const int length = vsnprintf(command, sizeof command, format, list);
+  va_end(list);
+  cr_assert(length < (int)sizeof command, "a command of %d characters", length);
+  const pid_t child = fork();
+  cr_assert_neq(child, -1);
+  if (child == 0) become_shell(folder, path, command);
+  int status = 0;
+  cr_assert_eq(waitpid(child, &status, 0), child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+char *tool_text(const tool_folder *folder, const char *name) {
+  char path[512];
+  tool_file(path, sizeof path, folder, name);
+  return tool_file_text(path);
+}
+
+void tool_expect_nothing_left(const tool_folder *folder, const char *what) {
+  static const char *const own[] = {"x.npy", "y.npy", "c.csv", "out",    "err",    "gnuplot", "pids",
+                                    "a",     "link",  "hard",  "x.kept", "y.kept", "fail",    NULL};
+  tool_folder_expect_only(folder, own, what);
 }

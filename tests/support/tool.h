@@ -41,4 +41,17 @@ tool_answer tool_run(const tool_folder *folder, int64_t file_limit, const char *
 
 void tool_answer_free(tool_answer *answer);
 
+/** A folder with x.npy (logits), y.npy (labels) and c.csv (counts). */
+tool_folder tool_folder_with_files(void);
+
+/** Runs a shell command in the folder: $TARE is the tool, $EVAL an evaluation of the files without outputs. What it says
+ *  goes to "out" and "err" there. Returns the exit status; a signal is 128 and its number, as in any shell. */
+int tool_shell(const tool_folder *folder, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/** The whole of a file in the folder; free() it. */
+char *tool_text(const tool_folder *folder, const char *name);
+
+/** No file but the inputs, "out" and "err", and what a test puts there itself: gnuplot, pids, a, link, hard, fail. */
+void tool_expect_nothing_left(const tool_folder *folder, const char *what);
+
 #endif
