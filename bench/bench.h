@@ -24,7 +24,7 @@ struct bench_options {
   int64_t rows, classes, repeat;
   int64_t dimensions; /* of the fused head; 0: none */
   double workspace;   /* its bound in MB; 0: ample */
-  bool rows_given, classes_given, apart, json;
+  bool rows_given, classes_given, workspace_given, apart, json;
   int32_t dtype, device, threads, layout;
   struct distribution distribution;
   const char *distribution_text, *file, *labels;

@@ -114,6 +114,7 @@ static int read_value(int key, const char *text, struct bench_options *options) 
     case HEAD:
       return parse_int64("--head", text, 1, INT32_MAX, &options->dimensions);
     case WORKSPACE:
+      options->workspace_given = true;
       return parse_double("--workspace", text, &options->workspace);
     case IN_PLACE:
       options->apart = false;
@@ -183,12 +184,12 @@ int bench_options_read(struct bench_options *options, int argc, char **argv) {
                                     .dtype = TARE_F32,
                                     .distribution = detector_distribution,
                                     .distribution_text = "detector"};
-  int status = parse_arguments(&argp, argc, argv, options);
+  int status = parse_arguments(&argp, "loss", argc, argv, options);
   if (status == TOOL_OK && options->labels && !options->file) {
     status = misuse("--labels belongs to --distribution file:X.npy");
   }
-  if (status == TOOL_OK && options->workspace != 0 && !(options->dimensions && options->workspace > 0)) {
-    status = misuse("--workspace belongs to --head, and is more than 0");
+  if (status == TOOL_OK && options->workspace_given && !(options->dimensions && options->workspace >= 1e-6)) {
+    status = misuse("--workspace belongs to --head, and is at least 0.000001 MB, one byte");
   }
   if (status == TOOL_OK && options->dimensions) status = check_head(options);
   return status;

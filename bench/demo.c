@@ -163,7 +163,7 @@ int verb_demo(int argc, char **argv) {
       described, read_option, NULL, "Shows every loss on a made-up batch of 100,000 anchors and 80 classes.",
       NULL,      NULL,        NULL};
   struct demo demo = {.device_kind = TARE_DEVICE_AUTO};
-  int status = parse_arguments(&argp, argc, argv, &demo);
+  int status = parse_arguments(&argp, NULL, argc, argv, &demo);
   if (status == TOOL_OK) status = device_open(&demo.device, demo.device_kind, demo.threads);
   if (status != TOOL_OK) return status;
   status = prepare(&demo);

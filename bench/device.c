@@ -11,6 +11,7 @@
 
 #include "gpu.h"
 #include "problem.h"
+#include "words.h"
 
 bool device_is_gpu(const struct device *device) { return device->about.device == TARE_DEVICE_CUDA; }
 
@@ -20,7 +21,8 @@ int device_open(struct device *device, int32_t kind, int32_t threads) {
   tare_context_options_init(&options);
   options.device = kind;
   options.threads = threads;
-  if (tare_context_create(&device->context, &options) != TARE_OK) return complain("%s", tare_error_text(NULL));
+  if (tare_context_create(&device->context, &options) != TARE_OK)
+    return complain("%s", words_of_options(tare_error_text(NULL)));
   device->about.struct_size = sizeof device->about;
   int status = device_check(device, tare_context_describe(device->context, &device->about));
 #ifndef TARE_TOOL_GPU
@@ -40,7 +42,7 @@ void device_close(struct device *device) {
 int device_check(const struct device *device, tare_status status) {
   if (status == TARE_OK) return TOOL_OK;
   const char *text = tare_error_text(device->context);
-  return complain("%s", *text ? text : tare_status_name(status));
+  return complain("%s", *text ? words_of_options(text) : tare_status_name(status));
 }
 
 int device_alloc(struct device *device, uint64_t bytes, void **memory) {

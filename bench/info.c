@@ -14,6 +14,7 @@
 #include "problem.h"
 #include "report.h"
 #include "verbs.h"
+#include "words.h"
 
 enum { JSON = 256, MAX_GPUS = 64 };
 
@@ -63,15 +64,18 @@ static json_t *instruction_sets(void) {
   return found;
 }
 
-/* Every GPU that the library can use; `reason` says why there is none. */
+/* Every GPU that the library can use; `reason` says why there is none. Nobody asked for one, so it does not say what to
+ * do without. */
 static json_t *gpus(char *reason, size_t size) {
   json_t *found = json_array();
   tare_context_description about;
   for (int32_t index = 0; index < MAX_GPUS; index++) {
-    if (describe(TARE_DEVICE_CUDA, index, &about) != TARE_OK) {
-      snprintf(reason, size, "%s", index == 0 ? tare_error_text(NULL) : "");
-      break;
+    tare_status status = describe(TARE_DEVICE_CUDA, index, &about);
+    if (status != TARE_OK && index == 0) {
+      const char *text = words_of_options(tare_error_text(NULL));
+      snprintf(reason, size, "%s", status == TARE_NOT_BUILT ? "this library was built without CUDA" : text);
     }
+    if (status != TARE_OK) break;
     json_append(found, json_pack("{s:i, s:s, s:s}", "index", about.device_index, "name", about.device_name,
                                  "instruction_set", about.instruction_set));
   }
@@ -149,11 +153,11 @@ int verb_info(int argc, char **argv) {
   static const struct argp argp = {described, read_option, NULL, "Devices, instruction set, build, versions.",
                                    NULL,      NULL,        NULL};
   bool as_json = false;
-  int status = parse_arguments(&argp, argc, argv, &as_json);
+  int status = parse_arguments(&argp, NULL, argc, argv, &as_json);
   if (status != TOOL_OK) return status;
   tare_context_description cpu, automatic;
   if (describe(TARE_DEVICE_CPU, -1, &cpu) != TARE_OK || describe(TARE_DEVICE_AUTO, -1, &automatic) != TARE_OK) {
-    return complain("%s", tare_error_text(NULL));
+    return complain("%s", words_of_options(tare_error_text(NULL)));
   }
   char reason[512] = "";
   json_t *found = gpus(reason, sizeof reason);

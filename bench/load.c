@@ -35,7 +35,8 @@ int load_logits(const char *role, const char *path, bool bf16, struct sample *sa
   sample->dtype = dtype_of(array.type);
   sample->rows = array.shape[0];
   sample->classes = array.shape[1];
-  return TOOL_OK;
+  if (sample->classes >= 1 && sample->classes <= INT32_MAX) return TOOL_OK;
+  return complain("%s %s: found %" PRId64 " classes, expected 1 to %d", role, path, sample->classes, INT32_MAX);
 }
 
 static int check_rows(const char *role, const char *path, const struct npy *array, const struct sample *sample) {
@@ -112,7 +113,10 @@ static int load_class_weights(const char *path, double beta, struct sample *samp
 }
 
 /* GHM-R's classes are columns of boxes, not what its labels count: any class a detector has means that the row counts. */
-static void fold_box_labels(struct sample *sample) {
+static int fold_box_labels(struct sample *sample) {
+  if (sample->label_dtype == TARE_I32 && sample->first_label < INT32_MIN) {
+    return complain("--first-label %" PRId64 ": the labels are int32, and none of them can be it", sample->first_label);
+  }
   for (int64_t row = 0; row < sample->rows; row++) {
     int64_t label = label_at(sample->label_dtype, sample->labels, row);
     if (label == sample->background_label || label == sample->ignore_label || label < sample->first_label) continue;
@@ -121,6 +125,7 @@ static void fold_box_labels(struct sample *sample) {
     else
       ((int32_t *)sample->labels)[row] = (int32_t)sample->first_label;
   }
+  return TOOL_OK;
 }
 
 int load_sample(const struct eval_options *options, struct sample *sample, int32_t *file_dtype) {
@@ -139,6 +144,6 @@ int load_sample(const struct eval_options *options, struct sample *sample, int32
   if (status == TOOL_OK && options->row_weights) status = load_row_weights(options->row_weights, sample);
   if (status == TOOL_OK && options->class_counts)
     status = load_class_weights(options->class_counts, options->beta, sample);
-  if (status == TOOL_OK && options->loss.kind == TARE_GHM_R) fold_box_labels(sample);
+  if (status == TOOL_OK && options->loss.kind == TARE_GHM_R) status = fold_box_labels(sample);
   return status;
 }

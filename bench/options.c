@@ -115,8 +115,10 @@ static int read_normalizer(const char *text, struct eval_options *options) {
     }
   }
   options->normalizer = TARE_VALUE;
-  if (text_to_double(text, &options->normalizer_value)) return TOOL_OK;
-  return misuse("--normalizer %s: expected sum, elements, rows, positives or a number", text);
+  enum number found = text_number(text, &options->normalizer_value);
+  if (found == NUMBER_FINE) return TOOL_OK;
+  if (found != NUMBER_NONE) return parse_double("--normalizer", text, &options->normalizer_value);
+  return misuse("--normalizer '%s': expected sum, elements, rows, positives or a finite decimal number", text);
 }
 
 /* A picture is SVG whatever the file's name: a name that promises another format is refused. */
@@ -172,7 +174,7 @@ static int read_value(int key, const char *text, struct reading *reading) {
     case POLY_EPSILON:
       return parse_double("--poly-epsilon", text, &reading->poly_epsilon);
     case BETA:
-      return parse_double("--beta", text, &options->beta);
+      return parse_beta(text, &options->beta);
     case BACKGROUND_WEIGHT:
       return parse_double("--background-weight", text, &options->background_weight);
     case NORMALIZER:
@@ -245,9 +247,34 @@ static int check_taken(const struct reading *reading) {
   return TOOL_OK;
 }
 
+/* A row of targets has no class. */
+static int check_dense(const struct reading *reading) {
+  const struct eval_options *options = reading->options;
+  if (reading->kind == TARE_SOFTMAX_FOCAL) {
+    return misuse("softmax-focal needs --labels alone; softmax-ce takes --targets");
+  }
+  if (options->class_counts) return misuse("--class-counts with --targets: a row of targets has no class to weigh");
+  if (options->background_weight != 1) {
+    return misuse("--background-weight with --targets: no row of targets is background; use --row-weights");
+  }
+  if (options->normalizer == TARE_POSITIVES) {
+    return misuse("--normalizer positives with --targets: no row of targets is positive; give the NUMBER");
+  }
+  return TOOL_OK;
+}
+
+static int check_exact(const struct reading *reading) {
+  if (reading->momentum > 0) return misuse("--momentum with --density exact: the exact density has no counts to keep");
+  if (reading->variant == TARE_GHM_MMDET) {
+    return misuse("--ghm-variant mmdet with --density exact: mmdetection has unit regions alone");
+  }
+  return TOOL_OK;
+}
+
 static int check_together(const struct reading *reading) {
   const struct eval_options *options = reading->options;
   uint64_t given = options->given;
+  int status = TOOL_OK;
   if (!(given & BIT(LOSS))) return misuse("--loss is missing");
   if (!options->logits) return misuse("--logits is missing");
   if (!options->labels && !options->targets) return misuse("--labels or --targets is missing");
@@ -258,7 +285,9 @@ static int check_together(const struct reading *reading) {
   if (given & BIT(EPSILON) && reading->density != TARE_EXACT) {
     return misuse("--epsilon is the window of --density exact; for Poly-1 say --poly-epsilon");
   }
-  return check_taken(reading);
+  if (options->targets && reading->kind != TARE_GHM_R) status = check_dense(reading);
+  if (status == TOOL_OK && reading->density == TARE_EXACT) status = check_exact(reading);
+  return status == TOOL_OK ? check_taken(reading) : status;
 }
 
 static void fill_ghm(const struct reading *reading, tare_ghm_parameters *ghm) {
@@ -327,7 +356,7 @@ int eval_options_read(struct eval_options *options, int argc, char **argv) {
       NULL,
       NULL,
       NULL};
-  int status = parse_arguments(&argp, argc, argv, &reading);
+  int status = parse_arguments(&argp, NULL, argc, argv, &reading);
   if (status == TOOL_OK) status = check_together(&reading);
   if (status == TOOL_OK) fill_loss(&reading, &options->loss);
   return status;

@@ -64,9 +64,22 @@ int parse_double(const char *option, const char *text, double *value) {
   return found == NUMBER_FINE ? TOOL_OK : misuse("%s '%s': %s", option, text, why[found]);
 }
 
+int parse_beta(const char *text, double *value) {
+  int status = parse_double("--beta", text, value);
+  if (status != TOOL_OK || (*value >= 0 && *value < 1)) return status;
+  return misuse("--beta '%s': %s; it must be in [0,1)", text, *value < 0 ? "less than 0" : "1 or more");
+}
+
+/* A whole number is one even where 64 bits do not hold it. */
+static bool is_whole(const char *text) {
+  text += *text == '+' || *text == '-';
+  return *text && text[strspn(text, "0123456789")] == 0;
+}
+
 int parse_int64(const char *option, const char *text, int64_t low, int64_t high, int64_t *value) {
-  if (!text_to_int64(text, value)) return misuse("%s '%s': not a whole number", option, text);
-  if (*value >= low && *value <= high) return TOOL_OK;
+  bool fits = text_to_int64(text, value);
+  if (!fits && !is_whole(text)) return misuse("%s '%s': not a whole number", option, text);
+  if (fits && *value >= low && *value <= high) return TOOL_OK;
   return misuse("%s %s: not within %" PRId64 " and %" PRId64, option, text, low, high);
 }
 
@@ -105,13 +118,16 @@ int parse_loss(const char *text, int32_t *kind) {
  * stream it does neither: getopt's own line about an unknown option stays. */
 struct wrapped {
   void *input;
+  const struct argp *argp;
+  const char *repeatable;
+  uint64_t seen; /* which of argp's options, by their place */
 };
 
 static error_t wrap(int key, char *argument, struct argp_state *state) {
   struct wrapped *wrapped = state->input;
   if (key == ARGP_KEY_INIT) {
     state->err_stream = NULL;
-    state->child_inputs[0] = wrapped->input;
+    state->child_inputs[0] = wrapped;
     return 0;
   }
   if (key != ARGP_KEY_ARG) return ARGP_ERR_UNKNOWN;
@@ -119,11 +135,37 @@ static error_t wrap(int key, char *argument, struct argp_state *state) {
   return EINVAL;
 }
 
-int parse_arguments(const struct argp *argp, int argc, char **argv, void *input) {
+/* An option with a value that is given twice: one of the two would be without effect. */
+static bool is_repeated(struct wrapped *wrapped, int key) {
+  const struct argp_option *option = wrapped->argp->options;
+  for (int place = 0; place < 64 && (option->name || option->doc); place++, option++) {
+    if (!option->name || option->key != key || !option->arg) continue;
+    if (wrapped->repeatable && strcmp(option->name, wrapped->repeatable) == 0) return false;
+    if (wrapped->seen >> place & 1) {
+      misuse("--%s is given twice", option->name);
+      return true;
+    }
+    wrapped->seen |= UINT64_C(1) << place;
+  }
+  return false;
+}
+
+static error_t once(int key, char *argument, struct argp_state *state) {
+  struct wrapped *wrapped = state->input;
+  if (is_repeated(wrapped, key)) return EINVAL;
+  state->input = wrapped->input;
+  error_t found = wrapped->argp->parser(key, argument, state);
+  state->input = wrapped;
+  return found;
+}
+
+int parse_arguments(const struct argp *argp, const char *repeatable, int argc, char **argv, void *input) {
   argp_err_exit_status = TOOL_MISUSED;
-  struct argp_child children[] = {{argp, 0, NULL, 0}, {NULL, 0, NULL, 0}};
+  struct argp inner = *argp;
+  inner.parser = once;
+  struct argp_child children[] = {{&inner, 0, NULL, 0}, {NULL, 0, NULL, 0}};
   struct argp outer = {.parser = wrap, .children = children}; /* the child's texts are shown as if its own */
-  struct wrapped wrapped = {input};
+  struct wrapped wrapped = {.input = input, .argp = argp, .repeatable = repeatable};
   error_t found = argp_parse(&outer, argc, argv, 0, NULL, &wrapped);
   if (found == ENOMEM) return complain("out of memory");
   return found == 0 ? TOOL_OK : TOOL_MISUSED;

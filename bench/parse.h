@@ -19,6 +19,7 @@ bool text_to_int64(const char *text, int64_t *value);
 
 /* Return TOOL_OK or TOOL_MISUSED. `option` is the option's name with its dashes. */
 int parse_double(const char *option, const char *text, double *value);
+int parse_beta(const char *text, double *value); /**< --beta, in [0,1) */
 int parse_int64(const char *option, const char *text, int64_t low, int64_t high, int64_t *value);
 int parse_int32(const char *option, const char *text, int32_t low, int32_t high, int32_t *value);
 
@@ -33,7 +34,8 @@ int parse_loss(const char *text, int32_t *kind);
 extern const struct choice device_choices[];
 extern const struct choice dtype_choices[];
 
-/** Runs argp so that whatever is wrong is one line and TOOL_MISUSED. */
-int parse_arguments(const struct argp *argp, int argc, char **argv, void *input);
+/** Runs argp so that whatever is wrong is one line and TOOL_MISUSED. An option with a value may be given once, but for
+ *  the one named `repeatable`; NULL: none. */
+int parse_arguments(const struct argp *argp, const char *repeatable, int argc, char **argv, void *input);
 
 #endif

@@ -61,7 +61,7 @@ int64_t sample_row(const struct sample *sample, int32_t kind, int64_t row) {
   if (!sample->labels) return ROW_BACKGROUND;
   int64_t label = label_at(sample->label_dtype, sample->labels, row);
   if (label == sample->ignore_label) return ROW_SKIPPED;
-  int64_t class = label - sample->first_label;
+  int64_t class = (int64_t)((uint64_t)label - (uint64_t)sample->first_label); /* may wrap where it is none */
   if (kind == TARE_GHM_R) return label == sample->background_label ? ROW_SKIPPED : class;
   if (sample->targets) return ROW_BACKGROUND;
   if (label != sample->background_label) return class;

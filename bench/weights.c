@@ -40,7 +40,7 @@ static error_t read_option(int key, char *text, struct argp_state *state) {
       return 0;
     case BETA:
       options->has_beta = true;
-      return parse_double("--beta", text, &options->beta) ? EINVAL : 0;
+      return parse_beta(text, &options->beta) ? EINVAL : 0;
     case OUT:
       options->out = text;
       return 0;
@@ -128,7 +128,7 @@ int verb_weights(int argc, char **argv) {
                                    NULL,
                                    NULL};
   struct options options = {0};
-  int status = parse_arguments(&argp, argc, argv, &options);
+  int status = parse_arguments(&argp, NULL, argc, argv, &options);
   if (status == TOOL_OK && !options.counts) status = misuse("--class-counts is missing");
   if (status == TOOL_OK && !options.has_beta) status = misuse("--beta is missing");
   if (status != TOOL_OK) return status;

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The library speaks of the fields of its structs; who typed a command line knows its options alone.
+ */
+#ifndef TARE_TOOL_WORDS_H
+#define TARE_TOOL_WORDS_H
+
+/** An error text of the library with options in place of fields and constants. Valid until the next call. */
+const char *words_of_options(const char *text);
+
+#endif
