@@ -82,6 +82,7 @@ tare_ghm_state tare_ghm_state_at(void *state, int32_t bins) {
 }
 
 void tare_ghm_density_from_counts(const tare_ghm_parameters *ghm, tare_ghm_state state) {
+  if (*state.total == 0) return;
   int32_t occupied = 0;
   for (int32_t k = 0; k < ghm->bins; k++) occupied += state.counts[k] > 0;
   const double regions = ghm->variant == TARE_GHM_MMDET ? occupied : ghm->bins;

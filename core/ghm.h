@@ -31,7 +31,7 @@ typedef struct tare_ghm_state {
 
 tare_ghm_state tare_ghm_state_at(void *state, int32_t bins);
 
-/** Momentum sums, 1/GD and one more step from the counts. */
+/** Momentum sums, 1/GD and one more step from the counts; nothing where N is 0. */
 void tare_ghm_density_from_counts(const tare_ghm_parameters *ghm, tare_ghm_state state);
 
 #endif

@@ -229,11 +229,12 @@ static void use_bins(tare_cpu *cpu, const tare_tiling *tiling, const tare_proble
 
 static void use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, int64_t most_keys,
                               double *workspace, tare_job *job) {
+  job->density = TARE_DENSITY_EXACT;
+  if (!most_keys) return; /* nor is there a workspace */
   double *key = workspace, *spare = key + most_keys, *weight = spare + most_keys;
   tare_job collect = {.problem = problem, .pass = TARE_PASS_COLLECT, .collected_key = key};
   tare_cpu_run_pass(cpu, tiling, &collect);
   tare_exact_density(problem, collect.key_count, key, spare, weight, &job->sorted);
-  job->density = TARE_DENSITY_EXACT;
 }
 
 static int64_t elements_of(const tare_problem *problem) { return problem->rows * problem->batch.classes; }

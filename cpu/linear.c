@@ -338,10 +338,10 @@ tare_status tare_cpu_linear_evaluate(tare_backend *self, const tare_problem *pro
   tare_job job = {.pass = TARE_PASS_EVALUATE};
   job.gradient_factor = tare_cpu_gradient_factor(&problem->output, divisor);
   double sum = 0;
+  if (problem->rows) lay_out(&h, workspace, workspace_bytes);
+  if (tare_is_ghm(problem)) use_bins(&h, &job);
   if (problem->rows) {
-    lay_out(&h, workspace, workspace_bytes);
     memset(h.bias_sums, 0, (size_t)problem->batch.classes * sizeof *h.bias_sums);
-    if (tare_is_ghm(problem)) use_bins(&h, &job);
     sum = run_chunks(&h, &job);
     write_bias_gradient(&h);
   } else {

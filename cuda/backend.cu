@@ -88,7 +88,8 @@ cudaError_t evaluate_by_bins(const backend *self, const tare_problem *problem, g
   return status == cudaSuccess ? launch_pass(*c, ghm_pass::evaluate, site) : status;
 }
 
-/** The workspace of the exact density: keys, weights, room for sorted keys or norms, the number of keys, the sort's own. */
+/** The workspace of the exact density: keys, weights, room for sorted keys or norms, the number of keys, the sort's own.
+ *  0 bytes where there are no elements. */
 struct exact_room {
   int64_t most;
   size_t sort_bytes;
@@ -98,6 +99,8 @@ struct exact_room {
 cudaError_t measure_exact_room(const tare_problem *problem, exact_room *room) {
   room->most = problem->rows * problem->batch.classes;
   room->sort_bytes = 0;
+  room->bytes = 0;
+  if (!room->most) return cudaSuccess;
   const cudaError_t status = sort_keys(nullptr, &room->sort_bytes, nullptr, nullptr, room->most, nullptr);
   room->bytes = 3 * 8 * uint64_t(room->most) + 256 + (room->sort_bytes + 255) / 256 * 256;
   return status;
@@ -185,7 +188,7 @@ tare_status workspace_size(tare_backend *base, const tare_problem *problem, uint
   exact_room room;
   const cudaError_t status = measure_exact_room(problem, &room);
   if (status != cudaSuccess) return cuda_failed(status, "asking for the sort's workspace", error);
-  *bytes = room.most ? room.bytes : 0;
+  *bytes = room.bytes;
   return TARE_OK;
 }
 

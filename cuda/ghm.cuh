@@ -99,7 +99,8 @@ __device__ __forceinline__ void hand_over(const ghm_call &c, const ghm_histogram
 
 /* ---- Density -------------------------------------------------------------------------------------------------------- */
 
-/** Momentum sums, 1/GD and one step more from the counts of a state: tare_ghm_density_from_counts by a block. */
+/** Momentum sums, 1/GD and one step more from the counts of a state: tare_ghm_density_from_counts by a block. N, which
+ *  its first thread may just have written, is read behind a barrier. A fresh state has no past that could stay. */
 __device__ __forceinline__ void update_density(const tare_ghm_parameters &ghm, const tare_ghm_state &state,
                                                bool fresh) {
   TARE_SHARED(double, regions);
@@ -109,6 +110,7 @@ __device__ __forceinline__ void update_density(const tare_ghm_parameters &ghm, c
   const int64_t steps = fresh ? 0 : *state.steps;
   if (thread_rank() == 0) regions = ghm.variant == TARE_GHM_MMDET ? double(all_occupied) : double(ghm.bins);
   __syncthreads();
+  if (*state.total == 0 && !fresh) return;
   for (int k = int(thread_rank()); k < ghm.bins; k += block_threads) {
     const double sum = tare_momentum_sum(&ghm, steps == 0, fresh ? 0.0 : state.sums[k], double(state.counts[k]));
     const double density = sum * regions;

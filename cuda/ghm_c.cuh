@@ -46,7 +46,7 @@ __device__ __forceinline__ density_weights make_weights(const ghm_call &c, const
   w.of_bin = of_bin;
   w.keys = exact ? c.keys : nullptr;
   w.of_key = c.key_weights;
-  w.key_count = exact ? *c.key_count : 0;
+  w.key_count = w.keys ? *c.key_count : 0; /* without elements there are no keys either */
   return w;
 }
 

@@ -280,9 +280,11 @@ typedef enum tare_ghm_variant {
  *   [0]                      int64   steps taken with momentum
  *   [1]                      int64   N of the last histogram
  *   [2 .. 2+bins)            int64   counts of the last histogram
- *   [2+bins .. 2+2*bins)     double  S: momentum sums; equal to the counts without momentum
+ *   [2+bins .. 2+2*bins)     double  S: momentum sums; without momentum, the counts of the last batch whose N is not 0
  *   [2+2*bins .. 2+3*bins)   double  1/GD of each bin, 0 where S is 0
  * NULL: the context's own scratch serves, which is enough without momentum and on one machine.
+ * A batch of N = 0 (no rows, or none that counts) is no step: N and the counts become 0, S, 1/GD and the steps stay, and
+ * the loss is 0. On several machines the sum of their N decides: what tare_ghm_density_update finds in the state.
  * One state serves all levels of a batch together, as the paper's N demands; mmdetection calls its module, and so
  * updates its sums, once a level.
  */
@@ -465,7 +467,7 @@ TARE_API tare_status tare_evaluate(tare_context *context, const tare_loss *loss,
                                    const tare_output *output, tare_stream stream);
 
 /** Bytes of workspace that tare_evaluate needs for these arguments beyond the context's scratch: 0 except for the
- *  exact GHM density. `output` may be NULL. */
+ *  exact GHM density of a batch with rows. `output` may be NULL. */
 TARE_API tare_status tare_workspace_size(tare_context *context, const tare_loss *loss, const tare_batch *batch,
                                          const tare_output *output, uint64_t *bytes);
 
@@ -578,7 +580,7 @@ TARE_API uint64_t tare_ghm_state_bytes(int32_t bins);
 TARE_API tare_status tare_ghm_histogram(tare_context *context, const tare_loss *loss, const tare_batch *batch,
                                         tare_stream stream);
 
-/** From the counts in loss->ghm.state: momentum sums, 1/GD, and one step more. */
+/** From N and the counts in loss->ghm.state: momentum sums, 1/GD, and one step more. With N = 0 it changes nothing. */
 TARE_API tare_status tare_ghm_density_update(tare_context *context, const tare_loss *loss, tare_stream stream);
 
 /* ------------------------------------------------------------------------------------------------------------------

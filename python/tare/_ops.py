@@ -224,7 +224,9 @@ def _lend_workspace(context, problem, like):
 
 
 def lend(context, size, like):
-    """A new workspace of so many bytes on the device of `like`, lent to the context."""
+    """A new workspace of so many bytes on the device of `like`, lent to the context; None if the call needs none."""
+    if not size:
+        return None
     workspace = like.new_empty(size + 16, dtype=torch.uint8)
     start = -(-workspace.data_ptr() // 16) * 16
     _c.check(_c.library.tare_context_set_workspace(context, start, size), context)

@@ -24,6 +24,7 @@ static double momentum_sum(const struct oracle_ghm_state *state, int k, double m
 
 void density_update(struct oracle_ghm_state *state, int bins, double momentum, int mmdet) {
   int occupied = 0;
+  if (state->total == 0) return;
   for (int k = 0; k < bins; ++k) {
     occupied += state->counts[k] > 0;
     state->sums[k] = momentum_sum(state, k, momentum, mmdet);

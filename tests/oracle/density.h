@@ -7,7 +7,7 @@
 
 #include "oracle.h"
 
-/** From state->counts: momentum sums and 1/GD of each bin. */
+/** From state->total and state->counts: momentum sums and 1/GD of each bin, one step more. An N of 0 is no step. */
 void density_update(struct oracle_ghm_state *state, int bins, double momentum, int mmdet);
 
 /** 1/GD of each of n gradient norms among all of them; a NaN stands as 0. */
