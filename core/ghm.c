@@ -2,69 +2,78 @@
 /*
  * Bins of the gradient norm as thresholds of keys, and the density that counts lead to.
  *
- * For a hard label g = sigmoid(u) is monotone in the signed logit u, so the bin of g = k/M starts at the first float
- * that is not below log(e/(1-e)), e the edge. The only rational g that a float reaches exactly is 1/2, at 0, where the
- * logarithm is exact too; elsewhere no float lies within a long double's rounding of the threshold.
+ * For a hard label g = sigmoid(u) is monotone in the signed logit u, so the bin of g = e starts at the first float that
+ * is not below log(e/(1-e)). A hundred edges k/M have a logarithm so near to a double that 64 bits do not tell on which
+ * side it lies. Twice the precision of a double does: of up to 1024 bins, none lies nearer than 2^-73 of itself. An edge
+ * has a double exactly only at the logit 0, and at some differences of GHM-R; these come out exactly.
  */
 #include "ghm.h"
 
 #include <math.h>
 
+#include "twofold.h"
+
 #define TARE_INLINE static inline
 #include "momentum.h"
 
-/** The edge at which bin k starts: k/M, or what mmdetection's single-precision division makes of it. */
-static long double edge(const tare_problem *problem, int32_t k) {
-  const tare_ghm_parameters *ghm = &problem->loss.ghm;
-  if (ghm->variant == TARE_GHM_MMDET) return (long double)((float)k / (float)ghm->bins);
-  return (long double)k / (long double)ghm->bins;
+/** The edge at which bin k starts, as a ratio of two doubles: k/M, or what mmdetection's single-precision division makes
+ *  of it, over 1. The sum and the difference of the two are exact. */
+typedef struct edge {
+  double part, whole;
+} edge;
+
+static edge edge_of(const tare_ghm_parameters *ghm, int32_t k) {
+  if (ghm->variant == TARE_GHM_MMDET) return (edge){(double)((float)k / (float)ghm->bins), 1};
+  return (edge){k, ghm->bins};
 }
 
-/** log(e/(1-e)) of the edge of bin k, from whole numbers where the edge is a ratio of such. */
-static long double logit_of_edge(const tare_problem *problem, int32_t k) {
-  const int32_t bins = problem->loss.ghm.bins;
-  if (problem->loss.ghm.variant == TARE_GHM_PAPER) return log1pl((long double)(2 * k - bins) / (long double)(bins - k));
-  const long double e = edge(problem, k);
-  return log1pl((2 * e - 1) / (1 - e));
+static tare_twofold twofold(double x) { return (tare_twofold){x, 0}; }
+
+/** The edge itself. */
+static tare_twofold norm_of_edge(edge e) { return tare_twofold_quotient(twofold(e.part), twofold(e.whole)); }
+
+/** log(e/(1-e)): in double, and one step of Newton's from there. */
+static tare_twofold logit_of_edge(edge e) {
+  const double rest = e.whole - e.part, near = log(e.part / rest);
+  const tare_twofold odds = tare_twofold_quotient(twofold(e.part), twofold(rest));
+  const tare_twofold ratio = tare_twofold_quotient(odds, tare_twofold_exp(near));
+  return tare_twofold_sum(near, (ratio.hi - 1) + ratio.lo);
 }
 
-/** mu*e/sqrt(1-e^2), from whole numbers where the edge is a ratio of such: 3/5 gives 3/4 and no less. */
-static long double difference_of_edge(const tare_problem *problem, int32_t k) {
-  const tare_ghm_parameters *ghm = &problem->loss.ghm;
-  const long double e = edge(problem, k);
-  if (ghm->variant == TARE_GHM_MMDET) return ghm->mu * e / sqrtl((1 - e) * (1 + e));
-  return (long double)ghm->mu * k / sqrtl((long double)(ghm->bins - k) * (ghm->bins + k));
+/** mu*e/sqrt(1-e^2): 3/5 gives 3/4 and no less. */
+static tare_twofold difference_of_edge(edge e, double mu) {
+  const tare_twofold square = tare_twofold_product(e.whole - e.part, e.whole + e.part);
+  return tare_twofold_quotient(tare_twofold_product(mu, e.part), tare_twofold_root(square));
 }
 
-/** The key whose gradient norm is the edge of bin k. */
-static long double key_of_edge(const tare_problem *problem, int32_t k) {
-  const long double e = edge(problem, k);
-  if (problem->loss.kind == TARE_GHM_R) return difference_of_edge(problem, k);
-  return problem->soft ? e : logit_of_edge(problem, k);
-}
-
-static float first_float(long double at_least) {
-  const float nearest = (float)at_least;
-  return nearest < at_least ? nextafterf(nearest, INFINITY) : nearest;
-}
-
-static double first_double(long double at_least) {
-  const double nearest = (double)at_least;
-  return nearest < at_least ? nextafter(nearest, (double)INFINITY) : nearest;
+/** Whether the thresholds of these parameters stand there already. */
+static int are_made(const tare_bins *bins, int32_t kind, const tare_ghm_parameters *ghm) {
+  return bins->count == ghm->bins && bins->kind == kind && bins->variant == ghm->variant &&
+         (kind != TARE_GHM_R || bins->mu == ghm->mu);
 }
 
 void tare_bins_make(tare_bins *bins, const tare_problem *problem) {
-  bins->count = problem->loss.ghm.bins;
-  bins->lower_f32[0] = -INFINITY;
-  bins->lower_f64[0] = -(double)INFINITY;
-  for (int32_t k = 1; k < bins->count; k++) {
-    const long double key = key_of_edge(problem, k);
-    bins->lower_f32[k] = first_float(key);
-    bins->lower_f64[k] = first_double(key);
+  const tare_ghm_parameters *ghm = &problem->loss.ghm;
+  const int32_t kind = problem->loss.kind, count = ghm->bins;
+  if (are_made(bins, kind, ghm)) return;
+  bins->count = count;
+  bins->kind = kind;
+  bins->variant = ghm->variant;
+  bins->mu = ghm->mu;
+  bins->edge_error = ghm->variant == TARE_GHM_MMDET ? 0x1p-24f : 0;
+  for (int32_t k = 1; k < count; k++) {
+    const edge e = edge_of(ghm, k);
+    const tare_twofold key = kind == TARE_GHM_R ? difference_of_edge(e, ghm->mu) : logit_of_edge(e);
+    bins->lower_f32[k] = tare_first_float(key);
+    bins->lower_f64[k] = tare_first_double(key);
+    bins->norm_f32[k] = tare_first_float(norm_of_edge(e));
+    bins->norm_f64[k] = tare_first_double(norm_of_edge(e));
   }
-  bins->lower_f64[bins->count] = (double)NAN;
-  bins->lower_f32[bins->count] = NAN;
-  for (int32_t k = bins->count + 1; k < TARE_FEW_BINS; k++) bins->lower_f32[k] = NAN;
+  bins->lower_f32[0] = bins->norm_f32[0] = -INFINITY;
+  bins->lower_f64[0] = bins->norm_f64[0] = -(double)INFINITY;
+  bins->lower_f32[count] = bins->norm_f32[count] = NAN;
+  bins->lower_f64[count] = bins->norm_f64[count] = (double)NAN;
+  for (int32_t k = count + 1; k < TARE_FEW_BINS; k++) bins->lower_f32[k] = NAN;
 }
 
 void tare_bins_set_weights(tare_bins *bins, const double *inverse_density) {

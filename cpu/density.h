@@ -4,8 +4,8 @@
  *
  * In detection most elements lie in the first bin, so keys are taken in chunks, and a chunk whose largest key is below
  * the second bin is done at once. Where it reaches into a few bins its keys are compared with the thresholds up to there.
- * For many bins, the bin is guessed as floor(sigmoid*M); the guess is certain unless sigmoid*M lies within rounding of a
- * whole number, and only a chunk with such a key compares with the thresholds, which makes the bins exact. (Comparing
+ * For many bins, the bin is guessed as floor(sigmoid*M); the guess is certain unless sigmoid*M lies within rounding (that of
+ * the edges too, where these are floats) of a whole number, and only a chunk with such a key compares with the thresholds, which makes the bins exact. (Comparing
  * every key would take two gathers, and those cost more than all the rest.) Up to 32 bins have a faster way with AVX-512:
  * few_bins.h.
  */
@@ -44,7 +44,7 @@ TARE_INLINE int F(is_first_bin)(const tare_bins *bins, real largest) {
 
 /** floor(sigmoid*M) of a chunk; returns whether any is too near to an edge to be sure. */
 static int F(guess_bins)(const tare_bins *bins, const real *restrict key, int32_t *restrict bin) {
-  const real count = (real)bins->count, near = count * F(SIGMOID_ERROR);
+  const real count = (real)bins->count, near = count * (F(SIGMOID_ERROR) + (real)bins->edge_error);
   const int32_t last = bins->count - 1;
   int32_t unsure = 0;
 #pragma omp simd reduction(| : unsure)

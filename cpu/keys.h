@@ -2,12 +2,12 @@
 /* Keys in double, which need no guess: g of soft targets, |difference| of GHM-R, and all keys of the exact density.
  * Bins and positions are found by bisection. */
 
-/** The largest k with lower[k] <= key, 0 for NaN. */
-static inline int32_t tare_bin_by_bisection(const tare_bins *bins, double key) {
-  int32_t low = 0, high = bins->count;
+/** The largest k < count with lower[k] <= key, 0 for NaN. */
+static inline int32_t tare_bin_by_bisection(const double *lower, int32_t count, double key) {
+  int32_t low = 0, high = count;
   while (high - low > 1) {
     const int32_t middle = low + (high - low) / 2;
-    if (key >= bins->lower_f64[middle])
+    if (key >= lower[middle])
       low = middle;
     else
       high = middle;
@@ -41,7 +41,9 @@ static inline void tare_weigh_keys(const tare_job *job, int32_t n, const double 
     tare_find_places(&job->sorted, n, key, place);
     for (int32_t i = 0; i < n; i++) inverse_density[i] = job->sorted.count[0] ? job->sorted.weight[place[i]] : 0.0;
   } else {
+    const tare_bins *bins = job->bins;
+    const double *lower = job->problem->shape == TARE_SHAPE_REGRESSION ? bins->lower_f64 : bins->norm_f64;
     for (int32_t i = 0; i < n; i++)
-      inverse_density[i] = job->bins->weight_f64[tare_bin_by_bisection(job->bins, key[i])];
+      inverse_density[i] = bins->weight_f64[tare_bin_by_bisection(lower, bins->count, key[i])];
   }
 }

@@ -80,7 +80,8 @@ static void regression_work(const tare_job *job, const tare_tile *tile, const re
   if (job->pass == TARE_PASS_EVALUATE)
     regression_evaluate(job, tile, p, scratch, result);
   else if (job->pass == TARE_PASS_HISTOGRAM)
-    for (int32_t i = 0; i < p->n; i++) scratch->histogram[0][tare_bin_by_bisection(job->bins, scratch->key[i])]++;
+    for (int32_t i = 0; i < p->n; i++)
+      scratch->histogram[0][tare_bin_by_bisection(job->bins->lower_f64, job->bins->count, scratch->key[i])]++;
   else
     for (int32_t i = 0; i < p->n; i++)
       job->collected_key[writable->key_count++] = tare_key_or_least(scratch->key[i], 0.0);

@@ -298,7 +298,8 @@ static void F(count_keys)(const tare_job *job, const F(stretch) * on, const real
   }
   F(double_keys)(job, on, target, scratch->key);
   for (int32_t i = 0; i < on->n; i++)
-    scratch->histogram[0][tare_bin_by_bisection(job->bins, scratch->key[i])] += on->weight[i] != 0;
+    scratch->histogram[0][tare_bin_by_bisection(job->bins->norm_f64, job->bins->count, scratch->key[i])] +=
+        on->weight[i] != 0;
 }
 
 static void F(collect_keys)(const tare_job *job, const F(stretch) * on, const real *target, tare_scratch *scratch) {

@@ -37,10 +37,12 @@ void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c
   c->fresh = !c->ghm.state;
   void *const own_state = reinterpret_cast<double *>(self->record + 1) + most_partials;
   c->state = tare_ghm_state_at(c->fresh ? own_state : c->ghm.state, c->ghm.bins);
-  tare_bins bins;
-  tare_bins_make(&bins, problem);
+  const tare_bins &bins = self->bins;
+  tare_bins_make(&self->bins, problem);
   for (int k = 0; k <= bins.count; k++)
-    c->lower[k] = problem->shape == TARE_SHAPE_REGRESSION ? bins.lower_f64[k] : double(bins.lower_f32[k]);
+    c->lower[k] = problem->shape == TARE_SHAPE_REGRESSION ? bins.lower_f64[k]
+                  : problem->soft                         ? double(bins.norm_f32[k])
+                                                          : double(bins.lower_f32[k]);
 }
 
 cudaError_t launch_pass(const ghm_call &given, ghm_pass pass, const launch_site &site) {

@@ -20,6 +20,7 @@ struct backend {
   cudaDeviceProp properties;
   const blas_table *blas; /* these two from the first call that needs them */
   cublasContext *blas_handle;
+  mutable tare_bins bins; /* host side: thresholds of the last GHM call, which the next one most likely shares */
 };
 
 /** TARE_CUDA_ERROR, with CUDA's name for what went wrong while `doing` it. */

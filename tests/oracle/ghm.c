@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * GHM's elements: gradient norms, and the unit region each falls in. An edge is a ratio a/b of two exactly known
- * numbers (k and bins, or mmdetection's float and 1), carried to the space of the inputs in long double.
+ * numbers (k and bins, or mmdetection's float and 1), carried to the space of the inputs in long double. What lies so
+ * near to an edge that this does not decide it is decided by the exact norm.
  */
 #include <math.h>
+#include <stdbool.h>
 
-#include "oracle.h"
+#include "literal.h"
 
 double oracle_ghm_c_norm(double x, double t) {
   if (t == 1) return oracle_point(x).q;
@@ -59,11 +61,20 @@ static void prepare(struct thresholds *table, int bins, int mmdet, double mu) {
   table->mu = mu;
 }
 
+/* Nearer to where a bin begins than long double can tell; the exact norm has to say. */
+static bool is_unsure(long double value, long double begin) { return fabsl(value - begin) < 0x1p-58L * fabsl(begin); }
+
+static int exact_bin(const struct thresholds *table, double value) {
+  if (table->mu > 0) return literal_ghm_r_bin(value, table->mu, table->bins, table->mmdet);
+  return literal_ghm_c_bin(value, 0, table->bins, table->mmdet);
+}
+
 /* The largest k with begin[k] <= value, bin 0 having no lower end. NaN compares false and lands there too. */
-static int find(const struct thresholds *table, long double value) {
+static int find(const struct thresholds *table, double value) {
   int low = 0, high = table->bins;
   while (high - low > 1) {
     int middle = low + (high - low) / 2;
+    if (is_unsure(value, table->begin[middle])) return exact_bin(table, value);
     if (value >= table->begin[middle])
       low = middle;
     else

@@ -75,7 +75,7 @@ double oracle_ghm_edge(int k, int bins, int mmdet);
 /**
  * The bin: the largest k < bins with norm >= edge k; a NaN falls in bin 0.
  * Hard targets (t exactly 0 or 1) compare the signed logit u = -z with log(e/(1-e)) in long double, and GHM-R compares
- * |d| with mu*e/sqrt(1-e^2), so no rounding of the norm itself decides. Ties belong to the upper bin; the logarithm
+ * |d| with mu*e/sqrt(1-e^2), so no rounding of the norm itself decides; what is too near for that is compared in MPFR. Ties belong to the upper bin; the logarithm
  * of a rational is irrational unless it is log 1, so for GHM-C the only tie is u = 0 at e = 1/2.
  */
 int oracle_ghm_c_bin(double x, double t, int bins, int mmdet);
