@@ -14,15 +14,20 @@ static const char *const array_names[TARE_ARRAYS] = {
 /** Whether each array has a class axis. */
 static const unsigned char has_classes[TARE_ARRAYS] = {1, 1, 0, 1, 0, 1, 0, 1, 0};
 
-/** The public axes of a view before it is arranged: image, y, x, anchor. */
-static void set_array(tare_view *view, int name, const void *data, tare_strides s) {
+/** A stride that arithmetic may use. That of an axis of length 1 may be any number, and only its size could do harm. */
+static int64_t usable_stride(int64_t stride, int64_t length) {
+  const int64_t most = (int64_t)1 << 58;
+  return length > 1 || (stride >= -most && stride <= most) ? stride : 0;
+}
+
+/** The public axes of a view before it is arranged: image, y, x, anchor. The strides of an absent array stay 0. */
+static void set_array(tare_view *view, int64_t classes, int name, const void *data, const tare_strides *s) {
+  if (!data) return;
+  const int64_t strides[TARE_AXES] = {s->image, s->y, s->x, s->anchor};
   tare_array *array = &view->array[name];
   array->data = (void *)(uintptr_t)data; /* the backends write through it only what the header calls an output */
-  array->stride[0] = s.image;
-  array->stride[1] = s.y;
-  array->stride[2] = s.x;
-  array->stride[3] = s.anchor;
-  array->cls = has_classes[name] ? s.cls : 0;
+  for (int axis = 0; axis < TARE_AXES; axis++) array->stride[axis] = usable_stride(strides[axis], view->dim[axis]);
+  array->cls = has_classes[name] ? usable_stride(s->cls, classes) : 0;
 }
 
 int64_t tare_array_bytes(const tare_problem *problem, int name) {
@@ -205,19 +210,19 @@ static tare_status check_level_size(const tare_batch *batch, int index, const ta
 }
 
 static void fill_view(tare_view *view, const tare_batch *batch, const tare_level *level) {
-  const tare_strides index = {level->height * level->width * level->anchors, level->width * level->anchors,
-                              level->anchors, 1, 0};
+  const int64_t row = level->anchors, line = level->width * row, image = level->height * line;
+  const int64_t index[TARE_AXES] = {image, line, row, 1}, classes = batch->classes;
   const int64_t dim[TARE_AXES] = {batch->images, level->height, level->width, level->anchors};
   memcpy(view->dim, dim, sizeof dim);
-  set_array(view, TARE_LOGITS, level->logits, level->logits_strides);
-  set_array(view, TARE_GRADIENT, level->gradient, level->gradient_strides);
-  set_array(view, TARE_LABELS, level->labels, level->labels_strides);
-  set_array(view, TARE_TARGETS, level->targets, level->targets_strides);
-  set_array(view, TARE_ROW_WEIGHTS, level->row_weights, level->row_weights_strides);
-  set_array(view, TARE_ELEMENT_WEIGHTS, level->element_weights, level->element_weights_strides);
-  set_array(view, TARE_ROW_LOSS, level->row_loss, level->row_loss_strides);
-  set_array(view, TARE_ELEMENT_LOSS, level->element_loss, level->element_loss_strides);
-  set_array(view, TARE_ROW_INDEX, NULL, index);
+  set_array(view, classes, TARE_LOGITS, level->logits, &level->logits_strides);
+  set_array(view, classes, TARE_GRADIENT, level->gradient, &level->gradient_strides);
+  set_array(view, classes, TARE_LABELS, level->labels, &level->labels_strides);
+  set_array(view, classes, TARE_TARGETS, level->targets, &level->targets_strides);
+  set_array(view, classes, TARE_ROW_WEIGHTS, level->row_weights, &level->row_weights_strides);
+  set_array(view, classes, TARE_ELEMENT_WEIGHTS, level->element_weights, &level->element_weights_strides);
+  set_array(view, classes, TARE_ROW_LOSS, level->row_loss, &level->row_loss_strides);
+  set_array(view, classes, TARE_ELEMENT_LOSS, level->element_loss, &level->element_loss_strides);
+  memcpy(view->array[TARE_ROW_INDEX].stride, index, sizeof index);
 }
 
 /** The logits of a fused head, which only ever exist some rows at a time, as if they all lay in row order. */
@@ -264,8 +269,11 @@ static tare_status add_level(tare_problem *problem, int index, int needs, tare_e
   status = check_level_size(&problem->batch, index, &level, &view->rows, error);
   if (status) return status;
   view->first_row = problem->rows;
-  if (__builtin_add_overflow(problem->rows, view->rows, &problem->rows) || problem->rows > (int64_t)1 << 58)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels have more than 2^58 rows together");
+  problem->rows += view->rows;
+  if (problem->rows > ((int64_t)1 << 58) / problem->batch.classes)
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "batch->levels have %lld rows together up to [%d], with %lld classes; 2^58 elements are the most",
+                     (long long)problem->rows, index, (long long)problem->batch.classes);
   if (!view->rows) return TARE_OK;
   fill_view(view, &problem->batch, &level);
   if (needs & TARE_NEED_LOGITS) {

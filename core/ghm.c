@@ -96,9 +96,9 @@ void tare_ghm_density_from_counts(const tare_ghm_parameters *ghm, tare_ghm_state
   for (int32_t k = 0; k < ghm->bins; k++) occupied += state.counts[k] > 0;
   const double regions = ghm->variant == TARE_GHM_MMDET ? occupied : ghm->bins;
   for (int32_t k = 0; k < ghm->bins; k++) {
-    state.sums[k] = tare_momentum_sum(ghm, *state.steps == 0, state.sums[k], (double)state.counts[k]);
+    state.sums[k] = tare_momentum_sum(ghm, *state.steps <= 0, state.sums[k], (double)state.counts[k]);
     const double density = state.sums[k] * regions;
     state.inverse_density[k] = density > 0 ? 1 / density : 0;
   }
-  if (ghm->momentum > 0.0) ++*state.steps;
+  if (ghm->momentum > 0.0) *state.steps = tare_next_step(*state.steps);
 }

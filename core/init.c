@@ -47,10 +47,17 @@ void tare_linear_init_sized(tare_linear *linear, int64_t dimensions, uint64_t st
   give(linear, struct_size, &defaults, sizeof defaults);
 }
 
+/** A product that stays at its end: a level so large is refused later, and its strides may not have wrapped by then. */
+static int64_t times(int64_t a, int64_t b) {
+  int64_t product;
+  return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
+}
+
 /** Strides of the arrays with a class axis, and of those with one value a row (contiguous in row order). */
 static void fill_level(tare_level *level, uint64_t struct_size, int64_t height, int64_t width, int64_t anchors,
                        tare_strides element) {
-  const tare_strides row = {height * width * anchors, width * anchors, anchors, 1, 0};
+  const int64_t line = times(width, anchors);
+  const tare_strides row = {times(height, line), line, anchors, 1, 0};
   const tare_level filled = {.height = height,
                              .width = width,
                              .anchors = anchors,
@@ -71,14 +78,14 @@ void tare_level_rows_sized(tare_level *level, int64_t rows, int64_t classes, uin
 
 void tare_level_nchw_sized(tare_level *level, int64_t anchors, int64_t classes, int64_t height, int64_t width,
                            uint64_t struct_size) {
-  const int64_t plane = height * width;
-  const tare_strides element = {anchors * classes * plane, width, 1, classes * plane, plane};
+  const int64_t plane = times(height, width), anchor = times(classes, plane);
+  const tare_strides element = {times(anchors, anchor), width, 1, anchor, plane};
   fill_level(level, struct_size, height, width, anchors, element);
 }
 
 void tare_level_nhwc_sized(tare_level *level, int64_t anchors, int64_t classes, int64_t height, int64_t width,
                            uint64_t struct_size) {
-  const int64_t channels = anchors * classes;
-  const tare_strides element = {height * width * channels, width * channels, channels, classes, 1};
+  const int64_t channels = times(anchors, classes), line = times(width, channels);
+  const tare_strides element = {times(height, line), line, channels, classes, 1};
   fill_level(level, struct_size, height, width, anchors, element);
 }

@@ -8,20 +8,23 @@
 
 enum { TERMS = 2 * TARE_FOOTPRINT_AXES, BUDGET = 4096 };
 
+/** The difference of two addresses takes 65 bits, and a sum of strides more. */
+__extension__ typedef __int128 wide;
+
 /** stride x c with c in [low, high]; stride > 0. */
 typedef struct term {
-  int64_t stride, low, high;
+  wide stride, low, high;
 } term;
 
 typedef struct search {
   int count, steps;
   term terms[TERMS];
-  int64_t least[TERMS + 1], most[TERMS + 1]; /* what the terms from here on can sum to */
+  wide least[TERMS + 1], most[TERMS + 1]; /* what the terms from here on can sum to */
 } search;
 
-static void add_term(search *s, int64_t stride, int64_t length, int sign) {
+static void add_term(search *s, wide stride, int64_t length, int sign) {
   if (length == 1 || stride == 0) return;
-  const int64_t reach = length - 1;
+  const wide reach = length - 1;
   const int up = (stride > 0) == (sign > 0);
   const term t = {stride < 0 ? -stride : stride, up ? 0 : -reach, up ? reach : 0};
   int at = 0;
@@ -35,18 +38,18 @@ static void add_term(search *s, int64_t stride, int64_t length, int sign) {
   s->terms[at] = t;
 }
 
-static int64_t floor_divide(int64_t a, int64_t b) { return a / b - (a % b < 0); }
+static wide floor_divide(wide a, wide b) { return a / b - (a % b < 0); }
 
 /** Whether the terms from `at` on can sum to something in [low, high]. */
-static int can_reach(search *s, int at, int64_t low, int64_t high) {
+static int can_reach(search *s, int at, wide low, wide high) {
   if (high < s->least[at] || low > s->most[at]) return 0;
   if (at == s->count || ++s->steps > BUDGET) return 1;
   const term *t = &s->terms[at];
-  int64_t first = -floor_divide(-(low - s->most[at + 1]), t->stride);
-  int64_t last = floor_divide(high - s->least[at + 1], t->stride);
+  wide first = -floor_divide(-(low - s->most[at + 1]), t->stride);
+  wide last = floor_divide(high - s->least[at + 1], t->stride);
   if (first < t->low) first = t->low;
   if (last > t->high) last = t->high;
-  for (int64_t c = first; c <= last; c++)
+  for (wide c = first; c <= last; c++)
     if (can_reach(s, at + 1, low - c * t->stride, high - c * t->stride)) return 1;
   return 0;
 }
@@ -61,6 +64,6 @@ int tare_footprints_overlap(const tare_footprint *a, const tare_footprint *b) {
     s.least[i] = s.least[i + 1] + s.terms[i].low * s.terms[i].stride;
     s.most[i] = s.most[i + 1] + s.terms[i].high * s.terms[i].stride;
   }
-  const int64_t distance = (int64_t)(b->data - a->data);
+  const wide distance = (wide)b->data - a->data;
   return can_reach(&s, 0, distance - (a->element - 1), distance + (b->element - 1));
 }

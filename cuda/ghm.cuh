@@ -112,12 +112,12 @@ __device__ __forceinline__ void update_density(const tare_ghm_parameters &ghm, c
   __syncthreads();
   if (*state.total == 0 && !fresh) return;
   for (int k = int(thread_rank()); k < ghm.bins; k += block_threads) {
-    const double sum = tare_momentum_sum(&ghm, steps == 0, fresh ? 0.0 : state.sums[k], double(state.counts[k]));
+    const double sum = tare_momentum_sum(&ghm, steps <= 0, fresh ? 0.0 : state.sums[k], double(state.counts[k]));
     const double density = sum * regions;
     state.sums[k] = sum;
     state.inverse_density[k] = density > 0 ? 1.0 / density : 0.0;
   }
-  if (thread_rank() == 0 && ghm.momentum > 0.0) *state.steps = steps + 1;
+  if (thread_rank() == 0 && ghm.momentum > 0.0) *state.steps = tare_next_step(steps);
 }
 
 /** By the last block, when all have handed over: the counts go to the state, with the density if it is wanted. */

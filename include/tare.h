@@ -277,7 +277,7 @@ typedef enum tare_ghm_variant {
  *
  * State (`state`, device memory, tare_ghm_state_bytes(bins) bytes, 8-byte aligned) belongs to the caller. All-zero
  * bytes are a fresh one. It may be copied, saved and restored as bytes. In 8-byte words:
- *   [0]                      int64   steps taken with momentum
+ *   [0]                      int64   steps taken with momentum; stays at 2^63-1; below 0 counts as 0
  *   [1]                      int64   N of the last histogram
  *   [2 .. 2+bins)            int64   counts of the last histogram
  *   [2+bins .. 2+2*bins)     double  S: momentum sums; without momentum, the counts of the last batch whose N is not 0
@@ -321,8 +321,8 @@ TARE_API void tare_loss_init_sized(tare_loss *loss, tare_loss_kind kind, uint64_
  * --------------------------------------------------------------------------------------------------------------- */
 
 /** Distance, in elements, from one index to the next along each axis. An input may have a stride of 0 (broadcast) or
- *  below; an output's elements must all be distinct places. An axis of length 1 has any stride. `cls` is ignored
- *  where an array has no class axis. */
+ *  below; an output's elements must all be distinct places. An axis of length 0 or 1 has any stride. The others may
+ *  reach 2^58 elements up and down. `cls` is ignored where an array has no class axis. */
 typedef struct tare_strides {
   int64_t image, y, x, anchor, cls;
 } tare_strides;
