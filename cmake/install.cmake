@@ -18,7 +18,7 @@ write_basic_package_version_file(tareConfigVersion.cmake COMPATIBILITY SameMinor
 install(FILES "${PROJECT_BINARY_DIR}/tareConfig.cmake" "${PROJECT_BINARY_DIR}/tareConfigVersion.cmake"
         DESTINATION "${package_folder}")
 
-set(pc_private_libraries "-lm -ldl")
+set(pc_private_libraries "-lm -ldl -Wl,-z,nodelete") # see library.cmake
 if(TARE_BUILD_OPENMP)
   foreach(name IN LISTS OpenMP_C_LIB_NAMES)
     cmake_path(GET OpenMP_${name}_LIBRARY PARENT_PATH folder)

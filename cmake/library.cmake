@@ -60,11 +60,22 @@ find_library(TARE_LIBM m)
 mark_as_advanced(TARE_LIBM)
 add_library(tare SHARED)
 add_library(tare_static STATIC)
-set_target_properties(tare PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+# While the major number is 0 the interface may change with the minor one.
+set(soversion ${PROJECT_VERSION_MAJOR})
+if(PROJECT_VERSION_MAJOR EQUAL 0)
+  set(soversion 0.${PROJECT_VERSION_MINOR})
+endif()
+set_target_properties(tare PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${soversion})
 set_target_properties(tare_static PROPERTIES OUTPUT_NAME tare)
 if(NOT TARE_SANITIZE)
   target_link_options(tare PRIVATE LINKER:-z,defs)
 endif()
+# OpenMP's threads outlive a call. They would crash in code that dlclose has taken away, so the library stays loaded, and
+# so does a plugin that has the static one inside.
+target_link_options(tare PRIVATE LINKER:-z,nodelete)
+set(type $<TARGET_PROPERTY:TYPE>)
+target_link_options(tare_static INTERFACE
+  "$<$<OR:$<STREQUAL:${type},SHARED_LIBRARY>,$<STREQUAL:${type},MODULE_LIBRARY>>:LINKER:-z,nodelete>")
 
 foreach(object IN LISTS tare_object_targets)
   target_include_directories(${object} PRIVATE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}")

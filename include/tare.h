@@ -186,6 +186,10 @@ TARE_API void tare_context_options_init_sized(tare_context_options *options, uin
  * changed. In a child process forked while the parent had more than one thread, every call runs on one thread,
  * because an OpenMP runtime's threads do not survive a fork.
  *
+ * The shared library stays in the process: dlclose does not unload it, because threads of OpenMP that have worked for it
+ * may still be there. A plugin that has the static library inside needs the linker's -z nodelete for the same reason
+ * (tare::tare_static and pkg-config --static bring it).
+ *
  * The environment variable TARE_ISA (baseline, avx2, avx512) forces an instruction set; one that this machine does
  * not have, or an unknown name, is TARE_INVALID_ARGUMENT.
  */

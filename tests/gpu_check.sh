@@ -55,7 +55,7 @@ for cublas in "$(dirname "$(readlink -f "$(command -v nvcc || echo /usr/local/cu
   "$(python3 -c 'import nvidia.cu13, os; print(os.path.join(list(nvidia.cu13.__path__)[0], "lib"))' 2>/dev/null)"; do
   [ ! -e "$cublas/libcublas.so.13" ] || break # loaded by name
 done
-libraries=$libraries:$cublas${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+libraries=$libraries${cublas:+:$cublas}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 ours() { env LD_LIBRARY_PATH="$libraries" "$@"; }
 [ ! -d .gpu/bccd ] || export TARE_DATA="${TARE_DATA:-$PWD/.gpu/bccd}"
 data=${TARE_DATA:-../shared/data/bccd}

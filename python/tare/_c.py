@@ -154,7 +154,7 @@ def _candidates():
     if asked:
         return [asked]
     own = os.path.join(os.path.dirname(__file__), "lib", "libtare.so*")
-    return [*sorted(glob.glob(own)), f"libtare.so.{VERSION[0]}", "libtare.so"]
+    return [*sorted(glob.glob(own)), f"libtare.so.{VERSION[0]}.{VERSION[1]}", "libtare.so"]
 
 
 def _load():

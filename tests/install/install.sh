@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# install.sh CONSUMER BUILD CMAKE CC CXX: installs BUILD into a folder of its own, moves that folder, and builds and
+# install.sh CONSUMER BUILD CMAKE CC CXX READELF: installs BUILD into a folder of its own, moves that folder, and builds and
 # runs the program in CONSUMER against it: by find_package (shared, static, C and C++) and by pkg-config.
 set -eu
-consumer=$1 build=$2 cmake=$3 cc=$4 cxx=$5
+consumer=$1 build=$2 cmake=$3 cc=$4 cxx=$5 readelf=$6
 work=$build/install-test
 rm -rf "$work"
 mkdir -p "$work"
@@ -21,12 +21,15 @@ run() { # run HOW PROGRAM ARGUMENTS...
 
 quiet "$cmake" --install "$build" --prefix "$work/first"
 mv "$work/first" "$work/prefix" # nothing may remember where it was installed
+quiet "$consumer/../runpath.sh" "$readelf" "$work/prefix"
 quiet "$cmake" -S "$consumer" -B "$work/consumer" -DCMAKE_PREFIX_PATH="$work/prefix" -DCMAKE_C_COMPILER="$cc" \
   -DCMAKE_CXX_COMPILER="$cxx"
 quiet "$cmake" --build "$work/consumer"
 for program in c_shared c_static cxx_shared cxx_static; do
   run "find_package, $program" "$work/consumer/$program"
 done
+
+run "a plugin, static" "$work/consumer/unload" "$work/consumer/libplugin.so"
 
 if ! command -v pkg-config >/dev/null; then
   echo "pkg-config is not installed: not checked"
