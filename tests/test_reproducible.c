@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -237,6 +238,48 @@ Test(reproducible, a_forked_child_computes_the_same) {
     tare_context_destroy(many);
     outcome_free(want);
     problem_free(p);
+  }
+}
+
+static int threads_now(void) {
+  struct stat tasks; /* two links, and one more for each thread */
+  return stat("/proc/self/task", &tasks) == 0 ? (int)tasks.st_nlink - 2 : 0;
+}
+
+/* In a process of its own: the same bits within a minute, and the same in its own child. */
+static bool agrees_in_children(problem *p, const test_device *device, tare_context *context, const outcome *want,
+                               int generations) {
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(60); /* ends a child that waits for threads that are not there */
+    outcome *o = run_in(p, device, context);
+    const bool same = o->status == TARE_OK && o->loss == want->loss &&
+                      memcmp(o->gradient, want->gradient, (size_t)o->elements * sizeof *o->gradient) == 0;
+    _exit(same && (generations == 1 || agrees_in_children(p, device, context, want, generations - 1)) ? 0 : 1);
+  }
+  int status = 1;
+  return child > 0 && waitpid(child, &status, 0) == child && status == 0;
+}
+
+/* At a size that threads share, whatever TARE_TEST_SMALL says: one tile alone would run on one. */
+Test(reproducible, a_forked_child_does_not_wait_for_lost_threads) {
+  FOR_EACH_DEVICE(device) {
+    if (device->kind != TARE_DEVICE_CPU) continue;
+    FOR_EACH_LOSS(kind) {
+      for (int32_t threads = 2; threads <= 4; threads += 2) {
+        problem *p = problem_new(kind, TARE_F32, 4100, 16);
+        tare_context *context = device_context(device, threads);
+        outcome *want = run_in(p, device, context);
+        if (strstr(tare_build_description(), "no OpenMP") == NULL)
+          cr_assert_geq(threads_now(), threads, "the call ran on %d threads", threads_now());
+        cr_assert(agrees_in_children(p, device, context, want, 2), "%s on %d threads: in a forked child",
+                  problem_text(p), threads);
+        expect_same(p, device, context, want);
+        tare_context_destroy(context);
+        outcome_free(want);
+        problem_free(p);
+      }
+    }
   }
 }
 
