@@ -13,7 +13,7 @@ import itertools
 import math
 import operator
 
-from . import _c
+from . import _c, _checks
 
 
 def lengths(shape, classes=None):
@@ -115,14 +115,24 @@ def make_output(normalizer="sum", gradient_scale=1.0):
     """The C output, with what the loss is divided by: a name, a number, or (later) a pointer."""
     output = _c.Output()
     _c.library.tare_output_init_sized(output, ctypes.sizeof(_c.Output))
-    output.gradient_scale = gradient_scale
-    if not isinstance(normalizer, str):
-        output.normalizer, output.normalizer_value = _c.VALUE, normalizer
-    elif normalizer in _c.NORMALIZERS:
-        output.normalizer = _c.NORMALIZERS[normalizer]
+    output.gradient_scale = _checks.number("gradient_scale", gradient_scale)
+    if isinstance(normalizer, str):
+        output.normalizer = _c.NORMALIZERS[_checks.word("normalizer", normalizer, _c.NORMALIZERS, ", or a number")]
     else:
-        raise ValueError(f"normalizer is '{normalizer}'; it is one of: {', '.join(_c.NORMALIZERS)}, or a number")
+        output.normalizer, output.normalizer_value = _c.VALUE, _checks.number("normalizer", normalizer)
     return output
+
+
+def check_classes(classes):
+    """`classes` of maps as an int, or None."""
+    return None if classes is None else _checks.integer("classes", classes, 1, _checks.INT32[1])
+
+
+def label_options(first_label, background_label, ignore_label, background_weight):
+    """What a batch says about labels, checked."""
+    labels = {"first_label": first_label, "background_label": background_label, "ignore_label": ignore_label}
+    options = {name: _checks.integer(name, label) for name, label in labels.items()}
+    return {**options, "background_weight": _checks.number("background_weight", background_weight)}
 
 
 def shares(labels, level_lengths, split):

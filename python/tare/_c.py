@@ -9,8 +9,11 @@ import ctypes
 import functools
 import glob
 import os
+import re
 import threading
 from ctypes import POINTER, c_char, c_char_p, c_double, c_float, c_int32, c_int64, c_uint64, c_void_p
+
+from . import _checks
 
 VERSION = (0, 1)  # of the header that is mirrored here; the interface may change with the second number
 
@@ -196,11 +199,30 @@ class ArgumentError(Error, ValueError):
     """An argument that is wrong, a label that is none, or a combination that Tare does not compute."""
 
 
+NOT_A_LABEL = -(2**62)  # where a convention has no background, or nothing to ignore
+_ENUMERATORS = {"UNIT_REGION": "unit-region", "EXACT": "exact", "GHM_PAPER": "paper", "GHM_MMDET": "mmdet"}
+_REWORDING = [(re.compile(pattern), text) for pattern, text in (
+    (r"batch->levels\[0\]\.", ""), (r"batch->levels\[(\d+)\]\.(\w+)", r"\2 of level \1"),
+    (r"\b(?:loss->(?:\w+\.)?|batch->|output->|options->|linear->)", ""),
+    (r"\bnormalizer_(?:value|pointer)\b", "normalizer"), (r" \((?:\(nil\)|0x[0-9a-f]+)\)", ""),
+    (f"background {NOT_A_LABEL} or ", ""), (f" or ignore {NOT_A_LABEL}", ""), (r"\bNULL\b", "None"),
+    (r"\btare_ghm_state_bytes\((\d+)\) bytes", r"ghm_state(\1)"),
+)]  # fmt: skip
+
+
+def reworded(text):
+    """A text of the C library in the words of Python's arguments: `gamma` for loss->focal.gamma, None for NULL."""
+    for pattern, replacement in _REWORDING:
+        text = pattern.sub(replacement, text)
+    named = lambda found: _ENUMERATORS.get(found[1], found[1].lower().replace("_", "-"))  # noqa: E731
+    return re.sub(r"\bTARE_([A-Z0-9_]+)\b(?: \(\d+\))?", lambda found: f"'{named(found)}'", text)
+
+
 def check(status, context=None):
     """Raises what `status` says, with the text that the library left on `context` or, without one, for this thread."""
     if status:
-        text = library.tare_error_text(context).decode()
-        raise (ArgumentError if status in (1, 2, 3) else Error)(status, text)
+        text = reworded(library.tare_error_text(context).decode())
+        raise (ArgumentError if status in (1, 2, 3, 6) else Error)(status, text)
 
 
 # ---- losses ---------------------------------------------------------------------------------------------------------
@@ -213,40 +235,90 @@ def losses():
 
 
 @functools.cache
+def _part(name):
+    """The union's member that counts: the one that the loss's name carries, `focal` of "softmax-focal"."""
+    return next(part for part in name.split("-") if hasattr(Loss, part))
+
+
+PARAMETERS = {name: dict(dict(Parameters._fields_)[_part(name)]._fields_) for name in losses()}  # C types, by loss
+
+
+def loss_name(name):
+    """The name of a loss as the library has it: "sigmoid_focal" is "sigmoid-focal"."""
+    known = name.replace("_", "-") if isinstance(name, str) else name
+    if not isinstance(known, str) or known not in PARAMETERS:
+        raise ValueError(f"there is no loss {_checks.shown(name)}; there are: {', '.join(PARAMETERS)}")
+    return known
+
+
+def no_parameter(name, key):
+    return _checks.WrongType(f"{name} has no parameter '{key}'; it has: {', '.join(PARAMETERS[name])}")
+
+
+def parameters_of(name, given):
+    """The parameters of the loss `name` as C takes them: numbers that fit, words as their numbers, and no pointers."""
+    fields, checked = PARAMETERS[name], {}
+    for key, value in given.items():
+        kind = fields.get(key)
+        if kind is None or kind is c_void_p:
+            raise no_parameter(name, key)
+        checked[key] = _parameter(key, value, kind)
+    return checked
+
+
+def _parameter(key, value, kind):
+    words = WORDS.get(key)
+    if words:
+        if type(value) is int and 0 <= value < len(words):
+            return value
+        return words[_checks.word(key, value, words)]
+    if key == "given":
+        return int(_checks.flag(key, value))
+    if kind is c_int32:
+        value = _checks.integer(key, value)
+        if not _checks.INT32[0] <= value <= _checks.INT32[1]:
+            raise ValueError(f"{key} is {value}; it must be in 1..1024")
+        return value
+    return _checks.number(key, value)
+
+
+@functools.cache
 def _defaults(name):
-    """A loss with the library's defaults, and the name of the union's member that counts: the one that the loss's name
-    carries, `focal` of "softmax-focal"."""
-    kind = library.tare_loss_kind_from_name(name.encode())
-    if kind < 0:
-        raise ValueError(f"there is no loss '{name}'; there are: {', '.join(losses())}")
     loss = Loss()
-    library.tare_loss_init_sized(loss, kind, ctypes.sizeof(Loss))
-    return loss, next(part for part in name.split("-") if hasattr(loss, part))
+    library.tare_loss_init_sized(loss, losses()[name], ctypes.sizeof(Loss))
+    return loss
 
 
-def make_loss(name, parameters):
-    """A Loss with the library's defaults but for `parameters`, and the member of its union that counts."""
-    defaults, part = _defaults(name.replace("_", "-"))
-    loss = Loss.from_buffer_copy(defaults)
-    member = getattr(loss, part)
+def make_loss(name, parameters, **pointers):
+    """A Loss with the library's defaults but for `parameters` and pointers, and the member of its union that counts.
+
+    pointers: addresses of arrays that were checked: alpha_per_class, state.
+    """
+    name = loss_name(name)
+    return fill_loss(name, parameters_of(name, parameters), pointers)
+
+
+def fill_loss(name, parameters, pointers):
+    """make_loss with a name and parameters that were checked."""
+    loss = Loss.from_buffer_copy(_defaults(name))
+    member = getattr(loss, _part(name))
     for key, value in parameters.items():
-        if not hasattr(member, key):
-            takes = ", ".join(field for field, _ in member._fields_)
-            raise ValueError(f"{name} has no parameter '{key}'; it has: {takes}")
-        if isinstance(value, str):
-            value = _number(key, value)
-        try:
-            setattr(member, key, value)
-        except TypeError:
-            raise ValueError(f"{key} is {value!r}; it must be a number") from None
+        setattr(member, key, value)
+    for key, address in pointers.items():
+        if key not in PARAMETERS[name]:
+            raise no_parameter(name, key)
+        setattr(member, key, address)
+    _refuse_what_lacks(name, member)
     return loss, member
 
 
-def _number(key, word):
-    words = WORDS.get(key, {})
-    if word not in words:
-        raise ValueError(f"{key} is '{word}'; " + (f"it is one of: {', '.join(words)}" if words else "it is a number"))
-    return words[word]
+def _refuse_what_lacks(name, member):
+    """Combinations that the library would refuse in the words of its structs."""
+    if name == "softmax-ce" and (member.alpha >= 0 or member.alpha_per_class):
+        raise ValueError("softmax-ce has no alpha; leave it out, and use class_weights")
+    if name.startswith("ghm") and not member.state and (0 < member.momentum < 1 or member.given):
+        asks = f"momentum is {member.momentum:g}" if member.momentum > 0 else "given is True"
+        raise ValueError(f"{asks} and state is None; it needs a state, from ghm_state({member.bins})")
 
 
 # ---- contexts -------------------------------------------------------------------------------------------------------
@@ -260,7 +332,9 @@ _lock = threading.Lock()
 def create_context(device, index=-1, threads=0):
     options, context = ContextOptions(), c_void_p()
     library.tare_context_options_init_sized(options, ctypes.sizeof(options))
-    options.device, options.device_index, options.threads = device, index, threads
+    options.device = device
+    options.device_index = _checks.integer("device index", index, -1, _checks.INT32[1])
+    options.threads = _checks.integer("threads", threads, 0, 1024)
     check(library.tare_context_create(context, options))
     return context
 

@@ -7,19 +7,54 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import _batch, _c
+from . import _batch, _c, _checks, _ghm
 
 DTYPES = {"float32": _c.F32, "float16": _c.F16, "bfloat16": _c.BF16, "float64": _c.F64}  # bfloat16: as ml_dtypes has it
 LABEL_DTYPES = {"int32": _c.I32, "int64": _c.I64}
 
 
 def _strides(array):
-    if any(step % array.itemsize for step in array.strides):
+    """Strides in elements; those of axes without a second element mean nothing and are 0."""
+    steps = [step if length > 1 else 0 for step, length in zip(array.strides, array.shape)]
+    if any(step % array.itemsize for step in steps):
         raise ValueError(f"an array's strides {array.strides} are no multiples of its element's size; copy it first")
-    return tuple(step // array.itemsize for step in array.strides)
+    return tuple(step // array.itemsize for step in steps)
 
 
-_numpy = SimpleNamespace(strides=_strides, pointer=lambda array: array.__array_interface__["data"][0])
+def _pointer(array):
+    if not array.flags.aligned:
+        raise ValueError("an array is not aligned to its element's size; copy it first")
+    return array.__array_interface__["data"][0]
+
+
+_numpy = SimpleNamespace(strides=_strides, pointer=_pointer)
+
+
+def _masked(given):
+    return isinstance(given, np.ma.MaskedArray) or isinstance(given, (list, tuple)) and any(map(_masked, given))
+
+
+def _array(name, given):
+    """`given` as an array that has lost nothing on the way."""
+    if _masked(given):
+        raise _checks.WrongType(f"{name} is a masked array, whose mask would be lost; fill it (x.filled(0)), and mark "
+                                "rows that shall not count by ignore_label or a row weight of 0")  # fmt: skip
+    try:
+        return np.asarray(given)
+    except Exception as error:  # a ragged list, a tensor that asks for a gradient or lies on a GPU
+        raise _checks.WrongType(f"{name} cannot be taken as an array: {error}") from None
+
+
+def _float32(name, given):
+    """Weights as float32; what this type cannot hold is refused."""
+    array = _array(name, given)
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        raise _checks.WrongType(f"{name} are {array.dtype}; they must be real numbers")
+    with np.errstate(over="ignore"):
+        narrow = array.astype(np.float32, copy=False)
+    if array.dtype.itemsize > 4 and (lost := np.isinf(narrow) & ~np.isinf(array)).any():
+        raise ValueError(f"{name} hold {array[lost].flat[0]:g}, which is not finite in float32")
+    return narrow
 
 
 class Result(NamedTuple):
@@ -56,37 +91,46 @@ def evaluate(
         "weights", or a number.
     gradient: whether it is wanted; gradient_scale multiplies it before it is rounded to the logits' type.
     row_loss, element_loss: whether these are wanted: float32 (float64 for float64), unnormalised.
-    alpha: a number, or float32 [C]. Further parameters have the names of the C structs: gamma, epsilon, bins,
-        density ("unit-region", "exact"), variant ("paper", "mmdet"), momentum, given, mu.
-    state: of GHM, from ghm_state(bins); updated in place.
-    threads: of the CPU; 0: as many as OpenMP would use.
+    alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Further parameters
+        have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
+        "mmdet"), momentum, given, mu.
+    state: of GHM, from ghm_state(bins); updated in place (with given=True read only).
+    threads: of the CPU, up to 1024; 0: as many as OpenMP would use.
+
+    Nothing is guessed: masked arrays, complex numbers, text, integers that are floats or do not fit, and numbers that
+    are not finite are refused.
 
     Returns a Result: loss (a Python float, formed in double), gradient (of the logits' type and layout), row_loss,
     element_loss (None where not wanted), and counts of rows.
-    Raises ValueError (tare.ArgumentError) for what is wrong with an argument, tare.Error for anything else.
+    Raises ValueError (tare.ArgumentError; for a wrong type or keyword one that is a TypeError too) for what is wrong
+    with an argument, tare.Error for anything else.
     """
-    several = isinstance(logits, (list, tuple))
-    maps = [np.asarray(one) for one in (logits if several else [logits])]
-    options = {"first_label": first_label, "background_label": background_label, "ignore_label": ignore_label,
-               "background_weight": background_weight, "dtype": _dtype("logits", maps, DTYPES)}  # fmt: skip
+    several, classes = isinstance(logits, (list, tuple)), _batch.check_classes(classes)
+    maps = [_array("logits", one) for one in (logits if several else [logits])]
+    if not maps:
+        raise ValueError("logits is an empty list; there must be 1 to 16 levels")
+    if labels is None and targets is None:
+        raise ValueError("labels and targets are None; one of them is needed")
+    options = _batch.label_options(first_label, background_label, ignore_label, background_weight)
+    options["dtype"] = _dtype("logits", maps, DTYPES)
     levels = [_batch.Level(_numpy, one.shape, classes) for one in maps]
     for level, one in zip(levels, maps):
         level.elements("logits", one)
     _add_inputs(levels, several, options, labels=labels, targets=targets, row_weights=row_weights,
                 element_weights=element_weights)  # fmt: skip
-    wanted = _add_outputs(levels, maps, classes, gradient, row_loss, element_loss)
+    flags = {"gradient": gradient, "row_loss": row_loss, "element_loss": element_loss}
+    wanted = _add_outputs(levels, maps, classes, **{name: _checks.flag(name, want) for name, want in flags.items()})
 
-    vectors = _vectors(levels, class_weights=class_weights, positive_weights=positive_weights, alpha=alpha)
-    for name in ("class_weights", "positive_weights"):
-        if name in vectors:
-            options[name] = _numpy.pointer(vectors[name])
-    if "alpha" in vectors:
-        parameters["alpha_per_class"] = _numpy.pointer(vectors["alpha"])
-    elif alpha is not None:
-        parameters["alpha"] = alpha
+    name = "alpha_per_class" if "alpha_per_class" in parameters else "alpha"
+    alpha = parameters.pop("alpha_per_class", alpha)
+    if name == "alpha" and alpha is not None and not np.ndim(alpha):
+        parameters["alpha"], alpha = alpha, None
+    vectors = _vectors(levels, **{"class_weights": class_weights, "positive_weights": positive_weights, name: alpha})
+    pointers = {"alpha_per_class": _numpy.pointer(vectors.pop(name))} if name in vectors else {}
+    options.update({name: _numpy.pointer(vector) for name, vector in vectors.items()})
     if state is not None:
-        parameters["state"] = _state(loss, state, parameters)
-    c_loss, _ = _c.make_loss(loss, parameters)
+        pointers["state"] = _state(loss, state, parameters, levels)
+    c_loss, _ = _c.make_loss(loss, parameters, **pointers)
     output = _batch.make_output(normalizer, gradient_scale)
     value, counts = ctypes.c_double(), _c.Counts()
     output.loss, output.loss_dtype = ctypes.addressof(value), _c.F64
@@ -103,7 +147,7 @@ def _add_inputs(levels, several, options, **given):
         if arrays and name in ("labels", "targets"):
             options[name[:-1] + "_dtype"] = _dtype(name, arrays, LABEL_DTYPES if name == "labels" else DTYPES)
         elif arrays:
-            arrays = [one.astype(np.float32, copy=False) for one in arrays]
+            arrays = [_float32(name, one) for one in arrays]
         for level, one in zip(levels, arrays):
             (level.rows if name in ("labels", "row_weights") else level.elements)(name, one)
 
@@ -125,7 +169,7 @@ def _add_outputs(levels, maps, classes, gradient, row_loss, element_loss):
 
 
 def _run(loss, batch, output, threads):
-    context = _c.context(threads=threads)
+    context = _c.context(threads=_checks.integer("threads", threads, 0, 1024))
     size = ctypes.c_uint64()
     _c.check(_c.library.tare_workspace_size(context, loss, batch, output, size), context)
     workspace = (ctypes.c_uint64 * (size.value // 8 + 3))() if size.value else None
@@ -151,43 +195,53 @@ def _per_level(name, given, levels, several):
     if given is None:
         return []
     if not several:
-        return [np.asarray(given)]
+        return [_array(name, given)]
     if not isinstance(given, (list, tuple)):
         cut = lambda array, rows: np.split(array, np.cumsum(rows)[:-1], axis=-1)  # noqa: E731
-        return _batch.shares(np.asarray(given), [level.lengths for level in levels], cut)
+        return _batch.shares(_array(name, given), [level.lengths for level in levels], cut)
     if len(given) != len(levels):
         raise ValueError(f"{name} has {len(given)} levels, logits have {len(levels)}")
-    return [np.asarray(array) for array in given]
+    return [_array(name, array) for array in given]
 
 
 def _vectors(levels, **given):
     """Those that were given and have one value a class, as float32."""
     classes, vectors = levels[0].lengths[4], {}
     for name, value in given.items():
-        if value is None or name == "alpha" and not np.ndim(value):
+        if value is None:
             continue
-        vectors[name] = np.ascontiguousarray(value, np.float32)
-        if vectors[name].shape != (classes,):
-            raise ValueError(f"{name} has shape {vectors[name].shape}; it must be [{classes}]")
+        vectors[name] = np.ascontiguousarray(_float32(name, value))
+        if np.shape(value) != (classes,):
+            raise ValueError(f"{name} has shape {np.shape(value)}; it must be [{classes}]")
     return vectors
+
+
+def _state_words(bins):
+    """Length of a state in words of 8 bytes."""
+    return _c.library.tare_ghm_state_bytes(_checks.integer("bins", bins, 1, 1024)) // 8
 
 
 def ghm_state(bins):
     """A fresh GHM state for `bins` unit regions: int64 [2 + 3*bins], all zero; what it holds is in the header."""
-    size = _c.library.tare_ghm_state_bytes(bins)
-    if not size:
-        raise ValueError(f"bins is {bins}; it must be in 1..1024")
-    return np.zeros(size // 8, np.int64)
+    return np.zeros(_state_words(bins), np.int64)
 
 
-def _state(loss, state, parameters):
+def _state(loss, state, parameters, levels):
+    """The address of a state, of which every word is sound, and which may be written if it will be."""
     _, member = _c.make_loss(loss, {})
-    bins = parameters.get("bins", getattr(member, "bins", 0))
-    size = _c.library.tare_ghm_state_bytes(bins) // 8
-    if not isinstance(state, np.ndarray) or state.dtype != np.int64 or not state.flags.c_contiguous:
-        raise ValueError("state must be a contiguous int64 array, as ghm_state makes it")
-    if state.shape != (size,):
-        raise ValueError(f"state has shape {state.shape}; for {bins} bins it is [{size}]")
+    if not hasattr(member, "state"):
+        raise _c.no_parameter(_c.loss_name(loss), "state")
+    bins = parameters.get("bins", member.bins)
+    if not isinstance(state, np.ndarray) or _masked(state) or state.dtype != np.int64 or not state.flags.c_contiguous:
+        raise _checks.WrongType("state must be a contiguous int64 array, as ghm_state makes it")
+    if state.shape != (_state_words(bins),):
+        raise ValueError(f"state has shape {state.shape}; for {bins} bins it is [{_state_words(bins)}]")
+    if not state.flags.writeable and not _checks.flag("given", parameters.get("given", False)):
+        raise ValueError("state is read-only, and would be written; give a copy of it")
+    for level in levels:
+        if any(np.may_share_memory(state, array) for array in level.kept):
+            raise ValueError("state shares memory with another argument; give it memory of its own")
+    _ghm.check_state(state, bins)
     return _numpy.pointer(state)
 
 
@@ -233,6 +287,7 @@ def class_balanced_weights(counts, beta=0.999):
     weights, betas = np.empty(len(counts), np.float32), None
     if np.ndim(beta):
         betas, beta = _betas(beta, len(counts)), 0.0
+    beta = _checks.number("beta", beta)
     pointer = lambda array, kind: None if array is None else array.ctypes.data_as(ctypes.POINTER(kind))  # noqa: E731
     _c.check(call(len(counts), pointer(counts, kind), beta, pointer(betas, ctypes.c_double),
                   pointer(weights, ctypes.c_float)))  # fmt: skip
@@ -241,7 +296,7 @@ def class_balanced_weights(counts, beta=0.999):
 
 def effective_number(n, beta):
     """E_n = (1-beta^n)/(1-beta) of `n` samples, beta in [0,1) (Cui et al., eq. 2)."""
-    value = ctypes.c_double()
+    value, n, beta = ctypes.c_double(), _checks.number("n", n, finite=False), _checks.number("beta", beta)
     _c.check(_c.library.tare_effective_number(n, beta, value))
     return value.value
 
@@ -249,5 +304,5 @@ def effective_number(n, beta):
 def beta_from_volume(volume):
     """beta = (N-1)/N of a class whose prototypes fill a volume of N, 1 to 2^52 (Cui et al., section 3.2)."""
     value = ctypes.c_double()
-    _c.check(_c.library.tare_beta_from_volume(volume, value))
+    _c.check(_c.library.tare_beta_from_volume(_checks.number("volume", volume), value))
     return value.value

@@ -7,10 +7,11 @@ logits nor their gradient exist as a whole. `spec` and the other tensors are tho
 """
 
 import ctypes
+import functools
 
 import torch
 
-from . import _c, _ops
+from . import _c, _checks, _ops
 
 
 def _run(read, value, head, inputs, workspace, scale=None, loss=None, gradients=(None, None, None)):
@@ -57,6 +58,7 @@ def _loss(features, weight, bias, inputs, wanted, spec, value, workspace):
     read = _ops.read_spec(spec)
     loss, gradients, states = _new_loss(features), _new_gradients(features, weight, wanted), []
     if "state" in read.singles:
+        _ops.check_contents(inputs[-1])
         states = [inputs[-1].clone()]
         inputs = [*inputs[:-1], *states]
     _run(read, value, (features, weight, bias), inputs, workspace, loss=loss, gradients=_asked(gradients, wanted))
@@ -112,21 +114,62 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream, *state):
-        (features, weight, bias, *inputs), gradients = _ops.take(ctx, upstream)
         wanted = list(ctx.needs_input_grad[5:8])
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            _, inputs, gradients = _Linear.gradients(ctx, upstream, wanted)
+        else:  # create_graph=True
+            with torch.no_grad():
+                head, inputs, gradients = _Linear.gradients(ctx, upstream, wanted)
+            derivative = functools.partial(_by_upstream, wanted, ctx.spec, ctx.value, ctx.workspace)
+            gradients = _ops.as_linear(gradients, [upstream], head, inputs, derivative)
+        return (None, None, None, None, None, *gradients, *[None] * len(inputs))
+
+    @staticmethod
+    def gradients(ctx, upstream, wanted):
+        """Features, weight and bias; the other tensors; and the gradients by the first three, or None."""
+        (features, weight, bias, *inputs), gradients = _ops.take(ctx, upstream)
         if not gradients:
             gradients = torch.ops.tare.linear_gradient(
                 features, weight, bias, inputs, upstream, wanted, ctx.spec, ctx.value, ctx.workspace)  # fmt: skip
         kinds = (features.dtype, weight.dtype, weight.dtype)
         gradients = [one.to(kind) if want else None for one, want, kind in zip(gradients, wanted, kinds)]
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            gradients = _ops.refuse_derivatives(gradients, (features, weight, bias, upstream))
-        return (None, None, None, None, None, *gradients, *[None] * len(inputs))
+        return (features, weight, bias), inputs, gradients
+
+
+def _by_upstream(wanted, spec, value, workspace, weights, upstream, constants):
+    """See _ops: the gradients of an upstream of 1, in float32, times the weights."""
+    features, weight, bias, *inputs = constants
+    wide = [None if one is None else one.detach().float() for one in (features, weight, bias)]
+    with torch.no_grad():
+        one = torch.ones_like(upstream[0])
+        unit = torch.ops.tare.linear_gradient(*wide, inputs, one, wanted, spec, value, workspace)
+    unit = [gradient for gradient, want in zip(unit, wanted) if want]
+    if torch.is_grad_enabled():
+        unit = _ops.as_linear(unit, [], (features, weight, bias), [], None)
+    return [sum((gradient * above).sum() for gradient, above in zip(unit, weights))]
+
+
+def _train(features, weight, bias, inputs, wanted, spec, value, workspace):
+    """tare::linear_loss where it is called by itself and a gradient is wanted."""
+    _ops.check_constants(inputs)
+    has_state = "state" in _ops.read_spec(spec).singles
+    results = list(_Linear.apply(spec, value, workspace, (False,) * 3, has_state, features, weight, bias, *inputs))
+    if not any(wanted):
+        return results
+    with torch.no_grad():
+        kept = torch.ops.tare.linear_loss(features, weight, bias, inputs, wanted, spec, value, workspace)
+    return results[:1] + kept[1:4] + results[1:]
+
+
+_ops.derive(torch.ops.tare.linear_loss.default, _train)
+_ops.derive(torch.ops.tare.linear_gradient.default, _ops.no_second_derivative)
 
 
 def evaluate(spec, value, head, arrays, singles):
     """The loss of a head and, behind it, the state if `singles` has one."""
     features, weight, bias, workspace = head
+    if workspace is not None:
+        workspace = _checks.integer("workspace", workspace, 0)
     if weight.dim() != 2 or features.dim() < 1 or features.shape[-1] != weight.shape[1]:
         shapes = f"features {tuple(features.shape)}, weight {tuple(weight.shape)}"
         raise ValueError(f"{shapes}; they must be [..., D], [C, D]")

@@ -22,7 +22,7 @@ from typing import NamedTuple, Optional
 
 import torch
 
-from . import _c, _linear, _ops
+from . import _batch, _c, _checks, _linear, _ops
 
 
 class Head(NamedTuple):
@@ -71,51 +71,89 @@ def loss(
         the logits' device, which is read there, without a wait, and used as it is.
     row_weights, element_weights: float32 of the rows' or the logits' shape; class_weights, positive_weights: float32
         [C]; background_weight: a number.
-    alpha: a number, or float32 [C]. Further parameters have the names of the C structs: gamma, epsilon, bins,
-        density ("unit-region", "exact"), variant ("paper", "mmdet"), momentum, given, mu.
-    state: of GHM, from ghm_state(bins); updated in place.
+    alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Further parameters
+        have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
+        "mmdet"), momentum, given, mu.
+    state: of GHM, from ghm_state(bins); updated in place. One that Tare did not write (an average, a cast) is refused on
+        the CPU; on a GPU nothing looks at it, since that would wait.
 
     Returns a tensor; for levels and a reduction other than "sum" a list of them.
-    Raises ValueError (tare.ArgumentError) for what is wrong with an argument, tare.Error for anything else.
+    Raises ValueError (tare.ArgumentError; for a wrong type or keyword one that is a TypeError too) for what is wrong
+    with an argument, tare.Error for anything else.
+
+    Derivatives: backward mode alone, once. With create_graph=True the gradient can be differentiated by what came from
+    above (GradNorm; torch.autograd.functional.jvp); a second derivative by the logits raises, and so do forward mode
+    (torch.func.jvp, jacfwd, forward_ad), the other transforms of torch.func, and many gradients at once (vectorize=True,
+    is_grads_batched). A graph of torch.jit.trace that is called with a shape for which its numbers may be wrong raises.
     """
-    fused = isinstance(logits, Head)
-    several = isinstance(logits, (list, tuple)) and not fused
-    levels = list(logits) if several else [logits.features if fused else logits]
-    if not levels:
-        raise ValueError("logits is an empty list; there must be 1 to 16 levels")
+    name, classes = _c.loss_name(name), _batch.check_classes(classes)
+    fused, several, levels = _levels_of(logits)
+    _check_what_is_wanted(labels, targets, reduction, normalizer)
     if fused and (reduction != "sum" or classes):
         raise ValueError("a Head has reduction 'sum' alone, and no maps")
-    if reduction != "sum" and normalizer != "sum":
-        raise ValueError(f"normalizer is given with reduction '{reduction}'; only a sum is divided")
     given = {"labels": labels, "targets": targets, "row_weights": row_weights, "element_weights": element_weights}
     given = {key: one for key, one in given.items() if one is not None}
-    arrays = [one for key, of in given.items() for one in _ops.per_level(key, of, levels, several, classes)]
-
+    arrays = [(key, array) for key, one in given.items()
+              for array in _ops.per_level(key, one, levels, several, classes)]  # fmt: skip
     singles = {"class_weights": class_weights, "positive_weights": positive_weights}
-    if isinstance(alpha, torch.Tensor):
-        singles["alpha_per_class"] = alpha
+    if "alpha_per_class" in parameters or isinstance(alpha, torch.Tensor):
+        singles["alpha_per_class"] = parameters.pop("alpha_per_class", alpha)
     elif alpha is not None:
-        parameters["alpha"] = float(alpha)
-    singles["normalizer"], normalizer, value = _divisor(normalizer, levels[0].device)
-    singles["state"] = state
-    if state is None and _ops.keeps_state(name, parameters):  # in which backward finds the density of this pass
-        bins = parameters["bins"] if "bins" in parameters else _ops.default_bins(name)
-        singles["state"] = ghm_state(bins, levels[0].device)
-    singles = {key: one for key, one in singles.items() if one is not None}
+        parameters["alpha"] = alpha
+    parameters = _c.parameters_of(name, parameters)
+    singles = {key: _ops.real_tensor(key, one) for key, one in singles.items() if one is not None}
+    divisor, normalizer, value = _divisor(normalizer, levels[0].device)
+    singles.update({} if divisor is None else {"normalizer": divisor})
+    singles.update(_state_of(name, state, parameters, levels[0].device))
     sources = [one for one in logits[:3] if one is not None] if fused else levels
     _ops.check_arguments(sources, arrays, singles)
 
-    settings = {"loss": name, "reduction": reduction, "normalizer": normalizer, "first_label": first_label,
-                "background_label": background_label, "ignore_label": ignore_label,
-                "background_weight": background_weight, "classes": classes or 0, **parameters}  # fmt: skip
-    spec = _ops.write_spec(settings, list(given), list(singles))
-    if fused:
-        results = _linear.evaluate(spec, value, logits, arrays, singles)
-    else:
-        results = _ops.evaluate(spec, value, levels, arrays, singles)
+    settings = {"loss": name, "reduction": reduction, "normalizer": normalizer, "classes": classes or 0,
+                **_batch.label_options(first_label, background_label, ignore_label, background_weight),
+                **parameters}  # fmt: skip
+    if torch.jit.is_tracing():
+        settings["traced"] = _ops.traced_shapes(levels, fixed=normalizer == "value" and divisor is None)
+    spec, tensors = _ops.write_spec(settings, list(given), list(singles)), [array for _, array in arrays]
+    run, logits = (_linear.evaluate, logits) if fused else (_ops.evaluate, levels)
+    results = run(spec, value, logits, tensors, singles)
     if state is not None:
         state.copy_(results[-1])
     return list(results[: len(levels)]) if several and reduction != "sum" else results[0]
+
+
+def _levels_of(logits):
+    """Whether these are a Head, whether they are several levels, and the tensors, level by level."""
+    if isinstance(logits, Head):
+        for place, one in zip(("features", "weight", "bias"), logits):
+            if one is not None or place != "bias":
+                _ops.check_tensor(place, one)
+        return True, False, [logits.features]
+    if isinstance(logits, (list, tuple)):
+        if not logits:
+            raise ValueError("logits is an empty list; there must be 1 to 16 levels")
+        return False, True, [_ops.check_tensor(f"logits[{index}]", one) for index, one in enumerate(logits)]
+    return False, False, [_ops.check_tensor("logits", logits)]
+
+
+def _check_what_is_wanted(labels, targets, reduction, normalizer):
+    if labels is None and targets is None:
+        raise ValueError("labels and targets are None; one of them is needed")
+    if reduction != "histogram":  # which is ghm_histogram's own
+        _checks.word("reduction", reduction, ("sum", "rows", "none"))
+    if reduction != "sum" and not (isinstance(normalizer, str) and normalizer == "sum"):
+        raise ValueError(f"normalizer is given with reduction '{reduction}'; only a sum is divided")
+
+
+def _state_of(name, state, parameters, device):
+    """The GHM state of a call, if it has one: the caller's or a fresh one."""
+    if state is not None:
+        if "state" not in _c.PARAMETERS[name]:
+            raise _c.no_parameter(name, "state")
+        return {"state": _ops.state_tensor(state)}
+    if not _ops.keeps_state(name, parameters):
+        return {}
+    bins = parameters["bins"] if "bins" in parameters else _ops.default_bins(name)
+    return {"state": ghm_state(bins, device)}  # in which backward finds the density of this pass
 
 
 def _divisor(normalizer, device):
@@ -123,10 +161,10 @@ def _divisor(normalizer, device):
     if torch.compiler.is_compiling() and isinstance(normalizer, (int, float)):  # a number would be part of the graph
         normalizer = torch.full((), float(normalizer), device=device)
     if isinstance(normalizer, torch.Tensor):
-        return normalizer, "value", 1.0
+        return _ops.real_tensor("normalizer", normalizer), "value", 1.0
     if isinstance(normalizer, str):
-        return None, normalizer, 1.0
-    return None, "value", float(normalizer)
+        return None, _checks.word("normalizer", normalizer, _c.NORMALIZERS, ", a number or a tensor"), 1.0
+    return None, "value", _checks.number("normalizer", normalizer)
 
 
 def sigmoid_ce(logits, labels=None, *, alpha=None, **options):
@@ -136,12 +174,12 @@ def sigmoid_ce(logits, labels=None, *, alpha=None, **options):
 
 def sigmoid_focal(logits, labels=None, *, gamma=2.0, alpha=0.25, **options):
     """alpha_t*q^gamma*l an element (Lin et al., arXiv 1708.02002, eq. 5). gamma >= 0; alpha None or negative: off."""
-    return loss("sigmoid-focal", logits, labels, gamma=float(gamma), alpha=-1.0 if alpha is None else alpha, **options)
+    return loss("sigmoid-focal", logits, labels, gamma=gamma, alpha=-1.0 if alpha is None else alpha, **options)
 
 
 def sigmoid_poly1(logits, labels=None, *, gamma=2.0, alpha=None, epsilon=1.0, **options):
     """alpha_t*q^gamma*l + epsilon*q^(gamma+1) an element (Leng et al., arXiv 2204.12511, Poly-1 focal)."""
-    return loss("sigmoid-poly1", logits, labels, gamma=float(gamma), alpha=alpha, epsilon=float(epsilon), **options)
+    return loss("sigmoid-poly1", logits, labels, gamma=gamma, alpha=alpha, epsilon=epsilon, **options)
 
 
 def softmax_ce(logits, labels=None, **options):
@@ -151,17 +189,17 @@ def softmax_ce(logits, labels=None, **options):
 
 def softmax_focal(logits, labels=None, *, gamma=2.0, alpha=None, **options):
     """alpha*q^gamma*(-log p) a row, p = softmax(x)_y, q = 1-p. alpha multiplies every row, or is float32 [C]."""
-    return loss("softmax-focal", logits, labels, gamma=float(gamma), alpha=alpha, **options)
+    return loss("softmax-focal", logits, labels, gamma=gamma, alpha=alpha, **options)
 
 
 def ghm_c(logits, labels=None, *, bins=30, momentum=0.0, state=None, **options):
     """Sum of CE/GD(g), g = |sigmoid(x)-t|, GD the gradient density (Li et al., arXiv 1811.05181, eq. 9)."""
-    return loss("ghm-c", logits, labels, bins=bins, momentum=float(momentum), state=state, **options)
+    return loss("ghm-c", logits, labels, bins=bins, momentum=momentum, state=state, **options)
 
 
 def ghm_r(predictions, targets, labels=None, *, mu=0.02, bins=10, momentum=0.0, state=None, **options):
     """Sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (Li et al., eq. 12). labels: what counts."""
-    return loss("ghm-r", predictions, labels, targets=targets, mu=float(mu), bins=bins, momentum=float(momentum),
+    return loss("ghm-r", predictions, labels, targets=targets, mu=mu, bins=bins, momentum=momentum,
                 state=state, **options)  # fmt: skip
 
 
@@ -170,8 +208,7 @@ def ghm_r(predictions, targets, labels=None, *, mu=0.02, bins=10, momentum=0.0, 
 
 def ghm_state(bins, device="cpu"):
     """A fresh GHM state for `bins` unit regions: int64 [2 + 3*bins], all zero; what it holds is in the header."""
-    if not 1 <= bins <= 1024:
-        raise ValueError(f"bins is {bins}; it must be in 1..1024")
+    bins = _checks.integer("bins", bins, 1, 1024)
     return torch.zeros(2 + 3 * bins, dtype=torch.int64, device=device)
 
 

@@ -200,7 +200,7 @@ def test_wrong_arguments():
         (dict(gama=1.0), "has no parameter 'gama'; it has: alpha, alpha_per_class, gamma"),
         (dict(gamma="high"), "gamma is 'high'"), (dict(gamma=-1.0), "gamma is -1"),
         (dict(normalizer="mean"), "normalizer is 'mean'; it is one of: sum"),
-        (dict(normalizer=0.0), "normalizer_value is 0"),
+        (dict(normalizer=0.0), "normalizer is 0; it must be finite and not 0"),
         (dict(labels=y[:7]), r"labels has shape \(7,\); logits of shape \(300, 7\) have rows"),
         (dict(labels=None, targets=x.T), r"targets has shape \(7, 300\); logits have \(300, 7\)"),
         (dict(labels=None, targets=x.reshape(-1)), r"targets has shape \(2100,\)"),

@@ -380,7 +380,7 @@ def test_wrong_arguments():
     with pytest.raises(tare.ArgumentError, match="label of row 3 is 7 .*it must be in 0..6"):
         loss(x, y.index_fill(0, torch.tensor([3]), 7))
     cases = [
-        (dict(gama=1), "has no parameter 'gama'"), (dict(gamma=-1), "gamma is -1"), (dict(density="a b"), "no space"),
+        (dict(gama=1), "has no parameter 'gama'"), (dict(gamma=-1), "gamma is -1"), (dict(density="a b"), "no parameter 'density'"),
         (dict(normalizer="mean"), "normalizer is 'mean'"), (dict(reduction="mean"), "reduction is 'mean'"),
         (dict(reduction="none", normalizer="rows"), "only a sum is divided"),
         (dict(normalizer=torch.ones(2)), r"normalizer has shape \(2,\)"),
@@ -401,7 +401,7 @@ def test_wrong_arguments():
         tare.torch.ghm_c(x, y, state=torch.zeros(7, dtype=torch.int64))
     with pytest.raises(ValueError, match="state must be a contiguous int64"):
         tare.torch.ghm_c(x, y, state=torch.zeros(92))
-    with pytest.raises(ValueError, match="state is NULL with given 0 and momentum 0.5"):
+    with pytest.raises(ValueError, match="momentum is 0.5 and state is None"):
         tare.torch.ghm_c(x, y, momentum=0.5)
 
 
