@@ -8,6 +8,7 @@ before it, which is no loss of Tare's.
 
 import torch
 
+from .. import _checks
 from .. import torch as tare
 
 
@@ -22,6 +23,9 @@ def focal_loss(
     """
     if label_smoothing != 0:
         raise ValueError(f"label_smoothing is {label_smoothing}; Tare computes this loss with 0 alone")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}; it must be in [0,1]: apex has none that is off")
+    num_real_classes = _checks.integer("num_real_classes", num_real_classes, 1, cls_output.shape[-1])
     logits = cls_output[..., :num_real_classes]
     if logits.dim() > 5:
         logits = logits.flatten(0, -2)

@@ -12,11 +12,15 @@ from .. import torch as tare
 from . import NOT_A_LABEL, reduced
 
 
-def _check(input, target, weight):
+def _check(input, target, weight, alpha, most):
     if input.dim() != 2 or target.shape != input.shape[:1]:
         raise ValueError(f"input {tuple(input.shape)} and target {tuple(target.shape)} must be [N, C] and [N]")
     if weight is not None and not weight.numel():
         weight = None  # mmcv's own way to say so
+    if weight is not None and weight.shape != input.shape[1:]:
+        raise ValueError(f"weight has shape {tuple(weight.shape)}; there are {input.shape[1]} classes")
+    if not 0 <= alpha <= most:
+        raise ValueError(f"alpha is {alpha}; it must be in [0,{most:g}]: mmcv has none that is off")
     return float(max(len(input), 1)), weight
 
 
@@ -25,7 +29,7 @@ def sigmoid_focal_loss(input, target, gamma=2.0, alpha=0.25, weight=None, reduct
 
     weight: float [C], multiplies the rows of a class. reduction: "none", [N, C]; "sum"; "mean", the sum over N rows.
     """
-    rows, weight = _check(input, target, weight)
+    rows, weight = _check(input, target, weight, alpha, 1)
     classes = input.shape[1]
     return tare.sigmoid_focal(input, torch.where(target < 0, classes, target), gamma=gamma, alpha=alpha,
                               class_weights=weight, background_label=classes, ignore_label=NOT_A_LABEL,
@@ -37,7 +41,7 @@ def softmax_focal_loss(input, target, gamma=2.0, alpha=0.25, weight=None, reduct
 
     alpha multiplies every row, weight [C] the rows of a class. reduction: "none", [N]; "sum"; "mean", the sum over N.
     """
-    rows, weight = _check(input, target, weight)
+    rows, weight = _check(input, target, weight, alpha, 1e30)
     return tare.softmax_focal(input, target.clamp(min=-1), gamma=gamma, alpha=alpha, class_weights=weight,
                               background_label=NOT_A_LABEL, ignore_label=-1, **reduced(reduction, rows))  # fmt: skip
 

@@ -1,18 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """mmdet.models.losses: FocalLoss, CrossEntropyLoss, GHMC and GHMR, as of mmdetection 3.
 
-avg_factor may be a tensor on the logits' device: it is never waited for. Where they differ: `activated` (probabilities
-instead of logits), `use_mask` and, in GHM, reductions other than "mean" are refused; GHM's label_weight is of rows (of
-[N, 4] in GHMR, whose columns mmdetection makes equal, the first decides), and its momentum sums are in the buffer
-`state`, not `acc_sum`.
+avg_factor may be a tensor on the logits' device: it is never waited for. A layout that the original would not take, or
+would take for another, is refused. Where they differ: `activated` (probabilities instead of logits), `use_mask`, alpha
+outside [0,1] and, in GHM, reductions other than "mean" are refused. GHM's momentum sums are not in the buffer `acc_sum`
+but in `state`, which is no buffer (see tare.torch.GHMC); with class labels its label_weight is of rows.
 """
+
+from __future__ import annotations
 
 import torch
 
 from .. import torch as tare
-from . import NOT_A_LABEL, reduced
+from . import NOT_A_LABEL, reduced, torchvision
 
 _EPSILON = torch.finfo(torch.float32).eps
+
+
+def _chosen(override: str | None, reduction: str) -> str:
+    if override not in (None, "none", "mean", "sum"):
+        raise ValueError(f"reduction_override is {override!r}; it is one of: None, none, mean, sum")
+    return override or reduction
 
 
 def _reduction(reduction, avg_factor, mean):
@@ -24,15 +32,47 @@ def _reduction(reduction, avg_factor, mean):
     return reduced(reduction, avg_factor + _EPSILON)
 
 
+def _shapes(wanted: str, **tensors: torch.Tensor) -> ValueError:
+    shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+    return ValueError(f"{shapes}; {wanted}")
+
+
+def _check_labels(pred: torch.Tensor, label: torch.Tensor) -> None:
+    if pred.dim() != 2 or label.shape != pred.shape[:1]:
+        raise _shapes("labels are [N] beside [N, C], dense ones have the shape of the logits", logits=pred, labels=label)
+
+
+def _check_dense(pred: torch.Tensor, label: torch.Tensor) -> None:
+    if label.shape != pred.shape:
+        raise _shapes("dense labels have the shape of the logits", logits=pred, labels=label)
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}; it must be in [0,1]")
+
+
 def _weights(weight, pred):
-    """Weights [N], [N, 1], [N, C] or flat, as the keywords they are."""
+    """Weights [N], [N, 1], [N, C] or flat beside logits [N, C], or of their shape, as the keywords they are."""
     if weight is None:
         return {}
+    if weight.shape == pred.shape:
+        return {"element_weights": weight}
+    if pred.dim() != 2:
+        raise _shapes("a weight of more than two axes has the shape of the logits", weight=weight, logits=pred)
     if weight.shape == pred.shape[:1] or weight.shape == (len(pred), 1):
         return {"row_weights": weight.reshape(-1)}
-    if weight.numel() != pred.numel():
-        raise ValueError(f"weight has shape {tuple(weight.shape)}; pred has {tuple(pred.shape)}")
+    if weight.shape != (pred.numel(),):
+        raise _shapes("it is [N], [N, 1], [N, C] or flat", weight=weight, logits=pred)
     return {"element_weights": weight.reshape(pred.shape)}
+
+
+def _broadcast(weight: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """A weight as loss * weight takes it, but never one that makes more losses than there are."""
+    try:
+        return weight.broadcast_to(shape)
+    except RuntimeError:
+        raise ValueError(f"weight has shape {tuple(weight.shape)}; the losses have {tuple(shape)}") from None
 
 
 def _labels(target, classes, ignore_index=None):
@@ -42,32 +82,49 @@ def _labels(target, classes, ignore_index=None):
 
 
 class FocalLoss(torch.nn.Module):
-    """Sigmoid focal loss. Called with pred [N, C] and target [N] (C is background) or dense [N, C]; weight [N], [N, C]
-    or flat. reduction "mean" divides by avg_factor, else by all N*C elements."""
+    """Sigmoid focal loss. Called with pred [N, C] and target [N] (C is background), or with dense targets of the shape
+    of pred, whatever it is; weight [N], [N, C] or flat, beside more axes of pred's shape. reduction "mean" divides by
+    avg_factor, else by all elements."""
 
     def __init__(self, use_sigmoid=True, gamma=2.0, alpha=0.25, reduction="mean", loss_weight=1.0, activated=False):
         super().__init__()
         if not use_sigmoid or activated:
             raise ValueError("use_sigmoid must be True and activated False: Tare takes logits")
+        _check_alpha(alpha)
         self.use_sigmoid, self.activated = use_sigmoid, activated
         self.gamma, self.alpha, self.reduction, self.loss_weight = gamma, alpha, reduction, loss_weight
 
     def forward(self, pred, target, weight=None, avg_factor=None, reduction_override=None):
         options = {"gamma": self.gamma, "alpha": self.alpha, **_weights(weight, pred)}
-        options.update(_reduction(reduction_override or self.reduction, avg_factor, float(max(pred.numel(), 1))))
+        reduction = _chosen(reduction_override, self.reduction)
+        options.update(_reduction(reduction, avg_factor, float(max(pred.numel(), 1))))
         if target.dim() == pred.dim():
-            return self.loss_weight * tare.sigmoid_focal(pred, targets=target.to(torch.float32), **options)
+            _check_dense(pred, target)
+            return self.loss_weight * _dense(tare.sigmoid_focal, pred, target, options)
+        _check_labels(pred, target)
         classes = pred.shape[1]
         labels = torch.where(target < 0, classes, target)  # as in mmcv
         return self.loss_weight * tare.sigmoid_focal(pred, labels, background_label=classes, ignore_label=NOT_A_LABEL,
                                                      **options)  # fmt: skip
 
 
+def _dense(loss, pred, target, options):
+    """A sigmoid loss of dense targets, of any shape."""
+    rows = torchvision.as_rows(pred)
+    if "element_weights" in options:
+        options = {**options, "element_weights": options["element_weights"].reshape(rows.shape)}
+    result = loss(rows, targets=target.to(torch.float32).reshape(rows.shape), **options)
+    return result.reshape(pred.shape) if options.get("reduction") == "none" else result
+
+
 class CrossEntropyLoss(torch.nn.Module):
-    """Softmax cross-entropy, or sigmoid (labels of C and more are background, negative ones ignored; class_weight then
-    multiplies the positives). Called with cls_score [N, C] and label [N], or dense [N, C]; weight [N], of sigmoid also
-    [N, C]. reduction "mean" divides by avg_factor, else by all rows (of sigmoid, elements); with avg_non_ignore by
-    those that are not ignored."""
+    """Softmax cross-entropy, or sigmoid (labels of C and more are background, negative ones ignored).
+
+    Softmax: cls_score [N, C] or [N, C, ...] with label [N] or [N, ...], or dense, floating, of cls_score's shape; weight
+    of the labels' shape. Sigmoid: [N, C] with label [N] and weight [N] or [N, C]; or dense of any shape, of which
+    negative elements and ignore_index are ignored, and a weight that broadcasts. class_weight multiplies the losses of a
+    class, in sigmoid those of its positives. reduction "mean" divides by avg_factor, else by all losses; with
+    avg_non_ignore by those that are not ignored."""
 
     def __init__(
         self, use_sigmoid=False, use_mask=False, reduction="mean", class_weight=None, ignore_index=None,
@@ -83,30 +140,79 @@ class CrossEntropyLoss(torch.nn.Module):
     def forward(
         self, cls_score, label, weight=None, avg_factor=None, reduction_override=None, ignore_index=None, **kwargs
     ):
+        if kwargs:
+            raise TypeError(f"CrossEntropyLoss takes no {', '.join(kwargs)}")
         ignore = self.ignore_index if ignore_index is None else ignore_index
         ignore = -100 if ignore is None else ignore
-        reduction, options = reduction_override or self.reduction, _weights(weight, cls_score)
-        weights = None
+        reduction, weights = _chosen(reduction_override, self.reduction), None
         if self.class_weight is not None:
             weights = torch.as_tensor(self.class_weight, dtype=torch.float32, device=cls_score.device)
-        loss = self._sigmoid if self.use_sigmoid else self._softmax
-        return self.loss_weight * loss(cls_score, label, ignore, weights, reduction, avg_factor, options)
+        dense = label.dim() == cls_score.dim()
+        if self.use_sigmoid:
+            loss = self._sigmoid_dense if dense else self._sigmoid
+        else:
+            loss = self._softmax
+        return self.loss_weight * loss(cls_score, label, ignore, weights, reduction, avg_factor, weight)
 
-    def _softmax(self, pred, label, ignore, weights, reduction, avg_factor, options):
-        options.update(_reduction(reduction, avg_factor, "rows" if self.avg_non_ignore else float(max(len(pred), 1))))
-        if label.dim() == pred.dim():
-            return tare.softmax_ce(pred, targets=label, class_weights=weights, **options)
-        return tare.softmax_ce(pred, label, class_weights=weights, background_label=NOT_A_LABEL, ignore_label=ignore,
-                               **options)  # fmt: skip
+    def _softmax(self, pred, label, ignore, weights, reduction, avg_factor, weight):
+        losses = pred.shape[:1] + pred.shape[2:]
+        dense = label.dim() == pred.dim()
+        if pred.dim() < 2 or label.shape != (pred.shape if dense else losses):
+            raise _shapes("labels are [N, ...] beside [N, C, ...], or dense of the same shape", logits=pred, labels=label)
+        _check_class_weight(weights, pred.shape[1])
+        everything = float(max(losses.numel(), 1))
+        if dense and self.avg_non_ignore and reduction == "mean" and avg_factor is None:
+            avg_factor = label.numel() - (label == ignore).sum()  # of elements, as there
+        options = _reduction(reduction, avg_factor, "rows" if self.avg_non_ignore and not dense else everything)
+        if weight is not None:
+            options["row_weights"] = _broadcast(weight, losses).reshape(len(pred), -1)
+        if pred.dim() > 2:  # [N, C, ...] is a map of one anchor
+            pred, options["classes"] = pred.flatten(2).unsqueeze(-1), pred.shape[1]
+        if dense:
+            loss = tare.softmax_ce(pred, targets=_soft(label, ignore, weights).reshape(pred.shape), **options)
+        else:
+            loss = tare.softmax_ce(pred, label.reshape(len(pred), -1), class_weights=weights,
+                                   background_label=NOT_A_LABEL, ignore_label=ignore, **options)  # fmt: skip
+        return loss.reshape(losses) if reduction == "none" else loss
 
-    def _sigmoid(self, pred, label, ignore, weights, reduction, avg_factor, options):
-        everything = float(max(pred.numel(), 1))
+    def _sigmoid(self, pred, label, ignore, weights, reduction, avg_factor, weight):
+        _check_labels(pred, label)
+        classes, everything = pred.shape[1], float(max(pred.numel(), 1))
+        _check_class_weight(weights, classes)
+        options = _weights(weight, pred)
         options.update(_reduction(reduction, avg_factor, "elements" if self.avg_non_ignore else everything))
-        if label.dim() == pred.dim():
-            return tare.sigmoid_ce(pred, targets=label.to(torch.float32), positive_weights=weights, **options)
-        classes = pred.shape[1]
         return tare.sigmoid_ce(pred, _labels(label, classes, ignore), positive_weights=weights,
                                background_label=classes, ignore_label=-1, **options)  # fmt: skip
+
+    def _sigmoid_dense(self, pred, label, ignore, weights, reduction, avg_factor, weight):
+        _check_dense(pred, label)
+        counted = (label >= 0) & (label != ignore)
+        if self.avg_non_ignore and reduction == "mean" and avg_factor is None:
+            avg_factor = counted.sum()
+        options = _reduction(reduction, avg_factor, float(max(pred.numel(), 1)))
+        targets = torch.where(counted, label, 0).to(torch.float32)
+        elements = counted.to(torch.float32)
+        if weight is not None:
+            elements = torch.where(counted, _broadcast(weight, pred.shape).to(torch.float32), 0)
+        if weights is not None:  # w*t*l(x) + (1-t)*l(-x) is s times the cross-entropy of the target w*t/s
+            _check_class_weight(weights, pred.shape[-1])
+            sums = weights * targets + (1 - targets)
+            elements, targets = elements * sums, torch.where(sums > 0, weights * targets / sums, 0)
+        return _dense(tare.sigmoid_ce, pred, targets, {**options, "element_weights": elements})
+
+
+def _check_class_weight(weights: torch.Tensor | None, classes: int) -> None:
+    if weights is not None and weights.shape != (classes,):
+        raise ValueError(f"class_weight has shape {tuple(weights.shape)}; there are {classes} classes")
+
+
+def _soft(label: torch.Tensor, ignore: int, weights: torch.Tensor | None) -> torch.Tensor:
+    """Probabilities of classes, each times its weight, as PyTorch's cross_entropy takes them."""
+    if not label.is_floating_point():
+        raise ValueError(f"labels of the logits' shape are probabilities, and {label.dtype} is no floating type")
+    if ignore >= 0:
+        raise ValueError(f"ignore_index is {ignore}; beside probabilities it must be negative: it has no meaning there")
+    return label if weights is None else label * weights.view(-1, *[1] * (label.dim() - 2))
 
 
 def _only_mean(reduction):
@@ -116,7 +222,8 @@ def _only_mean(reduction):
 
 class GHMC(tare.GHMC):
     """GHM-C as mmdetection computes it (not as the paper has it: see variant in the C header). Called with pred [N, C],
-    target [N] (0..C-1; anything else is background) or dense [N, C], and label_weight [N], where 0 is ignored."""
+    target [N] (0..C-1; anything else is background) and label_weight [N]; or dense, of any shape, with a label_weight
+    that broadcasts to it. Where label_weight is 0 an element is ignored; its other values mean nothing, as there."""
 
     def __init__(self, bins=10, momentum=0, use_sigmoid=True, loss_weight=1.0, reduction="mean"):
         super().__init__(bins, momentum, variant="mmdet")
@@ -125,26 +232,45 @@ class GHMC(tare.GHMC):
         self.use_sigmoid, self.loss_weight, self.reduction = use_sigmoid, loss_weight, reduction
 
     def forward(self, pred, target, label_weight, reduction_override=None, **kwargs):
-        _only_mean(reduction_override or self.reduction)
-        if label_weight.dim() != 1:
-            raise ValueError(f"label_weight has shape {tuple(label_weight.shape)}; Tare takes one a row, [N]")
+        _only_mean(_chosen(reduction_override, self.reduction))
         if target.dim() == pred.dim():
-            return self.loss_weight * super().forward(pred, targets=target.to(torch.float32), row_weights=label_weight)
+            _check_dense(pred, target)
+            return self.loss_weight * super().forward(pred.reshape(-1, 1), targets=_column(target),
+                                                      row_weights=_mask(label_weight, pred))  # fmt: skip
+        _check_labels(pred, target)
+        if label_weight.numel() != len(pred):
+            raise _shapes("beside labels it is [N]", label_weight=label_weight, logits=pred)
         classes = pred.shape[1]
         labels = torch.where(target < 0, classes, target.clamp(max=classes))
-        return self.loss_weight * super().forward(pred, labels, row_weights=label_weight, background_label=classes,
-                                                  ignore_label=NOT_A_LABEL)  # fmt: skip
+        return self.loss_weight * super().forward(pred, labels, row_weights=label_weight.reshape(-1),
+                                                  background_label=classes, ignore_label=NOT_A_LABEL)  # fmt: skip
+
+
+def _column(dense: torch.Tensor) -> torch.Tensor:
+    """Elements as rows of one class: GHM's counts know no rows, and a mask is of rows."""
+    return dense.to(torch.float32).reshape(-1, 1)
+
+
+def _mask(label_weight: torch.Tensor, pred: torch.Tensor) -> torch.Tensor:
+    """label_weight as one weight an element. One of rows, [N], may stand beside [N, C] if it cannot be meant for
+    columns; the original takes it for these."""
+    if pred.dim() == 2 and label_weight.shape == pred.shape[:1] != pred.shape[1:]:
+        label_weight = label_weight.unsqueeze(1)
+    return _broadcast(label_weight, pred.shape).reshape(-1)
 
 
 class GHMR(tare.GHMR):
-    """GHM-R as mmdetection computes it. Called with pred and target [N, 4] and label_weight [N, 4] or [N], where 0 is
-    ignored; avg_factor is not used, as there."""
+    """GHM-R as mmdetection computes it. Called with pred and target of one shape, [N, 4], and a label_weight that
+    broadcasts to it, where 0 is ignored; avg_factor is not used, as there."""
 
     def __init__(self, mu=0.02, bins=10, momentum=0, loss_weight=1.0, reduction="mean"):
         super().__init__(mu, bins, momentum, variant="mmdet")
         self.loss_weight, self.reduction = loss_weight, reduction
 
     def forward(self, pred, target, label_weight, avg_factor=None, reduction_override=None):
-        _only_mean(reduction_override or self.reduction)
-        rows = label_weight if label_weight.dim() == 1 else label_weight[:, 0]
-        return self.loss_weight * super().forward(pred, target, row_weights=rows)
+        _only_mean(_chosen(reduction_override, self.reduction))
+        if target.shape != pred.shape:
+            raise _shapes("they must be of one shape", pred=pred, target=target)
+        target = target if target.is_floating_point() else target.to(torch.float32)
+        return self.loss_weight * super().forward(pred.reshape(-1, 1), target.reshape(-1, 1),
+                                                  row_weights=_mask(label_weight, pred))  # fmt: skip
