@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Steps, and S of one bin. The paper's first step takes the counts as they are; mmdetection's sums start at 0 and are left alone in
- * a bin that is empty now. For C and CUDA: the includer defines TARE_INLINE. */
+/* Steps, and S of one bin. The paper's first step takes the counts as they are; mmdetection's sums start at 0 and are
+ * left alone in a bin that is empty now. For C and CUDA: the includer defines TARE_INLINE. */
 
 TARE_INLINE double tare_momentum_sum(const tare_ghm_parameters *ghm, int first_step, double sum, double count) {
   const double m = ghm->momentum;

@@ -10,6 +10,7 @@ import functools
 import glob
 import os
 import re
+import sys
 import threading
 from ctypes import POINTER, c_char, c_char_p, c_double, c_float, c_int32, c_int64, c_uint64, c_void_p
 
@@ -156,8 +157,9 @@ def _candidates():
     asked = os.environ.get("TARE_LIBRARY")
     if asked:
         return [asked]
-    own = os.path.join(os.path.dirname(__file__), "lib", "libtare.so*")
-    return [*sorted(glob.glob(own)), f"libtare.so.{VERSION[0]}.{VERSION[1]}", "libtare.so"]
+    # After `pip install -e` the package is in two folders: its sources here, and what was built in site-packages.
+    own = [file for folder in sys.modules[__package__].__path__ for file in glob.glob(f"{glob.escape(folder)}/lib/libtare.so*")]
+    return [*sorted(own), f"libtare.so.{VERSION[0]}.{VERSION[1]}", "libtare.so"]
 
 
 def _load():

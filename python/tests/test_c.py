@@ -114,6 +114,29 @@ def test_missing_library_says_what_to_do():
         assert text in found.stderr
 
 
+# What `pip install -e` does: the sources stay where they are, and the library is in the package's other folder.
+EDITABLE = """
+import importlib.util, sys
+sources, built = sys.argv[1:]
+places = {"submodule_search_locations": [built, sources]}
+spec = importlib.util.spec_from_file_location("tare", sources + "/__init__.py", **places)
+tare = sys.modules["tare"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tare)
+print(tare._c.library._name)
+"""
+
+
+def test_the_library_may_lie_in_another_folder_of_the_package(tmp_path):
+    folder = tmp_path / "site [1]" / "tare"
+    (folder / "lib").mkdir(parents=True)
+    library = folder / "lib" / "libtare.so"
+    library.symlink_to(os.environ["TARE_LIBRARY"])
+    environment = {name: value for name, value in os.environ.items() if name != "TARE_LIBRARY"}
+    command = [sys.executable, "-c", EDITABLE, os.path.dirname(tare.__file__), str(folder)]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert found.stdout.strip() == str(library), found.stderr
+
+
 def test_gpu_that_is_not_there_says_so():
     code = "from tare import _c\ntry: _c.create_context(_c.CUDA, 99)\nexcept _c.Error as e: print(e.name, e.text)"
     found = run(code)
