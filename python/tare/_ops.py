@@ -164,7 +164,7 @@ def read_spec(spec):
 
 
 def traced_shapes(levels, fixed):
-    """For torch.jit.trace, which freezes Python's numbers: the classes, or all lengths if `fixed`, that go with them."""
+    """torch.jit.trace freezes numbers: the classes, or all lengths if `fixed`, that go with them."""
     shapes = [level.shape if fixed else level.shape[-1:] for level in levels]
     return "/".join("x".join(str(int(length)) for length in shape) for shape in shapes)
 
@@ -292,6 +292,14 @@ def check_state(state, bins):
     state = state_tensor(state)
     if state.numel() != 2 + 3 * bins:
         raise ValueError(f"state has {state.numel()} words; {bins} bins need {2 + 3 * bins}")
+
+
+def loaded_state(state, bins):
+    """A copy of a state from a checkpoint, of whatever device, which is sound."""
+    check_state(state, bins)
+    if not state.is_meta and type(state) is torch.Tensor:
+        _ghm.check_state(state.cpu().numpy(), bins)
+    return state.clone()
 
 
 def check_contents(state):

@@ -74,8 +74,8 @@ def loss(
     alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Further parameters
         have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
         "mmdet"), momentum, given, mu.
-    state: of GHM, from ghm_state(bins); updated in place. One that Tare did not write (an average, a cast) is refused on
-        the CPU; on a GPU nothing looks at it, since that would wait.
+    state: of GHM, from ghm_state(bins); updated in place. One that Tare did not write (an average, a cast) is refused
+        on the CPU; on a GPU nothing looks at it, since that would wait.
 
     Returns a tensor; for levels and a reduction other than "sum" a list of them.
     Raises ValueError (tare.ArgumentError; for a wrong type or keyword one that is a TypeError too) for what is wrong
@@ -83,8 +83,9 @@ def loss(
 
     Derivatives: backward mode alone, once. With create_graph=True the gradient can be differentiated by what came from
     above (GradNorm; torch.autograd.functional.jvp); a second derivative by the logits raises, and so do forward mode
-    (torch.func.jvp, jacfwd, forward_ad), the other transforms of torch.func, and many gradients at once (vectorize=True,
-    is_grads_batched). A graph of torch.jit.trace that is called with a shape for which its numbers may be wrong raises.
+    (torch.func.jvp, jacfwd, forward_ad), the other transforms of torch.func, and many gradients at once
+    (vectorize=True, is_grads_batched). A graph of torch.jit.trace raises where it is called with a shape for which its
+    numbers may be wrong.
     """
     name, classes = _c.loss_name(name), _batch.check_classes(classes)
     fused, several, levels = _levels_of(logits)
@@ -237,12 +238,45 @@ def ghm_density(name, state, **parameters):
 
 
 class _Ghm(torch.nn.Module):
-    """What both GHM modules are: settings, and the state as a buffer, so that it is saved and moved with the model."""
+    """What both GHM modules are: settings, and the state, which is saved in state_dict() and moved with the model.
+
+    The state is no buffer, since no average may touch it: it holds counts and doubles as they lie in memory.
+    AveragedModel(use_buffers=True), other averages of a model (EMA, SWA), averages over ranks and
+    DistributedDataParallel's broadcast leave it alone. So a copy of a model keeps the sums that it was copied with, and
+    each rank its own; ghm_histogram is for one density of all ranks. state_dict() gives a copy of it, and
+    load_state_dict refuses one that Tare did not write, as an average of checkpoints has. to_empty() keeps it, or makes
+    a fresh one where it had no memory (meta). half() and the like do not change it.
+    """
 
     def __init__(self, bins, momentum, options):
         super().__init__()
         self.bins, self.momentum, self.options = bins, momentum, options
-        self.register_buffer("state", ghm_state(bins))
+        self.state = ghm_state(bins)
+
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        moved = fn(self.state)  # says where to; what it holds may be nothing (to_empty) or rounded (type)
+        if moved is not self.state:
+            self.state = ghm_state(self.bins, moved.device) if self.state.is_meta else self.state.to(moved.device)
+        return self
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + "state"] = self.state.clone()
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
+        key = prefix + "state"
+        others = {name: one for name, one in state_dict.items() if name != key}
+        super()._load_from_state_dict(others, prefix, local_metadata, strict, missing, unexpected, errors)
+        if key not in state_dict:
+            missing += [key] if strict else []
+            return
+        try:
+            loaded = _ops.loaded_state(state_dict[key], self.bins)
+        except ValueError as error:
+            errors.append(f"{key}: {error}")
+            return
+        self.state = loaded if self.state.is_meta else self.state.copy_(loaded)
 
     def extra_repr(self):
         given = {"bins": self.bins, "momentum": self.momentum, **self.options}
@@ -250,7 +284,7 @@ class _Ghm(torch.nn.Module):
 
 
 class GHMC(_Ghm):
-    """ghm_c with its momentum sums in the buffer `state`. Called with logits, labels and what `loss` takes."""
+    """ghm_c with its momentum sums in `state`. Called with logits, labels and what `loss` takes."""
 
     def __init__(self, bins=30, momentum=0.0, **options):
         super().__init__(bins, momentum, options)
@@ -261,7 +295,7 @@ class GHMC(_Ghm):
 
 
 class GHMR(_Ghm):
-    """ghm_r with its momentum sums in the buffer `state`. Called with predictions, targets and what `loss` takes."""
+    """ghm_r with its momentum sums in `state`. Called with predictions, targets and what `loss` takes."""
 
     def __init__(self, mu=0.02, bins=10, momentum=0.0, **options):
         super().__init__(bins, momentum, {"mu": mu, **options})

@@ -44,13 +44,14 @@ def test_alpha_none_is_off():
 @pytest.mark.parametrize("name", ["first_label", "background_label", "ignore_label", "classes", "bins"])
 def test_an_integer_is_one_and_fits(name):
     kind = "ghm-c" if name == "bins" else "sigmoid-focal"
-    for value in (3.0, 3.5, True, "3", 3j, np.bool_(True), [3], torch.tensor(3.0), torch.tensor(True), torch.tensor([3, 4])):
+    tensors = [torch.tensor(3.0), torch.tensor(True), torch.tensor([3, 4])]
+    for value in (3.0, 3.5, True, "3", 3j, np.bool_(True), [3], *tensors):
         refused(TypeError, f"{name} is .*must be an integer", name=kind, **{name: value})
     for value in (2**70, -(2**70), 2**63, 2**64 + 3):
         refused(ValueError, f"{name} is {value}; it must be in", name=kind, **{name: value})
     assert torch.equal(loss("ghm-c", bins=np.int16(7)), loss("ghm-c", bins=torch.tensor(7)))
     for value in (2**33 + 30, 2**32 + 30, 0, -1):
-        refused(ValueError, "(bins|classes) is", name="ghm-c", **({"bins": value} if name == "bins" else {"classes": value}))
+        refused(ValueError, "(bins|classes) is", name="ghm-c", **{"bins" if name == "bins" else "classes": value})
 
 
 def test_no_argument_becomes_a_pointer():
@@ -164,8 +165,9 @@ def test_tensors_of_other_kinds():
 
 def test_types_of_elements():
     ones = torch.ones(6, 4)
-    for name, tensor in {"row_weights": ones[:, 0], "element_weights": ones, "class_weights": ones[0],
-                         "positive_weights": ones[0], "alpha": ones[0] / 2, "normalizer": torch.tensor(2)}.items():  # fmt: skip
+    tensors = {"row_weights": ones[:, 0], "element_weights": ones, "class_weights": ones[0],
+               "positive_weights": ones[0], "alpha": ones[0] / 2, "normalizer": torch.tensor(2)}  # fmt: skip
+    for name, tensor in tensors.items():
         refused(TypeError, "real numbers", **{name: tensor.to(torch.complex64)})
         expected = loss(**{name: tensor})
         assert torch.equal(loss(**{name: tensor.double()}), expected)
@@ -216,7 +218,8 @@ def test_messages_speak_of_pythons_arguments():
         ({"name": "softmax-ce", "labels": Y.abs(), "alpha": X[0]}, "softmax-ce has no alpha"),
         ({"name": "ghm-c", "momentum": 0.5}, "momentum is 0.5 and state is None; it needs a state, from ghm_state(30)"),
         ({"name": "ghm-r"}, "targets is None; ghm-r compares"), ({"labels": Y + 9}, "label of row 0 is 9"),
-        ({"name": "softmax-ce", "element_weights": X}, "softmax-ce"), ({"name": "ghm-c", "normalizer": "rows"}, "ghm-c"),
+        ({"name": "softmax-ce", "element_weights": X}, "softmax-ce"),
+        ({"name": "ghm-c", "normalizer": "rows"}, "ghm-c"),
         ({"name": "ghm-c", "density": "exact", "variant": "mmdet"}, "density is 'exact'"),
     ]  # fmt: skip
     for options, text in cases:

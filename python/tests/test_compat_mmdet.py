@@ -54,7 +54,9 @@ def check(module, pred, label, weight=None, avg_factor=None, reduction="mean", i
     pred = pred.detach().requires_grad_()
     wide = pred.detach().double().requires_grad_()
     classes = None if module.class_weight is None else torch.tensor(module.class_weight).double()
-    number = -100 if ignore is None and module.ignore_index is None else module.ignore_index if ignore is None else ignore
+    number = (
+        -100 if ignore is None and module.ignore_index is None else module.ignore_index if ignore is None else ignore
+    )
     original = original_sigmoid if module.use_sigmoid else original_softmax
     dense = label.double() if label.is_floating_point() else label
     theirs = module.loss_weight * original(wide, dense, None if weight is None else weight.double(), reduction,
@@ -109,7 +111,9 @@ def test_softmax(shape, reduction, avg_factor, class_weight, avg_non_ignore):
 @pytest.mark.parametrize("avg_non_ignore", [False, True])
 @pytest.mark.parametrize("class_weight", [None, [0.5, 1.0, 0.0]])
 @pytest.mark.parametrize("reduction, avg_factor", REDUCTIONS)
-@pytest.mark.parametrize("shape", [(8, 3), (3, 3), (3,), (2, 4, 3), (2, 3, 3), (2, 3, 4, 3), (3, 3, 3, 3), (2, 2, 2, 2, 2, 3)])
+@pytest.mark.parametrize(
+    "shape", [(8, 3), (3, 3), (3,), (2, 4, 3), (2, 3, 3), (2, 3, 4, 3), (3, 3, 3, 3), (2, 2, 2, 2, 2, 3)]
+)
 def test_sigmoid_of_dense_labels(shape, reduction, avg_factor, class_weight, avg_non_ignore):
     torch.manual_seed(0)
     pred = torch.randn(shape)

@@ -63,8 +63,10 @@ def test_forward_mode_raises(name, reduction):
 def test_forward_mode_by_targets_weights_and_normalizer_raises():
     x, y = draw(dtype=torch.float32)
     calls = {
-        "targets": lambda t: tare.torch.sigmoid_ce(x, targets=t), "row_weights": lambda w: weighted(row_weights=w[:, 0]),
-        "element_weights": lambda w: weighted(element_weights=w), "class_weights": lambda w: weighted(class_weights=w[0]),
+        "targets": lambda t: tare.torch.sigmoid_ce(x, targets=t),
+        "row_weights": lambda w: weighted(row_weights=w[:, 0]),
+        "element_weights": lambda w: weighted(element_weights=w),
+        "class_weights": lambda w: weighted(class_weights=w[0]),
         "alpha": lambda a: weighted(alpha=a[0]), "normalizer": lambda n: weighted(normalizer=n[0, 0]),
     }  # fmt: skip
     weighted = lambda **options: tare.torch.sigmoid_ce(x, y, **options)  # noqa: E731
@@ -80,8 +82,9 @@ def test_forward_mode_of_a_head_and_of_compat_raises():
     x, y = draw(dtype=torch.float32)
     dense = torch.nn.functional.one_hot(y, 5).float()
     calls = [
-        lambda x: mmdet.FocalLoss()(x, y), lambda x: mmdet.CrossEntropyLoss()(x, y), lambda x: mmcv.softmax_focal_loss(x, y),
-        lambda x: mmdet.GHMC()(x, y, torch.ones(20)), lambda x: fvcore.sigmoid_focal_loss_star(x, dense, reduction="sum"),
+        lambda x: mmdet.FocalLoss()(x, y), lambda x: mmdet.CrossEntropyLoss()(x, y),
+        lambda x: mmcv.softmax_focal_loss(x, y), lambda x: mmdet.GHMC()(x, y, torch.ones(20)),
+        lambda x: fvcore.sigmoid_focal_loss_star(x, dense, reduction="sum"),
     ]  # fmt: skip
     for call in calls:
         with FORWARD:
@@ -134,8 +137,9 @@ def test_forward_mode_under_compile_and_in_an_exported_program_raises():
 
 def test_torch_func_and_batched_gradients_raise():
     x, loss = make("sigmoid-focal", "rows")
-    for call in (lambda: torch.func.grad(lambda x: loss(x).sum())(x), lambda: torch.func.vmap(loss)(x.expand(3, 20, 5)),
-                 lambda: torch.func.jacrev(loss)(x), lambda: torch.func.hessian(lambda x: loss(x).sum())(x)):  # fmt: skip
+    total = lambda x: loss(x).sum()  # noqa: E731
+    for call in (lambda: torch.func.grad(total)(x), lambda: torch.func.vmap(loss)(x.expand(3, 20, 5)),
+                 lambda: torch.func.jacrev(loss)(x), lambda: torch.func.hessian(total)(x)):  # fmt: skip
         with pytest.raises(RuntimeError, match="torch.func"):
             call()
     x.requires_grad_()
@@ -187,7 +191,9 @@ def test_jvp_by_two_backwards(name, reduction):
     value, found = torch.autograd.functional.jvp(loss, (x,), (v,))
     assert torch.equal(value, loss(x))
     asks = x.clone().requires_grad_()
-    exact = torch.stack([(torch.autograd.grad(one, asks, retain_graph=True)[0] * v).sum() for one in loss(asks).flatten()])
+    exact = torch.stack(
+        [(torch.autograd.grad(one, asks, retain_graph=True)[0] * v).sum() for one in loss(asks).flatten()]
+    )
     torch.testing.assert_close(found, exact.reshape(found.shape))
     for call in (torch.autograd.functional.hvp, torch.autograd.functional.vhp):
         with pytest.raises(RuntimeError, match="second derivatives"):
@@ -382,7 +388,8 @@ def test_no_argument_loses_its_gradient():
     asks = torch.rand(20, 5, requires_grad=True)
     one = torch.tensor(0.5, requires_grad=True)
     calls = {
-        "targets": {"targets": asks}, "row_weights": {"row_weights": asks[:, 0]}, "element_weights": {"element_weights": asks},
+        "targets": {"targets": asks}, "row_weights": {"row_weights": asks[:, 0]},
+        "element_weights": {"element_weights": asks},
         "class_weights": {"class_weights": asks[0]}, "positive_weights": {"positive_weights": asks[0]},
         "alpha": {"alpha": asks[0]}, "normalizer": {"normalizer": one}, "gamma": {"gamma": one},
         "background_weight": {"background_weight": one},

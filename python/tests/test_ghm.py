@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """GHM in tare.torch: densities, momentum, state, modules."""
 
+import copy
 import io
+import pickle
 
 import numpy as np
 import pytest
 import reference
 import torch
+from torch.optim import swa_utils
 
 import tare.torch
+from tare.compat import mmdet
 
 BINS, MOMENTUM = 12, 0.75
 
@@ -145,3 +149,130 @@ def test_one_batch_on_two_ranks():
         assert torch.equal(torch.autograd.grad(loss, x)[0], torch.autograd.grad(expected, x)[0])
     with pytest.raises(ValueError, match="5 words; 12 bins need 38"):
         tare.torch.ghm_density("ghm-c", states[0][:5], bins=BINS)
+
+
+# ---- the state in a model -------------------------------------------------------------------------------------------
+
+
+class Model(torch.nn.Module):
+    def __init__(self, ghm=tare.torch.GHMC):
+        super().__init__()
+        self.layer, self.ghm = torch.nn.Linear(3, 5), ghm(bins=BINS, momentum=MOMENTUM)
+
+    def forward(self, x, y):
+        logits = self.layer(x)
+        if isinstance(self.ghm, mmdet.GHMC):
+            return self.ghm(logits, y, torch.ones(len(y)))
+        return self.ghm(logits, y)
+
+
+def trained(ghm=tare.torch.GHMC, steps=3, seed=0):
+    torch.manual_seed(seed)
+    model = Model(ghm)
+    for _ in range(steps):
+        model(torch.randn(40, 3) * (seed + 1), torch.randint(-1, 5, (40,)))
+    return model
+
+
+MODULES = pytest.mark.parametrize("ghm", [tare.torch.GHMC, mmdet.GHMC])
+
+
+@MODULES
+def test_to_empty_leaves_no_garbage(ghm):
+    model = trained(ghm)
+    state = model.ghm.state.clone()
+    model.to_empty(device="cpu")
+    assert torch.equal(model.ghm.state, state)
+    model.to("meta")
+    assert model.ghm.state.is_meta
+    model.to_empty(device="cpu")  # there is nothing to keep
+    assert not model.ghm.state.any() and len(model.ghm.state) == len(state)
+    with torch.device("meta"):
+        model = Model(ghm)
+    model.to_empty(device="cpu")
+    assert not model.ghm.state.any()
+    [torch.nn.init.ones_(one) for one in model.parameters()]
+    assert model(torch.randn(40, 3), torch.randint(-1, 5, (40,))).isfinite()
+    model = trained(ghm).to("meta")
+    model.load_state_dict(trained(ghm).state_dict(), assign=True)
+    assert torch.equal(model.ghm.state, state)
+
+
+@MODULES
+@pytest.mark.parametrize("use_buffers", [False, True])
+@pytest.mark.parametrize("average", [None, swa_utils.get_ema_avg_fn(0.9)])
+def test_averages_of_a_model_leave_the_state_alone(ghm, use_buffers, average):
+    model = trained(ghm)
+    averaged = swa_utils.AveragedModel(model, avg_fn=average, use_buffers=use_buffers)
+    state = model.ghm.state.clone()
+    averaged.update_parameters(model)
+    for step in range(3):
+        model(torch.randn(40, 3) * 5, torch.randint(-1, 5, (40,)))
+        averaged.update_parameters(model)
+    assert not torch.equal(model.ghm.state, state) and torch.equal(averaged.module.ghm.state, state)
+    other = trained(ghm)
+    x, y = torch.randn(40, 3), torch.randint(-1, 5, (40,))
+    averaged.module.layer.load_state_dict(other.layer.state_dict())
+    assert torch.equal(averaged(x, y), other(x, y))
+    assert "ghm.state" not in dict(model.named_buffers()) and "ghm.state" in model.state_dict()
+
+
+@MODULES
+def test_averages_of_state_dicts_and_ranks_leave_the_state_alone(ghm):
+    models = [trained(ghm, seed=seed) for seed in (0, 1)]
+    states = [model.ghm.state.clone() for model in models]
+    for ours, theirs in zip(models[0].state_dict().values(), models[1].state_dict().values()):  # in place, as timm does
+        ours.copy_(0.9 * ours + 0.1 * theirs)
+    for ours, theirs in zip(models[0].buffers(), models[1].buffers()):  # over ranks
+        ours.copy_((ours + theirs) / 2)
+    assert torch.equal(models[0].ghm.state, states[0]) and torch.equal(models[1].ghm.state, states[1])
+    pair = [model.state_dict() for model in models]
+    averaged = {key: ((pair[0][key].double() + pair[1][key].double()) / 2).to(pair[0][key].dtype) for key in pair[0]}
+    before = models[0].ghm.state.clone()
+    with pytest.raises(RuntimeError, match="ghm.state: state holds .* average of states.*ghm_state"):
+        models[0].load_state_dict(averaged)
+    assert torch.equal(models[0].ghm.state, before)
+    averaged["ghm.state"] = tare.torch.ghm_state(BINS)  # what the message says
+    models[0].load_state_dict(averaged)
+    assert not models[0].ghm.state.any()
+
+
+@MODULES
+def test_what_is_loaded_is_a_state(ghm):
+    model, saved = trained(ghm), trained(ghm, seed=1).state_dict()
+    good = saved["ghm.state"]
+    for bad in (
+        good.float(),
+        good.double(),
+        good[:5],
+        torch.full_like(good, -1),
+        torch.full_like(good, 2**62),
+        3,
+        None,
+    ):
+        with pytest.raises(RuntimeError, match="ghm.state: state"):
+            model.load_state_dict({**saved, "ghm.state": bad})
+    with pytest.raises(RuntimeError, match="Missing key.*ghm.state"):
+        model.load_state_dict({key: one for key, one in saved.items() if key != "ghm.state"})
+    with pytest.raises(RuntimeError, match="Unexpected key.*ghm.other"):
+        model.load_state_dict({**saved, "ghm.other": good})
+    kept = model.ghm.state
+    model.load_state_dict(saved)
+    assert model.ghm.state is kept and torch.equal(kept, good)
+    result = model.load_state_dict({"layer.bias": torch.zeros(5)}, strict=False)
+    assert "ghm.state" in result.missing_keys and not result.unexpected_keys
+    model.ghm.state.random_()
+    with pytest.raises(ValueError, match="state holds"):
+        model(torch.randn(40, 3), torch.randint(-1, 5, (40,)))
+
+
+@MODULES
+def test_a_copy_and_a_cast_of_a_model(ghm):
+    model = trained(ghm)
+    state = model.ghm.state.clone()
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(copied.ghm.state, state) and copied.ghm.state is not model.ghm.state
+    for cast in (model.half, model.double, lambda: model.to(torch.bfloat16), lambda: model.type(torch.float32),
+                 lambda: model.float().share_memory()):  # fmt: skip
+        assert torch.equal(cast().ghm.state, state) and model.ghm.state.dtype == torch.int64
+    assert model.ghm.state.is_shared()

@@ -77,13 +77,22 @@ def test_a_number_is_finite_and_real(name):
             return "no number"
 
     expected = evaluate(**{name: 0.5})
-    half = (np.float32(0.5), np.array(0.5), np.float16(0.5), Half(0.5), fractions.Fraction(1, 2), decimal.Decimal("0.5"))
+    half = (
+        np.float32(0.5),
+        np.array(0.5),
+        np.float16(0.5),
+        Half(0.5),
+        fractions.Fraction(1, 2),
+        decimal.Decimal("0.5"),
+    )
     for value in half:
         found = evaluate(**{name: value})
         assert found.loss == expected.loss and np.array_equal(found.gradient, expected.gradient)
 
 
-@pytest.mark.parametrize("name", ["x\0y", "sigmoid-focal\0", "", "focal", "sigmoid focal", None, b"sigmoid-ce", 1, ["x"]])
+@pytest.mark.parametrize(
+    "name", ["x\0y", "sigmoid-focal\0", "", "focal", "sigmoid focal", None, b"sigmoid-ce", 1, ["x"]]
+)
 def test_the_name_of_a_loss(name):
     refused(ValueError, "there is no loss .*; there are: sigmoid-ce, sigmoid-focal", loss=name)
 
@@ -259,7 +268,8 @@ def test_messages_speak_of_pythons_arguments():
         ({"loss": "ghm-c", "density": "exact", "epsilon": 0.0}, "epsilon is 0; it must be in (0,2]"),
         ({"loss": "ghm-r"}, "targets is None; ghm-r compares"), ({"loss": "ghm-r", "mu": 0}, "mu is 0"),
         ({"loss": "sigmoid-poly1", "epsilon": np.inf}, "epsilon is inf"), ({"labels": Y + 9}, "label of row 0 is 9"),
-        ({"loss": "softmax-ce", "element_weights": X}, "softmax-ce"), ({"loss": "ghm-c", "normalizer": "rows"}, "ghm-c"),
+        ({"loss": "softmax-ce", "element_weights": X}, "softmax-ce"),
+        ({"loss": "ghm-c", "normalizer": "rows"}, "ghm-c"),
         ({"loss": "softmax-ce", "element_loss": True}, "softmax-ce"),
         ({"loss": "ghm-c", "class_weights": np.ones(4)}, "ghm-c"),
     ]  # fmt: skip

@@ -380,7 +380,8 @@ def test_wrong_arguments():
     with pytest.raises(tare.ArgumentError, match="label of row 3 is 7 .*it must be in 0..6"):
         loss(x, y.index_fill(0, torch.tensor([3]), 7))
     cases = [
-        (dict(gama=1), "has no parameter 'gama'"), (dict(gamma=-1), "gamma is -1"), (dict(density="a b"), "no parameter 'density'"),
+        (dict(gama=1), "has no parameter 'gama'"), (dict(gamma=-1), "gamma is -1"),
+        (dict(density="a b"), "no parameter 'density'"),
         (dict(normalizer="mean"), "normalizer is 'mean'"), (dict(reduction="mean"), "reduction is 'mean'"),
         (dict(reduction="none", normalizer="rows"), "only a sum is divided"),
         (dict(normalizer=torch.ones(2)), r"normalizer has shape \(2,\)"),

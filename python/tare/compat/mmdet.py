@@ -39,7 +39,9 @@ def _shapes(wanted: str, **tensors: torch.Tensor) -> ValueError:
 
 def _check_labels(pred: torch.Tensor, label: torch.Tensor) -> None:
     if pred.dim() != 2 or label.shape != pred.shape[:1]:
-        raise _shapes("labels are [N] beside [N, C], dense ones have the shape of the logits", logits=pred, labels=label)
+        raise _shapes(
+            "labels are [N] beside [N, C], dense ones have the shape of the logits", logits=pred, labels=label
+        )
 
 
 def _check_dense(pred: torch.Tensor, label: torch.Tensor) -> None:
@@ -120,11 +122,11 @@ def _dense(loss, pred, target, options):
 class CrossEntropyLoss(torch.nn.Module):
     """Softmax cross-entropy, or sigmoid (labels of C and more are background, negative ones ignored).
 
-    Softmax: cls_score [N, C] or [N, C, ...] with label [N] or [N, ...], or dense, floating, of cls_score's shape; weight
-    of the labels' shape. Sigmoid: [N, C] with label [N] and weight [N] or [N, C]; or dense of any shape, of which
-    negative elements and ignore_index are ignored, and a weight that broadcasts. class_weight multiplies the losses of a
-    class, in sigmoid those of its positives. reduction "mean" divides by avg_factor, else by all losses; with
-    avg_non_ignore by those that are not ignored."""
+    Softmax: cls_score [N, C] or [N, C, ...] with label [N] or [N, ...], or dense, floating, of cls_score's shape;
+    weight of the labels' shape. Sigmoid: [N, C] with label [N] and weight [N] or [N, C]; or dense of any shape, of
+    which negative elements and ignore_index are ignored, and a weight that broadcasts. class_weight multiplies the
+    losses of a class, in sigmoid those of its positives. reduction "mean" divides by avg_factor, else by all losses;
+    with avg_non_ignore by those that are not ignored."""
 
     def __init__(
         self, use_sigmoid=False, use_mask=False, reduction="mean", class_weight=None, ignore_index=None,
@@ -158,7 +160,9 @@ class CrossEntropyLoss(torch.nn.Module):
         losses = pred.shape[:1] + pred.shape[2:]
         dense = label.dim() == pred.dim()
         if pred.dim() < 2 or label.shape != (pred.shape if dense else losses):
-            raise _shapes("labels are [N, ...] beside [N, C, ...], or dense of the same shape", logits=pred, labels=label)
+            raise _shapes(
+                "labels are [N, ...] beside [N, C, ...], or dense of the same shape", logits=pred, labels=label
+            )
         _check_class_weight(weights, pred.shape[1])
         everything = float(max(losses.numel(), 1))
         if dense and self.avg_non_ignore and reduction == "mean" and avg_factor is None:
