@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The exact gradient density: GD(g) = #{k: g-eps/2 <= g_k <= g+eps/2} over the length of that window inside [0,1].
+ * The exact gradient density: GD(g) = #{k: |g_k - g| <= eps/2} over the length of that window inside [0,1].
  *
  * Keys (signed logits, which have more resolution than g near 1) are sorted; then both ends of the window only ever
  * move up. The sort is a radix sort of ours, since the C library's may allocate, and a call of Tare never does: see
@@ -10,6 +10,9 @@
 
 #include <math.h>
 #include <string.h>
+
+#define TARE_INLINE static inline
+#include "core/window.h"
 
 enum { DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS, PASSES = 64 / DIGIT_BITS };
 
@@ -47,15 +50,11 @@ static void sort(int64_t n, double *key, double *spare) {
   if (from != key) memcpy(key, from, (size_t)n * sizeof *key);
 }
 
-/** The gradient norm of a key. */
+/** The gradient norm of a key, folded. */
 static double norm_of_key(const tare_problem *problem, double key) {
-  if (problem->loss.kind == TARE_GHM_R) {
-    const double ratio = key / problem->loss.ghm.mu;
-    return ratio > 1e100 ? 1.0 : ratio / sqrt(ratio * ratio + 1.0);
-  }
-  if (problem->soft) return key;
-  const double e = exp(-fabs(key));
-  return key < 0 ? e / (1.0 + e) : 1.0 / (1.0 + e);
+  if (problem->loss.kind == TARE_GHM_R) return tare_norm_of_difference(key, problem->loss.ghm.mu);
+  if (problem->soft) return tare_fold_norm(key);
+  return tare_norm_of_logit(key);
 }
 
 /** Levels of every 64th key, one behind the other in `room`. */
@@ -79,11 +78,9 @@ void tare_exact_density(const tare_problem *problem, int64_t n, double *key, dou
   const double half = problem->loss.ghm.epsilon / 2;
   int64_t below = 0, within = 0; /* norms under the window, and up to its upper end */
   for (int64_t i = 0; i < n; i++) {
-    const double low = norm[i] - half, high = norm[i] + half;
-    while (below < n && norm[below] < low) below++;
-    while (within < n && norm[within] <= high) within++;
-    const double length = fmin(high, 1.0) - fmax(low, 0.0);
-    weight[i] = within > below ? length / (double)(within - below) : 0.0;
+    while (tare_norm_distance(norm[below], norm[i]) > half) below++;
+    while (within < n && tare_norm_distance(norm[i], norm[within]) <= half) within++;
+    weight[i] = tare_window_length(norm[i], half) / (double)(within - below);
   }
   describe(n, key, weight, spare, sorted);
 }

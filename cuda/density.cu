@@ -9,14 +9,13 @@ __global__ void __launch_bounds__(block_threads) update(const tare_ghm_parameter
   update_density(ghm, state, false);
 }
 
+#include "core/window.h"
+
+/** The gradient norm of a key, folded. */
 __device__ double norm_of_key(const ghm_call &c, double key) {
-  if (c.shape == TARE_SHAPE_REGRESSION) {
-    const double ratio = key / c.ghm.mu;
-    return ratio > 1e100 ? 1.0 : ratio / sqrt(ratio * ratio + 1.0);
-  }
-  if (c.soft) return key;
-  const double e = exp(-fabs(key));
-  return key < 0 ? e / (1.0 + e) : 1.0 / (1.0 + e);
+  if (c.shape == TARE_SHAPE_REGRESSION) return tare_norm_of_difference(key, c.ghm.mu);
+  if (c.soft) return tare_fold_norm(key);
+  return tare_norm_of_logit(key);
 }
 
 /** Norms of the sorted keys; whoever has the last of them knows how many they are. */
@@ -30,15 +29,15 @@ __global__ void __launch_bounds__(block_threads)
   }
 }
 
-/** How many of the sorted norms are below `bound`, or not above it. */
-__device__ uint64_t count_below(const double *norms, uint64_t count, double bound, bool or_equal) {
-  uint64_t low = 0, high = count;
+/** Of the sorted norms [low, high), the first for which `is_past` holds; it goes on holding. */
+template <typename Predicate>
+__device__ uint64_t first_past(uint64_t low, uint64_t high, Predicate &&is_past) {
   while (low < high) {
     const uint64_t middle = low + (high - low) / 2;
-    if (norms[middle] < bound || (or_equal && norms[middle] == bound))
-      low = middle + 1;
-    else
+    if (is_past(middle))
       high = middle;
+    else
+      low = middle + 1;
   }
   return low;
 }
@@ -48,10 +47,11 @@ __global__ void __launch_bounds__(block_threads)
   const double half = epsilon / 2;
   for (uint64_t i = blockIdx.x * uint64_t(block_threads) + thread_rank(); i < *count;
        i += gridDim.x * uint64_t(block_threads)) {
-    const double low = norms[i] - half, high = norms[i] + half;
-    const uint64_t within = count_below(norms, *count, high, true) - count_below(norms, *count, low, false);
-    const double length = fmin(high, 1.0) - fmax(low, 0.0);
-    weights[i] = within ? length / double(within) : 0.0;
+    const double norm = norms[i];
+    const uint64_t first = first_past(0, i, [&](uint64_t k) { return !(tare_norm_distance(norms[k], norm) > half); });
+    const uint64_t end =
+        first_past(i + 1, *count, [&](uint64_t k) { return tare_norm_distance(norm, norms[k]) > half; });
+    weights[i] = tare_window_length(norm, half) / double(end - first);
   }
 }
 

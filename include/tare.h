@@ -274,10 +274,16 @@ typedef enum tare_ghm_variant {
  * formula says.
  *
  * Unit regions. For hard labels the bin of an element is exact: it is decided in logit space by thresholds tau_k,
- * the first value whose gradient norm reaches k/bins, so every backend counts the same. g = 1 falls in the last bin,
- * a NaN in the first (the exact density takes it as g = 0). With soft targets (t strictly between 0 and 1) g itself is
+ * the first value of the logits' type whose exact gradient norm reaches k/bins, so every backend counts the same. (GHM-R:
+ * the first double |d|. mmdetection's edges are floats, whatever the logits' type.) g = 1 falls in the last bin, a NaN in
+ * the first (the exact density takes it as g = 0). With soft targets (t strictly between 0 and 1) g itself is
  * compared with k/bins, in double on the CPU and in single precision on a GPU, so an element within rounding of an edge
  * may fall on either side.
+ *
+ * Exact density. The window is closed at both ends, and min(g, eps/2) + min(1-g, eps/2) long. g and 1-g are formed apart,
+ * in double, each within some 4e-16 of itself; the difference of two norms is that of the smaller of these. Where eps is
+ * below the spacing of g so formed, a window holds equal g only. With a target strictly between 0 and 1, g is |p-t| in
+ * double on the CPU and in single precision on a GPU.
  *
  * State (`state`, device memory, tare_ghm_state_bytes(bins) bytes, 8-byte aligned) belongs to the caller. All-zero
  * bytes are a fresh one. It may be copied, saved and restored as bytes. In 8-byte words:

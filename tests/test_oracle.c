@@ -611,11 +611,18 @@ static double norm_at(const struct ghm_batch *batch, enum oracle_loss loss, int 
   return oracle_ghm_c_norm(batch->logits[i], batch->labels[i / N_CLASSES] == i % N_CLASSES);
 }
 
+/* 1 - g, not by that subtraction. */
+static double rest_at(const struct ghm_batch *batch, enum oracle_loss loss, int i) {
+  double difference = batch->logits[i] - batch->targets[i];
+  if (loss == ORACLE_GHM_C) return oracle_ghm_c_norm(batch->logits[i], batch->labels[i / N_CLASSES] != i % N_CLASSES);
+  return 0.02 * 0.02 / (0.02 * 0.02 + difference * difference) / (1 + norm_at(batch, loss, i));
+}
+
 static double exact_by_definition(const struct ghm_batch *batch, enum oracle_loss loss, int i, double epsilon) {
   double g = norm_at(batch, loss, i);
   int inside = 0;
   for (int k = 0; k < N; ++k) inside += in_n(batch, loss, k) && fabs(norm_at(batch, loss, k) - g) <= epsilon / 2;
-  return inside / (fmin(g + epsilon / 2, 1) - fmax(g - epsilon / 2, 0));
+  return inside / (fmin(epsilon / 2, rest_at(batch, loss, i)) + fmin(epsilon / 2, g));
 }
 
 Test(oracle, exact_density_is_its_definition) {

@@ -240,8 +240,8 @@ static int bin_of(const struct oracle_problem *problem, double x, double t) {
   return oracle_ghm_c_bin(x, t, problem->bins, problem->mmdet);
 }
 
-static double norm_of(const struct oracle_problem *problem, double x, double t) {
-  return problem->loss == ORACLE_GHM_R ? oracle_ghm_r_norm(x - t, problem->mu) : oracle_ghm_c_norm(x, t);
+static struct oracle_norm norm_of(const struct oracle_problem *problem, double x, double t) {
+  return problem->loss == ORACLE_GHM_R ? density_norm_r(x - t, problem->mu) : density_norm_c(x, t);
 }
 
 /* Calls `visit` with each element that belongs to N. */
@@ -286,7 +286,8 @@ static void unit_regions(const struct oracle_problem *problem, struct oracle_res
 /* The elements of N side by side. */
 struct gathered {
   int64_t n;
-  double *norms, *weights;
+  struct oracle_norm *norms;
+  double *weights;
   int64_t *places;
 };
 
@@ -299,7 +300,7 @@ static void gather(const struct oracle_problem *problem, int64_t at, double x, d
 
 static void exact_density(const struct oracle_problem *problem, struct oracle_result *result) {
   int64_t most = problem->rows * problem->classes;
-  struct gathered all = {.norms = density_allocate(most, sizeof(double)),
+  struct gathered all = {.norms = density_allocate(most, sizeof(struct oracle_norm)),
                          .weights = density_allocate(most, sizeof(double)),
                          .places = density_allocate(most, sizeof(int64_t))};
   each_ghm_element(problem, gather, &all);

@@ -34,17 +34,41 @@ void density_update(struct oracle_ghm_state *state, int bins, double momentum, i
   state->steps += momentum > 0;
 }
 
-static int ascending(const void *left, const void *right) {
-  double a = *(const double *)left, b = *(const double *)right;
-  return (a > b) - (a < b);
+struct oracle_norm density_norm_c(double x, double t) {
+  if (isnan(x)) return (struct oracle_norm){0, 1};
+  long double e = expl(-fabsl(x)), small = e / (1 + e), large = 1 / (1 + e);
+  long double p = x > 0 ? large : small, q = x > 0 ? small : large;
+  if (t == 0) return (struct oracle_norm){p, q};
+  if (t == 1) return (struct oracle_norm){q, p};
+  return p > t ? (struct oracle_norm){p - t, q + t} : (struct oracle_norm){t - p, (1 - (long double)t) + p};
 }
 
-/* How many of the sorted values are below `limit`, or not above it if `closed`. */
-static int64_t rank(int64_t n, const double *sorted, double limit, int closed) {
-  int64_t low = 0, high = n;
+struct oracle_norm density_norm_r(double d, double mu) {
+  if (isnan(d)) return (struct oracle_norm){0, 1};
+  if (isinf(d)) return (struct oracle_norm){1, 0};
+  long double root = hypotl(d, mu);
+  return (struct oracle_norm){fabsl(d) / root, (long double)mu * mu / (root * (root + fabsl(d)))};
+}
+
+static int ascending(const void *left, const void *right) {
+  const struct oracle_norm *a = left, *b = right;
+  if (a->g != b->g) return a->g > b->g ? 1 : -1;
+  return (a->rest < b->rest) - (a->rest > b->rest);
+}
+
+/* b.g - a.g for a <= b, from those of the four numbers that are small. */
+static long double distance(struct oracle_norm a, struct oracle_norm b) {
+  if (b.g <= 0.5L) return b.g - a.g;
+  if (a.g > 0.5L) return a.rest - b.rest;
+  return (0.5L - a.g) + (0.5L - b.rest);
+}
+
+/* Of the sorted norms, the first that is not more than `half` below number i, and the first that is more above it. */
+static int64_t first_within(const struct oracle_norm *sorted, int64_t i, long double half) {
+  int64_t low = 0, high = i;
   while (low < high) {
     int64_t middle = low + (high - low) / 2;
-    if (sorted[middle] < limit || (closed && sorted[middle] == limit))
+    if (distance(sorted[middle], sorted[i]) > half)
       low = middle + 1;
     else
       high = middle;
@@ -52,17 +76,34 @@ static int64_t rank(int64_t n, const double *sorted, double limit, int closed) {
   return low;
 }
 
-static double norm_or_zero(double norm) { return isnan(norm) ? 0 : norm; }
+static int64_t first_beyond(int64_t n, const struct oracle_norm *sorted, int64_t i, long double half) {
+  int64_t low = i, high = n;
+  while (low < high) {
+    int64_t middle = low + (high - low) / 2;
+    if (distance(sorted[i], sorted[middle]) <= half)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
 
-void density_exact(int64_t n, const double *norms, double epsilon, double *inverse_density) {
-  double *sorted = density_allocate(n, sizeof *sorted);
-  for (int64_t i = 0; i < n; ++i) sorted[i] = norm_or_zero(norms[i]);
+static int64_t place_of(int64_t n, const struct oracle_norm *sorted, const struct oracle_norm *norm) {
+  const struct oracle_norm *found = bsearch(norm, sorted, (size_t)n, sizeof *sorted, ascending);
+  if (!found) abort();
+  return found - sorted;
+}
+
+void density_exact(int64_t n, const struct oracle_norm *norms, double epsilon, double *inverse_density) {
+  struct oracle_norm *sorted = density_allocate(n, sizeof *sorted);
+  long double half = (long double)epsilon / 2;
+  memcpy(sorted, norms, (size_t)n * sizeof *sorted);
   qsort(sorted, (size_t)n, sizeof *sorted, ascending);
-  for (int64_t i = 0; i < n; ++i) {
-    double g = norm_or_zero(norms[i]);
-    double low = g - epsilon / 2, high = g + epsilon / 2;
-    int64_t inside = rank(n, sorted, high, 1) - rank(n, sorted, low, 0);
-    inverse_density[i] = (fmin(high, 1) - fmax(low, 0)) / (double)inside;
+  for (int64_t k = 0; k < n; ++k) {
+    int64_t i = place_of(n, sorted, &norms[k]);
+    int64_t inside = first_beyond(n, sorted, i, half) - first_within(sorted, i, half);
+    long double length = fminl(norms[k].g, half) + fminl(norms[k].rest, half);
+    inverse_density[k] = (double)(length / (long double)inside);
   }
   free(sorted);
 }

@@ -147,16 +147,11 @@ static double widest_row(const problem *p) {
   return widest;
 }
 
-/* The exact density's window ends are sums in double: a narrow window's length keeps fewer digits. */
-static double window_relative(const problem *p) {
-  return is_ghm(p->loss.kind) && p->loss.ghm.density == TARE_EXACT ? 0x1p-51 / p->loss.ghm.epsilon : 0;
-}
-
 /* Of an element in the precision that computes it: 4*(1+gamma) ulp of the formula, half an ulp for each of up to
  * eight factors (alpha, four weights, density, divisor, scale), and in a softmax loss the spread of the row. */
 static double computed_relative(const problem *p) {
   const double spread = is_softmax(p->loss.kind) ? widest_row(p) : 0;
-  if (p->dtype == TARE_F64) return 1e-13 * (1 + exponent_of(p)) + spread * 0x1p-52 + window_relative(p);
+  if (p->dtype == TARE_F64) return 1e-13 * (1 + exponent_of(p)) + spread * 0x1p-52;
   return (4 * (1 + exponent_of(p)) + 4 + spread) * 0x1p-23;
 }
 

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The window of the exact gradient density, in double. For C and CUDA: the includer defines TARE_INLINE.
+ *
+ * A gradient norm is kept *folded*, by what it has to the nearer end of [0,1]: g up to 1/2, and -(1-g) beyond, where 1-g
+ * comes from a formula of its own. So neither end loses digits. A g of 1 is -0: the sign says which end it is.
+ */
+
+TARE_INLINE int tare_is_upper_norm(double folded) { return copysign(1.0, folded) < 0; }
+
+/** Of a hard label's key, the signed logit u: sigmoid(u). */
+TARE_INLINE double tare_norm_of_logit(double u) {
+  const double e = exp(-fabs(u)), nearer = e / (1.0 + e);
+  return u > 0 ? -nearer : nearer;
+}
+
+/** Of GHM-R's key, |difference|: r/sqrt(r^2+1) with r = key/mu. */
+TARE_INLINE double tare_norm_of_difference(double key, double mu) {
+  const double ratio = key / mu;
+  if (ratio > 1e150) return -(0.5 / ratio / ratio);
+  const double root = sqrt(ratio * ratio + 1.0);
+  return 3.0 * ratio * ratio <= 1.0 ? ratio / root : -(1.0 / (root * (root + ratio)));
+}
+
+/** Of g itself, which a target between 0 and 1 has. */
+TARE_INLINE double tare_fold_norm(double g) { return g <= 0.5 ? g : -(1.0 - g); }
+
+/** How far one norm lies below another that is not below it. */
+TARE_INLINE double tare_norm_distance(double low, double high) {
+  if (tare_is_upper_norm(low) == tare_is_upper_norm(high)) return high - low;
+  return (0.5 - low) + (0.5 + high);
+}
+
+/** The length of [g-half, g+half] inside [0,1]. */
+TARE_INLINE double tare_window_length(double folded, double half) {
+  const double nearer = fabs(folded), farther = 1.0 - nearer;
+  return (nearer < half ? nearer : half) + (farther < half ? farther : half);
+}
