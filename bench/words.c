@@ -46,6 +46,7 @@ static const struct {
     {": see tare_linear_workspace_size and tare_context_set_workspace", ""},
     {": see tare_workspace_size and tare_context_set_workspace", ""},
     {"label of row", "--labels: label of row"},
+    {" since the last check", ""},
     {", background ", ", --background "},
     {" or ignore ", " or --ignore "},
     {"target of row", "--targets: target of row"},

@@ -105,8 +105,10 @@ Test(tool_words, what_goes_together) {
       {DENSE("sigmoid-ce") "--class-counts c.csv --beta .9", "--class-counts with --targets", "no class"},
       {EVAL("sigmoid-ce") "--ignore=-1", "--ignore is -1", "--background"},
       {EVAL("sigmoid-ce") "--background=-2", "--ignore is -2", "--background"},
-      {"eval --loss sigmoid-ce --logits x.npy --labels bad.npy", "--labels: label of row 7 is 99", "--ignore -2"},
-      {EVAL("sigmoid-ce") "--first-label=9223372036854775807", "--labels: label of row", "9223372036854775807"},
+      {"eval --device cpu --loss sigmoid-ce --logits x.npy --labels bad.npy", "--labels: label of row 7 is 99",
+       "--ignore -2"},
+      {EVAL("sigmoid-ce") "--device cpu --first-label=9223372036854775807", "--labels: label of row",
+       "9223372036854775807"},
       {EVAL("sigmoid-focal") "--gamma 1 --gamma 2", "--gamma is given twice", "--help"},
       {EVAL("sigmoid-focal") "--loss sigmoid-ce", "--loss is given twice", "--help"},
       {"weights --class-counts c.csv --beta .9 --beta .9", "--beta is given twice", "--help"},
@@ -122,7 +124,7 @@ Test(tool_words, what_goes_together) {
 
 Test(tool_words, a_workspace_that_is_too_small) {
   const tool_folder folder = make_folder();
-  const char *const command = "bench --rows 10 --classes 3 --head 8 --workspace 0.0001";
+  const char *const command = "bench --rows 10 --classes 3 --device cpu --head 8 --workspace 0.0001";
   tool_shell(&folder, "\"$TARE\" %s", command);
   char *err = tool_text(&folder, "err");
   if (strstr(err, "CBLAS") != NULL || strstr(err, "cblas") != NULL) cr_skip_test("no CBLAS: %s", err);
