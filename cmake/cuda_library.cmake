@@ -10,8 +10,10 @@ if(TARE_BUILD_CUDA)
     -fmad=false # a fused multiply-add is written as one: kernels that share a formula share its rounding
     -Xcompiler=-Wall,-Wextra,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics
     $<$<BOOL:${TARE_WERROR}>:-Werror=all-warnings>)
-  if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
-    target_compile_options(tare_cuda PRIVATE --compress-mode=size) # six generations in a sixth of the space
+  # Six generations in a sixth of the space. CUDA 12.8 and 12.9 know it too, but their library then asks for driver 550
+  # where 530 would do; that of CUDA 13 asks for 580 anyway.
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+    target_compile_options(tare_cuda PRIVATE --compress-mode=size)
   endif()
   target_include_directories(tare_cuda PRIVATE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}")
   # CUB includes <iostream> and uses nothing of it, but libstdc++'s makes an object in every file that does.
