@@ -50,7 +50,7 @@ cudaError_t planned_error(const char *call) {
 
 std::unique_lock<std::recursive_mutex> one_thread_alone() { return std::unique_lock<std::recursive_mutex>(lock); }
 
-cudaError_t api(const char *call, const std::function<cudaError_t()> &work) {
+cudaError_t ask(const char *call, const std::function<cudaError_t()> &work) {
   std::lock_guard<std::recursive_mutex> held(lock);
   cudaError_t e = missing_device();
   if (!e) e = sticky;
@@ -59,6 +59,13 @@ cudaError_t api(const char *call, const std::function<cudaError_t()> &work) {
   if (is_sticky(e)) sticky = e;
   if (e != cudaSuccess && e != cudaErrorNotReady) last = e; /* "not ready" is an answer, no error */
   return e;
+}
+
+cudaError_t api(const char *call, const std::function<cudaError_t()> &work) {
+  return ask(call, [&] {
+    need_context();
+    return work();
+  });
 }
 
 }  // namespace emulator
@@ -127,6 +134,11 @@ cudaError_t cudaPeekAtLastError(void) { return sticky ? sticky : last; }
   X(cudaErrorStreamCaptureUnjoined, "capturing stream has unjoined work")                                           \
   X(cudaErrorStreamCaptureImplicit, "operation would make the legacy stream depend on a capturing blocking stream") \
   X(cudaErrorStreamCaptureWrongThread, "attempt to terminate a thread-local capture sequence from another thread")  \
+  X(cudaErrorStreamCaptureIsolation, "dependency created on uncaptured work in another stream")                     \
+  X(cudaErrorStreamCaptureMerge, "operation would result in a merge of separate capture sequences")                 \
+  X(cudaErrorCapturedEvent, "operation not permitted on an event last recorded in a capturing stream")              \
+  X(cudaErrorSymbolNotFound, "named symbol not found")                                                              \
+  X(cudaErrorDevicesUnavailable, "CUDA-capable device(s) is/are busy or unavailable")                               \
   X(cudaErrorUnknown, "unknown error")
 
 const char *cudaGetErrorName(cudaError_t error) {

@@ -18,6 +18,14 @@ void tare_emulator_set_seed(uint64_t seed);
 bool tare_emulator_set_profile(const char *name);
 bool tare_emulator_set_no_device(const char *why);
 
+/* How many devices there are, 1 to 4, without a context on any of them. They are alike. */
+bool tare_emulator_set_devices(int count);
+/* Whether the device's primary context has been made; the context that is current to this thread; and makes a context
+ * that is not the primary one current, as a caller of the driver may. */
+bool tare_emulator_has_context(int device);
+void *tare_emulator_current_context(void);
+void *tare_emulator_make_context(int device);
+
 /* The call of this name ("cudaMalloc"; a launch is "cudaLaunchKernelExC"; "": any call) fails with `error` after
  * `successes` more of them went well, once. A sticky error then stays, as on a GPU, until tare_emulator_recover. */
 void tare_emulator_fail(const char *call, unsigned successes, cudaError_t error);

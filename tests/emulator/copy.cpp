@@ -33,7 +33,7 @@ cudaError_t copy(void *to, const void *from, size_t size, cudaMemcpyKind kind, c
     staged = std::make_shared<std::vector<char>>(bytes, bytes + size);
   }
   return submit(stream, {"memcpy", [=] {
-                           open_device_memory();
+                           open_device_memory(every_device);
                            memmove(to, staged ? staged->data() : from, size);
                            close_device_memory();
                          }});
@@ -44,7 +44,7 @@ cudaError_t set(void *to, int value, size_t size, cudaStream_t stream) {
   const memory kind = kind_of(to, size);
   if (kind != memory::device && kind != memory::pinned) return cudaErrorInvalidValue;
   return submit(stream, {"memset", [=] {
-                           open_device_memory();
+                           open_device_memory(every_device);
                            memset(to, value, size);
                            close_device_memory();
                          }});
@@ -56,18 +56,23 @@ cudaError_t set(void *to, int value, size_t size, cudaStream_t stream) {
 
 using namespace emulator;
 
+/* From pageable memory both return when the bytes have been read, which is before they are there; into it, when they
+ * are there. Between pinned memory and a device the first returns at once, the second when they are there. */
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind, cudaStream_t stream) {
   return api(__func__, [&] {
     const cudaError_t status = copy(to, from, size, kind, stream);
     const bool returns_when_done = !capturing(stream) && kind_of(to, size) == memory::pageable;
-    return status || !returns_when_done ? status : wait_for_all();
+    return status || !returns_when_done ? status : wait_for(stream);
   });
 }
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t size, cudaMemcpyKind kind) {
   return api(__func__, [&] {
-    const cudaError_t status = copy(to, from, size, kind, nullptr);
-    return status ? status : wait_for_all();
+    const bool to_device = kind_of(to, size) == memory::device;
+    const bool returns_early = to_device && kind_of(from, size) != memory::pinned;
+    cudaError_t status = to_device && kind_of(from, size) == memory::pageable ? wait_for(nullptr) : cudaSuccess;
+    if (!status) status = copy(to, from, size, kind, nullptr);
+    return status || returns_early ? status : wait_for(nullptr);
   });
 }
 

@@ -83,7 +83,7 @@ struct product {
 };
 
 void run(const product &p) {
-  open_device_memory();
+  open_device_memory(every_device);
   memset(p.workspace, 0xff, std::min(p.workspace_bytes, size_t(1) << 20)); /* it is cuBLAS's own */
   const float alpha = p.device_scalars ? *static_cast<const float *>(p.alpha) : p.host_alpha;
   const float beta = p.device_scalars ? *static_cast<const float *>(p.beta) : p.host_beta;
@@ -166,6 +166,7 @@ int create(cublasContext **handle) {
 }
 
 int destroy(cublasContext *handle) {
+  const auto held = one_thread_alone();
   wait_for_all();
   delete handle;
   return success;

@@ -170,9 +170,9 @@ bool tare_emulator_set_no_device(const char *why) {
 
 cudaError_t cudaGetDeviceCount(int *count) {
   if (count) *count = 0; /* CUDA writes it even when it fails */
-  return api(__func__, [&] {
+  return ask(__func__, [&] {
     if (!count) return cudaErrorInvalidValue;
-    *count = 1;
+    *count = device_count();
     return cudaSuccess;
   });
 }
@@ -190,26 +190,16 @@ cudaError_t cudaRuntimeGetVersion(int *version) {
   return cudaSuccess;
 }
 
-cudaError_t cudaGetDevice(int *device) {
-  return api(__func__, [&] { return device ? (*device = 0, cudaSuccess) : cudaErrorInvalidValue; });
-}
-
-cudaError_t cudaSetDevice(int device) {
-  return api(__func__, [&] { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; });
-}
-
-cudaError_t cudaInitDevice(int device, unsigned, unsigned) { return cudaSetDevice(device); }
-
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr which, int device) {
-  return api(__func__, [&] {
-    if (device != 0) return cudaErrorInvalidDevice;
+  return ask(__func__, [&] {
+    if (device < 0 || device >= device_count()) return cudaErrorInvalidDevice;
     return value ? attribute(value, which) : cudaErrorInvalidValue;
   });
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
-  return api(__func__, [&] {
-    if (device != 0) return cudaErrorInvalidDevice;
+  return ask(__func__, [&] {
+    if (device < 0 || device >= device_count()) return cudaErrorInvalidDevice;
     if (!properties) return cudaErrorInvalidValue;
     fill_properties(*properties);
     return cudaSuccess;
@@ -217,8 +207,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
 }
 
 cudaError_t cudaDeviceGetPCIBusId(char *text, int size, int device) {
-  return api(__func__, [&] {
-    if (device != 0) return cudaErrorInvalidDevice;
+  return ask(__func__, [&] {
+    if (device < 0 || device >= device_count()) return cudaErrorInvalidDevice;
     if (!text || size < 13) return cudaErrorInvalidValue;
     strcpy(text, "0000:00:00.0");
     return cudaSuccess;

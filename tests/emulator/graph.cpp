@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Events, and graphs: a graph is the list of what was submitted during a capture, with its arguments copied. */
+#include <algorithm>
+
 #include "device.h"
 #include "stream.h"
 
@@ -18,7 +20,7 @@ cudaError_t cudaEventCreate(cudaEvent_t *event) { return cudaEventCreateWithFlag
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return api(__func__, [&] {
     if (!event) return cudaErrorInvalidResourceHandle;
-    wait_for_all(); /* queued work may hold it */
+    wait_until(event->number); /* queued work holds it */
     delete event;
     return cudaSuccess;
   });
@@ -26,16 +28,15 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return api(__func__, [&] {
-    const CUstream_st *s = find_stream(stream);
+    CUstream_st *s = find_stream(stream);
     if (!event || !s) return cudaErrorInvalidResourceHandle;
     event->recording = s->recording;
-    if (s->recording) return cudaSuccess;
-    event->recorded = true;
-    event->done = false;
-    return submit(stream, {"event", [event] {
-                             event->done = true;
-                             event->when = std::chrono::steady_clock::now();
-                           }});
+    if (s->recording) {
+      event->covered = s->recording->covered[s];
+      return cudaSuccess;
+    }
+    event->number = put(s, {"event", [event] { event->when = std::chrono::steady_clock::now(); }}, 0);
+    return cudaSuccess;
   });
 }
 
@@ -43,16 +44,24 @@ cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, uns
   return cudaEventRecord(event, stream);
 }
 
-/* One queue in order of submission: nothing to wait for. An event of a capture draws the stream into it. */
+/* An event of a capture draws the stream into it, behind what the event covers. */
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   return api(__func__, [&] {
     CUstream_st *s = find_stream(stream);
     if (!event || !s) return cudaErrorInvalidResourceHandle;
     const std::shared_ptr<capture> c = event->recording.lock();
-    if (!c || s->recording == c) return cudaSuccess;
-    if (s->recording) return cudaErrorStreamCaptureMerge;
+    if (!c && s->recording) return event->number ? cudaErrorStreamCaptureIsolation : cudaSuccess;
+    if (!c) {
+      if (!has_run(event->number)) put(s, {"wait", [] {}}, event->number);
+      return cudaSuccess;
+    }
+    if (s->recording && s->recording != c) return cudaErrorStreamCaptureMerge;
+    if (!s->recording) c->streams.push_back(s);
     s->recording = c;
-    c->streams.push_back(s);
+    for (const auto &stream_covered : event->covered) {
+      size_t &known = c->covered[s][stream_covered.first];
+      known = std::max(known, stream_covered.second);
+    }
     return cudaSuccess;
   });
 }
@@ -60,7 +69,11 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return api(__func__, [&] {
     if (!event) return cudaErrorInvalidResourceHandle;
-    return event->recording.lock() ? cudaErrorCapturedEvent : wait_for_all();
+    if (event->recording.lock()) return cudaErrorCapturedEvent;
+    const cudaError_t refused = refuse_in_capture();
+    if (refused) return refused;
+    wait_until(event->number);
+    return cudaSuccess;
   });
 }
 
@@ -68,8 +81,10 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   return api(__func__, [&] {
     if (!event) return cudaErrorInvalidResourceHandle;
     if (event->recording.lock()) return cudaErrorCapturedEvent;
-    const bool done = !event->recorded || event->done;
-    if (!done) wait_for_all();
+    const cudaError_t refused = refuse_in_capture();
+    if (refused) return refused;
+    const bool done = has_run(event->number);
+    wait_until(event->number);
     return done ? cudaSuccess : cudaErrorNotReady;
   });
 }
@@ -77,8 +92,8 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end) {
   return api(__func__, [&] {
     if (!milliseconds) return cudaErrorInvalidValue;
-    if (!start || !end || !start->recorded || !end->recorded) return cudaErrorInvalidResourceHandle;
-    if (!start->done || !end->done) return cudaErrorNotReady;
+    if (!start || !end || !start->number || !end->number) return cudaErrorInvalidResourceHandle;
+    if (!has_run(start->number) || !has_run(end->number)) return cudaErrorNotReady;
     *milliseconds = std::chrono::duration<float, std::milli>(end->when - start->when).count();
     return cudaSuccess;
   });

@@ -21,6 +21,7 @@ struct known_kernel {
   int dynamic_limit =
       -1; /* cudaFuncAttributeMaxDynamicSharedMemorySize; not set: what static memory leaves of 48 KiB */
   size_t static_shared = 0; /* the most that a block has used so far */
+  unsigned loaded = 0;      /* a bit for each device */
 };
 
 std::map<const void *, known_kernel> &kernels() {
@@ -29,6 +30,15 @@ std::map<const void *, known_kernel> &kernels() {
 }
 
 uint64_t kernels_run = 0;
+
+/* A kernel is loaded when it is first used on a device. Where a capture forbids what is unsafe, that is forbidden too. */
+cudaError_t load(known_kernel &k) {
+  const unsigned here = 1u << current_device();
+  if (k.loaded & here) return cudaSuccess;
+  const cudaError_t refused = refuse_in_capture();
+  if (!refused) k.loaded |= here;
+  return refused;
+}
 
 size_t dynamic_limit(const known_kernel &k) {
   if (k.dynamic_limit >= 0) return size_t(k.dynamic_limit);
@@ -88,14 +98,16 @@ cudaError_t launch_kernel(const cudaLaunchConfig_t *config, const void *kernel, 
   if (found == kernels().end())
     fail("a kernel launched by a bare address is not known yet: launch it with its type, or name it with TARE_KERNEL");
   launch l = {kernel, config->gridDim, config->blockDim, config->dynamicSmemBytes, false, nullptr};
-  cudaError_t status = read_attributes(*config, l);
+  cudaError_t status = load(found->second);
+  if (!status) status = read_attributes(*config, l);
   if (!status) status = check_sizes(l, found->second);
   if (status) return status;
   check_arguments(l, found->second, arguments);
   l.body = found->second.bind(kernel, arguments);
-  return submit(config->stream, {"kernel", [l] {
+  const int device = current_device();
+  return submit(config->stream, {"kernel", [l, device] {
                                    launched = &l;
-                                   open_device_memory();
+                                   open_device_memory(device);
                                    run_grid();
                                    close_device_memory();
                                    launched = nullptr;
@@ -122,7 +134,12 @@ void note_static_shared(const void *kernel, size_t bytes) {
 using namespace emulator;
 
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *kernel, void **arguments) {
-  return api("cudaLaunchKernelExC", [&] { return launch_kernel(config, kernel, arguments); });
+  const cudaError_t status = api("cudaLaunchKernelExC", [&] { return launch_kernel(config, kernel, arguments); });
+  if (status && config) { /* what a failed launch does to a capture is not documented */
+    const auto held = one_thread_alone();
+    spoil_capture(config->stream);
+  }
+  return status;
 }
 
 cudaError_t cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, void **arguments, size_t shared,
@@ -143,6 +160,8 @@ cudaError_t cudaLaunchCooperativeKernel(const void *kernel, dim3 grid, dim3 bloc
 cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute, int value) {
   return api(__func__, [&] {
     known_kernel &k = kernels()[kernel];
+    const cudaError_t refused = load(k);
+    if (refused) return refused;
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize)
       return attribute == cudaFuncAttributePreferredSharedMemoryCarveout ? cudaSuccess : cudaErrorInvalidValue;
     if (value < 0 || size_t(value) + k.static_shared > profile().shared_per_block_optin) return cudaErrorInvalidValue;
@@ -154,7 +173,9 @@ cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *kernel) {
   return api(__func__, [&] {
     if (!attributes || !kernel) return cudaErrorInvalidValue;
-    const known_kernel &k = kernels()[kernel];
+    known_kernel &k = kernels()[kernel];
+    const cudaError_t refused = load(k);
+    if (refused) return refused;
     *attributes = {};
     attributes->sharedSizeBytes = k.static_shared;
     attributes->maxThreadsPerBlock = 1024;
@@ -169,6 +190,8 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, 
                                                                    size_t dynamic_shared, unsigned) {
   return api("cudaOccupancyMaxActiveBlocksPerMultiprocessor", [&] {
     if (!blocks || !kernel || threads < 1) return cudaErrorInvalidValue;
+    const cudaError_t refused = load(kernels()[kernel]);
+    if (refused) return refused;
     *blocks = blocks_per_multiprocessor(threads, kernels()[kernel].static_shared, dynamic_shared);
     return cudaSuccess;
   });

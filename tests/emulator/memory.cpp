@@ -33,6 +33,7 @@ struct allocation {
   size_t map_size;
   size_t size; /* that was asked for */
   unsigned number;
+  int device;
 };
 
 std::map<uintptr_t, allocation> device_memory; /* by the address given out */
@@ -88,7 +89,7 @@ cudaError_t allocate(void **pointer, size_t size) {
   if (!map) return cudaErrorMemoryAllocation;
   char *data = map + ((map_size - size) & ~(alignment - 1));
   const uintptr_t address = reinterpret_cast<uintptr_t>(data);
-  const allocation &a = device_memory[address] = {map, map_size, size, ++made};
+  const allocation &a = device_memory[address] = {map, map_size, size, ++made, current_device()};
   for_each_zone(address, a, [](char *zone, size_t bytes, bool) {
     memset(zone, canary, bytes);
     poison(zone, bytes);
@@ -121,8 +122,12 @@ auto containing(const Map &all, uintptr_t address) {
   return after == all.begin() ? all.end() : std::prev(after);
 }
 
-void protect_all(int protection) {
-  for (const auto &entry : device_memory) mprotect(entry.second.map, entry.second.map_size, protection);
+int opened; /* whose memory is open, while it is */
+
+void protect(int device, int protection) {
+  for (const auto &entry : device_memory)
+    if (device == every_device || device == entry.second.device)
+      mprotect(entry.second.map, entry.second.map_size, protection);
 }
 
 }  // namespace
@@ -147,11 +152,12 @@ bool looks_like_host_memory(uint64_t word) {
   return mincore(reinterpret_cast<void *>(word & ~(page - 1)), 1, &resident) == 0;
 }
 
-void open_device_memory() { protect_all(PROT_READ | PROT_WRITE); }
+void open_device_memory(int device) { protect(opened = device, PROT_READ | PROT_WRITE); }
 
 void close_device_memory() {
-  for (const auto &entry : device_memory) check_zones(entry.first, entry.second);
-  protect_all(PROT_NONE);
+  for (const auto &entry : device_memory)
+    if (opened == every_device || opened == entry.second.device) check_zones(entry.first, entry.second);
+  protect(opened, PROT_NONE);
 }
 
 void describe_address(const void *pointer, char *text, size_t size) {

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TARE_EMULATOR_SEED decides the order of threads and blocks, when queued work runs, what fresh memory holds, and how
  * approximations err.
- * 0, the default: everything in order, at once, and memory full of NaNs. */
+ * 0, the default: threads in order, work as late as its stream allows, and memory full of NaNs. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "control.h"
+#include "device.h"
 #include "intrinsics.h"
 #include "thread.h"
 
@@ -63,6 +64,7 @@ void fill(void *memory, size_t size) {
 }  // namespace emulator
 
 extern "C" void tare_emulator_set_seed(uint64_t seed) {
-  cudaDeviceSynchronize(); /* what was queued under the old seed */
+  const auto held = emulator::one_thread_alone();
+  emulator::wait_for_all(); /* what was queued under the old seed */
   emulator::chosen = emulator::position = seed;
 }

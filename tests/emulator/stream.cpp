@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Streams and their captures. Work runs when it is submitted, or under a seed when somebody waits: one queue for all
- * streams, in the order of submission, which every order of events allows. */
+/* Streams and their captures. */
 #include "stream.h"
 
 #include <algorithm>
-#include <deque>
 #include <set>
 #include <thread>
 
@@ -15,46 +13,70 @@ namespace emulator {
 
 namespace {
 
-CUstream_st legacy;
 std::set<CUstream_st *> streams;
 std::vector<std::shared_ptr<capture>> captures; /* that have begun and not ended */
-std::deque<operation> pending;
 thread_local cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
 
-CUstream_st &per_thread() {
-  thread_local CUstream_st stream;
+/* The two streams that every device has, made when first used and never ended. */
+CUstream_st *default_stream(bool legacy, CUstream_st *(&all)[4]) {
+  CUstream_st *&stream = all[current_device()];
+  if (!stream) {
+    stream = new CUstream_st;
+    stream->device = current_device();
+    stream->is_legacy = legacy;
+  }
   return stream;
 }
 
-bool blocks_legacy(const capture &c) {
+CUstream_st *legacy_stream() {
+  static CUstream_st *all[4] = {};
+  return default_stream(true, all);
+}
+
+CUstream_st *stream_of_thread() {
+  thread_local CUstream_st *all[4] = {};
+  return default_stream(false, all);
+}
+
+bool blocks_legacy(const capture &c, int device) {
   return std::any_of(c.streams.begin(), c.streams.end(),
-                     [](const CUstream_st *s) { return !(s->flags & cudaStreamNonBlocking); });
+                     [&](const CUstream_st *s) { return s->device == device && !(s->flags & cudaStreamNonBlocking); });
 }
 
 /* Work on the legacy stream waits for all blocking streams, which a capture cannot express. */
 cudaError_t refuse_on_legacy(bool invalidate) {
   for (const auto &c : captures) {
-    if (!blocks_legacy(*c)) continue;
+    if (!blocks_legacy(*c, current_device())) continue;
     if (invalidate) c->invalid = true;
     return cudaErrorStreamCaptureImplicit;
   }
   return cudaSuccess;
 }
 
-void flush() {
-  while (!pending.empty()) {
-    const operation work = std::move(pending.front());
-    pending.pop_front();
-    work.run();
+void record(CUstream_st *s, operation work) {
+  capture &c = *s->recording;
+  c.work.push_back(std::move(work));
+  c.covered[s][s]++;
+}
+
+/* What a graph's first stream does not wait for would run beyond the graph's end. */
+bool is_joined(const capture &c) {
+  const auto found = c.covered.find(c.streams.front());
+  for (const auto &stream : c.covered) {
+    const size_t own = stream.second.count(stream.first) ? stream.second.at(stream.first) : 0;
+    if (own == 0) continue;
+    if (found == c.covered.end() || !found->second.count(stream.first) || found->second.at(stream.first) < own)
+      return false;
   }
+  return true;
 }
 
 }  // namespace
 
 CUstream_st *find_stream(cudaStream_t handle) {
-  if (handle == nullptr || handle == cudaStreamLegacy) return &legacy;
-  if (handle == cudaStreamPerThread) return &per_thread();
-  return streams.count(handle) ? handle : nullptr;
+  if (handle == nullptr || handle == cudaStreamLegacy) return legacy_stream();
+  if (handle == cudaStreamPerThread) return stream_of_thread();
+  return streams.count(handle) && handle->device == current_device() ? handle : nullptr;
 }
 
 bool capturing(cudaStream_t handle) {
@@ -67,21 +89,20 @@ cudaError_t submit(cudaStream_t handle, operation work) {
   if (!s) return cudaErrorInvalidResourceHandle;
   if (s->recording) {
     if (s->recording->invalid) return cudaErrorStreamCaptureInvalidated;
-    s->recording->work.push_back(std::move(work));
+    record(s, std::move(work));
     return cudaSuccess;
   }
-  if (s == &legacy) {
+  if (s->is_legacy) {
     const cudaError_t refused = refuse_on_legacy(true);
     if (refused) return refused;
   }
-  pending.push_back(std::move(work));
-  if (seed() == 0) flush();
+  put(s, std::move(work), 0);
   return cudaSuccess;
 }
 
-cudaError_t wait_for_all() {
-  flush();
-  return cudaSuccess;
+void spoil_capture(cudaStream_t handle) {
+  const CUstream_st *s = find_stream(handle);
+  if (s && s->recording) s->recording->invalid = true;
 }
 
 cudaError_t refuse_in_capture() {
@@ -97,25 +118,30 @@ cudaError_t refuse_in_capture() {
   return status;
 }
 
-/* Waiting for a stream that is being captured would never end. */
-static cudaError_t wait_for(cudaStream_t handle) {
+/* Waiting for a stream that is being captured would never end. For others it is as unsafe as cudaMalloc, to be strict. */
+cudaError_t refuse_to_wait(cudaStream_t handle) {
   CUstream_st *s = find_stream(handle);
   if (!s) return cudaErrorInvalidResourceHandle;
   if (s->recording) {
     s->recording->invalid = true;
     return cudaErrorStreamCaptureUnsupported;
   }
-  if (s == &legacy) {
-    const cudaError_t refused = refuse_on_legacy(true);
-    if (refused) return refused;
-  }
-  return wait_for_all();
+  const cudaError_t refused = s->is_legacy ? refuse_on_legacy(true) : cudaSuccess;
+  return refused ? refused : refuse_in_capture();
+}
+
+cudaError_t wait_for(cudaStream_t handle) {
+  const cudaError_t refused = refuse_to_wait(handle);
+  if (refused) return refused;
+  CUstream_st *s = find_stream(handle);
+  wait_until(s->is_legacy ? put(s, {"wait", [] {}}, 0) : last_of(s)); /* the legacy stream's wait is as its work */
+  return cudaSuccess;
 }
 
 static cudaError_t begin(cudaStream_t handle, cudaStreamCaptureMode mode) {
   CUstream_st *s = find_stream(handle);
   if (!s) return cudaErrorInvalidResourceHandle;
-  if (s == &legacy) return cudaErrorStreamCaptureUnsupported;
+  if (s->is_legacy) return cudaErrorStreamCaptureUnsupported;
   if (s->recording) return cudaErrorIllegalState;
   static unsigned long long number = 0;
   s->recording = std::make_shared<capture>();
@@ -137,8 +163,11 @@ static cudaError_t end(cudaStream_t handle, cudaGraph_t *graph) {
     return cudaErrorStreamCaptureWrongThread;
   for (CUstream_st *member : c->streams) member->recording = nullptr;
   captures.erase(std::find(captures.begin(), captures.end(), c));
-  *graph = c->invalid ? nullptr : new CUgraph_st{c->work};
-  return c->invalid ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
+  const cudaError_t status = c->invalid      ? cudaErrorStreamCaptureInvalidated
+                             : is_joined(*c) ? cudaSuccess
+                                             : cudaErrorStreamCaptureUnjoined;
+  *graph = status ? nullptr : new CUgraph_st{c->work};
+  return status;
 }
 
 /* On the legacy stream this tells whether any blocking stream is being captured, and harms nothing. */
@@ -149,7 +178,21 @@ static cudaError_t status_of(cudaStream_t handle, cudaStreamCaptureStatus *statu
   *status = !s->recording           ? cudaStreamCaptureStatusNone
             : s->recording->invalid ? cudaStreamCaptureStatusInvalidated
                                     : cudaStreamCaptureStatusActive;
-  return s == &legacy ? refuse_on_legacy(false) : cudaSuccess;
+  return s->is_legacy ? refuse_on_legacy(false) : cudaSuccess;
+}
+
+/* Its work still runs, but nobody can wait for it. */
+static void forget(CUstream_st *s) {
+  if (s->recording) {
+    s->recording->invalid = true;
+    auto &members = s->recording->streams;
+    members.erase(std::find(members.begin(), members.end(), s));
+    if (members.empty()) captures.erase(std::find(captures.begin(), captures.end(), s->recording));
+    s->recording = nullptr;
+  }
+  streams.erase(s);
+  s->destroyed = true;
+  if (s->queue.empty()) delete s;
 }
 
 }  // namespace emulator
@@ -161,6 +204,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
     if (!stream || flags > cudaStreamNonBlocking) return cudaErrorInvalidValue;
     *stream = new CUstream_st;
     (*stream)->flags = flags;
+    (*stream)->device = current_device();
     streams.insert(*stream);
     return cudaSuccess;
   });
@@ -175,15 +219,7 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, i
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return api(__func__, [&] {
     if (!streams.count(stream)) return cudaErrorInvalidResourceHandle;
-    wait_for_all();
-    if (stream->recording) {
-      stream->recording->invalid = true;
-      auto &members = stream->recording->streams;
-      members.erase(std::find(members.begin(), members.end(), stream));
-      if (members.empty()) captures.erase(std::find(captures.begin(), captures.end(), stream->recording));
-    }
-    streams.erase(stream);
-    delete stream;
+    forget(stream);
     return cudaSuccess;
   });
 }
@@ -199,10 +235,11 @@ cudaError_t cudaDeviceSynchronize(void) {
   });
 }
 
-/* Under a seed the first question finds work unfinished, and the next does not. */
+/* The first question finds work unfinished, and the next does not. */
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   return api(__func__, [&] {
-    const bool busy = !pending.empty();
+    const CUstream_st *s = find_stream(stream);
+    const bool busy = s && last_of(s) != 0;
     const cudaError_t status = wait_for(stream);
     return status ? status : busy ? cudaErrorNotReady : cudaSuccess;
   });
@@ -235,10 +272,9 @@ cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, cudaStreamCaptureStatu
   });
 }
 
+/* A word of the calling thread: no device is asked, and nothing can fail. */
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode *mode) {
-  return api(__func__, [&] {
-    if (!mode) return cudaErrorInvalidValue;
-    std::swap(*mode, thread_mode);
-    return cudaSuccess;
-  });
+  if (!mode) return cudaErrorInvalidValue;
+  std::swap(*mode, thread_mode);
+  return cudaSuccess;
 }

@@ -23,6 +23,7 @@ struct array {
   array(size_t n, T value) : array(std::vector<T>(n, value)) {}
   explicit array(const std::vector<T> &from) : array(from.size()) {
     CHECK_OK(cudaMemcpy(data, from.data(), size * sizeof(T), cudaMemcpyHostToDevice));
+    CHECK_OK(cudaDeviceSynchronize()); /* it may have returned before the bytes are there */
   }
   array(const array &) = delete;
   ~array() { cudaFree(data); }
@@ -36,7 +37,8 @@ struct array {
 void test_kernels(); /* right kernels */
 void test_numbers(); /* conversions and intrinsics */
 void test_speed();
-void test_runtime(); /* the runtime's stand-in */
+void test_runtime();       /* the runtime's stand-in */
+void test_runtime_first(); /* while no kernel is loaded */
 void test_runtime_once();
 void test_planted(); /* wrong kernels */
 

@@ -16,6 +16,7 @@ void check(bool good, const char *what, const char *file, int line) {
 
 int main() {
   test_planted(); /* first, while this process is small to fork */
+  test_runtime_first();
   for (uint64_t seed = 0; seed < 4; seed++) {
     tare_emulator_set_seed(seed);
     test_kernels();

@@ -25,7 +25,9 @@ void test_graph() {
   CHECK_OK(cudaEventRecord(event, stream)); /* and on another stream, which joins through the event */
   CHECK_OK(cudaStreamWaitEvent(other, event, 0));
   CHECK_OK(launch_increment(values.data, 50, 1, other));
-  CHECK_OK(cudaMemsetAsync(values.data, 0, 4, stream));
+  CHECK_OK(cudaMemsetAsync(values.data + 60, 0, 4, stream));
+  CHECK_OK(cudaEventRecord(event, other)); /* and is joined again */
+  CHECK_OK(cudaStreamWaitEvent(stream, event, 0));
   CHECK_OK(cudaStreamIsCapturing(other, &status));
   CHECK(status == cudaStreamCaptureStatusActive);
   CHECK(cudaStreamIsCapturing(nullptr, &status) == cudaErrorStreamCaptureImplicit);
@@ -40,7 +42,7 @@ void test_graph() {
   CHECK_OK(cudaGraphDestroy(graph));
   for (int i = 0; i < 5; i++) CHECK_OK(cudaGraphLaunch(executable, stream));
   CHECK_OK(cudaStreamSynchronize(stream));
-  CHECK(values.get()[0] == 0 && values.get()[49] == 20 && values.get()[50] == 15);
+  CHECK(values.get()[60] == 0 && values.get()[49] == 20 && values.get()[50] == 15);
   CHECK_OK(cudaGraphExecDestroy(executable));
 
   /* What is unsafe spoils the capture; a relaxed thread may. */
@@ -148,9 +150,8 @@ void test_devices() {
   cudaGetLastError();
 }
 
-/* Under a seed work waits until somebody does, so what a caller forgets to wait for is not there. */
+/* Work waits until somebody does, so what a caller forgets to wait for is not there. */
 void test_queue() {
-  tare_emulator_set_seed(5);
   cudaStream_t stream;
   CHECK_OK(cudaStreamCreate(&stream));
   const array<uint32_t> values(10, 0u);
@@ -160,8 +161,124 @@ void test_queue() {
   CHECK(cudaStreamQuery(stream) == cudaErrorNotReady);
   CHECK_OK(cudaStreamQuery(stream));
   CHECK(tare_emulator_kernels_run() == before + 1);
+  CHECK_OK(launch_increment(values.data, 10, 1, stream));
+  CHECK_OK(cudaStreamDestroy(stream)); /* its work still runs */
+  CHECK_OK(cudaDeviceSynchronize());
+  CHECK(values.get()[9] == 2);
+}
+
+/* Each stream has an order of its own; events, and for blocking streams the default one, put streams in order. */
+void test_streams() {
+  cudaStream_t a, b, blocking;
+  cudaEvent_t event;
+  CHECK_OK(cudaStreamCreateWithFlags(&a, cudaStreamNonBlocking));
+  CHECK_OK(cudaStreamCreateWithFlags(&b, cudaStreamNonBlocking));
+  CHECK_OK(cudaStreamCreate(&blocking));
+  CHECK_OK(cudaEventCreate(&event));
+  const array<uint32_t> values(10, 0u);
+  const uint64_t before = tare_emulator_kernels_run();
+  const auto runs = [&] { return tare_emulator_kernels_run() - before; };
+  CHECK_OK(launch_increment(values.data, 10, 1, a));
+  CHECK_OK(launch_increment(values.data, 10, 1, b));
+  CHECK_OK(cudaStreamSynchronize(b));
+  CHECK(runs() == 1); /* a is not waited for */
+  CHECK_OK(cudaEventRecord(event, a));
+  CHECK_OK(cudaStreamWaitEvent(b, event, 0));
+  CHECK_OK(launch_increment(values.data, 10, 1, b));
+  CHECK_OK(cudaStreamSynchronize(b));
+  CHECK(runs() == 3);
+  CHECK_OK(launch_increment(values.data, 10, 1, blocking));
+  CHECK_OK(launch_increment(values.data, 10, 1, a));
+  CHECK_OK(launch_increment(values.data, 10, 1, nullptr));
+  CHECK_OK(launch_increment(values.data, 10, 1, blocking));
+  CHECK_OK(cudaStreamSynchronize(nullptr));
+  CHECK(runs() == 6); /* but not a's */
+  CHECK_OK(cudaStreamSynchronize(a));
+  CHECK(runs() == 7 && values.get()[3] == 7);
+
+  /* A copy from pageable memory has been read when the call returns, and is not there yet. */
+  const uint32_t nine = 9;
+  CHECK_OK(cudaMemcpy(values.data, &nine, sizeof nine, cudaMemcpyHostToDevice));
+  CHECK_OK(launch_increment(values.data, 10, 1, a));
+  CHECK_OK(cudaStreamSynchronize(a));
+  CHECK(values.get()[0] == 9); /* and not 10 */
+  CHECK_OK(cudaEventDestroy(event));
+  for (cudaStream_t stream : {a, b, blocking}) CHECK_OK(cudaStreamDestroy(stream));
+}
+
+cudaStream_t begin_capture() {
+  cudaStream_t stream;
+  CHECK_OK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  CHECK_OK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+  return stream;
+}
+
+void end_capture(cudaStream_t stream, cudaError_t expected) {
+  cudaGraph_t graph = nullptr;
+  CHECK(cudaStreamEndCapture(stream, &graph) == expected);
+  if (graph) CHECK_OK(cudaGraphDestroy(graph));
   CHECK_OK(cudaStreamDestroy(stream));
-  tare_emulator_set_seed(0);
+  cudaGetLastError();
+}
+
+/* What a capture does not survive. */
+void test_captures() {
+  const array<uint32_t> values(10, 0u);
+  cudaStream_t other, stream = begin_capture(); /* a kernel that is not loaded yet, before any other test */
+  CHECK(launch_increment(values.data, 10, 1, stream) == cudaErrorStreamCaptureUnsupported);
+  end_capture(stream, cudaErrorStreamCaptureInvalidated);
+  CHECK_OK(launch_increment(values.data, 10, 1, nullptr));
+  stream = begin_capture();
+  CHECK_OK(launch_increment(values.data, 10, 1, stream));
+  end_capture(stream, cudaSuccess);
+
+  stream = begin_capture(); /* a launch that fails */
+  tare_emulator_fail("cudaLaunchKernelExC", 0, cudaErrorLaunchOutOfResources);
+  CHECK(launch_increment(values.data, 10, 1, stream) == cudaErrorLaunchOutOfResources);
+  CHECK(launch_increment(values.data, 10, 1, stream) == cudaErrorStreamCaptureInvalidated);
+  end_capture(stream, cudaErrorStreamCaptureInvalidated);
+
+  CHECK_OK(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
+  cudaEvent_t event;
+  CHECK_OK(cudaEventCreate(&event));
+  stream = begin_capture(); /* waiting for anything */
+  CHECK(cudaStreamSynchronize(other) == cudaErrorStreamCaptureUnsupported);
+  end_capture(stream, cudaErrorStreamCaptureInvalidated);
+  CHECK_OK(cudaEventRecord(event, other));
+  stream = begin_capture();
+  CHECK(cudaEventQuery(event) == cudaErrorStreamCaptureUnsupported);
+  end_capture(stream, cudaErrorStreamCaptureInvalidated);
+  stream = begin_capture(); /* an event from outside */
+  CHECK(cudaStreamWaitEvent(stream, event, 0) == cudaErrorStreamCaptureIsolation);
+  end_capture(stream, cudaSuccess);
+  stream = begin_capture(); /* a stream that is not joined again */
+  CHECK_OK(cudaEventRecord(event, stream));
+  CHECK_OK(cudaStreamWaitEvent(other, event, 0));
+  CHECK_OK(launch_increment(values.data, 10, 1, other));
+  end_capture(stream, cudaErrorStreamCaptureUnjoined);
+  CHECK_OK(cudaEventDestroy(event));
+  CHECK_OK(cudaStreamDestroy(other));
+}
+
+/* Setting a device makes a context there; streams belong to the device that they were made on. */
+void test_contexts() {
+  CHECK(tare_emulator_set_devices(2) && !tare_emulator_set_devices(5));
+  int device = -1;
+  CHECK(cudaGetDevice(&device) == cudaSuccess && device == 0 && !tare_emulator_has_context(0));
+  CHECK_OK(cudaSetDevice(1));
+  CHECK(tare_emulator_has_context(1) && !tare_emulator_has_context(0));
+  cudaStream_t stream;
+  CHECK_OK(cudaStreamCreate(&stream));
+  const array<uint32_t> values(10, 0u);
+  CHECK_OK(launch_increment(values.data, 10, 1, stream));
+  CHECK_OK(cudaSetDevice(0));
+  CHECK(tare_emulator_has_context(0));
+  CHECK(launch_increment(values.data, 10, 1, stream) == cudaErrorInvalidResourceHandle);
+  CHECK(cudaSetDevice(2) == cudaErrorInvalidDevice);
+  CHECK_OK(cudaStreamDestroy(stream));
+  CHECK_OK(cudaDeviceSynchronize());
+  CHECK(tare_emulator_set_devices(1));
+  cudaGetLastError();
 }
 
 /* Several host threads, each with a stream of its own. */
@@ -192,8 +309,12 @@ void test_runtime() {
   test_threads();
 }
 
+void test_runtime_first() { test_captures(); }
+
 void test_runtime_once() {
   test_launch_limits();
   test_devices();
   test_queue();
+  test_streams();
+  test_contexts();
 }
