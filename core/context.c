@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Contexts: the choice of a device. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,12 +46,22 @@ static tare_status create_cuda(const tare_context_options *options, tare_backend
 #endif
 }
 
+/** Any other failure is one of a GPU that is there: a caller whose arrays lie on it has no use for a CPU context. */
+static bool has_no_gpu(tare_status status) {
+  return status == TARE_NOT_BUILT || status == TARE_NO_DRIVER || status == TARE_DRIVER_TOO_OLD ||
+         status == TARE_NO_DEVICE;
+}
+
 static tare_status create_backend(const tare_context_options *options, tare_context *context, tare_error *error) {
   if (options->device == TARE_DEVICE_CPU) return tare_cpu_backend_create(options, &context->backend, error);
   if (options->device == TARE_DEVICE_CUDA) return create_cuda(options, &context->backend, error);
   tare_error why;
   const tare_status status = create_cuda(options, &context->backend, &why);
   if (status == TARE_OK) return status;
+  if (!has_no_gpu(status)) {
+    *error = why;
+    return status;
+  }
   snprintf(context->reason, sizeof context->reason, "%.250s",
            status == TARE_NOT_BUILT ? "this library was built without CUDA" : why.text);
   return tare_cpu_backend_create(options, &context->backend, error);

@@ -2,23 +2,26 @@
 /*
  * The CUDA backend, host side: turns a checked problem into a call by value, and launches. A call puts at most two
  * kernels on the stream: one that counts labels, where the divisor or the counts are wanted, and the loss itself.
- * Nothing is allocated, copied or awaited after a context has been made.
+ * Nothing is allocated, copied or awaited after a context has been made (context.cu), but by `check`.
  */
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
 #include "backend.cuh"
-
-extern "C" {
-#include "core/cuda.h"
-}
 
 namespace tare {
 
 tare_status cuda_failed(cudaError_t status, const char *doing, tare_error *error) {
   cudaGetLastError(); /* our own failure: leave none behind */
   return tare_fail(error, TARE_CUDA_ERROR, "%s: %s (%s)", doing, cudaGetErrorName(status), cudaGetErrorString(status));
+}
+
+cudaError_t is_captured(cudaStream_t stream, bool *captured) {
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  const cudaError_t status = cudaStreamIsCapturing(stream, &capture);
+  *captured = status == cudaErrorStreamCaptureImplicit || capture != cudaStreamCaptureStatusNone;
+  if (status != cudaErrorStreamCaptureImplicit) return status;
+  cudaGetLastError();
+  return cudaSuccess;
 }
 
 cudaError_t launch_evaluation(const call &c, const launch_site &site) {
@@ -52,15 +55,19 @@ cudaError_t launch_pass(const ghm_call &given, ghm_pass pass, const launch_site 
   return c.dtype == TARE_BF16 ? launch_ghm_bf16(c, site) : launch_ghm_f32(c, site);
 }
 
-namespace {
-
 tare_status refuse_what_is_missing(const tare_problem *problem, tare_error *error) {
+  constexpr int64_t most_classes = int64_t(1) << 30; /* kernels step through them with 32 bits */
   if (problem->batch.dtype == TARE_F64)
     return tare_fail(
         error, TARE_UNSUPPORTED,
         "batch->dtype is TARE_F64 on a CUDA context; f64 logits are for the CPU, a GPU takes f32, f16, bf16");
+  if (problem->batch.classes > most_classes)
+    return tare_fail(error, TARE_UNSUPPORTED, "batch->classes is %lld on a CUDA context; a GPU takes up to %lld",
+                     (long long)problem->batch.classes, (long long)most_classes);
   return TARE_OK;
 }
+
+namespace {
 
 tare_status launch_failed(cudaError_t status, tare_error *error) {
   return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching a kernel", error);
@@ -71,8 +78,8 @@ tare_status launch_failed(cudaError_t status, tare_error *error) {
 bool fits_on_chip(const backend *self, const tare_problem *problem, const ghm_call &c) {
   const uint64_t bytes =
       uint64_t(problem->rows) * uint64_t(c.classes) * uint64_t(tare_dtype_bytes(problem->batch.dtype));
-  const uint64_t cache = self->properties.l2CacheSize > 0 ? uint64_t(self->properties.l2CacheSize) : 0;
-  if (!self->properties.cooperativeLaunch || bytes > cache / 4 * 3) return false;
+  const uint64_t cache = self->l2_bytes > 0 ? uint64_t(self->l2_bytes) : 0;
+  if (!self->cooperative || bytes > cache / 4 * 3) return false;
   return c.shape == TARE_SHAPE_REGRESSION || (!c.soft && c.levels[0].walk != walk_rows);
 }
 
@@ -116,6 +123,7 @@ cudaError_t evaluate_exactly(const exact_room &room, void *workspace, ghm_call *
   c->key_weights = c->keys + room.most;
   double *const sorted = c->key_weights + room.most;
   cudaError_t status = launch_pass(*c, ghm_pass::collect, site);
+  const relaxed_capture relaxed; /* CUB's kernels are loaded when they are first launched, which may be in a capture */
   if (status == cudaSuccess) status = launch_exact_density(*c, sorted, sort_room, room.sort_bytes, room.most, site);
   c->keys = sorted;
   return status == cudaSuccess ? launch_pass(*c, ghm_pass::evaluate, site) : status;
@@ -141,12 +149,14 @@ tare_status evaluate_ghm(const backend *self, const tare_problem *problem, void 
   return launch_failed(status, error);
 }
 
+}  // namespace
+
 tare_status ghm_histogram(tare_backend *base, const tare_problem *problem, tare_stream stream, tare_error *error) {
   const backend *self = reinterpret_cast<const backend *>(base);
   const tare_status missing = refuse_what_is_missing(problem, error);
   if (missing) return missing;
-  device_guard guard(self->device);
-  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  const device_guard guard(self);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);
   ghm_call c;
   make_ghm_call(self, problem, &c);
   const launch_site site = {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors};
@@ -156,8 +166,8 @@ tare_status ghm_histogram(tare_backend *base, const tare_problem *problem, tare_
 tare_status ghm_density_update(tare_backend *base, const tare_problem *problem, tare_stream stream, tare_error *error) {
   const backend *self = reinterpret_cast<const backend *>(base);
   const tare_ghm_parameters &ghm = problem->loss.ghm;
-  device_guard guard(self->device);
-  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  const device_guard guard(self);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);
   const launch_site site = {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors};
   return launch_failed(launch_density_update(ghm, tare_ghm_state_at(ghm.state, ghm.bins), site), error);
 }
@@ -169,8 +179,8 @@ tare_status evaluate(tare_backend *base, const tare_problem *problem, void *work
   const backend *self = reinterpret_cast<const backend *>(base);
   const tare_status missing = refuse_what_is_missing(problem, error);
   if (missing) return missing;
-  device_guard guard(self->device);
-  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  const device_guard guard(self);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);
   const launch_site site = {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors};
   if (tare_is_ghm(problem)) return evaluate_ghm(self, problem, workspace, workspace_bytes, site, error);
   call c;
@@ -185,8 +195,8 @@ tare_status workspace_size(tare_backend *base, const tare_problem *problem, uint
   const backend *self = reinterpret_cast<const backend *>(base);
   *bytes = 0;
   if (!tare_is_ghm(problem) || problem->loss.ghm.density != TARE_EXACT) return TARE_OK;
-  device_guard guard(self->device);
-  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  const device_guard guard(self);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);
   exact_room room;
   const cudaError_t status = measure_exact_room(problem, &room);
   if (status != cudaSuccess) return cuda_failed(status, "asking for the sort's workspace", error);
@@ -197,8 +207,8 @@ tare_status workspace_size(tare_backend *base, const tare_problem *problem, uint
 tare_status label_counts(tare_backend *base, const tare_problem *problem, tare_counts *counts, int64_t *per_class,
                          tare_stream stream, tare_error *error) {
   const backend *self = reinterpret_cast<const backend *>(base);
-  device_guard guard(self->device);
-  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  const device_guard guard(self);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);
   call c;
   make_call(self, problem, &c);
   c.counts = counts;
@@ -211,18 +221,31 @@ tare_status label_counts(tare_backend *base, const tare_problem *problem, tare_c
   return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching the label kernel", error);
 }
 
+/** Takes the number of invalid rows and the first of them out of the record, when the stream's work is done. */
+cudaError_t take_invalid(device_record *record, cudaStream_t stream, uint64_t (&seen)[2]) {
+  static const uint64_t none[2] = {0, ~uint64_t(0)};
+  cudaError_t status = cudaMemcpyAsync(seen, record, sizeof seen, cudaMemcpyDeviceToHost, stream);
+  if (status == cudaSuccess) status = cudaStreamSynchronize(stream);
+  if (status == cudaSuccess && seen[0])
+    status = cudaMemcpyAsync(record, none, sizeof none, cudaMemcpyHostToDevice, stream);
+  if (status == cudaSuccess && seen[0]) status = cudaStreamSynchronize(stream);
+  return status;
+}
+
 tare_status check(tare_backend *base, tare_stream stream, tare_error *error) {
   const backend *self = reinterpret_cast<const backend *>(base);
-  device_guard guard(self->device);
-  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  const device_guard guard(self);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);
+  const relaxed_capture relaxed; /* another stream of this thread may be captured */
   const cudaStream_t s = reinterpret_cast<cudaStream_t>(stream);
+  bool captured;
+  const cudaError_t asked = is_captured(s, &captured);
+  if (asked != cudaSuccess) return cuda_failed(asked, "cudaStreamIsCapturing", error);
+  if (captured)
+    return tare_fail(error, TARE_CAPTURING,
+                     "the stream is being captured, and cannot be waited for; check after the graph has run");
   uint64_t seen[2] = {0, 0}; /* invalid_rows, first_invalid */
-  static const uint64_t none[2] = {0, ~uint64_t(0)};
-  cudaError_t status = cudaMemcpyAsync(seen, self->record, sizeof seen, cudaMemcpyDeviceToHost, s);
-  if (status == cudaSuccess) status = cudaStreamSynchronize(s);
-  if (status == cudaSuccess && seen[0])
-    status = cudaMemcpyAsync(self->record, none, sizeof none, cudaMemcpyHostToDevice, s);
-  if (status == cudaSuccess && seen[0]) status = cudaStreamSynchronize(s);
+  const cudaError_t status = take_invalid(self->record, s, seen);
   if (status != cudaSuccess) return cuda_failed(status, "waiting for the stream", error);
   if (!seen[0]) return TARE_OK;
   return tare_fail(error, TARE_INVALID_LABEL,
@@ -231,118 +254,4 @@ tare_status check(tare_backend *base, tare_stream stream, tare_error *error) {
                    (unsigned long long)seen[1], (unsigned long long)seen[0]);
 }
 
-void describe(tare_backend *base, tare_context_description *description) {
-  const backend *self = reinterpret_cast<const backend *>(base);
-  description->device = TARE_DEVICE_CUDA;
-  description->device_index = self->device;
-  snprintf(description->device_name, sizeof description->device_name, "%.127s", self->properties.name);
-  snprintf(description->instruction_set, sizeof description->instruction_set, "sm_%d%d", self->properties.major,
-           self->properties.minor);
-}
-
-void destroy(tare_backend *base) {
-  backend *self = reinterpret_cast<backend *>(base);
-  {
-    device_guard guard(self->device);
-    if (self->blas_handle) self->blas->Destroy(self->blas_handle);
-    if (self->record) cudaFree(self->record); /* refused in a capture, even of nothing */
-  }
-  free(self);
-}
-
-/* ---- Creation ------------------------------------------------------------------------------------------------------- */
-
-tare_status no_gpu(cudaError_t status, tare_error *error) {
-  int version = 0;
-  cudaGetLastError();
-  if (status == cudaErrorInsufficientDriver && cudaDriverGetVersion(&version) == cudaSuccess && version > 0)
-    return tare_fail(error, TARE_DRIVER_TOO_OLD,
-                     "the NVIDIA driver is for CUDA %d.%d; this library needs one for CUDA %d (driver 580 or newer)",
-                     version / 1000, version % 1000 / 10, CUDART_VERSION / 1000);
-  if (status == cudaErrorInsufficientDriver || status == cudaErrorStubLibrary)
-    return tare_fail(error, TARE_NO_DRIVER, "no NVIDIA driver is installed (libcuda.so.1 was not found)");
-  if (status == cudaErrorNoDevice || status == cudaSuccess)
-    return tare_fail(error, TARE_NO_DEVICE, "the NVIDIA driver works, but shows no GPU (see CUDA_VISIBLE_DEVICES)");
-  return cuda_failed(status, "cudaGetDeviceCount", error);
-}
-
-tare_status choose_device(const tare_context_options *options, int *device, tare_error *error) {
-  int count = 0;
-  cudaError_t status = cudaGetDeviceCount(&count);
-  if (status != cudaSuccess || count == 0) return no_gpu(status, error);
-  if (options->device_index >= count)
-    return tare_fail(error, TARE_NO_DEVICE, "options->device_index is %d; this machine has GPUs 0..%d",
-                     options->device_index, count - 1);
-  *device = options->device_index;
-  if (*device < 0) status = cudaGetDevice(device);
-  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "cudaGetDevice", error);
-}
-
-/** What CUDA answers to calls that allocate, or load a kernel, while a stream is being captured. */
-bool is_refused_in_capture(cudaError_t status) {
-  return status == cudaErrorStreamCaptureUnsupported || status == cudaErrorStreamCaptureImplicit;
-}
-
-tare_status refuse_capture(tare_error *error) {
-  cudaGetLastError();
-  return tare_fail(error, TARE_CAPTURING, "a stream is being captured; make the context before");
-}
-
-/** Whether a kernel of ours can run there: it was compiled for the GPU, or can be from its PTX. */
-tare_status check_kernels(const backend *self, tare_error *error) {
-  const cudaError_t status = probe_kernels();
-  if (status == cudaSuccess) return TARE_OK;
-  if (is_refused_in_capture(status)) return refuse_capture(error);
-  cudaGetLastError();
-  return tare_fail(error, TARE_NO_DEVICE, "GPU %d (%s, sm_%d%d) is none that this library was built for: %s",
-                   self->device, self->properties.name, self->properties.major, self->properties.minor,
-                   cudaGetErrorString(status));
-}
-
-tare_status set_up(backend *self, tare_error *error) {
-  const size_t bytes = sizeof(device_record) + most_partials * sizeof(double) + state_bytes;
-  cudaError_t status = cudaGetDeviceProperties(&self->properties, self->device);
-  if (status != cudaSuccess) return cuda_failed(status, "cudaGetDeviceProperties", error);
-  self->multiprocessors = self->properties.multiProcessorCount;
-  const tare_status runs = check_kernels(self, error);
-  if (runs) return runs;
-  status = cudaMalloc(reinterpret_cast<void **>(&self->record), bytes);
-  if (status == cudaErrorMemoryAllocation) {
-    cudaGetLastError();
-    return tare_fail(error, TARE_OUT_OF_MEMORY, "no GPU memory for a context (%zu bytes)", bytes);
-  }
-  if (is_refused_in_capture(status)) return refuse_capture(error);
-  if (status != cudaSuccess) return cuda_failed(status, "cudaMalloc", error);
-  device_record fresh;
-  memset(&fresh, 0, sizeof fresh);
-  fresh.first_invalid = ~uint64_t(0);
-  fresh.one = 1;
-  status = cudaMemcpy(self->record, &fresh, sizeof fresh, cudaMemcpyHostToDevice);
-  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "cudaMemcpy", error);
-}
-
-}  // namespace
 }  // namespace tare
-
-extern "C" tare_status tare_cuda_backend_create(const tare_context_options *options, tare_backend **made,
-                                                tare_error *error) {
-  using namespace tare;
-  int device = 0;
-  tare_status status = choose_device(options, &device, error);
-  if (status) return status;
-  device_guard guard(device);
-  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
-  backend *self = static_cast<backend *>(calloc(1, sizeof *self));
-  if (!self) return tare_fail(error, TARE_OUT_OF_MEMORY, "no memory for a CUDA context (%zu bytes)", sizeof *self);
-  self->base = {destroy,         describe,         evaluate,           workspace_size,
-                label_counts,    ghm_histogram,    ghm_density_update, tare::check,
-                linear_evaluate, linear_histogram, linear_workspace};
-  self->device = device;
-  status = set_up(self, error);
-  if (status) {
-    destroy(&self->base);
-    return status;
-  }
-  *made = &self->base;
-  return TARE_OK;
-}

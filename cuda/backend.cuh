@@ -3,6 +3,8 @@
 #ifndef TARE_CUDA_BACKEND_CUH
 #define TARE_CUDA_BACKEND_CUH
 
+#include <cuda.h>
+
 #include "blas.cuh"
 #include "kernels.cuh"
 
@@ -12,38 +14,58 @@ extern "C" {
 
 namespace tare {
 
+/** The driver's calls that have no twin in the runtime, found when a context is made. */
+struct driver_calls {
+  decltype(&cuCtxGetCurrent) CtxGetCurrent;
+  decltype(&cuCtxPushCurrent) CtxPushCurrent;
+  decltype(&cuCtxPopCurrent) CtxPopCurrent;
+  decltype(&cuDeviceGet) DeviceGet;
+  decltype(&cuDevicePrimaryCtxRetain) DevicePrimaryCtxRetain;
+};
+
 struct backend {
   tare_backend base;
   int device;
-  int multiprocessors;
-  device_record *record; /* the partial sums lie behind it, and behind them the state of a GHM call without one */
-  cudaDeviceProp properties;
-  const blas_table *blas; /* these two from the first call that needs them */
-  cublasContext *blas_handle;
+  int multiprocessors, l2_bytes, cooperative, major, minor; /* the GPU's attributes */
+  driver_calls driver;
+  CUcontext primary;      /* the GPU's primary context */
+  device_record *record;  /* the partial sums lie behind it, and behind them the state of a GHM call without one */
   mutable tare_bins bins; /* host side: thresholds of the last GHM call, which the next one most likely shares */
 };
 
 /** TARE_CUDA_ERROR, with CUDA's name for what went wrong while `doing` it. */
 tare_status cuda_failed(cudaError_t status, const char *doing, tare_error *error);
 
-/** Makes a device current for as long as it lives. */
+/** Whether a stream is being captured; the default one also while a stream that it waits for is. Harms no capture. */
+cudaError_t is_captured(cudaStream_t stream, bool *captured);
+
+/** Makes a backend's GPU current for as long as it lives, and then what was current before: another GPU, a context of
+ *  the caller's own, or nothing. It makes no context on any other GPU. */
 class device_guard {
  public:
-  explicit device_guard(int device) {
-    status = cudaGetDevice(&before_);
-    if (status == cudaSuccess && before_ != device) status = cudaSetDevice(device);
-    changed_ = status == cudaSuccess && before_ != device;
-  }
-  ~device_guard() {
-    if (changed_) cudaSetDevice(before_);
-  }
+  explicit device_guard(const backend *self);
+  ~device_guard();
   device_guard(const device_guard &) = delete;
   device_guard &operator=(const device_guard &) = delete;
   cudaError_t status;
 
  private:
-  int before_ = 0;
-  bool changed_ = false;
+  const driver_calls &driver_;
+  bool pushed_ = false;
+};
+constexpr const char *making_current = "making the context's GPU current";
+
+/** For as long as it lives, this thread may allocate, load and wait for its own streams while some stream is captured.
+ *  None of that becomes part of the capture. */
+class relaxed_capture {
+ public:
+  relaxed_capture();
+  ~relaxed_capture();
+  relaxed_capture(const relaxed_capture &) = delete;
+  relaxed_capture &operator=(const relaxed_capture &) = delete;
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
 };
 
 /* ---- From a problem to a call (plan.cu) ---------------------------------------------------------------------------- */
@@ -68,6 +90,20 @@ void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c
 
 /** One pass of a GHM loss, or all of it. */
 cudaError_t launch_pass(const ghm_call &c, ghm_pass pass, const launch_site &site);
+
+/* ---- The verbs (backend.cu): see tare_backend ------------------------------------------------------------------------- */
+
+/** TARE_UNSUPPORTED for what a GPU does not compute. */
+tare_status refuse_what_is_missing(const tare_problem *problem, tare_error *error);
+
+tare_status evaluate(tare_backend *base, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,
+                     tare_stream stream, tare_error *error);
+tare_status workspace_size(tare_backend *base, const tare_problem *problem, uint64_t *bytes, tare_error *error);
+tare_status label_counts(tare_backend *base, const tare_problem *problem, tare_counts *counts, int64_t *per_class,
+                         tare_stream stream, tare_error *error);
+tare_status ghm_histogram(tare_backend *base, const tare_problem *problem, tare_stream stream, tare_error *error);
+tare_status ghm_density_update(tare_backend *base, const tare_problem *problem, tare_stream stream, tare_error *error);
+tare_status check(tare_backend *base, tare_stream stream, tare_error *error);
 
 /* ---- The fused head (linear.cu): see tare_backend -------------------------------------------------------------------- */
 

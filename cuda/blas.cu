@@ -80,6 +80,7 @@ tare_status load(blas_table *table, tare_error *error) {
 pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 blas_table loaded;
 bool is_loaded = false;
+blas_handle *not_lent = nullptr; /* a list */
 
 }  // namespace
 
@@ -90,6 +91,39 @@ tare_status load_blas(const blas_table **table, tare_error *error) {
   pthread_mutex_unlock(&one_at_a_time);
   *table = status == TARE_OK ? &loaded : nullptr;
   return status;
+}
+
+blas_handle *borrow_blas_handle(const void *primary) {
+  pthread_mutex_lock(&one_at_a_time);
+  blas_handle **place = &not_lent;
+  while (*place && (*place)->primary != primary) place = &(*place)->next;
+  blas_handle *const found = *place;
+  if (found) *place = found->next;
+  pthread_mutex_unlock(&one_at_a_time);
+  return found;
+}
+
+blas_handle *make_blas_handle(const blas_table *table, const void *primary, tare_error *error) {
+  blas_handle *const made = static_cast<blas_handle *>(calloc(1, sizeof *made));
+  if (!made) {
+    tare_fail(error, TARE_OUT_OF_MEMORY, "no memory for a handle of cuBLAS (%zu bytes)", sizeof *made);
+    return nullptr;
+  }
+  made->primary = primary;
+  blas_status status = table->Create(&made->of_cublas);
+  if (status == blas_success) status = table->SetMathMode(made->of_cublas, blas_f32_reductions);
+  if (status == blas_success) return made;
+  tare_fail(error, TARE_CUDA_ERROR, "cuBLAS does not start: %s", table->GetStatusName(status));
+  if (made->of_cublas) table->Destroy(made->of_cublas);
+  free(made);
+  return nullptr;
+}
+
+void return_blas_handle(blas_handle *handle) {
+  pthread_mutex_lock(&one_at_a_time);
+  handle->next = not_lent;
+  not_lent = handle;
+  pthread_mutex_unlock(&one_at_a_time);
 }
 
 }  // namespace tare

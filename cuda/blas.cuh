@@ -44,6 +44,21 @@ struct blas_table {
 /** TARE_OK and the table, the same for all; or TARE_NO_BLAS with a text that says what was looked for. Any thread. */
 tare_status load_blas(const blas_table **table, tare_error *error);
 
+/** A handle of cuBLAS in one GPU's primary context, lent to one call at a time. Handles are kept for later calls, of any
+ *  context of that GPU: one can be made neither in a capture nor quickly. A call gives its handle its own stream and
+ *  workspace, so that work of the call before may still run. */
+struct blas_handle {
+  blas_handle *next;
+  const void *primary;
+  cublasContext *of_cublas;
+};
+
+/** One that is not lent, or NULL if there is none. Any thread. */
+blas_handle *borrow_blas_handle(const void *primary);
+/** A new one, lent to the caller; or NULL and why not. */
+blas_handle *make_blas_handle(const blas_table *table, const void *primary, tare_error *error);
+void return_blas_handle(blas_handle *handle);
+
 }  // namespace tare
 
 #endif

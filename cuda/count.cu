@@ -83,9 +83,6 @@ cudaError_t launch_count(const call &c, const launch_site &site, bool reports) {
   return launch(count, c.count_tile_count, site, c, int(reports));
 }
 
-cudaError_t probe_kernels() {
-  cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, TARE_KERNEL(count));
-}
+cudaError_t load_count() { return load_kernels(count); }
 
 }  // namespace tare

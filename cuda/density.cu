@@ -57,6 +57,8 @@ __global__ void __launch_bounds__(block_threads)
 
 }  // namespace
 
+cudaError_t load_density() { return load_kernels(update, find_norms, find_weights); }
+
 cudaError_t launch_density_update(const tare_ghm_parameters &ghm, tare_ghm_state state, const launch_site &site) {
   return launch(update, 1, site, ghm, state);
 }

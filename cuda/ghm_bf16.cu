@@ -7,3 +7,8 @@ cudaError_t tare::launch_ghm_bf16(const ghm_call &c, const launch_site &site) {
   return c.shape == TARE_SHAPE_REGRESSION ? regression::launch_type<__nv_bfloat16>(c, site)
                                           : sigmoid::launch_ghm_type<__nv_bfloat16>(c, site);
 }
+
+cudaError_t tare::load_ghm_bf16() {
+  const cudaError_t status = sigmoid::load_ghm_type<__nv_bfloat16>();
+  return status == cudaSuccess ? regression::load_type<__nv_bfloat16>() : status;
+}

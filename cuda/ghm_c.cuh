@@ -310,6 +310,14 @@ cudaError_t launch_norms(const ghm_call &c, const launch_site &site) {
 }
 
 template <typename T>
+cudaError_t load_ghm_type() {
+  const cudaError_t status = load_loss<T, ghm_c>();
+  if (status != cudaSuccess) return status;
+  return load_kernels(norms<T, walk_flat>, norms<T, walk_planes>, norms<T, walk_rows>, at_once<T, walk_flat>,
+                      at_once<T, walk_planes>);
+}
+
+template <typename T>
 cudaError_t launch_ghm_type(const ghm_call &c, const launch_site &site) {
   if (c.pass == ghm_pass::at_once) return launch_at_once<T>(c, site);
   return c.pass == ghm_pass::evaluate ? launch_loss<T, ghm_c>(c, site) : launch_norms<T>(c, site);

@@ -7,3 +7,8 @@ cudaError_t tare::launch_ghm_f16(const ghm_call &c, const launch_site &site) {
   return c.shape == TARE_SHAPE_REGRESSION ? regression::launch_type<__half>(c, site)
                                           : sigmoid::launch_ghm_type<__half>(c, site);
 }
+
+cudaError_t tare::load_ghm_f16() {
+  const cudaError_t status = sigmoid::load_ghm_type<__half>();
+  return status == cudaSuccess ? regression::load_type<__half>() : status;
+}

@@ -7,3 +7,8 @@ cudaError_t tare::launch_ghm_f32(const ghm_call &c, const launch_site &site) {
   return c.shape == TARE_SHAPE_REGRESSION ? regression::launch_type<float>(c, site)
                                           : sigmoid::launch_ghm_type<float>(c, site);
 }
+
+cudaError_t tare::load_ghm_f32() {
+  const cudaError_t status = sigmoid::load_ghm_type<float>();
+  return status == cudaSuccess ? regression::load_type<float>() : status;
+}

@@ -45,11 +45,31 @@ cudaError_t launch_together(void (*kernel)(P...), int64_t work, const launch_sit
   return launch_as(true, kernel, work, site, arguments...);
 }
 
+/** Loads kernels, which CUDA otherwise does at the first launch: that may be in a capture, or while others run. */
+template <typename... Kernel>
+cudaError_t load_kernels(Kernel... kernels) {
+  cudaFuncAttributes attributes;
+  cudaError_t status = cudaSuccess;
+  (void)((status = cudaFuncGetAttributes(&attributes, TARE_KERNEL(kernels)), status == cudaSuccess) && ...);
+  return status;
+}
+
 /** Counts labels; `reports`: remembers invalid rows for tare_context_check. */
 cudaError_t launch_count(const call &c, const launch_site &site, bool reports);
 
-/** Success if the current device can run our kernels. */
-cudaError_t probe_kernels();
+/** All kernels of a file, or of a family on one type of logits. Whoever adds a kernel adds it to its file's list. */
+cudaError_t load_count();
+cudaError_t load_density();
+cudaError_t load_linear();
+cudaError_t load_sigmoid_f32();
+cudaError_t load_sigmoid_f16();
+cudaError_t load_sigmoid_bf16();
+cudaError_t load_softmax_f32();
+cudaError_t load_softmax_f16();
+cudaError_t load_softmax_bf16();
+cudaError_t load_ghm_f32();
+cudaError_t load_ghm_f16();
+cudaError_t load_ghm_bf16();
 
 /** Loss and gradient of the sigmoid family, or the softmax family, in one launch; a file for each type of logits, so that
  *  they compile side by side. */

@@ -22,7 +22,7 @@ namespace {
 constexpr uint64_t least_blas_bytes = 64 << 10; /* below 16 KiB some products of cuBLAS fail */
 
 /** What NVIDIA recommends for cuBLAS: with less, products whose result is small find no room to be split. */
-uint64_t ample_blas_bytes(const backend *self) { return self->properties.major >= 9 ? 32 << 20 : 4 << 20; }
+uint64_t ample_blas_bytes(const backend *self) { return self->major >= 9 ? 32 << 20 : 4 << 20; }
 
 /** Where everything lies in it, from a multiple of 256 bytes on; cuBLAS's own part comes first. */
 struct room {
@@ -55,7 +55,7 @@ room least_room(const tare_problem *problem, const tare_linear *linear) {
 
 /** Logits in half of L2: the other half is for what passes by. */
 room ample_room(const backend *self, const tare_problem *problem, const tare_linear *linear) {
-  const int64_t fit = self->properties.l2CacheSize / 2 / 4 / problem->batch.classes / strip_rows * strip_rows;
+  const int64_t fit = self->l2_bytes / 2 / 4 / problem->batch.classes / strip_rows * strip_rows;
   const int64_t most = (int64_t(1) << 30) / problem->batch.classes / strip_rows * strip_rows; /* elements by 32 bits */
   const int64_t rows = std::max(std::min(fit, most), strip_rows);
   return make_room(problem, linear, std::min(problem->rows, rows), ample_blas_bytes(self));
@@ -90,9 +90,22 @@ struct head {
   launch_site site;
   room lies;
   char *base;
-  cudaDataType type;                 /* of X and W */
+  cudaDataType type; /* of X and W */
+  const blas_table *blas;
+  blas_handle *handle;
   const float *one, *zero, *unscale; /* in host memory; in the record where the last is only known there */
   int64_t standing;                  /* the first row of the chunk whose logits are there; -1: none */
+};
+
+/** Ends a call: gives cuBLAS's handle back. */
+struct head_guard {
+  explicit head_guard(head *of) : h(of) {}
+  ~head_guard() {
+    if (h->handle) return_blas_handle(h->handle);
+  }
+  head_guard(const head_guard &) = delete;
+  head_guard &operator=(const head_guard &) = delete;
+  head *h;
 };
 
 struct chunk {
@@ -104,36 +117,29 @@ int32_t classes_of(const head &h) { return int32_t(h.problem->batch.classes); }
 float *logits_of(const head &h) { return reinterpret_cast<float *>(h.base + h.lies.logits); }
 
 tare_status blas_failed(const head &h, blas_status status, const char *doing) {
-  return tare_fail(h.error, TARE_CUDA_ERROR, "cuBLAS, %s: %s", doing, h.self->blas->GetStatusName(status));
+  return tare_fail(h.error, TARE_CUDA_ERROR, "cuBLAS, %s: %s", doing, h.blas->GetStatusName(status));
 }
 
 tare_status launch_failed(const head &h, cudaError_t status) {
   return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching a kernel of the fused head", h.error);
 }
 
-/** Allocates, so it must not be in a capture: not in this stream's, and not in another of this thread either. */
-tare_status start_blas(backend *self, cudaStream_t stream, tare_error *error) {
-  if (self->blas_handle) return TARE_OK;
-  const tare_status status = load_blas(&self->blas, error);
+/** A handle from a call before. Making one allocates, which cuBLAS is not known to survive in a capture. */
+tare_status start_blas(head *h) {
+  const tare_status status = load_blas(&h->blas, h->error);
   if (status) return status;
-  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-  const cudaError_t asked = cudaStreamIsCapturing(stream, &capture);
-  if (asked != cudaSuccess && asked != cudaErrorStreamCaptureImplicit)
-    return cuda_failed(asked, "cudaStreamIsCapturing", error);
-  if (asked != cudaSuccess) cudaGetLastError();
-  if (asked != cudaSuccess || capture != cudaStreamCaptureStatusNone)
-    return tare_fail(error, TARE_CAPTURING,
-                     "a stream is being captured, and this context's first use of cuBLAS cannot be: call "
-                     "tare_linear_evaluate once before the capture");
-  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed; /* leaves captures of other threads alone */
-  cudaThreadExchangeStreamCaptureMode(&mode);
-  blas_status made = self->blas->Create(&self->blas_handle);
-  cudaThreadExchangeStreamCaptureMode(&mode);
-  if (made == blas_success) made = self->blas->SetMathMode(self->blas_handle, blas_f32_reductions);
-  if (made == blas_success) return TARE_OK;
-  if (self->blas_handle) self->blas->Destroy(self->blas_handle);
-  self->blas_handle = nullptr;
-  return tare_fail(error, TARE_CUDA_ERROR, "cuBLAS does not start: %s", self->blas->GetStatusName(made));
+  h->handle = borrow_blas_handle(h->self->primary);
+  if (h->handle) return TARE_OK;
+  bool captured;
+  const cudaError_t asked = is_captured(h->site.stream, &captured);
+  if (asked != cudaSuccess) return cuda_failed(asked, "cudaStreamIsCapturing", h->error);
+  if (captured)
+    return tare_fail(h->error, TARE_CAPTURING,
+                     "a stream is being captured, and cuBLAS cannot be started meanwhile: call tare_linear_evaluate "
+                     "once before the capture, on this GPU");
+  const relaxed_capture relaxed; /* leaves captures of other threads alone */
+  h->handle = make_blas_handle(h->blas, h->self->primary, h->error);
+  return h->handle ? TARE_OK : TARE_CUDA_ERROR;
 }
 
 /** f16 gradients are scaled by what only the device knows, and cuBLAS takes all its scalars from one side. */
@@ -145,27 +151,28 @@ tare_status set_scalars(head *h) {
   h->zero = on_device ? &record->zero : &host_zero;
   h->unscale = on_device ? &record->unscale : &host_one;
   const blas_status status =
-      h->self->blas->SetPointerMode(h->self->blas_handle, on_device ? blas_device_scalars : blas_host_scalars);
+      h->blas->SetPointerMode(h->handle->of_cublas, on_device ? blas_device_scalars : blas_host_scalars);
   return status == blas_success ? TARE_OK : blas_failed(*h, status, "setting the pointer mode");
 }
 
 tare_status start(head *h, void *workspace, uint64_t bytes) {
+  const tare_status missing = refuse_what_is_missing(h->problem, h->error);
+  if (missing) return missing;
   const room least = least_room(h->problem, h->linear);
   if (bytes < least.bytes)
     return tare_fail(h->error, TARE_WORKSPACE_TOO_SMALL,
                      "workspace has %llu bytes; this call needs %llu: see tare_linear_workspace_size and "
                      "tare_context_set_workspace",
                      (unsigned long long)bytes, (unsigned long long)least.bytes);
-  const tare_status started = start_blas(h->self, h->site.stream, h->error);
+  const tare_status started = start_blas(h);
   if (started) return started;
   h->lies = fitting_room(h->self, h->problem, h->linear, bytes);
   h->base = reinterpret_cast<char *>((reinterpret_cast<uintptr_t>(workspace) + 255) / 256 * 256);
   h->type = h->linear->dtype == TARE_F16 ? CUDA_R_16F : h->linear->dtype == TARE_BF16 ? CUDA_R_16BF : CUDA_R_32F;
   h->standing = -1;
   /* A stream brings its own workspace with it; ours comes after. */
-  blas_status status = h->self->blas->SetStream(h->self->blas_handle, h->site.stream);
-  if (status == blas_success)
-    status = h->self->blas->SetWorkspace(h->self->blas_handle, h->base, size_t(h->lies.blas_bytes));
+  blas_status status = h->blas->SetStream(h->handle->of_cublas, h->site.stream);
+  if (status == blas_success) status = h->blas->SetWorkspace(h->handle->of_cublas, h->base, size_t(h->lies.blas_bytes));
   if (status != blas_success) return blas_failed(*h, status, "setting stream and workspace");
   return set_scalars(h);
 }
@@ -203,9 +210,9 @@ struct matrix {
 tare_status multiply(const head &h, int64_t m, int64_t n, int64_t k, const float *alpha, const matrix &a,
                      const matrix &b, const float *beta, const matrix &to, const char *doing) {
   const blas_status status =
-      h.self->blas->GemmEx(h.self->blas_handle, a.how, b.how, int(m), int(n), int(k), alpha, a.data, a.type,
-                           int(a.stride), b.data, b.type, int(b.stride), beta, const_cast<void *>(to.data), to.type,
-                           int(to.stride), blas_compute_f32, blas_default_algorithm);
+      h.blas->GemmEx(h.handle->of_cublas, a.how, b.how, int(m), int(n), int(k), alpha, a.data, a.type, int(a.stride),
+                     b.data, b.type, int(b.stride), beta, const_cast<void *>(to.data), to.type, int(to.stride),
+                     blas_compute_f32, blas_default_algorithm);
   return status == blas_success ? TARE_OK : blas_failed(h, status, doing);
 }
 
@@ -367,12 +374,13 @@ head make_head(tare_backend *base, const tare_problem *problem, const tare_linea
 tare_status linear_evaluate(tare_backend *base, const tare_problem *problem, const tare_linear *linear, void *workspace,
                             uint64_t workspace_bytes, tare_stream stream, tare_error *error) {
   head h = make_head(base, problem, linear, stream, error);
-  device_guard guard(h.self->device);
-  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  const device_guard guard(h.self);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);
   if (problem->rows == 0) {
     const tare_status status = base->evaluate(base, problem, workspace, workspace_bytes, stream, error);
     return status ? status : clear_gradients(problem, linear, h.site.stream, error);
   }
+  const head_guard ends(&h);
   const tare_status status = start(&h, workspace, workspace_bytes);
   if (status) return status;
   return tare_is_ghm(problem) ? evaluate_ghm(&h) : evaluate_other(&h);
@@ -382,8 +390,9 @@ tare_status linear_histogram(tare_backend *base, const tare_problem *problem, co
                              void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error) {
   if (problem->rows == 0) return base->ghm_histogram(base, problem, stream, error);
   head h = make_head(base, problem, linear, stream, error);
-  device_guard guard(h.self->device);
-  if (guard.status != cudaSuccess) return cuda_failed(guard.status, "cudaSetDevice", error);
+  const device_guard guard(h.self);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);
+  const head_guard ends(&h);
   const tare_status status = start(&h, workspace, workspace_bytes);
   if (status) return status;
   ghm_call c;

@@ -139,6 +139,11 @@ cudaError_t spread(const void *bias, float *logits, int64_t rows, int32_t classe
 
 }  // namespace
 
+cudaError_t load_linear() {
+  return load_kernels(spread_bias<float>, spread_bias<__half>, spread_bias<__nv_bfloat16>, fold<float>, fold<__half>,
+                      fold<__nv_bfloat16>, narrow, finish_sums);
+}
+
 cudaError_t launch_spread_bias(const void *bias, int32_t dtype, float *logits, int64_t rows, int32_t classes,
                                const launch_site &site) {
   if (dtype == TARE_F16) return spread<__half>(bias, logits, rows, classes, site);

@@ -117,6 +117,11 @@ __global__ void __launch_bounds__(block_threads, 4) authentic(const TARE_GRID_CO
 }
 
 template <typename T>
+cudaError_t load_type() {
+  return load_kernels(authentic<T>);
+}
+
+template <typename T>
 cudaError_t launch_type(const ghm_call &c, const launch_site &site) {
   return launch_as(c.pass == ghm_pass::at_once, authentic<T>, c.tile_count, site, c);
 }

@@ -573,6 +573,20 @@ cudaError_t launch_loss(const call_of<Loss> &c, const launch_site &site) {
   }
 }
 
+template <typename T, typename Loss>
+cudaError_t load_loss() {
+  return load_kernels(flat<T, Loss, true>, flat<T, Loss, false>, planes<T, Loss>, rows<T, Loss, true>,
+                      rows<T, Loss, false>);
+}
+
+template <typename T>
+cudaError_t load_type() {
+  cudaError_t status = load_loss<T, cross_entropy<TARE_POWER_0>>();
+  if (status == cudaSuccess) status = load_loss<T, poly1<-1>>();
+  if (status == cudaSuccess) status = load_loss<T, focal<TARE_POWER_2>>();
+  return status == cudaSuccess ? load_loss<T, focal<-1>>() : status;
+}
+
 template <typename T>
 cudaError_t launch_type(const call &c, const launch_site &site) {
   if (c.kind == TARE_SIGMOID_CE) return launch_loss<T, cross_entropy<TARE_POWER_0>>(c, site);

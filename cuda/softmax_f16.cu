@@ -5,3 +5,5 @@
 cudaError_t tare::launch_softmax_f16(const call &c, const launch_site &site) {
   return softmax::launch_type<__half>(c, site);
 }
+
+cudaError_t tare::load_softmax_f16() { return softmax::load_type<__half>(); }

@@ -16,6 +16,25 @@ cudaError_t launch_registers(const call &c, const launch_site &site) {
   return launch(registers<T, shape.lanes, shape.vectors>, c.tile_count, site, c);
 }
 
+template <typename T, int index>
+cudaError_t load_registers() {
+  constexpr row_shape shape = row_shape_at(index, int(sizeof(T)));
+  return load_kernels(registers<T, shape.lanes, shape.vectors>);
+}
+
+template <typename T>
+cudaError_t load_type() {
+  static_assert(row_shapes == 5, "all of them below");
+  cudaError_t status = load_registers<T, 0>();
+  if (status == cudaSuccess) status = load_registers<T, 1>();
+  if (status == cudaSuccess) status = load_registers<T, 2>();
+  if (status == cudaSuccess) status = load_registers<T, 3>();
+  if (status == cudaSuccess) status = load_registers<T, 4>();
+  if (status != cudaSuccess) return status;
+  return load_kernels(rows<T, block_threads, true>, rows<T, block_threads, false>, rows<T, 32, true>,
+                      rows<T, 32, false>, planes<T, reread>, planes<T, held>);
+}
+
 template <typename T, bool soft>
 cudaError_t launch_rows(const call &c, const launch_site &site) {
   return c.classes > most_classes_of_warp ? launch(rows<T, block_threads, soft>, c.tile_count, site, c)

@@ -77,7 +77,7 @@ typedef enum tare_status {
   TARE_DRIVER_TOO_OLD = 22,     /**< the NVIDIA driver is older than the CUDA version of this library needs */
   TARE_NO_DEVICE = 23,          /**< the driver works, but no such GPU is there, or none this library was built for */
   TARE_CUDA_ERROR = 24,         /**< a CUDA call failed; the text carries CUDA's own name for it */
-  TARE_CAPTURING = 25,          /**< not while a stream of this thread is being captured in a graph */
+  TARE_CAPTURING = 25,          /**< not on a stream that is being captured in a graph */
   TARE_NO_BLAS = 26             /**< the fused head's matrix products: no CBLAS or cuBLAS could be loaded */
 } tare_status;
 
@@ -156,7 +156,7 @@ TARE_API tare_status tare_ghm_c(tare_context *context, int64_t rows, int64_t cla
  * --------------------------------------------------------------------------------------------------------------- */
 
 typedef enum tare_device {
-  TARE_DEVICE_AUTO = 0, /**< the GPU if one works, else the CPU; tare_context_info says which and why */
+  TARE_DEVICE_AUTO = 0, /**< the GPU if there is one, else the CPU; tare_context_describe says which and why */
   TARE_DEVICE_CPU = 1,
   TARE_DEVICE_CUDA = 2
 } tare_device;
@@ -175,11 +175,18 @@ TARE_API void tare_context_options_init_sized(tare_context_options *options, uin
 /**
  * Makes a context: a device, a fixed scratch area for reductions (allocated here, never later), and the text of the
  * last error. It serves one stream at a time, like a cuBLAS handle: use one per stream or thread. A captured graph
- * needs its context until the graph is destroyed.
+ * needs its context until the graph is destroyed, and graphs that may run at the same time need one each.
+ *
+ * On a GPU this also loads the kernels. It may be called during a capture and adds nothing to it. Every call on a
+ * context leaves the calling thread's current device as it was, and makes no CUDA context on another GPU.
+ *
+ * TARE_DEVICE_AUTO takes the CPU where TARE_DEVICE_CUDA would return TARE_NOT_BUILT, TARE_NO_DRIVER,
+ * TARE_DRIVER_TOO_OLD or TARE_NO_DEVICE. A GPU that is there but fails (no memory left, in use by another process) is
+ * an error: device memory of the caller's would be none to a CPU context.
  *
  * @param options  NULL for the defaults.
  * @return TARE_OK, or with *context = NULL: TARE_INVALID_ARGUMENT; TARE_OUT_OF_MEMORY; TARE_NOT_BUILT, TARE_NO_DRIVER,
- *         TARE_DRIVER_TOO_OLD, TARE_NO_DEVICE when TARE_DEVICE_CUDA was asked for; TARE_CAPTURING. The text is
+ *         TARE_DRIVER_TOO_OLD, TARE_NO_DEVICE when TARE_DEVICE_CUDA was asked for; TARE_CUDA_ERROR. The text is
  *         tare_error_text(NULL).
  *
  * Threads of a CPU context belong to its calls alone: OpenMP's global count is neither read after creation nor
@@ -216,7 +223,9 @@ TARE_API tare_status tare_context_describe(tare_context *context, tare_context_d
  * The one call that waits: for `stream`, and then for what the device found. Returns TARE_INVALID_LABEL with the
  * first such row named if an evaluation since the last check met a label that is neither a class, nor background,
  * nor ignore (on a GPU such a row adds nothing and is counted; on the CPU the evaluation itself returned the error),
- * or TARE_CUDA_ERROR if the device failed.
+ * or TARE_CUDA_ERROR if the device failed, or TARE_CAPTURING if `stream` is being captured (the capture goes on
+ * unharmed). What a graph found is in the context that it was captured with: check that context, on the stream that the
+ * graph was launched on.
  */
 TARE_API tare_status tare_context_check(tare_context *context, tare_stream stream);
 
@@ -413,7 +422,7 @@ typedef struct tare_batch {
   int32_t label_dtype;           /**< a tare_label_dtype; default TARE_I32 */
   int32_t target_dtype;          /**< a tare_dtype; default TARE_F32 */
   int64_t images;                /**< >= 0; default 1 */
-  int64_t classes;               /**< >= 1, < 2^31; GHM-R: columns, 4 for boxes */
+  int64_t classes;               /**< >= 1, < 2^31, on a GPU <= 2^30; GHM-R: columns, 4 for boxes */
   int64_t first_label;           /**< label of class 0; default 0 */
   int64_t background_label;      /**< default -1 */
   int64_t ignore_label;          /**< differs from background_label; default -2 */
@@ -495,8 +504,8 @@ TARE_API tare_status tare_context_set_workspace(tare_context *context, void *wor
  * The products are a BLAS's: on the CPU a CBLAS with 32-bit integers, libopenblas.so.0 unless the build or the
  * environment variable TARE_BLAS names another; on a GPU cuBLAS of CUDA 12 or newer: the file that TARE_CUBLAS names, or
  * the copy that the process has loaded already, or libcublas.so.13 or .12. It is loaded when first needed; where it
- * cannot be, these calls return TARE_NO_BLAS and everything else works. On a GPU a context's first of these calls starts
- * cuBLAS, which allocates: in a capture it is TARE_CAPTURING. A CBLAS runs on threads of its own, which Tare neither
+ * cannot be, these calls return TARE_NO_BLAS and everything else works. On a GPU the first of these calls starts
+ * cuBLAS, which allocates: in a capture it is TARE_CAPTURING, so call once on that GPU before. A CBLAS runs on threads of its own, which Tare neither
  * counts nor changes, and whether it works in a forked child is its own affair (OpenBLAS on pthreads does; on OpenMP it
  * hangs there).
  *

@@ -142,11 +142,107 @@ static void expect_no_context_when(const char *call, cudaError_t error, tare_sta
 
 Test(driver, creation_fails_cleanly) {
   expect_no_context_when("cudaMalloc", cudaErrorMemoryAllocation, TARE_OUT_OF_MEMORY, "GPU memory");
-  expect_no_context_when("cudaMalloc", cudaErrorStreamCaptureUnsupported, TARE_CAPTURING, "captured");
-  expect_no_context_when("cudaFuncGetAttributes", cudaErrorStreamCaptureUnsupported, TARE_CAPTURING, "captured");
-  expect_no_context_when("cudaMemcpy", cudaErrorUnknown, TARE_CUDA_ERROR, "cudaErrorUnknown");
+  expect_no_context_when("cudaMemcpyAsync", cudaErrorUnknown, TARE_CUDA_ERROR, "cudaErrorUnknown");
+  expect_no_context_when("cudaStreamCreateWithFlags", cudaErrorUnknown, TARE_CUDA_ERROR, "cudaErrorUnknown");
+  expect_no_context_when("cudaStreamSynchronize", cudaErrorUnknown, TARE_CUDA_ERROR, "cudaErrorUnknown");
+  expect_no_context_when("cudaDeviceGetAttribute", cudaErrorUnknown, TARE_CUDA_ERROR, "cudaErrorUnknown");
+  expect_no_context_when("cudaGetDriverEntryPointByVersion", cudaErrorUnknown, TARE_CUDA_ERROR, "cudaErrorUnknown");
+  expect_no_context_when("cuDevicePrimaryCtxRetain", cudaErrorDevicesUnavailable, TARE_CUDA_ERROR,
+                         "cudaErrorDevicesUnavailable");
+  expect_no_context_when("cudaFuncGetAttributes", cudaErrorMemoryAllocation, TARE_CUDA_ERROR,
+                         "cudaErrorMemoryAllocation");
   expect_no_context_when("cudaFuncGetAttributes", cudaErrorNoKernelImageForDevice, TARE_NO_DEVICE, "built for");
   expect_no_context_when("cudaGetDeviceCount", cudaErrorUnknown, TARE_CUDA_ERROR, "cudaErrorUnknown");
+}
+
+/* A GPU that is there but fails is told: the caller's arrays lie on it, and a CPU context would read them. */
+Test(driver, auto_takes_the_cpu_only_where_there_is_no_gpu) {
+  static const struct {
+    const char *call;
+    cudaError_t error;
+    tare_status want;
+  } failures[] = {{"cudaMalloc", cudaErrorMemoryAllocation, TARE_OUT_OF_MEMORY},
+                  {"cuDevicePrimaryCtxRetain", cudaErrorDevicesUnavailable, TARE_CUDA_ERROR},
+                  {"cudaGetDeviceCount", cudaErrorUnknown, TARE_CUDA_ERROR},
+                  {"cudaFuncGetAttributes", cudaErrorMemoryAllocation, TARE_CUDA_ERROR},
+                  {"cudaMemcpyAsync", cudaErrorUnknown, TARE_CUDA_ERROR},
+                  {"cudaGetDeviceCount", cudaErrorNoDevice, TARE_OK},
+                  {"cudaFuncGetAttributes", cudaErrorNoKernelImageForDevice, TARE_OK},
+                  {"cudaFuncGetAttributes", cudaErrorUnsupportedPtxVersion, TARE_OK}};
+  for (size_t i = 0; i < sizeof failures / sizeof *failures; i++) {
+    tare_context *context;
+    tare_context_description description = {.struct_size = sizeof description};
+    tare_emulator_fail(failures[i].call, 0, failures[i].error);
+    const tare_status status = open_device(TARE_DEVICE_AUTO, &context);
+    cr_assert_eq(status, failures[i].want, "%s: %s", failures[i].call, tare_status_name(status));
+    if (status) {
+      cr_assert_null(context);
+      expect_text(tare_error_text(NULL),
+                  status == TARE_OUT_OF_MEMORY ? "GPU memory" : cudaGetErrorName(failures[i].error));
+      continue;
+    }
+    cr_assert_eq(tare_context_describe(context, &description), TARE_OK);
+    cr_assert_eq(description.device, TARE_DEVICE_CPU);
+    cr_assert_neq(description.reason[0], '\0');
+    tare_context_destroy(context);
+  }
+}
+
+/* ---- Several GPUs ------------------------------------------------------------------------------------------------- */
+
+static tare_context *open_gpu(int32_t index) {
+  tare_context_options options;
+  tare_context_options_init(&options);
+  options.device = TARE_DEVICE_CUDA;
+  options.device_index = index;
+  tare_context *context = NULL;
+  cr_assert_eq(tare_context_create(&context, &options), TARE_OK, "%s", tare_error_text(NULL));
+  return context;
+}
+
+/* Every call that a context takes, on GPU `index`. */
+static void use_gpu(int32_t index) {
+  tare_context *context = open_gpu(index);
+  tare_context_description description = {.struct_size = sizeof description};
+  cr_assert_eq(tare_context_describe(context, &description), TARE_OK);
+  cr_assert_eq(description.device_index, index);
+  const tare_status status =
+      tare_sigmoid_focal(context, 0, 8, TARE_F32, NULL, NULL, 2, 0.25, TARE_SUM, NULL, NULL, NULL);
+  cr_assert_eq(status, TARE_OK, "%s", tare_error_text(context));
+  cr_assert_eq(tare_context_check(context, NULL), TARE_OK, "%s", tare_error_text(context));
+  tare_context_destroy(context);
+}
+
+/* A rank that works on one GPU of eight must not hold memory on another: a thread that never chose a device stays so. */
+Test(driver, no_context_is_made_on_another_gpu) {
+  cr_assert(tare_emulator_set_devices(4));
+  use_gpu(3);
+  int device = -1;
+  cr_assert_eq(cudaGetDevice(&device), cudaSuccess);
+  cr_assert_eq(device, 0, "the current device is %d", device);
+  cr_assert_null(tare_emulator_current_context());
+  for (int i = 0; i < 3; i++) cr_assert_not(tare_emulator_has_context(i), "a context on GPU %d", i);
+}
+
+Test(driver, the_callers_device_stays) {
+  cr_assert(tare_emulator_set_devices(4));
+  cr_assert_eq(cudaSetDevice(2), cudaSuccess);
+  use_gpu(1);
+  use_gpu(2);
+  int device = -1;
+  cr_assert_eq(cudaGetDevice(&device), cudaSuccess);
+  cr_assert_eq(device, 2, "the current device is %d", device);
+  cr_assert_not(tare_emulator_has_context(0));
+}
+
+/* A caller of the driver may have made a context of its own. */
+Test(driver, the_callers_own_context_stays) {
+  cr_assert(tare_emulator_set_devices(2));
+  for (int index = 0; index < 2; index++) {
+    const void *own = tare_emulator_make_context(0);
+    use_gpu(index);
+    cr_assert_eq(tare_emulator_current_context(), own);
+  }
 }
 
 Test(driver, a_launch_that_fails_is_reported_and_forgotten) {

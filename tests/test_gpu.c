@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <criterion/criterion.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -105,7 +106,7 @@ static tare_status double_the_scale(tare_context *context, const tare_loss *loss
   float *at = (float *)output->gradient_scale_pointer;
   const float was = *(float *)scale, doubled = 2 * was;
   const tare_status status = capture_call(&c, context, loss, batch, output);
-  MUST(cudaMemcpy(at, &doubled, sizeof doubled, cudaMemcpyHostToDevice));
+  MUST(cudaMemcpyAsync(at, &doubled, sizeof doubled, cudaMemcpyHostToDevice, c.stream));
   MUST(cudaGraphLaunch(c.exec, c.stream));
   end_capture(&c);
   MUST(cudaMemcpy(at, &was, sizeof was, cudaMemcpyHostToDevice));
@@ -129,22 +130,130 @@ Test(gpu, a_graph_reads_device_scalars_anew) {
   }
 }
 
-Test(gpu, no_context_is_made_during_a_capture) {
+/* ---- Captures ---------------------------------------------------------------------------------------------------- */
+
+typedef struct made_inside {
+  const test_device *device;
+  tare_context *context;
+} made_inside;
+
+/* A context may be made during a capture, by the thread that captures; it serves in that capture, and is no part of it.
+ * Nothing was launched before, so no kernel may still have to be loaded. */
+static tare_status make_context_inside(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+                                       const tare_output *output, void *user) {
+  made_inside *inside = user;
+  (void)context;
+  capture c = {.stream = new_stream()};
+  wait_for_uploads();
+  MUST(cudaStreamBeginCapture(c.stream, cudaStreamCaptureModeGlobal));
+  inside->context = device_context(inside->device, 0);
+  const tare_status status = tare_evaluate(inside->context, loss, batch, output, c.stream);
+  MUST(cudaStreamEndCapture(c.stream, &c.graph));
+  MUST(cudaGraphInstantiate(&c.exec, c.graph, 0));
+  MUST(cudaGraphLaunch(c.exec, c.stream));
+  end_capture(&c);
+  return status;
+}
+
+Test(gpu, a_context_made_during_a_capture) {
   FOR_EACH_GPU(device) {
-    tare_context_options options;
-    tare_context_options_init(&options);
-    options.device = device->kind;
-    tare_context *context = NULL;
-    cudaGraph_t graph = NULL;
-    cudaStream_t stream = new_stream();
-    MUST(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-    const tare_status status = tare_context_create(&context, &options);
-    cr_assert_eq(status, TARE_CAPTURING, "%s: %s", tare_status_name(status), tare_error_text(NULL));
-    cr_assert_null(context);
-    cudaStreamEndCapture(stream, &graph); /* what the attempt did to the capture is CUDA's to say */
-    cudaGetLastError();
-    if (graph != NULL) MUST(cudaGraphDestroy(graph));
-    MUST(cudaStreamDestroy(stream));
+    problem *p = flat(TARE_SIGMOID_FOCAL, TARE_F32);
+    p->normalizer = TARE_POSITIVES;
+    made_inside inside = {.device = device};
+    p->call = make_context_inside;
+    p->user = &inside;
+    CHECK_PROBLEM(p, device);
+    tare_context_destroy(inside.context);
+    problem_free(p);
+  }
+}
+
+/* No test of the process has launched a kernel before: each must have been loaded with the context. */
+static void capture_first(problem *p, const test_device *device) {
+  int once = 1;
+  p->call = replay;
+  p->user = &once;
+  CHECK_PROBLEM(p, device);
+  problem_free(p);
+}
+
+static void capture_every_loss_first(int32_t dtype) {
+  FOR_EACH_GPU(device) {
+    FOR_EACH_LOSS(kind) {
+      capture_first(flat(kind, dtype), device);
+      capture_first(channels_first(kind, dtype), device);
+      capture_first(problem_new(kind, dtype, 20, 2000), device);
+    }
+  }
+}
+
+Test(gpu, the_first_launch_is_in_a_capture_f32) { capture_every_loss_first(TARE_F32); }
+Test(gpu, the_first_launch_is_in_a_capture_f16) { capture_every_loss_first(TARE_F16); }
+Test(gpu, the_first_launch_is_in_a_capture_bf16) { capture_every_loss_first(TARE_BF16); }
+Test(gpu, the_first_launch_is_in_a_capture_exact_density) {
+  FOR_EACH_GPU(device) {
+    problem *p = flat(TARE_GHM_C, TARE_F32);
+    p->loss.ghm.density = TARE_EXACT;
+    capture_first(p, device);
+  }
+}
+
+/* The default stream waits for every blocking one: while one of these is captured, neither can be checked. */
+static void expect_capturing(tare_context *context, cudaStream_t stream) {
+  cr_assert_eq(tare_context_check(context, stream), TARE_CAPTURING, "%s", tare_error_text(context));
+  cr_assert_not_null(strstr(tare_error_text(context), "captured"), "%s", tare_error_text(context));
+  cr_assert_eq(cudaPeekAtLastError(), cudaSuccess);
+}
+
+static tare_status check_inside(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+                                const tare_output *output, void *user) {
+  capture c = {0};
+  cudaStream_t other = new_stream();
+  if (*(bool *)user)
+    MUST(cudaStreamCreate(&c.stream));
+  else
+    c.stream = new_stream();
+  wait_for_uploads();
+  MUST(cudaStreamBeginCapture(c.stream, cudaStreamCaptureModeGlobal));
+  expect_capturing(context, c.stream);
+  const tare_status status = tare_evaluate(context, loss, batch, output, c.stream);
+  expect_capturing(context, c.stream);
+  if (*(bool *)user) expect_capturing(context, NULL);
+  cr_assert_eq(tare_context_check(context, other), TARE_OK, "%s", tare_error_text(context)); /* it is not captured */
+  MUST(cudaStreamEndCapture(c.stream, &c.graph));
+  MUST(cudaGraphInstantiate(&c.exec, c.graph, 0));
+  MUST(cudaGraphLaunch(c.exec, c.stream));
+  cr_assert_eq(tare_context_check(context, c.stream), TARE_OK, "%s", tare_error_text(context));
+  end_capture(&c);
+  MUST(cudaStreamDestroy(other));
+  return status;
+}
+
+Test(gpu, a_check_during_a_capture) {
+  FOR_EACH_GPU(device) {
+    for (int blocking = 0; blocking < 2; blocking++) {
+      bool is_blocking = blocking;
+      problem *p = flat(TARE_SIGMOID_FOCAL, TARE_F32);
+      p->call = check_inside;
+      p->user = &is_blocking;
+      CHECK_PROBLEM(p, device);
+      problem_free(p);
+    }
+  }
+}
+
+/* Kernels step through the classes with 32 bits. */
+Test(gpu, more_classes_than_a_gpu_takes) {
+  FOR_EACH_GPU(device) {
+    for (int softmax = 0; softmax < 2; softmax++) {
+      const int64_t classes = INT64_C(2147483647) - 100;
+      const tare_status status =
+          softmax ? tare_softmax_ce(device->context, 0, classes, TARE_F32, NULL, NULL, TARE_SUM, NULL, NULL, NULL)
+                  : tare_sigmoid_ce(device->context, 0, classes, TARE_F32, NULL, NULL, -1, TARE_SUM, NULL, NULL, NULL);
+      cr_assert_eq(status, TARE_UNSUPPORTED, "%s", tare_status_name(status));
+      cr_assert_not_null(strstr(tare_error_text(device->context), "2147483547"), "%s",
+                         tare_error_text(device->context));
+    }
   }
 }
 

@@ -78,13 +78,13 @@ Test(linear_gpu, a_graph_of_every_loss) {
 Test(linear_gpu, cublas_is_not_started_during_a_capture) {
   FOR_EACH_GPU(device) {
     int times = 1;
-    head_require_blas(device);
     problem *p = some_head(TARE_SIGMOID_FOCAL, TARE_F16, 0);
-    p->context = device_context(device, 0); /* a fresh one */
     outcome *refused = run_with(p, device, replay, &times);
+    if (refused->status == TARE_NO_BLAS) head_require_blas(device);
     cr_assert_eq(refused->status, TARE_CAPTURING, "%s: %s", tare_status_name(refused->status), refused->text);
     cr_assert_not_null(strstr(refused->text, "once before the capture"), "%s", refused->text);
-    CHECK_PROBLEM(p, device); /* starts it */
+    CHECK_PROBLEM(p, device); /* starts it, for every context of this GPU */
+    p->context = device_context(device, 0);
     outcome *captured = run_with(p, device, replay, &times);
     cr_assert_eq(captured->status, TARE_OK, "%s", captured->text);
     outcome_free(captured);
