@@ -30,6 +30,7 @@ I32, I64 = range(2)
 NORMALIZERS = {"sum": 0, "elements": 1, "rows": 2, "positives": 3, "weights": 4}
 VALUE = 5  # the normaliser that the caller gives
 CPU, CUDA = 1, 2
+CAPTURING = 25  # the status
 WORDS = {"density": {"unit-region": 0, "exact": 1}, "variant": {"paper": 0, "mmdet": 1}}  # of GHM's parameters
 MAX_LEVELS = 16
 
@@ -325,9 +326,7 @@ def _refuse_what_lacks(name, member):
 
 # ---- contexts -------------------------------------------------------------------------------------------------------
 
-_contexts = {}  # (device, index, stream, threads, thread) -> context; kept for ever, as captured graphs need them
-_spare = {}  # index of a GPU -> contexts for streams that are first met while they are captured
-_SPARES = 4  # enough for forward (this thread) and backward (autograd's) of two captured streams
+_contexts = {}  # (device, index, stream, threads, thread, capture) -> context; kept for ever, as captured graphs need them
 _lock = threading.Lock()
 
 
@@ -341,24 +340,43 @@ def create_context(device, index=-1, threads=0):
     return context
 
 
-def context(device=CPU, index=-1, stream=0, threads=0, capturing=None):
+@functools.lru_cache(None)
+def _driver_call():
+    call = ctypes.CDLL("libcuda.so.1").cuStreamGetCaptureInfo_v2
+    call.restype = c_int32
+    call.argtypes = [c_void_p, POINTER(c_int32), POINTER(c_uint64), c_void_p, c_void_p, c_void_p]
+    return call
+
+
+def capture_of(stream):
+    """The number of the capture that a stream of a GPU is in, which no other capture of this process has; 0: none."""
+    status, number = c_int32(), c_uint64()
+    failed = _driver_call()(stream, status, number, None, None, None)
+    return number.value if not failed and status.value else 0
+
+
+def context(device=CPU, index=-1, stream=0, threads=0):
     """This thread's context for a device and stream, made when first asked for.
 
-    A context serves one stream and one thread at a time, so each pair has its own. `capturing` says whether the stream
-    of a GPU is being captured in a graph: then none can be made, hence the spare ones, made with a GPU's first.
+    A context serves one stream and one thread at a time, so each pair has its own. So does each graph: graphs are often
+    captured on one stream and replayed on several at once.
     """
-    key = (device, index, stream, threads, threading.get_ident())
+    capture = capture_of(stream) if device == CUDA else 0
+    key = (device, index, stream, threads, threading.get_ident(), capture)
     found = _contexts.get(key)
     if found is None:
         with _lock:
-            spare = _spare.setdefault(index, []) if device == CUDA else []
-            if device == CUDA and not capturing():
-                spare += [create_context(device, index) for _ in range(_SPARES + 1 - len(spare))]
-            found = _contexts[key] = spare.pop() if spare else create_context(device, index, threads)
+            found = _contexts[key] = create_context(device, index, threads)
     return found
 
 
 def contexts_of(device, index, stream):
-    """Every context of a device and stream, of whatever thread."""
+    """Every context of a device and stream, of whatever thread, but for those of graphs."""
     with _lock:
-        return [made for key, made in _contexts.items() if key[:3] == (device, index, stream)]
+        return [made for key, made in _contexts.items() if key[:3] == (device, index, stream) and not key[5]]
+
+
+def contexts_of_graphs(index):
+    """Every context that a graph of a GPU was captured with, on whatever stream."""
+    with _lock:
+        return [made for key, made in _contexts.items() if key[:2] == (CUDA, index) and key[5]]

@@ -187,17 +187,12 @@ def raw_stream(index):
     return torch._C._cuda_getCurrentRawStream(index)
 
 
-def _capturing(index):
-    with torch.cuda.device(index):
-        return torch.cuda.is_current_stream_capturing()
-
-
 def context_of(device):
     """This thread's context for the current stream of a device, and that stream."""
     if device.type == "cpu":
         return _c.context(threads=min(torch.get_num_threads(), 1024)), None
     stream = raw_stream(device.index)  # now: the current stream is another one tomorrow
-    return _c.context(_c.CUDA, device.index, stream, capturing=lambda: _capturing(device.index)), stream
+    return _c.context(_c.CUDA, device.index, stream), stream
 
 
 def _one_dtype(name, tensors, known):

@@ -309,15 +309,22 @@ class GHMR(_Ghm):
 
 
 def check(device=None):
-    """Waits for the current stream of a GPU and raises what the evaluations on it found since the last check: a label
-    that is neither a class, nor background, nor ignore (ValueError), or an error of the device (tare.Error).
+    """Raises what evaluations found since the last check: a label that is neither a class, nor background, nor ignore
+    (ValueError), or an error of the device (tare.Error). It waits for the current stream of a GPU and looks at the
+    evaluations on that stream; and, if a graph was captured, for the whole GPU and looks at every graph.
 
-    device: a GPU; None: the current one. Without one there is nothing to check: the CPU raises at once.
+    device: a GPU; None: the current one. Without one there is nothing to check: the CPU raises at once. While the
+    current stream is captured it raises tare.Error, and the capture goes on.
     """
     device = torch.device("cuda" if device is None else device)
     if device.type != "cuda" or not torch.cuda.is_available():
         return
     index = torch.cuda.current_device() if device.index is None else device.index
     stream = _ops.raw_stream(index)
-    for context in _c.contexts_of(_c.CUDA, index, stream):
+    if _c.capture_of(stream):
+        raise _c.Error(_c.CAPTURING, "the current stream is being captured; check after its graph has run")
+    graphs = _c.contexts_of_graphs(index)
+    if graphs:  # whose replays may be on any stream
+        torch.cuda.synchronize(index)
+    for context in [*_c.contexts_of(_c.CUDA, index, stream), *graphs]:
         _c.check(_c.library.tare_context_check(context, stream), context)

@@ -96,14 +96,73 @@ def test_a_graph_with_backward():
     torch.testing.assert_close(x.grad, fresh.grad)
 
 
+def capture(x, y, **options):
+    """A graph of a call that nothing like was made before, and its loss."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = tare.torch.sigmoid_focal(x, y, normalizer="positives", **options)
+    return graph, loss
+
+
+def test_graphs_replayed_at_once():
+    """PyTorch captures every graph on the same stream; replays on two streams must not share a context."""
+    inputs = [[one.cuda() for one in draw(rows=100000)] for _ in range(2)]
+    graphs = [capture(*one) for one in inputs]
+    streams = [torch.cuda.Stream() for _ in graphs]
+    torch.cuda.synchronize()
+    for _ in range(20):
+        for (graph, _), stream in zip(graphs, streams):
+            with torch.cuda.stream(stream):
+                graph.replay()
+    torch.cuda.synchronize()
+    for (_, loss), one in zip(graphs, inputs):
+        assert torch.equal(loss, tare.torch.sigmoid_focal(*one, normalizer="positives"))
+
+
+def test_a_graph_of_the_fused_head():
+    features, weight = (torch.randn(n, 64, device="cuda", dtype=torch.bfloat16) for n in (1000, 20))
+    labels = torch.randint(-1, 20, (1000,), device="cuda")
+    head = tare.torch.Head(features, weight)
+    expected = tare.torch.sigmoid_focal(head, labels)  # starts cuBLAS
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = tare.torch.sigmoid_focal(head, labels)
+    graph.replay()
+    assert torch.equal(loss, expected)
+
+
 def test_check_finds_a_label_that_is_none():
     x, y = (one.cuda() for one in draw())
     tare.torch.check()
     y[5] = 20
     assert tare.torch.sigmoid_focal(x, y).isfinite()
-    with pytest.raises(ValueError, match="label of row 5 is 20"):
+    with pytest.raises(ValueError, match="label of row 5 is neither a class"):
         tare.torch.check()
     tare.torch.check()
+
+
+def test_check_finds_what_a_graph_found():
+    x, y = (one.cuda() for one in draw())
+    graph, _ = capture(x, y)
+    y[7] = 99
+    other = torch.cuda.Stream()
+    other.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(other):
+        graph.replay()
+    with pytest.raises(ValueError, match="label of row 7 is neither a class"):
+        tare.torch.check()
+    tare.torch.check()
+
+
+def test_check_during_a_capture_leaves_it_alone():
+    x, y = (one.cuda() for one in draw())
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        with pytest.raises(tare.Error, match="TARE_CAPTURING"):
+            tare.torch.check()
+        loss = tare.torch.sigmoid_focal(x, y)
+    graph.replay()
+    assert torch.equal(loss, tare.torch.sigmoid_focal(x, y))
 
 
 def test_amp():
