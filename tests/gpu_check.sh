@@ -4,6 +4,7 @@
 # what is missed most if the time ends:
 #   tests       every test that loops over devices, but for the sweeps, several at a time
 #   bench       what the design names a target for: tare bench
+#   python      the tests of the Python package that need a GPU
 #   peers       PyTorch and what else is installed there, on the same tensors: bench/peers.py
 #   accuracy    the sweeps of accuracy
 #   sanitizer   compute-sanitizer over a small set of tests
@@ -17,18 +18,19 @@
 # What runs is what tests/gpu_pack.sh left in .gpu, if its sources are these; else, or with the part `build`, it is
 # built first. A test that was skipped for want of a GPU or of data is a failure here. A step that would begin later
 # than TARE_CHECK_SECONDS (540) after the start is left out and says so, and none goes on for more than 45 s after that.
+# No step has all of the time: a case that hangs is killed after TARE_TEST_SECONDS (60), and the tests after 200 s.
 # --dry-run takes the same steps with the emulated device and tiny sizes.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 dry='' is_dry=false
 [ "${1:-}" != --dry-run ] || { dry=1 is_dry=true && shift; }
-[ $# -gt 0 ] || set -- tests bench peers accuracy sanitizer ncu more tool
+[ $# -gt 0 ] || set -- tests bench python peers accuracy sanitizer ncu more tool
 parts=$*
 for part in $parts; do
   case $part in
-    build | tests | bench | peers | accuracy | sanitizer | ncu | more | tool) ;;
+    build | tests | bench | python | peers | accuracy | sanitizer | ncu | more | tool) ;;
     *)
-      echo "gpu-check: no part '$part'; there are build, tests, bench, peers, accuracy, sanitizer, ncu, more, tool" >&2
+      echo "gpu-check: no part '$part'; there are build, tests, bench, python, peers, accuracy, sanitizer, ncu, more, tool" >&2
       exit 2
       ;;
   esac
@@ -37,6 +39,7 @@ build=${TARE_BUILD_DIR:-build-gpu}
 case $build in /*) ;; *) build=$PWD/$build ;; esac
 seconds=${TARE_CHECK_SECONDS:-540}
 [ -z "$dry" ] || seconds=1000000
+[ -n "$dry" ] || export TARE_TEST_SECONDS="${TARE_TEST_SECONDS:-60}"
 out=${OUT:-$build/check}
 results=$build/results # of all parts that ran here, for the tables; $OUT may be another folder each time
 mkdir -p "$results" "$out"
@@ -152,11 +155,15 @@ fi
 
 # Each case is a process and makes its own context on the GPU; most of its time goes to the reference on the CPU.
 jobs=$(($(nproc) < 12 ? $(nproc) : 12))
-run_tests() { # run_tests NAME PATTERN: of suite/case
+capped() { # capped SECONDS COMMAND...: within them on a GPU; an emulated one is slow
+  if [ -n "$dry" ]; then shift; else set -- within "$@"; fi
+  "$@"
+}
+run_tests() { # run_tests NAME SECONDS PATTERN: of suite/case
   tap=$results/$1.tap
   rm -f "$tap"
   folder=$(mktemp -d)
-  TMPDIR=$folder LC_ALL=C ours timeout -k 5 $((end - $(date +%s))) "$tests" --filter "$2" --tap="$tap" -j"$jobs"
+  TMPDIR=$folder LC_ALL=C capped "$2" env LD_LIBRARY_PATH="$libraries" "$tests" --filter "$3" --tap="$tap" -j"$jobs"
   status=$?
   rm -rf "$folder"
   [ -f "$tap" ] || return 1
@@ -178,11 +185,11 @@ has_gpu() { # as the library sees it; without one there is no use in going on
 has_data() { [ -f "$data/labels.npy" ] && echo "real data in $data"; }
 part_tests() {
   step data has_data
-  step tests run_tests tests '!(accuracy)/*'
+  step tests run_tests tests 200 '!(accuracy)/*'
 }
 accuracy() {
   rm -f "$build/accuracy.md"
-  TARE_ACCURACY_TABLE=$build/accuracy.md run_tests accuracy 'accuracy/*'
+  TARE_ACCURACY_TABLE=$build/accuracy.md run_tests accuracy 150 'accuracy/*'
   status=$?
   {
     echo "| loss | dtype | device | points | worst loss, ulp | at | worst gradient, ulp | at | bounds |"
@@ -193,7 +200,7 @@ accuracy() {
   return $status
 }
 part_accuracy() { step accuracy accuracy; }
-tool_test() { TARE_TOOL=$tool ours timeout -k 5 $((end - $(date +%s))) "$tool_tests" -j"$jobs"; }
+tool_test() { TARE_TOOL=$tool capped 100 env LD_LIBRARY_PATH="$libraries" "$tool_tests" -j"$jobs"; }
 part_tool() { step tool tool_test; }
 
 # ---- compute-sanitizer -----------------------------------------------------------------------------------------------
@@ -201,7 +208,7 @@ part_tool() { step tool tool_test; }
 few() { # few COMMAND...: a small set of tests, every kernel shape among them, behind COMMAND
   tap=$build/few.tap
   rm -f "$tap"
-  TARE_TEST_SMALL=1 within 100 "$@" env LD_LIBRARY_PATH="$libraries" "$tests" -j"$jobs" --tap="$tap" --filter "@(values/\
+  TARE_TEST_SMALL=1 capped 100 "$@" env LD_LIBRARY_PATH="$libraries" "$tests" -j"$jobs" --tap="$tap" --filter "@(values/\
 each_output_alone_is_the_same|levels/element_alignment_suffices|levels/sixteen_levels|soft_targets/layouts|ghm/\
 counts_easy_batches|labels/counts_per_class|limits/all_ignored|gpu/a_graph_of_every_loss|gpu/\
 two_contexts_on_two_streams_at_once)"
@@ -301,6 +308,24 @@ part_more() {
   bench f16 100000 91 rows
   for dtype in f32 bf16 f16; do bench $dtype 1600000 1203 rows; done
   step tables tables
+}
+
+# ---- Python ----------------------------------------------------------------------------------------------------------
+
+python_tests() { # a test that is skipped for want of a GPU is a failure here
+  PYTHONPATH=$PWD/python TARE_LIBRARY=$library capped 90 python3 -B -m pytest -q -rs -p no:cacheprovider \
+    python/tests/test_cuda.py || return 1
+  [ -n "$dry" ] || ! grep -q 'SKIPPED.*no GPU' "$now"
+}
+part_python() {
+  step torch has_torch || return 0
+  step pytest has_pytest || return 0
+  step python python_tests
+}
+has_pytest() {
+  python -c 'import pytest; print("pytest", pytest.__version__)' && return 0
+  echo "no pytest here"
+  return 77
 }
 
 # ---- peers -----------------------------------------------------------------------------------------------------------
