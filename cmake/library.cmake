@@ -23,7 +23,7 @@ endif()
 
 add_library(tare_objects OBJECT ${library_sources})
 target_compile_definitions(tare_objects PRIVATE TARE_VERSION_STRING="${PROJECT_VERSION}" ${TARE_BLAS_DEFINITION})
-target_compile_options(tare_objects PRIVATE -fopenmp-simd)
+target_compile_options(tare_objects PRIVATE -ffp-contract=off -fopenmp-simd) # core/twofold.h counts on every rounding
 set(tare_object_targets tare_objects)
 
 function(tare_add_instance name)
