@@ -121,16 +121,6 @@ static int read_normalizer(const char *text, struct eval_options *options) {
   return misuse("--normalizer '%s': expected sum, elements, rows, positives or a finite decimal number", text);
 }
 
-/* A picture is SVG whatever the file's name: a name that promises another format is refused. */
-static int read_plot(const char *text, struct eval_options *options) {
-  size_t length = strlen(text);
-  if (length > 4 && strcasecmp(text + length - 4, ".svg") == 0) {
-    options->plot = text;
-    return TOOL_OK;
-  }
-  return misuse("--plot %s: pictures are SVG alone; name a file that ends in .svg", text);
-}
-
 static int read_file_or_flag(int key, const char *text, struct eval_options *options) {
   switch (key) {
     case LOGITS:
@@ -149,13 +139,11 @@ static int read_file_or_flag(int key, const char *text, struct eval_options *opt
       options->class_counts = text;
       return TOOL_OK;
     case GRAD_OUT:
-      options->grad_out = text;
-      return TOOL_OK;
+      return parse_output("--grad-out", text, ".npy", true, &options->grad_out);
     case ROW_LOSS_OUT:
-      options->row_loss_out = text;
-      return TOOL_OK;
+      return parse_output("--row-loss-out", text, ".npy", true, &options->row_loss_out);
     case PLOT:
-      return read_plot(text, options);
+      return parse_output("--plot", text, ".svg", false, &options->plot);
     default:
       options->json = true;
       return TOOL_OK;

@@ -103,6 +103,15 @@ int parse_choice(const char *option, const char *text, const struct choice *choi
   return misuse("%s %s: expected one of %s", option, text, names);
 }
 
+int parse_output(const char *option, const char *text, const char *extension, bool may_lack, const char **path) {
+  const char *slash = strrchr(text, '/'), *name = slash ? slash + 1 : text;
+  const char *dot = *name ? strrchr(name + 1, '.') : NULL; /* a dot in front hides a file */
+  *path = text;
+  if (dot ? strcasecmp(dot, extension) == 0 : may_lack) return TOOL_OK;
+  return misuse("%s '%s': what is written is %s alone; name a file that ends in %s", option, text, extension,
+                extension);
+}
+
 int parse_loss(const char *text, int32_t *kind) {
   *kind = tare_loss_kind_from_name(text);
   if (*kind >= 0) return TOOL_OK;

@@ -34,6 +34,10 @@ int parse_loss(const char *text, int32_t *kind);
 extern const struct choice device_choices[];
 extern const struct choice dtype_choices[];
 
+/** The path of an output. Its name may not promise another format than the one it gets: it ends in `extension`, or, where
+ *  that `may_lack`, it has none. */
+int parse_output(const char *option, const char *text, const char *extension, bool may_lack, const char **path);
+
 /** Runs argp so that whatever is wrong is one line and TOOL_MISUSED. An option with a value may be given once, but for
  *  the one named `repeatable`; NULL: none. */
 int parse_arguments(const struct argp *argp, const char *repeatable, int argc, char **argv, void *input);

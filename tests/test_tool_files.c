@@ -75,7 +75,7 @@ Test(tool_files, outputs_in_one_place) {
 
 Test(tool_files, weights_over_their_counts) {
   const tool_folder folder = tool_folder_with_files();
-  cr_assert_eq(tool_shell(&folder, "\"$TARE\" weights --class-counts c.csv --beta 0.9 --out ./c.csv"), 1);
+  cr_assert_eq(tool_shell(&folder, "ln c.csv hard; \"$TARE\" weights --class-counts c.csv --beta 0.9 --out ./hard"), 1);
   expect_said(&folder, "err", "--class-counts reads this file", "weights");
   cr_assert_eq(tool_shell(&folder, "grep -q 7.5 c.csv"), 0);
   tool_folder_remove(&folder);
@@ -257,6 +257,23 @@ Test(tool_files, signals_take_everything_along) {
     expect_said(&folder, "out", ".tare-", "the temporary file before");
     expect_all_gone(&folder, names[i]);
     tool_expect_nothing_left(&folder, names[i]);
+  }
+  tool_folder_remove(&folder);
+}
+
+Test(tool_files, arrays_are_npy_alone) {
+  static const char *const outputs[] = {"$EVAL --grad-out", "$EVAL --row-loss-out",
+                                        "weights --class-counts c.csv --beta 0.9 --out"};
+  static const char *const names[] = {"a.csv", "a.npz", "a.npy.txt", "./a.svg"};
+  const tool_folder folder = tool_folder_with_files();
+  for (size_t k = 0; k < sizeof outputs / sizeof *outputs; k++) {
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+      cr_assert_eq(tool_shell(&folder, "\"$TARE\" %s %s", outputs[k], names[i]), 2, "%s %s", outputs[k], names[i]);
+      expect_said(&folder, "err", "a file that ends in .npy", names[i]);
+      tool_expect_nothing_left(&folder, names[i]);
+    }
+    cr_assert_eq(tool_shell(&folder, "\"$TARE\" %s a.NPY && rm a.NPY", outputs[k]), 0, "%s", outputs[k]);
+    cr_assert_eq(tool_shell(&folder, "\"$TARE\" %s ../$(basename $PWD)/a && rm a", outputs[k]), 0, "%s", outputs[k]);
   }
   tool_folder_remove(&folder);
 }

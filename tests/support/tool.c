@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -160,8 +161,8 @@ static void become_shell(const tool_folder *folder, const char *path, const char
 }
 
 int tool_shell(const tool_folder *folder, const char *format, ...) {
-  char command[4096];
-  const char *path = tool_path();
+  char command[4096], path[PATH_MAX];
+  cr_assert_not_null(realpath(tool_path(), path)); /* the shell runs in another folder */
   va_list list;
   va_start(list, format);
   const int length = vsnprintf(command, sizeof command, format, list);
