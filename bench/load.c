@@ -89,7 +89,11 @@ static int load_row_weights(const char *path, struct sample *sample) {
     if (!sample->row_weights) status = complain("--row-weights %s: out of memory", path);
   }
   for (int64_t row = 0; status == TOOL_OK && row < array.count; row++) {
-    sample->row_weights[row] = (float)number_at(dtype_of(array.type), array.data, row);
+    double weight = number_at(dtype_of(array.type), array.data, row);
+    float narrow = sample->row_weights[row] = (float)weight;
+    bool lost = isfinite(weight) && (!isfinite(narrow) || (weight != 0 && narrow == 0));
+    if (lost)
+      status = complain("--row-weights %s: found %g in row %" PRId64 ", expected what f32 can hold", path, weight, row);
   }
   free(array.data);
   return status;

@@ -173,6 +173,20 @@ Test(tool_words, numbers) {
   tool_folder_remove(&folder);
 }
 
+/* The library takes row weights in f32: no f64 becomes inf, or 0, which would be a mask. */
+Test(tool_words, row_weights_beyond_f32) {
+  static const double wrong[] = {1e39, -1e300, 1e-50};
+  const tool_folder folder = make_folder();
+  char path[512];
+  tool_file(path, sizeof path, &folder, "w.npy");
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    double weights[ROWS] = {[5] = wrong[i]};
+    npy_write(path, "<f8", false, ROWS, 0, weights, sizeof weights);
+    expect_words(&folder, EVAL("sigmoid-ce") "--row-weights w.npy", "--row-weights w.npy: found", "in row 5");
+  }
+  tool_folder_remove(&folder);
+}
+
 /* Who asked for no GPU is not told which constant of C to use instead. */
 Test(tool_words, devices) {
   const tool_folder folder = make_folder();
