@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The library where the system fails it. Making a context: each allocation fails in turn. A call on a context allocates
+ * nothing, and makes threads, or does with fewer, in a fused head alone. A BLAS that cannot be loaded is said, and all else
+ * works. The linker puts these functions in the place of the library's own calls (--wrap).
+ */
+#define _GNU_SOURCE
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "support/head.h"
+#include "support/problem.h"
+
+/* ---- Calls that fail ---------------------------------------------------------------------------------------------------- */
+
+enum { ALLOCATIONS = 1, THREADS = 2, LIBRARIES = 4 };
+
+static atomic_int watched, seen; /* which calls count; how many there were */
+static atomic_int failing;       /* the number of the one that fails, from 1; 0: none; below 0: all */
+
+static bool fails(int kind) {
+  if (!(atomic_load(&watched) & kind)) return false;
+  const int number = atomic_fetch_add(&seen, 1) + 1;
+  return atomic_load(&failing) < 0 || number == atomic_load(&failing);
+}
+
+static void watch(int kinds, int number) {
+  atomic_store(&seen, 0);
+  atomic_store(&failing, number);
+  atomic_store(&watched, kinds);
+}
+
+/** How many calls there were. */
+static int unwatch(void) {
+  atomic_store(&watched, 0);
+  return atomic_load(&seen);
+}
+
+void *__real_malloc(size_t bytes);
+void *__real_calloc(size_t count, size_t bytes);
+void *__real_realloc(void *memory, size_t bytes);
+void *__real_aligned_alloc(size_t alignment, size_t bytes);
+int __real_posix_memalign(void **memory, size_t alignment, size_t bytes);
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument);
+void *__real_dlopen(const char *path, int mode);
+
+void *__wrap_malloc(size_t bytes) { return fails(ALLOCATIONS) ? NULL : __real_malloc(bytes); }
+void *__wrap_calloc(size_t count, size_t bytes) { return fails(ALLOCATIONS) ? NULL : __real_calloc(count, bytes); }
+void *__wrap_realloc(void *memory, size_t bytes) { return fails(ALLOCATIONS) ? NULL : __real_realloc(memory, bytes); }
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes) {
+  return fails(ALLOCATIONS) ? NULL : __real_aligned_alloc(alignment, bytes);
+}
+int __wrap_posix_memalign(void **memory, size_t alignment, size_t bytes) {
+  return fails(ALLOCATIONS) ? ENOMEM : __real_posix_memalign(memory, alignment, bytes);
+}
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+  return fails(THREADS) ? EAGAIN : __real_pthread_create(thread, attributes, start, argument);
+}
+void *__wrap_dlopen(const char *path, int mode) { return fails(LIBRARIES) ? NULL : __real_dlopen(path, mode); }
+
+/* The CPU alone: what CUDA's calls do when they fail is test_faults_gpu's. */
+static test_device *the_cpu(void) {
+  setenv("TARE_TEST_DEVICES", "cpu", 1);
+  return devices_first();
+}
+#define FOR_THE_CPU(device) for (test_device *device = the_cpu(); device != NULL; device = devices_next(device))
+
+/* ---- Contexts ----------------------------------------------------------------------------------------------------------- */
+
+static tare_status make_context(const test_device *device, tare_context **context) {
+  tare_context_options options;
+  tare_context_options_init(&options);
+  options.device = device->kind;
+  options.threads = 3;
+  return tare_context_create(context, &options);
+}
+
+Test(faults, a_context_without_memory) {
+  FOR_THE_CPU(device) {
+    for (int number = 1, reached = 1; reached; number++) {
+      tare_context *context = NULL;
+      watch(ALLOCATIONS, number);
+      const tare_status status = make_context(device, &context);
+      reached = unwatch() >= number;
+      if (!reached) {
+        cr_assert_eq(status, TARE_OK, "%s", tare_error_text(NULL));
+        cr_assert_gt(number, 2, "a context allocates");
+        tare_context_destroy(context);
+        break;
+      }
+      cr_assert_eq(status, TARE_OUT_OF_MEMORY, "allocation %d: %s", number, tare_status_name(status));
+      cr_assert_null(context);
+      cr_assert_neq(tare_error_text(NULL)[0], '\0', "allocation %d: no text", number);
+      cr_assert_eq(make_context(device, &context), TARE_OK, "after allocation %d: %s", number, tare_error_text(NULL));
+      tare_context_destroy(context);
+    }
+  }
+}
+
+/* ---- Calls ---------------------------------------------------------------------------------------------------------------- */
+
+static tare_status without_memory(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+                                  const tare_output *output, void *user) {
+  watch(ALLOCATIONS | THREADS | LIBRARIES, -1);
+  const tare_status status = tare_evaluate(context, loss, batch, output, NULL);
+  *(int *)user = unwatch();
+  return status;
+}
+
+static void check_without_memory(problem *p, const test_device *device) {
+  int calls = -1;
+  p->call = without_memory;
+  p->user = &calls;
+  CHECK_PROBLEM(p, device);
+  cr_assert_eq(calls, 0, "%s: %d calls that allocate", problem_text(p), calls);
+  problem_free(p);
+}
+
+Test(faults, evaluations_allocate_nothing) {
+  static const level_shape shapes[] = {{9, 7, 3}, {5, 4, 3}};
+  FOR_THE_CPU(device) {
+    FOR_EACH_LOSS(kind) {
+      check_without_memory(problem_new(kind, TARE_F32, 300, 20), device);
+      check_without_memory(problem_new(kind, TARE_F64, 3, 9000), device);
+      problem *p = problem_new_levels(kind, TARE_F16, 2, 5, 2, shapes);
+      for (int a = 0; a < ARRAY_KINDS; a++) p->place[a].channels_first = true;
+      check_without_memory(p, device);
+    }
+    problem *p = problem_new(TARE_GHM_C, TARE_F32, 60, 7);
+    p->loss.ghm.density = TARE_EXACT;
+    check_without_memory(p, device);
+  }
+}
+
+/* ---- Fused heads ---------------------------------------------------------------------------------------------------------- */
+
+typedef struct thread_fault {
+  int number, seen;
+} thread_fault;
+
+static tare_status without_a_thread(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+                                    const tare_linear *linear, const tare_output *output, void *user) {
+  thread_fault *f = user;
+  watch(ALLOCATIONS | THREADS, f->number);
+  const tare_status status = tare_linear_evaluate(context, loss, batch, linear, output, NULL);
+  f->seen = unwatch();
+  return status;
+}
+
+/* With fewer threads the numbers are the same, bit for bit. */
+Test(faults, a_fused_head_does_with_fewer_threads) {
+  FOR_THE_CPU(device) {
+    head_require_blas(device);
+    for (int32_t kind = TARE_SIGMOID_CE; kind <= TARE_SIGMOID_FOCAL; kind++) {
+      problem *p = head_problem(kind, TARE_F32, 2000, 40, 8);
+      tare_context *context = device_context(device, 4);
+      thread_fault f = {0};
+      p->context = context;
+      p->head->call = without_a_thread;
+      p->head->user = &f;
+      outcome *whole = problem_run(p, device);
+      const int threads = f.seen;
+      cr_assert_gt(threads, 0, "a fused head of this size makes threads");
+      for (f.number = -1; f.number <= threads; f.number++) {
+        outcome *o = problem_run(p, device);
+        CHECK_SAME_OUTCOME(p, o, whole);
+        outcome_free(o);
+      }
+      outcome_free(whole);
+      problem_free(p);
+      tare_context_destroy(context);
+    }
+  }
+}
+
+static tare_status without_blas(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+                                const tare_linear *linear, const tare_output *output, void *user) {
+  (void)user;
+  watch(LIBRARIES, -1);
+  const tare_status status = tare_linear_evaluate(context, loss, batch, linear, output, NULL);
+  unwatch();
+  return status;
+}
+
+Test(faults, a_blas_that_cannot_be_loaded) {
+  FOR_THE_CPU(device) {
+    problem *p = head_problem(TARE_SIGMOID_CE, TARE_F32, 20, 5, 4);
+    p->head->call = without_blas;
+    outcome *o = problem_run(p, device);
+    cr_assert_eq(o->status, TARE_NO_BLAS, "%s", tare_status_name(o->status));
+    cr_assert_neq(o->text[0], '\0');
+    outcome_free(o);
+    problem_free(p);
+    problem *plain = problem_new(TARE_SIGMOID_CE, TARE_F32, 20, 5);
+    CHECK_PROBLEM(plain, device);
+    problem_free(plain);
+  }
+}
