@@ -279,8 +279,8 @@ static tare_status add_level(tare_problem *problem, int index, int needs, tare_e
   if (needs & TARE_NEED_LOGITS) {
     if (problem->rows == view->rows) problem->soft = view->array[TARE_TARGETS].data != NULL;
   } else {
-    for (int i = 0; i < TARE_ARRAYS; i++)
-      if (i != TARE_LABELS) view->array[i].data = NULL;
+    for (int i = 0; i < TARE_ROW_INDEX; i++)
+      if (i != TARE_LABELS) view->array[i] = (tare_array){0}; /* neither read nor checked */
   }
   if (needs & TARE_NEED_LINEAR) status = set_unseen_logits(problem, view, index, error);
   if (!status) status = check_presence(problem, view, index, needs, error);

@@ -154,6 +154,35 @@ Test(extremes, the_rows_of_a_head_have_any_stride_where_one_row_is_all) {
   }
 }
 
+/* Counting looks at the labels alone: what the level says of other arrays is not even checked. */
+Test(extremes, label_counts_take_any_stride_of_other_arrays) {
+  FOR_EACH_DEVICE(device) {
+    static const int32_t labels[6] = {0, 1, -1, 2, 2, 1};
+    buffer *given = buffer_of(device, labels, sizeof labels);
+    buffer *counts = buffer_new(device, sizeof(tare_counts), 0);
+    for (int e = 0; e < EXTREMES; e++) {
+      const tare_strides any = {extremes[e], extremes[e], extremes[e], extremes[e], extremes[e]};
+      tare_level level;
+      tare_batch batch;
+      tare_level_rows(&level, 6, 3);
+      level.logits = level.gradient = level.element_loss = given->memory;
+      level.logits_strides = level.gradient_strides = level.element_loss_strides = level.targets_strides = any;
+      level.labels = given->memory;
+      tare_batch_init(&batch);
+      batch.levels = &level, batch.level_count = 1, batch.classes = 3;
+      cr_assert_eq(tare_label_counts(device->context, &batch, counts->memory, NULL, NULL), TARE_OK, "%s",
+                   tare_error_text(device->context));
+      cr_assert_eq(tare_context_check(device->context, NULL), TARE_OK);
+      tare_counts found;
+      buffer_download(counts, "counts");
+      memcpy(&found, counts->now, sizeof found);
+      cr_assert(found.rows == 6 && found.positives == 5 && found.background == 1);
+    }
+    buffer_free(given);
+    buffer_free(counts);
+  }
+}
+
 /* ---- Strides that reach too far -------------------------------------------------------------------------------- */
 
 /* Two rows and two classes; one stride of one array is `stride`, and the array has two places along its axis. */
