@@ -20,9 +20,20 @@ static tare_status check_output(const tare_output *output, tare_error *error) {
   if (!isfinite(output->normalizer_value) || output->normalizer_value == 0.0)
     return tare_fail(error, TARE_INVALID_ARGUMENT, "output->normalizer_value is %g; it must be finite and not 0",
                      output->normalizer_value);
-  if (!isfinite(output->gradient_scale))
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "output->gradient_scale is %g; it must be finite",
+  if (!isfinite(1.0 / output->normalizer_value))
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "output->normalizer_value is %g; its reciprocal must be finite: take one of at least 1e-308",
+                     output->normalizer_value);
+  if (!isfinite((float)output->gradient_scale))
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "output->gradient_scale is %g; it must be finite in single precision, so within +-3.4e38",
                      output->gradient_scale);
+  if (output->normalizer == TARE_VALUE && !output->normalizer_pointer &&
+      !isfinite(output->gradient_scale / output->normalizer_value))
+    return tare_fail(
+        error, TARE_INVALID_ARGUMENT,
+        "output->gradient_scale %g over output->normalizer_value %g is not finite; it must be below 1.8e308",
+        output->gradient_scale, output->normalizer_value);
   if ((uintptr_t)output->normalizer_pointer % 4 || (uintptr_t)output->gradient_scale_pointer % 4)
     return tare_fail(error, TARE_INVALID_ARGUMENT,
                      "output->normalizer_pointer is %p and gradient_scale_pointer %p; they must be aligned to 4 bytes",

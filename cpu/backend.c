@@ -6,6 +6,7 @@
  * to evaluate. Each pass runs over groups of tiles, any thread any group; a group's sum has a place of its own and they
  * are added in order, so the result depends on neither threads nor timing.
  */
+#include <float.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -273,9 +274,21 @@ double tare_cpu_divisor(const tare_problem *problem, const tare_label_scan *scan
   return divisor == 0 ? 1 : divisor;
 }
 
-double tare_cpu_gradient_factor(const tare_output *output, double divisor) {
+/** Whether the kernels can multiply by it: float's own range for all logits but f64, and GHM-R's kernel is in double. */
+static int is_ordinary(const tare_problem *problem, double factor) {
+  if (problem->batch.dtype == TARE_F64 || problem->shape == TARE_SHAPE_REGRESSION) return isfinite(factor);
+  return factor == 0 || (fabs(factor) >= FLT_MIN && fabs(factor) <= FLT_MAX);
+}
+
+tare_gradient_scale tare_cpu_gradient_scale(const tare_problem *problem, double scale, double divisor) {
+  const double factor = scale / divisor;
+  if (is_ordinary(problem, factor)) return (tare_gradient_scale){.factor = factor};
+  return (tare_gradient_scale){.factor = 1, .after = 1, .scale = scale, .divisor = divisor};
+}
+
+double tare_cpu_scale(const tare_output *output) {
   const float *scale = output->gradient_scale_pointer;
-  return output->gradient_scale * (scale ? (double)*scale : 1.0) / divisor;
+  return output->gradient_scale * (scale ? (double)*scale : 1.0);
 }
 
 void tare_cpu_write_output(const tare_output *output, double loss, const tare_counts *counts) {
@@ -302,7 +315,7 @@ static tare_status evaluate(tare_backend *self, const tare_problem *problem, voi
   if (status) return status;
   const double divisor = tare_cpu_divisor(problem, &scan);
   tare_job job = {.problem = problem, .pass = TARE_PASS_EVALUATE};
-  job.gradient_factor = tare_cpu_gradient_factor(&problem->output, divisor);
+  job.gradient = tare_cpu_gradient_scale(problem, tare_cpu_scale(&problem->output), divisor);
   if (tare_is_ghm(problem) && problem->loss.ghm.density == TARE_EXACT)
     use_exact_density(cpu, &tiling, problem, elements_of(problem), workspace, &job);
   else if (tare_is_ghm(problem))

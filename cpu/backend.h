@@ -45,8 +45,11 @@ void tare_cpu_collect_counts(tare_cpu *cpu, int32_t bins, tare_ghm_state state);
 
 double tare_cpu_divisor(const tare_problem *problem, const tare_label_scan *scan);
 
-/** Gradient scale over the divisor. */
-double tare_cpu_gradient_factor(const tare_output *output, double divisor);
+/** The host's scale times the device's. */
+double tare_cpu_scale(const tare_output *output);
+
+/** How the kernels apply scale/divisor. */
+tare_gradient_scale tare_cpu_gradient_scale(const tare_problem *problem, double scale, double divisor);
 
 void tare_cpu_write_output(const tare_output *output, double loss, const tare_counts *counts);
 

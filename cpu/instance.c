@@ -15,6 +15,7 @@
 
 #include "keys.h"
 #include "labels.h"
+#include "scale.h"
 
 #define REAL_BITS 64
 #include "template.h"

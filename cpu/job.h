@@ -39,11 +39,19 @@ typedef struct tare_sorted_keys {
   const double *weight;
 } tare_sorted_keys;
 
+/** By what the kernels' slopes are multiplied. Where `after` is set, scale over divisor is no ordinary number of the
+ *  kernels' type: they multiply by a factor of 1, and cpu/scale.h finishes each slope. */
+typedef struct tare_gradient_scale {
+  double factor;
+  int32_t after;
+  double scale, divisor;
+} tare_gradient_scale;
+
 typedef struct tare_job {
   const tare_problem *problem;
   int32_t pass;
   int32_t density;
-  double gradient_factor; /* gradient scale over the divisor */
+  tare_gradient_scale gradient;
   const tare_bins *bins;
   tare_sorted_keys sorted; /* exact density */
   double *collected_key;   /* TARE_PASS_COLLECT appends here, */

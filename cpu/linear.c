@@ -4,6 +4,7 @@
  * is, gradient in place, and goes into three sums before the next one: the loss, dW and db. What a chunk is depends on
  * the shape and the workspace alone.
  */
+#include <math.h>
 #include <string.h>
 
 #include "backend.h"
@@ -30,6 +31,8 @@ typedef struct head {
   float *logits;   /* [chunk_rows, C], and the gradient by them */
   float *features; /* [chunk_rows, D]: X and then dX in f32, where the caller's are not */
   int64_t held;    /* the first row of the chunk whose logits lie there, untouched; -1: none */
+  double carried;  /* a scale that is not finite: the products are formed without it; else 1 */
+  float *apart;    /* [C, D]: then the gradient by W that is to be added; NULL: it is not, or the scale is finite */
 } head;
 
 /* Sizes. */
@@ -38,10 +41,17 @@ static uint64_t rounded_up(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 static int is_half(const tare_linear *linear) { return linear->dtype != TARE_F32; }
 
+/** What is added to a caller's gradient lies apart until a scale that is not finite is applied to it alone. */
+static uint64_t apart_bytes(const tare_problem *problem, const tare_linear *linear) {
+  if (!linear->accumulate || !linear->weights_gradient) return 0;
+  return rounded_up(4 * (uint64_t)problem->batch.classes * (uint64_t)linear->dimensions);
+}
+
 static uint64_t fixed_bytes(const tare_problem *problem, const tare_linear *linear) {
   const uint64_t c = (uint64_t)problem->batch.classes, d = (uint64_t)linear->dimensions;
   const uint64_t converted = is_half(linear) ? rounded_up(4 * c * d) + rounded_up(4 * c) : 0;
-  return converted + rounded_up(8 * c) + 64; /* 64 for what rounding up a chunk's logits takes */
+  return converted + apart_bytes(problem, linear) + rounded_up(8 * c) +
+         64; /* 64 for what rounding up a chunk's logits takes */
 }
 
 static uint64_t row_bytes(const tare_problem *problem, const tare_linear *linear) {
@@ -130,6 +140,8 @@ static void lay_out(head *h, char *workspace, uint64_t bytes) {
   h->chunk_rows = fit < ample ? fit : ample;
   h->bias_sums = (double *)workspace;
   workspace += rounded_up(8 * (uint64_t)c);
+  if (apart_bytes(h->problem, linear) && h->carried != 1) h->apart = (float *)workspace;
+  workspace += apart_bytes(h->problem, linear);
   h->weights = linear->weights;
   h->bias = linear->bias;
   if (is_half(linear)) {
@@ -231,9 +243,15 @@ static void add_bias_gradient(const head *h, chunk *k) {
 
 static void add_weights_gradient(const head *h, const chunk *k) {
   const int c = (int)h->problem->batch.classes, d = (int)h->linear->dimensions;
-  const float keep = k->first || h->linear->accumulate ? 1 : 0;
+  const float keep = k->first || (h->linear->accumulate && !h->apart) ? 1 : 0;
+  float *to = h->apart ? h->apart : h->linear->weights_gradient;
   h->sgemm(TARE_CBLAS_ROW_MAJOR, TARE_CBLAS_TRANSPOSED, TARE_CBLAS_PLAIN, c, d, k->rows, 1, h->logits, c, k->features,
-           k->features_stride, keep, h->linear->weights_gradient, d);
+           k->features_stride, keep, to, d);
+}
+
+/** A gradient that is 0 without the scale stays 0; in the products a scale that is not finite would meet zeros. */
+static void carry_scale(const head *h, float *x, int64_t count) {
+  for (int64_t i = 0; i < count && h->carried != 1; i++) x[i] = x[i] == 0 ? 0 : (float)((double)x[i] * h->carried);
 }
 
 static void write_some_features_gradient(void *argument, int64_t piece, int32_t thread) {
@@ -241,8 +259,14 @@ static void write_some_features_gradient(void *argument, int64_t piece, int32_t 
   const tare_linear *linear = k->head->linear;
   const int64_t d = linear->dimensions, stride = linear->features_gradient_stride;
   (void)thread;
-  for (int64_t i = piece * BLOCK; i < block_end(piece, k->rows); i++)
-    write_row(linear->dtype, linear->features_gradient, (k->first + i) * stride, d, k->head->features + i * d);
+  for (int64_t i = piece * BLOCK; i < block_end(piece, k->rows); i++) {
+    float *row = k->head->features + i * d;
+    write_row(linear->dtype, linear->features_gradient, (k->first + i) * stride, d, row);
+    if (k->head->carried == 1) continue;
+    read_row(linear->dtype, linear->features_gradient, (k->first + i) * stride, d, row); /* as it is rounded */
+    carry_scale(k->head, row, d);
+    write_row(linear->dtype, linear->features_gradient, (k->first + i) * stride, d, row);
+  }
 }
 
 /** The last thing that a chunk does: the gradient may lie where its features were. */
@@ -254,6 +278,7 @@ static void write_features_gradient(const head *h, chunk *k) {
   h->sgemm(TARE_CBLAS_ROW_MAJOR, TARE_CBLAS_PLAIN, TARE_CBLAS_PLAIN, k->rows, d, c, 1, h->logits, c, h->weights, d, 0,
            to, half ? d : (int)stride);
   if (half) tare_cpu_share(h->cpu, blocks_of(k->rows), write_some_features_gradient, k);
+  for (int64_t i = 0; i < k->rows && !half; i++) carry_scale(h, to + i * stride, d);
 }
 
 /* The verbs. */
@@ -303,10 +328,19 @@ static double run_chunks(head *h, const tare_job *given) {
   return sum;
 }
 
+static void finish_weights_gradient(const head *h) {
+  const int64_t count = h->problem->batch.classes * h->linear->dimensions;
+  float *gradient = h->linear->weights_gradient;
+  carry_scale(h, h->apart ? h->apart : gradient, count);
+  for (int64_t i = 0; h->apart && i < count; i++) gradient[i] += h->apart[i];
+}
+
 static void write_bias_gradient(const head *h) {
   const tare_linear *linear = h->linear;
-  for (int64_t c = 0; linear->bias_gradient && c < h->problem->batch.classes; c++)
-    linear->bias_gradient[c] = (float)(h->bias_sums[c] + (linear->accumulate ? (double)linear->bias_gradient[c] : 0.0));
+  for (int64_t c = 0; linear->bias_gradient && c < h->problem->batch.classes; c++) {
+    const double own = (float)h->bias_sums[c] == 0 && h->carried != 1 ? 0 : h->bias_sums[c] * h->carried;
+    linear->bias_gradient[c] = (float)(own + (linear->accumulate ? (double)linear->bias_gradient[c] : 0.0));
+  }
 }
 
 /** Gradients of a batch without rows. */
@@ -336,13 +370,16 @@ tare_status tare_cpu_linear_evaluate(tare_backend *self, const tare_problem *pro
   if (status) return status;
   const double divisor = tare_cpu_divisor(problem, &scan);
   tare_job job = {.pass = TARE_PASS_EVALUATE};
-  job.gradient_factor = tare_cpu_gradient_factor(&problem->output, divisor);
+  const double scale = tare_cpu_scale(&problem->output);
+  h.carried = isfinite(scale) ? 1 : scale;
+  job.gradient = tare_cpu_gradient_scale(problem, isfinite(scale) ? scale : 1, divisor);
   double sum = 0;
   if (problem->rows) lay_out(&h, workspace, workspace_bytes);
   if (tare_is_ghm(problem)) use_bins(&h, &job);
   if (problem->rows) {
     memset(h.bias_sums, 0, (size_t)problem->batch.classes * sizeof *h.bias_sums);
     sum = run_chunks(&h, &job);
+    if (linear->weights_gradient) finish_weights_gradient(&h);
     write_bias_gradient(&h);
   } else {
     write_zeros(problem, linear);

@@ -69,7 +69,8 @@ static void regression_evaluate(const tare_job *job, const tare_tile *tile, cons
   tare_weigh_keys(job, p->n, scratch->key, scratch->place, s->weight);
   regression_loop(s, job->problem->loss.ghm.mu, p->n, s->loss, s->slope);
   result->loss += sum_f64(s->loss, p->n);
-  for (int32_t i = 0; i < p->n; i++) s->slope[i] *= job->gradient_factor;
+  for (int32_t i = 0; i < p->n; i++) s->slope[i] *= job->gradient.factor;
+  rescale_f64(job, s->slope, p->n);
   store_regression(job, tile, p, scratch);
 }
 

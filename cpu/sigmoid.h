@@ -366,7 +366,8 @@ static void F(run_whole)(const tare_job *job, F(stretch) on, F(sigmoid_loop) * l
     F(weigh_by_density)(job, &on, s->target, scratch, s->dense_weight);
     on.weight = s->dense_weight;
   }
-  loop(parameters, (real)job->gradient_factor, &on, s->target);
+  loop(parameters, (real)job->gradient.factor, &on, s->target);
+  F(rescale)(job, on.slope, on.n);
 }
 
 /** Runs a loop on any number of elements: scratch is padded; what the caller's leave over goes through scratch. */

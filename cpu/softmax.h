@@ -178,9 +178,19 @@ static void F(zero_rows)(const tare_job *job, const tare_tile *tile, int32_t fir
       for (int64_t c = 0; c < classes; c++) memset(to + (i * stride + c * gradient->cls) * size, 0, (size_t)size);
 }
 
+/** x[0], x[step], ... times `factor`, which may be too large for a real where the products are not. */
+static void F(multiply_far)(real *x, int64_t step, int64_t n, double factor) {
+  for (int64_t i = 0; i < n; i++) x[i * step] = x[i * step] == 0 ? (real)0 : (real)((double)x[i * step] * factor);
+}
+
 static void F(scale_row)(const tare_job *job, int32_t slot, int64_t padded, tare_scratch *scratch) {
   real *restrict x = scratch->F_MEMBER.row + slot * padded;
-  const real factor = (real)(scratch->margin_slope[slot] * job->gradient_factor / scratch->sum[slot]);
+  const double exact = scratch->margin_slope[slot] * job->gradient.factor / scratch->sum[slot];
+  const real factor = (real)exact;
+  if (F(magnitude)(factor) > F(LARGEST)) {
+    F(multiply_far)(x, 1, padded, exact);
+    return;
+  }
 #pragma omp simd
   for (int64_t c = 0; c < padded; c++) x[c] *= factor; /* hot: softmax gradient */
 }
@@ -193,7 +203,9 @@ static void F(write_rows)(const tare_job *job, const tare_tile *tile, int32_t fi
   for (int32_t i = 0; i < n; i++)
     if (label[i] >= 0) F(scale_row)(job, i, padded, scratch);
   for (int32_t i = 0; i < n; i++)
-    if (label[i] >= 0) x[i * padded + label[i]] = (real) - (scratch->margin_slope[i] * job->gradient_factor);
+    if (label[i] >= 0) x[i * padded + label[i]] = (real) - (scratch->margin_slope[i] * job->gradient.factor);
+  for (int32_t i = 0; i < n; i++)
+    if (label[i] >= 0) F(rescale)(job, x + i * padded, padded);
   for (int32_t i = 0, run; i < n; i += run) {
     for (run = 0; i + run < n && label[i + run] < 0;) run++;
     if (run) F(zero_rows)(job, tile, first + i, run); /* also over a NaN */
@@ -249,6 +261,15 @@ static void F(start_columns)(int64_t classes, int32_t n, const int32_t *restrict
   }
 }
 
+/** What row i's exponentials are multiplied by; 1 where that was too large for a real, and they have been already. */
+static real F(column_factor)(const tare_job *job, int32_t i, int32_t n, tare_scratch *scratch) {
+  const double exact = scratch->margin_slope[i] * job->gradient.factor / scratch->sum[i];
+  const real factor = (real)exact;
+  if (!(F(magnitude)(factor) > F(LARGEST))) return factor;
+  F(multiply_far)(scratch->F_MEMBER.row + i, n, job->problem->batch.classes, exact);
+  return 1;
+}
+
 static void F(write_columns)(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n,
                              tare_scratch *scratch) {
   F(scratch) *s = &scratch->F_MEMBER;
@@ -256,18 +277,18 @@ static void F(write_columns)(const tare_job *job, const tare_tile *tile, int32_t
   const int64_t classes = job->problem->batch.classes, row = gradient->stride[TARE_AXES - 1];
   const int32_t *label = scratch->rows.cls + first;
   real *restrict factor = s->label_x;
-  for (int32_t i = 0; i < n; i++)
-    factor[i] = label[i] < 0 ? 0 : (real)(scratch->margin_slope[i] * job->gradient_factor / scratch->sum[i]);
+  for (int32_t i = 0; i < n; i++) factor[i] = label[i] < 0 ? 0 : F(column_factor)(job, i, n, scratch);
   for (int64_t c = 0; c < classes; c++) {
     real *restrict line = s->row + c * n;
 #pragma omp simd
     for (int32_t i = 0; i < n; i++) line[i] *= factor[i]; /* hot: column gradient */
   }
   for (int32_t i = 0; i < n; i++) {
-    if (label[i] >= 0) s->row[label[i] * (int64_t)n + i] = (real) - (scratch->margin_slope[i] * job->gradient_factor);
+    if (label[i] >= 0) s->row[label[i] * (int64_t)n + i] = (real) - (scratch->margin_slope[i] * job->gradient.factor);
     if (label[i] < 0)
       for (int64_t c = 0; c < classes; c++) s->row[c * n + i] = 0; /* also over a NaN */
   }
+  F(rescale)(job, s->row, classes * n);
   F(store_lines)
   (job->problem->batch.dtype, gradient->data, tile->offset[TARE_GRADIENT] + first * row, gradient->cls, row, classes, n,
    s->row);

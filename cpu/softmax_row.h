@@ -84,7 +84,7 @@ static void F(row_sum)(F(row_reader) * r, F(row_sums) * sums) {
       sums->sum += (double)F(exp_nonpositive)(below);
       if (sums->label >= 0 || r->t[i] == 0) continue;
       sums->targets += (double)r->t[i];
-      sums->dot -= (double)r->t[i] * (double)below;
+      if (below != 0) sums->dot += (double)r->t[i] * ((double)sums->maximum - (double)r->x[i]); /* may be no real */
     }
   }
 }
@@ -92,16 +92,17 @@ static void F(row_sum)(F(row_reader) * r, F(row_sums) * sums) {
 static void F(write_row_gradient)(F(row_reader) * r, const F(row_sums) * sums, double weight) {
   const tare_array *gradient = &r->tile->view->array[TARE_GRADIENT];
   const int hard = sums->label >= 0;
-  const double factor = weight * r->job->gradient_factor;
-  const double of_e = (hard ? sums->slope * r->job->gradient_factor : factor * sums->targets) / sums->sum;
+  const double factor = weight * r->job->gradient.factor;
+  const double of_e = (hard ? sums->slope * r->job->gradient.factor : factor * sums->targets) / sums->sum;
   for (int64_t first = 0; first < r->classes; first += F(ROW_CHUNK)) {
     const int32_t n = F(read_chunk)(r, first);
     for (int32_t i = 0; i < n; i++) {
       const double e = (double)F(exp_nonpositive)(F(below_maximum)(r->x[i], sums->maximum)) * of_e;
       const double soft = hard ? e : e - factor * (double)r->t[i];
-      r->x[i] = (real)(weight == 0 ? 0 : first + i == sums->label ? -sums->slope * r->job->gradient_factor : soft);
+      r->x[i] = (real)(weight == 0 ? 0 : first + i == sums->label ? -sums->slope * r->job->gradient.factor : soft);
     }
     r->loaded = -1;
+    F(rescale)(r->job, r->x, n);
     F(store)
     (r->job->problem->batch.dtype, gradient->data, F(row_offset)(r, TARE_GRADIENT, first), gradient->cls, n, r->x);
   }

@@ -77,6 +77,12 @@ static void F(store_lines)(int32_t dtype, void *data, int64_t offset, int64_t li
     F(store)(dtype, data, offset + i * line_stride, stride, length, from + i * length);
 }
 
+/** Finishes slopes that were made with a factor of 1, where they need it. */
+static void F(rescale)(const tare_job *job, real *slope, int64_t n) {
+  for (int64_t i = 0; i < n && job->gradient.after; i++)
+    slope[i] = (real)rescaled(&job->gradient, job->problem->batch.dtype, (double)slope[i]);
+}
+
 #undef LOAD_LOOP
 #undef STORE_LOOP
 #undef AS_IS

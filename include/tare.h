@@ -16,6 +16,7 @@
  *   9. Counts and gradient density        what several machines must agree on
  *  10. Class-balanced weights             effective number of samples
  *  11. Introspection                      names
+ *  12. Accuracy and limits                how far off a result may be, and what happens at the ends
  *
  * Words. A row is one anchor. C is the number of classes. x is a logit, y a label, t a target in [0,1]; for a hard
  * target z = +x where t = 1 and -x where t = 0; p = sigmoid(z), q = 1-p, l = -log p. GD is the gradient density.
@@ -27,9 +28,9 @@
  *
  * Types. Logits are f32, f16, bf16, or f64 (f64 on the CPU only). Half types are read, computed in f32 and rounded
  * once on writing. Sums are formed over tiles whose size depends on the shape alone and added in index order in
- * double, so a result is bitwise the same from run to run and for any number of threads. (On a GPU, other outputs asked
- * for may mean another order of the loss's sum, and a gradient of half type that is rounded to the other neighbour.
- * Results of different devices agree to rounding.)
+ * double, so a result is bitwise the same from run to run and for any number of threads. (Other outputs asked for may mean
+ * another order of the loss's sum, and so other last bits of it; on a GPU also a gradient of half type that is rounded
+ * to the other neighbour. Results of different devices agree to rounding.)
  *
  * Since 0.1 unless a declaration says otherwise.
  */
@@ -261,7 +262,7 @@ typedef struct tare_poly1_parameters {
   double alpha; /**< multiplies the focal part only; default off */
   const float *alpha_per_class;
   double gamma;   /**< [0,10000]; default 2 */
-  double epsilon; /**< coefficient of q^(gamma+1), finite; default 1 */
+  double epsilon; /**< coefficient of q^(gamma+1), in [-1e30,1e30]; default 1 */
 } tare_poly1_parameters;
 
 typedef enum tare_ghm_density {
@@ -300,7 +301,8 @@ typedef enum tare_ghm_variant {
  *   [1]                      int64   N of the last histogram
  *   [2 .. 2+bins)            int64   counts of the last histogram
  *   [2+bins .. 2+2*bins)     double  S: momentum sums; without momentum, the counts of the last batch whose N is not 0
- *   [2+2*bins .. 2+3*bins)   double  1/GD of each bin, 0 where S is 0
+ *   [2+2*bins .. 2+3*bins)   double  1/GD of each bin, 0 where S is 0: such an element adds nothing and gets a
+ *                                    gradient of 0, whatever its logit is, NaN included
  * NULL: the context's own scratch serves, which is enough without momentum and on one machine.
  * A batch of N = 0 (no rows, or none that counts) is no step: N and the counts become 0, S, 1/GD and the steps stay, and
  * the loss is 0. On several machines the sum of their N decides: what tare_ghm_density_update finds in the state.
@@ -448,18 +450,20 @@ typedef struct tare_counts {
 /**
  * What is wanted besides the per-level arrays of the batch; NULL is not computed.
  * Divisor and scale are host values or pointers to device scalars; a captured graph freezes the former, not the
- * latter. The gradient is multiplied by gradient_scale in single precision *before* it is rounded to the logits' type
- * (AMP loss scale, loss weight, upstream gradient; -1 for frameworks that want the negative gradient). The loss is not
- * scaled.
+ * latter. The gradient is multiplied by gradient_scale *before* it is rounded to the logits' type (AMP loss scale, loss
+ * weight, upstream gradient; -1 for frameworks that want the negative gradient). The loss is not scaled.
+ *
+ * A scale on the device may be infinite or NaN. A gradient that is 0 under a scale of 1 is then 0 too; every other one
+ * carries the infinity or NaN, so that whoever looks for one finds it.
  */
 typedef struct tare_output {
   uint64_t struct_size;
   void *loss;                          /**< one scalar of loss_dtype; device memory */
   int32_t loss_dtype;                  /**< TARE_F32 (default) or TARE_F64 */
   int32_t normalizer;                  /**< a tare_normalizer; default TARE_SUM */
-  double normalizer_value;             /**< for TARE_VALUE; finite, not 0; default 1 */
+  double normalizer_value;             /**< for TARE_VALUE; finite, and so is its reciprocal; default 1 */
   const float *normalizer_pointer;     /**< for TARE_VALUE, instead of the value; device memory; or NULL */
-  double gradient_scale;               /**< finite; default 1 */
+  double gradient_scale;               /**< a finite f32, and finite over normalizer_value; default 1 */
   const float *gradient_scale_pointer; /**< multiplies gradient_scale; device memory; or NULL */
   tare_counts *counts;                 /**< device memory; or NULL */
 } tare_output;
@@ -511,6 +515,9 @@ TARE_API tare_status tare_context_set_workspace(tare_context *context, void *wor
  *
  * On a CPU the loss between two products runs on threads that are made for it and end with it, no more than the context's;
  * making threads is the one thing here that asks the system for memory.
+ *
+ * A scale on the device that is not finite is applied to the products: a gradient that is 0 without it stays 0. With
+ * `accumulate` the gradient by W then needs room of its own in the workspace.
  *
  * As in any product, a feature that is not finite makes NaN of weights_gradient even where its row's gradient is 0.
  * --------------------------------------------------------------------------------------------------------------- */
@@ -701,6 +708,46 @@ TARE_API tare_status tare_loss_parameter(int32_t kind, int32_t index, tare_param
 
 /** How this library was built, for a person: version, compiler, CUDA, OpenMP. */
 TARE_API const char *tare_build_description(void);
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * 12. Accuracy and limits
+ *
+ * An ulp is the distance between neighbouring numbers of a type at the exact result. Bounds are for every finite logit,
+ * against the formula without rounding. They are tested on the CPU and on an emulated GPU.
+ *
+ * Row and element losses of f32, f16 and bf16 logits, and gradients of f32, in ulp of f32:
+ *   sigmoid CE, GHM-C, GHM-R     4
+ *   sigmoid focal                4*(1+gamma)
+ *   sigmoid Poly-1               4*(2+gamma)
+ *   softmax CE                   4 + r,             r = the largest |x_k - m|, m the largest logit off the label
+ *   softmax focal                4*(1+gamma) + r
+ * With weights (alpha, class, row, element, positive weight, 1/GD), divisor or scale: so many, and half a one for each of
+ * these, times 2^-23 of the result. (A product may have an ulp half as large as its factor.) A row loss is a sum of
+ * elements, in f32 on a GPU: 1e-6 of the sum of their sizes more.
+ * Gradients of f16 and bf16 logits: 1 ulp of that type. Gradients and losses of f64 logits: 1e-13 of the result, with a
+ * gamma above 5 1e-14*(1+gamma); in a softmax loss r*2.3e-16 more.
+ * Results below 1e-30 (f64: 1e-290) may be off by 1e-36 (1e-290) instead: before weights, epsilon, divisor and scale.
+ *
+ * Dense targets strictly between 0 and 1 subtract: there the ulp are those of the terms, not of what is left. Of the
+ * gradient of a sigmoid loss these are weight*s^gamma*(p + t), and what focal and Poly-1 add to it; of CE,
+ * weight*(CE + 2*max(x,0)*t); of softmax CE, T*p + t with T the sum of the row's targets. Alpha counts 2 ulp.
+ *
+ * The scalar loss is a sum in double of losses as above, divided in double and rounded to its type. On a GPU a thread
+ * adds its share of a tile in f32. Its relative error, of losses of one sign, is at most that of its elements and
+ * 5e-7*(1+gamma) on f32 logits, 1.25e-6*(1+gamma) on f16 and bf16; of losses of both signs, of the sum of their sizes.
+ *
+ * Fused head: logits, and sums of gradients, carry the error of a product in f32 besides: for each term half an ulp of
+ * the sum of the terms' sizes at worst, and far less as a rule; on a GPU also half an ulp of f16 or bf16 for each
+ * gradient by a logit.
+ *
+ * Limits.
+ *   A soft target in (0,1) at x = -inf or +inf: the loss is +inf, whatever gamma; the gradient is its finite limit.
+ *   No product is 0 or NaN on the way to a result that its type holds: s^gamma*CE, kappa*CE, scale over divisor. The
+ *   product of an element's weights is formed first, in f32 (f64 logits: in double). Keep it within 1e-30..1e30, or 0.
+ *   An element's loss must be a float to be added up; the sum, and a softmax row's loss, need not be one (f64: a double).
+ *   A power or exponential below 1.2e-38 (f64: 3.4e-308) is 0.
+ *   A divisor of 0, infinity or NaN on the device is used as it is. A gradient of 0 stays 0.
+ * --------------------------------------------------------------------------------------------------------------- */
 
 #ifdef __cplusplus
 }

@@ -77,6 +77,11 @@ static const struct sweep plain_sweeps[] = {{TARE_SIGMOID_CE, -1, 0, 0},
 static const struct sweep power_sweeps[] = {{TARE_SIGMOID_FOCAL, -1, 0.5, 0}, {TARE_SIGMOID_FOCAL, -1, 1, 0},
                                             {TARE_SIGMOID_FOCAL, -1, 1.5, 0}, {TARE_SIGMOID_FOCAL, -1, 2, 0},
                                             {TARE_SIGMOID_FOCAL, -1, 3.7, 0}, {TARE_SIGMOID_FOCAL, -1, 5, 0}};
+/* Gammas so small that half an ulp for alpha shows beside 4*(1+gamma). */
+static const struct sweep small_sweeps[] = {{TARE_SIGMOID_FOCAL, 0.25, 0.01, 0},
+                                            {TARE_SIGMOID_FOCAL, 0.25, 0.05, 0},
+                                            {TARE_SIGMOID_FOCAL, 0.7, 0.09, 0},
+                                            {TARE_SIGMOID_FOCAL, -1, 0.05, 0}};
 static const struct sweep poly_sweeps[] = {{TARE_SIGMOID_POLY1, -1, 2, 1}, {TARE_SIGMOID_POLY1, -1, 1.5, 3}};
 static const struct sweep soft_sweeps[] = {{TARE_SIGMOID_CE, -1, 0, 0},      {TARE_SIGMOID_CE, 0.25, 0, 0},
                                            {TARE_GHM_C, -1, 0, 0},           {TARE_SIGMOID_FOCAL, -1, 0.5, 0},
@@ -144,12 +149,19 @@ static int32_t written_dtype(int32_t dtype, enum quantity quantity) {
   return TARE_F32;
 }
 
+/* A weight rounds once more, and may move the result to a binade of smaller units: then half a unit more, and units of
+ * 2^-23 of the result. For other gammas there is room enough without. */
+static bool counts_alpha(const struct sweep *sweep) {
+  return sweep->alpha >= 0 && sweep->gamma > 0 && sweep->gamma < 0.1;
+}
+
 /* In units in the last place: 4*(1+gamma) in single precision, 1 where a half type is written, 1e-13 in double. The
  * alpha of a soft target is two products and a sum more. */
 static double bound_of(const struct sweep *sweep, bool soft, int32_t written) {
   if (written == TARE_F64) return 1e-13 / DBL_EPSILON;
   if (written != TARE_F32) return 1;
-  return 4 * (1 + sweep->gamma + (sweep->kind == TARE_SIGMOID_POLY1)) + (soft && sweep->alpha >= 0 ? 2 : 0);
+  const double of_alpha = sweep->alpha < 0 ? 0 : soft ? 2 : counts_alpha(sweep) ? 0.5 : 0;
+  return 4 * (1 + sweep->gamma + (sweep->kind == TARE_SIGMOID_POLY1)) + of_alpha;
 }
 
 /* 2^exponent of a normal number, else 0. */
@@ -164,6 +176,7 @@ static double binade(double value) {
 struct written {
   double epsilon, smallest, floor; /* relative and absolute size of a unit; what tiny results may be off by, in all */
   double bound;
+  bool relative; /* units are relative to the result, not to its binade */
 };
 
 static struct written written_as(const struct sweep *sweep, bool soft, int32_t dtype, enum quantity quantity) {
@@ -171,13 +184,14 @@ static struct written written_as(const struct sweep *sweep, bool soft, int32_t d
   return (struct written){.epsilon = 2 * dtype_roundoff(type),
                           .smallest = dtype_smallest(type),
                           .floor = type == TARE_F64 ? 1e-290 : 1e-36,
-                          .bound = bound_of(sweep, soft, type)};
+                          .bound = bound_of(sweep, soft, type),
+                          .relative = type == TARE_F64 || counts_alpha(sweep)};
 }
 
 /* 1 / (one unit in the last place of `size`); results below 1e-30 may be off by 1e-36. The bound of double is one of
  * relative error, so there a unit is simply 2^-52 of the size. */
 static double per_unit(const struct written *written, double want, double size) {
-  double scale = written->epsilon == DBL_EPSILON ? fabs(size) : binade(size);
+  double scale = written->relative ? fabs(size) : binade(size);
   double unit = fmax(scale * written->epsilon, written->smallest);
   if (fabs(want) < 1e-30) unit = fmax(unit, written->floor / written->bound);
   return 1 / unit;
@@ -566,7 +580,7 @@ static void sweep_elements(const test_device *device, const struct sweeping *job
   { (sweeps), COUNT(sweeps), soft_sides, COUNT(soft_sides) }
 
 static const struct sweeping plain_job = HARD(plain_sweeps), power_job = HARD(power_sweeps),
-                             poly_job = HARD(poly_sweeps);
+                             poly_job = HARD(poly_sweeps), small_job = HARD(small_sweeps);
 static const struct sweeping plain_alone_job = ALONE(plain_sweeps), power_alone_job = ALONE(power_sweeps),
                              poly_alone_job = ALONE(poly_sweeps);
 static const struct sweeping soft_job = SOFT(soft_sweeps), ghm_r_job = SOFT(ghm_r_sweeps);
@@ -575,6 +589,8 @@ static const struct sweeping soft_job = SOFT(soft_sweeps), ghm_r_job = SOFT(ghm_
 Test(accuracy, f32_cross_entropy) { FOR_EACH_DEVICE(device) sweep_elements(device, &plain_job, TARE_F32, false); }
 
 Test(accuracy, f32_focal) { FOR_EACH_DEVICE(device) sweep_elements(device, &power_job, TARE_F32, false); }
+
+Test(accuracy, f32_focal_of_small_gamma) { FOR_EACH_DEVICE(device) sweep_elements(device, &small_job, TARE_F32, true); }
 
 Test(accuracy, f32_poly1) { FOR_EACH_DEVICE(device) sweep_elements(device, &poly_job, TARE_F32, false); }
 

@@ -378,12 +378,16 @@ def _gradient(logits, inputs, upstream, spec, value):
     if read.reduction == "sum":
         _run(read, value, logits, inputs, scale=upstream[0], gradient=gradients)
         return gradients
-    # What comes from above is one weight more for each row or element.
+    if logits[0].device.type == "cpu" and not all(bool(above.isfinite().all()) for above in upstream):
+        return _multiplied(read, value, logits, inputs, upstream)
+    # What comes from above is one weight more for each row or element. A GPU's kernels leave a gradient of 0 alone
+    # under an infinite weight; a row or element of weight 0 must not become one of weight NaN.
     name = "row_weights" if read.reduction == "rows" else "element_weights"
     if name in read.arrays:
         first = read.arrays.index(name) * len(logits)
         own = inputs[first : first + len(logits)]
-        upstream = [above * _in_shape(name, weight, above, read.classes) for above, weight in zip(upstream, own)]
+        own = [_in_shape(name, weight, above, read.classes) for above, weight in zip(upstream, own)]
+        upstream = [scaled(weight, above) for above, weight in zip(upstream, own)]
     _run(read, value, logits, inputs, gradient=gradients, **{name: upstream})
     return gradients
 
@@ -400,7 +404,7 @@ def _multiplied(read, value, logits, inputs, upstream):
         factors = upstream
     else:
         factors = [_over_classes(above, one.shape, read.classes) for above, one in zip(upstream, logits)]
-    return [(gradient * factor).to(one.dtype) for gradient, factor, one in zip(gradients, factors, logits)]
+    return [scaled(gradient, factor).to(one.dtype) for gradient, factor, one in zip(gradients, factors, logits)]
 
 
 def _in_shape(name, weight, above, classes):

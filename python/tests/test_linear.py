@@ -128,3 +128,19 @@ def test_wrong_arguments():
         loss = tare.torch.sigmoid_focal(tare.torch.Head(features, weight), y)
         (gradient,) = torch.autograd.grad(loss, weight, create_graph=True)
         gradient.sum().backward()
+
+
+@pytest.mark.parametrize("above", [torch.inf, torch.nan])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_where_a_gradient_is_zero_no_upstream_shows(dtype, above):
+    head, y = draw(dtype=dtype)
+    y[::5] = -2
+    with torch.no_grad():
+        head[0][:, 3] = 0  # a dead feature
+    found = tare.torch.sigmoid_focal(tare.torch.Head(*head), y)
+    unscaled = torch.autograd.grad(found, head, retain_graph=True)
+    fresh = tare.torch.sigmoid_focal(tare.torch.Head(*head), y)
+    for _ in range(2):  # kept, and then evaluated
+        for ours, one in zip(torch.autograd.grad(fresh, head, torch.tensor(above), retain_graph=True), unscaled):
+            assert torch.equal(ours == 0, one == 0) and not ours[one != 0].isfinite().any()
+    assert (unscaled[0] == 0).any() and (unscaled[1] == 0).any()

@@ -432,3 +432,61 @@ def test_the_readmes_programs(capsys):
     exec(first, {})
     assert re.match(r"loss \d+\.\d+, norm of the gradient \d", capsys.readouterr().out)
     exec(second, {})
+
+
+# ---- A scale that is not finite, as AMP has it -------------------------------------------------------------------------
+
+
+def expect_carried(found, unscaled, above):
+    """Zeros stay zeros; every other gradient carries what came from above, so that AMP sees it."""
+    wanted = torch.where(unscaled == 0, unscaled, unscaled * above)
+    assert torch.equal(found.isnan(), wanted.isnan())
+    assert torch.equal(found[~wanted.isnan()], wanted[~wanted.isnan()])
+
+
+@pytest.mark.parametrize("above", [torch.inf, -torch.inf, torch.nan])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", [*LOSSES, "ghm-c"])
+def test_where_the_gradient_is_zero_no_upstream_shows(name, dtype, above):
+    x, y = draw(dtype=dtype)
+    y = torch.where(y < 0, -2, y) if name.startswith("softmax") else y  # softmax: ignored; sigmoid: background
+    y[::5] = -2
+    with torch.no_grad():
+        x[::5, 1] = torch.nan  # of rows that add nothing
+        x[1, :] = torch.where(torch.arange(7) == y[1], torch.inf, -torch.inf) if name.startswith("sigmoid") else 0
+    loss = lambda: tare.torch.loss(name, x, y, **LOSSES.get(name, {}))  # noqa: E731
+    (unscaled,) = torch.autograd.grad(loss(), x)
+    assert (unscaled == 0).any() and (unscaled != 0).any()
+    found = loss()
+    for _ in range(2):  # kept, and then evaluated
+        (ours,) = torch.autograd.grad(found, x, torch.tensor(above).to(found), retain_graph=True)
+        expect_carried(ours, unscaled, above)
+
+
+@pytest.mark.parametrize("above", [torch.inf, torch.nan])
+@pytest.mark.parametrize("reduction", ["rows", "none"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_same_of_an_upstream_for_each_row_or_element(name, reduction, above):
+    x, y = draw()
+    y[::5] = -2
+    weights = torch.rand(200).where(torch.arange(200) % 4 != 0, torch.zeros(()))
+    with torch.no_grad():
+        x[::5, 1] = torch.nan
+    options = LOSSES[name] | {"row_weights": weights}
+    found = tare.torch.loss(name, x, y, reduction=reduction, **options)
+    ones = torch.ones_like(found)
+    (unscaled,) = torch.autograd.grad(found, x, ones, retain_graph=True)
+    several = torch.where(torch.rand_like(ones) < 0.5, ones, above)
+    (ours,) = torch.autograd.grad(found, x, several)
+    expect_carried(ours, unscaled, several if several.dim() == 2 else several[:, None])
+
+
+@pytest.mark.parametrize("above", [torch.inf, torch.nan])
+def test_the_same_while_compiling(above):
+    torch._dynamo.reset()
+    x, y = draw()
+    y[::5] = -2
+    loss = torch.compile(lambda x: tare.torch.sigmoid_focal(x, y), fullgraph=True, backend="aot_eager")
+    (unscaled,) = torch.autograd.grad(loss(x), x)
+    (ours,) = torch.autograd.grad(loss(x), x, torch.tensor(above))
+    expect_carried(ours, unscaled, above)

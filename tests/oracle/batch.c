@@ -205,6 +205,7 @@ static double fill_elements(const struct oracle_problem *problem, int64_t i, dou
     double weight = element_weight(problem, row, i, c, t);
     if (weight == 0) continue;
     if (is_ghm(problem)) weight = result->inverse_density[at];
+    if (weight == 0) continue; /* also of a NaN */
     struct oracle_pair pair = element(problem, problem->logits[at], t, c);
     result->element_loss[at] = weight * pair.value;
     result->gradient[at] = scale * weight * pair.derivative;

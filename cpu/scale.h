@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Gradients whose scale over divisor is no ordinary number: infinite, NaN, or outside the range of a float.
+ *
+ * A gradient that is 0 without the scale stays 0, whatever the scale is. All others carry an infinite or NaN scale, so
+ * that whoever looks for one finds it. A finite scale is applied in double, so that only the result has to be a float.
+ */
+
+static double round_to_dtype(int32_t dtype, double x) {
+  switch (dtype) {
+    case TARE_F16:
+      return (double)tare_from_f16(tare_to_f16((float)x));
+    case TARE_BF16:
+      return (double)tare_from_bf16(tare_to_bf16((float)x));
+    case TARE_F64:
+      return x;
+    default:
+      return (double)(float)x;
+  }
+}
+
+/** `slope` is what a factor of 1 gives. The gradient without the scale is taken as it would be written: one that is kept
+ *  and multiplied later has the same zeros. */
+static double rescaled(const tare_gradient_scale *gradient, int32_t dtype, double slope) {
+  if (slope == 0) return 0;
+  if (isfinite(gradient->scale)) return slope * (gradient->scale / gradient->divisor);
+  const double unscaled = round_to_dtype(dtype, slope / gradient->divisor);
+  return unscaled == 0 ? 0 : unscaled * gradient->scale;
+}
