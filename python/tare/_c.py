@@ -159,7 +159,11 @@ def _candidates():
     if asked:
         return [asked]
     # After `pip install -e` the package is in two folders: its sources here, and what was built in site-packages.
-    own = [file for folder in sys.modules[__package__].__path__ for file in glob.glob(f"{glob.escape(folder)}/lib/libtare.so*")]
+    own = [
+        file
+        for folder in sys.modules[__package__].__path__
+        for file in glob.glob(f"{glob.escape(folder)}/lib/libtare.so*")
+    ]
     return [*sorted(own), f"libtare.so.{VERSION[0]}.{VERSION[1]}", "libtare.so"]
 
 

@@ -251,10 +251,12 @@ def _run(read, value, logits, inputs, scale=None, loss=None, **arrays):
         problem.output.gradient_scale_pointer = scale.data_ptr()
     context, stream = context_of(logits[0].device)
     workspace = _lend_workspace(context, problem, logits[0]) if problem.exact else None
-    _c.check(_c.library.tare_evaluate(context, problem.loss, problem.batch, problem.output, stream), context)
-    if problem.exact:  # its memory goes back to PyTorch, which gives it out again only behind this work
-        _c.library.tare_context_set_workspace(context, None, 0)
-        del workspace
+    try:
+        _c.check(_c.library.tare_evaluate(context, problem.loss, problem.batch, problem.output, stream), context)
+    finally:
+        if problem.exact:  # its memory goes back to PyTorch, which gives it out again only behind this work
+            _c.library.tare_context_set_workspace(context, None, 0)
+            del workspace
 
 
 def _count(read, value, logits, inputs):

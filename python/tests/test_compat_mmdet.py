@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import tare.torch
-from tare.compat import apex, mmcv, mmdet
+from tare.compat import apex, fvcore, mmcv, mmdet, torchvision
 
 EPSILON = torch.finfo(torch.float32).eps
 
@@ -299,3 +299,25 @@ def test_ghm_takes_no_layout_for_another():
         assert isinstance(module, (tare.torch.GHMC, tare.torch.GHMR))
         with pytest.raises(ValueError, match="reduction_override"):
             module(torch.randn(4, 4), torch.zeros(4, 4), torch.ones(4, 4), reduction_override="avg")
+
+
+def test_what_is_no_tensor_of_real_numbers():
+    x, y, ones = torch.randn(4, 3), torch.zeros(4, dtype=torch.int64), torch.ones(4)
+    dense, one = torch.rand(4, 3), torch.tensor([1.0])
+    calls = {
+        torchvision.sigmoid_focal_loss: [x, dense], fvcore.sigmoid_focal_loss: [x, dense],
+        fvcore.sigmoid_focal_loss_star: [x, dense], mmcv.sigmoid_focal_loss: [x, y], mmcv.softmax_focal_loss: [x, y],
+        mmdet.FocalLoss(): [x, y, ones], mmdet.CrossEntropyLoss(): [x, y, ones], mmdet.GHMC(): [x, y, ones],
+        mmdet.CrossEntropyLoss(use_sigmoid=True): [x, dense, dense], mmdet.GHMR(): [x, dense, torch.ones(4, 1)],
+        lambda *given: apex.focal_loss(*given, 3, 0.25, 2.0): [x, y, one],
+    }  # fmt: skip
+    for call, arguments in calls.items():
+        assert torch.as_tensor(call(*arguments)).isfinite().all()
+        for place in range(len(arguments)):
+            for bad in (arguments[place].tolist(), arguments[place].numpy()):
+                given = [bad if i == place else one for i, one in enumerate(arguments)]
+                with pytest.raises(TypeError, match="is of type (list|ndarray); it must be a tensor"):
+                    call(*given)
+            given = [one.to(torch.complex64) if i == place else one for i, one in enumerate(arguments)]
+            with pytest.raises(ValueError, match="real numbers|complex64"):
+                call(*given)

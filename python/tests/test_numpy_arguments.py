@@ -185,7 +185,19 @@ def test_a_state_that_tare_did_not_write_is_refused(momentum, variant):
     infinite[2 + 8 :].view(np.float64)[:] = np.inf
     random[:] = np.random.default_rng(0).integers(-(2**63), 2**63 - 1, len(random))
     scaled = states[0] * 3 // 4
-    for state in (average, scaled, negative, nan, infinite, random, np.full(26, 2**62), states[0].astype(np.float32)):
+    orphan = states[0].copy()
+    orphan[2 + 8 : 2 + 16][states[0][2 + 8 : 2 + 16] != 0] = 0
+    for state in (
+        average,
+        scaled,
+        orphan,
+        negative,
+        nan,
+        infinite,
+        random,
+        np.full(26, 2**62),
+        states[0].astype(np.float32),
+    ):
         refused(ValueError, "state", state=state, **options)
 
 

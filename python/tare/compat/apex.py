@@ -10,6 +10,7 @@ import torch
 
 from .. import _checks
 from .. import torch as tare
+from . import check_tensors
 
 
 def focal_loss(
@@ -21,6 +22,7 @@ def focal_loss(
     cls_output: [..., classes], of which those from num_real_classes on are padding; cls_targets_at_level: [...], a
     class, -1 for background, -2 for ignored; num_positives_sum: a tensor with one element.
     """
+    check_tensors(cls_output=cls_output, cls_targets_at_level=cls_targets_at_level, num_positives_sum=num_positives_sum)
     if label_smoothing != 0:
         raise ValueError(f"label_smoothing is {label_smoothing}; Tare computes this loss with 0 alone")
     if not 0 <= alpha <= 1:

@@ -7,7 +7,7 @@ They are torchvision's but for alpha, which is off by default; what is said ther
 import torch
 
 from .. import torch as tare
-from . import reduced, torchvision
+from . import check_tensors, reduced, torchvision
 
 
 def sigmoid_focal_loss(
@@ -21,6 +21,7 @@ def sigmoid_focal_loss_star(
     inputs: torch.Tensor, targets: torch.Tensor, alpha: float = -1, gamma: float = 1, reduction: str = "none"
 ) -> torch.Tensor:
     """FL*: -alpha_t*log(sigmoid(gamma*x_t))/gamma, x_t = x*(2t-1) (arXiv 1708.02002, appendix A). gamma > 0."""
+    check_tensors(inputs=inputs, targets=targets)
     if inputs.shape != targets.shape:
         raise ValueError(f"inputs have shape {tuple(inputs.shape)}, targets {tuple(targets.shape)}")
     options = reduced(reduction, float(gamma * max(inputs.numel(), 1)))

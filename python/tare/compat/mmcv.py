@@ -9,10 +9,11 @@ the CPU works. Labels above the number of classes are errors (of softmax, also t
 import torch
 
 from .. import torch as tare
-from . import NOT_A_LABEL, reduced
+from . import NOT_A_LABEL, check_tensors, reduced
 
 
 def _check(input, target, weight, alpha, most):
+    check_tensors(input=input, target=target, weight=weight)
     if input.dim() != 2 or target.shape != input.shape[:1]:
         raise ValueError(f"input {tuple(input.shape)} and target {tuple(target.shape)} must be [N, C] and [N]")
     if weight is not None and not weight.numel():

@@ -10,9 +10,10 @@ but in `state`, which is no buffer (see tare.torch.GHMC); with class labels its 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 from .. import torch as tare
-from . import NOT_A_LABEL, reduced, torchvision
+from . import NOT_A_LABEL, check_tensors, focal_elements, or_original, reduce_plainly, reduced, torchvision, widened
 
 _EPSILON = torch.finfo(torch.float32).eps
 
@@ -97,12 +98,16 @@ class FocalLoss(torch.nn.Module):
         self.gamma, self.alpha, self.reduction, self.loss_weight = gamma, alpha, reduction, loss_weight
 
     def forward(self, pred, target, weight=None, avg_factor=None, reduction_override=None):
+        check_tensors(pred=pred, target=target, weight=weight)
         options = {"gamma": self.gamma, "alpha": self.alpha, **_weights(weight, pred)}
         reduction = _chosen(reduction_override, self.reduction)
         options.update(_reduction(reduction, avg_factor, float(max(pred.numel(), 1))))
         if target.dim() == pred.dim():
             _check_dense(pred, target)
-            return self.loss_weight * _dense(tare.sigmoid_focal, pred, target, options)
+            return self.loss_weight * or_original(
+                lambda: _dense(tare.sigmoid_focal, pred, target, options),
+                lambda: reduce_plainly(focal_elements(pred, target, self.alpha, self.gamma), options),
+            )
         _check_labels(pred, target)
         classes = pred.shape[1]
         labels = torch.where(target < 0, classes, target)  # as in mmcv
@@ -144,6 +149,7 @@ class CrossEntropyLoss(torch.nn.Module):
     ):
         if kwargs:
             raise TypeError(f"CrossEntropyLoss takes no {', '.join(kwargs)}")
+        check_tensors(cls_score=cls_score, label=label, weight=weight)
         ignore = self.ignore_index if ignore_index is None else ignore_index
         ignore = -100 if ignore is None else ignore
         reduction, weights = _chosen(reduction_override, self.reduction), None
@@ -169,14 +175,21 @@ class CrossEntropyLoss(torch.nn.Module):
             avg_factor = label.numel() - (label == ignore).sum()  # of elements, as there
         options = _reduction(reduction, avg_factor, "rows" if self.avg_non_ignore and not dense else everything)
         if weight is not None:
-            options["row_weights"] = _broadcast(weight, losses).reshape(len(pred), -1)
+            options["row_weights"] = _broadcast(weight, losses)
         if pred.dim() > 2:  # [N, C, ...] is a map of one anchor
             pred, options["classes"] = pred.flatten(2).unsqueeze(-1), pred.shape[1]
+            label = label.flatten(2).unsqueeze(-1) if dense else label.flatten(1)
+            if weight is not None:
+                options["row_weights"] = options["row_weights"].flatten(1)
         if dense:
-            loss = tare.softmax_ce(pred, targets=_soft(label, ignore, weights).reshape(pred.shape), **options)
+            targets = _soft(label, ignore, weights)
+            loss = or_original(
+                lambda: tare.softmax_ce(pred, targets=targets, **options),
+                lambda: reduce_plainly(-(targets * widened(pred).log_softmax(1)).sum(1), options),
+            )
         else:
-            loss = tare.softmax_ce(pred, label.reshape(len(pred), -1), class_weights=weights,
-                                   background_label=NOT_A_LABEL, ignore_label=ignore, **options)  # fmt: skip
+            loss = tare.softmax_ce(pred, label, class_weights=weights, background_label=NOT_A_LABEL,
+                                   ignore_label=ignore, **options)  # fmt: skip
         return loss.reshape(losses) if reduction == "none" else loss
 
     def _sigmoid(self, pred, label, ignore, weights, reduction, avg_factor, weight):
@@ -190,19 +203,33 @@ class CrossEntropyLoss(torch.nn.Module):
 
     def _sigmoid_dense(self, pred, label, ignore, weights, reduction, avg_factor, weight):
         _check_dense(pred, label)
+        _check_class_weight(weights, pred.shape[-1])
         counted = (label >= 0) & (label != ignore)
         if self.avg_non_ignore and reduction == "mean" and avg_factor is None:
             avg_factor = counted.sum()
         options = _reduction(reduction, avg_factor, float(max(pred.numel(), 1)))
-        targets = torch.where(counted, label, 0).to(torch.float32)
+        given = torch.where(counted, label, 0).to(torch.float32)
         elements = counted.to(torch.float32)
         if weight is not None:
             elements = torch.where(counted, _broadcast(weight, pred.shape).to(torch.float32), 0)
-        if weights is not None:  # w*t*l(x) + (1-t)*l(-x) is s times the cross-entropy of the target w*t/s
-            _check_class_weight(weights, pred.shape[-1])
-            sums = weights * targets + (1 - targets)
-            elements, targets = elements * sums, torch.where(sums > 0, weights * targets / sums, 0)
-        return _dense(tare.sigmoid_ce, pred, targets, {**options, "element_weights": elements})
+
+        def ours():
+            targets, factors = given, elements
+            if weights is not None:  # w*t*l(x) + (1-t)*l(-x) is s times the cross-entropy of the target w*t/s
+                product, beyond = weights * targets, targets > 1  # Tare tells those from the others
+                sums = product + (1 - targets)
+                factors = torch.where(beyond, elements, elements * sums)
+                targets = torch.where(beyond, targets, torch.where(product == 0, 0, product / sums))
+            return _dense(tare.sigmoid_ce, pred, targets, {**options, "element_weights": factors})
+
+        def theirs():
+            wide = widened(pred)
+            losses = F.binary_cross_entropy_with_logits(
+                wide, given.to(wide.dtype), pos_weight=weights, reduction="none"
+            )
+            return reduce_plainly(losses, {**options, "element_weights": elements})
+
+        return or_original(ours, theirs)
 
 
 def _check_class_weight(weights: torch.Tensor | None, classes: int) -> None:
@@ -236,6 +263,7 @@ class GHMC(tare.GHMC):
         self.use_sigmoid, self.loss_weight, self.reduction = use_sigmoid, loss_weight, reduction
 
     def forward(self, pred, target, label_weight, reduction_override=None, **kwargs):
+        check_tensors(pred=pred, target=target, label_weight=label_weight)
         _only_mean(_chosen(reduction_override, self.reduction))
         if target.dim() == pred.dim():
             _check_dense(pred, target)
@@ -272,6 +300,7 @@ class GHMR(tare.GHMR):
         self.loss_weight, self.reduction = loss_weight, reduction
 
     def forward(self, pred, target, label_weight, avg_factor=None, reduction_override=None):
+        check_tensors(pred=pred, target=target, label_weight=label_weight)
         _only_mean(_chosen(reduction_override, self.reduction))
         if target.shape != pred.shape:
             raise _shapes("they must be of one shape", pred=pred, target=target)

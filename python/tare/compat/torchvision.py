@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """torchvision.ops.sigmoid_focal_loss.
 
-Where it differs: gamma below 1 has finite gradients, and small losses keep their digits. Targets must lie in [0,1] and
-alpha, unless negative, too.
+Where it differs: gamma below 1 has finite gradients, and small losses keep their digits. alpha, unless negative, must
+lie in [0,1].
 """
 
 import torch
 
 from .. import torch as tare
-from . import reduced
+from . import check_tensors, focal_elements, or_original, reduce_plainly, reduced
 
 
 def sigmoid_focal_loss(
@@ -19,12 +19,16 @@ def sigmoid_focal_loss(
     inputs, targets: of one shape, any; targets 0 and 1, or between. alpha: negative is off. reduction: "none", of the
     inputs' shape; "mean" over all elements; "sum".
     """
+    check_tensors(inputs=inputs, targets=targets)
     if inputs.shape != targets.shape:
         raise ValueError(f"inputs have shape {tuple(inputs.shape)}, targets {tuple(targets.shape)}")
     options = reduced(reduction, "elements")
     rows = as_rows(inputs)
     targets = targets if targets.is_floating_point() else targets.to(torch.float32)
-    loss = tare.sigmoid_focal(rows, targets=targets.reshape(rows.shape), gamma=gamma, alpha=alpha, **options)
+    loss = or_original(
+        lambda: tare.sigmoid_focal(rows, targets=targets.reshape(rows.shape), gamma=gamma, alpha=alpha, **options),
+        lambda: reduce_plainly(focal_elements(inputs, targets, alpha, gamma), options),
+    )
     return loss.reshape(inputs.shape) if reduction == "none" else loss
 
 
