@@ -23,7 +23,18 @@ target_compile_options(tare_test_flags INTERFACE
   $<$<COMPILE_LANGUAGE:C,CXX>:-Wall;-Wextra;-Wshadow>
   $<$<AND:$<COMPILE_LANGUAGE:C,CXX>,$<BOOL:${TARE_WERROR}>>:-Werror>)
 
+# Beyond what "undefined" means, C is also checked for divisions by 0, numbers that do not fit an integer, and arrays in
+# structs; kernels in C++ divide by 0 where CUDA means it.
 if(TARE_SANITIZE)
-  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  if(CMAKE_C_COMPILER_ID MATCHES "Clang")
+    set(c_sanitizers float-divide-by-zero,float-cast-overflow,local-bounds,nullability)
+  else()
+    set(c_sanitizers float-divide-by-zero,float-cast-overflow,bounds-strict)
+  endif()
+  if(TARE_FUZZER)
+    add_compile_options(-fsanitize=fuzzer-no-link)
+  endif()
+  add_compile_options(-fsanitize=address,undefined $<$<COMPILE_LANGUAGE:C>:-fsanitize=${c_sanitizers}>
+                      -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)
 endif()

@@ -93,7 +93,8 @@ static void F(write_row_gradient)(F(row_reader) * r, const F(row_sums) * sums, d
   const tare_array *gradient = &r->tile->view->array[TARE_GRADIENT];
   const int hard = sums->label >= 0;
   const double factor = weight * r->job->gradient.factor;
-  const double of_e = (hard ? sums->slope * r->job->gradient.factor : factor * sums->targets) / sums->sum;
+  const double whole = hard ? sums->slope * r->job->gradient.factor : factor * sums->targets;
+  const double of_e = sums->sum == 0 ? 0 : whole / sums->sum; /* 0: there is no other class */
   for (int64_t first = 0; first < r->classes; first += F(ROW_CHUNK)) {
     const int32_t n = F(read_chunk)(r, first);
     for (int32_t i = 0; i < n; i++) {

@@ -35,6 +35,7 @@ static int64_t size_of(const tool_folder *folder, const char *name) {
   return stat(path, &about) == 0 ? (int64_t)about.st_size : -1;
 }
 
+#ifdef TARE_FAILING_CALLS
 /* A command that writes `file`; what it says is JSON where `json` stands. */
 typedef struct command {
   const char *words, *file;
@@ -65,7 +66,6 @@ static void check_all_or_nothing(const tool_folder *folder, const command *c, in
 
 /* ---- Calls -------------------------------------------------------------------------------------------------------- */
 
-#ifdef TARE_FAILING_CALLS
 /* The name of the call that failed, or nothing. */
 static bool fail_call(const tool_folder *folder, const command *c, int at, int64_t whole, char name[64]) {
   char what[128];

@@ -232,8 +232,9 @@ static void check_sums(const char *file, int line, const problem *p, const char 
       (1e-34 * (double)terms + p->slack * (double)terms + (is_half ? dtype_smallest(rounded) : 0)) / allowed;
   double *ours = calloc((size_t)want->count, sizeof *ours), *theirs = calloc((size_t)want->count, sizeof *theirs);
   for (int64_t i = 0; i < want->count; i++) {
-    ours[i] = got->value[i] / (want->size[i] + floor);
-    theirs[i] = want->value[i] / (want->size[i] + floor);
+    const double unit = want->size[i] + floor > 0 ? want->size[i] + floor : 1; /* a sum of nothing is 0 */
+    ours[i] = got->value[i] / unit;
+    theirs[i] = want->value[i] / unit;
   }
   snprintf(what, sizeof what, "%s of %s", name, problem_text(p));
   (p->drawn ? check_close_or_small : check_close_or_zero)(file, line, what, ours, theirs, (size_t)want->count,
