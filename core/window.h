@@ -8,7 +8,7 @@
 
 TARE_INLINE int tare_is_upper_norm(double folded) { return copysign(1.0, folded) < 0; }
 
-/** Of a hard label's key, the signed logit u: sigmoid(u). */
+/** Of GHM-C's key, the signed logit u: sigmoid(u). */
 TARE_INLINE double tare_norm_of_logit(double u) {
   const double e = exp(-fabs(u)), nearer = e / (1.0 + e);
   return u > 0 ? -nearer : nearer;
@@ -21,9 +21,6 @@ TARE_INLINE double tare_norm_of_difference(double key, double mu) {
   const double root = sqrt(ratio * ratio + 1.0);
   return 3.0 * ratio * ratio <= 1.0 ? ratio / root : -(1.0 / (root * (root + ratio)));
 }
-
-/** Of g itself, which a target between 0 and 1 has. */
-TARE_INLINE double tare_fold_norm(double g) { return g <= 0.5 ? g : -(1.0 - g); }
 
 /** How far one norm lies below another that is not below it. */
 TARE_INLINE double tare_norm_distance(double low, double high) {

@@ -53,7 +53,6 @@ static void sort(int64_t n, double *key, double *spare) {
 /** The gradient norm of a key, folded. */
 static double norm_of_key(const tare_problem *problem, double key) {
   if (problem->loss.kind == TARE_GHM_R) return tare_norm_of_difference(key, problem->loss.ghm.mu);
-  if (problem->soft) return tare_fold_norm(key);
   return tare_norm_of_logit(key);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Keys in double, which need no guess: g of soft targets, |difference| of GHM-R, and all keys of the exact density.
+/* Keys in double, which need no guess: those of dense targets, |difference| of GHM-R, and all keys of the exact density.
  * Bins and positions are found by bisection. */
 
 /** The largest k < count with lower[k] <= key, 0 for NaN. */
@@ -42,8 +42,7 @@ static inline void tare_weigh_keys(const tare_job *job, int32_t n, const double 
     for (int32_t i = 0; i < n; i++) inverse_density[i] = job->sorted.count[0] ? job->sorted.weight[place[i]] : 0.0;
   } else {
     const tare_bins *bins = job->bins;
-    const double *lower = job->problem->shape == TARE_SHAPE_REGRESSION ? bins->lower_f64 : bins->norm_f64;
     for (int32_t i = 0; i < n; i++)
-      inverse_density[i] = bins->weight_f64[tare_bin_by_bisection(lower, bins->count, key[i])];
+      inverse_density[i] = bins->weight_f64[tare_bin_by_bisection(bins->lower_f64, bins->count, key[i])];
   }
 }

@@ -67,10 +67,9 @@ TARE_INLINE void F(soft_body)(F(hard_formula) * hard, F(soft_formula) * soft, co
     const F(pair) between = soft(x[i], t, w, plain, &p, power);
     const int counts = (w != 0) | (plain != 0), is_end = (t == 0) | (t == 1);
     const real value = is_end ? at_end.loss : between.loss;
-    const real end_slope = t == 1 ? -at_end.slope : at_end.slope;
-    const real derivative = is_end ? end_slope : between.slope;
+    const real derivative = (is_end ? at_end.slope : between.slope) * factor;
     loss[i] = counts ? value : (real)0;
-    slope[i] = counts ? derivative * factor : (real)0;
+    slope[i] = counts ? (t == 1 ? 0 - derivative : derivative) : (real)0; /* as of a label, the sign of 0 too */
   }
 }
 
@@ -198,7 +197,16 @@ static real F(alpha)(const tare_problem *problem, int64_t c, int positive) {
   return (real)(positive ? alpha : 1.0 - alpha);
 }
 
+/** What a dense target makes of a weight that is at_0 at t = 0 and at_1 at t = 1: exactly these there. Nothing cancels. */
+TARE_INLINE real F(weight_between)(real t, real at_0, real at_1) {
+  const real mixed = F(multiply_add)(t, at_1, ((real)1 - t) * at_0);
+  return t == 0 ? at_0 : t == 1 ? at_1 : mixed;
+}
+
 static int F(has_plain_weights)(const tare_problem *problem) { return problem->alpha_is_part || problem->soft; }
+
+/* A weight is row x alpha x element x positive weight, the plain one row x element x positive weight, in this order for
+ * labels and dense targets alike. */
 
 /** What a tile's rows and, where classes are alike, its classes weigh. */
 static void F(weigh_lines)(const tare_problem *problem, const tare_tile *tile, const tare_tile_rows *rows,
@@ -224,23 +232,46 @@ static void F(build_weights)(const tare_job *job, const tare_tile *tile, const F
   F(spread)(b, s->row_weight + b->first_row, s->class_weight, has_plain, s);
   if (!tile->view->array[TARE_ELEMENT_WEIGHTS].data) return;
   F(load_block)(tile, b, TARE_ELEMENT_WEIGHTS, TARE_F32, s->loss);
+  if (problem->soft) return; /* weigh_soft takes them after alpha */
   for (int32_t i = 0; i < b->n; i++) s->weight[i] *= s->loss[i];
   for (int32_t i = 0; i < b->n && has_plain; i++) s->plain_weight[i] *= s->loss[i];
 }
 
-/** For soft targets: plain weight x (1 + t*(w-1)) with the positive weight w, and x (1-alpha + t*(2*alpha-1)). */
-static void F(weigh_soft)(const tare_job *job, const F(block) * b, F(scratch) * s) {
+/** One line of weigh_soft: its classes are `step` apart in at_0, at_1 and of_ones, which is 1 or 0. */
+TARE_INLINE void F(weigh_soft_line)(int32_t n, int step, const real *restrict target, const real *restrict element,
+                                    const real *restrict at_0, const real *restrict at_1, const real *restrict of_ones,
+                                    real *restrict weight, real *restrict plain) {
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) {
+    const int32_t c = i * step;
+    const real t = target[i], of_element = element ? element[i] : (real)1;
+    const real ones = F(weight_between)(t, 1, of_ones[c]);
+    weight[i] = weight[i] * F(weight_between)(t, at_0[c], at_1[c]) * of_element * ones;
+    plain[i] = plain[i] * of_element * ones;
+  }
+}
+
+/** For dense targets: both weights hold the row's. */
+static void F(weigh_soft)(const tare_job *job, const tare_tile *tile, const F(block) * b, F(scratch) * s) {
   const tare_problem *problem = job->problem;
-  const int has_alpha = problem->alpha_per_class || problem->alpha >= 0;
-  for (int32_t j = 0; j < b->n; j++) {
-    const int64_t c = b->first_class + (b->by_class ? j / b->length : j % b->length);
-    const real t = s->target[j];
-    if (problem->batch.positive_weights)
-      s->plain_weight[j] *= F(multiply_add)(t, F(positive_weight)(problem, c) - 1, 1);
-    s->weight[j] = s->plain_weight[j];
-    if (!has_alpha) continue;
-    const real at_0 = F(alpha)(problem, c, 0), at_1 = F(alpha)(problem, c, 1);
-    s->weight[j] *= F(multiply_add)(t, at_1 - at_0, at_0);
+  const int has_elements = tile->view->array[TARE_ELEMENT_WEIGHTS].data != NULL;
+  const int by_class = problem->alpha_per_class || problem->alpha >= 0 || problem->batch.positive_weights;
+  if (!has_elements && !by_class) return;
+  for (int32_t c = 0; c < b->classes; c++) {
+    s->at_0[c] = F(alpha)(problem, b->first_class + c, 0);
+    s->at_1[c] = F(alpha)(problem, b->first_class + c, 1);
+    s->of_ones[c] = F(positive_weight)(problem, b->first_class + c);
+  }
+  for (int32_t line = 0; line < b->lines; line++) {
+    const ptrdiff_t at = (ptrdiff_t)line * b->length;
+    const real *element = has_elements ? s->loss + at : NULL;
+    if (b->by_class)
+      F(weigh_soft_line)
+      (b->length, 0, s->target + at, element, s->at_0 + line, s->at_1 + line, s->of_ones + line, s->weight + at,
+       s->plain_weight + at);
+    else
+      F(weigh_soft_line)
+      (b->length, 1, s->target + at, element, s->at_0, s->at_1, s->of_ones, s->weight + at, s->plain_weight + at);
   }
 }
 
@@ -248,17 +279,19 @@ static void F(weigh_soft)(const tare_job *job, const F(block) * b, F(scratch) * 
 static int32_t F(pick_positives)(const tare_job *job, const tare_tile *tile, const F(block) * b, const real *x,
                                  tare_scratch *scratch, F(scratch) * s) {
   const tare_tile_rows *rows = &scratch->rows;
+  const int has_elements = tile->view->array[TARE_ELEMENT_WEIGHTS].data != NULL;
   int32_t picked = 0;
   for (int32_t p = 0; p < rows->positives && !job->problem->soft; p++) {
     const int32_t i = rows->positive[p] - b->first_row;
     const int64_t c = rows->cls[rows->positive[p]] - b->first_class;
     if (i < 0 || i >= b->rows || c < 0 || c >= b->classes) continue;
     const int32_t at = (int32_t)(b->by_class ? c * b->length + i : i * (int64_t)b->length + c);
-    real base = s->row_weight[rows->positive[p]] * F(positive_weight)(job->problem, b->first_class + c);
-    if (tile->view->array[TARE_ELEMENT_WEIGHTS].data) base *= s->loss[at]; /* where build_weights left them */
+    const real of_row = s->row_weight[rows->positive[p]],
+               of_ones = F(positive_weight)(job->problem, b->first_class + c);
+    const real of_element = has_elements ? s->loss[at] : (real)1; /* where build_weights left them */
     s->picked_x[picked] = -x[at];
-    s->picked_weight[picked] = base * F(alpha)(job->problem, b->first_class + c, 1);
-    s->picked_plain[picked] = base;
+    s->picked_weight[picked] = of_row * F(alpha)(job->problem, b->first_class + c, 1) * of_element * of_ones;
+    s->picked_plain[picked] = of_row * of_element * of_ones;
     scratch->picked_at[picked++] = at;
   }
   for (int32_t k = picked; k < TARE_BLOCK && k % F(CHUNK); k++)
@@ -266,29 +299,43 @@ static int32_t F(pick_positives)(const tare_job *job, const tare_tile *tile, con
   return picked;
 }
 
-/** The key of each element in double: its own or, with soft targets, g. */
+/** g of a target between 0 and 1. */
+static double F(soft_norm)(real x, real target) {
+  const double difference = terms_of_f64((double)x).p - (double)target;
+  return difference < 0 ? -difference : difference;
+}
+
+/** The signed logit of each element in double; of a target between 0 and 1 the one whose g is the same. */
 static void F(double_keys)(const tare_job *job, const F(stretch) * on, const real *target, double *key) {
   for (int32_t i = 0; i < on->n; i++) {
     const double x = (double)on->x[i];
-    if (job->problem->soft) {
-      const double g = terms_of_f64(x).p - (double)target[i];
-      key[i] = g < 0 ? -g : g;
-    } else {
-      key[i] = x;
-    }
+    const real t = job->problem->soft ? target[i] : (real)0;
+    const double g = t == 0 || t == 1 ? 0 : F(soft_norm)(on->x[i], t);
+    key[i] = t == 0 ? x : t == 1 ? -x : log(g / (1 - g));
   }
+}
+
+/** The bin of an element with a dense target. */
+static int32_t F(dense_bin)(const tare_bins *bins, real x, real target) {
+  if (target == 0 || target == 1)
+    return tare_bin_by_bisection(bins->lower_f64, bins->count, (double)(target == 0 ? x : -x));
+  return tare_bin_by_bisection(bins->norm_f64, bins->count, F(soft_norm)(x, target));
 }
 
 /** Weight x 1/GD of each element. */
 static void F(weigh_by_density)(const tare_job *job, const F(stretch) * on, const real *target, tare_scratch *scratch,
                                 real *out) {
+  const tare_bins *bins = job->bins;
   if (job->density == TARE_DENSITY_BINS && !job->problem->soft) {
-    F(weigh_by_bins)(job->bins, on->x, on->weight, on->n, scratch->bin, out);
-    return;
+    F(weigh_by_bins)(bins, on->x, on->weight, on->n, scratch->bin, out);
+  } else if (job->density == TARE_DENSITY_BINS) {
+    for (int32_t i = 0; i < on->n; i++)
+      out[i] = on->weight[i] * bins->F(weight)[F(dense_bin)(bins, on->x[i], target[i])];
+  } else {
+    F(double_keys)(job, on, target, scratch->key);
+    tare_weigh_keys(job, on->n, scratch->key, scratch->place, scratch->inverse_density);
+    for (int32_t i = 0; i < on->n; i++) out[i] = on->weight[i] * (real)scratch->inverse_density[i];
   }
-  F(double_keys)(job, on, target, scratch->key);
-  tare_weigh_keys(job, on->n, scratch->key, scratch->place, scratch->inverse_density);
-  for (int32_t i = 0; i < on->n; i++) out[i] = on->weight[i] * (real)scratch->inverse_density[i];
 }
 
 static void F(count_keys)(const tare_job *job, const F(stretch) * on, const real *target, tare_scratch *scratch) {
@@ -296,18 +343,16 @@ static void F(count_keys)(const tare_job *job, const F(stretch) * on, const real
     F(count_bins)(job->bins, on->x, on->weight, on->n, scratch);
     return;
   }
-  F(double_keys)(job, on, target, scratch->key);
   for (int32_t i = 0; i < on->n; i++)
-    scratch->histogram[0][tare_bin_by_bisection(job->bins->norm_f64, job->bins->count, scratch->key[i])] +=
-        on->weight[i] != 0;
+    scratch->histogram[0][F(dense_bin)(job->bins, on->x[i], target[i])] += on->weight[i] != 0;
 }
 
 static void F(collect_keys)(const tare_job *job, const F(stretch) * on, const real *target, tare_scratch *scratch) {
   tare_job *writable = (tare_job *)(uintptr_t)job; /* this pass runs on one thread and counts its keys in the job */
-  const double least = job->problem->soft ? 0.0 : -(double)INFINITY;
   F(double_keys)(job, on, target, scratch->key);
   for (int32_t i = 0; i < on->n; i++)
-    if (on->weight[i] != 0) job->collected_key[writable->key_count++] = tare_key_or_least(scratch->key[i], least);
+    if (on->weight[i] != 0)
+      job->collected_key[writable->key_count++] = tare_key_or_least(scratch->key[i], -(double)INFINITY);
 }
 
 static double F(sum)(const real *restrict x, int32_t n) {
@@ -354,7 +399,7 @@ static F(stretch) F(stretch_of)(const tare_job *job, const tare_tile *tile, cons
   F(load_block)(tile, b, TARE_LOGITS, problem->batch.dtype, s->x);
   if (!problem->soft) return on;
   F(load_block)(tile, b, TARE_TARGETS, problem->batch.target_dtype, s->target);
-  F(weigh_soft)(job, b, s);
+  F(weigh_soft)(job, tile, b, s);
   return on;
 }
 
@@ -399,7 +444,7 @@ static void F(evaluate_block)(const tare_job *job, const tare_tile *tile, const 
   if (positives->n) F(run)(job, *positives, loop, parameters, scratch);
   for (int32_t k = 0; k < positives->n; k++) {
     on->loss[scratch->picked_at[k]] = positives->loss[k];
-    on->slope[scratch->picked_at[k]] = -positives->slope[k];
+    on->slope[scratch->picked_at[k]] = 0 - positives->slope[k];
   }
   result->loss += F(sum)(s->loss, (b->n + F(UNIT) - 1) / F(UNIT) * F(UNIT));
   if (view->array[TARE_ROW_LOSS].data) F(add_row_losses)(b, s, scratch->row_loss);

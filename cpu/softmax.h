@@ -8,8 +8,8 @@
  * of a row, its margin, is worked on for many rows at a time, in double.
  *
  * Rows lie one behind the other there where classes are contiguous (and not few), or class after class where rows are
- * (NCHW), so that the loops run along memory in both. A row too long for the buffer, or with dense targets, takes
- * cpu/softmax_row.h.
+ * (NCHW), so that the loops run along memory in both. A row too long for the buffer, or with dense targets of several
+ * classes, takes cpu/softmax_row.h.
  */
 
 /** x - m without the NaN of inf - inf: a maximum of +inf stands for itself. */
@@ -218,12 +218,14 @@ static void F(write_rows)(const tare_job *job, const tare_tile *tile, int32_t fi
   }
 }
 
-static void F(softmax_rows)(const tare_job *job, const tare_tile *tile, tare_scratch *scratch) {
+/** Rows [begin, end) of a tile. */
+static void F(softmax_rows)(const tare_job *job, const tare_tile *tile, int32_t begin, int32_t end,
+                            tare_scratch *scratch) {
   F(scratch) *s = &scratch->F_MEMBER;
   const int64_t padded = (job->problem->batch.classes + 15) / 16 * 16;
   const int32_t fit = padded < 4096 ? (int32_t)(4096 / padded) : 1;
-  for (int32_t first = 0; first < tile->rows; first += fit) {
-    const int32_t n = tile->rows - first < fit ? tile->rows - first : fit;
+  for (int32_t first = begin; first < end; first += fit) {
+    const int32_t n = end - first < fit ? end - first : fit;
     const int32_t *label = scratch->rows.cls + first;
     for (int32_t i = 0; i < n; i++) F(load_row)(job, tile, first + i, i, padded, scratch);
     for (int32_t i = 0; i < n; i++)
@@ -294,14 +296,16 @@ static void F(write_columns)(const tare_job *job, const tare_tile *tile, int32_t
    s->row);
 }
 
-static void F(softmax_columns)(const tare_job *job, const tare_tile *tile, tare_scratch *scratch) {
+/** Rows [begin, end) of a tile. */
+static void F(softmax_columns)(const tare_job *job, const tare_tile *tile, int32_t begin, int32_t end,
+                               tare_scratch *scratch) {
   F(scratch) *s = &scratch->F_MEMBER;
   const tare_array *logits = &tile->view->array[TARE_LOGITS];
   const int64_t classes = job->problem->batch.classes, row = logits->stride[TARE_AXES - 1];
   const int64_t wanted = 4096 / classes / 16 * 16;
   const int32_t fit = (int32_t)(wanted < 16 ? 16 : wanted > TARE_TILE_ROWS ? TARE_TILE_ROWS : wanted);
-  for (int32_t first = 0; first < tile->rows; first += fit) {
-    const int32_t n = tile->rows - first < fit ? tile->rows - first : fit;
+  for (int32_t first = begin; first < end; first += fit) {
+    const int32_t n = end - first < fit ? end - first : fit;
     F(load_lines)
     (job->problem->batch.dtype, logits->data, tile->offset[TARE_LOGITS] + first * row, logits->cls, row, classes, n,
      s->row);
@@ -311,20 +315,40 @@ static void F(softmax_columns)(const tare_job *job, const tare_tile *tile, tare_
   }
 }
 
+/** Rows [begin, end) of a tile that have labels, or add nothing. */
+static void F(softmax_labelled)(const tare_job *job, const tare_tile *tile, int32_t begin, int32_t end,
+                                tare_scratch *scratch) {
+  const int64_t classes = job->problem->batch.classes;
+  if (classes > TARE_ROW_BUFFER / 16)
+    for (int32_t i = begin; i < end; i++) F(softmax_one_row)(job, tile, i, scratch);
+  else if (tare_view_by_class(tile->view, classes) || classes < 16)
+    F(softmax_columns)(job, tile, begin, end, scratch);
+  else
+    F(softmax_rows)(job, tile, begin, end, scratch);
+}
+
+/** Dense targets. A row with all its mass on one class becomes one with that label, so that it is computed as such. */
+static void F(softmax_dense)(const tare_job *job, const tare_tile *tile, tare_scratch *scratch) {
+  const int32_t *cls = scratch->rows.cls;
+  for (int32_t i = 0; i < tile->rows; i++)
+    if (cls[i] != TARE_ROW_SKIPPED) F(label_by_mass)(job, tile, i, scratch);
+  for (int32_t first = 0, end; first < tile->rows; first = end) {
+    for (end = first; end < tile->rows && cls[end] != TARE_ROW_BACKGROUND;) end++;
+    F(softmax_labelled)(job, tile, first, end, scratch);
+    if (end < tile->rows) F(softmax_one_row)(job, tile, end++, scratch);
+  }
+}
+
 static void F(softmax_tile)(const tare_job *job, const tare_tile *tile, tare_scratch *scratch,
                             tare_group_result *result) {
   const tare_problem *problem = job->problem;
   const tare_array *row_loss = &tile->view->array[TARE_ROW_LOSS];
-  const int64_t classes = problem->batch.classes;
-  const int by_class = tare_view_by_class(tile->view, classes) || classes < 16;
   tare_tile_rows_decode(problem, tile, &scratch->rows);
   if (problem->alpha_per_class || problem->alpha >= 0) F(weigh_rows_by_alpha)(problem, tile->rows, &scratch->rows);
-  if (problem->soft || classes > TARE_ROW_BUFFER / 16)
-    for (int32_t i = 0; i < tile->rows; i++) F(softmax_one_row)(job, tile, i, scratch);
-  else if (by_class)
-    F(softmax_columns)(job, tile, scratch);
+  if (problem->soft)
+    F(softmax_dense)(job, tile, scratch);
   else
-    F(softmax_rows)(job, tile, scratch);
+    F(softmax_labelled)(job, tile, 0, tile->rows, scratch);
   for (int32_t i = 0; i < tile->rows; i++) result->loss += scratch->row_loss[i];
   if (row_loss->data)
     store_f64(problem->batch.dtype == TARE_F64 ? TARE_F64 : TARE_F32, row_loss->data, tile->offset[TARE_ROW_LOSS],

@@ -4,7 +4,7 @@
  *
  * The row is read in chunks, three times: for the maximum, for the sums, and to write the gradient; a row of one chunk
  * stays where it is. Dense targets t: loss sum(t_k*(log S - (x_k-m))), gradient sum(t)*p - t, with m and S over all
- * classes; a one-hot row takes the formula of its label.
+ * classes.
  */
 
 enum { F(ROW_CHUNK) = TARE_ROW_BUFFER / 2 };
@@ -44,18 +44,25 @@ typedef struct F(row_sums) {
   double sum, targets, dot, loss, slope;
 } F(row_sums);
 
-/** The label of a one-hot row of targets, -1 for any other. */
-static int64_t F(one_hot_label)(F(row_reader) * r) {
+/** Finds where a row of targets has its mass. On one class: the row gets this label, and the mass into its weight. On
+ *  none: the row adds nothing. On several: it stays as it is, TARE_ROW_BACKGROUND. */
+static void F(label_by_mass)(const tare_job *job, const tare_tile *tile, int32_t row, tare_scratch *scratch) {
+  const tare_array *targets = &tile->view->array[TARE_TARGETS];
+  const int64_t classes = job->problem->batch.classes, from = tile->offset[TARE_TARGETS] + row * targets->stride[3];
+  real *t = scratch->F_MEMBER.row, mass = 0;
   int64_t label = -1;
-  for (int64_t first = 0; first < r->classes; first += F(ROW_CHUNK)) {
-    const int32_t n = F(read_chunk)(r, first);
-    for (int32_t i = 0; i < n; i++) {
-      if (r->t[i] == 0) continue;
-      if (r->t[i] != 1 || label >= 0) return -1;
+  for (int64_t first = 0; first < classes; first += F(ROW_CHUNK)) {
+    const int64_t n = classes - first < F(ROW_CHUNK) ? classes - first : F(ROW_CHUNK);
+    F(load)(job->problem->batch.target_dtype, targets->data, from + first * targets->cls, targets->cls, n, t);
+    for (int64_t i = 0; i < n; i++) {
+      if (t[i] == 0) continue;
+      if (label >= 0) return;
       label = first + i;
+      mass = t[i];
     }
   }
-  return label;
+  scratch->rows.weight[row] *= (double)mass;
+  scratch->rows.cls[row] = scratch->rows.weight[row] == 0 ? TARE_ROW_SKIPPED : (int32_t)label;
 }
 
 static void F(row_maximum)(F(row_reader) * r, F(row_sums) * sums) {
@@ -130,7 +137,6 @@ static void F(softmax_one_row)(const tare_job *job, const tare_tile *tile, int32
   F(row_sums) sums = {.label = scratch->rows.cls[row], .sum = 1};
   const double weight = scratch->rows.cls[row] == TARE_ROW_SKIPPED ? 0 : scratch->rows.weight[row];
   if (weight != 0) {
-    if (job->problem->soft) sums.label = F(one_hot_label)(&r);
     F(row_maximum)(&r, &sums);
     F(row_sum)(&r, &sums);
     if (sums.label >= 0)

@@ -42,10 +42,13 @@ void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c
   c->state = tare_ghm_state_at(c->fresh ? own_state : c->ghm.state, c->ghm.bins);
   const tare_bins &bins = self->bins;
   tare_bins_make(&self->bins, problem);
-  for (int k = 0; k <= bins.count; k++)
-    c->lower[k] = problem->shape == TARE_SHAPE_REGRESSION ? bins.lower_f64[k]
-                  : problem->soft                         ? double(bins.norm_f32[k])
-                                                          : double(bins.lower_f32[k]);
+  const size_t count = size_t(bins.count) + 1;
+  if (problem->shape == TARE_SHAPE_REGRESSION) {
+    memcpy(c->lower, bins.lower_f64, count * sizeof *c->lower);
+  } else {
+    memcpy(c->ghm_c.lower, bins.lower_f32, count * sizeof *c->ghm_c.lower);
+    memcpy(c->ghm_c.norm, bins.norm_f32, count * sizeof *c->ghm_c.norm);
+  }
 }
 
 cudaError_t launch_pass(const ghm_call &given, ghm_pass pass, const launch_site &site) {

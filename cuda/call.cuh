@@ -38,6 +38,9 @@ enum walk : int32_t {
   walk_rows    /* a warp a row, any strides */
 };
 
+/** Softmax rows with labels that lanes do not share: see call::label_lanes. */
+enum : int32_t { label_by_warps = 0 /* walk_planes */, label_by_row = -1 /* walk_rows */ };
+
 /** Division of numbers below 2^62 by one known before the launch: the device's own 64-bit division is a call, around
  *  which registers are spilled. */
 struct divider {
@@ -93,7 +96,9 @@ struct call {
   int64_t classes, first_label, background_label, ignore_label;
   int32_t background_class; /* softmax: the class that the background label is itself, or -1 */
   int32_t is_mask;          /* GHM: row weights only select */
-  float alpha, background_weight, gamma_hi, gamma_lo, epsilon;
+  int32_t label_lanes;      /* softmax: lanes that share a row with a label, or one of the next two */
+  float alpha, alpha_of_0;  /* of targets 1 and 0, each rounded once from double */
+  float background_weight, gamma_hi, gamma_lo, epsilon;
   int32_t has_alpha;
   const float *alpha_per_class, *class_weights, *positive_weights;
 
@@ -128,7 +133,13 @@ struct ghm_call : call {
   tare_ghm_state state;
   double *keys, *key_weights; /* of the exact density, in the workspace */
   uint64_t *key_count;
-  double lower[TARE_MAX_BINS + 1]; /* first key of each bin, as in tare_bins; rounded to a float's for GHM-C */
+  union {                            /* as in tare_bins */
+    double lower[TARE_MAX_BINS + 1]; /* GHM-R: first |difference| of each bin */
+    struct {
+      float lower[TARE_MAX_BINS + 1]; /* first signed logit */
+      float norm[TARE_MAX_BINS + 1];  /* first g of a target between 0 and 1 */
+    } ghm_c;
+  };
 };
 
 /** Where a tile lies: the element offset of its first row in every array, and its length. */

@@ -14,7 +14,6 @@ __global__ void __launch_bounds__(block_threads) update(const tare_ghm_parameter
 /** The gradient norm of a key, folded. */
 __device__ double norm_of_key(const ghm_call &c, double key) {
   if (c.shape == TARE_SHAPE_REGRESSION) return tare_norm_of_difference(key, c.ghm.mu);
-  if (c.soft) return tare_fold_norm(key);
   return tare_norm_of_logit(key);
 }
 

@@ -28,8 +28,8 @@ struct ghm_bins {
 /** By all threads, which use it after a barrier. */
 __device__ __forceinline__ ghm_bins make_bins(const ghm_call &c) {
   TARE_SHARED(float[TARE_MAX_BINS + 1], lower);
-  for (int32_t k = int32_t(thread_rank()); k <= c.ghm.bins; k += block_threads) lower[k] = float(c.lower[k]);
-  return {c.ghm.bins, float(c.lower[1]), lower};
+  for (int32_t k = int32_t(thread_rank()); k <= c.ghm.bins; k += block_threads) lower[k] = c.ghm_c.lower[k];
+  return {c.ghm.bins, c.ghm_c.lower[1], lower};
 }
 
 /** The bin of a key whose norm is about `norm`: a guess, put right by its own ends. NaN lands in the first. */

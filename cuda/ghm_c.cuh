@@ -14,8 +14,19 @@
 namespace tare {
 namespace sigmoid {
 
-/** What decides the bin of an element among soft targets, g itself; rounded the same in both passes. */
+/** g of a target between 0 and 1, which decides the bin; rounded the same in both passes. */
 __device__ __forceinline__ float soft_norm(float p, float target) { return fabsf(__fsub_rn(p, target)); }
+
+/** Its key for the exact density: the signed logit that has this g, to the precision of a float. */
+__device__ __forceinline__ double key_of_norm(float norm) {
+  if (norm < FLT_MIN) return double(-INFINITY);
+  if (norm >= 1.0f) return double(INFINITY);
+  const log_parts_f32 g = log_positive_f32(norm), rest = log_positive_f32(1.0f - norm);
+  return (double(g.hi) - double(rest.hi)) + (double(g.lo) - double(rest.lo));
+}
+
+/** The bins of such a g, in the call's own memory. */
+__device__ __forceinline__ ghm_bins norm_bins(const ghm_call &c) { return {c.ghm.bins, c.ghm_c.norm[1], c.ghm_c.norm}; }
 
 /* ---- Evaluating ----------------------------------------------------------------------------------------------------- */
 
@@ -28,9 +39,16 @@ struct density_weights {
   uint64_t key_count;
 
   __device__ __forceinline__ float at(float key, float norm) const {
-    if (keys) return key_count ? float(of_key[place_of_key(keys, key_count, double(key))]) : 0.0f;
+    if (keys) return at_key(double(key));
     if (!(key >= bins.second)) return of_first;
     return of_bin[bin_of(bins, key, norm)];
+  }
+  /** The same of a target between 0 and 1. */
+  __device__ __forceinline__ float at_norm(const ghm_call &c, float norm) const {
+    return keys ? at_key(key_of_norm(norm)) : of_bin[bin_of(norm_bins(c), norm, norm)];
+  }
+  __device__ __forceinline__ float at_key(double key) const {
+    return key_count ? float(of_key[place_of_key(keys, key_count, key)]) : 0.0f;
   }
 };
 
@@ -68,9 +86,9 @@ struct ghm_c {
 
   __device__ __forceinline__ static constexpr int power_of(const setting_type &) { return TARE_POWER_0; }
 
-  /** Of hard targets; q is the gradient norm, x its key. */
-  template <bool rough, int>
-  __device__ __forceinline__ static pair_f32 negative(const setting_type &s, float x, float weight, float) {
+  /** q is the gradient norm, x its key. */
+  template <bool rough>
+  __device__ __forceinline__ static pair_f32 negative(const setting_type &s, float x, float weight, int) {
     float loss, norm;
     if (rough) {
       const terms_rough t = terms_of_rough(-x);
@@ -83,19 +101,18 @@ struct ghm_c {
     return {w * loss, w * norm};
   }
 
-  /** q is the gradient norm; its key is -z, or q itself among soft targets. */
-  __device__ __forceinline__ static pair_f32 hard(const ghm_call &c, const setting_type &s, float z, float weight,
-                                                  float) {
-    const terms_f32 t = terms_of_f32(z);
-    const float w = weight * s.density.at(c.soft ? t.q : -z, t.q);
-    return {w * t.l, w * t.q};
+  template <bool rough>
+  __device__ __forceinline__ static pair_f32 hard(const setting_type &s, float x, bool hit, float weight) {
+    const float key = hit ? -x : x;
+    const terms_f32 t = terms_of_f32(-key);
+    const float w = weight * s.density.at(key, t.q);
+    return {w * t.l, w * (rough && !hit ? terms_of_rough(-key).q : t.q)};
   }
 
-  __device__ __forceinline__ static pair_f32 soft(const ghm_call &, const setting_type &s, float x, float target,
-                                                  float weight, float) {
+  __device__ __forceinline__ static pair_f32 soft(const ghm_call &c, const setting_type &s, float x, float target,
+                                                  float weight) {
     const soft_terms_f32 t = soft_terms_of_f32(x, target);
-    const float norm = soft_norm(t.p, target);
-    const float w = weight * s.density.at(norm, norm);
+    const float w = weight * s.density.at_norm(c, soft_norm(t.p, target));
     return {w * t.ce, w * (t.p - target)};
   }
 };
@@ -124,20 +141,25 @@ __device__ __forceinline__ void count_key(counter &n, float key) {
 /** Counts or collects one element. */
 __device__ __forceinline__ void count_element(const ghm_call &c, const level &l, const tile &t, counter &n, row_role r,
                                               int32_t row, int64_t cls, float x) {
-  if (r.weight == 0.0f && c.pass != ghm_pass::collect) return;
-  float key = cls == r.cls ? -x : x, least = -INFINITY, norm = 0.0f;
+  const bool collects = c.pass == ghm_pass::collect;
+  if (r.weight == 0.0f && !collects) return;
+  bool hit = cls == r.cls;
   if (c.soft) {
     const float target =
         read_as<float>(l.view.array[TARE_TARGETS].data, c.target_dtype, place(l, t, TARE_TARGETS, row, cls));
-    const bool hit = target == 1.0f;
-    norm = hit || target == 0.0f ? terms_of_f32(hit ? x : -x).q : soft_norm(terms_of_f32(x).p, target);
-    key = norm;
-    least = 0.0f;
+    hit = target == 1.0f;
+    if (!hit && target != 0.0f) {
+      const float norm = soft_norm(terms_of_f32(x).p, target);
+      if (collects)
+        collect_key(c, l, t, row, cls, r.weight != 0.0f, key_of_norm(norm), double(-INFINITY));
+      else
+        n.histogram.add(bin_of(norm_bins(c), norm, norm));
+      return;
+    }
   }
-  if (c.pass == ghm_pass::collect)
-    collect_key(c, l, t, row, cls, r.weight != 0.0f, double(key), double(least));
-  else if (c.soft)
-    n.histogram.add(bin_of(n.bins, key, norm));
+  const float key = hit ? -x : x;
+  if (collects)
+    collect_key(c, l, t, row, cls, r.weight != 0.0f, double(key), double(-INFINITY));
   else if (key >= n.bins.second)
     count_key(n, key);
   else

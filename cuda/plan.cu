@@ -17,9 +17,9 @@ bool is_run(const tare_view &v, const tare_array &a, int64_t classes) {
   return !a.data || ((a.cls == 1 || classes == 1) && (a.stride[3] == classes || v.dim[3] == 1));
 }
 
-/** Rows of a softmax loss stay in registers if their classes are contiguous and not too many; else they are taken side
- *  by side if that is how most of them lie. */
-int32_t choose_softmax_walk(const tare_problem *problem) {
+/** With labels, rows of a softmax loss stay in registers if their classes are contiguous and not too many; else they are
+ *  taken side by side if that is how most of them lie. */
+int32_t choose_label_walk(const tare_problem *problem) {
   const int64_t classes = problem->batch.classes;
   const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
   bool whole = softmax::choose_row_shape(classes, bytes) < softmax::row_shapes;
@@ -31,8 +31,19 @@ int32_t choose_softmax_walk(const tare_problem *problem) {
     whole = whole && (classes == 1 || (logits.cls == 1 && (!gradient.data || gradient.cls == 1)));
     if (logits.stride[3] == 1 && logits.cls != 1) side_by_side += v.rows;
   }
-  if (problem->soft) return walk_rows;
   return whole ? walk_flat : side_by_side * 2 > problem->rows ? walk_planes : walk_rows;
+}
+
+int32_t choose_softmax_walk(const tare_problem *problem) {
+  return problem->soft ? walk_rows : choose_label_walk(problem);
+}
+
+/** See call::label_lanes. */
+int32_t label_lanes_of(const tare_problem *problem) {
+  const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
+  const int32_t walk = choose_label_walk(problem);
+  if (walk != walk_flat) return walk == walk_planes ? label_by_warps : label_by_row;
+  return softmax::row_shape_at(softmax::choose_row_shape(problem->batch.classes, bytes), bytes).lanes;
 }
 
 /** So many that a block goes on for a while, yet all blocks have some. */
@@ -106,7 +117,7 @@ uint32_t magic_of(int64_t classes, int64_t tile_elements) {
 
 /** See level::plain. Poly-1 has a term that alpha does not weigh, so its alpha may be 0 or 1. */
 bool is_plain(const call &c, const level &l) {
-  const bool zero_alpha = c.has_alpha && (c.alpha == 0.0f || c.alpha == 1.0f);
+  const bool zero_alpha = c.has_alpha && (c.alpha == 0.0f || c.alpha_of_0 == 0.0f);
   return l.aligned && !zero_alpha && !c.alpha_per_class && !c.positive_weights &&
          !l.view.array[TARE_ELEMENT_WEIGHTS].data && !l.view.array[TARE_ELEMENT_LOSS].data;
 }
@@ -139,6 +150,7 @@ void fill_batch(const tare_problem *problem, call *c) {
   c->positive_weights = b.positive_weights;
   c->has_alpha = problem->alpha >= 0;
   c->alpha = float(problem->alpha);
+  c->alpha_of_0 = float(1.0 - problem->alpha);
   c->alpha_per_class = problem->alpha_per_class;
   c->gamma_hi = float(problem->gamma);
   c->gamma_lo = float(problem->gamma - double(c->gamma_hi));
@@ -169,6 +181,7 @@ bool counts_divisor(const tare_output &output) {
 void fill_levels(const tare_problem *problem, call *c) {
   const int32_t walk = choose_walk(problem);
   for (int i = 0; i < problem->level_count; i++) c->levels[i].view = problem->view[i];
+  if (problem->shape == TARE_SHAPE_SOFTMAX) c->label_lanes = label_lanes_of(problem);
   c->tile_count = cut(problem, rows_of_tile(problem, walk), &level::tiles, c);
   c->count_tile_count = cut(problem, 1024, &level::count_tiles, c);
   for (int i = 0; i < problem->level_count; i++) {

@@ -30,41 +30,43 @@ __device__ __forceinline__ setting make_common_setting(const call &c) {
   setting s;
   s.parameters = {c.gamma_hi, c.gamma_lo, c.epsilon};
   s.factor = gradient_factor_of(c);
-  s.at_0 = c.has_alpha ? 1.0f - c.alpha : 1.0f;
+  s.at_0 = c.has_alpha ? c.alpha_of_0 : 1.0f;
   s.at_1 = c.has_alpha ? c.alpha : 1.0f;
   s.by_class = c.alpha_per_class || c.positive_weights;
   s.power = c.power;
   return s;
 }
 
-/* A loss: its formulas with the power as a constant (TARE_POWER_2), or looked up at run time (-1). `negative` is an
- * element whose target is 0, rough where the gradient has 16 bits; at -inf it is nothing. */
-#define TARE_SIGMOID_FORMULA(name, formula, uses_plain_weight)                                                      \
-  template <int fixed_power>                                                                                        \
-  struct name {                                                                                                     \
-    using call_type = call;                                                                                         \
-    using setting_type = setting;                                                                                   \
-    static constexpr bool uses_plain = uses_plain_weight, backwards = false;                                        \
-    __device__ __forceinline__ static setting make(const call &c) { return make_common_setting(c); }                \
-    __device__ __forceinline__ static int power_of(const setting &s) {                                              \
-      return fixed_power < 0 ? s.power : fixed_power;                                                               \
-    }                                                                                                               \
-    template <bool rough, int power>                                                                                \
-    __device__ __forceinline__ static pair_f32 negative(const setting &s, float x, float weight, float plain) {     \
-      if (!rough) return formula##_f32(-x, weight, plain, &s.parameters, power);                                    \
-      const formula_parameters_rough parameters = {s.parameters.gamma_hi, s.parameters.gamma_lo,                    \
-                                                   s.parameters.epsilon};                                           \
-      const pair_rough value = formula##_rough(-x, weight, plain, &parameters, power);                              \
-      return {value.loss, value.slope};                                                                             \
-    }                                                                                                               \
-    __device__ __forceinline__ static pair_f32 hard(const call &, const setting &s, float z, float weight,          \
-                                                    float plain) {                                                  \
-      return formula##_f32(z, weight, plain, &s.parameters, power_of(s));                                           \
-    }                                                                                                               \
-    __device__ __forceinline__ static pair_f32 soft(const call &, const setting &s, float x, float t, float weight, \
-                                                    float plain) {                                                  \
-      return formula##_soft_f32(x, t, weight, plain, &s.parameters, power_of(s));                                   \
-    }                                                                                                               \
+/* A loss: its formulas with the power as a constant (TARE_POWER_2), or looked up at run time (-1), times `weight`, which
+ * is alpha where the formula has a part without it and 1 elsewhere. `negative` is an element whose target is 0, rough
+ * where the gradient has 16 bits; at -inf it is nothing. `hard` takes any target of 0 or 1, and its loss is never rough. */
+#define TARE_SIGMOID_FORMULA(name, formula, uses_plain_weight)                                                        \
+  template <int fixed_power>                                                                                          \
+  struct name {                                                                                                       \
+    using call_type = call;                                                                                           \
+    using setting_type = setting;                                                                                     \
+    static constexpr bool uses_plain = uses_plain_weight, backwards = false;                                          \
+    __device__ __forceinline__ static setting make(const call &c) { return make_common_setting(c); }                  \
+    __device__ __forceinline__ static int power_of(const setting &s) {                                                \
+      return fixed_power < 0 ? s.power : fixed_power;                                                                 \
+    }                                                                                                                 \
+    template <bool rough>                                                                                             \
+    __device__ __forceinline__ static pair_f32 negative(const setting &s, float x, float weight, int power) {         \
+      if (!rough) return formula##_f32(-x, weight, 1.0f, &s.parameters, power);                                       \
+      const formula_parameters_rough parameters = {s.parameters.gamma_hi, s.parameters.gamma_lo,                      \
+                                                   s.parameters.epsilon};                                             \
+      const pair_rough value = formula##_rough(-x, weight, 1.0f, &parameters, power);                                 \
+      return {value.loss, value.slope};                                                                               \
+    }                                                                                                                 \
+    template <bool rough>                                                                                             \
+    __device__ __forceinline__ static pair_f32 hard(const setting &s, float x, bool hit, float weight) {              \
+      pair_f32 value = formula##_f32(hit ? x : -x, weight, 1.0f, &s.parameters, power_of(s));                         \
+      if (rough && !hit) value.slope = negative<true>(s, x, weight, power_of(s)).slope;                               \
+      return value;                                                                                                   \
+    }                                                                                                                 \
+    __device__ __forceinline__ static pair_f32 soft(const call &, const setting &s, float x, float t, float weight) { \
+      return formula##_soft_f32(x, t, weight, 1.0f, &s.parameters, power_of(s));                                      \
+    }                                                                                                                 \
   };
 TARE_SIGMOID_FORMULA(cross_entropy, sigmoid_ce, false)
 TARE_SIGMOID_FORMULA(focal, sigmoid_focal, false)
@@ -75,11 +77,23 @@ using call_of = typename Loss::call_type;
 template <typename Loss>
 using setting_of = typename Loss::setting_type;
 
-/** Weight of an element, with alpha_t and without. */
+/** What a dense target makes of a weight that is at_0 at t = 0 and at_1 at t = 1: exactly these there. Nothing cancels. */
+__device__ __forceinline__ float weight_between(float target, float at_0, float at_1) {
+  const float mixed = fmaf(target, at_1, (1.0f - target) * at_0);
+  return target == 0.0f ? at_0 : target == 1.0f ? at_1 : mixed;
+}
+
+/** What an element weighs: the formula gets `inside`, and what it gives is multiplied by `outside`. */
 struct weights {
-  float whole, plain;
+  float inside, outside;
 };
 
+template <typename Loss>
+__device__ __forceinline__ weights make_weights_of(float plain, float alpha) {
+  return Loss::uses_plain ? weights{alpha, plain} : weights{1.0f, plain * alpha};
+}
+
+template <typename Loss>
 __device__ __forceinline__ weights weigh(const call &c, const level &l, const tile &t, const setting &s, float of_row,
                                          int32_t row, int64_t cls, float target) {
   float plain = of_row, at_0 = s.at_0, at_1 = s.at_1;
@@ -87,46 +101,44 @@ __device__ __forceinline__ weights weigh(const call &c, const level &l, const ti
     plain *= __ldg(static_cast<const float *>(l.view.array[TARE_ELEMENT_WEIGHTS].data) +
                    place(l, t, TARE_ELEMENT_WEIGHTS, row, cls));
   if (s.by_class) {
-    if (c.positive_weights) plain *= fmaf(target, __ldg(c.positive_weights + cls) - 1.0f, 1.0f);
-    if (c.alpha_per_class) at_1 = __ldg(c.alpha_per_class + cls), at_0 = 1.0f - at_1;
+    if (c.positive_weights) plain *= weight_between(target, 1.0f, __ldg(c.positive_weights + cls));
+    if (c.alpha_per_class) at_1 = __ldg(c.alpha_per_class + cls), at_0 = 1.0f - at_1; /* of a float: rounded once */
   }
-  const float alpha = target == 1.0f ? at_1 : target == 0.0f ? at_0 : fmaf(target, at_1 - at_0, at_0);
-  return {plain * alpha, plain};
+  return make_weights_of<Loss>(plain, weight_between(target, at_0, at_1));
 }
 
-/** Loss, and the derivative by x, of one element; 0 and 0 where its weight is 0, whatever x is. */
-template <typename Loss>
-__device__ __forceinline__ pair_f32 hard_element(const call_of<Loss> &c, const setting_of<Loss> &s, float x, bool hit,
-                                                 weights w) {
-  pair_f32 value = Loss::hard(c, s, hit ? x : -x, w.whole, Loss::uses_plain ? w.plain : w.whole);
-  const bool counts = Loss::uses_plain ? w.whole != 0.0f || w.plain != 0.0f : w.whole != 0.0f;
-  value.loss = counts ? value.loss : 0.0f;
-  value.slope = counts ? (hit ? -value.slope : value.slope) : 0.0f;
-  return value;
+/** Loss and gradient of an element from its unweighted ones; 0 and 0 where its weight is 0, whatever they are. */
+__device__ __forceinline__ pair_f32 weighted(const setting &s, float loss, float slope, float weight) {
+  if (weight == 0.0f) return {0.0f, 0.0f};
+  return {loss * weight, slope * (weight * s.factor)};
 }
 
-template <typename Loss>
+/** An element whose target is 1 (`hit`) or 0. Its gradient is the same, bit for bit, as in the lean walks. */
+template <typename T, typename Loss>
+__device__ __forceinline__ pair_f32 hard_element(const setting_of<Loss> &s, float x, bool hit, weights w) {
+  const pair_f32 value = Loss::template hard<sizeof(T) == 2>(s, x, hit, w.inside);
+  return weighted(s, value.loss, hit ? -value.slope : value.slope, w.outside);
+}
+
+template <typename T, typename Loss>
 __device__ __forceinline__ pair_f32 soft_element(const call_of<Loss> &c, const setting_of<Loss> &s, float x,
                                                  float target, weights w) {
-  if (target == 0.0f || target == 1.0f) return hard_element<Loss>(c, s, x, target == 1.0f, w);
-  pair_f32 value = Loss::soft(c, s, x, target, w.whole, w.plain);
-  const bool counts = Loss::uses_plain ? w.whole != 0.0f || w.plain != 0.0f : w.whole != 0.0f;
-  value.loss = counts ? value.loss : 0.0f;
-  value.slope = counts ? value.slope : 0.0f;
-  return value;
+  if (target == 0.0f || target == 1.0f) return hard_element<T, Loss>(s, x, target == 1.0f, w);
+  const pair_f32 value = Loss::soft(c, s, x, target, w.inside);
+  return weighted(s, value.loss, value.slope, w.outside);
 }
 
-/** Element (row, cls) of a tile, whatever the target. */
-template <typename Loss, bool soft>
+/** Loss and gradient of element (row, cls) of a tile, whatever the target. */
+template <typename T, typename Loss, bool soft>
 __device__ __forceinline__ pair_f32 element(const call_of<Loss> &c, const level &l, const tile &t,
                                             const setting_of<Loss> &s, row_role r, int32_t row, int64_t cls, float x) {
   if (soft) {
     const tare_array &targets = l.view.array[TARE_TARGETS];
     const float target = read_as<float>(targets.data, c.target_dtype, place(l, t, TARE_TARGETS, row, cls));
-    return soft_element<Loss>(c, s, x, target, weigh(c, l, t, s, r.weight, row, cls, target));
+    return soft_element<T, Loss>(c, s, x, target, weigh<Loss>(c, l, t, s, r.weight, row, cls, target));
   }
   const bool hit = cls == r.cls;
-  return hard_element<Loss>(c, s, x, hit, weigh(c, l, t, s, r.weight, row, cls, hit ? 1.0f : 0.0f));
+  return hard_element<T, Loss>(s, x, hit, weigh<Loss>(c, l, t, s, r.weight, row, cls, hit ? 1.0f : 0.0f));
 }
 
 __device__ __forceinline__ void store_element_loss(const level &l, const tile &t, int32_t row, int64_t cls,
@@ -224,9 +236,9 @@ __device__ __forceinline__ float flat_piece(const call_of<Loss> &c, const level 
   float sum = 0.0f;
 #pragma unroll 1
   for (int k = 0; k < n; k++) {
-    const pair_f32 value = element<Loss, soft>(c, l, t, s, roles[row], row, cls, to_float(from[k]));
+    const pair_f32 value = element<T, Loss, soft>(c, l, t, s, roles[row], row, cls, to_float(from[k]));
     sum += value.loss;
-    if (gradient.data) to[k] = from_float<T>(value.slope * s.factor);
+    if (gradient.data) to[k] = from_float<T>(value.slope);
     store_element_loss(l, t, row, cls, value.loss);
     if (++cls == c.classes) cls = 0, row++;
   }
@@ -242,7 +254,7 @@ __device__ __forceinline__ float negatives_to_power(const setting_of<Loss> &s, c
 #pragma unroll
   for (int k = 0; k < size; k++) {
     const float own = row[rows == 1 ? 0 : k].weight;
-    const pair_f32 value = Loss::template negative<rough, power>(s, x[k], Loss::uses_plain ? s.at_0 : 1.0f, 1.0f);
+    const pair_f32 value = Loss::template negative<rough>(s, x[k], Loss::uses_plain ? s.at_0 : 1.0f, power);
     sum = rows == 1 ? sum + value.loss : fmaf(own, value.loss, sum);
     x[k] = value.slope * (own * shared * s.factor);
   }
@@ -268,16 +280,16 @@ __device__ __forceinline__ float negatives(const setting_of<Loss> &s, const row_
   }
 }
 
-/** Loss and derivative of element `hit`, the row's class; its logit becomes one that is nothing to a negative. */
+/** Loss and gradient of element `hit`, the row's class; its logit becomes one that is nothing to a negative. */
 template <typename Loss, int size>
-__device__ __forceinline__ pair_f32 take_hit(const call_of<Loss> &c, const setting_of<Loss> &s, row_role r, int32_t hit,
-                                             float (&x)[size]) {
+__device__ __forceinline__ pair_f32 take_hit(const setting_of<Loss> &s, row_role r, int32_t hit, float (&x)[size]) {
   float taken = 0.0f;
 #pragma unroll
   for (int k = 0; k < size; k++)
     if (k == hit) taken = x[k], x[k] = -INFINITY;
-  const pair_f32 value = Loss::hard(c, s, taken, r.weight * s.at_1, r.weight);
-  return {value.loss, -value.slope * s.factor};
+  const weights w = make_weights_of<Loss>(r.weight, s.at_1);
+  const pair_f32 value = Loss::template hard<false>(s, taken, true, w.inside);
+  return {value.loss * w.outside, -value.slope * (w.outside * s.factor)};
 }
 
 __device__ __forceinline__ row_role load_role(shared_place at) {
@@ -303,7 +315,7 @@ __device__ __forceinline__ void plain_piece(const call_of<Loss> &c, const settin
   T *to_hit = nullptr;
   float slope_of_hit = 0.0f;
   if (apart) {
-    const pair_f32 value = take_hit<Loss>(c, s, r, hit, x);
+    const pair_f32 value = take_hit<Loss>(s, r, hit, x);
     sum += value.loss;
     slope_of_hit = value.slope;
     to_hit = to + hit;
@@ -397,9 +409,9 @@ __device__ __forceinline__ float plane_piece(const call_of<Loss> &c, const level
 #pragma unroll
   for (int k = 0; k < vector<T>::size; k++)
     if (k < n) {
-      const pair_f32 value = element<Loss, false>(c, l, t, s, r[k], row + k, cls, to_float(v.at[k]));
+      const pair_f32 value = element<T, Loss, false>(c, l, t, s, r[k], row + k, cls, to_float(v.at[k]));
       sum += value.loss;
-      v.at[k] = from_float<T>(value.slope * s.factor);
+      v.at[k] = from_float<T>(value.slope);
       store_element_loss(l, t, row + k, cls, value.loss);
     }
   if (!to) return sum;
@@ -534,10 +546,10 @@ __device__ __forceinline__ float row_of_warp(const call_of<Loss> &c, const level
   float sum = 0.0f;
   for (int64_t cls = lane(); cls < c.classes; cls += warp_size) {
     const float x = to_float(static_cast<const T *>(logits.data)[place(l, t, TARE_LOGITS, row, cls)]);
-    const pair_f32 value = element<Loss, soft>(c, l, t, s, r, row, cls, x);
+    const pair_f32 value = element<T, Loss, soft>(c, l, t, s, r, row, cls, x);
     sum += value.loss;
     if (gradient.data)
-      static_cast<T *>(gradient.data)[place(l, t, TARE_GRADIENT, row, cls)] = from_float<T>(value.slope * s.factor);
+      static_cast<T *>(gradient.data)[place(l, t, TARE_GRADIENT, row, cls)] = from_float<T>(value.slope);
     store_element_loss(l, t, row, cls, value.loss);
   }
   sum = warp_sum(sum);

@@ -3,8 +3,8 @@
  * One softmax row of any length, strides and target, by a warp or a whole block, in three sweeps: the maximum, the sums,
  * the gradient.
  *
- * Dense targets t: loss sum(t_k*(log S - (x_k-m))), gradient sum(t)*p - t, with m and S over all classes; a one-hot row
- * takes the formula of its label.
+ * Dense targets t: loss sum(t_k*(log S - (x_k-m))), gradient sum(t)*p - t, with m and S over all classes; a row with all
+ * its mass on one class takes the formula of that label, times the mass.
  */
 #ifndef TARE_CUDA_SOFTMAX_ROWS_CUH
 #define TARE_CUDA_SOFTMAX_ROWS_CUH
@@ -66,20 +66,18 @@ __device__ __forceinline__ long_row<T, threads> make_long_row(const call &c, con
       int32_t(c.classes)};
 }
 
-/** The label of a one-hot row of targets, -1 for any other. */
+/** Where a row of targets has its mass, for its weight: on one class, which becomes its label; on none: it is skipped; on
+ *  several: class row_background. */
 template <typename T, int threads>
-__device__ __forceinline__ int32_t one_hot_label(const long_row<T, threads> &a) {
-  int32_t label = -1, others = 0;
-  for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
-    const float target = a.target(cls);
-    if (target == 1.0f && label < 0)
-      label = cls;
-    else
-      others |= target != 0.0f;
-  }
-  const int32_t found = max_all<threads>(label);
-  others |= label >= 0 && label != found;
-  return max_all<threads>(others) ? -1 : found;
+__device__ __forceinline__ row_role find_mass(const long_row<T, threads> &a, float weight) {
+  int32_t label = -1, masses = 0;
+  for (int32_t cls = a.rank(); cls < a.n; cls += threads)
+    if (a.target(cls) != 0.0f) label = cls, masses++;
+  label = max_all<threads>(label);
+  masses = sum_all<threads>(masses);
+  if (masses > 1) return {row_background, weight};
+  weight = masses == 1 ? weight * a.target(label) : 0.0f;
+  return {weight == 0.0f ? row_skipped : label, weight};
 }
 
 template <typename T, int threads>
@@ -105,6 +103,54 @@ __device__ __forceinline__ V sum_of(const long_row<T, threads> &a, int32_t label
   return sum_all<threads>(V(sum.sum) - V(sum.lost));
 }
 
+/* The sum of a row in the order in which the walk of its batch would add it up if it had labels: a row of dense targets
+ * with all its mass on one class gives the bits of the label. Each warp, or each of its parts, adds up all of the row. */
+
+/** softmax_registers.cuh, `lanes` lanes a row. */
+template <typename T, int threads>
+__device__ __forceinline__ float sum_of_lanes(const long_row<T, threads> &a, int32_t label, float maximum, int lanes) {
+  constexpr int size = vector<T>::size;
+  float place[size];
+#pragma unroll
+  for (int k = 0; k < size; k++) place[k] = 0.0f;
+  for (int32_t first = int32_t(lane()) % lanes * size; first < a.n; first += lanes * size)
+#pragma unroll
+    for (int k = 0; k < size; k++)
+      if (first + k < a.n && first + k != label) place[k] += exp_of<T>(a.x(first + k), maximum);
+#pragma unroll
+  for (int step = size / 2; step > 0; step /= 2)
+#pragma unroll
+    for (int k = 0; k < step; k++) place[k] += place[k + step];
+  for (int step = lanes / 2; step > 0; step /= 2) place[0] += __shfl_xor_sync(full_mask, place[0], step);
+  return place[0];
+}
+
+/** softmax_planes.cuh: `parts` warps take every so many of the classes; with many classes, rounding is carried along. */
+template <typename T, int threads>
+__device__ __forceinline__ float sum_of_warps(const long_row<T, threads> &a, int32_t label, float maximum) {
+  constexpr int parts = block_threads / int(warp_size);
+  const bool carries = a.n > most_classes_of_planes;
+  running_sum sum = {0.0f, 0.0f};
+  for (int32_t cls = int32_t(lane()) % parts; cls < a.n; cls += parts) {
+    const float e = cls == label ? 0.0f : exp_of<T>(a.x(cls), maximum);
+    if (carries)
+      sum.add(e);
+    else
+      sum.sum += e;
+  }
+  float all = __shfl_sync(full_mask, sum.sum, 0);
+  for (int i = 1; i < parts; i++) all += __shfl_sync(full_mask, sum.sum, i);
+  return all;
+}
+
+template <bool soft, typename T, int threads>
+__device__ __forceinline__ float sum_of_label(const call &c, const long_row<T, threads> &a, int32_t label,
+                                              float maximum) {
+  if (!soft || c.label_lanes == label_by_row) return sum_of<float>(a, label, maximum);
+  if (c.label_lanes == label_by_warps) return sum_of_warps(a, label, maximum);
+  return sum_of_lanes(a, label, maximum, c.label_lanes);
+}
+
 /** Gradient o.of_e*e_k - scale*t_k, or without targets -o.slope at the label. */
 template <bool has_targets, typename T, int threads>
 __device__ __forceinline__ void store_row(const long_row<T, threads> &a, int32_t label, float maximum, const outcome &o,
@@ -118,14 +164,14 @@ __device__ __forceinline__ void store_row(const long_row<T, threads> &a, int32_t
   }
 }
 
-template <typename T, int threads>
+template <bool soft, typename T, int threads>
 __device__ __forceinline__ float hard_row(const call &c, const setting &s, const long_row<T, threads> &a, int32_t label,
                                           float weight) {
   float label_x = 0.0f, maximum = 0.0f, sum = 1.0f;
   if (weight != 0.0f) {
     label_x = a.x(label);
     maximum = maximum_of(a, label);
-    sum = sum_of<float>(a, label, maximum);
+    sum = sum_of_label<soft>(c, a, label, maximum);
   }
   const outcome o = finish_row(c, s, weight, label_x, maximum, sum);
   __syncwarp(); /* the label's logit has been read, should the gradient take its place */
@@ -133,7 +179,7 @@ __device__ __forceinline__ float hard_row(const call &c, const setting &s, const
   return o.loss;
 }
 
-/** With targets that are not one-hot. */
+/** With targets of several classes. */
 template <typename T, int threads>
 __device__ __forceinline__ float soft_row(const setting &s, const long_row<T, threads> &a, float weight) {
   const float maximum = maximum_of(a, -1);
@@ -161,14 +207,13 @@ __device__ __forceinline__ float soft_row(const setting &s, const long_row<T, th
 template <typename T, int threads, bool soft>
 __device__ __forceinline__ float one_row(const call &c, const level &l, const tile &t, const setting &s, int32_t row) {
   const long_row<T, threads> a = make_long_row<T, threads>(c, l, t, row);
-  const row_role r = weigh_row(c, l, t, row);
-  int32_t label = r.cls;
-  if (soft) label = r.weight == 0.0f ? row_skipped : one_hot_label(a);
+  row_role r = weigh_row(c, l, t, row);
+  if (soft && r.weight != 0.0f) r = find_mass(a, r.weight);
   float loss;
-  if (soft && label == -1)
+  if (soft && r.cls == row_background)
     loss = soft_row(s, a, r.weight);
   else
-    loss = hard_row(c, s, a, label, r.weight);
+    loss = hard_row<soft>(c, s, a, r.cls, r.weight);
   if (a.rank() != 0) return 0.0f;
   store_row_loss(l, t, row, loss);
   report_if_invalid(c, l, t, row);

@@ -45,7 +45,8 @@ double oracle_alpha(double alpha, double t);
  *  manual says (one +inf off the label: loss +inf, finite gradient; several +inf or all -inf: NaN). */
 double oracle_softmax_row(int64_t classes, const double *x, int64_t y, double gamma, double *dx);
 
-/** -sum t_k log p_k, gradient (sum t)*p - t. A one-hot row takes the hard formula. */
+/** -sum t_k log p_k, gradient (sum t)*p - t. A row with all its mass on one class takes the hard formula times the mass; a
+ *  row of zeros gives 0 and zeros, whatever the logits. */
 double oracle_soft_softmax_row(int64_t classes, const double *x, const double *t, double *dx);
 
 /* ---- Class-balanced weights ------------------------------------------------------------------------------------ */

@@ -67,20 +67,29 @@ double oracle_softmax_row(int64_t classes, const double *x, int64_t y, double ga
   return (double)(modulator * at.l);
 }
 
-/* The class of a row of targets that is one 1 among zeros, or -1. */
-static int64_t one_hot(int64_t classes, const double *t) {
-  int64_t found = -1;
+/* How many targets of a row are not 0, and the class of the last of them. */
+static int64_t count_masses(int64_t classes, const double *t, int64_t *last) {
+  int64_t count = 0;
   for (int64_t k = 0; k < classes; ++k) {
     if (t[k] == 0) continue;
-    if (t[k] != 1 || found >= 0) return -1;
-    found = k;
+    *last = k;
+    ++count;
   }
-  return found;
+  return count;
+}
+
+/* All mass on class y: a hard row, times the mass. */
+static double sole_mass_row(int64_t classes, const double *x, int64_t y, double mass, double *dx) {
+  double loss = oracle_softmax_row(classes, x, y, 0, dx);
+  for (int64_t k = 0; dx && k < classes; ++k) dx[k] *= mass;
+  return mass * loss;
 }
 
 double oracle_soft_softmax_row(int64_t classes, const double *x, const double *t, double *dx) {
-  int64_t y = one_hot(classes, t);
-  if (y >= 0) return oracle_softmax_row(classes, x, y, 0, dx);
+  int64_t last = 0, masses = count_masses(classes, t, &last);
+  if (masses == 1) return sole_mass_row(classes, x, last, t[last], dx);
+  for (int64_t k = 0; dx && masses == 0 && k < classes; ++k) dx[k] = 0;
+  if (masses == 0) return 0;
   if (undefined_row(classes, x)) return fill_nan(classes, dx);
   int64_t top = largest(classes, x, -1);
   long double others = sum_relative(classes, x, top, x[top]);
