@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Checks a whole call: the output, and what a loss, a batch and an output cannot be together. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -98,6 +99,24 @@ static tare_status check_combinations(const tare_problem *problem, tare_error *e
   return status ? status : check_taken(problem, error);
 }
 
+/** How far outside [0,1] a dense target may be, for what its type makes of numbers like an IoU of 1. */
+static void targets_range(int32_t dtype, double *least, double *most) {
+  *least = dtype == TARE_F64 ? -1e-3 : (double)-1e-3f;
+  *most = dtype == TARE_F64 ? 1.001 : (double)1.001f;
+  if (dtype == TARE_F16) *least = -1311 * 0x1p-17, *most = 1.01; /* -0.01 as f16 has it */
+  if (dtype == TARE_BF16) *least = -164 * 0x1p-14, *most = 1.01;
+}
+
+static void set_targets(tare_problem *problem) {
+  const int is_double = problem->batch.dtype == TARE_F64;
+  problem->checks_targets = problem->soft && problem->shape != TARE_SHAPE_REGRESSION;
+  targets_range(problem->batch.target_dtype, &problem->target_least, &problem->target_most);
+  if (problem->shape == TARE_SHAPE_SOFTMAX) {
+    problem->target_least = 0;
+    problem->target_most = is_double ? DBL_MAX : (double)FLT_MAX;
+  }
+}
+
 tare_status tare_problem_build(tare_problem *problem, const tare_loss *loss, const tare_batch *batch,
                                const tare_output *output, int needs, tare_error *error) {
   memset(problem, 0, sizeof *problem);
@@ -105,6 +124,7 @@ tare_status tare_problem_build(tare_problem *problem, const tare_loss *loss, con
   tare_status status = TARE_OK;
   if (needs & TARE_NEED_LOGITS) status = tare_problem_set_loss(problem, loss, error);
   if (!status) status = tare_problem_set_batch(problem, batch, needs, error);
+  if (!status) set_targets(problem);
   if (!status && output) {
     status = tare_read_struct(&problem->output, output, &tare_output_layout, error);
     if (!status) status = check_output(&problem->output, error);

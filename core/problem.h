@@ -65,6 +65,9 @@ typedef struct tare_problem {
   tare_output output;
   int32_t level_count;
   int32_t soft; /* dense targets */
+  int32_t
+      checks_targets; /* and they must lie in [target_least, target_most], as the logits' computing type holds them */
+  double target_least, target_most;
   int64_t rows;
   tare_view view[TARE_MAX_LEVELS];
 } tare_problem;
@@ -94,6 +97,11 @@ tare_status tare_problem_set_batch(tare_problem *problem, const tare_batch *batc
 
 /** Checks `loss` alone and fills the loss fields of `problem`. */
 tare_status tare_problem_set_loss(tare_problem *problem, const tare_loss *loss, tare_error *error);
+
+/** Whether the divisor comes from counting rows. */
+static inline int tare_counts_rows(const tare_output *output) {
+  return output->normalizer != TARE_SUM && output->normalizer != TARE_VALUE;
+}
 
 /** Bytes of an element of one of the problem's arrays. */
 int64_t tare_array_bytes(const tare_problem *problem, int name);

@@ -18,6 +18,7 @@ const char *tare_status_name(tare_status status) {
     NAME(TARE_UNSUPPORTED);
     NAME(TARE_WORKSPACE_TOO_SMALL);
     NAME(TARE_OUT_OF_MEMORY);
+    NAME(TARE_INVALID_TARGET);
     NAME(TARE_NOT_BUILT);
     NAME(TARE_NO_DRIVER);
     NAME(TARE_DRIVER_TOO_OLD);

@@ -104,6 +104,41 @@ tare_status tare_cpu_scan_labels(tare_cpu *cpu, const tare_tiling *tiling, const
   return sum->counts.invalid ? refuse_label(problem, sum, error) : TARE_OK;
 }
 
+/* Targets. */
+
+void tare_cpu_add_targets(const tare_cpu *cpu, int32_t groups, tare_target_scan *sum) {
+  for (int32_t g = 0; g < groups; g++) {
+    const tare_target_scan *found = &cpu->results[g].targets;
+    const int64_t rows = sum->rows + found->rows;
+    if (found->first_row < sum->first_row) *sum = *found;
+    sum->rows = rows;
+  }
+}
+
+void tare_cpu_scan_targets(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
+                           tare_label_scan *scan) {
+  const tare_job job = {.problem = problem, .pass = TARE_PASS_TARGETS};
+  tare_target_scan found = TARE_NO_TARGETS;
+  if (!problem->checks_targets || !tare_counts_rows(&problem->output)) return;
+  tare_cpu_run_pass(cpu, tiling, &job);
+  tare_cpu_add_targets(cpu, tiling->groups, &found);
+  scan->counts.counted -= found.rows;
+  scan->weights = 0;
+  for (int32_t g = 0; g < tiling->groups; g++) scan->weights += cpu->results[g].weights;
+}
+
+tare_status tare_cpu_refuse_targets(const tare_problem *problem, const tare_target_scan *found, tare_counts *counts,
+                                    tare_error *error) {
+  if (!found->rows) return TARE_OK;
+  counts->counted -= found->rows;
+  counts->invalid += found->rows;
+  return tare_fail(error, TARE_INVALID_TARGET,
+                   "target of row %lld, class %lld is %g (%lld such rows); it must be %s; such rows added nothing and "
+                   "their gradient is 0",
+                   (long long)found->first_row, (long long)found->cls, found->value, (long long)found->rows,
+                   problem->shape == TARE_SHAPE_SOFTMAX ? "finite and >= 0" : "in [0,1]");
+}
+
 /* Passes over the logits. */
 
 static tare_tile_function *tile_function(const tare_cpu *cpu, const tare_problem *problem) {
@@ -115,7 +150,7 @@ static tare_tile_function *tile_function(const tare_cpu *cpu, const tare_problem
 static void run_group(const tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job, int32_t group,
                       tare_scratch *scratch) {
   tare_tile_function *run = tile_function(cpu, job->problem);
-  cpu->results[group].loss = 0;
+  cpu->results[group] = (tare_group_result){.targets = TARE_NO_TARGETS};
   for (int64_t i = group_start(tiling, group); i < group_start(tiling, group + 1); i++) {
     tare_tile tile;
     tare_tile_at(tiling, job->problem, i, &tile);
@@ -313,7 +348,10 @@ static tare_status evaluate(tare_backend *self, const tare_problem *problem, voi
   tare_tiling_make(&tiling, problem);
   const tare_status status = tare_cpu_scan_labels(cpu, &tiling, problem, &scan, error);
   if (status) return status;
-  const double divisor = tare_cpu_divisor(problem, &scan);
+  tare_label_scan rows = scan;
+  tare_target_scan found = TARE_NO_TARGETS;
+  tare_cpu_scan_targets(cpu, &tiling, problem, &rows);
+  const double divisor = tare_cpu_divisor(problem, &rows);
   tare_job job = {.problem = problem, .pass = TARE_PASS_EVALUATE};
   job.gradient = tare_cpu_gradient_scale(problem, tare_cpu_scale(&problem->output), divisor);
   if (tare_is_ghm(problem) && problem->loss.ghm.density == TARE_EXACT)
@@ -321,8 +359,10 @@ static tare_status evaluate(tare_backend *self, const tare_problem *problem, voi
   else if (tare_is_ghm(problem))
     use_bins(cpu, &tiling, problem, &job);
   const double sum = tare_cpu_run_pass(cpu, &tiling, &job);
+  tare_cpu_add_targets(cpu, tiling.groups, &found);
+  const tare_status targets = tare_cpu_refuse_targets(problem, &found, &scan.counts, error);
   tare_cpu_write_output(&problem->output, sum / divisor, &scan.counts);
-  return TARE_OK;
+  return targets;
 }
 
 static tare_status label_counts(tare_backend *self, const tare_problem *problem, tare_counts *counts,
@@ -352,7 +392,9 @@ static tare_status ghm_histogram(tare_backend *self, const tare_problem *problem
   if (status) return status;
   tare_bins_make(&cpu->bins, problem);
   count_norms(cpu, &tiling, problem, tare_cpu_state(cpu, problem));
-  return TARE_OK;
+  tare_target_scan found = TARE_NO_TARGETS;
+  tare_cpu_add_targets(cpu, tiling.groups, &found);
+  return tare_cpu_refuse_targets(problem, &found, &scan.counts, error);
 }
 
 static tare_status ghm_density_update(tare_backend *self, const tare_problem *problem, tare_stream stream,

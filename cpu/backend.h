@@ -6,6 +6,8 @@
 #include "core/backend.h"
 #include "rows.h"
 
+#define TARE_NO_TARGETS ((tare_target_scan){.first_row = INT64_MAX})
+
 typedef struct tare_cpu {
   tare_backend base;
   const tare_kernels *kernels;
@@ -23,6 +25,17 @@ int32_t tare_cpu_threads(const tare_cpu *cpu, int64_t work);
 /** Reads all labels; an invalid one is an error. */
 tare_status tare_cpu_scan_labels(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
                                  tare_label_scan *sum, tare_error *error);
+
+/** With dense targets, before the divisor is known: takes rows that have an invalid one out of what has been scanned. */
+void tare_cpu_scan_targets(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
+                           tare_label_scan *scan);
+
+/** Adds what the last pass found of invalid targets. */
+void tare_cpu_add_targets(const tare_cpu *cpu, int32_t groups, tare_target_scan *sum);
+
+/** Counts such rows as invalid, and returns TARE_INVALID_TARGET if there are any. */
+tare_status tare_cpu_refuse_targets(const tare_problem *problem, const tare_target_scan *found, tare_counts *counts,
+                                    tare_error *error);
 
 /** Runs every tile and returns the sum of the loss. */
 double tare_cpu_run_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job);

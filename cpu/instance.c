@@ -16,6 +16,7 @@
 #include "keys.h"
 #include "labels.h"
 #include "scale.h"
+#include "targets.h"
 
 #define REAL_BITS 64
 #include "template.h"

@@ -23,7 +23,7 @@ enum {
 enum { TARE_ROW_BACKGROUND = -1, TARE_ROW_SKIPPED = -2 };
 
 /** What a pass over the logits is for. */
-enum tare_pass { TARE_PASS_EVALUATE, TARE_PASS_HISTOGRAM, TARE_PASS_COLLECT };
+enum tare_pass { TARE_PASS_EVALUATE, TARE_PASS_HISTOGRAM, TARE_PASS_COLLECT, TARE_PASS_TARGETS };
 
 /** How the gradient density weighs elements. */
 enum tare_density_use { TARE_DENSITY_NONE, TARE_DENSITY_BINS, TARE_DENSITY_EXACT };
@@ -81,9 +81,18 @@ typedef struct tare_label_scan {
   int64_t invalid_label;
 } tare_label_scan;
 
+/** What a pass finds of targets that no formula takes. */
+typedef struct tare_target_scan {
+  int64_t rows;           /* that have one */
+  int64_t first_row, cls; /* the first of them, and its first such class; INT64_MAX if none */
+  double value;           /* what stands there */
+} tare_target_scan;
+
 /** The sum of a group of tiles. */
 typedef struct tare_group_result {
   double loss;
+  double weights; /* TARE_PASS_TARGETS: of the rows that count */
+  tare_target_scan targets;
 } tare_group_result;
 
 #define TARE_ALIGNED __attribute__((aligned(64)))
@@ -116,6 +125,7 @@ typedef struct tare_scratch {
   TARE_ALIGNED int32_t bin[TARE_BLOCK];
   int32_t picked_at[TARE_BLOCK];
   tare_tile_rows rows;
+  int32_t clamps_targets;              /* some of the tile's are not in [0,1] */
   int64_t histogram[4][TARE_MAX_BINS]; /* added up at the end: neighbours that fall in one bin need not wait */
 } tare_scratch;
 

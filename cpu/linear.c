@@ -33,6 +33,7 @@ typedef struct head {
   int64_t held;    /* the first row of the chunk whose logits lie there, untouched; -1: none */
   double carried;  /* a scale that is not finite: the products are formed without it; else 1 */
   float *apart;    /* [C, D]: then the gradient by W that is to be added; NULL: it is not, or the scale is finite */
+  tare_target_scan targets; /* invalid ones, of the pass over all chunks */
 } head;
 
 /* Sizes. */
@@ -288,10 +289,12 @@ static void count_norms(head *h, tare_ghm_state state) {
   chunk k;
   const tare_job job = {.problem = &k.problem, .pass = TARE_PASS_HISTOGRAM, .bins = &h->cpu->bins};
   tare_cpu_clear_counts(h->cpu);
+  h->targets = TARE_NO_TARGETS;
   const int64_t rows = h->problem->rows;
   for (int64_t first = rows ? (rows - 1) / h->chunk_rows * h->chunk_rows : -1; first >= 0; first -= h->chunk_rows) {
     open_chunk(h, first, 0, &k);
     tare_cpu_share_pass(h->cpu, &k.tiling, &job);
+    tare_cpu_add_targets(h->cpu, k.tiling.groups, &h->targets);
   }
   tare_cpu_collect_counts(h->cpu, h->problem->loss.ghm.bins, state);
 }
@@ -316,11 +319,13 @@ static double run_chunks(head *h, const tare_job *given) {
   double sum = 0;
   chunk k;
   tare_job job = *given;
+  h->targets = TARE_NO_TARGETS;
   job.problem = &k.problem;
   for (int64_t first = 0; first < h->problem->rows; first += h->chunk_rows) {
     open_chunk(h, first, with_gradient, &k);
     h->held = -1;
     sum += tare_cpu_share_pass(h->cpu, &k.tiling, &job);
+    tare_cpu_add_targets(h->cpu, k.tiling.groups, &h->targets);
     if (linear->bias_gradient) add_bias_gradient(h, &k);
     if (linear->weights_gradient) add_weights_gradient(h, &k);
     if (linear->features_gradient) write_features_gradient(h, &k);
@@ -368,7 +373,11 @@ tare_status tare_cpu_linear_evaluate(tare_backend *self, const tare_problem *pro
   (void)stream;
   const tare_status status = prepare(&h, workspace_bytes, &scan, error);
   if (status) return status;
-  const double divisor = tare_cpu_divisor(problem, &scan);
+  tare_label_scan rows = scan;
+  tare_tiling tiling;
+  tare_tiling_make(&tiling, problem);
+  tare_cpu_scan_targets(h.cpu, &tiling, problem, &rows);
+  const double divisor = tare_cpu_divisor(problem, &rows);
   tare_job job = {.pass = TARE_PASS_EVALUATE};
   const double scale = tare_cpu_scale(&problem->output);
   h.carried = isfinite(scale) ? 1 : scale;
@@ -384,8 +393,9 @@ tare_status tare_cpu_linear_evaluate(tare_backend *self, const tare_problem *pro
   } else {
     write_zeros(problem, linear);
   }
+  const tare_status targets = tare_cpu_refuse_targets(problem, &h.targets, &scan.counts, error);
   tare_cpu_write_output(&problem->output, sum / divisor, &scan.counts);
-  return TARE_OK;
+  return targets;
 }
 
 tare_status tare_cpu_linear_histogram(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
@@ -399,5 +409,5 @@ tare_status tare_cpu_linear_histogram(tare_backend *self, const tare_problem *pr
   if (problem->rows) lay_out(&h, workspace, workspace_bytes);
   tare_bins_make(&h.cpu->bins, problem);
   count_norms(&h, tare_cpu_state(h.cpu, problem));
-  return TARE_OK;
+  return tare_cpu_refuse_targets(problem, &h.targets, &scan.counts, error);
 }

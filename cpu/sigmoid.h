@@ -265,13 +265,11 @@ static void F(weigh_soft)(const tare_job *job, const tare_tile *tile, const F(bl
   for (int32_t line = 0; line < b->lines; line++) {
     const ptrdiff_t at = (ptrdiff_t)line * b->length;
     const real *element = has_elements ? s->loss + at : NULL;
-    if (b->by_class)
-      F(weigh_soft_line)
-      (b->length, 0, s->target + at, element, s->at_0 + line, s->at_1 + line, s->of_ones + line, s->weight + at,
-       s->plain_weight + at);
-    else
-      F(weigh_soft_line)
-      (b->length, 1, s->target + at, element, s->at_0, s->at_1, s->of_ones, s->weight + at, s->plain_weight + at);
+    if (b->by_class) F(weigh_soft_line)
+    (b->length, 0, s->target + at, element, s->at_0 + line, s->at_1 + line, s->of_ones + line, s->weight + at,
+     s->plain_weight + at);
+    else F(weigh_soft_line)(b->length, 1, s->target + at, element, s->at_0, s->at_1, s->of_ones, s->weight + at,
+                            s->plain_weight + at);
   }
 }
 
@@ -383,7 +381,8 @@ static real *F(in_place)(const tare_job *job, const tare_tile *tile, const F(blo
 }
 
 /** The elements of a block with target 0, or with soft targets: in place, or brought together with what they weigh. */
-static F(stretch) F(stretch_of)(const tare_job *job, const tare_tile *tile, const F(block) * b, F(scratch) * s) {
+static F(stretch) F(stretch_of)(const tare_job *job, const tare_tile *tile, const F(block) * b, int32_t clamps_targets,
+                                F(scratch) * s) {
   const tare_problem *problem = job->problem;
   F(stretch) on = {b->n, s->x, s->weight, s->plain_weight, s->loss, s->slope};
   const int has_gradient = job->pass == TARE_PASS_EVALUATE && tile->view->array[TARE_GRADIENT].data != NULL;
@@ -399,6 +398,7 @@ static F(stretch) F(stretch_of)(const tare_job *job, const tare_tile *tile, cons
   F(load_block)(tile, b, TARE_LOGITS, problem->batch.dtype, s->x);
   if (!problem->soft) return on;
   F(load_block)(tile, b, TARE_TARGETS, problem->batch.target_dtype, s->target);
+  if (clamps_targets) F(clamp_targets)(s->target, b->n);
   F(weigh_soft)(job, tile, b, s);
   return on;
 }
@@ -458,7 +458,7 @@ static void F(sigmoid_block)(const tare_job *job, const tare_tile *tile, const F
                              const F(formula_parameters) * parameters, tare_scratch *scratch,
                              tare_group_result *result) {
   F(scratch) *s = &scratch->F_MEMBER;
-  const F(stretch) on = F(stretch_of)(job, tile, b, s);
+  const F(stretch) on = F(stretch_of)(job, tile, b, scratch->clamps_targets, s);
   const int32_t picked = F(pick_positives)(job, tile, b, on.x, scratch, s);
   const F(stretch)
       positives = {picked, s->picked_x, s->picked_weight, s->picked_plain, s->picked_loss, s->picked_slope};
@@ -508,7 +508,7 @@ static void F(sigmoid_tile)(const tare_job *job, const tare_tile *tile, tare_scr
   const int which = problem->soft ? 2 : tile->view->array[TARE_GRADIENT].data != NULL;
   F(sigmoid_loop) *loop = F(select_sigmoid)(problem->loss.kind, problem->power, which);
   const int by_class = tare_view_by_class(tile->view, classes);
-  tare_tile_rows_decode(problem, tile, &scratch->rows);
+  if (!F(look_at_rows)(job, tile, scratch, result)) return;
   F(weigh_lines)(problem, tile, &scratch->rows, &scratch->F_MEMBER);
   if (job->pass == TARE_PASS_HISTOGRAM && !problem->soft)
     scratch->histogram[0][0] += classes * F(weighted_rows)(&scratch->F_MEMBER, tile->rows); /* count_bins moves them */

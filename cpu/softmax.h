@@ -343,7 +343,7 @@ static void F(softmax_tile)(const tare_job *job, const tare_tile *tile, tare_scr
                             tare_group_result *result) {
   const tare_problem *problem = job->problem;
   const tare_array *row_loss = &tile->view->array[TARE_ROW_LOSS];
-  tare_tile_rows_decode(problem, tile, &scratch->rows);
+  if (!F(look_at_rows)(job, tile, scratch, result)) return;
   if (problem->alpha_per_class || problem->alpha >= 0) F(weigh_rows_by_alpha)(problem, tile->rows, &scratch->rows);
   if (problem->soft)
     F(softmax_dense)(job, tile, scratch);

@@ -33,6 +33,8 @@
 #include "density.h"
 #include "transfer.h"
 
+#include "targets_row.h"
+
 #include "sigmoid.h"
 
 #include "softmax.h"

@@ -4,6 +4,7 @@
  * kernels on the stream: one that counts labels, where the divisor or the counts are wanted, and the loss itself.
  * Nothing is allocated, copied or awaited after a context has been made (context.cu), but by `check`.
  */
+#include <cstdio>
 #include <cstring>
 
 #include "backend.cuh"
@@ -224,15 +225,30 @@ tare_status label_counts(tare_backend *base, const tare_problem *problem, tare_c
   return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching the label kernel", error);
 }
 
-/** Takes the number of invalid rows and the first of them out of the record, when the stream's work is done. */
-cudaError_t take_invalid(device_record *record, cudaStream_t stream, uint64_t (&seen)[2]) {
-  static const uint64_t none[2] = {0, ~uint64_t(0)};
+/** Takes the numbers of invalid rows and the first of them, by label and by target as they lie there, out of the record,
+ *  when the stream's work is done. */
+cudaError_t take_invalid(device_record *record, cudaStream_t stream, uint64_t (&seen)[4]) {
+  static const uint64_t none[4] = {0, ~uint64_t(0), 0, ~uint64_t(0)};
   cudaError_t status = cudaMemcpyAsync(seen, record, sizeof seen, cudaMemcpyDeviceToHost, stream);
   if (status == cudaSuccess) status = cudaStreamSynchronize(stream);
-  if (status == cudaSuccess && seen[0])
-    status = cudaMemcpyAsync(record, none, sizeof none, cudaMemcpyHostToDevice, stream);
-  if (status == cudaSuccess && seen[0]) status = cudaStreamSynchronize(stream);
+  const bool any = seen[0] || seen[2];
+  if (status == cudaSuccess && any) status = cudaMemcpyAsync(record, none, sizeof none, cudaMemcpyHostToDevice, stream);
+  if (status == cudaSuccess && any) status = cudaStreamSynchronize(stream);
   return status;
+}
+
+tare_status refuse_rows(const uint64_t (&seen)[4], tare_error *error) {
+  char targets[200] = "";
+  if (seen[2])
+    snprintf(targets, sizeof targets,
+             "%starget of row %llu is NaN or too far outside its range (%llu such rows since the last check)",
+             seen[0] ? "; " : "", (unsigned long long)seen[3], (unsigned long long)seen[2]);
+  if (!seen[0])
+    return tare_fail(error, TARE_INVALID_TARGET, "%s; such rows added nothing and their gradient is 0", targets);
+  return tare_fail(error, TARE_INVALID_LABEL,
+                   "label of row %llu is neither a class, nor background, nor ignore (%llu such rows since the last "
+                   "check)%s; such rows added nothing",
+                   (unsigned long long)seen[1], (unsigned long long)seen[0], targets);
 }
 
 tare_status check(tare_backend *base, tare_stream stream, tare_error *error) {
@@ -247,14 +263,10 @@ tare_status check(tare_backend *base, tare_stream stream, tare_error *error) {
   if (captured)
     return tare_fail(error, TARE_CAPTURING,
                      "the stream is being captured, and cannot be waited for; check after the graph has run");
-  uint64_t seen[2] = {0, 0}; /* invalid_rows, first_invalid */
+  uint64_t seen[4] = {0, 0, 0, 0};
   const cudaError_t status = take_invalid(self->record, s, seen);
   if (status != cudaSuccess) return cuda_failed(status, "waiting for the stream", error);
-  if (!seen[0]) return TARE_OK;
-  return tare_fail(error, TARE_INVALID_LABEL,
-                   "label of row %llu is neither a class, nor background, nor ignore (%llu such rows since the last "
-                   "check); such rows added nothing",
-                   (unsigned long long)seen[1], (unsigned long long)seen[0]);
+  return seen[0] || seen[2] ? refuse_rows(seen, error) : TARE_OK;
 }
 
 }  // namespace tare

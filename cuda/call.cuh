@@ -77,7 +77,8 @@ struct level {
 
 /** What a context keeps on the device. */
 struct device_record {
-  uint64_t invalid_rows, first_invalid; /* since the last check; first_invalid is the row's number */
+  uint64_t invalid_rows, first_invalid;   /* by their label, since the last check; first_invalid is a row's number */
+  uint64_t invalid_targets, first_target; /* the same, by a dense target */
   uint64_t rows, counted, positives, background, ignored, invalid; /* being counted; 0 between launches */
   double inverse_divisor;
   uint32_t ticket;
@@ -101,6 +102,8 @@ struct call {
   float background_weight, gamma_hi, gamma_lo, epsilon;
   int32_t has_alpha;
   const float *alpha_per_class, *class_weights, *positive_weights;
+  float target_least, target_most; /* of dense targets of elements that count */
+  int32_t checks_targets;
 
   int32_t normalizer, loss_dtype;
   double inverse_divisor; /* of a host value; used where the next two are not */
@@ -268,6 +271,36 @@ __device__ __forceinline__ void report_if_invalid(const call &c, const level &l,
   if (!l.view.array[TARE_LABELS].data || find_class(c, l, t, row) != row_invalid) return;
   atomic_add(&c.record->invalid_rows, uint64_t(1));
   atomic_min(&c.record->first_invalid, uint64_t(row_number(l, t, row)));
+}
+
+/** Whether a dense target is one that no formula takes, of an element that has a weight. */
+__device__ __forceinline__ bool is_invalid_target(const call &c, const level &l, const tile &t, int32_t row,
+                                                  int64_t cls) {
+  const float target =
+      read_as<float>(l.view.array[TARE_TARGETS].data, c.target_dtype, place(l, t, TARE_TARGETS, row, cls));
+  if (target >= c.target_least && target <= c.target_most) return false;
+  const float *const weights = static_cast<const float *>(l.view.array[TARE_ELEMENT_WEIGHTS].data);
+  return !weights || __ldg(weights + place(l, t, TARE_ELEMENT_WEIGHTS, row, cls)) != 0.0f;
+}
+
+/** Whether a row has one; by a whole warp. */
+__device__ __forceinline__ bool has_invalid_target(const call &c, const level &l, const tile &t, int32_t row) {
+  bool any = false;
+  for (int64_t cls = lane(); cls < c.classes; cls += warp_size) any = any || is_invalid_target(c, l, t, row, cls);
+  return __any_sync(full_mask, any);
+}
+
+/** Remembers such a row for tare_context_check; called once for each. */
+__device__ __forceinline__ void report_target(const call &c, const level &l, const tile &t, int32_t row) {
+  atomic_add(&c.record->invalid_targets, uint64_t(1));
+  atomic_min(&c.record->first_target, uint64_t(row_number(l, t, row)));
+}
+
+/** A dense target of a loss that takes none outside [0,1]; by rounding, or without a weight, it may be. */
+__device__ __forceinline__ float target_at(const call &c, const level &l, const tile &t, int32_t row, int64_t cls) {
+  const float target =
+      read_as<float>(l.view.array[TARE_TARGETS].data, c.target_dtype, place(l, t, TARE_TARGETS, row, cls));
+  return fminf(fmaxf(target, 0.0f), 1.0f); /* NaN becomes 0 */
 }
 
 /** 1/x to within a rounding or two, without the call that a division in double is; Newton's steps from a float. */

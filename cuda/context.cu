@@ -132,7 +132,7 @@ tare_status refuse_kernels(const backend *self, cudaError_t status, tare_error *
 cudaError_t write_record(device_record *record) {
   device_record fresh;
   memset(static_cast<void *>(&fresh), 0, sizeof fresh);
-  fresh.first_invalid = ~uint64_t(0);
+  fresh.first_invalid = fresh.first_target = ~uint64_t(0);
   fresh.one = 1;
   cudaStream_t stream = nullptr;
   cudaError_t status = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);

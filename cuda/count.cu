@@ -11,8 +11,9 @@ struct tally {
   double weights;
 };
 
-__device__ void count_row(const call &c, const level &l, const tile &t, int32_t row, tally *mine) {
-  const int32_t found = find_class(c, l, t, row), role = role_of(c, found);
+/** `spoilt`: by a dense target. */
+__device__ void count_row(const call &c, const level &l, const tile &t, int32_t row, bool spoilt, tally *mine) {
+  const int32_t found = spoilt ? row_invalid : find_class(c, l, t, row), role = role_of(c, found);
   const bool labelled = l.view.array[TARE_LABELS].data != nullptr && (!c.soft || c.shape == TARE_SHAPE_REGRESSION);
   mine->ignored += found == row_ignored;
   mine->invalid += found == row_invalid;
@@ -61,8 +62,13 @@ __global__ void __launch_bounds__(block_threads) count(const TARE_GRID_CONSTANT 
   tally mine = {};
   for_each_tile(c, c.count_tile_count, &level::count_tiles, [&](const level &l, const tile &t) {
     mine.weights = 0;
-    for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
-      count_row(c, l, t, row, &mine);
+    for (int32_t row = int32_t(thread_rank() / warp_size); c.checks_targets && row < t.rows;
+         row += block_threads / int32_t(warp_size)) {
+      const bool spoilt = look_at_row(c, l, t, row).weight != 0.0f && has_invalid_target(c, l, t, row);
+      if (lane() == 0) count_row(c, l, t, row, spoilt, &mine);
+    }
+    for (int32_t row = int32_t(thread_rank()); !c.checks_targets && row < t.rows; row += block_threads) {
+      count_row(c, l, t, row, false, &mine);
       if (reports) report_if_invalid(c, l, t, row);
     }
     return mine.weights;

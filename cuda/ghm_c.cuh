@@ -145,8 +145,7 @@ __device__ __forceinline__ void count_element(const ghm_call &c, const level &l,
   if (r.weight == 0.0f && !collects) return;
   bool hit = cls == r.cls;
   if (c.soft) {
-    const float target =
-        read_as<float>(l.view.array[TARE_TARGETS].data, c.target_dtype, place(l, t, TARE_TARGETS, row, cls));
+    const float target = target_at(c, l, t, row, cls);
     hit = target == 1.0f;
     if (!hit && target != 0.0f) {
       const float norm = soft_norm(terms_of_f32(x).p, target);
@@ -254,8 +253,8 @@ __device__ __forceinline__ void count_plane_tile(const ghm_call &c, const level 
 
 template <typename T>
 __device__ __forceinline__ void count_row_of_warp(const ghm_call &c, const level &l, const tile &t, counter &n,
-                                                  int32_t row) {
-  const row_role r = look_at_row(c, l, t, row);
+                                                  int32_t row, bool reports) {
+  const row_role r = c.soft ? look_at_row_of_warp<true>(c, l, t, row, reports) : look_at_row(c, l, t, row);
   for (int64_t cls = lane(); cls < c.classes; cls += warp_size)
     count_element(c, l, t, n, r, row, cls,
                   to_float(static_cast<const T *>(l.view.array[TARE_LOGITS].data)[place(l, t, TARE_LOGITS, row, cls)]));
@@ -266,7 +265,8 @@ __device__ __forceinline__ void count_row_of_warp(const ghm_call &c, const level
 template <typename T, int32_t walk, int slots>
 __device__ __forceinline__ void count_pass(const ghm_call &c, counter &n, row_role *roles, vector<T> (&room)[slots]) {
   for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
-    if (c.pass == ghm_pass::count && !c.updates)
+    const bool reports = c.pass == ghm_pass::count && !c.updates;
+    if (reports)
       for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) report_if_invalid(c, l, t, row);
     if constexpr (walk == walk_flat) {
       const int32_t whole = counts_vectors(c, l) ? t.rows * int32_t(c.classes) : 0;
@@ -274,12 +274,13 @@ __device__ __forceinline__ void count_pass(const ghm_call &c, counter &n, row_ro
       for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads)
         roles[row] = look_at_row(c, l, t, row);
       __syncthreads();
+      if (c.soft) skip_invalid_rows(c, l, t, roles, reports);
       count_flat_tile<T>(c, l, t, n, roles, queue);
     } else if (walk == walk_planes) {
       count_plane_tile<T>(c, l, t, n);
     } else {
       for (int32_t row = int32_t(thread_rank() / warp_size); row < t.rows; row += block_threads / warp_size)
-        count_row_of_warp<T>(c, l, t, n, row);
+        count_row_of_warp<T>(c, l, t, n, row, reports);
     }
   });
 }

@@ -152,6 +152,9 @@ void fill_batch(const tare_problem *problem, call *c) {
   c->alpha = float(problem->alpha);
   c->alpha_of_0 = float(1.0 - problem->alpha);
   c->alpha_per_class = problem->alpha_per_class;
+  c->checks_targets = problem->checks_targets;
+  c->target_least = float(problem->target_least);
+  c->target_most = float(problem->target_most);
   c->gamma_hi = float(problem->gamma);
   c->gamma_lo = float(problem->gamma - double(c->gamma_hi));
   c->epsilon = float(problem->poly_epsilon);
@@ -174,9 +177,7 @@ void fill_output(const backend *self, const tare_problem *problem, call *c) {
 
 }  // namespace
 
-bool counts_divisor(const tare_output &output) {
-  return output.normalizer != TARE_SUM && output.normalizer != TARE_VALUE;
-}
+bool counts_divisor(const tare_output &output) { return tare_counts_rows(&output); }
 
 void fill_levels(const tare_problem *problem, call *c) {
   const int32_t walk = choose_walk(problem);

@@ -133,8 +133,7 @@ template <typename T, typename Loss, bool soft>
 __device__ __forceinline__ pair_f32 element(const call_of<Loss> &c, const level &l, const tile &t,
                                             const setting_of<Loss> &s, row_role r, int32_t row, int64_t cls, float x) {
   if (soft) {
-    const tare_array &targets = l.view.array[TARE_TARGETS];
-    const float target = read_as<float>(targets.data, c.target_dtype, place(l, t, TARE_TARGETS, row, cls));
+    const float target = target_at(c, l, t, row, cls);
     return soft_element<T, Loss>(c, s, x, target, weigh<Loss>(c, l, t, s, r.weight, row, cls, target));
   }
   const bool hit = cls == r.cls;
@@ -359,6 +358,35 @@ __device__ __forceinline__ float flat_tile(const call_of<Loss> &c, const level &
   return sum;
 }
 
+/** Skips the rows of a tile that a dense target spoils, before anything of them is computed. By all threads, between two
+ *  barriers; ends with a third. */
+__device__ __forceinline__ void skip_invalid_rows(const call &c, const level &l, const tile &t, row_role *roles,
+                                                  bool reports) {
+  const uint32_t elements = uint32_t(t.rows) * uint32_t(c.classes);
+  for (uint32_t at = thread_rank(); at < elements; at += block_threads) {
+    int32_t row, cls;
+    split(c, l, at, &row, &cls);
+    if (roles[row].weight != 0.0f && is_invalid_target(c, l, t, row, cls)) roles[row].cls = row_invalid;
+  }
+  __syncthreads();
+  for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
+    if (roles[row].cls != row_invalid) continue;
+    roles[row] = {row_skipped, 0.0f};
+    if (reports) report_target(c, l, t, row);
+  }
+  __syncthreads();
+}
+
+/** A row, looked at by a warp. */
+template <bool soft>
+__device__ __forceinline__ row_role look_at_row_of_warp(const call &c, const level &l, const tile &t, int32_t row,
+                                                        bool reports) {
+  const row_role r = look_at_row(c, l, t, row);
+  if (!soft || r.weight == 0.0f || !has_invalid_target(c, l, t, row)) return r;
+  if (reports && lane() == 0) report_target(c, l, t, row);
+  return {row_skipped, 0.0f};
+}
+
 template <typename T>
 __device__ __forceinline__ const T *logits_of(const level &l, const tile &t) {
   return static_cast<const T *>(l.view.array[TARE_LOGITS].data) + t.offset[TARE_LOGITS];
@@ -376,6 +404,7 @@ __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_
       report_if_invalid(c, l, t, row);
     }
     __syncthreads();
+    if (soft) skip_invalid_rows(c, l, t, roles, true);
     return flat_tile<T, Loss, soft>(c, l, t, s, roles, steps, queue);
   });
 }
@@ -541,7 +570,7 @@ __device__ __forceinline__ float row_of_warp(const call_of<Loss> &c, const level
                                              const setting_of<Loss> &s, int32_t row) {
   const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT],
                    &row_loss = l.view.array[TARE_ROW_LOSS];
-  const row_role r = look_at_row(c, l, t, row);
+  const row_role r = look_at_row_of_warp<soft>(c, l, t, row, true);
   if (lane() == 0) report_if_invalid(c, l, t, row);
   float sum = 0.0f;
   for (int64_t cls = lane(); cls < c.classes; cls += warp_size) {

@@ -67,12 +67,16 @@ __device__ __forceinline__ long_row<T, threads> make_long_row(const call &c, con
 }
 
 /** Where a row of targets has its mass, for its weight: on one class, which becomes its label; on none: it is skipped; on
- *  several: class row_background. */
+ *  several: class row_background. A target that no formula takes makes it row_invalid. */
 template <typename T, int threads>
-__device__ __forceinline__ row_role find_mass(const long_row<T, threads> &a, float weight) {
-  int32_t label = -1, masses = 0;
-  for (int32_t cls = a.rank(); cls < a.n; cls += threads)
-    if (a.target(cls) != 0.0f) label = cls, masses++;
+__device__ __forceinline__ row_role find_mass(const call &c, const long_row<T, threads> &a, float weight) {
+  int32_t label = -1, masses = 0, invalid = 0;
+  for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
+    const float target = a.target(cls);
+    invalid |= !(target >= c.target_least && target <= c.target_most);
+    if (target != 0.0f) label = cls, masses++;
+  }
+  if (max_all<threads>(invalid)) return {row_invalid, 0.0f};
   label = max_all<threads>(label);
   masses = sum_all<threads>(masses);
   if (masses > 1) return {row_background, weight};
@@ -208,7 +212,7 @@ template <typename T, int threads, bool soft>
 __device__ __forceinline__ float one_row(const call &c, const level &l, const tile &t, const setting &s, int32_t row) {
   const long_row<T, threads> a = make_long_row<T, threads>(c, l, t, row);
   row_role r = weigh_row(c, l, t, row);
-  if (soft && r.weight != 0.0f) r = find_mass(a, r.weight);
+  if (soft && r.weight != 0.0f) r = find_mass(c, a, r.weight);
   float loss;
   if (soft && r.cls == row_background)
     loss = soft_row(s, a, r.weight);
@@ -217,6 +221,7 @@ __device__ __forceinline__ float one_row(const call &c, const level &l, const ti
   if (a.rank() != 0) return 0.0f;
   store_row_loss(l, t, row, loss);
   report_if_invalid(c, l, t, row);
+  if (soft && r.cls == row_invalid) report_target(c, l, t, row);
   return loss;
 }
 

@@ -29,8 +29,7 @@
  * Types. Logits are f32, f16, bf16, or f64 (f64 on the CPU only). Half types are read, computed in f32 and rounded
  * once on writing. Sums are formed over tiles whose size depends on the shape alone and added in index order in
  * double, so a result is bitwise the same from run to run and for any number of threads. (Other outputs asked for may mean
- * another order of the loss's sum, and so other last bits of it; on a GPU also a gradient of half type that is rounded
- * to the other neighbour. Results of different devices agree to rounding.)
+ * another order of the loss's sum, and so other last bits of it. Results of different devices agree to rounding.)
  *
  * Since 0.1 unless a declaration says otherwise.
  */
@@ -63,9 +62,10 @@ extern "C" {
 TARE_API int32_t tare_version(void);
 
 /** What a call returns. Zero is success; a number keeps its meaning for ever. Whatever is not TARE_OK has left a text
- *  behind that names the argument, its value and what is allowed (tare_error_text), and nothing was written. The one
- *  exception is TARE_CUDA_ERROR: CUDA failed, or refused one of several pieces of work, when others may already be on
- *  the stream, so that outputs and a GHM state are undefined; the context can go on if the GPU can. */
+ *  behind that names the argument, its value and what is allowed (tare_error_text), and nothing was written. There are two
+ *  exceptions. After TARE_INVALID_TARGET every output has been written, the rows in question as if they were ignored.
+ *  After TARE_CUDA_ERROR outputs and a GHM state are undefined: CUDA failed, or refused one of several pieces of work, when
+ *  others may already be on the stream; the context can go on if the GPU can. */
 typedef enum tare_status {
   TARE_OK = 0,
   TARE_INVALID_ARGUMENT = 1,    /**< NULL, a wrong size, an unknown enum value, a parameter out of range, an overlap */
@@ -73,6 +73,7 @@ typedef enum tare_status {
   TARE_UNSUPPORTED = 3,         /**< every argument is valid, but Tare does not compute this combination */
   TARE_WORKSPACE_TOO_SMALL = 4, /**< see tare_workspace_size */
   TARE_OUT_OF_MEMORY = 5,       /**< only when a context is created */
+  TARE_INVALID_TARGET = 6,      /**< a dense target that is NaN or out of range: see tare_batch */
   TARE_NOT_BUILT = 20,          /**< CUDA was asked for and this library was built without it */
   TARE_NO_DRIVER = 21,          /**< no NVIDIA driver is installed */
   TARE_DRIVER_TOO_OLD = 22,     /**< the NVIDIA driver is older than the CUDA version of this library needs */
@@ -223,10 +224,11 @@ TARE_API tare_status tare_context_describe(tare_context *context, tare_context_d
 /**
  * The one call that waits: for `stream`, and then for what the device found. Returns TARE_INVALID_LABEL with the
  * first such row named if an evaluation since the last check met a label that is neither a class, nor background,
- * nor ignore (on a GPU such a row adds nothing and is counted; on the CPU the evaluation itself returned the error),
- * or TARE_CUDA_ERROR if the device failed, or TARE_CAPTURING if `stream` is being captured (the capture goes on
- * unharmed). What a graph found is in the context that it was captured with: check that context, on the stream that the
- * graph was launched on.
+ * nor ignore, else TARE_INVALID_TARGET with the first such row if one met a target that is NaN or out of range (on a GPU
+ * such a row adds nothing and is counted as invalid; on the CPU the evaluation itself returned the error), or
+ * TARE_CUDA_ERROR if the device failed, or TARE_CAPTURING if `stream` is being captured (the capture goes on unharmed).
+ * What a graph found is in the context that it was captured with: check that context, on the stream that the graph was
+ * launched on.
  */
 TARE_API tare_status tare_context_check(tare_context *context, tare_stream stream);
 
@@ -235,6 +237,12 @@ TARE_API tare_status tare_context_check(tare_context *context, tare_stream strea
  * --------------------------------------------------------------------------------------------------------------- */
 
 typedef enum tare_loss_kind {
+  /* A target t strictly between 0 and 1 makes of l and q, with p = sigmoid(x):
+   *   l:  CE = max(x,0) - x*t + log1p(e^-|x|), its gradient p-t
+   *   q:  s = p*(1-t) + (1-p)*t
+   *   sigmoid focal  alpha_t*s^gamma*CE, gradient alpha_t*s^gamma*(p-t + gamma*(1-2t)*p*(1-p)/s*CE)
+   *   Poly-1         adds eps*s^(gamma+1), gradient eps*(gamma+1)*s^gamma*(1-2t)*p*(1-p)
+   *   softmax CE     -sum t_k*log p_k, gradient (sum t)*p - t */
   TARE_SIGMOID_CE = 0,     /**< alpha_t*l per element (alpha-balanced cross-entropy) */
   TARE_SIGMOID_FOCAL = 1,  /**< alpha_t*q^gamma*l (arXiv 1708.02002, eq. 5) */
   TARE_SIGMOID_POLY1 = 2,  /**< alpha_t*q^gamma*l + eps*q^(gamma+1) (PolyLoss, arXiv 2204.12511, Poly-1 focal) */
@@ -245,12 +253,14 @@ typedef enum tare_loss_kind {
 } tare_loss_kind;
 
 typedef struct tare_ce_parameters {
-  double alpha; /**< [0,1]: alpha_t = t*alpha + (1-t)*(1-alpha); negative: off. Default off (-1) */
+  double
+      alpha; /**< [0,1]: alpha_t = t*alpha + (1-t)*(1-alpha), 1-alpha formed in double and rounded once; negative: off.
+                   Default off (-1) */
   const float
       *alpha_per_class; /**< [classes], each in [0,1] (not checked), instead of `alpha`; device memory; or NULL */
 } tare_ce_parameters;
 
-/** Sigmoid focal: alpha as in tare_ce_parameters, default 0.25. Softmax focal: alpha >= 0 multiplies every row, or
+/** Sigmoid focal: alpha as in tare_ce_parameters, default 0.25. Softmax focal: alpha in [0,1e30] multiplies every row, or
  *  alpha_per_class[y] its row; there is no 1-alpha branch; default off. */
 typedef struct tare_focal_parameters {
   double alpha;
@@ -259,7 +269,7 @@ typedef struct tare_focal_parameters {
 } tare_focal_parameters;
 
 typedef struct tare_poly1_parameters {
-  double alpha; /**< multiplies the focal part only; default off */
+  double alpha; /**< multiplies the focal part only, so that with alpha_t = 0 the other is left; default off */
   const float *alpha_per_class;
   double gamma;   /**< [0,10000]; default 2 */
   double epsilon; /**< coefficient of q^(gamma+1), in [-1e30,1e30]; default 1 */
@@ -286,9 +296,9 @@ typedef enum tare_ghm_variant {
  * Unit regions. For hard labels the bin of an element is exact: it is decided in logit space by thresholds tau_k,
  * the first value of the logits' type whose exact gradient norm reaches k/bins, so every backend counts the same. (GHM-R:
  * the first double |d|. mmdetection's edges are floats, whatever the logits' type.) g = 1 falls in the last bin, a NaN in
- * the first (the exact density takes it as g = 0). With soft targets (t strictly between 0 and 1) g itself is
- * compared with k/bins, in double on the CPU and in single precision on a GPU, so an element within rounding of an edge
- * may fall on either side.
+ * the first (the exact density takes it as g = 0). A dense target of exactly 0 or 1 falls in the bin of the label. Of a
+ * target strictly between, g itself is compared with k/bins, in double on the CPU and in single precision on a GPU, so an
+ * element within rounding of an edge may fall on either side.
  *
  * Exact density. The window is closed at both ends, and min(g, eps/2) + min(1-g, eps/2) long. g and 1-g are formed apart,
  * in double, each within some 4e-16 of itself; the difference of two norms is that of the smaller of these. Where eps is
@@ -407,10 +417,22 @@ TARE_API void tare_level_nhwc_sized(tare_level *level, int64_t anchors, int64_t 
  * than these two, is a class. A background label that is a class of a softmax loss has that class's weight, not
  * background_weight.
  *
- * Targets. Instead of labels, dense targets: sigmoid CE, focal, Poly-1 and GHM-C take any t in [0,1], softmax CE any
- * non-negative row. t exactly 0 or 1 (a one-hot row) takes the hard formula. Labels given beside targets only say
- * which rows are ignored (GHM-R: which rows count, those with a class; without labels all do). With targets, softmax
- * focal, class weights and TARE_POSITIVES are TARE_UNSUPPORTED (there is no class).
+ * Targets. Instead of labels, dense targets: sigmoid CE, focal, Poly-1 and GHM-C take any t in [0,1], softmax CE any row of
+ * finite numbers that are not negative. f64 targets beside narrower logits are rounded to f32 first. t exactly 0 or 1
+ * gives the loss and the gradient of the label, bit for bit; so does a softmax row with all its mass on one class, times
+ * the mass. A softmax row of zeros counts and adds nothing. Labels given beside targets are range-checked like others, but
+ * only say which rows are ignored (GHM-R: which rows count, those with a class; without labels all do). With targets,
+ * softmax focal, class weights and TARE_POSITIVES are TARE_UNSUPPORTED (there is no class).
+ *
+ * Targets out of range. A t in [-1e-3, 1.001] (f16, bf16: [-0.01, 1.01]; the ends as the targets' type has them) is taken
+ * as the nearest of [0,1]. Any other, a NaN, and in softmax CE one that is negative or not finite, makes its row invalid:
+ * it adds nothing, gets a gradient of 0 and counts as invalid, in divisors and in N of GHM too. The call returns
+ * TARE_INVALID_TARGET when all is written, and names the row and class; on a GPU tare_context_check does. Targets of GHM-R,
+ * of ignored rows and of rows and elements of weight 0 are not checked.
+ *
+ * Weights. An element's weight is row weight x class weight x element weight x positive weight x alpha_t. Row and element
+ * weights may be negative, and multiply as they are; a NaN among them makes NaN of what it multiplies. A GHM loss takes a
+ * row weight that is not above 0, NaN too, as a mask of 0.
  *
  * An ignored row, a row of weight 0 and an element whose weight, alpha_t included, is 0 add nothing and get gradients of
  * 0, whatever their logits, NaN included.
@@ -429,9 +451,10 @@ typedef struct tare_batch {
   int64_t background_label;      /**< default -1 */
   int64_t ignore_label;          /**< differs from background_label; default -2 */
   const float *class_weights;    /**< [classes], multiplies the whole row of a label; device memory; or NULL */
-  double background_weight;      /**< the same for rows without a class, used with class_weights or alone; default 1 */
-  const float *positive_weights; /**< [classes], multiplies the elements with t = 1 (t*w + 1-t if soft); sigmoid losses
-                                      only; device memory; or NULL */
+  double background_weight;      /**< the same for rows without a class, used with class_weights or alone, in
+                                      [0,1e30]; default 1 */
+  const float *positive_weights; /**< [classes], w of the elements with t = 1, 1 of those with t = 0, t*w + 1-t between;
+                                      sigmoid losses only; device memory; or NULL */
 } tare_batch;
 
 TARE_API void tare_batch_init_sized(tare_batch *batch, uint64_t struct_size, uint64_t level_size);
@@ -441,7 +464,7 @@ TARE_API void tare_batch_init_sized(tare_batch *batch, uint64_t struct_size, uin
  * 6. The output
  * --------------------------------------------------------------------------------------------------------------- */
 
-/** Rows by what their label made of them. `counted` is what TARE_ROWS divides by. With targets positives and background
+/** Rows by what their label, or a target out of range, made of them. `counted` is what TARE_ROWS divides by. With targets positives and background
  *  are 0 (but for GHM-R with labels), and without labels every row is counted. */
 typedef struct tare_counts {
   int64_t rows, counted, positives, background, ignored, invalid;
@@ -479,8 +502,8 @@ TARE_API void tare_output_init_sized(tare_output *output, uint64_t struct_size);
  * Forward, backward, or both, in one pass over the logits: writes what `output` and the levels ask for.
  *
  * @return TARE_OK; TARE_INVALID_ARGUMENT; TARE_UNSUPPORTED; TARE_WORKSPACE_TOO_SMALL (exact density); on the CPU
- *         TARE_INVALID_LABEL, the text naming the row; TARE_CUDA_ERROR. Nothing has been
- *         written unless TARE_OK or TARE_CUDA_ERROR.
+ *         TARE_INVALID_LABEL, the text naming the row, and TARE_INVALID_TARGET, naming row and class; TARE_CUDA_ERROR.
+ *         Nothing has been written unless TARE_OK, TARE_INVALID_TARGET or TARE_CUDA_ERROR.
  * Limits (z is the signed logit): z = -inf gives loss +inf and gradient -alpha_t by z; z = +inf gives 0 and 0; a NaN
  * logit gives NaN. Softmax: -inf off the label is probability 0, at the label loss +inf; one +inf off the label loss
  * +inf; several +inf, or all -inf, NaN. The gradient stays finite wherever the limit is.
@@ -559,7 +582,8 @@ TARE_API void tare_linear_init_sized(tare_linear *linear, int64_t dimensions, ui
  * bitwise repeatable for the same size of the workspace, the same BLAS and number of its threads; other sizes give
  * other roundings. A batch without rows needs no workspace and gives a loss of 0 and gradients of 0.
  *
- * @return as tare_evaluate, and TARE_NO_BLAS. Nothing has been written unless TARE_OK; the workspace may have been.
+ * @return as tare_evaluate, and TARE_NO_BLAS. Nothing has been written unless TARE_OK or TARE_INVALID_TARGET; the
+ *         workspace may have been.
  */
 TARE_API tare_status tare_linear_evaluate(tare_context *context, const tare_loss *loss, const tare_batch *batch,
                                           const tare_linear *linear, const tare_output *output, tare_stream stream);

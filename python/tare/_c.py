@@ -22,8 +22,9 @@ VERSION = (0, 1)  # of the header that is mirrored here; the interface may chang
 
 STATUSES = {
     0: "TARE_OK", 1: "TARE_INVALID_ARGUMENT", 2: "TARE_INVALID_LABEL", 3: "TARE_UNSUPPORTED",
-    4: "TARE_WORKSPACE_TOO_SMALL", 5: "TARE_OUT_OF_MEMORY", 20: "TARE_NOT_BUILT", 21: "TARE_NO_DRIVER",
-    22: "TARE_DRIVER_TOO_OLD", 23: "TARE_NO_DEVICE", 24: "TARE_CUDA_ERROR", 25: "TARE_CAPTURING", 26: "TARE_NO_BLAS",
+    4: "TARE_WORKSPACE_TOO_SMALL", 5: "TARE_OUT_OF_MEMORY", 6: "TARE_INVALID_TARGET", 20: "TARE_NOT_BUILT",
+    21: "TARE_NO_DRIVER", 22: "TARE_DRIVER_TOO_OLD", 23: "TARE_NO_DEVICE", 24: "TARE_CUDA_ERROR", 25: "TARE_CAPTURING",
+    26: "TARE_NO_BLAS",
 }  # fmt: skip
 F32, F16, BF16, F64 = range(4)
 I32, I64 = range(2)
@@ -203,7 +204,7 @@ class Error(RuntimeError):
 
 
 class ArgumentError(Error, ValueError):
-    """An argument that is wrong, a label that is none, or a combination that Tare does not compute."""
+    """An argument that is wrong, a label or target that is none, or a combination that Tare does not compute."""
 
 
 NOT_A_LABEL = -(2**62)  # where a convention has no background, or nothing to ignore

@@ -13,6 +13,8 @@ void oracle_problem_init(struct oracle_problem *problem, enum oracle_loss loss, 
   *problem = (struct oracle_problem){.loss = loss,
                                      .rows = rows,
                                      .classes = classes,
+                                     .target_least = -1e-3,
+                                     .target_most = 1.001,
                                      .background_label = -1,
                                      .ignore_label = -2,
                                      .alpha = -1,
@@ -53,7 +55,7 @@ enum oracle_row_kind oracle_row_kind(const struct oracle_problem *problem, int64
 
 /* A row as the loss sees it: class -1 is none; weight 0 adds nothing. */
 struct row {
-  bool counts;
+  bool counts, spoilt; /* spoilt: by a target */
   int64_t class;
   double weight;
 };
@@ -80,6 +82,20 @@ static double row_weight(const struct oracle_problem *problem, int64_t i, int64_
   return problem->class_weights ? weight * problem->class_weights[class] : weight;
 }
 
+static bool is_valid_target(const struct oracle_problem *problem, double t) {
+  if (is_softmax(problem)) return t >= 0 && !isinf(t);
+  return t >= problem->target_least && t <= problem->target_most;
+}
+
+/* Whether a target spoils row i, whose weight is not 0. Elements of weight 0 are not looked at. */
+static bool has_invalid_target(const struct oracle_problem *problem, int64_t i) {
+  for (int64_t at = i * problem->classes; at < (i + 1) * problem->classes; ++at) {
+    if (problem->element_weights && problem->element_weights[at] == 0) continue;
+    if (!is_valid_target(problem, problem->targets[at])) return true;
+  }
+  return false;
+}
+
 static struct row look(const struct oracle_problem *problem, int64_t i) {
   struct row row = {.counts = true, .class = -1};
   if (problem->labels) {
@@ -87,14 +103,21 @@ static struct row look(const struct oracle_problem *problem, int64_t i) {
     row.class = row_class(problem, problem->labels[i]);
   }
   row.weight = row.counts ? row_weight(problem, i, row.class) : 0;
+  if (problem->targets && problem->loss != ORACLE_GHM_R && row.weight != 0 && has_invalid_target(problem, i)) {
+    row.counts = false;
+    row.weight = 0;
+    row.spoilt = true;
+  }
   return row;
 }
 
 static struct oracle_counts count_rows(const struct oracle_problem *problem) {
   struct oracle_counts counts = {.rows = problem->rows};
   for (int64_t i = 0; i < problem->rows; ++i) {
-    counts.counted += look(problem, i).counts;
-    if (!problem->labels) continue;
+    struct row row = look(problem, i);
+    counts.counted += row.counts;
+    counts.invalid += row.spoilt;
+    if (!problem->labels || row.spoilt) continue;
     enum oracle_row_kind kind = oracle_row_kind(problem, problem->labels[i]);
     counts.positives += kind == ORACLE_POSITIVE;
     counts.background += kind == ORACLE_BACKGROUND;
@@ -149,8 +172,9 @@ static double divisor_of(const struct oracle_problem *problem, const struct orac
 /* ---- Elements -------------------------------------------------------------------------------------------------- */
 
 static double target_of(const struct oracle_problem *problem, struct row row, int64_t i, int64_t c) {
-  if (problem->targets) return problem->targets[i * problem->classes + c];
-  return row.class == c ? 1 : 0;
+  if (!problem->targets) return row.class == c ? 1 : 0;
+  double t = problem->targets[i * problem->classes + c];
+  return problem->loss == ORACLE_GHM_R ? t : fmin(fmax(t, 0), 1);
 }
 
 static double alpha_of(const struct oracle_problem *problem, int64_t c) {

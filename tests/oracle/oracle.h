@@ -114,6 +114,9 @@ struct oracle_problem {
   const double *logits;  /* [rows, classes]; GHM-R: predictions */
   const int64_t *labels; /* [rows]; NULL only with targets */
   const double *targets; /* [rows, classes]; NULL: labels decide. Labels beside targets only mark ignored rows */
+  double target_least, target_most; /* -1e-3, 1.001: beyond, or NaN, a target of an element that counts makes its row
+                                       invalid, as an invalid label does; within, it is moved into [0,1]. Softmax: finite
+                                       and not below 0. GHM-R: any */
   int64_t first_label, background_label, ignore_label; /* 0, -1, -2 */
 
   double alpha;                  /* negative: off; -1 */
@@ -160,7 +163,7 @@ struct oracle_result {
   struct oracle_ghm_state ghm; /* GHM with unit regions: the state after the call (`given`: before it) */
 };
 
-/** An invalid label adds nothing and is counted, as on a GPU. Arguments are not checked; memory failure aborts. */
+/** A row with an invalid label or target adds nothing and is counted, as on a GPU. Arguments are not checked; memory failure aborts. */
 void oracle_evaluate(const struct oracle_problem *problem, struct oracle_result *result);
 void oracle_result_free(struct oracle_result *result);
 

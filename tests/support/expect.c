@@ -80,13 +80,29 @@ static void keep_if(double **kept, double **from, bool wanted) {
   *from = NULL;
 }
 
+/* Targets and what they may be, in their own type; f64 ones beside narrower logits are rounded to f32 first. `rounded`
+ * holds these, and is the caller's to free. */
+static void set_targets(struct oracle_problem *to, const problem *p, double **rounded) {
+  const bool narrows = p->target_dtype == TARE_F64 && p->dtype != TARE_F64;
+  const bool is_half = p->target_dtype == TARE_F16 || p->target_dtype == TARE_BF16;
+  const int32_t dtype = narrows ? TARE_F32 : p->target_dtype;
+  to->targets = p->targets;
+  to->target_least = round_to_dtype(dtype, is_half ? -1e-2 : -1e-3);
+  to->target_most = round_to_dtype(dtype, is_half ? 1.01 : 1.001);
+  if (!p->targets || !narrows || p->loss.kind == TARE_GHM_R) return; /* GHM-R takes differences in double */
+  *rounded = calloc((size_t)(p->rows * p->classes) + 1, sizeof **rounded);
+  for (int64_t i = 0; i < p->rows * p->classes; i++) (*rounded)[i] = round_to_dtype(TARE_F32, p->targets[i]);
+  to->targets = *rounded;
+}
+
 outcome *problem_expect(problem *p) {
   struct oracle_problem question;
   oracle_problem_init(&question, oracle_kind(p->loss.kind), p->rows, p->classes);
   copy_parameters(&question, p);
   question.logits = p->logits;
   question.labels = p->labels;
-  question.targets = p->targets;
+  double *rounded = NULL;
+  set_targets(&question, p, &rounded);
   question.first_label = p->first_label;
   question.background_label = p->background_label;
   question.ignore_label = p->ignore_label;
@@ -116,6 +132,7 @@ outcome *problem_expect(problem *p) {
   keep_if(&o->row_loss, &answer.row_loss, p->want & WANT_ROW_LOSS);
   keep_if(&o->element_loss, &answer.element_loss, p->want & WANT_ELEMENT_LOSS);
   oracle_result_free(&answer);
+  free(rounded);
   return o;
 }
 
