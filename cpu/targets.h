@@ -13,10 +13,20 @@ static uint16_t largest_of_16_bits(const uint16_t *restrict from, int64_t n) {
   return largest;
 }
 
+/** Four stretches side by side, so that the loop itself costs less than they do. */
 static uint32_t largest_of_32_bits(const float *restrict from, int64_t n) {
+  const int64_t quarter = n / 4;
+  const float *restrict a = from, *restrict b = a + quarter, *restrict c = b + quarter, *restrict d = c + quarter;
   uint32_t largest = 0;
 #pragma omp simd reduction(max : largest)
-  for (int64_t i = 0; i < n; i++) { /* hot: targets of 32 bits (any) */
+  for (int64_t i = 0; i < quarter; i++) { /* hot: targets of 32 bits (any) */
+    const uint32_t bits_a = tare_float_bits(a[i]), bits_b = tare_float_bits(b[i]);
+    const uint32_t bits_c = tare_float_bits(c[i]), bits_d = tare_float_bits(d[i]);
+    const uint32_t left = bits_a > bits_b ? bits_a : bits_b, right = bits_c > bits_d ? bits_c : bits_d;
+    const uint32_t both = left > right ? left : right;
+    largest = both > largest ? both : largest;
+  }
+  for (int64_t i = 4 * quarter; i < n; i++) {
     const uint32_t bits = tare_float_bits(from[i]);
     largest = bits > largest ? bits : largest;
   }
