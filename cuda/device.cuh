@@ -191,7 +191,9 @@ __device__ __forceinline__ void store_floats(T *to, const float (&x)[vector<T>::
  * until all of this thread's groups but the last `open` are there. What they bring is this thread's alone unless a
  * barrier follows. Before sm_80 a copy is done when it has begun, and there is no use in running ahead. */
 
-#if defined(TARE_EMULATED) || !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+#if defined(TARE_EMULATED_COPIES_AHEAD)
+constexpr int copies_ahead = TARE_EMULATED_COPIES_AHEAD;
+#elif defined(TARE_EMULATED) || !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
 constexpr int copies_ahead = 3;
 #else
 constexpr int copies_ahead = 0;
