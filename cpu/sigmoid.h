@@ -68,8 +68,9 @@ TARE_INLINE void F(soft_body)(F(hard_formula) * hard, F(soft_formula) * soft, co
     const int counts = (w != 0) | (plain != 0), is_end = (t == 0) | (t == 1);
     const real value = is_end ? at_end.loss : between.loss;
     const real derivative = (is_end ? at_end.slope : between.slope) * factor;
+    const real by_x = t == 1 ? 0 - derivative : derivative; /* as of a label, the sign of 0 too */
     loss[i] = counts ? value : (real)0;
-    slope[i] = counts ? (t == 1 ? 0 - derivative : derivative) : (real)0; /* as of a label, the sign of 0 too */
+    slope[i] = counts ? by_x : (real)0;
   }
 }
 
