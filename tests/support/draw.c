@@ -234,7 +234,7 @@ static void draw_labels(problem *p, random_source *s) {
 
 /* ---- Parameters and weights ----------------------------------------------------------------------------------------- */
 
-static double draw_alpha(random_source *s) { return ONE_OF(s, -1, -1, 0.25, 0.75, 0, 1); }
+static double draw_alpha(random_source *s) { return ONE_OF(s, -1, -1, 0.25, 0.75, 0, 1, 0.9999, 1e-4, 0.999); }
 
 static double draw_gamma(random_source *s) { return ONE_OF(s, 0, 0.5, 1, 1.5, 2, 2, 3, 3.7, 5, 0.3); }
 
@@ -295,8 +295,8 @@ static void draw_all_weights(problem *p, random_source *s) {
   const bool sigmoid = !is_softmax(p->loss.kind) && !is_ghm(p->loss.kind);
   if (one_in(s, 3)) p->row_weights = draw_weights(s, p->rows, 2);
   if (sigmoid && one_in(s, 3)) p->element_weights = draw_weights(s, p->rows * p->classes, 2);
-  if (sigmoid && one_in(s, 4)) p->positive_weights = draw_weights(s, p->classes, 4);
-  if (takes_alpha(p) && one_in(s, 4)) p->alpha_per_class = draw_weights(s, p->classes, 1);
+  if (sigmoid && one_in(s, 4)) p->positive_weights = draw_weights(s, p->classes, ONE_OF(s, 4, 4, 1e-3, 1e-9));
+  if (takes_alpha(p) && one_in(s, 4)) p->alpha_per_class = draw_weights(s, p->classes, ONE_OF(s, 1, 1, 1e-4));
   if (is_ghm(p->loss.kind) || p->targets != NULL) return;
   if (one_in(s, 3)) p->class_weights = draw_weights(s, p->classes, 2);
   if (one_in(s, 3)) p->background_weight = ONE_OF(s, 0, 0.5, 1, 3);
