@@ -204,3 +204,20 @@ Test(tool_words, devices) {
   expect_words(&folder, "demo --device cuda", "built without CUDA", "--device cpu");
   tool_folder_remove(&folder);
 }
+
+/** Targets as the library takes them: a little beyond [0,1] is clamped, more is refused by row and class. */
+Test(tool_words, targets) {
+  const tool_folder folder = make_folder();
+  char path[512];
+  double targets[ROWS * CLASSES] = {[0] = 1 + 1e-7};
+  tool_file(path, sizeof path, &folder, "close.npy");
+  npy_write(path, "<f8", false, ROWS, CLASSES, targets, sizeof targets);
+  cr_assert_eq(tool_shell(&folder, "\"$TARE\" eval --loss sigmoid-ce --logits x.npy --targets close.npy"), 0);
+  targets[4 * CLASSES + 2] = 1.5;
+  tool_file(path, sizeof path, &folder, "far.npy");
+  npy_write(path, "<f8", false, ROWS, CLASSES, targets, sizeof targets);
+  expect_words(&folder, "eval --loss sigmoid-ce --logits x.npy --targets far.npy --grad-out g.npy",
+               "--targets: target of row 4", "1.5");
+  cr_assert_neq(tool_shell(&folder, "test -e g.npy"), 0);
+  tool_folder_remove(&folder);
+}
