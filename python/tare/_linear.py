@@ -11,28 +11,28 @@ import functools
 
 import torch
 
-from . import _c, _checks, _ops
+from . import _autograd, _c, _call, _checks, _spec, _tensors
 
 
 def _run(read, value, head, inputs, workspace, scale=None, loss=None, gradients=(None, None, None)):
     """One call of tare_linear_evaluate: into the scalar `loss`, with the gradients times the scalar `scale`."""
     features, weight, bias = head
     rows, dimensions = features.shape
-    problem = _ops.problem_of(read, value, _c.F32, [(rows, weight.shape[0])], inputs)
+    problem = _call.problem_of(read, value, _c.F32, [(rows, weight.shape[0])], inputs)
     linear = _c.Linear()
     _c.library.tare_linear_init_sized(linear, dimensions, ctypes.sizeof(linear))
-    linear.dtype = _ops.DTYPES[features.dtype]
+    linear.dtype = _call.DTYPES[features.dtype]
     pointer = lambda tensor: None if tensor is None else tensor.data_ptr()  # noqa: E731
     linear.features, linear.weights, linear.bias = pointer(features), pointer(weight), pointer(bias)
     linear.features_gradient, linear.weights_gradient, linear.bias_gradient = map(pointer, gradients)
     problem.output.loss, problem.output.gradient_scale_pointer = pointer(loss), pointer(scale)
 
-    context, stream = _ops.context_of(features.device)
+    context, stream = _call.context_of(features.device)
     least, ample = ctypes.c_uint64(), ctypes.c_uint64()
     arguments = (context, problem.loss, problem.batch, linear, problem.output)
     _c.check(_c.library.tare_linear_workspace_size(*arguments, least, ample), context)
     size = ample.value if workspace < 0 else max(least.value, min(ample.value, workspace))
-    lent = _ops.lend(context, size, features)
+    lent = _call.lend(context, size, features)
     try:
         _c.check(_c.library.tare_linear_evaluate(*arguments, stream), context)
     finally:
@@ -57,10 +57,10 @@ def _asked(gradients, wanted):
 def _loss(features, weight, bias, inputs, wanted, spec, value, workspace):
     """The scalar loss; behind it the gradients of the same pass, as _gradient gives them, if any of the three is
     wanted; and, last, the GHM state as it is afterwards if one was given."""
-    read = _ops.read_spec(spec)
+    read = _spec.read_spec(spec)
     loss, gradients, states = _new_loss(features), _new_gradients(features, weight, wanted), []
     if "state" in read.singles:
-        _ops.check_contents(inputs[-1])
+        _tensors.check_contents(inputs[-1])
         states = [inputs[-1].clone()]
         inputs = [*inputs[:-1], *states]
     _run(read, value, (features, weight, bias), inputs, workspace, loss=loss, gradients=_asked(gradients, wanted))
@@ -69,7 +69,7 @@ def _loss(features, weight, bias, inputs, wanted, spec, value, workspace):
 
 def _loss_fake(features, weight, bias, inputs, wanted, spec, value, workspace):
     gradients = _new_gradients(features, weight, wanted) if any(wanted) else []
-    states = inputs[-1:] if "state" in _ops.read_spec(spec).singles else []
+    states = inputs[-1:] if "state" in _spec.read_spec(spec).singles else []
     return [_new_loss(features), *gradients, *[torch.empty_like(state) for state in states]]
 
 
@@ -80,7 +80,7 @@ def _gradient_fake(features, weight, bias, inputs, upstream, wanted, spec, value
 def _gradient(features, weight, bias, inputs, upstream, wanted, spec, value, workspace):
     """The gradients by features (of their type), weight and bias (float32); an empty tensor for what is not wanted."""
     results = _new_gradients(features, weight, wanted)
-    _run(_ops.read_spec(spec), value, (features, weight, bias), inputs, workspace, scale=upstream,
+    _run(_spec.read_spec(spec), value, (features, weight, bias), inputs, workspace, scale=upstream,
          gradients=_asked(results, wanted))  # fmt: skip
     return results
 
@@ -107,11 +107,11 @@ class _Linear(torch.autograd.Function):
         gradients, results = (results[1:4], results[:1] + results[4:]) if any(keeps) else ([], results)
         ctx.spec, ctx.value, ctx.workspace, ctx.keeps = spec, value, workspace, keeps
         ctx.set_materialize_grads(False)
-        if has_state:  # see _ops.Evaluation
+        if has_state:  # see Evaluation in _ops
             ctx.spec = spec + " given=1"
             ctx.mark_non_differentiable(results[-1])
             inputs = (*inputs[:-1], results[-1])
-        _ops.keep(ctx, gradients, (features, weight, bias, *inputs))
+        _autograd.keep(ctx, gradients, (features, weight, bias, *inputs))
         return tuple(results)
 
     @staticmethod
@@ -123,13 +123,13 @@ class _Linear(torch.autograd.Function):
             with torch.no_grad():
                 head, inputs, gradients = _Linear.gradients(ctx, upstream, wanted)
             derivative = functools.partial(_by_upstream, wanted, ctx.spec, ctx.value, ctx.workspace)
-            gradients = _ops.as_linear(gradients, [upstream], head, inputs, derivative)
+            gradients = _autograd.as_linear(gradients, [upstream], head, inputs, derivative)
         return (None, None, None, None, None, *gradients, *[None] * len(inputs))
 
     @staticmethod
     def gradients(ctx, upstream, wanted):
         """Features, weight and bias; the other tensors; and the gradients by the first three, or None."""
-        (features, weight, bias, *inputs), gradients = _ops.take(ctx, upstream)
+        (features, weight, bias, *inputs), gradients = _autograd.take(ctx, upstream)
         if not gradients:
             gradients = torch.ops.tare.linear_gradient(
                 features, weight, bias, inputs, upstream, wanted, ctx.spec, ctx.value, ctx.workspace)  # fmt: skip
@@ -147,14 +147,14 @@ def _by_upstream(wanted, spec, value, workspace, weights, upstream, constants):
         unit = torch.ops.tare.linear_gradient(*wide, inputs, one, wanted, spec, value, workspace)
     unit = [gradient for gradient, want in zip(unit, wanted) if want]
     if torch.is_grad_enabled():
-        unit = _ops.as_linear(unit, [], (features, weight, bias), [], None)
+        unit = _autograd.as_linear(unit, [], (features, weight, bias), [], None)
     return [sum((gradient * above).sum() for gradient, above in zip(unit, weights))]
 
 
 def _train(features, weight, bias, inputs, wanted, spec, value, workspace):
     """tare::linear_loss where it is called by itself and a gradient is wanted."""
-    _ops.check_constants(inputs)
-    has_state = "state" in _ops.read_spec(spec).singles
+    _tensors.check_constants(inputs)
+    has_state = "state" in _spec.read_spec(spec).singles
     results = list(_Linear.apply(spec, value, workspace, (False,) * 3, has_state, features, weight, bias, *inputs))
     if not any(wanted):
         return results
@@ -163,8 +163,8 @@ def _train(features, weight, bias, inputs, wanted, spec, value, workspace):
     return results[:1] + kept[1:4] + results[1:]
 
 
-_ops.derive(torch.ops.tare.linear_loss.default, _train)
-_ops.derive(torch.ops.tare.linear_gradient.default, _ops.no_second_derivative)
+_autograd.derive(torch.ops.tare.linear_loss.default, _train)
+_autograd.derive(torch.ops.tare.linear_gradient.default, _autograd.no_second_derivative)
 
 
 def evaluate(spec, value, head, arrays, singles):
@@ -186,7 +186,7 @@ def evaluate(spec, value, head, arrays, singles):
         arrays = [one.reshape(-1) if one.shape == front else one.reshape(-1, one.shape[-1]) if one.shape[:-1] == front
                   else one for one in arrays]  # fmt: skip
     head = (features.reshape(-1, features.shape[-1]).contiguous(), weight.contiguous(), bias)
-    inputs, limit = [*arrays, *_ops.as_c(singles)], -1 if workspace is None else workspace
+    inputs, limit = [*arrays, *_tensors.as_c(singles)], -1 if workspace is None else workspace
     keeps = torch.is_grad_enabled() and features.device.type == "cpu" and features.dtype == torch.float32
     keeps = tuple(keeps and one is not None and one.requires_grad for one in head)
     return _Linear.apply(spec, value, limit, keeps, "state" in singles, *head, *inputs)

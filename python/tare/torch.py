@@ -22,7 +22,7 @@ from typing import NamedTuple, Optional
 
 import torch
 
-from . import _batch, _c, _checks, _linear, _ops
+from . import _batch, _c, _call, _checks, _linear, _ops, _spec, _tensors
 
 
 class Head(NamedTuple):
@@ -95,26 +95,26 @@ def loss(
     given = {"labels": labels, "targets": targets, "row_weights": row_weights, "element_weights": element_weights}
     given = {key: one for key, one in given.items() if one is not None}
     arrays = [(key, array) for key, one in given.items()
-              for array in _ops.per_level(key, one, levels, several, classes)]  # fmt: skip
+              for array in _tensors.per_level(key, one, levels, several, classes)]  # fmt: skip
     singles = {"class_weights": class_weights, "positive_weights": positive_weights}
     if "alpha_per_class" in parameters or isinstance(alpha, torch.Tensor):
         singles["alpha_per_class"] = parameters.pop("alpha_per_class", alpha)
     elif alpha is not None:
         parameters["alpha"] = alpha
     parameters = _c.parameters_of(name, parameters)
-    singles = {key: _ops.real_tensor(key, one) for key, one in singles.items() if one is not None}
+    singles = {key: _tensors.real_tensor(key, one) for key, one in singles.items() if one is not None}
     divisor, normalizer, value = _divisor(normalizer, levels[0].device)
     singles.update({} if divisor is None else {"normalizer": divisor})
     singles.update(_state_of(name, state, parameters, levels[0].device))
     sources = [one for one in logits[:3] if one is not None] if fused else levels
-    _ops.check_arguments(sources, arrays, singles)
+    _tensors.check_arguments(sources, arrays, singles)
 
     settings = {"loss": name, "reduction": reduction, "normalizer": normalizer, "classes": classes or 0,
                 **_batch.label_options(first_label, background_label, ignore_label, background_weight),
                 **parameters}  # fmt: skip
     if torch.jit.is_tracing():
-        settings["traced"] = _ops.traced_shapes(levels, fixed=normalizer == "value" and divisor is None)
-    spec, tensors = _ops.write_spec(settings, list(given), list(singles)), [array for _, array in arrays]
+        settings["traced"] = _spec.traced_shapes(levels, fixed=normalizer == "value" and divisor is None)
+    spec, tensors = _spec.write_spec(settings, list(given), list(singles)), [array for _, array in arrays]
     run, logits = (_linear.evaluate, logits) if fused else (_ops.evaluate, levels)
     results = run(spec, value, logits, tensors, singles)
     if state is not None:
@@ -127,13 +127,13 @@ def _levels_of(logits):
     if isinstance(logits, Head):
         for place, one in zip(("features", "weight", "bias"), logits):
             if one is not None or place != "bias":
-                _ops.check_tensor(place, one)
+                _tensors.check_tensor(place, one)
         return True, False, [logits.features]
     if isinstance(logits, (list, tuple)):
         if not logits:
             raise ValueError("logits is an empty list; there must be 1 to 16 levels")
-        return False, True, [_ops.check_tensor(f"logits[{index}]", one) for index, one in enumerate(logits)]
-    return False, False, [_ops.check_tensor("logits", logits)]
+        return False, True, [_tensors.check_tensor(f"logits[{index}]", one) for index, one in enumerate(logits)]
+    return False, False, [_tensors.check_tensor("logits", logits)]
 
 
 def _check_what_is_wanted(labels, targets, reduction, normalizer):
@@ -150,10 +150,10 @@ def _state_of(name, state, parameters, device):
     if state is not None:
         if "state" not in _c.PARAMETERS[name]:
             raise _c.no_parameter(name, "state")
-        return {"state": _ops.state_tensor(state)}
-    if not _ops.keeps_state(name, parameters):
+        return {"state": _tensors.state_tensor(state)}
+    if not _spec.keeps_state(name, parameters):
         return {}
-    bins = parameters["bins"] if "bins" in parameters else _ops.default_bins(name)
+    bins = parameters["bins"] if "bins" in parameters else _spec.default_bins(name)
     return {"state": ghm_state(bins, device)}  # in which backward finds the density of this pass
 
 
@@ -162,7 +162,7 @@ def _divisor(normalizer, device):
     if torch.compiler.is_compiling() and isinstance(normalizer, (int, float)):  # a number would be part of the graph
         normalizer = torch.full((), float(normalizer), device=device)
     if isinstance(normalizer, torch.Tensor):
-        return _ops.real_tensor("normalizer", normalizer), "value", 1.0
+        return _tensors.real_tensor("normalizer", normalizer), "value", 1.0
     if isinstance(normalizer, str):
         return None, _checks.word("normalizer", normalizer, _c.NORMALIZERS, ", a number or a tensor"), 1.0
     return None, "value", _checks.number("normalizer", normalizer)
@@ -234,7 +234,7 @@ def ghm_density(name, state, **parameters):
 
     parameters: bins, momentum, variant, as the loss has them.
     """
-    _ops.update_density(name, state, parameters)
+    _call.update_density(name, state, parameters)
 
 
 class _Ghm(torch.nn.Module):
@@ -272,7 +272,7 @@ class _Ghm(torch.nn.Module):
             missing += [key] if strict else []
             return
         try:
-            loaded = _ops.loaded_state(state_dict[key], self.bins)
+            loaded = _tensors.loaded_state(state_dict[key], self.bins)
         except ValueError as error:
             errors.append(f"{key}: {error}")
             return
@@ -320,7 +320,7 @@ def check(device=None):
     if device.type != "cuda" or not torch.cuda.is_available():
         return
     index = torch.cuda.current_device() if device.index is None else device.index
-    stream = _ops.raw_stream(index)
+    stream = _call.raw_stream(index)
     if _c.capture_of(stream):
         raise _c.Error(_c.CAPTURING, "the current stream is being captured; check after its graph has run")
     graphs = _c.contexts_of_graphs(index)

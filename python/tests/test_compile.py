@@ -9,7 +9,7 @@ import torch
 from torch.library import opcheck
 
 import tare.torch
-from tare import _ops
+from tare import _call, _spec
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +58,8 @@ def test_ghm_with_its_state_compiles_whole():
 @pytest.mark.parametrize("dtype, passes", [(torch.float32, 1), (torch.bfloat16, 1), (torch.float16, 3)])
 @pytest.mark.parametrize("name", ["softmax-ce", "ghm-c"])
 def test_a_graph_keeps_the_gradient_of_its_only_pass(name, dtype, passes, monkeypatch):
-    calls, run = [], _ops._run
-    monkeypatch.setattr(_ops, "_run", lambda *given, **wanted: calls.append(wanted) or run(*given, **wanted))
+    calls, run = [], _call.run
+    monkeypatch.setattr(_call, "run", lambda *given, **wanted: calls.append(wanted) or run(*given, **wanted))
     x, y = torch.randn(50, 5, dtype=dtype, requires_grad=True), torch.randint(0, 5, (50,))
     loss = lambda x, y: tare.torch.loss(name, x, y)  # noqa: E731
     expected = torch.autograd.grad(loss(x, y) * 3, x)[0]
@@ -92,14 +92,14 @@ def test_opcheck():
     for logits, inputs, classes in (([x], [y], 0), (maps, labels, 5)):
         for reduction in ("sum", "rows", "none"):
             chosen = {"loss": "sigmoid-focal", "reduction": reduction, "normalizer": "sum", "classes": classes}
-            spec = _ops.write_spec({**chosen, **settings}, ["labels"], [])
+            spec = _spec.write_spec({**chosen, **settings}, ["labels"], [])
             losses = torch.ops.tare.loss(logits, inputs, spec, 1.0)
             opcheck(torch.ops.tare.loss.default, (logits, inputs, spec, 1.0))
             if reduction == "sum":
                 opcheck(torch.ops.tare.loss.default, (logits, inputs, spec + " keep-gradient=1", 1.0))
             opcheck(torch.ops.tare.gradient.default, (logits, inputs, losses, spec, 1.0))
     chosen = {"loss": "ghm-c", "reduction": "sum", "normalizer": "sum", "classes": 0, "momentum": 0.5, **settings}
-    spec = _ops.write_spec(chosen, ["labels"], ["state"])
+    spec = _spec.write_spec(chosen, ["labels"], ["state"])
     opcheck(torch.ops.tare.loss.default, ([x], [y, tare.torch.ghm_state(30)], spec, 1.0))
     opcheck(torch.ops.tare.loss.default, ([x], [y, tare.torch.ghm_state(30)], spec + " keep-gradient=1", 1.0))
     loss, state = torch.ops.tare.loss([x], [y, tare.torch.ghm_state(30)], spec, 1.0)

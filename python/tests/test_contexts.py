@@ -9,7 +9,7 @@ import torch
 
 import tare
 import tare.torch
-from tare import _c, _ops
+from tare import _c, _call
 
 STREAM = 7
 
@@ -24,7 +24,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(_c, "create_context", lambda *arguments: object())
     monkeypatch.setattr(_c, "capture_of", lambda stream: played.capture)
     monkeypatch.setattr(_c, "library", texts)
-    monkeypatch.setattr(_ops, "raw_stream", lambda index: STREAM)
+    monkeypatch.setattr(_call, "raw_stream", lambda index: STREAM)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "synchronize", played.waited.append)

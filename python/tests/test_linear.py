@@ -7,7 +7,7 @@ from torch.library import opcheck
 
 import tare
 import tare.torch
-from tare import _linear, _ops
+from tare import _linear, _spec
 
 
 def draw(rows=700, dimensions=24, classes=9, dtype=torch.float32):
@@ -105,7 +105,7 @@ def test_compiled_and_checked():
         assert torch.equal(one, other)
     settings = {"loss": "softmax-ce", "reduction": "sum", "normalizer": "sum", "classes": 0, "first_label": 0,
                 "background_label": -1, "ignore_label": -2, "background_weight": 1.0}  # fmt: skip
-    spec, tensors = _ops.write_spec(settings, ["labels"], []), [one.detach() for one in head]
+    spec, tensors = _spec.write_spec(settings, ["labels"], []), [one.detach() for one in head]
     for wanted in ([False] * 3, [True] * 3, [False, True, False]):
         opcheck(torch.ops.tare.linear_loss.default, (*tensors, [y], wanted, spec, 1.0, -1))
     opcheck(torch.ops.tare.linear_gradient.default, (*tensors, [y], torch.ones(()), [True, True, False], spec, 1.0, -1))

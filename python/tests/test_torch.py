@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 import tare
 import tare.torch
-from tare import _ops
+from tare import _call
 
 LOSSES = {
     "sigmoid-ce": {"alpha": 0.3}, "sigmoid-focal": {"gamma": 2.0, "alpha": 0.25},
@@ -164,13 +164,13 @@ def test_backward_may_run_twice_and_leaves_arguments_alone():
 @pytest.fixture
 def calls(monkeypatch):
     """What each call of tare_evaluate was asked for: the loss, the gradient, or both."""
-    seen, run = [], _ops._run
+    seen, run = [], _call.run
 
     def watched(*arguments, **wanted):
         seen.append(" and ".join(word for word in ("loss", "gradient") if wanted.get(word) is not None))
         return run(*arguments, **wanted)
 
-    monkeypatch.setattr(_ops, "_run", watched)
+    monkeypatch.setattr(_call, "run", watched)
     return seen
 
 

@@ -20,7 +20,7 @@ from typing import Callable
 import torch
 import torch.nn.functional as F
 
-from .. import _c, _checks, _ops
+from .. import _c, _checks, _tensors
 
 NOT_A_LABEL = _c.NOT_A_LABEL
 
@@ -41,7 +41,7 @@ def or_original(ours: Callable[[], torch.Tensor], theirs: Callable[[], torch.Ten
 def check_tensors(**given: torch.Tensor | None) -> None:
     """Tensors of real numbers, or None; by the names of the original's arguments."""
     for name, tensor in given.items():
-        if tensor is not None and _ops.check_tensor(name, tensor).is_complex():
+        if tensor is not None and _tensors.check_tensor(name, tensor).is_complex():
             raise _checks.WrongType(f"{name} is {tensor.dtype}; it must be of real numbers")
 
 

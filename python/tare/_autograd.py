@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Autograd around operators whose gradient is linear in what comes from above, and has no second derivative.
+
+What is here serves the losses of logits (_ops) and those of a fused head (_linear).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.autograd import forward_ad
+
+from . import _tensors
+
+_SECOND = "Tare computes no second derivatives"
+_library = torch.library.Library("tare", "FRAGMENT")
+
+
+def derive(operator, train):
+    """What autograd does with an operator that is called by itself, as in an exported program.
+
+    Forward mode raises: PyTorch would take the result for a constant. In backward mode `train` gives the results.
+    """
+
+    def kernel(keyset, *arguments):
+        tensors = [one for given in arguments for one in (given if isinstance(given, list) else [given])]
+        tensors = [one for one in tensors if isinstance(one, torch.Tensor)]
+        if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(one).tangent is not None for one in tensors):
+            raise RuntimeError("Tare's losses have no derivative in forward mode (torch.func.jvp, jacfwd, forward_ad); "
+                               "use backward(), torch.autograd.grad, or torch.autograd.functional.jvp")  # fmt: skip
+        if torch.is_grad_enabled() and any(one.requires_grad for one in tensors):
+            return train(*arguments)
+        with torch._C._AutoDispatchBelowAutograd():
+            return operator.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
+
+    _library.impl(operator._schema.name.split("::")[1], kernel, "Autograd", with_keyset=True)
+
+
+def no_second_derivative(*arguments):
+    raise RuntimeError(_SECOND)
+
+
+class _Refused(torch.autograd.Function):
+    """A tensor by which nothing behind it can be differentiated. Autograd runs a node only if its result is wanted, so
+    this raises for those alone who ask for that derivative."""
+
+    @staticmethod
+    def forward(ctx, tensor):
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx, above):
+        raise RuntimeError(_SECOND)
+
+
+class _Linear(torch.autograd.Function):
+    """Gradients as functions of what came from above, in which they are linear.
+
+    apply(derivative, number of gradients, number of tensors from above, *gradients, *those, *constants):
+    derivative(weights, those from above, constants) is the derivative of the sum of weight * gradient by the second.
+    """
+
+    @staticmethod
+    def forward(ctx, derivative, count, aboves, *tensors):
+        ctx.derivative, ctx.count, ctx.aboves = derivative, count, aboves
+        ctx.save_for_backward(*tensors[count:])
+        return tuple(gradient.view_as(gradient) for gradient in tensors[:count])
+
+    @staticmethod
+    def backward(ctx, *weights):
+        saved, aboves = ctx.saved_tensors, ctx.aboves
+        by_above = ctx.derivative(weights, saved[:aboves], saved[aboves:]) if aboves else []
+        return (None, None, None, *[None] * ctx.count, *by_above, *[None] * (len(saved) - aboves))
+
+
+def as_linear(gradients, upstream, sources, constants, derivative):
+    """The same gradients (or None), for create_graph=True: they can be differentiated by `upstream`, and a derivative
+    by `sources` raises. derivative: see _Linear; its constants are the sources (or None) and `constants`."""
+    given = [gradient for gradient in gradients if gradient is not None]
+    sources = [None if one is None else _Refused.apply(one) for one in sources]
+    results = iter(_Linear.apply(derivative, len(given), len(upstream), *given, *upstream, *sources, *constants))
+    return [None if gradient is None else next(results) for gradient in gradients]
+
+
+def scaled(gradient: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """gradient * factor, but 0 where the gradient is, whatever the factor: as the C library scales."""
+    return torch.where(gradient == 0, gradient, gradient * factor)
+
+
+def _check_upstream(above):
+    if above is not None and _tensors.is_wrapped(above):
+        raise RuntimeError("many gradients at once (is_grads_batched, vectorize=True) are not supported by Tare's "
+                           "losses; ask for them one after the other")  # fmt: skip
+
+
+def keep(ctx, gradients, tensors):
+    """Saves `tensors` for backward, and gradients, if there are any, that it shall multiply by its upstream.
+
+    Eagerly these lie with `ctx` alone, so that `take` can give them away. While compiling they are saved as other
+    tensors are: a graph changes nothing in place.
+    """
+    ctx.in_graph = len(gradients) if torch.compiler.is_compiling() else 0
+    if not ctx.in_graph:
+        ctx.kept, gradients = gradients, []
+    ctx.save_for_backward(*tensors, *gradients)
+
+
+def take(ctx, upstream):
+    """The tensors that `keep` saved, and its gradients times `upstream`; without these (any more) an empty list.
+
+    The first backward takes them out of `ctx`. So nothing else refers to them: they may be changed in place here, and
+    whoever gets them (a hook, .grad, to which autograd adds) may do the same. A second backward evaluates anew.
+    """
+    tensors = ctx.saved_tensors  # in any case: PyTorch checks here that they are still there, and unchanged
+    if ctx.in_graph:
+        split = len(tensors) - ctx.in_graph
+        return tensors[:split], [scaled(gradient, upstream) for gradient in tensors[split:]]
+    if torch.compiler.is_compiling():
+        return tensors, []
+    _check_upstream(upstream)
+    if upstream is None:
+        return tensors, []
+    gradients = vars(ctx).pop("kept", [])
+    if gradients and not _tensors.is_plain(upstream):  # fake: it has no value
+        return tensors, [scaled(gradient, upstream.detach()) for gradient in gradients]
+    if gradients and (factor := upstream.item()) != 1:
+        if not math.isfinite(factor):
+            return tensors, [scaled(gradient, upstream.detach()) for gradient in gradients]
+        for gradient in gradients:
+            gradient.mul_(factor)
+    return tensors, gradients

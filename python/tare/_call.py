@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls of the library with tensors: its structs, contexts, streams and workspace."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import torch
+
+from . import _batch, _c, _tensors
+
+DTYPES = {torch.float32: _c.F32, torch.float16: _c.F16, torch.bfloat16: _c.BF16, torch.float64: _c.F64}
+LABEL_DTYPES = {torch.int32: _c.I32, torch.int64: _c.I64}
+_ROWS = ("labels", "row_weights", "row_loss")  # per-level arrays without a class axis
+
+_torch = SimpleNamespace(strides=torch.Tensor.stride, pointer=torch.Tensor.data_ptr)
+
+
+def raw_stream(index):
+    return torch._C._cuda_getCurrentRawStream(index)
+
+
+def context_of(device):
+    """This thread's context for the current stream of a device, and that stream."""
+    if device.type == "cpu":
+        return _c.context(threads=min(torch.get_num_threads(), 1024)), None
+    stream = raw_stream(device.index)  # now: the current stream is another one tomorrow
+    return _c.context(_c.CUDA, device.index, stream), stream
+
+
+def _one_dtype(name, tensors, known):
+    kinds = {tensor.dtype for tensor in tensors}
+    if len(kinds) != 1 or not kinds <= known.keys():
+        raise ValueError(f"{name} are {', '.join(sorted(map(str, kinds)))}; they must be one of: "
+                         f"{', '.join(map(str, known))}")  # fmt: skip
+    return known[kinds.pop()]
+
+
+def _pointers(singles, classes):
+    """The single tensors' pointers: those of the loss, and those of batch and output, by name."""
+    for name in ("class_weights", "positive_weights", "alpha_per_class"):
+        if name in singles and singles[name].numel() != classes:
+            raise ValueError(f"{name} has {singles[name].numel()} elements; there are {classes} classes")
+    pointers = {name: tensor.data_ptr() for name, tensor in singles.items()}
+    of_loss = {name: pointers.pop(name) for name in ("alpha_per_class", "state") if name in pointers}
+    return of_loss, pointers
+
+
+def problem_of(read, value, dtype, shapes, inputs, **arrays):
+    """What a call takes: the library's loss, batch and output, and the levels, which keep alive what these point to.
+
+    shapes: of the logits, level by level; dtype: the library's number of theirs. arrays: per-level arrays besides those
+    among `inputs`, or instead of them.
+    """
+    count = len(shapes)
+    arrays = {name: inputs[i * count : (i + 1) * count] for i, name in enumerate(read.arrays)} | arrays
+    singles = dict(zip(read.singles, inputs[count * len(read.arrays) :]))
+    levels = [_batch.Level(_torch, shape, read.classes) for shape in shapes]
+    for name, tensors in arrays.items():
+        place = _batch.Level.rows if name in _ROWS else _batch.Level.elements
+        for level, tensor in zip(levels, tensors):
+            place(level, name, tensor)
+    label_dtype = _one_dtype("labels", arrays["labels"], LABEL_DTYPES) if "labels" in arrays else _c.I32
+    target_dtype = _one_dtype("targets", arrays["targets"], DTYPES) if "targets" in arrays else _c.F32
+
+    of_loss, pointers = _pointers(singles, levels[0].lengths[4])
+    loss, member = _c.fill_loss(read.loss, read.parameters, of_loss)
+    if "state" in singles:
+        _tensors.check_state(singles["state"], getattr(member, "bins", 0))
+    output = _batch.make_output(value if read.normalizer == "value" else read.normalizer)
+    output.normalizer_pointer = pointers.pop("normalizer", None)
+    batch = _batch.make_batch(levels, dtype, label_dtype, target_dtype, **read.batch, **pointers)
+    exact = getattr(member, "density", 0) == _c.WORDS["density"]["exact"]
+    return SimpleNamespace(loss=loss, batch=batch, output=output, levels=levels, exact=exact)
+
+
+def run(read, value, logits, inputs, scale=None, loss=None, **arrays):
+    """One call of tare_evaluate: into the scalar `loss`, with the gradient times the scalar `scale`."""
+    shapes = [one.shape for one in logits]
+    problem = problem_of(read, value, _one_dtype("logits", logits, DTYPES), shapes, inputs, logits=logits, **arrays)
+    if loss is not None:
+        problem.output.loss, problem.output.loss_dtype = loss.data_ptr(), DTYPES[loss.dtype]
+    if scale is not None:
+        problem.output.gradient_scale_pointer = scale.data_ptr()
+    context, stream = context_of(logits[0].device)
+    workspace = _lend_workspace(context, problem, logits[0]) if problem.exact else None
+    try:
+        _c.check(_c.library.tare_evaluate(context, problem.loss, problem.batch, problem.output, stream), context)
+    finally:
+        if problem.exact:  # its memory goes back to PyTorch, which gives it out again only behind this work
+            _c.library.tare_context_set_workspace(context, None, 0)
+            del workspace
+
+
+def count(read, value, logits, inputs):
+    """tare_ghm_histogram: into the state, which is the last of `inputs`."""
+    shapes = [one.shape for one in logits]
+    problem = problem_of(read, value, _one_dtype("logits", logits, DTYPES), shapes, inputs, logits=logits)
+    context, stream = context_of(logits[0].device)
+    _c.check(_c.library.tare_ghm_histogram(context, problem.loss, problem.batch, stream), context)
+
+
+def update_density(name, state, parameters):
+    """tare_ghm_density_update: in place."""
+    state = _tensors.state_tensor(state)
+    loss, member = _c.make_loss(name, parameters, state=state.data_ptr())
+    _tensors.check_state(state, member.bins)
+    _tensors.check_contents(state)
+    context, stream = context_of(state.device)
+    _c.check(_c.library.tare_ghm_density_update(context, loss, stream), context)
+
+
+def _lend_workspace(context, problem, like):
+    size = _c.c_uint64()
+    _c.check(_c.library.tare_workspace_size(context, problem.loss, problem.batch, problem.output, size), context)
+    return lend(context, size.value, like)
+
+
+def lend(context, size, like):
+    """A new workspace of so many bytes on the device of `like`, lent to the context; None if the call needs none."""
+    if not size:
+        return None
+    workspace = like.new_empty(size + 16, dtype=torch.uint8)
+    start = -(-workspace.data_ptr() // 16) * 16
+    _c.check(_c.library.tare_context_set_workspace(context, start, size), context)
+    return workspace

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `spec`: what the tensors of an operator are and how to evaluate them, in a line of key=value."""
+
+from __future__ import annotations
+
+import functools
+from types import SimpleNamespace
+
+import torch
+
+from . import _batch, _c
+
+_BATCH = ("first_label", "background_label", "ignore_label", "background_weight")
+
+
+def keeps_state(name, parameters):
+    """Whether a loss has a density that backward can take from a state of this call instead of counting again."""
+    unit_regions = parameters.get("density", 0) == _c.WORDS["density"]["unit-region"]
+    return name.startswith("ghm") and unit_regions and not parameters.get("momentum") and not parameters.get("given")
+
+
+@torch.compiler.assume_constant_result
+def default_bins(name):
+    _, member = _c.make_loss(name, {})
+    return member.bins
+
+
+def write_spec(settings, arrays, singles):
+    """settings, the names of the per-level arrays, and those of the single tensors, as one line."""
+    words = [f"{key}={value}" for key, value in settings.items()]
+    return " ".join([*words, f"arrays={','.join(arrays)}", f"singles={','.join(singles)}"])
+
+
+def _number(text):
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+@functools.lru_cache(256)
+def read_spec(spec):
+    settings = dict(word.split("=", 1) for word in spec.split(" "))
+    take = lambda key: settings.pop(key)  # noqa: E731
+    listed = lambda key: tuple(name for name in take(key).split(",") if name)  # noqa: E731
+    read = SimpleNamespace(
+        loss=take("loss"), reduction=take("reduction"), normalizer=take("normalizer"),
+        classes=int(take("classes")) or None, arrays=listed("arrays"), singles=listed("singles"),
+        batch=_batch.label_options(**{key: _number(take(key)) for key in _BATCH}))  # fmt: skip
+    read.traced = settings.pop("traced", None)
+    parameters = {key: _number(value) for key, value in settings.items()}
+    read.keep = bool(parameters.pop("keep-gradient", 0))  # no name that a caller can give
+    read.loss = _c.loss_name(read.loss)
+    read.parameters = _c.parameters_of(read.loss, parameters)
+    if read.reduction not in ("sum", "rows", "none", "histogram"):  # the last is of ghm_histogram alone
+        raise ValueError(f"reduction is '{read.reduction}'; it is one of: sum, rows, none")
+    read.ghm = read.loss.startswith("ghm")
+    if read.reduction == "none" and read.loss.startswith("softmax"):
+        read.reduction = "rows"
+    return read
+
+
+def traced_shapes(levels, fixed):
+    """torch.jit.trace freezes numbers: the classes, or all lengths if `fixed`, that go with them."""
+    shapes = [level.shape if fixed else level.shape[-1:] for level in levels]
+    return "/".join("x".join(str(int(length)) for length in shape) for shape in shapes)
+
+
+def check_traced(read, levels):
+    if read.traced is None:
+        return
+    for level, shape in zip(levels, read.traced.split("/")):
+        shape = tuple(map(int, shape.split("x")))
+        if tuple(level.shape[-len(shape) :]) != shape:
+            raise ValueError(f"logits of shape {tuple(level.shape)} in a graph of torch.jit.trace that was made for "
+                             f"{shape}: it has numbers that may depend on the shape; trace it again, or normalise by a "
+                             "name or a tensor")  # fmt: skip

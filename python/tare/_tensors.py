@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of the tensors that a caller gives, and of a GHM state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from . import _batch, _checks, _ghm
+
+
+def check_tensor(name: str, given: Any) -> torch.Tensor:
+    """`given`, which must be a tensor that lies in memory as its strides say."""
+    if not isinstance(given, torch.Tensor):
+        raise _checks.WrongType(f"{name} is of type {type(given).__name__}; it must be a tensor")
+    if torch.compiler.is_compiling():
+        return given
+    if given.layout != torch.strided or given.is_quantized or given.is_nested:
+        raise _checks.WrongType(f"{name} is a sparse, quantized or nested tensor; it must be a dense one (to_dense(), "
+                                "dequantize(), to_padded_tensor())")  # fmt: skip
+    if is_wrapped(given):
+        raise RuntimeError(f"{name} is a tensor of torch.func (vmap, grad, jvp or what is made of them); Tare's losses "
+                           "are differentiated by backward() or torch.autograd.grad alone")  # fmt: skip
+    return given
+
+
+def is_wrapped(tensor: torch.Tensor) -> bool:
+    functorch = torch._C._functorch
+    return functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor)
+
+
+def per_level(name, given, levels, several, classes):
+    """One tensor a level, of what was given for all of them; weights as float32."""
+    if not several:
+        arrays = [given]
+    elif isinstance(given, (list, tuple)):
+        arrays = [check_tensor(f"{name}[{index}]", one) for index, one in enumerate(given)]
+    else:
+        lengths = [_batch.lengths(level.shape, classes) for level in levels]
+        arrays = _batch.shares(check_tensor(name, given), lengths, lambda whole, rows: torch.split(whole, rows, -1))
+    if len(arrays) != len(levels):
+        raise ValueError(f"{name} has {len(arrays)} levels, logits have {len(levels)}")
+    return [_float32(name, array) if name.endswith("weights") else check_tensor(name, array) for array in arrays]
+
+
+def _float32(name: str, given: Any) -> torch.Tensor:
+    """Weights as float32; what this type cannot hold is refused (on the CPU, where it can be seen)."""
+    given = check_tensor(name, given)
+    if given.is_complex():
+        raise _checks.WrongType(f"{name} are {given.dtype}; they must be real numbers")
+    narrow = given.to(torch.float32)
+    if given.dtype == torch.float64 and is_plain(given) and (lost := narrow.isinf() & ~given.isinf()).any():
+        raise ValueError(f"{name} hold {given[lost][0].item():g}, which is not finite in float32")
+    return narrow
+
+
+def real_tensor(name: str, given: Any) -> torch.Tensor:
+    """A tensor of one value a class, or of one value, which becomes float32 behind this check."""
+    given = check_tensor(name, given)
+    if given.is_complex():
+        raise _checks.WrongType(f"{name} is {given.dtype}; it must be of real numbers")
+    return given
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is on the CPU and has values now: it is not fake and not in a graph."""
+    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.device.type == "cpu"
+    return plain and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+
+
+def as_c(singles):
+    """Tensors that are no level's as C has them: float32 and contiguous, but for the state."""
+    return [one if key == "state" else one.to(torch.float32).contiguous() for key, one in singles.items()]
+
+
+def wide(dtype):
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def check_arguments(sources, arrays, singles):
+    """Tensors of one device, and no gradient asked for but by the sources (the logits, or what they are made of).
+
+    arrays: pairs of a name and a tensor; singles: tensors by name.
+    """
+    device = sources[0].device
+    constants = [*arrays, *singles.items()]
+    for name, tensor in [*[("logits", source) for source in sources], *constants]:
+        if tensor.device != device:
+            raise ValueError(f"tensors are on {device} and {tensor.device} ({name}); all must be on one device")
+    for name, tensor in constants:
+        if tensor.requires_grad:
+            raise ValueError(f"{name} asks for a gradient, and only logits get one; detach() it")
+    classes = None
+    for name, tensor in singles.items():
+        if name == "normalizer" and tensor.numel() != 1:
+            raise ValueError(f"normalizer has shape {tuple(tensor.shape)}; it must have one element")
+        if name not in ("normalizer", "state"):
+            if tensor.dim() != 1 or classes not in (None, tensor.numel()):
+                raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must be [classes]")
+            classes = tensor.numel()
+
+
+def check_constants(inputs):
+    if any(one.requires_grad for one in inputs):
+        raise ValueError("only logits get a gradient; detach() the targets, weights or normaliser that ask for one")
+
+
+def state_tensor(state: Any) -> torch.Tensor:
+    """A state as the caller gave it, which is written in place."""
+    state = check_tensor("state", state)
+    if state.dtype != torch.int64 or not state.is_contiguous():
+        raise ValueError("state must be a contiguous int64 tensor, as ghm_state makes it")
+    return state
+
+
+def check_state(state, bins):
+    state = state_tensor(state)
+    if state.numel() != 2 + 3 * bins:
+        raise ValueError(f"state has {state.numel()} words; {bins} bins need {2 + 3 * bins}")
+
+
+def loaded_state(state, bins):
+    """A copy of a state from a checkpoint, of whatever device, which is sound."""
+    check_state(state, bins)
+    if not state.is_meta and type(state) is torch.Tensor:
+        _ghm.check_state(state.cpu().numpy(), bins)
+    return state.clone()
+
+
+def check_contents(state):
+    """Refuses a state on the CPU that Tare did not write. A GPU's is not looked at: that would wait."""
+    bins = (state.numel() - 2) // 3
+    if state.device.type == "cpu" and state.dtype == torch.int64 and bins > 0 and state.shape == (2 + 3 * bins,):
+        _ghm.check_state(state.detach().contiguous().numpy(), bins)
