@@ -5,9 +5,10 @@ tare.evaluate works on NumPy arrays; tare.torch on PyTorch tensors, with autogra
 signatures of torchvision, fvcore, mmcv, mmdetection and apex. The C library's header, include/tare.h, is the manual.
 """
 
-from ._c import ArgumentError, Error, losses
+from ._c import ArgumentError, Error
 from ._c import library as _library
 from ._evaluate import Result, beta_from_volume, class_balanced_weights, effective_number, evaluate, ghm_state
+from ._losses import losses
 
 __version__ = "{}.{}.{}".format(*(lambda v: (v // 10000, v // 100 % 100, v % 100))(_library.tare_version()))
 

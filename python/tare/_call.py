@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import torch
 
-from . import _batch, _c, _tensors
+from . import _batch, _c, _losses, _tensors
 
 DTYPES = {torch.float32: _c.F32, torch.float16: _c.F16, torch.bfloat16: _c.BF16, torch.float64: _c.F64}
 LABEL_DTYPES = {torch.int32: _c.I32, torch.int64: _c.I64}
@@ -64,7 +64,7 @@ def problem_of(read, value, dtype, shapes, inputs, **arrays):
     target_dtype = _one_dtype("targets", arrays["targets"], DTYPES) if "targets" in arrays else _c.F32
 
     of_loss, pointers = _pointers(singles, levels[0].lengths[4])
-    loss, member = _c.fill_loss(read.loss, read.parameters, of_loss)
+    loss, member = _losses.fill_loss(read.loss, read.parameters, of_loss)
     if "state" in singles:
         _tensors.check_state(singles["state"], getattr(member, "bins", 0))
     output = _batch.make_output(value if read.normalizer == "value" else read.normalizer)
@@ -103,7 +103,7 @@ def count(read, value, logits, inputs):
 def update_density(name, state, parameters):
     """tare_ghm_density_update: in place."""
     state = _tensors.state_tensor(state)
-    loss, member = _c.make_loss(name, parameters, state=state.data_ptr())
+    loss, member = _losses.make_loss(name, parameters, state=state.data_ptr())
     _tensors.check_state(state, member.bins)
     _tensors.check_contents(state)
     context, stream = context_of(state.device)

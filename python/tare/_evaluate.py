@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import _batch, _c, _checks, _ghm
+from . import _batch, _c, _checks, _ghm, _losses
 
 DTYPES = {"float32": _c.F32, "float16": _c.F16, "bfloat16": _c.BF16, "float64": _c.F64}  # bfloat16: as ml_dtypes has it
 LABEL_DTYPES = {"int32": _c.I32, "int64": _c.I64}
@@ -130,7 +130,7 @@ def evaluate(
     options.update({name: _numpy.pointer(vector) for name, vector in vectors.items()})
     if state is not None:
         pointers["state"] = _state(loss, state, parameters, levels)
-    c_loss, _ = _c.make_loss(loss, parameters, **pointers)
+    c_loss, _ = _losses.make_loss(loss, parameters, **pointers)
     output = _batch.make_output(normalizer, gradient_scale)
     value, counts = ctypes.c_double(), _c.Counts()
     output.loss, output.loss_dtype = ctypes.addressof(value), _c.F64
@@ -228,9 +228,9 @@ def ghm_state(bins):
 
 def _state(loss, state, parameters, levels):
     """The address of a state, of which every word is sound, and which may be written if it will be."""
-    _, member = _c.make_loss(loss, {})
+    _, member = _losses.make_loss(loss, {})
     if not hasattr(member, "state"):
-        raise _c.no_parameter(_c.loss_name(loss), "state")
+        raise _losses.no_parameter(_losses.loss_name(loss), "state")
     bins = parameters.get("bins", member.bins)
     if not isinstance(state, np.ndarray) or _masked(state) or state.dtype != np.int64 or not state.flags.c_contiguous:
         raise _checks.WrongType("state must be a contiguous int64 array, as ghm_state makes it")

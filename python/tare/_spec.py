@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import torch
 
-from . import _batch, _c
+from . import _batch, _c, _losses
 
 _BATCH = ("first_label", "background_label", "ignore_label", "background_weight")
 
@@ -21,7 +21,7 @@ def keeps_state(name, parameters):
 
 @torch.compiler.assume_constant_result
 def default_bins(name):
-    _, member = _c.make_loss(name, {})
+    _, member = _losses.make_loss(name, {})
     return member.bins
 
 
@@ -52,8 +52,8 @@ def read_spec(spec):
     read.traced = settings.pop("traced", None)
     parameters = {key: _number(value) for key, value in settings.items()}
     read.keep = bool(parameters.pop("keep-gradient", 0))  # no name that a caller can give
-    read.loss = _c.loss_name(read.loss)
-    read.parameters = _c.parameters_of(read.loss, parameters)
+    read.loss = _losses.loss_name(read.loss)
+    read.parameters = _losses.parameters_of(read.loss, parameters)
     if read.reduction not in ("sum", "rows", "none", "histogram"):  # the last is of ghm_histogram alone
         raise ValueError(f"reduction is '{read.reduction}'; it is one of: sum, rows, none")
     read.ghm = read.loss.startswith("ghm")

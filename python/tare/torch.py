@@ -22,7 +22,7 @@ from typing import NamedTuple, Optional
 
 import torch
 
-from . import _batch, _c, _call, _checks, _linear, _ops, _spec, _tensors
+from . import _batch, _c, _call, _checks, _linear, _losses, _ops, _spec, _tensors
 
 
 class Head(NamedTuple):
@@ -87,7 +87,7 @@ def loss(
     (vectorize=True, is_grads_batched). A graph of torch.jit.trace raises where it is called with a shape for which its
     numbers may be wrong.
     """
-    name, classes = _c.loss_name(name), _batch.check_classes(classes)
+    name, classes = _losses.loss_name(name), _batch.check_classes(classes)
     fused, several, levels = _levels_of(logits)
     _check_what_is_wanted(labels, targets, reduction, normalizer)
     if fused and (reduction != "sum" or classes):
@@ -101,7 +101,7 @@ def loss(
         singles["alpha_per_class"] = parameters.pop("alpha_per_class", alpha)
     elif alpha is not None:
         parameters["alpha"] = alpha
-    parameters = _c.parameters_of(name, parameters)
+    parameters = _losses.parameters_of(name, parameters)
     singles = {key: _tensors.real_tensor(key, one) for key, one in singles.items() if one is not None}
     divisor, normalizer, value = _divisor(normalizer, levels[0].device)
     singles.update({} if divisor is None else {"normalizer": divisor})
@@ -148,8 +148,8 @@ def _check_what_is_wanted(labels, targets, reduction, normalizer):
 def _state_of(name, state, parameters, device):
     """The GHM state of a call, if it has one: the caller's or a fresh one."""
     if state is not None:
-        if "state" not in _c.PARAMETERS[name]:
-            raise _c.no_parameter(name, "state")
+        if "state" not in _losses.PARAMETERS[name]:
+            raise _losses.no_parameter(name, "state")
         return {"state": _tensors.state_tensor(state)}
     if not _spec.keeps_state(name, parameters):
         return {}
