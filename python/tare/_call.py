@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 
 import torch
@@ -83,13 +84,9 @@ def run(read, value, logits, inputs, scale=None, loss=None, **arrays):
     if scale is not None:
         problem.output.gradient_scale_pointer = scale.data_ptr()
     context, stream = context_of(logits[0].device)
-    workspace = _lend_workspace(context, problem, logits[0]) if problem.exact else None
-    try:
+    size = _workspace_size(context, problem) if problem.exact else 0
+    with lent(context, size, logits[0]):
         _c.check(_c.library.tare_evaluate(context, problem.loss, problem.batch, problem.output, stream), context)
-    finally:
-        if problem.exact:  # its memory goes back to PyTorch, which gives it out again only behind this work
-            _c.library.tare_context_set_workspace(context, None, 0)
-            del workspace
 
 
 def count(read, value, logits, inputs):
@@ -110,17 +107,25 @@ def update_density(name, state, parameters):
     _c.check(_c.library.tare_ghm_density_update(context, loss, stream), context)
 
 
-def _lend_workspace(context, problem, like):
+def _workspace_size(context, problem):
     size = _c.c_uint64()
     _c.check(_c.library.tare_workspace_size(context, problem.loss, problem.batch, problem.output, size), context)
-    return lend(context, size.value, like)
+    return size.value
 
 
-def lend(context, size, like):
-    """A new workspace of so many bytes on the device of `like`, lent to the context; None if the call needs none."""
+@contextlib.contextmanager
+def lent(context, size, like):
+    """A new workspace of so many bytes on the device of `like`, which the context has as long as this lasts.
+
+    Then, whatever was raised, its memory goes back to PyTorch, which gives it out again only behind this work.
+    """
     if not size:
-        return None
+        yield
+        return
     workspace = like.new_empty(size + 16, dtype=torch.uint8)
     start = -(-workspace.data_ptr() // 16) * 16
-    _c.check(_c.library.tare_context_set_workspace(context, start, size), context)
-    return workspace
+    try:
+        _c.check(_c.library.tare_context_set_workspace(context, start, size), context)
+        yield
+    finally:
+        _c.library.tare_context_set_workspace(context, None, 0)

@@ -32,12 +32,8 @@ def _run(read, value, head, inputs, workspace, scale=None, loss=None, gradients=
     arguments = (context, problem.loss, problem.batch, linear, problem.output)
     _c.check(_c.library.tare_linear_workspace_size(*arguments, least, ample), context)
     size = ample.value if workspace < 0 else max(least.value, min(ample.value, workspace))
-    lent = _call.lend(context, size, features)
-    try:
+    with _call.lent(context, size, features):
         _c.check(_c.library.tare_linear_evaluate(*arguments, stream), context)
-    finally:
-        _c.library.tare_context_set_workspace(context, None, 0)
-        del lent  # it goes back to PyTorch, which gives it out again only behind this work
 
 
 def _new_loss(features):

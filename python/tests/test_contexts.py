@@ -70,3 +70,23 @@ def test_check_during_a_capture_waits_for_nothing(gpu):
     with pytest.raises(tare.Error, match="TARE_CAPTURING"):
         tare.torch.check()
     assert gpu.looked == [] and gpu.waited == []
+
+
+@pytest.mark.parametrize("failing", ["tare_evaluate", "tare_linear_evaluate", "tare_context_set_workspace"])
+def test_a_call_that_raises_leaves_no_workspace_behind(failing, monkeypatch):
+    lent, lend = [], _c.library.tare_context_set_workspace
+
+    def watched(context, start, size):
+        lent.append(start)
+        return 5 if start and failing == "tare_context_set_workspace" else lend(context, start, size)
+
+    monkeypatch.setattr(_c.library, "tare_context_set_workspace", watched)
+    if failing != "tare_context_set_workspace":
+        monkeypatch.setattr(_c.library, failing, lambda *arguments: 5)
+    x, y = torch.randn(6, 3), torch.randint(0, 3, (6,))
+    with pytest.raises(tare.Error, match="TARE_OUT_OF_MEMORY"):
+        if failing == "tare_linear_evaluate":
+            tare.torch.sigmoid_focal(tare.torch.Head(x, torch.randn(4, 3)), y)
+        else:
+            tare.torch.ghm_c(x, y, density="exact")
+    assert len(lent) == 2 and lent[0] and lent[1] is None
