@@ -9,6 +9,7 @@ the clock starts, the loss of each is compared with Tare's. Prints one JSON obje
 
   peers.py --library build/libtare.so [--rows N] [--classes C] [--dtype f32|f16|bf16] [--device cuda|cpu] [--repeat R]
 """
+
 import argparse
 import ctypes
 import json
@@ -124,10 +125,17 @@ class Tare:
         stream = torch.cuda.current_stream().cuda_stream if self.device == "cuda" else None
         function = getattr(self.c, name)
         arguments = [
-            self.context, ctypes.c_int64(batch.rows), ctypes.c_int64(batch.classes), DTYPES[batch.dtype][0],
-            ctypes.c_void_p(batch.logits.data_ptr()), ctypes.c_void_p(labels.data_ptr()), *parameters,
-            ctypes.c_void_p(loss.data_ptr()), ctypes.c_void_p(gradient.data_ptr()), ctypes.c_void_p(stream),
-        ]  # fmt: skip
+            self.context,
+            ctypes.c_int64(batch.rows),
+            ctypes.c_int64(batch.classes),
+            DTYPES[batch.dtype][0],
+            ctypes.c_void_p(batch.logits.data_ptr()),
+            ctypes.c_void_p(labels.data_ptr()),
+            *parameters,
+            ctypes.c_void_p(loss.data_ptr()),
+            ctypes.c_void_p(gradient.data_ptr()),
+            ctypes.c_void_p(stream),
+        ]
 
         def run():
             if function(*arguments):
@@ -191,9 +199,17 @@ class Contenders:
             value, gradient = run()
             labels = self.batch.softmax if family.startswith("softmax") else self.batch.labels
             error = gradient_error(family, self.batch, labels, gradient)
-            self.of.append({"family": family, "label": label, "loss": loss, "run": run, "value": float(value),
-                            "gradient_error": error})  # fmt: skip
-        except Exception as error:  # noqa: BLE001: whatever a peer raises is its reason for being left out
+            self.of.append(
+                {
+                    "family": family,
+                    "label": label,
+                    "loss": loss,
+                    "run": run,
+                    "value": float(value),
+                    "gradient_error": error,
+                }
+            )
+        except Exception as error:
             self.left_out.append({"label": label, "why": f"{type(error).__name__}: {error}".splitlines()[0][:200]})
 
 
@@ -208,10 +224,15 @@ def add_sigmoid(contenders, tare, batch):
     x, t = batch.leaf, batch.onehot
     double = ctypes.c_double
     focal, source = torchvision_loss()
-    contenders.add("focal", "Tare", "sigmoid-focal",
-                   lambda: tare.call("tare_sigmoid_focal", batch, batch.labels32, double(GAMMA), double(ALPHA), SUM))
-    contenders.add("focal", f"{source}, eager", "sigmoid-focal",
-                   lambda: lambda: batch.backward(focal(x, t, ALPHA, GAMMA)))
+    contenders.add(
+        "focal",
+        "Tare",
+        "sigmoid-focal",
+        lambda: tare.call("tare_sigmoid_focal", batch, batch.labels32, double(GAMMA), double(ALPHA), SUM),
+    )
+    contenders.add(
+        "focal", f"{source}, eager", "sigmoid-focal", lambda: lambda: batch.backward(focal(x, t, ALPHA, GAMMA))
+    )
 
     def focal_compiled():
         loss = compiled(torchvision_formula, x, t, ALPHA, GAMMA)
@@ -222,8 +243,7 @@ def add_sigmoid(contenders, tare, batch):
     def mmcv():
         from mmcv.ops import sigmoid_focal_loss
 
-        return lambda: batch.backward(
-            sigmoid_focal_loss(x, batch.background_last, GAMMA, ALPHA, None, "none").sum())
+        return lambda: batch.backward(sigmoid_focal_loss(x, batch.background_last, GAMMA, ALPHA, None, "none").sum())
 
     def apex():
         from apex.contrib.focal_loss import focal_loss
@@ -233,21 +253,32 @@ def add_sigmoid(contenders, tare, batch):
 
     contenders.add("focal", "mmcv", "sigmoid-focal", mmcv)
     contenders.add("focal", "apex", "sigmoid-focal", apex)
-    contenders.add("sigmoid ce", "Tare", "sigmoid-ce",
-                   lambda: tare.call("tare_sigmoid_ce", batch, batch.labels32, double(-1), SUM))
-    contenders.add("sigmoid ce", "F.binary_cross_entropy_with_logits", "sigmoid-ce",
-                   lambda: lambda: batch.backward(F.binary_cross_entropy_with_logits(x, t, reduction="sum")))
+    contenders.add(
+        "sigmoid ce", "Tare", "sigmoid-ce", lambda: tare.call("tare_sigmoid_ce", batch, batch.labels32, double(-1), SUM)
+    )
+    contenders.add(
+        "sigmoid ce",
+        "F.binary_cross_entropy_with_logits",
+        "sigmoid-ce",
+        lambda: lambda: batch.backward(F.binary_cross_entropy_with_logits(x, t, reduction="sum")),
+    )
     contenders.add("ghm-c", "Tare", "ghm-c", lambda: tare.call("tare_ghm_c", batch, batch.labels32, BINS))
-    contenders.add("ghm-c", "mmdetection's loop", "ghm-c",
-                   lambda: lambda: batch.backward(ghm_as_in_mmdetection(x, t, BINS)))
+    contenders.add(
+        "ghm-c", "mmdetection's loop", "ghm-c", lambda: lambda: batch.backward(ghm_as_in_mmdetection(x, t, BINS))
+    )
 
 
 def add_softmax(contenders, tare, batch):
     x, y = batch.leaf, batch.softmax
-    contenders.add("softmax ce", "Tare", "softmax-ce",
-                   lambda: tare.call("tare_softmax_ce", batch, batch.softmax32, SUM))
-    contenders.add("softmax ce", "F.cross_entropy", "softmax-ce",
-                   lambda: lambda: batch.backward(F.cross_entropy(x, y, reduction="sum")))
+    contenders.add(
+        "softmax ce", "Tare", "softmax-ce", lambda: tare.call("tare_softmax_ce", batch, batch.softmax32, SUM)
+    )
+    contenders.add(
+        "softmax ce",
+        "F.cross_entropy",
+        "softmax-ce",
+        lambda: lambda: batch.backward(F.cross_entropy(x, y, reduction="sum")),
+    )
 
     def ce_compiled():
         loss = compiled(lambda a, b: F.cross_entropy(a, b, reduction="sum"), x, y)
@@ -273,9 +304,14 @@ def add_softmax(contenders, tare, batch):
     contenders.add("softmax ce", "F.cross_entropy, torch.compile", "softmax-ce", ce_compiled)
     contenders.add("softmax ce", "apex xentropy", "softmax-ce", apex)
     contenders.add("softmax ce", "Liger (with a copy of the logits)", "softmax-ce", liger)
-    contenders.add("softmax focal", "Tare", "softmax-focal",
-                   lambda: tare.call("tare_softmax_focal", batch, batch.softmax32, ctypes.c_double(GAMMA),
-                                     ctypes.c_double(-1), SUM))
+    contenders.add(
+        "softmax focal",
+        "Tare",
+        "softmax-focal",
+        lambda: tare.call(
+            "tare_softmax_focal", batch, batch.softmax32, ctypes.c_double(GAMMA), ctypes.c_double(-1), SUM
+        ),
+    )
 
     def mmcv():
         from mmcv.ops import softmax_focal_loss
@@ -332,7 +368,7 @@ def spread(times):
 def measure(contenders, batch, clock, repeat):
     """Times of each contender, and of the copies before and after them."""
     target = torch.empty_like(batch.logits)
-    copy = lambda: target.copy_(batch.logits)  # noqa: E731
+    copy = lambda: target.copy_(batch.logits)
     first, last, times = [], [], [[] for _ in contenders]
     for number in range(repeat + 3):
         lane = [clock.milliseconds(copy)] + [clock.milliseconds(c["run"]) for c in contenders]
@@ -374,22 +410,40 @@ def report(options, batch, contenders, clock):
         figures = spread(of)
         gigabytes = (moved + 4 * batch.rows) / figures["median_ms"] * 1e-6
         reference = tares.get(c["family"])
-        losses.append({
-            "label": c["label"], "loss": c["loss"], "family": c["family"], **figures,
-            "ns_per_element": figures["median_ms"] * 1e6 / batch.logits.numel(),
-            "gigabytes_per_second": gigabytes, "copy_ratio": gigabytes / rate, "value": finite(c["value"]),
-            "differs_from_tare": finite(abs(c["value"] - reference) / abs(reference)) if reference else None,
-            "gradient_error": finite(c["gradient_error"]) if c["gradient_error"] is not None else None,
-            "peak_bytes": peak_bytes(c["run"]) if clock.gpu else None,
-        })  # fmt: skip
+        losses.append(
+            {
+                "label": c["label"],
+                "loss": c["loss"],
+                "family": c["family"],
+                **figures,
+                "ns_per_element": figures["median_ms"] * 1e6 / batch.logits.numel(),
+                "gigabytes_per_second": gigabytes,
+                "copy_ratio": gigabytes / rate,
+                "value": finite(c["value"]),
+                "differs_from_tare": finite(abs(c["value"] - reference) / abs(reference)) if reference else None,
+                "gradient_error": finite(c["gradient_error"]) if c["gradient_error"] is not None else None,
+                "peak_bytes": peak_bytes(c["run"]) if clock.gpu else None,
+            }
+        )
     copy = {**spread(copies), "first_ms": quantile(first, 0.5), "last_ms": quantile(last, 0.5)}
     return {
-        "program": "peers.py", "torch": torch.__version__, "device": options.device,
-        "device_name": torch.cuda.get_device_name() if clock.gpu else "cpu", "dtype": options.dtype,
-        "rows": batch.rows, "classes": batch.classes, "layout": "rows", "in_place": False, "distribution": "detector",
-        "logits_bytes": moved // 2, "cache": "cold" if clock.gpu else "warm", "rounds": options.repeat,
-        "copy": {**copy, "gigabytes_per_second": rate}, "losses": losses, "left_out": contenders.left_out,
-    }  # fmt: skip
+        "program": "peers.py",
+        "torch": torch.__version__,
+        "device": options.device,
+        "device_name": torch.cuda.get_device_name() if clock.gpu else "cpu",
+        "dtype": options.dtype,
+        "rows": batch.rows,
+        "classes": batch.classes,
+        "layout": "rows",
+        "in_place": False,
+        "distribution": "detector",
+        "logits_bytes": moved // 2,
+        "cache": "cold" if clock.gpu else "warm",
+        "rounds": options.repeat,
+        "copy": {**copy, "gigabytes_per_second": rate},
+        "losses": losses,
+        "left_out": contenders.left_out,
+    }
 
 
 def main():

@@ -9,6 +9,7 @@ FOLDER holds bench-*.json (tare bench --json), head-*.json (tare bench --head), 
 check-*.json (device, driver, toolkit, commit). Figures of an emulated GPU are refused unless --dry-run is given, and
 are marked then.
 """
+
 import argparse
 import glob
 import json
@@ -48,13 +49,29 @@ class Lane:
         self.balanced = loss["class_balanced"]
 
     def key(self, **changes):
-        own = {"label": self.label, "dtype": self.dtype, "rows": self.rows, "classes": self.classes,
-               "layout": self.layout, **changes}  # fmt: skip
+        own = {
+            "label": self.label,
+            "dtype": self.dtype,
+            "rows": self.rows,
+            "classes": self.classes,
+            "layout": self.layout,
+            **changes,
+        }
         return tuple(own.values())
 
     def arguments(self):
-        words = ["--loss", "cb-focal" if self.balanced else self.kind, "--rows", self.rows, "--classes", self.classes,
-                 "--dtype", self.dtype, "--layout", self.layout]  # fmt: skip
+        words = [
+            "--loss",
+            "cb-focal" if self.balanced else self.kind,
+            "--rows",
+            self.rows,
+            "--classes",
+            self.classes,
+            "--dtype",
+            self.dtype,
+            "--layout",
+            self.layout,
+        ]
         if "gamma" in self.loss:
             words += ["--gamma", self.loss["gamma"]]
         if "bins" in self.loss:
@@ -114,7 +131,9 @@ def print_head(checks, tables, dry_run):
         print("device's own, the median and the 20th to 80th percentile. *of copy*: bytes a second over those of a")
         print("plain device copy of the logits in the same run.\n")
     else:
-        print("Loss and gradient in one call, caches warm; the median and the 20th to 80th percentile. *of copy*: bytes")
+        print(
+            "Loss and gradient in one call, caches warm; the median and the 20th to 80th percentile. *of copy*: bytes"
+        )
         print("a second over those of a plain copy of the logits by as many threads in the same run.\n")
     for name in ("gpu", "nvcc", "machine", "compiler", "commit", "date"):
         if name in check:
@@ -130,9 +149,12 @@ def print_targets(lanes):
     print(f"## Targets\n\n{len(entries) - len(missed)} of {len(entries)} met. Missed:\n")
     print_table(
         ["loss", "on", "wanted", "us", "of copy", "over by"],
-        [[lane.label, place_of(lane), wanted, f"{lane.microseconds:.1f}", f"{lane.ratio:.2f}", f"{over - 1:.0%}"]
-         for lane, wanted, over in missed] or [["none", "", "", "", "", ""]],
-    )  # fmt: skip
+        [
+            [lane.label, place_of(lane), wanted, f"{lane.microseconds:.1f}", f"{lane.ratio:.2f}", f"{over - 1:.0%}"]
+            for lane, wanted, over in missed
+        ]
+        or [["none", "", "", "", "", ""]],
+    )
 
 
 def cell(times, ratio):
@@ -143,7 +165,9 @@ def print_losses(tables):
     groups = {}
     for table in tables:
         groups.setdefault((layout_of(table), table["classes"], table["dtype"]), {})[table["rows"]] = table
-    for (layout, classes, dtype), by_rows in sorted(groups.items(), key=lambda item: (not item[0][0].startswith("rows"), item[0])):
+    for (layout, classes, dtype), by_rows in sorted(
+        groups.items(), key=lambda item: (not item[0][0].startswith("rows"), item[0])
+    ):
         sizes = sorted(by_rows)
         print(f"## {classes:,} classes, {dtype}, {layout}\n")
         labels = []
@@ -163,10 +187,19 @@ def print_heads(heads):
     print("Classifier, loss and gradients without the logits, beside a product, the loss, and two products by the same")
     print("BLAS. *of products*: the time of the three products alone over the fused time. MB: measured peaks of")
     print("memory beyond inputs and outputs.\n")
-    rows = [[f"{table['rows']:,} x {table['dimensions']:,} x {table['classes']:,} {table['dtype']}", loss["label"],
-             f"{loss['fused']['median_ms']:.2f}", f"{loss['unfused']['median_ms']:.2f}", f"{loss['of_products']:.2f}",
-             f"{loss['fused']['peak_bytes'] / 1e6:,.1f}", f"{loss['unfused']['peak_bytes'] / 1e6:,.1f}"]
-            for table in heads for loss in table["losses"]]  # fmt: skip
+    rows = [
+        [
+            f"{table['rows']:,} x {table['dimensions']:,} x {table['classes']:,} {table['dtype']}",
+            loss["label"],
+            f"{loss['fused']['median_ms']:.2f}",
+            f"{loss['unfused']['median_ms']:.2f}",
+            f"{loss['of_products']:.2f}",
+            f"{loss['fused']['peak_bytes'] / 1e6:,.1f}",
+            f"{loss['unfused']['peak_bytes'] / 1e6:,.1f}",
+        ]
+        for table in heads
+        for loss in table["losses"]
+    ]
     heading = ["rows x features x classes", "loss", "fused ms", "unfused ms", "of products", "fused MB", "unfused MB"]
     print_table(heading, rows)
 
@@ -185,10 +218,17 @@ def print_peers(peers):
         for loss in table["losses"]:
             times = loss["median_ms"] / tares[loss["family"]] if loss["family"] in tares else None
             differs, peak = loss["differs_from_tare"], loss["peak_bytes"]
-            rows.append([loss["family"], loss["label"], cell(loss, loss["copy_ratio"]),
-                         f"{times:.2f}" if times else "", "inf" if differs is None else f"{differs:.1e}",
-                         f"{error:.1e}" if (error := loss.get("gradient_error")) is not None else "",
-                         f"{peak / 1e6:,.0f}" if peak is not None else ""])  # fmt: skip
+            rows.append(
+                [
+                    loss["family"],
+                    loss["label"],
+                    cell(loss, loss["copy_ratio"]),
+                    f"{times:.2f}" if times else "",
+                    "inf" if differs is None else f"{differs:.1e}",
+                    f"{error:.1e}" if (error := loss.get("gradient_error")) is not None else "",
+                    f"{peak / 1e6:,.0f}" if peak is not None else "",
+                ]
+            )
         print_table(["loss", "by", "us (p20-p80), of copy", "x Tare", "differs", "gradient off by", "peak MB"], rows)
         for entry in table["left_out"]:
             print(f"- left out: {entry['label']} ({entry['why']})")

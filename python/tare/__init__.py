@@ -19,6 +19,14 @@ def build_description():
 
 
 __all__ = [
-    "ArgumentError", "Error", "Result", "beta_from_volume", "build_description", "class_balanced_weights",
-    "effective_number", "evaluate", "ghm_state", "losses",
-]  # fmt: skip
+    "ArgumentError",
+    "Error",
+    "Result",
+    "beta_from_volume",
+    "build_description",
+    "class_balanced_weights",
+    "effective_number",
+    "evaluate",
+    "ghm_state",
+    "losses",
+]

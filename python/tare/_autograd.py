@@ -27,8 +27,10 @@ def derive(operator, train):
         tensors = [one for given in arguments for one in (given if isinstance(given, list) else [given])]
         tensors = [one for one in tensors if isinstance(one, torch.Tensor)]
         if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(one).tangent is not None for one in tensors):
-            raise RuntimeError("Tare's losses have no derivative in forward mode (torch.func.jvp, jacfwd, forward_ad); "
-                               "use backward(), torch.autograd.grad, or torch.autograd.functional.jvp")  # fmt: skip
+            raise RuntimeError(
+                "Tare's losses have no derivative in forward mode (torch.func.jvp, jacfwd, forward_ad); "
+                "use backward(), torch.autograd.grad, or torch.autograd.functional.jvp"
+            )
         if torch.is_grad_enabled() and any(one.requires_grad for one in tensors):
             return train(*arguments)
         with torch._C._AutoDispatchBelowAutograd():
@@ -90,8 +92,10 @@ def scaled(gradient: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
 
 def _check_upstream(above):
     if above is not None and _tensors.is_wrapped(above):
-        raise RuntimeError("many gradients at once (is_grads_batched, vectorize=True) are not supported by Tare's "
-                           "losses; ask for them one after the other")  # fmt: skip
+        raise RuntimeError(
+            "many gradients at once (is_grads_batched, vectorize=True) are not supported by Tare's "
+            "losses; ask for them one after the other"
+        )
 
 
 def keep(ctx, gradients, tensors):

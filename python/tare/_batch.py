@@ -20,14 +20,18 @@ def lengths(shape, classes=None):
     """The five lengths of logits of this shape; `classes` is given where they are maps."""
     if classes is None:
         if not 2 <= len(shape) <= 5:
-            raise ValueError(f"logits have shape {tuple(shape)}; rows are [..., classes] with 2 to 5 axes, and maps "
-                             "[images, anchors*classes, height, width] need `classes`")  # fmt: skip
+            raise ValueError(
+                f"logits have shape {tuple(shape)}; rows are [..., classes] with 2 to 5 axes, and maps "
+                "[images, anchors*classes, height, width] need `classes`"
+            )
         *front, last = shape
         front = [1] * (2 - len(front)) + front
         return (front[0], *[1] * (4 - len(front)), *front[1:], last)
     if len(shape) != 4 or classes < 1 or shape[1] % classes:
-        raise ValueError(f"logits have shape {tuple(shape)}; with classes={classes} each level is a map "
-                         f"[images, anchors*{classes}, height, width]")  # fmt: skip
+        raise ValueError(
+            f"logits have shape {tuple(shape)}; with classes={classes} each level is a map "
+            f"[images, anchors*{classes}, height, width]"
+        )
     images, channels, height, width = shape
     return images, height, width, channels // classes, classes
 
@@ -77,8 +81,10 @@ class Level:
         """An array with one value a row, in any shape."""
         if not _joins(array.shape, self.lengths[:4]):
             rows = row_shape(self.shape, self.classes)
-            raise ValueError(f"{name} has shape {tuple(array.shape)}; logits of shape {self.shape} have rows {rows}, "
-                             "of which neighbouring axes may be one")  # fmt: skip
+            raise ValueError(
+                f"{name} has shape {tuple(array.shape)}; logits of shape {self.shape} have rows {rows}, "
+                "of which neighbouring axes may be one"
+            )
         array = array.reshape(self.lengths[:4])  # a view wherever strides can express it
         self._set(name, array, self.library.strides(array))
 
@@ -87,8 +93,10 @@ class Level:
         if tuple(array.shape) == self.shape:
             return self._set(name, array, element_strides(self.library.strides(array), self.classes))
         if array.shape[-1:] != self.lengths[4:] or not _joins(array.shape[:-1], self.lengths[:4]):
-            raise ValueError(f"{name} has shape {tuple(array.shape)}; logits have {self.shape}, and rows of classes "
-                             f"{(*row_shape(self.shape, self.classes), self.lengths[4])}")  # fmt: skip
+            raise ValueError(
+                f"{name} has shape {tuple(array.shape)}; logits have {self.shape}, and rows of classes "
+                f"{(*row_shape(self.shape, self.classes), self.lengths[4])}"
+            )
         array = array.reshape(self.lengths)
         self._set(name, array, self.library.strides(array))
 
@@ -140,6 +148,8 @@ def shares(labels, level_lengths, split):
     images = level_lengths[0][0]
     rows = [height * width * anchors for _, height, width, anchors, _ in level_lengths]
     if labels.shape[-1] != sum(rows) or (len(labels.shape) > 1 and tuple(labels.shape[:-1]) != (images,)):
-        raise ValueError(f"one array for {len(rows)} levels must be [{images}, {sum(rows)}], rows of an image "
-                         f"level after level; it has shape {tuple(labels.shape)}")  # fmt: skip
+        raise ValueError(
+            f"one array for {len(rows)} levels must be [{images}, {sum(rows)}], rows of an image "
+            f"level after level; it has shape {tuple(labels.shape)}"
+        )
     return split(labels, rows)

@@ -21,11 +21,21 @@ VERSION = (0, 1)  # of the header that is mirrored here; the interface may chang
 # ---- enumerations ---------------------------------------------------------------------------------------------------
 
 STATUSES = {
-    0: "TARE_OK", 1: "TARE_INVALID_ARGUMENT", 2: "TARE_INVALID_LABEL", 3: "TARE_UNSUPPORTED",
-    4: "TARE_WORKSPACE_TOO_SMALL", 5: "TARE_OUT_OF_MEMORY", 6: "TARE_INVALID_TARGET", 20: "TARE_NOT_BUILT",
-    21: "TARE_NO_DRIVER", 22: "TARE_DRIVER_TOO_OLD", 23: "TARE_NO_DEVICE", 24: "TARE_CUDA_ERROR", 25: "TARE_CAPTURING",
+    0: "TARE_OK",
+    1: "TARE_INVALID_ARGUMENT",
+    2: "TARE_INVALID_LABEL",
+    3: "TARE_UNSUPPORTED",
+    4: "TARE_WORKSPACE_TOO_SMALL",
+    5: "TARE_OUT_OF_MEMORY",
+    6: "TARE_INVALID_TARGET",
+    20: "TARE_NOT_BUILT",
+    21: "TARE_NO_DRIVER",
+    22: "TARE_DRIVER_TOO_OLD",
+    23: "TARE_NO_DEVICE",
+    24: "TARE_CUDA_ERROR",
+    25: "TARE_CAPTURING",
     26: "TARE_NO_BLAS",
-}  # fmt: skip
+}
 F32, F16, BF16, F64 = range(4)
 I32, I64 = range(2)
 NORMALIZERS = {"sum": 0, "elements": 1, "rows": 2, "positives": 3, "weights": 4}
@@ -39,14 +49,26 @@ MAX_LEVELS = 16
 
 
 class ContextOptions(ctypes.Structure):
-    _fields_ = [("struct_size", c_uint64), ("device", c_int32), ("device_index", c_int32), ("threads", c_int32),
-                ("reserved", c_int32)]  # fmt: skip
+    _fields_ = [
+        ("struct_size", c_uint64),
+        ("device", c_int32),
+        ("device_index", c_int32),
+        ("threads", c_int32),
+        ("reserved", c_int32),
+    ]
 
 
 class ContextDescription(ctypes.Structure):
-    _fields_ = [("struct_size", c_uint64), ("device", c_int32), ("device_index", c_int32), ("threads", c_int32),
-                ("reserved", c_int32), ("device_name", c_char * 128), ("instruction_set", c_char * 32),
-                ("reason", c_char * 256)]  # fmt: skip
+    _fields_ = [
+        ("struct_size", c_uint64),
+        ("device", c_int32),
+        ("device_index", c_int32),
+        ("threads", c_int32),
+        ("reserved", c_int32),
+        ("device_name", c_char * 128),
+        ("instruction_set", c_char * 32),
+        ("reason", c_char * 256),
+    ]
 
 
 class CeParameters(ctypes.Structure):
@@ -62,13 +84,26 @@ class Poly1Parameters(ctypes.Structure):
 
 
 class GhmParameters(ctypes.Structure):
-    _fields_ = [("bins", c_int32), ("density", c_int32), ("variant", c_int32), ("given", c_int32),
-                ("momentum", c_double), ("epsilon", c_double), ("mu", c_double), ("state", c_void_p)]  # fmt: skip
+    _fields_ = [
+        ("bins", c_int32),
+        ("density", c_int32),
+        ("variant", c_int32),
+        ("given", c_int32),
+        ("momentum", c_double),
+        ("epsilon", c_double),
+        ("mu", c_double),
+        ("state", c_void_p),
+    ]
 
 
 class Parameters(ctypes.Union):
-    _fields_ = [("ce", CeParameters), ("focal", FocalParameters), ("poly1", Poly1Parameters), ("ghm", GhmParameters),
-                ("reserved_words", c_uint64 * 16)]  # fmt: skip
+    _fields_ = [
+        ("ce", CeParameters),
+        ("focal", FocalParameters),
+        ("poly1", Poly1Parameters),
+        ("ghm", GhmParameters),
+        ("reserved_words", c_uint64 * 16),
+    ]
 
 
 class Loss(ctypes.Structure):
@@ -90,11 +125,23 @@ class Level(ctypes.Structure):
 
 
 class Batch(ctypes.Structure):
-    _fields_ = [("struct_size", c_uint64), ("level_stride", c_uint64), ("levels", POINTER(Level)),
-                ("level_count", c_int32), ("dtype", c_int32), ("label_dtype", c_int32), ("target_dtype", c_int32),
-                ("images", c_int64), ("classes", c_int64), ("first_label", c_int64), ("background_label", c_int64),
-                ("ignore_label", c_int64), ("class_weights", c_void_p), ("background_weight", c_double),
-                ("positive_weights", c_void_p)]  # fmt: skip
+    _fields_ = [
+        ("struct_size", c_uint64),
+        ("level_stride", c_uint64),
+        ("levels", POINTER(Level)),
+        ("level_count", c_int32),
+        ("dtype", c_int32),
+        ("label_dtype", c_int32),
+        ("target_dtype", c_int32),
+        ("images", c_int64),
+        ("classes", c_int64),
+        ("first_label", c_int64),
+        ("background_label", c_int64),
+        ("ignore_label", c_int64),
+        ("class_weights", c_void_p),
+        ("background_weight", c_double),
+        ("positive_weights", c_void_p),
+    ]
 
 
 class Counts(ctypes.Structure):
@@ -102,16 +149,34 @@ class Counts(ctypes.Structure):
 
 
 class Output(ctypes.Structure):
-    _fields_ = [("struct_size", c_uint64), ("loss", c_void_p), ("loss_dtype", c_int32), ("normalizer", c_int32),
-                ("normalizer_value", c_double), ("normalizer_pointer", c_void_p), ("gradient_scale", c_double),
-                ("gradient_scale_pointer", c_void_p), ("counts", c_void_p)]  # fmt: skip
+    _fields_ = [
+        ("struct_size", c_uint64),
+        ("loss", c_void_p),
+        ("loss_dtype", c_int32),
+        ("normalizer", c_int32),
+        ("normalizer_value", c_double),
+        ("normalizer_pointer", c_void_p),
+        ("gradient_scale", c_double),
+        ("gradient_scale_pointer", c_void_p),
+        ("counts", c_void_p),
+    ]
 
 
 class Linear(ctypes.Structure):
-    _fields_ = [("struct_size", c_uint64), ("dimensions", c_int64), ("dtype", c_int32), ("accumulate", c_int32),
-                ("features", c_void_p), ("features_stride", c_int64), ("weights", c_void_p), ("bias", c_void_p),
-                ("features_gradient", c_void_p), ("features_gradient_stride", c_int64), ("weights_gradient", c_void_p),
-                ("bias_gradient", c_void_p)]  # fmt: skip
+    _fields_ = [
+        ("struct_size", c_uint64),
+        ("dimensions", c_int64),
+        ("dtype", c_int32),
+        ("accumulate", c_int32),
+        ("features", c_void_p),
+        ("features_stride", c_int64),
+        ("weights", c_void_p),
+        ("bias", c_void_p),
+        ("features_gradient", c_void_p),
+        ("features_gradient_stride", c_int64),
+        ("weights_gradient", c_void_p),
+        ("bias_gradient", c_void_p),
+    ]
 
 
 # ---- the library ----------------------------------------------------------------------------------------------------
@@ -133,25 +198,41 @@ _PROTOTYPES = {
     "tare_evaluate": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), POINTER(Output), c_void_p]),
     "tare_workspace_size": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), POINTER(Output), POINTER(c_uint64)]),
     "tare_linear_init_sized": (None, [POINTER(Linear), c_int64, c_uint64]),
-    "tare_linear_evaluate": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), POINTER(Linear), POINTER(Output),
-                                       c_void_p]),
-    "tare_linear_workspace_size": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), POINTER(Linear), POINTER(Output),
-                                             POINTER(c_uint64), POINTER(c_uint64)]),
+    "tare_linear_evaluate": (
+        _STATUS,
+        [c_void_p, POINTER(Loss), POINTER(Batch), POINTER(Linear), POINTER(Output), c_void_p],
+    ),
+    "tare_linear_workspace_size": (
+        _STATUS,
+        [
+            c_void_p,
+            POINTER(Loss),
+            POINTER(Batch),
+            POINTER(Linear),
+            POINTER(Output),
+            POINTER(c_uint64),
+            POINTER(c_uint64),
+        ],
+    ),
     "tare_label_counts": (_STATUS, [c_void_p, POINTER(Batch), c_void_p, c_void_p, c_void_p]),
     "tare_ghm_state_bytes": (c_uint64, [c_int32]),
     "tare_ghm_histogram": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), c_void_p]),
     "tare_ghm_density_update": (_STATUS, [c_void_p, POINTER(Loss), c_void_p]),
     "tare_effective_number": (_STATUS, [c_double, c_double, POINTER(c_double)]),
     "tare_beta_from_volume": (_STATUS, [c_double, POINTER(c_double)]),
-    "tare_class_balanced_weights": (_STATUS, [c_int64, POINTER(c_int64), c_double, POINTER(c_double),
-                                              POINTER(c_float)]),
-    "tare_class_balanced_weights_real": (_STATUS, [c_int64, POINTER(c_double), c_double, POINTER(c_double),
-                                                   POINTER(c_float)]),
+    "tare_class_balanced_weights": (
+        _STATUS,
+        [c_int64, POINTER(c_int64), c_double, POINTER(c_double), POINTER(c_float)],
+    ),
+    "tare_class_balanced_weights_real": (
+        _STATUS,
+        [c_int64, POINTER(c_double), c_double, POINTER(c_double), POINTER(c_float)],
+    ),
     "tare_loss_count": (c_int32, []),
     "tare_loss_kind_at": (c_int32, [c_int32]),
     "tare_loss_name": (c_char_p, [c_int32]),
     "tare_loss_kind_from_name": (c_int32, [c_char_p]),
-}  # fmt: skip
+}
 
 
 def _candidates():
@@ -209,20 +290,27 @@ class ArgumentError(Error, ValueError):
 
 NOT_A_LABEL = -(2**62)  # where a convention has no background, or nothing to ignore
 _ENUMERATORS = {"UNIT_REGION": "unit-region", "EXACT": "exact", "GHM_PAPER": "paper", "GHM_MMDET": "mmdet"}
-_REWORDING = [(re.compile(pattern), text) for pattern, text in (
-    (r"batch->levels\[0\]\.", ""), (r"batch->levels\[(\d+)\]\.(\w+)", r"\2 of level \1"),
-    (r"\b(?:loss->(?:\w+\.)?|batch->|output->|options->|linear->)", ""),
-    (r"\bnormalizer_(?:value|pointer)\b", "normalizer"), (r" \((?:\(nil\)|0x[0-9a-f]+)\)", ""),
-    (f"background {NOT_A_LABEL} or ", ""), (f" or ignore {NOT_A_LABEL}", ""), (r"\bNULL\b", "None"),
-    (r"\btare_ghm_state_bytes\((\d+)\) bytes", r"ghm_state(\1)"),
-)]  # fmt: skip
+_REWORDING = [
+    (re.compile(pattern), text)
+    for pattern, text in (
+        (r"batch->levels\[0\]\.", ""),
+        (r"batch->levels\[(\d+)\]\.(\w+)", r"\2 of level \1"),
+        (r"\b(?:loss->(?:\w+\.)?|batch->|output->|options->|linear->)", ""),
+        (r"\bnormalizer_(?:value|pointer)\b", "normalizer"),
+        (r" \((?:\(nil\)|0x[0-9a-f]+)\)", ""),
+        (f"background {NOT_A_LABEL} or ", ""),
+        (f" or ignore {NOT_A_LABEL}", ""),
+        (r"\bNULL\b", "None"),
+        (r"\btare_ghm_state_bytes\((\d+)\) bytes", r"ghm_state(\1)"),
+    )
+]
 
 
 def reworded(text):
     """A text of the C library in the words of Python's arguments: `gamma` for loss->focal.gamma, None for NULL."""
     for pattern, replacement in _REWORDING:
         text = pattern.sub(replacement, text)
-    named = lambda found: _ENUMERATORS.get(found[1], found[1].lower().replace("_", "-"))  # noqa: E731
+    named = lambda found: _ENUMERATORS.get(found[1], found[1].lower().replace("_", "-"))
     return re.sub(r"\bTARE_([A-Z0-9_]+)\b(?: \(\d+\))?", lambda found: f"'{named(found)}'", text)
 
 

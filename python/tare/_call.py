@@ -32,8 +32,9 @@ def context_of(device):
 def _one_dtype(name, tensors, known):
     kinds = {tensor.dtype for tensor in tensors}
     if len(kinds) != 1 or not kinds <= known.keys():
-        raise ValueError(f"{name} are {', '.join(sorted(map(str, kinds)))}; they must be one of: "
-                         f"{', '.join(map(str, known))}")  # fmt: skip
+        raise ValueError(
+            f"{name} are {', '.join(sorted(map(str, kinds)))}; they must be one of: {', '.join(map(str, known))}"
+        )
     return known[kinds.pop()]
 
 

@@ -37,8 +37,10 @@ def _masked(given):
 def _array(name, given):
     """`given` as an array that has lost nothing on the way."""
     if _masked(given):
-        raise _checks.WrongType(f"{name} is a masked array, whose mask would be lost; fill it (x.filled(0)), and mark "
-                                "rows that shall not count by ignore_label or a row weight of 0")  # fmt: skip
+        raise _checks.WrongType(
+            f"{name} is a masked array, whose mask would be lost; fill it (x.filled(0)), and mark "
+            "rows that shall not count by ignore_label or a row weight of 0"
+        )
     try:
         return np.asarray(given)
     except Exception as error:  # a ragged list, a tensor that asks for a gradient or lies on a GPU
@@ -68,11 +70,30 @@ class Result(NamedTuple):
 
 
 def evaluate(
-    loss, logits, labels=None, *, targets=None, classes=None, row_weights=None, element_weights=None,
-    class_weights=None, background_weight=1.0, positive_weights=None, first_label=0, background_label=-1,
-    ignore_label=-2, normalizer="sum", gradient=True, gradient_scale=1.0, row_loss=False, element_loss=False,
-    alpha=None, state=None, threads=0, **parameters,
-):  # fmt: skip
+    loss,
+    logits,
+    labels=None,
+    *,
+    targets=None,
+    classes=None,
+    row_weights=None,
+    element_weights=None,
+    class_weights=None,
+    background_weight=1.0,
+    positive_weights=None,
+    first_label=0,
+    background_label=-1,
+    ignore_label=-2,
+    normalizer="sum",
+    gradient=True,
+    gradient_scale=1.0,
+    row_loss=False,
+    element_loss=False,
+    alpha=None,
+    state=None,
+    threads=0,
+    **parameters,
+):
     """Loss, gradient and counts of NumPy arrays.
 
     loss: its name, "sigmoid-focal" (tare.losses() has them all).
@@ -116,8 +137,15 @@ def evaluate(
     levels = [_batch.Level(_numpy, one.shape, classes) for one in maps]
     for level, one in zip(levels, maps):
         level.elements("logits", one)
-    _add_inputs(levels, several, options, labels=labels, targets=targets, row_weights=row_weights,
-                element_weights=element_weights)  # fmt: skip
+    _add_inputs(
+        levels,
+        several,
+        options,
+        labels=labels,
+        targets=targets,
+        row_weights=row_weights,
+        element_weights=element_weights,
+    )
     flags = {"gradient": gradient, "row_loss": row_loss, "element_loss": element_loss}
     wanted = _add_outputs(levels, maps, classes, **{name: _checks.flag(name, want) for name, want in flags.items()})
 
@@ -197,7 +225,7 @@ def _per_level(name, given, levels, several):
     if not several:
         return [_array(name, given)]
     if not isinstance(given, (list, tuple)):
-        cut = lambda array, rows: np.split(array, np.cumsum(rows)[:-1], axis=-1)  # noqa: E731
+        cut = lambda array, rows: np.split(array, np.cumsum(rows)[:-1], axis=-1)
         return _batch.shares(_array(name, given), [level.lengths for level in levels], cut)
     if len(given) != len(levels):
         raise ValueError(f"{name} has {len(given)} levels, logits have {len(levels)}")
@@ -288,9 +316,12 @@ def class_balanced_weights(counts, beta=0.999):
     if np.ndim(beta):
         betas, beta = _betas(beta, len(counts)), 0.0
     beta = _checks.number("beta", beta)
-    pointer = lambda array, kind: None if array is None else array.ctypes.data_as(ctypes.POINTER(kind))  # noqa: E731
-    _c.check(call(len(counts), pointer(counts, kind), beta, pointer(betas, ctypes.c_double),
-                  pointer(weights, ctypes.c_float)))  # fmt: skip
+    pointer = lambda array, kind: None if array is None else array.ctypes.data_as(ctypes.POINTER(kind))
+    _c.check(
+        call(
+            len(counts), pointer(counts, kind), beta, pointer(betas, ctypes.c_double), pointer(weights, ctypes.c_float)
+        )
+    )
     return weights
 
 

@@ -32,5 +32,7 @@ def check_state(state: np.ndarray, bins: int) -> None:
     """
     fault = _fault(state, bins) if state.any() else ""
     if fault:
-        raise ValueError(f"state holds {fault}: Tare did not write it so. It is an average of states, was cast, or was "
-                         f"never initialised. Start from ghm_state({bins})")  # fmt: skip
+        raise ValueError(
+            f"state holds {fault}: Tare did not write it so. It is an average of states, was cast, or was "
+            f"never initialised. Start from ghm_state({bins})"
+        )

@@ -22,7 +22,7 @@ def _run(read, value, head, inputs, workspace, scale=None, loss=None, gradients=
     linear = _c.Linear()
     _c.library.tare_linear_init_sized(linear, dimensions, ctypes.sizeof(linear))
     linear.dtype = _call.DTYPES[features.dtype]
-    pointer = lambda tensor: None if tensor is None else tensor.data_ptr()  # noqa: E731
+    pointer = lambda tensor: None if tensor is None else tensor.data_ptr()
     linear.features, linear.weights, linear.bias = pointer(features), pointer(weight), pointer(bias)
     linear.features_gradient, linear.weights_gradient, linear.bias_gradient = map(pointer, gradients)
     problem.output.loss, problem.output.gradient_scale_pointer = pointer(loss), pointer(scale)
@@ -76,17 +76,28 @@ def _gradient_fake(features, weight, bias, inputs, upstream, wanted, spec, value
 def _gradient(features, weight, bias, inputs, upstream, wanted, spec, value, workspace):
     """The gradients by features (of their type), weight and bias (float32); an empty tensor for what is not wanted."""
     results = _new_gradients(features, weight, wanted)
-    _run(_spec.read_spec(spec), value, (features, weight, bias), inputs, workspace, scale=upstream,
-         gradients=_asked(results, wanted))  # fmt: skip
+    _run(
+        _spec.read_spec(spec),
+        value,
+        (features, weight, bias),
+        inputs,
+        workspace,
+        scale=upstream,
+        gradients=_asked(results, wanted),
+    )
     return results
 
 
 _HEAD = "Tensor features, Tensor weight, Tensor? bias, Tensor[] inputs"
 _TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
-torch.library.define("tare::linear_loss", f"({_HEAD}, bool[] wanted, str spec, float value, int workspace) "
-                                          "-> Tensor[]", tags=_TAGS)  # fmt: skip
-torch.library.define("tare::linear_gradient", f"({_HEAD}, Tensor upstream, bool[] wanted, str spec, float value, "
-                                              "int workspace) -> Tensor[]", tags=_TAGS)  # fmt: skip
+torch.library.define(
+    "tare::linear_loss", f"({_HEAD}, bool[] wanted, str spec, float value, int workspace) -> Tensor[]", tags=_TAGS
+)
+torch.library.define(
+    "tare::linear_gradient",
+    f"({_HEAD}, Tensor upstream, bool[] wanted, str spec, float value, int workspace) -> Tensor[]",
+    tags=_TAGS,
+)
 torch.library.impl("tare::linear_loss", ("cpu", "cuda"), _loss)
 torch.library.impl("tare::linear_gradient", ("cpu", "cuda"), _gradient)
 torch.library.register_fake("tare::linear_loss", _loss_fake)
@@ -98,8 +109,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, spec, value, workspace, keeps, has_state, features, weight, bias, *inputs):
-        results = torch.ops.tare.linear_loss(
-            features, weight, bias, list(inputs), list(keeps), spec, value, workspace)  # fmt: skip
+        results = torch.ops.tare.linear_loss(features, weight, bias, list(inputs), list(keeps), spec, value, workspace)
         gradients, results = (results[1:4], results[:1] + results[4:]) if any(keeps) else ([], results)
         ctx.spec, ctx.value, ctx.workspace, ctx.keeps = spec, value, workspace, keeps
         ctx.set_materialize_grads(False)
@@ -128,7 +138,8 @@ class _Linear(torch.autograd.Function):
         (features, weight, bias, *inputs), gradients = _autograd.take(ctx, upstream)
         if not gradients:
             gradients = torch.ops.tare.linear_gradient(
-                features, weight, bias, inputs, upstream, wanted, ctx.spec, ctx.value, ctx.workspace)  # fmt: skip
+                features, weight, bias, inputs, upstream, wanted, ctx.spec, ctx.value, ctx.workspace
+            )
         kinds = (features.dtype, weight.dtype, weight.dtype)
         gradients = [one.to(kind) if want else None for one, want, kind in zip(gradients, wanted, kinds)]
         return (features, weight, bias), inputs, gradients
@@ -175,12 +186,20 @@ def evaluate(spec, value, head, arrays, singles):
         raise ValueError(f"bias has shape {tuple(bias.shape)}; weight has {tuple(weight.shape)}")
     known = {one.dtype for one in (features, weight, bias) if one is not None}
     if len(known) > 1 or not known <= {torch.float32, torch.float16, torch.bfloat16}:
-        raise ValueError(f"features, weight and bias are {', '.join(sorted(map(str, known)))}; they must be of one "
-                         "type: float32, float16 or bfloat16")  # fmt: skip
+        raise ValueError(
+            f"features, weight and bias are {', '.join(sorted(map(str, known)))}; they must be of one "
+            "type: float32, float16 or bfloat16"
+        )
     front = features.shape[:-1]  # joined to one axis of rows, here and in what goes with them
     if len(front) != 1:
-        arrays = [one.reshape(-1) if one.shape == front else one.reshape(-1, one.shape[-1]) if one.shape[:-1] == front
-                  else one for one in arrays]  # fmt: skip
+        arrays = [
+            one.reshape(-1)
+            if one.shape == front
+            else one.reshape(-1, one.shape[-1])
+            if one.shape[:-1] == front
+            else one
+            for one in arrays
+        ]
     head = (features.reshape(-1, features.shape[-1]).contiguous(), weight.contiguous(), bias)
     inputs, limit = [*arrays, *_tensors.as_c(singles)], -1 if workspace is None else workspace
     keeps = torch.is_grad_enabled() and features.device.type == "cpu" and features.dtype == torch.float32

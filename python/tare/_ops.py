@@ -123,8 +123,11 @@ def _gradient_fake(logits, inputs, upstream, spec, value):
 
 _TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
 torch.library.define("tare::loss", "(Tensor[] logits, Tensor[] inputs, str spec, float value) -> Tensor[]", tags=_TAGS)
-torch.library.define("tare::gradient", "(Tensor[] logits, Tensor[] inputs, Tensor[] upstream, str spec, float value) "
-                                       "-> Tensor[]", tags=_TAGS)  # fmt: skip
+torch.library.define(
+    "tare::gradient",
+    "(Tensor[] logits, Tensor[] inputs, Tensor[] upstream, str spec, float value) -> Tensor[]",
+    tags=_TAGS,
+)
 torch.library.impl("tare::loss", ("cpu", "cuda"), _loss)
 torch.library.impl("tare::gradient", ("cpu", "cuda"), _gradient)
 torch.library.register_fake("tare::loss", _loss_fake)
@@ -208,8 +211,9 @@ def _train(logits, inputs, spec, value):
     """tare::loss where it is called by itself and a gradient is wanted."""
     _tensors.check_constants(inputs)
     plain = spec.replace(" keep-gradient=1", "")
-    results = list(Evaluation.apply(plain, value, False, len(logits), "state" in _spec.read_spec(spec).singles,
-                                    *logits, *inputs))  # fmt: skip
+    results = list(
+        Evaluation.apply(plain, value, False, len(logits), "state" in _spec.read_spec(spec).singles, *logits, *inputs)
+    )
     if plain == spec:
         return results
     with torch.no_grad():  # a graph that keeps the gradient has it among the results

@@ -43,12 +43,17 @@ def _number(text):
 @functools.lru_cache(256)
 def read_spec(spec):
     settings = dict(word.split("=", 1) for word in spec.split(" "))
-    take = lambda key: settings.pop(key)  # noqa: E731
-    listed = lambda key: tuple(name for name in take(key).split(",") if name)  # noqa: E731
+    take = lambda key: settings.pop(key)
+    listed = lambda key: tuple(name for name in take(key).split(",") if name)
     read = SimpleNamespace(
-        loss=take("loss"), reduction=take("reduction"), normalizer=take("normalizer"),
-        classes=int(take("classes")) or None, arrays=listed("arrays"), singles=listed("singles"),
-        batch=_batch.label_options(**{key: _number(take(key)) for key in _BATCH}))  # fmt: skip
+        loss=take("loss"),
+        reduction=take("reduction"),
+        normalizer=take("normalizer"),
+        classes=int(take("classes")) or None,
+        arrays=listed("arrays"),
+        singles=listed("singles"),
+        batch=_batch.label_options(**{key: _number(take(key)) for key in _BATCH}),
+    )
     read.traced = settings.pop("traced", None)
     parameters = {key: _number(value) for key, value in settings.items()}
     read.keep = bool(parameters.pop("keep-gradient", 0))  # no name that a caller can give
@@ -74,6 +79,8 @@ def check_traced(read, levels):
     for level, shape in zip(levels, read.traced.split("/")):
         shape = tuple(map(int, shape.split("x")))
         if tuple(level.shape[-len(shape) :]) != shape:
-            raise ValueError(f"logits of shape {tuple(level.shape)} in a graph of torch.jit.trace that was made for "
-                             f"{shape}: it has numbers that may depend on the shape; trace it again, or normalise by a "
-                             "name or a tensor")  # fmt: skip
+            raise ValueError(
+                f"logits of shape {tuple(level.shape)} in a graph of torch.jit.trace that was made for "
+                f"{shape}: it has numbers that may depend on the shape; trace it again, or normalise by a "
+                "name or a tensor"
+            )

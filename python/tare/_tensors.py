@@ -17,11 +17,15 @@ def check_tensor(name: str, given: Any) -> torch.Tensor:
     if torch.compiler.is_compiling():
         return given
     if given.layout != torch.strided or given.is_quantized or given.is_nested:
-        raise _checks.WrongType(f"{name} is a sparse, quantized or nested tensor; it must be a dense one (to_dense(), "
-                                "dequantize(), to_padded_tensor())")  # fmt: skip
+        raise _checks.WrongType(
+            f"{name} is a sparse, quantized or nested tensor; it must be a dense one (to_dense(), "
+            "dequantize(), to_padded_tensor())"
+        )
     if is_wrapped(given):
-        raise RuntimeError(f"{name} is a tensor of torch.func (vmap, grad, jvp or what is made of them); Tare's losses "
-                           "are differentiated by backward() or torch.autograd.grad alone")  # fmt: skip
+        raise RuntimeError(
+            f"{name} is a tensor of torch.func (vmap, grad, jvp or what is made of them); Tare's losses "
+            "are differentiated by backward() or torch.autograd.grad alone"
+        )
     return given
 
 

@@ -48,10 +48,26 @@ class Head(NamedTuple):
 
 
 def loss(
-    name, logits, labels=None, *, targets=None, classes=None, reduction="sum", normalizer="sum", row_weights=None,
-    element_weights=None, class_weights=None, background_weight=1.0, positive_weights=None, first_label=0,
-    background_label=-1, ignore_label=-2, alpha=None, state=None, **parameters,
-):  # fmt: skip
+    name,
+    logits,
+    labels=None,
+    *,
+    targets=None,
+    classes=None,
+    reduction="sum",
+    normalizer="sum",
+    row_weights=None,
+    element_weights=None,
+    class_weights=None,
+    background_weight=1.0,
+    positive_weights=None,
+    first_label=0,
+    background_label=-1,
+    ignore_label=-2,
+    alpha=None,
+    state=None,
+    **parameters,
+):
     """The loss of this name ("sigmoid-focal"; tare.losses() has them all), differentiable by the logits.
 
     logits: float32, float16, bfloat16, on the CPU also float64; rows [..., C] with one to four axes in front; or, with
@@ -94,8 +110,9 @@ def loss(
         raise ValueError("a Head has reduction 'sum' alone, and no maps")
     given = {"labels": labels, "targets": targets, "row_weights": row_weights, "element_weights": element_weights}
     given = {key: one for key, one in given.items() if one is not None}
-    arrays = [(key, array) for key, one in given.items()
-              for array in _tensors.per_level(key, one, levels, several, classes)]  # fmt: skip
+    arrays = [
+        (key, array) for key, one in given.items() for array in _tensors.per_level(key, one, levels, several, classes)
+    ]
     singles = {"class_weights": class_weights, "positive_weights": positive_weights}
     if "alpha_per_class" in parameters or isinstance(alpha, torch.Tensor):
         singles["alpha_per_class"] = parameters.pop("alpha_per_class", alpha)
@@ -109,9 +126,14 @@ def loss(
     sources = [one for one in logits[:3] if one is not None] if fused else levels
     _tensors.check_arguments(sources, arrays, singles)
 
-    settings = {"loss": name, "reduction": reduction, "normalizer": normalizer, "classes": classes or 0,
-                **_batch.label_options(first_label, background_label, ignore_label, background_weight),
-                **parameters}  # fmt: skip
+    settings = {
+        "loss": name,
+        "reduction": reduction,
+        "normalizer": normalizer,
+        "classes": classes or 0,
+        **_batch.label_options(first_label, background_label, ignore_label, background_weight),
+        **parameters,
+    }
     if torch.jit.is_tracing():
         settings["traced"] = _spec.traced_shapes(levels, fixed=normalizer == "value" and divisor is None)
     spec, tensors = _spec.write_spec(settings, list(given), list(singles)), [array for _, array in arrays]
@@ -200,8 +222,9 @@ def ghm_c(logits, labels=None, *, bins=30, momentum=0.0, state=None, **options):
 
 def ghm_r(predictions, targets, labels=None, *, mu=0.02, bins=10, momentum=0.0, state=None, **options):
     """Sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (Li et al., eq. 12). labels: what counts."""
-    return loss("ghm-r", predictions, labels, targets=targets, mu=mu, bins=bins, momentum=momentum,
-                state=state, **options)  # fmt: skip
+    return loss(
+        "ghm-r", predictions, labels, targets=targets, mu=mu, bins=bins, momentum=momentum, state=state, **options
+    )
 
 
 # ---- GHM ------------------------------------------------------------------------------------------------------------
@@ -290,8 +313,9 @@ class GHMC(_Ghm):
         super().__init__(bins, momentum, options)
 
     def forward(self, logits, labels=None, **options):
-        return ghm_c(logits, labels, bins=self.bins, momentum=self.momentum, state=self.state,
-                     **self.options, **options)  # fmt: skip
+        return ghm_c(
+            logits, labels, bins=self.bins, momentum=self.momentum, state=self.state, **self.options, **options
+        )
 
 
 class GHMR(_Ghm):
@@ -301,8 +325,16 @@ class GHMR(_Ghm):
         super().__init__(bins, momentum, {"mu": mu, **options})
 
     def forward(self, predictions, targets, labels=None, **options):
-        return ghm_r(predictions, targets, labels, bins=self.bins, momentum=self.momentum, state=self.state,
-                     **self.options, **options)  # fmt: skip
+        return ghm_r(
+            predictions,
+            targets,
+            labels,
+            bins=self.bins,
+            momentum=self.momentum,
+            state=self.state,
+            **self.options,
+            **options,
+        )
 
 
 # ---- a GPU's errors -------------------------------------------------------------------------------------------------

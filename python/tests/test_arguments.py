@@ -35,8 +35,11 @@ def test_alpha_none_is_off():
         assert tare.torch.sigmoid_focal(X, Y, alpha=off).item() == pytest.approx(plain.sum(), rel=1e-6)
     assert tare.torch.sigmoid_focal(X, Y).item() == pytest.approx(quarter.sum(), rel=1e-6)
     assert abs(plain.sum() - quarter.sum()) > 0.1
-    for function, name in ((tare.torch.sigmoid_ce, "sigmoid-ce"), (tare.torch.softmax_focal, "softmax-focal"),
-                           (tare.torch.sigmoid_poly1, "sigmoid-poly1")):  # fmt: skip
+    for function, name in (
+        (tare.torch.sigmoid_ce, "sigmoid-ce"),
+        (tare.torch.softmax_focal, "softmax-focal"),
+        (tare.torch.sigmoid_poly1, "sigmoid-poly1"),
+    ):
         assert torch.equal(function(X, Y.abs(), alpha=None), loss(name, labels=Y.abs(), alpha=-1.0))
         assert torch.equal(function(X, Y.abs()), loss(name, labels=Y.abs(), alpha=-1.0))
 
@@ -93,9 +96,12 @@ def test_a_number_is_finite_and_real(name):
 
 def test_keyword_functions_do_not_turn_text_into_numbers():
     calls = [
-        (tare.torch.sigmoid_focal, "gamma"), (tare.torch.sigmoid_poly1, "gamma"), (tare.torch.sigmoid_poly1, "epsilon"),
-        (tare.torch.softmax_focal, "gamma"), (tare.torch.ghm_c, "momentum"),
-    ]  # fmt: skip
+        (tare.torch.sigmoid_focal, "gamma"),
+        (tare.torch.sigmoid_poly1, "gamma"),
+        (tare.torch.sigmoid_poly1, "epsilon"),
+        (tare.torch.softmax_focal, "gamma"),
+        (tare.torch.ghm_c, "momentum"),
+    ]
     for function, key in calls:
         for value in ("2", None, True, torch.ones(2)):
             with pytest.raises(TypeError, match=f"{key} is .*; it must be a number"):
@@ -121,13 +127,19 @@ def test_words():
 
 
 NO_TENSORS = {
-    "list": X.tolist(), "array": X.numpy(), "number": 3.0, "text": "abc", "none": {"a": 1}, "generator": (x for x in X),
-}  # fmt: skip
+    "list": X.tolist(),
+    "array": X.numpy(),
+    "number": 3.0,
+    "text": "abc",
+    "none": {"a": 1},
+    "generator": (x for x in X),
+}
 
 
 @pytest.mark.parametrize("kind", NO_TENSORS)
-@pytest.mark.parametrize("name", ["labels", "targets", "row_weights", "element_weights", "class_weights",
-                                  "positive_weights"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["labels", "targets", "row_weights", "element_weights", "class_weights", "positive_weights"]
+)
 def test_what_is_no_tensor(name, kind):
     refused(TypeError, f"{name}.* is of type .*; it must be a tensor", **{name: NO_TENSORS[kind]})
     if name not in ("class_weights", "positive_weights"):
@@ -152,21 +164,37 @@ def test_logits_that_are_no_tensors():
 def test_tensors_of_other_kinds():
     ones = torch.ones(6, 4)
     kinds = {
-        "sparse": lambda t: t.float().to_sparse(), "csr": lambda t: t.float().reshape(len(t), -1).to_sparse_csr(),
+        "sparse": lambda t: t.float().to_sparse(),
+        "csr": lambda t: t.float().reshape(len(t), -1).to_sparse_csr(),
         "quantized": lambda t: torch.quantize_per_tensor(t.float(), 0.1, 0, torch.qint8),
         "nested": lambda t: torch.nested.nested_tensor([t, t]),
-    }  # fmt: skip
+    }
     for make in kinds.values():
-        for name, tensor in {"logits": X, "labels": Y, "targets": ones, "row_weights": ones[:, 0],
-                             "class_weights": ones[0], "alpha": ones[0]}.items():  # fmt: skip
-            refused(TypeError, f"{'alpha' if name == 'alpha' else name}.* is a sparse, quantized or nested",
-                    **{name: make(tensor)})  # fmt: skip
+        for name, tensor in {
+            "logits": X,
+            "labels": Y,
+            "targets": ones,
+            "row_weights": ones[:, 0],
+            "class_weights": ones[0],
+            "alpha": ones[0],
+        }.items():
+            refused(
+                TypeError,
+                f"{'alpha' if name == 'alpha' else name}.* is a sparse, quantized or nested",
+                **{name: make(tensor)},
+            )
 
 
 def test_types_of_elements():
     ones = torch.ones(6, 4)
-    tensors = {"row_weights": ones[:, 0], "element_weights": ones, "class_weights": ones[0],
-               "positive_weights": ones[0], "alpha": ones[0] / 2, "normalizer": torch.tensor(2)}  # fmt: skip
+    tensors = {
+        "row_weights": ones[:, 0],
+        "element_weights": ones,
+        "class_weights": ones[0],
+        "positive_weights": ones[0],
+        "alpha": ones[0] / 2,
+        "normalizer": torch.tensor(2),
+    }
     for name, tensor in tensors.items():
         refused(TypeError, "real numbers", **{name: tensor.to(torch.complex64)})
         expected = loss(**{name: tensor})
@@ -201,27 +229,33 @@ def test_a_state_is_one():
         refused(ValueError, "state holds .*Start from ghm_state", state=value, **options)
         with pytest.raises(ValueError, match="state holds"):
             tare.torch.ghm_density("ghm-c", value, bins=8, momentum=0.75)
-    for call in (lambda: tare.torch.ghm_density("ghm-c", [0] * 26, bins=8), lambda: tare.torch.ghm_state(2**33 + 30),
-                 lambda: tare.torch.ghm_state(3.0), lambda: tare.torch.ghm_density("focal", states[0], bins=8),
-                 lambda: tare.torch.ghm_density("ghm-c", states[0], bins=8, momentum="0.75"),
-                 lambda: tare.torch.ghm_histogram("ghm-c", X, Y, bins=8, state=4096)):  # fmt: skip
+    for call in (
+        lambda: tare.torch.ghm_density("ghm-c", [0] * 26, bins=8),
+        lambda: tare.torch.ghm_state(2**33 + 30),
+        lambda: tare.torch.ghm_state(3.0),
+        lambda: tare.torch.ghm_density("focal", states[0], bins=8),
+        lambda: tare.torch.ghm_density("ghm-c", states[0], bins=8, momentum="0.75"),
+        lambda: tare.torch.ghm_histogram("ghm-c", X, Y, bins=8, state=4096),
+    ):
         with pytest.raises(ValueError, match="state is of type|bins is|there is no loss|momentum is"):
             call()
 
 
 def test_messages_speak_of_pythons_arguments():
     cases = [
-        ({"gamma": -1}, "gamma is -1; it must be in [0,10000]"), ({"alpha": 2}, "alpha is 2; it must be in [0,1]"),
+        ({"gamma": -1}, "gamma is -1; it must be in [0,10000]"),
+        ({"alpha": 2}, "alpha is 2; it must be in [0,1]"),
         ({"normalizer": 0}, "normalizer is 0; it must be finite and not 0"),
         ({"ignore_label": -1}, "ignore_label is -1; it must differ from background_label"),
         ({"name": "softmax-ce", "labels": Y.abs(), "alpha": 0.3}, "softmax-ce has no alpha"),
         ({"name": "softmax-ce", "labels": Y.abs(), "alpha": X[0]}, "softmax-ce has no alpha"),
         ({"name": "ghm-c", "momentum": 0.5}, "momentum is 0.5 and state is None; it needs a state, from ghm_state(30)"),
-        ({"name": "ghm-r"}, "targets is None; ghm-r compares"), ({"labels": Y + 9}, "label of row 0 is 9"),
+        ({"name": "ghm-r"}, "targets is None; ghm-r compares"),
+        ({"labels": Y + 9}, "label of row 0 is 9"),
         ({"name": "softmax-ce", "element_weights": X}, "softmax-ce"),
         ({"name": "ghm-c", "normalizer": "rows"}, "ghm-c"),
         ({"name": "ghm-c", "density": "exact", "variant": "mmdet"}, "density is 'exact'"),
-    ]  # fmt: skip
+    ]
     for options, text in cases:
         with pytest.raises(ValueError) as caught:
             loss(**options)

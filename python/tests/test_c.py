@@ -16,12 +16,20 @@ from tare import _c, _losses
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
 HEADER = open(os.path.join(ROOT, "include", "tare.h")).read()
 STRUCTS = {
-    "tare_context_options": _c.ContextOptions, "tare_context_description": _c.ContextDescription,
-    "tare_ce_parameters": _c.CeParameters, "tare_focal_parameters": _c.FocalParameters,
-    "tare_poly1_parameters": _c.Poly1Parameters, "tare_ghm_parameters": _c.GhmParameters, "tare_loss": _c.Loss,
-    "tare_strides": _c.Strides, "tare_level": _c.Level, "tare_batch": _c.Batch, "tare_counts": _c.Counts,
-    "tare_output": _c.Output, "tare_linear": _c.Linear,
-}  # fmt: skip
+    "tare_context_options": _c.ContextOptions,
+    "tare_context_description": _c.ContextDescription,
+    "tare_ce_parameters": _c.CeParameters,
+    "tare_focal_parameters": _c.FocalParameters,
+    "tare_poly1_parameters": _c.Poly1Parameters,
+    "tare_ghm_parameters": _c.GhmParameters,
+    "tare_loss": _c.Loss,
+    "tare_strides": _c.Strides,
+    "tare_level": _c.Level,
+    "tare_batch": _c.Batch,
+    "tare_counts": _c.Counts,
+    "tare_output": _c.Output,
+    "tare_linear": _c.Linear,
+}
 
 
 def fields(mirror):

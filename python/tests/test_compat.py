@@ -50,22 +50,57 @@ def test_signatures():
 
     none = inspect.Parameter.empty
     assert names(torchvision.sigmoid_focal_loss) == {
-        "inputs": none, "targets": none, "alpha": 0.25, "gamma": 2, "reduction": "none"}  # fmt: skip
+        "inputs": none,
+        "targets": none,
+        "alpha": 0.25,
+        "gamma": 2,
+        "reduction": "none",
+    }
     assert names(fvcore.sigmoid_focal_loss)["alpha"] == -1 and names(fvcore.sigmoid_focal_loss_star_jit)["gamma"] == 1
     for function in (mmcv.sigmoid_focal_loss, mmcv.softmax_focal_loss):
-        assert names(function) == {"input": none, "target": none, "gamma": 2.0, "alpha": 0.25, "weight": None,
-                                   "reduction": "mean"}  # fmt: skip
+        assert names(function) == {
+            "input": none,
+            "target": none,
+            "gamma": 2.0,
+            "alpha": 0.25,
+            "weight": None,
+            "reduction": "mean",
+        }
     assert names(mmcv.SigmoidFocalLoss) == {"gamma": none, "alpha": none, "weight": None, "reduction": "mean"}
-    assert names(mmdet.FocalLoss) == {"use_sigmoid": True, "gamma": 2.0, "alpha": 0.25, "reduction": "mean",
-                                      "loss_weight": 1.0, "activated": False}  # fmt: skip
+    assert names(mmdet.FocalLoss) == {
+        "use_sigmoid": True,
+        "gamma": 2.0,
+        "alpha": 0.25,
+        "reduction": "mean",
+        "loss_weight": 1.0,
+        "activated": False,
+    }
     assert names(mmdet.CrossEntropyLoss) == {
-        "use_sigmoid": False, "use_mask": False, "reduction": "mean", "class_weight": None, "ignore_index": None,
-        "loss_weight": 1.0, "avg_non_ignore": False}  # fmt: skip
-    assert names(mmdet.GHMC) == {"bins": 10, "momentum": 0, "use_sigmoid": True, "loss_weight": 1.0,
-                                 "reduction": "mean"}  # fmt: skip
+        "use_sigmoid": False,
+        "use_mask": False,
+        "reduction": "mean",
+        "class_weight": None,
+        "ignore_index": None,
+        "loss_weight": 1.0,
+        "avg_non_ignore": False,
+    }
+    assert names(mmdet.GHMC) == {
+        "bins": 10,
+        "momentum": 0,
+        "use_sigmoid": True,
+        "loss_weight": 1.0,
+        "reduction": "mean",
+    }
     assert names(mmdet.GHMR) == {"mu": 0.02, "bins": 10, "momentum": 0, "loss_weight": 1.0, "reduction": "mean"}
-    assert list(names(apex.focal_loss)) == ["cls_output", "cls_targets_at_level", "num_positives_sum",
-                                            "num_real_classes", "alpha", "gamma", "label_smoothing"]  # fmt: skip
+    assert list(names(apex.focal_loss)) == [
+        "cls_output",
+        "cls_targets_at_level",
+        "num_positives_sum",
+        "num_real_classes",
+        "alpha",
+        "gamma",
+        "label_smoothing",
+    ]
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)

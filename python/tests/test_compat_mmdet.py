@@ -59,8 +59,16 @@ def check(module, pred, label, weight=None, avg_factor=None, reduction="mean", i
     )
     original = original_sigmoid if module.use_sigmoid else original_softmax
     dense = label.double() if label.is_floating_point() else label
-    theirs = module.loss_weight * original(wide, dense, None if weight is None else weight.double(), reduction,
-                                           avg_factor, classes, number, module.avg_non_ignore)  # fmt: skip
+    theirs = module.loss_weight * original(
+        wide,
+        dense,
+        None if weight is None else weight.double(),
+        reduction,
+        avg_factor,
+        classes,
+        number,
+        module.avg_non_ignore,
+    )
     ours = module(pred, label, weight, avg_factor, reduction, ignore)
     torch.testing.assert_close(ours.double(), theirs, rtol=2e-6, atol=1e-7)
     above = torch.rand_like(ours)
@@ -89,8 +97,9 @@ def test_the_examples():
 @pytest.mark.parametrize("avg_non_ignore", [False, True])
 @pytest.mark.parametrize("class_weight", [None, [0.5, 1.0, 2.0]])
 @pytest.mark.parametrize("reduction, avg_factor", REDUCTIONS)
-@pytest.mark.parametrize("shape", [(8, 3), (3, 3), (2, 3, 4), (2, 3, 3), (3, 3, 3), (2, 3, 4, 5), (2, 3, 3, 3), (1, 3),
-                                   (2, 3, 2, 2, 2)])  # fmt: skip
+@pytest.mark.parametrize(
+    "shape", [(8, 3), (3, 3), (2, 3, 4), (2, 3, 3), (3, 3, 3), (2, 3, 4, 5), (2, 3, 3, 3), (1, 3), (2, 3, 2, 2, 2)]
+)
 def test_softmax(shape, reduction, avg_factor, class_weight, avg_non_ignore):
     torch.manual_seed(0)
     pred = torch.randn(shape)
@@ -117,8 +126,9 @@ def test_softmax(shape, reduction, avg_factor, class_weight, avg_non_ignore):
 def test_sigmoid_of_dense_labels(shape, reduction, avg_factor, class_weight, avg_non_ignore):
     torch.manual_seed(0)
     pred = torch.randn(shape)
-    module = mmdet.CrossEntropyLoss(use_sigmoid=True, class_weight=class_weight, avg_non_ignore=avg_non_ignore,
-                                    loss_weight=1.5)  # fmt: skip
+    module = mmdet.CrossEntropyLoss(
+        use_sigmoid=True, class_weight=class_weight, avg_non_ignore=avg_non_ignore, loss_weight=1.5
+    )
     hard = torch.randint(0, 2, shape)
     for label in (hard, hard.float(), torch.rand(shape)):
         for ignore, marked in ((None, -100), (255, 255), (None, -1), (0, 0), (None, -0.5)):
@@ -146,8 +156,10 @@ def test_sigmoid_of_labels(class_weight, reduction, avg_factor):
 
 def test_everything_is_ignored():
     pred = torch.randn(4, 3)
-    for module, label in ((mmdet.CrossEntropyLoss(use_sigmoid=True, avg_non_ignore=True), torch.full((4, 3), -100.0)),
-                          (mmdet.CrossEntropyLoss(avg_non_ignore=True), torch.full((4,), -100))):  # fmt: skip
+    for module, label in (
+        (mmdet.CrossEntropyLoss(use_sigmoid=True, avg_non_ignore=True), torch.full((4, 3), -100.0)),
+        (mmdet.CrossEntropyLoss(avg_non_ignore=True), torch.full((4,), -100)),
+    ):
         assert module(pred, label) == 0
         check(module, pred, label)
 
@@ -156,14 +168,27 @@ def test_a_layout_is_never_taken_for_another():
     """Where the original raises, or makes more losses than there are, this raises; so does what Tare cannot know."""
     softmax, sigmoid = mmdet.CrossEntropyLoss(), mmdet.CrossEntropyLoss(use_sigmoid=True)
     cases = [
-        (softmax, (4, 3), (3,), None), (softmax, (3, 3, 5), (3, 3), None), (softmax, (2, 3, 4, 4), (2, 3, 4), None),
-        (softmax, (3,), (), None), (softmax, (4, 3), (4, 1), None), (softmax, (2, 3, 3), (2,), None),
-        (softmax, (2, 3, 4, 4), (2, 16), None), (softmax, (4, 3), (4,), (4, 1)), (softmax, (4, 3), (4,), (4, 3)),
-        (softmax, (4, 3), (4,), (3,)), (softmax, (2, 3, 4), (2, 4), (2,)), (softmax, (3, 3), (3, 3), None),
-        (sigmoid, (2, 3, 3), (2, 3), None), (sigmoid, (3, 3, 3, 3), (3, 3, 3), None), (sigmoid, (4, 3), (3,), None),
-        (sigmoid, (4, 3), (4, 1), None), (sigmoid, (4, 3), (4, 3), (4,)), (sigmoid, (4, 3), (4, 3), (2, 4, 3)),
-        (sigmoid, (4, 3), (4,), (3,)), (sigmoid, (2, 3, 3), (2,), None),
-    ]  # fmt: skip
+        (softmax, (4, 3), (3,), None),
+        (softmax, (3, 3, 5), (3, 3), None),
+        (softmax, (2, 3, 4, 4), (2, 3, 4), None),
+        (softmax, (3,), (), None),
+        (softmax, (4, 3), (4, 1), None),
+        (softmax, (2, 3, 3), (2,), None),
+        (softmax, (2, 3, 4, 4), (2, 16), None),
+        (softmax, (4, 3), (4,), (4, 1)),
+        (softmax, (4, 3), (4,), (4, 3)),
+        (softmax, (4, 3), (4,), (3,)),
+        (softmax, (2, 3, 4), (2, 4), (2,)),
+        (softmax, (3, 3), (3, 3), None),
+        (sigmoid, (2, 3, 3), (2, 3), None),
+        (sigmoid, (3, 3, 3, 3), (3, 3, 3), None),
+        (sigmoid, (4, 3), (3,), None),
+        (sigmoid, (4, 3), (4, 1), None),
+        (sigmoid, (4, 3), (4, 3), (4,)),
+        (sigmoid, (4, 3), (4, 3), (2, 4, 3)),
+        (sigmoid, (4, 3), (4,), (3,)),
+        (sigmoid, (2, 3, 3), (2,), None),
+    ]
     for module, pred, label, weight in cases:
         weight = None if weight is None else torch.rand(weight)
         with pytest.raises(ValueError, match="labels|weight"):
@@ -209,22 +234,36 @@ def test_focal_loss_of_dense_targets(shape, reduction, avg_factor):
         theirs = original_focal(wide, target, None if weight is None else weight.double(), reduction, avg_factor)
         ours = mmdet.FocalLoss()(asks, target, weight, avg_factor, reduction)
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-7)
-        torch.testing.assert_close(torch.autograd.grad(ours.sum(), asks)[0].double(),
-                                   torch.autograd.grad(theirs.sum(), wide)[0], rtol=1e-5, atol=1e-6)  # fmt: skip
+        torch.testing.assert_close(
+            torch.autograd.grad(ours.sum(), asks)[0].double(),
+            torch.autograd.grad(theirs.sum(), wide)[0],
+            rtol=1e-5,
+            atol=1e-6,
+        )
 
 
 def test_focal_losses_take_no_layout_for_another():
-    zeros = lambda *shape: torch.zeros(shape, dtype=torch.int64)  # noqa: E731
-    cases = [((3, 3, 5), (3, 3), None), ((2, 3, 3, 3), (2, 3, 3), None), ((4, 3), (3,), None), ((4, 3), (4, 1), None),
-             ((4, 3), (4,), (3,)), ((4, 3), (4,), (2, 6)), ((2, 3, 4), (2, 3, 4), (2,)),
-             ((2, 3, 4), (2, 3, 4), (24,))]  # fmt: skip
+    zeros = lambda *shape: torch.zeros(shape, dtype=torch.int64)
+    cases = [
+        ((3, 3, 5), (3, 3), None),
+        ((2, 3, 3, 3), (2, 3, 3), None),
+        ((4, 3), (3,), None),
+        ((4, 3), (4, 1), None),
+        ((4, 3), (4,), (3,)),
+        ((4, 3), (4,), (2, 6)),
+        ((2, 3, 4), (2, 3, 4), (2,)),
+        ((2, 3, 4), (2, 3, 4), (24,)),
+    ]
     for pred, target, weight in cases:
         with pytest.raises(ValueError, match="labels|weight"):
             mmdet.FocalLoss()(torch.randn(pred), zeros(*target), None if weight is None else torch.rand(weight))
     x, y = torch.randn(4, 3), zeros(4)
     for alpha in (-1, 1.5, float("nan")):  # no library but torchvision's has an alpha that is off
-        for call in (lambda: mmdet.FocalLoss(alpha=alpha), lambda: mmcv.sigmoid_focal_loss(x, y, 2.0, alpha),
-                     lambda: apex.focal_loss(x, y, torch.tensor([1.0]), 3, alpha, 2.0)):  # fmt: skip
+        for call in (
+            lambda: mmdet.FocalLoss(alpha=alpha),
+            lambda: mmcv.sigmoid_focal_loss(x, y, 2.0, alpha),
+            lambda: apex.focal_loss(x, y, torch.tensor([1.0]), 3, alpha, 2.0),
+        ):
             with pytest.raises(ValueError, match="alpha is"):
                 call()
     with pytest.raises(ValueError, match="alpha is"):
@@ -258,8 +297,18 @@ class OriginalGhm:
 
 
 @pytest.mark.parametrize("momentum", [0, 0.75])
-@pytest.mark.parametrize("shape, mask", [((20, 3), (20, 3)), ((3, 3), (3, 3)), ((20, 3), (20, 1)), ((3, 3), (3,)),
-                                         ((4, 3, 5), (4, 3, 5)), ((30,), (30,)), ((3, 3), (3, 1))])  # fmt: skip
+@pytest.mark.parametrize(
+    "shape, mask",
+    [
+        ((20, 3), (20, 3)),
+        ((3, 3), (3, 3)),
+        ((20, 3), (20, 1)),
+        ((3, 3), (3,)),
+        ((4, 3, 5), (4, 3, 5)),
+        ((30,), (30,)),
+        ((3, 3), (3, 1)),
+    ],
+)
 def test_ghm_c_of_dense_targets_and_weights_of_elements(shape, mask, momentum):
     torch.manual_seed(0)
     module, original = mmdet.GHMC(momentum=momentum), OriginalGhm(10, momentum)
@@ -271,8 +320,9 @@ def test_ghm_c_of_dense_targets_and_weights_of_elements(shape, mask, momentum):
 
 
 @pytest.mark.parametrize("momentum", [0, 0.75])
-@pytest.mark.parametrize("shape, mask", [((20, 4), (20, 4)), ((4, 4), (4, 4)), ((20, 4), (20, 1)), ((4, 4), (4,)),
-                                         ((3, 4, 5), (3, 4, 5))])  # fmt: skip
+@pytest.mark.parametrize(
+    "shape, mask", [((20, 4), (20, 4)), ((4, 4), (4, 4)), ((20, 4), (20, 1)), ((4, 4), (4,)), ((3, 4, 5), (3, 4, 5))]
+)
 def test_ghm_r_of_weights_of_elements(shape, mask, momentum):
     """Columns of label_weight that differ: the first alone used to decide."""
     torch.manual_seed(0)
@@ -286,9 +336,15 @@ def test_ghm_r_of_weights_of_elements(shape, mask, momentum):
 
 
 def test_ghm_takes_no_layout_for_another():
-    y = lambda *shape: torch.zeros(shape, dtype=torch.int64)  # noqa: E731
-    cases = [((3, 3, 5), (3, 3), (3,)), ((4, 3), (3,), (4,)), ((4, 3), (4,), (3,)), ((4, 3), (4, 1), (4,)),
-             ((4, 3), (4, 3), (2, 4, 3)), ((4, 3), (4,), (4, 3))]  # fmt: skip
+    y = lambda *shape: torch.zeros(shape, dtype=torch.int64)
+    cases = [
+        ((3, 3, 5), (3, 3), (3,)),
+        ((4, 3), (3,), (4,)),
+        ((4, 3), (4,), (3,)),
+        ((4, 3), (4, 1), (4,)),
+        ((4, 3), (4, 3), (2, 4, 3)),
+        ((4, 3), (4,), (4, 3)),
+    ]
     for pred, target, weight in cases:
         with pytest.raises(ValueError, match="labels|weight"):
             mmdet.GHMC()(torch.randn(pred), y(*target), torch.ones(weight))
@@ -305,12 +361,18 @@ def test_what_is_no_tensor_of_real_numbers():
     x, y, ones = torch.randn(4, 3), torch.zeros(4, dtype=torch.int64), torch.ones(4)
     dense, one = torch.rand(4, 3), torch.tensor([1.0])
     calls = {
-        torchvision.sigmoid_focal_loss: [x, dense], fvcore.sigmoid_focal_loss: [x, dense],
-        fvcore.sigmoid_focal_loss_star: [x, dense], mmcv.sigmoid_focal_loss: [x, y], mmcv.softmax_focal_loss: [x, y],
-        mmdet.FocalLoss(): [x, y, ones], mmdet.CrossEntropyLoss(): [x, y, ones], mmdet.GHMC(): [x, y, ones],
-        mmdet.CrossEntropyLoss(use_sigmoid=True): [x, dense, dense], mmdet.GHMR(): [x, dense, torch.ones(4, 1)],
+        torchvision.sigmoid_focal_loss: [x, dense],
+        fvcore.sigmoid_focal_loss: [x, dense],
+        fvcore.sigmoid_focal_loss_star: [x, dense],
+        mmcv.sigmoid_focal_loss: [x, y],
+        mmcv.softmax_focal_loss: [x, y],
+        mmdet.FocalLoss(): [x, y, ones],
+        mmdet.CrossEntropyLoss(): [x, y, ones],
+        mmdet.GHMC(): [x, y, ones],
+        mmdet.CrossEntropyLoss(use_sigmoid=True): [x, dense, dense],
+        mmdet.GHMR(): [x, dense, torch.ones(4, 1)],
         lambda *given: apex.focal_loss(*given, 3, 0.25, 2.0): [x, y, one],
-    }  # fmt: skip
+    }
     for call, arguments in calls.items():
         assert torch.as_tensor(call(*arguments)).isfinite().all()
         for place in range(len(arguments)):

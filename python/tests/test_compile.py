@@ -61,7 +61,7 @@ def test_a_graph_keeps_the_gradient_of_its_only_pass(name, dtype, passes, monkey
     calls, run = [], _call.run
     monkeypatch.setattr(_call, "run", lambda *given, **wanted: calls.append(wanted) or run(*given, **wanted))
     x, y = torch.randn(50, 5, dtype=dtype, requires_grad=True), torch.randint(0, 5, (50,))
-    loss = lambda x, y: tare.torch.loss(name, x, y)  # noqa: E731
+    loss = lambda x, y: tare.torch.loss(name, x, y)
     expected = torch.autograd.grad(loss(x, y) * 3, x)[0]
     calls.clear()
     found = torch.compile(loss, fullgraph=True, backend="aot_eager")(x, y) * 3
@@ -77,8 +77,11 @@ def test_a_number_that_changes_is_no_new_graph(kind):
         pytest.skip("this PyTorch makes a graph of every float, whoever it is for")
     x, y = torch.randn(50, 5, requires_grad=True), torch.randint(-1, 5, (50,))
     graphs = []
-    compiled = torch.compile(lambda n: tare.torch.sigmoid_focal(x, y, normalizer=n), fullgraph=True,
-                             backend=lambda graph, _: graphs.append(graph) or graph)  # fmt: skip
+    compiled = torch.compile(
+        lambda n: tare.torch.sigmoid_focal(x, y, normalizer=n),
+        fullgraph=True,
+        backend=lambda graph, _: graphs.append(graph) or graph,
+    )
     for n in range(2, 12):
         torch.testing.assert_close(compiled(kind(n)), tare.torch.sigmoid_focal(x, y, normalizer=n))
     assert len(graphs) <= 2

@@ -18,7 +18,7 @@ STREAM = 7
 def gpu(monkeypatch):
     """A GPU that is played: `capture` is the number of the one its stream is in, `looked` what was checked."""
     played = SimpleNamespace(capture=0, looked=[], waited=[], found={})
-    look = lambda context, stream: played.looked.append((context, stream)) or played.found.pop(context, 0)  # noqa: E731
+    look = lambda context, stream: played.looked.append((context, stream)) or played.found.pop(context, 0)
     texts = SimpleNamespace(tare_context_check=look, tare_error_text=lambda context: b"label of row 7")
     monkeypatch.setattr(_c, "_contexts", {})
     monkeypatch.setattr(_c, "create_context", lambda *arguments: object())

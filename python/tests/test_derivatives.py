@@ -67,9 +67,10 @@ def test_forward_mode_by_targets_weights_and_normalizer_raises():
         "row_weights": lambda w: weighted(row_weights=w[:, 0]),
         "element_weights": lambda w: weighted(element_weights=w),
         "class_weights": lambda w: weighted(class_weights=w[0]),
-        "alpha": lambda a: weighted(alpha=a[0]), "normalizer": lambda n: weighted(normalizer=n[0, 0]),
-    }  # fmt: skip
-    weighted = lambda **options: tare.torch.sigmoid_ce(x, y, **options)  # noqa: E731
+        "alpha": lambda a: weighted(alpha=a[0]),
+        "normalizer": lambda n: weighted(normalizer=n[0, 0]),
+    }
+    weighted = lambda **options: tare.torch.sigmoid_ce(x, y, **options)
     for call in calls.values():
         assert call(torch.rand_like(x)).isfinite()
         with FORWARD:
@@ -82,10 +83,12 @@ def test_forward_mode_of_a_head_and_of_compat_raises():
     x, y = draw(dtype=torch.float32)
     dense = torch.nn.functional.one_hot(y, 5).float()
     calls = [
-        lambda x: mmdet.FocalLoss()(x, y), lambda x: mmdet.CrossEntropyLoss()(x, y),
-        lambda x: mmcv.softmax_focal_loss(x, y), lambda x: mmdet.GHMC()(x, y, torch.ones(20)),
+        lambda x: mmdet.FocalLoss()(x, y),
+        lambda x: mmdet.CrossEntropyLoss()(x, y),
+        lambda x: mmcv.softmax_focal_loss(x, y),
+        lambda x: mmdet.GHMC()(x, y, torch.ones(20)),
         lambda x: fvcore.sigmoid_focal_loss_star(x, dense, reduction="sum"),
-    ]  # fmt: skip
+    ]
     for call in calls:
         with FORWARD:
             torch.func.jvp(call, (x,), (x,))
@@ -94,8 +97,9 @@ def test_forward_mode_of_a_head_and_of_compat_raises():
     blas()
     head = [x, torch.randn(4, 5), torch.randn(4)]
     for index, given in enumerate(head):
-        loss = lambda one: tare.torch.sigmoid_focal(  # noqa: E731
-            tare.torch.Head(*head[:index], one, *head[index + 1 :]), y.clamp(max=3))  # fmt: skip
+        loss = lambda one: tare.torch.sigmoid_focal(
+            tare.torch.Head(*head[:index], one, *head[index + 1 :]), y.clamp(max=3)
+        )
         with FORWARD:
             torch.func.jvp(loss, (given,), (given,))
         with forward_ad.dual_level(), pytest.raises((RuntimeError, NotImplementedError), match="forward|jvp"):
@@ -137,9 +141,13 @@ def test_forward_mode_under_compile_and_in_an_exported_program_raises():
 
 def test_torch_func_and_batched_gradients_raise():
     x, loss = make("sigmoid-focal", "rows")
-    total = lambda x: loss(x).sum()  # noqa: E731
-    for call in (lambda: torch.func.grad(total)(x), lambda: torch.func.vmap(loss)(x.expand(3, 20, 5)),
-                 lambda: torch.func.jacrev(loss)(x), lambda: torch.func.hessian(total)(x)):  # fmt: skip
+    total = lambda x: loss(x).sum()
+    for call in (
+        lambda: torch.func.grad(total)(x),
+        lambda: torch.func.vmap(loss)(x.expand(3, 20, 5)),
+        lambda: torch.func.jacrev(loss)(x),
+        lambda: torch.func.hessian(total)(x),
+    ):
         with pytest.raises(RuntimeError, match="torch.func"):
             call()
     x.requires_grad_()
@@ -177,8 +185,10 @@ def test_a_derivative_by_the_upstream_is_that_of_a_linear_function(name, reducti
     (by_weight,) = torch.autograd.grad(again.sum(), weight, retain_graph=True)
     torch.testing.assert_close(by_weight.double(), sum(unit), rtol=1e-2 if dtype.itemsize == 2 else 1e-5, atol=1e-6)
     for one in (again, by_above, gradient, gradient**2):
-        for call in (lambda: one.sum().backward(retain_graph=True),  # noqa: B023
-                     lambda: torch.autograd.grad(one.sum(), x, retain_graph=True)):  # noqa: B023  # fmt: skip
+        for call in (
+            lambda: one.sum().backward(retain_graph=True),
+            lambda: torch.autograd.grad(one.sum(), x, retain_graph=True),
+        ):
             with pytest.raises(RuntimeError, match="second derivatives"):
                 call()
 
@@ -207,20 +217,25 @@ def test_levels_of_maps_by_the_upstream(reduction):
     torch.manual_seed(0)
     maps = [torch.randn(2, 3 * 4, side, side, dtype=torch.float64, requires_grad=True) for side in (4, 2)]
     labels = torch.randint(0, 4, (2, 3 * 20))
-    loss = lambda: tare.torch.sigmoid_focal(maps, labels, classes=4, reduction=reduction)  # noqa: E731
+    loss = lambda: tare.torch.sigmoid_focal(maps, labels, classes=4, reduction=reduction)
     found = loss()
     found = found if isinstance(found, list) else [found]
     above = [torch.rand_like(one).requires_grad_() for one in found]
     gradients = torch.autograd.grad(found, maps, above, create_graph=True)
     weights = [torch.randn_like(one) for one in gradients]
     by_above = torch.autograd.grad(gradients, above, weights)
-    scalar = lambda above: sum((g * w).sum() for g, w in  # noqa: E731
-                               zip(torch.autograd.grad(found, maps, above, retain_graph=True), weights))  # fmt: skip
+    scalar = lambda above: sum(
+        (g * w).sum() for g, w in zip(torch.autograd.grad(found, maps, above, retain_graph=True), weights)
+    )
     for index, one in enumerate(by_above):  # linear: a difference is the derivative
         step = torch.randn_like(one)
         moved = [a + step if i == index else a for i, a in enumerate(above)]
-        torch.testing.assert_close((one * step).sum(), scalar([m.detach() for m in moved]) - scalar(
-            [a.detach() for a in above]), rtol=1e-6, atol=1e-9)  # fmt: skip
+        torch.testing.assert_close(
+            (one * step).sum(),
+            scalar([m.detach() for m in moved]) - scalar([a.detach() for a in above]),
+            rtol=1e-6,
+            atol=1e-9,
+        )
 
 
 def test_one_of_several_upstreams_is_missing():
@@ -244,13 +259,17 @@ def test_the_weights_of_gradnorm():
     def norms(first, second):
         logits = layer(features)
         losses = first(logits), second(logits)
-        return [torch.autograd.grad(w * loss, layer.weight, create_graph=True)[0].norm()
-                for w, loss in zip(weights, losses)]  # fmt: skip
+        return [
+            torch.autograd.grad(w * loss, layer.weight, create_graph=True)[0].norm() for w, loss in zip(weights, losses)
+        ]
 
     ours = norms(lambda x: tare.torch.softmax_ce(x, y), lambda x: tare.torch.sigmoid_focal(x, y, gamma=0.0, alpha=None))
-    theirs = norms(lambda x: torch.nn.functional.cross_entropy(x, y, reduction="sum"),
-                   lambda x: torch.nn.functional.binary_cross_entropy_with_logits(
-                       x, torch.nn.functional.one_hot(y, 5).double(), reduction="sum"))  # fmt: skip
+    theirs = norms(
+        lambda x: torch.nn.functional.cross_entropy(x, y, reduction="sum"),
+        lambda x: torch.nn.functional.binary_cross_entropy_with_logits(
+            x, torch.nn.functional.one_hot(y, 5).double(), reduction="sum"
+        ),
+    )
     (found,) = torch.autograd.grad(sum((norm - 3).abs() for norm in ours), weights)
     (exact,) = torch.autograd.grad(sum((norm - 3).abs() for norm in theirs), weights)
     torch.testing.assert_close(found, exact)
@@ -280,8 +299,11 @@ def test_a_head_by_the_upstream(name, dtype):
         for one in (sum(one.sum() for one in gradients), again):
             with pytest.raises(RuntimeError, match="second derivatives"):
                 one.backward(retain_graph=True)
-    torch.autograd.functional.jvp(lambda w: tare.torch.loss(name, tare.torch.Head(head[0].detach(), w), y),
-                                  (head[1].detach(),), (head[1].detach(),))  # fmt: skip
+    torch.autograd.functional.jvp(
+        lambda w: tare.torch.loss(name, tare.torch.Head(head[0].detach(), w), y),
+        (head[1].detach(),),
+        (head[1].detach(),),
+    )
 
 
 def test_logits_changed_in_place_before_the_second_backward_are_noticed():
@@ -304,7 +326,7 @@ def test_a_gradient_of_zero_stays_zero_under_any_upstream(name, factor, compiled
     x, y = draw(dtype=torch.float32)
     x.requires_grad_()
     y[:3] = -2
-    loss = lambda x: tare.torch.loss(name, x, y)  # noqa: E731
+    loss = lambda x: tare.torch.loss(name, x, y)
     found = (torch.compile(loss, backend="aot_eager") if compiled else loss)(x)
     for _ in range(2):  # kept, then evaluated again
         (gradient,) = torch.autograd.grad(found, x, torch.tensor(factor), retain_graph=True)
@@ -320,10 +342,12 @@ TRACED = {
     "rows": lambda x, y: tare.torch.softmax_ce(x, y, reduction="rows"),
     "none": lambda x, y: tare.torch.sigmoid_ce(x, y, reduction="none"),
     "levels": lambda x, y: tare.torch.sigmoid_focal([x[:3], x[3:]], y),
-    "ghm": lambda x, y: tare.torch.ghm_c(x, y), "mmdet": lambda x, y: mmdet.CrossEntropyLoss()(x, y),
-    "focal": lambda x, y: mmdet.FocalLoss()(x, y), "mmcv": lambda x, y: mmcv.sigmoid_focal_loss(x, y),
+    "ghm": lambda x, y: tare.torch.ghm_c(x, y),
+    "mmdet": lambda x, y: mmdet.CrossEntropyLoss()(x, y),
+    "focal": lambda x, y: mmdet.FocalLoss()(x, y),
+    "mmcv": lambda x, y: mmcv.sigmoid_focal_loss(x, y),
     "head": lambda x, y: tare.torch.sigmoid_focal(tare.torch.Head(x, torch.ones(4, x.shape[1])), y),
-}  # fmt: skip
+}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -336,7 +360,7 @@ def test_a_traced_graph_is_right_for_another_shape_or_raises(name, asks):
         with pytest.raises(RuntimeError, match="bool"):
             torch.jit.trace(loss, draw(dtype=torch.float32))
         return
-    given = lambda *shape: (lambda x, y: (x.requires_grad_(asks), y))(*draw(*shape, dtype=torch.float32))  # noqa: E731
+    given = lambda *shape: (lambda x, y: (x.requires_grad_(asks), y))(*draw(*shape, dtype=torch.float32))
     traced = torch.jit.trace(loss, given(6, 4), check_trace=False)
     for shape in ((6, 4), (9, 4), (6, 7)):
         x, y = given(*shape)
@@ -390,12 +414,16 @@ def test_no_argument_loses_its_gradient():
     asks = torch.rand(20, 5, requires_grad=True)
     one = torch.tensor(0.5, requires_grad=True)
     calls = {
-        "targets": {"targets": asks}, "row_weights": {"row_weights": asks[:, 0]},
+        "targets": {"targets": asks},
+        "row_weights": {"row_weights": asks[:, 0]},
         "element_weights": {"element_weights": asks},
-        "class_weights": {"class_weights": asks[0]}, "positive_weights": {"positive_weights": asks[0]},
-        "alpha": {"alpha": asks[0]}, "normalizer": {"normalizer": one}, "gamma": {"gamma": one},
+        "class_weights": {"class_weights": asks[0]},
+        "positive_weights": {"positive_weights": asks[0]},
+        "alpha": {"alpha": asks[0]},
+        "normalizer": {"normalizer": one},
+        "gamma": {"gamma": one},
         "background_weight": {"background_weight": one},
-    }  # fmt: skip
+    }
     for name, options in calls.items():
         with pytest.raises(ValueError, match=f"{name}.* asks for a gradient.*detach"):
             tare.torch.sigmoid_focal(x, y, **options)

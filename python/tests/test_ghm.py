@@ -50,8 +50,9 @@ def test_ghm_c(reduction):
         w = weight.double().numpy()
         near(found, {"sum": loss.sum(), "rows": loss.sum(1), "none": loss}[reduction])
         tolerance = 2e-3 if dtype == torch.float16 else 1e-5
-        np.testing.assert_allclose(ours.double().numpy(), gradient * (w[:, None] if reduction == "rows" else w),
-                                   tolerance, 1e-7)  # fmt: skip
+        np.testing.assert_allclose(
+            ours.double().numpy(), gradient * (w[:, None] if reduction == "rows" else w), tolerance, 1e-7
+        )
 
 
 def test_row_weights_mask():
@@ -272,7 +273,12 @@ def test_a_copy_and_a_cast_of_a_model(ghm):
     state = model.ghm.state.clone()
     for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(copied.ghm.state, state) and copied.ghm.state is not model.ghm.state
-    for cast in (model.half, model.double, lambda: model.to(torch.bfloat16), lambda: model.type(torch.float32),
-                 lambda: model.float().share_memory()):  # fmt: skip
+    for cast in (
+        model.half,
+        model.double,
+        lambda: model.to(torch.bfloat16),
+        lambda: model.type(torch.float32),
+        lambda: model.float().share_memory(),
+    ):
         assert torch.equal(cast().ghm.state, state) and model.ghm.state.dtype == torch.int64
     assert model.ghm.state.is_shared()

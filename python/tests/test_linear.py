@@ -38,8 +38,9 @@ def test_losses_and_gradients(name, workspace):
     expected = tare.torch.loss(name, wide[0] @ wide[1].T + wide[2], y, **options)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0)
     above = torch.tensor(3.0)
-    for ours, exact in zip(torch.autograd.grad(found, head, above, retain_graph=True),
-                           torch.autograd.grad(expected, wide, above.double())):  # fmt: skip
+    for ours, exact in zip(
+        torch.autograd.grad(found, head, above, retain_graph=True), torch.autograd.grad(expected, wide, above.double())
+    ):
         torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-5 * exact.abs().max().item())
     (alone,) = torch.autograd.grad(found, head[2], above)  # backward again, for one of them
     torch.testing.assert_close(alone.double(), exact, rtol=1e-4, atol=1e-5 * exact.abs().max().item())
@@ -52,7 +53,7 @@ def test_on_a_cpu_one_pass_gives_loss_and_gradients(name, compiled, monkeypatch)
     monkeypatch.setattr(_linear, "_run", lambda *given, **wanted: calls.append(wanted) or run(*given, **wanted))
     torch._dynamo.reset()
     head, y = draw()
-    plain = lambda *head: tare.torch.loss(name, tare.torch.Head(*head), y)  # noqa: E731
+    plain = lambda *head: tare.torch.loss(name, tare.torch.Head(*head), y)
     loss = torch.compile(plain, fullgraph=True, backend="aot_eager") if compiled else plain
     for wants in ([0, 1, 2], [1], [0, 2]):
         for i, one in enumerate(head):
@@ -97,14 +98,22 @@ def test_ghm_module_and_many_axes():
 
 def test_compiled_and_checked():
     head, y = draw()
-    loss = lambda *head: tare.torch.sigmoid_focal(tare.torch.Head(*head), y, normalizer="positives") * 2  # noqa: E731
+    loss = lambda *head: tare.torch.sigmoid_focal(tare.torch.Head(*head), y, normalizer="positives") * 2
     found = torch.compile(loss, fullgraph=True, backend="aot_eager")(*head)
     expected = loss(*head)
     assert torch.equal(found, expected)
     for one, other in zip(torch.autograd.grad(found, head), torch.autograd.grad(expected, head)):
         assert torch.equal(one, other)
-    settings = {"loss": "softmax-ce", "reduction": "sum", "normalizer": "sum", "classes": 0, "first_label": 0,
-                "background_label": -1, "ignore_label": -2, "background_weight": 1.0}  # fmt: skip
+    settings = {
+        "loss": "softmax-ce",
+        "reduction": "sum",
+        "normalizer": "sum",
+        "classes": 0,
+        "first_label": 0,
+        "background_label": -1,
+        "ignore_label": -2,
+        "background_weight": 1.0,
+    }
     spec, tensors = _spec.write_spec(settings, ["labels"], []), [one.detach() for one in head]
     for wanted in ([False] * 3, [True] * 3, [False, True, False]):
         opcheck(torch.ops.tare.linear_loss.default, (*tensors, [y], wanted, spec, 1.0, -1))
@@ -116,9 +125,10 @@ def test_wrong_arguments():
     cases = [
         ((features, weight.T), {}, r"must be \[..., D\], \[C, D\]"),
         ((features, weight, bias[:3]), {}, "bias has shape"),
-        ((features.half(), weight), {}, "of one type"), ((features, weight), {"reduction": "none"}, "'sum' alone"),
+        ((features.half(), weight), {}, "of one type"),
+        ((features, weight), {"reduction": "none"}, "'sum' alone"),
         ((features, weight), {"labels": y + 9}, "label of row 0"),
-    ]  # fmt: skip
+    ]
     for head, options, text in cases:
         with pytest.raises(ValueError, match=text):
             tare.torch.sigmoid_focal(tare.torch.Head(*head), **{"labels": y, **options})

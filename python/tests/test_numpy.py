@@ -11,9 +11,10 @@ import reference
 import tare
 
 SIGMOID = {
-    "sigmoid-ce": {"alpha": 0.3}, "sigmoid-focal": {"gamma": 2.0, "alpha": 0.25},
+    "sigmoid-ce": {"alpha": 0.3},
+    "sigmoid-focal": {"gamma": 2.0, "alpha": 0.25},
     "sigmoid-poly1": {"gamma": 1.5, "alpha": 0.6, "epsilon": 0.5},
-}  # fmt: skip
+}
 SOFTMAX = {"softmax-ce": {}, "softmax-focal": {"gamma": 2.0, "alpha": 0.7}}
 
 
@@ -86,8 +87,14 @@ def test_normalizers_and_counts():
         found = tare.evaluate("sigmoid-ce", x, y, normalizer=normalizer, gradient_scale=3.0)
         near(found.loss, total / divisor, 1e-12)
         near(found.gradient.astype(float), tare.evaluate("sigmoid-ce", x, y).gradient * (3.0 / divisor), 1e-6)
-    assert found.counts == {"rows": 300, "counted": 296, "positives": positives,
-                            "background": 296 - positives, "ignored": ignored, "invalid": 0}  # fmt: skip
+    assert found.counts == {
+        "rows": 300,
+        "counted": 296,
+        "positives": positives,
+        "background": 296 - positives,
+        "ignored": ignored,
+        "invalid": 0,
+    }
 
 
 def test_weights():
@@ -95,8 +102,16 @@ def test_weights():
     random = np.random.default_rng(2)
     rows, elements = random.random(300), random.random((300, 7))
     classes, positive = random.random(7), random.random(7)
-    found = tare.evaluate("sigmoid-ce", x, y, row_weights=rows, element_weights=elements, class_weights=classes,
-                          background_weight=0.5, positive_weights=positive)  # fmt: skip
+    found = tare.evaluate(
+        "sigmoid-ce",
+        x,
+        y,
+        row_weights=rows,
+        element_weights=elements,
+        class_weights=classes,
+        background_weight=0.5,
+        positive_weights=positive,
+    )
     t = reference.one_hot(y, 7)
     loss, gradient = reference.sigmoid(x.astype(float), t)
     weight = np.where(y >= 0, classes[y], 0.5)[:, None] * rows[:, None] * elements * np.where(t == 1, positive, 1)
@@ -111,15 +126,17 @@ def test_maps_and_strides_are_rows():
     maps = [random.standard_normal((2, 3 * 5, side, side)).astype(np.float32) for side in (6, 3)]
     labels = [random.integers(-1, 5, (2, side, side, 3)) for side in (6, 3)]
     rows = [one.reshape(2, 3, 5, *one.shape[2:]).transpose(0, 3, 4, 1, 2).reshape(-1, 5) for one in maps]
-    flat = tare.evaluate("sigmoid-focal", np.concatenate(rows), np.concatenate([y.ravel() for y in labels]),
-                         normalizer="positives")  # fmt: skip
+    flat = tare.evaluate(
+        "sigmoid-focal", np.concatenate(rows), np.concatenate([y.ravel() for y in labels]), normalizer="positives"
+    )
     whole = np.concatenate([y.reshape(2, -1) for y in labels], 1)  # image by image, as detectors assign them
     for given in (labels, [y.reshape(2, -1) for y in labels], whole):
         found = tare.evaluate("sigmoid-focal", maps, given, classes=5, normalizer="positives", row_loss=True)
         assert found.loss == pytest.approx(flat.loss, rel=1e-12)
         assert [one.shape for one in found.row_loss] == [y.shape for y in labels]
-        gradients = [one.reshape(2, 3, 5, *one.shape[2:]).transpose(0, 3, 4, 1, 2).reshape(-1, 5)
-                     for one in found.gradient]  # fmt: skip
+        gradients = [
+            one.reshape(2, 3, 5, *one.shape[2:]).transpose(0, 3, 4, 1, 2).reshape(-1, 5) for one in found.gradient
+        ]
         np.testing.assert_array_equal(np.concatenate(gradients), flat.gradient)
     turned = [y.transpose(0, 3, 1, 2) for y in labels]
     with pytest.raises(ValueError, match=r"labels has shape \(2, 3, 6, 6\).* rows \(2, 6, 6, 3\)"):
@@ -137,8 +154,9 @@ def test_label_conventions():
     x, y = draw()
     plain = tare.evaluate("sigmoid-focal", x, y)
     last = tare.evaluate("sigmoid-focal", x, np.where(y < 0, 7, y), background_label=7, ignore_label=-1)
-    first = tare.evaluate("sigmoid-focal", x, (y + 1).astype(np.int32), first_label=1, background_label=0,
-                          ignore_label=-1)  # fmt: skip
+    first = tare.evaluate(
+        "sigmoid-focal", x, (y + 1).astype(np.int32), first_label=1, background_label=0, ignore_label=-1
+    )
     assert plain.loss == last.loss == first.loss
 
 
@@ -198,20 +216,24 @@ def test_wrong_arguments():
     cases = [
         (dict(loss="focal"), "there is no loss 'focal'; there are: sigmoid-ce"),
         (dict(gama=1.0), "has no parameter 'gama'; it has: alpha, alpha_per_class, gamma"),
-        (dict(gamma="high"), "gamma is 'high'"), (dict(gamma=-1.0), "gamma is -1"),
+        (dict(gamma="high"), "gamma is 'high'"),
+        (dict(gamma=-1.0), "gamma is -1"),
         (dict(normalizer="mean"), "normalizer is 'mean'; it is one of: sum"),
         (dict(normalizer=0.0), "normalizer is 0; it must be finite and not 0"),
         (dict(labels=y[:7]), r"labels has shape \(7,\); logits of shape \(300, 7\) have rows"),
         (dict(labels=None, targets=x.T), r"targets has shape \(7, 300\); logits have \(300, 7\)"),
         (dict(labels=None, targets=x.reshape(-1)), r"targets has shape \(2100,\)"),
         (dict(labels=y.astype(float)), "labels are float64; they must be one of: int32"),
-        (dict(labels=y + 9), "label of row 0"), (dict(logits=x.astype(int)), "logits are int64"),
-        (dict(logits=x[0]), "rows are"), (dict(classes=2), "classes=2 each level is a map"),
+        (dict(labels=y + 9), "label of row 0"),
+        (dict(logits=x.astype(int)), "logits are int64"),
+        (dict(logits=x[0]), "rows are"),
+        (dict(classes=2), "classes=2 each level is a map"),
         (dict(class_weights=np.ones(3)), r"class_weights has shape \(3,\); it must be \[7\]"),
         (dict(logits=[x, x], labels=[y]), "labels has 1 levels, logits have 2"),
         (dict(logits=[x, x[:, :2]], labels=[y, y]), "the same images and classes"),
-        (dict(logits=[x] * 17, labels=[y] * 17), "17 levels"), (dict(state=np.zeros(3)), "state"),
-    ]  # fmt: skip
+        (dict(logits=[x] * 17, labels=[y] * 17), "17 levels"),
+        (dict(state=np.zeros(3)), "state"),
+    ]
     for change, text in cases:
         arguments = {"loss": "sigmoid-focal", "logits": x, "labels": y, **change}
         with pytest.raises(ValueError, match=text):
@@ -247,30 +269,46 @@ def test_class_balanced_weights_of_real_counts():
     whole = [5000, 500, 50, 0]
     for dtype in ("i1", "u1", "i4", "u4", "i8", "u8", "f2", "f4", "f8", ">i4", ">f8"):
         small = np.minimum(whole, 100).astype(dtype)
-        np.testing.assert_array_equal(tare.class_balanced_weights(small, beta),
-                                      tare.class_balanced_weights(np.minimum(whole, 100), beta))  # fmt: skip
+        np.testing.assert_array_equal(
+            tare.class_balanced_weights(small, beta), tare.class_balanced_weights(np.minimum(whole, 100), beta)
+        )
     huge = tare.class_balanced_weights([2**63, 1], beta)  # as uint64 beyond int64
     np.testing.assert_array_equal(huge, tare.class_balanced_weights([2.0**63, 1.0], beta))
     np.testing.assert_array_equal(tare.class_balanced_weights([1e-300, 0], 1 - 1e-16), [1, 0])
 
 
-@pytest.mark.parametrize("counts, text", [
-    ([1.0, float("nan")], r"counts\[1\] is nan"), ([float("inf"), 1.0], r"counts\[0\] is inf"),
-    ([3.0, -0.5], r"counts\[1\] is -0.5"), ([3, -1], r"counts\[1\] is -1"), ([0.0, 0.0], "counts are all 0"),
-    ([1 + 2j, 3], "counts is of type complex128"), ([2**70, 1], "counts is of type object"),
-    (["5", "7"], "counts is of type <U1"), ([True, False], "counts is of type bool"), (5, r"counts has shape \(\)"),
-    ([], r"counts has shape \(0,\)"), ([[1, 2]], r"counts has shape \(1, 2\)"),
-    (np.ma.masked_array([5, 7], [0, 1]), "masked array"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "counts, text",
+    [
+        ([1.0, float("nan")], r"counts\[1\] is nan"),
+        ([float("inf"), 1.0], r"counts\[0\] is inf"),
+        ([3.0, -0.5], r"counts\[1\] is -0.5"),
+        ([3, -1], r"counts\[1\] is -1"),
+        ([0.0, 0.0], "counts are all 0"),
+        ([1 + 2j, 3], "counts is of type complex128"),
+        ([2**70, 1], "counts is of type object"),
+        (["5", "7"], "counts is of type <U1"),
+        ([True, False], "counts is of type bool"),
+        (5, r"counts has shape \(\)"),
+        ([], r"counts has shape \(0,\)"),
+        ([[1, 2]], r"counts has shape \(1, 2\)"),
+        (np.ma.masked_array([5, 7], [0, 1]), "masked array"),
+    ],
+)
 def test_class_balanced_weights_refuses(counts, text):
     with pytest.raises(ValueError, match=text):
         tare.class_balanced_weights(counts, 0.9)
 
 
 def test_class_balanced_weights_refuses_betas():
-    for beta, text in [([0.9, 1.0], r"beta\[1\] is 1;"), ([float("nan"), 0.5], r"beta\[0\] is nan"),
-                       ([0.9], "beta has 1 numbers; counts has 2"), ([0.9 + 1j, 0.5], "beta is of type complex128"),
-                       ([[0.9, 0.5]], "beta has shape"), (1.5, "beta is 1.5")]:  # fmt: skip
+    for beta, text in [
+        ([0.9, 1.0], r"beta\[1\] is 1;"),
+        ([float("nan"), 0.5], r"beta\[0\] is nan"),
+        ([0.9], "beta has 1 numbers; counts has 2"),
+        ([0.9 + 1j, 0.5], "beta is of type complex128"),
+        ([[0.9, 0.5]], "beta has shape"),
+        (1.5, "beta is 1.5"),
+    ]:
         with pytest.raises(ValueError, match=text):
             tare.class_balanced_weights([1, 2], beta)
 

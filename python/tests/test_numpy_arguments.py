@@ -37,24 +37,32 @@ def test_an_integer_is_one(name, value):
 @pytest.mark.parametrize(
     "options, text",
     [
-        ({"threads": 2**40}, r"threads is 1099511627776; it must be in 0\.\.1024"), ({"threads": -1}, "threads is -1"),
-        ({"threads": 1025}, "threads is 1025"), ({"first_label": 2**70}, "first_label is 1180591620717411303424"),
-        ({"first_label": 2**64}, "first_label is"), ({"background_label": -(2**63) - 1}, "background_label is"),
-        ({"ignore_label": 2**63}, "ignore_label is"), ({"ignore_label": 2**64 - 2}, "ignore_label is"),
+        ({"threads": 2**40}, r"threads is 1099511627776; it must be in 0\.\.1024"),
+        ({"threads": -1}, "threads is -1"),
+        ({"threads": 1025}, "threads is 1025"),
+        ({"first_label": 2**70}, "first_label is 1180591620717411303424"),
+        ({"first_label": 2**64}, "first_label is"),
+        ({"background_label": -(2**63) - 1}, "background_label is"),
+        ({"ignore_label": 2**63}, "ignore_label is"),
+        ({"ignore_label": 2**64 - 2}, "ignore_label is"),
         ({"loss": "ghm-c", "bins": 2**33 + 30}, r"bins is 8589934622; it must be in 1\.\.1024"),
-        ({"loss": "ghm-c", "bins": 2**32 + 30}, "bins is"), ({"loss": "ghm-c", "bins": -(2**32) + 30}, "bins is"),
-        ({"loss": "ghm-c", "bins": 0}, "bins is 0"), ({"loss": "ghm-c", "bins": 1025}, "bins is 1025"),
-        ({"classes": 2**32 + 4}, "classes is 4294967300"), ({"classes": 0}, "classes is 0"),
+        ({"loss": "ghm-c", "bins": 2**32 + 30}, "bins is"),
+        ({"loss": "ghm-c", "bins": -(2**32) + 30}, "bins is"),
+        ({"loss": "ghm-c", "bins": 0}, "bins is 0"),
+        ({"loss": "ghm-c", "bins": 1025}, "bins is 1025"),
+        ({"classes": 2**32 + 4}, "classes is 4294967300"),
+        ({"classes": 0}, "classes is 0"),
     ],
-)  # fmt: skip
+)
 def test_an_integer_fits(options, text):
     refused(ValueError, text, **options)
 
 
 def test_numpys_integers_are_integers():
     plain = evaluate(first_label=0, background_label=-1, ignore_label=-2, threads=1)
-    other = evaluate(first_label=np.int8(0), background_label=np.int64(-1), ignore_label=np.array(-2),
-                     threads=np.uint16(1))  # fmt: skip
+    other = evaluate(
+        first_label=np.int8(0), background_label=np.int64(-1), ignore_label=np.array(-2), threads=np.uint16(1)
+    )
     assert plain.loss == other.loss
     assert evaluate("ghm-c", bins=np.int32(7)).loss == evaluate("ghm-c", bins=7).loss
     assert evaluate("ghm-c", bins=np.int32(7)).loss != evaluate("ghm-c").loss
@@ -209,12 +217,19 @@ def test_a_sum_of_an_empty_bin_may_become_as_small_as_it_likes():
 
 
 def test_masks_are_not_lost():
-    masked = lambda array: np.ma.array(array, mask=np.zeros(np.shape(array), bool))  # noqa: E731
+    masked = lambda array: np.ma.array(array, mask=np.zeros(np.shape(array), bool))
     ones, four = np.ones((6, 4)), np.ones(4)
     cases = {
-        "logits": X, "labels": Y, "targets": ones, "row_weights": np.ones(6), "element_weights": ones,
-        "class_weights": four, "positive_weights": four, "alpha": four / 2, "alpha_per_class": four / 2,
-    }  # fmt: skip
+        "logits": X,
+        "labels": Y,
+        "targets": ones,
+        "row_weights": np.ones(6),
+        "element_weights": ones,
+        "class_weights": four,
+        "positive_weights": four,
+        "alpha": four / 2,
+        "alpha_per_class": four / 2,
+    }
     for name, array in cases.items():
         refused(TypeError, f"{name} is a masked array", **{name: masked(array)})
         refused(ValueError, "masked|shape|levels", **{name: [masked(one) for one in array]})
@@ -268,7 +283,8 @@ def test_arrays_that_are_not_aligned():
 
 def test_messages_speak_of_pythons_arguments():
     cases = [
-        ({"gamma": -1}, "gamma is -1; it must be in [0,10000]"), ({"alpha": 2}, "alpha is 2; it must be in [0,1]"),
+        ({"gamma": -1}, "gamma is -1; it must be in [0,10000]"),
+        ({"alpha": 2}, "alpha is 2; it must be in [0,1]"),
         ({"normalizer": 0}, "normalizer is 0; it must be finite and not 0"),
         ({"background_weight": -1}, "background_weight is -1; it must be in [0,1e30]"),
         ({"ignore_label": -1}, "ignore_label is -1; it must differ from background_label"),
@@ -278,13 +294,15 @@ def test_messages_speak_of_pythons_arguments():
         ({"loss": "ghm-c", "momentum": 1.0}, "momentum is 1; it must be in [0,1)"),
         ({"loss": "ghm-c", "density": "exact", "variant": "mmdet"}, "density is 'exact' with given 0"),
         ({"loss": "ghm-c", "density": "exact", "epsilon": 0.0}, "epsilon is 0; it must be in (0,2]"),
-        ({"loss": "ghm-r"}, "targets is None; ghm-r compares"), ({"loss": "ghm-r", "mu": 0}, "mu is 0"),
-        ({"loss": "sigmoid-poly1", "epsilon": np.inf}, "epsilon is inf"), ({"labels": Y + 9}, "label of row 0 is 9"),
+        ({"loss": "ghm-r"}, "targets is None; ghm-r compares"),
+        ({"loss": "ghm-r", "mu": 0}, "mu is 0"),
+        ({"loss": "sigmoid-poly1", "epsilon": np.inf}, "epsilon is inf"),
+        ({"labels": Y + 9}, "label of row 0 is 9"),
         ({"loss": "softmax-ce", "element_weights": X}, "softmax-ce"),
         ({"loss": "ghm-c", "normalizer": "rows"}, "ghm-c"),
         ({"loss": "softmax-ce", "element_loss": True}, "softmax-ce"),
         ({"loss": "ghm-c", "class_weights": np.ones(4)}, "ghm-c"),
-    ]  # fmt: skip
+    ]
     for options, text in cases:
         with pytest.raises(ValueError) as caught:
             evaluate(**options)
@@ -299,9 +317,12 @@ def test_companions():
         with pytest.raises(ValueError, match="bins is"):
             tare.ghm_state(bins)
     assert len(tare.ghm_state(np.int64(3))) == 11
-    for call, name in ((lambda n: tare.effective_number(n, 0.9), "n"), (tare.beta_from_volume, "volume"),
-                       (lambda beta: tare.effective_number(3, beta), "beta"),
-                       (lambda beta: tare.class_balanced_weights([1, 2], beta), "beta")):  # fmt: skip
+    for call, name in (
+        (lambda n: tare.effective_number(n, 0.9), "n"),
+        (tare.beta_from_volume, "volume"),
+        (lambda beta: tare.effective_number(3, beta), "beta"),
+        (lambda beta: tare.class_balanced_weights([1, 2], beta), "beta"),
+    ):
         for value in (np.nan, "3", None, 1j, True, -1.0):
             with pytest.raises(ValueError, match=f"^{name} is"):
                 call(value)

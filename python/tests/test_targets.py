@@ -81,16 +81,23 @@ def test_a_drop_in_keeps_its_originals_range(value):
     for gamma in (2.0, 1.0, 3.0):
         for alpha in (0.25, -1):
             for reduction, reduce in (("none", lambda a: a), ("sum", torch.sum), ("mean", torch.mean)):
-                original = lambda x, t: reduce(focal(x, t, alpha, gamma))  # noqa: B023, E731
+                original = lambda x, t: reduce(focal(x, t, alpha, gamma))
                 for function in (torchvision.sigmoid_focal_loss, fvcore.sigmoid_focal_loss):
-                    agree(lambda x, t: function(x, t, alpha, gamma, reduction), original, t)  # noqa: B023
+                    agree(lambda x, t: function(x, t, alpha, gamma, reduction), original, t)
     rows, elements = torch.rand(5), torch.rand(5, 3)
     for weight, factor in ((rows, rows[:, None]), (elements, elements), (None, torch.ones(5, 3))):
-        cases = [("none", None, lambda a: a), ("sum", None, torch.sum), ("mean", None, torch.mean),
-                 ("mean", 7, lambda a: a.sum() / 7)]  # fmt: skip
+        cases = [
+            ("none", None, lambda a: a),
+            ("sum", None, torch.sum),
+            ("mean", None, torch.mean),
+            ("mean", 7, lambda a: a.sum() / 7),
+        ]
         for reduction, avg_factor, reduce in cases:
-            agree(lambda x, t: mmdet.FocalLoss(loss_weight=2.0)(x, t, weight, avg_factor, reduction),  # noqa: B023
-                  lambda x, t: 2 * reduce(focal(x, t, 0.25, 2.0) * factor), t)  # noqa: B023  # fmt: skip
+            agree(
+                lambda x, t: mmdet.FocalLoss(loss_weight=2.0)(x, t, weight, avg_factor, reduction),
+                lambda x, t: 2 * reduce(focal(x, t, 0.25, 2.0) * factor),
+                t,
+            )
 
 
 @pytest.mark.parametrize("classes", [None, [0.5, 0.4, 3.0]])
@@ -100,11 +107,18 @@ def test_cross_entropy_of_dense_labels_keeps_its_originals_range(value, classes)
     t = torch.from_numpy(targets(value))
     weight = torch.rand(5, 3)
     for reduction, reduce in (("none", lambda a: a), ("sum", torch.sum), ("mean", torch.mean)):
-        agree(lambda x, t: mmdet.CrossEntropyLoss(True, class_weight=classes)(x, t, weight, None, reduction),  # noqa: B023
-              lambda x, t: reduce(weight * F.binary_cross_entropy_with_logits(  # noqa: B023
-                  x, t, pos_weight=positive, reduction="none")), t)  # fmt: skip
+        agree(
+            lambda x, t: mmdet.CrossEntropyLoss(True, class_weight=classes)(x, t, weight, None, reduction),
+            lambda x, t: reduce(
+                weight * F.binary_cross_entropy_with_logits(x, t, pos_weight=positive, reduction="none")
+            ),
+            t,
+        )
     t = torch.from_numpy(targets(-0.5))
     rows = torch.rand(5)
     for reduction, reduce in (("none", lambda a: a), ("sum", torch.sum), ("mean", torch.mean)):
-        agree(lambda x, t: mmdet.CrossEntropyLoss(class_weight=classes)(x, t, rows, None, reduction),  # noqa: B023
-              lambda x, t: reduce(rows * F.cross_entropy(x, t, positive, reduction="none")), t)  # noqa: B023  # fmt: skip
+        agree(
+            lambda x, t: mmdet.CrossEntropyLoss(class_weight=classes)(x, t, rows, None, reduction),
+            lambda x, t: reduce(rows * F.cross_entropy(x, t, positive, reduction="none")),
+            t,
+        )

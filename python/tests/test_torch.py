@@ -17,10 +17,12 @@ import tare.torch
 from tare import _call
 
 LOSSES = {
-    "sigmoid-ce": {"alpha": 0.3}, "sigmoid-focal": {"gamma": 2.0, "alpha": 0.25},
-    "sigmoid-poly1": {"gamma": 1.5, "alpha": 0.6, "epsilon": 0.5}, "softmax-ce": {},
+    "sigmoid-ce": {"alpha": 0.3},
+    "sigmoid-focal": {"gamma": 2.0, "alpha": 0.25},
+    "sigmoid-poly1": {"gamma": 1.5, "alpha": 0.6, "epsilon": 0.5},
+    "softmax-ce": {},
     "softmax-focal": {"gamma": 2.0, "alpha": 0.7},
-}  # fmt: skip
+}
 
 
 def draw(rows=200, classes=7, seed=0, dtype=torch.float32):
@@ -73,17 +75,30 @@ def test_pytorchs_cross_entropies():
     wide, t = x.detach().double().requires_grad_(), torch.rand(200, 7)
     weights, positive = torch.rand(7), torch.rand(7)
     pairs = [
-        (tare.torch.softmax_ce(x, y.abs(), class_weights=weights, normalizer="weights"),
-         F.cross_entropy(wide, y.abs(), weights.double())),
+        (
+            tare.torch.softmax_ce(x, y.abs(), class_weights=weights, normalizer="weights"),
+            F.cross_entropy(wide, y.abs(), weights.double()),
+        ),
         (tare.torch.softmax_ce(x, targets=t, normalizer="rows"), F.cross_entropy(wide, t.double())),
-        (tare.torch.softmax_ce(x, y, ignore_label=-1, background_label=-2, normalizer="rows"),
-         F.cross_entropy(wide, y, ignore_index=-1)),
-        (tare.torch.sigmoid_ce(x, targets=t, normalizer="elements"),
-         F.binary_cross_entropy_with_logits(wide, t.double())),
-        (tare.torch.sigmoid_ce(x, y, positive_weights=positive, element_weights=t),
-         F.binary_cross_entropy_with_logits(wide, torch.from_numpy(reference.one_hot(y.numpy(), 7)), t.double(),
-                                            reduction="sum", pos_weight=positive.double())),
-    ]  # fmt: skip
+        (
+            tare.torch.softmax_ce(x, y, ignore_label=-1, background_label=-2, normalizer="rows"),
+            F.cross_entropy(wide, y, ignore_index=-1),
+        ),
+        (
+            tare.torch.sigmoid_ce(x, targets=t, normalizer="elements"),
+            F.binary_cross_entropy_with_logits(wide, t.double()),
+        ),
+        (
+            tare.torch.sigmoid_ce(x, y, positive_weights=positive, element_weights=t),
+            F.binary_cross_entropy_with_logits(
+                wide,
+                torch.from_numpy(reference.one_hot(y.numpy(), 7)),
+                t.double(),
+                reduction="sum",
+                pos_weight=positive.double(),
+            ),
+        ),
+    ]
     for ours, theirs in pairs:
         near(ours, theirs.item(), 1e-6)
         near(torch.autograd.grad(ours, x)[0], torch.autograd.grad(theirs, wide)[0], 1e-4, 1e-8)
@@ -131,10 +146,11 @@ def test_strides_and_layouts(reduction):
     (theirs,) = torch.autograd.grad(expected.sum(), x)
     wide = torch.zeros(200, 7, 2).index_copy(2, torch.tensor([1]), x.detach()[..., None])
     for view, back in (
-        (x.detach().t().contiguous().t(), lambda g: g), (wide[..., 1], lambda g: g),
+        (x.detach().t().contiguous().t(), lambda g: g),
+        (wide[..., 1], lambda g: g),
         (x.detach().flip(0), lambda g: g.flip(0)),
         (x.detach().reshape(2, 4, 5, 5, 7), lambda g: g.reshape(200, 7)),
-    ):  # fmt: skip
+    ):
         view = view.requires_grad_()
         labels = y.flip(0) if view.shape == x.shape and not torch.equal(view, x) else y
         found = tare.torch.sigmoid_focal(view, labels, reduction=reduction)
@@ -200,7 +216,7 @@ def test_no_gradient_is_computed_that_nobody_wants(calls):
 def test_a_kept_gradient_is_rounded_once_more_and_no_worse(name, dtype):
     x, y = draw(rows=3000, dtype=dtype)
     y = y.abs() if name.startswith("softmax") else y
-    loss = lambda x: tare.torch.loss(name, x, y, normalizer=1e3, **LOSSES[name])  # noqa: E731
+    loss = lambda x: tare.torch.loss(name, x, y, normalizer=1e3, **LOSSES[name])
     (plain,) = torch.autograd.grad(loss(x), x)
     wide = x.detach().to(torch.float32 if dtype == torch.bfloat16 else dtype).requires_grad_()
     (unrounded,) = torch.autograd.grad(loss(wide), wide)
@@ -380,19 +396,26 @@ def test_wrong_arguments():
     with pytest.raises(tare.ArgumentError, match="label of row 3 is 7 .*it must be in 0..6"):
         loss(x, y.index_fill(0, torch.tensor([3]), 7))
     cases = [
-        (dict(gama=1), "has no parameter 'gama'"), (dict(gamma=-1), "gamma is -1"),
+        (dict(gama=1), "has no parameter 'gama'"),
+        (dict(gamma=-1), "gamma is -1"),
         (dict(density="a b"), "no parameter 'density'"),
-        (dict(normalizer="mean"), "normalizer is 'mean'"), (dict(reduction="mean"), "reduction is 'mean'"),
+        (dict(normalizer="mean"), "normalizer is 'mean'"),
+        (dict(reduction="mean"), "reduction is 'mean'"),
         (dict(reduction="none", normalizer="rows"), "only a sum is divided"),
         (dict(normalizer=torch.ones(2)), r"normalizer has shape \(2,\)"),
         (dict(labels=y.float()), "labels are torch.float32"),
-        (dict(labels=y[:5]), "labels has shape"), (dict(class_weights=torch.ones(3)), "class_weights has 3 elements"),
-        (dict(class_weights=torch.ones(7, 1)), "class_weights has shape"), (dict(classes=2), "classes=2 each level"),
-        (dict(row_weights=torch.ones(200, requires_grad=True)), r"detach\(\)"), (dict(logits=x.int()), "logits are"),
-        (dict(logits=[]), "empty list"), (dict(logits=[x, x], labels=[y]), "labels has 1 levels"),
-        (dict(logits=[x] * 17, labels=[y] * 17), "17 levels"), (dict(labels=y.to("meta")), "on cpu and meta"),
+        (dict(labels=y[:5]), "labels has shape"),
+        (dict(class_weights=torch.ones(3)), "class_weights has 3 elements"),
+        (dict(class_weights=torch.ones(7, 1)), "class_weights has shape"),
+        (dict(classes=2), "classes=2 each level"),
+        (dict(row_weights=torch.ones(200, requires_grad=True)), r"detach\(\)"),
+        (dict(logits=x.int()), "logits are"),
+        (dict(logits=[]), "empty list"),
+        (dict(logits=[x, x], labels=[y]), "labels has 1 levels"),
+        (dict(logits=[x] * 17, labels=[y] * 17), "17 levels"),
+        (dict(labels=y.to("meta")), "on cpu and meta"),
         (dict(state=torch.zeros(3)), "has no parameter 'state'"),
-    ]  # fmt: skip
+    ]
     for change, text in cases:
         with pytest.raises(ValueError, match=text):
             loss(**{"logits": x, "labels": y, **change})
@@ -454,7 +477,7 @@ def test_where_the_gradient_is_zero_no_upstream_shows(name, dtype, above):
     with torch.no_grad():
         x[::5, 1] = torch.nan  # of rows that add nothing
         x[1, :] = torch.where(torch.arange(7) == y[1], torch.inf, -torch.inf) if name.startswith("sigmoid") else 0
-    loss = lambda: tare.torch.loss(name, x, y, **LOSSES.get(name, {}))  # noqa: E731
+    loss = lambda: tare.torch.loss(name, x, y, **LOSSES.get(name, {}))
     (unscaled,) = torch.autograd.grad(loss(), x)
     assert (unscaled == 0).any() and (unscaled != 0).any()
     found = loss()

@@ -14,9 +14,14 @@ from . import check_tensors
 
 
 def focal_loss(
-    cls_output: torch.Tensor, cls_targets_at_level: torch.Tensor, num_positives_sum: torch.Tensor,
-    num_real_classes: int, alpha: float, gamma: float, label_smoothing: float = 0.0,
-) -> torch.Tensor:  # fmt: skip
+    cls_output: torch.Tensor,
+    cls_targets_at_level: torch.Tensor,
+    num_positives_sum: torch.Tensor,
+    num_real_classes: int,
+    alpha: float,
+    gamma: float,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
     """Sum of the sigmoid focal loss over num_positives_sum (used as it is, 0 included), a float32 scalar.
 
     cls_output: [..., classes], of which those from num_real_classes on are padding; cls_targets_at_level: [...], a

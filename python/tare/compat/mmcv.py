@@ -32,9 +32,16 @@ def sigmoid_focal_loss(input, target, gamma=2.0, alpha=0.25, weight=None, reduct
     """
     rows, weight = _check(input, target, weight, alpha, 1)
     classes = input.shape[1]
-    return tare.sigmoid_focal(input, torch.where(target < 0, classes, target), gamma=gamma, alpha=alpha,
-                              class_weights=weight, background_label=classes, ignore_label=NOT_A_LABEL,
-                              **reduced(reduction, rows))  # fmt: skip
+    return tare.sigmoid_focal(
+        input,
+        torch.where(target < 0, classes, target),
+        gamma=gamma,
+        alpha=alpha,
+        class_weights=weight,
+        background_label=classes,
+        ignore_label=NOT_A_LABEL,
+        **reduced(reduction, rows),
+    )
 
 
 def softmax_focal_loss(input, target, gamma=2.0, alpha=0.25, weight=None, reduction="mean"):
@@ -43,8 +50,16 @@ def softmax_focal_loss(input, target, gamma=2.0, alpha=0.25, weight=None, reduct
     alpha multiplies every row, weight [C] the rows of a class. reduction: "none", [N]; "sum"; "mean", the sum over N.
     """
     rows, weight = _check(input, target, weight, alpha, 1e30)
-    return tare.softmax_focal(input, target.clamp(min=-1), gamma=gamma, alpha=alpha, class_weights=weight,
-                              background_label=NOT_A_LABEL, ignore_label=-1, **reduced(reduction, rows))  # fmt: skip
+    return tare.softmax_focal(
+        input,
+        target.clamp(min=-1),
+        gamma=gamma,
+        alpha=alpha,
+        class_weights=weight,
+        background_label=NOT_A_LABEL,
+        ignore_label=-1,
+        **reduced(reduction, rows),
+    )
 
 
 class _Module(torch.nn.Module):

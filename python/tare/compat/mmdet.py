@@ -111,8 +111,9 @@ class FocalLoss(torch.nn.Module):
         _check_labels(pred, target)
         classes = pred.shape[1]
         labels = torch.where(target < 0, classes, target)  # as in mmcv
-        return self.loss_weight * tare.sigmoid_focal(pred, labels, background_label=classes, ignore_label=NOT_A_LABEL,
-                                                     **options)  # fmt: skip
+        return self.loss_weight * tare.sigmoid_focal(
+            pred, labels, background_label=classes, ignore_label=NOT_A_LABEL, **options
+        )
 
 
 def _dense(loss, pred, target, options):
@@ -134,9 +135,15 @@ class CrossEntropyLoss(torch.nn.Module):
     with avg_non_ignore by those that are not ignored."""
 
     def __init__(
-        self, use_sigmoid=False, use_mask=False, reduction="mean", class_weight=None, ignore_index=None,
-        loss_weight=1.0, avg_non_ignore=False,
-    ):  # fmt: skip
+        self,
+        use_sigmoid=False,
+        use_mask=False,
+        reduction="mean",
+        class_weight=None,
+        ignore_index=None,
+        loss_weight=1.0,
+        avg_non_ignore=False,
+    ):
         super().__init__()
         if use_mask:
             raise ValueError("use_mask must be False: Tare has no mask loss")
@@ -188,8 +195,9 @@ class CrossEntropyLoss(torch.nn.Module):
                 lambda: reduce_plainly(-(targets * widened(pred).log_softmax(1)).sum(1), options),
             )
         else:
-            loss = tare.softmax_ce(pred, label, class_weights=weights, background_label=NOT_A_LABEL,
-                                   ignore_label=ignore, **options)  # fmt: skip
+            loss = tare.softmax_ce(
+                pred, label, class_weights=weights, background_label=NOT_A_LABEL, ignore_label=ignore, **options
+            )
         return loss.reshape(losses) if reduction == "none" else loss
 
     def _sigmoid(self, pred, label, ignore, weights, reduction, avg_factor, weight):
@@ -198,8 +206,14 @@ class CrossEntropyLoss(torch.nn.Module):
         _check_class_weight(weights, classes)
         options = _weights(weight, pred)
         options.update(_reduction(reduction, avg_factor, "elements" if self.avg_non_ignore else everything))
-        return tare.sigmoid_ce(pred, _labels(label, classes, ignore), positive_weights=weights,
-                               background_label=classes, ignore_label=-1, **options)  # fmt: skip
+        return tare.sigmoid_ce(
+            pred,
+            _labels(label, classes, ignore),
+            positive_weights=weights,
+            background_label=classes,
+            ignore_label=-1,
+            **options,
+        )
 
     def _sigmoid_dense(self, pred, label, ignore, weights, reduction, avg_factor, weight):
         _check_dense(pred, label)
@@ -267,15 +281,17 @@ class GHMC(tare.GHMC):
         _only_mean(_chosen(reduction_override, self.reduction))
         if target.dim() == pred.dim():
             _check_dense(pred, target)
-            return self.loss_weight * super().forward(pred.reshape(-1, 1), targets=_column(target),
-                                                      row_weights=_mask(label_weight, pred))  # fmt: skip
+            return self.loss_weight * super().forward(
+                pred.reshape(-1, 1), targets=_column(target), row_weights=_mask(label_weight, pred)
+            )
         _check_labels(pred, target)
         if label_weight.numel() != len(pred):
             raise _shapes("beside labels it is [N]", label_weight=label_weight, logits=pred)
         classes = pred.shape[1]
         labels = torch.where(target < 0, classes, target.clamp(max=classes))
-        return self.loss_weight * super().forward(pred, labels, row_weights=label_weight.reshape(-1),
-                                                  background_label=classes, ignore_label=NOT_A_LABEL)  # fmt: skip
+        return self.loss_weight * super().forward(
+            pred, labels, row_weights=label_weight.reshape(-1), background_label=classes, ignore_label=NOT_A_LABEL
+        )
 
 
 def _column(dense: torch.Tensor) -> torch.Tensor:
@@ -305,5 +321,6 @@ class GHMR(tare.GHMR):
         if target.shape != pred.shape:
             raise _shapes("they must be of one shape", pred=pred, target=target)
         target = target if target.is_floating_point() else target.to(torch.float32)
-        return self.loss_weight * super().forward(pred.reshape(-1, 1), target.reshape(-1, 1),
-                                                  row_weights=_mask(label_weight, pred))  # fmt: skip
+        return self.loss_weight * super().forward(
+            pred.reshape(-1, 1), target.reshape(-1, 1), row_weights=_mask(label_weight, pred)
+        )
