@@ -10,6 +10,8 @@
 #ifndef TARE_CUDA_CALL_CUH
 #define TARE_CUDA_CALL_CUH
 
+#include <float.h>
+
 #include <type_traits>
 
 #include "device.cuh"
@@ -109,7 +111,7 @@ struct call {
   double inverse_divisor; /* of a host value; used where the next two are not */
   const float *divisor_pointer;
   int32_t divisor_counted; /* the label kernel leaves it in the record */
-  int32_t reserved;
+  int32_t scale_follows;   /* a gradient scale that is not finite is applied after the products of a fused head */
   double gradient_scale;
   const float *gradient_scale_pointer;
   void *loss;
@@ -303,15 +305,15 @@ __device__ __forceinline__ float target_at(const call &c, const level &l, const 
   return fminf(fmaxf(target, 0.0f), 1.0f); /* NaN becomes 0 */
 }
 
-/** 1/x to within a rounding or two, without the call that a division in double is; Newton's steps from a float. */
+/** 1/x to within a rounding or two, without the call that a division in double is; Newton's steps from a float. A power
+ *  of two keeps any float's reciprocal a float that is not flushed. */
 __device__ __forceinline__ double reciprocal(double x) {
-  const float start = rcp_approx(float(x));
-  if (!(fabs(x) > 1e-36 && fabs(x) < 1e36))
-    return double(start); /* 0, infinity, NaN, and what a float cannot start from */
-  double r = double(start);
-  r = fma(fma(-x, r, 1.0), r, r);
-  r = fma(fma(-x, r, 1.0), r, r);
-  return fma(fma(-x, r, 1.0), r, r);
+  const double size = fabs(x), scale = size > 1e30 ? 0x1p-64 : size < 1e-30 ? 0x1p64 : 1.0, y = x * scale;
+  double r = double(rcp_approx(float(y)));
+  if (!(fabs(y) > 1e-36 && fabs(y) < 1e36)) return r; /* 0, infinity, NaN, and what no float is */
+  r = fma(fma(-y, r, 1.0), r, r);
+  r = fma(fma(-y, r, 1.0), r, r);
+  return fma(fma(-y, r, 1.0), r, r) * scale;
 }
 
 __device__ __forceinline__ double inverse_divisor_of(const call &c) {
@@ -319,10 +321,64 @@ __device__ __forceinline__ double inverse_divisor_of(const call &c) {
   return c.divisor_pointer ? reciprocal(double(*c.divisor_pointer)) : c.inverse_divisor;
 }
 
-__device__ __forceinline__ float gradient_factor_of(const call &c) {
+/* ---- The gradient's scale: cpu/scale.h says what holds ------------------------------------------------------------ */
+
+__device__ __forceinline__ bool is_finite(double x) { return fabs(x) <= DBL_MAX; }
+
+/** Of the kernels of a fused head one that is not finite is left to what follows its products. */
+__device__ __forceinline__ double gradient_scale_of(const call &c) {
   const double scale = c.gradient_scale * (c.gradient_scale_pointer ? double(*c.gradient_scale_pointer) : 1.0);
-  return float(scale * inverse_divisor_of(c));
+  return c.scale_follows && !is_finite(scale) ? 1.0 : scale;
 }
+
+/** Scale over divisor; to be multiplied by if it is ordinary, else a slope is `rescaled`. */
+__device__ __forceinline__ float gradient_factor_of(const call &c) {
+  return float(gradient_scale_of(c) * inverse_divisor_of(c));
+}
+__device__ __forceinline__ bool is_ordinary(float factor) {
+  return fabsf(factor) >= FLT_MIN && fabsf(factor) <= FLT_MAX;
+}
+
+/** A slope times weight, scale and 1/divisor. One that is 0 without the scale, as it would be written, stays 0. */
+template <typename T>
+__device__ __forceinline__ float rescaled(const call &c, float slope, float weight = 1.0f) {
+  if (slope == 0.0f) return 0.0f;
+  const double scale = gradient_scale_of(c), inverse = inverse_divisor_of(c), weighted = double(slope) * double(weight);
+  if (is_finite(scale)) return float(weighted * (scale * inverse));
+  const float unscaled = to_float(from_float<T>(float(weighted * inverse)));
+  return unscaled == 0.0f ? 0.0f : unscaled * float(scale);
+}
+
+/** A slope as it is written. */
+template <typename T>
+__device__ __forceinline__ T finished(const call &c, float factor, float slope) {
+  return from_float<T>(is_ordinary(factor) ? slope * factor : rescaled<T>(c, slope));
+}
+
+/* ---- Sums of the loss -------------------------------------------------------------------------------------------- */
+
+constexpr float largest_addend = 1e30f; /* so many floats can be added that no thread has more */
+constexpr float shrink = 0x1p-8f;       /* a vector's losses are added so much smaller */
+
+/** What a thread adds up: apart, and in a larger unit, what might leave a float's range. */
+struct loss_sum {
+  float small = 0.0f, shrunk = 0.0f, large = 0.0f; /* in units of 1, 1/shrink, 2^40 */
+  __device__ __forceinline__ void add(float loss) {
+    if (fabsf(loss) <= largest_addend)
+      small += loss;
+    else
+      large += loss * 0x1p-40f;
+  }
+  __device__ __forceinline__ void add_shrunk(float loss) {
+    if (fabsf(loss) <= largest_addend)
+      shrunk += loss;
+    else
+      large += loss * float(0x1p-40 / shrink);
+  }
+  __device__ __forceinline__ double all() const {
+    return double(small) + double(shrunk) / double(shrink) + double(large) * 0x1p40;
+  }
+};
 
 /** 2^this many tiles share a partial sum. */
 __host__ __device__ __forceinline__ int tiles_of_partial(int64_t tiles) {

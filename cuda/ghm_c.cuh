@@ -68,6 +68,12 @@ __device__ __forceinline__ density_weights make_weights(const ghm_call &c, const
   return w;
 }
 
+/** An element whose 1/GD is 0 adds nothing, whatever its logit is. */
+__device__ __forceinline__ pair_f32 by_density(float weight, float loss, float slope) {
+  if (weight == 0.0f) return {0.0f, 0.0f};
+  return {weight * loss, weight * slope};
+}
+
 /** The loss, for the kernels of the family. */
 struct ghm_c {
   using call_type = ghm_call;
@@ -84,6 +90,10 @@ struct ghm_c {
   }
   __device__ __forceinline__ static setting_type make(const ghm_call &c) { return make(c, make_bins(c)); }
 
+  /** A NaN lies in the first bin. */
+  __device__ __forceinline__ static bool has_lean_way(const setting_type &s) {
+    return s.density.keys || s.density.of_first != 0.0f;
+  }
   __device__ __forceinline__ static constexpr int power_of(const setting_type &) { return TARE_POWER_0; }
 
   /** q is the gradient norm, x its key. */
@@ -97,7 +107,14 @@ struct ghm_c {
       const terms_f32 t = terms_of_f32(-x);
       loss = t.l, norm = t.q;
     }
-    const float w = weight * s.density.at(x, norm);
+    float density = s.density.of_first; /* not 0: has_lean_way */
+    if (s.density.keys) {
+      density = s.density.at_key(double(x));
+    } else if (x >= s.density.bins.second) {
+      density = s.density.of_bin[bin_of(s.density.bins, x, norm)];
+      if (density == 0.0f) loss = 0.0f; /* it may be infinite */
+    }
+    const float w = weight * density;
     return {w * loss, w * norm};
   }
 
@@ -105,15 +122,13 @@ struct ghm_c {
   __device__ __forceinline__ static pair_f32 hard(const setting_type &s, float x, bool hit, float weight) {
     const float key = hit ? -x : x;
     const terms_f32 t = terms_of_f32(-key);
-    const float w = weight * s.density.at(key, t.q);
-    return {w * t.l, w * (rough && !hit ? terms_of_rough(-key).q : t.q)};
+    return by_density(weight * s.density.at(key, t.q), t.l, rough && !hit ? terms_of_rough(-key).q : t.q);
   }
 
   __device__ __forceinline__ static pair_f32 soft(const ghm_call &c, const setting_type &s, float x, float target,
                                                   float weight) {
     const soft_terms_f32 t = soft_terms_of_f32(x, target);
-    const float w = weight * s.density.at_norm(c, soft_norm(t.p, target));
-    return {w * t.ce, w * (t.p - target)};
+    return by_density(weight * s.density.at_norm(c, soft_norm(t.p, target)), t.ce, t.p - target);
   }
 };
 

@@ -27,7 +27,7 @@ uint64_t ample_blas_bytes(const backend *self) { return self->major >= 9 ? 32 <<
 /** Where everything lies in it, from a multiple of 256 bytes on; cuBLAS's own part comes first. */
 struct room {
   int64_t rows; /* of a chunk */
-  uint64_t blas_bytes, logits, narrowed, sums, bytes;
+  uint64_t blas_bytes, logits, narrowed, sums, apart, bytes;
 };
 
 int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
@@ -35,6 +35,12 @@ int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / mult
 bool wants_products(const tare_linear *linear) { return linear->features_gradient || linear->weights_gradient; }
 bool wants_gradient(const tare_linear *linear) { return wants_products(linear) || linear->bias_gradient; }
 bool narrows(const tare_linear *linear) { return linear->dtype != TARE_F32 && wants_products(linear); }
+
+/** What is added to a caller's gradient lies apart until a scale that is not finite is applied to it alone. */
+uint64_t apart_bytes(const tare_problem *problem, const tare_linear *linear) {
+  if (!linear->accumulate || !linear->weights_gradient) return 0;
+  return uint64_t(round_up(problem->batch.classes * linear->dimensions * 4, 256));
+}
 
 room make_room(const tare_problem *problem, const tare_linear *linear, int64_t rows, uint64_t blas_bytes) {
   const int64_t classes = problem->batch.classes;
@@ -45,7 +51,8 @@ room make_room(const tare_problem *problem, const tare_linear *linear, int64_t r
   r.narrowed = r.logits + uint64_t(round_up(rows * classes * 4, 256));
   r.sums = r.narrowed + (narrows(linear) ? uint64_t(round_up(rows * round_up(classes, 8) * 2, 256)) : 0);
   const int64_t sums_bytes = linear->bias_gradient ? strips_of(rows) * classes * 8 : 0;
-  r.bytes = r.sums + uint64_t(round_up(sums_bytes, 256)) + 256; /* to align the caller's */
+  r.apart = r.sums + uint64_t(round_up(sums_bytes, 256));
+  r.bytes = r.apart + apart_bytes(problem, linear) + 256; /* to align the caller's */
   return r;
 }
 
@@ -255,6 +262,41 @@ tare_status fold_gradient(const head &h, const chunk &k, matrix *gradient) {
   return g.sums || g.narrowed ? launch_failed(h, launch_fold(g, h.linear->dtype, h.site)) : TARE_OK;
 }
 
+late_scale scale_of(const head &h) {
+  return {h.problem->output.gradient_scale, h.problem->output.gradient_scale_pointer};
+}
+
+tare_status finish_bias(const head &h) {
+  if (!h.linear->bias_gradient) return TARE_OK;
+  return launch_failed(
+      h, launch_finish_sums(reinterpret_cast<const double *>(h.base + h.lies.sums), strips_of(h.lies.rows),
+                            classes_of(h), h.linear->accumulate != 0, h.linear->bias_gradient, scale_of(h), h.site));
+}
+
+/** W's gradient of this call where it has to be known by itself before it is added. */
+float *weights_gradient_apart(const head &h) {
+  const bool is_apart = h.linear->accumulate && h.problem->output.gradient_scale_pointer;
+  return is_apart ? reinterpret_cast<float *>(h.base + h.lies.apart) : h.linear->weights_gradient;
+}
+
+/** A scale of the device's that is not finite is applied to the products; in them it would meet zeros. */
+tare_status finish_products(const head &h) {
+  const tare_linear &l = *h.linear;
+  const late_scale scale = scale_of(h);
+  if (!scale.device) return TARE_OK;
+  const int64_t classes = h.problem->batch.classes;
+  float *const weights = weights_gradient_apart(h);
+  cudaError_t status = cudaSuccess;
+  if (l.weights_gradient && weights != l.weights_gradient)
+    status = launch_add_apart(scale, weights, l.weights_gradient, classes * l.dimensions, h.site);
+  else if (l.weights_gradient)
+    status = launch_carry_scale(scale, TARE_F32, weights, classes, l.dimensions, l.dimensions, h.site);
+  if (status == cudaSuccess && l.features_gradient)
+    status = launch_carry_scale(scale, l.dtype, l.features_gradient, h.problem->rows, l.dimensions,
+                                l.features_gradient_stride, h.site);
+  return launch_failed(h, status);
+}
+
 /** From the gradient by a chunk's logits those by W, b and X. */
 tare_status spread_gradient(head *h, const chunk &k) {
   const tare_linear &l = *h->linear;
@@ -265,22 +307,17 @@ tare_status spread_gradient(head *h, const chunk &k) {
   if (!status && l.weights_gradient) {
     matrix transposed = gradient;
     transposed.how = blas_transposed;
-    const float *const beta = k.first == 0 && !l.accumulate ? h->zero : h->one;
-    status = multiply(*h, l.dimensions, classes, k.rows, h->unscale, features_at(*h, k), transposed, beta,
-                      {l.weights_gradient, CUDA_R_32F, l.dimensions, blas_as_it_is}, "the product for W's gradient");
+    float *const to = weights_gradient_apart(*h);
+    const bool adds = k.first > 0 || (l.accumulate && to == l.weights_gradient);
+    status =
+        multiply(*h, l.dimensions, classes, k.rows, h->unscale, features_at(*h, k), transposed, adds ? h->one : h->zero,
+                 {to, CUDA_R_32F, l.dimensions, blas_as_it_is}, "the product for W's gradient");
   }
   if (status || !l.features_gradient) return status;
   const matrix to = {row_of(l.features_gradient, l.dtype, l.features_gradient_stride, k.first), h->type,
                      l.features_gradient_stride, blas_as_it_is};
   return multiply(*h, l.dimensions, k.rows, classes, h->unscale, {l.weights, h->type, l.dimensions, blas_as_it_is},
                   gradient, h->zero, to, "the product for X's gradient");
-}
-
-tare_status finish_bias(const head &h) {
-  if (!h.linear->bias_gradient) return TARE_OK;
-  return launch_failed(
-      h, launch_finish_sums(reinterpret_cast<const double *>(h.base + h.lies.sums), strips_of(h.lies.rows),
-                            classes_of(h), h.linear->accumulate != 0, h.linear->bias_gradient, h.site));
 }
 
 /* ---- Passes ---------------------------------------------------------------------------------------------------------- */
@@ -302,6 +339,7 @@ cudaError_t launch_chunk(const ghm_call &c, const launch_site &site) {
 template <typename Call>
 tare_status evaluate_chunks(head *h, Call *c) {
   const bool with_gradient = wants_gradient(h->linear);
+  c->scale_follows = 1;
   const tare_status status = for_each_chunk(*h, [&](const chunk &k) {
     const tare_status made = make_logits(h, k);
     if (made) return made;
@@ -309,7 +347,8 @@ tare_status evaluate_chunks(head *h, Call *c) {
     const tare_status launched = launch_failed(*h, launch_chunk(*c, h->site));
     return launched || !with_gradient ? launched : spread_gradient(h, k);
   });
-  return status ? status : finish_bias(*h);
+  const tare_status finished = status ? status : finish_products(*h);
+  return finished ? finished : finish_bias(*h);
 }
 
 /** The pass of a GHM loss before: N, the histogram and, if `c.updates`, the density into the state. If it stops half-way

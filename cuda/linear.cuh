@@ -30,9 +30,23 @@ cudaError_t launch_spread_bias(const void *bias, int32_t dtype, float *logits, i
  *  of two that takes the chunk's largest element near the top of it. The inverse of that is left in the record. */
 cudaError_t launch_fold(const chunk_gradient &g, int32_t dtype, const launch_site &site);
 
+/** The gradient's scale on the device: what is formed without it where it is not finite (call::scale_follows). */
+struct late_scale {
+  double host;
+  const float *device; /* NULL: the scale is finite */
+};
+
 /** The strips' sums, in order, into [classes], or added to what stands there. */
 cudaError_t launch_finish_sums(const double *sums, int64_t strips, int32_t classes, bool add, float *to,
-                               const launch_site &site);
+                               const late_scale &scale, const launch_site &site);
+
+/** Multiplies [rows, columns] of `dtype`, `stride` apart, by a scale that is not finite; 0 stays 0. */
+cudaError_t launch_carry_scale(const late_scale &scale, int32_t dtype, void *data, int64_t rows, int64_t columns,
+                               int64_t stride, const launch_site &site);
+
+/** Adds `count` numbers that were kept apart, times a scale that is not finite. */
+cudaError_t launch_add_apart(const late_scale &scale, const float *apart, float *to, int64_t count,
+                             const launch_site &site);
 
 }  // namespace tare
 

@@ -107,9 +107,36 @@ __global__ void __launch_bounds__(block_threads) narrow(const TARE_GRID_CONSTANT
   if (last_block(&g.record->ticket) && thread_rank() == 0) g.record->largest = 0;
 }
 
+/** 1 where the scale is finite, and has been applied. */
+__device__ __forceinline__ double carried_by(const late_scale &scale) {
+  const double all = scale.device ? scale.host * double(*scale.device) : 1.0;
+  return is_finite(all) ? 1.0 : all;
+}
+
+/** A gradient that is 0 without the scale stays 0. */
+__device__ __forceinline__ float carry(float x, double scale) { return x == 0.0f ? 0.0f : float(double(x) * scale); }
+
+template <typename T>
+__global__ void __launch_bounds__(block_threads)
+    carry_scale(const late_scale scale, T *data, int64_t rows, int64_t columns, int64_t stride) {
+  const double all = carried_by(scale);
+  if (all == 1.0) return;
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x)
+    for (int64_t i = thread_rank(); i < columns; i += block_threads)
+      data[row * stride + i] = from_float<T>(carry(to_float(data[row * stride + i]), all));
+}
+
+__global__ void __launch_bounds__(block_threads)
+    add_apart(const late_scale scale, const float *apart, float *to, int64_t count) {
+  const double all = carried_by(scale);
+  const int64_t step = int64_t(gridDim.x) * block_threads;
+  for (int64_t i = blockIdx.x * int64_t(block_threads) + thread_rank(); i < count; i += step)
+    to[i] += all == 1.0 ? apart[i] : carry(apart[i], all);
+}
+
 /** A block for 32 columns; its warps share the strips. */
 __global__ void __launch_bounds__(block_threads)
-    finish_sums(const double *sums, int64_t strips, int32_t classes, int32_t add, float *to) {
+    finish_sums(const double *sums, int64_t strips, int32_t classes, int32_t add, float *to, const late_scale scale) {
   constexpr int warps = block_threads / int(warp_size);
   TARE_SHARED(double[block_threads], of_thread);
   const int64_t each = (strips + warps - 1) / warps, first = int64_t(thread_rank() / warp_size) * each;
@@ -122,9 +149,11 @@ __global__ void __launch_bounds__(block_threads)
     of_thread[thread_rank()] = sum;
     __syncthreads();
     if (thread_rank() < warp_size && column < classes) {
-      double total = add ? double(to[column]) : 0.0;
+      double total = 0.0;
       for (int k = 0; k < warps; k++) total += of_thread[unsigned(k) * warp_size + thread_rank()];
-      to[column] = float(total);
+      const double all = carried_by(scale);
+      if (all != 1.0) total = float(total) == 0.0f ? 0.0 : total * all;
+      to[column] = float(add ? total + double(to[column]) : total);
     }
     __syncthreads();
   }
@@ -160,9 +189,24 @@ cudaError_t launch_fold(const chunk_gradient &g, int32_t dtype, const launch_sit
 }
 
 cudaError_t launch_finish_sums(const double *sums, int64_t strips, int32_t classes, bool add, float *to,
-                               const launch_site &site) {
+                               const late_scale &scale, const launch_site &site) {
   return launch(finish_sums, (classes + int64_t(warp_size) - 1) / warp_size, site, sums, strips, classes, int32_t(add),
-                to);
+                to, scale);
+}
+
+cudaError_t launch_carry_scale(const late_scale &scale, int32_t dtype, void *data, int64_t rows, int64_t columns,
+                               int64_t stride, const launch_site &site) {
+  if (dtype == TARE_F16)
+    return launch(carry_scale<__half>, rows, site, scale, static_cast<__half *>(data), rows, columns, stride);
+  if (dtype == TARE_BF16)
+    return launch(carry_scale<__nv_bfloat16>, rows, site, scale, static_cast<__nv_bfloat16 *>(data), rows, columns,
+                  stride);
+  return launch(carry_scale<float>, rows, site, scale, static_cast<float *>(data), rows, columns, stride);
+}
+
+cudaError_t launch_add_apart(const late_scale &scale, const float *apart, float *to, int64_t count,
+                             const launch_site &site) {
+  return launch(add_apart, (count + block_threads - 1) / block_threads, site, scale, apart, to, count);
 }
 
 }  // namespace tare

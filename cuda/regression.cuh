@@ -80,12 +80,13 @@ __device__ __forceinline__ double evaluate_row(const ghm_call &c, const level &l
     pair_f64 v = {0.0, 0.0};
     if (r.cls >= 0) {
       const double d = difference_at<T>(c, l, t, row, column);
-      v = ghm_r_f64(d, weight_of_key(c, fabs(d)), c.ghm.mu);
+      const double weight = weight_of_key(c, fabs(d));
+      if (weight != 0.0) v = ghm_r_f64(d, weight, c.ghm.mu);
     }
     sum += v.loss;
     if (array[TARE_GRADIENT].data)
       static_cast<T *>(array[TARE_GRADIENT].data)[place(l, t, TARE_GRADIENT, row, column)] =
-          from_float<T>(float(v.slope) * factor);
+          finished<T>(c, factor, float(v.slope));
     if (array[TARE_ELEMENT_LOSS].data)
       static_cast<float *>(array[TARE_ELEMENT_LOSS].data)[place(l, t, TARE_ELEMENT_LOSS, row, column)] = float(v.loss);
   }

@@ -46,6 +46,7 @@ __device__ __forceinline__ setting make_common_setting(const call &c) {
     using call_type = call;                                                                                           \
     using setting_type = setting;                                                                                     \
     static constexpr bool uses_plain = uses_plain_weight, backwards = false;                                          \
+    __device__ __forceinline__ static bool has_lean_way(const setting &) { return true; }                             \
     __device__ __forceinline__ static setting make(const call &c) { return make_common_setting(c); }                  \
     __device__ __forceinline__ static int power_of(const setting &s) {                                                \
       return fixed_power < 0 ? s.power : fixed_power;                                                                 \
@@ -107,25 +108,34 @@ __device__ __forceinline__ weights weigh(const call &c, const level &l, const ti
   return make_weights_of<Loss>(plain, weight_between(target, at_0, at_1));
 }
 
-/** Loss and gradient of an element from its unweighted ones; 0 and 0 where its weight is 0, whatever they are. */
-__device__ __forceinline__ pair_f32 weighted(const setting &s, float loss, float slope, float weight) {
+/** Whether weight times factor is a float, so that no slope of 0 becomes NaN by it. */
+__device__ __forceinline__ bool has_factor(const setting &s, float weight) {
+  return is_ordinary(s.factor) && fabsf(weight * s.factor) <= FLT_MAX;
+}
+
+/** Loss and gradient of an element from its unweighted ones; 0 and 0 where its weight is 0, whatever they are. A slope of 0
+ *  stays 0 under any weight and factor. */
+template <typename T>
+__device__ __forceinline__ pair_f32 weighted(const call &c, const setting &s, float loss, float slope, float weight) {
   if (weight == 0.0f) return {0.0f, 0.0f};
+  if (!has_factor(s, weight)) return {loss * weight, rescaled<T>(c, slope, weight)};
   return {loss * weight, slope * (weight * s.factor)};
 }
 
 /** An element whose target is 1 (`hit`) or 0. Its gradient is the same, bit for bit, as in the lean walks. */
 template <typename T, typename Loss>
-__device__ __forceinline__ pair_f32 hard_element(const setting_of<Loss> &s, float x, bool hit, weights w) {
+__device__ __forceinline__ pair_f32 hard_element(const call_of<Loss> &c, const setting_of<Loss> &s, float x, bool hit,
+                                                 weights w) {
   const pair_f32 value = Loss::template hard<sizeof(T) == 2>(s, x, hit, w.inside);
-  return weighted(s, value.loss, hit ? -value.slope : value.slope, w.outside);
+  return weighted<T>(c, s, value.loss, hit ? -value.slope : value.slope, w.outside);
 }
 
 template <typename T, typename Loss>
 __device__ __forceinline__ pair_f32 soft_element(const call_of<Loss> &c, const setting_of<Loss> &s, float x,
                                                  float target, weights w) {
-  if (target == 0.0f || target == 1.0f) return hard_element<T, Loss>(s, x, target == 1.0f, w);
+  if (target == 0.0f || target == 1.0f) return hard_element<T, Loss>(c, s, x, target == 1.0f, w);
   const pair_f32 value = Loss::soft(c, s, x, target, w.inside);
-  return weighted(s, value.loss, value.slope, w.outside);
+  return weighted<T>(c, s, value.loss, value.slope, w.outside);
 }
 
 /** Loss and gradient of element (row, cls) of a tile, whatever the target. */
@@ -137,7 +147,7 @@ __device__ __forceinline__ pair_f32 element(const call_of<Loss> &c, const level 
     return soft_element<T, Loss>(c, s, x, target, weigh<Loss>(c, l, t, s, r.weight, row, cls, target));
   }
   const bool hit = cls == r.cls;
-  return hard_element<T, Loss>(s, x, hit, weigh<Loss>(c, l, t, s, r.weight, row, cls, hit ? 1.0f : 0.0f));
+  return hard_element<T, Loss>(c, s, x, hit, weigh<Loss>(c, l, t, s, r.weight, row, cls, hit ? 1.0f : 0.0f));
 }
 
 __device__ __forceinline__ void store_element_loss(const level &l, const tile &t, int32_t row, int64_t cls,
@@ -224,27 +234,32 @@ __device__ __forceinline__ flat_steps make_flat_steps(const call &c, uint32_t si
   return {int32_t(first / classes), int32_t(first % classes), int32_t(step / classes), int32_t(step % classes)};
 }
 
-/** `n` elements from element `at` of the tile (in order of rows, then classes); returns their loss. */
+/** `n` elements from element `at` of the tile (in order of rows, then classes); adds their loss. */
 template <typename T, typename Loss, bool soft>
-__device__ __forceinline__ float flat_piece(const call_of<Loss> &c, const level &l, const tile &t,
-                                            const setting_of<Loss> &s, const row_role *roles, uint32_t at, int32_t row,
-                                            int32_t cls, int n) {
+__device__ __forceinline__ void flat_piece(const call_of<Loss> &c, const level &l, const tile &t,
+                                           const setting_of<Loss> &s, const row_role *roles, uint32_t at, int32_t row,
+                                           int32_t cls, int n, loss_sum &sum) {
   const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
   const T *const from = static_cast<const T *>(logits.data) + t.offset[TARE_LOGITS] + at;
   T *const to = static_cast<T *>(gradient.data) + t.offset[TARE_GRADIENT] + at;
-  float sum = 0.0f;
 #pragma unroll 1
   for (int k = 0; k < n; k++) {
     const pair_f32 value = element<T, Loss, soft>(c, l, t, s, roles[row], row, cls, to_float(from[k]));
-    sum += value.loss;
+    sum.add(value.loss);
     if (gradient.data) to[k] = from_float<T>(value.slope);
     store_element_loss(l, t, row, cls, value.loss);
     if (++cls == c.classes) cls = 0, row++;
   }
-  return sum;
 }
 
-/** Loss of a vector of negatives, without choices; they are of one row, or each of its own. Slopes replace the logits. */
+/** Whether a row's elements can go the lean way. */
+template <typename Loss>
+__device__ __forceinline__ bool is_lean(const setting_of<Loss> &s, float of_row) {
+  return Loss::has_lean_way(s) && has_factor(s, of_row * (Loss::uses_plain ? 1.0f : s.at_0));
+}
+
+/** Loss of a vector of negatives times `shrink`, without choices; they are of one row, or each of its own. Slopes replace
+ *  the logits. */
 template <typename Loss, bool rough, int power, int rows, int size>
 __device__ __forceinline__ float negatives_to_power(const setting_of<Loss> &s, const row_role (&row)[rows],
                                                     float (&x)[size]) {
@@ -254,7 +269,7 @@ __device__ __forceinline__ float negatives_to_power(const setting_of<Loss> &s, c
   for (int k = 0; k < size; k++) {
     const float own = row[rows == 1 ? 0 : k].weight;
     const pair_f32 value = Loss::template negative<rough>(s, x[k], Loss::uses_plain ? s.at_0 : 1.0f, power);
-    sum = rows == 1 ? sum + value.loss : fmaf(own, value.loss, sum);
+    sum = rows == 1 ? fmaf(value.loss, shrink, sum) : fmaf(own * shrink, value.loss, sum);
     x[k] = value.slope * (own * shared * s.factor);
   }
   return (rows == 1 ? sum * row[0].weight : sum) * shared;
@@ -302,7 +317,7 @@ __device__ __forceinline__ row_role load_role(shared_place at) {
 template <typename T, typename Loss>
 __device__ __forceinline__ void plain_piece(const call_of<Loss> &c, const setting_of<Loss> &s, row_role r, int32_t cls,
                                             const flat_queue<cache::once, T> &queue, T *to, int32_t wants_gradient,
-                                            float &sum) {
+                                            loss_sum &sum) {
   if (r.weight == 0.0f) { /* nothing, even of a NaN */
     if (wants_gradient) store_vector<cache::once>(to, vector<T>{});
     return;
@@ -315,12 +330,12 @@ __device__ __forceinline__ void plain_piece(const call_of<Loss> &c, const settin
   float slope_of_hit = 0.0f;
   if (apart) {
     const pair_f32 value = take_hit<Loss>(s, r, hit, x);
-    sum += value.loss;
+    sum.add(value.loss);
     slope_of_hit = value.slope;
     to_hit = to + hit;
   }
   const row_role one[1] = {r};
-  sum += negatives<Loss, sizeof(T) == 2>(s, one, x);
+  sum.add_shrunk(negatives<Loss, sizeof(T) == 2>(s, one, x));
   if (wants_gradient) {
     store_floats<cache::once>(to, x);
     if (apart) *to_hit = from_float<T>(slope_of_hit);
@@ -330,32 +345,32 @@ __device__ __forceinline__ void plain_piece(const call_of<Loss> &c, const settin
 /** The loss of this thread's share of a tile: vectors the lean way where they are plain and in one row, element by element
  *  elsewhere. */
 template <typename T, typename Loss, bool soft>
-__device__ __forceinline__ float flat_tile(const call_of<Loss> &c, const level &l, const tile &t,
-                                           const setting_of<Loss> &s, row_role *roles, const flat_steps &steps,
-                                           flat_queue<cache::once, T> &queue) {
+__device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level &l, const tile &t,
+                                            const setting_of<Loss> &s, row_role *roles, bool lean,
+                                            const flat_steps &steps, flat_queue<cache::once, T> &queue) {
   constexpr uint32_t size = vector<T>::size;
   const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
   const int32_t wants_gradient = in_register(int32_t(gradient.data != nullptr));
   T *const to = in_register(static_cast<T *>(wants_gradient ? gradient.data : logits.data) + t.offset[TARE_GRADIENT]);
   const int32_t classes = in_register(int32_t(c.classes)), elements = in_register(t.rows * classes);
-  const int32_t last = in_register(l.plain ? classes - int32_t(size) : -1); /* where a vector ends its row */
+  const int32_t last = in_register(lean ? classes - int32_t(size) : -1); /* where a vector ends its row */
   const shared_place first_role = place_in_shared(roles);
   shared_place role = first_role + uint32_t(steps.row) * sizeof(row_role);
-  float sum = 0.0f;
+  loss_sum sum;
   int32_t cls = steps.cls;
   for (int32_t at = int32_t(thread_rank() * size); at < elements; at += int32_t(block_threads * size)) {
     queue.turn_to(at);
     if (!soft && cls <= last)
       plain_piece<T, Loss>(c, s, load_role(role), cls, queue, to + at, wants_gradient, sum);
     else
-      sum += flat_piece<T, Loss, soft>(c, l, t, s, roles, at, int32_t((role - first_role) / sizeof(row_role)), cls,
-                                       min(int32_t(size), elements - at));
+      flat_piece<T, Loss, soft>(c, l, t, s, roles, at, int32_t((role - first_role) / sizeof(row_role)), cls,
+                                min(int32_t(size), elements - at), sum);
     queue.end_turn();
     role += uint32_t(steps.rows) * sizeof(row_role);
     cls += steps.classes;
     if (cls >= classes) cls -= classes, role += sizeof(row_role);
   }
-  return sum;
+  return sum.all();
 }
 
 /** Skips the rows of a tile that a dense target spoils, before anything of them is computed. By all threads, between two
@@ -399,13 +414,16 @@ __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_
   for_each_tile<Loss::backwards>(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     const int32_t whole = !soft && l.plain ? t.rows * int32_t(c.classes) : 0;
     flat_queue<cache::once, T> queue(room, logits_of<T>(l, t), whole);
+    int wide = 0;
     for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
-      roles[row] = look_at_row(c, l, t, row);
+      const row_role r = look_at_row(c, l, t, row);
+      wide |= !is_lean<Loss>(s, r.weight);
+      roles[row] = r;
       report_if_invalid(c, l, t, row);
     }
-    __syncthreads();
+    const bool lean = !__syncthreads_or(wide) && l.plain;
     if (soft) skip_invalid_rows(c, l, t, roles, true);
-    return flat_tile<T, Loss, soft>(c, l, t, s, roles, steps, queue);
+    return flat_tile<T, Loss, soft>(c, l, t, s, roles, lean, steps, queue);
   });
 }
 
@@ -420,11 +438,11 @@ __global__ void __launch_bounds__(block_threads, 4) flat(const TARE_GRID_CONSTAN
 
 /* ---- Planes: along rows, class after class ----------------------------------------------------------------------- */
 
-/** One class of up to a vector of rows; returns their loss. */
+/** One class of up to a vector of rows; adds their loss. */
 template <typename T, typename Loss>
-__device__ __forceinline__ float plane_piece(const call_of<Loss> &c, const level &l, const tile &t,
-                                             const setting_of<Loss> &s, const row_role (&r)[vector<T>::size],
-                                             int32_t row, int64_t cls, int n) {
+__device__ __forceinline__ void plane_piece(const call_of<Loss> &c, const level &l, const tile &t,
+                                            const setting_of<Loss> &s, const row_role (&r)[vector<T>::size],
+                                            int32_t row, int64_t cls, int n, loss_sum &sum) {
   const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
   const T *const from = static_cast<const T *>(logits.data) + place(l, t, TARE_LOGITS, row, cls);
   T *const to = gradient.data ? static_cast<T *>(gradient.data) + place(l, t, TARE_GRADIENT, row, cls) : nullptr;
@@ -434,23 +452,21 @@ __device__ __forceinline__ float plane_piece(const call_of<Loss> &c, const level
     v = load_vector<cache::once>(from);
   else
     for (int k = 0; k < vector<T>::size; k++) v.at[k] = k < n ? from[k] : from_float<T>(0.0f);
-  float sum = 0.0f;
 #pragma unroll
   for (int k = 0; k < vector<T>::size; k++)
     if (k < n) {
       const pair_f32 value = element<T, Loss, false>(c, l, t, s, r[k], row + k, cls, to_float(v.at[k]));
-      sum += value.loss;
+      sum.add(value.loss);
       v.at[k] = from_float<T>(value.slope);
       store_element_loss(l, t, row + k, cls, value.loss);
     }
-  if (!to) return sum;
+  if (!to) return;
   if (whole)
     store_vector<cache::once>(to, v);
   else
 #pragma unroll
     for (int k = 0; k < vector<T>::size; k++)
       if (k < n) to[k] = v.at[k];
-  return sum;
 }
 
 /** A thread's share of a tile that goes along rows: a vector of rows, and every so many of the classes. */
@@ -490,11 +506,11 @@ struct plane_queue : vector_queue<hint, T> {
 };
 
 /** A share of whole vectors in a level that is plain (level::plain), all elements as negatives; a vector that holds its
- *  row's class goes the general way. Returns the loss. */
+ *  row's class goes the general way. Adds the loss. */
 template <typename T, typename Loss>
-__device__ __forceinline__ float plain_planes(const call_of<Loss> &c, const level &l, const tile &t,
-                                              const setting_of<Loss> &s, const row_role (&r)[vector<T>::size],
-                                              const plane_share &p, vector<T> (&room)[queue_slots]) {
+__device__ __forceinline__ void plain_planes(const call_of<Loss> &c, const level &l, const tile &t,
+                                             const setting_of<Loss> &s, const row_role (&r)[vector<T>::size],
+                                             const plane_share &p, vector<T> (&room)[queue_slots], loss_sum &sum) {
   constexpr int size = vector<T>::size;
   const tare_array &gradient = l.view.array[TARE_GRADIENT];
   plane_queue<cache::once, T> queue(room, c, l, t, p);
@@ -504,7 +520,6 @@ __device__ __forceinline__ float plain_planes(const call_of<Loss> &c, const leve
   bool all_count = true;
 #pragma unroll
   for (int k = 0; k < size; k++) all_count = all_count && r[k].weight != 0.0f;
-  float sum = 0.0f;
   for (int32_t cls = int32_t(p.first); cls < int32_t(c.classes); cls += int32_t(p.step)) {
     queue.turn_to(c, p, cls);
     bool is_plain = true;
@@ -517,35 +532,38 @@ __device__ __forceinline__ float plain_planes(const call_of<Loss> &c, const leve
 #pragma unroll
         for (int k = 0; k < size; k++) x[k] = r[k].weight == 0.0f ? -INFINITY : x[k]; /* nothing, even of a NaN */
       }
-      sum += negatives<Loss, sizeof(T) == 2>(s, r, x);
+      sum.add_shrunk(negatives<Loss, sizeof(T) == 2>(s, r, x));
       if (to) store_floats<cache::once>(to, x);
     } else {
-      sum += plane_piece<T, Loss>(c, l, t, s, r, p.row, cls, size);
+      plane_piece<T, Loss>(c, l, t, s, r, p.row, cls, size, sum);
     }
     queue.end_turn();
     to += to_step;
   }
-  return sum;
 }
 
 /** Threads share a tile's rows, a vector each, and its classes, every so many. */
 template <typename T, typename Loss>
-__device__ __forceinline__ float plane_tile(const call_of<Loss> &c, const level &l, const tile &t,
-                                            const setting_of<Loss> &s, vector<T> (&room)[queue_slots]) {
+__device__ __forceinline__ double plane_tile(const call_of<Loss> &c, const level &l, const tile &t,
+                                             const setting_of<Loss> &s, vector<T> (&room)[queue_slots]) {
   constexpr int size = vector<T>::size;
   const plane_share p = share_of_thread<T>(t);
-  float sum = 0.0f;
-  if (p.n == 0) return sum;
+  loss_sum sum;
+  if (p.n == 0) return 0.0;
   row_role r[size];
+  bool lean = l.plain && p.n == size;
 #pragma unroll
   for (int k = 0; k < size; k++) {
     r[k] = k < p.n ? look_at_row(c, l, t, p.row + k) : row_role{row_skipped, 0.0f};
     if (k < p.n && p.first == 0) report_if_invalid(c, l, t, p.row + k);
+    lean = lean && is_lean<Loss>(s, r[k].weight);
   }
-  if (l.plain && p.n == size) return plain_planes<T, Loss>(c, l, t, s, r, p, room);
-  for (int64_t cls = p.first; cls < c.classes; cls += p.step)
-    sum += plane_piece<T, Loss>(c, l, t, s, r, p.row, cls, p.n);
-  return sum;
+  if (lean) {
+    plain_planes<T, Loss>(c, l, t, s, r, p, room, sum);
+    return sum.all();
+  }
+  for (int64_t cls = p.first; cls < c.classes; cls += p.step) plane_piece<T, Loss>(c, l, t, s, r, p.row, cls, p.n, sum);
+  return sum.all();
 }
 
 template <typename T, typename Loss>
@@ -565,32 +583,39 @@ __global__ void __launch_bounds__(block_threads, 2) planes(const TARE_GRID_CONST
 
 /* ---- Rows: a warp each, any strides ------------------------------------------------------------------------------ */
 
+/** Over a warp, in float where that is enough. */
+__device__ __forceinline__ double sum_over_warp(const loss_sum &mine) {
+  if (__any_sync(full_mask, mine.large != 0.0f)) return warp_sum(mine.all());
+  return double(warp_sum(mine.small));
+}
+
 template <typename T, typename Loss, bool soft>
-__device__ __forceinline__ float row_of_warp(const call_of<Loss> &c, const level &l, const tile &t,
-                                             const setting_of<Loss> &s, int32_t row) {
+__device__ __forceinline__ double row_of_warp(const call_of<Loss> &c, const level &l, const tile &t,
+                                              const setting_of<Loss> &s, int32_t row) {
   const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT],
                    &row_loss = l.view.array[TARE_ROW_LOSS];
   const row_role r = look_at_row_of_warp<soft>(c, l, t, row, true);
   if (lane() == 0) report_if_invalid(c, l, t, row);
-  float sum = 0.0f;
+  loss_sum mine;
   for (int64_t cls = lane(); cls < c.classes; cls += warp_size) {
     const float x = to_float(static_cast<const T *>(logits.data)[place(l, t, TARE_LOGITS, row, cls)]);
     const pair_f32 value = element<T, Loss, soft>(c, l, t, s, r, row, cls, x);
-    sum += value.loss;
+    mine.add(value.loss);
     if (gradient.data)
       static_cast<T *>(gradient.data)[place(l, t, TARE_GRADIENT, row, cls)] = from_float<T>(value.slope);
     store_element_loss(l, t, row, cls, value.loss);
   }
-  sum = warp_sum(sum);
-  if (lane() == 0 && row_loss.data) static_cast<float *>(row_loss.data)[place(l, t, TARE_ROW_LOSS, row, 0)] = sum;
-  return lane() == 0 ? sum : 0.0f;
+  const double sum = sum_over_warp(mine);
+  if (lane() == 0 && row_loss.data)
+    static_cast<float *>(row_loss.data)[place(l, t, TARE_ROW_LOSS, row, 0)] = float(sum);
+  return lane() == 0 ? sum : 0.0;
 }
 
 template <typename T, typename Loss, bool soft>
 __global__ void __launch_bounds__(block_threads, 4) rows(const TARE_GRID_CONSTANT call_of<Loss> c) {
   const setting_of<Loss> s = Loss::make(c);
   for_each_tile<Loss::backwards>(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
-    float sum = 0.0f;
+    double sum = 0.0;
     for (int32_t row = int32_t(thread_rank() / warp_size); row < t.rows; row += block_threads / warp_size)
       sum += row_of_warp<T, Loss, soft>(c, l, t, s, row);
     return sum;

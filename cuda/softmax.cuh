@@ -20,6 +20,9 @@
 namespace tare {
 namespace softmax {
 
+/** A row's loss may be twice the largest float: it is kept in units of 2^8, and 16 of them can be added. */
+constexpr float loss_unit = 0x1p8f;
+
 /** What all rows share, in registers. */
 struct setting {
   formula_parameters_f32 parameters;
@@ -47,7 +50,7 @@ __device__ __forceinline__ T *gradient_at(const level &l, const tile &t, int32_t
 
 __device__ __forceinline__ void store_row_loss(const level &l, const tile &t, int32_t row, float loss) {
   float *const data = static_cast<float *>(l.view.array[TARE_ROW_LOSS].data);
-  if (data) data[place(l, t, TARE_ROW_LOSS, row, 0)] = loss;
+  if (data) data[place(l, t, TARE_ROW_LOSS, row, 0)] = loss * loss_unit;
 }
 
 /** A row's class and whole weight, alpha included. Skipped rows have weight 0 and a class below 0; so has, with its
@@ -86,10 +89,53 @@ __device__ __forceinline__ float exp_of(float x, float maximum) {
   return exp_below<T>(spare_infinity(x, maximum), spare_infinity(maximum));
 }
 
-/** What is left of a row: its loss, D times the gradient's factor, and that over S. */
+/** What is left of a row: its loss, D times the gradient's factor, and that over S. Where that cannot be a float, D alone
+ *  (`after`), and what it is multiplied by is finished afterwards. */
 struct outcome {
-  float loss, slope, of_e;
+  float loss, slope, of_e, weight;
+  bool after;
 };
+
+/** A slope made with an outcome. */
+template <typename T>
+__device__ __forceinline__ float finished_slope(const call &c, const outcome &o, float slope) {
+  return o.after ? rescaled<T>(c, slope, o.weight) : slope;
+}
+
+/** What slopes are multiplied by, one factor after the other: of all, what no float is; of a scale that is not finite,
+ *  what is before it. */
+struct two_factors {
+  float first, second;
+  bool rounds; /* in between, to the type that is written */
+};
+
+__device__ __forceinline__ two_factors factors_of(const call &c, float weight) {
+  const double scale = gradient_scale_of(c), before = double(weight) * inverse_divisor_of(c);
+  const float unscaled = float(before);
+  if (!is_finite(scale)) return {fabsf(unscaled) <= 1e30f ? unscaled : 1e30f, float(scale), true};
+  const double all = before * scale, size = fabs(all);
+  const double first = size > 1e38 ? 0x1p100 : size < 1e-38 ? 0x1p-100 : 1.0;
+  return {float(first), float(all * (size > 1e38 ? 0x1p-100 : size < 1e-38 ? 0x1p100 : 1.0)), false};
+}
+
+template <typename T>
+__device__ __forceinline__ float multiply_by(float slope, const two_factors &by) {
+  float product = slope * by.first;
+  if (sizeof(T) < 4 && by.rounds) product = to_float(from_float<T>(product));
+  return product == 0.0f ? 0.0f : product * by.second;
+}
+
+/** Finishes a row's exponentials, so that they are left to be multiplied by 1. */
+template <typename T, int count>
+__device__ __forceinline__ void finish_slopes(const call &c, outcome *o, float (&e)[count]) {
+  if (!o->after) return;
+  two_factors by = factors_of(c, o->weight);
+  o->slope = multiply_by<T>(o->slope, by);
+  by.first *= o->of_e;
+  o->of_e = 1.0f;
+#pragma unroll
+  for (int i = 0; i < count; i++) e[i] = multiply_by<T>(e[i], by);
+}
 
 __device__ __forceinline__ pair_f32 formula_of(const call &c, const setting &s, float z, float weight) {
   if (c.kind == TARE_SOFTMAX_CE) return softmax_ce_f32(z, weight, &s.parameters, TARE_POWER_0);
@@ -113,14 +159,19 @@ __device__ __forceinline__ pair_f32 formula_near(const call &c, const setting &s
  *  No other class at all, or none above -inf: the label is certain. The margin is rounded once. */
 __device__ __forceinline__ outcome finish_row(const call &c, const setting &s, float weight, float label_x,
                                               float maximum, float sum) {
-  if (weight == 0.0f) return {0.0f, 0.0f, 0.0f};
+  if (weight == 0.0f) return {0.0f, 0.0f, 0.0f, 0.0f, false};
   if (sum == 0.0f) sum = 1.0f;
   if (maximum > FLT_MAX && sum > 1.5f) sum = NAN;
   const log_parts_f32 log_s = log_positive_f32(sum);
   const double z = (double(label_x) - double(maximum)) - (double(log_s.hi) + double(log_s.lo));
-  const pair_f32 value = formula_near(c, s, float(z), float(z - double(float(z))), weight);
-  const float slope = value.slope * s.factor;
-  return {value.loss, slope, slope / sum};
+  const float near = float(z), rest = float(z - double(near));
+  pair_f32 value = formula_near(c, s, near, rest, weight);
+  float loss = value.loss / loss_unit;
+  if (z < -FLT_MAX) loss = weight * float(z * (-1.0 / loss_unit)); /* whose float may be infinite */
+  float slope = value.slope * s.factor;
+  const bool after = !is_ordinary(s.factor) || !(fabsf(weight) <= FLT_MAX) || fabsf(slope) > FLT_MAX;
+  if (after) slope = formula_near(c, s, near, rest, 1.0f).slope;
+  return {loss, slope, slope / sum, weight, after};
 }
 
 /** A sum of many terms in float, whose rounding is carried along. */

@@ -67,7 +67,9 @@ struct held {
     }
     return sum;
   }
-  __device__ __forceinline__ void store(const column<T> &a, int32_t label, float, const outcome &o, bool skipped) {
+  __device__ __forceinline__ void store(const call &c, const column<T> &a, int32_t label, float, outcome o,
+                                        bool skipped) {
+    finish_slopes<T>(c, &o, x);
 #pragma unroll
     for (int i = 0; i < count; i++) {
       const int32_t cls = int32_t(thread_rank() / 32) + i * plane_warps;
@@ -102,12 +104,13 @@ struct reread {
     }
     return sum.sum;
   }
-  __device__ __forceinline__ void store(const column<T> &a, int32_t label, float maximum, const outcome &o,
-                                        bool skipped) {
+  __device__ __forceinline__ void store(const call &c, const column<T> &a, int32_t label, float maximum,
+                                        const outcome &o, bool skipped) {
 #pragma unroll 4
     for (int32_t cls = int32_t(thread_rank() / 32); cls < a.n; cls += plane_warps) {
       const float e = e_of(a, cls, maximum);
-      a.to[cls * a.to_step] = from_float<T>(skipped ? 0.0f : cls == label ? -o.slope : e * o.of_e);
+      const float value = finished_slope<T>(c, o, cls == label ? -o.slope : e * o.of_e);
+      a.to[cls * a.to_step] = from_float<T>(skipped ? 0.0f : value);
     }
   }
 };
@@ -127,7 +130,7 @@ __device__ __forceinline__ float row_of_lane(const call &c, const level &l, cons
   const float part = classes.exponentiate(a, r.cls, maximum);
   const float sum = meet(sums, part, [](float x, float y) { return x + y; });
   const outcome o = finish_row(c, s, r.weight, label_x, maximum, sum);
-  if (a.to) classes.store(a, r.cls, maximum, o, r.weight == 0.0f);
+  if (a.to) classes.store(c, a, r.cls, maximum, o, r.weight == 0.0f);
   if (!active || thread_rank() >= warp_size) return 0.0f;
   store_row_loss(l, t, row, o.loss);
   report_if_invalid(c, l, t, row);
@@ -145,7 +148,7 @@ __global__ void __launch_bounds__(block_threads, Classes<T>::blocks) planes(cons
       const int32_t row = first + int32_t(lane());
       sum += row_of_lane<T, Classes>(c, l, t, s, row < t.rows ? row : first, row < t.rows, maxima, sums);
     }
-    return sum;
+    return double(sum) * loss_unit;
   });
   finish_loss(c);
 }

@@ -163,13 +163,14 @@ __device__ __forceinline__ float row_in_registers(const call &c, const level &l,
   float x[vectors * size];
   const float maximum = widen_row<lanes>(r.cls, p, raw, x);
   const float sum = exponentiate<lanes, vectors, T>(c, maximum, p, x);
-  const outcome o = finish_row(c, s, r.weight, label_x, maximum, sum);
+  outcome o = finish_row(c, s, r.weight, label_x, maximum, sum);
   if (r.weight == 0.0f) { /* zeros even over NaN */
 #pragma unroll
     for (int i = 0; i < vectors * size; i++) x[i] = 0.0f;
   }
   __syncwarp(); /* all of the row has been read, should the gradient take its place */
   T *const to = gradient_at<T>(l, t, row);
+  finish_slopes<T>(c, &o, x);
   if (to) store_row<lanes, vectors>(c, p, o, r.cls, to, x);
   if (!active || lane() % lanes != 0) return 0.0f;
   store_row_loss(l, t, row, o.loss);
@@ -192,7 +193,7 @@ __global__ void __launch_bounds__(block_threads, blocks_for(vectors *vector<T>::
       const int32_t row = first + int32_t(thread_rank() / lanes);
       sum += row_in_registers<T, lanes, vectors>(c, l, t, s, row < t.rows ? row : first, row < t.rows);
     }
-    return sum;
+    return double(sum) * loss_unit;
   });
   finish_loss(c);
 }

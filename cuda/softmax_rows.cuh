@@ -157,14 +157,14 @@ __device__ __forceinline__ float sum_of_label(const call &c, const long_row<T, t
 
 /** Gradient o.of_e*e_k - scale*t_k, or without targets -o.slope at the label. */
 template <bool has_targets, typename T, int threads>
-__device__ __forceinline__ void store_row(const long_row<T, threads> &a, int32_t label, float maximum, const outcome &o,
-                                          float scale, bool skipped) {
+__device__ __forceinline__ void store_row(const call &c, const long_row<T, threads> &a, int32_t label, float maximum,
+                                          const outcome &o, float scale, bool skipped) {
 #pragma unroll 4
   for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
     float value = exp_of<T>(a.x(cls), maximum) * o.of_e;
     if (has_targets) value = fmaf(-scale, a.target(cls), value);
     if (!has_targets && cls == label) value = -o.slope;
-    a.to[cls * a.to_step] = from_float<T>(skipped ? 0.0f : value);
+    a.to[cls * a.to_step] = from_float<T>(skipped ? 0.0f : finished_slope<T>(c, o, value));
   }
 }
 
@@ -179,13 +179,14 @@ __device__ __forceinline__ float hard_row(const call &c, const setting &s, const
   }
   const outcome o = finish_row(c, s, weight, label_x, maximum, sum);
   __syncwarp(); /* the label's logit has been read, should the gradient take its place */
-  if (a.to) store_row<false>(a, label, maximum, o, 0.0f, weight == 0.0f);
+  if (a.to) store_row<false>(c, a, label, maximum, o, 0.0f, weight == 0.0f);
   return o.loss;
 }
 
 /** With targets of several classes. */
 template <typename T, int threads>
-__device__ __forceinline__ float soft_row(const setting &s, const long_row<T, threads> &a, float weight) {
+__device__ __forceinline__ float soft_row(const call &c, const setting &s, const long_row<T, threads> &a,
+                                          float weight) {
   const float maximum = maximum_of(a, -1);
   double sum = sum_of<double>(a, -1, maximum);
   double targets = 0, dot = 0;
@@ -201,9 +202,12 @@ __device__ __forceinline__ float soft_row(const setting &s, const long_row<T, th
   const float near = float(sum);
   const log_parts_f32 parts = log_positive_f32(near);
   const double log_s = double(parts.hi) + double(parts.lo) + (sum - double(near)) / double(near);
-  const float scale = weight * s.factor;
-  const outcome o = {float(weight * (dot + targets * log_s)), 0.0f, scale * float(targets) / near};
-  if (a.to) store_row<true>(a, -1, maximum, o, scale, false);
+  const float all = weight * s.factor;
+  const bool after = !is_ordinary(s.factor) || !(fabsf(all) <= FLT_MAX);
+  const float scale = after ? 1.0f : all;
+  const outcome o = {float(weight * (dot + targets * log_s) / loss_unit), 0.0f, scale * float(targets) / near, weight,
+                     after};
+  if (a.to) store_row<true>(c, a, -1, maximum, o, scale, false);
   return o.loss;
 }
 
@@ -215,7 +219,7 @@ __device__ __forceinline__ float one_row(const call &c, const level &l, const ti
   if (soft && r.weight != 0.0f) r = find_mass(c, a, r.weight);
   float loss;
   if (soft && r.cls == row_background)
-    loss = soft_row(s, a, r.weight);
+    loss = soft_row(c, s, a, r.weight);
   else
     loss = hard_row<soft>(c, s, a, r.cls, r.weight);
   if (a.rank() != 0) return 0.0f;
@@ -232,7 +236,7 @@ __global__ void __launch_bounds__(block_threads, soft ? 2 : 3) rows(const TARE_G
     float sum = 0.0f;
     for (int32_t row = int32_t(thread_rank() / threads); row < t.rows; row += block_threads / threads)
       sum += one_row<T, threads, soft>(c, l, t, s, row);
-    return sum;
+    return double(sum) * loss_unit;
   });
   finish_loss(c);
 }

@@ -17,9 +17,6 @@ static const int32_t dtypes[] = {TARE_F32, TARE_F16, TARE_BF16, TARE_F64};
 static const double scales[] = {INFINITY, -INFINITY, NAN};
 enum { DTYPES = sizeof dtypes / sizeof *dtypes, SCALES = sizeof scales / sizeof *scales };
 
-/* The kernels of a GPU do not do all of this yet. */
-#define FOR_EACH_CPU(device) FOR_EACH_DEVICE(device) if ((device)->kind == TARE_DEVICE_CPU)
-
 /* How a batch lies, which decides the way that a backend goes over it. */
 enum way { PLAIN, EVERY_OUTPUT, CHANNELS_FIRST, CHANNELS_FIRST_PLAIN, DENSE, WAYS };
 
@@ -64,7 +61,7 @@ static void expect_carried(const problem *p, const char *what, const double *got
 }
 
 Test(scale, zeros_stay_zeros) {
-  FOR_EACH_CPU(device) {
+  FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       for (size_t d = 0; d < DTYPES; d++) {
         for (int way = PLAIN; way < WAYS; way++) {
@@ -91,7 +88,7 @@ Test(scale, zeros_stay_zeros) {
 
 /* As an upstream gradient that is kept until it is multiplied would have it, the divisor applied before. */
 Test(scale, zeros_stay_zeros_over_every_normalizer) {
-  FOR_EACH_CPU(device) {
+  FOR_EACH_DEVICE(device) {
     for (int32_t normalizer = TARE_SUM; normalizer <= TARE_VALUE; normalizer++) {
       problem *p = problem_in(TARE_SIGMOID_FOCAL, TARE_F32, PLAIN);
       plant_zeros(p);
@@ -140,7 +137,7 @@ static void check_head(const test_device *device, problem *p) {
 }
 
 Test(scale, zeros_of_a_fused_head_stay_zeros) {
-  FOR_EACH_CPU(device) {
+  FOR_EACH_DEVICE(device) {
     head_require_blas(device);
     for (int32_t dtype = TARE_F32; dtype <= TARE_BF16; dtype++) {
       for (int way = 0; way < 4; way++) {
@@ -166,7 +163,7 @@ static const far_factor far_factors[] = {{1e-20, 1e30, 1e30},  {1e38, 1e-5, 1e-2
                                          {3.4e38, 1e60, 1e25}};
 
 Test(scale, factors_beyond_single_precision) {
-  FOR_EACH_CPU(device) {
+  FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       for (size_t f = 0; f < sizeof far_factors / sizeof *far_factors && !is_ghm(kind); f++) {
         for (int way = PLAIN; way < DENSE; way++) {
@@ -219,7 +216,7 @@ static void check_sum(const test_device *device, int32_t kind, int32_t dtype, in
 }
 
 Test(scale, sums_beyond_single_precision) {
-  FOR_EACH_CPU(device) {
+  FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       for (size_t d = 0; d < DTYPES; d++) {
         for (int way = PLAIN; way < WAYS; way++) {
@@ -234,7 +231,7 @@ Test(scale, sums_beyond_single_precision) {
 
 /* Softmax: a row's loss is twice the largest float; with dense targets a share of it. */
 Test(scale, softmax_losses_beyond_single_precision) {
-  FOR_EACH_CPU(device) {
+  FOR_EACH_DEVICE(device) {
     for (int soft = 0; soft < 2; soft++) {
       problem *p = problem_new(TARE_SOFTMAX_CE, TARE_F32, 3, 4);
       for (int i = 0; i < 12; i++) p->logits[i] = (double)(i % 4 == 1 ? -3e38f : 3e38f);
@@ -253,7 +250,7 @@ Test(scale, softmax_losses_beyond_single_precision) {
 /* What is divided by lies on the device, and its reciprocal is no normal float. */
 Test(scale, divisors_at_the_ends) {
   static const double divisors[] = {3e38, 1e38, 1e37, 1e36, 1e-36, 1e-38, 1e-40, 1e-45, -2e38};
-  FOR_EACH_CPU(device) {
+  FOR_EACH_DEVICE(device) {
     for (size_t i = 0; i < sizeof divisors / sizeof *divisors; i++) {
       problem *p = problem_in(TARE_SIGMOID_CE, TARE_F32, PLAIN);
       p->normalizer = TARE_VALUE;
@@ -273,7 +270,7 @@ Test(scale, divisors_at_the_ends) {
 Test(scale, no_density_no_part) {
   static const double x[] = {NAN, INFINITY, -INFINITY, -30, 30, 0.1, -0.1, 0.5};
   enum { COUNT = sizeof x / sizeof *x };
-  FOR_EACH_CPU(device) {
+  FOR_EACH_DEVICE(device) {
     for (size_t d = 0; d < DTYPES; d++) {
       for (int way = PLAIN; way < WAYS; way++) {
         for (int zero = 0; zero < 3; zero++) { /* of the first bin, the last, both */
@@ -322,7 +319,7 @@ static void expect_refused(const test_device *device, double scale, int32_t norm
 }
 
 Test(scale, refused) {
-  FOR_EACH_CPU(device) {
+  FOR_EACH_DEVICE(device) {
     expect_refused(device, 1e39, TARE_SUM, 1, "gradient_scale is 1e+39");
     expect_refused(device, -3.5e38, TARE_SUM, 1, "gradient_scale is -3.5e+38");
     expect_refused(device, 1, TARE_VALUE, 1e-310, "normalizer_value is 1e-310");
