@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "parameters.h"
 #include "parse.h"
 #include "problem.h"
 #include "sample.h"
@@ -19,8 +20,6 @@ enum {
   LOGITS,
   LABELS,
   TARGETS,
-  GAMMA,
-  ALPHA,
   CLASS_COUNTS,
   BETA,
   BACKGROUND_WEIGHT,
@@ -29,26 +28,20 @@ enum {
   IGNORE,
   FIRST_LABEL,
   NORMALIZER,
-  BINS,
-  MOMENTUM,
-  DENSITY,
-  EPSILON,
-  GHM_VARIANT,
-  MU,
-  POLY_EPSILON,
   DEVICE,
   DTYPE,
   THREADS,
   GRAD_OUT,
   ROW_LOSS_OUT,
   PLOT,
-  JSON
+  JSON,
+  PARAMETER /* and those after it: the parameters of the losses */
 };
 #define BIT(key) (UINT64_C(1) << ((key)-LOSS))
 
 static const struct argp_option described[] = {
     {0, 0, 0, 0, "Input (.npy, little-endian, C order):", 1},
-    {"loss", LOSS, "NAME", 0, "sigmoid-ce softmax-ce sigmoid-focal softmax-focal sigmoid-poly1 ghm-c ghm-r", 0},
+    {"loss", LOSS, "NAME", 0, NULL, 0}, /* the library's names: see all_options */
     {"logits", LOGITS, "X.npy", 0,
      "[rows, classes] f2, f4, f8, or u2 (the bits of bf16) with --dtype bf16; ghm-r: predictions", 0},
     {"labels", LABELS, "Y.npy", 0, "[rows] i4 or i8; ghm-r: rows with a class count", 0},
@@ -61,25 +54,13 @@ static const struct argp_option described[] = {
     {"dtype", DTYPE, "TYPE", 0, "f32, f16, bf16: compute on logits of this type, rounded to nearest even (as the file)",
      0},
     {0, 0, 0, 0, "The loss:", 2},
-    {"gamma", GAMMA, "G", 0, "Focal, Poly-1: exponent (2)", 0},
-    {"alpha", ALPHA, "A", 0,
-     "Weight of class-1 targets, 1-A of the others; softmax-focal: of every row; negative: off (0.25 for "
-     "sigmoid-focal, else off)",
-     0},
-    {"poly-epsilon", POLY_EPSILON, "E", 0, "Poly-1: coefficient of q^(gamma+1) (1)", 0},
     {"class-counts", CLASS_COUNTS, "F", 0,
      "Class-balanced weights from counts: .npy, or .csv whose last column counts; with --beta", 0},
     {"beta", BETA, "B", 0, "Class-balanced weights: beta in [0,1)", 0},
     {"background-weight", BACKGROUND_WEIGHT, "W", 0, "Weight of background rows (1)", 0},
     {"normalizer", NORMALIZER, "HOW", 0, "Divide by: sum (nothing), elements, rows, positives, or a NUMBER (sum)", 0},
-    {"bins", BINS, "M", 0,
-     "GHM: unit regions (ghm-c 30, ghm-r 10); with the exact density, bins of the histogram shown", 0},
-    {"momentum", MOMENTUM, "m", 0, "GHM: momentum of the counts; one evaluation is its first step (0)", 0},
-    {"density", DENSITY, "HOW", 0, "GHM: unit-region or exact (unit-region)", 0},
-    {"epsilon", EPSILON, "E", 0, "GHM, exact density: width of the window (0.1)", 0},
-    {"ghm-variant", GHM_VARIANT, "HOW", 0, "GHM: paper, or mmdet for mmdetection's numbers (paper)", 0},
-    {"mu", MU, "MU", 0, "ghm-r: mu of sqrt(d^2+mu^2) (0.02)", 0},
-    {0, 0, 0, 0, "Output:", 3},
+    {0, 0, 0, 0, "Parameters (which loss takes them, and the default of each):", 3},
+    {0, 0, 0, 0, "Output:", 4},
     {"grad-out", GRAD_OUT, "G.npy", 0, "Write the gradient, in the logits' type (bf16 as u2)", 0},
     {"row-loss-out", ROW_LOSS_OUT, "R.npy", 0, "Write the loss of each row, before the normaliser, as f4", 0},
     {"plot", PLOT, "P.svg", 0,
@@ -88,22 +69,46 @@ static const struct argp_option described[] = {
      "which gets 20 seconds)",
      0},
     {"json", JSON, 0, 0, "Print one JSON object instead of a table", 0},
-    {0, 0, 0, 0, "Where it runs:", 4},
+    {0, 0, 0, 0, "Where it runs:", 5},
     {"device", DEVICE, "WHERE", 0, "auto, cpu or cuda (auto)", 0},
     {"threads", THREADS, "T", 0, "CPU threads (all)", 0},
     {0, 0, 0, 0, 0, 0}};
 
-static const struct choice densities[] = {{"unit-region", TARE_UNIT_REGION}, {"exact", TARE_EXACT}, {NULL, 0}};
-static const struct choice variants[] = {{"paper", TARE_GHM_PAPER}, {"mmdet", TARE_GHM_MMDET}, {NULL, 0}};
 static const struct choice dtypes[] = {{"f32", TARE_F32}, {"f16", TARE_F16}, {"bf16", TARE_BF16}, {NULL, 0}};
 
 /* Parameters are kept apart until the loss is known: they lie in a union. */
 struct reading {
   struct eval_options *options;
   int32_t kind;
-  double gamma, alpha, poly_epsilon, momentum, epsilon, mu;
-  int32_t bins, density, variant;
+  struct parameter_value parameters[MAX_PARAMETERS];
 };
+
+static const char *loss_names(void) {
+  static char names[256];
+  size_t used = 0;
+  for (int32_t index = 0; index < tare_loss_count() && used + 1 < sizeof names; index++) {
+    used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", index ? " " : "",
+                             tare_loss_name(tare_loss_kind_at(index)));
+  }
+  return names;
+}
+
+/* The options above, with the parameters of the losses under their heading. */
+static const struct argp_option *all_options(void) {
+  enum { OURS = sizeof described / sizeof described[0] };
+  static struct argp_option all[OURS + MAX_PARAMETERS];
+  int32_t count = parameter_options()->count, used = 0;
+  for (int32_t index = 0; index < (int32_t)OURS; index++) {
+    all[used] = described[index];
+    if (described[index].key == LOSS) all[used].doc = loss_names();
+    used++;
+    bool heading = described[index].doc && strncmp(described[index].doc, "Parameters", 10) == 0;
+    for (int32_t parameter = 0; heading && parameter < count; parameter++) {
+      all[used++] = parameter_argp(parameter, PARAMETER + parameter);
+    }
+  }
+  return all;
+}
 
 static int read_normalizer(const char *text, struct eval_options *options) {
   static const struct choice names[] = {
@@ -155,30 +160,12 @@ static int read_value(int key, const char *text, struct reading *reading) {
   switch (key) {
     case LOSS:
       return parse_loss(text, &reading->kind);
-    case GAMMA:
-      return parse_double("--gamma", text, &reading->gamma);
-    case ALPHA:
-      return parse_double("--alpha", text, &reading->alpha);
-    case POLY_EPSILON:
-      return parse_double("--poly-epsilon", text, &reading->poly_epsilon);
     case BETA:
       return parse_beta(text, &options->beta);
     case BACKGROUND_WEIGHT:
       return parse_double("--background-weight", text, &options->background_weight);
     case NORMALIZER:
       return read_normalizer(text, options);
-    case BINS:
-      return parse_int32("--bins", text, 1, 1024, &reading->bins);
-    case MOMENTUM:
-      return parse_double("--momentum", text, &reading->momentum);
-    case DENSITY:
-      return parse_choice("--density", text, densities, &reading->density);
-    case EPSILON:
-      return parse_double("--epsilon", text, &reading->epsilon);
-    case GHM_VARIANT:
-      return parse_choice("--ghm-variant", text, variants, &reading->variant);
-    case MU:
-      return parse_double("--mu", text, &reading->mu);
     case BACKGROUND:
       return parse_int64("--background", text, INT64_MIN, INT64_MAX, &options->background);
     case IGNORE:
@@ -198,39 +185,26 @@ static int read_value(int key, const char *text, struct reading *reading) {
 
 static error_t read_option(int key, char *text, struct argp_state *state) {
   struct reading *reading = state->input;
+  const int32_t parameter = key - PARAMETER;
+  if (parameter >= 0 && parameter < parameter_options()->count) {
+    return parameter_read(parameter, text, &reading->parameters[parameter]) == TOOL_OK ? 0 : EINVAL;
+  }
   if (key < LOSS || key > JSON) return ARGP_ERR_UNKNOWN;
   reading->options->given |= BIT(key);
   return read_value(key, text, reading) == TOOL_OK ? 0 : EINVAL;
 }
 
-/* The options that only some losses take. A loss that is not here takes none of them. */
-static uint64_t taken_by(int32_t kind) {
-  const uint64_t any = BIT(NORMALIZER) | BIT(CLASS_COUNTS) | BIT(BETA) | BIT(BACKGROUND_WEIGHT);
-  const uint64_t ghm = BIT(BINS) | BIT(MOMENTUM) | BIT(DENSITY) | BIT(EPSILON) | BIT(GHM_VARIANT);
-  switch (kind) {
-    case TARE_SIGMOID_CE:
-      return any | BIT(ALPHA);
-    case TARE_SIGMOID_FOCAL:
-    case TARE_SOFTMAX_FOCAL:
-      return any | BIT(ALPHA) | BIT(GAMMA);
-    case TARE_SIGMOID_POLY1:
-      return any | BIT(ALPHA) | BIT(GAMMA) | BIT(POLY_EPSILON);
-    case TARE_GHM_C:
-      return ghm;
-    case TARE_GHM_R:
-      return ghm | BIT(MU);
-    default:
-      return any;
-  }
-}
-
+/* The options beside its parameters that only some losses take. */
 static int check_taken(const struct reading *reading) {
-  const uint64_t some = taken_by(TARE_SIGMOID_POLY1) | taken_by(TARE_GHM_R);
-  uint64_t wrong = reading->options->given & some & ~taken_by(reading->kind);
+  const tare_loss_description loss = loss_described(reading->kind);
+  uint64_t wrong = 0;
+  if (!loss.takes_normalizer) wrong |= BIT(NORMALIZER);
+  if (!loss.takes_class_weights) wrong |= BIT(CLASS_COUNTS) | BIT(BETA) | BIT(BACKGROUND_WEIGHT);
+  wrong &= reading->options->given;
   for (const struct argp_option *option = described; wrong; option++) {
     if (option->key < LOSS || !(wrong & BIT(option->key))) continue;
-    return misuse("--%s does not belong to %s%s", option->name, tare_loss_name(reading->kind),
-                  kind_is_ghm(reading->kind) && option->key == NORMALIZER ? ", which brings its own normaliser" : "");
+    return misuse("--%s does not belong to %s%s", option->name, loss.name,
+                  option->key == NORMALIZER ? ", which brings its own normaliser" : "");
   }
   return TOOL_OK;
 }
@@ -238,8 +212,8 @@ static int check_taken(const struct reading *reading) {
 /* A row of targets has no class. */
 static int check_dense(const struct reading *reading) {
   const struct eval_options *options = reading->options;
-  if (reading->kind == TARE_SOFTMAX_FOCAL) {
-    return misuse("softmax-focal needs --labels alone; softmax-ce takes --targets");
+  if (!loss_described(reading->kind).takes_targets) {
+    return misuse("%s needs --labels alone; softmax-ce takes --targets", tare_loss_name(reading->kind));
   }
   if (options->class_counts) return misuse("--class-counts with --targets: a row of targets has no class to weigh");
   if (options->background_weight != 1) {
@@ -251,68 +225,44 @@ static int check_dense(const struct reading *reading) {
   return TOOL_OK;
 }
 
-static int check_exact(const struct reading *reading) {
-  if (reading->momentum > 0) return misuse("--momentum with --density exact: the exact density has no counts to keep");
-  if (reading->variant == TARE_GHM_MMDET) {
+static bool is_given(const struct reading *reading, const char *option) {
+  const struct parameter_options *options = parameter_options();
+  for (int32_t index = 0; index < options->count; index++)
+    if (strcmp(options->of[index].option, option) == 0) return reading->parameters[index].given;
+  return false;
+}
+
+static int check_density(const struct reading *reading) {
+  const tare_ghm_parameters *ghm = &reading->options->loss.ghm;
+  if (ghm->density != TARE_EXACT) {
+    return is_given(reading, "epsilon") ? misuse("--epsilon is the window of --density exact") : TOOL_OK;
+  }
+  if (ghm->momentum > 0) return misuse("--momentum with --density exact: the exact density has no counts to keep");
+  if (ghm->variant == TARE_GHM_MMDET) {
     return misuse("--ghm-variant mmdet with --density exact: mmdetection has unit regions alone");
   }
   return TOOL_OK;
 }
 
-static int check_together(const struct reading *reading) {
+static int check_files(const struct reading *reading) {
   const struct eval_options *options = reading->options;
   uint64_t given = options->given;
-  int status = TOOL_OK;
   if (!(given & BIT(LOSS))) return misuse("--loss is missing");
   if (!options->logits) return misuse("--logits is missing");
   if (!options->labels && !options->targets) return misuse("--labels or --targets is missing");
-  if (reading->kind == TARE_GHM_R && (!options->labels || !options->targets)) {
-    return misuse("ghm-r needs --targets, and --labels to say which rows count");
+  if (loss_described(reading->kind).family == TARE_FAMILY_REGRESSION && (!options->labels || !options->targets)) {
+    return misuse("%s needs --targets, and --labels to say which rows count", tare_loss_name(reading->kind));
   }
   if (!(given & BIT(CLASS_COUNTS)) != !(given & BIT(BETA))) return misuse("--class-counts and --beta go together");
-  if (given & BIT(EPSILON) && reading->density != TARE_EXACT) {
-    return misuse("--epsilon is the window of --density exact; for Poly-1 say --poly-epsilon");
-  }
-  if (options->targets && reading->kind != TARE_GHM_R) status = check_dense(reading);
-  if (status == TOOL_OK && reading->density == TARE_EXACT) status = check_exact(reading);
+  return TOOL_OK;
+}
+
+static int check_together(const struct reading *reading) {
+  const struct eval_options *options = reading->options;
+  const bool dense = options->targets && loss_described(reading->kind).family != TARE_FAMILY_REGRESSION;
+  int status = dense ? check_dense(reading) : TOOL_OK;
+  if (status == TOOL_OK && kind_is_ghm(reading->kind)) status = check_density(reading);
   return status == TOOL_OK ? check_taken(reading) : status;
-}
-
-static void fill_ghm(const struct reading *reading, tare_ghm_parameters *ghm) {
-  uint64_t given = reading->options->given;
-  if (given & BIT(BINS)) ghm->bins = reading->bins;
-  if (given & BIT(MOMENTUM)) ghm->momentum = reading->momentum;
-  if (given & BIT(DENSITY)) ghm->density = reading->density;
-  if (given & BIT(EPSILON)) ghm->epsilon = reading->epsilon;
-  if (given & BIT(GHM_VARIANT)) ghm->variant = reading->variant;
-  if (given & BIT(MU)) ghm->mu = reading->mu;
-}
-
-/* Over the library's defaults, what the command line says. */
-static void fill_loss(const struct reading *reading, tare_loss *loss) {
-  uint64_t given = reading->options->given;
-  tare_loss_init(loss, (tare_loss_kind)reading->kind);
-  switch (reading->kind) {
-    case TARE_SIGMOID_CE:
-      if (given & BIT(ALPHA)) loss->ce.alpha = reading->alpha;
-      break;
-    case TARE_SIGMOID_FOCAL:
-    case TARE_SOFTMAX_FOCAL:
-      if (given & BIT(ALPHA)) loss->focal.alpha = reading->alpha;
-      if (given & BIT(GAMMA)) loss->focal.gamma = reading->gamma;
-      break;
-    case TARE_SIGMOID_POLY1:
-      if (given & BIT(ALPHA)) loss->poly1.alpha = reading->alpha;
-      if (given & BIT(GAMMA)) loss->poly1.gamma = reading->gamma;
-      if (given & BIT(POLY_EPSILON)) loss->poly1.epsilon = reading->poly_epsilon;
-      break;
-    case TARE_GHM_C:
-    case TARE_GHM_R:
-      fill_ghm(reading, &loss->ghm);
-      break;
-    default:
-      break;
-  }
 }
 
 int eval_options_read(struct eval_options *options, int argc, char **argv) {
@@ -324,8 +274,8 @@ int eval_options_read(struct eval_options *options, int argc, char **argv) {
                                    .device = TARE_DEVICE_AUTO,
                                    .dtype = -1};
   struct reading reading = {.options = options, .kind = -1};
-  static const struct argp argp = {
-      described,
+  const struct argp argp = {
+      all_options(),
       read_option,
       "--loss NAME --logits X.npy (--labels Y.npy | --targets T.npy)",
       "Evaluates one loss and its gradient on arrays from files.\v"
@@ -345,7 +295,8 @@ int eval_options_read(struct eval_options *options, int argc, char **argv) {
       NULL,
       NULL};
   int status = parse_arguments(&argp, NULL, argc, argv, &reading);
+  if (status == TOOL_OK) status = check_files(&reading);
+  if (status == TOOL_OK) status = parameters_fill(reading.kind, reading.parameters, &options->loss);
   if (status == TOOL_OK) status = check_together(&reading);
-  if (status == TOOL_OK) fill_loss(&reading, &options->loss);
   return status;
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "convert.h"
+#include "parameters.h"
 #include "problem.h"
 
 void sample_init(struct sample *sample) {
@@ -53,8 +54,8 @@ int sample_share_f32(const struct sample *sample, struct sample *copy) {
   return copy->logits ? TOOL_OK : TOOL_FAILED;
 }
 
-bool kind_is_softmax(int32_t kind) { return kind == TARE_SOFTMAX_CE || kind == TARE_SOFTMAX_FOCAL; }
-bool kind_is_ghm(int32_t kind) { return kind == TARE_GHM_C || kind == TARE_GHM_R; }
+bool kind_is_softmax(int32_t kind) { return loss_described(kind).family == TARE_FAMILY_SOFTMAX; }
+bool kind_is_ghm(int32_t kind) { return loss_described(kind).has_state; }
 
 int64_t sample_row(const struct sample *sample, int32_t kind, int64_t row) {
   if (sample->row_weights && sample->row_weights[row] == 0) return ROW_SKIPPED;

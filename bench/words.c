@@ -5,26 +5,17 @@
 #define _GNU_SOURCE
 #include "words.h"
 
+#include <ctype.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "tare.h"
 
 /* A name that begins another comes after it. */
 static const struct {
   const char *library, *tool;
 } words[] = {
-    {"loss->focal.gamma", "--gamma"},
-    {"loss->poly1.gamma", "--gamma"},
-    {"loss->ce.alpha", "--alpha"},
-    {"loss->focal.alpha", "--alpha"},
-    {"loss->poly1.alpha", "--alpha"},
-    {"loss->poly1.epsilon", "--poly-epsilon"},
-    {"loss->ghm.bins", "--bins"},
-    {"loss->ghm.density", "--density"},
-    {"loss->ghm.epsilon", "--epsilon"},
-    {"loss->ghm.momentum", "--momentum"},
-    {"loss->ghm.mu", "--mu"},
-    {"loss->ghm.variant", "--ghm-variant"},
     {"batch->background_weight", "--background-weight"},
     {"batch->background_label", "--background"},
     {"background_label", "--background"},
@@ -53,7 +44,30 @@ static const struct {
 };
 enum { WORDS = sizeof words / sizeof words[0] };
 
+/* loss->focal.gamma is --gamma, as the library describes it. */
+static size_t find_parameter(const char *text, const char **replacement) {
+  static char option[64];
+  static const char begin[] = "loss->";
+  const size_t skipped = sizeof begin - 1;
+  if (strncmp(text, begin, skipped) != 0) return 0;
+  for (int32_t index = 0; index < tare_loss_count(); index++) {
+    int32_t kind = tare_loss_kind_at(index);
+    tare_parameter_description parameter = {.struct_size = sizeof parameter};
+    for (int32_t which = 0; tare_loss_parameter(kind, which, &parameter) == TARE_OK; which++) {
+      size_t length = strlen(parameter.field);
+      if (!*parameter.option || strncmp(text + skipped, parameter.field, length) != 0) continue;
+      if (isalnum((unsigned char)text[skipped + length]) || text[skipped + length] == '_') continue;
+      snprintf(option, sizeof option, "--%s", parameter.option);
+      *replacement = option;
+      return skipped + length;
+    }
+  }
+  return 0;
+}
+
 static size_t find(const char *text, const char **replacement) {
+  size_t found = find_parameter(text, replacement);
+  if (found) return found;
   for (size_t index = 0; index < WORDS; index++) {
     size_t length = strlen(words[index].library);
     if (strncmp(text, words[index].library, length) != 0) continue;

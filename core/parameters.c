@@ -20,7 +20,7 @@ typedef struct parameter {
   int32_t offset; /* in tare_loss */
   int32_t copy;   /* offset in tare_problem, or -1 */
   double low, high, default_value;
-  const char *field, *name, *limits, *help; /* limits: the range as text */
+  const char *field, *name, *option, *limits, *help; /* limits: the range as text */
   const char *const *choices;
 } parameter;
 
@@ -40,15 +40,16 @@ typedef struct parameter {
 #define KEEP .copy = -1
 
 static const parameter parameters[] = {
-#define TARE_PARAMETER(KIND, at, called, TYPE, RANGE, value, COPY, text) \
-  {.kind = TARE_##KIND,                                                  \
-   .offset = (int32_t)offsetof(tare_loss, at),                           \
-   .field = #at,                                                         \
-   .name = #called,                                                      \
-   .default_value = value,                                               \
-   .help = text,                                                         \
-   TYPE,                                                                 \
-   RANGE,                                                                \
+#define TARE_PARAMETER(KIND, at, called, optional, TYPE, RANGE, value, COPY, text) \
+  {.kind = TARE_##KIND,                                                            \
+   .offset = (int32_t)offsetof(tare_loss, at),                                     \
+   .field = #at,                                                                   \
+   .name = #called,                                                                \
+   .option = optional,                                                             \
+   .default_value = value,                                                         \
+   .help = text,                                                                   \
+   TYPE,                                                                           \
+   RANGE,                                                                          \
    COPY},
 #include "parameters.def"
 #undef TARE_PARAMETER
@@ -195,6 +196,8 @@ tare_status tare_loss_describe(int32_t kind, tare_loss_description *description)
 static tare_parameter_description describe(const parameter *p) {
   const int32_t range = p->range;
   return (tare_parameter_description){.name = p->name,
+                                      .option = p->option,
+                                      .field = p->field,
                                       .help = p->help,
                                       .limits = p->limits ? p->limits : "",
                                       .choices = p->choices,

@@ -714,6 +714,8 @@ typedef enum tare_parameter_type {
 typedef struct tare_parameter_description {
   uint64_t struct_size;
   const char *name;           /**< "gamma"; never freed */
+  const char *option;         /**< its name on a command line, unlike any other loss's; "" if text cannot give it */
+  const char *field;          /**< "focal.gamma": where it is in tare_loss, as error texts name it */
   const char *help;           /**< one line for a person */
   const char *limits;         /**< the range as text: "in [0,10000]"; empty if there is none */
   const char *const *choices; /**< TARE_PARAMETER_CHOICE: the names by value, NULL behind the last; else NULL */

@@ -146,6 +146,26 @@ Test(describe, ranges_are_what_is_checked) {
   tare_context_destroy(context);
 }
 
+/** An option means the same for every loss that has it; a field is where the loss's own member is. */
+Test(describe, options_and_fields) {
+  for (int32_t i = 0; i < tare_loss_count(); i++) {
+    const int32_t kind = tare_loss_kind_at(i);
+    for (int32_t k = 0; k < loss_of(kind).parameters; k++) {
+      const tare_parameter_description p = parameter_of(kind, k);
+      cr_expect_str_eq(strchr(p.field, '.') + 1, p.name);
+      for (int32_t j = 0; j < tare_loss_count() && p.option[0]; j++) {
+        const int32_t other = tare_loss_kind_at(j);
+        for (int32_t n = 0; n < loss_of(other).parameters; n++) {
+          const tare_parameter_description q = parameter_of(other, n);
+          if (strcmp(p.option, q.option) != 0) continue;
+          cr_expect_str_eq(p.name, q.name);
+          cr_expect_eq(p.type, q.type);
+        }
+      }
+    }
+  }
+}
+
 Test(describe, choices_are_named) {
   const tare_parameter_description density = parameter_of(TARE_GHM_C, 1);
   cr_assert_str_eq(density.name, "density");
