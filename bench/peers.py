@@ -4,8 +4,9 @@
 
 Every contender computes loss and gradient by the logits from tensors that lie there, the targets in the form it wants
 (made before the clock starts). In every round each runs once, between two plain copies of the logits, on a GPU after
-the second-level cache has been flushed, timed by events and without the host's time. What is not installed is named under "left_out". Before
-the clock starts, the loss of each is compared with Tare's. Prints one JSON object in the shape of `tare bench --json`.
+the second-level cache has been flushed, timed by events and without the host's time. What is not installed is named
+under "left_out". Before the clock starts, the loss of each is compared with Tare's. Prints one JSON object in the shape
+of `tare bench --json`.
 
   peers.py --library build/libtare.so [--rows N] [--classes C] [--dtype f32|f16|bf16] [--device cuda|cpu] [--repeat R]
 """
@@ -209,7 +210,7 @@ class Contenders:
                     "gradient_error": error,
                 }
             )
-        except Exception as error:
+        except Exception as error:  # whatever a peer raises is its reason for being left out
             self.left_out.append({"label": label, "why": f"{type(error).__name__}: {error}".splitlines()[0][:200]})
 
 
@@ -368,7 +369,10 @@ def spread(times):
 def measure(contenders, batch, clock, repeat):
     """Times of each contender, and of the copies before and after them."""
     target = torch.empty_like(batch.logits)
-    copy = lambda: target.copy_(batch.logits)
+
+    def copy():
+        target.copy_(batch.logits)
+
     first, last, times = [], [], [[] for _ in contenders]
     for number in range(repeat + 3):
         lane = [clock.milliseconds(copy)] + [clock.milliseconds(c["run"]) for c in contenders]

@@ -91,7 +91,8 @@ class Level:
     def elements(self, name, array):
         """An array with a class axis: of the logits' shape, or of rows."""
         if tuple(array.shape) == self.shape:
-            return self._set(name, array, element_strides(self.library.strides(array), self.classes))
+            self._set(name, array, element_strides(self.library.strides(array), self.classes))
+            return
         if array.shape[-1:] != self.lengths[4:] or not _joins(array.shape[:-1], self.lengths[:4]):
             raise ValueError(
                 f"{name} has shape {tuple(array.shape)}; logits have {self.shape}, and rows of classes "

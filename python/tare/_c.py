@@ -107,7 +107,7 @@ class Parameters(ctypes.Union):
 
 
 class Loss(ctypes.Structure):
-    _anonymous_ = ["parameters"]
+    _anonymous_ = ("parameters",)
     _fields_ = [("struct_size", c_uint64), ("kind", c_int32), ("reserved", c_int32), ("parameters", Parameters)]
 
 
@@ -310,8 +310,12 @@ def reworded(text):
     """A text of the C library in the words of Python's arguments: `gamma` for loss->focal.gamma, None for NULL."""
     for pattern, replacement in _REWORDING:
         text = pattern.sub(replacement, text)
-    named = lambda found: _ENUMERATORS.get(found[1], found[1].lower().replace("_", "-"))
-    return re.sub(r"\bTARE_([A-Z0-9_]+)\b(?: \(\d+\))?", lambda found: f"'{named(found)}'", text)
+    return re.sub(r"\bTARE_([A-Z0-9_]+)\b(?: \(\d+\))?", _enumerator, text)
+
+
+def _enumerator(found):
+    """TARE_GHM_PAPER as the word that Python has for it."""
+    return f"'{_ENUMERATORS.get(found[1], found[1].lower().replace('_', '-'))}'"
 
 
 def check(status, context=None):
@@ -323,7 +327,8 @@ def check(status, context=None):
 
 # ---- contexts -------------------------------------------------------------------------------------------------------
 
-_contexts = {}  # (device, index, stream, threads, thread, capture) -> context; kept for ever, as captured graphs need them
+# (device, index, stream, threads, thread, capture) -> context; kept for ever, as captured graphs need them
+_contexts = {}
 _lock = threading.Lock()
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 INT32 = (-(2**31), 2**31 - 1)
 INT64 = (-(2**63), 2**63 - 1)
@@ -72,9 +73,9 @@ def _check_real(name: str, value: Any) -> None:
 
 def flag(name: str, value: Any) -> bool:
     """`value` as a bool: True, False, 1 or 0."""
-    if isinstance(value, (bool, int)) or _kind(value) == "bool" and not getattr(value, "shape", ()):
-        if value == 0 or value == 1:
-            return bool(value)
+    scalar = isinstance(value, int) or (_kind(value) == "bool" and not getattr(value, "shape", ()))
+    if scalar and value in (0, 1):
+        return bool(value)
     raise WrongType(f"{name} is {shown(value)}; it must be True or False")
 
 

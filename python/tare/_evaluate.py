@@ -31,7 +31,7 @@ _numpy = SimpleNamespace(strides=_strides, pointer=_pointer)
 
 
 def _masked(given):
-    return isinstance(given, np.ma.MaskedArray) or isinstance(given, (list, tuple)) and any(map(_masked, given))
+    return isinstance(given, np.ma.MaskedArray) or (isinstance(given, (list, tuple)) and any(map(_masked, given)))
 
 
 def _array(name, given):
@@ -225,11 +225,14 @@ def _per_level(name, given, levels, several):
     if not several:
         return [_array(name, given)]
     if not isinstance(given, (list, tuple)):
-        cut = lambda array, rows: np.split(array, np.cumsum(rows)[:-1], axis=-1)
-        return _batch.shares(_array(name, given), [level.lengths for level in levels], cut)
+        return _batch.shares(_array(name, given), [level.lengths for level in levels], _split)
     if len(given) != len(levels):
         raise ValueError(f"{name} has {len(given)} levels, logits have {len(levels)}")
     return [_array(name, array) for array in given]
+
+
+def _split(array, rows):
+    return np.split(array, np.cumsum(rows)[:-1], axis=-1)
 
 
 def _vectors(levels, **given):
@@ -288,7 +291,7 @@ def _numbers(name, given, kinds, wanted):
 def _counts(given):
     """The counts as C takes them, and the call that takes them: int64 where they are whole, else float64."""
     counts = _numbers("counts", given, "iuf", "integers below 2**63, or floats")
-    if counts.dtype.kind == "f" or counts.dtype == np.uint64 and counts.max() > np.iinfo(np.int64).max:
+    if counts.dtype.kind == "f" or (counts.dtype == np.uint64 and counts.max() > np.iinfo(np.int64).max):
         return np.ascontiguousarray(counts, np.float64), ctypes.c_double, _c.library.tare_class_balanced_weights_real
     return np.ascontiguousarray(counts, np.int64), ctypes.c_int64, _c.library.tare_class_balanced_weights
 
@@ -304,6 +307,10 @@ def _betas(given, classes):
     return betas
 
 
+def _typed(array, kind):
+    return None if array is None else array.ctypes.data_as(ctypes.POINTER(kind))
+
+
 def class_balanced_weights(counts, beta=0.999):
     """Class weights of Cui et al., arXiv 1901.05555: w_c proportional to (1-beta)/(1-beta^n_c), their sum the number of
     classes present; a class with n_c = 0 gets 0.
@@ -316,12 +323,8 @@ def class_balanced_weights(counts, beta=0.999):
     if np.ndim(beta):
         betas, beta = _betas(beta, len(counts)), 0.0
     beta = _checks.number("beta", beta)
-    pointer = lambda array, kind: None if array is None else array.ctypes.data_as(ctypes.POINTER(kind))
-    _c.check(
-        call(
-            len(counts), pointer(counts, kind), beta, pointer(betas, ctypes.c_double), pointer(weights, ctypes.c_float)
-        )
-    )
+    arrays = _typed(counts, kind), beta, _typed(betas, ctypes.c_double), _typed(weights, ctypes.c_float)
+    _c.check(call(len(counts), *arrays))
     return weights
 
 

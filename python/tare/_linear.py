@@ -16,16 +16,15 @@ from . import _autograd, _c, _call, _checks, _spec, _tensors
 
 def _run(read, value, head, inputs, workspace, scale=None, loss=None, gradients=(None, None, None)):
     """One call of tare_linear_evaluate: into the scalar `loss`, with the gradients times the scalar `scale`."""
-    features, weight, bias = head
+    features, weight, _ = head
     rows, dimensions = features.shape
     problem = _call.problem_of(read, value, _c.F32, [(rows, weight.shape[0])], inputs)
     linear = _c.Linear()
     _c.library.tare_linear_init_sized(linear, dimensions, ctypes.sizeof(linear))
     linear.dtype = _call.DTYPES[features.dtype]
-    pointer = lambda tensor: None if tensor is None else tensor.data_ptr()
-    linear.features, linear.weights, linear.bias = pointer(features), pointer(weight), pointer(bias)
-    linear.features_gradient, linear.weights_gradient, linear.bias_gradient = map(pointer, gradients)
-    problem.output.loss, problem.output.gradient_scale_pointer = pointer(loss), pointer(scale)
+    linear.features, linear.weights, linear.bias = map(_pointer, head)
+    linear.features_gradient, linear.weights_gradient, linear.bias_gradient = map(_pointer, gradients)
+    problem.output.loss, problem.output.gradient_scale_pointer = _pointer(loss), _pointer(scale)
 
     context, stream = _call.context_of(features.device)
     least, ample = ctypes.c_uint64(), ctypes.c_uint64()
@@ -34,6 +33,10 @@ def _run(read, value, head, inputs, workspace, scale=None, loss=None, gradients=
     size = ample.value if workspace < 0 else max(least.value, min(ample.value, workspace))
     with _call.lent(context, size, features):
         _c.check(_c.library.tare_linear_evaluate(*arguments, stream), context)
+
+
+def _pointer(tensor):
+    return None if tensor is None else tensor.data_ptr()
 
 
 def _new_loss(features):
@@ -174,6 +177,13 @@ _autograd.derive(torch.ops.tare.linear_loss.default, _train)
 _autograd.derive(torch.ops.tare.linear_gradient.default, _autograd.no_second_derivative)
 
 
+def _joined(array, front):
+    """An array with the axes `front` of rows, and perhaps one of classes, with one axis for all rows."""
+    if array.shape == front:
+        return array.reshape(-1)
+    return array.reshape(-1, array.shape[-1]) if array.shape[:-1] == front else array
+
+
 def evaluate(spec, value, head, arrays, singles):
     """The loss of a head and, behind it, the state if `singles` has one."""
     features, weight, bias, workspace = head
@@ -192,14 +202,7 @@ def evaluate(spec, value, head, arrays, singles):
         )
     front = features.shape[:-1]  # joined to one axis of rows, here and in what goes with them
     if len(front) != 1:
-        arrays = [
-            one.reshape(-1)
-            if one.shape == front
-            else one.reshape(-1, one.shape[-1])
-            if one.shape[:-1] == front
-            else one
-            for one in arrays
-        ]
+        arrays = [_joined(one, front) for one in arrays]
     head = (features.reshape(-1, features.shape[-1]).contiguous(), weight.contiguous(), bias)
     inputs, limit = [*arrays, *_tensors.as_c(singles)], -1 if workspace is None else workspace
     keeps = torch.is_grad_enabled() and features.device.type == "cpu" and features.dtype == torch.float32

@@ -65,7 +65,7 @@ def _gradient(logits, inputs, upstream, spec, value):
     """The gradient by the logits of what _loss returned, each loss times its part of `upstream`."""
     read = _spec.read_spec(spec)
     double = logits[0].dtype == torch.float64
-    if read.ghm and read.reduction != "sum" or double:
+    if double or (read.ghm and read.reduction != "sum"):
         return _multiplied(read, value, logits, inputs, upstream)
     gradients = [torch.empty_like(one) for one in logits]
     if read.reduction == "sum":

@@ -40,18 +40,21 @@ def _number(text):
     return text
 
 
+def _names(text):
+    return tuple(name for name in text.split(",") if name)
+
+
 @functools.lru_cache(256)
 def read_spec(spec):
     settings = dict(word.split("=", 1) for word in spec.split(" "))
-    take = lambda key: settings.pop(key)
-    listed = lambda key: tuple(name for name in take(key).split(",") if name)
+    take = settings.pop
     read = SimpleNamespace(
         loss=take("loss"),
         reduction=take("reduction"),
         normalizer=take("normalizer"),
         classes=int(take("classes")) or None,
-        arrays=listed("arrays"),
-        singles=listed("singles"),
+        arrays=_names(take("arrays")),
+        singles=_names(take("singles")),
         batch=_batch.label_options(**{key: _number(take(key)) for key in _BATCH}),
     )
     read.traced = settings.pop("traced", None)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import tare
 from tare import _c, _losses
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
-HEADER = open(os.path.join(ROOT, "include", "tare.h")).read()
+HEADER = Path(ROOT, "include", "tare.h").read_text()
 STRUCTS = {
     "tare_context_options": _c.ContextOptions,
     "tare_context_description": _c.ContextDescription,
@@ -58,7 +59,7 @@ def test_layout_is_the_compilers(tmp_path):
 
 def test_mirror_has_every_field():
     for name, mirror in STRUCTS.items():
-        body = re.search(r"typedef struct %s \{(.*?)\n\} %s;" % (name, name), HEADER, re.S).group(1)
+        body = re.search(rf"typedef struct {name} \{{(.*?)\n\}} {name};", HEADER, re.S).group(1)
         body = re.sub(r"/\*.*?\*/", "", body, flags=re.S)
         declared = re.findall(r"(\w+)(?:\[\d+\])?\s*[,;]", body)
         assert sorted(set(declared)) == sorted({field for field, _ in fields(mirror)}), name

@@ -207,7 +207,7 @@ def test_averages_of_a_model_leave_the_state_alone(ghm, use_buffers, average):
     averaged = swa_utils.AveragedModel(model, avg_fn=average, use_buffers=use_buffers)
     state = model.ghm.state.clone()
     averaged.update_parameters(model)
-    for step in range(3):
+    for _ in range(3):
         model(torch.randn(40, 3) * 5, torch.randint(-1, 5, (40,)))
         averaged.update_parameters(model)
     assert not torch.equal(model.ghm.state, state) and torch.equal(averaged.module.ghm.state, state)

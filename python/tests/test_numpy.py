@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """tare.evaluate on NumPy arrays against the papers' formulas in double precision."""
 
-import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -314,6 +314,6 @@ def test_class_balanced_weights_refuses_betas():
 
 
 def test_the_readmes_program(capsys):
-    readme = open(os.path.join(os.path.dirname(__file__), "..", "..", "README.md")).read()
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text()
     exec(re.search(r"```python\n(import numpy.*?)```", readme, re.S).group(1), {})
     assert capsys.readouterr().out.startswith("loss 22.863 of 300 objects")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """tare.torch: values and gradients against the papers' formulas and PyTorch's own losses in double precision."""
 
-import os
 import re
 import threading
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -349,7 +349,7 @@ def test_limits(gamma):
 
 
 def test_nothing_to_count():
-    x, y = draw()
+    x, _ = draw()
     for name in tare.losses():
         given = {"targets": torch.zeros_like(x)} if name == "ghm-r" else {}
         for rows in (x, x[:0]):
@@ -450,14 +450,14 @@ def test_threads_and_forks_of_pytorch():
 
 
 def test_the_readmes_programs(capsys):
-    readme = open(os.path.join(os.path.dirname(__file__), "..", "..", "README.md")).read()
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text()
     first, second = re.findall(r"```python\n((?:import torch|from tare).*?)```", readme, re.S)
     exec(first, {})
     assert re.match(r"loss \d+\.\d+, norm of the gradient \d", capsys.readouterr().out)
     exec(second, {})
 
 
-# ---- A scale that is not finite, as AMP has it -------------------------------------------------------------------------
+# ---- A scale that is not finite, as AMP has it -----------------------------------------------------------------------
 
 
 def expect_carried(found, unscaled, above):

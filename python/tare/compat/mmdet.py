@@ -162,11 +162,8 @@ class CrossEntropyLoss(torch.nn.Module):
         reduction, weights = _chosen(reduction_override, self.reduction), None
         if self.class_weight is not None:
             weights = torch.as_tensor(self.class_weight, dtype=torch.float32, device=cls_score.device)
-        dense = label.dim() == cls_score.dim()
-        if self.use_sigmoid:
-            loss = self._sigmoid_dense if dense else self._sigmoid
-        else:
-            loss = self._softmax
+        sigmoid = self._sigmoid_dense if label.dim() == cls_score.dim() else self._sigmoid
+        loss = sigmoid if self.use_sigmoid else self._softmax
         return self.loss_weight * loss(cls_score, label, ignore, weights, reduction, avg_factor, weight)
 
     def _softmax(self, pred, label, ignore, weights, reduction, avg_factor, weight):
