@@ -26,17 +26,24 @@ def derive(operator, train):
     def kernel(keyset, *arguments):
         tensors = [one for given in arguments for one in (given if isinstance(given, list) else [given])]
         tensors = [one for one in tensors if isinstance(one, torch.Tensor)]
-        if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(one).tangent is not None for one in tensors):
-            raise RuntimeError(
-                "Tare's losses have no derivative in forward mode (torch.func.jvp, jacfwd, forward_ad); "
-                "use backward(), torch.autograd.grad, or torch.autograd.functional.jvp"
-            )
+        refuse_forward_mode(tensors)
         if torch.is_grad_enabled() and any(one.requires_grad for one in tensors):
             return train(*arguments)
         with torch._C._AutoDispatchBelowAutograd():
             return operator.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
 
     _library.impl(operator._schema.name.split("::")[1], kernel, "Autograd", with_keyset=True)
+
+
+def refuse_forward_mode(tensors):
+    """Raises if one of these carries a tangent, which would be lost."""
+    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
+        return
+    if any(one is not None and forward_ad.unpack_dual(one).tangent is not None for one in tensors):
+        raise RuntimeError(
+            "Tare's losses have no derivative in forward mode (torch.func.jvp, jacfwd, forward_ad); "
+            "use backward(), torch.autograd.grad, or torch.autograd.functional.jvp"
+        )
 
 
 def no_second_derivative(*arguments):
@@ -91,7 +98,10 @@ def scaled(gradient: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
 
 
 def _check_upstream(above):
-    if above is not None and _tensors.is_wrapped(above):
+    if above is None:
+        return
+    refuse_forward_mode([above])  # a kept gradient is multiplied by a number
+    if _tensors.is_wrapped(above):
         raise RuntimeError(
             "many gradients at once (is_grads_batched, vectorize=True) are not supported by Tare's "
             "losses; ask for them one after the other"

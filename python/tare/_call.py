@@ -25,6 +25,8 @@ def context_of(device):
     """This thread's context for the current stream of a device, and that stream."""
     if device.type == "cpu":
         return _c.context(threads=min(torch.get_num_threads(), 1024)), None
+    if device.type != "cuda":
+        raise ValueError(f"tensors are on {device}; Tare computes on CPUs and on NVIDIA's GPUs")
     stream = raw_stream(device.index)  # now: the current stream is another one tomorrow
     return _c.context(_c.CUDA, device.index, stream), stream
 

@@ -149,8 +149,11 @@ def evaluate(
     flags = {"gradient": gradient, "row_loss": row_loss, "element_loss": element_loss}
     wanted = _add_outputs(levels, maps, classes, **{name: _checks.flag(name, want) for name, want in flags.items()})
 
-    name = "alpha_per_class" if "alpha_per_class" in parameters else "alpha"
-    alpha = parameters.pop("alpha_per_class", alpha)
+    per_class = parameters.pop("alpha_per_class", None)
+    name = "alpha" if per_class is None else "alpha_per_class"
+    if per_class is not None and alpha is not None:
+        raise ValueError("alpha and alpha_per_class are two names of one argument; give one of them")
+    alpha = alpha if per_class is None else per_class
     if name == "alpha" and alpha is not None and not np.ndim(alpha):
         parameters["alpha"], alpha = alpha, None
     vectors = _vectors(levels, **{"class_weights": class_weights, "positive_weights": positive_weights, name: alpha})

@@ -189,9 +189,9 @@ def evaluate(spec, value, head, arrays, singles):
     features, weight, bias, workspace = head
     if workspace is not None:
         workspace = _checks.integer("workspace", workspace, 0)
-    if weight.dim() != 2 or features.dim() < 1 or features.shape[-1] != weight.shape[1]:
+    if weight.dim() != 2 or features.dim() < 1 or not features.shape[-1] == weight.shape[1] > 0:
         shapes = f"features {tuple(features.shape)}, weight {tuple(weight.shape)}"
-        raise ValueError(f"{shapes}; they must be [..., D], [C, D]")
+        raise ValueError(f"{shapes}; they must be [..., D], [C, D], and D at least 1")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias has shape {tuple(bias.shape)}; weight has {tuple(weight.shape)}")
     known = {one.dtype for one in (features, weight, bias) if one is not None}
@@ -203,8 +203,10 @@ def evaluate(spec, value, head, arrays, singles):
     front = features.shape[:-1]  # joined to one axis of rows, here and in what goes with them
     if len(front) != 1:
         arrays = [_joined(one, front) for one in arrays]
-    head = (features.reshape(-1, features.shape[-1]).contiguous(), weight.contiguous(), bias)
+    rows = features.flatten(0, -2) if front else features.unsqueeze(0)
+    head = (rows.contiguous(), weight.contiguous(), bias)
     inputs, limit = [*arrays, *_tensors.as_c(singles)], -1 if workspace is None else workspace
+    _autograd.refuse_forward_mode([*head, *inputs])
     keeps = torch.is_grad_enabled() and features.device.type == "cpu" and features.dtype == torch.float32
     keeps = tuple(keeps and one is not None and one.requires_grad for one in head)
     return _Linear.apply(spec, value, limit, keeps, "state" in singles, *head, *inputs)

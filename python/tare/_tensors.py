@@ -113,8 +113,8 @@ def check_constants(inputs):
 def state_tensor(state: Any) -> torch.Tensor:
     """A state as the caller gave it, which is written in place."""
     state = check_tensor("state", state)
-    if state.dtype != torch.int64 or not state.is_contiguous():
-        raise ValueError("state must be a contiguous int64 tensor, as ghm_state makes it")
+    if state.dtype != torch.int64 or state.dim() != 1 or not state.is_contiguous():
+        raise ValueError("state must be a contiguous int64 tensor of one axis, as ghm_state makes it")
     return state
 
 

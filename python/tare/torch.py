@@ -114,8 +114,11 @@ def loss(
         (key, array) for key, one in given.items() for array in _tensors.per_level(key, one, levels, several, classes)
     ]
     singles = {"class_weights": class_weights, "positive_weights": positive_weights}
-    if "alpha_per_class" in parameters or isinstance(alpha, torch.Tensor):
-        singles["alpha_per_class"] = parameters.pop("alpha_per_class", alpha)
+    per_class = parameters.pop("alpha_per_class", None)
+    if per_class is not None and alpha is not None:
+        raise ValueError("alpha and alpha_per_class are two names of one argument; give one of them")
+    if per_class is not None or (isinstance(alpha, torch.Tensor) and alpha.dim()):
+        singles["alpha_per_class"] = alpha if per_class is None else per_class
     elif alpha is not None:
         parameters["alpha"] = alpha
     parameters = _losses.parameters_of(name, parameters)
@@ -197,7 +200,11 @@ def sigmoid_ce(logits, labels=None, *, alpha=None, **options):
 
 def sigmoid_focal(logits, labels=None, *, gamma=2.0, alpha=0.25, **options):
     """alpha_t*q^gamma*l an element (Lin et al., arXiv 1708.02002, eq. 5). gamma >= 0; alpha None or negative: off."""
-    return loss("sigmoid-focal", logits, labels, gamma=gamma, alpha=-1.0 if alpha is None else alpha, **options)
+    if alpha is None:
+        alpha = -1.0
+    if options.get("alpha_per_class") is not None and isinstance(alpha, float) and alpha in (-1.0, 0.25):
+        alpha = None  # it was not given
+    return loss("sigmoid-focal", logits, labels, gamma=gamma, alpha=alpha, **options)
 
 
 def sigmoid_poly1(logits, labels=None, *, gamma=2.0, alpha=None, epsilon=1.0, **options):
@@ -249,7 +256,9 @@ def ghm_histogram(name, logits, labels=None, *, state, **options):
     times the number of ranks where gradients are averaged over them, as DistributedDataParallel does. Takes what `loss`
     takes. Unit regions only.
     """
-    loss(name, logits, labels, state=state, reduction="histogram", **options)
+    if "reduction" in options:
+        raise _checks.WrongType("a histogram has no reduction")
+    loss(name, logits, labels, state=_tensors.state_tensor(state), reduction="histogram", **options)
 
 
 def ghm_density(name, state, **parameters):

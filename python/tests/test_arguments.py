@@ -67,6 +67,9 @@ def test_no_argument_becomes_a_pointer():
     spaced = torch.stack([alpha, alpha], 1)[:, 0]
     for given in (alpha, alpha.double(), spaced):
         assert torch.equal(tare.torch.sigmoid_focal(X, Y, alpha_per_class=given), expected)
+    assert torch.equal(loss(alpha=torch.tensor(0.25)), loss(alpha=0.25))
+    refused(ValueError, "alpha and alpha_per_class are two names", alpha=0.5, alpha_per_class=alpha)
+    refused(ValueError, "alpha and alpha_per_class are two names", alpha=alpha, alpha_per_class=alpha)
     refused(ValueError, r"alpha_per_class has 3 elements; there are 4", alpha_per_class=torch.ones(3))
     refused(ValueError, r"alpha_per_class has shape \(4, 1\)", alpha_per_class=torch.ones(4, 1))
     for key in ("kind", "levels", "reserved_words", "arrays", "singles", "loss", "traced", "keep-gradient"):
@@ -263,6 +266,33 @@ def test_messages_speak_of_pythons_arguments():
         assert text in message
         for word in ("->", "NULL", "TARE_", "tare_", "0x", "(nil)", "-1 and", "struct"):
             assert word not in message, message
+
+
+def test_a_histogram_wants_a_state_and_no_reduction():
+    for state in (None, 4096):
+        with pytest.raises(TypeError, match="state is of type"):
+            tare.torch.ghm_histogram("ghm-c", X, Y, state=state)
+    with pytest.raises(ValueError, match="no reduction"):
+        tare.torch.ghm_histogram("ghm-c", X, Y, state=tare.torch.ghm_state(30), reduction="sum")
+
+
+def test_a_state_of_two_axes_is_none_whatever_it_holds():
+    for value in (0, -1):
+        state = torch.full((2, 46), value)
+        refused(ValueError, "state must be a contiguous int64 tensor of one axis", name="ghm-c", state=state)
+        with pytest.raises(ValueError, match="of one axis"):
+            tare.torch.ghm_density("ghm-c", state)
+
+
+def test_a_device_that_tare_does_not_know():
+    with pytest.raises(ValueError, match="tensors are on meta"):
+        tare.torch.ghm_density("ghm-c", tare.torch.ghm_state(30, "meta"))
+
+
+def test_a_head_without_features():
+    head = tare.torch.Head(torch.empty(len(Y), 0), torch.empty(4, 0))
+    with pytest.raises(ValueError, match=r"features \(\d+, 0\).*D at least 1"):
+        tare.torch.sigmoid_focal(head, Y)
 
 
 def test_more_threads_than_a_context_has():

@@ -102,8 +102,29 @@ def test_forward_mode_of_a_head_and_of_compat_raises():
         )
         with FORWARD:
             torch.func.jvp(loss, (given,), (given,))
-        with forward_ad.dual_level(), pytest.raises((RuntimeError, NotImplementedError), match="forward|jvp"):
+        with forward_ad.dual_level(), FORWARD:
             loss(forward_ad.make_dual(given, given))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("wants", [False, True])
+def test_a_tangent_of_a_constant_or_of_the_upstream_raises(fused, wants):
+    x, y, w = torch.randn(6, 5), torch.randint(0, 4, (6,)), torch.randn(4, 5)
+    if fused:
+        blas()
+    logits = tare.torch.Head(x.requires_grad_(wants), w) if fused else x.requires_grad_(wants)
+    one = torch.ones(())
+    with forward_ad.dual_level():
+        for options in (
+            {"row_weights": forward_ad.make_dual(torch.ones(6), torch.ones(6))},
+            {"normalizer": forward_ad.make_dual(one, one)},
+        ):
+            with FORWARD:
+                tare.torch.sigmoid_focal(logits, y, **options)
+        for create_graph in (False, True) if wants else ():
+            loss = tare.torch.sigmoid_focal(logits, y)
+            with FORWARD:  # of the gradient that forward kept: it would be multiplied by a plain number
+                torch.autograd.grad(loss, x, forward_ad.make_dual(one, one), create_graph=create_graph)
 
 
 def test_a_constant_loss_inside_forward_mode_is_one():

@@ -134,6 +134,9 @@ def test_no_integer_becomes_a_pointer():
     alpha = np.float32([0.1, 0.2, 0.3, 0.4])
     found = evaluate(alpha_per_class=alpha.astype(float)[::1])
     assert found.loss == evaluate(alpha=alpha).loss == evaluate(alpha=list(alpha)).loss != evaluate().loss
+    assert evaluate(alpha=0.3, alpha_per_class=None).loss == evaluate(alpha=0.3).loss
+    for both in (0.3, alpha):
+        refused(ValueError, "alpha and alpha_per_class are two names", alpha=both, alpha_per_class=alpha)
     wide = np.zeros((4, 2), np.float32)
     wide[:, 0] = alpha
     assert evaluate(alpha_per_class=wide[:, 0]).loss == found.loss
