@@ -380,6 +380,27 @@ def test_what_is_no_tensor_of_real_numbers():
                 given = [bad if i == place else one for i, one in enumerate(arguments)]
                 with pytest.raises(TypeError, match="is of type (list|ndarray); it must be a tensor"):
                     call(*given)
+            if place < 2:  # a weight may be None
+                given = [None if i == place else one for i, one in enumerate(arguments)]
+                with pytest.raises(TypeError, match="is of type NoneType; it must be a tensor"):
+                    call(*given)
             given = [one.to(torch.complex64) if i == place else one for i, one in enumerate(arguments)]
             with pytest.raises(ValueError, match="real numbers|complex64"):
                 call(*given)
+
+
+def test_numbers_that_are_none():
+    x, y = torch.randn(6, 3), torch.randint(0, 4, (6,))
+    for bad in (None, "x", 1j, [0.25]):
+        for call in (
+            lambda: mmcv.sigmoid_focal_loss(x, y, 2.0, bad),
+            lambda: mmcv.softmax_focal_loss(x, y.clamp(max=2), 2.0, bad),
+            lambda: mmdet.FocalLoss(alpha=bad),
+        ):
+            with pytest.raises(TypeError, match="alpha is .*; it must be a number"):
+                call()
+        if bad is not None:
+            with pytest.raises(TypeError, match="avg_factor is .*; it must be a number"):
+                mmdet.FocalLoss()(x, y, avg_factor=bad)
+    with pytest.raises(TypeError, match="avg_factor is torch.complex64"):
+        mmdet.FocalLoss()(x, y, avg_factor=torch.tensor(1j))

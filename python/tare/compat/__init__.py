@@ -39,9 +39,11 @@ def or_original(ours: Callable[[], torch.Tensor], theirs: Callable[[], torch.Ten
 
 
 def check_tensors(**given: torch.Tensor | None) -> None:
-    """Tensors of real numbers, or None; by the names of the original's arguments."""
+    """Tensors of real numbers, by the names of the original's arguments; `weight` may be None."""
     for name, tensor in given.items():
-        if tensor is not None and _tensors.check_tensor(name, tensor).is_complex():
+        if tensor is None and name == "weight":
+            continue
+        if _tensors.check_tensor(name, tensor).is_complex():
             raise _checks.WrongType(f"{name} is {tensor.dtype}; it must be of real numbers")
 
 

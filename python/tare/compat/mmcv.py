@@ -8,6 +8,7 @@ the CPU works. Labels above the number of classes are errors (of softmax, also t
 
 import torch
 
+from .. import _checks
 from .. import torch as tare
 from . import NOT_A_LABEL, check_tensors, reduced
 
@@ -20,7 +21,7 @@ def _check(input, target, weight, alpha, most):
         weight = None  # mmcv's own way to say so
     if weight is not None and weight.shape != input.shape[1:]:
         raise ValueError(f"weight has shape {tuple(weight.shape)}; there are {input.shape[1]} classes")
-    if not 0 <= alpha <= most:
+    if not 0 <= _checks.number("alpha", alpha) <= most:
         raise ValueError(f"alpha is {alpha}; it must be in [0,{most:g}]: mmcv has none that is off")
     return float(max(len(input), 1)), weight
 

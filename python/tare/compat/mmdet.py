@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from .. import _checks
 from .. import torch as tare
 from . import NOT_A_LABEL, check_tensors, focal_elements, or_original, reduce_plainly, reduced, torchvision, widened
 
@@ -30,6 +31,10 @@ def _reduction(reduction, avg_factor, mean):
         return reduced(reduction, mean)
     if reduction == "sum":
         raise ValueError("avg_factor is given with reduction 'sum'; it goes with 'mean'")
+    if isinstance(avg_factor, torch.Tensor):
+        check_tensors(avg_factor=avg_factor)
+    elif not isinstance(avg_factor, (int, float)):
+        avg_factor = _checks.number("avg_factor", avg_factor)
     return reduced(reduction, avg_factor + _EPSILON)
 
 
@@ -51,7 +56,7 @@ def _check_dense(pred: torch.Tensor, label: torch.Tensor) -> None:
 
 
 def _check_alpha(alpha: float) -> None:
-    if not 0 <= alpha <= 1:
+    if not 0 <= _checks.number("alpha", alpha) <= 1:
         raise ValueError(f"alpha is {alpha}; it must be in [0,1]")
 
 
