@@ -295,6 +295,11 @@ Test(errors, overlaps) {
       INVALID(kind, "gradient", NULL,
               (b.levels[0].gradient = b.memory[0].logits->memory,
                b.levels[0].gradient_strides = (tare_strides){ELEMENTS, 1, 1, 1, ROWS}));
+      INVALID(kind, "gradient", NULL, /* nor where the classes alone lie otherwise */
+              (b.levels[0].gradient = b.memory[0].logits->memory,
+               b.levels[0].logits_strides = b.levels[0].gradient_strides =
+                   (tare_strides){2 * ELEMENTS, 2 * CLASSES, 2 * CLASSES, 2 * CLASSES, 1},
+               b.levels[0].gradient_strides.cls = 2));
     }
     INVALID(TARE_SIGMOID_CE, "gradient", NULL, b.levels[1].gradient = b.memory[0].row_loss->memory);
     INVALID(TARE_SIGMOID_CE, "gradient", NULL,

@@ -678,6 +678,15 @@ Test(ghm, regression_takes_rows_with_a_class) {
   }
 }
 
+/* A row that is taken in several pieces has one loss. */
+Test(ghm, regression_of_wide_rows) {
+  FOR_EACH_DEVICE(device) {
+    problem *p = ghm_problem(TARE_GHM_R, TARE_F32, 7, 2100, 10);
+    check_with_state(p, device);
+    problem_free(p);
+  }
+}
+
 Test(ghm, regression_without_labels_takes_every_row) {
   FOR_EACH_DEVICE(device) {
     problem *p = ghm_problem(TARE_GHM_R, TARE_F32, 100, 4, 10);

@@ -284,13 +284,13 @@ Test(invalid_targets, a_fused_head_leaves_the_row_out) {
     head_require_blas(device);
     FOR_EACH_LOSS(kind) {
       for (int n = 0; n < 2 && is_checked(kind); n++) {
-        problem *p = head_problem(kind, TARE_F32, test_size(3000, 400), 9, 6);
+        problem *p = head_problem(kind, TARE_F32, test_size(3000, 1300), 9, 6);
         make_dense(p, TARE_F32);
         p->head->room = 0; /* several chunks */
         if (n == 1 && !is_ghm(kind)) p->normalizer = TARE_ROWS;
-        p->targets[399 * 9 + 4] = NAN;
-        p->targets[111 * 9 + 8] = -1;
-        expect_invalid(p, device, 111, 8);
+        p->targets[1299 * 9 + 4] = NAN;
+        p->targets[1111 * 9 + 8] = -1; /* beyond the first chunk of any device */
+        expect_invalid(p, device, 1111, 8);
         problem_free(p);
       }
     }

@@ -267,6 +267,22 @@ Test(labels, rows_are_numbered_level_after_level) {
   }
 }
 
+/* A label is told as it stands, where labels are not next to each other. */
+Test(labels, a_bad_label_is_read_at_its_stride) {
+  FOR_EACH_DEVICE(device) {
+    for (int32_t dtype = TARE_I32; dtype <= TARE_I64; dtype++) {
+      problem *p = in_convention(TARE_SIGMOID_FOCAL, conventions[0], dtype);
+      p->place[ARRAY_LABELS].pad[AXIS_ANCHOR] = 2;
+      p->labels[17] = 5077;
+      expect_refused(p, device, 17);
+      outcome *o = problem_run(p, device);
+      if (o->device->kind == TARE_DEVICE_CPU) cr_assert_not_null(strstr(o->text, "is 5077 "), "%s", o->text);
+      outcome_free(o);
+      problem_free(p);
+    }
+  }
+}
+
 /* Beside dense targets labels only mark ignored rows, but they are still checked. */
 Test(labels, invalid_beside_targets) {
   FOR_EACH_DEVICE(device) {

@@ -165,6 +165,21 @@ Test(linear_gpu, gradients_beyond_the_range_of_f16) {
   }
 }
 
+/* In one context: the range that f16 is given is that of its own chunk, whatever came before. */
+Test(linear_gpu, a_small_gradient_of_f16_after_a_large_one) {
+  static const double scales[] = {0x1p60, 1, 0x1p-60};
+  FOR_EACH_GPU(device) {
+    head_require_blas(device);
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+      problem *p = some_head(TARE_SIGMOID_CE, TARE_F16, 0);
+      p->head->outputs = HEAD_WEIGHTS | HEAD_BIAS;
+      p->gradient_scale = scales[i];
+      CHECK_PROBLEM(p, device);
+      problem_free(p);
+    }
+  }
+}
+
 /* ---- The search for cuBLAS --------------------------------------------------------------------------------------- */
 
 #ifdef TARE_TEST_EMULATED
@@ -216,6 +231,26 @@ Test(linear_gpu, a_product_that_fails_is_reported) {
     cudaGetLastError(); /* cuBLAS's own runtime would keep it */
     outcome_free(o);
     problem_free(p);
+  }
+}
+
+/* Blocks that take several pieces of the sums, in many orders of their threads: more strips of rows than blocks run at a
+ * time, and more columns, which takes a cache that holds several strips of them. */
+Test(linear_gpu, blocks_that_take_several_pieces) {
+  static const int64_t shapes[][2] = {{2600, 5}, {700, 600}};
+  cr_assert(tare_emulator_set_profile("cache"));
+  FOR_EACH_GPU(device) {
+    for (int s = 0; s < 2; s++) {
+      problem *p = head_problem(TARE_SIGMOID_CE, TARE_F32, shapes[s][0], shapes[s][1], 1);
+      p->head->outputs = HEAD_BIAS;
+      p->head->room = 1;
+      p->want = WANT_LOSS;
+      for (uint64_t seed = 1; seed <= 8; seed++) {
+        tare_emulator_set_seed(seed);
+        CHECK_PROBLEM(p, device);
+      }
+      problem_free(p);
+    }
   }
 }
 

@@ -5,6 +5,7 @@
  * the gradient does not.
  */
 #include <criterion/criterion.h>
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -188,6 +189,35 @@ Test(scale, factors_beyond_single_precision) {
           problem_free(p);
         }
       }
+    }
+  }
+}
+
+/* Weight x scale is no float, and the largest class's gradient neither; the others' are, each class's alike. */
+Test(scale, softmax_gradients_of_factors_beyond_single_precision) {
+  static const int64_t widths[] = {3, 5, 15, 16, 40};
+  FOR_EACH_CPU(device) {
+    for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
+      const int64_t classes = widths[w];
+      problem *p = problem_new(TARE_SOFTMAX_CE, TARE_F32, 2 * classes, classes);
+      p->row_weights = calloc((size_t)p->rows, sizeof *p->row_weights);
+      for (int64_t row = 0; row < p->rows; row++) {
+        p->row_weights[row] = (double)1e20f;
+        p->labels[row] = row % classes;
+        for (int64_t c = 0; c < classes; c++) p->logits[row * classes + c] = c == (row + 1) % classes ? 0 : -30;
+      }
+      p->gradient_scale = 1e20;
+      p->want = WANT_GRADIENT;
+      outcome *got = problem_run(p, device), *want = problem_expect(p);
+      cr_assert_eq(got->status, TARE_OK, "%s", got->text);
+      for (int64_t i = 0; i < got->elements; i++) {
+        const double exact = want->gradient[i], sign = exact < 0 ? -1 : 1;
+        CHECK_NEAR(problem_text(p), got->gradient[i], fabs(exact) > FLT_MAX ? sign * INFINITY : exact,
+                   ((tolerance){0, 1e-5}));
+      }
+      outcome_free(got);
+      outcome_free(want);
+      problem_free(p);
     }
   }
 }

@@ -88,6 +88,20 @@ Test(weights, alpha_per_class) {
   }
 }
 
+/* Of rows so wide that they are taken in several blocks, which weigh differently. */
+Test(weights, alpha_per_class_of_wide_rows) {
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_LOSS(kind) {
+      for (size_t d = 0; d < DTYPES && takes_alpha(kind); d++) {
+        problem *p = problem_new(kind, dtypes[d], 3, 3100);
+        p->alpha_per_class = random_alphas(p);
+        CHECK_PROBLEM(p, device);
+        problem_free(p);
+      }
+    }
+  }
+}
+
 /* Each kind of weight alone, then pairs, up to all of them; what a loss does not take is left out. */
 enum { ROW = 1, CLASS = 2, BACKGROUND = 4, ELEMENT = 8, POSITIVE = 16, PER_CLASS_ALPHA = 32, EVERY = 63 };
 
@@ -147,6 +161,8 @@ Test(weights, background_inside_the_range) {
       p->class_weights = random_class_weights(p, 1);
       p->background_weight = 0.3;
       CHECK_PROBLEM(p, device);
+      p->normalizer = TARE_WEIGHTS; /* the sum of the same weights */
+      CHECK_PROBLEM(p, device);
       problem_free(p);
     }
   }
@@ -171,6 +187,8 @@ static void check_silent_row(problem *p, const test_device *device) {
   if (o->row_loss != NULL) expect_zero(o->row_loss + 4, 1, problem_text(p));
   if (o->element_loss != NULL) expect_zero(o->element_loss + 4 * p->classes, p->classes, problem_text(p));
   outcome_free(o);
+  p->want = WANT_LOSS | WANT_GRADIENT; /* alone, they are computed another way */
+  CHECK_PROBLEM(p, device);
 }
 
 Test(weights, row_weight_zero_silences_nan) {

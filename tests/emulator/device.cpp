@@ -18,6 +18,8 @@ namespace {
 
 constexpr device_profile profiles[] = {
     {"tiny", "Emulated tiny GPU", 7, 5, 2, 1024, 16, 48 << 10, 64 << 10, 64 << 10, 256 << 10, size_t(64) << 30},
+    {"cache", "Emulated GPU of much cache", 8, 9, 2, 1024, 16, 48 << 10, 64 << 10, 64 << 10, 16 << 20,
+     size_t(64) << 30},
     {"h100", "Emulated H100", 9, 0, 132, 2048, 32, 48 << 10, 227 << 10, 228 << 10, 50 << 20, size_t(80) << 30},
 };
 
@@ -30,7 +32,7 @@ const device_profile *find_profile(const char *name) {
 const device_profile *initial_profile() {
   const char *name = getenv("TARE_EMULATOR_PROFILE");
   const device_profile *p = find_profile(name && *name ? name : "tiny");
-  if (!p) fail("TARE_EMULATOR_PROFILE=%s: the profiles are tiny and h100", name);
+  if (!p) fail("TARE_EMULATOR_PROFILE=%s: the profiles are tiny, cache and h100", name);
   return p;
 }
 
