@@ -30,7 +30,8 @@ def check_state(state: np.ndarray, bins: int) -> None:
     1/GD times S is 1/k with one k in 1..bins, whatever the variant: the number of regions that share the loss. The
     average of two states, word by word, has no such k.
     """
-    fault = _fault(state, bins) if state.any() else ""
+    with np.errstate(all="ignore"):  # garbage may overflow, and the caller may have made that an error
+        fault = _fault(state, bins) if state.any() else ""
     if fault:
         raise ValueError(
             f"state holds {fault}: Tare did not write it so. It is an average of states, was cast, or was "

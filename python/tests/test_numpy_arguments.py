@@ -331,3 +331,8 @@ def test_companions():
                 call(value)
     assert tare.effective_number(np.float32(3), np.float32(0.5)) == tare.effective_number(3, 0.5)
     assert tare.effective_number(np.inf, 0.5) == 2
+
+
+def test_a_state_of_garbage_is_refused_whatever_numpy_makes_of_an_overflow():
+    with np.errstate(all="raise"):
+        refused(ValueError, "state holds", loss="ghm-c", state=np.full(92, 2**62))
