@@ -283,6 +283,19 @@ Test(labels, a_bad_label_is_read_at_its_stride) {
   }
 }
 
+/* One class, anchor after anchor: rows that lie one behind the other in every array, yet not in row order. */
+Test(labels, rows_are_numbered_where_all_arrays_are_one_run) {
+  static const level_shape shape = {4, 5, 3};
+  FOR_EACH_DEVICE(device) {
+    problem *p = problem_new_levels(TARE_SIGMOID_FOCAL, TARE_F32, 1, 1, 1, &shape);
+    for (int array = 0; array < ARRAY_KINDS; array++) p->place[array].channels_first = true;
+    p->labels[17] = 6543;
+    p->labels[18] = 6544; /* lies before it */
+    expect_refused(p, device, 17);
+    problem_free(p);
+  }
+}
+
 /* Beside dense targets labels only mark ignored rows, but they are still checked. */
 Test(labels, invalid_beside_targets) {
   FOR_EACH_DEVICE(device) {

@@ -196,6 +196,28 @@ Test(reproducible, contexts_in_several_threads_at_once) {
   }
 }
 
+/* ---- Wherever an array begins ------------------------------------------------------------------------------------ */
+
+Test(reproducible, at_any_alignment) {
+  static const int64_t widths[] = {3, 21, 81, 200};
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_LOSS(kind) {
+      for (int64_t i = 0; i < 8; i++) {
+        problem *p = problem_new(kind, i % 2 ? TARE_F16 : TARE_F32, 40, widths[i / 2]);
+        outcome *want = problem_run(p, device);
+        for (int64_t phase = 1; phase < 8; phase += 2) {
+          p->place[ARRAY_LOGITS].phase = p->place[ARRAY_GRADIENT].phase = phase;
+          outcome *got = problem_run(p, device);
+          CHECK_SAME_OUTCOME(p, got, want);
+          outcome_free(got);
+        }
+        outcome_free(want);
+        problem_free(p);
+      }
+    }
+  }
+}
+
 /* ---- After fork ------------------------------------------------------------------------------------------------ */
 
 /* In the child: no assertion of the test framework, which belongs to the parent. */
