@@ -67,7 +67,12 @@ static void F(bins_of_chunk)(const tare_bins *bins, const real *restrict key, in
   for (int i = 0; i < F(CHUNK); i++) bin[i] += (key[i] >= lower[bin[i] + 1]) - (key[i] < lower[bin[i]]);
 }
 
-/* Weights. */
+/* Weights. 1/GD may be infinite or NaN where no element counts, so a weight of 0 stays 0. */
+
+TARE_INLINE real F(weight_by)(real weight, real inverse_density) {
+  const real product = weight * inverse_density;
+  return weight != 0 ? product : (real)0;
+}
 
 /** For keys in the first `reached` bins. */
 TARE_INLINE void F(weigh_chunk_by_few)(const tare_bins *bins, int32_t reached, const real *restrict key,
@@ -80,14 +85,14 @@ TARE_INLINE void F(weigh_chunk_by_few)(const tare_bins *bins, int32_t reached, c
     for (int i = 0; i < F(CHUNK); i++) factor[i] = key[i] >= lower ? of_bin : factor[i]; /* hot: weigh by few bins */
   }
 #pragma omp simd
-  for (int i = 0; i < F(CHUNK); i++) out[i] = weight[i] * factor[i]; /* hot: weigh chunk */
+  for (int i = 0; i < F(CHUNK); i++) out[i] = F(weight_by)(weight[i], factor[i]); /* hot: weigh chunk */
 }
 
 static void F(weigh_chunk_by_many)(const tare_bins *bins, const real *restrict key, const real *restrict weight,
                                    int32_t *restrict bin, real *restrict out) {
   const real *restrict of_bin = bins->F(weight);
   F(bins_of_chunk)(bins, key, bin);
-  for (int i = 0; i < F(CHUNK); i++) out[i] = weight[i] * of_bin[bin[i]];
+  for (int i = 0; i < F(CHUNK); i++) out[i] = F(weight_by)(weight[i], of_bin[bin[i]]);
 }
 
 /** out[i] = weight[i] x 1/GD of key[i]'s bin, for n keys in whole chunks. */
@@ -104,7 +109,7 @@ static void F(weigh_by_bins)(const tare_bins *bins, const real *restrict key, co
     const real largest = F(largest_key)(key + start);
     const int32_t reached = bins->count <= F(FEW_TO_WEIGH) ? bins->count : F(bins_up_to)(bins, largest);
     if (F(is_first_bin)(bins, largest))
-      for (int i = 0; i < F(CHUNK); i++) out[start + i] = weight[start + i] * of_first;
+      for (int i = 0; i < F(CHUNK); i++) out[start + i] = F(weight_by)(weight[start + i], of_first);
     else if (reached <= F(FEW_TO_WEIGH))
       F(weigh_chunk_by_few)(bins, reached, key + start, weight + start, out + start);
     else

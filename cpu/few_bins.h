@@ -42,7 +42,7 @@ TARE_INLINE __m512i few_bin(const few_bins *bins, __m512 key) {
   return few_step(bins, key, bin, 1);
 }
 
-/** out[i] = weight[i] x 1/GD of key[i]'s bin, for n keys in whole chunks. */
+/** out[i] = weight[i] x 1/GD of key[i]'s bin, for n keys in whole chunks; 0 where the weight is 0, whatever 1/GD is. */
 static void few_weigh(const tare_bins *all, const float *key, const float *weight, int32_t n, float *out) {
   const few_bins bins = few_bins_of(all);
   const __m512 of_first = _mm512_set1_ps(all->weight_f32[0]);
@@ -52,7 +52,9 @@ static void few_weigh(const tare_bins *all, const float *key, const float *weigh
       __m512 factor = of_first;
       if (!is_first)
         factor = _mm512_permutex2var_ps(bins.weight[0], few_bin(&bins, _mm512_loadu_ps(key + j)), bins.weight[1]);
-      _mm512_storeu_ps(out + j, _mm512_mul_ps(_mm512_loadu_ps(weight + j), factor));
+      const __m512 w = _mm512_loadu_ps(weight + j);
+      const __mmask16 counts = _mm512_cmp_ps_mask(w, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+      _mm512_storeu_ps(out + j, _mm512_maskz_mul_ps(counts, w, factor));
     }
   }
 }

@@ -329,11 +329,11 @@ static void F(weigh_by_density)(const tare_job *job, const F(stretch) * on, cons
     F(weigh_by_bins)(bins, on->x, on->weight, on->n, scratch->bin, out);
   } else if (job->density == TARE_DENSITY_BINS) {
     for (int32_t i = 0; i < on->n; i++)
-      out[i] = on->weight[i] * bins->F(weight)[F(dense_bin)(bins, on->x[i], target[i])];
+      out[i] = F(weight_by)(on->weight[i], bins->F(weight)[F(dense_bin)(bins, on->x[i], target[i])]);
   } else {
     F(double_keys)(job, on, target, scratch->key);
     tare_weigh_keys(job, on->n, scratch->key, scratch->place, scratch->inverse_density);
-    for (int32_t i = 0; i < on->n; i++) out[i] = on->weight[i] * (real)scratch->inverse_density[i];
+    for (int32_t i = 0; i < on->n; i++) out[i] = F(weight_by)(on->weight[i], (real)scratch->inverse_density[i]);
   }
 }
 

@@ -427,7 +427,7 @@ TARE_API void tare_level_nhwc_sized(tare_level *level, int64_t anchors, int64_t 
  * Targets out of range. A t in [-1e-3, 1.001] (f16, bf16: [-0.01, 1.01]; the ends as the targets' type has them) is taken
  * as the nearest of [0,1]. Any other, a NaN, and in softmax CE one that is negative or not finite, makes its row invalid:
  * it adds nothing, gets a gradient of 0 and counts as invalid, in divisors and in N of GHM too. The call returns
- * TARE_INVALID_TARGET when all is written, and names the row and class; on a GPU tare_context_check does. Targets of GHM-R,
+ * TARE_INVALID_TARGET when all is written, and names the row and class; on a GPU tare_context_check names the row. Targets of GHM-R,
  * of ignored rows and of rows and elements of weight 0 are not checked.
  *
  * Weights. An element's weight is row weight x class weight x element weight x positive weight x alpha_t. Row and element
@@ -754,9 +754,10 @@ TARE_API const char *tare_build_description(void);
  * gamma above 5 1e-14*(1+gamma); in a softmax loss r*2.3e-16 more.
  * Results below 1e-30 (f64: 1e-290) may be off by 1e-36 (1e-290) instead: before weights, epsilon, divisor and scale.
  *
- * Dense targets strictly between 0 and 1 subtract: there the ulp are those of the terms, not of what is left. Of the
- * gradient of a sigmoid loss these are weight*s^gamma*(p + t), and what focal and Poly-1 add to it; of CE,
- * weight*(CE + 2*max(x,0)*t); of softmax CE, T*p + t with T the sum of the row's targets. Alpha counts 2 ulp.
+ * Dense targets strictly between 0 and 1 subtract, and so does Poly-1 with a negative epsilon: there the ulp are those of
+ * the terms, not of what is left. Of the gradient of a sigmoid loss these are weight*s^gamma*(p + t), and what focal and
+ * Poly-1 add to it; of CE, weight*(CE + 2*max(x,0)*t); of softmax CE, T*p + t with T the sum of the row's targets. Alpha
+ * counts 2 ulp.
  *
  * The scalar loss is a sum in double of losses as above, divided in double and rounded to its type. On a GPU a thread
  * adds its share of a tile in f32. Its relative error, of losses of one sign, is at most that of its elements and
