@@ -90,9 +90,10 @@ struct ghm_c {
   }
   __device__ __forceinline__ static setting_type make(const ghm_call &c) { return make(c, make_bins(c)); }
 
-  /** A NaN lies in the first bin. */
+  /** A NaN lies in the first bin, and so does the -inf that stands for a class taken apart: 1/GD must not turn its loss of
+   *  0 into a NaN, nor hide the NaN. */
   __device__ __forceinline__ static bool has_lean_way(const setting_type &s) {
-    return s.density.keys || s.density.of_first != 0.0f;
+    return s.density.keys || (s.density.of_first > 0.0f && s.density.of_first <= FLT_MAX);
   }
   __device__ __forceinline__ static constexpr int power_of(const setting_type &) { return TARE_POWER_0; }
 
@@ -107,9 +108,10 @@ struct ghm_c {
       const terms_f32 t = terms_of_f32(-x);
       loss = t.l, norm = t.q;
     }
-    float density = s.density.of_first; /* not 0: has_lean_way */
+    float density = s.density.of_first; /* positive and finite: has_lean_way */
     if (s.density.keys) {
       density = s.density.at_key(double(x));
+      if (density == 0.0f) loss = 0.0f; /* it may be infinite */
     } else if (x >= s.density.bins.second) {
       density = s.density.of_bin[bin_of(s.density.bins, x, norm)];
       if (density == 0.0f) loss = 0.0f; /* it may be infinite */

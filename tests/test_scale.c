@@ -196,7 +196,7 @@ Test(scale, factors_beyond_single_precision) {
 /* Weight x scale is no float, and the largest class's gradient neither; the others' are, each class's alike. */
 Test(scale, softmax_gradients_of_factors_beyond_single_precision) {
   static const int64_t widths[] = {3, 5, 15, 16, 40};
-  FOR_EACH_CPU(device) {
+  FOR_EACH_DEVICE(device) {
     for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
       const int64_t classes = widths[w];
       problem *p = problem_new(TARE_SOFTMAX_CE, TARE_F32, 2 * classes, classes);
@@ -360,7 +360,6 @@ static void check_starved_bins(const test_device *device, int32_t dtype, int way
 Test(scale, no_weight_no_part) {
   static const double inverse_densities[] = {INFINITY, 1e60, NAN};
   FOR_EACH_DEVICE(device) {
-    if (device->kind != TARE_DEVICE_CPU) continue; /* the flat walk of a GPU does not do this yet: its loss is NaN */
     for (size_t d = 0; d < DTYPES; d++)
       for (int way = PLAIN; way < WAYS; way++)
         for (size_t i = 0; i < 3; i++)
