@@ -126,11 +126,12 @@ int parameter_read(int32_t index, const char *text, struct parameter_value *valu
 
 static void set(tare_loss *loss, const tare_parameter_description *parameter, double number) {
   char *at = (char *)loss + parameter->offset;
-  int32_t whole = (int32_t)number;
-  if (parameter->type == TARE_PARAMETER_NUMBER)
+  if (parameter->type == TARE_PARAMETER_NUMBER) {
     memcpy(at, &number, sizeof number);
-  else
-    memcpy(at, &whole, sizeof whole);
+    return;
+  }
+  int32_t whole = (int32_t)number;
+  memcpy(at, &whole, sizeof whole);
 }
 
 int parameters_fill(int32_t kind, const struct parameter_value *values, tare_loss *loss) {

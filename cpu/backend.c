@@ -19,6 +19,7 @@
 #endif
 
 #include "backend.h"
+#include "core/divide.h"
 #include "exact.h"
 #include "isa.h"
 
@@ -316,7 +317,7 @@ static int is_ordinary(const tare_problem *problem, double factor) {
 }
 
 tare_gradient_scale tare_cpu_gradient_scale(const tare_problem *problem, double scale, double divisor) {
-  const double factor = scale / divisor;
+  const double factor = tare_divide(scale, divisor);
   if (is_ordinary(problem, factor)) return (tare_gradient_scale){.factor = factor};
   return (tare_gradient_scale){.factor = 1, .after = 1, .scale = scale, .divisor = divisor};
 }
@@ -361,7 +362,7 @@ static tare_status evaluate(tare_backend *self, const tare_problem *problem, voi
   const double sum = tare_cpu_run_pass(cpu, &tiling, &job);
   tare_cpu_add_targets(cpu, tiling.groups, &found);
   const tare_status targets = tare_cpu_refuse_targets(problem, &found, &scan.counts, error);
-  tare_cpu_write_output(&problem->output, sum / divisor, &scan.counts);
+  tare_cpu_write_output(&problem->output, tare_divide(sum, divisor), &scan.counts);
   return targets;
 }
 

@@ -7,6 +7,7 @@
 #include <immintrin.h>
 #endif
 
+#include "core/divide.h"
 #include "core/powers.h"
 #include "half.h"
 #include "rows.h"

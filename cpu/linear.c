@@ -9,6 +9,7 @@
 
 #include "backend.h"
 #include "blas.h"
+#include "core/divide.h"
 #include "half.h"
 
 enum {
@@ -394,7 +395,7 @@ tare_status tare_cpu_linear_evaluate(tare_backend *self, const tare_problem *pro
     write_zeros(problem, linear);
   }
   const tare_status targets = tare_cpu_refuse_targets(problem, &h.targets, &scan.counts, error);
-  tare_cpu_write_output(&problem->output, sum / divisor, &scan.counts);
+  tare_cpu_write_output(&problem->output, tare_divide(sum, divisor), &scan.counts);
   return targets;
 }
 

@@ -23,7 +23,7 @@ static double round_to_dtype(int32_t dtype, double x) {
  *  and multiplied later has the same zeros. */
 static double rescaled(const tare_gradient_scale *gradient, int32_t dtype, double slope) {
   if (slope == 0) return 0;
-  if (isfinite(gradient->scale)) return slope * (gradient->scale / gradient->divisor);
-  const double unscaled = round_to_dtype(dtype, slope / gradient->divisor);
+  if (isfinite(gradient->scale)) return slope * tare_divide(gradient->scale, gradient->divisor);
+  const double unscaled = round_to_dtype(dtype, tare_divide(slope, gradient->divisor));
   return unscaled == 0 ? 0 : unscaled * gradient->scale;
 }
