@@ -36,10 +36,8 @@ def derive(operator, train):
 
 
 def refuse_forward_mode(tensors):
-    """Raises if one of these carries a tangent, which would be lost."""
-    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
-        return
-    if any(one is not None and forward_ad.unpack_dual(one).tangent is not None for one in tensors):
+    """Raises if one of these carries a tangent, which would be lost. The operators ask while a graph is traced, too."""
+    if forward_ad._current_level >= 0 and any(one is not None and forward_ad.unpack_dual(one).tangent is not None for one in tensors):
         raise RuntimeError(
             "Tare's losses have no derivative in forward mode (torch.func.jvp, jacfwd, forward_ad); "
             "use backward(), torch.autograd.grad, or torch.autograd.functional.jvp"
@@ -100,7 +98,8 @@ def scaled(gradient: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
 def _check_upstream(above):
     if above is None:
         return
-    refuse_forward_mode([above])  # a kept gradient is multiplied by a number
+    if not torch.compiler.is_compiling():
+        refuse_forward_mode([above])  # a kept gradient is multiplied by a number
     if _tensors.is_wrapped(above):
         raise RuntimeError(
             "many gradients at once (is_grads_batched, vectorize=True) are not supported by Tare's "

@@ -206,7 +206,8 @@ def evaluate(spec, value, head, arrays, singles):
     rows = features.flatten(0, -2) if front else features.unsqueeze(0)
     head = (rows.contiguous(), weight.contiguous(), bias)
     inputs, limit = [*arrays, *_tensors.as_c(singles)], -1 if workspace is None else workspace
-    _autograd.refuse_forward_mode([*head, *inputs])
+    if not torch.compiler.is_compiling():
+        _autograd.refuse_forward_mode([*head, *inputs])
     keeps = torch.is_grad_enabled() and features.device.type == "cpu" and features.dtype == torch.float32
     keeps = tuple(keeps and one is not None and one.requires_grad for one in head)
     return _Linear.apply(spec, value, limit, keeps, "state" in singles, *head, *inputs)

@@ -229,6 +229,7 @@ def evaluate(spec, value, levels, arrays, singles):
     inputs = [*arrays, *_tensors.as_c(singles)]
     if not (torch.is_grad_enabled() and any(level.requires_grad for level in levels)):
         return torch.ops.tare.loss(levels, inputs, spec, value)
-    _autograd.refuse_forward_mode([*levels, *inputs])
+    if not torch.compiler.is_compiling():
+        _autograd.refuse_forward_mode([*levels, *inputs])
     keeps = levels[0].device.type == "cpu" and levels[0].dtype in KEPT and " reduction=sum " in spec
     return Evaluation.apply(spec, value, keeps, len(levels), "state" in singles, *levels, *inputs)
