@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # What is installed: the header, both libraries, tare.pc, and what find_package(tare) reads. The tool installs itself
-# in bench/CMakeLists.txt.
+# in tool/CMakeLists.txt.
 include(CMakePackageConfigHelpers)
 
 install(FILES "${PROJECT_SOURCE_DIR}/include/tare.h" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")

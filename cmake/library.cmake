@@ -9,7 +9,8 @@ if(CMAKE_C_COMPILER_ID MATCHES "Clang")
   list(APPEND TARE_HOT_FLAGS -Wno-pass-failed) # it may vectorise less than gcc, whose report the tests read
 endif()
 
-file(GLOB library_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/core/*.c" "${PROJECT_SOURCE_DIR}/cpu/*.c")
+file(GLOB library_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/losses/*.c"
+     "${PROJECT_SOURCE_DIR}/core/*.c" "${PROJECT_SOURCE_DIR}/core/check/*.c" "${PROJECT_SOURCE_DIR}/cpu/*.c")
 list(REMOVE_ITEM library_sources "${PROJECT_SOURCE_DIR}/cpu/instance.c")
 
 # Loaded by name when the fused head is first used, so that nothing here depends on it.
@@ -23,7 +24,7 @@ endif()
 
 add_library(tare_objects OBJECT ${library_sources})
 target_compile_definitions(tare_objects PRIVATE TARE_VERSION_STRING="${PROJECT_VERSION}" ${TARE_BLAS_DEFINITION})
-target_compile_options(tare_objects PRIVATE -ffp-contract=off -fopenmp-simd) # core/twofold.h counts on every rounding
+target_compile_options(tare_objects PRIVATE -ffp-contract=off -fopenmp-simd) # losses/twofold.h counts on every rounding
 set(tare_object_targets tare_objects)
 
 function(tare_add_instance name)

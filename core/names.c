@@ -9,7 +9,7 @@ static const struct {
   const char *name;
 } losses[] = {
 #define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes) {TARE_##kind, name},
-#include "losses.def"
+#include "losses/losses.def"
 #undef TARE_LOSS
 };
 

@@ -51,7 +51,7 @@ static const parameter parameters[] = {
    TYPE,                                                                           \
    RANGE,                                                                          \
    COPY},
-#include "parameters.def"
+#include "losses/parameters.def"
 #undef TARE_PARAMETER
 };
 
@@ -154,7 +154,7 @@ static const struct {
 } losses[] = {
 #define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes) \
   {TARE_##kind, TARE_FAMILY_##shape, takes, name},
-#include "losses.def"
+#include "losses/losses.def"
 #undef TARE_LOSS
 };
 

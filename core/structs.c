@@ -95,7 +95,7 @@ tare_layout tare_loss_layout(int32_t kind) {
     layout.count = (int)(sizeof member##_starts / sizeof *member##_starts);   \
     layout.end = AT(tare_loss, member) + sizeof(((tare_loss *)NULL)->member); \
     break;
-#include "losses.def"
+#include "losses/losses.def"
 #undef TARE_LOSS
   }
   return layout;

@@ -3,7 +3,7 @@
 #ifndef TARE_CORE_VIEW_H
 #define TARE_CORE_VIEW_H
 
-#include "overlap.h"
+#include "core/check/overlap.h"
 #include "problem.h"
 
 /** Reorders and merges the row axes of `view` in place; the set of rows and their addresses stay the same. The last axis

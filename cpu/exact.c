@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define TARE_INLINE static inline
-#include "core/window.h"
+#include "losses/window.h"
 
 enum { DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS, PASSES = 64 / DIGIT_BITS };
 

@@ -8,8 +8,8 @@
 #endif
 
 #include "core/divide.h"
-#include "core/powers.h"
 #include "half.h"
+#include "losses/powers.h"
 #include "rows.h"
 
 #define TARE_INLINE static inline __attribute__((always_inline, unused))

@@ -8,8 +8,8 @@
 
 #include <stddef.h>
 
-#include "core/ghm.h"
 #include "core/problem.h"
+#include "losses/ghm.h"
 
 enum {
   TARE_BLOCK = 1024,          /* elements computed at a time, in first-level cache */

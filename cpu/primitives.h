@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The primitives of core/formulas.h on the CPU: branch-free C that a compiler vectorises. A template in `real`.
+ * The primitives of losses/formulas.h on the CPU: branch-free C that a compiler vectorises. A template in `real`.
  *
  * No library function is called, since none would be vectorised. Horner is written out: as a loop it is not unrolled
  * in time for the vectoriser. Coefficients: minimax fits, see docs/notes/2026-11-23-primitives.md.

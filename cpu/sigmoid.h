@@ -92,7 +92,7 @@ TARE_INLINE void F(soft_body)(F(hard_formula) * hard, F(soft_formula) * soft, co
 #define DEFINE_SOFTMAX(kind, formula, powers, alpha)
 #define DEFINE_REGRESSION(kind, formula, powers, alpha)
 #define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes) DEFINE_##shape(kind, formula, powers, alpha)
-#include "core/losses.def"
+#include "losses/losses.def"
 #undef TARE_LOSS
 
 #define LOOPS_OF(kind, power) \
@@ -114,7 +114,7 @@ TARE_INLINE void F(soft_body)(F(hard_formula) * hard, F(soft_formula) * soft, co
 static F(sigmoid_loop) * F(select_sigmoid)(int32_t kind, int32_t power, int which) {
   switch (kind) {
 #define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes) SELECT_##shape(kind, powers)
-#include "core/losses.def"
+#include "losses/losses.def"
 #undef TARE_LOSS
   }
   return NULL;

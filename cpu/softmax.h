@@ -80,7 +80,7 @@ TARE_INLINE void margin_body(margin_formula *formula, const F(formula_parameters
 #define DEFINE_SOFTMAX(kind, formula, powers) DEFINE_##powers(kind, formula)
 #define DEFINE_REGRESSION(kind, formula, powers)
 #define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes) DEFINE_##shape(kind, formula, powers)
-#include "core/losses.def"
+#include "losses/losses.def"
 #undef TARE_LOSS
 
 #define SELECT_PLAIN(kind) static tare_margin_loop *const loops[1] = {kind##_0_margin}
@@ -99,7 +99,7 @@ TARE_INLINE void margin_body(margin_formula *formula, const F(formula_parameters
 static tare_margin_loop *select_margins(int32_t kind, int32_t power) {
   switch (kind) {
 #define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes) SELECT_##shape(kind, powers)
-#include "core/losses.def"
+#include "losses/losses.def"
 #undef TARE_LOSS
   }
   return NULL;

@@ -18,13 +18,13 @@
 
 #include "primitives.h"
 
-#include "core/formulas.h"
-#include "core/losses/ghm_r.h"
-#include "core/losses/sigmoid_ce.h"
-#include "core/losses/sigmoid_focal.h"
-#include "core/losses/sigmoid_poly1.h"
-#include "core/losses/softmax_ce.h"
-#include "core/losses/softmax_focal.h"
+#include "losses/formulas.h"
+#include "losses/ghm_r.h"
+#include "losses/sigmoid_ce.h"
+#include "losses/sigmoid_focal.h"
+#include "losses/sigmoid_poly1.h"
+#include "losses/softmax_ce.h"
+#include "losses/softmax_focal.h"
 
 #if REAL_BITS == 32 && defined(__AVX512BW__)
 #define HAS_FEW_BINS

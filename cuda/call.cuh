@@ -17,8 +17,8 @@
 #include "device.cuh"
 
 extern "C" {
-#include "core/ghm.h"
 #include "core/problem.h"
+#include "losses/ghm.h"
 }
 
 #ifdef TARE_EMULATED

@@ -9,7 +9,7 @@ __global__ void __launch_bounds__(block_threads) update(const tare_ghm_parameter
   update_density(ghm, state, false);
 }
 
-#include "core/window.h"
+#include "losses/window.h"
 
 /** The gradient norm of a key, folded. */
 __device__ double norm_of_key(const ghm_call &c, double key) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a kernel of ours stands on, in both worlds: compiled by nvcc for a GPU, and by a host compiler for the emulator
- * (tests/emulator), which brings twins of CUDA's own names. A kernel owes the emulator this much:
+ * (emulator), which brings twins of CUDA's own names. A kernel owes the emulator this much:
  *
  *   shared memory     TARE_SHARED and TARE_SHARED_DYNAMIC, never __shared__
  *   grid barrier      tare::grid_barrier in a cooperative launch, no cooperative_groups
@@ -24,7 +24,7 @@
 #include <string.h>
 
 #if !defined(__CUDACC__) && !defined(TARE_EMULATED)
-#error "for nvcc, or behind tests/emulator/emulator.h"
+#error "for nvcc, or behind emulator/emulator.h"
 #endif
 
 namespace tare {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The primitives of core/formulas.h on a GPU, and the formulas themselves: in float (_f32), and in float where only 16
+ * The primitives of losses/formulas.h on a GPU, and the formulas themselves: in float (_f32), and in float where only 16
  * bits of the gradient are kept (_rough).
  *
  * exp takes its integer part apart and leaves the fraction to ex2.approx; the reciprocal gets one Newton step; log1p is
@@ -17,7 +17,7 @@
 
 namespace tare {
 
-#include "core/powers.h"
+#include "losses/powers.h"
 
 #define real float
 #define F(name) name##_f32
@@ -99,12 +99,12 @@ TARE_INLINE log_parts_f32 log_positive_f32(float x) {
   return result;
 }
 
-#include "core/formulas.h"
-#include "core/losses/sigmoid_ce.h"
-#include "core/losses/sigmoid_focal.h"
-#include "core/losses/sigmoid_poly1.h"
-#include "core/losses/softmax_ce.h"
-#include "core/losses/softmax_focal.h"
+#include "losses/formulas.h"
+#include "losses/sigmoid_ce.h"
+#include "losses/sigmoid_focal.h"
+#include "losses/sigmoid_poly1.h"
+#include "losses/softmax_ce.h"
+#include "losses/softmax_focal.h"
 
 #undef F
 
@@ -142,10 +142,10 @@ TARE_INLINE float log1p_unit_rough(float e) {
 typedef log_parts_f32 log_parts_rough;
 TARE_INLINE log_parts_rough log_positive_rough(float x) { return log_positive_f32(x); }
 
-#include "core/formulas.h"
-#include "core/losses/sigmoid_ce.h"
-#include "core/losses/sigmoid_focal.h"
-#include "core/losses/sigmoid_poly1.h"
+#include "losses/formulas.h"
+#include "losses/sigmoid_ce.h"
+#include "losses/sigmoid_focal.h"
+#include "losses/sigmoid_poly1.h"
 
 #undef real
 #undef F

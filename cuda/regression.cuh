@@ -9,7 +9,7 @@
 namespace tare {
 namespace regression {
 
-/* The formula in double; of core/formulas.h it needs the pair alone. */
+/* The formula in double; of losses/formulas.h it needs the pair alone. */
 #define real double
 #define F(name) name##_f64
 #define LARGEST_f64 DBL_MAX
@@ -21,7 +21,7 @@ struct pair_f64 {
 
 TARE_INLINE double square_root_f64(double x) { return sqrt(x); }
 
-#include "core/losses/ghm_r.h"
+#include "losses/ghm_r.h"
 
 #undef real
 #undef F

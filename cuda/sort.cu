@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The sort of the exact density: CUB's radix sort, in a file of its own because the emulator has a twin of it
- * (tests/emulator/sort.cu) instead. */
+ * (emulator/sort.cu) instead. */
 #include <cub/device/device_radix_sort.cuh>
 
 #include "kernels.cuh"

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "bench/counts.h"
-#include "bench/problem.h"
 #include "fuzz.h"
 #include "tool.h"
+#include "tool/base/counts.h"
+#include "tool/base/problem.h"
 
 static int64_t lines_of(const uint8_t *data, size_t size) {
   int64_t lines = 1;

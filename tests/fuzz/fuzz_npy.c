@@ -8,10 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "bench/npy.h"
-#include "bench/problem.h"
 #include "fuzz.h"
 #include "tool.h"
+#include "tool/base/npy.h"
+#include "tool/base/problem.h"
 
 static size_t size_of(enum npy_type type) {
   return type == NPY_F8 || type == NPY_I8 ? 8 : type == NPY_F4 || type == NPY_I4 ? 4 : 2;

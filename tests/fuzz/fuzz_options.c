@@ -6,10 +6,10 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "bench/options.h"
-#include "bench/problem.h"
 #include "fuzz.h"
 #include "tool.h"
+#include "tool/base/problem.h"
+#include "tool/options.h"
 
 enum { MOST_WORDS = 24, MOST_TEXT = 2048 };
 

@@ -11,9 +11,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "bench/outfile.h"
-#include "bench/problem.h"
 #include "fuzz.h"
+#include "tool/base/outfile.h"
+#include "tool/base/problem.h"
 
 int lines_said;
 

@@ -21,7 +21,7 @@ run() { # run HOW PROGRAM ARGUMENTS...
 
 quiet "$cmake" --install "$build" --prefix "$work/first"
 mv "$work/first" "$work/prefix" # nothing may remember where it was installed
-quiet "$consumer/../runpath.sh" "$readelf" "$work/prefix"
+quiet "$consumer/../checks/runpath.sh" "$readelf" "$work/prefix"
 quiet "$cmake" -S "$consumer" -B "$work/consumer" -DCMAKE_PREFIX_PATH="$work/prefix" -DCMAKE_C_COMPILER="$cc" \
   -DCMAKE_CXX_COMPILER="$cxx"
 quiet "$cmake" --build "$work/consumer"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A user's plugin, which has the static library inside; tests/unload.c loads and unloads it. */
+/* A user's plugin, which has the static library inside; tests/checks/unload.c loads and unloads it. */
 #include <tare.h>
 
 int plugin_uses_tare(void);

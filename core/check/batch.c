@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checks a batch and its levels and turns each into a view. */
+#include <math.h>
+#include <string.h>
+
+#include "core/backend.h"
+#include "core/structs.h"
+#include "core/view.h"
+#include "overlap.h"
+
+static const char *const array_names[TARE_ARRAYS] = {
+    "logits", "gradient", "labels", "targets", "row_weights", "element_weights", "row_loss", "element_loss", "rows"};
+
+/** Whether each array has a class axis. */
+static const unsigned char has_classes[TARE_ARRAYS] = {1, 1, 0, 1, 0, 1, 0, 1, 0};
+
+/** A stride that arithmetic may use. That of an axis of length 1 may be any number, and only its size could do harm. */
+static int64_t usable_stride(int64_t stride, int64_t length) {
+  const int64_t most = (int64_t)1 << 58;
+  return length > 1 || (stride >= -most && stride <= most) ? stride : 0;
+}
+
+/** The public axes of a view before it is arranged: image, y, x, anchor. The strides of an absent array stay 0. */
+static void set_array(tare_view *view, int64_t classes, int name, const void *data, const tare_strides *s) {
+  if (!data) return;
+  const int64_t strides[TARE_AXES] = {s->image, s->y, s->x, s->anchor};
+  tare_array *array = &view->array[name];
+  array->data = (void *)(uintptr_t)data; /* the backends write through it only what the header calls an output */
+  for (int axis = 0; axis < TARE_AXES; axis++) array->stride[axis] = usable_stride(strides[axis], view->dim[axis]);
+  array->cls = has_classes[name] ? usable_stride(s->cls, classes) : 0;
+}
+
+int64_t tare_array_bytes(const tare_problem *problem, int name) {
+  switch (name) {
+    case TARE_LABELS:
+      return problem->batch.label_dtype == TARE_I64 ? 8 : 4;
+    case TARE_TARGETS:
+      return tare_dtype_bytes(problem->batch.target_dtype);
+    case TARE_ROW_WEIGHTS:
+    case TARE_ELEMENT_WEIGHTS:
+      return 4;
+    case TARE_ROW_LOSS:
+    case TARE_ELEMENT_LOSS:
+      return problem->batch.dtype == TARE_F64 ? 8 : 4;
+    default:
+      return tare_dtype_bytes(problem->batch.dtype);
+  }
+}
+
+static int64_t axis_length(const tare_problem *problem, const tare_view *view, int axis) {
+  return axis < TARE_AXES ? view->dim[axis] : problem->batch.classes;
+}
+
+static int64_t axis_stride(const tare_array *array, int axis) {
+  return axis < TARE_AXES ? array->stride[axis] : array->cls;
+}
+
+/** Distance in elements from an array's lowest to its highest element, and where the first lies in between. False if
+ *  it does not fit 62 bits of bytes. */
+static int extent(const tare_problem *problem, const tare_view *view, int name, int64_t *below, int64_t *above) {
+  const int axes = has_classes[name] ? TARE_AXES + 1 : TARE_AXES;
+  *below = *above = 0;
+  for (int axis = 0; axis < axes; axis++) {
+    int64_t reach;
+    int64_t *side = axis_stride(&view->array[name], axis) < 0 ? below : above;
+    if (__builtin_mul_overflow(axis_stride(&view->array[name], axis), axis_length(problem, view, axis) - 1, &reach) ||
+        __builtin_add_overflow(*side, reach, side) || *side > ((int64_t)1 << 58) || *side < -((int64_t)1 << 58))
+      return 0;
+  }
+  return 1;
+}
+
+/** Whether all elements of an array are certainly distinct places: each axis steps over all that lies inside it. */
+static int is_injective(const tare_problem *problem, const tare_view *view, int name) {
+  const int axes = has_classes[name] ? TARE_AXES + 1 : TARE_AXES;
+  int64_t inside = 0;
+  unsigned done = 0;
+  for (int round = 0; round < axes; round++) {
+    int smallest = -1;
+    int64_t stride = INT64_MAX;
+    for (int axis = 0; axis < axes; axis++) {
+      const int64_t s = axis_stride(&view->array[name], axis);
+      const int64_t size = s < 0 ? -s : s;
+      if (!(done & 1u << axis) && axis_length(problem, view, axis) > 1 && size < stride) smallest = axis, stride = size;
+    }
+    if (smallest < 0) break;
+    if (stride <= inside) return 0;
+    inside += stride * (axis_length(problem, view, smallest) - 1);
+    done |= 1u << smallest;
+  }
+  return 1;
+}
+
+static int is_output(int name) { return name == TARE_GRADIENT || name == TARE_ROW_LOSS || name == TARE_ELEMENT_LOSS; }
+
+static tare_status check_array(const tare_problem *problem, const tare_view *view, int level, int name,
+                               tare_error *error) {
+  const tare_array *array = &view->array[name];
+  if (!array->data) return TARE_OK;
+  const int64_t bytes = tare_array_bytes(problem, name);
+  if ((uintptr_t)array->data % (uintptr_t)bytes)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels[%d].%s is %p; it must be aligned to %d bytes", level,
+                     array_names[name], array->data, (int)bytes);
+  int64_t below, above;
+  if (!extent(problem, view, name, &below, &above))
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "batch->levels[%d].%s_strides {image %lld, y %lld, x %lld, anchor %lld, cls %lld} reach further "
+                     "than 2^58 elements",
+                     level, array_names[name], (long long)array->stride[0], (long long)array->stride[1],
+                     (long long)array->stride[2], (long long)array->stride[3], (long long)array->cls);
+  if (is_output(name) && !is_injective(problem, view, name))
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "batch->levels[%d].%s_strides {image %lld, y %lld, x %lld, anchor %lld, cls %lld} let elements "
+                     "share a place; an output needs each axis to step over all inside it",
+                     level, array_names[name], (long long)array->stride[0], (long long)array->stride[1],
+                     (long long)array->stride[2], (long long)array->stride[3], (long long)array->cls);
+  return TARE_OK;
+}
+
+/** Gradient at the logits' own place: same pointer, same strides wherever an axis is longer than 1. */
+static int is_in_place(const tare_problem *problem, const tare_view *view) {
+  const tare_array *a = &view->array[TARE_LOGITS], *b = &view->array[TARE_GRADIENT];
+  if (a->data != b->data) return 0;
+  for (int axis = 0; axis <= TARE_AXES; axis++)
+    if (axis_length(problem, view, axis) > 1 && axis_stride(a, axis) != axis_stride(b, axis)) return 0;
+  return 1;
+}
+
+const char *tare_array_text(int name) { return array_names[name]; }
+
+tare_footprint tare_view_footprint(const tare_problem *problem, const tare_view *view, int name) {
+  const int64_t bytes = tare_array_bytes(problem, name);
+  tare_footprint f = {.data = (intptr_t)view->array[name].data, .element = bytes};
+  for (int axis = 0; axis <= TARE_AXES; axis++) {
+    f.length[axis] = axis < TARE_AXES || has_classes[name] ? axis_length(problem, view, axis) : 1;
+    f.stride[axis] = axis_stride(&view->array[name], axis) * bytes;
+  }
+  return f;
+}
+
+static tare_status check_overlap(const tare_problem *problem, int i, int a, int j, int b, tare_error *error) {
+  const tare_view *v = &problem->view[i], *w = &problem->view[j];
+  if (i == j && a == TARE_GRADIENT && b == TARE_LOGITS && is_in_place(problem, v)) return TARE_OK;
+  const tare_footprint first = tare_view_footprint(problem, v, a), second = tare_view_footprint(problem, w, b);
+  if (!tare_footprints_overlap(&first, &second)) return TARE_OK;
+  return tare_fail(
+      error, TARE_INVALID_ARGUMENT,
+      "batch->levels[%d].%s (%p) overlaps batch->levels[%d].%s (%p); the gradient has the logits' pointer and "
+      "strides or overlaps nothing, the other outputs overlap nothing",
+      i, array_names[a], v->array[a].data, j, array_names[b], w->array[b].data);
+}
+
+static int is_present(const tare_problem *problem, int level, int name) {
+  return problem->view[level].rows && problem->view[level].array[name].data;
+}
+
+/** Every output against every other array, each pair of outputs once. */
+static tare_status check_overlaps(const tare_problem *problem, tare_error *error) {
+  tare_status status = TARE_OK;
+  for (int i = 0; i < problem->level_count; i++)
+    for (int a = 0; a < TARE_ROW_INDEX; a++) {
+      if (!is_output(a) || !is_present(problem, i, a)) continue;
+      for (int j = 0; j < problem->level_count; j++)
+        for (int b = 0; b < TARE_ROW_INDEX && !status; b++)
+          if (is_present(problem, j, b) && !(is_output(b) && (j < i || (j == i && b <= a))))
+            status = check_overlap(problem, i, a, j, b, error);
+    }
+  return status;
+}
+
+/** The caller's level, whose struct may be shorter or longer than ours. */
+static tare_status read_level(const tare_batch *batch, int index, tare_level *level, tare_error *error) {
+  const unsigned char *theirs = (const unsigned char *)batch->levels + (uint64_t)index * batch->level_stride;
+  memset(level, 0, sizeof *level);
+  memcpy(level, theirs, batch->level_stride < sizeof *level ? batch->level_stride : sizeof *level);
+  for (uint64_t i = sizeof *level; i < batch->level_stride; i++)
+    if (theirs[i])
+      return tare_fail(
+          error, TARE_INVALID_ARGUMENT,
+          "batch->levels[%d] has byte %llu set; this library knows %llu bytes of a level and takes a longer "
+          "one only if the rest is zero",
+          index, (unsigned long long)i, (unsigned long long)sizeof *level);
+  return TARE_OK;
+}
+
+static tare_status check_level_size(const tare_batch *batch, int index, const tare_level *level, int64_t *rows,
+                                    tare_error *error) {
+  const int64_t sizes[3] = {level->height, level->width, level->anchors};
+  const char *const names[3] = {"height", "width", "anchors"};
+  int64_t product = batch->images, elements;
+  for (int i = 0; i < 3; i++)
+    if (sizes[i] < 0)
+      return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels[%d].%s is %lld; it must be >= 0", index, names[i],
+                       (long long)sizes[i]);
+  int empty = product == 0;
+  for (int i = 0; i < 3; i++) empty |= sizes[i] == 0;
+  *rows = 0;
+  if (empty) return TARE_OK;
+  for (int i = 0; i < 3; i++)
+    if (__builtin_mul_overflow(product, sizes[i], &product)) product = INT64_MAX;
+  if (__builtin_mul_overflow(product, batch->classes, &elements) || elements > (int64_t)1 << 58)
+    return tare_fail(
+        error, TARE_INVALID_ARGUMENT,
+        "batch->levels[%d] has images %lld x height %lld x width %lld x anchors %lld x classes %lld elements; "
+        "2^58 is the most",
+        index, (long long)batch->images, (long long)level->height, (long long)level->width, (long long)level->anchors,
+        (long long)batch->classes);
+  *rows = product;
+  return TARE_OK;
+}
+
+static void fill_view(tare_view *view, const tare_batch *batch, const tare_level *level) {
+  const int64_t row = level->anchors, line = level->width * row, image = level->height * line;
+  const int64_t index[TARE_AXES] = {image, line, row, 1}, classes = batch->classes;
+  const int64_t dim[TARE_AXES] = {batch->images, level->height, level->width, level->anchors};
+  memcpy(view->dim, dim, sizeof dim);
+  set_array(view, classes, TARE_LOGITS, level->logits, &level->logits_strides);
+  set_array(view, classes, TARE_GRADIENT, level->gradient, &level->gradient_strides);
+  set_array(view, classes, TARE_LABELS, level->labels, &level->labels_strides);
+  set_array(view, classes, TARE_TARGETS, level->targets, &level->targets_strides);
+  set_array(view, classes, TARE_ROW_WEIGHTS, level->row_weights, &level->row_weights_strides);
+  set_array(view, classes, TARE_ELEMENT_WEIGHTS, level->element_weights, &level->element_weights_strides);
+  set_array(view, classes, TARE_ROW_LOSS, level->row_loss, &level->row_loss_strides);
+  set_array(view, classes, TARE_ELEMENT_LOSS, level->element_loss, &level->element_loss_strides);
+  memcpy(view->array[TARE_ROW_INDEX].stride, index, sizeof index);
+}
+
+/** The logits of a fused head, which only ever exist some rows at a time, as if they all lay in row order. */
+static tare_status set_unseen_logits(const tare_problem *problem, tare_view *view, int index, tare_error *error) {
+  for (int name = TARE_LOGITS; name <= TARE_GRADIENT; name++)
+    if (view->array[name].data)
+      return tare_fail(error, TARE_INVALID_ARGUMENT,
+                       "batch->levels[%d].%s is %p; it must be NULL: a fused head makes its logits itself", index,
+                       array_names[name], view->array[name].data);
+  const tare_array *rows = &view->array[TARE_ROW_INDEX];
+  for (int name = TARE_LOGITS; name <= TARE_GRADIENT; name++) {
+    for (int axis = 0; axis < TARE_AXES; axis++)
+      view->array[name].stride[axis] = rows->stride[axis] * problem->batch.classes;
+    view->array[name].cls = 1;
+  }
+  return TARE_OK;
+}
+
+/** What a level that has rows must have. */
+static tare_status check_presence(const tare_problem *problem, const tare_view *view, int index, int needs,
+                                  tare_error *error) {
+  const int labels_alone = !(needs & TARE_NEED_LOGITS);
+  if (!labels_alone && !(needs & TARE_NEED_LINEAR) && !view->array[TARE_LOGITS].data)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels[%d].logits is NULL", index);
+  if (!labels_alone && problem->loss.kind == TARE_GHM_R && !view->array[TARE_TARGETS].data)
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "batch->levels[%d].targets is NULL; ghm-r compares logits (predictions) with targets", index);
+  if (!view->array[TARE_LABELS].data && (labels_alone || !view->array[TARE_TARGETS].data))
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels[%d].labels is NULL%s", index,
+                     labels_alone ? "" : " and so is targets; one of them is needed");
+  if (!labels_alone && (view->array[TARE_TARGETS].data != NULL) != problem->soft)
+    return tare_fail(
+        error, TARE_INVALID_ARGUMENT,
+        "batch->levels[%d].targets is %s, unlike the levels before it; all levels have targets or none has", index,
+        problem->soft ? "NULL" : "given");
+  return TARE_OK;
+}
+
+static tare_status add_level(tare_problem *problem, int index, int needs, tare_error *error) {
+  tare_level level;
+  tare_view *view = &problem->view[index];
+  tare_status status = read_level(&problem->batch, index, &level, error);
+  if (status) return status;
+  status = check_level_size(&problem->batch, index, &level, &view->rows, error);
+  if (status) return status;
+  view->first_row = problem->rows;
+  problem->rows += view->rows;
+  if (problem->rows > ((int64_t)1 << 58) / problem->batch.classes)
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "batch->levels have %lld rows together up to [%d], with %lld classes; 2^58 elements are the most",
+                     (long long)problem->rows, index, (long long)problem->batch.classes);
+  if (!view->rows) return TARE_OK;
+  fill_view(view, &problem->batch, &level);
+  if (needs & TARE_NEED_LOGITS) {
+    if (problem->rows == view->rows) problem->soft = view->array[TARE_TARGETS].data != NULL;
+  } else {
+    for (int i = 0; i < TARE_ROW_INDEX; i++)
+      if (i != TARE_LABELS) view->array[i] = (tare_array){0}; /* neither read nor checked */
+  }
+  if (needs & TARE_NEED_LINEAR) status = set_unseen_logits(problem, view, index, error);
+  if (!status) status = check_presence(problem, view, index, needs, error);
+  for (int name = 0; name < TARE_ROW_INDEX && !status; name++) status = check_array(problem, view, index, name, error);
+  return status;
+}
+
+static tare_status check_enum(const char *name, int32_t value, int32_t last, const char *allowed, tare_error *error) {
+  if (value >= 0 && value <= last) return TARE_OK;
+  return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->%s is %d; it must be %s", name, value, allowed);
+}
+
+static tare_status check_scalars(const tare_batch *batch, tare_error *error) {
+  const char *const dtypes = "TARE_F32 (0), TARE_F16 (1), TARE_BF16 (2) or TARE_F64 (3)";
+  if (batch->level_count < 1 || batch->level_count > TARE_MAX_LEVELS)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->level_count is %d; it must be in 1..%d", batch->level_count,
+                     TARE_MAX_LEVELS);
+  if (!batch->levels) return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels is NULL");
+  if (batch->level_stride < tare_level_layout.minimum || batch->level_stride > 65536 || batch->level_stride % 8 ||
+      !tare_ends_on_field(&tare_level_layout, batch->level_stride))
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "batch->level_stride is %llu; it must be sizeof(tare_level), %llu in this version, or end behind "
+                     "an array and its strides: call tare_batch_init first",
+                     (unsigned long long)batch->level_stride, (unsigned long long)sizeof(tare_level));
+  tare_status status = check_enum("dtype", batch->dtype, TARE_F64, dtypes, error);
+  if (!status) status = check_enum("label_dtype", batch->label_dtype, TARE_I64, "TARE_I32 (0) or TARE_I64 (1)", error);
+  if (!status) status = check_enum("target_dtype", batch->target_dtype, TARE_F64, dtypes, error);
+  if (status) return status;
+  if (batch->images < 0)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->images is %lld; it must be >= 0", (long long)batch->images);
+  if (batch->classes < 1 || batch->classes > INT32_MAX)
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->classes is %lld; it must be in 1..2147483647",
+                     (long long)batch->classes);
+  if (batch->ignore_label == batch->background_label)
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "batch->ignore_label is %lld; it must differ from background_label, "
+                     "which is that too",
+                     (long long)batch->ignore_label);
+  if (!(batch->background_weight >= 0.0 && batch->background_weight <= 1e30))
+    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->background_weight is %g; it must be in [0,1e30]",
+                     batch->background_weight);
+  if ((uintptr_t)batch->class_weights % 4 || (uintptr_t)batch->positive_weights % 4)
+    return tare_fail(error, TARE_INVALID_ARGUMENT,
+                     "batch->class_weights is %p and positive_weights %p; they must be aligned to 4 bytes",
+                     (const void *)batch->class_weights, (const void *)batch->positive_weights);
+  return TARE_OK;
+}
+
+static tare_status read_batch(tare_problem *problem, const tare_batch *batch, tare_error *error) {
+  tare_batch_init(&problem->batch);
+  const tare_status status = tare_read_struct(&problem->batch, batch, &tare_batch_layout, error);
+  return status ? status : check_scalars(&problem->batch, error);
+}
+
+/** The array whose rows decide in which order they are gone over. */
+static int key_array(const tare_view *view, int needs) {
+  if (needs & TARE_NEED_LINEAR) return TARE_ROW_INDEX;
+  return view->array[TARE_LOGITS].data ? TARE_LOGITS : TARE_LABELS;
+}
+
+static tare_status check_linear_batch(const tare_batch *batch, tare_error *error) {
+  if (batch->level_count != 1)
+    return tare_fail(error, TARE_UNSUPPORTED, "batch->level_count is %d; a fused head takes one level of flat rows",
+                     batch->level_count);
+  if (batch->dtype != TARE_F32)
+    return tare_fail(
+        error, TARE_UNSUPPORTED,
+        "batch->dtype is %d; the logits of a fused head are TARE_F32 (0): the type of features and weights "
+        "is linear->dtype",
+        batch->dtype);
+  return TARE_OK;
+}
+
+static tare_status check_one_axis(const tare_view *view, tare_error *error) {
+  for (int axis = 0; axis + 1 < TARE_AXES; axis++)
+    if (view->rows && view->dim[axis] != 1)
+      return tare_fail(error, TARE_UNSUPPORTED,
+                       "batch->levels[0] has an array whose rows no single stride steps over; a fused head takes flat "
+                       "rows, as tare_level_rows describes them");
+  return TARE_OK;
+}
+
+tare_status tare_problem_set_batch(tare_problem *problem, const tare_batch *batch, int needs, tare_error *error) {
+  tare_status status = read_batch(problem, batch, error);
+  if (!status && needs & TARE_NEED_LINEAR) status = check_linear_batch(&problem->batch, error);
+  if (status) return status;
+  problem->level_count = problem->batch.level_count;
+  for (int i = 0; i < problem->level_count && !status; i++) status = add_level(problem, i, needs, error);
+  if (status) return status;
+  for (int i = 0; i < problem->level_count; i++)
+    if (problem->view[i].rows) tare_view_arrange(&problem->view[i], key_array(&problem->view[i], needs));
+  if (needs & TARE_NEED_LINEAR) status = check_one_axis(&problem->view[0], error);
+  return status ? status : check_overlaps(problem, error);
+}

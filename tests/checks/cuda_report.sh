@@ -1,0 +1,138 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# cuda_report.sh NVCC SOURCE WORK: compiles cuda/*.cu for sm_90 and holds what the compiler says against
+# cuda/budget.txt: no spills and no local memory anywhere, registers, the number of kernels, 16-byte loads and stores,
+# and instructions per element of the hot loops. Prints one line a kernel, and what is over its budget. Speed without a
+# GPU: it says what a kernel asks for, not how long it takes.
+#
+# Instructions are those of the machine code where a disassembler is found (nvdisasm beside nvcc, in PATH, or where
+# ./dev test puts it: a Python environment in WORK/../disassembler), and otherwise of the PTX, with their own budget.
+set -eu
+nvcc=$1 source=$2 work=$3
+ptxas=$(dirname "$(readlink -f "$nvcc")")/ptxas
+[ -x "$ptxas" ] || ptxas=ptxas
+disassembler=
+for candidate in "$(dirname "$ptxas")/nvdisasm" "$(command -v nvdisasm || true)" \
+  "$work"/../disassembler/lib/python3*/site-packages/nvidia/*/bin/nvdisasm; do
+  [ -n "$disassembler" ] || [ ! -x "$candidate" ] || disassembler=$candidate
+done
+mkdir -p "$work"
+rm -f "$work"/*.log "$work"/*.ptx "$work"/*.cubin
+
+# sort.cu is CUB's own.
+# shellcheck disable=SC2016 # the inner shell expands
+find "$source/cuda" -name '*.cu' ! -name sort.cu | sort | xargs -P "$(nproc)" -I{} sh -euc '
+  base=$4/$(basename "$5" .cu)
+  "$1" -std=c++17 -arch=sm_90 -O3 -fmad=false -DNDEBUG -ptx -I"$3" -I"$3/include" "$5" -o "$base.ptx"
+  "$2" -v -arch=sm_90 "$base.ptx" -o "$base.cubin" >"$base.log" 2>&1 || { cat "$base.log"; exit 255; }
+' sh "$nvcc" "$ptxas" "$source" "$work" {}
+
+# NAME registers stack spills, a kernel a line; names demangled, without spaces.
+kernels() {
+  cat "$work"/*.log | c++filt | sed 's/, /,/g; s/> >/>>/g; s/(anonymous namespace)/anonymous/g' | awk -F"'" '
+    /Compiling entry function/ { name = $2; sub(/^void */, "", name); sub(/\(.*/, "", name); gsub(/ /, "", name) }
+    /bytes stack frame/ { split($0, word, " "); stack = word[1]; spills = word[5] + word[9] }
+    /Used [0-9]+ registers/ { match($0, /Used [0-9]+/); print name, substr($0, RSTART + 5, RLENGTH - 5), stack, spills }'
+}
+
+# NAME least most turn, by tests/checks/sass_paths.awk.
+machine_paths() {
+  for cubin in "$work"/*.cubin; do "$disassembler" -c "$cubin"; done | awk -f "$source/tests/checks/sass_paths.awk"
+}
+
+# NAME instructions - -, for the shortest stretch from a 16-byte load (also of what was copied to shared memory ahead) to
+# the next 16-byte store in the text of the PTX; in a kernel that stores no vectors, to the first branch (the one around
+# what most vectors of a histogram need not do). Moves and changes of sign, which cost nothing in the machine code, are
+# left out.
+ptx_stretches() {
+  cat "$work"/*.ptx | awk '
+    function end_kernel() {
+      if (least || branch) print name, least ? least : branch, "-", "-"
+      least = branch = open = 0
+    }
+    /\.entry/ { end_kernel(); name = $3; sub(/\(.*/, "", name) }
+    /ld\.(global|shared)[.a-z]*\.v4\./ && !open { open = 1; count = 0 }
+    open && /^[ \t]*[@a-z][^;]*;/ && !/^[ \t]*(mov|neg|abs)\./ { count++ }
+    open && !branch && /^[ \t]*@.*bra/ { branch = count }
+    /st\.global[.a-z]*\.v4\./ && open {
+      if (!least || count < least) least = count
+      open = 0
+    }
+    END { end_kernel() }'
+}
+
+demangled() {
+  c++filt | sed 's/, /,/g; s/> >/>>/g; s/(anonymous namespace)/anonymous/g; s/^void //; s/(.*)\( [-0-9 ]*\)$/\1/'
+}
+
+first=$(find "$work" -name '*.cubin' | head -n 1)
+if [ -n "$disassembler" ] && "$disassembler" -c "$first" >/dev/null 2>&1; then
+  echo "instructions of the machine code, by $disassembler"
+  machine_paths | demangled >"$work/paths"
+else
+  echo "instructions of the PTX: no nvdisasm that reads sm_90"
+  disassembler=
+  ptx_stretches | demangled >"$work/paths"
+fi
+kernels >"$work/kernels"
+awk -v kernels="$work/kernels" -v paths="$work/paths" -v machine="$disassembler" '
+  function fail(text) { failure[++failures] = text }
+  function first_match(list, count, name,   i) {
+    for (i = 1; i <= count; i++) if (name ~ pattern[list, i]) return i
+    return 0
+  }
+  function held(name, what, instructions, per, most) {
+    if (instructions == "-" || most == "-") return
+    printf ", %.1f %s", instructions / per, what
+    if (instructions / per > most) fail(name ": " instructions / per " " what " an element, allowed " most)
+  }
+  /^[ \t]*(#|$)/ { next }
+  $1 == "kernels" { limit_of_kernels = $2; next }
+  $1 == "vectors" { n["vectors"]++; pattern["vectors", n["vectors"]] = $2; next }
+  $1 == "registers" { n[$1]++; pattern[$1, n[$1]] = $2; limit[$1, n[$1]] = $3; next }
+  $1 == "instructions" && NF == 7 {
+    i = ++n[$1]
+    pattern[$1, i] = $2
+    per[i] = $3
+    allowed[i, "turn"] = $4
+    allowed[i, "least"] = $5
+    allowed[i, "most"] = $6
+    allowed[i, "ptx"] = $7
+    next
+  }
+  { fail("a line that is none: " $0) }
+  END {
+    while ((getline line < paths) > 0) {
+      split(line, w, " ")
+      least[w[1]] = w[2]
+      most[w[1]] = w[3]
+      turn[w[1]] = w[4]
+    }
+    while ((getline line < kernels) > 0) {
+      split(line, w, " ")
+      seen++
+      printf "%3d registers", w[2]
+      i = first_match("instructions", n["instructions"], w[1])
+      if (i && w[1] in least) {
+        used[i] = 1
+        if (machine) {
+          held(w[1], "a turn", turn[w[1]], per[i], allowed[i, "turn"])
+          held(w[1], "at least", least[w[1]], per[i], allowed[i, "least"])
+          held(w[1], "at most", most[w[1]], per[i], allowed[i, "most"])
+        } else
+          held(w[1], "by the PTX", least[w[1]], per[i], allowed[i, "ptx"])
+      }
+      print "  " w[1]
+      if (w[3] > 0 || w[4] > 0) fail(w[1] ": " w[3] " bytes of stack, " w[4] " spilled")
+      i = first_match("registers", n["registers"], w[1])
+      if (!i) fail(w[1] ": no registers line for it in cuda/budget.txt")
+      else if (w[2] > limit["registers", i]) fail(w[1] ": " w[2] " registers, allowed " limit["registers", i])
+      if (first_match("vectors", n["vectors"], w[1]) && !(w[1] in least)) fail(w[1] ": no 16-byte load and store")
+    }
+    for (i = 1; i <= n["instructions"]; i++)
+      if (!used[i]) fail("no kernel matches instructions " pattern["instructions", i])
+    print seen " kernels of at most " limit_of_kernels
+    if (seen + 0 == 0 || seen > limit_of_kernels) fail(seen + 0 " kernels, allowed " limit_of_kernels)
+    for (i = 1; i <= failures; i++) print "over budget: " failure[i]
+    exit failures > 0
+  }' "$source/cuda/budget.txt"

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `tare bench`: how long loss and gradient take. In every round each loss runs once, between two plain copies of the
+ * same bytes by as many threads, so that whatever else the machine does hits all of them alike. Before each run the
+ * logits are put back, outside the measured time. On a GPU time is the device's own, the copy is the driver's, and the
+ * cache is flushed before each run.
+ */
+#define _GNU_SOURCE
+#include "bench.h"
+
+#include <stdlib.h>
+
+#include "fused.h"
+#include "tool/base/convert.h"
+#include "tool/base/gpu.h"
+#include "tool/base/problem.h"
+#include "tool/base/progress.h"
+#include "tool/report.h"
+#include "tool/verbs.h"
+
+static int copy_once(struct bench *bench, struct times *also) {
+  const struct sample *sample = &bench->batch;
+  size_t bytes = (size_t)(sample->rows * sample->classes) * dtype_size(sample->dtype);
+  bench_restore(bench, &bench->base);
+  double seconds = 0;
+  if (device_is_gpu(&bench->device)) {
+    gpu_timer_start();
+    gpu_start_copy(bench->copy_target, bench->base.logits, bytes);
+    seconds = gpu_timer_stop();
+  } else {
+    seconds = copier_run(bench->copier, bench->copy_target, bench->base.logits, bytes);
+  }
+  int status = also ? times_add(&bench->copies, seconds) : TOOL_OK;
+  return also && status == TOOL_OK ? times_add(also, seconds) : status;
+}
+
+static int run_lane(struct bench *bench, struct lane *lane, bool warm_up) {
+  bench_restore(bench, &lane->run);
+  bool gpu = device_is_gpu(&bench->device);
+  if (gpu) gpu_timer_start();
+  double before = seconds_now();
+  int status = run_start(&lane->run);
+  double taken = gpu ? gpu_timer_stop() : seconds_now() - before;
+  if (status == TOOL_OK) status = device_wait(&bench->device);
+  return status == TOOL_OK && !warm_up ? times_add(&lane->times, taken) : status;
+}
+
+static int run_round(struct bench *bench, bool warm_up) {
+  int status = copy_once(bench, warm_up ? NULL : &bench->first_copies);
+  for (int32_t index = 0; status == TOOL_OK && index < bench->lane_count; index++) {
+    status = run_lane(bench, &bench->lanes[index], warm_up);
+  }
+  return status == TOOL_OK ? copy_once(bench, warm_up ? NULL : &bench->last_copies) : status;
+}
+
+/* At least 15 rounds, and more while they fit in the budget; a round that is very long is taken less often. */
+int64_t bench_rounds_within(double round) {
+  const double budget = 5, patience = 60;
+  double rounds = round > 0 ? budget / round : 200;
+  if (rounds > 200) rounds = 200;
+  if (rounds < 15) rounds = 15;
+  if (rounds * round > patience) rounds = patience / round;
+  return rounds < 5 ? 5 : (int64_t)rounds;
+}
+
+/* Round by round, so that whatever else the machine did hits both alike. */
+static int compare_with_focal(struct bench *bench) {
+  const struct lane *focal = NULL;
+  for (int32_t index = 0; index < bench->lane_count && !focal; index++) {
+    const struct contender *contender = &bench->lanes[index].contender;
+    if (contender->loss.kind == TARE_SIGMOID_FOCAL && !contender->class_balanced) focal = &bench->lanes[index];
+  }
+  int status = TOOL_OK;
+  for (int32_t index = 0; focal && index < bench->lane_count; index++) {
+    struct lane *lane = &bench->lanes[index];
+    if (lane->contender.loss.kind == TARE_GHM_R) continue;
+    for (size_t round = 0; status == TOOL_OK && round < lane->times.count; round++) {
+      status = times_add(&lane->of_focal, lane->times.of[round] / focal->times.of[round]);
+    }
+  }
+  return status;
+}
+
+static int measure(struct bench *bench) {
+  progress_begin("warming up");
+  int status = run_round(bench, true);
+  double before = seconds_now();
+  if (status == TOOL_OK) status = run_round(bench, true);
+  double round = seconds_now() - before;
+  bench->rounds = bench->options.repeat ? bench->options.repeat : bench_rounds_within(round);
+  progress_begin("measuring");
+  for (int64_t number = 0; status == TOOL_OK && number < bench->rounds; number++) status = run_round(bench, false);
+  progress_end();
+  return status == TOOL_OK ? compare_with_focal(bench) : status;
+}
+
+int verb_bench(int argc, char **argv) {
+  struct bench *bench = calloc(1, sizeof *bench);
+  if (!bench) return complain("out of memory");
+  int status = bench_options_read(&bench->options, argc, argv);
+  if (status == TOOL_OK) status = device_open(&bench->device, bench->options.device, bench->options.threads);
+  if (status == TOOL_OK && bench->options.dimensions) {
+    status = fused_bench(&bench->options, &bench->device);
+    bench_release(bench);
+    free(bench);
+    return status;
+  }
+  if (status == TOOL_OK) status = bench_prepare(bench);
+  if (status == TOOL_OK) status = measure(bench);
+  if (status == TOOL_OK && bench->options.json)
+    status = json_print(bench_json(bench));
+  else if (status == TOOL_OK)
+    bench_print(bench);
+  if (status == TOOL_OK) status = finish_output();
+  bench_release(bench);
+  free(bench);
+  return status;
+}

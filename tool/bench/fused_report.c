@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the comparison of the fused head found, as a table and as JSON.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+
+#include "fused.h"
+#include "tool/base/convert.h"
+#include "tool/report.h"
+
+struct fused_figures {
+  double fused, unfused, ratio, of_products, memory_ratio;
+};
+
+static struct fused_figures figures_of(struct fused *bench, struct fused_lane *lane) {
+  struct fused_figures f = {.fused = times_quantile(&lane->fused.times, 0.5),
+                            .unfused = times_quantile(&lane->unfused.times, 0.5)};
+  f.ratio = f.unfused > 0 ? f.fused / f.unfused : 0;
+  f.of_products = f.fused > 0 ? times_quantile(&bench->products, 0.5) / f.fused : 0;
+  f.memory_ratio = lane->fused.peak > 0 ? lane->unfused.peak / lane->fused.peak : 0;
+  return f;
+}
+
+static void memory_cell(struct table *table, double bytes) {
+  if (bytes < 0)
+    table_cell(table, "unknown");
+  else
+    table_cell(table, "%.1f", bytes * 1e-6);
+}
+
+static double operations(const struct fused *bench) {
+  const struct classifier *c = &bench->classifier;
+  return 6 * (double)c->rows * (double)c->classes * (double)c->dimensions;
+}
+
+void fused_print(struct fused *bench) {
+  const struct classifier *c = &bench->classifier;
+  const tare_context_description *about = &bench->device->about;
+  printf("A classifier of %s features and %s classes on %s rows %s, its loss, and both gradients\n",
+         grouped(c->dimensions).of, grouped(c->classes).of, grouped(c->rows).of, dtype_name(c->dtype));
+  printf("on %s, %s, %d thread%s; %lld round%s, each both ways. The logits would be %.1f MB.\n\n", about->device_name,
+         about->instruction_set, about->threads, about->threads == 1 ? "" : "s", (long long)bench->rounds,
+         bench->rounds == 1 ? "" : "s", (double)bench->logits_bytes * 1e-6);
+  static const char *const heading[] = {"loss",        "fused ms", "unfused ms", "fused/unfused",
+                                        "of products", "fused MB", "unfused MB", "unfused/fused"};
+  struct table table = {.alignment = "lrrrrrrr"};
+  for (size_t index = 0; index < sizeof heading / sizeof heading[0]; index++) table_cell(&table, "%s", heading[index]);
+  for (int32_t index = 0; index < bench->lane_count; index++) {
+    struct fused_lane *lane = &bench->lanes[index];
+    struct fused_figures f = figures_of(bench, lane);
+    table_cell(&table, "%s", lane->contender.label);
+    table_cell(&table, "%.1f", f.fused * 1e3);
+    table_cell(&table, "%.1f", f.unfused * 1e3);
+    table_cell(&table, "%.3f", f.ratio);
+    table_cell(&table, "%.2f", f.of_products);
+    memory_cell(&table, lane->fused.peak);
+    memory_cell(&table, lane->unfused.peak);
+    table_cell(&table, "%.1f", f.memory_ratio);
+  }
+  table_print(&table, true);
+  double products = times_quantile(&bench->products, 0.5);
+  double spread =
+      products > 0 ? (times_quantile(&bench->products, 0.8) - times_quantile(&bench->products, 0.2)) / products : 0;
+  printf(
+      "\nms: median. unfused: a product, the loss with its gradient in place, two products, by the same BLAS.\n"
+      "of products: the time of the three products alone, %.1f ms (%.0f GFLOP/s; their p20 to p80 spread is %.0f %%\n"
+      "of it), over the fused time. MB: measured peak of memory beyond inputs and outputs.\n",
+      products * 1e3, products > 0 ? operations(bench) / products * 1e-9 : 0, spread * 100);
+  if (spread > 0.2) {
+    printf(
+        "The products differ much from round to round: something else keeps this machine busy. Do not trust these "
+        "times.\n");
+  }
+}
+
+static json_t *cost_json(struct cost *cost) {
+  return json_pack("{s:f, s:f, s:f, s:f, s:f}", "median_ms", times_quantile(&cost->times, 0.5) * 1e3, "p20_ms",
+                   times_quantile(&cost->times, 0.2) * 1e3, "p80_ms", times_quantile(&cost->times, 0.8) * 1e3,
+                   "peak_bytes", cost->peak, "loss", cost->loss);
+}
+
+json_t *fused_json(struct fused *bench) {
+  const struct classifier *c = &bench->classifier;
+  const tare_context_description *about = &bench->device->about;
+  json_t *losses = json_array();
+  for (int32_t index = 0; index < bench->lane_count; index++) {
+    struct fused_lane *lane = &bench->lanes[index];
+    struct fused_figures f = figures_of(bench, lane);
+    json_append(losses, json_pack("{s:s, s:s, s:I, s:o, s:o, s:f, s:f, s:f}", "label", lane->contender.label, "loss",
+                                  tare_loss_name(lane->contender.loss.kind), "workspace_bytes",
+                                  (json_int_t)lane->workspace_bytes, "fused", cost_json(&lane->fused), "unfused",
+                                  cost_json(&lane->unfused), "time_ratio", f.ratio, "of_products", f.of_products,
+                                  "memory_ratio", f.memory_ratio));
+  }
+  return json_pack("{s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:o}", "device",
+                   device_kind_name(about->device), "device_name", about->device_name, "isa", about->instruction_set,
+                   "threads", about->threads, "dtype", dtype_name(c->dtype), "rows", (json_int_t)c->rows, "classes",
+                   (json_int_t)c->classes, "dimensions", (json_int_t)c->dimensions, "logits_bytes",
+                   (json_int_t)bench->logits_bytes, "rounds", (json_int_t)bench->rounds, "products_ms",
+                   times_quantile(&bench->products, 0.5) * 1e3, "losses", losses);
+}

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the benchmark found, as a table and as JSON.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "tool/base/convert.h"
+#include "tool/base/gpu.h"
+#include "tool/report.h"
+
+/* The last cache of the first core, as the kernel knows it; the C library counts all of a package's together. */
+static int64_t cache_bytes(void) {
+  int64_t largest = 0;
+  for (int index = 0; index < 8; index++) {
+    char path[96];
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", index);
+    FILE *file = fopen(path, "re");
+    if (!file) break;
+    long long kibibytes;
+    if (fscanf(file, "%lldK", &kibibytes) == 1 && kibibytes * 1024 > largest) largest = kibibytes * 1024;
+    fclose(file);
+  }
+  if (largest > 0) return largest;
+  long bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
+  return bytes > 0 ? bytes : 0;
+}
+
+struct figures {
+  double median, p20, p80, ns_element, ns_core, gigabytes, ratio, of_focal;
+};
+
+static double copy_rate(struct bench *bench) { /* bytes read and written per second, by the median of all copies */
+  const struct sample *sample = &bench->batch;
+  double bytes = 2 * (double)sample->rows * (double)sample->classes * (double)dtype_size(sample->dtype);
+  double median = times_quantile(&bench->copies, 0.5);
+  return median > 0 ? bytes / median : 0;
+}
+
+/* A GPU has no cores to speak of. */
+static int32_t cores(const struct bench *bench) {
+  return device_is_gpu(&bench->device) ? 1 : bench->device.about.threads;
+}
+
+static struct figures figures_of(struct bench *bench, struct lane *lane) {
+  struct figures figures = {.median = times_quantile(&lane->times, 0.5),
+                            .p20 = times_quantile(&lane->times, 0.2),
+                            .p80 = times_quantile(&lane->times, 0.8)};
+  double elements = (double)bench->batch.rows * (double)lane->run.batch.classes;
+  figures.ns_element = figures.median / elements * 1e9;
+  figures.ns_core = figures.ns_element * cores(bench);
+  figures.gigabytes = run_bytes(&lane->run) / figures.median * 1e-9;
+  double rate = copy_rate(bench);
+  figures.of_focal = times_quantile(&lane->of_focal, 0.5);
+  figures.ratio = rate > 0 ? figures.gigabytes * 1e9 / rate : 0;
+  return figures;
+}
+
+static const char *layout_name(const struct bench *bench) { return bench_layouts[bench->options.layout].name; }
+
+/* "Cold" is said only where it cannot be otherwise: the logits do not fit in the last cache. */
+static bool is_cold(const struct bench *bench) {
+  if (device_is_gpu(&bench->device)) return true; /* flushed before each run */
+  double bytes = bench_logits_bytes(bench);
+  return bytes * (bench->options.apart ? 2 : 1) > (double)cache_bytes();
+}
+
+static void print_heading(const struct bench *bench) {
+  const tare_context_description *about = &bench->device.about;
+  double bytes = bench_logits_bytes(bench);
+  printf("Loss and gradient of %s x %s %s (%s, %s, %s)\n", grouped(bench->batch.rows).of,
+         grouped(bench->batch.classes).of, dtype_name(bench->batch.dtype), layout_name(bench),
+         bench->options.apart ? "gradient apart" : "in place", bench->options.distribution_text);
+  if (device_is_gpu(&bench->device)) {
+    printf("on %s, %s; %lld rounds, every loss once in each, logits put back untimed.\n", about->device_name,
+           about->instruction_set, (long long)bench->rounds);
+    printf("The logits are %.1f MB; the GPU's cache is flushed before each run.\n\n", bytes * 1e-6);
+    return;
+  }
+  printf("on %s, %s, %d thread%s; %lld rounds, every loss once in each, logits put back untimed.\n", about->device_name,
+         about->instruction_set, about->threads, about->threads == 1 ? "" : "s", (long long)bench->rounds);
+  if (*about->reason) printf("Not on a GPU: %s\n", about->reason);
+  printf("The logits are %.1f MB and the last cache %.1f MB: the caches are %s.\n\n", bytes * 1e-6,
+         (double)cache_bytes() * 1e-6,
+         is_cold(bench) ? "cold (too small to hold the batch)" : "warm (they hold the batch)");
+}
+
+static void add_copy_row(struct table *table, const char *name, struct times *times, double elements, double bytes,
+                         double median_of_all, int32_t threads) {
+  double median = times_quantile(times, 0.5);
+  table_cell(table, "%s", name);
+  table_cell(table, "%.3f", median * 1e3);
+  table_cell(table, "%.3f", times_quantile(times, 0.2) * 1e3);
+  table_cell(table, "%.3f", times_quantile(times, 0.8) * 1e3);
+  table_cell(table, "%.3f", median / elements * 1e9);
+  table_cell(table, "%.3f", median / elements * 1e9 * threads);
+  table_cell(table, "%.2f", bytes / median * 1e-9);
+  table_cell(table, "%.2f", median_of_all / median);
+  table_cell(table, "%s", "");
+}
+
+void bench_print(struct bench *bench) {
+  print_heading(bench);
+  static const char *const heading[] = {"loss",       "ms",   "p20",     "p80",   "ns/element",
+                                        "ns x cores", "GB/s", "of copy", "focals"};
+  struct table table = {.alignment = "lrrrrrrrr"};
+  for (size_t index = 0; index < sizeof heading / sizeof heading[0]; index++) table_cell(&table, "%s", heading[index]);
+  double elements = (double)bench->batch.rows * (double)bench->batch.classes;
+  double bytes = 2 * elements * (double)dtype_size(bench->batch.dtype), all = times_quantile(&bench->copies, 0.5);
+  int32_t threads = cores(bench);
+  add_copy_row(&table, "copy, before", &bench->first_copies, elements, bytes, all, threads);
+  for (int32_t index = 0; index < bench->lane_count; index++) {
+    struct figures figures = figures_of(bench, &bench->lanes[index]);
+    table_cell(&table, "%s", bench->lanes[index].contender.label);
+    table_cell(&table, "%.3f", figures.median * 1e3);
+    table_cell(&table, "%.3f", figures.p20 * 1e3);
+    table_cell(&table, "%.3f", figures.p80 * 1e3);
+    table_cell(&table, "%.3f", figures.ns_element);
+    table_cell(&table, "%.3f", figures.ns_core);
+    table_cell(&table, "%.2f", figures.gigabytes);
+    table_cell(&table, "%.2f", figures.ratio);
+    if (figures.of_focal > 0)
+      table_cell(&table, "%.2f", figures.of_focal);
+    else
+      table_cell(&table, "%s", "");
+  }
+  add_copy_row(&table, "copy, after", &bench->last_copies, elements, bytes, all, threads);
+  table_print(&table, true);
+  double spread = all > 0 ? (times_quantile(&bench->copies, 0.8) - times_quantile(&bench->copies, 0.2)) / all : 0;
+  printf(
+      "\nms: median; p20, p80: a fifth of the runs was faster, a fifth slower. ns x cores: ns an element and core.\n"
+      "GB/s: logits read and gradient written, with labels and targets. of copy: that rate over the rate of plain\n"
+      "copies of the logits (median of all; their p20 to p80 spread is %.0f %% of it). focals: time over that of the\n"
+      "first sigmoid-focal in the same round, median. ghm-r is on [rows, 4].\n",
+      spread * 100);
+  if (spread > 0.2) {
+    printf(
+        "The copies differ much from round to round: something else keeps this machine busy. Do not trust these "
+        "times.\n");
+  }
+}
+
+static json_t *lane_json(struct bench *bench, struct lane *lane) {
+  struct figures figures = figures_of(bench, lane);
+  const tare_loss *loss = &lane->contender.loss;
+  json_t *object =
+      json_pack("{s:s, s:s, s:b, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "label", lane->contender.label, "loss",
+                tare_loss_name(loss->kind), "class_balanced", lane->contender.class_balanced, "columns",
+                (json_int_t)lane->run.batch.classes, "median_ms", figures.median * 1e3, "p20_ms", figures.p20 * 1e3,
+                "p80_ms", figures.p80 * 1e3, "ns_per_element", figures.ns_element, "ns_per_element_core",
+                figures.ns_core, "gigabytes_per_second", figures.gigabytes, "copy_ratio", figures.ratio);
+  if (figures.of_focal > 0) json_set(object, "focal_ratio", json_real(figures.of_focal));
+  if (loss->kind == TARE_SIGMOID_FOCAL || loss->kind == TARE_SOFTMAX_FOCAL) {
+    json_set(object, "gamma", json_real(loss->focal.gamma));
+  }
+  if (loss->kind == TARE_SIGMOID_POLY1) json_set(object, "gamma", json_real(loss->poly1.gamma));
+  if (kind_is_ghm(loss->kind)) json_set(object, "bins", json_integer(loss->ghm.bins));
+  return object;
+}
+
+json_t *bench_json(struct bench *bench) {
+  const tare_context_description *about = &bench->device.about;
+  json_t *losses = json_array();
+  for (int32_t index = 0; index < bench->lane_count; index++) {
+    json_append(losses, lane_json(bench, &bench->lanes[index]));
+  }
+  double bytes = bench_logits_bytes(bench);
+  json_t *copy =
+      json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "median_ms", times_quantile(&bench->copies, 0.5) * 1e3, "p20_ms",
+                times_quantile(&bench->copies, 0.2) * 1e3, "p80_ms", times_quantile(&bench->copies, 0.8) * 1e3,
+                "first_ms", times_quantile(&bench->first_copies, 0.5) * 1e3, "last_ms",
+                times_quantile(&bench->last_copies, 0.5) * 1e3, "gigabytes_per_second", copy_rate(bench) * 1e-9);
+  return json_pack("{s:s, s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:s, s:b, s:o, s:I, s:I, s:s, s:I, s:o, s:o}", "device",
+                   device_kind_name(about->device), "device_name", about->device_name, "reason", about->reason, "isa",
+                   about->instruction_set, "threads", about->threads, "dtype", dtype_name(bench->batch.dtype), "rows",
+                   (json_int_t)bench->batch.rows, "classes", (json_int_t)bench->batch.classes, "layout",
+                   layout_name(bench), "in_place", !bench->options.apart, "distribution",
+                   json_text(bench->options.distribution_text), "logits_bytes", (json_int_t)bytes, "cache_bytes",
+                   (json_int_t)(device_is_gpu(&bench->device) ? (int64_t)gpu_cache_bytes() : cache_bytes()), "cache",
+                   is_cold(bench) ? "cold" : "warm", "rounds", (json_int_t)bench->rounds, "copy", copy, "losses",
+                   losses);
+}

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `tare eval`: one loss and its gradient on arrays from files. Everything is computed and written under temporary names
+ * first; the report comes next; only then do the output files get their names.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "load.h"
+#include "plot.h"
+#include "report.h"
+#include "run.h"
+#include "tool/base/convert.h"
+#include "tool/base/npy.h"
+#include "tool/base/outfile.h"
+#include "tool/base/problem.h"
+#include "tool/base/progress.h"
+#include "verbs.h"
+
+struct evaluation {
+  struct eval_options options;
+  struct sample sample;
+  int32_t file_dtype;
+  struct device device;
+  struct run run;
+  struct result result;
+  double seconds;
+  struct histogram histogram;                      /* of a GHM loss, or for the plot */
+  struct curves curves;                            /* for the plot of GHM-C */
+  FILE *gradient_file, *row_loss_file, *plot_file; /* of the options that were given */
+};
+
+/* Before anything is computed: what cannot be written is better said at once. */
+static int open_output(const char *option, const char *path, FILE **file) {
+  if (path) *file = outfile_open(option, path);
+  return !path || *file ? TOOL_OK : TOOL_FAILED;
+}
+
+static int open_outputs(struct evaluation *eval) {
+  int status = open_output("--grad-out", eval->options.grad_out, &eval->gradient_file);
+  if (status == TOOL_OK) status = open_output("--row-loss-out", eval->options.row_loss_out, &eval->row_loss_file);
+  if (status == TOOL_OK) status = open_output("--plot", eval->options.plot, &eval->plot_file);
+  return status;
+}
+
+static int compute(struct evaluation *eval) {
+  struct run *run = &eval->run;
+  const tare_loss *loss = &eval->options.loss;
+  bool sorts = kind_is_ghm(loss->kind) && loss->ghm.density == TARE_EXACT;
+  progress_begin(sorts ? "sorting gradient norms for the exact density, and evaluating" : "evaluating");
+  int status = run_prepare(run, &eval->device, &eval->sample, &eval->options.loss, true);
+  if (status == TOOL_OK && eval->options.row_loss_out) status = run_add_row_loss(run);
+  if (status != TOOL_OK) return status;
+  run->output.normalizer = eval->options.normalizer;
+  run->output.normalizer_value = eval->options.normalizer_value;
+  status = run_once(run);
+  if (status == TOOL_OK) status = run_result(run, &eval->result);
+  if (status == TOOL_OK) status = run_time(run, 0.15, &eval->seconds);
+  progress_end();
+  return status;
+}
+
+/* A unit-region run knows its own counts and weights; everything else, and the curve of a plot, is measured. */
+static int look_at_gradients(struct evaluation *eval) {
+  const tare_loss *loss = &eval->options.loss;
+  bool ghm = kind_is_ghm(loss->kind);
+  if (!ghm && !eval->options.plot) return TOOL_OK;
+  if (ghm && loss->ghm.density == TARE_UNIT_REGION && !eval->options.plot) {
+    return histogram_of_run(&eval->run, &eval->histogram);
+  }
+  progress_begin("counting gradient norms");
+  int status = histogram_measure(&eval->device, &eval->sample, loss, &eval->run.output, eval->result.divisor,
+                                 ghm ? loss->ghm.bins : 30, &eval->histogram);
+  if (status == TOOL_OK && loss->kind == TARE_GHM_C) {
+    status = curves_measure(&eval->device, &eval->sample, &eval->histogram, &eval->curves);
+  }
+  progress_end();
+  return status;
+}
+
+/* -- output files -------------------------------------------------------------------------------------------------- */
+
+static enum npy_type npy_type_of(int32_t dtype) {
+  switch (dtype) {
+    case TARE_F16:
+      return NPY_F2;
+    case TARE_BF16:
+      return NPY_U2;
+    case TARE_F64:
+      return NPY_F8;
+    default:
+      return NPY_F4;
+  }
+}
+
+static int write_gradient(const struct evaluation *eval) {
+  const char *path = eval->options.grad_out;
+  if (!path) return TOOL_OK;
+  void *gradient;
+  int status = run_gradient(&eval->run, &gradient);
+  if (status != TOOL_OK) return status;
+  int64_t shape[] = {eval->sample.rows, eval->sample.classes};
+  if (npy_write(eval->gradient_file, npy_type_of(eval->sample.dtype), 2, shape, gradient) != 0)
+    status = outfile_failed("--grad-out", path);
+  free(gradient);
+  return status;
+}
+
+static int write_row_loss(struct evaluation *eval) {
+  const char *path = eval->options.row_loss_out;
+  if (!path) return TOOL_OK;
+  int64_t rows = eval->sample.rows;
+  int32_t dtype = eval->sample.dtype == TARE_F64 ? TARE_F64 : TARE_F32;
+  size_t bytes = (size_t)rows * dtype_size(dtype);
+  void *losses = malloc(bytes ? bytes : 1);
+  if (!losses) return complain("--row-loss-out %s: out of memory", path);
+  device_get(&eval->device, losses, eval->run.row_loss, bytes);
+  for (int64_t row = 0; dtype == TARE_F64 && row < rows; row++) { /* in place: the narrow element lies below */
+    number_put(TARE_F32, losses, row, number_at(TARE_F64, losses, row));
+  }
+  int status = TOOL_OK;
+  if (npy_write(eval->row_loss_file, NPY_F4, 1, &rows, losses) != 0) status = outfile_failed("--row-loss-out", path);
+  free(losses);
+  return status;
+}
+
+static const char *base_name(const char *path) {
+  const char *slash = strrchr(path, '/');
+  return slash ? slash + 1 : path;
+}
+
+static int write_plot(struct evaluation *eval) {
+  const char *path = eval->options.plot;
+  if (!path) return TOOL_OK;
+  int32_t kind = eval->options.loss.kind;
+  struct plot_text text = {.loss = tare_loss_name(kind), .source = base_name(eval->options.logits)};
+  text.element = kind == TARE_GHM_R ? "coordinates" : kind_is_softmax(kind) ? "rows" : "logits";
+  text.plain = kind == TARE_GHM_R ? "plain ASL1: g" : "plain cross-entropy: g";
+  return plot_svg(eval->plot_file, path, &eval->histogram, eval->curves.bins ? &eval->curves : NULL, &text);
+}
+
+/* -- the report ---------------------------------------------------------------------------------------------------- */
+
+static const char *normalizer_name(const struct evaluation *eval) {
+  if (kind_is_ghm(eval->options.loss.kind)) return "gradient density";
+  switch (eval->options.normalizer) {
+    case TARE_ELEMENTS:
+      return "elements";
+    case TARE_ROWS:
+      return "rows";
+    case TARE_POSITIVES:
+      return "positives";
+    case TARE_VALUE:
+      return "given";
+    default:
+      return "sum";
+  }
+}
+
+static double gigabytes_per_second(const struct evaluation *eval) {
+  return eval->seconds > 0 ? run_bytes(&eval->run) / eval->seconds * 1e-9 : 0;
+}
+
+static void print_facts(const struct evaluation *eval) {
+  const struct result *result = &eval->result;
+  const struct sample *sample = &eval->sample;
+  const tare_context_description *about = &eval->device.about;
+  struct table table = {.alignment = "ll"};
+  table_cell(&table, "loss");
+  table_cell(&table, "%.17g  (%s)", result->loss, tare_loss_name(eval->options.loss.kind));
+  table_cell(&table, "normaliser");
+  table_cell(&table, "%.17g  (%s)", result->divisor, normalizer_name(eval));
+  table_cell(&table, "logits");
+  table_cell(&table, "%s x %s %s%s%s", grouped(sample->rows).of, grouped(sample->classes).of, dtype_name(sample->dtype),
+             eval->file_dtype == sample->dtype ? "" : ", rounded to nearest even from ",
+             eval->file_dtype == sample->dtype ? "" : dtype_name(eval->file_dtype));
+  table_cell(&table, "rows");
+  table_cell(&table, "%s positive, %s background, %s ignored; %s count", grouped(result->counts.positives).of,
+             grouped(result->counts.background).of, grouped(result->counts.ignored).of,
+             grouped(result->counts.counted).of);
+  table_cell(&table, "gradient");
+  table_cell(&table, "L1 norm %.9g, L2 norm %.9g", result->grad_l1, result->grad_l2);
+  table_cell(&table, "time");
+  table_cell(&table, "%.3f ms for loss and gradient, %.2f GB/s", eval->seconds * 1e3, gigabytes_per_second(eval));
+  table_cell(&table, "device");
+  if (about->device == TARE_DEVICE_CPU) {
+    table_cell(&table, "cpu: %s, %s, %d thread%s", about->device_name, about->instruction_set, about->threads,
+               about->threads == 1 ? "" : "s");
+  } else {
+    table_cell(&table, "%s: %s, %s", device_kind_name(about->device), about->device_name, about->instruction_set);
+  }
+  if (*about->reason) {
+    table_cell(&table, "not a GPU");
+    table_cell(&table, "%s", about->reason);
+  }
+  table_print(&table, false);
+}
+
+static void print_report(const struct evaluation *eval) {
+  print_facts(eval);
+  int32_t kind = eval->options.loss.kind;
+  if (kind_is_ghm(kind)) {
+    printf("\n  %s %s by gradient norm; weight = N/GD, %s density:\n\n", grouped(eval->histogram.elements).of,
+           kind == TARE_GHM_R ? "coordinates" : "logits",
+           eval->options.loss.ghm.density == TARE_EXACT ? "exact" : "unit-region");
+    print_bars(&eval->histogram);
+  }
+  const char *files[] = {eval->options.grad_out, eval->options.row_loss_out, eval->options.plot};
+  static const char *const names[] = {"gradient", "row losses", "picture"};
+  for (int index = 0; index < 3; index++) {
+    if (files[index]) printf("%s  %s: %s\n", index == 0 || !files[0] ? "\n" : "", names[index], files[index]);
+  }
+}
+
+static json_t *report_json(const struct evaluation *eval) {
+  const struct result *result = &eval->result;
+  const tare_context_description *about = &eval->device.about;
+  json_t *object = json_pack(
+      "{s:o, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:s, s:s, s:s, s:i, s:s, s:o, s:o}", "loss",
+      json_number(result->loss), "name", tare_loss_name(eval->options.loss.kind), "normalizer",
+      json_number(result->divisor), "normalizer_kind", normalizer_name(eval), "rows", (json_int_t)eval->sample.rows,
+      "classes", (json_int_t)eval->sample.classes, "positives", (json_int_t)result->counts.positives, "background",
+      (json_int_t)result->counts.background, "ignored", (json_int_t)result->counts.ignored, "counted",
+      (json_int_t)result->counts.counted, "grad_l1", json_number(result->grad_l1), "grad_l2",
+      json_number(result->grad_l2), "device", device_kind_name(about->device), "device_name", about->device_name,
+      "reason", about->reason, "instruction_set", about->instruction_set, "threads", about->threads, "dtype",
+      dtype_name(eval->sample.dtype), "milliseconds", json_number(eval->seconds * 1e3), "gigabytes_per_second",
+      json_number(gigabytes_per_second(eval)));
+  if (eval->file_dtype != eval->sample.dtype) {
+    json_set(object, "converted_from", json_string(dtype_name(eval->file_dtype)));
+  }
+  if (kind_is_ghm(eval->options.loss.kind)) {
+    json_set(object, "histogram", json_histogram(&eval->histogram));
+  }
+  return object;
+}
+
+static int report(const struct evaluation *eval) {
+  int status = TOOL_OK;
+  if (eval->options.json)
+    status = json_print(report_json(eval));
+  else
+    print_report(eval);
+  return status == TOOL_OK ? finish_output() : status;
+}
+
+int verb_eval(int argc, char **argv) {
+  struct evaluation eval = {0};
+  int status = eval_options_read(&eval.options, argc, argv);
+  if (status == TOOL_OK) status = device_open(&eval.device, eval.options.device, eval.options.threads);
+  if (status != TOOL_OK) return status;
+  progress_begin("reading");
+  status = load_sample(&eval.options, &eval.sample, &eval.file_dtype);
+  if (status == TOOL_OK) status = open_outputs(&eval);
+  if (status == TOOL_OK) status = compute(&eval);
+  if (status == TOOL_OK) status = look_at_gradients(&eval);
+  if (status == TOOL_OK) status = write_gradient(&eval);
+  if (status == TOOL_OK) status = write_row_loss(&eval);
+  if (status == TOOL_OK) status = write_plot(&eval);
+  if (status == TOOL_OK) status = outfile_complete();
+  if (status == TOOL_OK) status = report(&eval);
+  if (status == TOOL_OK) status = outfile_commit();
+  histogram_free(&eval.histogram);
+  curves_free(&eval.curves);
+  run_release(&eval.run);
+  sample_free(&eval.sample);
+  device_close(&eval.device);
+  return status;
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The arrays of an evaluation.
+ */
+#define _GNU_SOURCE
+#include "load.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "tool/base/convert.h"
+#include "tool/base/counts.h"
+#include "tool/base/npy.h"
+#include "tool/base/problem.h"
+
+static int32_t dtype_of(enum npy_type type) {
+  switch (type) {
+    case NPY_F2:
+      return TARE_F16;
+    case NPY_U2:
+      return TARE_BF16;
+    case NPY_F8:
+      return TARE_F64;
+    default:
+      return TARE_F32;
+  }
+}
+
+int load_logits(const char *role, const char *path, bool bf16, struct sample *sample) {
+  struct npy array;
+  int status = npy_read(role, path, NPY_FLOATS | (bf16 ? (unsigned)NPY_U2 : 0), 2, &array);
+  if (status != TOOL_OK) return status;
+  sample->logits = array.data;
+  sample->dtype = dtype_of(array.type);
+  sample->rows = array.shape[0];
+  sample->classes = array.shape[1];
+  if (sample->classes >= 1 && sample->classes <= INT32_MAX) return TOOL_OK;
+  return complain("%s %s: found %" PRId64 " classes, expected 1 to %d", role, path, sample->classes, INT32_MAX);
+}
+
+static int check_rows(const char *role, const char *path, const struct npy *array, const struct sample *sample) {
+  if (array->shape[0] == sample->rows) return TOOL_OK;
+  return complain("%s %s: found %" PRId64 " rows, expected %" PRId64 ", one for each row of the logits", role, path,
+                  array->shape[0], sample->rows);
+}
+
+int load_labels(const char *path, struct sample *sample) {
+  struct npy array;
+  int status = npy_read("--labels", path, NPY_INTEGERS, 1, &array);
+  if (status != TOOL_OK) return status;
+  sample->labels = array.data;
+  sample->label_dtype = array.type == NPY_I8 ? TARE_I64 : TARE_I32;
+  return check_rows("--labels", path, &array, sample);
+}
+
+static int load_targets(const char *path, bool bf16, struct sample *sample) {
+  struct npy array;
+  int status = npy_read("--targets", path, NPY_FLOATS | (bf16 ? (unsigned)NPY_U2 : 0), 2, &array);
+  if (status != TOOL_OK) return status;
+  sample->targets = array.data;
+  sample->target_dtype = dtype_of(array.type);
+  status = check_rows("--targets", path, &array, sample);
+  if (status != TOOL_OK) return status;
+  if (array.shape[1] == sample->classes) return TOOL_OK; /* the library checks the targets that count */
+  return complain("--targets %s: found %" PRId64 " columns, expected %" PRId64 ", as the logits have", path,
+                  array.shape[1], sample->classes);
+}
+
+static int load_row_weights(const char *path, struct sample *sample) {
+  struct npy array;
+  int status = npy_read("--row-weights", path, NPY_FLOATS, 1, &array);
+  if (status != TOOL_OK) return status;
+  status = check_rows("--row-weights", path, &array, sample);
+  if (status == TOOL_OK) {
+    sample->row_weights = malloc(sizeof(float) * (size_t)(array.count ? array.count : 1));
+    if (!sample->row_weights) status = complain("--row-weights %s: out of memory", path);
+  }
+  for (int64_t row = 0; status == TOOL_OK && row < array.count; row++) {
+    double weight = number_at(dtype_of(array.type), array.data, row);
+    float narrow = sample->row_weights[row] = (float)weight;
+    bool lost = isfinite(weight) && (!isfinite(narrow) || (weight != 0 && narrow == 0));
+    if (lost)
+      status = complain("--row-weights %s: found %g in row %" PRId64 ", expected what f32 can hold", path, weight, row);
+  }
+  free(array.data);
+  return status;
+}
+
+static int load_class_weights(const char *path, double beta, struct sample *sample) {
+  struct counts counts;
+  int status = counts_read(path, &counts);
+  if (status != TOOL_OK) return status;
+  if (counts.classes != sample->classes) {
+    status = complain("--class-counts %s: found %" PRId64 " counts, expected %" PRId64 ", one for each class", path,
+                      counts.classes, sample->classes);
+  }
+  if (status == TOOL_OK) {
+    sample->class_weights = malloc(sizeof(float) * (size_t)(counts.classes ? counts.classes : 1));
+    if (!sample->class_weights) status = complain("--class-counts %s: out of memory", path);
+  }
+  if (status == TOOL_OK) status = counts_weigh(path, &counts, beta, sample->class_weights);
+  counts_free(&counts);
+  return status;
+}
+
+/* GHM-R's classes are columns of boxes, not what its labels count: any class a detector has means that the row counts. */
+static int fold_box_labels(struct sample *sample) {
+  if (sample->label_dtype == TARE_I32 && sample->first_label < INT32_MIN) {
+    return complain("--first-label %" PRId64 ": the labels are int32, and none of them can be it", sample->first_label);
+  }
+  for (int64_t row = 0; row < sample->rows; row++) {
+    int64_t label = label_at(sample->label_dtype, sample->labels, row);
+    if (label == sample->background_label || label == sample->ignore_label || label < sample->first_label) continue;
+    if (sample->label_dtype == TARE_I64)
+      ((int64_t *)sample->labels)[row] = sample->first_label;
+    else
+      ((int32_t *)sample->labels)[row] = (int32_t)sample->first_label;
+  }
+  return TOOL_OK;
+}
+
+int load_sample(const struct eval_options *options, struct sample *sample, int32_t *file_dtype) {
+  sample_init(sample);
+  bool bf16 = options->dtype == TARE_BF16;
+  int status = load_logits("--logits", options->logits, bf16, sample);
+  if (status != TOOL_OK) return status;
+  *file_dtype = sample->dtype;
+  sample->background_weight = options->background_weight;
+  sample->first_label = options->first_label;
+  sample->background_label = options->background;
+  sample->ignore_label = options->ignore;
+  if (options->dtype >= 0) status = sample_convert(sample, options->dtype);
+  if (status == TOOL_OK && options->labels) status = load_labels(options->labels, sample);
+  if (status == TOOL_OK && options->targets) status = load_targets(options->targets, bf16, sample);
+  if (status == TOOL_OK && options->row_weights) status = load_row_weights(options->row_weights, sample);
+  if (status == TOOL_OK && options->class_counts)
+    status = load_class_weights(options->class_counts, options->beta, sample);
+  if (status == TOOL_OK && options->loss.kind == TARE_GHM_R) status = fold_box_labels(sample);
+  return status;
+}

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command line of `tare eval`. Values go straight into the library's own structs; ranges are the library's to
+ * check. What is checked here is that an option belongs to the loss, so that none is silently without effect.
+ */
+#define _GNU_SOURCE
+#include "options.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "parameters.h"
+#include "sample.h"
+#include "tool/base/parse.h"
+#include "tool/base/problem.h"
+
+enum {
+  LOSS = 256,
+  LOGITS,
+  LABELS,
+  TARGETS,
+  CLASS_COUNTS,
+  BETA,
+  BACKGROUND_WEIGHT,
+  ROW_WEIGHTS,
+  BACKGROUND,
+  IGNORE,
+  FIRST_LABEL,
+  NORMALIZER,
+  DEVICE,
+  DTYPE,
+  THREADS,
+  GRAD_OUT,
+  ROW_LOSS_OUT,
+  PLOT,
+  JSON,
+  PARAMETER /* and those after it: the parameters of the losses */
+};
+#define BIT(key) (UINT64_C(1) << ((key)-LOSS))
+
+static const struct argp_option described[] = {
+    {0, 0, 0, 0, "Input (.npy, little-endian, C order):", 1},
+    {"loss", LOSS, "NAME", 0, NULL, 0}, /* the library's names: see all_options */
+    {"logits", LOGITS, "X.npy", 0,
+     "[rows, classes] f2, f4, f8, or u2 (the bits of bf16) with --dtype bf16; ghm-r: predictions", 0},
+    {"labels", LABELS, "Y.npy", 0, "[rows] i4 or i8; ghm-r: rows with a class count", 0},
+    {"targets", TARGETS, "T.npy", 0,
+     "[rows, classes] f2, f4, f8: soft targets in [0,1]; ghm-r: targets of the predictions", 0},
+    {"row-weights", ROW_WEIGHTS, "F.npy", 0, "[rows] f2, f4, f8: weight of each row; GHM: > 0 counts, 0 does not", 0},
+    {"background", BACKGROUND, "L", 0, "Label of rows without a class (-1)", 0},
+    {"ignore", IGNORE, "L", 0, "Label of rows that add nothing (-2)", 0},
+    {"first-label", FIRST_LABEL, "L", 0, "Label of class 0 (0)", 0},
+    {"dtype", DTYPE, "TYPE", 0, "f32, f16, bf16: compute on logits of this type, rounded to nearest even (as the file)",
+     0},
+    {0, 0, 0, 0, "The loss:", 2},
+    {"class-counts", CLASS_COUNTS, "F", 0,
+     "Class-balanced weights from counts: .npy, or .csv whose last column counts; with --beta", 0},
+    {"beta", BETA, "B", 0, "Class-balanced weights: beta in [0,1)", 0},
+    {"background-weight", BACKGROUND_WEIGHT, "W", 0, "Weight of background rows (1)", 0},
+    {"normalizer", NORMALIZER, "HOW", 0, "Divide by: sum (nothing), elements, rows, positives, or a NUMBER (sum)", 0},
+    {0, 0, 0, 0, "Parameters (which loss takes them, and the default of each):", 3},
+    {0, 0, 0, 0, "Output:", 4},
+    {"grad-out", GRAD_OUT, "G.npy", 0, "Write the gradient, in the logits' type (bf16 as u2)", 0},
+    {"row-loss-out", ROW_LOSS_OUT, "R.npy", 0, "Write the loss of each row, before the normaliser, as f4", 0},
+    {"plot", PLOT, "P.svg", 0,
+     "Draw the gradient-norm histogram, and the weights or, of ghm-c, its gradient beside CE and focal, as SVG (needs "
+     "gnuplot, "
+     "which gets 20 seconds)",
+     0},
+    {"json", JSON, 0, 0, "Print one JSON object instead of a table", 0},
+    {0, 0, 0, 0, "Where it runs:", 5},
+    {"device", DEVICE, "WHERE", 0, "auto, cpu or cuda (auto)", 0},
+    {"threads", THREADS, "T", 0, "CPU threads (all)", 0},
+    {0, 0, 0, 0, 0, 0}};
+
+static const struct choice dtypes[] = {{"f32", TARE_F32}, {"f16", TARE_F16}, {"bf16", TARE_BF16}, {NULL, 0}};
+
+/* Parameters are kept apart until the loss is known: they lie in a union. */
+struct reading {
+  struct eval_options *options;
+  int32_t kind;
+  struct parameter_value parameters[MAX_PARAMETERS];
+};
+
+static const char *loss_names(void) {
+  static char names[256];
+  size_t used = 0;
+  for (int32_t index = 0; index < tare_loss_count() && used + 1 < sizeof names; index++) {
+    used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", index ? " " : "",
+                             tare_loss_name(tare_loss_kind_at(index)));
+  }
+  return names;
+}
+
+/* The options above, with the parameters of the losses under their heading. */
+static const struct argp_option *all_options(void) {
+  enum { OURS = sizeof described / sizeof described[0] };
+  static struct argp_option all[OURS + MAX_PARAMETERS];
+  int32_t count = parameter_options()->count, used = 0;
+  for (int32_t index = 0; index < (int32_t)OURS; index++) {
+    all[used] = described[index];
+    if (described[index].key == LOSS) all[used].doc = loss_names();
+    used++;
+    bool heading = described[index].doc && strncmp(described[index].doc, "Parameters", 10) == 0;
+    for (int32_t parameter = 0; heading && parameter < count; parameter++) {
+      all[used++] = parameter_argp(parameter, PARAMETER + parameter);
+    }
+  }
+  return all;
+}
+
+static int read_normalizer(const char *text, struct eval_options *options) {
+  static const struct choice names[] = {
+      {"sum", TARE_SUM}, {"elements", TARE_ELEMENTS}, {"rows", TARE_ROWS}, {"positives", TARE_POSITIVES}, {NULL, 0}};
+  for (const struct choice *choice = names; choice->name; choice++) {
+    if (strcmp(text, choice->name) == 0) {
+      options->normalizer = choice->value;
+      return TOOL_OK;
+    }
+  }
+  options->normalizer = TARE_VALUE;
+  enum number found = text_number(text, &options->normalizer_value);
+  if (found == NUMBER_FINE) return TOOL_OK;
+  if (found != NUMBER_NONE) return parse_double("--normalizer", text, &options->normalizer_value);
+  return misuse("--normalizer '%s': expected sum, elements, rows, positives or a finite decimal number", text);
+}
+
+static int read_file_or_flag(int key, const char *text, struct eval_options *options) {
+  switch (key) {
+    case LOGITS:
+      options->logits = text;
+      return TOOL_OK;
+    case LABELS:
+      options->labels = text;
+      return TOOL_OK;
+    case TARGETS:
+      options->targets = text;
+      return TOOL_OK;
+    case ROW_WEIGHTS:
+      options->row_weights = text;
+      return TOOL_OK;
+    case CLASS_COUNTS:
+      options->class_counts = text;
+      return TOOL_OK;
+    case GRAD_OUT:
+      return parse_output("--grad-out", text, ".npy", true, &options->grad_out);
+    case ROW_LOSS_OUT:
+      return parse_output("--row-loss-out", text, ".npy", true, &options->row_loss_out);
+    case PLOT:
+      return parse_output("--plot", text, ".svg", false, &options->plot);
+    default:
+      options->json = true;
+      return TOOL_OK;
+  }
+}
+
+static int read_value(int key, const char *text, struct reading *reading) {
+  struct eval_options *options = reading->options;
+  switch (key) {
+    case LOSS:
+      return parse_loss(text, &reading->kind);
+    case BETA:
+      return parse_beta(text, &options->beta);
+    case BACKGROUND_WEIGHT:
+      return parse_double("--background-weight", text, &options->background_weight);
+    case NORMALIZER:
+      return read_normalizer(text, options);
+    case BACKGROUND:
+      return parse_int64("--background", text, INT64_MIN, INT64_MAX, &options->background);
+    case IGNORE:
+      return parse_int64("--ignore", text, INT64_MIN, INT64_MAX, &options->ignore);
+    case FIRST_LABEL:
+      return parse_int64("--first-label", text, INT64_MIN, INT64_MAX, &options->first_label);
+    case DEVICE:
+      return parse_choice("--device", text, device_choices, &options->device);
+    case DTYPE:
+      return parse_choice("--dtype", text, dtypes, &options->dtype);
+    case THREADS:
+      return parse_int32("--threads", text, 1, 1024, &options->threads);
+    default:
+      return read_file_or_flag(key, text, options);
+  }
+}
+
+static error_t read_option(int key, char *text, struct argp_state *state) {
+  struct reading *reading = state->input;
+  const int32_t parameter = key - PARAMETER;
+  if (parameter >= 0 && parameter < parameter_options()->count) {
+    return parameter_read(parameter, text, &reading->parameters[parameter]) == TOOL_OK ? 0 : EINVAL;
+  }
+  if (key < LOSS || key > JSON) return ARGP_ERR_UNKNOWN;
+  reading->options->given |= BIT(key);
+  return read_value(key, text, reading) == TOOL_OK ? 0 : EINVAL;
+}
+
+/* The options beside its parameters that only some losses take. */
+static int check_taken(const struct reading *reading) {
+  const tare_loss_description loss = loss_described(reading->kind);
+  uint64_t wrong = 0;
+  if (!loss.takes_normalizer) wrong |= BIT(NORMALIZER);
+  if (!loss.takes_class_weights) wrong |= BIT(CLASS_COUNTS) | BIT(BETA) | BIT(BACKGROUND_WEIGHT);
+  wrong &= reading->options->given;
+  for (const struct argp_option *option = described; wrong; option++) {
+    if (option->key < LOSS || !(wrong & BIT(option->key))) continue;
+    return misuse("--%s does not belong to %s%s", option->name, loss.name,
+                  option->key == NORMALIZER ? ", which brings its own normaliser" : "");
+  }
+  return TOOL_OK;
+}
+
+/* A row of targets has no class. */
+static int check_dense(const struct reading *reading) {
+  const struct eval_options *options = reading->options;
+  if (!loss_described(reading->kind).takes_targets) {
+    return misuse("%s needs --labels alone; softmax-ce takes --targets", tare_loss_name(reading->kind));
+  }
+  if (options->class_counts) return misuse("--class-counts with --targets: a row of targets has no class to weigh");
+  if (options->background_weight != 1) {
+    return misuse("--background-weight with --targets: no row of targets is background; use --row-weights");
+  }
+  if (options->normalizer == TARE_POSITIVES) {
+    return misuse("--normalizer positives with --targets: no row of targets is positive; give the NUMBER");
+  }
+  return TOOL_OK;
+}
+
+static bool is_given(const struct reading *reading, const char *option) {
+  const struct parameter_options *options = parameter_options();
+  for (int32_t index = 0; index < options->count; index++)
+    if (strcmp(options->of[index].option, option) == 0) return reading->parameters[index].given;
+  return false;
+}
+
+static int check_density(const struct reading *reading) {
+  const tare_ghm_parameters *ghm = &reading->options->loss.ghm;
+  if (ghm->density != TARE_EXACT) {
+    return is_given(reading, "epsilon") ? misuse("--epsilon is the window of --density exact") : TOOL_OK;
+  }
+  if (ghm->momentum > 0) return misuse("--momentum with --density exact: the exact density has no counts to keep");
+  if (ghm->variant == TARE_GHM_MMDET) {
+    return misuse("--ghm-variant mmdet with --density exact: mmdetection has unit regions alone");
+  }
+  return TOOL_OK;
+}
+
+static int check_files(const struct reading *reading) {
+  const struct eval_options *options = reading->options;
+  uint64_t given = options->given;
+  if (!(given & BIT(LOSS))) return misuse("--loss is missing");
+  if (!options->logits) return misuse("--logits is missing");
+  if (!options->labels && !options->targets) return misuse("--labels or --targets is missing");
+  if (loss_described(reading->kind).family == TARE_FAMILY_REGRESSION && (!options->labels || !options->targets)) {
+    return misuse("%s needs --targets, and --labels to say which rows count", tare_loss_name(reading->kind));
+  }
+  if (!(given & BIT(CLASS_COUNTS)) != !(given & BIT(BETA))) return misuse("--class-counts and --beta go together");
+  return TOOL_OK;
+}
+
+static int check_together(const struct reading *reading) {
+  const struct eval_options *options = reading->options;
+  const bool dense = options->targets && loss_described(reading->kind).family != TARE_FAMILY_REGRESSION;
+  int status = dense ? check_dense(reading) : TOOL_OK;
+  if (status == TOOL_OK && kind_is_ghm(reading->kind)) status = check_density(reading);
+  return status == TOOL_OK ? check_taken(reading) : status;
+}
+
+int eval_options_read(struct eval_options *options, int argc, char **argv) {
+  *options = (struct eval_options){.background = -1,
+                                   .ignore = -2,
+                                   .background_weight = 1,
+                                   .normalizer = TARE_SUM,
+                                   .normalizer_value = 1,
+                                   .device = TARE_DEVICE_AUTO,
+                                   .dtype = -1};
+  struct reading reading = {.options = options, .kind = -1};
+  const struct argp argp = {
+      all_options(),
+      read_option,
+      "--loss NAME --logits X.npy (--labels Y.npy | --targets T.npy)",
+      "Evaluates one loss and its gradient on arrays from files.\v"
+      "Defaults stand in parentheses. Exit status: 0, 1 if something failed, 2 for wrong usage. "
+      "Output files appear whole or not at all, in places of their own: none may be an input, or a link to nothing. "
+      "The time is the median of a few repetitions, loss and gradient "
+      "together; "
+      "GB/s counts logits, gradient, labels, targets and row weights once each.\n\n"
+      "--json: loss, name, normalizer (the divisor used) and normalizer_kind, rows, classes, positives, background, "
+      "ignored, counted, grad_l1, grad_l2 (of the gradient as returned), device, device_name, reason (why not a GPU), "
+      "instruction_set, threads, dtype, milliseconds, gigabytes_per_second; of GHM also histogram {edges, counts, "
+      "weights} "
+      "with weights N/GD, in the exact density the mean of each bin. What JSON has no number for is \"NaN\", "
+      "\"Infinity\" "
+      "or \"-Infinity\".",
+      NULL,
+      NULL,
+      NULL};
+  int status = parse_arguments(&argp, NULL, argc, argv, &reading);
+  if (status == TOOL_OK) status = check_files(&reading);
+  if (status == TOOL_OK) status = parameters_fill(reading.kind, reading.parameters, &options->loss);
+  if (status == TOOL_OK) status = check_together(&reading);
+  return status;
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The parameters of the losses as options of the command line.
+ */
+#define _GNU_SOURCE
+#include "parameters.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tool/base/parse.h"
+#include "tool/base/problem.h"
+
+tare_loss_description loss_described(int32_t kind) {
+  tare_loss_description description = {.struct_size = sizeof description};
+  tare_loss_describe(kind, &description);
+  return description;
+}
+
+static tare_parameter_description parameter_of(int32_t kind, int32_t index) {
+  tare_parameter_description description = {.struct_size = sizeof description};
+  tare_loss_parameter(kind, index, &description);
+  return description;
+}
+
+/* The parameter of a loss behind an option. */
+static bool find(int32_t kind, const char *option, tare_parameter_description *found) {
+  int32_t count = loss_described(kind).parameters;
+  for (int32_t index = 0; index < count; index++) {
+    *found = parameter_of(kind, index);
+    if (*option && strcmp(found->option, option) == 0) return true;
+  }
+  return false;
+}
+
+static void print_default(const tare_parameter_description *parameter, char *text, size_t size) {
+  if (parameter->choices)
+    snprintf(text, size, "%s", parameter->choices[(int)parameter->default_value]);
+  else if (parameter->negative_is_off && parameter->default_value < 0)
+    snprintf(text, size, "off");
+  else
+    snprintf(text, size, "%g", parameter->default_value);
+}
+
+/* Which losses take the option, and each one's default: "sigmoid-focal 2, softmax-focal 2". */
+static void list_losses(const char *option, char *text, size_t size) {
+  size_t used = 0;
+  text[0] = 0;
+  for (int32_t index = 0; index < tare_loss_count(); index++) {
+    tare_parameter_description parameter;
+    char value[32];
+    int32_t kind = tare_loss_kind_at(index);
+    if (!find(kind, option, &parameter) || used + 1 >= size) continue;
+    print_default(&parameter, value, sizeof value);
+    used += (size_t)snprintf(text + used, size - used, "%s%s %s", used ? ", " : "", tare_loss_name(kind), value);
+  }
+}
+
+static void list_choices(const char *const *choices, char *text, size_t size) {
+  size_t used = 0;
+  for (int32_t index = 0; choices[index] && used + 1 < size; index++)
+    used += (size_t)snprintf(text + used, size - used, "%s%s", index ? " or " : "", choices[index]);
+}
+
+static void describe_option(struct parameter_options *options, int32_t index) {
+  const tare_parameter_description *parameter = &options->of[index];
+  char losses[160], choices[64] = "";
+  char *metavar = options->metavar[index];
+  list_losses(parameter->option, losses, sizeof losses);
+  if (parameter->choices) list_choices(parameter->choices, choices, sizeof choices);
+  snprintf(options->help[index], sizeof options->help[index], "%c%s%s%s (%s)", toupper(parameter->help[0]),
+           parameter->help + 1, parameter->choices ? ": " : "", choices, losses);
+  snprintf(metavar, sizeof options->metavar[index], "%s", parameter->choices ? "HOW" : parameter->name);
+  if (parameter->choices) return;
+  for (char *at = metavar; *at; at++) *at = (char)toupper(*at);
+}
+
+static void collect(struct parameter_options *options, int32_t kind) {
+  int32_t count = loss_described(kind).parameters;
+  for (int32_t index = 0; index < count && options->count < MAX_PARAMETERS; index++) {
+    const tare_parameter_description parameter = parameter_of(kind, index);
+    bool known = !*parameter.option;
+    for (int32_t other = 0; other < options->count && !known; other++)
+      known = strcmp(options->of[other].option, parameter.option) == 0;
+    if (known) continue;
+    options->of[options->count] = parameter;
+    describe_option(options, options->count++);
+  }
+}
+
+const struct parameter_options *parameter_options(void) {
+  static struct parameter_options options;
+  if (options.count) return &options;
+  for (int32_t index = 0; index < tare_loss_count(); index++) collect(&options, tare_loss_kind_at(index));
+  return &options;
+}
+
+struct argp_option parameter_argp(int32_t index, int key) {
+  const struct parameter_options *options = parameter_options();
+  return (struct argp_option){options->of[index].option, key, options->metavar[index], 0, options->help[index], 0};
+}
+
+static int read_choice(const char *option, const char *text, const char *const *names, double *value) {
+  struct choice choices[16] = {{NULL, 0}};
+  int32_t chosen;
+  for (int32_t index = 0; index < 15 && names[index]; index++) choices[index] = (struct choice){names[index], index};
+  int status = parse_choice(option, text, choices, &chosen);
+  if (status == TOOL_OK) *value = chosen;
+  return status;
+}
+
+int parameter_read(int32_t index, const char *text, struct parameter_value *value) {
+  const tare_parameter_description *parameter = &parameter_options()->of[index];
+  char option[64];
+  int32_t whole;
+  int status;
+  value->given = true;
+  snprintf(option, sizeof option, "--%s", parameter->option);
+  if (parameter->type == TARE_PARAMETER_NUMBER) return parse_double(option, text, &value->number);
+  if (parameter->type == TARE_PARAMETER_CHOICE) return read_choice(option, text, parameter->choices, &value->number);
+  status = parse_int32(option, text, (int32_t)parameter->low, (int32_t)parameter->high, &whole);
+  if (status == TOOL_OK) value->number = whole;
+  return status;
+}
+
+static void set(tare_loss *loss, const tare_parameter_description *parameter, double number) {
+  char *at = (char *)loss + parameter->offset;
+  if (parameter->type == TARE_PARAMETER_NUMBER) {
+    memcpy(at, &number, sizeof number);
+    return;
+  }
+  int32_t whole = (int32_t)number;
+  memcpy(at, &whole, sizeof whole);
+}
+
+int parameters_fill(int32_t kind, const struct parameter_value *values, tare_loss *loss) {
+  const struct parameter_options *options = parameter_options();
+  tare_loss_init(loss, (tare_loss_kind)kind);
+  for (int32_t index = 0; index < options->count; index++) {
+    tare_parameter_description parameter;
+    const char *option = options->of[index].option;
+    if (!values[index].given) continue;
+    if (!find(kind, option, &parameter)) return misuse("--%s does not belong to %s", option, tare_loss_name(kind));
+    set(loss, &parameter, values[index].number);
+  }
+  return TOOL_OK;
+}

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One loss on one batch.
+ */
+#define _GNU_SOURCE
+#include "run.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "tool/base/convert.h"
+#include "tool/base/problem.h"
+#include "tool/base/stopwatch.h"
+
+struct scalars {
+  double loss;
+  tare_counts counts;
+};
+
+static int place(struct device *device, const void *host, uint64_t bytes, void **memory) {
+  if (!host) return TOOL_OK;
+  int status = device_alloc(device, bytes, memory);
+  if (status == TOOL_OK) device_put(device, *memory, host, bytes);
+  return status;
+}
+
+static int place_arrays(struct run *run, const struct sample *sample, bool gradient) {
+  struct device *device = run->device;
+  uint64_t rows = (uint64_t)sample->rows, elements = rows * (uint64_t)sample->classes;
+  uint64_t bytes = elements * dtype_size(sample->dtype);
+  int status = place(device, sample->logits, bytes, &run->logits);
+  if (status == TOOL_OK && gradient) status = device_alloc(device, bytes, &run->gradient);
+  if (status == TOOL_OK)
+    status = place(device, sample->labels, rows * (sample->label_dtype == TARE_I64 ? 8 : 4), &run->labels);
+  if (status == TOOL_OK)
+    status = place(device, sample->targets, elements * dtype_size(sample->target_dtype), &run->targets);
+  if (status == TOOL_OK) status = place(device, sample->row_weights, rows * sizeof(float), &run->row_weights);
+  if (status == TOOL_OK) {
+    status = place(device, sample->class_weights, (uint64_t)sample->classes * sizeof(float), &run->class_weights);
+  }
+  return status;
+}
+
+static void describe(struct run *run, const struct sample *sample) {
+  tare_level_rows(&run->levels[0], sample->rows, sample->classes);
+  run->levels[0].logits = run->logits;
+  run->levels[0].gradient = run->gradient;
+  run->levels[0].labels = run->labels;
+  run->levels[0].targets = run->targets;
+  run->levels[0].row_weights = run->row_weights;
+  tare_batch_init(&run->batch);
+  run->batch.levels = run->levels;
+  run->batch.level_count = 1;
+  run->batch.dtype = sample->dtype;
+  run->batch.label_dtype = sample->label_dtype;
+  run->batch.target_dtype = sample->target_dtype;
+  run->batch.classes = sample->classes;
+  run->batch.first_label = sample->first_label;
+  run->batch.background_label = sample->background_label;
+  run->batch.ignore_label = sample->ignore_label;
+  run->batch.class_weights = run->class_weights;
+  run->batch.background_weight = sample->background_weight;
+}
+
+/* What every run has of its own: the scalars, a GHM state, and a workspace if the loss needs one. */
+static int place_own(struct run *run, const tare_loss *loss) {
+  run->loss = *loss;
+  int status = device_alloc(run->device, sizeof(struct scalars), &run->scalars);
+  if (status != TOOL_OK) return status;
+  struct scalars *scalars = run->scalars;
+  tare_output_init(&run->output);
+  run->output.loss = &scalars->loss;
+  run->output.loss_dtype = TARE_F64;
+  run->output.counts = &scalars->counts;
+  if (kind_is_ghm(loss->kind) && loss->ghm.density == TARE_UNIT_REGION) {
+    run->state_bytes = tare_ghm_state_bytes(loss->ghm.bins);
+    if (run->state_bytes == 0) return complain("%d bins: expected 1 to 1024", loss->ghm.bins);
+    status = device_alloc(run->device, run->state_bytes, &run->state);
+    run->loss.ghm.state = run->state;
+  }
+  if (status != TOOL_OK) return status;
+  tare_status found =
+      tare_workspace_size(run->device->context, &run->loss, &run->batch, &run->output, &run->workspace_bytes);
+  status = device_check(run->device, found);
+  if (status != TOOL_OK || run->workspace_bytes == 0) return status;
+  return device_alloc(run->device, run->workspace_bytes, &run->workspace);
+}
+
+int run_prepare(struct run *run, struct device *device, const struct sample *sample, const tare_loss *loss,
+                bool gradient) {
+  *run = (struct run){.device = device};
+  int status = place_arrays(run, sample, gradient);
+  if (status != TOOL_OK) return status;
+  describe(run, sample);
+  return place_own(run, loss);
+}
+
+int run_borrow(struct run *run, struct run *owner, const tare_loss *loss) {
+  *run = *owner;
+  run->owner = owner;
+  run->batch.levels = run->levels;
+  run->scalars = run->state = run->workspace = NULL;
+  run->state_bytes = run->workspace_bytes = 0;
+  return place_own(run, loss);
+}
+
+static double run_rows(const struct run *run) {
+  double rows = 0;
+  for (int32_t index = 0; index < run->batch.level_count; index++) {
+    const tare_level *level = &run->levels[index];
+    rows += (double)run->batch.images * (double)level->height * (double)level->width * (double)level->anchors;
+  }
+  return rows;
+}
+
+int run_add_row_loss(struct run *run) {
+  uint64_t size = run->batch.dtype == TARE_F64 ? sizeof(double) : sizeof(float);
+  int status = device_alloc(run->device, (uint64_t)run_rows(run) * size, &run->row_loss);
+  run->levels[0].row_loss = run->row_loss;
+  return status;
+}
+
+void run_release(struct run *run) {
+  if (!run->device) return;
+  if (run->workspace) tare_context_set_workspace(run->device->context, NULL, 0);
+  void *own[] = {run->scalars, run->state, run->workspace};
+  void *arrays[] = {run->logits,      run->gradient,      run->labels,  run->targets,
+                    run->row_weights, run->class_weights, run->row_loss};
+  for (size_t index = 0; index < sizeof own / sizeof own[0]; index++) device_free(run->device, own[index]);
+  for (size_t index = 0; !run->owner && index < sizeof arrays / sizeof arrays[0]; index++) {
+    device_free(run->device, arrays[index]);
+  }
+  *run = (struct run){0};
+}
+
+int run_start(struct run *run) {
+  tare_context *context = run->device->context;
+  device_clear(run->device, run->state, run->state_bytes);
+  tare_status status = TARE_OK;
+  if (run->workspace) status = tare_context_set_workspace(context, run->workspace, run->workspace_bytes);
+  if (status == TARE_OK) status = tare_evaluate(context, &run->loss, &run->batch, &run->output, NULL);
+  return device_check(run->device, status);
+}
+
+int run_once(struct run *run) {
+  const int status = run_start(run);
+  return status == TOOL_OK ? device_wait(run->device) : status;
+}
+
+int run_time(struct run *run, double budget, double *seconds) {
+  struct times times = {0};
+  int status = TOOL_OK;
+  double start = seconds_now(), before = start;
+  do {
+    status = run_once(run);
+    double after = seconds_now();
+    if (status == TOOL_OK) status = times_add(&times, after - before);
+    before = seconds_now();
+  } while (status == TOOL_OK && before - start < budget && times.count < 1000);
+  *seconds = times_quantile(&times, 0.5);
+  times_free(&times);
+  return status;
+}
+
+double run_bytes(const struct run *run) {
+  double rows = run_rows(run), elements = rows * (double)run->batch.classes;
+  double bytes = elements * (double)dtype_size(run->batch.dtype);
+  if (run->levels[0].gradient) bytes *= 2;
+  if (run->levels[0].labels) bytes += rows * (run->batch.label_dtype == TARE_I64 ? 8 : 4);
+  if (run->levels[0].targets) bytes += elements * (double)dtype_size(run->batch.target_dtype);
+  if (run->levels[0].row_weights) bytes += rows * (double)sizeof(float);
+  return bytes;
+}
+
+int run_gradient(const struct run *run, void **gradient) {
+  uint64_t bytes = (uint64_t)run_rows(run) * (uint64_t)run->batch.classes * dtype_size(run->batch.dtype);
+  *gradient = malloc(bytes ? (size_t)bytes : 1);
+  if (!*gradient) return complain("no memory for the gradient");
+  device_get(run->device, *gradient, run->levels[0].gradient, bytes);
+  return TOOL_OK;
+}
+
+static double divisor_of(const struct run *run, const tare_counts *counts) {
+  double value = 1;
+  switch (run->output.normalizer) {
+    case TARE_ELEMENTS:
+      value = (double)counts->counted * (kind_is_softmax(run->loss.kind) ? 1 : (double)run->batch.classes);
+      break;
+    case TARE_ROWS:
+      value = (double)counts->counted;
+      break;
+    case TARE_POSITIVES:
+      value = (double)counts->positives;
+      break;
+    case TARE_VALUE:
+      return run->output.normalizer_value;
+    default:
+      break;
+  }
+  return value == 0 ? 1 : value;
+}
+
+/* Sums of rows first, so that a long array loses nothing that matters. */
+static void norms(const struct run *run, const void *gradient, struct result *result) {
+  int64_t rows = (int64_t)run_rows(run), classes = run->batch.classes;
+  double squares = 0;
+  for (int64_t row = 0; row < rows; row++) {
+    double l1 = 0, l2 = 0;
+    for (int64_t class = 0; class < classes; class ++) {
+      double value = number_at(run->batch.dtype, gradient, row * classes + class);
+      l1 += fabs(value);
+      l2 += value * value;
+    }
+    result->grad_l1 += l1;
+    squares += l2;
+  }
+  result->grad_l2 = sqrt(squares);
+}
+
+int run_result(const struct run *run, struct result *result) {
+  struct scalars scalars;
+  device_get(run->device, &scalars, run->scalars, sizeof scalars);
+  *result = (struct result){.loss = scalars.loss, .counts = scalars.counts};
+  result->divisor = divisor_of(run, &scalars.counts);
+  if (!run->levels[0].gradient) return TOOL_OK;
+  void *gradient;
+  int status = run_gradient(run, &gradient);
+  if (status != TOOL_OK) return status;
+  norms(run, gradient, result);
+  free(gradient);
+  return TOOL_OK;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One loss on one batch, with everything that tare_evaluate needs in memory of the device.
+ */
+#ifndef TARE_TOOL_RUN_H
+#define TARE_TOOL_RUN_H
+
+#include <stdbool.h>
+
+#include "sample.h"
+#include "tool/base/device.h"
+
+enum { RUN_LEVELS = 5 };
+
+struct run {
+  struct device *device;
+  struct run *owner; /**< whose arrays these are; NULL: its own */
+  tare_loss loss;
+  tare_level levels[RUN_LEVELS]; /**< batch.level_count of them; all arrays but logits and labels need one level */
+  tare_batch batch;
+  tare_output output; /**< loss (f64) and counts; set the normaliser before run_once */
+  void *logits, *gradient, *labels, *targets, *row_weights, *class_weights, *row_loss; /**< owned by the owner */
+  void *scalars, *state, *workspace;                                                   /**< every run's own */
+  uint64_t state_bytes, workspace_bytes;
+};
+
+/** A run is used where it lies: do not copy it. `gradient` false: none is made, for running in place or for none.
+ *  TOOL_OK, or TOOL_FAILED after complaining; run_release is right in both cases. */
+int run_prepare(struct run *run, struct device *device, const struct sample *sample, const tare_loss *loss,
+                bool gradient);
+
+/** Another loss on the arrays of `owner`, which must outlive it. */
+int run_borrow(struct run *run, struct run *owner, const tare_loss *loss);
+
+int run_add_row_loss(struct run *run);
+void run_release(struct run *run);
+
+/** Evaluates once, from a fresh GHM state, and waits. The batch's arrays and parameters must not have changed shape. */
+int run_once(struct run *run);
+
+/** The same without waiting: on a GPU the work may still be running. */
+int run_start(struct run *run);
+
+/** Median seconds of run_once over some repetitions, about `budget` seconds in all, at least one. */
+int run_time(struct run *run, double budget, double *seconds);
+
+/** Bytes that one evaluation must read and write: logits, gradient, labels, targets and row weights, each once. */
+double run_bytes(const struct run *run);
+
+struct result {
+  double loss, divisor, grad_l1, grad_l2;
+  tare_counts counts;
+};
+/** What run_once left on the device; the norms are 0 if there is no gradient. */
+int run_result(const struct run *run, struct result *result);
+
+/** The gradient in host memory; free() it. */
+int run_gradient(const struct run *run, void **gradient);
+
+#endif
