@@ -13,25 +13,25 @@
 
 static tare_status read_options(tare_context_options *options, const tare_context_options *theirs, tare_error *error) {
   tare_context_options_init(options);
-  if (!theirs) return TARE_OK;
+  if (!theirs) return TARE_STATUS_OK;
   const tare_status status = tare_read_struct(options, theirs, &tare_options_layout, error);
   if (status) return status;
   if (options->device < TARE_DEVICE_AUTO || options->device > TARE_DEVICE_CUDA)
     return tare_fail(
-        error, TARE_INVALID_ARGUMENT,
+        error, TARE_STATUS_INVALID_ARGUMENT,
         "options->device is %d; it must be TARE_DEVICE_AUTO (0), TARE_DEVICE_CPU (1) or TARE_DEVICE_CUDA (2)",
         options->device);
   if (options->device_index < -1)
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "options->device_index is %d; it must be >= 0, or -1 for the current "
                      "GPU",
                      options->device_index);
   if (options->threads < 0 || options->threads > 1024)
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "options->threads is %d; it must be in 1..1024, or 0 for the default", options->threads);
   if (options->reserved)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "options->reserved is %d; it must be 0", options->reserved);
-  return TARE_OK;
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "options->reserved is %d; it must be 0", options->reserved);
+  return TARE_STATUS_OK;
 }
 
 static tare_status create_cuda(const tare_context_options *options, tare_backend **backend, tare_error *error) {
@@ -40,7 +40,7 @@ static tare_status create_cuda(const tare_context_options *options, tare_backend
 #else
   (void)options, (void)backend;
   return tare_fail(
-      error, TARE_NOT_BUILT,
+      error, TARE_STATUS_NOT_BUILT,
       "options->device is TARE_DEVICE_CUDA, but this library was built without CUDA; use TARE_DEVICE_CPU, or "
       "build Tare where the CUDA toolkit is installed");
 #endif
@@ -48,8 +48,8 @@ static tare_status create_cuda(const tare_context_options *options, tare_backend
 
 /** Any other failure is one of a GPU that is there: a caller whose arrays lie on it has no use for a CPU context. */
 static bool has_no_gpu(tare_status status) {
-  return status == TARE_NOT_BUILT || status == TARE_NO_DRIVER || status == TARE_DRIVER_TOO_OLD ||
-         status == TARE_NO_DEVICE;
+  return status == TARE_STATUS_NOT_BUILT || status == TARE_STATUS_NO_DRIVER || status == TARE_STATUS_DRIVER_TOO_OLD ||
+         status == TARE_STATUS_NO_DEVICE;
 }
 
 static tare_status create_backend(const tare_context_options *options, tare_context *context, tare_error *error) {
@@ -57,32 +57,32 @@ static tare_status create_backend(const tare_context_options *options, tare_cont
   if (options->device == TARE_DEVICE_CUDA) return create_cuda(options, &context->backend, error);
   tare_error why;
   const tare_status status = create_cuda(options, &context->backend, &why);
-  if (status == TARE_OK) return status;
+  if (status == TARE_STATUS_OK) return status;
   if (!has_no_gpu(status)) {
     *error = why;
     return status;
   }
   snprintf(context->reason, sizeof context->reason, "%.250s",
-           status == TARE_NOT_BUILT ? "this library was built without CUDA" : why.text);
+           status == TARE_STATUS_NOT_BUILT ? "this library was built without CUDA" : why.text);
   return tare_cpu_backend_create(options, &context->backend, error);
 }
 
 tare_status tare_context_create(tare_context **context, const tare_context_options *theirs) {
   tare_error *error = tare_thread_error();
-  if (!context) return tare_fail(error, TARE_INVALID_ARGUMENT, "context is NULL");
+  if (!context) return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "context is NULL");
   *context = NULL;
   tare_context_options options;
   tare_status status = read_options(&options, theirs, error);
   if (status) return status;
   tare_context *made = calloc(1, sizeof *made);
-  if (!made) return tare_fail(error, TARE_OUT_OF_MEMORY, "no memory for a context (%zu bytes)", sizeof *made);
+  if (!made) return tare_fail(error, TARE_STATUS_OUT_OF_MEMORY, "no memory for a context (%zu bytes)", sizeof *made);
   status = create_backend(&options, made, error);
   if (status) {
     free(made);
     return status;
   }
   *context = made;
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 void tare_context_destroy(tare_context *context) {
@@ -92,7 +92,7 @@ void tare_context_destroy(tare_context *context) {
 }
 
 tare_status tare_context_describe(tare_context *context, tare_context_description *description) {
-  if (!context) return tare_fail(tare_thread_error(), TARE_INVALID_ARGUMENT, "context is NULL");
+  if (!context) return tare_fail(tare_thread_error(), TARE_STATUS_INVALID_ARGUMENT, "context is NULL");
   tare_context_description ours;
   memset(&ours, 0, sizeof ours);
   context->backend->describe(context->backend, &ours);
@@ -101,12 +101,12 @@ tare_status tare_context_describe(tare_context *context, tare_context_descriptio
 }
 
 tare_status tare_context_set_workspace(tare_context *context, void *workspace, uint64_t bytes) {
-  if (!context) return tare_fail(tare_thread_error(), TARE_INVALID_ARGUMENT, "context is NULL");
+  if (!context) return tare_fail(tare_thread_error(), TARE_STATUS_INVALID_ARGUMENT, "context is NULL");
   if ((workspace == NULL) != (bytes == 0) || (uintptr_t)workspace % 16)
-    return tare_fail(&context->error, TARE_INVALID_ARGUMENT,
+    return tare_fail(&context->error, TARE_STATUS_INVALID_ARGUMENT,
                      "workspace is %p with bytes %llu; it must be aligned to 16 bytes, or NULL with 0", workspace,
                      (unsigned long long)bytes);
   context->workspace = workspace;
   context->workspace_bytes = bytes;
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }

@@ -4,24 +4,26 @@
 
 #include "backend.h"
 
-static tare_status no_context(void) { return tare_fail(tare_thread_error(), TARE_INVALID_ARGUMENT, "context is NULL"); }
+static tare_status no_context(void) {
+  return tare_fail(tare_thread_error(), TARE_STATUS_INVALID_ARGUMENT, "context is NULL");
+}
 
-tare_status tare_evaluate(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+tare_status tare_evaluate(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                           const tare_output *output, tare_stream stream) {
   if (!context) return no_context();
   tare_problem problem;
-  if (!output) return tare_fail(&context->error, TARE_INVALID_ARGUMENT, "output is NULL");
+  if (!output) return tare_fail(&context->error, TARE_STATUS_INVALID_ARGUMENT, "output is NULL");
   const tare_status status = tare_problem_build(&problem, loss, batch, output, TARE_NEED_LOGITS, &context->error);
   if (status) return status;
   return context->backend->evaluate(context->backend, &problem, context->workspace, context->workspace_bytes, stream,
                                     &context->error);
 }
 
-tare_status tare_workspace_size(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+tare_status tare_workspace_size(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                 const tare_output *output, uint64_t *bytes) {
   if (!context) return no_context();
   tare_problem problem;
-  if (!bytes) return tare_fail(&context->error, TARE_INVALID_ARGUMENT, "bytes is NULL");
+  if (!bytes) return tare_fail(&context->error, TARE_STATUS_INVALID_ARGUMENT, "bytes is NULL");
   const tare_status status = tare_problem_build(&problem, loss, batch, output, TARE_NEED_LOGITS, &context->error);
   if (status) return status;
   return context->backend->workspace_size(context->backend, &problem, bytes, &context->error);
@@ -32,7 +34,7 @@ tare_status tare_label_counts(tare_context *context, const tare_batch *batch, ta
   if (!context) return no_context();
   tare_problem problem;
   if ((uintptr_t)counts % 8 || (uintptr_t)per_class % 8)
-    return tare_fail(&context->error, TARE_INVALID_ARGUMENT,
+    return tare_fail(&context->error, TARE_STATUS_INVALID_ARGUMENT,
                      "counts is %p and per_class %p; they must be aligned to 8 bytes", (void *)counts,
                      (void *)per_class);
   const tare_status status = tare_problem_build(&problem, NULL, batch, NULL, TARE_NEED_LABELS, &context->error);
@@ -42,22 +44,23 @@ tare_status tare_label_counts(tare_context *context, const tare_batch *batch, ta
 
 tare_status tare_check_state_call(const tare_problem *problem, tare_error *error) {
   if (!tare_is_ghm(problem))
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "loss->kind is %d (%s); it must be TARE_GHM_C or TARE_GHM_R",
-                     problem->loss.kind, tare_loss_name(problem->loss.kind));
-  if (problem->loss.ghm.density == TARE_EXACT)
-    return tare_fail(
-        error, TARE_UNSUPPORTED,
-        "loss->ghm.density is TARE_EXACT; the exact density has no histogram and cannot be split over calls "
-        "or ranks: use TARE_UNIT_REGION");
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                     "loss->kind is %d (%s); it must be TARE_LOSS_GHM_C or TARE_LOSS_GHM_R", problem->loss.kind,
+                     tare_loss_name(problem->loss.kind));
+  if (problem->loss.ghm.density == TARE_GHM_DENSITY_EXACT)
+    return tare_fail(error, TARE_STATUS_UNSUPPORTED,
+                     "loss->ghm.density is TARE_GHM_DENSITY_EXACT; the exact density has no histogram and cannot be "
+                     "split over calls "
+                     "or ranks: use TARE_GHM_DENSITY_UNIT_REGION");
   if (!problem->loss.ghm.state)
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "loss->ghm.state is NULL; this call needs tare_ghm_state_bytes(%d) "
                      "bytes",
                      problem->loss.ghm.bins);
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
-tare_status tare_ghm_histogram(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+tare_status tare_ghm_histogram(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                tare_stream stream) {
   if (!context) return no_context();
   tare_problem problem;
@@ -67,7 +70,7 @@ tare_status tare_ghm_histogram(tare_context *context, const tare_loss *loss, con
   return context->backend->ghm_histogram(context->backend, &problem, stream, &context->error);
 }
 
-tare_status tare_ghm_density_update(tare_context *context, const tare_loss *loss, tare_stream stream) {
+tare_status tare_ghm_density_update(tare_context *context, const tare_loss_spec *loss, tare_stream stream) {
   if (!context) return no_context();
   tare_problem problem;
   memset(&problem, 0, sizeof problem);
@@ -79,7 +82,7 @@ tare_status tare_ghm_density_update(tare_context *context, const tare_loss *loss
 
 uint64_t tare_ghm_state_bytes(int32_t bins) { return bins >= 1 && bins <= 1024 ? 8 * (2 + 3 * (uint64_t)bins) : 0; }
 
-tare_status tare_context_check(tare_context *context, tare_stream stream) {
+tare_status tare_context_synchronize(tare_context *context, tare_stream stream) {
   if (!context) return no_context();
   return context->backend->check(context->backend, stream, &context->error);
 }

@@ -15,8 +15,8 @@ void tare_context_options_init_sized(tare_context_options *options, uint64_t str
   give(options, struct_size, &defaults, sizeof defaults);
 }
 
-void tare_loss_init_sized(tare_loss *loss, tare_loss_kind kind, uint64_t struct_size) {
-  tare_loss defaults;
+void tare_loss_spec_init_sized(tare_loss_spec *loss, tare_loss_kind kind, uint64_t struct_size) {
+  tare_loss_spec defaults;
   memset(&defaults, 0, sizeof defaults);
   defaults.struct_size = struct_size;
   defaults.kind = (int32_t)kind;
@@ -72,19 +72,19 @@ static void fill_level(tare_level *level, uint64_t struct_size, int64_t height, 
   give(level, struct_size, &filled, sizeof filled);
 }
 
-void tare_level_rows_sized(tare_level *level, int64_t rows, int64_t classes, uint64_t struct_size) {
-  tare_level_nhwc_sized(level, 1, classes, 1, rows, struct_size);
+void tare_level_init_rows_sized(tare_level *level, int64_t rows, int64_t classes, uint64_t struct_size) {
+  tare_level_init_nhwc_sized(level, 1, classes, 1, rows, struct_size);
 }
 
-void tare_level_nchw_sized(tare_level *level, int64_t anchors, int64_t classes, int64_t height, int64_t width,
-                           uint64_t struct_size) {
+void tare_level_init_nchw_sized(tare_level *level, int64_t anchors, int64_t classes, int64_t height, int64_t width,
+                                uint64_t struct_size) {
   const int64_t plane = times(height, width), anchor = times(classes, plane);
   const tare_strides element = {times(anchors, anchor), width, 1, anchor, plane};
   fill_level(level, struct_size, height, width, anchors, element);
 }
 
-void tare_level_nhwc_sized(tare_level *level, int64_t anchors, int64_t classes, int64_t height, int64_t width,
-                           uint64_t struct_size) {
+void tare_level_init_nhwc_sized(tare_level *level, int64_t anchors, int64_t classes, int64_t height, int64_t width,
+                                uint64_t struct_size) {
   const int64_t channels = times(anchors, classes), line = times(width, channels);
   const tare_strides element = {times(height, line), line, channels, classes, 1};
   fill_level(level, struct_size, height, width, anchors, element);

@@ -2,33 +2,34 @@
 /* The verbs of the fused head: check, then call the backend. */
 #include "backend.h"
 
-static tare_status build(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status build(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                          const tare_linear *theirs, const tare_output *output, tare_problem *problem,
                          tare_linear *linear) {
   tare_status status =
       tare_problem_build(problem, loss, batch, output, TARE_NEED_LOGITS | TARE_NEED_LINEAR, &context->error);
-  if (!status && tare_is_ghm(problem) && problem->loss.ghm.density == TARE_EXACT)
-    status = tare_fail(&context->error, TARE_UNSUPPORTED,
-                       "loss->ghm.density is TARE_EXACT; it sorts all logits, which a fused head never has: use "
-                       "TARE_UNIT_REGION, or tare_evaluate");
+  if (!status && tare_is_ghm(problem) && problem->loss.ghm.density == TARE_GHM_DENSITY_EXACT)
+    status =
+        tare_fail(&context->error, TARE_STATUS_UNSUPPORTED,
+                  "loss->ghm.density is TARE_GHM_DENSITY_EXACT; it sorts all logits, which a fused head never has: use "
+                  "TARE_GHM_DENSITY_UNIT_REGION, or tare_evaluate");
   return status ? status : tare_linear_build(linear, theirs, problem, &context->error);
 }
 
-tare_status tare_linear_evaluate(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+tare_status tare_linear_evaluate(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                  const tare_linear *linear, const tare_output *output, tare_stream stream) {
-  if (!context) return tare_fail(tare_thread_error(), TARE_INVALID_ARGUMENT, "context is NULL");
+  if (!context) return tare_fail(tare_thread_error(), TARE_STATUS_INVALID_ARGUMENT, "context is NULL");
   tare_problem problem;
   tare_linear ours;
-  if (!output) return tare_fail(&context->error, TARE_INVALID_ARGUMENT, "output is NULL");
+  if (!output) return tare_fail(&context->error, TARE_STATUS_INVALID_ARGUMENT, "output is NULL");
   const tare_status status = build(context, loss, batch, linear, output, &problem, &ours);
   if (status) return status;
   return context->backend->linear_evaluate(context->backend, &problem, &ours, context->workspace,
                                            context->workspace_bytes, stream, &context->error);
 }
 
-tare_status tare_linear_ghm_histogram(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+tare_status tare_linear_ghm_histogram(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                       const tare_linear *linear, tare_stream stream) {
-  if (!context) return tare_fail(tare_thread_error(), TARE_INVALID_ARGUMENT, "context is NULL");
+  if (!context) return tare_fail(tare_thread_error(), TARE_STATUS_INVALID_ARGUMENT, "context is NULL");
   tare_problem problem;
   tare_linear ours;
   tare_status status = build(context, loss, batch, linear, NULL, &problem, &ours);
@@ -38,10 +39,10 @@ tare_status tare_linear_ghm_histogram(tare_context *context, const tare_loss *lo
                                             context->workspace_bytes, stream, &context->error);
 }
 
-tare_status tare_linear_workspace_size(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+tare_status tare_linear_workspace_size(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                        const tare_linear *linear, const tare_output *output, uint64_t *least,
                                        uint64_t *ample) {
-  if (!context) return tare_fail(tare_thread_error(), TARE_INVALID_ARGUMENT, "context is NULL");
+  if (!context) return tare_fail(tare_thread_error(), TARE_STATUS_INVALID_ARGUMENT, "context is NULL");
   tare_problem problem;
   tare_linear ours;
   uint64_t sizes[2];
@@ -52,5 +53,5 @@ tare_status tare_linear_workspace_size(tare_context *context, const tare_loss *l
   if (status) return status;
   if (least) *least = sizes[0];
   if (ample) *ample = sizes[1];
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }

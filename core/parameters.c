@@ -17,18 +17,18 @@ enum range { RANGE_ANY, RANGE_FINITE, RANGE_CLOSED, RANGE_OPEN_LOW, RANGE_OPEN_H
 
 typedef struct parameter {
   int32_t kind, type, range;
-  int32_t offset; /* in tare_loss */
+  int32_t offset; /* in tare_loss_spec */
   int32_t copy;   /* offset in tare_problem, or -1 */
   double low, high, default_value;
   const char *field, *name, *option, *limits, *help; /* limits: the range as text */
   const char *const *choices;
 } parameter;
 
-#define NUMBER .type = TARE_PARAMETER_NUMBER
-#define INTEGER .type = TARE_PARAMETER_INTEGER
-#define CHOICE(names) .type = TARE_PARAMETER_CHOICE, .choices = names
-#define PER_CLASS .type = TARE_PARAMETER_PER_CLASS
-#define STATE .type = TARE_PARAMETER_STATE
+#define NUMBER .type = TARE_PARAMETER_TYPE_NUMBER
+#define INTEGER .type = TARE_PARAMETER_TYPE_INTEGER
+#define CHOICE(names) .type = TARE_PARAMETER_TYPE_CHOICE, .choices = names
+#define PER_CLASS .type = TARE_PARAMETER_TYPE_PER_CLASS
+#define STATE .type = TARE_PARAMETER_TYPE_STATE
 #define ANY .range = RANGE_ANY
 #define FINITE .range = RANGE_FINITE, .low = -HUGE_VAL, .high = HUGE_VAL, .limits = "finite"
 #define BETWEEN(a, b, kind, text) .range = kind, .low = a, .high = b, .limits = text
@@ -41,8 +41,8 @@ typedef struct parameter {
 
 static const parameter parameters[] = {
 #define TARE_PARAMETER(KIND, at, called, optional, TYPE, RANGE, value, COPY, text) \
-  {.kind = TARE_##KIND,                                                            \
-   .offset = (int32_t)offsetof(tare_loss, at),                                     \
+  {.kind = TARE_LOSS_##KIND,                                                       \
+   .offset = (int32_t)offsetof(tare_loss_spec, at),                                \
    .field = #at,                                                                   \
    .name = #called,                                                                \
    .option = optional,                                                             \
@@ -58,17 +58,17 @@ static const parameter parameters[] = {
 enum { PARAMETERS = sizeof parameters / sizeof *parameters };
 
 /** Reads a number or an integer; of a pointer, only whether it is set. */
-static double value_of(const parameter *p, const tare_loss *loss) {
+static double value_of(const parameter *p, const tare_loss_spec *loss) {
   const void *at = (const char *)loss + p->offset;
   double number;
   int32_t integer;
   const void *pointer;
   switch (p->type) {
-    case TARE_PARAMETER_NUMBER:
+    case TARE_PARAMETER_TYPE_NUMBER:
       memcpy(&number, at, sizeof number);
       return number;
-    case TARE_PARAMETER_INTEGER:
-    case TARE_PARAMETER_CHOICE:
+    case TARE_PARAMETER_TYPE_INTEGER:
+    case TARE_PARAMETER_TYPE_CHOICE:
       memcpy(&integer, at, sizeof integer);
       return integer;
     default:
@@ -78,19 +78,20 @@ static double value_of(const parameter *p, const tare_loss *loss) {
 }
 
 static size_t size_of(const parameter *p) {
-  if (p->type == TARE_PARAMETER_NUMBER) return sizeof(double);
-  return p->type == TARE_PARAMETER_INTEGER || p->type == TARE_PARAMETER_CHOICE ? sizeof(int32_t) : sizeof(void *);
+  if (p->type == TARE_PARAMETER_TYPE_NUMBER) return sizeof(double);
+  return p->type == TARE_PARAMETER_TYPE_INTEGER || p->type == TARE_PARAMETER_TYPE_CHOICE ? sizeof(int32_t)
+                                                                                         : sizeof(void *);
 }
 
-void tare_parameters_set_defaults(tare_loss *loss) {
+void tare_parameters_set_defaults(tare_loss_spec *loss) {
   /* What a loss does not use of its member holds what it holds for those that do: off, and GHM-R's mu. */
-  if (loss->kind == TARE_SOFTMAX_CE) loss->ce.alpha = -1;
-  if (loss->kind == TARE_GHM_C) loss->ghm.mu = 0.02;
+  if (loss->kind == TARE_LOSS_SOFTMAX_CE) loss->ce.alpha = -1;
+  if (loss->kind == TARE_LOSS_GHM_C) loss->ghm.mu = 0.02;
   for (int i = 0; i < PARAMETERS; i++) {
     const parameter *p = &parameters[i];
     void *at = (char *)loss + p->offset;
     if (p->kind != loss->kind) continue;
-    if (p->type == TARE_PARAMETER_NUMBER)
+    if (p->type == TARE_PARAMETER_TYPE_NUMBER)
       *(double *)at = p->default_value;
     else if (size_of(p) == sizeof(int32_t))
       *(int32_t *)at = (int32_t)p->default_value; /* pointers are NULL already */
@@ -116,23 +117,24 @@ static int is_in_range(const parameter *p, double value) {
   return 0;
 }
 
-static tare_status check_pointer(const parameter *p, const tare_loss *loss, tare_error *error) {
-  const int alignment = p->type == TARE_PARAMETER_STATE ? 8 : (int)sizeof(float);
+static tare_status check_pointer(const parameter *p, const tare_loss_spec *loss, tare_error *error) {
+  const int alignment = p->type == TARE_PARAMETER_TYPE_STATE ? 8 : (int)sizeof(float);
   const void *pointer;
   memcpy(&pointer, (const char *)loss + p->offset, sizeof pointer);
-  if ((uintptr_t)pointer % (uintptr_t)alignment == 0) return TARE_OK;
-  return tare_fail(error, TARE_INVALID_ARGUMENT, "loss->%s is %p; it must be aligned to %d bytes", p->field, pointer,
-                   alignment);
+  if ((uintptr_t)pointer % (uintptr_t)alignment == 0) return TARE_STATUS_OK;
+  return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "loss->%s is %p; it must be aligned to %d bytes", p->field,
+                   pointer, alignment);
 }
 
-static tare_status check_value(const parameter *p, const tare_loss *loss, tare_error *error) {
-  if (p->type == TARE_PARAMETER_PER_CLASS || p->type == TARE_PARAMETER_STATE) return check_pointer(p, loss, error);
+static tare_status check_value(const parameter *p, const tare_loss_spec *loss, tare_error *error) {
+  if (p->type == TARE_PARAMETER_TYPE_PER_CLASS || p->type == TARE_PARAMETER_TYPE_STATE)
+    return check_pointer(p, loss, error);
   const double value = value_of(p, loss);
-  if (is_in_range(p, value)) return TARE_OK;
-  if (p->type == TARE_PARAMETER_CHOICE)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "loss->%s is %.0f; it must be 0 (%s) or 1 (%s)", p->field, value,
-                     p->choices[0], p->choices[1]);
-  return tare_fail(error, TARE_INVALID_ARGUMENT, "loss->%s is %.10g; it must be %s", p->field, value, p->limits);
+  if (is_in_range(p, value)) return TARE_STATUS_OK;
+  if (p->type == TARE_PARAMETER_TYPE_CHOICE)
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "loss->%s is %.0f; it must be 0 (%s) or 1 (%s)", p->field,
+                     value, p->choices[0], p->choices[1]);
+  return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "loss->%s is %.10g; it must be %s", p->field, value, p->limits);
 }
 
 tare_status tare_parameters_read(tare_problem *problem, tare_error *error) {
@@ -143,7 +145,7 @@ tare_status tare_parameters_read(tare_problem *problem, tare_error *error) {
     if (status) return status;
     if (p->copy >= 0) memcpy((char *)problem + p->copy, (const char *)&problem->loss + p->offset, size_of(p));
   }
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 /* ---- What bindings read ------------------------------------------------------------------------------------------ */
@@ -153,7 +155,7 @@ static const struct {
   const char *name;
 } losses[] = {
 #define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes) \
-  {TARE_##kind, TARE_FAMILY_##shape, takes, name},
+  {TARE_LOSS_##kind, TARE_LOSS_FAMILY_##shape, takes, name},
 #include "losses/losses.def"
 #undef TARE_LOSS
 };
@@ -168,7 +170,7 @@ static int32_t count_parameters(int32_t kind) {
 
 static int has_state(int32_t kind) {
   for (int i = 0; i < PARAMETERS; i++)
-    if (parameters[i].kind == kind && parameters[i].type == TARE_PARAMETER_STATE) return 1;
+    if (parameters[i].kind == kind && parameters[i].type == TARE_PARAMETER_TYPE_STATE) return 1;
   return 0;
 }
 
@@ -189,7 +191,7 @@ tare_status tare_loss_describe(int32_t kind, tare_loss_description *description)
                                         .gives_element_loss = (takes & TARE_GIVES_ELEMENT_LOSS) != 0};
     return tare_write_struct(description, &ours, &tare_loss_description_layout, tare_thread_error());
   }
-  return tare_fail(tare_thread_error(), TARE_INVALID_ARGUMENT,
+  return tare_fail(tare_thread_error(), TARE_STATUS_INVALID_ARGUMENT,
                    "kind is %d; it must be a tare_loss_kind (tare_loss_kind_at lists them)", kind);
 }
 
@@ -218,6 +220,6 @@ tare_status tare_loss_parameter(int32_t kind, int32_t index, tare_parameter_desc
     const tare_parameter_description ours = describe(&parameters[i]);
     return tare_write_struct(description, &ours, &tare_parameter_description_layout, tare_thread_error());
   }
-  return tare_fail(tare_thread_error(), TARE_INVALID_ARGUMENT, "index is %d; loss %d has parameters 0 to %d", index,
-                   kind, count_parameters(kind) - 1);
+  return tare_fail(tare_thread_error(), TARE_STATUS_INVALID_ARGUMENT, "index is %d; loss %d has parameters 0 to %d",
+                   index, kind, count_parameters(kind) - 1);
 }

@@ -6,7 +6,7 @@
 #include "problem.h"
 
 /** Writes the default of each parameter of loss->kind; an unknown kind has none. */
-void tare_parameters_set_defaults(tare_loss *loss);
+void tare_parameters_set_defaults(tare_loss_spec *loss);
 
 /** Checks each parameter of the problem's loss against its range, and copies it to the field of `problem` that the
  *  table names. */

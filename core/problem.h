@@ -14,7 +14,7 @@ enum tare_shape { TARE_SHAPE_SIGMOID, TARE_SHAPE_SOFTMAX, TARE_SHAPE_REGRESSION 
 enum tare_takes {
   TARE_TAKES_TARGETS = 1,       /* dense targets */
   TARE_TAKES_CLASS_WEIGHTS = 2, /* and a background weight */
-  TARE_TAKES_NORMALIZER = 4,    /* any; without it TARE_SUM alone */
+  TARE_TAKES_NORMALIZER = 4,    /* any; without it TARE_NORMALIZER_SUM alone */
   TARE_TAKES_ELEMENT_WEIGHTS = 8,
   TARE_TAKES_POSITIVE_WEIGHTS = 16,
   TARE_GIVES_ELEMENT_LOSS = 32,
@@ -52,7 +52,7 @@ typedef struct tare_view {
 } tare_view;
 
 typedef struct tare_problem {
-  tare_loss loss;
+  tare_loss_spec loss;
   int32_t shape;         /* a tare_shape */
   int32_t takes;         /* bits of tare_takes */
   int32_t power;         /* a tare_power */
@@ -89,18 +89,18 @@ tare_status tare_fail(tare_error *error, tare_status status, const char *format,
     __attribute__((format(printf, 3, 4)));
 
 /** Checks the arguments of a call and puts them in `problem`. `loss` and `output` may be NULL where the call has none. */
-tare_status tare_problem_build(tare_problem *problem, const tare_loss *loss, const tare_batch *batch,
+tare_status tare_problem_build(tare_problem *problem, const tare_loss_spec *loss, const tare_batch *batch,
                                const tare_output *output, int needs, tare_error *error);
 
 /** Checks `batch` and fills the batch fields and the views of `problem`. */
 tare_status tare_problem_set_batch(tare_problem *problem, const tare_batch *batch, int needs, tare_error *error);
 
 /** Checks `loss` alone and fills the loss fields of `problem`. */
-tare_status tare_problem_set_loss(tare_problem *problem, const tare_loss *loss, tare_error *error);
+tare_status tare_problem_set_loss(tare_problem *problem, const tare_loss_spec *loss, tare_error *error);
 
 /** Whether the divisor comes from counting rows. */
 static inline int tare_counts_rows(const tare_output *output) {
-  return output->normalizer != TARE_SUM && output->normalizer != TARE_VALUE;
+  return output->normalizer != TARE_NORMALIZER_SUM && output->normalizer != TARE_NORMALIZER_VALUE;
 }
 
 /** Bytes of an element of one of the problem's arrays. */
@@ -118,10 +118,12 @@ void tare_problem_slice(tare_problem *slice, const tare_problem *whole, int64_t 
                         float *gradient);
 
 static inline int tare_is_ghm(const tare_problem *problem) {
-  return problem->loss.kind == TARE_GHM_C || problem->loss.kind == TARE_GHM_R;
+  return problem->loss.kind == TARE_LOSS_GHM_C || problem->loss.kind == TARE_LOSS_GHM_R;
 }
 
 /** Bytes of one element. */
-static inline int64_t tare_dtype_bytes(int32_t dtype) { return dtype == TARE_F64 ? 8 : dtype == TARE_F32 ? 4 : 2; }
+static inline int64_t tare_dtype_bytes(int32_t dtype) {
+  return dtype == TARE_DTYPE_F64 ? 8 : dtype == TARE_DTYPE_F32 ? 4 : 2;
+}
 
 #endif

@@ -13,15 +13,16 @@ typedef struct simple_batch {
   tare_stream stream;
 } simple_batch;
 
-static tare_status evaluate(tare_context *context, const tare_loss *loss, const simple_batch *simple) {
-  if (!context) return tare_fail(tare_thread_error(), TARE_INVALID_ARGUMENT, "context is NULL");
+static tare_status evaluate(tare_context *context, const tare_loss_spec *loss, const simple_batch *simple) {
+  if (!context) return tare_fail(tare_thread_error(), TARE_STATUS_INVALID_ARGUMENT, "context is NULL");
   if (simple->rows < 0)
-    return tare_fail(&context->error, TARE_INVALID_ARGUMENT, "rows is %lld; it must be >= 0", (long long)simple->rows);
-  if (simple->normalizer == TARE_VALUE)
-    return tare_fail(&context->error, TARE_INVALID_ARGUMENT,
-                     "normalizer is TARE_VALUE, which has no argument here; call tare_evaluate");
+    return tare_fail(&context->error, TARE_STATUS_INVALID_ARGUMENT, "rows is %lld; it must be >= 0",
+                     (long long)simple->rows);
+  if (simple->normalizer == TARE_NORMALIZER_VALUE)
+    return tare_fail(&context->error, TARE_STATUS_INVALID_ARGUMENT,
+                     "normalizer is TARE_NORMALIZER_VALUE, which has no argument here; call tare_evaluate");
   tare_level level;
-  tare_level_rows(&level, simple->rows, simple->classes);
+  tare_level_init_rows(&level, simple->rows, simple->classes);
   level.logits = simple->logits;
   level.labels = simple->labels;
   level.gradient = simple->gradient;
@@ -41,8 +42,8 @@ static tare_status evaluate(tare_context *context, const tare_loss *loss, const 
 tare_status tare_sigmoid_ce(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype, const void *logits,
                             const int32_t *labels, double alpha, tare_normalizer normalizer, float *loss,
                             void *gradient, tare_stream stream) {
-  tare_loss which;
-  tare_loss_init(&which, TARE_SIGMOID_CE);
+  tare_loss_spec which;
+  tare_loss_spec_init(&which, TARE_LOSS_SIGMOID_CE);
   which.ce.alpha = alpha;
   return evaluate(context, &which,
                   &(simple_batch){rows, classes, dtype, logits, labels, normalizer, loss, gradient, stream});
@@ -51,8 +52,8 @@ tare_status tare_sigmoid_ce(tare_context *context, int64_t rows, int64_t classes
 tare_status tare_sigmoid_focal(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
                                const void *logits, const int32_t *labels, double gamma, double alpha,
                                tare_normalizer normalizer, float *loss, void *gradient, tare_stream stream) {
-  tare_loss which;
-  tare_loss_init(&which, TARE_SIGMOID_FOCAL);
+  tare_loss_spec which;
+  tare_loss_spec_init(&which, TARE_LOSS_SIGMOID_FOCAL);
   which.focal.gamma = gamma;
   which.focal.alpha = alpha;
   return evaluate(context, &which,
@@ -62,8 +63,8 @@ tare_status tare_sigmoid_focal(tare_context *context, int64_t rows, int64_t clas
 tare_status tare_softmax_ce(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype, const void *logits,
                             const int32_t *labels, tare_normalizer normalizer, float *loss, void *gradient,
                             tare_stream stream) {
-  tare_loss which;
-  tare_loss_init(&which, TARE_SOFTMAX_CE);
+  tare_loss_spec which;
+  tare_loss_spec_init(&which, TARE_LOSS_SOFTMAX_CE);
   return evaluate(context, &which,
                   &(simple_batch){rows, classes, dtype, logits, labels, normalizer, loss, gradient, stream});
 }
@@ -71,8 +72,8 @@ tare_status tare_softmax_ce(tare_context *context, int64_t rows, int64_t classes
 tare_status tare_softmax_focal(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
                                const void *logits, const int32_t *labels, double gamma, double alpha,
                                tare_normalizer normalizer, float *loss, void *gradient, tare_stream stream) {
-  tare_loss which;
-  tare_loss_init(&which, TARE_SOFTMAX_FOCAL);
+  tare_loss_spec which;
+  tare_loss_spec_init(&which, TARE_LOSS_SOFTMAX_FOCAL);
   which.focal.gamma = gamma;
   which.focal.alpha = alpha;
   return evaluate(context, &which,
@@ -81,9 +82,9 @@ tare_status tare_softmax_focal(tare_context *context, int64_t rows, int64_t clas
 
 tare_status tare_ghm_c(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype, const void *logits,
                        const int32_t *labels, int32_t bins, float *loss, void *gradient, tare_stream stream) {
-  tare_loss which;
-  tare_loss_init(&which, TARE_GHM_C);
+  tare_loss_spec which;
+  tare_loss_spec_init(&which, TARE_LOSS_GHM_C);
   which.ghm.bins = bins;
   return evaluate(context, &which,
-                  &(simple_batch){rows, classes, dtype, logits, labels, TARE_SUM, loss, gradient, stream});
+                  &(simple_batch){rows, classes, dtype, logits, labels, TARE_NORMALIZER_SUM, loss, gradient, stream});
 }

@@ -73,27 +73,29 @@ const tare_layout tare_parameter_description_layout =
     LAYOUT(tare_parameter_description, "parameter_description", sizeof(tare_parameter_description),
            parameter_description_starts);
 
-static const uint16_t ce_starts[] = {AT(tare_loss, kind), AT(tare_loss, reserved), AT(tare_loss, ce.alpha),
-                                     AT(tare_loss, ce.alpha_per_class)};
-static const uint16_t focal_starts[] = {AT(tare_loss, kind), AT(tare_loss, reserved), AT(tare_loss, focal.alpha),
-                                        AT(tare_loss, focal.alpha_per_class), AT(tare_loss, focal.gamma)};
-static const uint16_t poly1_starts[] = {AT(tare_loss, kind),        AT(tare_loss, reserved),
-                                        AT(tare_loss, poly1.alpha), AT(tare_loss, poly1.alpha_per_class),
-                                        AT(tare_loss, poly1.gamma), AT(tare_loss, poly1.epsilon)};
-static const uint16_t ghm_starts[] = {AT(tare_loss, kind),         AT(tare_loss, reserved),    AT(tare_loss, ghm.bins),
-                                      AT(tare_loss, ghm.density),  AT(tare_loss, ghm.variant), AT(tare_loss, ghm.given),
-                                      AT(tare_loss, ghm.momentum), AT(tare_loss, ghm.epsilon), AT(tare_loss, ghm.mu),
-                                      AT(tare_loss, ghm.state)};
+static const uint16_t ce_starts[] = {AT(tare_loss_spec, kind), AT(tare_loss_spec, reserved),
+                                     AT(tare_loss_spec, ce.alpha), AT(tare_loss_spec, ce.alpha_per_class)};
+static const uint16_t focal_starts[] = {AT(tare_loss_spec, kind), AT(tare_loss_spec, reserved),
+                                        AT(tare_loss_spec, focal.alpha), AT(tare_loss_spec, focal.alpha_per_class),
+                                        AT(tare_loss_spec, focal.gamma)};
+static const uint16_t poly1_starts[] = {AT(tare_loss_spec, kind),        AT(tare_loss_spec, reserved),
+                                        AT(tare_loss_spec, poly1.alpha), AT(tare_loss_spec, poly1.alpha_per_class),
+                                        AT(tare_loss_spec, poly1.gamma), AT(tare_loss_spec, poly1.epsilon)};
+static const uint16_t ghm_starts[] = {AT(tare_loss_spec, kind),         AT(tare_loss_spec, reserved),
+                                      AT(tare_loss_spec, ghm.bins),     AT(tare_loss_spec, ghm.density),
+                                      AT(tare_loss_spec, ghm.variant),  AT(tare_loss_spec, ghm.use_stored_density),
+                                      AT(tare_loss_spec, ghm.momentum), AT(tare_loss_spec, ghm.epsilon),
+                                      AT(tare_loss_spec, ghm.mu),       AT(tare_loss_spec, ghm.state)};
 
 tare_layout tare_loss_layout(int32_t kind) {
-  tare_layout layout = LAYOUT(tare_loss, "loss", AT(tare_loss, ce), ce_starts);
-  layout.end = AT(tare_loss, ce); /* of an unknown kind */
+  tare_layout layout = LAYOUT(tare_loss_spec, "loss", AT(tare_loss_spec, ce), ce_starts);
+  layout.end = AT(tare_loss_spec, ce); /* of an unknown kind */
   switch (kind) {
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes)   \
-  case TARE_##kind:                                                           \
-    layout.starts = member##_starts;                                          \
-    layout.count = (int)(sizeof member##_starts / sizeof *member##_starts);   \
-    layout.end = AT(tare_loss, member) + sizeof(((tare_loss *)NULL)->member); \
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes)             \
+  case TARE_LOSS_##kind:                                                                \
+    layout.starts = member##_starts;                                                    \
+    layout.count = (int)(sizeof member##_starts / sizeof *member##_starts);             \
+    layout.end = AT(tare_loss_spec, member) + sizeof(((tare_loss_spec *)NULL)->member); \
     break;
 #include "losses/losses.def"
 #undef TARE_LOSS
@@ -111,20 +113,20 @@ int tare_ends_on_field(const tare_layout *layout, uint64_t size) {
 
 tare_status tare_check_struct_size(const void *theirs, const tare_layout *layout, tare_error *error) {
   uint64_t size;
-  if (!theirs) return tare_fail(error, TARE_INVALID_ARGUMENT, "%s is NULL", layout->name);
+  if (!theirs) return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "%s is NULL", layout->name);
   memcpy(&size, theirs, sizeof size);
   if (size < layout->minimum || size > 65536)
     return tare_fail(
-        error, TARE_INVALID_ARGUMENT,
+        error, TARE_STATUS_INVALID_ARGUMENT,
         "%s->struct_size is %llu; it must be at least %llu: set it to sizeof(tare_%s), %llu in this version",
         layout->name, (unsigned long long)size, (unsigned long long)layout->minimum, layout->name,
         (unsigned long long)layout->size);
   if (!tare_ends_on_field(layout, size))
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "%s->struct_size is %llu, which ends inside a field; it must be sizeof(tare_%s), %llu in this "
                      "version, or where a field ends",
                      layout->name, (unsigned long long)size, layout->name, (unsigned long long)layout->size);
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 tare_status tare_read_struct(void *out, const void *theirs, const tare_layout *layout, tare_error *error) {
@@ -136,14 +138,14 @@ tare_status tare_read_struct(void *out, const void *theirs, const tare_layout *l
   memcpy(&their_size, theirs, sizeof their_size);
   for (uint64_t i = size; i < their_size; i++)
     if (bytes[i])
-      return tare_fail(error, TARE_INVALID_ARGUMENT,
+      return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                        "%s->struct_size is %llu and byte %llu is set; this library (%d.%d.%d) knows %llu bytes and "
                        "takes a longer struct only if the rest is zero",
                        layout->name, (unsigned long long)their_size, (unsigned long long)i, TARE_VERSION_MAJOR,
                        TARE_VERSION_MINOR, TARE_VERSION_PATCH, (unsigned long long)size);
   memcpy(out, theirs, their_size < size ? their_size : size);
   memcpy(out, &size, sizeof size);
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 tare_status tare_write_struct(void *theirs, const void *ours, const tare_layout *layout, tare_error *error) {
@@ -154,5 +156,5 @@ tare_status tare_write_struct(void *theirs, const void *ours, const tare_layout 
   memset(theirs, 0, size);
   memcpy(theirs, ours, size < layout->size ? size : layout->size);
   memcpy(theirs, &size, sizeof size);
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }

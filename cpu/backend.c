@@ -86,7 +86,7 @@ static tare_status refuse_label(const tare_problem *problem, const tare_label_sc
     snprintf(
         most, sizeof most, "%lld",
         b->first_label > INT64_MAX - b->classes ? (long long)INT64_MAX : (long long)(b->first_label + b->classes - 1));
-  return tare_fail(error, TARE_INVALID_LABEL,
+  return tare_fail(error, TARE_STATUS_INVALID_LABEL,
                    "label of row %lld is %lld (%lld such rows); it must be in %lld..%s, background %lld or ignore %lld",
                    (long long)scan->first_invalid, (long long)scan->invalid_label, (long long)scan->counts.invalid,
                    (long long)b->first_label, most, (long long)b->background_label, (long long)b->ignore_label);
@@ -102,7 +102,7 @@ tare_status tare_cpu_scan_labels(tare_cpu *cpu, const tare_tiling *tiling, const
   memset(sum, 0, sizeof *sum);
   sum->first_invalid = INT64_MAX;
   for (int32_t g = 0; g < groups; g++) add_scan(sum, &cpu->scans[g]);
-  return sum->counts.invalid ? refuse_label(problem, sum, error) : TARE_OK;
+  return sum->counts.invalid ? refuse_label(problem, sum, error) : TARE_STATUS_OK;
 }
 
 /* Targets. */
@@ -130,10 +130,10 @@ void tare_cpu_scan_targets(tare_cpu *cpu, const tare_tiling *tiling, const tare_
 
 tare_status tare_cpu_refuse_targets(const tare_problem *problem, const tare_target_scan *found, tare_counts *counts,
                                     tare_error *error) {
-  if (!found->rows) return TARE_OK;
+  if (!found->rows) return TARE_STATUS_OK;
   counts->counted -= found->rows;
   counts->invalid += found->rows;
-  return tare_fail(error, TARE_INVALID_TARGET,
+  return tare_fail(error, TARE_STATUS_INVALID_TARGET,
                    "target of row %lld, class %lld is %g (%lld such rows); it must be %s; such rows added nothing and "
                    "their gradient is 0",
                    (long long)found->first_row, (long long)found->cls, found->value, (long long)found->rows,
@@ -143,7 +143,7 @@ tare_status tare_cpu_refuse_targets(const tare_problem *problem, const tare_targ
 /* Passes over the logits. */
 
 static tare_tile_function *tile_function(const tare_cpu *cpu, const tare_problem *problem) {
-  const int is_double = problem->batch.dtype == TARE_F64;
+  const int is_double = problem->batch.dtype == TARE_DTYPE_F64;
   if (problem->shape == TARE_SHAPE_REGRESSION) return cpu->kernels->regression;
   return problem->shape == TARE_SHAPE_SOFTMAX ? cpu->kernels->softmax[is_double] : cpu->kernels->sigmoid[is_double];
 }
@@ -255,7 +255,7 @@ static void count_norms(tare_cpu *cpu, const tare_tiling *tiling, const tare_pro
 static void use_bins(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_job *job) {
   const tare_ghm_state state = tare_cpu_state(cpu, problem);
   tare_bins_make(&cpu->bins, problem);
-  if (!problem->loss.ghm.given) {
+  if (!problem->loss.ghm.use_stored_density) {
     count_norms(cpu, tiling, problem, state);
     tare_ghm_density_from_counts(&problem->loss.ghm, state);
   }
@@ -278,9 +278,9 @@ static int64_t elements_of(const tare_problem *problem) { return problem->rows *
 
 static tare_status workspace_size(tare_backend *self, const tare_problem *problem, uint64_t *bytes, tare_error *error) {
   (void)self, (void)error;
-  const int is_exact = tare_is_ghm(problem) && problem->loss.ghm.density == TARE_EXACT;
+  const int is_exact = tare_is_ghm(problem) && problem->loss.ghm.density == TARE_GHM_DENSITY_EXACT;
   *bytes = is_exact ? tare_exact_bytes(elements_of(problem)) : 0;
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 /* The verbs. */
@@ -290,21 +290,21 @@ double tare_cpu_divisor(const tare_problem *problem, const tare_label_scan *scan
   const double classes = problem->shape == TARE_SHAPE_SOFTMAX ? 1.0 : (double)problem->batch.classes;
   double divisor = 1;
   switch ((tare_normalizer)output->normalizer) {
-    case TARE_SUM:
+    case TARE_NORMALIZER_SUM:
       break;
-    case TARE_ELEMENTS:
+    case TARE_NORMALIZER_ELEMENTS:
       divisor = classes * (double)scan->counts.counted;
       break;
-    case TARE_ROWS:
+    case TARE_NORMALIZER_ROWS:
       divisor = (double)scan->counts.counted;
       break;
-    case TARE_POSITIVES:
+    case TARE_NORMALIZER_POSITIVES:
       divisor = (double)scan->counts.positives;
       break;
-    case TARE_WEIGHTS:
+    case TARE_NORMALIZER_WEIGHTS:
       divisor = scan->weights;
       break;
-    case TARE_VALUE:
+    case TARE_NORMALIZER_VALUE:
       return output->normalizer_pointer ? *output->normalizer_pointer : output->normalizer_value;
   }
   return divisor == 0 ? 1 : divisor;
@@ -312,7 +312,7 @@ double tare_cpu_divisor(const tare_problem *problem, const tare_label_scan *scan
 
 /** Whether the kernels can multiply by it: float's own range for all logits but f64, and GHM-R's kernel is in double. */
 static int is_ordinary(const tare_problem *problem, double factor) {
-  if (problem->batch.dtype == TARE_F64 || problem->shape == TARE_SHAPE_REGRESSION) return isfinite(factor);
+  if (problem->batch.dtype == TARE_DTYPE_F64 || problem->shape == TARE_SHAPE_REGRESSION) return isfinite(factor);
   return factor == 0 || (fabs(factor) >= FLT_MIN && fabs(factor) <= FLT_MAX);
 }
 
@@ -328,8 +328,8 @@ double tare_cpu_scale(const tare_output *output) {
 }
 
 void tare_cpu_write_output(const tare_output *output, double loss, const tare_counts *counts) {
-  if (output->loss && output->loss_dtype == TARE_F64) *(double *)output->loss = loss;
-  if (output->loss && output->loss_dtype == TARE_F32) *(float *)output->loss = (float)loss;
+  if (output->loss && output->loss_dtype == TARE_DTYPE_F64) *(double *)output->loss = loss;
+  if (output->loss && output->loss_dtype == TARE_DTYPE_F32) *(float *)output->loss = (float)loss;
   if (output->counts) *output->counts = *counts;
 }
 
@@ -342,7 +342,7 @@ static tare_status evaluate(tare_backend *self, const tare_problem *problem, voi
   (void)stream;
   workspace_size(self, problem, &needed, error);
   if (needed > workspace_bytes)
-    return tare_fail(error, TARE_WORKSPACE_TOO_SMALL,
+    return tare_fail(error, TARE_STATUS_WORKSPACE_TOO_SMALL,
                      "workspace has %llu bytes; this call needs %llu: see tare_workspace_size and "
                      "tare_context_set_workspace",
                      (unsigned long long)workspace_bytes, (unsigned long long)needed);
@@ -355,7 +355,7 @@ static tare_status evaluate(tare_backend *self, const tare_problem *problem, voi
   const double divisor = tare_cpu_divisor(problem, &rows);
   tare_job job = {.problem = problem, .pass = TARE_PASS_EVALUATE};
   job.gradient = tare_cpu_gradient_scale(problem, tare_cpu_scale(&problem->output), divisor);
-  if (tare_is_ghm(problem) && problem->loss.ghm.density == TARE_EXACT)
+  if (tare_is_ghm(problem) && problem->loss.ghm.density == TARE_GHM_DENSITY_EXACT)
     use_exact_density(cpu, &tiling, problem, elements_of(problem), workspace, &job);
   else if (tare_is_ghm(problem))
     use_bins(cpu, &tiling, problem, &job);
@@ -376,10 +376,10 @@ static tare_status label_counts(tare_backend *self, const tare_problem *problem,
   const tare_status status = tare_cpu_scan_labels(cpu, &tiling, problem, &scan, error);
   if (status) return status;
   if (counts) *counts = scan.counts;
-  if (!per_class) return TARE_OK;
+  if (!per_class) return TARE_STATUS_OK;
   memset(per_class, 0, (size_t)problem->batch.classes * sizeof *per_class);
   for (int32_t g = 0; g < tiling.groups; g++) scan_group(cpu, &tiling, problem, g, &again, per_class);
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 static tare_status ghm_histogram(tare_backend *self, const tare_problem *problem, tare_stream stream,
@@ -402,12 +402,12 @@ static tare_status ghm_density_update(tare_backend *self, const tare_problem *pr
                                       tare_error *error) {
   (void)stream, (void)error;
   tare_ghm_density_from_counts(&problem->loss.ghm, tare_cpu_state((tare_cpu *)self, problem));
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 static tare_status check(tare_backend *self, tare_stream stream, tare_error *error) {
   (void)self, (void)stream, (void)error; /* a CPU call has reported what it found */
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 static void read_cpu_name(char *name, size_t size) {
@@ -454,7 +454,7 @@ tare_status tare_cpu_backend_create(const tare_context_options *options, tare_ba
   const tare_status status = tare_kernels_select(&kernels, error);
   if (status) return status;
   tare_cpu *cpu = calloc(1, sizeof *cpu);
-  if (!cpu) return tare_fail(error, TARE_OUT_OF_MEMORY, "no memory for a CPU context (%zu bytes)", sizeof *cpu);
+  if (!cpu) return tare_fail(error, TARE_STATUS_OUT_OF_MEMORY, "no memory for a CPU context (%zu bytes)", sizeof *cpu);
   cpu->base = (tare_backend){.destroy = destroy,
                              .describe = describe,
                              .evaluate = evaluate,
@@ -477,10 +477,10 @@ tare_status tare_cpu_backend_create(const tare_context_options *options, tare_ba
   if (!cpu->scratch || !cpu->results || !cpu->scans) {
     const size_t bytes = (size_t)cpu->threads * sizeof *cpu->scratch + TARE_MAX_GROUPS * sizeof *cpu->scans;
     destroy(&cpu->base);
-    return tare_fail(error, TARE_OUT_OF_MEMORY, "no memory for the scratch of %d threads (%zu bytes)",
+    return tare_fail(error, TARE_STATUS_OUT_OF_MEMORY, "no memory for the scratch of %d threads (%zu bytes)",
                      options->threads ? options->threads : default_threads(), bytes);
   }
   pthread_once(&fork_handler_once, install_fork_handler);
   *backend = &cpu->base;
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }

@@ -33,7 +33,7 @@ void tare_cpu_scan_targets(tare_cpu *cpu, const tare_tiling *tiling, const tare_
 /** Adds what the last pass found of invalid targets. */
 void tare_cpu_add_targets(const tare_cpu *cpu, int32_t groups, tare_target_scan *sum);
 
-/** Counts such rows as invalid, and returns TARE_INVALID_TARGET if there are any. */
+/** Counts such rows as invalid, and returns TARE_STATUS_INVALID_TARGET if there are any. */
 tare_status tare_cpu_refuse_targets(const tare_problem *problem, const tare_target_scan *found, tare_counts *counts,
                                     tare_error *error);
 

@@ -21,7 +21,7 @@ static void find_symbol(void *library, const char *name) {
   void *symbol = dlsym(library, "cblas_sgemm");
   if (symbol) memcpy(&found, &symbol, sizeof found);
   if (!symbol)
-    (void)tare_fail(&why_not, TARE_NO_BLAS,
+    (void)tare_fail(&why_not, TARE_STATUS_NO_BLAS,
                     "the fused head needs a CBLAS, and %.200s has no cblas_sgemm; TARE_BLAS names another library",
                     name);
 }
@@ -30,7 +30,7 @@ static void load(void) {
   const char *name = getenv("TARE_BLAS");
   if (!name) name = TARE_BLAS_NAME;
   if (!*name) {
-    (void)tare_fail(&why_not, TARE_NO_BLAS,
+    (void)tare_fail(&why_not, TARE_STATUS_NO_BLAS,
                     "the fused head needs a CBLAS, and this library was built without one (TARE_BLAS=OFF); the "
                     "environment variable TARE_BLAS can name one");
     return;
@@ -41,7 +41,7 @@ static void load(void) {
     return;
   }
   const char *reason = dlerror();
-  (void)tare_fail(&why_not, TARE_NO_BLAS,
+  (void)tare_fail(&why_not, TARE_STATUS_NO_BLAS,
                   "the fused head needs a CBLAS, and it could not be loaded: %.200s; install OpenBLAS (Debian: "
                   "libopenblas0), or name another in the environment variable TARE_BLAS",
                   reason ? reason : name);
@@ -51,5 +51,5 @@ tare_status tare_blas_load(tare_sgemm **sgemm, tare_error *error) {
   pthread_once(&once, load);
   *sgemm = found;
   if (!found) *error = why_not;
-  return found ? TARE_OK : TARE_NO_BLAS;
+  return found ? TARE_STATUS_OK : TARE_STATUS_NO_BLAS;
 }

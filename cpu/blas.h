@@ -12,7 +12,7 @@ enum { TARE_CBLAS_ROW_MAJOR = 101, TARE_CBLAS_PLAIN = 111, TARE_CBLAS_TRANSPOSED
 typedef void tare_sgemm(int order, int a_form, int b_form, int m, int n, int k, float alpha, const float *a, int lda,
                         const float *b, int ldb, float beta, float *c, int ldc);
 
-/** Finds it, or fails with TARE_NO_BLAS. */
+/** Finds it, or fails with TARE_STATUS_NO_BLAS. */
 tare_status tare_blas_load(tare_sgemm **sgemm, tare_error *error);
 
 #endif

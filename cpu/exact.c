@@ -52,7 +52,7 @@ static void sort(int64_t n, double *key, double *spare) {
 
 /** The gradient norm of a key, folded. */
 static double norm_of_key(const tare_problem *problem, double key) {
-  if (problem->loss.kind == TARE_GHM_R) return tare_norm_of_difference(key, problem->loss.ghm.mu);
+  if (problem->loss.kind == TARE_LOSS_GHM_R) return tare_norm_of_difference(key, problem->loss.ghm.mu);
   return tare_norm_of_logit(key);
 }
 

@@ -50,10 +50,10 @@ tare_status tare_kernels_select(const tare_kernels **kernels, tare_error *error)
     if (wanted && *wanted && strcmp(wanted, instances[i].kernels->name)) continue;
     if (!instances[i].runs()) continue;
     *kernels = instances[i].kernels;
-    return TARE_OK;
+    return TARE_STATUS_OK;
   }
   char runnable[64];
   list_runnable(runnable, sizeof runnable);
-  return tare_fail(error, TARE_INVALID_ARGUMENT, "TARE_ISA is \"%.60s\"; this machine and library run %s", wanted,
-                   runnable);
+  return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "TARE_ISA is \"%.60s\"; this machine and library run %s",
+                   wanted, runnable);
 }

@@ -76,7 +76,7 @@ typedef struct tare_tile_rows {
 /** What a pass over the labels finds. */
 typedef struct tare_label_scan {
   tare_counts counts;
-  double weights;        /* sum of row weight x class weight over rows that count; for TARE_WEIGHTS only */
+  double weights;        /* sum of row weight x class weight over rows that count; for TARE_NORMALIZER_WEIGHTS only */
   int64_t first_invalid; /* in row order; INT64_MAX if none */
   int64_t invalid_label;
 } tare_label_scan;

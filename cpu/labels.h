@@ -38,9 +38,9 @@ static void classify_wide(const tare_batch *batch, int32_t dtype, const void *la
   const tare_batch b = *batch;
   const int64_t *restrict wide = labels;
   const int32_t *restrict narrow = labels;
-  if (dtype == TARE_I64 && stride == 1)
+  if (dtype == TARE_LABEL_DTYPE_I64 && stride == 1)
     for (int32_t i = 0; i < n; i++) found[i] = classify(&b, wide[i]); /* vectorised where 64 bits can be compared so */
-  else if (dtype == TARE_I64)
+  else if (dtype == TARE_LABEL_DTYPE_I64)
     for (int32_t i = 0; i < n; i++) found[i] = classify(&b, wide[i * stride]);
   else
     for (int32_t i = 0; i < n; i++) found[i] = classify(&b, narrow[i * stride]);
@@ -52,7 +52,7 @@ static void classify_for_regression(const tare_batch *batch, int32_t dtype, cons
   const int64_t *wide = labels;
   const int32_t *narrow = labels;
   for (int32_t i = 0; i < n; i++) {
-    const int64_t label = dtype == TARE_I64 ? wide[i * stride] : narrow[i * stride];
+    const int64_t label = dtype == TARE_LABEL_DTYPE_I64 ? wide[i * stride] : narrow[i * stride];
     const int32_t cls = label >= batch->first_label ? 0 : INVALID;
     found[i] = label == batch->ignore_label ? IGNORED : label == batch->background_label ? TARE_ROW_BACKGROUND : cls;
   }
@@ -65,7 +65,7 @@ static int32_t unlabelled(const tare_problem *problem) {
 
 static const void *labels_of(const tare_problem *problem, const tare_tile *tile) {
   const tare_array *labels = &tile->view->array[TARE_LABELS];
-  const ptrdiff_t size = problem->batch.label_dtype == TARE_I64 ? 8 : 4;
+  const ptrdiff_t size = problem->batch.label_dtype == TARE_LABEL_DTYPE_I64 ? 8 : 4;
   return labels->data ? (const char *)labels->data + tile->offset[TARE_LABELS] * size : NULL;
 }
 
@@ -77,7 +77,8 @@ static void classify_tile(const tare_problem *problem, const tare_tile *tile, in
     for (int32_t i = 0; i < tile->rows; i++) found[i] = unlabelled(problem);
   else if (problem->shape == TARE_SHAPE_REGRESSION)
     classify_for_regression(batch, batch->label_dtype, labels, stride, tile->rows, found);
-  else if (batch->label_dtype == TARE_I32 && stride == 1 && batch->first_label == (int32_t)batch->first_label)
+  else if (batch->label_dtype == TARE_LABEL_DTYPE_I32 && stride == 1 &&
+           batch->first_label == (int32_t)batch->first_label)
     classify_narrow(batch, labels, tile->rows, found);
   else
     classify_wide(batch, batch->label_dtype, labels, stride, tile->rows, found);
@@ -181,12 +182,12 @@ static void note_invalid(const tare_problem *problem, const tare_tile *tile, con
         view->first_row + tile->offset[TARE_ROW_INDEX] + i * view->array[TARE_ROW_INDEX].stride[TARE_AXES - 1];
     if (found[i] != INVALID || row >= scan->first_invalid) continue;
     scan->first_invalid = row;
-    scan->invalid_label = problem->batch.label_dtype == TARE_I64 ? ((const int64_t *)labels)[i * stride]
-                                                                 : ((const int32_t *)labels)[i * stride];
+    scan->invalid_label = problem->batch.label_dtype == TARE_LABEL_DTYPE_I64 ? ((const int64_t *)labels)[i * stride]
+                                                                             : ((const int32_t *)labels)[i * stride];
   }
 }
 
-/** Row weight x class weight over the rows that count, as TARE_WEIGHTS has it. */
+/** Row weight x class weight over the rows that count, as TARE_NORMALIZER_WEIGHTS has it. */
 static double sum_of_weights(const tare_problem *problem, const tare_tile *tile, const int32_t *found) {
   const float *given = row_weights_of(tile);
   const int64_t stride = tile->view->array[TARE_ROW_WEIGHTS].stride[TARE_AXES - 1];
@@ -220,7 +221,7 @@ static void tare_tile_scan_labels(const tare_problem *problem, const tare_tile *
   counts->background += says_class ? background : 0;
   counts->ignored += ignored;
   counts->invalid += invalid;
-  if (problem->output.normalizer == TARE_WEIGHTS) scan->weights += sum_of_weights(problem, tile, found);
+  if (problem->output.normalizer == TARE_NORMALIZER_WEIGHTS) scan->weights += sum_of_weights(problem, tile, found);
   if (invalid) note_invalid(problem, tile, found, scan);
   for (int32_t i = 0; per_class && i < tile->rows; i++)
     if (found[i] >= 0) per_class[found[i]]++;

@@ -41,7 +41,7 @@ typedef struct head {
 
 static uint64_t rounded_up(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-static int is_half(const tare_linear *linear) { return linear->dtype != TARE_F32; }
+static int is_half(const tare_linear *linear) { return linear->dtype != TARE_DTYPE_F32; }
 
 /** What is added to a caller's gradient lies apart until a scale that is not finite is applied to it alone. */
 static uint64_t apart_bytes(const tare_problem *problem, const tare_linear *linear) {
@@ -85,20 +85,20 @@ tare_status tare_cpu_linear_workspace(tare_backend *self, const tare_problem *pr
                                       uint64_t *least, uint64_t *ample, tare_error *error) {
   (void)self, (void)error;
   *least = *ample = 0;
-  if (!problem->rows) return TARE_OK;
+  if (!problem->rows) return TARE_STATUS_OK;
   const uint64_t fixed = fixed_bytes(problem, linear), each = row_bytes(problem, linear);
   const int64_t step = least_rows(problem);
   *least = fixed + each * (uint64_t)(step < problem->rows ? step : problem->rows);
   *ample = fixed + each * (uint64_t)ample_rows(problem, linear);
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 static tare_status check_workspace(const tare_problem *problem, const tare_linear *linear, uint64_t bytes,
                                    tare_error *error) {
   uint64_t least, ample;
   (void)tare_cpu_linear_workspace(NULL, problem, linear, &least, &ample, error);
-  if (bytes >= least) return TARE_OK;
-  return tare_fail(error, TARE_WORKSPACE_TOO_SMALL,
+  if (bytes >= least) return TARE_STATUS_OK;
+  return tare_fail(error, TARE_STATUS_WORKSPACE_TOO_SMALL,
                    "workspace has %llu bytes; this call needs at least %llu, and %llu are ample: see "
                    "tare_linear_workspace_size and tare_context_set_workspace",
                    (unsigned long long)bytes, (unsigned long long)least, (unsigned long long)ample);
@@ -108,12 +108,13 @@ static tare_status check_workspace(const tare_problem *problem, const tare_linea
 
 static void read_row(int32_t dtype, const void *from, int64_t at, int64_t count, float *to) {
   const uint16_t *half = (const uint16_t *)from + at;
-  for (int64_t i = 0; i < count; i++) to[i] = dtype == TARE_F16 ? tare_from_f16(half[i]) : tare_from_bf16(half[i]);
+  for (int64_t i = 0; i < count; i++)
+    to[i] = dtype == TARE_DTYPE_F16 ? tare_from_f16(half[i]) : tare_from_bf16(half[i]);
 }
 
 static void write_row(int32_t dtype, void *to, int64_t at, int64_t count, const float *from) {
   uint16_t *half = (uint16_t *)to + at;
-  for (int64_t i = 0; i < count; i++) half[i] = dtype == TARE_F16 ? tare_to_f16(from[i]) : tare_to_bf16(from[i]);
+  for (int64_t i = 0; i < count; i++) half[i] = dtype == TARE_DTYPE_F16 ? tare_to_f16(from[i]) : tare_to_bf16(from[i]);
 }
 
 /** Rows [piece, piece + 1) x BLOCK of `rows`. */
@@ -304,7 +305,7 @@ static void use_bins(head *h, tare_job *job) {
   const tare_ghm_parameters *ghm = &h->problem->loss.ghm;
   const tare_ghm_state state = tare_cpu_state(h->cpu, h->problem);
   tare_bins_make(&h->cpu->bins, h->problem);
-  if (!ghm->given) {
+  if (!ghm->use_stored_density) {
     count_norms(h, state);
     tare_ghm_density_from_counts(ghm, state);
   }
@@ -360,7 +361,7 @@ static void write_zeros(const tare_problem *problem, const tare_linear *linear) 
 /** Everything that can fail, and the labels. */
 static tare_status prepare(head *h, uint64_t workspace_bytes, tare_label_scan *scan, tare_error *error) {
   tare_tiling tiling;
-  tare_status status = h->problem->rows ? tare_blas_load(&h->sgemm, error) : TARE_OK;
+  tare_status status = h->problem->rows ? tare_blas_load(&h->sgemm, error) : TARE_STATUS_OK;
   if (!status) status = check_workspace(h->problem, h->linear, workspace_bytes, error);
   if (status) return status;
   tare_tiling_make(&tiling, h->problem);

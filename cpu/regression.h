@@ -47,7 +47,8 @@ static void regression_loop(const tare_scratch_f64 *s, double mu, int32_t n, dou
 
 static void store_regression(const tare_job *job, const tare_tile *tile, const regression_piece *p,
                              tare_scratch *scratch) {
-  const int32_t dtype = job->problem->batch.dtype, loss_dtype = dtype == TARE_F64 ? TARE_F64 : TARE_F32;
+  const int32_t dtype = job->problem->batch.dtype,
+                loss_dtype = dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32;
   const tare_array *array = tile->view->array;
   const tare_scratch_f64 *s = &scratch->f64;
   for (int32_t i = 0; i < p->rows; i++) {
@@ -109,7 +110,8 @@ static void clear_other_rows(const tare_job *job, const tare_tile *tile, tare_sc
   for (int32_t k = 0, first = 0; k <= scratch->rows.positives; k++) {
     const int32_t last = k < scratch->rows.positives ? scratch->rows.positive[k] : tile->rows;
     clear_rows(job, tile, TARE_GRADIENT, dtype, first, last, zeros);
-    clear_rows(job, tile, TARE_ELEMENT_LOSS, dtype == TARE_F64 ? TARE_F64 : TARE_F32, first, last, zeros);
+    clear_rows(job, tile, TARE_ELEMENT_LOSS, dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32, first, last,
+               zeros);
     first = last + 1;
   }
 }
@@ -133,6 +135,6 @@ static void regression_tile(const tare_job *job, const tare_tile *tile, tare_scr
   if (job->pass != TARE_PASS_EVALUATE) return;
   clear_other_rows(job, tile, scratch);
   if (row_loss->data)
-    store_f64(problem->batch.dtype == TARE_F64 ? TARE_F64 : TARE_F32, row_loss->data, tile->offset[TARE_ROW_LOSS],
-              row_loss->stride[TARE_AXES - 1], tile->rows, scratch->row_loss);
+    store_f64(problem->batch.dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32, row_loss->data,
+              tile->offset[TARE_ROW_LOSS], row_loss->stride[TARE_AXES - 1], tile->rows, scratch->row_loss);
 }

@@ -8,11 +8,11 @@
 
 static double round_to_dtype(int32_t dtype, double x) {
   switch (dtype) {
-    case TARE_F16:
+    case TARE_DTYPE_F16:
       return (double)tare_from_f16(tare_to_f16((float)x));
-    case TARE_BF16:
+    case TARE_DTYPE_BF16:
       return (double)tare_from_bf16(tare_to_bf16((float)x));
-    case TARE_F64:
+    case TARE_DTYPE_F64:
       return x;
     default:
       return (double)(float)x;

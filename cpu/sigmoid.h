@@ -103,7 +103,7 @@ TARE_INLINE void F(soft_body)(F(hard_formula) * hard, F(soft_formula) * soft, co
                                                               LOOPS_OF(kind, 2),        LOOPS_OF(kind, HALF), \
                                                               LOOPS_OF(kind, 3_HALVES), LOOPS_OF(kind, GENERAL)}
 #define SELECT_SIGMOID(kind, powers) \
-  case TARE_##kind: {                \
+  case TARE_LOSS_##kind: {           \
     SELECT_##powers(kind);           \
     return loops[power][which];      \
   }
@@ -232,7 +232,7 @@ static void F(build_weights)(const tare_job *job, const tare_tile *tile, const F
     s->class_weight[c] = F(alpha)(problem, b->first_class + c, 0);
   F(spread)(b, s->row_weight + b->first_row, s->class_weight, has_plain, s);
   if (!tile->view->array[TARE_ELEMENT_WEIGHTS].data) return;
-  F(load_block)(tile, b, TARE_ELEMENT_WEIGHTS, TARE_F32, s->loss);
+  F(load_block)(tile, b, TARE_ELEMENT_WEIGHTS, TARE_DTYPE_F32, s->loss);
   if (problem->soft) return; /* weigh_soft takes them after alpha */
   for (int32_t i = 0; i < b->n; i++) s->weight[i] *= s->loss[i];
   for (int32_t i = 0; i < b->n && has_plain; i++) s->plain_weight[i] *= s->loss[i];
@@ -450,7 +450,9 @@ static void F(evaluate_block)(const tare_job *job, const tare_tile *tile, const 
   result->loss += F(sum)(s->loss, (b->n + F(UNIT) - 1) / F(UNIT) * F(UNIT));
   if (view->array[TARE_ROW_LOSS].data) F(add_row_losses)(b, s, scratch->row_loss);
   if (view->array[TARE_ELEMENT_LOSS].data)
-    F(store_block)(tile, b, TARE_ELEMENT_LOSS, job->problem->batch.dtype == TARE_F64 ? TARE_F64 : TARE_F32, s->loss);
+    F(store_block)
+    (tile, b, TARE_ELEMENT_LOSS, job->problem->batch.dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32,
+     s->loss);
   if (view->array[TARE_GRADIENT].data && on->slope == s->slope)
     F(store_block)(tile, b, TARE_GRADIENT, job->problem->batch.dtype, s->slope);
 }
@@ -523,8 +525,8 @@ static void F(sigmoid_tile)(const tare_job *job, const tare_tile *tile, tare_scr
     row += b.rows;
   }
   if (job->pass == TARE_PASS_EVALUATE && row_loss->data)
-    store_f64(problem->batch.dtype == TARE_F64 ? TARE_F64 : TARE_F32, row_loss->data, tile->offset[TARE_ROW_LOSS],
-              row_loss->stride[TARE_AXES - 1], tile->rows, scratch->row_loss);
+    store_f64(problem->batch.dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32, row_loss->data,
+              tile->offset[TARE_ROW_LOSS], row_loss->stride[TARE_AXES - 1], tile->rows, scratch->row_loss);
 }
 
 #undef HARD_LOOP

@@ -90,7 +90,7 @@ TARE_INLINE void margin_body(margin_formula *formula, const F(formula_parameters
                                                             kind##_3_HALVES_margin, kind##_GENERAL_margin}
 #define SELECT_SIGMOID(kind, powers)
 #define SELECT_SOFTMAX(kind, powers) \
-  case TARE_##kind: {                \
+  case TARE_LOSS_##kind: {           \
     SELECT_##powers(kind);           \
     return loops[power];             \
   }
@@ -351,6 +351,6 @@ static void F(softmax_tile)(const tare_job *job, const tare_tile *tile, tare_scr
     F(softmax_labelled)(job, tile, 0, tile->rows, scratch);
   for (int32_t i = 0; i < tile->rows; i++) result->loss += scratch->row_loss[i];
   if (row_loss->data)
-    store_f64(problem->batch.dtype == TARE_F64 ? TARE_F64 : TARE_F32, row_loss->data, tile->offset[TARE_ROW_LOSS],
-              row_loss->stride[TARE_AXES - 1], tile->rows, scratch->row_loss);
+    store_f64(problem->batch.dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32, row_loss->data,
+              tile->offset[TARE_ROW_LOSS], row_loss->stride[TARE_AXES - 1], tile->rows, scratch->row_loss);
 }

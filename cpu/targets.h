@@ -53,9 +53,9 @@ static int any_above_64_bits(const double *restrict from, int64_t n, int64_t mos
 /** Whether n targets, one behind the other, are all in [0, most], whose bits are given. */
 static int are_within(int32_t dtype, const void *targets, int64_t offset, int64_t n, uint64_t most) {
   switch (dtype) {
-    case TARE_F64:
+    case TARE_DTYPE_F64:
       return !any_above_64_bits((const double *)targets + offset, n, (int64_t)most);
-    case TARE_F32:
+    case TARE_DTYPE_F32:
       return largest_of_32_bits((const float *)targets + offset, n) <= most;
     default:
       return largest_of_16_bits((const uint16_t *)targets + offset, n) <= most;
@@ -64,13 +64,13 @@ static int are_within(int32_t dtype, const void *targets, int64_t offset, int64_
 
 /** The bits of 1, or of the largest number that a softmax loss takes, in a type of targets. */
 static uint64_t bits_of_most(const tare_problem *problem) {
-  const int is_double = problem->batch.dtype == TARE_F64, has_limit = problem->shape != TARE_SHAPE_SOFTMAX;
+  const int is_double = problem->batch.dtype == TARE_DTYPE_F64, has_limit = problem->shape != TARE_SHAPE_SOFTMAX;
   switch (problem->batch.target_dtype) {
-    case TARE_F64:
+    case TARE_DTYPE_F64:
       return (uint64_t)double_bits(has_limit ? 1.0 : is_double ? DBL_MAX : (double)FLT_MAX);
-    case TARE_F32:
+    case TARE_DTYPE_F32:
       return has_limit ? 0x3f800000u : 0x7f7fffffu;
-    case TARE_F16:
+    case TARE_DTYPE_F16:
       return has_limit ? 0x3c00u : 0x7bffu;
     default:
       return has_limit ? 0x3f80u : 0x7f7fu;

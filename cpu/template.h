@@ -6,13 +6,13 @@
 #define real double
 #define F(name) name##_f64
 #define F_MEMBER f64
-#define REAL_DTYPE TARE_F64
+#define REAL_DTYPE TARE_DTYPE_F64
 #define scratch_f64 tare_scratch_f64
 #else
 #define real float
 #define F(name) name##_f32
 #define F_MEMBER f32
-#define REAL_DTYPE TARE_F32
+#define REAL_DTYPE TARE_DTYPE_F32
 #define scratch_f32 tare_scratch_f32
 #endif
 

@@ -27,13 +27,13 @@
 
 static void F(load)(int32_t dtype, const void *data, int64_t offset, int64_t stride, int64_t n, real *restrict to) {
   switch (dtype) {
-    case TARE_F16:
+    case TARE_DTYPE_F16:
       LOAD_LOOP(uint16_t, tare_from_f16);
       break;
-    case TARE_BF16:
+    case TARE_DTYPE_BF16:
       LOAD_LOOP(uint16_t, tare_from_bf16);
       break;
-    case TARE_F64:
+    case TARE_DTYPE_F64:
       LOAD_LOOP(double, AS_IS);
       break;
     default:
@@ -43,13 +43,13 @@ static void F(load)(int32_t dtype, const void *data, int64_t offset, int64_t str
 
 static void F(store)(int32_t dtype, void *data, int64_t offset, int64_t stride, int64_t n, const real *restrict from) {
   switch (dtype) {
-    case TARE_F16:
+    case TARE_DTYPE_F16:
       STORE_LOOP(uint16_t, AS_F16);
       break;
-    case TARE_BF16:
+    case TARE_DTYPE_BF16:
       STORE_LOOP(uint16_t, AS_BF16);
       break;
-    case TARE_F64:
+    case TARE_DTYPE_F64:
       STORE_LOOP(double, AS_DOUBLE);
       break;
     default:

@@ -13,7 +13,8 @@ namespace tare {
 
 tare_status cuda_failed(cudaError_t status, const char *doing, tare_error *error) {
   cudaGetLastError(); /* our own failure: leave none behind */
-  return tare_fail(error, TARE_CUDA_ERROR, "%s: %s (%s)", doing, cudaGetErrorName(status), cudaGetErrorString(status));
+  return tare_fail(error, TARE_STATUS_CUDA_ERROR, "%s: %s (%s)", doing, cudaGetErrorName(status),
+                   cudaGetErrorString(status));
 }
 
 cudaError_t is_captured(cudaStream_t stream, bool *captured) {
@@ -27,8 +28,8 @@ cudaError_t is_captured(cudaStream_t stream, bool *captured) {
 
 cudaError_t launch_evaluation(const call &c, const launch_site &site) {
   const bool softmax = c.shape == TARE_SHAPE_SOFTMAX;
-  if (c.dtype == TARE_F16) return softmax ? launch_softmax_f16(c, site) : launch_sigmoid_f16(c, site);
-  if (c.dtype == TARE_BF16) return softmax ? launch_softmax_bf16(c, site) : launch_sigmoid_bf16(c, site);
+  if (c.dtype == TARE_DTYPE_F16) return softmax ? launch_softmax_f16(c, site) : launch_sigmoid_f16(c, site);
+  if (c.dtype == TARE_DTYPE_BF16) return softmax ? launch_softmax_bf16(c, site) : launch_sigmoid_bf16(c, site);
   return softmax ? launch_softmax_f32(c, site) : launch_sigmoid_f32(c, site);
 }
 
@@ -55,26 +56,26 @@ void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c
 cudaError_t launch_pass(const ghm_call &given, ghm_pass pass, const launch_site &site) {
   ghm_call c = given;
   c.pass = pass;
-  if (c.dtype == TARE_F16) return launch_ghm_f16(c, site);
-  return c.dtype == TARE_BF16 ? launch_ghm_bf16(c, site) : launch_ghm_f32(c, site);
+  if (c.dtype == TARE_DTYPE_F16) return launch_ghm_f16(c, site);
+  return c.dtype == TARE_DTYPE_BF16 ? launch_ghm_bf16(c, site) : launch_ghm_f32(c, site);
 }
 
 tare_status refuse_what_is_missing(const tare_problem *problem, tare_error *error) {
   constexpr int64_t most_classes = int64_t(1) << 30; /* kernels step through them with 32 bits */
-  if (problem->batch.dtype == TARE_F64)
+  if (problem->batch.dtype == TARE_DTYPE_F64)
     return tare_fail(
-        error, TARE_UNSUPPORTED,
-        "batch->dtype is TARE_F64 on a CUDA context; f64 logits are for the CPU, a GPU takes f32, f16, bf16");
+        error, TARE_STATUS_UNSUPPORTED,
+        "batch->dtype is TARE_DTYPE_F64 on a CUDA context; f64 logits are for the CPU, a GPU takes f32, f16, bf16");
   if (problem->batch.classes > most_classes)
-    return tare_fail(error, TARE_UNSUPPORTED, "batch->classes is %lld on a CUDA context; a GPU takes up to %lld",
+    return tare_fail(error, TARE_STATUS_UNSUPPORTED, "batch->classes is %lld on a CUDA context; a GPU takes up to %lld",
                      (long long)problem->batch.classes, (long long)most_classes);
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 namespace {
 
 tare_status launch_failed(cudaError_t status, tare_error *error) {
-  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching a kernel", error);
+  return status == cudaSuccess ? TARE_STATUS_OK : cuda_failed(status, "launching a kernel", error);
 }
 
 /** Whether what is read twice is still on the chip the second time, and the blocks of the one launch that does both can
@@ -89,7 +90,7 @@ bool fits_on_chip(const backend *self, const tare_problem *problem, const ghm_ca
 
 /** Loss and gradient by unit regions: in one launch, or in two. */
 cudaError_t evaluate_by_bins(const backend *self, const tare_problem *problem, ghm_call *c, const launch_site &site) {
-  if (c->ghm.given) return launch_pass(*c, ghm_pass::evaluate, site);
+  if (c->ghm.use_stored_density) return launch_pass(*c, ghm_pass::evaluate, site);
   c->updates = 1;
   cudaError_t status = cudaErrorCooperativeLaunchTooLarge;
   if (fits_on_chip(self, problem, *c)) {
@@ -139,11 +140,11 @@ tare_status evaluate_ghm(const backend *self, const tare_problem *problem, void 
   make_ghm_call(self, problem, &c);
   exact_room room;
   cudaError_t status = cudaSuccess;
-  const bool exact = c.ghm.density == TARE_EXACT;
+  const bool exact = c.ghm.density == TARE_GHM_DENSITY_EXACT;
   if (exact) status = measure_exact_room(problem, &room);
   if (status != cudaSuccess) return cuda_failed(status, "asking for the sort's workspace", error);
   if (exact && room.bytes > workspace_bytes)
-    return tare_fail(error, TARE_WORKSPACE_TOO_SMALL,
+    return tare_fail(error, TARE_STATUS_WORKSPACE_TOO_SMALL,
                      "workspace has %llu bytes; this call needs %llu: see tare_workspace_size and "
                      "tare_context_set_workspace",
                      (unsigned long long)workspace_bytes, (unsigned long long)room.bytes);
@@ -198,14 +199,14 @@ tare_status evaluate(tare_backend *base, const tare_problem *problem, void *work
 tare_status workspace_size(tare_backend *base, const tare_problem *problem, uint64_t *bytes, tare_error *error) {
   const backend *self = reinterpret_cast<const backend *>(base);
   *bytes = 0;
-  if (!tare_is_ghm(problem) || problem->loss.ghm.density != TARE_EXACT) return TARE_OK;
+  if (!tare_is_ghm(problem) || problem->loss.ghm.density != TARE_GHM_DENSITY_EXACT) return TARE_STATUS_OK;
   const device_guard guard(self);
   if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);
   exact_room room;
   const cudaError_t status = measure_exact_room(problem, &room);
   if (status != cudaSuccess) return cuda_failed(status, "asking for the sort's workspace", error);
   *bytes = room.bytes;
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 tare_status label_counts(tare_backend *base, const tare_problem *problem, tare_counts *counts, int64_t *per_class,
@@ -222,7 +223,7 @@ tare_status label_counts(tare_backend *base, const tare_problem *problem, tare_c
   if (per_class) status = cudaMemsetAsync(per_class, 0, size_t(c.classes) * sizeof *per_class, site.stream);
   if (status != cudaSuccess) return cuda_failed(status, "clearing per_class", error);
   status = launch_count(c, site, true);
-  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching the label kernel", error);
+  return status == cudaSuccess ? TARE_STATUS_OK : cuda_failed(status, "launching the label kernel", error);
 }
 
 /** Takes the numbers of invalid rows and the first of them, by label and by target as they lie there, out of the record,
@@ -244,8 +245,8 @@ tare_status refuse_rows(const uint64_t (&seen)[4], tare_error *error) {
              "%starget of row %llu is NaN or too far outside its range (%llu such rows since the last check)",
              seen[0] ? "; " : "", (unsigned long long)seen[3], (unsigned long long)seen[2]);
   if (!seen[0])
-    return tare_fail(error, TARE_INVALID_TARGET, "%s; such rows added nothing and their gradient is 0", targets);
-  return tare_fail(error, TARE_INVALID_LABEL,
+    return tare_fail(error, TARE_STATUS_INVALID_TARGET, "%s; such rows added nothing and their gradient is 0", targets);
+  return tare_fail(error, TARE_STATUS_INVALID_LABEL,
                    "label of row %llu is neither a class, nor background, nor ignore (%llu such rows since the last "
                    "check)%s; such rows added nothing",
                    (unsigned long long)seen[1], (unsigned long long)seen[0], targets);
@@ -261,12 +262,12 @@ tare_status check(tare_backend *base, tare_stream stream, tare_error *error) {
   const cudaError_t asked = is_captured(s, &captured);
   if (asked != cudaSuccess) return cuda_failed(asked, "cudaStreamIsCapturing", error);
   if (captured)
-    return tare_fail(error, TARE_CAPTURING,
+    return tare_fail(error, TARE_STATUS_CAPTURING,
                      "the stream is being captured, and cannot be waited for; check after the graph has run");
   uint64_t seen[4] = {0, 0, 0, 0};
   const cudaError_t status = take_invalid(self->record, s, seen);
   if (status != cudaSuccess) return cuda_failed(status, "waiting for the stream", error);
-  return seen[0] || seen[2] ? refuse_rows(seen, error) : TARE_OK;
+  return seen[0] || seen[2] ? refuse_rows(seen, error) : TARE_STATUS_OK;
 }
 
 }  // namespace tare

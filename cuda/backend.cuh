@@ -33,7 +33,7 @@ struct backend {
   mutable tare_bins bins; /* host side: thresholds of the last GHM call, which the next one most likely shares */
 };
 
-/** TARE_CUDA_ERROR, with CUDA's name for what went wrong while `doing` it. */
+/** TARE_STATUS_CUDA_ERROR, with CUDA's name for what went wrong while `doing` it. */
 tare_status cuda_failed(cudaError_t status, const char *doing, tare_error *error);
 
 /** Whether a stream is being captured; the default one also while a stream that it waits for is. Harms no capture. */
@@ -93,7 +93,7 @@ cudaError_t launch_pass(const ghm_call &c, ghm_pass pass, const launch_site &sit
 
 /* ---- The verbs (backend.cu): see tare_backend ------------------------------------------------------------------------- */
 
-/** TARE_UNSUPPORTED for what a GPU does not compute. */
+/** TARE_STATUS_UNSUPPORTED for what a GPU does not compute. */
 tare_status refuse_what_is_missing(const tare_problem *problem, tare_error *error);
 
 tare_status evaluate(tare_backend *base, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,

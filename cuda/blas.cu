@@ -27,14 +27,14 @@ found_library find_library(tare_error *error) {
   const char *const given = getenv("TARE_CUBLAS");
   if (given && *given) {
     void *const handle = dlopen(given, RTLD_NOW | RTLD_LOCAL);
-    if (!handle) tare_fail(error, TARE_NO_BLAS, "cuBLAS cannot be loaded from TARE_CUBLAS: %s", dlerror());
+    if (!handle) tare_fail(error, TARE_STATUS_NO_BLAS, "cuBLAS cannot be loaded from TARE_CUBLAS: %s", dlerror());
     return {handle, given};
   }
   for (const int only_if_there : {RTLD_NOLOAD, 0})
     for (const char *name : names)
       if (void *const handle = dlopen(name, RTLD_NOW | RTLD_LOCAL | only_if_there)) return {handle, name};
   const char *const why = dlerror();
-  tare_fail(error, TARE_NO_BLAS,
+  tare_fail(error, TARE_STATUS_NO_BLAS,
             "the fused head needs cuBLAS, of CUDA 12 or 13, and neither %s nor %s can be loaded (%s): install it, load "
             "it before (as importing PyTorch does), or give its path in the environment variable TARE_CUBLAS",
             names[0], names[1], why ? why : "no reason given");
@@ -46,8 +46,9 @@ template <typename Function>
 bool find_function(const found_library &library, const char *name, Function *place, tare_error *error) {
   *place = reinterpret_cast<Function>(dlsym(library.handle, name));
   if (!*place)
-    tare_fail(error, TARE_NO_BLAS, "%s has no %s: it is too old; the fused head needs cuBLAS of CUDA %d or newer",
-              library.name, name, least_major);
+    tare_fail(error, TARE_STATUS_NO_BLAS,
+              "%s has no %s: it is too old; the fused head needs cuBLAS of CUDA %d or newer", library.name, name,
+              least_major);
   return *place != nullptr;
 }
 
@@ -66,14 +67,14 @@ bool fill(const found_library &library, blas_table *table, tare_error *error) {
 tare_status check_version(const found_library &library, const blas_table &table, tare_error *error) {
   int major = 0;
   const blas_status status = table.GetProperty(MAJOR_VERSION, &major);
-  if (status == blas_success && major >= least_major) return TARE_OK;
-  return tare_fail(error, TARE_NO_BLAS, "%s is version %d; the fused head needs cuBLAS of CUDA %d or newer",
+  if (status == blas_success && major >= least_major) return TARE_STATUS_OK;
+  return tare_fail(error, TARE_STATUS_NO_BLAS, "%s is version %d; the fused head needs cuBLAS of CUDA %d or newer",
                    library.name, major, least_major);
 }
 
 tare_status load(blas_table *table, tare_error *error) {
   const found_library library = find_library(error);
-  if (!library.handle || !fill(library, table, error)) return TARE_NO_BLAS;
+  if (!library.handle || !fill(library, table, error)) return TARE_STATUS_NO_BLAS;
   return check_version(library, *table, error);
 }
 
@@ -86,10 +87,10 @@ blas_handle *not_lent = nullptr; /* a list */
 
 tare_status load_blas(const blas_table **table, tare_error *error) {
   pthread_mutex_lock(&one_at_a_time);
-  const tare_status status = is_loaded ? TARE_OK : load(&loaded, error);
-  if (status == TARE_OK) is_loaded = true;
+  const tare_status status = is_loaded ? TARE_STATUS_OK : load(&loaded, error);
+  if (status == TARE_STATUS_OK) is_loaded = true;
   pthread_mutex_unlock(&one_at_a_time);
-  *table = status == TARE_OK ? &loaded : nullptr;
+  *table = status == TARE_STATUS_OK ? &loaded : nullptr;
   return status;
 }
 
@@ -106,14 +107,14 @@ blas_handle *borrow_blas_handle(const void *primary) {
 blas_handle *make_blas_handle(const blas_table *table, const void *primary, tare_error *error) {
   blas_handle *const made = static_cast<blas_handle *>(calloc(1, sizeof *made));
   if (!made) {
-    tare_fail(error, TARE_OUT_OF_MEMORY, "no memory for a handle of cuBLAS (%zu bytes)", sizeof *made);
+    tare_fail(error, TARE_STATUS_OUT_OF_MEMORY, "no memory for a handle of cuBLAS (%zu bytes)", sizeof *made);
     return nullptr;
   }
   made->primary = primary;
   blas_status status = table->Create(&made->of_cublas);
   if (status == blas_success) status = table->SetMathMode(made->of_cublas, blas_f32_reductions);
   if (status == blas_success) return made;
-  tare_fail(error, TARE_CUDA_ERROR, "cuBLAS does not start: %s", table->GetStatusName(status));
+  tare_fail(error, TARE_STATUS_CUDA_ERROR, "cuBLAS does not start: %s", table->GetStatusName(status));
   if (made->of_cublas) table->Destroy(made->of_cublas);
   free(made);
   return nullptr;

@@ -41,7 +41,7 @@ struct blas_table {
                         blas_compute, blas_algorithm);
 };
 
-/** TARE_OK and the table, the same for all; or TARE_NO_BLAS with a text that says what was looked for. Any thread. */
+/** TARE_STATUS_OK and the table, the same for all; or TARE_STATUS_NO_BLAS with a text that says what was looked for. Any thread. */
 tare_status load_blas(const blas_table **table, tare_error *error);
 
 /** A handle of cuBLAS in one GPU's primary context, lent to one call at a time. Handles are kept for later calls, of any

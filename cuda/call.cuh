@@ -187,11 +187,11 @@ __device__ __forceinline__ int64_t place(const level &l, const tile &t, int name
 template <typename Number>
 __device__ __forceinline__ Number read_as(const void *data, int32_t dtype, int64_t at) {
   switch (dtype) {
-    case TARE_F16:
+    case TARE_DTYPE_F16:
       return Number(to_float(static_cast<const __half *>(data)[at]));
-    case TARE_BF16:
+    case TARE_DTYPE_BF16:
       return Number(to_float(static_cast<const __nv_bfloat16 *>(data)[at]));
-    case TARE_F64:
+    case TARE_DTYPE_F64:
       return Number(static_cast<const double *>(data)[at]);
     default:
       return Number(static_cast<const float *>(data)[at]);
@@ -204,8 +204,8 @@ constexpr int32_t row_background = -1, row_skipped = -2, row_invalid = -3, row_i
 __device__ __forceinline__ int64_t label_at(const call &c, const level &l, const tile &t, int32_t row) {
   const tare_array &labels = l.view.array[TARE_LABELS];
   const int64_t at = t.offset[TARE_LABELS] + row * labels.stride[TARE_AXES - 1];
-  return c.label_dtype == TARE_I64 ? __ldg(static_cast<const long long *>(labels.data) + at)
-                                   : __ldg(static_cast<const int *>(labels.data) + at);
+  return c.label_dtype == TARE_LABEL_DTYPE_I64 ? __ldg(static_cast<const long long *>(labels.data) + at)
+                                               : __ldg(static_cast<const int *>(labels.data) + at);
 }
 
 /** Class, row_background, row_ignored or row_invalid; range-checked in 64 bits before it is narrowed. */
@@ -268,7 +268,7 @@ __device__ __forceinline__ int64_t row_number(const level &l, const tile &t, int
   return l.view.first_row + t.offset[TARE_ROW_INDEX] + row * l.view.array[TARE_ROW_INDEX].stride[TARE_AXES - 1];
 }
 
-/** A row whose label is none is remembered for tare_context_check; called for one element of each row. */
+/** A row whose label is none is remembered for tare_context_synchronize; called for one element of each row. */
 __device__ __forceinline__ void report_if_invalid(const call &c, const level &l, const tile &t, int32_t row) {
   if (!l.view.array[TARE_LABELS].data || find_class(c, l, t, row) != row_invalid) return;
   atomic_add(&c.record->invalid_rows, uint64_t(1));
@@ -292,7 +292,7 @@ __device__ __forceinline__ bool has_invalid_target(const call &c, const level &l
   return __any_sync(full_mask, any);
 }
 
-/** Remembers such a row for tare_context_check; called once for each. */
+/** Remembers such a row for tare_context_synchronize; called once for each. */
 __device__ __forceinline__ void report_target(const call &c, const level &l, const tile &t, int32_t row) {
   atomic_add(&c.record->invalid_targets, uint64_t(1));
   atomic_min(&c.record->first_target, uint64_t(row_number(l, t, row)));
@@ -464,7 +464,7 @@ __device__ __forceinline__ void finish_loss(const call &c) {
     return;
   }
   const double loss = sum * inverse_divisor_of(c);
-  if (c.loss_dtype == TARE_F64)
+  if (c.loss_dtype == TARE_DTYPE_F64)
     *static_cast<double *>(c.loss) = loss;
   else
     *static_cast<float *>(c.loss) = float(loss);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Making and ending a CUDA backend: the choice of a GPU, its primary context, the record in its memory, and all kernels
- * loaded. No other call of the backend allocates, loads or waits, but for tare_context_check and the first use of cuBLAS.
+ * loaded. No other call of the backend allocates, loads or waits, but for tare_context_synchronize and the first use of cuBLAS.
  *
  * Another GPU than the caller's is made current by the driver's calls. cudaSetDevice cannot be undone: since CUDA 12 it
  * makes a context on the GPU that it is given, so that putting the caller's device back would make one there.
@@ -63,27 +63,28 @@ constexpr const char *least_driver_name = CUDART_VERSION >= 13000 ? "580" : "530
 tare_status no_gpu(cudaError_t status, tare_error *error) {
   cudaGetLastError();
   if (status == cudaErrorInsufficientDriver || status == cudaErrorStubLibrary)
-    return tare_fail(error, TARE_NO_DRIVER, "no NVIDIA driver is installed (libcuda.so.1 was not found)");
+    return tare_fail(error, TARE_STATUS_NO_DRIVER, "no NVIDIA driver is installed (libcuda.so.1 was not found)");
   if (status == cudaErrorNoDevice || status == cudaSuccess)
-    return tare_fail(error, TARE_NO_DEVICE, "the NVIDIA driver works, but shows no GPU (see CUDA_VISIBLE_DEVICES)");
+    return tare_fail(error, TARE_STATUS_NO_DEVICE,
+                     "the NVIDIA driver works, but shows no GPU (see CUDA_VISIBLE_DEVICES)");
   return cuda_failed(status, "cudaGetDeviceCount", error);
 }
 
 tare_status choose_device(const tare_context_options *options, int *device, tare_error *error) {
   int count = 0, version = 0;
   if (cudaDriverGetVersion(&version) == cudaSuccess && version > 0 && version < least_driver)
-    return tare_fail(error, TARE_DRIVER_TOO_OLD,
+    return tare_fail(error, TARE_STATUS_DRIVER_TOO_OLD,
                      "the NVIDIA driver is for CUDA %d.%d; this library needs one for CUDA %d.%d (driver %s or newer)",
                      version / 1000, version % 1000 / 10, least_driver / 1000, least_driver % 1000 / 10,
                      least_driver_name);
   cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess || count == 0) return no_gpu(status, error);
   if (options->device_index >= count)
-    return tare_fail(error, TARE_NO_DEVICE, "options->device_index is %d; this machine has GPUs 0..%d",
+    return tare_fail(error, TARE_STATUS_NO_DEVICE, "options->device_index is %d; this machine has GPUs 0..%d",
                      options->device_index, count - 1);
   *device = options->device_index;
   if (*device < 0) status = cudaGetDevice(device);
-  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "cudaGetDevice", error);
+  return status == cudaSuccess ? TARE_STATUS_OK : cuda_failed(status, "cudaGetDevice", error);
 }
 
 cudaError_t read_attributes(backend *self) {
@@ -124,8 +125,8 @@ bool says_no_kernel(cudaError_t status) {
 tare_status refuse_kernels(const backend *self, cudaError_t status, tare_error *error) {
   if (!says_no_kernel(status)) return cuda_failed(status, "loading kernels", error);
   cudaGetLastError();
-  return tare_fail(error, TARE_NO_DEVICE, "GPU %d (sm_%d%d) is none that this library was built for: %s", self->device,
-                   self->major, self->minor, cudaGetErrorString(status));
+  return tare_fail(error, TARE_STATUS_NO_DEVICE, "GPU %d (sm_%d%d) is none that this library was built for: %s",
+                   self->device, self->major, self->minor, cudaGetErrorString(status));
 }
 
 /** By a stream of its own and waited for: later launches go to streams that wait for no other. */
@@ -150,11 +151,11 @@ tare_status set_up(backend *self, tare_error *error) {
   status = cudaMalloc(reinterpret_cast<void **>(&self->record), bytes);
   if (status == cudaErrorMemoryAllocation) {
     cudaGetLastError();
-    return tare_fail(error, TARE_OUT_OF_MEMORY, "no GPU memory for a context (%zu bytes)", bytes);
+    return tare_fail(error, TARE_STATUS_OUT_OF_MEMORY, "no GPU memory for a context (%zu bytes)", bytes);
   }
   if (status != cudaSuccess) return cuda_failed(status, "cudaMalloc", error);
   status = write_record(self->record);
-  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "writing a context's record", error);
+  return status == cudaSuccess ? TARE_STATUS_OK : cuda_failed(status, "writing a context's record", error);
 }
 
 void describe(tare_backend *base, tare_context_description *description) {
@@ -229,7 +230,8 @@ extern "C" tare_status tare_cuda_backend_create(const tare_context_options *opti
   tare_status status = choose_device(options, &device, error);
   if (status) return status;
   backend *self = static_cast<backend *>(calloc(1, sizeof *self));
-  if (!self) return tare_fail(error, TARE_OUT_OF_MEMORY, "no memory for a CUDA context (%zu bytes)", sizeof *self);
+  if (!self)
+    return tare_fail(error, TARE_STATUS_OUT_OF_MEMORY, "no memory for a CUDA context (%zu bytes)", sizeof *self);
   self->base = {destroy,         describe,         evaluate,           workspace_size,
                 label_counts,    ghm_histogram,    ghm_density_update, tare::check,
                 linear_evaluate, linear_histogram, linear_workspace};
@@ -240,5 +242,5 @@ extern "C" tare_status tare_cuda_backend_create(const tare_context_options *opti
     return status;
   }
   *made = &self->base;
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }

@@ -31,11 +31,11 @@ __device__ void add_count(uint64_t *total, uint32_t mine) {
 
 __device__ double inverse_divisor_from(const call &c, const device_record &r, double weights) {
   double divisor = 1;
-  if (c.normalizer == TARE_ELEMENTS)
+  if (c.normalizer == TARE_NORMALIZER_ELEMENTS)
     divisor = (c.shape == TARE_SHAPE_SOFTMAX ? 1.0 : double(c.classes)) * double(r.counted);
-  if (c.normalizer == TARE_ROWS) divisor = double(r.counted);
-  if (c.normalizer == TARE_POSITIVES) divisor = double(r.positives);
-  if (c.normalizer == TARE_WEIGHTS) divisor = weights;
+  if (c.normalizer == TARE_NORMALIZER_ROWS) divisor = double(r.counted);
+  if (c.normalizer == TARE_NORMALIZER_POSITIVES) divisor = double(r.positives);
+  if (c.normalizer == TARE_NORMALIZER_WEIGHTS) divisor = weights;
   return divisor == 0 ? 1 : reciprocal(divisor);
 }
 

@@ -108,7 +108,7 @@ __device__ __forceinline__ void update_density(const tare_ghm_parameters &ghm, c
   for (int k = int(thread_rank()); k < ghm.bins; k += block_threads) occupied += state.counts[k] > 0;
   const int all_occupied = block_sum<block_threads>(occupied);
   const int64_t steps = fresh ? 0 : *state.steps;
-  if (thread_rank() == 0) regions = ghm.variant == TARE_GHM_MMDET ? double(all_occupied) : double(ghm.bins);
+  if (thread_rank() == 0) regions = ghm.variant == TARE_GHM_VARIANT_MMDET ? double(all_occupied) : double(ghm.bins);
   __syncthreads();
   if (*state.total == 0 && !fresh) return;
   for (int k = int(thread_rank()); k < ghm.bins; k += block_threads) {

@@ -54,7 +54,7 @@ struct density_weights {
 
 __device__ __forceinline__ density_weights make_weights(const ghm_call &c, const ghm_bins &bins) {
   TARE_SHARED(float[TARE_MAX_BINS], of_bin);
-  const bool exact = c.ghm.density == TARE_EXACT;
+  const bool exact = c.ghm.density == TARE_GHM_DENSITY_EXACT;
   for (int32_t k = int32_t(thread_rank()); !exact && k < c.ghm.bins; k += block_threads)
     of_bin[k] = float(__ldcg(c.state.inverse_density + k)); /* another block may have written it in this launch */
   __syncthreads();

@@ -54,7 +54,7 @@ cudaError_t load_kernels(Kernel... kernels) {
   return status;
 }
 
-/** Counts labels; `reports`: remembers invalid rows for tare_context_check. */
+/** Counts labels; `reports`: remembers invalid rows for tare_context_synchronize. */
 cudaError_t launch_count(const call &c, const launch_site &site, bool reports);
 
 /** All kernels of a file, or of a family on one type of logits. Whoever adds a kernel adds it to its file's list. */

@@ -34,7 +34,7 @@ int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / mult
 
 bool wants_products(const tare_linear *linear) { return linear->features_gradient || linear->weights_gradient; }
 bool wants_gradient(const tare_linear *linear) { return wants_products(linear) || linear->bias_gradient; }
-bool narrows(const tare_linear *linear) { return linear->dtype != TARE_F32 && wants_products(linear); }
+bool narrows(const tare_linear *linear) { return linear->dtype != TARE_DTYPE_F32 && wants_products(linear); }
 
 /** What is added to a caller's gradient lies apart until a scale that is not finite is applied to it alone. */
 uint64_t apart_bytes(const tare_problem *problem, const tare_linear *linear) {
@@ -124,11 +124,11 @@ int32_t classes_of(const head &h) { return int32_t(h.problem->batch.classes); }
 float *logits_of(const head &h) { return reinterpret_cast<float *>(h.base + h.lies.logits); }
 
 tare_status blas_failed(const head &h, blas_status status, const char *doing) {
-  return tare_fail(h.error, TARE_CUDA_ERROR, "cuBLAS, %s: %s", doing, h.blas->GetStatusName(status));
+  return tare_fail(h.error, TARE_STATUS_CUDA_ERROR, "cuBLAS, %s: %s", doing, h.blas->GetStatusName(status));
 }
 
 tare_status launch_failed(const head &h, cudaError_t status) {
-  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "launching a kernel of the fused head", h.error);
+  return status == cudaSuccess ? TARE_STATUS_OK : cuda_failed(status, "launching a kernel of the fused head", h.error);
 }
 
 /** A handle from a call before. Making one allocates, which cuBLAS is not known to survive in a capture. */
@@ -136,30 +136,30 @@ tare_status start_blas(head *h) {
   const tare_status status = load_blas(&h->blas, h->error);
   if (status) return status;
   h->handle = borrow_blas_handle(h->self->primary);
-  if (h->handle) return TARE_OK;
+  if (h->handle) return TARE_STATUS_OK;
   bool captured;
   const cudaError_t asked = is_captured(h->site.stream, &captured);
   if (asked != cudaSuccess) return cuda_failed(asked, "cudaStreamIsCapturing", h->error);
   if (captured)
-    return tare_fail(h->error, TARE_CAPTURING,
+    return tare_fail(h->error, TARE_STATUS_CAPTURING,
                      "a stream is being captured, and cuBLAS cannot be started meanwhile: call tare_linear_evaluate "
                      "once before the capture, on this GPU");
   const relaxed_capture relaxed; /* leaves captures of other threads alone */
   h->handle = make_blas_handle(h->blas, h->self->primary, h->error);
-  return h->handle ? TARE_OK : TARE_CUDA_ERROR;
+  return h->handle ? TARE_STATUS_OK : TARE_STATUS_CUDA_ERROR;
 }
 
 /** f16 gradients are scaled by what only the device knows, and cuBLAS takes all its scalars from one side. */
 tare_status set_scalars(head *h) {
   static const float host_one = 1, host_zero = 0;
-  const bool on_device = h->linear->dtype == TARE_F16 && narrows(h->linear);
+  const bool on_device = h->linear->dtype == TARE_DTYPE_F16 && narrows(h->linear);
   device_record *const record = h->self->record;
   h->one = on_device ? &record->one : &host_one;
   h->zero = on_device ? &record->zero : &host_zero;
   h->unscale = on_device ? &record->unscale : &host_one;
   const blas_status status =
       h->blas->SetPointerMode(h->handle->of_cublas, on_device ? blas_device_scalars : blas_host_scalars);
-  return status == blas_success ? TARE_OK : blas_failed(*h, status, "setting the pointer mode");
+  return status == blas_success ? TARE_STATUS_OK : blas_failed(*h, status, "setting the pointer mode");
 }
 
 tare_status start(head *h, void *workspace, uint64_t bytes) {
@@ -167,7 +167,7 @@ tare_status start(head *h, void *workspace, uint64_t bytes) {
   if (missing) return missing;
   const room least = least_room(h->problem, h->linear);
   if (bytes < least.bytes)
-    return tare_fail(h->error, TARE_WORKSPACE_TOO_SMALL,
+    return tare_fail(h->error, TARE_STATUS_WORKSPACE_TOO_SMALL,
                      "workspace has %llu bytes; this call needs %llu: see tare_linear_workspace_size and "
                      "tare_context_set_workspace",
                      (unsigned long long)bytes, (unsigned long long)least.bytes);
@@ -175,7 +175,9 @@ tare_status start(head *h, void *workspace, uint64_t bytes) {
   if (started) return started;
   h->lies = fitting_room(h->self, h->problem, h->linear, bytes);
   h->base = reinterpret_cast<char *>((reinterpret_cast<uintptr_t>(workspace) + 255) / 256 * 256);
-  h->type = h->linear->dtype == TARE_F16 ? CUDA_R_16F : h->linear->dtype == TARE_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+  h->type = h->linear->dtype == TARE_DTYPE_F16    ? CUDA_R_16F
+            : h->linear->dtype == TARE_DTYPE_BF16 ? CUDA_R_16BF
+                                                  : CUDA_R_32F;
   h->standing = -1;
   /* A stream brings its own workspace with it; ours comes after. */
   blas_status status = h->blas->SetStream(h->handle->of_cublas, h->site.stream);
@@ -220,7 +222,7 @@ tare_status multiply(const head &h, int64_t m, int64_t n, int64_t k, const float
       h.blas->GemmEx(h.handle->of_cublas, a.how, b.how, int(m), int(n), int(k), alpha, a.data, a.type, int(a.stride),
                      b.data, b.type, int(b.stride), beta, const_cast<void *>(to.data), to.type, int(to.stride),
                      blas_compute_f32, blas_default_algorithm);
-  return status == blas_success ? TARE_OK : blas_failed(h, status, doing);
+  return status == blas_success ? TARE_STATUS_OK : blas_failed(h, status, doing);
 }
 
 const void *row_of(const void *data, int32_t dtype, int64_t stride, int64_t row) {
@@ -233,10 +235,10 @@ matrix features_at(const head &h, const chunk &k) {
 }
 
 tare_status make_logits(head *h, const chunk &k) {
-  if (h->standing == k.first) return TARE_OK;
+  if (h->standing == k.first) return TARE_STATUS_OK;
   const tare_linear &l = *h->linear;
   const int32_t classes = classes_of(*h);
-  tare_status status = TARE_OK;
+  tare_status status = TARE_STATUS_OK;
   if (l.bias) status = launch_failed(*h, launch_spread_bias(l.bias, l.dtype, logits_of(*h), k.rows, classes, h->site));
   if (status) return status;
   h->standing = k.first;
@@ -259,7 +261,7 @@ tare_status fold_gradient(const head &h, const chunk &k, matrix *gradient) {
   g.record = h.self->record;
   *gradient = g.narrowed ? matrix{g.narrowed, h.type, g.narrowed_stride, blas_as_it_is}
                          : matrix{g.logits_gradient, CUDA_R_32F, g.classes, blas_as_it_is};
-  return g.sums || g.narrowed ? launch_failed(h, launch_fold(g, h.linear->dtype, h.site)) : TARE_OK;
+  return g.sums || g.narrowed ? launch_failed(h, launch_fold(g, h.linear->dtype, h.site)) : TARE_STATUS_OK;
 }
 
 late_scale scale_of(const head &h) {
@@ -267,7 +269,7 @@ late_scale scale_of(const head &h) {
 }
 
 tare_status finish_bias(const head &h) {
-  if (!h.linear->bias_gradient) return TARE_OK;
+  if (!h.linear->bias_gradient) return TARE_STATUS_OK;
   return launch_failed(
       h, launch_finish_sums(reinterpret_cast<const double *>(h.base + h.lies.sums), strips_of(h.lies.rows),
                             classes_of(h), h.linear->accumulate != 0, h.linear->bias_gradient, scale_of(h), h.site));
@@ -283,14 +285,14 @@ float *weights_gradient_apart(const head &h) {
 tare_status finish_products(const head &h) {
   const tare_linear &l = *h.linear;
   const late_scale scale = scale_of(h);
-  if (!scale.device) return TARE_OK;
+  if (!scale.device) return TARE_STATUS_OK;
   const int64_t classes = h.problem->batch.classes;
   float *const weights = weights_gradient_apart(h);
   cudaError_t status = cudaSuccess;
   if (l.weights_gradient && weights != l.weights_gradient)
     status = launch_add_apart(scale, weights, l.weights_gradient, classes * l.dimensions, h.site);
   else if (l.weights_gradient)
-    status = launch_carry_scale(scale, TARE_F32, weights, classes, l.dimensions, l.dimensions, h.site);
+    status = launch_carry_scale(scale, TARE_DTYPE_F32, weights, classes, l.dimensions, l.dimensions, h.site);
   if (status == cudaSuccess && l.features_gradient)
     status = launch_carry_scale(scale, l.dtype, l.features_gradient, h.problem->rows, l.dimensions,
                                 l.features_gradient_stride, h.site);
@@ -369,9 +371,9 @@ tare_status count_norms(head *h, ghm_call *c) {
 tare_status evaluate_ghm(head *h) {
   ghm_call c;
   make_ghm_call(h->self, h->problem, &c);
-  tare_status status = TARE_OK;
+  tare_status status = TARE_STATUS_OK;
   if (h->problem->output.counts) status = launch_failed(*h, launch_count(c, h->site, false));
-  c.updates = !c.ghm.given;
+  c.updates = !c.ghm.use_stored_density;
   if (!status && c.updates) status = count_norms(h, &c);
   return status ? status : evaluate_chunks(h, &c);
 }
@@ -380,7 +382,7 @@ tare_status evaluate_other(head *h) {
   const tare_output &output = h->problem->output;
   call c;
   make_call(h->self, h->problem, &c);
-  tare_status status = TARE_OK;
+  tare_status status = TARE_STATUS_OK;
   if (counts_divisor(output) || output.counts) status = launch_failed(*h, launch_count(c, h->site, false));
   return status ? status : evaluate_chunks(h, &c);
 }
@@ -394,7 +396,7 @@ tare_status clear_gradients(const tare_problem *problem, const tare_linear *line
     status = cudaMemsetAsync(linear->weights_gradient, 0, classes * size_t(linear->dimensions) * 4, stream);
   if (status == cudaSuccess && linear->bias_gradient && !linear->accumulate)
     status = cudaMemsetAsync(linear->bias_gradient, 0, classes * 4, stream);
-  return status == cudaSuccess ? TARE_OK : cuda_failed(status, "clearing gradients", error);
+  return status == cudaSuccess ? TARE_STATUS_OK : cuda_failed(status, "clearing gradients", error);
 }
 
 head make_head(tare_backend *base, const tare_problem *problem, const tare_linear *linear, tare_stream stream,
@@ -444,7 +446,7 @@ tare_status linear_workspace(tare_backend *base, const tare_problem *problem, co
   const backend *self = reinterpret_cast<const backend *>(base);
   *least = problem->rows ? least_room(problem, linear).bytes : 0;
   *ample = problem->rows ? ample_room(self, problem, linear).bytes : 0;
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 }  // namespace tare

@@ -175,15 +175,15 @@ cudaError_t load_linear() {
 
 cudaError_t launch_spread_bias(const void *bias, int32_t dtype, float *logits, int64_t rows, int32_t classes,
                                const launch_site &site) {
-  if (dtype == TARE_F16) return spread<__half>(bias, logits, rows, classes, site);
-  if (dtype == TARE_BF16) return spread<__nv_bfloat16>(bias, logits, rows, classes, site);
+  if (dtype == TARE_DTYPE_F16) return spread<__half>(bias, logits, rows, classes, site);
+  if (dtype == TARE_DTYPE_BF16) return spread<__nv_bfloat16>(bias, logits, rows, classes, site);
   return spread<float>(bias, logits, rows, classes, site);
 }
 
 cudaError_t launch_fold(const chunk_gradient &g, int32_t dtype, const launch_site &site) {
   const int64_t pieces = walk_of(g.rows, g.classes).pieces;
-  if (dtype == TARE_BF16) return launch(fold<__nv_bfloat16>, pieces, site, g);
-  if (dtype == TARE_F32 || !g.narrowed) return launch(fold<float>, pieces, site, g);
+  if (dtype == TARE_DTYPE_BF16) return launch(fold<__nv_bfloat16>, pieces, site, g);
+  if (dtype == TARE_DTYPE_F32 || !g.narrowed) return launch(fold<float>, pieces, site, g);
   const cudaError_t status = launch(fold<__half>, pieces, site, g);
   return status == cudaSuccess ? launch(narrow, pieces, site, g) : status;
 }
@@ -196,9 +196,9 @@ cudaError_t launch_finish_sums(const double *sums, int64_t strips, int32_t class
 
 cudaError_t launch_carry_scale(const late_scale &scale, int32_t dtype, void *data, int64_t rows, int64_t columns,
                                int64_t stride, const launch_site &site) {
-  if (dtype == TARE_F16)
+  if (dtype == TARE_DTYPE_F16)
     return launch(carry_scale<__half>, rows, site, scale, static_cast<__half *>(data), rows, columns, stride);
-  if (dtype == TARE_BF16)
+  if (dtype == TARE_DTYPE_BF16)
     return launch(carry_scale<__nv_bfloat16>, rows, site, scale, static_cast<__nv_bfloat16 *>(data), rows, columns,
                   stride);
   return launch(carry_scale<float>, rows, site, scale, static_cast<float *>(data), rows, columns, stride);

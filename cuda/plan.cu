@@ -164,8 +164,8 @@ void fill_output(const backend *self, const tare_problem *problem, call *c) {
   const tare_output &o = problem->output;
   c->normalizer = o.normalizer;
   c->loss_dtype = o.loss_dtype;
-  c->inverse_divisor = o.normalizer == TARE_VALUE ? 1.0 / o.normalizer_value : 1.0;
-  c->divisor_pointer = o.normalizer == TARE_VALUE ? o.normalizer_pointer : nullptr;
+  c->inverse_divisor = o.normalizer == TARE_NORMALIZER_VALUE ? 1.0 / o.normalizer_value : 1.0;
+  c->divisor_pointer = o.normalizer == TARE_NORMALIZER_VALUE ? o.normalizer_pointer : nullptr;
   c->divisor_counted = counts_divisor(o);
   c->gradient_scale = o.gradient_scale;
   c->gradient_scale_pointer = o.gradient_scale_pointer;

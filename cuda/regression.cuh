@@ -40,7 +40,7 @@ __device__ __forceinline__ int32_t bin_by_bisection(const ghm_call &c, double ke
 }
 
 __device__ __forceinline__ double weight_of_key(const ghm_call &c, double key) {
-  if (c.ghm.density != TARE_EXACT) return __ldcg(c.state.inverse_density + bin_by_bisection(c, key));
+  if (c.ghm.density != TARE_GHM_DENSITY_EXACT) return __ldcg(c.state.inverse_density + bin_by_bisection(c, key));
   const uint64_t count = *c.key_count;
   return count ? c.key_weights[place_of_key(c.keys, count, key)] : 0.0;
 }

@@ -655,8 +655,8 @@ cudaError_t load_type() {
 
 template <typename T>
 cudaError_t launch_type(const call &c, const launch_site &site) {
-  if (c.kind == TARE_SIGMOID_CE) return launch_loss<T, cross_entropy<TARE_POWER_0>>(c, site);
-  if (c.kind == TARE_SIGMOID_POLY1) return launch_loss<T, poly1<-1>>(c, site);
+  if (c.kind == TARE_LOSS_SIGMOID_CE) return launch_loss<T, cross_entropy<TARE_POWER_0>>(c, site);
+  if (c.kind == TARE_LOSS_SIGMOID_POLY1) return launch_loss<T, poly1<-1>>(c, site);
   return c.power == TARE_POWER_2 ? launch_loss<T, focal<TARE_POWER_2>>(c, site) : launch_loss<T, focal<-1>>(c, site);
 }
 

@@ -138,7 +138,7 @@ __device__ __forceinline__ void finish_slopes(const call &c, outcome *o, float (
 }
 
 __device__ __forceinline__ pair_f32 formula_of(const call &c, const setting &s, float z, float weight) {
-  if (c.kind == TARE_SOFTMAX_CE) return softmax_ce_f32(z, weight, &s.parameters, TARE_POWER_0);
+  if (c.kind == TARE_LOSS_SOFTMAX_CE) return softmax_ce_f32(z, weight, &s.parameters, TARE_POWER_0);
   if (c.power == TARE_POWER_2) return softmax_focal_f32(z, weight, &s.parameters, TARE_POWER_2);
   return softmax_focal_f32(z, weight, &s.parameters, c.power);
 }
@@ -147,7 +147,7 @@ __device__ __forceinline__ pair_f32 formula_of(const call &c, const setting &s, 
  *  rounding of the logits. To first order; the slope falls like q^(1+gamma) where z is large and rest matters. */
 __device__ __forceinline__ pair_f32 formula_near(const call &c, const setting &s, float z, float rest, float weight) {
   pair_f32 value = formula_of(c, s, z, weight);
-  const float steepness = z <= 0.0f ? 0.0f : c.kind == TARE_SOFTMAX_CE ? 1.0f : 1.0f + s.parameters.gamma_hi;
+  const float steepness = z <= 0.0f ? 0.0f : c.kind == TARE_LOSS_SOFTMAX_CE ? 1.0f : 1.0f + s.parameters.gamma_hi;
   if (fabsf(z) <= FLT_MAX) {
     value.loss = fmaf(-rest, value.slope, value.loss);
     value.slope = fmaf(-rest * steepness, value.slope, value.slope);

@@ -40,15 +40,15 @@ static void fill(void) {
 static int report(tare_context *context, int32_t kind) {
   tare_level level;
   tare_batch batch;
-  tare_loss loss;
+  tare_loss_spec loss;
   tare_output output;
   double value = 0, objects = 0, background = 0;
-  tare_level_rows(&level, ROWS, CLASSES);
+  tare_level_init_rows(&level, ROWS, CLASSES);
   level.logits = logits, level.labels = labels, level.gradient = gradient;
   tare_batch_init(&batch), batch.levels = &level, batch.level_count = 1, batch.classes = CLASSES;
-  tare_loss_init(&loss, (tare_loss_kind)kind);
-  tare_output_init(&output), output.loss = &value, output.loss_dtype = TARE_F64;
-  if (tare_evaluate(context, &loss, &batch, &output, NULL) != TARE_OK) {
+  tare_loss_spec_init(&loss, (tare_loss_kind)kind);
+  tare_output_init(&output), output.loss = &value, output.loss_dtype = TARE_DTYPE_F64;
+  if (tare_evaluate(context, &loss, &batch, &output, NULL) != TARE_STATUS_OK) {
     fprintf(stderr, "%s: %s\n", tare_loss_name(kind), tare_error_text(context));
     return 1;
   }
@@ -86,16 +86,16 @@ int main(int count, char **arguments) {
   tare_context_options options;
   tare_context_options_init(&options);
   options.device = TARE_DEVICE_CPU; /* the arrays are ordinary memory */
-  if (tare_context_create(&context, &options) != TARE_OK) {
+  if (tare_context_create(&context, &options) != TARE_STATUS_OK) {
     fprintf(stderr, "%s\n", tare_error_text(NULL));
     return 1;
   }
   fill();
   printf("%-15s %12s %13s %13s\n", "loss", "sum", "objects", "background");
-  int failed = report(context, TARE_SIGMOID_CE);
-  failed |= report(context, TARE_SIGMOID_FOCAL);
-  failed |= report(context, TARE_SIGMOID_POLY1);
-  failed |= report(context, TARE_GHM_C);
+  int failed = report(context, TARE_LOSS_SIGMOID_CE);
+  failed |= report(context, TARE_LOSS_SIGMOID_FOCAL);
+  failed |= report(context, TARE_LOSS_SIGMOID_POLY1);
+  failed |= report(context, TARE_LOSS_GHM_C);
   tare_context_destroy(context);
   if (count > 1) {
     char shape[64];

@@ -13,7 +13,7 @@ static int rank, ranks, reduce = 1;
 static tare_context *context;
 
 static void need(tare_status status) {
-  if (status == TARE_OK) return;
+  if (status == TARE_STATUS_OK) return;
   fprintf(stderr, "rank %d: %s: %s\n", rank, tare_status_name(status), tare_error_text(context));
   MPI_Abort(MPI_COMM_WORLD, 2);
 }
@@ -26,30 +26,31 @@ static void need(tare_status status) {
 
 /* Positives: count, add up over the ranks, and only then clamp, once: a rank without objects adds a 0 and not a 1. */
 static void focal(const tare_batch *batch, double *loss, tare_counts *counts) {
-  tare_loss focal;
+  tare_loss_spec focal;
   tare_output output;
-  tare_loss_init(&focal, TARE_SIGMOID_FOCAL);
-  tare_output_init(&output), output.loss = loss, output.loss_dtype = TARE_F64;
+  tare_loss_spec_init(&focal, TARE_LOSS_SIGMOID_FOCAL);
+  tare_output_init(&output), output.loss = loss, output.loss_dtype = TARE_DTYPE_F64;
 
   need(tare_label_counts(context, batch, counts, NULL, NULL));
   if (reduce) MPI_Allreduce(MPI_IN_PLACE, counts, sizeof *counts / 8, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
-  output.normalizer = TARE_VALUE, output.normalizer_value = counts->positives > 1 ? (double)counts->positives : 1;
+  output.normalizer = TARE_NORMALIZER_VALUE,
+  output.normalizer_value = counts->positives > 1 ? (double)counts->positives : 1;
   need(tare_evaluate(context, &focal, batch, &output, NULL));
 }
 
 /* GHM: count gradient norms, add up N and the counts, then let every rank form the same density from them. The rest of
  * the state, momentum included, never travels: it follows from the counts. */
 static void ghm(const tare_batch *batch, double *loss, int64_t *state) {
-  tare_loss ghm;
+  tare_loss_spec ghm;
   tare_output output;
-  tare_loss_init(&ghm, TARE_GHM_C);
+  tare_loss_spec_init(&ghm, TARE_LOSS_GHM_C);
   ghm.ghm.bins = BINS, ghm.ghm.momentum = 0.75, ghm.ghm.state = state;
-  tare_output_init(&output), output.loss = loss, output.loss_dtype = TARE_F64;
+  tare_output_init(&output), output.loss = loss, output.loss_dtype = TARE_DTYPE_F64;
 
   need(tare_ghm_histogram(context, &ghm, batch, NULL));
   if (reduce) MPI_Allreduce(MPI_IN_PLACE, state + 1, 1 + BINS, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
   need(tare_ghm_density_update(context, &ghm, NULL));
-  ghm.ghm.given = 1;
+  ghm.ghm.use_stored_density = 1;
   need(tare_evaluate(context, &ghm, batch, &output, NULL));
 }
 
@@ -59,24 +60,24 @@ static float logits[ROWS * CLASSES], gradient[ROWS * CLASSES];
 static int32_t labels[ROWS];
 static struct outcome together, alone;
 
-/* The whole batch, in one call each: TARE_POSITIVES, and a GHM state that tare_evaluate updates by itself. */
+/* The whole batch, in one call each: TARE_NORMALIZER_POSITIVES, and a GHM state that tare_evaluate updates by itself. */
 static void evaluate_alone(int32_t kind, int64_t *state) {
   tare_level level;
   tare_batch batch;
-  tare_loss loss;
+  tare_loss_spec loss;
   tare_output output;
-  tare_level_rows(&level, ROWS, CLASSES);
+  tare_level_init_rows(&level, ROWS, CLASSES);
   level.logits = logits, level.labels = labels, level.gradient = alone.gradient;
   tare_batch_init(&batch), batch.levels = &level, batch.level_count = 1, batch.classes = CLASSES;
-  tare_loss_init(&loss, (tare_loss_kind)kind);
-  tare_output_init(&output), output.loss = &alone.loss, output.loss_dtype = TARE_F64;
-  if (kind == TARE_GHM_C) {
+  tare_loss_spec_init(&loss, (tare_loss_kind)kind);
+  tare_output_init(&output), output.loss = &alone.loss, output.loss_dtype = TARE_DTYPE_F64;
+  if (kind == TARE_LOSS_GHM_C) {
     loss.ghm.bins = BINS, loss.ghm.momentum = 0.75, loss.ghm.state = state;
   } else {
-    output.normalizer = TARE_POSITIVES, output.counts = (tare_counts *)(void *)alone.words;
+    output.normalizer = TARE_NORMALIZER_POSITIVES, output.counts = (tare_counts *)(void *)alone.words;
   }
   need(tare_evaluate(context, &loss, &batch, &output, NULL));
-  if (kind == TARE_GHM_C) memcpy(alone.words, state, sizeof alone.words);
+  if (kind == TARE_LOSS_GHM_C) memcpy(alone.words, state, sizeof alone.words);
 }
 
 /* Losses of the ranks add up to the loss; rows of the gradient go where they belong. */
@@ -99,13 +100,13 @@ static int step_of(enum corner corner, int32_t kind, int step, int64_t *state, i
   tare_level level;
   tare_batch batch;
   fill(corner, ranks, step, logits, labels); /* every rank could make it all; each uses its own rows only */
-  tare_level_rows(&level, mine.rows, CLASSES);
+  tare_level_init_rows(&level, mine.rows, CLASSES);
   level.logits = logits + mine.first * CLASSES, level.labels = labels + mine.first, level.gradient = gradient;
   tare_batch_init(&batch), batch.levels = &level, batch.level_count = 1, batch.classes = CLASSES;
 
   memset(&together, 0, sizeof together), memset(&alone, 0, sizeof alone);
   memset(gradient, 0xff, sizeof gradient); /* NaN: whatever is not written shows */
-  if (kind == TARE_GHM_C) {
+  if (kind == TARE_LOSS_GHM_C) {
     ghm(&batch, &loss, state);
     memcpy(together.words, state, sizeof together.words);
   } else {
@@ -121,9 +122,9 @@ static int all_corners(void) {
   int differ = 0;
   for (int corner = 0; corner < CORNERS; corner++) {
     int64_t state[STATE_WORDS] = {0}, state_alone[STATE_WORDS] = {0}; /* all zero: a fresh one */
-    differ |= step_of((enum corner)corner, TARE_SIGMOID_FOCAL, 0, NULL, NULL);
+    differ |= step_of((enum corner)corner, TARE_LOSS_SIGMOID_FOCAL, 0, NULL, NULL);
     for (int step = 0; step < STEPS; step++) {
-      differ |= step_of((enum corner)corner, TARE_GHM_C, step, state, state_alone);
+      differ |= step_of((enum corner)corner, TARE_LOSS_GHM_C, step, state, state_alone);
     }
   }
   return differ;

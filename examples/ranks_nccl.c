@@ -30,7 +30,7 @@ static struct gpu gpus[MAX_GPUS];
 static int ranks, reduce = 1;
 
 static void need(const struct gpu *gpu, tare_status status) {
-  if (status == TARE_OK) return;
+  if (status == TARE_STATUS_OK) return;
   fprintf(stderr, "rank %td: %s: %s\n", gpu - gpus, tare_status_name(status), tare_error_text(gpu->context));
   exit(2);
 }
@@ -64,13 +64,14 @@ static void focal(void) {
 
   for (struct gpu *gpu = gpus; gpu < gpus + ranks; gpu++) {
     tare_counts counts;
-    tare_loss focal;
+    tare_loss_spec focal;
     tare_output output;
     need_cuda(cudaMemcpyAsync(&counts, gpu->counts, sizeof counts, cudaMemcpyDeviceToHost, gpu->stream));
     need_cuda(cudaStreamSynchronize(gpu->stream));
-    tare_loss_init(&focal, TARE_SIGMOID_FOCAL);
-    tare_output_init(&output), output.loss = gpu->loss, output.loss_dtype = TARE_F64;
-    output.normalizer = TARE_VALUE, output.normalizer_value = counts.positives > 1 ? (double)counts.positives : 1;
+    tare_loss_spec_init(&focal, TARE_LOSS_SIGMOID_FOCAL);
+    tare_output_init(&output), output.loss = gpu->loss, output.loss_dtype = TARE_DTYPE_F64;
+    output.normalizer = TARE_NORMALIZER_VALUE,
+    output.normalizer_value = counts.positives > 1 ? (double)counts.positives : 1;
     need(gpu, tare_evaluate(gpu->context, &focal, &gpu->batch, &output, gpu->stream));
   }
 }
@@ -78,8 +79,8 @@ static void focal(void) {
 /* GHM: count gradient norms, add up N and the counts, then let every GPU form the same density from them. The rest of
  * the state, momentum included, never travels: it follows from the counts. Nothing waits. */
 static void ghm(void) {
-  tare_loss ghm;
-  tare_loss_init(&ghm, TARE_GHM_C);
+  tare_loss_spec ghm;
+  tare_loss_spec_init(&ghm, TARE_LOSS_GHM_C);
   ghm.ghm.bins = BINS, ghm.ghm.momentum = 0.75;
 
   for (struct gpu *gpu = gpus; gpu < gpus + ranks; gpu++) {
@@ -93,10 +94,10 @@ static void ghm(void) {
 
   for (struct gpu *gpu = gpus; gpu < gpus + ranks; gpu++) {
     tare_output output;
-    tare_output_init(&output), output.loss = gpu->loss, output.loss_dtype = TARE_F64;
-    ghm.ghm.state = gpu->state, ghm.ghm.given = 0;
+    tare_output_init(&output), output.loss = gpu->loss, output.loss_dtype = TARE_DTYPE_F64;
+    ghm.ghm.state = gpu->state, ghm.ghm.use_stored_density = 0;
     need(gpu, tare_ghm_density_update(gpu->context, &ghm, gpu->stream));
-    ghm.ghm.given = 1;
+    ghm.ghm.use_stored_density = 1;
     need(gpu, tare_evaluate(gpu->context, &ghm, &gpu->batch, &output, gpu->stream));
   }
 }
@@ -119,7 +120,7 @@ static void *device_memory(size_t bytes) {
 static void deal(struct gpu *gpu, struct share mine) {
   const size_t elements = (size_t)mine.rows * CLASSES;
   gpu->mine = mine;
-  tare_level_rows(&gpu->level, mine.rows, CLASSES);
+  tare_level_init_rows(&gpu->level, mine.rows, CLASSES);
   gpu->level.logits = gpu->logits, gpu->level.labels = gpu->labels, gpu->level.gradient = gpu->gradient;
   tare_batch_init(&gpu->batch), gpu->batch.levels = &gpu->level, gpu->batch.level_count = 1;
   gpu->batch.classes = CLASSES;
@@ -134,7 +135,7 @@ static void deal(struct gpu *gpu, struct share mine) {
 /* Waits for a GPU and adds its loss and its rows of the gradient. */
 static void collect(struct gpu *gpu, const int64_t *words, size_t bytes, struct outcome *outcome) {
   double loss;
-  need(gpu, tare_context_check(gpu->context, gpu->stream));
+  need(gpu, tare_context_synchronize(gpu->context, gpu->stream));
   need_cuda(cudaMemcpy(&loss, gpu->loss, sizeof loss, cudaMemcpyDeviceToHost));
   outcome->loss += loss;
   need_cuda(cudaMemcpy(outcome->gradient + gpu->mine.first * CLASSES, gpu->gradient,
@@ -142,35 +143,35 @@ static void collect(struct gpu *gpu, const int64_t *words, size_t bytes, struct 
   need_cuda(cudaMemcpy(outcome->words, words, bytes, cudaMemcpyDeviceToHost));
 }
 
-/* The whole batch on GPU 0, in one call: TARE_POSITIVES, or a GHM state that tare_evaluate updates by itself. */
+/* The whole batch on GPU 0, in one call: TARE_NORMALIZER_POSITIVES, or a GHM state that tare_evaluate updates by itself. */
 static void evaluate_alone(int32_t kind) {
   struct gpu *gpu = &gpus[0];
-  tare_loss loss;
+  tare_loss_spec loss;
   tare_output output;
   deal(gpu, (struct share){0, ROWS});
-  tare_loss_init(&loss, (tare_loss_kind)kind);
-  tare_output_init(&output), output.loss = gpu->loss, output.loss_dtype = TARE_F64;
-  if (kind == TARE_GHM_C) {
+  tare_loss_spec_init(&loss, (tare_loss_kind)kind);
+  tare_output_init(&output), output.loss = gpu->loss, output.loss_dtype = TARE_DTYPE_F64;
+  if (kind == TARE_LOSS_GHM_C) {
     loss.ghm.bins = BINS, loss.ghm.momentum = 0.75, loss.ghm.state = state_alone;
   } else {
-    output.normalizer = TARE_POSITIVES, output.counts = gpu->counts;
+    output.normalizer = TARE_NORMALIZER_POSITIVES, output.counts = gpu->counts;
   }
   need(gpu, tare_evaluate(gpu->context, &loss, &gpu->batch, &output, gpu->stream));
 }
 
 static int step_of(enum corner corner, int32_t kind, int step) {
-  const size_t bytes = kind == TARE_GHM_C ? sizeof together.words : sizeof(tare_counts);
+  const size_t bytes = kind == TARE_LOSS_GHM_C ? sizeof together.words : sizeof(tare_counts);
   memset(&together, 0, sizeof together), memset(&alone, 0, sizeof alone);
   fill(corner, ranks, step, logits, labels);
   for (int r = 0; r < ranks; r++) deal(&gpus[r], share_of(corner, r, ranks));
-  if (kind == TARE_GHM_C)
+  if (kind == TARE_LOSS_GHM_C)
     ghm();
   else
     focal();
   for (int r = ranks - 1; r >= 0; r--) /* the words of rank 0 are the ones that stay; all have the same */
-    collect(&gpus[r], kind == TARE_GHM_C ? gpus[r].state : (int64_t *)(void *)gpus[r].counts, bytes, &together);
+    collect(&gpus[r], kind == TARE_LOSS_GHM_C ? gpus[r].state : (int64_t *)(void *)gpus[r].counts, bytes, &together);
   evaluate_alone(kind);
-  collect(&gpus[0], kind == TARE_GHM_C ? state_alone : (int64_t *)(void *)gpus[0].counts, bytes, &alone);
+  collect(&gpus[0], kind == TARE_LOSS_GHM_C ? state_alone : (int64_t *)(void *)gpus[0].counts, bytes, &alone);
   return compare(corner, kind, step, &together, &alone);
 }
 
@@ -185,8 +186,8 @@ static int all_corners(void) {
   for (int corner = 0; corner < CORNERS; corner++) {
     for (int r = 0; r < ranks; r++) clear(gpus[r].state, gpus[r].stream);
     clear(state_alone, gpus[0].stream);
-    differ |= step_of((enum corner)corner, TARE_SIGMOID_FOCAL, 0);
-    for (int step = 0; step < STEPS; step++) differ |= step_of((enum corner)corner, TARE_GHM_C, step);
+    differ |= step_of((enum corner)corner, TARE_LOSS_SIGMOID_FOCAL, 0);
+    for (int step = 0; step < STEPS; step++) differ |= step_of((enum corner)corner, TARE_LOSS_GHM_C, step);
   }
   return differ;
 }
@@ -228,7 +229,7 @@ static int possible(void) {
   tare_context_options_init(&options);
   options.device = TARE_DEVICE_CUDA;
   const tare_status status = tare_context_create(&context, &options);
-  if (status != TARE_OK) {
+  if (status != TARE_STATUS_OK) {
     printf("no GPU for Tare: %s: %s\n", tare_status_name(status), tare_error_text(NULL));
     return 0;
   }

@@ -27,17 +27,17 @@ int main(void) {
   y4[100] = 2; /* one object, of class 2 */
 
   tare_level levels[2];
-  tare_level_nchw(&levels[0], ANCHORS, CLASSES, BIG, BIG);
+  tare_level_init_nchw(&levels[0], ANCHORS, CLASSES, BIG, BIG);
   levels[0].logits = x3;
   levels[0].gradient = dx3;
   levels[0].labels = y3;
-  tare_level_nchw(&levels[1], ANCHORS, CLASSES, SMALL, SMALL);
+  tare_level_init_nchw(&levels[1], ANCHORS, CLASSES, SMALL, SMALL);
   levels[1].logits = x4;
   levels[1].gradient = dx4;
   levels[1].labels = y4;
 
-  tare_loss focal;
-  tare_loss_init(&focal, TARE_SIGMOID_FOCAL); /* gamma 2, alpha 0.25 */
+  tare_loss_spec focal;
+  tare_loss_spec_init(&focal, TARE_LOSS_SIGMOID_FOCAL); /* gamma 2, alpha 0.25 */
 
   tare_batch batch;
   tare_batch_init(&batch);
@@ -49,14 +49,14 @@ int main(void) {
   tare_output output;
   tare_output_init(&output);
   output.loss = &loss;
-  output.normalizer = TARE_POSITIVES; /* divide by the number of objects */
+  output.normalizer = TARE_NORMALIZER_POSITIVES; /* divide by the number of objects */
 
   tare_context *context;
   tare_context_options options;
   tare_context_options_init(&options);
   options.device = TARE_DEVICE_CPU; /* the arrays above are in the CPU's memory */
-  if (tare_context_create(&context, &options) != TARE_OK) return fail(tare_error_text(NULL));
-  if (tare_evaluate(context, &focal, &batch, &output, NULL) != TARE_OK) return fail(tare_error_text(context));
+  if (tare_context_create(&context, &options) != TARE_STATUS_OK) return fail(tare_error_text(NULL));
+  if (tare_evaluate(context, &focal, &batch, &output, NULL) != TARE_STATUS_OK) return fail(tare_error_text(context));
   tare_context_destroy(context);
 
   printf("loss %.2f; gradient of a background logit %+.1e, of the object's logit %+.4f\n", (double)loss, (double)dx3[0],

@@ -61,29 +61,30 @@ extern "C" {
 /** The version of the library that is running, as TARE_VERSION_NUMBER counts it (0.1.0 is 100). */
 TARE_API int32_t tare_version(void);
 
-/** What a call returns. Zero is success; a number keeps its meaning for ever. Whatever is not TARE_OK has left a text
+/** What a call returns. Zero is success; a number keeps its meaning for ever. Whatever is not TARE_STATUS_OK has left a text
  *  behind that names the argument, its value and what is allowed (tare_error_text), and nothing was written. There are two
- *  exceptions. After TARE_INVALID_TARGET every output has been written, the rows in question as if they were ignored.
- *  After TARE_CUDA_ERROR outputs and a GHM state are undefined: CUDA failed, or refused one of several pieces of work, when
+ *  exceptions. After TARE_STATUS_INVALID_TARGET every output has been written, the rows in question as if they were ignored.
+ *  After TARE_STATUS_CUDA_ERROR outputs and a GHM state are undefined: CUDA failed, or refused one of several pieces of work, when
  *  others may already be on the stream; the context can go on if the GPU can. */
 typedef enum tare_status {
-  TARE_OK = 0,
-  TARE_INVALID_ARGUMENT = 1,    /**< NULL, a wrong size, an unknown enum value, a parameter out of range, an overlap */
-  TARE_INVALID_LABEL = 2,       /**< a label that is neither a class, nor background, nor ignore */
-  TARE_UNSUPPORTED = 3,         /**< every argument is valid, but Tare does not compute this combination */
-  TARE_WORKSPACE_TOO_SMALL = 4, /**< see tare_workspace_size */
-  TARE_OUT_OF_MEMORY = 5,       /**< only when a context is created */
-  TARE_INVALID_TARGET = 6,      /**< a dense target that is NaN or out of range: see tare_batch */
-  TARE_NOT_BUILT = 20,          /**< CUDA was asked for and this library was built without it */
-  TARE_NO_DRIVER = 21,          /**< no NVIDIA driver is installed */
-  TARE_DRIVER_TOO_OLD = 22,     /**< the NVIDIA driver is older than the CUDA version of this library needs */
-  TARE_NO_DEVICE = 23,          /**< the driver works, but no such GPU is there, or none this library was built for */
-  TARE_CUDA_ERROR = 24,         /**< a CUDA call failed; the text carries CUDA's own name for it */
-  TARE_CAPTURING = 25,          /**< not on a stream that is being captured in a graph */
-  TARE_NO_BLAS = 26             /**< the fused head's matrix products: no CBLAS or cuBLAS could be loaded */
+  TARE_STATUS_OK = 0,
+  TARE_STATUS_INVALID_ARGUMENT =
+      1,                         /**< NULL, a wrong size, an unknown enum value, a parameter out of range, an overlap */
+  TARE_STATUS_INVALID_LABEL = 2, /**< a label that is neither a class, nor background, nor ignore */
+  TARE_STATUS_UNSUPPORTED = 3,   /**< every argument is valid, but Tare does not compute this combination */
+  TARE_STATUS_WORKSPACE_TOO_SMALL = 4, /**< see tare_workspace_size */
+  TARE_STATUS_OUT_OF_MEMORY = 5,       /**< only when a context is created */
+  TARE_STATUS_INVALID_TARGET = 6,      /**< a dense target that is NaN or out of range: see tare_batch */
+  TARE_STATUS_NOT_BUILT = 20,          /**< CUDA was asked for and this library was built without it */
+  TARE_STATUS_NO_DRIVER = 21,          /**< no NVIDIA driver is installed */
+  TARE_STATUS_DRIVER_TOO_OLD = 22,     /**< the NVIDIA driver is older than the CUDA version of this library needs */
+  TARE_STATUS_NO_DEVICE = 23,  /**< the driver works, but no such GPU is there, or none this library was built for */
+  TARE_STATUS_CUDA_ERROR = 24, /**< a CUDA call failed; the text carries CUDA's own name for it */
+  TARE_STATUS_CAPTURING = 25,  /**< not on a stream that is being captured in a graph */
+  TARE_STATUS_NO_BLAS = 26     /**< the fused head's matrix products: no CBLAS or cuBLAS could be loaded */
 } tare_status;
 
-/** The enumerator's name ("TARE_INVALID_LABEL"); "unknown status" for a number that is none. Never NULL. */
+/** The enumerator's name ("TARE_STATUS_INVALID_LABEL"); "unknown status" for a number that is none. Never NULL. */
 TARE_API const char *tare_status_name(tare_status status);
 
 typedef struct tare_context tare_context;
@@ -102,22 +103,23 @@ typedef struct CUstream_st *tare_stream;
 /* Structs of other versions. A struct begins with struct_size, its own sizeof. A struct that the library reads may be
  * shorter than this version's if it ends where a field ends (of a tare_level: behind an array and its strides); the
  * missing fields have their defaults. It may be longer if the bytes beyond this version's are 0. Any other size is
- * TARE_INVALID_ARGUMENT. A struct that the library writes (tare_context_description) is not read but for its
+ * TARE_STATUS_INVALID_ARGUMENT. A struct that the library writes (tare_context_description) is not read but for its
  * struct_size, and comes back with zeros in what this version does not know. */
 
-typedef enum tare_dtype { TARE_F32 = 0, TARE_F16 = 1, TARE_BF16 = 2, TARE_F64 = 3 } tare_dtype;
-typedef enum tare_label_dtype { TARE_I32 = 0, TARE_I64 = 1 } tare_label_dtype;
+typedef enum tare_dtype { TARE_DTYPE_F32 = 0, TARE_DTYPE_F16 = 1, TARE_DTYPE_BF16 = 2, TARE_DTYPE_F64 = 3 } tare_dtype;
+typedef enum tare_label_dtype { TARE_LABEL_DTYPE_I32 = 0, TARE_LABEL_DTYPE_I64 = 1 } tare_label_dtype;
 
 /** What the sum of the loss, and the gradient with it, is divided by. A row *counts* unless it is ignored or
  *  invalid; in a softmax loss a background row whose label is not itself a class does not count either. A divisor
  *  that comes out as 0 is taken as 1, so that an empty or all-ignored batch gives 0 and not NaN. */
 typedef enum tare_normalizer {
-  TARE_SUM = 0,       /**< nothing: the plain sum. The only one allowed with GHM, which brings its own */
-  TARE_ELEMENTS = 1,  /**< classes x rows that count (1 x rows in a softmax loss) */
-  TARE_ROWS = 2,      /**< rows that count */
-  TARE_POSITIVES = 3, /**< max(1, rows with a class other than background) */
-  TARE_WEIGHTS = 4,   /**< sum of row weight x class weight over the rows that count (PyTorch's weighted mean) */
-  TARE_VALUE = 5      /**< the caller's value, used as given: no clamp. See tare_output::normalizer_value */
+  TARE_NORMALIZER_SUM = 0,       /**< nothing: the plain sum. The only one allowed with GHM, which brings its own */
+  TARE_NORMALIZER_ELEMENTS = 1,  /**< classes x rows that count (1 x rows in a softmax loss) */
+  TARE_NORMALIZER_ROWS = 2,      /**< rows that count */
+  TARE_NORMALIZER_POSITIVES = 3, /**< max(1, rows with a class other than background) */
+  TARE_NORMALIZER_WEIGHTS =
+      4,                    /**< sum of row weight x class weight over the rows that count (PyTorch's weighted mean) */
+  TARE_NORMALIZER_VALUE = 5 /**< the caller's value, used as given: no clamp. See tare_output::normalizer_value */
 } tare_normalizer;
 
 /* ------------------------------------------------------------------------------------------------------------------
@@ -129,7 +131,7 @@ typedef enum tare_normalizer {
  *
  * @param logits    [rows, classes] of `dtype`, contiguous; device memory.
  * @param labels    int32 [rows]; 0..classes-1, -1 background, -2 ignored; device memory.
- * @param normalizer  what the sum is divided by; TARE_VALUE is not for these.
+ * @param normalizer  what the sum is divided by; TARE_NORMALIZER_VALUE is not for these.
  * @param loss      float[1], device memory; NULL if not wanted.
  * @param gradient  [rows, classes] of `dtype`: of the normalised loss by the logits; device memory; may be `logits`
  *                  itself; NULL if not wanted.
@@ -182,13 +184,13 @@ TARE_API void tare_context_options_init_sized(tare_context_options *options, uin
  * On a GPU this also loads the kernels. It may be called during a capture and adds nothing to it. Every call on a
  * context leaves the calling thread's current device as it was, and makes no CUDA context on another GPU.
  *
- * TARE_DEVICE_AUTO takes the CPU where TARE_DEVICE_CUDA would return TARE_NOT_BUILT, TARE_NO_DRIVER,
- * TARE_DRIVER_TOO_OLD or TARE_NO_DEVICE. A GPU that is there but fails (no memory left, in use by another process) is
+ * TARE_DEVICE_AUTO takes the CPU where TARE_DEVICE_CUDA would return TARE_STATUS_NOT_BUILT, TARE_STATUS_NO_DRIVER,
+ * TARE_STATUS_DRIVER_TOO_OLD or TARE_STATUS_NO_DEVICE. A GPU that is there but fails (no memory left, in use by another process) is
  * an error: device memory of the caller's would be none to a CPU context.
  *
  * @param options  NULL for the defaults.
- * @return TARE_OK, or with *context = NULL: TARE_INVALID_ARGUMENT; TARE_OUT_OF_MEMORY; TARE_NOT_BUILT, TARE_NO_DRIVER,
- *         TARE_DRIVER_TOO_OLD, TARE_NO_DEVICE when TARE_DEVICE_CUDA was asked for; TARE_CUDA_ERROR. The text is
+ * @return TARE_STATUS_OK, or with *context = NULL: TARE_STATUS_INVALID_ARGUMENT; TARE_STATUS_OUT_OF_MEMORY; TARE_STATUS_NOT_BUILT, TARE_STATUS_NO_DRIVER,
+ *         TARE_STATUS_DRIVER_TOO_OLD, TARE_STATUS_NO_DEVICE when TARE_DEVICE_CUDA was asked for; TARE_STATUS_CUDA_ERROR. The text is
  *         tare_error_text(NULL).
  *
  * Threads of a CPU context belong to its calls alone: OpenMP's global count is neither read after creation nor
@@ -200,7 +202,7 @@ TARE_API void tare_context_options_init_sized(tare_context_options *options, uin
  * (tare::tare_static and pkg-config --static bring it).
  *
  * The environment variable TARE_ISA (baseline, avx2, avx512) forces an instruction set; one that this machine does
- * not have, or an unknown name, is TARE_INVALID_ARGUMENT.
+ * not have, or an unknown name, is TARE_STATUS_INVALID_ARGUMENT.
  */
 TARE_API tare_status tare_context_create(tare_context **context, const tare_context_options *options);
 
@@ -222,15 +224,15 @@ typedef struct tare_context_description {
 TARE_API tare_status tare_context_describe(tare_context *context, tare_context_description *description);
 
 /**
- * The one call that waits: for `stream`, and then for what the device found. Returns TARE_INVALID_LABEL with the
+ * The one call that waits: for `stream`, and then for what the device found. Returns TARE_STATUS_INVALID_LABEL with the
  * first such row named if an evaluation since the last check met a label that is neither a class, nor background,
- * nor ignore, else TARE_INVALID_TARGET with the first such row if one met a target that is NaN or out of range (on a GPU
+ * nor ignore, else TARE_STATUS_INVALID_TARGET with the first such row if one met a target that is NaN or out of range (on a GPU
  * such a row adds nothing and is counted as invalid; on the CPU the evaluation itself returned the error), or
- * TARE_CUDA_ERROR if the device failed, or TARE_CAPTURING if `stream` is being captured (the capture goes on unharmed).
+ * TARE_STATUS_CUDA_ERROR if the device failed, or TARE_STATUS_CAPTURING if `stream` is being captured (the capture goes on unharmed).
  * What a graph found is in the context that it was captured with: check that context, on the stream that the graph was
  * launched on.
  */
-TARE_API tare_status tare_context_check(tare_context *context, tare_stream stream);
+TARE_API tare_status tare_context_synchronize(tare_context *context, tare_stream stream);
 
 /* ------------------------------------------------------------------------------------------------------------------
  * 4. The loss
@@ -243,13 +245,13 @@ typedef enum tare_loss_kind {
    *   sigmoid focal  alpha_t*s^gamma*CE, gradient alpha_t*s^gamma*(p-t + gamma*(1-2t)*p*(1-p)/s*CE)
    *   Poly-1         adds eps*s^(gamma+1), gradient eps*(gamma+1)*s^gamma*(1-2t)*p*(1-p)
    *   softmax CE     -sum t_k*log p_k, gradient (sum t)*p - t */
-  TARE_SIGMOID_CE = 0,     /**< alpha_t*l per element (alpha-balanced cross-entropy) */
-  TARE_SIGMOID_FOCAL = 1,  /**< alpha_t*q^gamma*l (arXiv 1708.02002, eq. 5) */
-  TARE_SIGMOID_POLY1 = 2,  /**< alpha_t*q^gamma*l + eps*q^(gamma+1) (PolyLoss, arXiv 2204.12511, Poly-1 focal) */
-  TARE_SOFTMAX_CE = 10,    /**< -log softmax(x)_y per row */
-  TARE_SOFTMAX_FOCAL = 11, /**< alpha*q^gamma*(-log p), p = softmax(x)_y, per row */
-  TARE_GHM_C = 20,         /**< sum of CE/GD(g), g = |sigmoid(x)-t| (arXiv 1811.05181, eq. 9) */
-  TARE_GHM_R = 21          /**< sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (eq. 12) */
+  TARE_LOSS_SIGMOID_CE = 0,     /**< alpha_t*l per element (alpha-balanced cross-entropy) */
+  TARE_LOSS_SIGMOID_FOCAL = 1,  /**< alpha_t*q^gamma*l (arXiv 1708.02002, eq. 5) */
+  TARE_LOSS_SIGMOID_POLY1 = 2,  /**< alpha_t*q^gamma*l + eps*q^(gamma+1) (PolyLoss, arXiv 2204.12511, Poly-1 focal) */
+  TARE_LOSS_SOFTMAX_CE = 10,    /**< -log softmax(x)_y per row */
+  TARE_LOSS_SOFTMAX_FOCAL = 11, /**< alpha*q^gamma*(-log p), p = softmax(x)_y, per row */
+  TARE_LOSS_GHM_C = 20,         /**< sum of CE/GD(g), g = |sigmoid(x)-t| (arXiv 1811.05181, eq. 9) */
+  TARE_LOSS_GHM_R = 21          /**< sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (eq. 12) */
 } tare_loss_kind;
 
 typedef struct tare_ce_parameters {
@@ -276,13 +278,13 @@ typedef struct tare_poly1_parameters {
 } tare_poly1_parameters;
 
 typedef enum tare_ghm_density {
-  TARE_UNIT_REGION = 0, /**< `bins` equal bins of g; GD = count*bins */
-  TARE_EXACT = 1        /**< #{k: |g_k-g| <= eps/2} over the length of that window inside [0,1], by sorting */
+  TARE_GHM_DENSITY_UNIT_REGION = 0, /**< `bins` equal bins of g; GD = count*bins */
+  TARE_GHM_DENSITY_EXACT = 1 /**< #{k: |g_k-g| <= eps/2} over the length of that window inside [0,1], by sorting */
 } tare_ghm_density;
 
 typedef enum tare_ghm_variant {
-  TARE_GHM_PAPER = 0,
-  TARE_GHM_MMDET =
+  TARE_GHM_VARIANT_PAPER = 0,
+  TARE_GHM_VARIANT_MMDET =
       1 /**< the numbers of mmdetection's GHMC/GHMR: edges (float)(k/bins); weights divided by the number of
                           non-empty bins instead of `bins`; momentum sums start at 0 and empty bins keep theirs */
 } tare_ghm_variant;
@@ -290,7 +292,7 @@ typedef enum tare_ghm_variant {
 /**
  * GHM, both kinds. GD, and so beta = N/GD, is a constant of the gradient. N counts elements: classes x rows that
  * count and whose row weight is > 0 (GHM-C: background included; GHM-R: rows with a class). A row weight is only a
- * mask. Normalisers other than TARE_SUM, class, element and positive weights are refused: the loss is what the
+ * mask. Normalisers other than TARE_NORMALIZER_SUM, class, element and positive weights are refused: the loss is what the
  * formula says.
  *
  * Unit regions. For hard labels the bin of an element is exact: it is decided in logit space by thresholds tau_k,
@@ -321,31 +323,32 @@ typedef enum tare_ghm_variant {
  */
 typedef struct tare_ghm_parameters {
   int32_t bins;    /**< 1..1024; default 30 for GHM-C, 10 for GHM-R */
-  int32_t density; /**< a tare_ghm_density; default TARE_UNIT_REGION */
-  int32_t variant; /**< a tare_ghm_variant; default TARE_GHM_PAPER */
-  int32_t given;   /**< 1: use the 1/GD that stands in `state` as it is (tare_ghm_density_update); default 0 */
-  double momentum; /**< m in [0,1): S = R on the first step, then m*S+(1-m)*R; needs `state` if > 0. Default 0 */
-  double epsilon;  /**< window of the exact density, (0,2]; default 0.1 */
-  double mu;       /**< GHM-R only, in [1e-30, 1e30]; default 0.02 */
-  void *state;     /**< see above; default NULL */
+  int32_t density; /**< a tare_ghm_density; default TARE_GHM_DENSITY_UNIT_REGION */
+  int32_t variant; /**< a tare_ghm_variant; default TARE_GHM_VARIANT_PAPER */
+  int32_t
+      use_stored_density; /**< 1: use the 1/GD that stands in `state` as it is (tare_ghm_density_update); default 0 */
+  double momentum;        /**< m in [0,1): S = R on the first step, then m*S+(1-m)*R; needs `state` if > 0. Default 0 */
+  double epsilon;         /**< window of the exact density, (0,2]; default 0.1 */
+  double mu;              /**< GHM-R only, in [1e-30, 1e30]; default 0.02 */
+  void *state;            /**< see above; default NULL */
 } tare_ghm_parameters;
 
-typedef struct tare_loss {
+typedef struct tare_loss_spec {
   uint64_t struct_size;
   int32_t kind; /**< a tare_loss_kind; says which member of the union counts */
   int32_t reserved;
   union {
-    tare_ce_parameters ce;       /**< TARE_SIGMOID_CE; TARE_SOFTMAX_CE has no parameters */
-    tare_focal_parameters focal; /**< TARE_SIGMOID_FOCAL, TARE_SOFTMAX_FOCAL */
-    tare_poly1_parameters poly1; /**< TARE_SIGMOID_POLY1 */
-    tare_ghm_parameters ghm;     /**< TARE_GHM_C, TARE_GHM_R */
+    tare_ce_parameters ce;       /**< TARE_LOSS_SIGMOID_CE; TARE_LOSS_SOFTMAX_CE has no parameters */
+    tare_focal_parameters focal; /**< TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SOFTMAX_FOCAL */
+    tare_poly1_parameters poly1; /**< TARE_LOSS_SIGMOID_POLY1 */
+    tare_ghm_parameters ghm;     /**< TARE_LOSS_GHM_C, TARE_LOSS_GHM_R */
     uint64_t reserved_words[16];
   };
-} tare_loss;
+} tare_loss_spec;
 
 /** Fills `loss` with the defaults of `kind` (an unknown kind is kept and refused later). */
-TARE_API void tare_loss_init_sized(tare_loss *loss, tare_loss_kind kind, uint64_t struct_size);
-#define tare_loss_init(loss, kind) tare_loss_init_sized((loss), (kind), sizeof *(loss))
+TARE_API void tare_loss_spec_init_sized(tare_loss_spec *loss, tare_loss_kind kind, uint64_t struct_size);
+#define tare_loss_spec_init(loss, kind) tare_loss_spec_init_sized((loss), (kind), sizeof *(loss))
 
 /* ------------------------------------------------------------------------------------------------------------------
  * 5. The batch
@@ -389,22 +392,23 @@ typedef struct tare_level {
 } tare_level;
 
 /** A level of contiguous rows [images, rows, classes], every array contiguous. Fills all strides; pointers are NULL. */
-TARE_API void tare_level_rows_sized(tare_level *level, int64_t rows, int64_t classes, uint64_t struct_size);
-#define tare_level_rows(level, rows, classes) tare_level_rows_sized((level), (rows), (classes), sizeof *(level))
+TARE_API void tare_level_init_rows_sized(tare_level *level, int64_t rows, int64_t classes, uint64_t struct_size);
+#define tare_level_init_rows(level, rows, classes) \
+  tare_level_init_rows_sized((level), (rows), (classes), sizeof *(level))
 
 /** A level whose logits, gradient, targets, element weights and element losses are NCHW: [images, anchors*classes,
  *  height, width], channel = anchor*classes + class; labels, row weights and row losses [images, height, width,
  *  anchors]. */
-TARE_API void tare_level_nchw_sized(tare_level *level, int64_t anchors, int64_t classes, int64_t height, int64_t width,
-                                    uint64_t struct_size);
-#define tare_level_nchw(level, anchors, classes, height, width) \
-  tare_level_nchw_sized((level), (anchors), (classes), (height), (width), sizeof *(level))
+TARE_API void tare_level_init_nchw_sized(tare_level *level, int64_t anchors, int64_t classes, int64_t height,
+                                         int64_t width, uint64_t struct_size);
+#define tare_level_init_nchw(level, anchors, classes, height, width) \
+  tare_level_init_nchw_sized((level), (anchors), (classes), (height), (width), sizeof *(level))
 
 /** The same, channels last: [images, height, width, anchors*classes]. */
-TARE_API void tare_level_nhwc_sized(tare_level *level, int64_t anchors, int64_t classes, int64_t height, int64_t width,
-                                    uint64_t struct_size);
-#define tare_level_nhwc(level, anchors, classes, height, width) \
-  tare_level_nhwc_sized((level), (anchors), (classes), (height), (width), sizeof *(level))
+TARE_API void tare_level_init_nhwc_sized(tare_level *level, int64_t anchors, int64_t classes, int64_t height,
+                                         int64_t width, uint64_t struct_size);
+#define tare_level_init_nhwc(level, anchors, classes, height, width) \
+  tare_level_init_nhwc_sized((level), (anchors), (classes), (height), (width), sizeof *(level))
 
 #define TARE_MAX_LEVELS 16
 
@@ -422,12 +426,12 @@ TARE_API void tare_level_nhwc_sized(tare_level *level, int64_t anchors, int64_t 
  * gives the loss and the gradient of the label, bit for bit; so does a softmax row with all its mass on one class, times
  * the mass. A softmax row of zeros counts and adds nothing. Labels given beside targets are range-checked like others, but
  * only say which rows are ignored (GHM-R: which rows count, those with a class; without labels all do). With targets,
- * softmax focal, class weights and TARE_POSITIVES are TARE_UNSUPPORTED (there is no class).
+ * softmax focal, class weights and TARE_NORMALIZER_POSITIVES are TARE_STATUS_UNSUPPORTED (there is no class).
  *
  * Targets out of range. A t in [-1e-3, 1.001] (f16, bf16: [-0.01, 1.01]; the ends as the targets' type has them) is taken
  * as the nearest of [0,1]. Any other, a NaN, and in softmax CE one that is negative or not finite, makes its row invalid:
  * it adds nothing, gets a gradient of 0 and counts as invalid, in divisors and in N of GHM too. The call returns
- * TARE_INVALID_TARGET when all is written, and names the row and class; on a GPU tare_context_check names the row. Targets of GHM-R,
+ * TARE_STATUS_INVALID_TARGET when all is written, and names the row and class; on a GPU tare_context_synchronize names the row. Targets of GHM-R,
  * of ignored rows and of rows and elements of weight 0 are not checked.
  *
  * Weights. An element's weight is row weight x class weight x element weight x positive weight x alpha_t. Row and element
@@ -442,9 +446,9 @@ typedef struct tare_batch {
   uint64_t level_stride;         /**< sizeof(tare_level), set by tare_batch_init */
   const tare_level *levels;      /**< host memory */
   int32_t level_count;           /**< 1..TARE_MAX_LEVELS */
-  int32_t dtype;                 /**< a tare_dtype, of logits and gradient; default TARE_F32 */
-  int32_t label_dtype;           /**< a tare_label_dtype; default TARE_I32 */
-  int32_t target_dtype;          /**< a tare_dtype; default TARE_F32 */
+  int32_t dtype;                 /**< a tare_dtype, of logits and gradient; default TARE_DTYPE_F32 */
+  int32_t label_dtype;           /**< a tare_label_dtype; default TARE_LABEL_DTYPE_I32 */
+  int32_t target_dtype;          /**< a tare_dtype; default TARE_DTYPE_F32 */
   int64_t images;                /**< >= 0; default 1 */
   int64_t classes;               /**< >= 1, < 2^31, on a GPU <= 2^30; GHM-R: columns, 4 for boxes */
   int64_t first_label;           /**< label of class 0; default 0 */
@@ -464,7 +468,7 @@ TARE_API void tare_batch_init_sized(tare_batch *batch, uint64_t struct_size, uin
  * 6. The output
  * --------------------------------------------------------------------------------------------------------------- */
 
-/** Rows by what their label, or a target out of range, made of them. `counted` is what TARE_ROWS divides by. With targets positives and background
+/** Rows by what their label, or a target out of range, made of them. `counted` is what TARE_NORMALIZER_ROWS divides by. With targets positives and background
  *  are 0 (but for GHM-R with labels), and without labels every row is counted. */
 typedef struct tare_counts {
   int64_t rows, counted, positives, background, ignored, invalid;
@@ -482,10 +486,10 @@ typedef struct tare_counts {
 typedef struct tare_output {
   uint64_t struct_size;
   void *loss;                          /**< one scalar of loss_dtype; device memory */
-  int32_t loss_dtype;                  /**< TARE_F32 (default) or TARE_F64 */
-  int32_t normalizer;                  /**< a tare_normalizer; default TARE_SUM */
-  double normalizer_value;             /**< for TARE_VALUE; finite, and so is its reciprocal; default 1 */
-  const float *normalizer_pointer;     /**< for TARE_VALUE, instead of the value; device memory; or NULL */
+  int32_t loss_dtype;                  /**< TARE_DTYPE_F32 (default) or TARE_DTYPE_F64 */
+  int32_t normalizer;                  /**< a tare_normalizer; default TARE_NORMALIZER_SUM */
+  double normalizer_value;             /**< for TARE_NORMALIZER_VALUE; finite, and so is its reciprocal; default 1 */
+  const float *normalizer_pointer;     /**< for TARE_NORMALIZER_VALUE, instead of the value; device memory; or NULL */
   double gradient_scale;               /**< a finite f32, and finite over normalizer_value; default 1 */
   const float *gradient_scale_pointer; /**< multiplies gradient_scale; device memory; or NULL */
   tare_counts *counts;                 /**< device memory; or NULL */
@@ -501,20 +505,20 @@ TARE_API void tare_output_init_sized(tare_output *output, uint64_t struct_size);
 /**
  * Forward, backward, or both, in one pass over the logits: writes what `output` and the levels ask for.
  *
- * @return TARE_OK; TARE_INVALID_ARGUMENT; TARE_UNSUPPORTED; TARE_WORKSPACE_TOO_SMALL (exact density); on the CPU
- *         TARE_INVALID_LABEL, the text naming the row, and TARE_INVALID_TARGET, naming row and class; TARE_CUDA_ERROR.
- *         Nothing has been written unless TARE_OK, TARE_INVALID_TARGET or TARE_CUDA_ERROR.
+ * @return TARE_STATUS_OK; TARE_STATUS_INVALID_ARGUMENT; TARE_STATUS_UNSUPPORTED; TARE_STATUS_WORKSPACE_TOO_SMALL (exact density); on the CPU
+ *         TARE_STATUS_INVALID_LABEL, the text naming the row, and TARE_STATUS_INVALID_TARGET, naming row and class; TARE_STATUS_CUDA_ERROR.
+ *         Nothing has been written unless TARE_STATUS_OK, TARE_STATUS_INVALID_TARGET or TARE_STATUS_CUDA_ERROR.
  * Limits (z is the signed logit): z = -inf gives loss +inf and gradient -alpha_t by z; z = +inf gives 0 and 0; a NaN
  * logit gives NaN. Softmax: -inf off the label is probability 0, at the label loss +inf; one +inf off the label loss
  * +inf; several +inf, or all -inf, NaN. The gradient stays finite wherever the limit is.
  * On a GPU everything is put on `stream`, nothing is awaited, and the call can be captured in a graph.
  */
-TARE_API tare_status tare_evaluate(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+TARE_API tare_status tare_evaluate(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                    const tare_output *output, tare_stream stream);
 
 /** Bytes of workspace that tare_evaluate needs for these arguments beyond the context's scratch: 0 except for the
  *  exact GHM density of a batch with rows. `output` may be NULL. */
-TARE_API tare_status tare_workspace_size(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+TARE_API tare_status tare_workspace_size(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                          const tare_output *output, uint64_t *bytes);
 
 /** Lends the context `bytes` of device memory, 16-byte aligned, for the calls that follow; NULL and 0 take it back.
@@ -531,8 +535,8 @@ TARE_API tare_status tare_context_set_workspace(tare_context *context, void *wor
  * The products are a BLAS's: on the CPU a CBLAS with 32-bit integers, libopenblas.so.0 unless the build or the
  * environment variable TARE_BLAS names another; on a GPU cuBLAS of CUDA 12 or newer: the file that TARE_CUBLAS names, or
  * the copy that the process has loaded already, or libcublas.so.13 or .12. It is loaded when first needed; where it
- * cannot be, these calls return TARE_NO_BLAS and everything else works. On a GPU the first of these calls starts
- * cuBLAS, which allocates: in a capture it is TARE_CAPTURING, so call once on that GPU before. A CBLAS runs on threads of its own, which Tare neither
+ * cannot be, these calls return TARE_STATUS_NO_BLAS and everything else works. On a GPU the first of these calls starts
+ * cuBLAS, which allocates: in a capture it is TARE_STATUS_CAPTURING, so call once on that GPU before. A CBLAS runs on threads of its own, which Tare neither
  * counts nor changes, and whether it works in a forked child is its own affair (OpenBLAS on pthreads does; on OpenMP it
  * hangs there).
  *
@@ -555,10 +559,10 @@ TARE_API tare_status tare_context_set_workspace(tare_context *context, void *wor
  */
 typedef struct tare_linear {
   uint64_t struct_size;
-  int64_t dimensions;               /**< D: 1..2147483647 */
-  int32_t dtype;                    /**< TARE_F32 (default), TARE_F16 or TARE_BF16: of X, its gradient, W and b */
-  int32_t accumulate;               /**< 1: weights_gradient and bias_gradient are added to; 0 (default): overwritten */
-  const void *features;             /**< X [N, D], rows features_stride apart; device memory */
+  int64_t dimensions;   /**< D: 1..2147483647 */
+  int32_t dtype;        /**< TARE_DTYPE_F32 (default), TARE_DTYPE_F16 or TARE_DTYPE_BF16: of X, its gradient, W and b */
+  int32_t accumulate;   /**< 1: weights_gradient and bias_gradient are added to; 0 (default): overwritten */
+  const void *features; /**< X [N, D], rows features_stride apart; device memory */
   int64_t features_stride;          /**< in elements, D..2147483647; default D */
   const void *weights;              /**< W [C, D], contiguous; device memory */
   const void *bias;                 /**< b [C]; NULL: none */
@@ -573,44 +577,44 @@ TARE_API void tare_linear_init_sized(tare_linear *linear, int64_t dimensions, ui
 
 /**
  * Loss and gradients of a classifier's outputs. Like tare_evaluate, but the batch has one level whose rows, labels,
- * weights and losses go with single strides (as tare_level_rows makes them), whose logits and gradient are NULL, and
- * whose dtype is TARE_F32, that of the logits in the workspace. Normaliser, scale, loss and counts are those of
+ * weights and losses go with single strides (as tare_level_init_rows makes them), whose logits and gradient are NULL, and
+ * whose dtype is TARE_DTYPE_F32, that of the logits in the workspace. Normaliser, scale, loss and counts are those of
  * `output`; all gradients carry scale and divisor. GHM with unit regions forms the logits twice, once to count gradient
- * norms, unless loss->ghm.given is 1; with the exact density it is TARE_UNSUPPORTED, since that sorts all logits.
+ * norms, unless loss->ghm.use_stored_density is 1; with the exact density it is TARE_STATUS_UNSUPPORTED, since that sorts all logits.
  *
  * The workspace (tare_context_set_workspace) bounds the rows of a chunk; every size from `least` on works. The result is
  * bitwise repeatable for the same size of the workspace, the same BLAS and number of its threads; other sizes give
  * other roundings. A batch without rows needs no workspace and gives a loss of 0 and gradients of 0.
  *
- * @return as tare_evaluate, and TARE_NO_BLAS. Nothing has been written unless TARE_OK or TARE_INVALID_TARGET; the
+ * @return as tare_evaluate, and TARE_STATUS_NO_BLAS. Nothing has been written unless TARE_STATUS_OK or TARE_STATUS_INVALID_TARGET; the
  *         workspace may have been.
  */
-TARE_API tare_status tare_linear_evaluate(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+TARE_API tare_status tare_linear_evaluate(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                           const tare_linear *linear, const tare_output *output, tare_stream stream);
 
 /** What tare_ghm_histogram is to tare_evaluate (section 9): counts the gradient norms of X W^T + b into
  *  loss->ghm.state. Workspace as for tare_linear_evaluate. */
-TARE_API tare_status tare_linear_ghm_histogram(tare_context *context, const tare_loss *loss, const tare_batch *batch,
-                                               const tare_linear *linear, tare_stream stream);
+TARE_API tare_status tare_linear_ghm_histogram(tare_context *context, const tare_loss_spec *loss,
+                                               const tare_batch *batch, const tare_linear *linear, tare_stream stream);
 
 /**
  * Bytes of workspace for these arguments.
- * @param least  less is TARE_WORKSPACE_TOO_SMALL; NULL if not wanted.
+ * @param least  less is TARE_STATUS_WORKSPACE_TOO_SMALL; NULL if not wanted.
  * @param ample  more than this is not used; NULL if not wanted.
  * @param output  may be NULL.
  */
-TARE_API tare_status tare_linear_workspace_size(tare_context *context, const tare_loss *loss, const tare_batch *batch,
-                                                const tare_linear *linear, const tare_output *output, uint64_t *least,
-                                                uint64_t *ample);
+TARE_API tare_status tare_linear_workspace_size(tare_context *context, const tare_loss_spec *loss,
+                                                const tare_batch *batch, const tare_linear *linear,
+                                                const tare_output *output, uint64_t *least, uint64_t *ample);
 
 /* ------------------------------------------------------------------------------------------------------------------
  * 9. Counts and gradient density: what several machines must agree on
  *
  * Tare has no network code. What must be equal on every rank is a small integer result of a call of its own; the
  * caller adds it up over the ranks (NCCL, MPI, torch.distributed) and hands it back:
- *   positives:  tare_label_counts -> all-reduce -> max(1, .) -> TARE_VALUE
+ *   positives:  tare_label_counts -> all-reduce -> max(1, .) -> TARE_NORMALIZER_VALUE
  *   GHM:        tare_ghm_histogram -> all-reduce words [1, 2+bins) of the state, int64 -> tare_ghm_density_update
- *               -> tare_evaluate with ghm.given = 1
+ *               -> tare_evaluate with ghm.use_stored_density = 1
  * Data-parallel training that *averages* gradients over W ranks wants the global divisor divided by W; training that
  * sums them wants it as it is. The exact density cannot be split over ranks.
  * --------------------------------------------------------------------------------------------------------------- */
@@ -627,11 +631,11 @@ TARE_API tare_status tare_label_counts(tare_context *context, const tare_batch *
 TARE_API uint64_t tare_ghm_state_bytes(int32_t bins);
 
 /** Counts the gradient norms of the batch into loss->ghm.state: its words [1, 2+bins). Unit regions only. */
-TARE_API tare_status tare_ghm_histogram(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+TARE_API tare_status tare_ghm_histogram(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                         tare_stream stream);
 
 /** From N and the counts in loss->ghm.state: momentum sums, 1/GD, and one step more. With N = 0 it changes nothing. */
-TARE_API tare_status tare_ghm_density_update(tare_context *context, const tare_loss *loss, tare_stream stream);
+TARE_API tare_status tare_ghm_density_update(tare_context *context, const tare_loss_spec *loss, tare_stream stream);
 
 /* ------------------------------------------------------------------------------------------------------------------
  * 10. Class-balanced weights (Cui et al., arXiv 1901.05555)
@@ -677,9 +681,9 @@ TARE_API int32_t tare_loss_kind_from_name(const char *name);
 
 /** The shape of a loss: how it goes over a row. */
 typedef enum tare_loss_family {
-  TARE_FAMILY_SIGMOID = 0,   /**< element by element; a label chooses the column whose target is 1 */
-  TARE_FAMILY_SOFTMAX = 1,   /**< row by row */
-  TARE_FAMILY_REGRESSION = 2 /**< element by element, prediction - target; labels say which rows count */
+  TARE_LOSS_FAMILY_SIGMOID = 0,   /**< element by element; a label chooses the column whose target is 1 */
+  TARE_LOSS_FAMILY_SOFTMAX = 1,   /**< row by row */
+  TARE_LOSS_FAMILY_REGRESSION = 2 /**< element by element, prediction - target; labels say which rows count */
 } tare_loss_family;
 
 /** What a loss takes of a batch. A binding that reads this needs no list of losses of its own. */
@@ -694,42 +698,42 @@ typedef struct tare_loss_description {
   int32_t takes_class_weights;    /**< 1: class_weights and background_weight */
   int32_t takes_element_weights;  /**< 1: tare_level::element_weights */
   int32_t takes_positive_weights; /**< 1: tare_batch::positive_weights */
-  int32_t takes_normalizer;       /**< 1: any tare_normalizer; 0: TARE_SUM alone */
+  int32_t takes_normalizer;       /**< 1: any tare_normalizer; 0: TARE_NORMALIZER_SUM alone */
   int32_t gives_element_loss;     /**< 1: tare_level::element_loss */
 } tare_loss_description;
 
 /** Describes a loss. `description->struct_size` must be set before the call; what the caller's struct is longer by
- *  becomes zero. @return TARE_OK or TARE_INVALID_ARGUMENT (text: tare_error_text(NULL)). */
+ *  becomes zero. @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)). */
 TARE_API tare_status tare_loss_describe(int32_t kind, tare_loss_description *description);
 
 typedef enum tare_parameter_type {
-  TARE_PARAMETER_NUMBER = 0,    /**< double */
-  TARE_PARAMETER_INTEGER = 1,   /**< int32_t */
-  TARE_PARAMETER_CHOICE = 2,    /**< int32_t: an index into `choices` */
-  TARE_PARAMETER_PER_CLASS = 3, /**< const float *: [classes], device memory, or NULL */
-  TARE_PARAMETER_STATE = 4      /**< void *: device memory that the caller keeps, or NULL */
+  TARE_PARAMETER_TYPE_NUMBER = 0,    /**< double */
+  TARE_PARAMETER_TYPE_INTEGER = 1,   /**< int32_t */
+  TARE_PARAMETER_TYPE_CHOICE = 2,    /**< int32_t: an index into `choices` */
+  TARE_PARAMETER_TYPE_PER_CLASS = 3, /**< const float *: [classes], device memory, or NULL */
+  TARE_PARAMETER_TYPE_STATE = 4      /**< void *: device memory that the caller keeps, or NULL */
 } tare_parameter_type;
 
-/** One parameter of a loss: where it is in tare_loss, and what it may be. */
+/** One parameter of a loss: where it is in tare_loss_spec, and what it may be. */
 typedef struct tare_parameter_description {
   uint64_t struct_size;
   const char *name;           /**< "gamma"; never freed */
   const char *option;         /**< its name on a command line, unlike any other loss's; "" if text cannot give it */
-  const char *field;          /**< "focal.gamma": where it is in tare_loss, as error texts name it */
+  const char *field;          /**< "focal.gamma": where it is in tare_loss_spec, as error texts name it */
   const char *help;           /**< one line for a person */
   const char *limits;         /**< the range as text: "in [0,10000]"; empty if there is none */
-  const char *const *choices; /**< TARE_PARAMETER_CHOICE: the names by value, NULL behind the last; else NULL */
+  const char *const *choices; /**< TARE_PARAMETER_TYPE_CHOICE: the names by value, NULL behind the last; else NULL */
   int32_t type;               /**< a tare_parameter_type */
-  int32_t offset;             /**< of the value, in bytes from the start of tare_loss */
+  int32_t offset;             /**< of the value, in bytes from the start of tare_loss_spec */
   double low, high;           /**< the range */
-  double default_value;       /**< what tare_loss_init sets; 0 for pointers, which are NULL */
+  double default_value;       /**< what tare_loss_spec_init sets; 0 for pointers, which are NULL */
   int32_t low_is_excluded, high_is_excluded;
   int32_t negative_is_off; /**< 1: any negative number turns the parameter off; low is -infinity */
   int32_t reserved;
 } tare_parameter_description;
 
 /** Describes parameter `index`, from 0, of a loss. `description->struct_size` must be set before the call.
- *  @return TARE_OK or TARE_INVALID_ARGUMENT (text: tare_error_text(NULL)). */
+ *  @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)). */
 TARE_API tare_status tare_loss_parameter(int32_t kind, int32_t index, tare_parameter_description *description);
 
 /** How this library was built, for a person: version, compiler, CUDA, OpenMP. */

@@ -18,21 +18,21 @@ static int is_beta(double beta) { return beta >= 0.0 && beta < 1.0; }
 
 tare_status tare_effective_number(double n, double beta, double *result) {
   tare_error *error = tare_thread_error();
-  if (!result) return tare_fail(error, TARE_INVALID_ARGUMENT, "effective_number is NULL");
-  if (!(n >= 0.0)) return tare_fail(error, TARE_INVALID_ARGUMENT, "n is %g; it must be >= 0", n);
-  if (!is_beta(beta)) return tare_fail(error, TARE_INVALID_ARGUMENT, "beta is %.17g; it must be in [0,1)", beta);
+  if (!result) return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "effective_number is NULL");
+  if (!(n >= 0.0)) return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "n is %g; it must be >= 0", n);
+  if (!is_beta(beta)) return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "beta is %.17g; it must be in [0,1)", beta);
   *result = effective_number(n, beta, 1.0);
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 tare_status tare_beta_from_volume(double volume, double *beta) {
   tare_error *error = tare_thread_error();
-  if (!beta) return tare_fail(error, TARE_INVALID_ARGUMENT, "beta is NULL");
+  if (!beta) return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "beta is NULL");
   if (!(volume >= 1.0 && volume <= 0x1p52))
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "volume is %g; it must be in [1,2^52], where (N-1)/N is below 1",
-                     volume);
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                     "volume is %g; it must be in [1,2^52], where (N-1)/N is below 1", volume);
   *beta = (volume - 1.0) / volume;
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 /* The counts of a call: whole numbers or real ones. */
@@ -51,24 +51,24 @@ static double beta_of(const samples *of, int64_t c) { return of->beta_per_class 
 static tare_status check_class(const samples *of, int64_t c, tare_error *error) {
   const long long number = c;
   if (of->whole && of->whole[c] < 0)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "counts[%lld] is %lld; it must be >= 0", number,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "counts[%lld] is %lld; it must be >= 0", number,
                      (long long)of->whole[c]);
   if (of->real && !(of->real[c] >= 0.0 && of->real[c] <= 0x1.fffffffffffffp1023))
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "counts[%lld] is %.17g; it must be finite and >= 0", number,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "counts[%lld] is %.17g; it must be finite and >= 0", number,
                      of->real[c]);
   if (of->beta_per_class && !is_beta(of->beta_per_class[c]))
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "beta_per_class[%lld] is %.17g; it must be in [0,1)", number,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "beta_per_class[%lld] is %.17g; it must be in [0,1)", number,
                      of->beta_per_class[c]);
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 static tare_status check(const samples *of, const float *weights, tare_error *error) {
   if (of->classes < 1)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "classes is %lld; it must be >= 1", (long long)of->classes);
-  if (!of->whole && !of->real) return tare_fail(error, TARE_INVALID_ARGUMENT, "counts is NULL");
-  if (!weights) return tare_fail(error, TARE_INVALID_ARGUMENT, "weights is NULL");
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "classes is %lld; it must be >= 1", (long long)of->classes);
+  if (!of->whole && !of->real) return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "counts is NULL");
+  if (!weights) return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "weights is NULL");
   if (!of->beta_per_class && !is_beta(of->beta))
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "beta is %.17g; it must be in [0,1)", of->beta);
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "beta is %.17g; it must be in [0,1)", of->beta);
   int64_t present = 0;
   for (int64_t c = 0; c < of->classes; c++) {
     const tare_status status = check_class(of, c, error);
@@ -76,8 +76,8 @@ static tare_status check(const samples *of, const float *weights, tare_error *er
     present += count_of(of, c) > 0.0;
   }
   if (!present)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "counts are all 0; at least one class must have samples");
-  return TARE_OK;
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "counts are all 0; at least one class must have samples");
+  return TARE_STATUS_OK;
 }
 
 /* 1/E of a count far below 1 might overflow: the unit is the power of 2 at the smallest E, which changes no bit of a
@@ -109,7 +109,7 @@ static tare_status weigh(const samples *of, float *weights) {
       present += 1.0;
     }
   for (int64_t c = 0; c < of->classes; c++) weights[c] = (float)(inverse_of(of, c, unit) * (present / sum));
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 tare_status tare_class_balanced_weights(int64_t classes, const int64_t *counts, double beta,

@@ -23,7 +23,7 @@ typedef struct edge {
 } edge;
 
 static edge edge_of(const tare_ghm_parameters *ghm, int32_t k) {
-  if (ghm->variant == TARE_GHM_MMDET) return (edge){(double)((float)k / (float)ghm->bins), 1};
+  if (ghm->variant == TARE_GHM_VARIANT_MMDET) return (edge){(double)((float)k / (float)ghm->bins), 1};
   return (edge){k, ghm->bins};
 }
 
@@ -49,7 +49,7 @@ static tare_twofold difference_of_edge(edge e, double mu) {
 /** Whether the thresholds of these parameters stand there already. */
 static int are_made(const tare_bins *bins, int32_t kind, const tare_ghm_parameters *ghm) {
   return bins->count == ghm->bins && bins->kind == kind && bins->variant == ghm->variant &&
-         (kind != TARE_GHM_R || bins->mu == ghm->mu);
+         (kind != TARE_LOSS_GHM_R || bins->mu == ghm->mu);
 }
 
 void tare_bins_make(tare_bins *bins, const tare_problem *problem) {
@@ -60,10 +60,10 @@ void tare_bins_make(tare_bins *bins, const tare_problem *problem) {
   bins->kind = kind;
   bins->variant = ghm->variant;
   bins->mu = ghm->mu;
-  bins->edge_error = ghm->variant == TARE_GHM_MMDET ? 0x1p-24f : 0;
+  bins->edge_error = ghm->variant == TARE_GHM_VARIANT_MMDET ? 0x1p-24f : 0;
   for (int32_t k = 1; k < count; k++) {
     const edge e = edge_of(ghm, k);
-    const tare_twofold key = kind == TARE_GHM_R ? difference_of_edge(e, ghm->mu) : logit_of_edge(e);
+    const tare_twofold key = kind == TARE_LOSS_GHM_R ? difference_of_edge(e, ghm->mu) : logit_of_edge(e);
     bins->lower_f32[k] = tare_first_float(key);
     bins->lower_f64[k] = tare_first_double(key);
     bins->norm_f32[k] = tare_first_float(norm_of_edge(e));
@@ -94,7 +94,7 @@ void tare_ghm_density_from_counts(const tare_ghm_parameters *ghm, tare_ghm_state
   if (*state.total == 0) return;
   int32_t occupied = 0;
   for (int32_t k = 0; k < ghm->bins; k++) occupied += state.counts[k] > 0;
-  const double regions = ghm->variant == TARE_GHM_MMDET ? occupied : ghm->bins;
+  const double regions = ghm->variant == TARE_GHM_VARIANT_MMDET ? occupied : ghm->bins;
   for (int32_t k = 0; k < ghm->bins; k++) {
     state.sums[k] = tare_momentum_sum(ghm, *state.steps <= 0, state.sums[k], (double)state.counts[k]);
     const double density = state.sums[k] * regions;

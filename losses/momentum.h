@@ -5,7 +5,7 @@
 TARE_INLINE double tare_momentum_sum(const tare_ghm_parameters *ghm, int first_step, double sum, double count) {
   const double m = ghm->momentum;
   if (m == 0.0) return count;
-  if (ghm->variant == TARE_GHM_MMDET) return count > 0 ? m * sum + (1 - m) * count : sum;
+  if (ghm->variant == TARE_GHM_VARIANT_MMDET) return count > 0 ? m * sum + (1 - m) * count : sum;
   return first_step ? count : m * sum + (1 - m) * count;
 }
 

@@ -53,10 +53,10 @@ static double over_mean(const struct histogram *histogram, double *values) {
 
 static int measure(struct device *device, const struct sample *sample, tare_loss_kind kind, int32_t bins,
                    struct histogram *histogram) {
-  tare_loss loss;
+  tare_loss_spec loss;
   tare_output output;
-  tare_loss_init(&loss, kind);
-  if (kind == TARE_SIGMOID_FOCAL) loss.focal.alpha = -1;
+  tare_loss_spec_init(&loss, kind);
+  if (kind == TARE_LOSS_SIGMOID_FOCAL) loss.focal.alpha = -1;
   tare_output_init(&output);
   return histogram_measure(device, sample, &loss, &output, 1, bins, histogram);
 }
@@ -67,8 +67,8 @@ int curves_measure(struct device *device, const struct sample *sample, const str
   struct histogram plain = {0}, focal = {0};
   int status = allocate(curves, ghm->bins);
   if (status == TOOL_OK) status = mask_rows(sample, &masked);
-  if (status == TOOL_OK) status = measure(device, &masked, TARE_SIGMOID_CE, ghm->bins, &plain);
-  if (status == TOOL_OK) status = measure(device, &masked, TARE_SIGMOID_FOCAL, ghm->bins, &focal);
+  if (status == TOOL_OK) status = measure(device, &masked, TARE_LOSS_SIGMOID_CE, ghm->bins, &plain);
+  if (status == TOOL_OK) status = measure(device, &masked, TARE_LOSS_SIGMOID_FOCAL, ghm->bins, &focal);
   if (status == TOOL_OK) {
     memcpy(curves->norms, plain.gradients, (size_t)ghm->bins * sizeof(double)); /* of cross-entropy: g itself */
     curves->mean = over_mean(&plain, plain.gradients);

@@ -57,12 +57,12 @@ static void print_device(const struct demo *demo) {
 
 static int prepare(struct demo *demo) {
   progress_begin("making the batch");
-  tare_loss loss;
-  tare_loss_init(&loss, TARE_SIGMOID_CE);
+  tare_loss_spec loss;
+  tare_loss_spec_init(&loss, TARE_LOSS_SIGMOID_CE);
   int status = synthetic_batch(&demo->batch, DEMO_ROWS, DEMO_CLASSES, &detector_distribution);
   if (status == TOOL_OK) status = synthetic_boxes(&demo->boxes, &demo->batch);
   if (status == TOOL_OK) status = run_prepare(&demo->base, &demo->device, &demo->batch, &loss, true);
-  tare_loss_init(&loss, TARE_GHM_R);
+  tare_loss_spec_init(&loss, TARE_LOSS_GHM_R);
   if (status == TOOL_OK) status = run_prepare(&demo->box_base, &demo->device, &demo->boxes, &loss, true);
   float *weights = NULL;
   uint64_t bytes = DEMO_CLASSES * sizeof(float);
@@ -75,18 +75,18 @@ static int prepare(struct demo *demo) {
 }
 
 static int show_loss(struct demo *demo, const struct contender *contender, struct table *table) {
-  bool boxes = contender->loss.kind == TARE_GHM_R;
+  bool boxes = contender->loss.kind == TARE_LOSS_GHM_R;
   struct run run = {0};
   struct result result;
   double seconds = 0;
   progress_begin(contender->label);
   int status = run_borrow(&run, boxes ? &demo->box_base : &demo->base, &contender->loss);
   if (contender->class_balanced) run.batch.class_weights = demo->base.class_weights;
-  if (!kind_is_ghm(contender->loss.kind)) run.output.normalizer = TARE_POSITIVES;
+  if (!kind_is_ghm(contender->loss.kind)) run.output.normalizer = TARE_NORMALIZER_POSITIVES;
   if (status == TOOL_OK) status = run_once(&run);
   if (status == TOOL_OK) status = run_result(&run, &result);
   if (status == TOOL_OK) status = run_time(&run, 0.2, &seconds);
-  if (status == TOOL_OK && contender->loss.kind == TARE_GHM_C && contender->loss.ghm.bins == 30) {
+  if (status == TOOL_OK && contender->loss.kind == TARE_LOSS_GHM_C && contender->loss.ghm.bins == 30) {
     status = histogram_of_run(&run, &demo->histogram);
     demo->has_histogram = true;
   }

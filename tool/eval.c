@@ -47,8 +47,8 @@ static int open_outputs(struct evaluation *eval) {
 
 static int compute(struct evaluation *eval) {
   struct run *run = &eval->run;
-  const tare_loss *loss = &eval->options.loss;
-  bool sorts = kind_is_ghm(loss->kind) && loss->ghm.density == TARE_EXACT;
+  const tare_loss_spec *loss = &eval->options.loss;
+  bool sorts = kind_is_ghm(loss->kind) && loss->ghm.density == TARE_GHM_DENSITY_EXACT;
   progress_begin(sorts ? "sorting gradient norms for the exact density, and evaluating" : "evaluating");
   int status = run_prepare(run, &eval->device, &eval->sample, &eval->options.loss, true);
   if (status == TOOL_OK && eval->options.row_loss_out) status = run_add_row_loss(run);
@@ -64,16 +64,16 @@ static int compute(struct evaluation *eval) {
 
 /* A unit-region run knows its own counts and weights; everything else, and the curve of a plot, is measured. */
 static int look_at_gradients(struct evaluation *eval) {
-  const tare_loss *loss = &eval->options.loss;
+  const tare_loss_spec *loss = &eval->options.loss;
   bool ghm = kind_is_ghm(loss->kind);
   if (!ghm && !eval->options.plot) return TOOL_OK;
-  if (ghm && loss->ghm.density == TARE_UNIT_REGION && !eval->options.plot) {
+  if (ghm && loss->ghm.density == TARE_GHM_DENSITY_UNIT_REGION && !eval->options.plot) {
     return histogram_of_run(&eval->run, &eval->histogram);
   }
   progress_begin("counting gradient norms");
   int status = histogram_measure(&eval->device, &eval->sample, loss, &eval->run.output, eval->result.divisor,
                                  ghm ? loss->ghm.bins : 30, &eval->histogram);
-  if (status == TOOL_OK && loss->kind == TARE_GHM_C) {
+  if (status == TOOL_OK && loss->kind == TARE_LOSS_GHM_C) {
     status = curves_measure(&eval->device, &eval->sample, &eval->histogram, &eval->curves);
   }
   progress_end();
@@ -84,11 +84,11 @@ static int look_at_gradients(struct evaluation *eval) {
 
 static enum npy_type npy_type_of(int32_t dtype) {
   switch (dtype) {
-    case TARE_F16:
+    case TARE_DTYPE_F16:
       return NPY_F2;
-    case TARE_BF16:
+    case TARE_DTYPE_BF16:
       return NPY_U2;
-    case TARE_F64:
+    case TARE_DTYPE_F64:
       return NPY_F8;
     default:
       return NPY_F4;
@@ -112,13 +112,13 @@ static int write_row_loss(struct evaluation *eval) {
   const char *path = eval->options.row_loss_out;
   if (!path) return TOOL_OK;
   int64_t rows = eval->sample.rows;
-  int32_t dtype = eval->sample.dtype == TARE_F64 ? TARE_F64 : TARE_F32;
+  int32_t dtype = eval->sample.dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32;
   size_t bytes = (size_t)rows * dtype_size(dtype);
   void *losses = malloc(bytes ? bytes : 1);
   if (!losses) return complain("--row-loss-out %s: out of memory", path);
   device_get(&eval->device, losses, eval->run.row_loss, bytes);
-  for (int64_t row = 0; dtype == TARE_F64 && row < rows; row++) { /* in place: the narrow element lies below */
-    number_put(TARE_F32, losses, row, number_at(TARE_F64, losses, row));
+  for (int64_t row = 0; dtype == TARE_DTYPE_F64 && row < rows; row++) { /* in place: the narrow element lies below */
+    number_put(TARE_DTYPE_F32, losses, row, number_at(TARE_DTYPE_F64, losses, row));
   }
   int status = TOOL_OK;
   if (npy_write(eval->row_loss_file, NPY_F4, 1, &rows, losses) != 0) status = outfile_failed("--row-loss-out", path);
@@ -136,8 +136,8 @@ static int write_plot(struct evaluation *eval) {
   if (!path) return TOOL_OK;
   int32_t kind = eval->options.loss.kind;
   struct plot_text text = {.loss = tare_loss_name(kind), .source = base_name(eval->options.logits)};
-  text.element = kind == TARE_GHM_R ? "coordinates" : kind_is_softmax(kind) ? "rows" : "logits";
-  text.plain = kind == TARE_GHM_R ? "plain ASL1: g" : "plain cross-entropy: g";
+  text.element = kind == TARE_LOSS_GHM_R ? "coordinates" : kind_is_softmax(kind) ? "rows" : "logits";
+  text.plain = kind == TARE_LOSS_GHM_R ? "plain ASL1: g" : "plain cross-entropy: g";
   return plot_svg(eval->plot_file, path, &eval->histogram, eval->curves.bins ? &eval->curves : NULL, &text);
 }
 
@@ -146,13 +146,13 @@ static int write_plot(struct evaluation *eval) {
 static const char *normalizer_name(const struct evaluation *eval) {
   if (kind_is_ghm(eval->options.loss.kind)) return "gradient density";
   switch (eval->options.normalizer) {
-    case TARE_ELEMENTS:
+    case TARE_NORMALIZER_ELEMENTS:
       return "elements";
-    case TARE_ROWS:
+    case TARE_NORMALIZER_ROWS:
       return "rows";
-    case TARE_POSITIVES:
+    case TARE_NORMALIZER_POSITIVES:
       return "positives";
-    case TARE_VALUE:
+    case TARE_NORMALIZER_VALUE:
       return "given";
     default:
       return "sum";
@@ -203,8 +203,8 @@ static void print_report(const struct evaluation *eval) {
   int32_t kind = eval->options.loss.kind;
   if (kind_is_ghm(kind)) {
     printf("\n  %s %s by gradient norm; weight = N/GD, %s density:\n\n", grouped(eval->histogram.elements).of,
-           kind == TARE_GHM_R ? "coordinates" : "logits",
-           eval->options.loss.ghm.density == TARE_EXACT ? "exact" : "unit-region");
+           kind == TARE_LOSS_GHM_R ? "coordinates" : "logits",
+           eval->options.loss.ghm.density == TARE_GHM_DENSITY_EXACT ? "exact" : "unit-region");
     print_bars(&eval->histogram);
   }
   const char *files[] = {eval->options.grad_out, eval->options.row_loss_out, eval->options.plot};

@@ -53,7 +53,7 @@ int histogram_of_run(const struct run *run, struct histogram *histogram) {
   const tare_ghm_parameters *ghm = &run->loss.ghm;
   int status = allocate(histogram, ghm->bins);
   if (status == TOOL_OK) status = read_state(run->device, run->state, ghm->bins, histogram);
-  for (int32_t edge = 0; status == TOOL_OK && ghm->variant == TARE_GHM_MMDET && edge <= ghm->bins; edge++) {
+  for (int32_t edge = 0; status == TOOL_OK && ghm->variant == TARE_GHM_VARIANT_MMDET && edge <= ghm->bins; edge++) {
     histogram->edges[edge] = (float)histogram->edges[edge];
   }
   free(histogram->gradients);
@@ -102,13 +102,13 @@ static void add_softmax_row(const struct sample *sample, const float *gradient, 
   add(sums, bins, norm, size);
 }
 
-static void add_elements(const struct sample *sample, const tare_loss *loss, const float *gradient, int64_t row,
+static void add_elements(const struct sample *sample, const tare_loss_spec *loss, const float *gradient, int64_t row,
                          int64_t label, int32_t bins, struct sums *sums) {
   for (int64_t class = 0; class < sample->classes; class ++) {
     int64_t index = row * sample->classes + class;
     double x = ((const float *)sample->logits)[index], target = target_of(sample, row, class, label);
     double norm;
-    if (loss->kind == TARE_GHM_R)
+    if (loss->kind == TARE_LOSS_GHM_R)
       norm = fabs(x - target) / hypot(x - target, loss->ghm.mu);
     else
       norm = target == 1 ? sigmoid(-x) : fabs(sigmoid(x) - target); /* sigmoid(-x) keeps what 1-sigmoid(x) loses */
@@ -143,9 +143,9 @@ static int sum_gradients(const struct run *run, const struct sample *sample, str
 
 /* Counts by the library itself: exact, whatever loss is looked at. */
 static int count(struct device *device, const struct run *evaluated, struct histogram *histogram) {
-  tare_loss loss;
-  bool regression = evaluated->loss.kind == TARE_GHM_R;
-  tare_loss_init(&loss, regression ? TARE_GHM_R : TARE_GHM_C);
+  tare_loss_spec loss;
+  bool regression = evaluated->loss.kind == TARE_LOSS_GHM_R;
+  tare_loss_spec_init(&loss, regression ? TARE_LOSS_GHM_R : TARE_LOSS_GHM_C);
   loss.ghm.bins = histogram->bins;
   if (regression) loss.ghm.mu = evaluated->loss.ghm.mu;
   void *state = NULL;
@@ -164,7 +164,7 @@ static int count(struct device *device, const struct run *evaluated, struct hist
   return status;
 }
 
-int histogram_measure(struct device *device, const struct sample *sample, const tare_loss *loss,
+int histogram_measure(struct device *device, const struct sample *sample, const tare_loss_spec *loss,
                       const tare_output *output, double divisor, int32_t bins, struct histogram *histogram) {
   struct sample wide;
   struct run run = {0};

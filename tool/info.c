@@ -36,8 +36,8 @@ static tare_status describe(int32_t device, int32_t index, tare_context_descript
   options.device_index = index;
   tare_context *context;
   tare_status status = tare_context_create(&context, &options);
-  if (status == TARE_OUT_OF_MEMORY) report_incomplete(); /* it is there, and would be left out */
-  if (status != TARE_OK) return status;
+  if (status == TARE_STATUS_OUT_OF_MEMORY) report_incomplete(); /* it is there, and would be left out */
+  if (status != TARE_STATUS_OK) return status;
   *about = (tare_context_description){.struct_size = sizeof *about};
   status = tare_context_describe(context, about);
   tare_context_destroy(context);
@@ -54,7 +54,7 @@ static json_t *instruction_sets(void) {
   tare_context_description about;
   for (size_t index = 0; index < sizeof names / sizeof names[0]; index++) {
     if (setenv("TARE_ISA", names[index], 1) != 0) report_incomplete();
-    if (describe(TARE_DEVICE_CPU, -1, &about) == TARE_OK) json_append(found, json_string(names[index]));
+    if (describe(TARE_DEVICE_CPU, -1, &about) == TARE_STATUS_OK) json_append(found, json_string(names[index]));
   }
   if (kept)
     setenv("TARE_ISA", kept, 1);
@@ -71,11 +71,11 @@ static json_t *gpus(char *reason, size_t size) {
   tare_context_description about;
   for (int32_t index = 0; index < MAX_GPUS; index++) {
     tare_status status = describe(TARE_DEVICE_CUDA, index, &about);
-    if (status != TARE_OK && index == 0) {
+    if (status != TARE_STATUS_OK && index == 0) {
       const char *text = words_of_options(tare_error_text(NULL));
-      snprintf(reason, size, "%s", status == TARE_NOT_BUILT ? "this library was built without CUDA" : text);
+      snprintf(reason, size, "%s", status == TARE_STATUS_NOT_BUILT ? "this library was built without CUDA" : text);
     }
-    if (status != TARE_OK) break;
+    if (status != TARE_STATUS_OK) break;
     json_append(found, json_pack("{s:i, s:s, s:s}", "index", about.device_index, "name", about.device_name,
                                  "instruction_set", about.instruction_set));
   }
@@ -156,7 +156,8 @@ int verb_info(int argc, char **argv) {
   int status = parse_arguments(&argp, NULL, argc, argv, &as_json);
   if (status != TOOL_OK) return status;
   tare_context_description cpu, automatic;
-  if (describe(TARE_DEVICE_CPU, -1, &cpu) != TARE_OK || describe(TARE_DEVICE_AUTO, -1, &automatic) != TARE_OK) {
+  if (describe(TARE_DEVICE_CPU, -1, &cpu) != TARE_STATUS_OK ||
+      describe(TARE_DEVICE_AUTO, -1, &automatic) != TARE_STATUS_OK) {
     return complain("%s", words_of_options(tare_error_text(NULL)));
   }
   char reason[512] = "";

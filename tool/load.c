@@ -17,13 +17,13 @@
 static int32_t dtype_of(enum npy_type type) {
   switch (type) {
     case NPY_F2:
-      return TARE_F16;
+      return TARE_DTYPE_F16;
     case NPY_U2:
-      return TARE_BF16;
+      return TARE_DTYPE_BF16;
     case NPY_F8:
-      return TARE_F64;
+      return TARE_DTYPE_F64;
     default:
-      return TARE_F32;
+      return TARE_DTYPE_F32;
   }
 }
 
@@ -50,7 +50,7 @@ int load_labels(const char *path, struct sample *sample) {
   int status = npy_read("--labels", path, NPY_INTEGERS, 1, &array);
   if (status != TOOL_OK) return status;
   sample->labels = array.data;
-  sample->label_dtype = array.type == NPY_I8 ? TARE_I64 : TARE_I32;
+  sample->label_dtype = array.type == NPY_I8 ? TARE_LABEL_DTYPE_I64 : TARE_LABEL_DTYPE_I32;
   return check_rows("--labels", path, &array, sample);
 }
 
@@ -106,13 +106,13 @@ static int load_class_weights(const char *path, double beta, struct sample *samp
 
 /* GHM-R's classes are columns of boxes, not what its labels count: any class a detector has means that the row counts. */
 static int fold_box_labels(struct sample *sample) {
-  if (sample->label_dtype == TARE_I32 && sample->first_label < INT32_MIN) {
+  if (sample->label_dtype == TARE_LABEL_DTYPE_I32 && sample->first_label < INT32_MIN) {
     return complain("--first-label %" PRId64 ": the labels are int32, and none of them can be it", sample->first_label);
   }
   for (int64_t row = 0; row < sample->rows; row++) {
     int64_t label = label_at(sample->label_dtype, sample->labels, row);
     if (label == sample->background_label || label == sample->ignore_label || label < sample->first_label) continue;
-    if (sample->label_dtype == TARE_I64)
+    if (sample->label_dtype == TARE_LABEL_DTYPE_I64)
       ((int64_t *)sample->labels)[row] = sample->first_label;
     else
       ((int32_t *)sample->labels)[row] = (int32_t)sample->first_label;
@@ -122,7 +122,7 @@ static int fold_box_labels(struct sample *sample) {
 
 int load_sample(const struct eval_options *options, struct sample *sample, int32_t *file_dtype) {
   sample_init(sample);
-  bool bf16 = options->dtype == TARE_BF16;
+  bool bf16 = options->dtype == TARE_DTYPE_BF16;
   int status = load_logits("--logits", options->logits, bf16, sample);
   if (status != TOOL_OK) return status;
   *file_dtype = sample->dtype;
@@ -136,6 +136,6 @@ int load_sample(const struct eval_options *options, struct sample *sample, int32
   if (status == TOOL_OK && options->row_weights) status = load_row_weights(options->row_weights, sample);
   if (status == TOOL_OK && options->class_counts)
     status = load_class_weights(options->class_counts, options->beta, sample);
-  if (status == TOOL_OK && options->loss.kind == TARE_GHM_R) status = fold_box_labels(sample);
+  if (status == TOOL_OK && options->loss.kind == TARE_LOSS_GHM_R) status = fold_box_labels(sample);
   return status;
 }

@@ -74,7 +74,8 @@ static const struct argp_option described[] = {
     {"threads", THREADS, "T", 0, "CPU threads (all)", 0},
     {0, 0, 0, 0, 0, 0}};
 
-static const struct choice dtypes[] = {{"f32", TARE_F32}, {"f16", TARE_F16}, {"bf16", TARE_BF16}, {NULL, 0}};
+static const struct choice dtypes[] = {
+    {"f32", TARE_DTYPE_F32}, {"f16", TARE_DTYPE_F16}, {"bf16", TARE_DTYPE_BF16}, {NULL, 0}};
 
 /* Parameters are kept apart until the loss is known: they lie in a union. */
 struct reading {
@@ -111,15 +112,18 @@ static const struct argp_option *all_options(void) {
 }
 
 static int read_normalizer(const char *text, struct eval_options *options) {
-  static const struct choice names[] = {
-      {"sum", TARE_SUM}, {"elements", TARE_ELEMENTS}, {"rows", TARE_ROWS}, {"positives", TARE_POSITIVES}, {NULL, 0}};
+  static const struct choice names[] = {{"sum", TARE_NORMALIZER_SUM},
+                                        {"elements", TARE_NORMALIZER_ELEMENTS},
+                                        {"rows", TARE_NORMALIZER_ROWS},
+                                        {"positives", TARE_NORMALIZER_POSITIVES},
+                                        {NULL, 0}};
   for (const struct choice *choice = names; choice->name; choice++) {
     if (strcmp(text, choice->name) == 0) {
       options->normalizer = choice->value;
       return TOOL_OK;
     }
   }
-  options->normalizer = TARE_VALUE;
+  options->normalizer = TARE_NORMALIZER_VALUE;
   enum number found = text_number(text, &options->normalizer_value);
   if (found == NUMBER_FINE) return TOOL_OK;
   if (found != NUMBER_NONE) return parse_double("--normalizer", text, &options->normalizer_value);
@@ -219,7 +223,7 @@ static int check_dense(const struct reading *reading) {
   if (options->background_weight != 1) {
     return misuse("--background-weight with --targets: no row of targets is background; use --row-weights");
   }
-  if (options->normalizer == TARE_POSITIVES) {
+  if (options->normalizer == TARE_NORMALIZER_POSITIVES) {
     return misuse("--normalizer positives with --targets: no row of targets is positive; give the NUMBER");
   }
   return TOOL_OK;
@@ -234,11 +238,11 @@ static bool is_given(const struct reading *reading, const char *option) {
 
 static int check_density(const struct reading *reading) {
   const tare_ghm_parameters *ghm = &reading->options->loss.ghm;
-  if (ghm->density != TARE_EXACT) {
+  if (ghm->density != TARE_GHM_DENSITY_EXACT) {
     return is_given(reading, "epsilon") ? misuse("--epsilon is the window of --density exact") : TOOL_OK;
   }
   if (ghm->momentum > 0) return misuse("--momentum with --density exact: the exact density has no counts to keep");
-  if (ghm->variant == TARE_GHM_MMDET) {
+  if (ghm->variant == TARE_GHM_VARIANT_MMDET) {
     return misuse("--ghm-variant mmdet with --density exact: mmdetection has unit regions alone");
   }
   return TOOL_OK;
@@ -250,7 +254,7 @@ static int check_files(const struct reading *reading) {
   if (!(given & BIT(LOSS))) return misuse("--loss is missing");
   if (!options->logits) return misuse("--logits is missing");
   if (!options->labels && !options->targets) return misuse("--labels or --targets is missing");
-  if (loss_described(reading->kind).family == TARE_FAMILY_REGRESSION && (!options->labels || !options->targets)) {
+  if (loss_described(reading->kind).family == TARE_LOSS_FAMILY_REGRESSION && (!options->labels || !options->targets)) {
     return misuse("%s needs --targets, and --labels to say which rows count", tare_loss_name(reading->kind));
   }
   if (!(given & BIT(CLASS_COUNTS)) != !(given & BIT(BETA))) return misuse("--class-counts and --beta go together");
@@ -259,7 +263,7 @@ static int check_files(const struct reading *reading) {
 
 static int check_together(const struct reading *reading) {
   const struct eval_options *options = reading->options;
-  const bool dense = options->targets && loss_described(reading->kind).family != TARE_FAMILY_REGRESSION;
+  const bool dense = options->targets && loss_described(reading->kind).family != TARE_LOSS_FAMILY_REGRESSION;
   int status = dense ? check_dense(reading) : TOOL_OK;
   if (status == TOOL_OK && kind_is_ghm(reading->kind)) status = check_density(reading);
   return status == TOOL_OK ? check_taken(reading) : status;
@@ -269,7 +273,7 @@ int eval_options_read(struct eval_options *options, int argc, char **argv) {
   *options = (struct eval_options){.background = -1,
                                    .ignore = -2,
                                    .background_weight = 1,
-                                   .normalizer = TARE_SUM,
+                                   .normalizer = TARE_NORMALIZER_SUM,
                                    .normalizer_value = 1,
                                    .device = TARE_DEVICE_AUTO,
                                    .dtype = -1};

@@ -13,7 +13,7 @@
 struct eval_options {
   const char *logits, *labels, *targets, *row_weights, *class_counts;
   const char *grad_out, *row_loss_out, *plot;
-  tare_loss loss; /**< kind and parameters, checked only for what the option's text must look like */
+  tare_loss_spec loss; /**< kind and parameters, checked only for what the option's text must look like */
   double beta, background_weight;
   int64_t first_label, background, ignore;
   int32_t normalizer;

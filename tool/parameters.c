@@ -117,16 +117,17 @@ int parameter_read(int32_t index, const char *text, struct parameter_value *valu
   int status;
   value->given = true;
   snprintf(option, sizeof option, "--%s", parameter->option);
-  if (parameter->type == TARE_PARAMETER_NUMBER) return parse_double(option, text, &value->number);
-  if (parameter->type == TARE_PARAMETER_CHOICE) return read_choice(option, text, parameter->choices, &value->number);
+  if (parameter->type == TARE_PARAMETER_TYPE_NUMBER) return parse_double(option, text, &value->number);
+  if (parameter->type == TARE_PARAMETER_TYPE_CHOICE)
+    return read_choice(option, text, parameter->choices, &value->number);
   status = parse_int32(option, text, (int32_t)parameter->low, (int32_t)parameter->high, &whole);
   if (status == TOOL_OK) value->number = whole;
   return status;
 }
 
-static void set(tare_loss *loss, const tare_parameter_description *parameter, double number) {
+static void set(tare_loss_spec *loss, const tare_parameter_description *parameter, double number) {
   char *at = (char *)loss + parameter->offset;
-  if (parameter->type == TARE_PARAMETER_NUMBER) {
+  if (parameter->type == TARE_PARAMETER_TYPE_NUMBER) {
     memcpy(at, &number, sizeof number);
     return;
   }
@@ -134,9 +135,9 @@ static void set(tare_loss *loss, const tare_parameter_description *parameter, do
   memcpy(at, &whole, sizeof whole);
 }
 
-int parameters_fill(int32_t kind, const struct parameter_value *values, tare_loss *loss) {
+int parameters_fill(int32_t kind, const struct parameter_value *values, tare_loss_spec *loss) {
   const struct parameter_options *options = parameter_options();
-  tare_loss_init(loss, (tare_loss_kind)kind);
+  tare_loss_spec_init(loss, (tare_loss_kind)kind);
   for (int32_t index = 0; index < options->count; index++) {
     tare_parameter_description parameter;
     const char *option = options->of[index].option;

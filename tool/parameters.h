@@ -37,7 +37,7 @@ struct argp_option parameter_argp(int32_t index, int key);
 int parameter_read(int32_t index, const char *text, struct parameter_value *value);
 
 /** Fills `loss` with the defaults of `kind` and the values given. TOOL_MISUSED if one does not belong to the loss. */
-int parameters_fill(int32_t kind, const struct parameter_value *values, tare_loss *loss);
+int parameters_fill(int32_t kind, const struct parameter_value *values, tare_loss_spec *loss);
 
 /** The description of a loss, which exists. */
 tare_loss_description loss_described(int32_t kind);

@@ -31,7 +31,7 @@ static int place_arrays(struct run *run, const struct sample *sample, bool gradi
   int status = place(device, sample->logits, bytes, &run->logits);
   if (status == TOOL_OK && gradient) status = device_alloc(device, bytes, &run->gradient);
   if (status == TOOL_OK)
-    status = place(device, sample->labels, rows * (sample->label_dtype == TARE_I64 ? 8 : 4), &run->labels);
+    status = place(device, sample->labels, rows * (sample->label_dtype == TARE_LABEL_DTYPE_I64 ? 8 : 4), &run->labels);
   if (status == TOOL_OK)
     status = place(device, sample->targets, elements * dtype_size(sample->target_dtype), &run->targets);
   if (status == TOOL_OK) status = place(device, sample->row_weights, rows * sizeof(float), &run->row_weights);
@@ -42,7 +42,7 @@ static int place_arrays(struct run *run, const struct sample *sample, bool gradi
 }
 
 static void describe(struct run *run, const struct sample *sample) {
-  tare_level_rows(&run->levels[0], sample->rows, sample->classes);
+  tare_level_init_rows(&run->levels[0], sample->rows, sample->classes);
   run->levels[0].logits = run->logits;
   run->levels[0].gradient = run->gradient;
   run->levels[0].labels = run->labels;
@@ -63,16 +63,16 @@ static void describe(struct run *run, const struct sample *sample) {
 }
 
 /* What every run has of its own: the scalars, a GHM state, and a workspace if the loss needs one. */
-static int place_own(struct run *run, const tare_loss *loss) {
+static int place_own(struct run *run, const tare_loss_spec *loss) {
   run->loss = *loss;
   int status = device_alloc(run->device, sizeof(struct scalars), &run->scalars);
   if (status != TOOL_OK) return status;
   struct scalars *scalars = run->scalars;
   tare_output_init(&run->output);
   run->output.loss = &scalars->loss;
-  run->output.loss_dtype = TARE_F64;
+  run->output.loss_dtype = TARE_DTYPE_F64;
   run->output.counts = &scalars->counts;
-  if (kind_is_ghm(loss->kind) && loss->ghm.density == TARE_UNIT_REGION) {
+  if (kind_is_ghm(loss->kind) && loss->ghm.density == TARE_GHM_DENSITY_UNIT_REGION) {
     run->state_bytes = tare_ghm_state_bytes(loss->ghm.bins);
     if (run->state_bytes == 0) return complain("%d bins: expected 1 to 1024", loss->ghm.bins);
     status = device_alloc(run->device, run->state_bytes, &run->state);
@@ -86,7 +86,7 @@ static int place_own(struct run *run, const tare_loss *loss) {
   return device_alloc(run->device, run->workspace_bytes, &run->workspace);
 }
 
-int run_prepare(struct run *run, struct device *device, const struct sample *sample, const tare_loss *loss,
+int run_prepare(struct run *run, struct device *device, const struct sample *sample, const tare_loss_spec *loss,
                 bool gradient) {
   *run = (struct run){.device = device};
   int status = place_arrays(run, sample, gradient);
@@ -95,7 +95,7 @@ int run_prepare(struct run *run, struct device *device, const struct sample *sam
   return place_own(run, loss);
 }
 
-int run_borrow(struct run *run, struct run *owner, const tare_loss *loss) {
+int run_borrow(struct run *run, struct run *owner, const tare_loss_spec *loss) {
   *run = *owner;
   run->owner = owner;
   run->batch.levels = run->levels;
@@ -114,7 +114,7 @@ static double run_rows(const struct run *run) {
 }
 
 int run_add_row_loss(struct run *run) {
-  uint64_t size = run->batch.dtype == TARE_F64 ? sizeof(double) : sizeof(float);
+  uint64_t size = run->batch.dtype == TARE_DTYPE_F64 ? sizeof(double) : sizeof(float);
   int status = device_alloc(run->device, (uint64_t)run_rows(run) * size, &run->row_loss);
   run->levels[0].row_loss = run->row_loss;
   return status;
@@ -136,9 +136,9 @@ void run_release(struct run *run) {
 int run_start(struct run *run) {
   tare_context *context = run->device->context;
   device_clear(run->device, run->state, run->state_bytes);
-  tare_status status = TARE_OK;
+  tare_status status = TARE_STATUS_OK;
   if (run->workspace) status = tare_context_set_workspace(context, run->workspace, run->workspace_bytes);
-  if (status == TARE_OK) status = tare_evaluate(context, &run->loss, &run->batch, &run->output, NULL);
+  if (status == TARE_STATUS_OK) status = tare_evaluate(context, &run->loss, &run->batch, &run->output, NULL);
   return device_check(run->device, status);
 }
 
@@ -166,7 +166,7 @@ double run_bytes(const struct run *run) {
   double rows = run_rows(run), elements = rows * (double)run->batch.classes;
   double bytes = elements * (double)dtype_size(run->batch.dtype);
   if (run->levels[0].gradient) bytes *= 2;
-  if (run->levels[0].labels) bytes += rows * (run->batch.label_dtype == TARE_I64 ? 8 : 4);
+  if (run->levels[0].labels) bytes += rows * (run->batch.label_dtype == TARE_LABEL_DTYPE_I64 ? 8 : 4);
   if (run->levels[0].targets) bytes += elements * (double)dtype_size(run->batch.target_dtype);
   if (run->levels[0].row_weights) bytes += rows * (double)sizeof(float);
   return bytes;
@@ -183,16 +183,16 @@ int run_gradient(const struct run *run, void **gradient) {
 static double divisor_of(const struct run *run, const tare_counts *counts) {
   double value = 1;
   switch (run->output.normalizer) {
-    case TARE_ELEMENTS:
+    case TARE_NORMALIZER_ELEMENTS:
       value = (double)counts->counted * (kind_is_softmax(run->loss.kind) ? 1 : (double)run->batch.classes);
       break;
-    case TARE_ROWS:
+    case TARE_NORMALIZER_ROWS:
       value = (double)counts->counted;
       break;
-    case TARE_POSITIVES:
+    case TARE_NORMALIZER_POSITIVES:
       value = (double)counts->positives;
       break;
-    case TARE_VALUE:
+    case TARE_NORMALIZER_VALUE:
       return run->output.normalizer_value;
     default:
       break;

@@ -15,7 +15,7 @@ enum { RUN_LEVELS = 5 };
 struct run {
   struct device *device;
   struct run *owner; /**< whose arrays these are; NULL: its own */
-  tare_loss loss;
+  tare_loss_spec loss;
   tare_level levels[RUN_LEVELS]; /**< batch.level_count of them; all arrays but logits and labels need one level */
   tare_batch batch;
   tare_output output; /**< loss (f64) and counts; set the normaliser before run_once */
@@ -26,11 +26,11 @@ struct run {
 
 /** A run is used where it lies: do not copy it. `gradient` false: none is made, for running in place or for none.
  *  TOOL_OK, or TOOL_FAILED after complaining; run_release is right in both cases. */
-int run_prepare(struct run *run, struct device *device, const struct sample *sample, const tare_loss *loss,
+int run_prepare(struct run *run, struct device *device, const struct sample *sample, const tare_loss_spec *loss,
                 bool gradient);
 
 /** Another loss on the arrays of `owner`, which must outlive it. */
-int run_borrow(struct run *run, struct run *owner, const tare_loss *loss);
+int run_borrow(struct run *run, struct run *owner, const tare_loss_spec *loss);
 
 int run_add_row_loss(struct run *run);
 void run_release(struct run *run);

@@ -49,12 +49,12 @@ int sample_convert(struct sample *sample, int32_t dtype) {
 
 int sample_share_f32(const struct sample *sample, struct sample *copy) {
   *copy = *sample;
-  copy->dtype = TARE_F32;
-  copy->logits = converted(sample, TARE_F32);
+  copy->dtype = TARE_DTYPE_F32;
+  copy->logits = converted(sample, TARE_DTYPE_F32);
   return copy->logits ? TOOL_OK : TOOL_FAILED;
 }
 
-bool kind_is_softmax(int32_t kind) { return loss_described(kind).family == TARE_FAMILY_SOFTMAX; }
+bool kind_is_softmax(int32_t kind) { return loss_described(kind).family == TARE_LOSS_FAMILY_SOFTMAX; }
 bool kind_is_ghm(int32_t kind) { return loss_described(kind).has_state; }
 
 int64_t sample_row(const struct sample *sample, int32_t kind, int64_t row) {
@@ -63,7 +63,7 @@ int64_t sample_row(const struct sample *sample, int32_t kind, int64_t row) {
   int64_t label = label_at(sample->label_dtype, sample->labels, row);
   if (label == sample->ignore_label) return ROW_SKIPPED;
   int64_t class = (int64_t)((uint64_t)label - (uint64_t)sample->first_label); /* may wrap where it is none */
-  if (kind == TARE_GHM_R) return label == sample->background_label ? ROW_SKIPPED : class;
+  if (kind == TARE_LOSS_GHM_R) return label == sample->background_label ? ROW_SKIPPED : class;
   if (sample->targets) return ROW_BACKGROUND;
   if (label != sample->background_label) return class;
   if (!kind_is_softmax(kind)) return ROW_BACKGROUND;

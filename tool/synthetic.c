@@ -52,7 +52,7 @@ int synthetic_labels(struct sample *sample) {
   struct generator generator = {.state = 1};
   int status = allocate(&sample->labels, sample->rows, 1, sizeof(int32_t));
   if (status != TOOL_OK) return status;
-  sample->label_dtype = TARE_I32;
+  sample->label_dtype = TARE_LABEL_DTYPE_I32;
   int32_t *labels = sample->labels;
   for (int64_t row = 0; row < sample->rows; row++) {
     double kind = uniform(&generator), place = uniform(&generator);
@@ -68,7 +68,7 @@ int synthetic_batch(struct sample *sample, int64_t rows, int64_t classes, const 
   sample_init(sample);
   sample->rows = rows;
   sample->classes = classes;
-  sample->dtype = TARE_F32;
+  sample->dtype = TARE_DTYPE_F32;
   int status = synthetic_labels(sample);
   if (status == TOOL_OK) status = allocate(&sample->logits, rows, classes, sizeof(float));
   if (status != TOOL_OK) return status;
@@ -93,8 +93,8 @@ int synthetic_boxes(struct sample *sample, const struct sample *batch) {
   sample_init(sample);
   sample->rows = batch->rows;
   sample->classes = 4;
-  sample->dtype = sample->target_dtype = TARE_F32;
-  sample->label_dtype = TARE_I32;
+  sample->dtype = sample->target_dtype = TARE_DTYPE_F32;
+  sample->label_dtype = TARE_LABEL_DTYPE_I32;
   int status = allocate(&sample->labels, batch->rows, 1, sizeof(int32_t));
   if (status == TOOL_OK) status = allocate(&sample->logits, batch->rows, 4, sizeof(float));
   if (status == TOOL_OK) status = allocate(&sample->targets, batch->rows, 4, sizeof(float));
@@ -102,7 +102,7 @@ int synthetic_boxes(struct sample *sample, const struct sample *batch) {
   struct generator generator = {.state = 3};
   float *predictions = sample->logits, *targets = sample->targets;
   for (int64_t row = 0; row < batch->rows; row++) {
-    bool counts = sample_row(batch, TARE_GHM_R, row) != ROW_SKIPPED;
+    bool counts = sample_row(batch, TARE_LOSS_GHM_R, row) != ROW_SKIPPED;
     ((int32_t *)sample->labels)[row] = counts ? 0 : -1;
     for (int64_t column = 4 * row; column < 4 * row + 4; column++) {
       targets[column] = counts ? (float)normal(&generator, 0, 0.5) : 0;

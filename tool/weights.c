@@ -68,7 +68,7 @@ static int compute(const struct options *options, struct balance *balance) {
   status = counts_weigh(options->counts, &balance->counts, options->beta, balance->weights);
   for (int64_t class = 0; status == TOOL_OK && class < classes; class ++) {
     const double count = balance->counts.real[class];
-    if (tare_effective_number(count, options->beta, &balance->effective[class]) != TARE_OK)
+    if (tare_effective_number(count, options->beta, &balance->effective[class]) != TARE_STATUS_OK)
       status = complain("%s", tare_error_text(NULL));
   }
   return status;

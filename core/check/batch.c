@@ -33,7 +33,7 @@ static void set_array(tare_view *view, int64_t classes, int name, const void *da
 int64_t tare_array_bytes(const tare_problem *problem, int name) {
   switch (name) {
     case TARE_LABELS:
-      return problem->batch.label_dtype == TARE_I64 ? 8 : 4;
+      return problem->batch.label_dtype == TARE_LABEL_DTYPE_I64 ? 8 : 4;
     case TARE_TARGETS:
       return tare_dtype_bytes(problem->batch.target_dtype);
     case TARE_ROW_WEIGHTS:
@@ -41,7 +41,7 @@ int64_t tare_array_bytes(const tare_problem *problem, int name) {
       return 4;
     case TARE_ROW_LOSS:
     case TARE_ELEMENT_LOSS:
-      return problem->batch.dtype == TARE_F64 ? 8 : 4;
+      return problem->batch.dtype == TARE_DTYPE_F64 ? 8 : 4;
     default:
       return tare_dtype_bytes(problem->batch.dtype);
   }
@@ -96,25 +96,25 @@ static int is_output(int name) { return name == TARE_GRADIENT || name == TARE_RO
 static tare_status check_array(const tare_problem *problem, const tare_view *view, int level, int name,
                                tare_error *error) {
   const tare_array *array = &view->array[name];
-  if (!array->data) return TARE_OK;
+  if (!array->data) return TARE_STATUS_OK;
   const int64_t bytes = tare_array_bytes(problem, name);
   if ((uintptr_t)array->data % (uintptr_t)bytes)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels[%d].%s is %p; it must be aligned to %d bytes", level,
-                     array_names[name], array->data, (int)bytes);
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->levels[%d].%s is %p; it must be aligned to %d bytes",
+                     level, array_names[name], array->data, (int)bytes);
   int64_t below, above;
   if (!extent(problem, view, name, &below, &above))
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "batch->levels[%d].%s_strides {image %lld, y %lld, x %lld, anchor %lld, cls %lld} reach further "
                      "than 2^58 elements",
                      level, array_names[name], (long long)array->stride[0], (long long)array->stride[1],
                      (long long)array->stride[2], (long long)array->stride[3], (long long)array->cls);
   if (is_output(name) && !is_injective(problem, view, name))
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "batch->levels[%d].%s_strides {image %lld, y %lld, x %lld, anchor %lld, cls %lld} let elements "
                      "share a place; an output needs each axis to step over all inside it",
                      level, array_names[name], (long long)array->stride[0], (long long)array->stride[1],
                      (long long)array->stride[2], (long long)array->stride[3], (long long)array->cls);
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 /** Gradient at the logits' own place: same pointer, same strides wherever an axis is longer than 1. */
@@ -140,11 +140,11 @@ tare_footprint tare_view_footprint(const tare_problem *problem, const tare_view 
 
 static tare_status check_overlap(const tare_problem *problem, int i, int a, int j, int b, tare_error *error) {
   const tare_view *v = &problem->view[i], *w = &problem->view[j];
-  if (i == j && a == TARE_GRADIENT && b == TARE_LOGITS && is_in_place(problem, v)) return TARE_OK;
+  if (i == j && a == TARE_GRADIENT && b == TARE_LOGITS && is_in_place(problem, v)) return TARE_STATUS_OK;
   const tare_footprint first = tare_view_footprint(problem, v, a), second = tare_view_footprint(problem, w, b);
-  if (!tare_footprints_overlap(&first, &second)) return TARE_OK;
+  if (!tare_footprints_overlap(&first, &second)) return TARE_STATUS_OK;
   return tare_fail(
-      error, TARE_INVALID_ARGUMENT,
+      error, TARE_STATUS_INVALID_ARGUMENT,
       "batch->levels[%d].%s (%p) overlaps batch->levels[%d].%s (%p); the gradient has the logits' pointer and "
       "strides or overlaps nothing, the other outputs overlap nothing",
       i, array_names[a], v->array[a].data, j, array_names[b], w->array[b].data);
@@ -156,7 +156,7 @@ static int is_present(const tare_problem *problem, int level, int name) {
 
 /** Every output against every other array, each pair of outputs once. */
 static tare_status check_overlaps(const tare_problem *problem, tare_error *error) {
-  tare_status status = TARE_OK;
+  tare_status status = TARE_STATUS_OK;
   for (int i = 0; i < problem->level_count; i++)
     for (int a = 0; a < TARE_ROW_INDEX; a++) {
       if (!is_output(a) || !is_present(problem, i, a)) continue;
@@ -176,11 +176,11 @@ static tare_status read_level(const tare_batch *batch, int index, tare_level *le
   for (uint64_t i = sizeof *level; i < batch->level_stride; i++)
     if (theirs[i])
       return tare_fail(
-          error, TARE_INVALID_ARGUMENT,
+          error, TARE_STATUS_INVALID_ARGUMENT,
           "batch->levels[%d] has byte %llu set; this library knows %llu bytes of a level and takes a longer "
           "one only if the rest is zero",
           index, (unsigned long long)i, (unsigned long long)sizeof *level);
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 static tare_status check_level_size(const tare_batch *batch, int index, const tare_level *level, int64_t *rows,
@@ -190,23 +190,23 @@ static tare_status check_level_size(const tare_batch *batch, int index, const ta
   int64_t product = batch->images, elements;
   for (int i = 0; i < 3; i++)
     if (sizes[i] < 0)
-      return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels[%d].%s is %lld; it must be >= 0", index, names[i],
-                       (long long)sizes[i]);
+      return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->levels[%d].%s is %lld; it must be >= 0", index,
+                       names[i], (long long)sizes[i]);
   int empty = product == 0;
   for (int i = 0; i < 3; i++) empty |= sizes[i] == 0;
   *rows = 0;
-  if (empty) return TARE_OK;
+  if (empty) return TARE_STATUS_OK;
   for (int i = 0; i < 3; i++)
     if (__builtin_mul_overflow(product, sizes[i], &product)) product = INT64_MAX;
   if (__builtin_mul_overflow(product, batch->classes, &elements) || elements > (int64_t)1 << 58)
     return tare_fail(
-        error, TARE_INVALID_ARGUMENT,
+        error, TARE_STATUS_INVALID_ARGUMENT,
         "batch->levels[%d] has images %lld x height %lld x width %lld x anchors %lld x classes %lld elements; "
         "2^58 is the most",
         index, (long long)batch->images, (long long)level->height, (long long)level->width, (long long)level->anchors,
         (long long)batch->classes);
   *rows = product;
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 static void fill_view(tare_view *view, const tare_batch *batch, const tare_level *level) {
@@ -229,7 +229,7 @@ static void fill_view(tare_view *view, const tare_batch *batch, const tare_level
 static tare_status set_unseen_logits(const tare_problem *problem, tare_view *view, int index, tare_error *error) {
   for (int name = TARE_LOGITS; name <= TARE_GRADIENT; name++)
     if (view->array[name].data)
-      return tare_fail(error, TARE_INVALID_ARGUMENT,
+      return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                        "batch->levels[%d].%s is %p; it must be NULL: a fused head makes its logits itself", index,
                        array_names[name], view->array[name].data);
   const tare_array *rows = &view->array[TARE_ROW_INDEX];
@@ -238,7 +238,7 @@ static tare_status set_unseen_logits(const tare_problem *problem, tare_view *vie
       view->array[name].stride[axis] = rows->stride[axis] * problem->batch.classes;
     view->array[name].cls = 1;
   }
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 /** What a level that has rows must have. */
@@ -246,19 +246,19 @@ static tare_status check_presence(const tare_problem *problem, const tare_view *
                                   tare_error *error) {
   const int labels_alone = !(needs & TARE_NEED_LOGITS);
   if (!labels_alone && !(needs & TARE_NEED_LINEAR) && !view->array[TARE_LOGITS].data)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels[%d].logits is NULL", index);
-  if (!labels_alone && problem->loss.kind == TARE_GHM_R && !view->array[TARE_TARGETS].data)
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->levels[%d].logits is NULL", index);
+  if (!labels_alone && problem->loss.kind == TARE_LOSS_GHM_R && !view->array[TARE_TARGETS].data)
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "batch->levels[%d].targets is NULL; ghm-r compares logits (predictions) with targets", index);
   if (!view->array[TARE_LABELS].data && (labels_alone || !view->array[TARE_TARGETS].data))
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels[%d].labels is NULL%s", index,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->levels[%d].labels is NULL%s", index,
                      labels_alone ? "" : " and so is targets; one of them is needed");
   if (!labels_alone && (view->array[TARE_TARGETS].data != NULL) != problem->soft)
     return tare_fail(
-        error, TARE_INVALID_ARGUMENT,
+        error, TARE_STATUS_INVALID_ARGUMENT,
         "batch->levels[%d].targets is %s, unlike the levels before it; all levels have targets or none has", index,
         problem->soft ? "NULL" : "given");
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 static tare_status add_level(tare_problem *problem, int index, int needs, tare_error *error) {
@@ -271,10 +271,10 @@ static tare_status add_level(tare_problem *problem, int index, int needs, tare_e
   view->first_row = problem->rows;
   problem->rows += view->rows;
   if (problem->rows > ((int64_t)1 << 58) / problem->batch.classes)
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "batch->levels have %lld rows together up to [%d], with %lld classes; 2^58 elements are the most",
                      (long long)problem->rows, index, (long long)problem->batch.classes);
-  if (!view->rows) return TARE_OK;
+  if (!view->rows) return TARE_STATUS_OK;
   fill_view(view, &problem->batch, &level);
   if (needs & TARE_NEED_LOGITS) {
     if (problem->rows == view->rows) problem->soft = view->array[TARE_TARGETS].data != NULL;
@@ -289,44 +289,47 @@ static tare_status add_level(tare_problem *problem, int index, int needs, tare_e
 }
 
 static tare_status check_enum(const char *name, int32_t value, int32_t last, const char *allowed, tare_error *error) {
-  if (value >= 0 && value <= last) return TARE_OK;
-  return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->%s is %d; it must be %s", name, value, allowed);
+  if (value >= 0 && value <= last) return TARE_STATUS_OK;
+  return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->%s is %d; it must be %s", name, value, allowed);
 }
 
 static tare_status check_scalars(const tare_batch *batch, tare_error *error) {
-  const char *const dtypes = "TARE_F32 (0), TARE_F16 (1), TARE_BF16 (2) or TARE_F64 (3)";
+  const char *const dtypes = "TARE_DTYPE_F32 (0), TARE_DTYPE_F16 (1), TARE_DTYPE_BF16 (2) or TARE_DTYPE_F64 (3)";
   if (batch->level_count < 1 || batch->level_count > TARE_MAX_LEVELS)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->level_count is %d; it must be in 1..%d", batch->level_count,
-                     TARE_MAX_LEVELS);
-  if (!batch->levels) return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->levels is NULL");
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->level_count is %d; it must be in 1..%d",
+                     batch->level_count, TARE_MAX_LEVELS);
+  if (!batch->levels) return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->levels is NULL");
   if (batch->level_stride < tare_level_layout.minimum || batch->level_stride > 65536 || batch->level_stride % 8 ||
       !tare_ends_on_field(&tare_level_layout, batch->level_stride))
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "batch->level_stride is %llu; it must be sizeof(tare_level), %llu in this version, or end behind "
                      "an array and its strides: call tare_batch_init first",
                      (unsigned long long)batch->level_stride, (unsigned long long)sizeof(tare_level));
-  tare_status status = check_enum("dtype", batch->dtype, TARE_F64, dtypes, error);
-  if (!status) status = check_enum("label_dtype", batch->label_dtype, TARE_I64, "TARE_I32 (0) or TARE_I64 (1)", error);
-  if (!status) status = check_enum("target_dtype", batch->target_dtype, TARE_F64, dtypes, error);
+  tare_status status = check_enum("dtype", batch->dtype, TARE_DTYPE_F64, dtypes, error);
+  if (!status)
+    status = check_enum("label_dtype", batch->label_dtype, TARE_LABEL_DTYPE_I64,
+                        "TARE_LABEL_DTYPE_I32 (0) or TARE_LABEL_DTYPE_I64 (1)", error);
+  if (!status) status = check_enum("target_dtype", batch->target_dtype, TARE_DTYPE_F64, dtypes, error);
   if (status) return status;
   if (batch->images < 0)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->images is %lld; it must be >= 0", (long long)batch->images);
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->images is %lld; it must be >= 0",
+                     (long long)batch->images);
   if (batch->classes < 1 || batch->classes > INT32_MAX)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->classes is %lld; it must be in 1..2147483647",
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->classes is %lld; it must be in 1..2147483647",
                      (long long)batch->classes);
   if (batch->ignore_label == batch->background_label)
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "batch->ignore_label is %lld; it must differ from background_label, "
                      "which is that too",
                      (long long)batch->ignore_label);
   if (!(batch->background_weight >= 0.0 && batch->background_weight <= 1e30))
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "batch->background_weight is %g; it must be in [0,1e30]",
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->background_weight is %g; it must be in [0,1e30]",
                      batch->background_weight);
   if ((uintptr_t)batch->class_weights % 4 || (uintptr_t)batch->positive_weights % 4)
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "batch->class_weights is %p and positive_weights %p; they must be aligned to 4 bytes",
                      (const void *)batch->class_weights, (const void *)batch->positive_weights);
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 static tare_status read_batch(tare_problem *problem, const tare_batch *batch, tare_error *error) {
@@ -343,24 +346,24 @@ static int key_array(const tare_view *view, int needs) {
 
 static tare_status check_linear_batch(const tare_batch *batch, tare_error *error) {
   if (batch->level_count != 1)
-    return tare_fail(error, TARE_UNSUPPORTED, "batch->level_count is %d; a fused head takes one level of flat rows",
-                     batch->level_count);
-  if (batch->dtype != TARE_F32)
+    return tare_fail(error, TARE_STATUS_UNSUPPORTED,
+                     "batch->level_count is %d; a fused head takes one level of flat rows", batch->level_count);
+  if (batch->dtype != TARE_DTYPE_F32)
     return tare_fail(
-        error, TARE_UNSUPPORTED,
-        "batch->dtype is %d; the logits of a fused head are TARE_F32 (0): the type of features and weights "
+        error, TARE_STATUS_UNSUPPORTED,
+        "batch->dtype is %d; the logits of a fused head are TARE_DTYPE_F32 (0): the type of features and weights "
         "is linear->dtype",
         batch->dtype);
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 static tare_status check_one_axis(const tare_view *view, tare_error *error) {
   for (int axis = 0; axis + 1 < TARE_AXES; axis++)
     if (view->rows && view->dim[axis] != 1)
-      return tare_fail(error, TARE_UNSUPPORTED,
+      return tare_fail(error, TARE_STATUS_UNSUPPORTED,
                        "batch->levels[0] has an array whose rows no single stride steps over; a fused head takes flat "
-                       "rows, as tare_level_rows describes them");
-  return TARE_OK;
+                       "rows, as tare_level_init_rows describes them");
+  return TARE_STATUS_OK;
 }
 
 tare_status tare_problem_set_batch(tare_problem *problem, const tare_batch *batch, int needs, tare_error *error) {

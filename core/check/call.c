@@ -8,41 +8,43 @@
 #include "core/structs.h"
 
 static tare_status check_output(const tare_output *output, tare_error *error) {
-  if (output->loss_dtype != TARE_F32 && output->loss_dtype != TARE_F64)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "output->loss_dtype is %d; it must be TARE_F32 (0) or TARE_F64 (3)",
+  if (output->loss_dtype != TARE_DTYPE_F32 && output->loss_dtype != TARE_DTYPE_F64)
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                     "output->loss_dtype is %d; it must be TARE_DTYPE_F32 (0) or TARE_DTYPE_F64 (3)",
                      output->loss_dtype);
   if ((uintptr_t)output->loss % (uintptr_t)tare_dtype_bytes(output->loss_dtype))
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "output->loss is %p; it must be aligned to %d bytes", output->loss,
-                     (int)tare_dtype_bytes(output->loss_dtype));
-  if (output->normalizer < TARE_SUM || output->normalizer > TARE_VALUE)
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
-                     "output->normalizer is %d; it must be a tare_normalizer, TARE_SUM (0) to TARE_VALUE (5)",
-                     output->normalizer);
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "output->loss is %p; it must be aligned to %d bytes",
+                     output->loss, (int)tare_dtype_bytes(output->loss_dtype));
+  if (output->normalizer < TARE_NORMALIZER_SUM || output->normalizer > TARE_NORMALIZER_VALUE)
+    return tare_fail(
+        error, TARE_STATUS_INVALID_ARGUMENT,
+        "output->normalizer is %d; it must be a tare_normalizer, TARE_NORMALIZER_SUM (0) to TARE_NORMALIZER_VALUE (5)",
+        output->normalizer);
   if (!isfinite(output->normalizer_value) || output->normalizer_value == 0.0)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "output->normalizer_value is %g; it must be finite and not 0",
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "output->normalizer_value is %g; it must be finite and not 0",
                      output->normalizer_value);
   if (!isfinite(1.0 / output->normalizer_value))
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "output->normalizer_value is %g; its reciprocal must be finite: take one of at least 1e-308",
                      output->normalizer_value);
   if (!isfinite((float)output->gradient_scale))
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "output->gradient_scale is %g; it must be finite in single precision, so within +-3.4e38",
                      output->gradient_scale);
-  if (output->normalizer == TARE_VALUE && !output->normalizer_pointer &&
+  if (output->normalizer == TARE_NORMALIZER_VALUE && !output->normalizer_pointer &&
       !isfinite(output->gradient_scale / output->normalizer_value))
     return tare_fail(
-        error, TARE_INVALID_ARGUMENT,
+        error, TARE_STATUS_INVALID_ARGUMENT,
         "output->gradient_scale %g over output->normalizer_value %g is not finite; it must be below 1.8e308",
         output->gradient_scale, output->normalizer_value);
   if ((uintptr_t)output->normalizer_pointer % 4 || (uintptr_t)output->gradient_scale_pointer % 4)
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "output->normalizer_pointer is %p and gradient_scale_pointer %p; they must be aligned to 4 bytes",
                      (const void *)output->normalizer_pointer, (const void *)output->gradient_scale_pointer);
   if ((uintptr_t)output->counts % 8)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "output->counts is %p; it must be aligned to 8 bytes",
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "output->counts is %p; it must be aligned to 8 bytes",
                      (void *)output->counts);
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 static int any_level_has(const tare_problem *problem, int name) {
@@ -52,20 +54,21 @@ static int any_level_has(const tare_problem *problem, int name) {
 }
 
 static tare_status refuse(const tare_problem *problem, const char *what, const char *why, tare_error *error) {
-  return tare_fail(error, TARE_UNSUPPORTED, "%s with %s%s: %s", what, tare_loss_name(problem->loss.kind),
+  return tare_fail(error, TARE_STATUS_UNSUPPORTED, "%s with %s%s: %s", what, tare_loss_name(problem->loss.kind),
                    problem->soft && problem->shape != TARE_SHAPE_REGRESSION ? " and dense targets" : "", why);
 }
 
 static tare_status check_soft(const tare_problem *problem, tare_error *error) {
   if (!(problem->takes & TARE_TAKES_TARGETS))
     return refuse(problem, "batch->levels[].targets", "this loss needs labels; softmax-ce takes dense targets", error);
-  if (problem->shape == TARE_SHAPE_REGRESSION) return TARE_OK;
+  if (problem->shape == TARE_SHAPE_REGRESSION) return TARE_STATUS_OK;
   if (problem->batch.class_weights || problem->batch.background_weight != 1.0)
     return refuse(problem, "batch->class_weights or background_weight",
                   "a dense row has no class; use row_weights or element_weights", error);
-  if (problem->output.normalizer == TARE_POSITIVES)
-    return refuse(problem, "output->normalizer TARE_POSITIVES", "dense rows have no class; use TARE_VALUE", error);
-  return TARE_OK;
+  if (problem->output.normalizer == TARE_NORMALIZER_POSITIVES)
+    return refuse(problem, "output->normalizer TARE_NORMALIZER_POSITIVES",
+                  "dense rows have no class; use TARE_NORMALIZER_VALUE", error);
+  return TARE_STATUS_OK;
 }
 
 /** Why a loss does not take what others do. */
@@ -81,7 +84,8 @@ static tare_status check_taken(const tare_problem *problem, tare_error *error) {
     int given, needs;
     const char *name;
   } arguments[] = {
-      {problem->output.normalizer != TARE_SUM, TARE_TAKES_NORMALIZER, "output->normalizer other than TARE_SUM"},
+      {problem->output.normalizer != TARE_NORMALIZER_SUM, TARE_TAKES_NORMALIZER,
+       "output->normalizer other than TARE_NORMALIZER_SUM"},
       {batch->class_weights || batch->background_weight != 1.0, TARE_TAKES_CLASS_WEIGHTS,
        "batch->class_weights or background_weight"},
       {batch->positive_weights != NULL, TARE_TAKES_POSITIVE_WEIGHTS, "batch->positive_weights"},
@@ -91,24 +95,24 @@ static tare_status check_taken(const tare_problem *problem, tare_error *error) {
   for (size_t i = 0; i < sizeof arguments / sizeof *arguments; i++)
     if (arguments[i].given && !(problem->takes & arguments[i].needs))
       return refuse(problem, arguments[i].name, reason_of(problem), error);
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 static tare_status check_combinations(const tare_problem *problem, tare_error *error) {
-  const tare_status status = problem->soft ? check_soft(problem, error) : TARE_OK;
+  const tare_status status = problem->soft ? check_soft(problem, error) : TARE_STATUS_OK;
   return status ? status : check_taken(problem, error);
 }
 
 /** How far outside [0,1] a dense target may be, for what its type makes of numbers like an IoU of 1. */
 static void targets_range(int32_t dtype, double *least, double *most) {
-  *least = dtype == TARE_F64 ? -1e-3 : (double)-1e-3f;
-  *most = dtype == TARE_F64 ? 1.001 : (double)1.001f;
-  if (dtype == TARE_F16) *least = -1311 * 0x1p-17, *most = 1.01; /* -0.01 as f16 has it */
-  if (dtype == TARE_BF16) *least = -164 * 0x1p-14, *most = 1.01;
+  *least = dtype == TARE_DTYPE_F64 ? -1e-3 : (double)-1e-3f;
+  *most = dtype == TARE_DTYPE_F64 ? 1.001 : (double)1.001f;
+  if (dtype == TARE_DTYPE_F16) *least = -1311 * 0x1p-17, *most = 1.01; /* -0.01 as f16 has it */
+  if (dtype == TARE_DTYPE_BF16) *least = -164 * 0x1p-14, *most = 1.01;
 }
 
 static void set_targets(tare_problem *problem) {
-  const int is_double = problem->batch.dtype == TARE_F64;
+  const int is_double = problem->batch.dtype == TARE_DTYPE_F64;
   problem->checks_targets = problem->soft && problem->shape != TARE_SHAPE_REGRESSION;
   targets_range(problem->batch.target_dtype, &problem->target_least, &problem->target_most);
   if (problem->shape == TARE_SHAPE_SOFTMAX) {
@@ -117,11 +121,11 @@ static void set_targets(tare_problem *problem) {
   }
 }
 
-tare_status tare_problem_build(tare_problem *problem, const tare_loss *loss, const tare_batch *batch,
+tare_status tare_problem_build(tare_problem *problem, const tare_loss_spec *loss, const tare_batch *batch,
                                const tare_output *output, int needs, tare_error *error) {
   memset(problem, 0, sizeof *problem);
   tare_output_init(&problem->output);
-  tare_status status = TARE_OK;
+  tare_status status = TARE_STATUS_OK;
   if (needs & TARE_NEED_LOGITS) status = tare_problem_set_loss(problem, loss, error);
   if (!status) status = tare_problem_set_batch(problem, batch, needs, error);
   if (!status) set_targets(problem);

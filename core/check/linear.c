@@ -6,20 +6,22 @@
 
 static tare_status check_scalars(const tare_linear *linear, tare_error *error) {
   if (linear->dimensions < 1 || linear->dimensions > INT32_MAX)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "linear->dimensions is %lld; it must be in 1..2147483647",
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "linear->dimensions is %lld; it must be in 1..2147483647",
                      (long long)linear->dimensions);
-  if (linear->dtype != TARE_F32 && linear->dtype != TARE_F16 && linear->dtype != TARE_BF16)
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
-                     "linear->dtype is %d; it must be TARE_F32 (0), TARE_F16 (1) or TARE_BF16 (2)", linear->dtype);
+  if (linear->dtype != TARE_DTYPE_F32 && linear->dtype != TARE_DTYPE_F16 && linear->dtype != TARE_DTYPE_BF16)
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                     "linear->dtype is %d; it must be TARE_DTYPE_F32 (0), TARE_DTYPE_F16 (1) or TARE_DTYPE_BF16 (2)",
+                     linear->dtype);
   if (linear->accumulate != 0 && linear->accumulate != 1)
-    return tare_fail(error, TARE_INVALID_ARGUMENT, "linear->accumulate is %d; it must be 0 or 1", linear->accumulate);
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "linear->accumulate is %d; it must be 0 or 1",
+                     linear->accumulate);
   const int64_t strides[2] = {linear->features_stride, linear->features_gradient_stride};
   for (int i = 0; i < 2; i++)
     if (strides[i] < linear->dimensions || strides[i] > INT32_MAX)
-      return tare_fail(error, TARE_INVALID_ARGUMENT, "linear->%s is %lld; it must be in %lld (dimensions)..2147483647",
-                       i ? "features_gradient_stride" : "features_stride", (long long)strides[i],
-                       (long long)linear->dimensions);
-  return TARE_OK;
+      return tare_fail(
+          error, TARE_STATUS_INVALID_ARGUMENT, "linear->%s is %lld; it must be in %lld (dimensions)..2147483647",
+          i ? "features_gradient_stride" : "features_stride", (long long)strides[i], (long long)linear->dimensions);
+  return TARE_STATUS_OK;
 }
 
 static tare_status check_sizes(const tare_linear *linear, const tare_problem *problem, tare_error *error) {
@@ -28,11 +30,11 @@ static tare_status check_sizes(const tare_linear *linear, const tare_problem *pr
                              ? linear->features_gradient_stride
                              : linear->features_stride;
   if (problem->rows > most / stride || linear->dimensions > most / classes)
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "linear->dimensions is %lld and the wider row stride %lld, with %lld rows and %lld classes; 2^58 "
                      "elements an array are the most",
                      (long long)linear->dimensions, (long long)stride, (long long)problem->rows, (long long)classes);
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 /** One array of the call. */
@@ -67,13 +69,14 @@ static void own_places(const tare_linear *l, const tare_problem *problem, place 
 
 static tare_status check_presence(const tare_linear *linear, const tare_problem *problem, const place *places,
                                   tare_error *error) {
-  if (problem->rows && !linear->features) return tare_fail(error, TARE_INVALID_ARGUMENT, "linear->features is NULL");
-  if (!linear->weights) return tare_fail(error, TARE_INVALID_ARGUMENT, "linear->weights is NULL");
+  if (problem->rows && !linear->features)
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "linear->features is NULL");
+  if (!linear->weights) return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "linear->weights is NULL");
   for (int i = 0; i < OWN_ARRAYS; i++)
     if ((uintptr_t)places[i].data % (uintptr_t)places[i].footprint.element)
-      return tare_fail(error, TARE_INVALID_ARGUMENT, "linear->%s is %p; it must be aligned to %d bytes", places[i].name,
-                       places[i].data, (int)places[i].footprint.element);
-  return TARE_OK;
+      return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "linear->%s is %p; it must be aligned to %d bytes",
+                       places[i].name, places[i].data, (int)places[i].footprint.element);
+  return TARE_STATUS_OK;
 }
 
 static int is_in_place(const tare_linear *linear, const place *places, int i, int j) {
@@ -94,12 +97,12 @@ static tare_status check_overlaps(const tare_linear *linear, const tare_problem 
       const place *a = &places[i], *b = &places[j];
       if (!a->data || !b->data || !(a->is_output || b->is_output) || is_in_place(linear, places, i, j)) continue;
       if (tare_footprints_overlap(&a->footprint, &b->footprint))
-        return tare_fail(error, TARE_INVALID_ARGUMENT,
+        return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                          "%s%s (%p) overlaps %s%s (%p); features_gradient may be features itself, with the same "
                          "stride, and nothing else may overlap an output",
                          a->owner, a->name, a->data, b->owner, b->name, b->data);
     }
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 tare_status tare_linear_build(tare_linear *linear, const tare_linear *theirs, const tare_problem *problem,

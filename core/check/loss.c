@@ -14,7 +14,7 @@ static const struct {
   int32_t kind, shape, alpha, takes;
 } losses[] = {
 #define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes) \
-  {TARE_##kind, TARE_SHAPE_##shape, ALPHA_##alpha, takes},
+  {TARE_LOSS_##kind, TARE_SHAPE_##shape, ALPHA_##alpha, takes},
 #include "losses/losses.def"
 #undef TARE_LOSS
 };
@@ -27,48 +27,51 @@ static int find_loss(int32_t kind) {
 }
 
 static tare_status check_ghm(const tare_ghm_parameters *ghm, tare_error *error) {
-  if (ghm->density == TARE_EXACT && (ghm->given || ghm->momentum > 0.0 || ghm->variant == TARE_GHM_MMDET))
-    return tare_fail(error, TARE_UNSUPPORTED,
-                     "loss->ghm.density is TARE_EXACT with given %d, momentum %g, variant %d; the exact density has no "
-                     "bins and takes 0, 0 and TARE_GHM_PAPER",
-                     ghm->given, ghm->momentum, ghm->variant);
-  if (!ghm->state && (ghm->given || ghm->momentum > 0.0))
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
-                     "loss->ghm.state is NULL with given %d and momentum %g; both need a state of "
+  if (ghm->density == TARE_GHM_DENSITY_EXACT &&
+      (ghm->use_stored_density || ghm->momentum > 0.0 || ghm->variant == TARE_GHM_VARIANT_MMDET))
+    return tare_fail(error, TARE_STATUS_UNSUPPORTED,
+                     "loss->ghm.density is TARE_GHM_DENSITY_EXACT with use_stored_density %d, momentum %g, variant %d; "
+                     "the exact density has no "
+                     "bins and takes 0, 0 and TARE_GHM_VARIANT_PAPER",
+                     ghm->use_stored_density, ghm->momentum, ghm->variant);
+  if (!ghm->state && (ghm->use_stored_density || ghm->momentum > 0.0))
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                     "loss->ghm.state is NULL with use_stored_density %d and momentum %g; both need a state of "
                      "tare_ghm_state_bytes(%d) bytes",
-                     ghm->given, ghm->momentum, ghm->bins);
-  return TARE_OK;
+                     ghm->use_stored_density, ghm->momentum, ghm->bins);
+  return TARE_STATUS_OK;
 }
 
 static tare_status check_softmax_ce(const tare_ce_parameters *ce, tare_error *error) {
   if (ce->alpha >= 0.0 || ce->alpha_per_class)
-    return tare_fail(error, TARE_UNSUPPORTED,
-                     "loss->ce.alpha is %g (alpha_per_class %p); TARE_SOFTMAX_CE has no alpha: leave -1 and NULL, and "
-                     "use batch->class_weights",
-                     ce->alpha, (const void *)ce->alpha_per_class);
-  return TARE_OK;
+    return tare_fail(
+        error, TARE_STATUS_UNSUPPORTED,
+        "loss->ce.alpha is %g (alpha_per_class %p); TARE_LOSS_SOFTMAX_CE has no alpha: leave -1 and NULL, and "
+        "use batch->class_weights",
+        ce->alpha, (const void *)ce->alpha_per_class);
+  return TARE_STATUS_OK;
 }
 
 static tare_status check_parameters(tare_problem *problem, tare_error *error) {
-  const tare_loss *loss = &problem->loss;
+  const tare_loss_spec *loss = &problem->loss;
   const tare_status status = tare_parameters_read(problem, error);
   if (status) return status;
   if (problem->alpha_per_class || problem->alpha < 0) problem->alpha = -1.0;
   problem->power = tare_power_of_gamma(problem->gamma);
-  if (loss->kind == TARE_SOFTMAX_CE) return check_softmax_ce(&loss->ce, error);
-  return tare_is_ghm(problem) ? check_ghm(&loss->ghm, error) : TARE_OK;
+  if (loss->kind == TARE_LOSS_SOFTMAX_CE) return check_softmax_ce(&loss->ce, error);
+  return tare_is_ghm(problem) ? check_ghm(&loss->ghm, error) : TARE_STATUS_OK;
 }
 
-tare_status tare_problem_set_loss(tare_problem *problem, const tare_loss *loss, tare_error *error) {
-  int32_t kind = TARE_SIGMOID_CE;
-  if (loss && loss->struct_size >= offsetof(tare_loss, ce)) kind = loss->kind;
+tare_status tare_problem_set_loss(tare_problem *problem, const tare_loss_spec *loss, tare_error *error) {
+  int32_t kind = TARE_LOSS_SIGMOID_CE;
+  if (loss && loss->struct_size >= offsetof(tare_loss_spec, ce)) kind = loss->kind;
   const tare_layout layout = tare_loss_layout(kind);
-  tare_loss_init(&problem->loss, (tare_loss_kind)kind);
+  tare_loss_spec_init(&problem->loss, (tare_loss_kind)kind);
   const tare_status status = tare_read_struct(&problem->loss, loss, &layout, error);
   if (status) return status;
   const int found = find_loss(kind);
   if (found < 0)
-    return tare_fail(error, TARE_INVALID_ARGUMENT,
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "loss->kind is %d; it must be a tare_loss_kind (tare_loss_kind_at lists them)", kind);
   problem->shape = losses[found].shape;
   problem->takes = losses[found].takes;

@@ -37,7 +37,9 @@ def derive(operator, train):
 
 def refuse_forward_mode(tensors):
     """Raises if one of these carries a tangent, which would be lost. The operators ask while a graph is traced, too."""
-    if forward_ad._current_level >= 0 and any(one is not None and forward_ad.unpack_dual(one).tangent is not None for one in tensors):
+    if forward_ad._current_level >= 0 and any(
+        one is not None and forward_ad.unpack_dual(one).tangent is not None for one in tensors
+    ):
         raise RuntimeError(
             "Tare's losses have no derivative in forward mode (torch.func.jvp, jacfwd, forward_ad); "
             "use backward(), torch.autograd.grad, or torch.autograd.functional.jvp"

@@ -21,20 +21,20 @@ VERSION = (0, 1)  # of the header that is mirrored here; the interface may chang
 # ---- enumerations ---------------------------------------------------------------------------------------------------
 
 STATUSES = {
-    0: "TARE_OK",
-    1: "TARE_INVALID_ARGUMENT",
-    2: "TARE_INVALID_LABEL",
-    3: "TARE_UNSUPPORTED",
-    4: "TARE_WORKSPACE_TOO_SMALL",
-    5: "TARE_OUT_OF_MEMORY",
-    6: "TARE_INVALID_TARGET",
-    20: "TARE_NOT_BUILT",
-    21: "TARE_NO_DRIVER",
-    22: "TARE_DRIVER_TOO_OLD",
-    23: "TARE_NO_DEVICE",
-    24: "TARE_CUDA_ERROR",
-    25: "TARE_CAPTURING",
-    26: "TARE_NO_BLAS",
+    0: "TARE_STATUS_OK",
+    1: "TARE_STATUS_INVALID_ARGUMENT",
+    2: "TARE_STATUS_INVALID_LABEL",
+    3: "TARE_STATUS_UNSUPPORTED",
+    4: "TARE_STATUS_WORKSPACE_TOO_SMALL",
+    5: "TARE_STATUS_OUT_OF_MEMORY",
+    6: "TARE_STATUS_INVALID_TARGET",
+    20: "TARE_STATUS_NOT_BUILT",
+    21: "TARE_STATUS_NO_DRIVER",
+    22: "TARE_STATUS_DRIVER_TOO_OLD",
+    23: "TARE_STATUS_NO_DEVICE",
+    24: "TARE_STATUS_CUDA_ERROR",
+    25: "TARE_STATUS_CAPTURING",
+    26: "TARE_STATUS_NO_BLAS",
 }
 F32, F16, BF16, F64 = range(4)
 I32, I64 = range(2)
@@ -88,7 +88,7 @@ class GhmParameters(ctypes.Structure):
         ("bins", c_int32),
         ("density", c_int32),
         ("variant", c_int32),
-        ("given", c_int32),
+        ("use_stored_density", c_int32),
         ("momentum", c_double),
         ("epsilon", c_double),
         ("mu", c_double),
@@ -190,9 +190,9 @@ _PROTOTYPES = {
     "tare_context_create": (_STATUS, [POINTER(c_void_p), POINTER(ContextOptions)]),
     "tare_context_destroy": (None, [c_void_p]),
     "tare_context_describe": (_STATUS, [c_void_p, POINTER(ContextDescription)]),
-    "tare_context_check": (_STATUS, [c_void_p, c_void_p]),
+    "tare_context_synchronize": (_STATUS, [c_void_p, c_void_p]),
     "tare_context_set_workspace": (_STATUS, [c_void_p, c_void_p, c_uint64]),
-    "tare_loss_init_sized": (None, [POINTER(Loss), c_int32, c_uint64]),
+    "tare_loss_spec_init_sized": (None, [POINTER(Loss), c_int32, c_uint64]),
     "tare_batch_init_sized": (None, [POINTER(Batch), c_uint64, c_uint64]),
     "tare_output_init_sized": (None, [POINTER(Output), c_uint64]),
     "tare_evaluate": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), POINTER(Output), c_void_p]),
@@ -277,7 +277,7 @@ library = _load()
 
 
 class Error(RuntimeError):
-    """What a call of the C library returned: `status` (its number), `name` ("TARE_CUDA_ERROR") and `text`."""
+    """What a call of the C library returned: `status` (its number), `name` ("TARE_STATUS_CUDA_ERROR") and `text`."""
 
     def __init__(self, status, text):
         self.status, self.name, self.text = status, STATUSES.get(status, f"status {status}"), text
@@ -289,7 +289,7 @@ class ArgumentError(Error, ValueError):
 
 
 NOT_A_LABEL = -(2**62)  # where a convention has no background, or nothing to ignore
-_ENUMERATORS = {"UNIT_REGION": "unit-region", "EXACT": "exact", "GHM_PAPER": "paper", "GHM_MMDET": "mmdet"}
+_ENUMS = "STATUS|LABEL_DTYPE|DTYPE|NORMALIZER|DEVICE|LOSS_FAMILY|LOSS|GHM_DENSITY|GHM_VARIANT"
 _REWORDING = [
     (re.compile(pattern), text)
     for pattern, text in (
@@ -310,12 +310,12 @@ def reworded(text):
     """A text of the C library in the words of Python's arguments: `gamma` for loss->focal.gamma, None for NULL."""
     for pattern, replacement in _REWORDING:
         text = pattern.sub(replacement, text)
-    return re.sub(r"\bTARE_([A-Z0-9_]+)\b(?: \(\d+\))?", _enumerator, text)
+    return re.sub(rf"\bTARE_(?:(?:{_ENUMS})_)?([A-Z0-9_]+)\b(?: \(\d+\))?", _enumerator, text)
 
 
 def _enumerator(found):
-    """TARE_GHM_PAPER as the word that Python has for it."""
-    return f"'{_ENUMERATORS.get(found[1], found[1].lower().replace('_', '-'))}'"
+    """TARE_GHM_VARIANT_PAPER is 'paper'."""
+    return f"'{found[1].lower().replace('_', '-')}'"
 
 
 def check(status, context=None):

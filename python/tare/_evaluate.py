@@ -114,8 +114,8 @@ def evaluate(
     row_loss, element_loss: whether these are wanted: float32 (float64 for float64), unnormalised.
     alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Further parameters
         have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
-        "mmdet"), momentum, given, mu.
-    state: of GHM, from ghm_state(bins); updated in place (with given=True read only).
+        "mmdet"), momentum, use_stored_density, mu.
+    state: of GHM, from ghm_state(bins); updated in place (with use_stored_density=True read only).
     threads: of the CPU, up to 1024; 0: as many as OpenMP would use.
 
     Nothing is guessed: masked arrays, complex numbers, text, integers that are floats or do not fit, and numbers that
@@ -270,7 +270,9 @@ def _state(loss, state, parameters, levels):
         raise _checks.WrongType("state must be a contiguous int64 array, as ghm_state makes it")
     if state.shape != (_state_words(bins),):
         raise ValueError(f"state has shape {state.shape}; for {bins} bins it is [{_state_words(bins)}]")
-    if not state.flags.writeable and not _checks.flag("given", parameters.get("given", False)):
+    if not state.flags.writeable and not _checks.flag(
+        "use_stored_density", parameters.get("use_stored_density", False)
+    ):
         raise ValueError("state is read-only, and would be written; give a copy of it")
     for level in levels:
         if any(np.may_share_memory(state, array) for array in level.kept):

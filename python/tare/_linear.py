@@ -117,7 +117,7 @@ class _Linear(torch.autograd.Function):
         ctx.spec, ctx.value, ctx.workspace, ctx.keeps = spec, value, workspace, keeps
         ctx.set_materialize_grads(False)
         if has_state:  # see Evaluation in _ops
-            ctx.spec = spec + " given=1"
+            ctx.spec = spec + " use_stored_density=1"
             ctx.mark_non_differentiable(results[-1])
             inputs = (*inputs[:-1], results[-1])
         _autograd.keep(ctx, gradients, (features, weight, bias, *inputs))

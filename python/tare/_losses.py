@@ -52,7 +52,7 @@ def _parameter(key, value, kind):
         if type(value) is int and 0 <= value < len(words):
             return value
         return words[_checks.word(key, value, words)]
-    if key == "given":
+    if key == "use_stored_density":
         return int(_checks.flag(key, value))
     if kind is c_int32:
         value = _checks.integer(key, value)
@@ -65,7 +65,7 @@ def _parameter(key, value, kind):
 @functools.cache
 def _defaults(name):
     loss = _c.Loss()
-    _c.library.tare_loss_init_sized(loss, losses()[name], ctypes.sizeof(_c.Loss))
+    _c.library.tare_loss_spec_init_sized(loss, losses()[name], ctypes.sizeof(_c.Loss))
     return loss
 
 
@@ -96,6 +96,6 @@ def _refuse_what_lacks(name, member):
     """Combinations that the library would refuse in the words of its structs."""
     if name == "softmax-ce" and (member.alpha >= 0 or member.alpha_per_class):
         raise ValueError("softmax-ce has no alpha; leave it out, and use class_weights")
-    if name.startswith("ghm") and not member.state and (0 < member.momentum < 1 or member.given):
-        asks = f"momentum is {member.momentum:g}" if member.momentum > 0 else "given is True"
+    if name.startswith("ghm") and not member.state and (0 < member.momentum < 1 or member.use_stored_density):
+        asks = f"momentum is {member.momentum:g}" if member.momentum > 0 else "use_stored_density is True"
         raise ValueError(f"{asks} and state is None; it needs a state, from ghm_state({member.bins})")

@@ -176,7 +176,7 @@ class Evaluation(torch.autograd.Function):
         ctx.spec, ctx.value, ctx.count, ctx.has_state = spec, value, count, has_state
         ctx.set_materialize_grads(False)
         if has_state:  # the density of this pass, whatever becomes of the state until backward
-            ctx.spec = spec + " given=1"
+            ctx.spec = spec + " use_stored_density=1"
             ctx.mark_non_differentiable(results[-1])
             tensors = (*tensors[:-1], results[-1])
         _autograd.keep(ctx, gradients, tensors)

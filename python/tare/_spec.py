@@ -16,7 +16,12 @@ _BATCH = ("first_label", "background_label", "ignore_label", "background_weight"
 def keeps_state(name, parameters):
     """Whether a loss has a density that backward can take from a state of this call instead of counting again."""
     unit_regions = parameters.get("density", 0) == _c.WORDS["density"]["unit-region"]
-    return name.startswith("ghm") and unit_regions and not parameters.get("momentum") and not parameters.get("given")
+    return (
+        name.startswith("ghm")
+        and unit_regions
+        and not parameters.get("momentum")
+        and not parameters.get("use_stored_density")
+    )
 
 
 @torch.compiler.assume_constant_result

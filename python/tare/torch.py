@@ -89,7 +89,7 @@ def loss(
         [C]; background_weight: a number.
     alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Further parameters
         have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
-        "mmdet"), momentum, given, mu.
+        "mmdet"), momentum, use_stored_density, mu.
     state: of GHM, from ghm_state(bins); updated in place. One that Tare did not write (an average, a cast) is refused
         on the CPU; on a GPU nothing looks at it, since that would wait.
 
@@ -251,7 +251,7 @@ def ghm_histogram(name, logits, labels=None, *, state, **options):
         tare.torch.ghm_histogram("ghm-c", logits, labels, bins=30, state=state)
         torch.distributed.all_reduce(state[1:32])
         tare.torch.ghm_density("ghm-c", state, bins=30, momentum=0.75)
-        loss = world_size * tare.torch.ghm_c(logits, labels, bins=30, state=state, given=True)
+        loss = world_size * tare.torch.ghm_c(logits, labels, bins=30, state=state, use_stored_density=True)
 
     times the number of ranks where gradients are averaged over them, as DistributedDataParallel does. Takes what `loss`
     takes. Unit regions only.
@@ -368,4 +368,4 @@ def check(device=None):
     if graphs:  # whose replays may be on any stream
         torch.cuda.synchronize(index)
     for context in [*_c.contexts_of(_c.CUDA, index, stream), *graphs]:
-        _c.check(_c.library.tare_context_check(context, stream), context)
+        _c.check(_c.library.tare_context_synchronize(context, stream), context)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes, where TARE_TAP names a file, the report that tests/harness/tally.sh counts: the one that Criterion writes too."""
+"""Writes, where TARE_TAP names a file, the report that tests/harness/tally.sh counts, as Criterion does."""
 
 import os
 

@@ -126,7 +126,7 @@ def test_words():
         for value in ("nonsense", "exact\0", None, 2, -1, 1.0):
             refused(ValueError, f"{key} is .*; it is one of: {words}", name="ghm-c", **{key: value})
     for value in (2, "yes", None, 0.0):
-        refused(TypeError, "given is .*; it must be True or False", name="ghm-c", given=value)
+        refused(TypeError, "use_stored_density is .*; it must be True or False", name="ghm-c", use_stored_density=value)
 
 
 NO_TENSORS = {

@@ -23,7 +23,7 @@ STRUCTS = {
     "tare_focal_parameters": _c.FocalParameters,
     "tare_poly1_parameters": _c.Poly1Parameters,
     "tare_ghm_parameters": _c.GhmParameters,
-    "tare_loss": _c.Loss,
+    "tare_loss_spec": _c.Loss,
     "tare_strides": _c.Strides,
     "tare_level": _c.Level,
     "tare_batch": _c.Batch,
@@ -70,17 +70,19 @@ def test_enumerators_are_the_headers():
     for status, name in _c.STATUSES.items():
         assert values.pop(name.removeprefix("TARE_")) == status
     for name, value in _c.NORMALIZERS.items():
-        assert values.pop(name.upper()) == value
-    for name in ("F32", "F16", "BF16", "F64", "I32", "I64", "VALUE"):
-        assert values.pop(name) == getattr(_c, name)
+        assert values.pop("NORMALIZER_" + name.upper()) == value
+    for name in ("F32", "F16", "BF16", "F64"):
+        assert values.pop("DTYPE_" + name) == getattr(_c, name)
+    assert (values.pop("LABEL_DTYPE_I32"), values.pop("LABEL_DTYPE_I64")) == (_c.I32, _c.I64)
+    assert values.pop("NORMALIZER_VALUE") == _c.VALUE
     assert (values.pop("DEVICE_CPU"), values.pop("DEVICE_CUDA")) == (_c.CPU, _c.CUDA)
-    for words in _c.WORDS.values():
+    for parameter, words in _c.WORDS.items():
         for word, value in words.items():
-            word = word.upper().replace("-", "_")
-            assert values.pop(word if word in values else "GHM_" + word) == value
+            assert values.pop(f"GHM_{parameter}_{word}".upper().replace("-", "_")) == value
     assert values.pop("DEVICE_AUTO") == 0
-    values = {name: value for name, value in values.items() if not name.startswith(("FAMILY_", "PARAMETER_"))}
-    assert {name.lower().replace("_", "-"): value for name, value in values.items()} == tare.losses()
+    kinds = {name.removeprefix("LOSS_"): value for name, value in values.items() if name.startswith("LOSS_")}
+    kinds = {name: value for name, value in kinds.items() if not name.startswith("FAMILY_")}
+    assert {name.lower().replace("_", "-"): value for name, value in kinds.items()} == tare.losses()
     assert f"#define TARE_MAX_LEVELS {_c.MAX_LEVELS}\n" in HEADER
 
 
@@ -105,9 +107,9 @@ def test_version_is_the_headers():
 
 
 def test_errors_carry_status_name_and_text():
-    with pytest.raises(tare.ArgumentError, match="bins is 0.*TARE_INVALID_ARGUMENT") as caught:
+    with pytest.raises(tare.ArgumentError, match="bins is 0.*TARE_STATUS_INVALID_ARGUMENT") as caught:
         tare.evaluate("ghm-c", np.float32([[0.5]]), np.array([0]), bins=0)
-    assert (caught.value.status, caught.value.name) == (1, "TARE_INVALID_ARGUMENT")
+    assert (caught.value.status, caught.value.name) == (1, "TARE_STATUS_INVALID_ARGUMENT")
     assert isinstance(caught.value, ValueError) and isinstance(caught.value, tare.Error)
 
 
@@ -150,7 +152,12 @@ def test_gpu_that_is_not_there_says_so():
     code = "from tare import _c\ntry: _c.create_context(_c.CUDA, 99)\nexcept _c.Error as e: print(e.name, e.text)"
     found = run(code)
     name = found.stdout.split(" ")[0]
-    assert name in ("TARE_NOT_BUILT", "TARE_NO_DRIVER", "TARE_DRIVER_TOO_OLD", "TARE_NO_DEVICE"), found
+    assert name in (
+        "TARE_STATUS_NOT_BUILT",
+        "TARE_STATUS_NO_DRIVER",
+        "TARE_STATUS_DRIVER_TOO_OLD",
+        "TARE_STATUS_NO_DEVICE",
+    ), found
 
 
 def test_contexts_are_kept_by_stream_and_thread():

@@ -106,4 +106,4 @@ def test_opcheck():
     opcheck(torch.ops.tare.loss.default, ([x], [y, tare.torch.ghm_state(30)], spec, 1.0))
     opcheck(torch.ops.tare.loss.default, ([x], [y, tare.torch.ghm_state(30)], spec + " keep-gradient=1", 1.0))
     loss, state = torch.ops.tare.loss([x], [y, tare.torch.ghm_state(30)], spec, 1.0)
-    opcheck(torch.ops.tare.gradient.default, ([x], [y, state], [loss], spec + " given=1", 1.0))
+    opcheck(torch.ops.tare.gradient.default, ([x], [y, state], [loss], spec + " use_stored_density=1", 1.0))

@@ -19,7 +19,7 @@ def gpu(monkeypatch):
     """A GPU that is played: `capture` is the number of the one its stream is in, `looked` what was checked."""
     played = SimpleNamespace(capture=0, looked=[], waited=[], found={})
     look = lambda context, stream: played.looked.append((context, stream)) or played.found.pop(context, 0)
-    texts = SimpleNamespace(tare_context_check=look, tare_error_text=lambda context: b"label of row 7")
+    texts = SimpleNamespace(tare_context_synchronize=look, tare_error_text=lambda context: b"label of row 7")
     monkeypatch.setattr(_c, "_contexts", {})
     monkeypatch.setattr(_c, "create_context", lambda *arguments: object())
     monkeypatch.setattr(_c, "capture_of", lambda stream: played.capture)
@@ -67,7 +67,7 @@ def test_check_asks_this_stream_and_every_graph(gpu):
 def test_check_during_a_capture_waits_for_nothing(gpu):
     context_in(gpu, 1)
     gpu.capture = 3
-    with pytest.raises(tare.Error, match="TARE_CAPTURING"):
+    with pytest.raises(tare.Error, match="TARE_STATUS_CAPTURING"):
         tare.torch.check()
     assert gpu.looked == [] and gpu.waited == []
 
@@ -84,7 +84,7 @@ def test_a_call_that_raises_leaves_no_workspace_behind(failing, monkeypatch):
     if failing != "tare_context_set_workspace":
         monkeypatch.setattr(_c.library, failing, lambda *arguments: 5)
     x, y = torch.randn(6, 3), torch.randint(0, 3, (6,))
-    with pytest.raises(tare.Error, match="TARE_OUT_OF_MEMORY"):
+    with pytest.raises(tare.Error, match="TARE_STATUS_OUT_OF_MEMORY"):
         if failing == "tare_linear_evaluate":
             tare.torch.sigmoid_focal(tare.torch.Head(x, torch.randn(4, 3)), y)
         else:

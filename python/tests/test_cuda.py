@@ -158,7 +158,7 @@ def test_check_during_a_capture_leaves_it_alone():
     x, y = (one.cuda() for one in draw())
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        with pytest.raises(tare.Error, match="TARE_CAPTURING"):
+        with pytest.raises(tare.Error, match="TARE_STATUS_CAPTURING"):
             tare.torch.check()
         loss = tare.torch.sigmoid_focal(x, y)
     graph.replay()

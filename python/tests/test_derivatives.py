@@ -32,7 +32,7 @@ def blas():
     try:
         tare.torch.sigmoid_ce(tare.torch.Head(torch.ones(1, 1), torch.ones(1, 1)), torch.zeros(1, dtype=torch.int32))
     except tare.Error as error:
-        if error.name == "TARE_NO_BLAS":
+        if error.name == "TARE_STATUS_NO_BLAS":
             pytest.skip(error.text)
         raise
 

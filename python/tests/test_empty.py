@@ -25,7 +25,7 @@ def test_a_fused_head_without_rows(name, dtype):
     try:
         loss = tare.torch.loss(name, tare.torch.Head(*head), torch.zeros(0, dtype=torch.int64))
     except tare.Error as error:
-        if error.name == "TARE_NO_BLAS":
+        if error.name == "TARE_STATUS_NO_BLAS":
             pytest.skip(error.text)
         raise
     assert loss == 0

@@ -103,10 +103,10 @@ def test_given_density():
     x, y = draw(0)
     first = tare.torch.ghm_c(x, y, bins=BINS, state=state)
     other, labels = draw(1)
-    given = tare.torch.ghm_c(other, labels, bins=BINS, state=state, given=True)
+    given = tare.torch.ghm_c(other, labels, bins=BINS, state=state, use_stored_density=True)
     loss, _ = exact(other, labels, counts_of(x, y))
     near(given, loss.sum(), 1e-6)
-    assert torch.equal(first, tare.torch.ghm_c(x, y, bins=BINS, state=state, given=True))
+    assert torch.equal(first, tare.torch.ghm_c(x, y, bins=BINS, state=state, use_stored_density=True))
 
 
 def test_the_exact_density():
@@ -143,7 +143,7 @@ def test_one_batch_on_two_ranks():
         for state, (logits, labels) in zip(states, parts):
             state[1 : 2 + BINS] = total
             tare.torch.ghm_density("ghm-c", state, bins=BINS, momentum=MOMENTUM)
-            loss = loss + tare.torch.ghm_c(logits, labels, bins=BINS, state=state, given=True)
+            loss = loss + tare.torch.ghm_c(logits, labels, bins=BINS, state=state, use_stored_density=True)
         expected = tare.torch.ghm_c(x, y, bins=BINS, momentum=MOMENTUM, state=whole)
         assert torch.equal(states[0], whole) and torch.equal(states[1], whole)
         torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)

@@ -115,7 +115,7 @@ def test_words_of_ghm():
         for value in ("nonsense", "exact\0", None, 2, -1, 2**32, 1.0, True):
             refused(ValueError, f"{key} is .*; it is one of: {words}", loss="ghm-c", **{key: value})
     for value in (2, -1, 2**32, 0.0, "yes", None):
-        refused(TypeError, "given is .*; it must be True or False", loss="ghm-c", given=value)
+        refused(TypeError, "use_stored_density is .*; it must be True or False", loss="ghm-c", use_stored_density=value)
 
 
 def test_flags():
@@ -158,7 +158,7 @@ def test_a_state_is_written_only_where_it_may_be(tmp_path):
     assert written[0] == 1
     frozen = np.array(written)
     frozen.flags.writeable = False
-    evaluate("ghm-c", bins=8, given=True, state=frozen)  # read, not written
+    evaluate("ghm-c", bins=8, use_stored_density=True, state=frozen)  # read, not written
     refused(TypeError, "state must be", loss="ghm-c", bins=8, state=list(range(size)))
     refused(TypeError, "state must be", loss="ghm-c", bins=8, state=np.ma.zeros(size, np.int64))
     refused(TypeError, "state must be", loss="ghm-c", bins=8, state=np.zeros(size, ">i8"))
@@ -293,9 +293,9 @@ def test_messages_speak_of_pythons_arguments():
         ({"ignore_label": -1}, "ignore_label is -1; it must differ from background_label"),
         ({"loss": "softmax-ce", "labels": np.abs(Y), "alpha": 0.3}, "softmax-ce has no alpha"),
         ({"loss": "ghm-c", "momentum": 0.5}, "momentum is 0.5 and state is None; it needs a state, from ghm_state(30)"),
-        ({"loss": "ghm-c", "given": True}, "given is True and state is None"),
+        ({"loss": "ghm-c", "use_stored_density": True}, "use_stored_density is True and state is None"),
         ({"loss": "ghm-c", "momentum": 1.0}, "momentum is 1; it must be in [0,1)"),
-        ({"loss": "ghm-c", "density": "exact", "variant": "mmdet"}, "density is 'exact' with given 0"),
+        ({"loss": "ghm-c", "density": "exact", "variant": "mmdet"}, "density is 'exact' with use_stored_density 0"),
         ({"loss": "ghm-c", "density": "exact", "epsilon": 0.0}, "epsilon is 0; it must be in (0,2]"),
         ({"loss": "ghm-r"}, "targets is None; ghm-r compares"),
         ({"loss": "ghm-r", "mu": 0}, "mu is 0"),

@@ -30,7 +30,7 @@ def test_numpy(name):
     for value in out_of_range(name):
         with pytest.raises(tare.ArgumentError, match="row 3, class 1 is .*; it must be") as caught:
             tare.evaluate(name, X, targets=targets(value))
-        assert (caught.value.status, caught.value.name) == (6, "TARE_INVALID_TARGET")
+        assert (caught.value.status, caught.value.name) == (6, "TARE_STATUS_INVALID_TARGET")
         mask = np.float32([1, 1, 1, 0, 1])
         tare.evaluate(name, X, targets=targets(value), row_weights=mask)  # a row that does not count
         labels = np.array([0, 0, 0, -2, 0])

@@ -68,7 +68,7 @@ int main(int count, char **arguments) {
   setenv("TARE_CUBLAS", arguments[1], 1);
   tare_error error;
   const tare::blas_table *blas = nullptr;
-  if (tare::load_blas(&blas, &error) != TARE_OK) {
+  if (tare::load_blas(&blas, &error) != TARE_STATUS_OK) {
     printf("%s\n", error.text);
     return 1;
   }

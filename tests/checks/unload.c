@@ -48,9 +48,9 @@ static int compute(const char *path, int32_t threads, float *loss) {
   options.threads = threads;
   if (c.create(&context, &options)) return 0;
   const tare_status status =
-      c.focal(context, ROWS, CLASSES, TARE_F32, logits, labels, 2, 0.25, TARE_ROWS, loss, NULL, NULL);
+      c.focal(context, ROWS, CLASSES, TARE_DTYPE_F32, logits, labels, 2, 0.25, TARE_NORMALIZER_ROWS, loss, NULL, NULL);
   c.destroy(context);
-  return dlclose(library) == 0 && status == TARE_OK;
+  return dlclose(library) == 0 && status == TARE_STATUS_OK;
 }
 
 int main(int count, char **arguments) {

@@ -49,7 +49,7 @@ static int open_sets(const test_device *device, struct instruction_set sets[MOST
     setenv("TARE_ISA", names[i], 1);
     sets[count].name = names[i];
     sets[count].device = device;
-    if (tare_context_create(&sets[count].context, &options) == TARE_OK)
+    if (tare_context_create(&sets[count].context, &options) == TARE_STATUS_OK)
       count += 1;
     else
       printf("%s: not here (%s)\n", names[i], tare_error_text(NULL));
@@ -69,27 +69,27 @@ struct sweep {
   double alpha, gamma, epsilon; /* alpha below 0: off; epsilon: of Poly-1, and mu of GHM-R */
 };
 
-static const struct sweep plain_sweeps[] = {{TARE_SIGMOID_CE, -1, 0, 0},
-                                            {TARE_SIGMOID_CE, 0.25, 0, 0},
-                                            {TARE_GHM_C, -1, 0, 0},
-                                            {TARE_SIGMOID_FOCAL, -1, 0, 0},
-                                            {TARE_SIGMOID_FOCAL, 0.25, 2, 0}};
-static const struct sweep power_sweeps[] = {{TARE_SIGMOID_FOCAL, -1, 0.5, 0}, {TARE_SIGMOID_FOCAL, -1, 1, 0},
-                                            {TARE_SIGMOID_FOCAL, -1, 1.5, 0}, {TARE_SIGMOID_FOCAL, -1, 2, 0},
-                                            {TARE_SIGMOID_FOCAL, -1, 3.7, 0}, {TARE_SIGMOID_FOCAL, -1, 5, 0}};
+static const struct sweep plain_sweeps[] = {{TARE_LOSS_SIGMOID_CE, -1, 0, 0},
+                                            {TARE_LOSS_SIGMOID_CE, 0.25, 0, 0},
+                                            {TARE_LOSS_GHM_C, -1, 0, 0},
+                                            {TARE_LOSS_SIGMOID_FOCAL, -1, 0, 0},
+                                            {TARE_LOSS_SIGMOID_FOCAL, 0.25, 2, 0}};
+static const struct sweep power_sweeps[] = {{TARE_LOSS_SIGMOID_FOCAL, -1, 0.5, 0}, {TARE_LOSS_SIGMOID_FOCAL, -1, 1, 0},
+                                            {TARE_LOSS_SIGMOID_FOCAL, -1, 1.5, 0}, {TARE_LOSS_SIGMOID_FOCAL, -1, 2, 0},
+                                            {TARE_LOSS_SIGMOID_FOCAL, -1, 3.7, 0}, {TARE_LOSS_SIGMOID_FOCAL, -1, 5, 0}};
 /* Gammas so small that half an ulp for alpha shows beside 4*(1+gamma). */
-static const struct sweep small_sweeps[] = {{TARE_SIGMOID_FOCAL, 0.25, 0.01, 0},
-                                            {TARE_SIGMOID_FOCAL, 0.25, 0.05, 0},
-                                            {TARE_SIGMOID_FOCAL, 0.7, 0.09, 0},
-                                            {TARE_SIGMOID_FOCAL, -1, 0.05, 0}};
-static const struct sweep poly_sweeps[] = {{TARE_SIGMOID_POLY1, -1, 2, 1}, {TARE_SIGMOID_POLY1, -1, 1.5, 3}};
-static const struct sweep soft_sweeps[] = {{TARE_SIGMOID_CE, -1, 0, 0},      {TARE_SIGMOID_CE, 0.25, 0, 0},
-                                           {TARE_GHM_C, -1, 0, 0},           {TARE_SIGMOID_FOCAL, -1, 0.5, 0},
-                                           {TARE_SIGMOID_FOCAL, 0.25, 2, 0}, {TARE_SIGMOID_FOCAL, -1, 3.7, 0},
-                                           {TARE_SIGMOID_POLY1, -1, 2, 1}};
-static const struct sweep ghm_r_sweeps[] = {{TARE_GHM_R, -1, 0, 0.02}, {TARE_GHM_R, -1, 0, 1}};
+static const struct sweep small_sweeps[] = {{TARE_LOSS_SIGMOID_FOCAL, 0.25, 0.01, 0},
+                                            {TARE_LOSS_SIGMOID_FOCAL, 0.25, 0.05, 0},
+                                            {TARE_LOSS_SIGMOID_FOCAL, 0.7, 0.09, 0},
+                                            {TARE_LOSS_SIGMOID_FOCAL, -1, 0.05, 0}};
+static const struct sweep poly_sweeps[] = {{TARE_LOSS_SIGMOID_POLY1, -1, 2, 1}, {TARE_LOSS_SIGMOID_POLY1, -1, 1.5, 3}};
+static const struct sweep soft_sweeps[] = {{TARE_LOSS_SIGMOID_CE, -1, 0, 0},      {TARE_LOSS_SIGMOID_CE, 0.25, 0, 0},
+                                           {TARE_LOSS_GHM_C, -1, 0, 0},           {TARE_LOSS_SIGMOID_FOCAL, -1, 0.5, 0},
+                                           {TARE_LOSS_SIGMOID_FOCAL, 0.25, 2, 0}, {TARE_LOSS_SIGMOID_FOCAL, -1, 3.7, 0},
+                                           {TARE_LOSS_SIGMOID_POLY1, -1, 2, 1}};
+static const struct sweep ghm_r_sweeps[] = {{TARE_LOSS_GHM_R, -1, 0, 0.02}, {TARE_LOSS_GHM_R, -1, 0, 1}};
 
-static const int32_t dtypes[] = {TARE_F32, TARE_F16, TARE_BF16, TARE_F64};
+static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16, TARE_DTYPE_F64};
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 
@@ -99,41 +99,41 @@ static const char *sweep_text(const struct sweep *sweep, bool soft, bool alone) 
   if (sweep->gamma > 0) used += snprintf(text + used, sizeof text - (size_t)used, " gamma %g", sweep->gamma);
   if (sweep->alpha >= 0) used += snprintf(text + used, sizeof text - (size_t)used, " alpha %g", sweep->alpha);
   if (sweep->epsilon > 0)
-    used += snprintf(text + used, sizeof text - (size_t)used, " %s %g", sweep->kind == TARE_GHM_R ? "mu" : "eps",
+    used += snprintf(text + used, sizeof text - (size_t)used, " %s %g", sweep->kind == TARE_LOSS_GHM_R ? "mu" : "eps",
                      sweep->epsilon);
   snprintf(text + used, sizeof text - (size_t)used, "%s", soft ? ", soft targets" : alone ? ", gradient alone" : "");
   return text;
 }
 
 static bool is_softmax(const struct sweep *sweep) {
-  return sweep->kind == TARE_SOFTMAX_CE || sweep->kind == TARE_SOFTMAX_FOCAL;
+  return sweep->kind == TARE_LOSS_SOFTMAX_CE || sweep->kind == TARE_LOSS_SOFTMAX_FOCAL;
 }
 
 /* GHM with one bin whose 1/GD is 1, handed in: the bare element. Words as the manual lays a state out. */
 static const double unit_state[5] = {0, 0, 0, 1, 1};
 
-static void fill_loss(tare_loss *loss, const struct sweep *sweep, const buffer *state) {
-  tare_loss_init(loss, sweep->kind);
+static void fill_loss(tare_loss_spec *loss, const struct sweep *sweep, const buffer *state) {
+  tare_loss_spec_init(loss, sweep->kind);
   switch (sweep->kind) {
-    case TARE_SIGMOID_CE:
+    case TARE_LOSS_SIGMOID_CE:
       loss->ce.alpha = sweep->alpha;
       break;
-    case TARE_SIGMOID_FOCAL:
-    case TARE_SOFTMAX_FOCAL:
+    case TARE_LOSS_SIGMOID_FOCAL:
+    case TARE_LOSS_SOFTMAX_FOCAL:
       loss->focal.alpha = sweep->alpha;
       loss->focal.gamma = sweep->gamma;
       break;
-    case TARE_SIGMOID_POLY1:
+    case TARE_LOSS_SIGMOID_POLY1:
       loss->poly1.alpha = sweep->alpha;
       loss->poly1.gamma = sweep->gamma;
       loss->poly1.epsilon = sweep->epsilon;
       break;
-    case TARE_GHM_C:
-    case TARE_GHM_R:
+    case TARE_LOSS_GHM_C:
+    case TARE_LOSS_GHM_R:
       loss->ghm.bins = 1;
-      loss->ghm.given = 1;
+      loss->ghm.use_stored_density = 1;
       loss->ghm.state = buffer_memory(state);
-      if (sweep->kind == TARE_GHM_R) loss->ghm.mu = sweep->epsilon;
+      if (sweep->kind == TARE_LOSS_GHM_R) loss->ghm.mu = sweep->epsilon;
       break;
     default:
       break;
@@ -145,8 +145,8 @@ static void fill_loss(tare_loss *loss, const struct sweep *sweep, const buffer *
 enum quantity { LOSS, GRADIENT, QUANTITIES };
 
 static int32_t written_dtype(int32_t dtype, enum quantity quantity) {
-  if (quantity == GRADIENT || dtype == TARE_F64) return dtype;
-  return TARE_F32;
+  if (quantity == GRADIENT || dtype == TARE_DTYPE_F64) return dtype;
+  return TARE_DTYPE_F32;
 }
 
 /* A weight rounds once more, and may move the result to a binade of smaller units: then half a unit more, and units of
@@ -158,10 +158,10 @@ static bool counts_alpha(const struct sweep *sweep) {
 /* In units in the last place: 4*(1+gamma) in single precision, 1 where a half type is written, 1e-13 in double. The
  * alpha of a soft target is two products and a sum more. */
 static double bound_of(const struct sweep *sweep, bool soft, int32_t written) {
-  if (written == TARE_F64) return 1e-13 / DBL_EPSILON;
-  if (written != TARE_F32) return 1;
+  if (written == TARE_DTYPE_F64) return 1e-13 / DBL_EPSILON;
+  if (written != TARE_DTYPE_F32) return 1;
   const double of_alpha = sweep->alpha < 0 ? 0 : soft ? 2 : counts_alpha(sweep) ? 0.5 : 0;
-  return 4 * (1 + sweep->gamma + (sweep->kind == TARE_SIGMOID_POLY1)) + of_alpha;
+  return 4 * (1 + sweep->gamma + (sweep->kind == TARE_LOSS_SIGMOID_POLY1)) + of_alpha;
 }
 
 /* 2^exponent of a normal number, else 0. */
@@ -183,9 +183,9 @@ static struct written written_as(const struct sweep *sweep, bool soft, int32_t d
   int32_t type = written_dtype(dtype, quantity);
   return (struct written){.epsilon = 2 * dtype_roundoff(type),
                           .smallest = dtype_smallest(type),
-                          .floor = type == TARE_F64 ? 1e-290 : 1e-36,
+                          .floor = type == TARE_DTYPE_F64 ? 1e-290 : 1e-36,
                           .bound = bound_of(sweep, soft, type),
-                          .relative = type == TARE_F64 || counts_alpha(sweep)};
+                          .relative = type == TARE_DTYPE_F64 || counts_alpha(sweep)};
 }
 
 /* 1 / (one unit in the last place of `size`); results below 1e-30 may be off by 1e-36. The bound of double is one of
@@ -205,8 +205,8 @@ struct report {
 };
 
 static double read_one(int32_t dtype, const void *array, size_t i) {
-  if (dtype == TARE_F32) return ((const float *)array)[i];
-  if (dtype == TARE_F64) return ((const double *)array)[i];
+  if (dtype == TARE_DTYPE_F32) return ((const float *)array)[i];
+  if (dtype == TARE_DTYPE_F64) return ((const double *)array)[i];
   return load_element(array, i, dtype);
 }
 
@@ -300,7 +300,7 @@ static uint64_t float_step(bool sparse) {
 
 /* Segment number `index` of the magnitudes of a format. f32: +-128, what lies beyond, every binade's edge. */
 static bool f32_segment(int index, bool sparse, struct segment *segment) {
-  uint64_t reach = bits_of(TARE_F32, 128), end = bits_of(TARE_F32, FLT_MAX);
+  uint64_t reach = bits_of(TARE_DTYPE_F32, 128), end = bits_of(TARE_DTYPE_F32, FLT_MAX);
   if (index == 0)
     *segment = (struct segment){0, reach, float_step(sparse)};
   else if (index == 1)
@@ -317,15 +317,15 @@ static bool f64_segment(int index, bool sparse, struct segment *segment) {
   static const double ends[] = {0, 0x1p-30, 1024, DBL_MAX};
   static const uint64_t steps[] = {20000, 1000000, 20000}; /* points */
   if (index >= 3) return false;
-  uint64_t first = bits_of(TARE_F64, ends[index]), last = bits_of(TARE_F64, ends[index + 1]);
+  uint64_t first = bits_of(TARE_DTYPE_F64, ends[index]), last = bits_of(TARE_DTYPE_F64, ends[index + 1]);
   uint64_t points = steps[index] / (uint64_t)test_size(sparse ? 20 : 1, 100);
   *segment = (struct segment){first, last, (last - first) / points | 1};
   return true;
 }
 
 static bool next_segment(int32_t dtype, int index, bool sparse, struct segment *segment) {
-  if (dtype == TARE_F32) return f32_segment(index, sparse, segment);
-  if (dtype == TARE_F64) return f64_segment(index, sparse, segment);
+  if (dtype == TARE_DTYPE_F32) return f32_segment(index, sparse, segment);
+  if (dtype == TARE_DTYPE_F64) return f64_segment(index, sparse, segment);
   *segment = (struct segment){0, 0x7fff, 1};
   return index == 0;
 }
@@ -395,8 +395,8 @@ static struct oracle_pair combine(struct oracle_pair main, double factor, struct
 static struct oracle_pair hard_pair(const struct sweep *sweep, const struct side *side, struct oracle_point at) {
   double alpha = oracle_alpha(sweep->alpha, side->t);
   struct oracle_pair none = {0, 0};
-  if (sweep->kind == TARE_SIGMOID_FOCAL) return combine(oracle_focal(at, sweep->gamma), alpha, none);
-  if (sweep->kind == TARE_SIGMOID_POLY1)
+  if (sweep->kind == TARE_LOSS_SIGMOID_FOCAL) return combine(oracle_focal(at, sweep->gamma), alpha, none);
+  if (sweep->kind == TARE_LOSS_SIGMOID_POLY1)
     return combine(oracle_focal(at, sweep->gamma), alpha, oracle_poly1_extra(at, sweep->gamma, sweep->epsilon));
   return combine(oracle_ce(at), alpha, none);
 }
@@ -405,9 +405,9 @@ static struct oracle_pair hard_pair(const struct sweep *sweep, const struct side
 static struct oracle_pair soft_pair(const struct sweep *sweep, double x, double t) {
   double alpha = oracle_alpha(sweep->alpha, t);
   struct oracle_pair none = {0, 0};
-  if (sweep->kind == TARE_GHM_R) return oracle_asl1(x - t, sweep->epsilon);
-  if (sweep->kind == TARE_SIGMOID_FOCAL) return combine(oracle_soft_focal(x, t, sweep->gamma), alpha, none);
-  if (sweep->kind == TARE_SIGMOID_POLY1)
+  if (sweep->kind == TARE_LOSS_GHM_R) return oracle_asl1(x - t, sweep->epsilon);
+  if (sweep->kind == TARE_LOSS_SIGMOID_FOCAL) return combine(oracle_soft_focal(x, t, sweep->gamma), alpha, none);
+  if (sweep->kind == TARE_LOSS_SIGMOID_POLY1)
     return combine(oracle_soft_focal(x, t, sweep->gamma), alpha,
                    oracle_soft_poly1_extra(x, t, sweep->gamma, sweep->epsilon));
   return combine(oracle_soft_ce(x, t), alpha, none);
@@ -416,7 +416,7 @@ static struct oracle_pair soft_pair(const struct sweep *sweep, double x, double 
 /* Soft targets cancel truly near p = t: the error is measured against the terms of the sums (max(x,0), x*t and the
  * tail; p, t and the derivative of the modulator) instead of against what is left of them. */
 static struct oracle_pair soft_size(const struct sweep *sweep, double x, double t, struct oracle_pair want) {
-  if (t == 0 || t == 1 || sweep->kind == TARE_GHM_R || !isfinite(x)) return want;
+  if (t == 0 || t == 1 || sweep->kind == TARE_LOSS_GHM_R || !isfinite(x)) return want;
   struct oracle_point at = oracle_point(x);
   double modulator = oracle_alpha(sweep->alpha, t) * pow(at.p * (1 - t) + at.q * t, sweep->gamma);
   double rest = want.derivative - modulator * (at.p - t);
@@ -458,7 +458,7 @@ static struct arrays place_arrays(const test_device *device, const void *logits,
 
 static void evaluate(const struct instruction_set *set, const struct sweep *sweep, tare_level *level, tare_batch *batch,
                      const struct arrays *arrays) {
-  tare_loss loss;
+  tare_loss_spec loss;
   tare_output output;
   fill_loss(&loss, sweep, arrays->state);
   tare_output_init(&output);
@@ -469,7 +469,7 @@ static void evaluate(const struct instruction_set *set, const struct sweep *swee
   batch->levels = level;
   batch->level_count = 1;
   tare_status status = tare_evaluate(set->context, &loss, batch, &output, NULL);
-  cr_assert_eq(status, TARE_OK, "%s: %s", sweep_text(sweep, false, false), tare_error_text(set->context));
+  cr_assert_eq(status, TARE_STATUS_OK, "%s: %s", sweep_text(sweep, false, false), tare_error_text(set->context));
   buffer_download(arrays->loss, "loss");
   buffer_download(arrays->gradient, "gradient");
 }
@@ -486,7 +486,7 @@ static struct arrays run_chunk(const struct instruction_set *set, const struct s
   static float targets[CHUNK];
   const bool tall = !side->dense && side->t == 1;
   const int64_t n = (int64_t)points->n;
-  const size_t size = dtype_size(points->dtype), loss_size = points->dtype == TARE_F64 ? 8 : 4;
+  const size_t size = dtype_size(points->dtype), loss_size = points->dtype == TARE_DTYPE_F64 ? 8 : 4;
   for (size_t i = 0; i < points->n; ++i) labels[i] = tall ? 0 : -1;
   for (size_t i = 0; i < points->n; ++i) targets[i] = (float)side->t;
   struct arrays arrays = place_arrays(set->device, points->logits[is_mirrored(side)], points->n * size, labels,
@@ -494,7 +494,7 @@ static struct arrays run_chunk(const struct instruction_set *set, const struct s
                                       (tall ? points->n : 1) * sizeof *labels, points->n * loss_size);
   tare_level level;
   tare_batch batch;
-  tare_level_rows(&level, tall ? n : 1, tall ? 1 : n);
+  tare_level_init_rows(&level, tall ? n : 1, tall ? 1 : n);
   tare_batch_init(&batch);
   if (!side->alone) level.element_loss = arrays.loss->memory;
   batch.dtype = points->dtype;
@@ -586,13 +586,15 @@ static const struct sweeping plain_alone_job = ALONE(plain_sweeps), power_alone_
 static const struct sweeping soft_job = SOFT(soft_sweeps), ghm_r_job = SOFT(ghm_r_sweeps);
 
 /* Single precision is most of the time, and tests run side by side. */
-Test(accuracy, f32_cross_entropy) { FOR_EACH_DEVICE(device) sweep_elements(device, &plain_job, TARE_F32, false); }
+Test(accuracy, f32_cross_entropy) { FOR_EACH_DEVICE(device) sweep_elements(device, &plain_job, TARE_DTYPE_F32, false); }
 
-Test(accuracy, f32_focal) { FOR_EACH_DEVICE(device) sweep_elements(device, &power_job, TARE_F32, false); }
+Test(accuracy, f32_focal) { FOR_EACH_DEVICE(device) sweep_elements(device, &power_job, TARE_DTYPE_F32, false); }
 
-Test(accuracy, f32_focal_of_small_gamma) { FOR_EACH_DEVICE(device) sweep_elements(device, &small_job, TARE_F32, true); }
+Test(accuracy, f32_focal_of_small_gamma) {
+  FOR_EACH_DEVICE(device) sweep_elements(device, &small_job, TARE_DTYPE_F32, true);
+}
 
-Test(accuracy, f32_poly1) { FOR_EACH_DEVICE(device) sweep_elements(device, &poly_job, TARE_F32, false); }
+Test(accuracy, f32_poly1) { FOR_EACH_DEVICE(device) sweep_elements(device, &poly_job, TARE_DTYPE_F32, false); }
 
 Test(accuracy, other_formats) {
   FOR_EACH_DEVICE(device) {
@@ -632,9 +634,9 @@ static void check_uniform_batch(const struct instruction_set *set, const struct 
                                       sizeof labels, sizeof(double));
   tare_level level;
   tare_batch batch;
-  tare_loss loss;
+  tare_loss_spec loss;
   tare_output output;
-  tare_level_rows(&level, ROWS, CLASSES);
+  tare_level_init_rows(&level, ROWS, CLASSES);
   tare_batch_init(&batch);
   fill_loss(&loss, sweep, arrays.state);
   tare_output_init(&output);
@@ -646,19 +648,20 @@ static void check_uniform_batch(const struct instruction_set *set, const struct 
   batch.levels = &level;
   batch.level_count = 1;
   output.loss = arrays.loss->memory;
-  output.loss_dtype = TARE_F64;
-  cr_assert_eq(tare_evaluate(set->context, &loss, &batch, &output, NULL), TARE_OK, "%s", tare_error_text(set->context));
+  output.loss_dtype = TARE_DTYPE_F64;
+  cr_assert_eq(tare_evaluate(set->context, &loss, &batch, &output, NULL), TARE_STATUS_OK, "%s",
+               tare_error_text(set->context));
   buffer_download(arrays.loss, "loss");
   const double got = *(const double *)arrays.loss->now;
   const double want = ROWS * CLASSES * hard_pair(sweep, &alone_sides[0], oracle_point(z)).value;
-  const double allowed = (dtype == TARE_F32 ? 5e-7 : 1.25e-6) * (1 + sweep->gamma);
+  const double allowed = (dtype == TARE_DTYPE_F32 ? 5e-7 : 1.25e-6) * (1 + sweep->gamma);
   cr_expect(fabs(got - want) <= allowed * want, "%s %s %s: x = %g: got %.17g, want %.17g, off by %.3g",
             sweep_text(sweep, false, true), dtype_name(dtype), set->name, x, got, want, got / want - 1);
   free_arrays(&arrays);
 }
 
 Test(accuracy, loss_of_a_uniform_batch) {
-  static const int32_t narrow[] = {TARE_F32, TARE_F16, TARE_BF16};
+  static const int32_t narrow[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16};
   FOR_EACH_DEVICE(device) {
     struct instruction_set sets[MOST_SETS];
     const int count = open_sets(device, sets);
@@ -678,10 +681,10 @@ Test(accuracy, ghm_r) {
 
 /* ---- Softmax --------------------------------------------------------------------------------------------------- */
 
-static const struct sweep softmax_sweeps[] = {{TARE_SOFTMAX_CE, -1, 0, 0},      {TARE_SOFTMAX_FOCAL, -1, 0.5, 0},
-                                              {TARE_SOFTMAX_FOCAL, -1, 1, 0},   {TARE_SOFTMAX_FOCAL, -1, 1.5, 0},
-                                              {TARE_SOFTMAX_FOCAL, 0.25, 2, 0}, {TARE_SOFTMAX_FOCAL, -1, 3.7, 0},
-                                              {TARE_SOFTMAX_FOCAL, -1, 5, 0}};
+static const struct sweep softmax_sweeps[] = {
+    {TARE_LOSS_SOFTMAX_CE, -1, 0, 0},      {TARE_LOSS_SOFTMAX_FOCAL, -1, 0.5, 0}, {TARE_LOSS_SOFTMAX_FOCAL, -1, 1, 0},
+    {TARE_LOSS_SOFTMAX_FOCAL, -1, 1.5, 0}, {TARE_LOSS_SOFTMAX_FOCAL, 0.25, 2, 0}, {TARE_LOSS_SOFTMAX_FOCAL, -1, 3.7, 0},
+    {TARE_LOSS_SOFTMAX_FOCAL, -1, 5, 0}};
 static const int64_t widths[] = {2, 3, 17, 81, 1203};
 
 /* Rows of logits with their labels or smoothed targets, and a whole row's room for every output. */
@@ -781,10 +784,10 @@ static struct arrays run_softmax(const struct instruction_set *set, const struct
   const size_t count = (size_t)rows->rows, elements = (size_t)(rows->rows * rows->classes);
   struct arrays arrays = place_arrays(set->device, rows->stored, elements * dtype_size(rows->dtype), rows->labels,
                                       soft ? rows->stored_targets : NULL, elements * sizeof(float),
-                                      count * sizeof(int32_t), count * (rows->dtype == TARE_F64 ? 8 : 4));
+                                      count * sizeof(int32_t), count * (rows->dtype == TARE_DTYPE_F64 ? 8 : 4));
   tare_level level;
   tare_batch batch;
-  tare_level_rows(&level, rows->rows, rows->classes);
+  tare_level_init_rows(&level, rows->rows, rows->classes);
   tare_batch_init(&batch);
   level.row_loss = arrays.loss->memory;
   batch.dtype = rows->dtype;

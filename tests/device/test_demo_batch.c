@@ -11,10 +11,10 @@
 
 /* A trained detector's logits: background near -7, the labelled class of a positive row around 1. */
 static problem *demo_batch(int32_t kind, int32_t dtype) {
-  problem *p = problem_new(kind, dtype, test_size(100000, 1000), kind == TARE_GHM_R ? 4 : 80);
+  problem *p = problem_new(kind, dtype, test_size(100000, 1000), kind == TARE_LOSS_GHM_R ? 4 : 80);
   random_source source = random_from(2017);
   problem_draw_labels(p, 0.004, 0.02);
-  if (kind == TARE_GHM_R) return p;
+  if (kind == TARE_LOSS_GHM_R) return p;
   for (int64_t row = 0; row < p->rows; row++) {
     for (int64_t c = 0; c < p->classes; c++) {
       const double centre = p->labels[row] == c ? 1 : -7;
@@ -27,20 +27,20 @@ static problem *demo_batch(int32_t kind, int32_t dtype) {
 
 static void check_demo(const test_device *device, int32_t kind, int32_t dtype) {
   problem *p = demo_batch(kind, dtype);
-  if (dtype == TARE_F16) p->gradient_scale = 1024; /* as training in f16 does */
-  if (is_ghm(kind)) p->gradient_scale *= 1e6;      /* a GHM gradient sums to about 1 over 8,000,000 elements */
+  if (dtype == TARE_DTYPE_F16) p->gradient_scale = 1024; /* as training in f16 does */
+  if (is_ghm(kind)) p->gradient_scale *= 1e6;            /* a GHM gradient sums to about 1 over 8,000,000 elements */
   CHECK_PROBLEM(p, device);
   problem_free(p);
 }
 
 Test(demo_batch, each_loss_in_f32) {
-  FOR_EACH_DEVICE(device) { FOR_EACH_LOSS(kind) check_demo(device, kind, TARE_F32); }
+  FOR_EACH_DEVICE(device) { FOR_EACH_LOSS(kind) check_demo(device, kind, TARE_DTYPE_F32); }
 }
 
 Test(demo_batch, focal_in_half_types) {
   FOR_EACH_DEVICE(device) {
-    check_demo(device, TARE_SIGMOID_FOCAL, TARE_F16);
-    check_demo(device, TARE_SIGMOID_FOCAL, TARE_BF16);
+    check_demo(device, TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F16);
+    check_demo(device, TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_BF16);
   }
 }
 
@@ -49,7 +49,7 @@ Test(demo_batch, each_loss_as_a_head_in_place) {
   static const level_shape whole = {100, 125, 8}, small = {5, 25, 8};
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      problem *p = demo_batch(kind, TARE_F32);
+      problem *p = demo_batch(kind, TARE_DTYPE_F32);
       p->levels[0] = test_small() ? small : whole;
       cr_assert_eq(p->levels[0].height * p->levels[0].width * p->levels[0].anchors, p->rows);
       p->place[ARRAY_LOGITS].channels_first = p->place[ARRAY_TARGETS].channels_first = true;

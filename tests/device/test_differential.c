@@ -110,9 +110,9 @@ static int64_t how_many(const test_device *device) {
 }
 
 static bool has_blas(const test_device *device) {
-  problem *p = head_problem(TARE_SIGMOID_CE, TARE_F32, 2, 3, 4);
+  problem *p = head_problem(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 2, 3, 4);
   outcome *o = problem_run(p, device);
-  const bool there = o->status != TARE_NO_BLAS;
+  const bool there = o->status != TARE_STATUS_NO_BLAS;
   outcome_free(o);
   problem_free(p);
   return there;
@@ -133,7 +133,7 @@ static bool has_instruction_set(const char *name) {
   options.device = TARE_DEVICE_CPU;
   tare_context *context = NULL;
   setenv("TARE_ISA", name, 1);
-  const bool there = tare_context_create(&context, &options) == TARE_OK;
+  const bool there = tare_context_create(&context, &options) == TARE_STATUS_OK;
   if (!there) fprintf(stderr, "SKIPPED %s: %s\n", name, tare_error_text(NULL));
   tare_context_destroy(context);
   return there;

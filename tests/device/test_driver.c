@@ -45,7 +45,7 @@ static int milliseconds_to_open(void) {
     clock_gettime(CLOCK_MONOTONIC, &to);
     tare_context_destroy(context);
     const double taken = (double)(to.tv_sec - from.tv_sec) * 1e3 + (double)(to.tv_nsec - from.tv_nsec) * 1e-6;
-    _exit(status != TARE_OK ? 255 : taken > 254 ? 254 : (int)taken);
+    _exit(status != TARE_STATUS_OK ? 255 : taken > 254 ? 254 : (int)taken);
   }
   int status = 0;
   cr_assert_eq(waitpid(child, &status, 0), child);
@@ -55,9 +55,9 @@ static int milliseconds_to_open(void) {
 
 static void expect_cpu_at_once(const char *why) {
   tare_context *context;
-  cr_assert_eq(open_device(TARE_DEVICE_AUTO, &context), TARE_OK, "%s", tare_error_text(NULL));
+  cr_assert_eq(open_device(TARE_DEVICE_AUTO, &context), TARE_STATUS_OK, "%s", tare_error_text(NULL));
   tare_context_description description = {.struct_size = sizeof description};
-  cr_assert_eq(tare_context_describe(context, &description), TARE_OK);
+  cr_assert_eq(tare_context_describe(context, &description), TARE_STATUS_OK);
   cr_assert_eq(description.device, TARE_DEVICE_CPU);
   if (why == NULL) cr_assert_neq(description.reason[0], '\0', "no reason");
   if (why != NULL) expect_text(description.reason, why);
@@ -72,7 +72,7 @@ static void expect_cpu_at_once(const char *why) {
 
 Test(driver, auto_takes_the_cpu_at_once) {
   tare_context *context;
-  if (open_device(TARE_DEVICE_CUDA, &context) == TARE_OK) {
+  if (open_device(TARE_DEVICE_CUDA, &context) == TARE_STATUS_OK) {
     tare_context_destroy(context);
     cr_skip_test("a GPU works here");
   }
@@ -88,9 +88,9 @@ Test(driver, hidden_gpus_are_not_there) {
   tare_context *context;
   const tare_status status = open_device(TARE_DEVICE_CUDA, &context);
   cr_assert_null(context);
-  cr_assert(status >= TARE_NOT_BUILT && status <= TARE_NO_DEVICE, "%s: %s", tare_status_name(status),
+  cr_assert(status >= TARE_STATUS_NOT_BUILT && status <= TARE_STATUS_NO_DEVICE, "%s: %s", tare_status_name(status),
             tare_error_text(NULL));
-  expect_cpu_at_once(status == TARE_NOT_BUILT ? "without CUDA" : tare_error_text(NULL));
+  expect_cpu_at_once(status == TARE_STATUS_NOT_BUILT ? "without CUDA" : tare_error_text(NULL));
 }
 
 #ifdef TARE_TEST_EMULATED
@@ -109,9 +109,9 @@ static void expect_missing(const char *machine, tare_status want, const char *pa
   expect_cpu_at_once(part);
 }
 
-Test(driver, no_driver) { expect_missing("driver", TARE_NO_DRIVER, "driver", "libcuda"); }
-Test(driver, a_driver_that_is_too_old) { expect_missing("old", TARE_DRIVER_TOO_OLD, "12.4", "CUDA 13"); }
-Test(driver, no_device) { expect_missing("none", TARE_NO_DEVICE, "GPU", "CUDA_VISIBLE_DEVICES"); }
+Test(driver, no_driver) { expect_missing("driver", TARE_STATUS_NO_DRIVER, "driver", "libcuda"); }
+Test(driver, a_driver_that_is_too_old) { expect_missing("old", TARE_STATUS_DRIVER_TOO_OLD, "12.4", "CUDA 13"); }
+Test(driver, no_device) { expect_missing("none", TARE_STATUS_NO_DEVICE, "GPU", "CUDA_VISIBLE_DEVICES"); }
 
 Test(driver, an_index_beyond_the_last) {
   tare_context_options options;
@@ -119,7 +119,7 @@ Test(driver, an_index_beyond_the_last) {
   options.device = TARE_DEVICE_CUDA;
   options.device_index = 7;
   tare_context *context = NULL;
-  cr_assert_eq(tare_context_create(&context, &options), TARE_NO_DEVICE, "%s", tare_error_text(NULL));
+  cr_assert_eq(tare_context_create(&context, &options), TARE_STATUS_NO_DEVICE, "%s", tare_error_text(NULL));
   expect_text(tare_error_text(NULL), "7");
 }
 
@@ -135,24 +135,25 @@ static void expect_no_context_when(const char *call, cudaError_t error, tare_sta
   expect_text(tare_error_text(NULL), part);
   cr_assert_eq(cudaPeekAtLastError(), cudaSuccess, "%s: an error was left behind", call);
   cr_assert_eq(tare_emulator_bytes_allocated(), before, "%s: memory was left behind", call);
-  cr_assert_eq(open_device(TARE_DEVICE_CUDA, &context), TARE_OK, "%s", tare_error_text(NULL));
+  cr_assert_eq(open_device(TARE_DEVICE_CUDA, &context), TARE_STATUS_OK, "%s", tare_error_text(NULL));
   tare_context_destroy(context);
   cr_assert_eq(tare_emulator_bytes_allocated(), before);
 }
 
 Test(driver, creation_fails_cleanly) {
-  expect_no_context_when("cudaMalloc", cudaErrorMemoryAllocation, TARE_OUT_OF_MEMORY, "GPU memory");
-  expect_no_context_when("cudaMemcpyAsync", cudaErrorUnknown, TARE_CUDA_ERROR, "cudaErrorUnknown");
-  expect_no_context_when("cudaStreamCreateWithFlags", cudaErrorUnknown, TARE_CUDA_ERROR, "cudaErrorUnknown");
-  expect_no_context_when("cudaStreamSynchronize", cudaErrorUnknown, TARE_CUDA_ERROR, "cudaErrorUnknown");
-  expect_no_context_when("cudaDeviceGetAttribute", cudaErrorUnknown, TARE_CUDA_ERROR, "cudaErrorUnknown");
-  expect_no_context_when("cudaGetDriverEntryPointByVersion", cudaErrorUnknown, TARE_CUDA_ERROR, "cudaErrorUnknown");
-  expect_no_context_when("cuDevicePrimaryCtxRetain", cudaErrorDevicesUnavailable, TARE_CUDA_ERROR,
+  expect_no_context_when("cudaMalloc", cudaErrorMemoryAllocation, TARE_STATUS_OUT_OF_MEMORY, "GPU memory");
+  expect_no_context_when("cudaMemcpyAsync", cudaErrorUnknown, TARE_STATUS_CUDA_ERROR, "cudaErrorUnknown");
+  expect_no_context_when("cudaStreamCreateWithFlags", cudaErrorUnknown, TARE_STATUS_CUDA_ERROR, "cudaErrorUnknown");
+  expect_no_context_when("cudaStreamSynchronize", cudaErrorUnknown, TARE_STATUS_CUDA_ERROR, "cudaErrorUnknown");
+  expect_no_context_when("cudaDeviceGetAttribute", cudaErrorUnknown, TARE_STATUS_CUDA_ERROR, "cudaErrorUnknown");
+  expect_no_context_when("cudaGetDriverEntryPointByVersion", cudaErrorUnknown, TARE_STATUS_CUDA_ERROR,
+                         "cudaErrorUnknown");
+  expect_no_context_when("cuDevicePrimaryCtxRetain", cudaErrorDevicesUnavailable, TARE_STATUS_CUDA_ERROR,
                          "cudaErrorDevicesUnavailable");
-  expect_no_context_when("cudaFuncGetAttributes", cudaErrorMemoryAllocation, TARE_CUDA_ERROR,
+  expect_no_context_when("cudaFuncGetAttributes", cudaErrorMemoryAllocation, TARE_STATUS_CUDA_ERROR,
                          "cudaErrorMemoryAllocation");
-  expect_no_context_when("cudaFuncGetAttributes", cudaErrorNoKernelImageForDevice, TARE_NO_DEVICE, "built for");
-  expect_no_context_when("cudaGetDeviceCount", cudaErrorUnknown, TARE_CUDA_ERROR, "cudaErrorUnknown");
+  expect_no_context_when("cudaFuncGetAttributes", cudaErrorNoKernelImageForDevice, TARE_STATUS_NO_DEVICE, "built for");
+  expect_no_context_when("cudaGetDeviceCount", cudaErrorUnknown, TARE_STATUS_CUDA_ERROR, "cudaErrorUnknown");
 }
 
 /* A GPU that is there but fails is told: the caller's arrays lie on it, and a CPU context would read them. */
@@ -161,14 +162,14 @@ Test(driver, auto_takes_the_cpu_only_where_there_is_no_gpu) {
     const char *call;
     cudaError_t error;
     tare_status want;
-  } failures[] = {{"cudaMalloc", cudaErrorMemoryAllocation, TARE_OUT_OF_MEMORY},
-                  {"cuDevicePrimaryCtxRetain", cudaErrorDevicesUnavailable, TARE_CUDA_ERROR},
-                  {"cudaGetDeviceCount", cudaErrorUnknown, TARE_CUDA_ERROR},
-                  {"cudaFuncGetAttributes", cudaErrorMemoryAllocation, TARE_CUDA_ERROR},
-                  {"cudaMemcpyAsync", cudaErrorUnknown, TARE_CUDA_ERROR},
-                  {"cudaGetDeviceCount", cudaErrorNoDevice, TARE_OK},
-                  {"cudaFuncGetAttributes", cudaErrorNoKernelImageForDevice, TARE_OK},
-                  {"cudaFuncGetAttributes", cudaErrorUnsupportedPtxVersion, TARE_OK}};
+  } failures[] = {{"cudaMalloc", cudaErrorMemoryAllocation, TARE_STATUS_OUT_OF_MEMORY},
+                  {"cuDevicePrimaryCtxRetain", cudaErrorDevicesUnavailable, TARE_STATUS_CUDA_ERROR},
+                  {"cudaGetDeviceCount", cudaErrorUnknown, TARE_STATUS_CUDA_ERROR},
+                  {"cudaFuncGetAttributes", cudaErrorMemoryAllocation, TARE_STATUS_CUDA_ERROR},
+                  {"cudaMemcpyAsync", cudaErrorUnknown, TARE_STATUS_CUDA_ERROR},
+                  {"cudaGetDeviceCount", cudaErrorNoDevice, TARE_STATUS_OK},
+                  {"cudaFuncGetAttributes", cudaErrorNoKernelImageForDevice, TARE_STATUS_OK},
+                  {"cudaFuncGetAttributes", cudaErrorUnsupportedPtxVersion, TARE_STATUS_OK}};
   for (size_t i = 0; i < sizeof failures / sizeof *failures; i++) {
     tare_context *context;
     tare_context_description description = {.struct_size = sizeof description};
@@ -178,10 +179,10 @@ Test(driver, auto_takes_the_cpu_only_where_there_is_no_gpu) {
     if (status) {
       cr_assert_null(context);
       expect_text(tare_error_text(NULL),
-                  status == TARE_OUT_OF_MEMORY ? "GPU memory" : cudaGetErrorName(failures[i].error));
+                  status == TARE_STATUS_OUT_OF_MEMORY ? "GPU memory" : cudaGetErrorName(failures[i].error));
       continue;
     }
-    cr_assert_eq(tare_context_describe(context, &description), TARE_OK);
+    cr_assert_eq(tare_context_describe(context, &description), TARE_STATUS_OK);
     cr_assert_eq(description.device, TARE_DEVICE_CPU);
     cr_assert_neq(description.reason[0], '\0');
     tare_context_destroy(context);
@@ -196,7 +197,7 @@ static tare_context *open_gpu(int32_t index) {
   options.device = TARE_DEVICE_CUDA;
   options.device_index = index;
   tare_context *context = NULL;
-  cr_assert_eq(tare_context_create(&context, &options), TARE_OK, "%s", tare_error_text(NULL));
+  cr_assert_eq(tare_context_create(&context, &options), TARE_STATUS_OK, "%s", tare_error_text(NULL));
   return context;
 }
 
@@ -204,12 +205,12 @@ static tare_context *open_gpu(int32_t index) {
 static void use_gpu(int32_t index) {
   tare_context *context = open_gpu(index);
   tare_context_description description = {.struct_size = sizeof description};
-  cr_assert_eq(tare_context_describe(context, &description), TARE_OK);
+  cr_assert_eq(tare_context_describe(context, &description), TARE_STATUS_OK);
   cr_assert_eq(description.device_index, index);
   const tare_status status =
-      tare_sigmoid_focal(context, 0, 8, TARE_F32, NULL, NULL, 2, 0.25, TARE_SUM, NULL, NULL, NULL);
-  cr_assert_eq(status, TARE_OK, "%s", tare_error_text(context));
-  cr_assert_eq(tare_context_check(context, NULL), TARE_OK, "%s", tare_error_text(context));
+      tare_sigmoid_focal(context, 0, 8, TARE_DTYPE_F32, NULL, NULL, 2, 0.25, TARE_NORMALIZER_SUM, NULL, NULL, NULL);
+  cr_assert_eq(status, TARE_STATUS_OK, "%s", tare_error_text(context));
+  cr_assert_eq(tare_context_synchronize(context, NULL), TARE_STATUS_OK, "%s", tare_error_text(context));
   tare_context_destroy(context);
 }
 
@@ -248,11 +249,11 @@ Test(driver, the_callers_own_context_stays) {
 Test(driver, a_launch_that_fails_is_reported_and_forgotten) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      problem *p = problem_new(kind, TARE_F32, 50, 5);
+      problem *p = problem_new(kind, TARE_DTYPE_F32, 50, 5);
       p->want &= ~(unsigned)WANT_COUNTS;
       tare_emulator_fail("cudaLaunchKernelExC", 0, cudaErrorLaunchOutOfResources);
       outcome *o = problem_run(p, device);
-      cr_assert_eq(o->status, TARE_CUDA_ERROR, "%s: %s", tare_status_name(o->status), o->text);
+      cr_assert_eq(o->status, TARE_STATUS_CUDA_ERROR, "%s: %s", tare_status_name(o->status), o->text);
       expect_text(o->text, "cudaErrorLaunchOutOfResources");
       cr_assert_eq(cudaPeekAtLastError(), cudaSuccess, "an error was left behind");
       outcome_free(o);

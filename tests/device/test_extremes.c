@@ -72,14 +72,14 @@ static tare_batch filled_batch(const tare_batch *batch, tare_level *levels, fill
   return changed;
 }
 
-static tare_status evaluate_filled(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status evaluate_filled(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                    const tare_output *output, void *user) {
   tare_level levels[TARE_MAX_LEVELS];
   const tare_batch changed = filled_batch(batch, levels, user);
   return tare_evaluate(context, loss, &changed, output, NULL);
 }
 
-static tare_status evaluate_filled_head(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status evaluate_filled_head(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                         const tare_linear *linear, const tare_output *output, void *user) {
   tare_level levels[TARE_MAX_LEVELS];
   const tare_batch changed = filled_batch(batch, levels, user);
@@ -89,7 +89,8 @@ static tare_status evaluate_filled_head(tare_context *context, const tare_loss *
 static void draw_everything(problem *p, bool soft) {
   problem_draw_row_weights(p);
   if (!is_softmax(p->loss.kind) && !is_ghm(p->loss.kind)) problem_draw_element_weights(p);
-  if (soft && p->loss.kind != TARE_SOFTMAX_FOCAL && p->loss.kind != TARE_GHM_R) problem_draw_targets(p, TARE_F32);
+  if (soft && p->loss.kind != TARE_LOSS_SOFTMAX_FOCAL && p->loss.kind != TARE_LOSS_GHM_R)
+    problem_draw_targets(p, TARE_DTYPE_F32);
   if (p->targets != NULL) p->slack = 2e-6;
 }
 
@@ -113,7 +114,8 @@ Test(extremes, an_axis_of_length_1_has_any_stride) {
     FOR_EACH_LOSS(kind) {
       for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         for (int soft = 0; soft < 2; soft++) {
-          problem *p = problem_new_levels(kind, TARE_F32, shapes[s].images, shapes[s].classes, 1, &shapes[s].level);
+          problem *p =
+              problem_new_levels(kind, TARE_DTYPE_F32, shapes[s].images, shapes[s].classes, 1, &shapes[s].level);
           draw_everything(p, soft);
           check_fills(p, device);
           problem_free(p);
@@ -127,10 +129,10 @@ Test(extremes, an_empty_axis_has_any_stride) {
   static const level_shape empty[] = {{0, 3, 1}, {2, 2, 0}, {1, 0, 1}};
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      problem *p = problem_new_levels(kind, TARE_F32, 1, 3, 3, empty);
+      problem *p = problem_new_levels(kind, TARE_DTYPE_F32, 1, 3, 3, empty);
       check_fills(p, device);
       problem_free(p);
-      p = problem_new_levels(kind, TARE_F32, 0, 3, 1, &(level_shape){2, 2, 2});
+      p = problem_new_levels(kind, TARE_DTYPE_F32, 0, 3, 1, &(level_shape){2, 2, 2});
       check_fills(p, device);
       problem_free(p);
     }
@@ -143,7 +145,7 @@ Test(extremes, the_rows_of_a_head_have_any_stride_where_one_row_is_all) {
     for (int64_t rows = 1; rows <= 6; rows += 5) {
       for (int e = 0; e < EXTREMES + 1; e++) {
         fill f = {.value = extremes[e % EXTREMES], .mixed = e == EXTREMES};
-        problem *p = head_problem(TARE_SIGMOID_FOCAL, TARE_F32, rows, 3, 4);
+        problem *p = head_problem(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, rows, 3, 4);
         problem_draw_row_weights(p);
         p->head->call = evaluate_filled_head;
         p->head->user = &f;
@@ -164,15 +166,15 @@ Test(extremes, label_counts_take_any_stride_of_other_arrays) {
       const tare_strides any = {extremes[e], extremes[e], extremes[e], extremes[e], extremes[e]};
       tare_level level;
       tare_batch batch;
-      tare_level_rows(&level, 6, 3);
+      tare_level_init_rows(&level, 6, 3);
       level.logits = level.gradient = level.element_loss = given->memory;
       level.logits_strides = level.gradient_strides = level.element_loss_strides = level.targets_strides = any;
       level.labels = given->memory;
       tare_batch_init(&batch);
       batch.levels = &level, batch.level_count = 1, batch.classes = 3;
-      cr_assert_eq(tare_label_counts(device->context, &batch, counts->memory, NULL, NULL), TARE_OK, "%s",
+      cr_assert_eq(tare_label_counts(device->context, &batch, counts->memory, NULL, NULL), TARE_STATUS_OK, "%s",
                    tare_error_text(device->context));
-      cr_assert_eq(tare_context_check(device->context, NULL), TARE_OK);
+      cr_assert_eq(tare_context_synchronize(device->context, NULL), TARE_STATUS_OK);
       tare_counts found;
       buffer_download(counts, "counts");
       memcpy(&found, counts->now, sizeof found);
@@ -190,11 +192,11 @@ static tare_status with_stride(const test_device *device, int kind, int axis, in
   static const float zeros[64];
   tare_level level;
   tare_batch batch;
-  tare_loss loss;
+  tare_loss_spec loss;
   uint64_t bytes;
-  tare_loss_init(&loss, TARE_SIGMOID_CE);
+  tare_loss_spec_init(&loss, TARE_LOSS_SIGMOID_CE);
   tare_batch_init(&batch);
-  tare_level_nchw(&level, 2, 2, 2, 2);
+  tare_level_init_nchw(&level, 2, 2, 2, 2);
   level.logits = zeros, level.gradient = (void *)1024;
   level.labels = zeros, level.targets = zeros, level.row_weights = zeros, level.element_weights = zeros;
   level.row_loss = (void *)2048, level.element_loss = (void *)4096;
@@ -215,8 +217,8 @@ Test(extremes, strides_that_reach_too_far) {
         for (size_t i = 0; i < sizeof far / sizeof *far; i++) {
           const tare_status status = with_stride(device, kind, axis, far[i]);
           const char *text = tare_error_text(device->context);
-          cr_assert_eq(status, TARE_INVALID_ARGUMENT, "array %d, axis %d, %lld: %s", kind, axis, (long long)far[i],
-                       tare_status_name(status));
+          cr_assert_eq(status, TARE_STATUS_INVALID_ARGUMENT, "array %d, axis %d, %lld: %s", kind, axis,
+                       (long long)far[i], tare_status_name(status));
           cr_assert(strstr(text, "_strides") && strstr(text, "2^58"), "%s", text);
         }
       }
@@ -231,16 +233,16 @@ Test(extremes, strides_that_reach_too_far_together) {
       const int64_t half = sign * ((INT64_C(1) << 57) + 1);
       tare_level level;
       tare_batch batch;
-      tare_loss loss;
+      tare_loss_spec loss;
       uint64_t bytes;
-      tare_loss_init(&loss, TARE_SIGMOID_CE);
+      tare_loss_spec_init(&loss, TARE_LOSS_SIGMOID_CE);
       tare_batch_init(&batch);
-      tare_level_rows(&level, 2, 2);
+      tare_level_init_rows(&level, 2, 2);
       level.logits = zeros, level.labels = zeros;
       level.logits_strides = (tare_strides){half, 0, half, 0, 1};
       batch.levels = &level, batch.level_count = 1, batch.classes = 2, batch.images = 2;
       const tare_status status = tare_workspace_size(device->context, &loss, &batch, NULL, &bytes);
-      cr_assert_eq(status, TARE_INVALID_ARGUMENT, "%s", tare_status_name(status));
+      cr_assert_eq(status, TARE_STATUS_INVALID_ARGUMENT, "%s", tare_status_name(status));
       cr_assert_not_null(strstr(tare_error_text(device->context), "2^58"), "%s", tare_error_text(device->context));
     }
   }
@@ -251,48 +253,49 @@ Test(extremes, strides_that_reach_too_far_together) {
 Test(extremes, strides_of_huge_levels_do_not_wrap) {
   const int64_t big = INT64_C(1) << 40;
   tare_level level;
-  tare_level_rows(&level, big, big);
+  tare_level_init_rows(&level, big, big);
   cr_assert_eq(level.logits_strides.image, INT64_MAX);
   cr_assert_eq(level.labels_strides.image, big);
   cr_assert_eq(level.logits_strides.x, big);
-  tare_level_nchw(&level, big, big, big, big);
+  tare_level_init_nchw(&level, big, big, big, big);
   cr_assert_eq(level.logits_strides.image, INT64_MAX);
   cr_assert_eq(level.logits_strides.anchor, INT64_MAX);
   cr_assert_eq(level.logits_strides.cls, INT64_MAX);
   cr_assert_eq(level.labels_strides.y, INT64_MAX);
-  tare_level_nhwc(&level, big, big, big, big);
+  tare_level_init_nhwc(&level, big, big, big, big);
   cr_assert_eq(level.logits_strides.image, INT64_MAX);
   cr_assert_eq(level.logits_strides.x, INT64_MAX);
   cr_assert_eq(level.logits_strides.anchor, big);
-  tare_level_nhwc(&level, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN);
-  tare_level_nchw(&level, INT64_MIN, -1, 3, INT64_MAX);
+  tare_level_init_nhwc(&level, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN);
+  tare_level_init_nchw(&level, INT64_MIN, -1, 3, INT64_MAX);
 }
 
 typedef tare_status simple_call(tare_context *context, int64_t rows, int64_t classes);
 static tare_status call_ce(tare_context *context, int64_t rows, int64_t classes) {
   static float x[4];
   static int32_t y[4];
-  return tare_sigmoid_ce(context, rows, classes, TARE_F32, x, y, -1, TARE_SUM, NULL, NULL, NULL);
+  return tare_sigmoid_ce(context, rows, classes, TARE_DTYPE_F32, x, y, -1, TARE_NORMALIZER_SUM, NULL, NULL, NULL);
 }
 static tare_status call_focal(tare_context *context, int64_t rows, int64_t classes) {
   static float x[4];
   static int32_t y[4];
-  return tare_sigmoid_focal(context, rows, classes, TARE_F32, x, y, 2, 0.25, TARE_SUM, NULL, NULL, NULL);
+  return tare_sigmoid_focal(context, rows, classes, TARE_DTYPE_F32, x, y, 2, 0.25, TARE_NORMALIZER_SUM, NULL, NULL,
+                            NULL);
 }
 static tare_status call_softmax(tare_context *context, int64_t rows, int64_t classes) {
   static float x[4];
   static int32_t y[4];
-  return tare_softmax_ce(context, rows, classes, TARE_F32, x, y, TARE_SUM, NULL, NULL, NULL);
+  return tare_softmax_ce(context, rows, classes, TARE_DTYPE_F32, x, y, TARE_NORMALIZER_SUM, NULL, NULL, NULL);
 }
 static tare_status call_softmax_focal(tare_context *context, int64_t rows, int64_t classes) {
   static float x[4];
   static int32_t y[4];
-  return tare_softmax_focal(context, rows, classes, TARE_F32, x, y, 2, -1, TARE_SUM, NULL, NULL, NULL);
+  return tare_softmax_focal(context, rows, classes, TARE_DTYPE_F32, x, y, 2, -1, TARE_NORMALIZER_SUM, NULL, NULL, NULL);
 }
 static tare_status call_ghm(tare_context *context, int64_t rows, int64_t classes) {
   static float x[4];
   static int32_t y[4];
-  return tare_ghm_c(context, rows, classes, TARE_F32, x, y, 10, NULL, NULL, NULL);
+  return tare_ghm_c(context, rows, classes, TARE_DTYPE_F32, x, y, 10, NULL, NULL, NULL);
 }
 
 Test(extremes, simple_calls_of_huge_sizes_are_refused) {
@@ -315,7 +318,7 @@ Test(extremes, simple_calls_of_huge_sizes_are_refused) {
       for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         const tare_status status = calls[c](device->context, sizes[s].rows, sizes[s].classes);
         const char *text = tare_error_text(device->context);
-        cr_assert_eq(status, TARE_INVALID_ARGUMENT, "%d, %d: %s", (int)c, (int)s, tare_status_name(status));
+        cr_assert_eq(status, TARE_STATUS_INVALID_ARGUMENT, "%d, %d: %s", (int)c, (int)s, tare_status_name(status));
         cr_assert_not_null(strstr(text, sizes[s].name), "%d, %d: %s", (int)c, (int)s, text);
       }
   }
@@ -327,19 +330,20 @@ Test(extremes, the_workspace_of_huge_levels_does_not_wrap) {
   FOR_EACH_DEVICE(device) {
     tare_level levels[TARE_MAX_LEVELS];
     tare_batch batch;
-    tare_loss loss;
+    tare_loss_spec loss;
     uint64_t bytes = 0;
-    tare_loss_init(&loss, TARE_GHM_C);
-    loss.ghm.density = TARE_EXACT;
+    tare_loss_spec_init(&loss, TARE_LOSS_GHM_C);
+    loss.ghm.density = TARE_GHM_DENSITY_EXACT;
     tare_batch_init(&batch);
     batch.levels = levels, batch.level_count = TARE_MAX_LEVELS, batch.classes = 1 << 30;
     for (int l = 0; l < TARE_MAX_LEVELS; l++) {
-      tare_level_rows(&levels[l], INT64_C(1) << 28, batch.classes);
+      tare_level_init_rows(&levels[l], INT64_C(1) << 28, batch.classes);
       levels[l].logits = &zero, levels[l].logits_strides = (tare_strides){0, 0, 0, 0, 0};
       levels[l].labels = &zero, levels[l].labels_strides = (tare_strides){0, 0, 0, 0, 0};
     }
     const tare_status status = tare_workspace_size(device->context, &loss, &batch, NULL, &bytes);
-    cr_assert_eq(status, TARE_INVALID_ARGUMENT, "%s, %llu bytes", tare_status_name(status), (unsigned long long)bytes);
+    cr_assert_eq(status, TARE_STATUS_INVALID_ARGUMENT, "%s, %llu bytes", tare_status_name(status),
+                 (unsigned long long)bytes);
     cr_assert_not_null(strstr(tare_error_text(device->context), "together"), "%s", tare_error_text(device->context));
   }
 }
@@ -353,11 +357,12 @@ static void check_steps(const test_device *device, int64_t before, int64_t after
   const double old = 100;
   for (int k = 0; k < BINS; k++) memcpy(&words[2 + BINS + k], &old, sizeof old);
   buffer *state = buffer_of(device, words, sizeof words);
-  tare_loss loss;
-  tare_loss_init(&loss, TARE_GHM_C);
+  tare_loss_spec loss;
+  tare_loss_spec_init(&loss, TARE_LOSS_GHM_C);
   loss.ghm.bins = BINS, loss.ghm.momentum = 0.75, loss.ghm.state = state->memory;
-  cr_assert_eq(tare_ghm_density_update(device->context, &loss, NULL), TARE_OK, "%s", tare_error_text(device->context));
-  cr_assert_eq(tare_context_check(device->context, NULL), TARE_OK);
+  cr_assert_eq(tare_ghm_density_update(device->context, &loss, NULL), TARE_STATUS_OK, "%s",
+               tare_error_text(device->context));
+  cr_assert_eq(tare_context_synchronize(device->context, NULL), TARE_STATUS_OK);
   buffer_download(state, "state");
   memcpy(words, state->now, sizeof words);
   cr_assert_eq((int64_t)words[0], after, "%lld steps after %lld", (long long)words[0], (long long)before);

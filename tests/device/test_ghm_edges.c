@@ -22,11 +22,13 @@ typedef struct ratio {
 } ratio;
 
 static ratio edge(int k, int bins, int variant) {
-  if (variant == TARE_GHM_MMDET) return (ratio){(double)(float)((double)k / bins), 1};
+  if (variant == TARE_GHM_VARIANT_MMDET) return (ratio){(double)(float)((double)k / bins), 1};
   return (ratio){k, bins};
 }
 
-static double edge_value(int k, int bins, int variant) { return oracle_ghm_edge(k, bins, variant == TARE_GHM_MMDET); }
+static double edge_value(int k, int bins, int variant) {
+  return oracle_ghm_edge(k, bins, variant == TARE_GHM_VARIANT_MMDET);
+}
 
 /* Whether the exact norm of a key reaches the edge: each returns the sign of norm - edge. */
 typedef int norm_order(double key, ratio edge, double mu);
@@ -97,7 +99,7 @@ static int64_t check_thresholds(int32_t kind, int32_t variant, double mu, int bi
   call.loss.kind = kind;
   call.loss.ghm = (tare_ghm_parameters){.bins = bins, .variant = variant, .mu = mu};
   tare_bins_make(&made, &call);
-  norm_order *compare = kind == TARE_GHM_R ? compare_difference : compare_logit;
+  norm_order *compare = kind == TARE_LOSS_GHM_R ? compare_difference : compare_logit;
   for (int k = 1; k < bins; k++) {
     if (common_divisor(k, bins) > 1) continue; /* met before */
     const double key = made.lower_f64[k], norm = made.norm_f64[k];
@@ -113,28 +115,28 @@ static int64_t check_thresholds(int32_t kind, int32_t variant, double mu, int bi
 
 static void check_every_count(int32_t kind, double mu, int step) {
   int64_t checked = 0;
-  for (int32_t variant = TARE_GHM_PAPER; variant <= TARE_GHM_MMDET; variant++)
+  for (int32_t variant = TARE_GHM_VARIANT_PAPER; variant <= TARE_GHM_VARIANT_MMDET; variant++)
     for (int bins = 1; bins <= MOST_BINS; bins += step) checked += check_thresholds(kind, variant, mu, bins);
   printf("%s, mu %g: %lld thresholds\n", tare_loss_name(kind), mu, (long long)checked);
   cr_assert(checked > 0);
 }
 
-Test(ghm_edges, thresholds_of_logits) { check_every_count(TARE_GHM_C, 0.02, (int)test_size(1, 61)); }
+Test(ghm_edges, thresholds_of_logits) { check_every_count(TARE_LOSS_GHM_C, 0.02, (int)test_size(1, 61)); }
 
 Test(ghm_edges, thresholds_of_differences) {
   static const double mus[] = {0.02, 1, 0.1, 3, 1e-30, 1e30};
   for (size_t m = 0; m < sizeof mus / sizeof *mus; m++)
-    check_every_count(TARE_GHM_R, mus[m], (int)test_size(m < 2 ? 1 : 11, 61));
+    check_every_count(TARE_LOSS_GHM_R, mus[m], (int)test_size(m < 2 ? 1 : 11, 61));
 }
 
 /* Other parameters on the same context: thresholds are not those of the call before. */
 Test(ghm_edges, thresholds_are_made_again) {
   for (int turn = 0; turn < 2; turn++) {
-    cr_assert_gt(check_thresholds(TARE_GHM_C, TARE_GHM_PAPER, 0.02, 30), 0);
-    cr_assert_gt(check_thresholds(TARE_GHM_C, TARE_GHM_MMDET, 0.02, 30), 0);
-    cr_assert_gt(check_thresholds(TARE_GHM_R, TARE_GHM_MMDET, 0.02, 30), 0);
-    cr_assert_gt(check_thresholds(TARE_GHM_R, TARE_GHM_MMDET, 0.03, 30), 0);
-    cr_assert_gt(check_thresholds(TARE_GHM_R, TARE_GHM_MMDET, 0.03, 7), 0);
+    cr_assert_gt(check_thresholds(TARE_LOSS_GHM_C, TARE_GHM_VARIANT_PAPER, 0.02, 30), 0);
+    cr_assert_gt(check_thresholds(TARE_LOSS_GHM_C, TARE_GHM_VARIANT_MMDET, 0.02, 30), 0);
+    cr_assert_gt(check_thresholds(TARE_LOSS_GHM_R, TARE_GHM_VARIANT_MMDET, 0.02, 30), 0);
+    cr_assert_gt(check_thresholds(TARE_LOSS_GHM_R, TARE_GHM_VARIANT_MMDET, 0.03, 30), 0);
+    cr_assert_gt(check_thresholds(TARE_LOSS_GHM_R, TARE_GHM_VARIANT_MMDET, 0.03, 7), 0);
   }
 }
 
@@ -169,9 +171,9 @@ Test(ghm_edges, counts_at_the_thresholds_in_double) {
   FOR_EACH_DEVICE(device) {
     for (size_t b = 0; b < sizeof counts / sizeof *counts; b++) {
       const int bins = counts[b];
-      for (int32_t variant = TARE_GHM_PAPER; variant <= TARE_GHM_MMDET; variant++) {
-        problem *logits = column(TARE_GHM_C, TARE_F64, variant, bins, bins * 10);
-        problem *differences = column(TARE_GHM_R, TARE_F64, variant, bins, bins * 10);
+      for (int32_t variant = TARE_GHM_VARIANT_PAPER; variant <= TARE_GHM_VARIANT_MMDET; variant++) {
+        problem *logits = column(TARE_LOSS_GHM_C, TARE_DTYPE_F64, variant, bins, bins * 10);
+        problem *differences = column(TARE_LOSS_GHM_R, TARE_DTYPE_F64, variant, bins, bins * 10);
         for (int i = 0; i < bins * 10; i++) {
           const double e = edge_value(i / 10, bins, variant), sign = i % 2 == 1 ? -1 : 1;
           const double u = i < 10 ? -90 : log(e / (1 - e)), d = logits->loss.ghm.mu * e / sqrt((1 - e) * (1 + e));
@@ -192,10 +194,10 @@ Test(ghm_edges, counts_at_the_thresholds_in_double) {
 Test(ghm_edges, edges_of_mmdetection_are_floats) {
   FOR_EACH_DEVICE(device) {
     for (int bins = 2; bins <= MOST_BINS; bins += test_size(7, 97)) {
-      problem *p = column(TARE_GHM_C, TARE_F64, TARE_GHM_MMDET, bins, 3 * (bins - 1));
-      problem *dense = column(TARE_GHM_C, TARE_F64, TARE_GHM_MMDET, bins, 3 * (bins - 1));
+      problem *p = column(TARE_LOSS_GHM_C, TARE_DTYPE_F64, TARE_GHM_VARIANT_MMDET, bins, 3 * (bins - 1));
+      problem *dense = column(TARE_LOSS_GHM_C, TARE_DTYPE_F64, TARE_GHM_VARIANT_MMDET, bins, 3 * (bins - 1));
       dense->targets = calloc((size_t)dense->rows, sizeof *dense->targets);
-      dense->target_dtype = TARE_F64;
+      dense->target_dtype = TARE_DTYPE_F64;
       for (int i = 0; i < 3 * (bins - 1); i++) {
         const int k = 1 + i / 3;
         const double exact = (double)k / bins, rounded = (double)(float)exact;
@@ -217,13 +219,13 @@ Test(ghm_edges, edges_of_mmdetection_are_floats) {
 /* The norm of this logit is 0.3199999964: below 32/100, not below the float of it. */
 Test(ghm_edges, a_logit_between_an_edge_and_its_float) {
   FOR_EACH_DEVICE(device) {
-    for (int32_t variant = TARE_GHM_PAPER; variant <= TARE_GHM_MMDET; variant++) {
-      problem *p = column(TARE_GHM_C, TARE_F64, variant, 100, 1);
+    for (int32_t variant = TARE_GHM_VARIANT_PAPER; variant <= TARE_GHM_VARIANT_MMDET; variant++) {
+      problem *p = column(TARE_LOSS_GHM_C, TARE_DTYPE_F64, variant, 100, 1);
       p->labels[0] = 0;
       p->logits[0] = 0.75377182;
       outcome *o = problem_run(p, device);
-      cr_assert_eq(o->status, TARE_OK, "%s", o->text);
-      cr_assert_eq(p->ghm_state[2 + (variant == TARE_GHM_MMDET ? 32 : 31)], 1u);
+      cr_assert_eq(o->status, TARE_STATUS_OK, "%s", o->text);
+      cr_assert_eq(p->ghm_state[2 + (variant == TARE_GHM_VARIANT_MMDET ? 32 : 31)], 1u);
       outcome_free(o);
       problem_free(p);
     }

@@ -23,29 +23,29 @@ static const char *const nothing_names[NOTHINGS] = {"no rows", "all ignored", "n
 enum way { ONE_CALL, THREE_CALLS, HEAD_IN_ONE_CALL, HEAD_IN_THREE_CALLS, WAYS };
 static bool has_head(enum way way) { return way >= HEAD_IN_ONE_CALL; }
 
-static tare_status in_three_calls(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status in_three_calls(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                   const tare_output *output, void *user) {
-  tare_loss given = *loss;
+  tare_loss_spec given = *loss;
   (void)user;
-  given.ghm.given = 1;
+  given.ghm.use_stored_density = 1;
   tare_status status = tare_ghm_histogram(context, loss, batch, NULL);
   if (!status) status = tare_ghm_density_update(context, loss, NULL);
   return status ? status : tare_evaluate(context, &given, batch, output, NULL);
 }
 
-static tare_status head_in_three_calls(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status head_in_three_calls(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                        const tare_linear *linear, const tare_output *output, void *user) {
-  tare_loss given = *loss;
+  tare_loss_spec given = *loss;
   (void)user;
-  given.ghm.given = 1;
+  given.ghm.use_stored_density = 1;
   tare_status status = tare_linear_ghm_histogram(context, loss, batch, linear, NULL);
   if (!status) status = tare_ghm_density_update(context, loss, NULL);
   return status ? status : tare_linear_evaluate(context, &given, batch, linear, output, NULL);
 }
 
 static problem *make_problem(int32_t kind, int32_t variant, enum way way, int64_t rows) {
-  problem *p =
-      has_head(way) ? head_problem(kind, TARE_F32, rows, CLASSES, 3) : problem_new(kind, TARE_F32, rows, CLASSES);
+  problem *p = has_head(way) ? head_problem(kind, TARE_DTYPE_F32, rows, CLASSES, 3)
+                             : problem_new(kind, TARE_DTYPE_F32, rows, CLASSES);
   p->loss.ghm.bins = BINS;
   p->loss.ghm.variant = variant;
   p->loss.ghm.momentum = 0.75;
@@ -89,7 +89,7 @@ static void expect_no_step(const states *now, const states *before, const char *
 static void expect_loss_of_0(problem *p, const test_device *device, const states *s) {
   memcpy(p->ghm_state, s->library, sizeof s->library);
   outcome *o = problem_run(p, device);
-  cr_assert_eq(o->status, TARE_OK, "%s", o->text);
+  cr_assert_eq(o->status, TARE_STATUS_OK, "%s", o->text);
   cr_assert_eq(o->loss, 0.0, "%s: loss %g", problem_text(p), o->loss);
   outcome_free(o);
 }
@@ -115,9 +115,9 @@ static void check_no_step(const test_device *device, int32_t kind, int32_t varia
 }
 
 static void check_every_nothing(const test_device *device, enum way way) {
-  for (int32_t kind = TARE_GHM_C; kind <= TARE_GHM_R; kind++) {
-    for (int32_t variant = TARE_GHM_PAPER; variant <= TARE_GHM_MMDET; variant++) {
-      const enum nothing end = kind == TARE_GHM_R ? NOTHINGS : NO_CLASS;
+  for (int32_t kind = TARE_LOSS_GHM_C; kind <= TARE_LOSS_GHM_R; kind++) {
+    for (int32_t variant = TARE_GHM_VARIANT_PAPER; variant <= TARE_GHM_VARIANT_MMDET; variant++) {
+      const enum nothing end = kind == TARE_LOSS_GHM_R ? NOTHINGS : NO_CLASS;
       for (enum nothing nothing = NO_ROWS; nothing < end; nothing++) check_no_step(device, kind, variant, way, nothing);
     }
   }
@@ -138,8 +138,8 @@ Test(ghm_empty, nothing_is_no_step_of_a_fused_head) {
 /* S = R is for the first batch that holds anything: by the issue's numbers, the next loss was 4 times too large. */
 Test(ghm_empty, the_first_step_is_that_of_the_first_batch) {
   FOR_EACH_DEVICE(device) {
-    problem *empty = make_nothing(TARE_GHM_C, TARE_GHM_PAPER, ONE_CALL, ALL_IGNORED);
-    problem *batch = make_problem(TARE_GHM_C, TARE_GHM_PAPER, ONE_CALL, 60);
+    problem *empty = make_nothing(TARE_LOSS_GHM_C, TARE_GHM_VARIANT_PAPER, ONE_CALL, ALL_IGNORED);
+    problem *batch = make_problem(TARE_LOSS_GHM_C, TARE_GHM_VARIANT_PAPER, ONE_CALL, 60);
     outcome *fresh = problem_run(batch, device);
     states s = {0};
     step(empty, device, &s);
@@ -157,14 +157,15 @@ Test(ghm_empty, the_first_step_is_that_of_the_first_batch) {
 
 static buffer *update(const test_device *device, int32_t variant, double momentum, const int64_t *words) {
   buffer *state = buffer_of(device, words, WORDS * sizeof *words);
-  tare_loss loss;
-  tare_loss_init(&loss, TARE_GHM_C);
+  tare_loss_spec loss;
+  tare_loss_spec_init(&loss, TARE_LOSS_GHM_C);
   loss.ghm.bins = BINS;
   loss.ghm.variant = variant;
   loss.ghm.momentum = momentum;
   loss.ghm.state = state->memory;
-  cr_assert_eq(tare_ghm_density_update(device->context, &loss, NULL), TARE_OK, "%s", tare_error_text(device->context));
-  cr_assert_eq(tare_context_check(device->context, NULL), TARE_OK);
+  cr_assert_eq(tare_ghm_density_update(device->context, &loss, NULL), TARE_STATUS_OK, "%s",
+               tare_error_text(device->context));
+  cr_assert_eq(tare_context_synchronize(device->context, NULL), TARE_STATUS_OK);
   buffer_download(state, "state");
   return state;
 }
@@ -173,7 +174,7 @@ static buffer *update(const test_device *device, int32_t variant, double momentu
 Test(ghm_empty, the_sum_over_the_ranks_decides) {
   static const double momenta[] = {0, 0.75};
   FOR_EACH_DEVICE(device) {
-    for (int variant = TARE_GHM_PAPER; variant <= TARE_GHM_MMDET; variant++) {
+    for (int variant = TARE_GHM_VARIANT_PAPER; variant <= TARE_GHM_VARIANT_MMDET; variant++) {
       for (size_t m = 0; m < sizeof momenta / sizeof *momenta; m++) {
         int64_t words[WORDS] = {3};
         for (int k = 0; k < 2 * BINS; k++) {
@@ -200,30 +201,30 @@ Test(ghm_empty, the_sum_over_the_ranks_decides) {
 /* ---- The workspace --------------------------------------------------------------------------------------------- */
 
 static void set_workspace(tare_context *context, void *memory, uint64_t bytes) {
-  cr_assert_eq(tare_context_set_workspace(context, memory, bytes), TARE_OK, "%s", tare_error_text(context));
+  cr_assert_eq(tare_context_set_workspace(context, memory, bytes), TARE_STATUS_OK, "%s", tare_error_text(context));
 }
 
 /* tare_evaluate with as much workspace as tare_workspace_size says, more than that, and less. */
-static tare_status with_every_workspace(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status with_every_workspace(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                         const tare_output *output, void *user) {
   const test_device *device = user;
   uint64_t bytes = 1;
   tare_status status = tare_workspace_size(context, loss, batch, output, &bytes);
-  cr_assert_eq(status, TARE_OK, "%s", tare_error_text(context));
+  cr_assert_eq(status, TARE_STATUS_OK, "%s", tare_error_text(context));
   buffer *room = buffer_new(device, bytes + 512, 0);
   if (bytes >= 16) {
     set_workspace(context, room->memory, bytes - 1);
     status = tare_evaluate(context, loss, batch, output, NULL);
-    cr_assert_eq(status, TARE_WORKSPACE_TOO_SMALL, "%llu bytes less 1: %s", (unsigned long long)bytes,
+    cr_assert_eq(status, TARE_STATUS_WORKSPACE_TOO_SMALL, "%llu bytes less 1: %s", (unsigned long long)bytes,
                  tare_status_name(status));
   }
   set_workspace(context, room->memory, bytes + 512);
   status = tare_evaluate(context, loss, batch, output, NULL);
-  cr_assert_eq(status, TARE_OK, "%s", tare_error_text(context));
-  cr_assert_eq(tare_context_check(context, NULL), TARE_OK, "%s", tare_error_text(context));
+  cr_assert_eq(status, TARE_STATUS_OK, "%s", tare_error_text(context));
+  cr_assert_eq(tare_context_synchronize(context, NULL), TARE_STATUS_OK, "%s", tare_error_text(context));
   set_workspace(context, bytes ? room->memory : NULL, bytes);
   status = tare_evaluate(context, loss, batch, output, NULL);
-  cr_assert_eq(tare_context_check(context, NULL), TARE_OK, "%s", tare_error_text(context));
+  cr_assert_eq(tare_context_synchronize(context, NULL), TARE_STATUS_OK, "%s", tare_error_text(context));
   set_workspace(context, NULL, 0);
   buffer_free(room);
   return status;
@@ -232,12 +233,12 @@ static tare_status with_every_workspace(tare_context *context, const tare_loss *
 Test(ghm_empty, the_workspace_is_what_its_size_says) {
   static const int64_t rows[] = {0, 1, 70};
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_GHM_C; kind <= TARE_GHM_R; kind++) {
+    for (int32_t kind = TARE_LOSS_GHM_C; kind <= TARE_LOSS_GHM_R; kind++) {
       for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
         for (int ignored = 0; ignored < 2; ignored++) {
-          problem *p = problem_new(kind, TARE_F32, rows[r], CLASSES);
+          problem *p = problem_new(kind, TARE_DTYPE_F32, rows[r], CLASSES);
           if (ignored) problem_draw_labels(p, 0, 1);
-          p->loss.ghm.density = TARE_EXACT;
+          p->loss.ghm.density = TARE_GHM_DENSITY_EXACT;
           p->call = with_every_workspace;
           p->user = device;
           CHECK_PROBLEM(p, device);
@@ -252,12 +253,12 @@ Test(ghm_empty, the_workspace_is_what_its_size_says) {
 Test(ghm_empty, exact_density_of_no_rows) {
   static const level_shape none = {0, 7, 3}, some = {2, 3, 3};
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_GHM_C; kind <= TARE_GHM_R; kind++) {
-      problem *const problems[] = {problem_new(kind, TARE_F32, 0, CLASSES),
-                                   problem_new_levels(kind, TARE_F16, 2, CLASSES, 1, &none),
-                                   problem_new_levels(kind, TARE_BF16, 0, CLASSES, 1, &some)};
+    for (int32_t kind = TARE_LOSS_GHM_C; kind <= TARE_LOSS_GHM_R; kind++) {
+      problem *const problems[] = {problem_new(kind, TARE_DTYPE_F32, 0, CLASSES),
+                                   problem_new_levels(kind, TARE_DTYPE_F16, 2, CLASSES, 1, &none),
+                                   problem_new_levels(kind, TARE_DTYPE_BF16, 0, CLASSES, 1, &some)};
       for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) {
-        problems[i]->loss.ghm.density = TARE_EXACT;
+        problems[i]->loss.ghm.density = TARE_GHM_DENSITY_EXACT;
         CHECK_PROBLEM(problems[i], device);
         problem_free(problems[i]);
       }

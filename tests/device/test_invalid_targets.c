@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Dense targets outside their range: a little is rounding and is moved into [0,1]; more, or a NaN, and the row adds
- * nothing and is counted as invalid. On a CPU the call says so itself, on a GPU tare_context_check does.
+ * nothing and is counted as invalid. On a CPU the call says so itself, on a GPU tare_context_synchronize does.
  */
 #include <criterion/criterion.h>
 #include <inttypes.h>
@@ -14,22 +14,22 @@
 #include "support/numbers.h"
 #include "support/problem.h"
 
-static const int32_t dtypes[] = {TARE_F32, TARE_F16, TARE_BF16, TARE_F64};
+static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16, TARE_DTYPE_F64};
 enum { DTYPES = sizeof dtypes / sizeof *dtypes };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static bool is_checked(int32_t kind) { return kind != TARE_SOFTMAX_FOCAL && kind != TARE_GHM_R; }
+static bool is_checked(int32_t kind) { return kind != TARE_LOSS_SOFTMAX_FOCAL && kind != TARE_LOSS_GHM_R; }
 
-static bool is_half(int32_t dtype) { return dtype == TARE_F16 || dtype == TARE_BF16; }
+static bool is_half(int32_t dtype) { return dtype == TARE_DTYPE_F16 || dtype == TARE_DTYPE_BF16; }
 
 /* Targets at random and no labels. */
 static void make_dense(problem *p, int32_t target_dtype) {
   problem_draw_targets(p, target_dtype);
   free(p->labels);
   p->labels = NULL;
-  p->slack = p->loss.kind == TARE_GHM_C ? 0 : p->dtype == TARE_F64 ? 1e-13 : 2e-5;
-  for (int64_t i = 0; i < p->rows * p->classes && p->loss.kind == TARE_GHM_C; i++) /* on no edge of a bin */
+  p->slack = p->loss.kind == TARE_LOSS_GHM_C ? 0 : p->dtype == TARE_DTYPE_F64 ? 1e-13 : 2e-5;
+  for (int64_t i = 0; i < p->rows * p->classes && p->loss.kind == TARE_LOSS_GHM_C; i++) /* on no edge of a bin */
     p->targets[i] = round_to_dtype(target_dtype, p->targets[i] > 0.5 ? 1 : 0);
 }
 
@@ -44,13 +44,13 @@ static void expect_invalid(problem *p, const test_device *device, int64_t row, i
   outcome *o = problem_run(p, device), *want = problem_expect(p);
   const bool on_cpu = o->device->kind == TARE_DEVICE_CPU;
   char name[64];
-  cr_assert_eq(on_cpu ? o->status : o->check_status, TARE_INVALID_TARGET, "%s: %s, %s: %s", problem_text(p),
+  cr_assert_eq(on_cpu ? o->status : o->check_status, TARE_STATUS_INVALID_TARGET, "%s: %s, %s: %s", problem_text(p),
                tare_status_name(o->status), tare_status_name(o->check_status), o->text);
-  cr_assert_eq(on_cpu ? o->check_status : o->status, TARE_OK, "%s: %s", problem_text(p), o->text);
+  cr_assert_eq(on_cpu ? o->check_status : o->status, TARE_STATUS_OK, "%s: %s", problem_text(p), o->text);
   snprintf(name, sizeof name, on_cpu ? "row %" PRId64 ", class %" PRId64 " " : "row %" PRId64 " ", row, cls);
   cr_assert_not_null(strstr(o->text, name), "no '%s' in: %s", name, o->text);
   cr_assert_gt(want->counts.invalid, 0);
-  o->status = TARE_OK; /* what it wrote is right */
+  o->status = TARE_STATUS_OK; /* what it wrote is right */
   CHECK_OUTCOME(p, o, want);
   for (int64_t c = 0; c < p->classes && o->gradient; c++) cr_assert_eq(o->gradient[row * p->classes + c], 0);
   outcome_free(o);
@@ -76,7 +76,7 @@ Test(invalid_targets, rounding_is_taken_for_0_and_1) {
         }
         p->want &= ~(unsigned)WANT_COUNTS;
         outcome *o = problem_run(p, device);
-        cr_assert_eq(o->check_status, TARE_OK, "%s: %s", problem_text(p), o->text);
+        cr_assert_eq(o->check_status, TARE_STATUS_OK, "%s: %s", problem_text(p), o->text);
         CHECK_PROBLEM(p, device);
         for (int64_t i = 0; i < p->rows * p->classes; i++) p->targets[i] = moved(p->targets[i]);
         outcome *inside = problem_run(p, device);
@@ -123,12 +123,13 @@ Test(invalid_targets, the_row_adds_nothing) {
 
 /* An invalid row is none that counts, in every divisor. */
 Test(invalid_targets, no_divisor_counts_the_row) {
-  static const int32_t normalizers[] = {TARE_SUM, TARE_ELEMENTS, TARE_ROWS, TARE_WEIGHTS, TARE_VALUE};
+  static const int32_t normalizers[] = {TARE_NORMALIZER_SUM, TARE_NORMALIZER_ELEMENTS, TARE_NORMALIZER_ROWS,
+                                        TARE_NORMALIZER_WEIGHTS, TARE_NORMALIZER_VALUE};
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       for (size_t n = 0; n < COUNT(normalizers) && is_checked(kind) && !is_ghm(kind); n++) {
-        problem *p = problem_new(kind, TARE_F32, test_size(3000, 300), 11);
-        problem_draw_targets(p, TARE_F32); /* labels stay and mark ignored rows */
+        problem *p = problem_new(kind, TARE_DTYPE_F32, test_size(3000, 300), 11);
+        problem_draw_targets(p, TARE_DTYPE_F32); /* labels stay and mark ignored rows */
         p->slack = 2e-5;
         problem_draw_row_weights(p);
         p->normalizer = normalizers[n];
@@ -150,10 +151,10 @@ Test(invalid_targets, no_density_counts_the_row) {
   FOR_EACH_DEVICE(device) {
     for (size_t d = 0; d < DTYPES; d++) {
       for (int way = 0; way < 3; way++) {
-        problem *p = dense(TARE_GHM_C, dtypes[d], TARE_F32, test_size(400, 60), 7);
+        problem *p = dense(TARE_LOSS_GHM_C, dtypes[d], TARE_DTYPE_F32, test_size(400, 60), 7);
         p->targets[3 * 7 + 6] = 7;
         if (way == 0) problem_add_ghm_state(p);
-        if (way == 2) p->loss.ghm.density = TARE_EXACT;
+        if (way == 2) p->loss.ghm.density = TARE_GHM_DENSITY_EXACT;
         expect_invalid(p, device, 3, 6);
         if (way == 0) cr_assert_eq(p->ghm_state[1], (uint64_t)(p->rows - 1) * 7);
         problem_free(p);
@@ -162,7 +163,7 @@ Test(invalid_targets, no_density_counts_the_row) {
   }
 }
 
-static tare_status histogram_alone(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status histogram_alone(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                    const tare_output *output, void *user) {
   (void)output, (void)user;
   return tare_ghm_histogram(context, loss, batch, NULL);
@@ -170,13 +171,14 @@ static tare_status histogram_alone(tare_context *context, const tare_loss *loss,
 
 Test(invalid_targets, a_histogram_of_its_own_says_so) {
   FOR_EACH_DEVICE(device) {
-    problem *p = dense(TARE_GHM_C, TARE_F32, TARE_F32, 30, 7);
+    problem *p = dense(TARE_LOSS_GHM_C, TARE_DTYPE_F32, TARE_DTYPE_F32, 30, 7);
     problem_add_ghm_state(p);
     p->want = 0;
     p->call = histogram_alone;
     p->targets[9 * 7 + 2] = -1;
     outcome *o = problem_run(p, device);
-    cr_assert_eq(o->device->kind == TARE_DEVICE_CPU ? o->status : o->check_status, TARE_INVALID_TARGET, "%s", o->text);
+    cr_assert_eq(o->device->kind == TARE_DEVICE_CPU ? o->status : o->check_status, TARE_STATUS_INVALID_TARGET, "%s",
+                 o->text);
     cr_assert_not_null(strstr(o->text, "row 9"), "%s", o->text);
     cr_assert_eq(p->ghm_state[1], 29u * 7);
     outcome_free(o);
@@ -192,7 +194,7 @@ Test(invalid_targets, what_does_not_count_may_be_anything) {
     FOR_EACH_LOSS(kind) {
       for (size_t d = 0; d < DTYPES && is_checked(kind); d++) {
         problem *p = problem_new(kind, dtypes[d], 60, 8);
-        problem_draw_targets(p, TARE_F32);
+        problem_draw_targets(p, TARE_DTYPE_F32);
         p->slack = 2e-5;
         problem_draw_row_weights(p);
         if (!is_softmax(kind) && !is_ghm(kind)) {
@@ -208,7 +210,7 @@ Test(invalid_targets, what_does_not_count_may_be_anything) {
         }
         p->place[ARRAY_TARGETS].channels_first = d % 2 == 1;
         outcome *o = problem_run(p, device);
-        cr_assert_eq(o->check_status, TARE_OK, "%s: %s", problem_text(p), o->text);
+        cr_assert_eq(o->check_status, TARE_STATUS_OK, "%s: %s", problem_text(p), o->text);
         outcome_free(o);
         CHECK_PROBLEM(p, device);
         problem_free(p);
@@ -219,7 +221,7 @@ Test(invalid_targets, what_does_not_count_may_be_anything) {
 
 Test(invalid_targets, a_regression_takes_any) {
   FOR_EACH_DEVICE(device) {
-    problem *p = problem_new(TARE_GHM_R, TARE_F32, 50, 4);
+    problem *p = problem_new(TARE_LOSS_GHM_R, TARE_DTYPE_F32, 50, 4);
     for (int i = 0; i < 200; i++) p->targets[i] = (double)(float)(p->targets[i] * 1000);
     CHECK_PROBLEM(p, device);
     problem_free(p);
@@ -229,7 +231,7 @@ Test(invalid_targets, a_regression_takes_any) {
 /* Of a softmax row any number that is not negative is a mass. */
 Test(invalid_targets, softmax_takes_any_mass) {
   FOR_EACH_DEVICE(device) {
-    problem *p = dense(TARE_SOFTMAX_CE, TARE_F32, TARE_F32, 50, 4);
+    problem *p = dense(TARE_LOSS_SOFTMAX_CE, TARE_DTYPE_F32, TARE_DTYPE_F32, 50, 4);
     for (int i = 0; i < 200; i++) p->targets[i] = i % 3 == 0 ? -0.0 : (double)(float)(p->targets[i] * 50);
     p->slack *= 100;
     CHECK_PROBLEM(p, device);
@@ -244,8 +246,8 @@ Test(invalid_targets, rows_and_classes_are_named_in_every_layout) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       for (int way = 0; way < 4 && is_checked(kind); way++) {
-        problem *p = problem_new_levels(kind, TARE_F32, 2, 5, 2, shapes);
-        make_dense(p, TARE_F16);
+        problem *p = problem_new_levels(kind, TARE_DTYPE_F32, 2, 5, 2, shapes);
+        make_dense(p, TARE_DTYPE_F16);
         p->place[ARRAY_LOGITS].channels_first = p->place[ARRAY_GRADIENT].channels_first = way & 1;
         p->place[ARRAY_TARGETS].channels_first = way & 2;
         if (way == 3) p->place[ARRAY_TARGETS].pad[AXIS_CLASS] = p->place[ARRAY_TARGETS].pad[AXIS_X] = 1;
@@ -264,12 +266,12 @@ Test(invalid_targets, the_first_of_many_is_named) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       if (!is_checked(kind)) continue;
-      problem *p = dense(kind, TARE_F32, TARE_F32, test_size(40000, 4000), 5);
+      problem *p = dense(kind, TARE_DTYPE_F32, TARE_DTYPE_F32, test_size(40000, 4000), 5);
       for (int64_t row = p->rows - 1; row >= 977; row -= 1000) p->targets[row * 5 + 2] = -7;
       p->targets[977 * 5 + 1] = p->targets[977 * 5 + 3] = NAN;
       expect_invalid(p, device, 977, 1);
       problem_free(p);
-      problem *wide = dense(kind, TARE_F32, TARE_F32, 3, 20011);
+      problem *wide = dense(kind, TARE_DTYPE_F32, TARE_DTYPE_F32, 3, 20011);
       wide->slack *= 30;
       wide->targets[20011 + 20000] = 1e4;
       if (is_softmax(kind)) wide->targets[20011 + 20000] = -1;
@@ -286,10 +288,10 @@ Test(invalid_targets, a_fused_head_leaves_the_row_out) {
     head_require_blas(device);
     FOR_EACH_LOSS(kind) {
       for (int n = 0; n < 2 && is_checked(kind); n++) {
-        problem *p = head_problem(kind, TARE_F32, test_size(3000, 1300), 9, 6);
-        make_dense(p, TARE_F32);
+        problem *p = head_problem(kind, TARE_DTYPE_F32, test_size(3000, 1300), 9, 6);
+        make_dense(p, TARE_DTYPE_F32);
         p->head->room = 0; /* several chunks */
-        if (n == 1 && !is_ghm(kind)) p->normalizer = TARE_ROWS;
+        if (n == 1 && !is_ghm(kind)) p->normalizer = TARE_NORMALIZER_ROWS;
         p->targets[1299 * 9 + 4] = NAN;
         p->targets[1111 * 9 + 8] = -1; /* beyond the first chunk of any device */
         expect_invalid(p, device, 1111, 8);

@@ -33,7 +33,7 @@ static const convention conventions[] = {
 };
 
 static problem *in_convention(int32_t kind, convention c, int32_t label_dtype) {
-  problem *p = problem_new(kind, TARE_F32, test_size(500, 80), CLASSES);
+  problem *p = problem_new(kind, TARE_DTYPE_F32, test_size(500, 80), CLASSES);
   p->first_label = c.first;
   p->background_label = c.background;
   p->ignore_label = c.ignore;
@@ -46,13 +46,13 @@ Test(labels, conventions) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       for (size_t c = 0; c < sizeof conventions / sizeof *conventions; c++) {
-        for (int32_t type = TARE_I32; type <= TARE_I64; type++) {
+        for (int32_t type = TARE_LABEL_DTYPE_I32; type <= TARE_LABEL_DTYPE_I64; type++) {
           problem *p = in_convention(kind, conventions[c], type);
           CHECK_PROBLEM(p, device);
           if (!is_ghm(kind)) {
-            p->normalizer = TARE_POSITIVES;
+            p->normalizer = TARE_NORMALIZER_POSITIVES;
             CHECK_PROBLEM(p, device);
-            p->normalizer = TARE_ELEMENTS;
+            p->normalizer = TARE_NORMALIZER_ELEMENTS;
             CHECK_PROBLEM(p, device);
           }
           problem_free(p);
@@ -67,8 +67,8 @@ Test(labels, conventions) {
 Test(labels, background_inside_the_range_by_hand) {
   const double log2 = 0.69314718055994531, log7 = 1.9459101490553132;
   FOR_EACH_DEVICE(device) {
-    problem *sigmoid = in_convention(TARE_SIGMOID_CE, (convention){0, 3, -100}, TARE_I32);
-    problem *softmax = in_convention(TARE_SOFTMAX_CE, (convention){0, 3, -100}, TARE_I32);
+    problem *sigmoid = in_convention(TARE_LOSS_SIGMOID_CE, (convention){0, 3, -100}, TARE_LABEL_DTYPE_I32);
+    problem *softmax = in_convention(TARE_LOSS_SOFTMAX_CE, (convention){0, 3, -100}, TARE_LABEL_DTYPE_I32);
     problem *both[2] = {sigmoid, softmax};
     for (int i = 0; i < 2; i++) {
       problem *p = both[i];
@@ -77,7 +77,7 @@ Test(labels, background_inside_the_range_by_hand) {
       p->labels[0] = 3;
       p->labels[1] = -100;
       outcome *o = problem_run(p, device);
-      cr_assert_eq(o->status, TARE_OK, "%s", o->text);
+      cr_assert_eq(o->status, TARE_STATUS_OK, "%s", o->text);
       const double counted = (double)(p->rows - 1);
       CHECK_NEAR("loss", o->loss, counted * (i == 0 ? CLASSES * log2 : log7), ((tolerance){0, 1e-6}));
       cr_assert_eq(o->counts.positives, p->rows - 2);
@@ -97,10 +97,10 @@ Test(labels, background_inside_the_range_by_hand) {
 /* A background that is no class: a softmax row of it does not count. */
 Test(labels, softmax_background_outside_the_range_adds_nothing) {
   FOR_EACH_DEVICE(device) {
-    problem *p = in_convention(TARE_SOFTMAX_CE, (convention){0, CLASSES, -1}, TARE_I32);
+    problem *p = in_convention(TARE_LOSS_SOFTMAX_CE, (convention){0, CLASSES, -1}, TARE_LABEL_DTYPE_I32);
     p->labels[0] = CLASSES;
     outcome *o = problem_run(p, device);
-    cr_assert_eq(o->status, TARE_OK, "%s", o->text);
+    cr_assert_eq(o->status, TARE_STATUS_OK, "%s", o->text);
     for (int c = 0; c < CLASSES; c++) CHECK_NEAR("background row", o->gradient[c], 0, ((tolerance){0, 0}));
     CHECK_NEAR("background row", o->row_loss[0], 0, ((tolerance){0, 0}));
     cr_assert_eq(o->counts.counted, o->counts.positives);
@@ -113,18 +113,20 @@ Test(labels, softmax_background_outside_the_range_adds_nothing) {
 /* ---- Labels that are none -------------------------------------------------------------------------------------- */
 
 /* The columns of GHM-R are no classes: every label from first_label on is one. */
-static bool is_a_class_of_a_regression(int32_t kind, int64_t label) { return kind == TARE_GHM_R && label >= 0; }
+static bool is_a_class_of_a_regression(int32_t kind, int64_t label) { return kind == TARE_LOSS_GHM_R && label >= 0; }
 
 /* Expects the refusal on a CPU context, with nothing written (problem_run checks that), or on a GPU the row left out
- * and the error from tare_context_check, which knows the row but not what stood there. */
+ * and the error from tare_context_synchronize, which knows the row but not what stood there. */
 static void expect_refused(problem *p, const test_device *device, int64_t row) {
   outcome *o = problem_run(p, device);
   char number[32];
   snprintf(number, sizeof number, "%" PRId64, row);
   if (o->device->kind == TARE_DEVICE_CPU) {
-    cr_assert_eq(o->status, TARE_INVALID_LABEL, "%s: %s (%s)", problem_text(p), tare_status_name(o->status), o->text);
+    cr_assert_eq(o->status, TARE_STATUS_INVALID_LABEL, "%s: %s (%s)", problem_text(p), tare_status_name(o->status),
+                 o->text);
   } else {
-    cr_assert_eq(o->check_status, TARE_INVALID_LABEL, "%s: %s", problem_text(p), tare_status_name(o->check_status));
+    cr_assert_eq(o->check_status, TARE_STATUS_INVALID_LABEL, "%s: %s", problem_text(p),
+                 tare_status_name(o->check_status));
     outcome *want = problem_expect(p);
     CHECK_OUTCOME(p, o, want);
     outcome_free(want);
@@ -143,7 +145,7 @@ Test(labels, invalid_ones_are_refused_by_row) {
     FOR_EACH_LOSS(kind) {
       for (size_t b = 0; b < sizeof bad / sizeof *bad; b++) {
         if (is_a_class_of_a_regression(kind, bad[b])) continue;
-        for (int32_t type = TARE_I32; type <= TARE_I64; type++) {
+        for (int32_t type = TARE_LABEL_DTYPE_I32; type <= TARE_LABEL_DTYPE_I64; type++) {
           problem *p = in_convention(kind, conventions[0], type);
           p->labels[61] = bad[b];
           expect_refused(p, device, 61);
@@ -162,7 +164,7 @@ Test(labels, wide_ones_are_checked_before_narrowing) {
     FOR_EACH_LOSS(kind) {
       for (size_t b = 0; b < sizeof bad / sizeof *bad; b++) {
         if (is_a_class_of_a_regression(kind, bad[b])) continue;
-        problem *p = in_convention(kind, conventions[0], TARE_I64);
+        problem *p = in_convention(kind, conventions[0], TARE_LABEL_DTYPE_I64);
         p->labels[17] = bad[b];
         expect_refused(p, device, 17);
         problem_free(p);
@@ -180,7 +182,7 @@ Test(labels, special_ones_may_be_wider_than_labels) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       for (size_t c = 0; c < sizeof wide / sizeof *wide; c++) {
-        problem *p = in_convention(kind, conventions[0], TARE_I32);
+        problem *p = in_convention(kind, conventions[0], TARE_LABEL_DTYPE_I32);
         for (int64_t i = 0; i < p->rows; i++) p->labels[i] = wide[c].first ? -1 : i % CLASSES;
         p->first_label = wide[c].first;
         p->background_label = wide[c].background;
@@ -200,8 +202,8 @@ Test(labels, special_ones_may_be_wider_than_labels) {
 Test(labels, regression_takes_any_class) {
   static const int64_t classes[] = {4, 79, 1202, INT64_C(4294967297), INT64_MAX};
   FOR_EACH_DEVICE(device) {
-    problem *p = problem_new(TARE_GHM_R, TARE_F32, 60, 4);
-    p->label_dtype = TARE_I64;
+    problem *p = problem_new(TARE_LOSS_GHM_R, TARE_DTYPE_F32, 60, 4);
+    p->label_dtype = TARE_LABEL_DTYPE_I64;
     for (int i = 0; i < 5; i++) p->labels[3 * i] = classes[i];
     CHECK_PROBLEM(p, device);
     p->first_label = 5;
@@ -216,8 +218,8 @@ Test(labels, regression_takes_any_class) {
 /* class = label - first_label must not wrap either. */
 Test(labels, first_label_does_not_wrap) {
   FOR_EACH_DEVICE(device) {
-    problem *p = problem_new(TARE_SIGMOID_CE, TARE_F32, 20, CLASSES);
-    p->label_dtype = TARE_I64;
+    problem *p = problem_new(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 20, CLASSES);
+    p->label_dtype = TARE_LABEL_DTYPE_I64;
     p->first_label = INT64_MAX - 3;
     for (int64_t i = 0; i < p->rows; i++) p->labels[i] = -1;
     p->labels[0] = INT64_MAX; /* class 3 */
@@ -230,7 +232,8 @@ Test(labels, first_label_does_not_wrap) {
 
 Test(labels, labels_may_be_all_of_int64) {
   FOR_EACH_DEVICE(device) {
-    problem *p = in_convention(TARE_SIGMOID_FOCAL, (convention){INT64_C(1) << 40, INT64_MIN, INT64_MAX}, TARE_I64);
+    problem *p = in_convention(TARE_LOSS_SIGMOID_FOCAL, (convention){INT64_C(1) << 40, INT64_MIN, INT64_MAX},
+                               TARE_LABEL_DTYPE_I64);
     CHECK_PROBLEM(p, device);
     problem_free(p);
   }
@@ -240,7 +243,7 @@ Test(labels, labels_may_be_all_of_int64) {
 Test(labels, the_first_bad_row_is_named) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      problem *p = problem_new(kind, TARE_F32, test_size(40000, 4000), 5);
+      problem *p = problem_new(kind, TARE_DTYPE_F32, test_size(40000, 4000), 5);
       const int64_t rows[] = {p->rows - 1, p->rows / 2, 977, p->rows - 7};
       for (size_t i = 0; i < 4; i++) p->labels[rows[i]] = -88 - (int64_t)i;
       expect_refused(p, device, 977);
@@ -254,7 +257,7 @@ Test(labels, rows_are_numbered_level_after_level) {
   static const level_shape shapes[] = {{4, 5, 3}, {2, 3, 3}, {1, 2, 3}};
   FOR_EACH_DEVICE(device) {
     for (int image_major = 0; image_major < 2; image_major++) {
-      problem *p = problem_new_levels(TARE_SIGMOID_FOCAL, TARE_F32, 2, 4, 3, shapes);
+      problem *p = problem_new_levels(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 2, 4, 3, shapes);
       p->image_major = image_major == 1;
       p->place[ARRAY_LOGITS].channels_first = true;
       const int64_t row = 2 * 60 + 18 + (1 * 3 + 2) * 3 + 1; /* level 1, image 1, y 1, x 2, anchor 1 */
@@ -270,8 +273,8 @@ Test(labels, rows_are_numbered_level_after_level) {
 /* A label is told as it stands, where labels are not next to each other. */
 Test(labels, a_bad_label_is_read_at_its_stride) {
   FOR_EACH_DEVICE(device) {
-    for (int32_t dtype = TARE_I32; dtype <= TARE_I64; dtype++) {
-      problem *p = in_convention(TARE_SIGMOID_FOCAL, conventions[0], dtype);
+    for (int32_t dtype = TARE_LABEL_DTYPE_I32; dtype <= TARE_LABEL_DTYPE_I64; dtype++) {
+      problem *p = in_convention(TARE_LOSS_SIGMOID_FOCAL, conventions[0], dtype);
       p->place[ARRAY_LABELS].pad[AXIS_ANCHOR] = 2;
       p->labels[17] = 5077;
       expect_refused(p, device, 17);
@@ -287,7 +290,7 @@ Test(labels, a_bad_label_is_read_at_its_stride) {
 Test(labels, rows_are_numbered_where_all_arrays_are_one_run) {
   static const level_shape shape = {4, 5, 3};
   FOR_EACH_DEVICE(device) {
-    problem *p = problem_new_levels(TARE_SIGMOID_FOCAL, TARE_F32, 1, 1, 1, &shape);
+    problem *p = problem_new_levels(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 1, 1, 1, &shape);
     for (int array = 0; array < ARRAY_KINDS; array++) p->place[array].channels_first = true;
     p->labels[17] = 6543;
     p->labels[18] = 6544; /* lies before it */
@@ -299,8 +302,8 @@ Test(labels, rows_are_numbered_where_all_arrays_are_one_run) {
 /* Beside dense targets labels only mark ignored rows, but they are still checked. */
 Test(labels, invalid_beside_targets) {
   FOR_EACH_DEVICE(device) {
-    problem *p = problem_new(TARE_SIGMOID_CE, TARE_F32, 60, 5);
-    problem_draw_targets(p, TARE_F32);
+    problem *p = problem_new(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 60, 5);
+    problem_draw_targets(p, TARE_DTYPE_F32);
     p->slack = 2e-6; /* p - t cancels, as in test_soft_targets.c */
     p->labels[31] = 5;
     expect_refused(p, device, 31);
@@ -311,7 +314,7 @@ Test(labels, invalid_beside_targets) {
 /* After a refusal the context works, and its text is that of the last call. */
 Test(labels, a_refusal_leaves_the_context_working) {
   FOR_EACH_DEVICE(device) {
-    problem *p = in_convention(TARE_SIGMOID_FOCAL, conventions[0], TARE_I32);
+    problem *p = in_convention(TARE_LOSS_SIGMOID_FOCAL, conventions[0], TARE_LABEL_DTYPE_I32);
     p->labels[3] = 99;
     expect_refused(p, device, 3);
     p->labels[3] = 0;
@@ -325,12 +328,12 @@ Test(labels, a_refusal_leaves_the_context_working) {
 static tare_batch flat_batch(const problem *p, tare_level *level, const buffer *labels) {
   tare_batch batch;
   tare_batch_init(&batch);
-  tare_level_rows(level, p->rows, p->classes);
+  tare_level_init_rows(level, p->rows, p->classes);
   level->labels = labels->memory;
   batch.levels = level;
   batch.level_count = 1;
   batch.classes = p->classes;
-  batch.label_dtype = TARE_I64;
+  batch.label_dtype = TARE_LABEL_DTYPE_I64;
   batch.first_label = p->first_label;
   batch.background_label = p->background_label;
   batch.ignore_label = p->ignore_label;
@@ -354,8 +357,8 @@ static void check_label_counts(const problem *p, const test_device *device) {
   buffer *per_class = buffer_new(device, (size_t)p->classes * sizeof(int64_t), 0);
   const tare_batch batch = flat_batch(p, &level, labels);
   const tare_status status = tare_label_counts(device->context, &batch, counts->memory, per_class->memory, NULL);
-  cr_assert_eq(status, TARE_OK, "%s", tare_error_text(device->context));
-  cr_assert_eq(tare_context_check(device->context, NULL), TARE_OK);
+  cr_assert_eq(status, TARE_STATUS_OK, "%s", tare_error_text(device->context));
+  cr_assert_eq(tare_context_synchronize(device->context, NULL), TARE_STATUS_OK);
   buffer_download(counts, "counts");
   buffer_download(per_class, "per_class");
   buffer_expect_unchanged(labels, "labels");
@@ -377,11 +380,11 @@ static void check_label_counts(const problem *p, const test_device *device) {
 Test(labels, counts_per_class) {
   FOR_EACH_DEVICE(device) {
     for (size_t c = 0; c < sizeof conventions / sizeof *conventions; c++) {
-      problem *p = in_convention(TARE_SIGMOID_CE, conventions[c], TARE_I64);
+      problem *p = in_convention(TARE_LOSS_SIGMOID_CE, conventions[c], TARE_LABEL_DTYPE_I64);
       check_label_counts(p, device);
       problem_free(p);
     }
-    problem *wide = problem_new(TARE_SIGMOID_CE, TARE_F32, 5000, 1203);
+    problem *wide = problem_new(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 5000, 1203);
     check_label_counts(wide, device);
     problem_free(wide);
   }
@@ -389,15 +392,15 @@ Test(labels, counts_per_class) {
 
 Test(labels, counts_either_output_alone) {
   FOR_EACH_DEVICE(device) {
-    problem *p = in_convention(TARE_SIGMOID_CE, conventions[0], TARE_I64);
+    problem *p = in_convention(TARE_LOSS_SIGMOID_CE, conventions[0], TARE_LABEL_DTYPE_I64);
     tare_level level;
     buffer *labels = buffer_of(device, p->labels, (size_t)p->rows * sizeof *p->labels);
     const tare_batch batch = flat_batch(p, &level, labels);
     buffer *counts = buffer_new(device, sizeof(tare_counts), 0);
     buffer *per_class = buffer_new(device, CLASSES * sizeof(int64_t), 0);
-    cr_assert_eq(tare_label_counts(device->context, &batch, counts->memory, NULL, NULL), TARE_OK);
-    cr_assert_eq(tare_label_counts(device->context, &batch, NULL, per_class->memory, NULL), TARE_OK);
-    cr_assert_eq(tare_label_counts(device->context, &batch, NULL, NULL, NULL), TARE_OK);
+    cr_assert_eq(tare_label_counts(device->context, &batch, counts->memory, NULL, NULL), TARE_STATUS_OK);
+    cr_assert_eq(tare_label_counts(device->context, &batch, NULL, per_class->memory, NULL), TARE_STATUS_OK);
+    cr_assert_eq(tare_label_counts(device->context, &batch, NULL, NULL, NULL), TARE_STATUS_OK);
     buffer_download(counts, "counts");
     buffer_download(per_class, "per_class");
     int64_t sum = 0, each[CLASSES];
@@ -417,7 +420,7 @@ Test(labels, counts_either_output_alone) {
 Test(labels, counts_refuse_invalid_labels) {
   FOR_EACH_DEVICE(device) {
     if (device->kind != TARE_DEVICE_CPU) continue;
-    problem *p = in_convention(TARE_SIGMOID_CE, conventions[0], TARE_I64);
+    problem *p = in_convention(TARE_LOSS_SIGMOID_CE, conventions[0], TARE_LABEL_DTYPE_I64);
     p->labels[23] = INT64_C(4294967297);
     tare_level level;
     buffer *labels = buffer_of(device, p->labels, (size_t)p->rows * sizeof *p->labels);
@@ -425,7 +428,7 @@ Test(labels, counts_refuse_invalid_labels) {
     buffer *per_class = buffer_new(device, CLASSES * sizeof(int64_t), 0);
     const tare_batch batch = flat_batch(p, &level, labels);
     cr_assert_eq(tare_label_counts(device->context, &batch, counts->memory, per_class->memory, NULL),
-                 TARE_INVALID_LABEL);
+                 TARE_STATUS_INVALID_LABEL);
     cr_assert_not_null(strstr(tare_error_text(device->context), "23"), "%s", tare_error_text(device->context));
     buffer_expect_unchanged(counts, "counts");
     buffer_expect_unchanged(per_class, "per_class");

@@ -14,7 +14,7 @@
 
 static const level_shape pyramid[] = {{13, 17, 3}, {7, 9, 3}, {4, 5, 3}, {2, 3, 3}, {1, 1, 3}};
 
-static const int32_t dtypes[] = {TARE_F32, TARE_F16, TARE_BF16, TARE_F64};
+static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16, TARE_DTYPE_F64};
 enum { DTYPES = sizeof dtypes / sizeof *dtypes };
 
 static void use_channels_first(problem *p) {
@@ -53,14 +53,14 @@ static void expect_level(tare_level level, tare_strides with_classes, int64_t he
 Test(levels, nchw_strides) {
   tare_level level;
   memset(&level, 0xFF, sizeof level);
-  tare_level_nchw(&level, 3, 80, 13, 17);
+  tare_level_init_nchw(&level, 3, 80, 13, 17);
   expect_level(level, (tare_strides){3 * 80 * 13 * 17, 17, 1, 80 * 13 * 17, 13 * 17}, 13, 17, 3);
 }
 
 Test(levels, nhwc_strides) {
   tare_level level;
   memset(&level, 0xFF, sizeof level);
-  tare_level_nhwc(&level, 3, 80, 13, 17);
+  tare_level_init_nhwc(&level, 3, 80, 13, 17);
   expect_level(level, (tare_strides){13 * 17 * 3 * 80, 17 * 3 * 80, 3 * 80, 80, 1}, 13, 17, 3);
 }
 
@@ -68,7 +68,7 @@ Test(levels, nhwc_strides) {
 Test(levels, rows_strides) {
   tare_level level;
   memset(&level, 0xFF, sizeof level);
-  tare_level_rows(&level, 29, 7);
+  tare_level_init_rows(&level, 29, 7);
   cr_assert_eq(level.height * level.width * level.anchors, 29);
   const int64_t step = level.height == 29  ? level.logits_strides.y
                        : level.width == 29 ? level.logits_strides.x
@@ -112,7 +112,8 @@ Test(levels, large_heads) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       for (size_t c = 0; c < sizeof classes / sizeof *classes; c++) {
-        problem *p = problem_new_levels(kind, TARE_F32, 1, test_size(classes[c], 2), 3, test_small() ? pyramid : head);
+        problem *p =
+            problem_new_levels(kind, TARE_DTYPE_F32, 1, test_size(classes[c], 2), 3, test_small() ? pyramid : head);
         use_channels_first(p);
         CHECK_PROBLEM(p, device);
         problem_free(p);
@@ -144,8 +145,8 @@ Test(levels, heads_of_loss_and_gradient_alone) {
 Test(levels, levels_are_flat_rows) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      problem *head = problem_new_levels(kind, TARE_F32, 2, 7, 5, pyramid);
-      problem *flat = problem_new(kind, TARE_F32, head->rows, 7);
+      problem *head = problem_new_levels(kind, TARE_DTYPE_F32, 2, 7, 5, pyramid);
+      problem *flat = problem_new(kind, TARE_DTYPE_F32, head->rows, 7);
       const size_t bytes = (size_t)(head->rows * 7) * sizeof(double);
       memcpy(flat->logits, head->logits, bytes);
       memcpy(flat->labels, head->labels, (size_t)head->rows * sizeof *head->labels);
@@ -167,7 +168,7 @@ Test(levels, sixteen_levels) {
   for (int l = 0; l < TARE_MAX_LEVELS; l++) many[l] = (level_shape){1 + l % 3, 1 + l % 5, 1 + l % 2};
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      problem *p = problem_new_levels(kind, TARE_F32, 3, 4, TARE_MAX_LEVELS, many);
+      problem *p = problem_new_levels(kind, TARE_DTYPE_F32, 3, 4, TARE_MAX_LEVELS, many);
       use_channels_first(p);
       CHECK_PROBLEM(p, device);
       p->image_major = true;
@@ -182,11 +183,11 @@ Test(levels, empty_levels) {
   static const level_shape none[] = {{0, 5, 3}, {3, 0, 3}};
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      problem *p = problem_new_levels(kind, TARE_F32, 2, 6, 5, some);
+      problem *p = problem_new_levels(kind, TARE_DTYPE_F32, 2, 6, 5, some);
       use_channels_first(p);
       CHECK_PROBLEM(p, device);
       problem_free(p);
-      problem *empty = problem_new_levels(kind, TARE_F32, 2, 6, 2, none);
+      problem *empty = problem_new_levels(kind, TARE_DTYPE_F32, 2, 6, 2, none);
       CHECK_PROBLEM(empty, device);
       problem_free(empty);
     }
@@ -238,8 +239,8 @@ Test(levels, slices_of_larger_tensors) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       for (int order = 0; order < 2; order++) {
-        problem *p = head_of(kind, TARE_F32, 6);
-        if (kind != TARE_GHM_R && !is_softmax(kind) && !is_ghm(kind)) problem_draw_element_weights(p);
+        problem *p = head_of(kind, TARE_DTYPE_F32, 6);
+        if (kind != TARE_LOSS_GHM_R && !is_softmax(kind) && !is_ghm(kind)) problem_draw_element_weights(p);
         if (order == 1) use_channels_first(p);
         for (int a = 0; a < ARRAY_KINDS; a++) {
           for (int axis = 0; axis < AXES; axis++) p->place[a].pad[axis] = (a + axis) % 3;
@@ -257,7 +258,7 @@ Test(levels, slices_of_larger_tensors) {
 Test(levels, classes_beside_boxes_in_one_row) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      problem *p = problem_new(kind, TARE_F32, test_size(500, 50), 16);
+      problem *p = problem_new(kind, TARE_DTYPE_F32, test_size(500, 50), 16);
       p->place[ARRAY_LOGITS].pad[AXIS_CLASS] = 4;
       p->place[ARRAY_GRADIENT].pad[AXIS_CLASS] = 4;
       CHECK_PROBLEM(p, device);
@@ -292,7 +293,7 @@ Test(levels, in_place) {
 Test(levels, in_place_rows_wider_than_a_tile) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      problem *p = problem_new(kind, TARE_F32, 5, test_size(20011, 2003));
+      problem *p = problem_new(kind, TARE_DTYPE_F32, 5, test_size(20011, 2003));
       p->in_place = true;
       CHECK_PROBLEM(p, device);
       problem_free(p);
@@ -305,7 +306,7 @@ Test(levels, gradient_in_another_order) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       for (int order = 0; order < 2; order++) {
-        problem *p = head_of(kind, TARE_F32, 8);
+        problem *p = head_of(kind, TARE_DTYPE_F32, 8);
         p->place[ARRAY_LOGITS].channels_first = order == 0;
         p->place[ARRAY_GRADIENT].channels_first = order == 1;
         p->place[ARRAY_GRADIENT].phase = 3;
@@ -320,7 +321,7 @@ Test(levels, strides_below_zero) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       for (unsigned flip = 1; flip < 1u << AXES; flip++) {
-        problem *p = problem_new_levels(kind, TARE_F32, 2, 5, 2, pyramid + 2);
+        problem *p = problem_new_levels(kind, TARE_DTYPE_F32, 2, 5, 2, pyramid + 2);
         problem_draw_row_weights(p);
         p->place[ARRAY_LOGITS].flip = flip;
         p->place[ARRAY_LABELS].flip = flip & ~(1u << AXIS_CLASS);
@@ -338,7 +339,7 @@ Test(levels, strides_below_zero) {
 Test(levels, one_row_weight_an_image) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      problem *p = problem_new_levels(kind, TARE_F32, 3, 5, 1, pyramid);
+      problem *p = problem_new_levels(kind, TARE_DTYPE_F32, 3, 5, 1, pyramid);
       p->row_weights = calloc((size_t)p->rows, sizeof *p->row_weights);
       for (int64_t i = 0; i < p->rows; i++) p->row_weights[i] = 0.5 + (double)(i / (p->rows / 3));
       p->place[ARRAY_ROW_WEIGHTS].broadcast = 1u << AXIS_Y | 1u << AXIS_X | 1u << AXIS_ANCHOR;
@@ -350,8 +351,8 @@ Test(levels, one_row_weight_an_image) {
 
 Test(levels, one_element_weight_a_class) {
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_SIGMOID_CE; kind <= TARE_SIGMOID_POLY1; kind++) {
-      problem *p = head_of(kind, TARE_F32, 5);
+    for (int32_t kind = TARE_LOSS_SIGMOID_CE; kind <= TARE_LOSS_SIGMOID_POLY1; kind++) {
+      problem *p = head_of(kind, TARE_DTYPE_F32, 5);
       p->element_weights = calloc((size_t)(p->rows * 5), sizeof *p->element_weights);
       for (int64_t i = 0; i < p->rows * 5; i++) p->element_weights[i] = (double)(i % 5);
       p->place[ARRAY_ELEMENT_WEIGHTS].broadcast = (1u << AXES) - 1 - (1u << AXIS_CLASS);
@@ -366,7 +367,7 @@ Test(levels, everything_broadcast) {
   const unsigned all = (1u << AXES) - 1;
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      problem *p = problem_new_levels(kind, TARE_F32, 2, 4, 2, pyramid);
+      problem *p = problem_new_levels(kind, TARE_DTYPE_F32, 2, 4, 2, pyramid);
       for (int64_t i = 0; i < p->rows * 4; i++) p->logits[i] = 0.75;
       for (int64_t i = 0; i < p->rows; i++) p->labels[i] = 2;
       if (p->targets != NULL) {
@@ -385,7 +386,7 @@ Test(levels, everything_broadcast) {
 Test(levels, logits_shared_by_anchors) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      problem *p = problem_new_levels(kind, TARE_F32, 1, 4, 1, pyramid);
+      problem *p = problem_new_levels(kind, TARE_DTYPE_F32, 1, 4, 1, pyramid);
       for (int64_t row = 0; row < p->rows; row++) {
         memcpy(p->logits + row * 4, p->logits + row / 3 * 3 * 4, 4 * sizeof *p->logits);
       }
@@ -425,7 +426,7 @@ static void check_sparse(const test_device *device, int32_t kind, tare_strides s
                      .row_loss = reserve(span * 4),
                      .labels = reserve(span * 4),
                      .strides = strides};
-  problem *p = problem_new(kind, TARE_F32, SPARSE_IMAGES * SPARSE_ROWS, SPARSE_CLASSES);
+  problem *p = problem_new(kind, TARE_DTYPE_F32, SPARSE_IMAGES * SPARSE_ROWS, SPARSE_CLASSES);
   for (int64_t i = 0; i < p->rows * SPARSE_CLASSES; i++) {
     a.logits[sparse_place(&a, i / SPARSE_CLASSES, i % SPARSE_CLASSES)] = (float)p->logits[i];
   }
@@ -453,11 +454,11 @@ static void check_sparse(const test_device *device, int32_t kind, tare_strides s
   batch.classes = SPARSE_CLASSES;
   output.loss = &loss;
   const tare_status status = tare_evaluate(device->context, &p->loss, &batch, &output, NULL);
-  cr_assert_eq(status, TARE_OK, "%s: %s", problem_text(p), tare_error_text(device->context));
-  cr_assert_eq(tare_context_check(device->context, NULL), TARE_OK);
+  cr_assert_eq(status, TARE_STATUS_OK, "%s: %s", problem_text(p), tare_error_text(device->context));
+  cr_assert_eq(tare_context_synchronize(device->context, NULL), TARE_STATUS_OK);
 
   outcome *want = problem_expect(p);
-  outcome got = {.status = TARE_OK,
+  outcome got = {.status = TARE_STATUS_OK,
                  .rows = p->rows,
                  .elements = p->rows * SPARSE_CLASSES,
                  .loss = (double)loss,
@@ -486,7 +487,7 @@ Test(levels, strides_beyond_32_bits) {
   FOR_EACH_DEVICE(device) {
     if (!device->host_memory) continue;
     FOR_EACH_LOSS(kind) {
-      if (kind == TARE_GHM_R) continue; /* it needs a fifth array; its places are counted by the same code */
+      if (kind == TARE_LOSS_GHM_R) continue; /* it needs a fifth array; its places are counted by the same code */
       check_sparse(device, kind, (tare_strides){.image = huge, .x = SPARSE_CLASSES, .cls = 1});
       check_sparse(device, kind, (tare_strides){.image = 64, .x = huge, .cls = 1});
       check_sparse(device, kind, (tare_strides){.image = 64, .x = 16, .cls = huge});

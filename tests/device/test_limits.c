@@ -10,16 +10,16 @@
 
 #include "support/problem.h"
 
-static const int32_t dtypes[] = {TARE_F32, TARE_F16, TARE_BF16, TARE_F64};
+static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16, TARE_DTYPE_F64};
 static const double gammas[] = {0, 0.5, 1, 1.5, 2, 3.7, 5};
 enum { DTYPES = sizeof dtypes / sizeof *dtypes, GAMMAS = sizeof gammas / sizeof *gammas };
 
 static double alpha_of(const problem *p) {
   switch (p->loss.kind) {
-    case TARE_SIGMOID_CE:
+    case TARE_LOSS_SIGMOID_CE:
       return p->loss.ce.alpha;
-    case TARE_SIGMOID_FOCAL:
-    case TARE_SOFTMAX_FOCAL:
+    case TARE_LOSS_SIGMOID_FOCAL:
+    case TARE_LOSS_SOFTMAX_FOCAL:
       return p->loss.focal.alpha;
     default:
       return p->loss.poly1.alpha;
@@ -28,11 +28,11 @@ static double alpha_of(const problem *p) {
 
 static bool set_gamma(problem *p, double gamma) {
   switch (p->loss.kind) {
-    case TARE_SIGMOID_FOCAL:
-    case TARE_SOFTMAX_FOCAL:
+    case TARE_LOSS_SIGMOID_FOCAL:
+    case TARE_LOSS_SOFTMAX_FOCAL:
       p->loss.focal.gamma = gamma;
       return true;
-    case TARE_SIGMOID_POLY1:
+    case TARE_LOSS_SIGMOID_POLY1:
       p->loss.poly1.gamma = gamma;
       return true;
     default:
@@ -59,7 +59,7 @@ static void check_infinite(const test_device *device, int32_t kind, int32_t dtyp
   if (set_gamma(p, gamma)) {
     const double alpha = alpha_of(p) < 0 ? 1 : positive ? alpha_of(p) : 1 - alpha_of(p);
     outcome *o = problem_run(p, device);
-    cr_assert_eq(o->status, TARE_OK, "%s", o->text);
+    cr_assert_eq(o->status, TARE_STATUS_OK, "%s", o->text);
     CHECK_NEAR(problem_text(p), o->element_loss[0], INFINITY, ((tolerance){0, 0}));
     CHECK_NEAR(problem_text(p), o->gradient[0], -alpha * sign, ((tolerance){0, 5e-3}));
     cr_assert(o->element_loss[1] == 0 && o->gradient[1] == 0, "%s: %g %g", problem_text(p), o->element_loss[1],
@@ -76,7 +76,7 @@ static void check_infinite(const test_device *device, int32_t kind, int32_t dtyp
 
 Test(limits, sigmoid_infinities_and_nan) {
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_SIGMOID_CE; kind <= TARE_SIGMOID_POLY1; kind++) {
+    for (int32_t kind = TARE_LOSS_SIGMOID_CE; kind <= TARE_LOSS_SIGMOID_POLY1; kind++) {
       for (size_t d = 0; d < DTYPES; d++) {
         for (size_t g = 0; g < GAMMAS; g++) {
           check_infinite(device, kind, dtypes[d], gammas[g], 0);
@@ -90,8 +90,8 @@ Test(limits, sigmoid_infinities_and_nan) {
 Test(limits, sum_of_an_infinite_loss_is_infinite) {
   static const double x[] = {-INFINITY, 1, 2, -3};
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_SIGMOID_CE; kind <= TARE_SIGMOID_POLY1; kind++) {
-      problem *p = single_elements(kind, TARE_F32, x, 4, 0);
+    for (int32_t kind = TARE_LOSS_SIGMOID_CE; kind <= TARE_LOSS_SIGMOID_POLY1; kind++) {
+      problem *p = single_elements(kind, TARE_DTYPE_F32, x, 4, 0);
       outcome *o = problem_run(p, device);
       cr_assert(isinf(o->loss) && o->loss > 0, "%g", o->loss);
       outcome_free(o);
@@ -107,12 +107,12 @@ Test(limits, saturated_logits) {
                              16.64, 17,   40,      50,     87.4,  88,   88.7,  89,    100,   103.3, 103.97, 104, 125};
   enum { COUNT = sizeof x / sizeof *x };
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_SIGMOID_CE; kind <= TARE_SIGMOID_POLY1; kind++) {
+    for (int32_t kind = TARE_LOSS_SIGMOID_CE; kind <= TARE_LOSS_SIGMOID_POLY1; kind++) {
       for (size_t g = 0; g < GAMMAS; g++) {
         for (int64_t label = -1; label <= 0; label++) {
-          problem *narrow = single_elements(kind, TARE_F32, x, COUNT, label);
+          problem *narrow = single_elements(kind, TARE_DTYPE_F32, x, COUNT, label);
           for (int i = 0; i < COUNT; i++) narrow->logits[i] = (double)(float)x[i];
-          problem *wide = single_elements(kind, TARE_F64, x, COUNT, label);
+          problem *wide = single_elements(kind, TARE_DTYPE_F64, x, COUNT, label);
           if (set_gamma(narrow, gammas[g]) && set_gamma(wide, gammas[g])) {
             CHECK_PROBLEM(narrow, device);
             CHECK_PROBLEM(wide, device);
@@ -128,7 +128,7 @@ Test(limits, saturated_logits) {
 Test(limits, largest_finite_logits) {
   static const double largest[] = {3.4028234663852886e38, 65504, 3.3895313892515355e38, 1.7976931348623157e308};
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_SIGMOID_CE; kind <= TARE_SIGMOID_POLY1; kind++) {
+    for (int32_t kind = TARE_LOSS_SIGMOID_CE; kind <= TARE_LOSS_SIGMOID_POLY1; kind++) {
       for (size_t d = 0; d < DTYPES; d++) {
         for (int64_t label = -1; label <= 0; label++) {
           const double x[] = {largest[d], -largest[d], largest[d] / 2, -largest[d] / 2};
@@ -156,7 +156,7 @@ static void check_softmax_row(const test_device *device, int32_t kind, int32_t d
   p->labels[0] = 0;
   if (set_gamma(p, gamma)) {
     outcome *o = problem_run(p, device);
-    cr_assert_eq(o->status, TARE_OK, "%s", o->text);
+    cr_assert_eq(o->status, TARE_STATUS_OK, "%s", o->text);
     if (row.loss != -1) CHECK_NEAR(problem_text(p), o->row_loss[0], row.loss, ((tolerance){0, 0}));
     for (int c = 0; c < 5; c++) {
       cr_assert_eq(isfinite(o->gradient[c]) != 0, row.finite_gradient, "%s: gradient[%d] is %g for %g %g %g",
@@ -186,7 +186,7 @@ Test(limits, softmax_infinities) {
       {{1, -inf, NAN, inf, 2}, NAN, false},
   };
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_SOFTMAX_CE; kind <= TARE_SOFTMAX_FOCAL; kind++) {
+    for (int32_t kind = TARE_LOSS_SOFTMAX_CE; kind <= TARE_LOSS_SOFTMAX_FOCAL; kind++) {
       for (size_t d = 0; d < DTYPES; d++) {
         for (size_t g = 0; g < GAMMAS; g++) {
           for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
@@ -201,10 +201,10 @@ Test(limits, softmax_infinities) {
 Test(limits, softmax_saturated_rows) {
   static const double spreads[] = {1e-8, 1e-3, 1, 15, 17, 20, 40, 80, 88, 100, 104, 125, 250};
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_SOFTMAX_CE; kind <= TARE_SOFTMAX_FOCAL; kind++) {
+    for (int32_t kind = TARE_LOSS_SOFTMAX_CE; kind <= TARE_LOSS_SOFTMAX_FOCAL; kind++) {
       for (size_t s = 0; s < sizeof spreads / sizeof *spreads; s++) {
         for (size_t g = 0; g < GAMMAS; g++) {
-          problem *p = problem_new(kind, TARE_F32, 3, 3);
+          problem *p = problem_new(kind, TARE_DTYPE_F32, 3, 3);
           const double d = (double)(float)spreads[s];
           const double x[9] = {d, 0, 0, 0, d, d, 0, -d, d};
           memcpy(p->logits, x, sizeof x);
@@ -220,7 +220,7 @@ Test(limits, softmax_saturated_rows) {
 /* x = [20,0,0] is 4.1e-9, where LSE - x_y says 0; a common offset changes nothing. */
 Test(limits, softmax_keeps_tiny_losses) {
   FOR_EACH_DEVICE(device) {
-    problem *p = problem_new(TARE_SOFTMAX_CE, TARE_F32, 2, 3);
+    problem *p = problem_new(TARE_LOSS_SOFTMAX_CE, TARE_DTYPE_F32, 2, 3);
     const double x[6] = {20, 0, 0, 1020, 1000, 1000};
     memcpy(p->logits, x, sizeof x);
     p->labels[0] = p->labels[1] = 0;
@@ -235,10 +235,11 @@ Test(limits, softmax_keeps_tiny_losses) {
 /* ---- Batches with little in them ------------------------------------------------------------------------------- */
 
 static void expect_zeros(problem *p, const test_device *device) {
-  for (int32_t normalizer = TARE_SUM; normalizer <= (is_ghm(p->loss.kind) ? TARE_SUM : TARE_VALUE); normalizer++) {
+  for (int32_t normalizer = TARE_NORMALIZER_SUM;
+       normalizer <= (is_ghm(p->loss.kind) ? TARE_NORMALIZER_SUM : TARE_NORMALIZER_VALUE); normalizer++) {
     p->normalizer = normalizer;
     outcome *o = problem_run(p, device);
-    cr_assert_eq(o->status, TARE_OK, "%s: %s", problem_text(p), o->text);
+    cr_assert_eq(o->status, TARE_STATUS_OK, "%s: %s", problem_text(p), o->text);
     cr_assert(o->loss == 0, "%s: loss %g", problem_text(p), o->loss);
     for (int64_t i = 0; i < p->rows * p->classes; i++) cr_assert(o->gradient[i] == 0, "gradient %g", o->gradient[i]);
     for (int64_t i = 0; i < p->rows; i++) cr_assert(o->row_loss[i] == 0, "row loss %g", o->row_loss[i]);
@@ -263,7 +264,7 @@ Test(limits, no_images) {
   static const level_shape level = {3, 4, 2};
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      problem *p = problem_new_levels(kind, TARE_F32, 0, 5, 1, &level);
+      problem *p = problem_new_levels(kind, TARE_DTYPE_F32, 0, 5, 1, &level);
       expect_zeros(p, device);
       problem_free(p);
     }
@@ -274,18 +275,18 @@ Test(limits, no_images) {
 Test(limits, no_rows_and_null_pointers) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      tare_loss loss;
+      tare_loss_spec loss;
       tare_level level;
       tare_batch batch;
       tare_output output;
-      tare_loss_init(&loss, (tare_loss_kind)kind);
-      tare_level_rows(&level, 0, 3);
+      tare_loss_spec_init(&loss, (tare_loss_kind)kind);
+      tare_level_init_rows(&level, 0, 3);
       tare_batch_init(&batch);
       batch.levels = &level;
       batch.level_count = 1;
       batch.classes = 3;
       tare_output_init(&output);
-      cr_assert_eq(tare_evaluate(device->context, &loss, &batch, &output, NULL), TARE_OK, "%s: %s",
+      cr_assert_eq(tare_evaluate(device->context, &loss, &batch, &output, NULL), TARE_STATUS_OK, "%s: %s",
                    tare_loss_name(kind), tare_error_text(device->context));
     }
   }
@@ -308,7 +309,7 @@ Test(limits, all_ignored) {
 Test(limits, all_row_weights_zero) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      problem *p = problem_new(kind, TARE_F32, 50, 5);
+      problem *p = problem_new(kind, TARE_DTYPE_F32, 50, 5);
       p->row_weights = calloc((size_t)p->rows, sizeof *p->row_weights);
       p->logits[7] = NAN;
       expect_zeros(p, device);
@@ -320,8 +321,9 @@ Test(limits, all_row_weights_zero) {
 Test(limits, all_background) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      for (int32_t normalizer = TARE_SUM; normalizer <= (is_ghm(kind) ? TARE_SUM : TARE_WEIGHTS); normalizer++) {
-        problem *p = problem_new(kind, TARE_F32, 50, 5);
+      for (int32_t normalizer = TARE_NORMALIZER_SUM;
+           normalizer <= (is_ghm(kind) ? TARE_NORMALIZER_SUM : TARE_NORMALIZER_WEIGHTS); normalizer++) {
+        problem *p = problem_new(kind, TARE_DTYPE_F32, 50, 5);
         for (int64_t i = 0; i < p->rows; i++) p->labels[i] = p->background_label;
         p->normalizer = normalizer; /* positives: max(1, 0) */
         CHECK_PROBLEM(p, device);
@@ -334,7 +336,7 @@ Test(limits, all_background) {
 Test(limits, all_positive) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      problem *p = problem_new(kind, TARE_F32, 50, 5);
+      problem *p = problem_new(kind, TARE_DTYPE_F32, 50, 5);
       problem_draw_labels(p, 1, 0);
       CHECK_PROBLEM(p, device);
       problem_free(p);
@@ -345,9 +347,9 @@ Test(limits, all_positive) {
 /* A softmax of one class is certain: loss and gradient 0. */
 Test(limits, softmax_of_one_class_is_zero) {
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_SOFTMAX_CE; kind <= TARE_SOFTMAX_FOCAL; kind++) {
+    for (int32_t kind = TARE_LOSS_SOFTMAX_CE; kind <= TARE_LOSS_SOFTMAX_FOCAL; kind++) {
       for (size_t g = 0; g < GAMMAS; g++) {
-        problem *p = problem_new(kind, TARE_F32, 50, 1);
+        problem *p = problem_new(kind, TARE_DTYPE_F32, 50, 1);
         if (set_gamma(p, gammas[g])) expect_zeros(p, device);
         problem_free(p);
       }
@@ -361,7 +363,7 @@ Test(limits, small_powers_at_certainty) {
   static const double x[] = {125, 1000, INFINITY, 104};
   FOR_EACH_DEVICE(device) {
     for (size_t g = 0; g < sizeof small / sizeof *small; g++) {
-      problem *p = single_elements(TARE_SIGMOID_FOCAL, TARE_F32, x, 4, 0);
+      problem *p = single_elements(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, x, 4, 0);
       p->loss.focal.gamma = small[g];
       CHECK_PROBLEM(p, device);
       outcome *o = problem_run(p, device);
@@ -374,7 +376,7 @@ Test(limits, small_powers_at_certainty) {
 
 Test(limits, huge_power) {
   FOR_EACH_DEVICE(device) {
-    problem *p = problem_new(TARE_SIGMOID_FOCAL, TARE_F32, 100, 5);
+    problem *p = problem_new(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 100, 5);
     p->loss.focal.gamma = 50;
     CHECK_PROBLEM(p, device);
     problem_free(p);
@@ -388,7 +390,7 @@ Test(limits, ghm_infinities_and_nan) {
   static const double x[] = {INFINITY, -INFINITY, NAN, 0, 200, -200, 3, -3};
   FOR_EACH_DEVICE(device) {
     for (int64_t label = -1; label <= 0; label++) {
-      problem *p = single_elements(TARE_GHM_C, TARE_F32, x, 8, label);
+      problem *p = single_elements(TARE_LOSS_GHM_C, TARE_DTYPE_F32, x, 8, label);
       problem_add_ghm_state(p);
       CHECK_PROBLEM(p, device);
       int64_t counted = 0;
@@ -404,7 +406,7 @@ Test(limits, ghm_infinities_and_nan) {
 
 Test(limits, ghm_r_infinities_and_nan) {
   FOR_EACH_DEVICE(device) {
-    problem *p = problem_new(TARE_GHM_R, TARE_F32, 5, 2);
+    problem *p = problem_new(TARE_LOSS_GHM_R, TARE_DTYPE_F32, 5, 2);
     for (int i = 0; i < 5; i++) p->labels[i] = 0;
     p->logits[0] = INFINITY;
     p->logits[1] = -INFINITY;
@@ -419,9 +421,9 @@ Test(limits, ghm_r_infinities_and_nan) {
 
 Test(limits, ghm_without_a_counted_element) {
   FOR_EACH_DEVICE(device) {
-    for (int32_t density = TARE_UNIT_REGION; density <= TARE_EXACT; density++) {
-      for (int32_t kind = TARE_GHM_C; kind <= TARE_GHM_R; kind++) {
-        problem *p = problem_new(kind, TARE_F32, 30, 4);
+    for (int32_t density = TARE_GHM_DENSITY_UNIT_REGION; density <= TARE_GHM_DENSITY_EXACT; density++) {
+      for (int32_t kind = TARE_LOSS_GHM_C; kind <= TARE_LOSS_GHM_R; kind++) {
+        problem *p = problem_new(kind, TARE_DTYPE_F32, 30, 4);
         for (int64_t i = 0; i < p->rows; i++) p->labels[i] = p->ignore_label;
         p->loss.ghm.density = density;
         expect_zeros(p, device);

@@ -45,7 +45,7 @@ static void check_classes(int64_t classes) {
   static const int64_t dimensions[] = {1, 64, 256};
   FOR_EACH_DEVICE(device) {
     head_require_blas(device);
-    for (size_t d = 0; d < 3; d++) check_shape(device, TARE_F32, classes, dimensions[d]);
+    for (size_t d = 0; d < 3; d++) check_shape(device, TARE_DTYPE_F32, classes, dimensions[d]);
   }
 }
 
@@ -60,7 +60,7 @@ Test(linear, lvis) { check_classes(1203); }
 Test(linear, half_types) {
   FOR_EACH_DEVICE(device) {
     head_require_blas(device);
-    for (int32_t dtype = TARE_F16; dtype <= TARE_BF16; dtype++) {
+    for (int32_t dtype = TARE_DTYPE_F16; dtype <= TARE_DTYPE_BF16; dtype++) {
       check_shape(device, dtype, 3, 64);
       check_shape(device, dtype, 80, 256);
       check_shape(device, dtype, 1203, 64);
@@ -73,7 +73,7 @@ Test(linear, few_rows_and_none) {
     head_require_blas(device);
     for (int64_t rows = 0; rows <= 2; rows++) {
       FOR_EACH_LOSS(kind) {
-        problem *p = head_problem(kind, TARE_F32, rows, 5, 7);
+        problem *p = head_problem(kind, TARE_DTYPE_F32, rows, 5, 7);
         check_every_room(p, device);
         p->head->accumulate = true;
         check_every_room(p, device);
@@ -88,9 +88,9 @@ Test(linear, few_rows_and_none) {
 Test(linear, any_of_its_outputs) {
   FOR_EACH_DEVICE(device) {
     head_require_blas(device);
-    for (int32_t dtype = TARE_F32; dtype <= TARE_BF16; dtype++) {
+    for (int32_t dtype = TARE_DTYPE_F32; dtype <= TARE_DTYPE_BF16; dtype++) {
       for (unsigned outputs = 0; outputs <= HEAD_ALL; outputs++) {
-        problem *p = head_problem(TARE_SIGMOID_FOCAL, dtype, 300, 60, 20);
+        problem *p = head_problem(TARE_LOSS_SIGMOID_FOCAL, dtype, 300, 60, 20);
         p->head->outputs = outputs;
         check_every_room(p, device);
         p->want = WANT_COUNTS;
@@ -113,8 +113,9 @@ static void check_places(const test_device *device, problem *p) {
 Test(linear, strides_and_features_overwritten) {
   FOR_EACH_DEVICE(device) {
     head_require_blas(device);
-    for (int32_t dtype = TARE_F32; dtype <= TARE_BF16; dtype++) {
-      problem *p = head_problem(dtype == TARE_F32 ? TARE_GHM_C : TARE_SIGMOID_FOCAL, dtype, 300, 60, 20);
+    for (int32_t dtype = TARE_DTYPE_F32; dtype <= TARE_DTYPE_BF16; dtype++) {
+      problem *p =
+          head_problem(dtype == TARE_DTYPE_F32 ? TARE_LOSS_GHM_C : TARE_LOSS_SIGMOID_FOCAL, dtype, 300, 60, 20);
       check_places(device, p);
       p->head->in_place = true;
       check_places(device, p);
@@ -126,8 +127,8 @@ Test(linear, strides_and_features_overwritten) {
 Test(linear, no_bias_and_sums_added_to) {
   FOR_EACH_DEVICE(device) {
     head_require_blas(device);
-    for (int32_t dtype = TARE_F32; dtype <= TARE_BF16; dtype++) {
-      problem *p = head_problem(TARE_SIGMOID_CE, dtype, 300, 60, 20);
+    for (int32_t dtype = TARE_DTYPE_F32; dtype <= TARE_DTYPE_BF16; dtype++) {
+      problem *p = head_problem(TARE_LOSS_SIGMOID_CE, dtype, 300, 60, 20);
       p->head->accumulate = true;
       check_every_room(p, device);
       free(p->head->bias);
@@ -147,14 +148,15 @@ Test(linear, normalizers_and_scales) {
   FOR_EACH_DEVICE(device) {
     head_require_blas(device);
     FOR_EACH_LOSS(kind) {
-      for (int32_t normalizer = TARE_SUM; normalizer <= (is_ghm(kind) ? TARE_SUM : TARE_VALUE); normalizer++) {
-        problem *p = head_problem(kind, TARE_F32, 300, 60, 20);
+      for (int32_t normalizer = TARE_NORMALIZER_SUM;
+           normalizer <= (is_ghm(kind) ? TARE_NORMALIZER_SUM : TARE_NORMALIZER_VALUE); normalizer++) {
+        problem *p = head_problem(kind, TARE_DTYPE_F32, 300, 60, 20);
         p->normalizer = normalizer;
         p->normalizer_value = 7.5;
-        p->normalizer_on_device = normalizer == TARE_VALUE;
+        p->normalizer_on_device = normalizer == TARE_NORMALIZER_VALUE;
         p->gradient_scale = -3;
         p->device_scale = 0.5;
-        p->loss_dtype = TARE_F64;
+        p->loss_dtype = TARE_DTYPE_F64;
         if (!is_ghm(kind)) p->class_weights = random_class_weights(p, 1);
         if (!is_ghm(kind)) p->background_weight = 0.5;
         problem_draw_row_weights(p);
@@ -169,8 +171,8 @@ Test(linear, labels_of_another_convention) {
   FOR_EACH_DEVICE(device) {
     head_require_blas(device);
     FOR_EACH_LOSS(kind) {
-      problem *p = head_problem(kind, TARE_F32, 300, 60, 20);
-      p->label_dtype = TARE_I64;
+      problem *p = head_problem(kind, TARE_DTYPE_F32, 300, 60, 20);
+      p->label_dtype = TARE_LABEL_DTYPE_I64;
       p->first_label = 1;
       p->background_label = 0;
       p->ignore_label = 255;
@@ -186,13 +188,13 @@ Test(linear, element_weights_and_dense_targets) {
     head_require_blas(device);
     FOR_EACH_LOSS(kind) {
       if (is_softmax(kind) || is_ghm(kind)) continue;
-      problem *p = head_problem(kind, TARE_F32, 300, 60, 20);
+      problem *p = head_problem(kind, TARE_DTYPE_F32, 300, 60, 20);
       problem_draw_element_weights(p);
       p->positive_weights = random_class_weights(p, 2);
       p->alpha_per_class = random_class_weights(p, 3);
       for (int64_t c = 0; c < p->classes; c++) p->alpha_per_class[c] = (double)(float)(p->alpha_per_class[c] / 2.5);
       check_every_room(p, device);
-      problem_draw_targets(p, TARE_F32);
+      problem_draw_targets(p, TARE_DTYPE_F32);
       p->slack = 1e-5;
       check_every_room(p, device);
       problem_free(p);
@@ -211,8 +213,8 @@ static void check_counts(const problem *p) {
 Test(linear, ghm_counts_all_chunks_together) {
   FOR_EACH_DEVICE(device) {
     head_require_blas(device);
-    for (int32_t kind = TARE_GHM_C; kind <= TARE_GHM_R; kind++) {
-      problem *p = head_problem(kind, TARE_F32, 300, 60, 20);
+    for (int32_t kind = TARE_LOSS_GHM_C; kind <= TARE_LOSS_GHM_R; kind++) {
+      problem *p = head_problem(kind, TARE_DTYPE_F32, 300, 60, 20);
       problem_add_ghm_state(p);
       p->loss.ghm.momentum = 0.75;
       for (int step = 0; step < 3; step++) {
@@ -234,24 +236,24 @@ static void count_by_hand(problem *p, const test_device *device) {
   buffer_upload(labels);
   buffer *state = buffer_of(device, p->ghm_state, tare_ghm_state_bytes(p->loss.ghm.bins));
   tare_level level;
-  tare_level_rows(&level, p->rows, p->classes);
+  tare_level_init_rows(&level, p->rows, p->classes);
   level.labels = labels->memory;
   tare_batch batch;
   tare_batch_init(&batch);
   batch.levels = &level;
   batch.level_count = 1;
   batch.classes = p->classes;
-  tare_loss loss = p->loss;
+  tare_loss_spec loss = p->loss;
   loss.ghm.state = state->memory;
   uint64_t least = 0;
   tare_context *context = device->context;
-  cr_assert_eq(tare_linear_workspace_size(context, &loss, &batch, &run.linear, NULL, &least, NULL), TARE_OK);
+  cr_assert_eq(tare_linear_workspace_size(context, &loss, &batch, &run.linear, NULL, &least, NULL), TARE_STATUS_OK);
   buffer *workspace = buffer_new(device, least, 0);
   tare_context_set_workspace(context, workspace->memory, least);
-  cr_assert_eq(tare_linear_ghm_histogram(context, &loss, &batch, &run.linear, NULL), TARE_OK, "%s",
+  cr_assert_eq(tare_linear_ghm_histogram(context, &loss, &batch, &run.linear, NULL), TARE_STATUS_OK, "%s",
                tare_error_text(context));
-  cr_assert_eq(tare_ghm_density_update(context, &loss, NULL), TARE_OK, "%s", tare_error_text(context));
-  cr_assert_eq(tare_context_check(context, NULL), TARE_OK);
+  cr_assert_eq(tare_ghm_density_update(context, &loss, NULL), TARE_STATUS_OK, "%s", tare_error_text(context));
+  cr_assert_eq(tare_context_synchronize(context, NULL), TARE_STATUS_OK);
   tare_context_set_workspace(context, NULL, 0);
   buffer_download(workspace, "workspace");
   buffer_download(state, "state");
@@ -266,12 +268,12 @@ static void count_by_hand(problem *p, const test_device *device) {
 Test(linear, ghm_histogram_of_a_head) {
   FOR_EACH_DEVICE(device) {
     head_require_blas(device);
-    problem *p = head_problem(TARE_GHM_C, TARE_BF16, 300, 60, 20);
+    problem *p = head_problem(TARE_LOSS_GHM_C, TARE_DTYPE_BF16, 300, 60, 20);
     problem_add_ghm_state(p);
     outcome *want = problem_expect(p);
     count_by_hand(p, device);
     check_counts(p);
-    p->loss.ghm.given = 1;
+    p->loss.ghm.use_stored_density = 1;
     p->head->room = 0.5;
     outcome *got = problem_run(p, device);
     CHECK_OUTCOME(p, got, want);
@@ -302,7 +304,7 @@ Test(linear, same_bits_for_the_same_workspace) {
     head_require_blas(device);
     FOR_EACH_LOSS(kind) {
       for (int r = 0; r < ROOMS; r++) {
-        problem *p = rounding_problem(kind, TARE_F32, test_size(3000, 300), 60, 65);
+        problem *p = rounding_problem(kind, TARE_DTYPE_F32, test_size(3000, 300), 60, 65);
         p->head->room = rooms[r];
         outcome *first = problem_run(p, device);
         for (int again = 0; again < 3; again++) {
@@ -325,7 +327,7 @@ Test(linear, products_that_round) {
     head_require_blas(device);
     FOR_EACH_LOSS(kind) {
       if (is_ghm(kind)) continue; /* an element at an edge of a bin may fall on either side */
-      problem *p = rounding_problem(kind, TARE_F32, 300, 60, 256);
+      problem *p = rounding_problem(kind, TARE_DTYPE_F32, 300, 60, 256);
       p->want = WANT_GRADIENT | WANT_COUNTS;
       p->slack = 1e-5;
       check_every_room(p, device);
@@ -340,14 +342,14 @@ Test(linear, an_invalid_label) {
   FOR_EACH_DEVICE(device) {
     head_require_blas(device);
     FOR_EACH_LOSS(kind) {
-      problem *p = head_problem(kind, TARE_F32, 300, 60, 20);
-      p->labels[217] = kind == TARE_GHM_R ? -7 : 60;
+      problem *p = head_problem(kind, TARE_DTYPE_F32, 300, 60, 20);
+      p->labels[217] = kind == TARE_LOSS_GHM_R ? -7 : 60;
       outcome *got = problem_run(p, device);
       if (device->host_memory) {
-        cr_assert_eq(got->status, TARE_INVALID_LABEL, "%s", got->text);
+        cr_assert_eq(got->status, TARE_STATUS_INVALID_LABEL, "%s", got->text);
       } else {
-        cr_assert_eq(got->status, TARE_OK, "%s", got->text);
-        cr_assert_eq(got->check_status, TARE_INVALID_LABEL, "%s", got->text);
+        cr_assert_eq(got->status, TARE_STATUS_OK, "%s", got->text);
+        cr_assert_eq(got->check_status, TARE_STATUS_INVALID_LABEL, "%s", got->text);
         outcome *want = problem_expect(p);
         CHECK_OUTCOME(p, got, want);
         outcome_free(want);

@@ -49,7 +49,7 @@ static const size_t sizes[BUFFERS] = {
 
 typedef struct base {
   tare_context *context;
-  tare_loss loss;
+  tare_loss_spec loss;
   tare_level levels[2];
   tare_batch batch;
   tare_output output;
@@ -68,13 +68,13 @@ static void base_open(base *b, const test_device *device, int32_t kind) {
   }
   b->workspace = buffer_new(device, SPARE, 0);
   tare_context_set_workspace(b->context, b->workspace->memory, SPARE);
-  tare_loss_init(&b->loss, (tare_loss_kind)kind);
+  tare_loss_spec_init(&b->loss, (tare_loss_kind)kind);
   if (is_ghm(kind)) b->loss.ghm.bins = BINS;
   if (is_ghm(kind)) b->loss.ghm.state = b->memory[STATE]->memory;
-  for (int l = 0; l < 2; l++) tare_level_rows(&b->levels[l], ROWS, CLASSES);
+  for (int l = 0; l < 2; l++) tare_level_init_rows(&b->levels[l], ROWS, CLASSES);
   b->levels[0].labels = b->memory[LABELS]->memory;
   b->levels[0].row_loss = b->memory[ROW_LOSS]->memory;
-  if (kind == TARE_GHM_R) b->levels[0].targets = b->memory[TARGETS]->memory;
+  if (kind == TARE_LOSS_GHM_R) b->levels[0].targets = b->memory[TARGETS]->memory;
   tare_batch_init(&b->batch);
   b->batch.levels = b->levels;
   b->batch.level_count = 1;
@@ -108,7 +108,7 @@ static tare_status make_call(base *b, which_call which) {
     case WORKSPACE_SIZE:
       return tare_linear_workspace_size(b->context, &b->loss, &b->batch, &b->linear, &b->output, &least, &ample);
   }
-  return TARE_OK;
+  return TARE_STATUS_OK;
 }
 
 static void expect_text(const char *text, const char *name, const char *value, int line) {
@@ -128,20 +128,20 @@ static void expect_refused(base *b, which_call which, tare_status want, const ch
 }
 
 /* One case: a call with one change to it (`b` is the base), by each of the verbs that it is wrong for. */
-#define REFUSED(which, kind, status, name, value, ...)                     \
-  do {                                                                     \
-    base b;                                                                \
-    base_open(&b, device, (kind));                                         \
-    __VA_ARGS__;                                                           \
-    expect_refused(&b, (which), TARE_##status, (name), (value), __LINE__); \
-    base_close(&b);                                                        \
+#define REFUSED(which, kind, status, name, value, ...)                            \
+  do {                                                                            \
+    base b;                                                                       \
+    base_open(&b, device, (kind));                                                \
+    __VA_ARGS__;                                                                  \
+    expect_refused(&b, (which), TARE_STATUS_##status, (name), (value), __LINE__); \
+    base_close(&b);                                                               \
   } while (0)
 #define WRONG(kind, status, name, value, ...)                        \
   do {                                                               \
     REFUSED(EVALUATE, kind, status, name, value, __VA_ARGS__);       \
     REFUSED(WORKSPACE_SIZE, kind, status, name, value, __VA_ARGS__); \
   } while (0)
-#define INVALID(name, value, ...) WRONG(TARE_SIGMOID_FOCAL, INVALID_ARGUMENT, name, value, __VA_ARGS__)
+#define INVALID(name, value, ...) WRONG(TARE_LOSS_SIGMOID_FOCAL, INVALID_ARGUMENT, name, value, __VA_ARGS__)
 
 Test(linear_errors, the_base_call_itself_is_right) {
   FOR_EACH_DEVICE(device) {
@@ -151,7 +151,7 @@ Test(linear_errors, the_base_call_itself_is_right) {
         if (which == HISTOGRAM && !is_ghm(kind)) continue;
         base b;
         base_open(&b, device, kind);
-        cr_assert_eq(make_call(&b, (which_call)which), TARE_OK, "%s %d: %s", tare_loss_name(kind), which,
+        cr_assert_eq(make_call(&b, (which_call)which), TARE_STATUS_OK, "%s %d: %s", tare_loss_name(kind), which,
                      tare_error_text(device->context));
         base_close(&b);
       }
@@ -168,7 +168,7 @@ Test(linear_errors, sizes_and_types) {
     INVALID("linear->dimensions", "0", b.linear.dimensions = 0);
     INVALID("linear->dimensions", "-5", b.linear.dimensions = -5);
     INVALID("linear->dimensions", "2147483648", b.linear.dimensions = 2147483648);
-    INVALID("linear->dtype", "3", b.linear.dtype = TARE_F64);
+    INVALID("linear->dtype", "3", b.linear.dtype = TARE_DTYPE_F64);
     INVALID("linear->dtype", "-1", b.linear.dtype = -1);
     INVALID("linear->accumulate", "2", b.linear.accumulate = 2);
     INVALID("linear->features_stride", "4", b.linear.features_stride = 4);
@@ -182,7 +182,7 @@ Test(linear_errors, an_array_of_more_than_2_to_58_elements) {
   FOR_EACH_DEVICE(device) {
     const int64_t wide = 2147483647;
     INVALID("linear->dimensions", "2147483647", {
-      tare_level_rows(&b.levels[0], 1 << 28, CLASSES);
+      tare_level_init_rows(&b.levels[0], 1 << 28, CLASSES);
       b.levels[0].labels = b.memory[LABELS]->memory;
       b.levels[0].labels_strides = (tare_strides){0, 0, 0, 0, 0};
       b.linear.dimensions = b.linear.features_stride = b.linear.features_gradient_stride = wide;
@@ -208,7 +208,7 @@ Test(linear_errors, arrays_that_are_missing_or_misaligned) {
     MISALIGNED(bias_gradient, float *);
 #undef MISALIGNED
     INVALID("linear->features", "aligned to 2", {
-      b.linear.dtype = TARE_F16;
+      b.linear.dtype = TARE_DTYPE_F16;
       b.linear.features = (const char *)b.memory[FEATURES]->memory + 1;
     });
   }
@@ -236,15 +236,15 @@ Test(linear_errors, outputs_that_overlap) {
 
 Test(linear_errors, batches_that_are_no_flat_rows) {
   FOR_EACH_DEVICE(device) {
-    const int32_t kind = TARE_SIGMOID_CE;
+    const int32_t kind = TARE_LOSS_SIGMOID_CE;
     INVALID("logits", "must be NULL", b.levels[0].logits = b.memory[FEATURES]->memory);
     INVALID("gradient", "must be NULL", b.levels[0].gradient = b.memory[FEATURES]->memory);
     INVALID("labels", "NULL", b.levels[0].labels = NULL);
     WRONG(kind, UNSUPPORTED, "level_count", "2", b.batch.level_count = 2);
-    WRONG(kind, UNSUPPORTED, "dtype", "1", b.batch.dtype = TARE_F16);
-    WRONG(kind, UNSUPPORTED, "dtype", "3", b.batch.dtype = TARE_F64);
-    WRONG(kind, UNSUPPORTED, "levels[0]", "tare_level_rows", {
-      tare_level_nchw(&b.levels[0], 1, CLASSES, 2, 3);
+    WRONG(kind, UNSUPPORTED, "dtype", "1", b.batch.dtype = TARE_DTYPE_F16);
+    WRONG(kind, UNSUPPORTED, "dtype", "3", b.batch.dtype = TARE_DTYPE_F64);
+    WRONG(kind, UNSUPPORTED, "levels[0]", "tare_level_init_rows", {
+      tare_level_init_nchw(&b.levels[0], 1, CLASSES, 2, 3);
       b.levels[0].labels = b.memory[LABELS]->memory;
       b.levels[0].labels_strides = (tare_strides){6, 1, 2, 1, 0};
     });
@@ -256,26 +256,26 @@ Test(linear_errors, losses_and_outputs) {
     INVALID("gamma", "-1", b.loss.focal.gamma = -1);
     INVALID("normalizer", "9", b.output.normalizer = 9);
     INVALID("struct_size", "3", b.output.struct_size = 3);
-    WRONG(TARE_GHM_C, UNSUPPORTED, "TARE_EXACT", "logits", {
-      b.loss.ghm.density = TARE_EXACT;
+    WRONG(TARE_LOSS_GHM_C, UNSUPPORTED, "TARE_GHM_DENSITY_EXACT", "logits", {
+      b.loss.ghm.density = TARE_GHM_DENSITY_EXACT;
       b.loss.ghm.state = NULL;
     });
-    REFUSED(HISTOGRAM, TARE_SIGMOID_CE, INVALID_ARGUMENT, "loss->kind", "0", (void)b);
-    REFUSED(HISTOGRAM, TARE_GHM_C, INVALID_ARGUMENT, "state", "NULL", b.loss.ghm.state = NULL);
-    REFUSED(HISTOGRAM, TARE_GHM_R, INVALID_ARGUMENT, "targets", "NULL", b.levels[0].targets = NULL);
+    REFUSED(HISTOGRAM, TARE_LOSS_SIGMOID_CE, INVALID_ARGUMENT, "loss->kind", "0", (void)b);
+    REFUSED(HISTOGRAM, TARE_LOSS_GHM_C, INVALID_ARGUMENT, "state", "NULL", b.loss.ghm.state = NULL);
+    REFUSED(HISTOGRAM, TARE_LOSS_GHM_R, INVALID_ARGUMENT, "targets", "NULL", b.levels[0].targets = NULL);
   }
 }
 
 Test(linear_errors, pointers_that_are_missing) {
   FOR_EACH_DEVICE(device) {
     base b;
-    base_open(&b, device, TARE_GHM_C);
+    base_open(&b, device, TARE_LOSS_GHM_C);
     tare_context *c = b.context;
     uint64_t least = 0;
-#define MISSING(context, name, call)                                 \
-  do {                                                               \
-    cr_assert_eq((call), TARE_INVALID_ARGUMENT, "%s", (name));       \
-    expect_text(tare_error_text(context), (name), "NULL", __LINE__); \
+#define MISSING(context, name, call)                                  \
+  do {                                                                \
+    cr_assert_eq((call), TARE_STATUS_INVALID_ARGUMENT, "%s", (name)); \
+    expect_text(tare_error_text(context), (name), "NULL", __LINE__);  \
   } while (0)
     MISSING(NULL, "context", tare_linear_evaluate(NULL, &b.loss, &b.batch, &b.linear, &b.output, NULL));
     MISSING(c, "loss", tare_linear_evaluate(c, NULL, &b.batch, &b.linear, &b.output, NULL));
@@ -296,16 +296,17 @@ Test(linear_errors, pointers_that_are_missing) {
 static void expect_too_small(const test_device *device, which_call which, int32_t dtype, uint64_t short_by) {
   base b;
   uint64_t least = 0, ample = 0;
-  base_open(&b, device, TARE_GHM_C);
+  base_open(&b, device, TARE_LOSS_GHM_C);
   b.linear.dtype = dtype;
-  cr_assert_eq(tare_linear_workspace_size(b.context, &b.loss, &b.batch, &b.linear, &b.output, &least, &ample), TARE_OK);
+  cr_assert_eq(tare_linear_workspace_size(b.context, &b.loss, &b.batch, &b.linear, &b.output, &least, &ample),
+               TARE_STATUS_OK);
   cr_assert(least > 0 && least <= ample && least <= SPARE, "least %llu", (unsigned long long)least);
   const uint64_t bytes = short_by < least ? least - short_by : 0;
   tare_context_set_workspace(b.context, bytes > 0 ? b.workspace->memory : NULL, bytes);
   char value[32];
   snprintf(value, sizeof value, "%llu", (unsigned long long)least);
-  if (short_by == 0) cr_assert_eq(make_call(&b, which), TARE_OK, "%s", tare_error_text(b.context));
-  if (short_by != 0) expect_refused(&b, which, TARE_WORKSPACE_TOO_SMALL, "workspace", value, __LINE__);
+  if (short_by == 0) cr_assert_eq(make_call(&b, which), TARE_STATUS_OK, "%s", tare_error_text(b.context));
+  if (short_by != 0) expect_refused(&b, which, TARE_STATUS_WORKSPACE_TOO_SMALL, "workspace", value, __LINE__);
   base_close(&b);
 }
 
@@ -313,7 +314,7 @@ Test(linear_errors, workspaces) {
   FOR_EACH_DEVICE(device) {
     head_require_blas(device);
     for (int which = EVALUATE; which <= HISTOGRAM; which++) {
-      for (int32_t dtype = TARE_F32; dtype <= TARE_BF16; dtype++) {
+      for (int32_t dtype = TARE_DTYPE_F32; dtype <= TARE_DTYPE_BF16; dtype++) {
         expect_too_small(device, (which_call)which, dtype, 0);
         expect_too_small(device, (which_call)which, dtype, 1);
         expect_too_small(device, (which_call)which, dtype, UINT64_MAX);
@@ -332,15 +333,15 @@ Test(linear_errors, a_longer_struct) {
       unsigned char later[16];
     } longer;
     base b;
-    base_open(&b, device, TARE_SIGMOID_CE);
+    base_open(&b, device, TARE_LOSS_SIGMOID_CE);
     memset(&longer, 0, sizeof longer);
     longer.linear = b.linear;
     longer.linear.struct_size = sizeof longer;
-    cr_assert_eq(tare_linear_evaluate(b.context, &b.loss, &b.batch, &longer.linear, &b.output, NULL), TARE_OK, "%s",
-                 tare_error_text(b.context));
+    cr_assert_eq(tare_linear_evaluate(b.context, &b.loss, &b.batch, &longer.linear, &b.output, NULL), TARE_STATUS_OK,
+                 "%s", tare_error_text(b.context));
     longer.later[7] = 1;
     cr_assert_eq(tare_linear_evaluate(b.context, &b.loss, &b.batch, &longer.linear, &b.output, NULL),
-                 TARE_INVALID_ARGUMENT);
+                 TARE_STATUS_INVALID_ARGUMENT);
     expect_text(tare_error_text(b.context), "linear->struct_size", "is set", __LINE__);
     base_close(&b);
   }
@@ -352,12 +353,12 @@ static void expect_no_blas(const char *name, const char *in_text) {
   setenv("TARE_BLAS", name, 1); /* read once a process: each case is one */
   FOR_EACH_DEVICE(device) {
     if (device->kind != TARE_DEVICE_CPU) continue;
-    REFUSED(EVALUATE, TARE_SIGMOID_CE, NO_BLAS, in_text, "CBLAS", (void)b);
-    REFUSED(HISTOGRAM, TARE_GHM_C, NO_BLAS, in_text, "CBLAS", (void)b);
-    problem *p = problem_new(TARE_SIGMOID_FOCAL, TARE_F32, 100, 7);
+    REFUSED(EVALUATE, TARE_LOSS_SIGMOID_CE, NO_BLAS, in_text, "CBLAS", (void)b);
+    REFUSED(HISTOGRAM, TARE_LOSS_GHM_C, NO_BLAS, in_text, "CBLAS", (void)b);
+    problem *p = problem_new(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 100, 7);
     CHECK_PROBLEM(p, device);
     problem_free(p);
-    problem *none = head_problem(TARE_SIGMOID_FOCAL, TARE_F32, 0, 7, 3);
+    problem *none = head_problem(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 0, 7, 3);
     CHECK_PROBLEM(none, device);
     problem_free(none);
   }

@@ -79,7 +79,7 @@ static tare_strides strides_of(const places *p, int l, int name) {
 }
 
 static void fill_level(tare_level *level, const places *p, int l) {
-  tare_level_rows(level, ROWS, CLASSES);
+  tare_level_init_rows(level, ROWS, CLASSES);
 #define SET(field, name) level->field = pointer_to(p, l, name), level->field##_strides = strides_of(p, l, name)
   SET(logits, LOGITS);
   SET(gradient, GRADIENT);
@@ -94,12 +94,12 @@ static void fill_level(tare_level *level, const places *p, int l) {
 
 /* The sizes of the workspace come after all checks. */
 static tare_status check_places(tare_context *context, const places *p, bool fused) {
-  tare_loss loss;
+  tare_loss_spec loss;
   tare_level levels[2];
   tare_batch batch;
   tare_linear linear;
   uint64_t bytes;
-  tare_loss_init(&loss, TARE_SIGMOID_CE);
+  tare_loss_spec_init(&loss, TARE_LOSS_SIGMOID_CE);
   tare_batch_init(&batch);
   batch.levels = levels;
   batch.level_count = fused ? 1 : 2;
@@ -120,12 +120,13 @@ static tare_status check_places(tare_context *context, const places *p, bool fus
 static void expect_overlap(tare_context *context, const places *p, bool fused, int a, int b) {
   const tare_status status = check_places(context, p, fused);
   const char *text = tare_error_text(context);
-  cr_assert_eq(status, TARE_INVALID_ARGUMENT, "%s in %s: %s", arrays[a].name, arrays[b].name, tare_status_name(status));
+  cr_assert_eq(status, TARE_STATUS_INVALID_ARGUMENT, "%s in %s: %s", arrays[a].name, arrays[b].name,
+               tare_status_name(status));
   cr_assert(strstr(text, "overlaps") && strstr(text, arrays[a].name) && strstr(text, arrays[b].name), "%s", text);
 }
 
 static void expect_apart(tare_context *context, const places *p, bool fused, int a, int b) {
-  cr_assert_eq(check_places(context, p, fused), TARE_OK, "%s beside %s: %s", arrays[a].name, arrays[b].name,
+  cr_assert_eq(check_places(context, p, fused), TARE_STATUS_OK, "%s beside %s: %s", arrays[a].name, arrays[b].name,
                tare_error_text(context));
 }
 

@@ -58,7 +58,7 @@ static void check_threads(const test_device *device, int32_t dtype) {
   FOR_EACH_LOSS(kind) {
     for (int layout = FLAT; layout < LAYOUTS; layout++) {
       problem *p = problem_in(kind, dtype, layout);
-      p->loss_dtype = TARE_F64;
+      p->loss_dtype = TARE_DTYPE_F64;
       outcome *first = run_in(p, device, contexts[0]);
       for (size_t c = 0; c < 3; c++) {
         expect_same(p, device, contexts[c], first);
@@ -71,18 +71,18 @@ static void check_threads(const test_device *device, int32_t dtype) {
   for (size_t c = 0; c < 3; c++) tare_context_destroy(contexts[c]);
 }
 
-Test(reproducible, any_number_of_threads_f32) { FOR_EACH_DEVICE(device) check_threads(device, TARE_F32); }
+Test(reproducible, any_number_of_threads_f32) { FOR_EACH_DEVICE(device) check_threads(device, TARE_DTYPE_F32); }
 
-Test(reproducible, any_number_of_threads_f16) { FOR_EACH_DEVICE(device) check_threads(device, TARE_F16); }
+Test(reproducible, any_number_of_threads_f16) { FOR_EACH_DEVICE(device) check_threads(device, TARE_DTYPE_F16); }
 
-Test(reproducible, any_number_of_threads_f64) { FOR_EACH_DEVICE(device) check_threads(device, TARE_F64); }
+Test(reproducible, any_number_of_threads_f64) { FOR_EACH_DEVICE(device) check_threads(device, TARE_DTYPE_F64); }
 
 Test(reproducible, ghm_of_any_density_and_momentum) {
   FOR_EACH_DEVICE(device) {
     tare_context *contexts[] = {device_context(device, 1), device_context(device, 2), device_context(device, 7)};
-    for (int32_t kind = TARE_GHM_C; kind <= TARE_GHM_R; kind++) {
-      for (int32_t density = TARE_UNIT_REGION; density <= TARE_EXACT; density++) {
-        problem *p = problem_in(kind, TARE_F32, FLAT);
+    for (int32_t kind = TARE_LOSS_GHM_C; kind <= TARE_LOSS_GHM_R; kind++) {
+      for (int32_t density = TARE_GHM_DENSITY_UNIT_REGION; density <= TARE_GHM_DENSITY_EXACT; density++) {
+        problem *p = problem_in(kind, TARE_DTYPE_F32, FLAT);
         p->loss.ghm.density = density;
         p->loss.ghm.bins = 100;
         outcome *first = run_in(p, device, contexts[0]);
@@ -98,11 +98,11 @@ Test(reproducible, ghm_of_any_density_and_momentum) {
 /* Scratch that another call has used leaves no trace. */
 Test(reproducible, calls_between_leave_no_trace) {
   FOR_EACH_DEVICE(device) {
-    problem *p = problem_in(TARE_SIGMOID_FOCAL, TARE_F32, FLAT);
+    problem *p = problem_in(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, FLAT);
     outcome *first = problem_run(p, device);
     FOR_EACH_LOSS(kind) {
       for (int layout = FLAT; layout < LAYOUTS; layout++) {
-        problem *between = problem_in(kind, TARE_F32, layout);
+        problem *between = problem_in(kind, TARE_DTYPE_F32, layout);
         outcome_free(problem_run(between, device));
         problem_free(between);
         expect_same(p, device, NULL, first);
@@ -123,15 +123,15 @@ static bool use_instruction_set(const test_device *device, const char *name) {
   tare_context *context = NULL;
   const tare_status status = tare_context_create(&context, &options);
   unsetenv("TARE_ISA");
-  if (status == TARE_INVALID_ARGUMENT) {
+  if (status == TARE_STATUS_INVALID_ARGUMENT) {
     fprintf(stderr, "SKIPPED instruction set %s: %s\n", name, tare_error_text(NULL));
     return false;
   }
-  cr_assert_eq(status, TARE_OK, "%s: %s", name, tare_error_text(NULL));
+  cr_assert_eq(status, TARE_STATUS_OK, "%s: %s", name, tare_error_text(NULL));
   tare_context_description d = {.struct_size = sizeof d};
-  cr_assert_eq(tare_context_describe(context, &d), TARE_OK);
+  cr_assert_eq(tare_context_describe(context, &d), TARE_STATUS_OK);
   cr_assert_str_eq(d.instruction_set, name);
-  for (int32_t dtype = TARE_F32; dtype <= TARE_F64; dtype++) {
+  for (int32_t dtype = TARE_DTYPE_F32; dtype <= TARE_DTYPE_F64; dtype++) {
     FOR_EACH_LOSS(kind) {
       problem *p = problem_new(kind, dtype, test_size(1000, 60), 23);
       p->context = context;
@@ -176,10 +176,10 @@ Test(reproducible, contexts_in_several_threads_at_once) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       worker workers[WORKERS];
-      problem *p = problem_in(kind, TARE_F32, CHANNELS_FIRST);
+      problem *p = problem_in(kind, TARE_DTYPE_F32, CHANNELS_FIRST);
       outcome *alone = problem_run(p, device);
       for (int w = 0; w < WORKERS; w++) {
-        workers[w] = (worker){.device = device, .p = problem_in(kind, TARE_F32, CHANNELS_FIRST)};
+        workers[w] = (worker){.device = device, .p = problem_in(kind, TARE_DTYPE_F32, CHANNELS_FIRST)};
         cr_assert_eq(pthread_create(&workers[w].thread, NULL, work, &workers[w]), 0);
       }
       for (int w = 0; w < WORKERS; w++) {
@@ -203,7 +203,7 @@ Test(reproducible, at_any_alignment) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       for (int64_t i = 0; i < 8; i++) {
-        problem *p = problem_new(kind, i % 2 ? TARE_F16 : TARE_F32, 40, widths[i / 2]);
+        problem *p = problem_new(kind, i % 2 ? TARE_DTYPE_F16 : TARE_DTYPE_F32, 40, widths[i / 2]);
         outcome *want = problem_run(p, device);
         for (int64_t phase = 1; phase < 8; phase += 2) {
           p->place[ARRAY_LOGITS].phase = p->place[ARRAY_GRADIENT].phase = phase;
@@ -226,8 +226,9 @@ static void report_from_child(problem *p, const test_device *device, const outco
   outcome *inherited = problem_run(p, device);
   outcome *own = run_in(p, device, fresh);
   const size_t bytes = (size_t)(p->rows * p->classes) * sizeof(double);
-  const char same = inherited->status == TARE_OK && own->status == TARE_OK && inherited->loss == want->loss &&
-                    own->loss == want->loss && memcmp(inherited->gradient, want->gradient, bytes) == 0 &&
+  const char same = inherited->status == TARE_STATUS_OK && own->status == TARE_STATUS_OK &&
+                    inherited->loss == want->loss && own->loss == want->loss &&
+                    memcmp(inherited->gradient, want->gradient, bytes) == 0 &&
                     memcmp(own->gradient, want->gradient, bytes) == 0;
   const ssize_t written = write(out, &same, 1);
   _exit(written == 1 ? 0 : 1);
@@ -236,7 +237,7 @@ static void report_from_child(problem *p, const test_device *device, const outco
 Test(reproducible, a_forked_child_computes_the_same) {
   FOR_EACH_DEVICE(device) {
     if (device->kind != TARE_DEVICE_CPU) continue; /* CUDA does not survive a fork */
-    problem *p = problem_in(TARE_SIGMOID_FOCAL, TARE_F32, FLAT);
+    problem *p = problem_in(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, FLAT);
     tare_context *many = device_context(device, 4);
     outcome *want = run_in(p, device, many); /* the parent's OpenMP threads exist now */
     int ends[2];
@@ -275,7 +276,7 @@ static bool agrees_in_children(problem *p, const test_device *device, tare_conte
   if (child == 0) {
     alarm(60); /* ends a child that waits for threads that are not there */
     outcome *o = run_in(p, device, context);
-    const bool same = o->status == TARE_OK && o->loss == want->loss &&
+    const bool same = o->status == TARE_STATUS_OK && o->loss == want->loss &&
                       memcmp(o->gradient, want->gradient, (size_t)o->elements * sizeof *o->gradient) == 0;
     _exit(same && (generations == 1 || agrees_in_children(p, device, context, want, generations - 1)) ? 0 : 1);
   }
@@ -289,7 +290,7 @@ Test(reproducible, a_forked_child_does_not_wait_for_lost_threads) {
     if (device->kind != TARE_DEVICE_CPU) continue;
     FOR_EACH_LOSS(kind) {
       for (int32_t threads = 2; threads <= 4; threads += 2) {
-        problem *p = problem_new(kind, TARE_F32, 4100, 16);
+        problem *p = problem_new(kind, TARE_DTYPE_F32, 4100, 16);
         tare_context *context = device_context(device, threads);
         outcome *want = run_in(p, device, context);
         if (strstr(tare_build_description(), "no OpenMP") == NULL)
@@ -356,7 +357,7 @@ Test(reproducible, beside_another_openmp_runtime) {
   const other_runtime other = load_other_runtime();
   FOR_EACH_DEVICE(device) {
     tare_context *context = device_context(device, 3);
-    problem *p = problem_in(TARE_SIGMOID_FOCAL, TARE_F32, FLAT);
+    problem *p = problem_in(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, FLAT);
     outcome *before = run_in(p, device, context);
     for (int i = 0; i < 3; i++) {
       run_region(other.fork_call);
@@ -390,7 +391,7 @@ Test(reproducible, openmp_count_is_left_alone) {
       runtime.set_num_threads(global);
       tare_context *context = device_context(device, 2);
       FOR_EACH_LOSS(kind) {
-        problem *p = problem_in(kind, TARE_F32, FLAT);
+        problem *p = problem_in(kind, TARE_DTYPE_F32, FLAT);
         outcome_free(run_in(p, device, context));
         problem_free(p);
       }
@@ -409,7 +410,7 @@ Test(reproducible, openmp_count_is_read_at_creation_only) {
     runtime.set_num_threads(3);
     tare_context *context = device_context(device, 0);
     runtime.set_num_threads(5);
-    cr_assert_eq(tare_context_describe(context, &d), TARE_OK);
+    cr_assert_eq(tare_context_describe(context, &d), TARE_STATUS_OK);
     cr_assert_eq(d.threads, 3);
     tare_context_destroy(context);
   }

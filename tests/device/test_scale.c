@@ -14,20 +14,22 @@
 #include "support/numbers.h"
 #include "support/problem.h"
 
-static const int32_t dtypes[] = {TARE_F32, TARE_F16, TARE_BF16, TARE_F64};
+static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16, TARE_DTYPE_F64};
 static const double scales[] = {INFINITY, -INFINITY, NAN};
 enum { DTYPES = sizeof dtypes / sizeof *dtypes, SCALES = sizeof scales / sizeof *scales };
 
 /* How a batch lies, which decides the way that a backend goes over it. */
 enum way { PLAIN, EVERY_OUTPUT, CHANNELS_FIRST, CHANNELS_FIRST_PLAIN, DENSE, WAYS };
 
-static bool takes(int32_t kind, int way) { return way != DENSE || (kind != TARE_SOFTMAX_FOCAL && kind != TARE_GHM_R); }
+static bool takes(int32_t kind, int way) {
+  return way != DENSE || (kind != TARE_LOSS_SOFTMAX_FOCAL && kind != TARE_LOSS_GHM_R);
+}
 
 static problem *problem_in(int32_t kind, int32_t dtype, int way) {
   static const level_shape planes[] = {{6, 8, 2}, {3, 5, 2}};
   const bool first = way == CHANNELS_FIRST || way == CHANNELS_FIRST_PLAIN;
   problem *p = first ? problem_new_levels(kind, dtype, 2, 20, 2, planes) : problem_new(kind, dtype, 90, 20);
-  if (way == DENSE) problem_draw_targets(p, TARE_F32);
+  if (way == DENSE) problem_draw_targets(p, TARE_DTYPE_F32);
   p->place[ARRAY_LOGITS].channels_first = p->place[ARRAY_GRADIENT].channels_first = first;
   if (way == PLAIN || way == CHANNELS_FIRST_PLAIN) p->want = WANT_LOSS | WANT_GRADIENT;
   return p;
@@ -39,8 +41,8 @@ static void plant_zeros(problem *p) {
   problem_draw_row_weights(p);
   for (int64_t row = 0; row < p->rows; row++) {
     double *x = p->logits + row * p->classes;
-    if (p->loss.kind == TARE_GHM_R && row % 5 == 0) x[1] = p->targets[row * p->classes + 1];
-    if (p->loss.kind == TARE_GHM_R) continue;
+    if (p->loss.kind == TARE_LOSS_GHM_R && row % 5 == 0) x[1] = p->targets[row * p->classes + 1];
+    if (p->loss.kind == TARE_LOSS_GHM_R) continue;
     if (p->labels[row] == p->ignore_label || p->row_weights[row] == 0)
       x[row % p->classes] = NAN;
     else if (p->labels[row] != row % p->classes)
@@ -70,11 +72,11 @@ Test(scale, zeros_stay_zeros) {
           problem *p = problem_in(kind, dtypes[d], way);
           plant_zeros(p);
           outcome *unscaled = problem_run(p, device);
-          cr_assert_eq(unscaled->status, TARE_OK, "%s: %s", problem_text(p), unscaled->text);
+          cr_assert_eq(unscaled->status, TARE_STATUS_OK, "%s: %s", problem_text(p), unscaled->text);
           for (size_t s = 0; s < SCALES; s++) {
             p->device_scale = scales[s];
             outcome *o = problem_run(p, device);
-            cr_assert_eq(o->status, TARE_OK, "%s: %s", problem_text(p), o->text);
+            cr_assert_eq(o->status, TARE_STATUS_OK, "%s: %s", problem_text(p), o->text);
             expect_carried(p, "gradient", o->gradient, unscaled->gradient, o->elements, scales[s]);
             CHECK_NEAR("loss", o->loss, unscaled->loss, ((tolerance){0, 1e-6}));
             outcome_free(o);
@@ -90,8 +92,8 @@ Test(scale, zeros_stay_zeros) {
 /* As an upstream gradient that is kept until it is multiplied would have it, the divisor applied before. */
 Test(scale, zeros_stay_zeros_over_every_normalizer) {
   FOR_EACH_DEVICE(device) {
-    for (int32_t normalizer = TARE_SUM; normalizer <= TARE_VALUE; normalizer++) {
-      problem *p = problem_in(TARE_SIGMOID_FOCAL, TARE_F32, PLAIN);
+    for (int32_t normalizer = TARE_NORMALIZER_SUM; normalizer <= TARE_NORMALIZER_VALUE; normalizer++) {
+      problem *p = problem_in(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, PLAIN);
       plant_zeros(p);
       p->normalizer = normalizer;
       p->normalizer_value = 1e36; /* what is tiny becomes 0 before the scale */
@@ -119,13 +121,13 @@ static void check_head(const test_device *device, problem *p) {
   for (int64_t row = 0; row < p->rows; row += 7) p->labels[row] = p->ignore_label;
   head_multiply(p);
   outcome *unscaled = problem_run(p, device);
-  cr_assert_eq(unscaled->status, TARE_OK, "%s", unscaled->text);
+  cr_assert_eq(unscaled->status, TARE_STATUS_OK, "%s", unscaled->text);
   without_previous(p, &unscaled->head->weights);
   without_previous(p, &unscaled->head->bias);
   for (size_t s = 0; s < SCALES; s++) {
     p->device_scale = scales[s];
     outcome *o = problem_run(p, device);
-    cr_assert_eq(o->status, TARE_OK, "%s", o->text);
+    cr_assert_eq(o->status, TARE_STATUS_OK, "%s", o->text);
     without_previous(p, &o->head->weights);
     without_previous(p, &o->head->bias);
     const struct head_outcome *got = o->head, *from = unscaled->head;
@@ -140,9 +142,9 @@ static void check_head(const test_device *device, problem *p) {
 Test(scale, zeros_of_a_fused_head_stay_zeros) {
   FOR_EACH_DEVICE(device) {
     head_require_blas(device);
-    for (int32_t dtype = TARE_F32; dtype <= TARE_BF16; dtype++) {
+    for (int32_t dtype = TARE_DTYPE_F32; dtype <= TARE_DTYPE_BF16; dtype++) {
       for (int way = 0; way < 4; way++) {
-        problem *p = head_problem(way == 3 ? TARE_SOFTMAX_CE : TARE_SIGMOID_FOCAL, dtype, 300, 40, 12);
+        problem *p = head_problem(way == 3 ? TARE_LOSS_SOFTMAX_CE : TARE_LOSS_SIGMOID_FOCAL, dtype, 300, 40, 12);
         p->head->accumulate = way == 1;
         p->head->in_place = way == 2;
         p->head->room = 0.1;
@@ -168,9 +170,9 @@ Test(scale, factors_beyond_single_precision) {
     FOR_EACH_LOSS(kind) {
       for (size_t f = 0; f < sizeof far_factors / sizeof *far_factors && !is_ghm(kind); f++) {
         for (int way = PLAIN; way < DENSE; way++) {
-          problem *p = problem_in(kind, TARE_F32, way);
+          problem *p = problem_in(kind, TARE_DTYPE_F32, way);
           const far_factor *far = &far_factors[f];
-          p->normalizer = TARE_VALUE;
+          p->normalizer = TARE_NORMALIZER_VALUE;
           p->normalizer_value = far->value;
           p->gradient_scale = far->scale;
           p->row_weights = calloc((size_t)p->rows, sizeof *p->row_weights);
@@ -182,7 +184,7 @@ Test(scale, factors_beyond_single_precision) {
           if (is_softmax(kind)) p->labels[0] = p->labels[1] = 5;
           if (far->weight * far->scale / far->value < 1e36) CHECK_PROBLEM(p, device);
           outcome *o = problem_run(p, device);
-          cr_assert_eq(o->status, TARE_OK, "%s", o->text);
+          cr_assert_eq(o->status, TARE_STATUS_OK, "%s", o->text);
           for (int64_t i = 0; i < o->elements; i++) cr_assert(!isnan(o->gradient[i]), "%s: NaN", problem_text(p));
           cr_assert(o->gradient[0] == 0, "%s: %g", problem_text(p), o->gradient[0]);
           outcome_free(o);
@@ -199,7 +201,7 @@ Test(scale, softmax_gradients_of_factors_beyond_single_precision) {
   FOR_EACH_DEVICE(device) {
     for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
       const int64_t classes = widths[w];
-      problem *p = problem_new(TARE_SOFTMAX_CE, TARE_F32, 2 * classes, classes);
+      problem *p = problem_new(TARE_LOSS_SOFTMAX_CE, TARE_DTYPE_F32, 2 * classes, classes);
       p->row_weights = calloc((size_t)p->rows, sizeof *p->row_weights);
       for (int64_t row = 0; row < p->rows; row++) {
         p->row_weights[row] = (double)1e20f;
@@ -209,7 +211,7 @@ Test(scale, softmax_gradients_of_factors_beyond_single_precision) {
       p->gradient_scale = 1e20;
       p->want = WANT_GRADIENT;
       outcome *got = problem_run(p, device), *want = problem_expect(p);
-      cr_assert_eq(got->status, TARE_OK, "%s", got->text);
+      cr_assert_eq(got->status, TARE_STATUS_OK, "%s", got->text);
       for (int64_t i = 0; i < got->elements; i++) {
         const double exact = want->gradient[i], sign = exact < 0 ? -1 : 1;
         CHECK_NEAR(problem_text(p), got->gradient[i], fabs(exact) > FLT_MAX ? sign * INFINITY : exact,
@@ -227,17 +229,17 @@ Test(scale, softmax_gradients_of_factors_beyond_single_precision) {
 /* Every element's loss is a float, their sum is none, and over its divisor it is one again. */
 static void check_sum(const test_device *device, int32_t kind, int32_t dtype, int way, bool on_device) {
   problem *p = problem_in(kind, dtype, way);
-  const double far = dtype == TARE_F16 ? 65504 : dtype == TARE_BF16 ? 0x1.fap127 : (double)3e38f;
+  const double far = dtype == TARE_DTYPE_F16 ? 65504 : dtype == TARE_DTYPE_BF16 ? 0x1.fap127 : (double)3e38f;
   for (int64_t i = 0; i < p->rows * p->classes; i++)
     p->logits[i] = round_to_dtype(dtype, (i % 3 == 0 ? far : i % 3 == 1 ? -far : far / 2));
   p->want &= ~(unsigned)WANT_ROW_LOSS; /* no floats */
   p->want &= ~(unsigned)WANT_GRADIENT;
-  p->loss_dtype = on_device ? TARE_F32 : TARE_F64;
-  p->normalizer = TARE_VALUE;
+  p->loss_dtype = on_device ? TARE_DTYPE_F32 : TARE_DTYPE_F64;
+  p->normalizer = TARE_NORMALIZER_VALUE;
   p->normalizer_value = on_device ? 3e38 : 1e6;
   p->normalizer_on_device = on_device;
   outcome *got = problem_run(p, device), *want = problem_expect(p);
-  cr_assert_eq(got->status, TARE_OK, "%s", got->text);
+  cr_assert_eq(got->status, TARE_STATUS_OK, "%s", got->text);
   cr_assert(isfinite(want->loss) && want->loss > 0);
   CHECK_NEAR(problem_text(p), got->loss, want->loss, ((tolerance){0, 1e-6}));
   outcome_free(got);
@@ -263,14 +265,14 @@ Test(scale, sums_beyond_single_precision) {
 Test(scale, softmax_losses_beyond_single_precision) {
   FOR_EACH_DEVICE(device) {
     for (int soft = 0; soft < 2; soft++) {
-      problem *p = problem_new(TARE_SOFTMAX_CE, TARE_F32, 3, 4);
+      problem *p = problem_new(TARE_LOSS_SOFTMAX_CE, TARE_DTYPE_F32, 3, 4);
       for (int i = 0; i < 12; i++) p->logits[i] = (double)(i % 4 == 1 ? -3e38f : 3e38f);
       for (int i = 0; i < 3; i++) p->labels[i] = 1;
       if (soft) p->targets = calloc(12, sizeof *p->targets);
       for (int i = 0; i < 12 && soft; i++) p->targets[i] = i % 4 == 1 ? 0.25 : i % 4 == 2 ? 0.75 : 0;
       p->want = WANT_LOSS | (soft ? WANT_ROW_LOSS : 0);
-      p->normalizer = TARE_ROWS;
-      p->loss_dtype = TARE_F64;
+      p->normalizer = TARE_NORMALIZER_ROWS;
+      p->loss_dtype = TARE_DTYPE_F64;
       CHECK_PROBLEM(p, device);
       problem_free(p);
     }
@@ -282,11 +284,11 @@ Test(scale, divisors_at_the_ends) {
   static const double divisors[] = {3e38, 1e38, 1e37, 1e36, 1e-36, 1e-38, 1e-40, 1e-45, -2e38};
   FOR_EACH_DEVICE(device) {
     for (size_t i = 0; i < sizeof divisors / sizeof *divisors; i++) {
-      problem *p = problem_in(TARE_SIGMOID_CE, TARE_F32, PLAIN);
-      p->normalizer = TARE_VALUE;
+      problem *p = problem_in(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, PLAIN);
+      p->normalizer = TARE_NORMALIZER_VALUE;
       p->normalizer_on_device = true;
       p->normalizer_value = (double)(float)divisors[i];
-      p->loss_dtype = TARE_F64;
+      p->loss_dtype = TARE_DTYPE_F64;
       p->want = WANT_LOSS;
       CHECK_PROBLEM(p, device);
       problem_free(p);
@@ -304,9 +306,9 @@ Test(scale, no_density_no_part) {
     for (size_t d = 0; d < DTYPES; d++) {
       for (int way = PLAIN; way < WAYS; way++) {
         for (int zero = 0; zero < 3; zero++) { /* of the first bin, the last, both */
-          problem *p = problem_in(TARE_GHM_C, dtypes[d], way);
+          problem *p = problem_in(TARE_LOSS_GHM_C, dtypes[d], way);
           p->loss.ghm.bins = 10;
-          p->loss.ghm.given = 1;
+          p->loss.ghm.use_stored_density = 1;
           problem_add_ghm_state(p);
           double weights[10];
           for (int k = 0; k < 10; k++) weights[k] = (k == 0 && zero != 1) || (k == 9 && zero != 0) ? 0 : 0.25 + k;
@@ -319,9 +321,9 @@ Test(scale, no_density_no_part) {
         }
       }
     }
-    problem *r = problem_new(TARE_GHM_R, TARE_F32, 4, 2);
+    problem *r = problem_new(TARE_LOSS_GHM_R, TARE_DTYPE_F32, 4, 2);
     r->loss.ghm.bins = 10;
-    r->loss.ghm.given = 1;
+    r->loss.ghm.use_stored_density = 1;
     problem_add_ghm_state(r);
     for (int i = 0; i < 4; i++) r->labels[i] = 0;
     r->logits[0] = NAN, r->logits[3] = INFINITY;
@@ -338,9 +340,9 @@ Test(scale, no_density_no_part) {
 static void check_starved_bins(const test_device *device, int32_t dtype, int way, int32_t bins,
                                double inverse_density) {
   static const double counted[] = {0.6, -0.6, 2, -2, 1.2, -1.2}, others[] = {NAN, -INFINITY, -30, 30, 0, INFINITY};
-  problem *p = problem_in(TARE_GHM_C, dtype, way);
+  problem *p = problem_in(TARE_LOSS_GHM_C, dtype, way);
   p->loss.ghm.bins = bins;
-  p->loss.ghm.given = 1;
+  p->loss.ghm.use_stored_density = 1;
   problem_add_ghm_state(p);
   problem_draw_labels(p, 0.4, 0.2);
   problem_draw_row_weights(p);
@@ -372,12 +374,13 @@ Test(scale, no_weight_no_part) {
 
 static void expect_refused(const test_device *device, double scale, int32_t normalizer, double value,
                            const char *named) {
-  problem *p = problem_in(TARE_SIGMOID_CE, TARE_F32, PLAIN);
+  problem *p = problem_in(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, PLAIN);
   p->gradient_scale = scale;
   p->normalizer = normalizer;
   p->normalizer_value = value;
   outcome *o = problem_run(p, device);
-  cr_assert_eq(o->status, TARE_INVALID_ARGUMENT, "scale %g, value %g: %s", scale, value, tare_status_name(o->status));
+  cr_assert_eq(o->status, TARE_STATUS_INVALID_ARGUMENT, "scale %g, value %g: %s", scale, value,
+               tare_status_name(o->status));
   cr_assert(strstr(o->text, named), "%s", o->text);
   outcome_free(o);
   problem_free(p);
@@ -385,9 +388,10 @@ static void expect_refused(const test_device *device, double scale, int32_t norm
 
 Test(scale, refused) {
   FOR_EACH_DEVICE(device) {
-    expect_refused(device, 1e39, TARE_SUM, 1, "gradient_scale is 1e+39");
-    expect_refused(device, -3.5e38, TARE_SUM, 1, "gradient_scale is -3.5e+38");
-    expect_refused(device, 1, TARE_VALUE, 1e-310, "normalizer_value is 1e-310");
-    expect_refused(device, 3e38, TARE_VALUE, 1e-300, "gradient_scale 3e+38 over output->normalizer_value 1e-300");
+    expect_refused(device, 1e39, TARE_NORMALIZER_SUM, 1, "gradient_scale is 1e+39");
+    expect_refused(device, -3.5e38, TARE_NORMALIZER_SUM, 1, "gradient_scale is -3.5e+38");
+    expect_refused(device, 1, TARE_NORMALIZER_VALUE, 1e-310, "normalizer_value is 1e-310");
+    expect_refused(device, 3e38, TARE_NORMALIZER_VALUE, 1e-300,
+                   "gradient_scale 3e+38 over output->normalizer_value 1e-300");
   }
 }

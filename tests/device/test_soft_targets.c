@@ -12,14 +12,14 @@
 #include "support/problem.h"
 #include "support/random.h"
 
-static const int32_t dtypes[] = {TARE_F32, TARE_F16, TARE_BF16, TARE_F64};
+static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16, TARE_DTYPE_F64};
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 enum { DTYPES = COUNT(dtypes) };
 
-static bool takes_soft_targets(int32_t kind) { return kind != TARE_SOFTMAX_FOCAL && kind != TARE_GHM_R; }
+static bool takes_soft_targets(int32_t kind) { return kind != TARE_LOSS_SOFTMAX_FOCAL && kind != TARE_LOSS_GHM_R; }
 
 /* Near p = t the gradient p - t cancels, so its error is measured against the operands. */
-static double slack_of(int32_t dtype) { return dtype == TARE_F64 ? 1e-14 : 2e-6; }
+static double slack_of(int32_t dtype) { return dtype == TARE_DTYPE_F64 ? 1e-14 : 2e-6; }
 
 static problem *soft_problem(int32_t kind, int32_t dtype, int32_t target_dtype, int64_t rows, int64_t classes) {
   problem *p = problem_new(kind, dtype, rows, classes);
@@ -60,12 +60,12 @@ Test(soft_targets, every_power) {
   FOR_EACH_DEVICE(device) {
     for (size_t g = 0; g < sizeof gammas / sizeof *gammas; g++) {
       for (size_t a = 0; a < 2; a++) {
-        problem *focal = soft_problem(TARE_SIGMOID_FOCAL, TARE_F32, TARE_F32, test_size(500, 50), 9);
+        problem *focal = soft_problem(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, TARE_DTYPE_F32, test_size(500, 50), 9);
         focal->loss.focal.gamma = gammas[g];
         focal->loss.focal.alpha = alphas[a];
         CHECK_PROBLEM(focal, device);
         problem_free(focal);
-        problem *poly = soft_problem(TARE_SIGMOID_POLY1, TARE_F64, TARE_F32, test_size(500, 50), 9);
+        problem *poly = soft_problem(TARE_LOSS_SIGMOID_POLY1, TARE_DTYPE_F64, TARE_DTYPE_F32, test_size(500, 50), 9);
         poly->loss.poly1.gamma = gammas[g];
         poly->loss.poly1.alpha = alphas[a];
         CHECK_PROBLEM(poly, device);
@@ -83,7 +83,7 @@ Test(soft_targets, sizes) {
       for (size_t c = 0; c < sizeof classes / sizeof *classes && takes_soft_targets(kind); c++) {
         for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
           if (rows[r] * classes[c] > test_size(1000000, 30000)) continue;
-          problem *p = soft_problem(kind, TARE_F32, TARE_F16, rows[r], classes[c]);
+          problem *p = soft_problem(kind, TARE_DTYPE_F32, TARE_DTYPE_F16, rows[r], classes[c]);
           if (is_ghm(kind)) keep_off_edges(p);
           CHECK_PROBLEM(p, device);
           problem_free(p);
@@ -111,7 +111,7 @@ Test(soft_targets, zeros_and_ones_are_hard) {
         p->want &= ~(unsigned)WANT_COUNTS;                      /* without labels there are no positives to count */
         if (is_softmax(kind)) problem_draw_labels(p, 0.9, 0.1); /* a row of zeros is no softmax background */
         outcome *hard = problem_run(p, device);
-        cr_assert_eq(hard->status, TARE_OK, "%s", hard->text);
+        cr_assert_eq(hard->status, TARE_STATUS_OK, "%s", hard->text);
         targets_from_labels(p);
         outcome *soft = problem_run(p, device);
         /* Same formulas, possibly another loop: as near as one formula is to itself. */
@@ -128,8 +128,8 @@ Test(soft_targets, zeros_and_ones_are_hard) {
 /* Where a hard target is confident, the tiny value survives: x = -40 with t = 0 is 4e-18, not 0. */
 Test(soft_targets, hard_ones_keep_tiny_values) {
   FOR_EACH_DEVICE(device) {
-    for (int kind = TARE_SIGMOID_CE; kind <= TARE_SIGMOID_POLY1; kind++) {
-      problem *p = soft_problem(kind, TARE_F32, TARE_F32, 4, 2);
+    for (int kind = TARE_LOSS_SIGMOID_CE; kind <= TARE_LOSS_SIGMOID_POLY1; kind++) {
+      problem *p = soft_problem(kind, TARE_DTYPE_F32, TARE_DTYPE_F32, 4, 2);
       p->slack = 0;
       for (int i = 0; i < 8; i++) {
         p->targets[i] = i % 2;
@@ -151,21 +151,21 @@ static const double far_powers[] = {0, 0.01, 0.05, 0.5, 1, 1.5, 2, 3.7, 50, 300,
 enum { FAR = COUNT(far_logits), NEAR = COUNT(near_targets) };
 
 static problem *far_problem(int32_t kind, int32_t dtype, double gamma) {
-  problem *p = soft_problem(kind, dtype, TARE_F32, (int64_t)2 * FAR * NEAR, 1);
+  problem *p = soft_problem(kind, dtype, TARE_DTYPE_F32, (int64_t)2 * FAR * NEAR, 1);
   for (int i = 0; i < 2 * FAR * NEAR; i++) {
     const double x = far_logits[i / 2 % FAR];
-    const double largest = dtype == TARE_F16 ? 6e4 : INFINITY; /* x is not to become infinite */
+    const double largest = dtype == TARE_DTYPE_F16 ? 6e4 : INFINITY; /* x is not to become infinite */
     p->logits[i] = (i % 2 == 0 ? -1 : 1) * round_to_dtype(dtype, isinf(x) ? x : fmin(x, largest));
     p->targets[i] = (double)(float)near_targets[i / 2 / FAR];
   }
-  if (kind == TARE_SIGMOID_FOCAL) p->loss.focal.gamma = gamma;
-  if (kind == TARE_SIGMOID_POLY1) p->loss.poly1.gamma = gamma;
+  if (kind == TARE_LOSS_SIGMOID_FOCAL) p->loss.focal.gamma = gamma;
+  if (kind == TARE_LOSS_SIGMOID_POLY1) p->loss.poly1.gamma = gamma;
   return p;
 }
 
 Test(soft_targets, large_losses_times_small_modulators) {
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_SIGMOID_CE; kind <= TARE_SIGMOID_POLY1; kind++) {
+    for (int32_t kind = TARE_LOSS_SIGMOID_CE; kind <= TARE_LOSS_SIGMOID_POLY1; kind++) {
       for (size_t d = 0; d < DTYPES; d++) {
         for (int g = 0; g < COUNT(far_powers); g++) {
           problem *p = far_problem(kind, dtypes[d], far_powers[g]);
@@ -184,14 +184,14 @@ Test(soft_targets, large_losses_times_small_modulators) {
 /* The examples as numbers: gamma 50, t = .00135, x = -inf is +inf; t = .132, x = -3e38 is 4.4e-7. */
 Test(soft_targets, worked_large_losses) {
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_SIGMOID_FOCAL; kind <= TARE_SIGMOID_POLY1; kind++) {
-      problem *p = soft_problem(kind, TARE_F32, TARE_F32, 1, 2);
+    for (int32_t kind = TARE_LOSS_SIGMOID_FOCAL; kind <= TARE_LOSS_SIGMOID_POLY1; kind++) {
+      problem *p = soft_problem(kind, TARE_DTYPE_F32, TARE_DTYPE_F32, 1, 2);
       p->loss.focal.alpha = p->loss.poly1.alpha = -1;
       p->loss.focal.gamma = p->loss.poly1.gamma = 50;
       p->targets[0] = (double)0.00135f, p->targets[1] = (double)0.132f;
       p->logits[0] = -INFINITY, p->logits[1] = (double)-3e38f;
       outcome *o = problem_run(p, device);
-      cr_assert_eq(o->status, TARE_OK, "%s", o->text);
+      cr_assert_eq(o->status, TARE_STATUS_OK, "%s", o->text);
       cr_assert(o->element_loss[0] == INFINITY, "%s: %g", problem_text(p), o->element_loss[0]);
       CHECK_NEAR(problem_text(p), o->element_loss[1], 4.2305e-7, ((tolerance){0, 2e-5}));
       CHECK_NEAR(problem_text(p), o->gradient[0], 0, ((tolerance){1e-30, 0}));
@@ -208,7 +208,7 @@ Test(soft_targets, label_smoothing) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       if (!takes_soft_targets(kind)) continue;
-      problem *p = problem_new(kind, TARE_F32, test_size(300, 60), 10);
+      problem *p = problem_new(kind, TARE_DTYPE_F32, test_size(300, 60), 10);
       problem_draw_labels(p, 1, 0);
       targets_from_labels(p);
       for (int64_t i = 0; i < p->rows * p->classes; i++) p->targets[i] = (double)(float)(p->targets[i] * 0.9 + 0.01);
@@ -223,7 +223,7 @@ Test(soft_targets, label_smoothing) {
 /* Quality focal's case: one soft target in a row of zeros. */
 Test(soft_targets, quality_scores) {
   FOR_EACH_DEVICE(device) {
-    problem *p = problem_new(TARE_SIGMOID_FOCAL, TARE_F16, test_size(300, 60), 12);
+    problem *p = problem_new(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F16, test_size(300, 60), 12);
     random_source source = random_from(3);
     targets_from_labels(p);
     for (int64_t i = 0; i < p->rows * p->classes; i++) {
@@ -239,8 +239,8 @@ Test(soft_targets, labels_only_mark_ignored_rows) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       if (!takes_soft_targets(kind)) continue;
-      problem *p = problem_new(kind, TARE_F32, test_size(300, 60), 8);
-      problem_draw_targets(p, TARE_F32);
+      problem *p = problem_new(kind, TARE_DTYPE_F32, test_size(300, 60), 8);
+      problem_draw_targets(p, TARE_DTYPE_F32);
       problem_draw_labels(p, 0.3, 0.3);
       p->slack = slack_of(p->dtype);
       if (is_ghm(kind)) keep_off_edges(p);
@@ -249,9 +249,9 @@ Test(soft_targets, labels_only_mark_ignored_rows) {
       }
       CHECK_PROBLEM(p, device);
       if (!is_ghm(kind)) {
-        p->normalizer = TARE_ROWS;
+        p->normalizer = TARE_NORMALIZER_ROWS;
         CHECK_PROBLEM(p, device);
-        p->normalizer = TARE_ELEMENTS;
+        p->normalizer = TARE_NORMALIZER_ELEMENTS;
         CHECK_PROBLEM(p, device);
       }
       problem_free(p);
@@ -263,10 +263,10 @@ Test(soft_targets, without_labels_every_row_counts) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       if (!takes_soft_targets(kind)) continue;
-      problem *p = soft_problem(kind, TARE_F32, TARE_F32, 30, 4);
+      problem *p = soft_problem(kind, TARE_DTYPE_F32, TARE_DTYPE_F32, 30, 4);
       if (is_ghm(kind)) keep_off_edges(p);
       outcome *o = problem_run(p, device);
-      cr_assert_eq(o->status, TARE_OK, "%s", o->text);
+      cr_assert_eq(o->status, TARE_STATUS_OK, "%s", o->text);
       cr_assert_eq(o->counts.rows, 30);
       cr_assert_eq(o->counts.counted, 30);
       cr_assert_eq(o->counts.positives, 0);
@@ -279,8 +279,8 @@ Test(soft_targets, without_labels_every_row_counts) {
 
 Test(soft_targets, weights) {
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_SIGMOID_CE; kind <= TARE_SIGMOID_POLY1; kind++) {
-      problem *p = soft_problem(kind, TARE_F32, TARE_BF16, test_size(300, 60), 8);
+    for (int32_t kind = TARE_LOSS_SIGMOID_CE; kind <= TARE_LOSS_SIGMOID_POLY1; kind++) {
+      problem *p = soft_problem(kind, TARE_DTYPE_F32, TARE_DTYPE_BF16, test_size(300, 60), 8);
       problem_draw_row_weights(p);
       problem_draw_element_weights(p);
       p->positive_weights = random_class_weights(p, 2); /* t*w + 1-t */
@@ -288,11 +288,11 @@ Test(soft_targets, weights) {
       for (int c = 0; c < 8; c++) p->alpha_per_class[c] = (double)(float)(p->alpha_per_class[c] / 2.2);
       p->slack *= 4;
       CHECK_PROBLEM(p, device);
-      p->normalizer = TARE_WEIGHTS;
+      p->normalizer = TARE_NORMALIZER_WEIGHTS;
       CHECK_PROBLEM(p, device);
       problem_free(p);
     }
-    problem *softmax = soft_problem(TARE_SOFTMAX_CE, TARE_F32, TARE_F32, test_size(300, 60), 8);
+    problem *softmax = soft_problem(TARE_LOSS_SOFTMAX_CE, TARE_DTYPE_F32, TARE_DTYPE_F32, test_size(300, 60), 8);
     problem_draw_row_weights(softmax);
     softmax->slack *= 4;
     CHECK_PROBLEM(softmax, device);
@@ -304,7 +304,7 @@ Test(soft_targets, weights) {
 Test(soft_targets, softmax_rows_of_any_sum) {
   FOR_EACH_DEVICE(device) {
     for (size_t d = 0; d < DTYPES; d++) {
-      problem *p = soft_problem(TARE_SOFTMAX_CE, dtypes[d], TARE_F32, 60, 9);
+      problem *p = soft_problem(TARE_LOSS_SOFTMAX_CE, dtypes[d], TARE_DTYPE_F32, 60, 9);
       for (int64_t i = 0; i < p->rows * p->classes; i++)
         p->targets[i] = (double)(float)(p->targets[i] * (double)(i / p->classes % 4));
       p->slack *= 30; /* operands up to the sum of a row */
@@ -319,11 +319,11 @@ Test(soft_targets, layouts) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       if (!takes_soft_targets(kind)) continue;
-      problem *p = problem_new_levels(kind, TARE_F32, 2, 5, 2, shapes);
-      problem_draw_targets(p, TARE_F16);
+      problem *p = problem_new_levels(kind, TARE_DTYPE_F32, 2, 5, 2, shapes);
+      problem_draw_targets(p, TARE_DTYPE_F16);
       p->place[ARRAY_LOGITS] = (placement){.channels_first = true, .phase = 1};
       p->place[ARRAY_GRADIENT] = (placement){.channels_first = true, .pad = {0, 1, 2, 0, 0}};
-      p->place[ARRAY_TARGETS] = (placement){.channels_first = kind != TARE_SIGMOID_FOCAL, .phase = 1};
+      p->place[ARRAY_TARGETS] = (placement){.channels_first = kind != TARE_LOSS_SIGMOID_FOCAL, .phase = 1};
       p->slack = slack_of(p->dtype);
       if (is_ghm(kind)) keep_off_edges(p);
       CHECK_PROBLEM(p, device);
@@ -336,7 +336,8 @@ Test(soft_targets, layouts) {
 
 static void expect_unsupported(problem *p, const test_device *device) {
   outcome *o = problem_run(p, device);
-  cr_assert_eq(o->status, TARE_UNSUPPORTED, "%s: %s (%s)", problem_text(p), tare_status_name(o->status), o->text);
+  cr_assert_eq(o->status, TARE_STATUS_UNSUPPORTED, "%s: %s (%s)", problem_text(p), tare_status_name(o->status),
+               o->text);
   cr_assert_neq(o->text[0], '\0');
   outcome_free(o);
   problem_free(p);
@@ -344,14 +345,14 @@ static void expect_unsupported(problem *p, const test_device *device) {
 
 Test(soft_targets, refused_combinations) {
   FOR_EACH_DEVICE(device) {
-    expect_unsupported(soft_problem(TARE_SOFTMAX_FOCAL, TARE_F32, TARE_F32, 5, 3), device);
+    expect_unsupported(soft_problem(TARE_LOSS_SOFTMAX_FOCAL, TARE_DTYPE_F32, TARE_DTYPE_F32, 5, 3), device);
     FOR_EACH_LOSS(kind) {
       if (!takes_soft_targets(kind) || is_ghm(kind)) continue;
-      problem *weights = soft_problem(kind, TARE_F32, TARE_F32, 5, 3);
+      problem *weights = soft_problem(kind, TARE_DTYPE_F32, TARE_DTYPE_F32, 5, 3);
       weights->class_weights = random_class_weights(weights, 1);
       expect_unsupported(weights, device);
-      problem *positives = soft_problem(kind, TARE_F32, TARE_F32, 5, 3);
-      positives->normalizer = TARE_POSITIVES;
+      problem *positives = soft_problem(kind, TARE_DTYPE_F32, TARE_DTYPE_F32, 5, 3);
+      positives->normalizer = TARE_NORMALIZER_POSITIVES;
       expect_unsupported(positives, device);
     }
   }

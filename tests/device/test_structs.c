@@ -19,7 +19,7 @@ typedef struct call {
   const test_device *device;
   tare_context *context;
   void *arrays; /* device memory: logits, labels, gradient, state */
-  tare_loss loss;
+  tare_loss_spec loss;
   tare_level level;
   tare_batch batch;
   tare_output output;
@@ -32,12 +32,12 @@ static call *call_new(const test_device *device, int32_t kind) {
   c->arrays = device->allocate(4096);
   const unsigned char nothing[4096] = {0};
   device->upload(c->arrays, nothing, sizeof nothing);
-  tare_loss_init(&c->loss, (tare_loss_kind)kind);
-  tare_level_rows(&c->level, 2, 3);
+  tare_loss_spec_init(&c->loss, (tare_loss_kind)kind);
+  tare_level_init_rows(&c->level, 2, 3);
   c->level.logits = c->arrays;
   c->level.labels = (char *)c->arrays + 512;
   c->level.gradient = (char *)c->arrays + 1024;
-  if (kind == TARE_GHM_R) c->level.targets = (char *)c->arrays + 1536;
+  if (kind == TARE_LOSS_GHM_R) c->level.targets = (char *)c->arrays + 1536;
   tare_batch_init(&c->batch);
   c->batch.levels = &c->level;
   c->batch.level_count = 1;
@@ -69,12 +69,12 @@ static bool is_in(uint64_t size, const size_t *ends, size_t count) {
 /* A size where a field ends is taken or, where too much is missing, refused for that; any other is refused as such. */
 static void expect(tare_status status, const char *text, const char *name, uint64_t size, bool ends_on_field) {
   if (ends_on_field) {
-    if (status == TARE_OK) return;
+    if (status == TARE_STATUS_OK) return;
     cr_assert_null(strstr(text, "inside a field"), "%s of %d bytes: %s", name, (int)size, text);
-    cr_assert(status == TARE_INVALID_ARGUMENT, "%s of %d bytes: %s", name, (int)size, text);
+    cr_assert(status == TARE_STATUS_INVALID_ARGUMENT, "%s of %d bytes: %s", name, (int)size, text);
     return;
   }
-  cr_assert_eq(status, TARE_INVALID_ARGUMENT, "%s of %d bytes: %s", name, (int)size, tare_status_name(status));
+  cr_assert_eq(status, TARE_STATUS_INVALID_ARGUMENT, "%s of %d bytes: %s", name, (int)size, tare_status_name(status));
   char value[32];
   snprintf(value, sizeof value, " %d", (int)size);
   cr_assert(strstr(text, name) && strstr(text, value), "%s of %d bytes: %s", name, (int)size, text);
@@ -82,28 +82,29 @@ static void expect(tare_status status, const char *text, const char *name, uint6
 
 /* ---- Inputs ---------------------------------------------------------------------------------------------------- */
 
-static const size_t ce_ends[] = {16, AT(tare_loss, ce.alpha_per_class), AT(tare_loss, ce.alpha_per_class) + 8};
-static const size_t focal_ends[] = {16, AT(tare_loss, focal.alpha_per_class), AT(tare_loss, focal.gamma),
-                                    AT(tare_loss, focal.gamma) + 8};
-static const size_t poly1_ends[] = {16, AT(tare_loss, poly1.alpha_per_class), AT(tare_loss, poly1.gamma),
-                                    AT(tare_loss, poly1.epsilon), AT(tare_loss, poly1.epsilon) + 8};
+static const size_t ce_ends[] = {16, AT(tare_loss_spec, ce.alpha_per_class),
+                                 AT(tare_loss_spec, ce.alpha_per_class) + 8};
+static const size_t focal_ends[] = {16, AT(tare_loss_spec, focal.alpha_per_class), AT(tare_loss_spec, focal.gamma),
+                                    AT(tare_loss_spec, focal.gamma) + 8};
+static const size_t poly1_ends[] = {16, AT(tare_loss_spec, poly1.alpha_per_class), AT(tare_loss_spec, poly1.gamma),
+                                    AT(tare_loss_spec, poly1.epsilon), AT(tare_loss_spec, poly1.epsilon) + 8};
 static const size_t ghm_ends[] = {16,
-                                  AT(tare_loss, ghm.density),
-                                  AT(tare_loss, ghm.variant),
-                                  AT(tare_loss, ghm.given),
-                                  AT(tare_loss, ghm.momentum),
-                                  AT(tare_loss, ghm.epsilon),
-                                  AT(tare_loss, ghm.mu),
-                                  AT(tare_loss, ghm.state),
-                                  AT(tare_loss, ghm.state) + 8};
+                                  AT(tare_loss_spec, ghm.density),
+                                  AT(tare_loss_spec, ghm.variant),
+                                  AT(tare_loss_spec, ghm.use_stored_density),
+                                  AT(tare_loss_spec, ghm.momentum),
+                                  AT(tare_loss_spec, ghm.epsilon),
+                                  AT(tare_loss_spec, ghm.mu),
+                                  AT(tare_loss_spec, ghm.state),
+                                  AT(tare_loss_spec, ghm.state) + 8};
 
 static bool loss_ends(int32_t kind, uint64_t size) {
 #define ENDS(list) \
   is_in(size, list, sizeof(list) / sizeof *(list)) || (size > (list)[sizeof(list) / sizeof *(list)-1] && size % 8 == 0)
-  if (size >= sizeof(tare_loss)) return true;
+  if (size >= sizeof(tare_loss_spec)) return true;
   if (is_ghm(kind)) return ENDS(ghm_ends);
-  if (kind == TARE_SIGMOID_POLY1) return ENDS(poly1_ends);
-  return kind == TARE_SIGMOID_FOCAL || kind == TARE_SOFTMAX_FOCAL ? ENDS(focal_ends) : ENDS(ce_ends);
+  if (kind == TARE_LOSS_SIGMOID_POLY1) return ENDS(poly1_ends);
+  return kind == TARE_LOSS_SIGMOID_FOCAL || kind == TARE_LOSS_SOFTMAX_FOCAL ? ENDS(focal_ends) : ENDS(ce_ends);
 }
 
 Test(structs, a_loss_ends_on_a_field) {
@@ -112,11 +113,12 @@ Test(structs, a_loss_ends_on_a_field) {
       call *c = call_new(device, kind);
       unsigned char memory[MOST];
       for (uint64_t size = 0; size <= sizeof c->loss + 8; size++) {
-        const tare_loss *loss = cut(memory, &c->loss, sizeof c->loss, size);
+        const tare_loss_spec *loss = cut(memory, &c->loss, sizeof c->loss, size);
         const tare_status status = tare_evaluate(c->context, loss, &c->batch, &c->output, NULL);
         expect(status, tare_error_text(c->context), "loss->struct_size", size, loss_ends(kind, size));
         if (size >= 16 && loss_ends(kind, size))
-          cr_assert_eq(status, TARE_OK, "%s, %d: %s", tare_loss_name(kind), (int)size, tare_error_text(c->context));
+          cr_assert_eq(status, TARE_STATUS_OK, "%s, %d: %s", tare_loss_name(kind), (int)size,
+                       tare_error_text(c->context));
       }
       call_free(c);
     }
@@ -132,14 +134,14 @@ static const size_t batch_ends[] = {
 
 Test(structs, a_batch_ends_on_a_field) {
   FOR_EACH_DEVICE(device) {
-    call *c = call_new(device, TARE_SIGMOID_FOCAL);
+    call *c = call_new(device, TARE_LOSS_SIGMOID_FOCAL);
     unsigned char memory[MOST];
     for (uint64_t size = 0; size <= sizeof c->batch + 8; size++) {
       const bool ends = size >= sizeof c->batch || is_in(size, batch_ends, sizeof batch_ends / sizeof *batch_ends);
       const tare_batch *batch = cut(memory, &c->batch, sizeof c->batch, size);
       tare_status status = tare_evaluate(c->context, &c->loss, batch, &c->output, NULL);
       expect(status, tare_error_text(c->context), "batch->struct_size", size, ends);
-      cr_assert_eq(status == TARE_OK, ends && size >= AT(tare_batch, first_label), "%d: %s", (int)size,
+      cr_assert_eq(status == TARE_STATUS_OK, ends && size >= AT(tare_batch, first_label), "%d: %s", (int)size,
                    tare_error_text(c->context));
       status = tare_label_counts(c->context, batch, NULL, NULL, NULL);
       expect(status, tare_error_text(c->context), "batch->struct_size", size, ends);
@@ -159,14 +161,14 @@ static const size_t output_ends[] = {AT(tare_output, loss),
 
 Test(structs, an_output_ends_on_a_field) {
   FOR_EACH_DEVICE(device) {
-    call *c = call_new(device, TARE_SIGMOID_FOCAL);
+    call *c = call_new(device, TARE_LOSS_SIGMOID_FOCAL);
     unsigned char memory[MOST];
     for (uint64_t size = 0; size <= sizeof c->output + 8; size++) {
       const bool ends = size >= sizeof c->output || is_in(size, output_ends, sizeof output_ends / sizeof *output_ends);
       const tare_output *output = cut(memory, &c->output, sizeof c->output, size);
       const tare_status status = tare_evaluate(c->context, &c->loss, &c->batch, output, NULL);
       expect(status, tare_error_text(c->context), "output->struct_size", size, ends);
-      cr_assert_eq(status == TARE_OK, ends, "%d: %s", (int)size, tare_error_text(c->context));
+      cr_assert_eq(status == TARE_STATUS_OK, ends, "%d: %s", (int)size, tare_error_text(c->context));
     }
     call_free(c);
   }
@@ -179,7 +181,7 @@ static const size_t level_ends[] = {
 /* An array and its strides belong together: no version has the one without the other. */
 Test(structs, a_level_ends_behind_an_array) {
   FOR_EACH_DEVICE(device) {
-    call *c = call_new(device, TARE_SIGMOID_FOCAL);
+    call *c = call_new(device, TARE_LOSS_SIGMOID_FOCAL);
     unsigned char memory[MOST];
     for (uint64_t size = 0; size <= sizeof c->level + 24; size++) {
       const bool ends = size == sizeof c->level || (size > sizeof c->level && size % 8 == 0) ||
@@ -191,7 +193,7 @@ Test(structs, a_level_ends_behind_an_array) {
       c->batch.level_stride = size;
       const tare_status status = tare_evaluate(c->context, &c->loss, &c->batch, &c->output, NULL);
       const bool has_labels = size >= AT(tare_level, targets);
-      cr_assert_eq(status == TARE_OK, ends && has_labels, "%d: %s", (int)size, tare_error_text(c->context));
+      cr_assert_eq(status == TARE_STATUS_OK, ends && has_labels, "%d: %s", (int)size, tare_error_text(c->context));
       if (!ends) expect(status, tare_error_text(c->context), "batch->level_stride", size, false);
     }
     call_free(c);
@@ -201,7 +203,7 @@ Test(structs, a_level_ends_behind_an_array) {
 /* Every version has all fields of the fused head. */
 Test(structs, a_linear_ends_where_it_does) {
   FOR_EACH_DEVICE(device) {
-    call *c = call_new(device, TARE_SIGMOID_FOCAL);
+    call *c = call_new(device, TARE_LOSS_SIGMOID_FOCAL);
     unsigned char memory[MOST];
     tare_linear linear;
     tare_linear_init(&linear, 4);
@@ -214,7 +216,7 @@ Test(structs, a_linear_ends_where_it_does) {
       const tare_status status = tare_linear_workspace_size(
           c->context, &c->loss, &c->batch, cut(memory, &linear, sizeof linear, size), &c->output, &least, NULL);
       expect(status, tare_error_text(c->context), "linear->struct_size", size, size >= sizeof linear);
-      cr_assert_eq(status == TARE_OK, size >= sizeof linear, "%d: %s", (int)size, tare_error_text(c->context));
+      cr_assert_eq(status == TARE_STATUS_OK, size >= sizeof linear, "%d: %s", (int)size, tare_error_text(c->context));
     }
     call_free(c);
   }
@@ -232,7 +234,7 @@ Test(structs, options_end_on_a_field) {
     tare_context *context = NULL;
     const tare_status status = tare_context_create(&context, cut(memory, &options, sizeof options, size));
     expect(status, tare_error_text(NULL), "context_options->struct_size", size, is_end);
-    cr_assert_eq(status == TARE_OK, is_end, "%d: %s", (int)size, tare_error_text(NULL));
+    cr_assert_eq(status == TARE_STATUS_OK, is_end, "%d: %s", (int)size, tare_error_text(NULL));
     tare_context_destroy(context);
   }
 }
@@ -256,7 +258,7 @@ Test(structs, a_description_ends_on_a_field) {
       tare_context_description *description = (tare_context_description *)(void *)memory;
       const tare_status status = tare_context_describe(device->context, description);
       expect(status, tare_error_text(device->context), "context_description->struct_size", size, is_end);
-      cr_assert_eq(status == TARE_OK, is_end, "%d: %s", (int)size, tare_error_text(device->context));
+      cr_assert_eq(status == TARE_STATUS_OK, is_end, "%d: %s", (int)size, tare_error_text(device->context));
       for (size_t i = is_end ? size : 8; i < sizeof memory; i++) cr_assert_eq(memory[i], 0xFF, "byte %d", (int)i);
     }
   }
@@ -271,7 +273,7 @@ Test(structs, a_longer_description_comes_back_with_zeros) {
     memcpy(memory, &size, sizeof size);
     tare_context_description *description = (tare_context_description *)(void *)memory;
     const tare_status status = tare_context_describe(device->context, description);
-    cr_assert_eq(status, TARE_OK, "%s", tare_error_text(device->context));
+    cr_assert_eq(status, TARE_STATUS_OK, "%s", tare_error_text(device->context));
     cr_assert_eq(description->struct_size, size);
     cr_assert_eq(description->device, device->kind);
     cr_assert_neq(description->device_name[0], '\0');

@@ -14,17 +14,17 @@
 #include "support/problem.h"
 #include "support/random.h"
 
-static const int32_t dtypes[] = {TARE_F32, TARE_F16, TARE_BF16, TARE_F64};
+static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16, TARE_DTYPE_F64};
 enum { DTYPES = sizeof dtypes / sizeof *dtypes };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static bool has_dense_targets(int32_t kind) { return kind != TARE_SOFTMAX_FOCAL && kind != TARE_GHM_R; }
+static bool has_dense_targets(int32_t kind) { return kind != TARE_LOSS_SOFTMAX_FOCAL && kind != TARE_LOSS_GHM_R; }
 
 static void set_alpha(problem *p, double alpha) {
-  if (p->loss.kind == TARE_SIGMOID_CE) p->loss.ce.alpha = alpha;
-  if (p->loss.kind == TARE_SIGMOID_FOCAL) p->loss.focal.alpha = alpha;
-  if (p->loss.kind == TARE_SIGMOID_POLY1) p->loss.poly1.alpha = alpha;
+  if (p->loss.kind == TARE_LOSS_SIGMOID_CE) p->loss.ce.alpha = alpha;
+  if (p->loss.kind == TARE_LOSS_SIGMOID_FOCAL) p->loss.focal.alpha = alpha;
+  if (p->loss.kind == TARE_LOSS_SIGMOID_POLY1) p->loss.poly1.alpha = alpha;
 }
 
 /* One-hot targets of the labels. The labels stay, for the rows that they ignore. */
@@ -42,7 +42,7 @@ static void add_targets(problem *p, int32_t target_dtype) {
 /* With labels, then with dense targets. */
 static void check_both(problem *p, const test_device *device) {
   CHECK_PROBLEM(p, device);
-  add_targets(p, TARE_F32);
+  add_targets(p, TARE_DTYPE_F32);
   CHECK_PROBLEM(p, device);
   problem_free(p);
 }
@@ -52,7 +52,7 @@ static const double alphas[] = {0.99, 0.9999, 1 - 1e-6, 1 - 1e-12, 0.3, 1e-4, 1e
 /* 1 - alpha comes from the caller's double. */
 Test(targets, alpha_is_rounded_once) {
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_SIGMOID_CE; kind <= TARE_SIGMOID_POLY1; kind++) {
+    for (int32_t kind = TARE_LOSS_SIGMOID_CE; kind <= TARE_LOSS_SIGMOID_POLY1; kind++) {
       for (size_t a = 0; a < COUNT(alphas); a++) {
         for (size_t d = 0; d < DTYPES; d++) {
           problem *p = problem_new(kind, dtypes[d], test_size(200, 40), 9);
@@ -66,7 +66,7 @@ Test(targets, alpha_is_rounded_once) {
 
 Test(targets, alpha_of_each_class_is_rounded_once) {
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_SIGMOID_CE; kind <= TARE_SIGMOID_POLY1; kind++) {
+    for (int32_t kind = TARE_LOSS_SIGMOID_CE; kind <= TARE_LOSS_SIGMOID_POLY1; kind++) {
       for (size_t d = 0; d < DTYPES; d++) {
         problem *p = problem_new(kind, dtypes[d], test_size(200, 40), COUNT(alphas));
         p->alpha_per_class = calloc(COUNT(alphas), sizeof *p->alpha_per_class);
@@ -81,11 +81,11 @@ Test(targets, alpha_of_each_class_is_rounded_once) {
 Test(targets, positive_weight_is_the_weight_of_ones_alone) {
   static const double weights[] = {1e-3, 1e-9, 1e-30, 0.1, 3, 1e9, 1e30};
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_SIGMOID_CE; kind <= TARE_SIGMOID_POLY1; kind++) {
+    for (int32_t kind = TARE_LOSS_SIGMOID_CE; kind <= TARE_LOSS_SIGMOID_POLY1; kind++) {
       for (size_t d = 0; d < DTYPES; d++) {
         problem *p = problem_new(kind, dtypes[d], test_size(200, 40), COUNT(weights));
         p->want &= ~(unsigned)WANT_GRADIENT; /* 1e30 is beyond f16 */
-        p->loss_dtype = TARE_F64;
+        p->loss_dtype = TARE_DTYPE_F64;
         p->positive_weights = calloc(COUNT(weights), sizeof *p->positive_weights);
         for (size_t c = 0; c < COUNT(weights); c++) p->positive_weights[c] = (double)(float)weights[c];
         check_both(p, device);
@@ -97,15 +97,15 @@ Test(targets, positive_weight_is_the_weight_of_ones_alone) {
 /* The factor of a class that no target of 1 has may be anything. */
 Test(targets, positive_weight_of_no_one_is_not_used) {
   FOR_EACH_DEVICE(device) {
-    problem *p = problem_new(TARE_SIGMOID_CE, TARE_F32, 30, 3);
+    problem *p = problem_new(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 30, 3);
     p->positive_weights = calloc(3, sizeof *p->positive_weights);
     for (int c = 0; c < 3; c++) p->positive_weights[c] = INFINITY;
     for (int64_t row = 0; row < p->rows; row++) p->labels[row] = p->background_label;
-    problem *plain = problem_new(TARE_SIGMOID_CE, TARE_F32, 30, 3);
+    problem *plain = problem_new(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 30, 3);
     memcpy(plain->labels, p->labels, 30 * sizeof *p->labels);
     outcome *want = problem_expect(plain);
     for (int dense = 0; dense < 2; dense++) {
-      if (dense) add_targets(p, TARE_F32);
+      if (dense) add_targets(p, TARE_DTYPE_F32);
       outcome *got = problem_run(p, device);
       CHECK_OUTCOME(p, got, want);
       outcome_free(got);
@@ -120,7 +120,7 @@ Test(targets, positive_weight_of_no_one_is_not_used) {
 Test(targets, weights_of_targets_near_an_end) {
   FOR_EACH_DEVICE(device) {
     for (size_t d = 0; d < DTYPES; d++) {
-      problem *p = problem_new(TARE_SIGMOID_CE, dtypes[d], 40, 8);
+      problem *p = problem_new(TARE_LOSS_SIGMOID_CE, dtypes[d], 40, 8);
       free(p->labels);
       p->labels = NULL;
       p->targets = calloc(320, sizeof *p->targets);
@@ -141,8 +141,8 @@ Test(targets, weights_of_targets_near_an_end) {
 
 static void expect_same_elements(const problem *p, const outcome *dense, const outcome *label) {
   char what[640];
-  cr_assert_eq(dense->status, TARE_OK, "%s", dense->text);
-  cr_assert_eq(label->status, TARE_OK, "%s", label->text);
+  cr_assert_eq(dense->status, TARE_STATUS_OK, "%s", dense->text);
+  cr_assert_eq(label->status, TARE_STATUS_OK, "%s", label->text);
   snprintf(what, sizeof what, "dense targets of %s", problem_text(p));
   if (p->want & WANT_GRADIENT) CHECK_SAME(what, dense->gradient, label->gradient, (size_t)label->elements);
   if (p->want & WANT_ROW_LOSS) CHECK_SAME(what, dense->row_loss, label->row_loss, (size_t)label->rows);
@@ -195,14 +195,14 @@ static const double gammas[] = {2, 0, 0.5, 1, 1.5, 3.7};
 
 static problem *one_of_each(int32_t kind, int32_t dtype, size_t power, int64_t rows, int64_t classes) {
   problem *p = problem_new(kind, dtype, rows, classes);
-  if (kind == TARE_SIGMOID_FOCAL) p->loss.focal.gamma = gammas[power];
-  if (kind == TARE_SIGMOID_POLY1) p->loss.poly1.gamma = gammas[power];
-  if (kind == TARE_SOFTMAX_CE) problem_draw_labels(p, 0.9, 0.1); /* a row of zeros is no background there */
+  if (kind == TARE_LOSS_SIGMOID_FOCAL) p->loss.focal.gamma = gammas[power];
+  if (kind == TARE_LOSS_SIGMOID_POLY1) p->loss.poly1.gamma = gammas[power];
+  if (kind == TARE_LOSS_SOFTMAX_CE) problem_draw_labels(p, 0.9, 0.1); /* a row of zeros is no background there */
   return p;
 }
 
 static size_t powers_of(int32_t kind) {
-  return kind == TARE_SIGMOID_FOCAL || kind == TARE_SIGMOID_POLY1 ? COUNT(gammas) : 1;
+  return kind == TARE_LOSS_SIGMOID_FOCAL || kind == TARE_LOSS_SIGMOID_POLY1 ? COUNT(gammas) : 1;
 }
 
 Test(targets, zeros_and_ones_are_the_label) {
@@ -212,7 +212,8 @@ Test(targets, zeros_and_ones_are_the_label) {
         for (size_t power = 0; power < powers_of(kind); power++)
           expect_label(one_of_each(kind, dtypes[d], power, test_size(300, 45), 17), dtypes[(d + power) % DTYPES],
                        device);
-        expect_label(one_of_each(kind, dtypes[d], 0, test_size(300, 45), 32), TARE_F32, device); /* whole vectors */
+        expect_label(one_of_each(kind, dtypes[d], 0, test_size(300, 45), 32), TARE_DTYPE_F32,
+                     device); /* whole vectors */
       }
     }
   }
@@ -222,7 +223,7 @@ Test(targets, zeros_and_ones_are_the_label) {
 Test(targets, zeros_and_ones_weigh_what_the_label_weighs) {
   enum { ROW = 1, ELEMENT = 2, POSITIVE = 4, ALPHA = 8, ALPHA_PER_CLASS = 16, END = 32 };
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_SIGMOID_CE; kind <= TARE_SIGMOID_POLY1; kind++) {
+    for (int32_t kind = TARE_LOSS_SIGMOID_CE; kind <= TARE_LOSS_SIGMOID_POLY1; kind++) {
       for (size_t d = 0; d < DTYPES; d++) {
         for (unsigned which = 1; which < END; which++) {
           problem *p = one_of_each(kind, dtypes[d], which % COUNT(gammas), 40, 11);
@@ -234,7 +235,7 @@ Test(targets, zeros_and_ones_weigh_what_the_label_weighs) {
           for (int c = 0; c < 11 && p->alpha_per_class; c++)
             p->alpha_per_class[c] = (double)(float)(p->alpha_per_class[c] / 2.2);
           if (which & ROW) p->gradient_scale = -1024;
-          expect_label(p, TARE_F16, device);
+          expect_label(p, TARE_DTYPE_F16, device);
         }
       }
     }
@@ -253,11 +254,11 @@ Test(targets, zeros_and_ones_are_the_label_in_every_layout) {
         for (size_t i = 0; i < COUNT(places); i++) {
           for (int planes_of_targets = 0; planes_of_targets < 2; planes_of_targets++) {
             problem *p = problem_new_levels(kind, dtypes[d], 2, 9, 3, shapes);
-            if (kind == TARE_SOFTMAX_CE) problem_draw_labels(p, 0.9, 0.1);
+            if (kind == TARE_LOSS_SOFTMAX_CE) problem_draw_labels(p, 0.9, 0.1);
             p->place[ARRAY_LOGITS] = p->place[ARRAY_GRADIENT] = places[i];
             p->place[ARRAY_TARGETS].channels_first = planes_of_targets == 1;
             p->in_place = planes_of_targets == 1;
-            expect_label(p, TARE_F32, device);
+            expect_label(p, TARE_DTYPE_F32, device);
           }
         }
       }
@@ -271,12 +272,12 @@ Test(targets, zeros_and_ones_fall_in_the_bins_of_the_label) {
   FOR_EACH_DEVICE(device) {
     for (size_t d = 0; d < DTYPES; d++) {
       for (size_t b = 0; b < COUNT(bins); b++) {
-        for (int variant = TARE_GHM_PAPER; variant <= TARE_GHM_MMDET; variant++) {
-          problem *p = problem_new(TARE_GHM_C, dtypes[d], test_size(300, 60), 7);
+        for (int variant = TARE_GHM_VARIANT_PAPER; variant <= TARE_GHM_VARIANT_MMDET; variant++) {
+          problem *p = problem_new(TARE_LOSS_GHM_C, dtypes[d], test_size(300, 60), 7);
           p->loss.ghm.bins = bins[b];
           p->loss.ghm.variant = variant;
           problem_add_ghm_state(p);
-          expect_label(p, TARE_F32, device);
+          expect_label(p, TARE_DTYPE_F32, device);
         }
       }
     }
@@ -288,10 +289,10 @@ Test(targets, zeros_and_ones_have_the_exact_density_of_the_label) {
   FOR_EACH_DEVICE(device) {
     for (size_t d = 0; d < DTYPES; d++) {
       for (size_t e = 0; e < COUNT(epsilons); e++) {
-        problem *p = problem_new(TARE_GHM_C, dtypes[d], test_size(300, 60), 7);
-        p->loss.ghm.density = TARE_EXACT;
+        problem *p = problem_new(TARE_LOSS_GHM_C, dtypes[d], test_size(300, 60), 7);
+        p->loss.ghm.density = TARE_GHM_DENSITY_EXACT;
         p->loss.ghm.epsilon = epsilons[e];
-        expect_label(p, TARE_F32, device);
+        expect_label(p, TARE_DTYPE_F32, device);
       }
     }
   }
@@ -301,15 +302,15 @@ Test(targets, zeros_and_ones_have_the_exact_density_of_the_label) {
 Test(targets, hard_and_soft_elements_share_the_density) {
   FOR_EACH_DEVICE(device) {
     for (size_t d = 0; d < DTYPES; d++) {
-      for (int density = TARE_UNIT_REGION; density <= TARE_EXACT; density++) {
-        problem *p = problem_new(TARE_GHM_C, dtypes[d], test_size(300, 60), 7);
-        problem_draw_targets(p, TARE_F32);
+      for (int density = TARE_GHM_DENSITY_UNIT_REGION; density <= TARE_GHM_DENSITY_EXACT; density++) {
+        problem *p = problem_new(TARE_LOSS_GHM_C, dtypes[d], test_size(300, 60), 7);
+        problem_draw_targets(p, TARE_DTYPE_F32);
         p->loss.ghm.density = density;
         p->loss.ghm.epsilon = 0.137;
-        p->slack = dtypes[d] == TARE_F64 ? 1e-14 : 2e-6;
+        p->slack = dtypes[d] == TARE_DTYPE_F64 ? 1e-14 : 2e-6;
         for (int64_t i = 0; i < p->rows * p->classes; i++) { /* off the edges, where rounding decides */
           const double place = oracle_ghm_c_norm(p->logits[i], p->targets[i]) * p->loss.ghm.bins;
-          if (density == TARE_UNIT_REGION && fabs(place - nearbyint(place)) < 1e-3)
+          if (density == TARE_GHM_DENSITY_UNIT_REGION && fabs(place - nearbyint(place)) < 1e-3)
             p->logits[i] = round_to_dtype(p->dtype, p->logits[i] + 0.25);
         }
         CHECK_PROBLEM(p, device);
@@ -328,10 +329,10 @@ Test(targets, softmax_mass_on_one_class_is_the_label_times_it) {
   FOR_EACH_DEVICE(device) {
     for (size_t d = 0; d < DTYPES; d++) {
       for (int64_t classes = 1; classes <= 3000; classes = classes == 1 ? 3 : classes * 10) {
-        problem *p = problem_new(TARE_SOFTMAX_CE, dtypes[d], COUNT(confident), classes);
+        problem *p = problem_new(TARE_LOSS_SOFTMAX_CE, dtypes[d], COUNT(confident), classes);
         free(p->labels);
         p->labels = NULL;
-        p->target_dtype = TARE_F32;
+        p->target_dtype = TARE_DTYPE_F32;
         p->targets = calloc((size_t)(p->rows * classes), sizeof *p->targets);
         for (int64_t row = 0; row < p->rows; row++) {
           p->targets[row * classes + classes / 2] = (double)(float)masses[row];
@@ -349,9 +350,9 @@ Test(targets, softmax_mass_on_one_class_is_the_label_times_it) {
 Test(targets, softmax_row_of_zeros_adds_nothing) {
   FOR_EACH_DEVICE(device) {
     for (size_t d = 0; d < DTYPES; d++) {
-      problem *p = problem_new(TARE_SOFTMAX_CE, dtypes[d], 30, 5);
-      problem_draw_targets(p, TARE_F32);
-      p->slack = dtypes[d] == TARE_F64 ? 1e-13 : 1e-5;
+      problem *p = problem_new(TARE_LOSS_SOFTMAX_CE, dtypes[d], 30, 5);
+      problem_draw_targets(p, TARE_DTYPE_F32);
+      p->slack = dtypes[d] == TARE_DTYPE_F64 ? 1e-13 : 1e-5;
       memset(p->targets + 5 * 7, 0, 5 * sizeof *p->targets);
       p->logits[5 * 7 + 2] = NAN;
       p->labels[7] = 0;
@@ -359,7 +360,7 @@ Test(targets, softmax_row_of_zeros_adds_nothing) {
       for (int c = 0; c < 5; c++) cr_assert_eq(o->gradient[5 * 7 + c], 0);
       cr_assert_eq(o->row_loss[7], 0);
       outcome_free(o);
-      p->normalizer = TARE_ROWS; /* the row counts */
+      p->normalizer = TARE_NORMALIZER_ROWS; /* the row counts */
       CHECK_PROBLEM(p, device);
       problem_free(p);
     }

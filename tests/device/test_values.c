@@ -11,7 +11,7 @@
 #include "support/buffers.h"
 #include "support/problem.h"
 
-static const int32_t dtypes[] = {TARE_F32, TARE_F16, TARE_BF16, TARE_F64};
+static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16, TARE_DTYPE_F64};
 enum { DTYPES = sizeof dtypes / sizeof *dtypes };
 
 /* The work of one call over the whole grid of sizes; more rows only where the classes are few. */
@@ -33,18 +33,18 @@ static void check_sizes(int32_t dtype) {
   }
 }
 
-Test(values, sizes_f32) { check_sizes(TARE_F32); }
-Test(values, sizes_f16) { check_sizes(TARE_F16); }
-Test(values, sizes_bf16) { check_sizes(TARE_BF16); }
-Test(values, sizes_f64) { check_sizes(TARE_F64); }
+Test(values, sizes_f32) { check_sizes(TARE_DTYPE_F32); }
+Test(values, sizes_f16) { check_sizes(TARE_DTYPE_F16); }
+Test(values, sizes_bf16) { check_sizes(TARE_DTYPE_BF16); }
+Test(values, sizes_f64) { check_sizes(TARE_DTYPE_F64); }
 
 /* Every length around the vector and tile widths, where a body hands over to its tail. */
 Test(values, every_length_up_to_200) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       for (int64_t n = 1; n <= test_size(200, 40); n++) {
-        problem *tall = problem_new(kind, TARE_F32, n, 3);
-        problem *wide = problem_new(kind, TARE_F32, 3, n);
+        problem *tall = problem_new(kind, TARE_DTYPE_F32, n, 3);
+        problem *wide = problem_new(kind, TARE_DTYPE_F32, 3, n);
         CHECK_PROBLEM(tall, device);
         CHECK_PROBLEM(wide, device);
         problem_free(tall);
@@ -56,11 +56,11 @@ Test(values, every_length_up_to_200) {
 
 static void set_gamma(problem *p, double gamma) {
   switch (p->loss.kind) {
-    case TARE_SIGMOID_FOCAL:
-    case TARE_SOFTMAX_FOCAL:
+    case TARE_LOSS_SIGMOID_FOCAL:
+    case TARE_LOSS_SOFTMAX_FOCAL:
       p->loss.focal.gamma = gamma;
       break;
-    case TARE_SIGMOID_POLY1:
+    case TARE_LOSS_SIGMOID_POLY1:
       p->loss.poly1.gamma = gamma;
       break;
     default:
@@ -70,7 +70,7 @@ static void set_gamma(problem *p, double gamma) {
 
 Test(values, every_power) {
   static const double gammas[] = {0, 0.25, 0.5, 1, 1.5, 2, 3, 3.7, 5};
-  static const int32_t kinds[] = {TARE_SIGMOID_FOCAL, TARE_SIGMOID_POLY1, TARE_SOFTMAX_FOCAL};
+  static const int32_t kinds[] = {TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SIGMOID_POLY1, TARE_LOSS_SOFTMAX_FOCAL};
   FOR_EACH_DEVICE(device) {
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
       for (size_t g = 0; g < sizeof gammas / sizeof *gammas; g++) {
@@ -89,7 +89,7 @@ Test(values, poly_epsilon) {
   static const double epsilons[] = {-1, 0, 0.5, 2, 7};
   FOR_EACH_DEVICE(device) {
     for (size_t e = 0; e < sizeof epsilons / sizeof *epsilons; e++) {
-      problem *p = problem_new(TARE_SIGMOID_POLY1, TARE_F32, 300, 7);
+      problem *p = problem_new(TARE_LOSS_SIGMOID_POLY1, TARE_DTYPE_F32, 300, 7);
       p->loss.poly1.epsilon = epsilons[e];
       p->slack = epsilons[e] < 0 ? 1e-6 : 0; /* two terms of opposite sign cancel */
       CHECK_PROBLEM(p, device);
@@ -105,8 +105,8 @@ static void check_normalizers(const test_device *device, int32_t kind, int32_t d
   problem_draw_row_weights(p);
   p->class_weights = random_class_weights(p, 1);
   p->background_weight = 0.75;
-  p->gradient_scale = dtype == TARE_F16 ? 4096 : 1;
-  for (int32_t normalizer = TARE_SUM; normalizer <= TARE_VALUE; normalizer++) {
+  p->gradient_scale = dtype == TARE_DTYPE_F16 ? 4096 : 1;
+  for (int32_t normalizer = TARE_NORMALIZER_SUM; normalizer <= TARE_NORMALIZER_VALUE; normalizer++) {
     p->normalizer = normalizer;
     p->normalizer_value = 123.25;
     CHECK_PROBLEM(p, device);
@@ -129,8 +129,8 @@ Test(values, every_normalizer) {
 /* A value given on the device counts, and not the one beside it. */
 Test(values, normalizer_pointer_stands_instead_of_the_value) {
   FOR_EACH_DEVICE(device) {
-    problem *p = problem_new(TARE_SIGMOID_FOCAL, TARE_F32, 50, 4);
-    p->normalizer = TARE_VALUE;
+    problem *p = problem_new(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 50, 4);
+    p->normalizer = TARE_NORMALIZER_VALUE;
     p->normalizer_value = 8;
     outcome *by_value = problem_run(p, device);
     p->normalizer_on_device = true;
@@ -147,7 +147,7 @@ Test(values, gradient_scale) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       for (size_t s = 0; s < sizeof scales / sizeof *scales; s++) {
-        problem *p = problem_new(kind, TARE_F32, 100, 9);
+        problem *p = problem_new(kind, TARE_DTYPE_F32, 100, 9);
         p->gradient_scale = scales[s][0];
         p->device_scale = scales[s][1];
         CHECK_PROBLEM(p, device);
@@ -160,8 +160,8 @@ Test(values, gradient_scale) {
 /* The scale is applied before rounding: a gradient that would be 0 in f16 is there when it is scaled. */
 Test(values, scale_comes_before_rounding) {
   FOR_EACH_DEVICE(device) {
-    problem *p = problem_new(TARE_SIGMOID_FOCAL, TARE_F16, 200, 5);
-    p->normalizer = TARE_VALUE;
+    problem *p = problem_new(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F16, 200, 5);
+    p->normalizer = TARE_NORMALIZER_VALUE;
     p->normalizer_value = 1e7;
     p->gradient_scale = 32768;
     CHECK_PROBLEM(p, device);
@@ -184,8 +184,8 @@ static void expect_same_but_for_order(const problem *p, outcome *part, const out
     CHECK_NEAR("loss", part->loss, whole->loss, ((tolerance){1e-30, 1e-6}));
     part->loss = whole->loss;
   }
-  if (p->want & WANT_GRADIENT && p->dtype != TARE_F32) {
-    const tolerance step = p->dtype == TARE_F16 ? (tolerance){0x1p-24, 0x1p-10} : (tolerance){0, 0x1p-7};
+  if (p->want & WANT_GRADIENT && p->dtype != TARE_DTYPE_F32) {
+    const tolerance step = p->dtype == TARE_DTYPE_F16 ? (tolerance){0x1p-24, 0x1p-10} : (tolerance){0, 0x1p-7};
     CHECK_CLOSE("gradient", part->gradient, whole->gradient, (size_t)whole->elements, step);
     memcpy(part->gradient, whole->gradient, (size_t)whole->elements * sizeof *whole->gradient);
   }
@@ -196,14 +196,15 @@ Test(values, each_output_alone_is_the_same) {
     FOR_EACH_LOSS(kind) {
       for (size_t d = 0; d < DTYPES; d++) {
         problem *p = problem_new(kind, dtypes[d], test_size(700, 50), 21);
-        p->loss_dtype = TARE_F64;
+        p->loss_dtype = TARE_DTYPE_F64;
         const unsigned all = p->want;
         outcome *whole = problem_run(p, device);
         for (unsigned want = 1; want <= all; want++) {
           if ((want & ~all) != 0) continue;
           p->want = want;
           outcome *part = problem_run(p, device);
-          if (device->kind == TARE_DEVICE_CUDA && dtypes[d] != TARE_F64) expect_same_but_for_order(p, part, whole);
+          if (device->kind == TARE_DEVICE_CUDA && dtypes[d] != TARE_DTYPE_F64)
+            expect_same_but_for_order(p, part, whole);
           CHECK_SAME_OUTCOME(p, part, whole);
           outcome_free(part);
         }
@@ -219,7 +220,7 @@ Test(values, loss_in_double) {
     FOR_EACH_LOSS(kind) {
       for (size_t d = 0; d < DTYPES; d++) {
         problem *p = problem_new(kind, dtypes[d], test_size(999, 50), 6);
-        p->loss_dtype = TARE_F64;
+        p->loss_dtype = TARE_DTYPE_F64;
         CHECK_PROBLEM(p, device);
         problem_free(p);
       }
@@ -252,19 +253,21 @@ static tare_status simple_call(const problem *p, tare_context *context, const vo
                                float *loss, void *gradient) {
   const tare_normalizer normalizer = (tare_normalizer)p->normalizer;
   switch (p->loss.kind) {
-    case TARE_SIGMOID_CE:
-      return tare_sigmoid_ce(context, p->rows, p->classes, TARE_F32, logits, labels, p->loss.ce.alpha, normalizer, loss,
-                             gradient, NULL);
-    case TARE_SIGMOID_FOCAL:
-      return tare_sigmoid_focal(context, p->rows, p->classes, TARE_F32, logits, labels, p->loss.focal.gamma,
+    case TARE_LOSS_SIGMOID_CE:
+      return tare_sigmoid_ce(context, p->rows, p->classes, TARE_DTYPE_F32, logits, labels, p->loss.ce.alpha, normalizer,
+                             loss, gradient, NULL);
+    case TARE_LOSS_SIGMOID_FOCAL:
+      return tare_sigmoid_focal(context, p->rows, p->classes, TARE_DTYPE_F32, logits, labels, p->loss.focal.gamma,
                                 p->loss.focal.alpha, normalizer, loss, gradient, NULL);
-    case TARE_SOFTMAX_CE:
-      return tare_softmax_ce(context, p->rows, p->classes, TARE_F32, logits, labels, normalizer, loss, gradient, NULL);
-    case TARE_SOFTMAX_FOCAL:
-      return tare_softmax_focal(context, p->rows, p->classes, TARE_F32, logits, labels, p->loss.focal.gamma,
+    case TARE_LOSS_SOFTMAX_CE:
+      return tare_softmax_ce(context, p->rows, p->classes, TARE_DTYPE_F32, logits, labels, normalizer, loss, gradient,
+                             NULL);
+    case TARE_LOSS_SOFTMAX_FOCAL:
+      return tare_softmax_focal(context, p->rows, p->classes, TARE_DTYPE_F32, logits, labels, p->loss.focal.gamma,
                                 p->loss.focal.alpha, normalizer, loss, gradient, NULL);
     default:
-      return tare_ghm_c(context, p->rows, p->classes, TARE_F32, logits, labels, p->loss.ghm.bins, loss, gradient, NULL);
+      return tare_ghm_c(context, p->rows, p->classes, TARE_DTYPE_F32, logits, labels, p->loss.ghm.bins, loss, gradient,
+                        NULL);
   }
 }
 
@@ -276,7 +279,7 @@ static void check_simple(problem *p, const test_device *in_turn, bool in_place) 
   buffer *gradient = in_place ? a.logits : a.gradient;
   const tare_status status =
       simple_call(p, device->context, a.logits->memory, a.labels->memory, a.loss->memory, gradient->memory);
-  cr_assert_eq(status, TARE_OK, "%s: %s", problem_text(p), tare_error_text(device->context));
+  cr_assert_eq(status, TARE_STATUS_OK, "%s: %s", problem_text(p), tare_error_text(device->context));
   if (!in_place) buffer_expect_unchanged(a.logits, "logits");
   buffer_expect_unchanged(a.labels, "labels");
   buffer_download(a.loss, "loss");
@@ -307,21 +310,22 @@ static void check_simple(problem *p, const test_device *in_turn, bool in_place) 
 }
 
 Test(values, simple_calls) {
-  static const int32_t kinds[] = {TARE_SIGMOID_CE, TARE_SIGMOID_FOCAL, TARE_SOFTMAX_CE, TARE_SOFTMAX_FOCAL, TARE_GHM_C};
+  static const int32_t kinds[] = {TARE_LOSS_SIGMOID_CE, TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SOFTMAX_CE,
+                                  TARE_LOSS_SOFTMAX_FOCAL, TARE_LOSS_GHM_C};
   FOR_EACH_DEVICE(device) {
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
-      problem *p = problem_new(kinds[k], TARE_F32, 211, 11);
-      p->normalizer = kinds[k] == TARE_GHM_C ? TARE_SUM : TARE_POSITIVES;
+      problem *p = problem_new(kinds[k], TARE_DTYPE_F32, 211, 11);
+      p->normalizer = kinds[k] == TARE_LOSS_GHM_C ? TARE_NORMALIZER_SUM : TARE_NORMALIZER_POSITIVES;
       switch (kinds[k]) {
-        case TARE_SIGMOID_CE:
+        case TARE_LOSS_SIGMOID_CE:
           p->loss.ce.alpha = 0.4;
           break;
-        case TARE_SIGMOID_FOCAL:
-        case TARE_SOFTMAX_FOCAL:
+        case TARE_LOSS_SIGMOID_FOCAL:
+        case TARE_LOSS_SOFTMAX_FOCAL:
           p->loss.focal.alpha = 0.3;
           p->loss.focal.gamma = 1.5;
           break;
-        case TARE_GHM_C:
+        case TARE_LOSS_GHM_C:
           p->loss.ghm.bins = 12;
           break;
         default:
@@ -337,12 +341,13 @@ Test(values, simple_calls) {
 /* Neither output is wanted by force. */
 Test(values, simple_calls_without_outputs) {
   FOR_EACH_DEVICE(device) {
-    problem *p = problem_new(TARE_SOFTMAX_CE, TARE_F32, 10, 3);
+    problem *p = problem_new(TARE_LOSS_SOFTMAX_CE, TARE_DTYPE_F32, 10, 3);
     simple_arrays a = simple_new(p, device);
-    cr_assert_eq(simple_call(p, device->context, a.logits->memory, a.labels->memory, NULL, NULL), TARE_OK);
-    cr_assert_eq(simple_call(p, device->context, a.logits->memory, a.labels->memory, a.loss->memory, NULL), TARE_OK);
+    cr_assert_eq(simple_call(p, device->context, a.logits->memory, a.labels->memory, NULL, NULL), TARE_STATUS_OK);
+    cr_assert_eq(simple_call(p, device->context, a.logits->memory, a.labels->memory, a.loss->memory, NULL),
+                 TARE_STATUS_OK);
     cr_assert_eq(simple_call(p, device->context, a.logits->memory, a.labels->memory, NULL, a.gradient->memory),
-                 TARE_OK);
+                 TARE_STATUS_OK);
     buffer_free(a.logits);
     buffer_free(a.labels);
     buffer_free(a.loss);

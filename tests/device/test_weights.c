@@ -12,19 +12,19 @@
 #include "support/problem.h"
 #include "support/random.h"
 
-static const int32_t dtypes[] = {TARE_F32, TARE_F16, TARE_BF16, TARE_F64};
+static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16, TARE_DTYPE_F64};
 enum { DTYPES = sizeof dtypes / sizeof *dtypes };
 
 static void set_alpha(problem *p, double alpha) {
   switch (p->loss.kind) {
-    case TARE_SIGMOID_CE:
+    case TARE_LOSS_SIGMOID_CE:
       p->loss.ce.alpha = alpha;
       break;
-    case TARE_SIGMOID_FOCAL:
-    case TARE_SOFTMAX_FOCAL:
+    case TARE_LOSS_SIGMOID_FOCAL:
+    case TARE_LOSS_SOFTMAX_FOCAL:
       p->loss.focal.alpha = alpha;
       break;
-    case TARE_SIGMOID_POLY1:
+    case TARE_LOSS_SIGMOID_POLY1:
       p->loss.poly1.alpha = alpha;
       break;
     default:
@@ -32,7 +32,7 @@ static void set_alpha(problem *p, double alpha) {
   }
 }
 
-static bool takes_alpha(int32_t kind) { return kind != TARE_SOFTMAX_CE && !is_ghm(kind); }
+static bool takes_alpha(int32_t kind) { return kind != TARE_LOSS_SOFTMAX_CE && !is_ghm(kind); }
 
 static double *random_alphas(const problem *p) {
   double *alphas = random_class_weights(p, 9);
@@ -61,7 +61,7 @@ Test(weights, alpha) {
 /* A softmax alpha is a plain factor and may exceed 1. */
 Test(weights, softmax_alpha_above_one) {
   FOR_EACH_DEVICE(device) {
-    problem *p = problem_new(TARE_SOFTMAX_FOCAL, TARE_F32, 100, 5);
+    problem *p = problem_new(TARE_LOSS_SOFTMAX_FOCAL, TARE_DTYPE_F32, 100, 5);
     set_alpha(p, 3.5);
     CHECK_PROBLEM(p, device);
     problem_free(p);
@@ -107,7 +107,7 @@ enum { ROW = 1, CLASS = 2, BACKGROUND = 4, ELEMENT = 8, POSITIVE = 16, PER_CLASS
 
 static unsigned allowed_weights(int32_t kind) {
   if (is_ghm(kind)) return ROW;
-  if (is_softmax(kind)) return ROW | CLASS | BACKGROUND | (kind == TARE_SOFTMAX_FOCAL ? PER_CLASS_ALPHA : 0);
+  if (is_softmax(kind)) return ROW | CLASS | BACKGROUND | (kind == TARE_LOSS_SOFTMAX_FOCAL ? PER_CLASS_ALPHA : 0);
   return EVERY;
 }
 
@@ -139,9 +139,9 @@ Test(weights, every_combination) {
 /* More rows than the blocks of a small GPU count at a time: a weight is added once. */
 Test(weights, sum_over_many_rows) {
   FOR_EACH_DEVICE(device) {
-    problem *p = problem_new(TARE_SIGMOID_CE, TARE_F32, 20000, 1);
+    problem *p = problem_new(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 20000, 1);
     problem_draw_row_weights(p);
-    p->normalizer = TARE_WEIGHTS;
+    p->normalizer = TARE_NORMALIZER_WEIGHTS;
     CHECK_PROBLEM(p, device);
     problem_free(p);
   }
@@ -151,10 +151,10 @@ Test(weights, background_weight_zero_leaves_positives) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       if (is_ghm(kind)) continue;
-      problem *p = problem_new(kind, TARE_F32, 100, 6);
+      problem *p = problem_new(kind, TARE_DTYPE_F32, 100, 6);
       p->background_weight = 0;
       CHECK_PROBLEM(p, device);
-      p->normalizer = TARE_WEIGHTS;
+      p->normalizer = TARE_NORMALIZER_WEIGHTS;
       CHECK_PROBLEM(p, device);
       problem_free(p);
     }
@@ -166,13 +166,13 @@ Test(weights, background_inside_the_range) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       if (is_ghm(kind)) continue;
-      problem *p = problem_new(kind, TARE_F32, 100, 6);
+      problem *p = problem_new(kind, TARE_DTYPE_F32, 100, 6);
       p->background_label = 2;
       problem_draw_labels(p, 0.5, 0.1);
       p->class_weights = random_class_weights(p, 1);
       p->background_weight = 0.3;
       CHECK_PROBLEM(p, device);
-      p->normalizer = TARE_WEIGHTS; /* the sum of the same weights */
+      p->normalizer = TARE_NORMALIZER_WEIGHTS; /* the sum of the same weights */
       CHECK_PROBLEM(p, device);
       problem_free(p);
     }
@@ -233,7 +233,7 @@ Test(weights, ignored_row_silences_nan) {
 /* A background row of a softmax loss does not count either, so its logits are as silent. */
 Test(weights, softmax_background_silences_nan) {
   FOR_EACH_DEVICE(device) {
-    problem *p = problem_new(TARE_SOFTMAX_FOCAL, TARE_F32, 20, 37);
+    problem *p = problem_new(TARE_LOSS_SOFTMAX_FOCAL, TARE_DTYPE_F32, 20, 37);
     p->labels[4] = p->background_label;
     check_silent_row(p, device);
     problem_free(p);
@@ -244,7 +244,7 @@ Test(weights, class_and_background_weight_zero_silence_nan) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       if (is_ghm(kind)) continue;
-      problem *p = problem_new(kind, TARE_F32, 20, 37);
+      problem *p = problem_new(kind, TARE_DTYPE_F32, 20, 37);
       p->class_weights = random_class_weights(p, 1);
       p->class_weights[1] = 0;
       p->labels[4] = 1;
@@ -304,7 +304,7 @@ static void check_silent_elements(problem *p, const test_device *device, bool po
 }
 
 Test(weights, alpha_that_leaves_nothing_silences_nan) {
-  static const int32_t kinds[] = {TARE_SIGMOID_CE, TARE_SIGMOID_FOCAL};
+  static const int32_t kinds[] = {TARE_LOSS_SIGMOID_CE, TARE_LOSS_SIGMOID_FOCAL};
   FOR_EACH_DEVICE(device) {
     for (size_t k = 0; k < 2; k++) {
       for (size_t d = 0; d < DTYPES; d++) {
@@ -324,8 +324,8 @@ Test(weights, alpha_that_leaves_nothing_silences_nan) {
 
 Test(weights, positive_weight_zero_silences_nan) {
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_SIGMOID_CE; kind <= TARE_SIGMOID_POLY1; kind++) {
-      problem *p = problem_new(kind, TARE_F32, 60, 5);
+    for (int32_t kind = TARE_LOSS_SIGMOID_CE; kind <= TARE_LOSS_SIGMOID_POLY1; kind++) {
+      problem *p = problem_new(kind, TARE_DTYPE_F32, 60, 5);
       p->positive_weights = calloc(5, sizeof *p->positive_weights);
       check_silent_elements(p, device, true);
     }
@@ -335,7 +335,7 @@ Test(weights, positive_weight_zero_silences_nan) {
 /* Only the t = 1 elements feel a positive weight. */
 Test(weights, positive_weights_leave_negatives) {
   FOR_EACH_DEVICE(device) {
-    problem *p = problem_new(TARE_SIGMOID_CE, TARE_F32, 50, 8);
+    problem *p = problem_new(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 50, 8);
     outcome *plain = problem_run(p, device);
     p->positive_weights = random_class_weights(p, 2);
     outcome *weighted = problem_run(p, device);
@@ -362,7 +362,7 @@ Test(weights, effective_numbers) {
   for (size_t b = 0; b < sizeof betas / sizeof *betas; b++) {
     for (size_t n = 0; n < sizeof counts / sizeof *counts; n++) {
       double got = NAN;
-      cr_assert_eq(tare_effective_number(counts[n], betas[b], &got), TARE_OK, "%s", tare_error_text(NULL));
+      cr_assert_eq(tare_effective_number(counts[n], betas[b], &got), TARE_STATUS_OK, "%s", tare_error_text(NULL));
       CHECK_NEAR("effective number", got, oracle_effective_number(counts[n], betas[b]), ((tolerance){5e-324, 1e-14}));
     }
   }
@@ -371,13 +371,13 @@ Test(weights, effective_numbers) {
 /* What the paper's limits say: E = 1 at beta 0, E -> n as beta -> 1, E_1 = 1. */
 Test(weights, effective_numbers_at_the_limits) {
   double number = 0;
-  cr_assert_eq(tare_effective_number(1000, 0, &number), TARE_OK);
+  cr_assert_eq(tare_effective_number(1000, 0, &number), TARE_STATUS_OK);
   CHECK_NEAR("beta 0", number, 1, ((tolerance){0, 1e-15}));
-  cr_assert_eq(tare_effective_number(1, 0.999, &number), TARE_OK);
+  cr_assert_eq(tare_effective_number(1, 0.999, &number), TARE_STATUS_OK);
   CHECK_NEAR("one sample", number, 1, ((tolerance){0, 1e-12}));
-  cr_assert_eq(tare_effective_number(100, 1 - 0x1p-53, &number), TARE_OK);
+  cr_assert_eq(tare_effective_number(100, 1 - 0x1p-53, &number), TARE_STATUS_OK);
   CHECK_NEAR("beta next to 1", number, 100, ((tolerance){0, 1e-12}));
-  cr_assert_eq(tare_effective_number(0, 0, &number), TARE_OK);
+  cr_assert_eq(tare_effective_number(0, 0, &number), TARE_STATUS_OK);
   cr_assert_eq(number, 0);
 }
 
@@ -385,7 +385,7 @@ Test(weights, betas_from_volumes) {
   static const double volumes[] = {1, 1.5, 2, 10, 1e4, 1e12};
   for (size_t v = 0; v < sizeof volumes / sizeof *volumes; v++) {
     double beta = NAN;
-    cr_assert_eq(tare_beta_from_volume(volumes[v], &beta), TARE_OK);
+    cr_assert_eq(tare_beta_from_volume(volumes[v], &beta), TARE_STATUS_OK);
     CHECK_NEAR("beta", beta, (volumes[v] - 1) / volumes[v], ((tolerance){0, 1e-15}));
   }
 }
@@ -396,7 +396,8 @@ static void check_balanced(int64_t classes, const int64_t *counts, double beta, 
   double *want = calloc((size_t)classes, sizeof *want);
   double sum = 0;
   int64_t present = 0;
-  cr_assert_eq(tare_class_balanced_weights(classes, counts, beta, betas, got), TARE_OK, "%s", tare_error_text(NULL));
+  cr_assert_eq(tare_class_balanced_weights(classes, counts, beta, betas, got), TARE_STATUS_OK, "%s",
+               tare_error_text(NULL));
   oracle_class_balanced(classes, counts, beta, betas, want);
   for (int64_t c = 0; c < classes; c++) {
     values[c] = (double)got[c];
@@ -442,7 +443,7 @@ static void check_balanced_real(int64_t classes, const double *counts, double be
   float got[8];
   double values[8], want[8], sum = 0;
   int64_t present = 0;
-  cr_assert_eq(tare_class_balanced_weights_real(classes, counts, beta, betas, got), TARE_OK, "%s",
+  cr_assert_eq(tare_class_balanced_weights_real(classes, counts, beta, betas, got), TARE_STATUS_OK, "%s",
                tare_error_text(NULL));
   oracle_class_balanced_real(classes, counts, beta, betas, want);
   for (int64_t c = 0; c < classes; c++) {
@@ -487,8 +488,8 @@ Test(weights, whole_counts_weigh_the_same_in_both_calls) {
       counts[c] = (int64_t)exp2(53 * random_uniform(&source)) - (c % 5 == 0);
       real[c] = (double)counts[c];
     }
-    cr_assert_eq(tare_class_balanced_weights(CLASSES, counts, betas[b], NULL, of_counts), TARE_OK);
-    cr_assert_eq(tare_class_balanced_weights_real(CLASSES, real, betas[b], NULL, of_real), TARE_OK);
+    cr_assert_eq(tare_class_balanced_weights(CLASSES, counts, betas[b], NULL, of_counts), TARE_STATUS_OK);
+    cr_assert_eq(tare_class_balanced_weights_real(CLASSES, real, betas[b], NULL, of_real), TARE_STATUS_OK);
     cr_assert_arr_eq(of_counts, of_real, sizeof of_counts, "beta %.17g", betas[b]);
   }
 }
@@ -499,17 +500,17 @@ Test(weights, class_balanced_on_each_loss) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       if (is_ghm(kind)) continue;
-      problem *p = problem_new(kind, TARE_F32, 400, 5);
+      problem *p = problem_new(kind, TARE_DTYPE_F32, 400, 5);
       int64_t counts[5] = {0};
       for (int64_t i = 0; i < p->rows; i++) {
         if (p->labels[i] >= 0) counts[p->labels[i]]++;
       }
       float weights[5];
-      cr_assert_eq(tare_class_balanced_weights(5, counts, 0.999, NULL, weights), TARE_OK);
+      cr_assert_eq(tare_class_balanced_weights(5, counts, 0.999, NULL, weights), TARE_STATUS_OK);
       p->class_weights = calloc(5, sizeof *p->class_weights);
       for (int c = 0; c < 5; c++) p->class_weights[c] = (double)weights[c];
       p->background_weight = 0.2;
-      for (int32_t normalizer = TARE_SUM; normalizer <= TARE_WEIGHTS; normalizer++) {
+      for (int32_t normalizer = TARE_NORMALIZER_SUM; normalizer <= TARE_NORMALIZER_WEIGHTS; normalizer++) {
         p->normalizer = normalizer;
         CHECK_PROBLEM(p, device);
       }

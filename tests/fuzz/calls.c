@@ -15,7 +15,7 @@ tare_context *fuzz_context(fuzz_input *input) {
   options.device = TARE_DEVICE_CPU;
   options.threads = which == 0 ? 1 : 3;
   const tare_status status = tare_context_create(&contexts[which], &options);
-  EXPECT(status == TARE_OK, "%s", tare_error_text(NULL));
+  EXPECT(status == TARE_STATUS_OK, "%s", tare_error_text(NULL));
   return contexts[which];
 }
 
@@ -57,9 +57,10 @@ void *fuzz_array(fuzz_input *input, const int64_t lengths[5], const tare_strides
 void fuzz_expect_kept(const tare_context *context, tare_status status) {
   const char *text = tare_error_text(context);
   EXPECT(strcmp(tare_status_name(status), "unknown status") != 0, "%d", (int)status);
-  fuzz_count(status == TARE_OK);
-  if (status == TARE_OK) return;
+  fuzz_count(status == TARE_STATUS_OK);
+  if (status == TARE_STATUS_OK) return;
   EXPECT(text[0] != '\0' && memchr(text, 0, 1024) != NULL, "%s without a text", tare_status_name(status));
-  if (status == (tare_status)6) return; /* TARE_INVALID_TARGET: the one status after which outputs were written */
+  if (status == (tare_status)6)
+    return; /* TARE_STATUS_INVALID_TARGET: the one status after which outputs were written */
   EXPECT(guarded_is_unchanged(), "%s (%s), but something was written", tare_status_name(status), text);
 }

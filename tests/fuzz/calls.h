@@ -20,7 +20,7 @@ int64_t fuzz_span(const int64_t lengths[5], const tare_strides *strides, int64_t
 /** Memory for such an array, and where its index 0 lies; of a huge one a few bytes, which no call may touch; of a far one NULL. */
 void *fuzz_array(fuzz_input *input, const int64_t lengths[5], const tare_strides *strides, size_t element);
 
-/** A status is one of the header's, has a text unless it is TARE_OK, and then nothing guarded has changed. */
+/** A status is one of the header's, has a text unless it is TARE_STATUS_OK, and then nothing guarded has changed. */
 void fuzz_expect_kept(const tare_context *context, tare_status status);
 
 #endif

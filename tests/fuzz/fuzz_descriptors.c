@@ -68,9 +68,9 @@ static tare_level take_level(fuzz_input *input, const sizes *z) {
   tare_level level;
   const int64_t kind = take_below(input, 3);
   const int64_t height = take_below(input, 4), width = take_below(input, 5), anchors = take_below(input, 4);
-  if (kind == 0) tare_level_rows(&level, height * width, z->classes);
-  if (kind == 1) tare_level_nchw(&level, anchors, z->classes, height, width);
-  if (kind == 2) tare_level_nhwc(&level, anchors, z->classes, height, width);
+  if (kind == 0) tare_level_init_rows(&level, height * width, z->classes);
+  if (kind == 1) tare_level_init_nchw(&level, anchors, z->classes, height, width);
+  if (kind == 2) tare_level_init_nhwc(&level, anchors, z->classes, height, width);
   if (take_below(input, 40) == 0) level.width = take_odd_int(input);
   const bool absurd =
       level.width < 0 || level.width > 64 || z->images < 0 || z->images > 64 || z->classes < 1 || z->classes > 4096;
@@ -91,7 +91,7 @@ static tare_level take_level(fuzz_input *input, const sizes *z) {
   return level;
 }
 
-static size_t bytes_of(int32_t dtype) { return dtype == TARE_F64 ? 8 : dtype == TARE_F32 ? 4 : 2; }
+static size_t bytes_of(int32_t dtype) { return dtype == TARE_DTYPE_F64 ? 8 : dtype == TARE_DTYPE_F32 ? 4 : 2; }
 
 static const float *take_floats(fuzz_input *input, int64_t count) {
   if (take_below(input, 4) != 0 || count < 1 || count > 4096) return NULL;
@@ -117,13 +117,13 @@ static tare_batch take_batch(fuzz_input *input, tare_level *levels) {
   if (take_below(input, 8) == 0) batch.background_weight = take_odd_double(input);
   batch.class_weights = take_floats(input, batch.classes);
   batch.positive_weights = take_floats(input, batch.classes);
-  const bool known = batch.dtype >= 0 && batch.dtype <= TARE_F64;
+  const bool known = batch.dtype >= 0 && batch.dtype <= TARE_DTYPE_F64;
   const sizes z = {.images = batch.images,
                    .classes = batch.classes,
                    .logits = known ? bytes_of(batch.dtype) : 4,
-                   .labels = batch.label_dtype == TARE_I64 ? 8 : 4,
+                   .labels = batch.label_dtype == TARE_LABEL_DTYPE_I64 ? 8 : 4,
                    .targets = bytes_of(batch.target_dtype),
-                   .losses = batch.dtype == TARE_F64 ? 8 : 4};
+                   .losses = batch.dtype == TARE_DTYPE_F64 ? 8 : 4};
   batch.level_count = (int32_t)(1 + take_below(input, 3));
   for (int32_t l = 0; l < batch.level_count; l++) levels[l] = take_level(input, &z);
   return batch;
@@ -143,14 +143,14 @@ static void place_levels(fuzz_input *input, tare_batch *batch, const tare_level 
   batch->levels = (const tare_level *)(const void *)at;
 }
 
-static tare_loss take_loss(fuzz_input *input) {
-  tare_loss loss;
+static tare_loss_spec take_loss(fuzz_input *input) {
+  tare_loss_spec loss;
   const int32_t kind = tare_loss_kind_at((int32_t)take_below(input, tare_loss_count()));
-  tare_loss_init(&loss, (tare_loss_kind)kind);
+  tare_loss_spec_init(&loss, (tare_loss_kind)kind);
   if (take_below(input, 16) == 0) loss.kind = (int32_t)take_odd_int(input);
-  const bool ghm = kind == TARE_GHM_C || kind == TARE_GHM_R;
+  const bool ghm = kind == TARE_LOSS_GHM_C || kind == TARE_LOSS_GHM_R;
   if (!ghm && take_below(input, 2) == 0) loss.focal.alpha = take_odd_double(input);
-  if (!ghm && kind != TARE_SIGMOID_CE && kind != TARE_SOFTMAX_CE && take_below(input, 2) == 0)
+  if (!ghm && kind != TARE_LOSS_SIGMOID_CE && kind != TARE_LOSS_SOFTMAX_CE && take_below(input, 2) == 0)
     loss.focal.gamma = take_odd_double(input);
   if (!ghm) return loss;
   if (take_below(input, 2) == 0) loss.ghm.bins = (int32_t)take_odd_int(input);
@@ -164,7 +164,7 @@ static tare_loss take_loss(fuzz_input *input) {
 static tare_output take_output(fuzz_input *input) {
   tare_output output;
   tare_output_init(&output);
-  if (take_below(input, 4) == 0) output.loss_dtype = TARE_F64;
+  if (take_below(input, 4) == 0) output.loss_dtype = TARE_DTYPE_F64;
   if (take_below(input, 8) != 0) output.loss = guarded(input, bytes_of(output.loss_dtype), bytes_of(output.loss_dtype));
   if (take_below(input, 2) == 0) output.counts = guarded(input, sizeof(tare_counts), 8);
   output.normalizer = (int32_t)take_below(input, 7);
@@ -184,7 +184,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   fuzz_input input = {data, size};
   tare_level levels[3];
   tare_context *context = fuzz_context(&input);
-  const tare_loss loss = take_loss(&input);
+  const tare_loss_spec loss = take_loss(&input);
   tare_batch batch = take_batch(&input, levels);
   const tare_output output = take_output(&input);
   place_levels(&input, &batch, levels);

@@ -26,7 +26,7 @@ static void make_batch(fuzz_input *input, tare_batch *batch, tare_level *level) 
   int32_t *labels = guarded(input, sizeof(int32_t) * ROWS, 4);
   for (int i = 0; i < ROWS * CLASSES; i++) logits[i] = (float)take_odd_double(input);
   for (int i = 0; i < ROWS; i++) labels[i] = (int32_t)take_below(input, CLASSES + 2) - 2;
-  tare_level_rows(level, ROWS, CLASSES);
+  tare_level_init_rows(level, ROWS, CLASSES);
   level->logits = logits;
   level->labels = labels;
   level->gradient = guarded(input, sizeof(float) * ROWS * CLASSES, 4);
@@ -36,14 +36,14 @@ static void make_batch(fuzz_input *input, tare_batch *batch, tare_level *level) 
   batch->classes = CLASSES;
 }
 
-static void call(fuzz_input *input, tare_context *context, tare_loss *loss, const tare_batch *batch,
+static void call(fuzz_input *input, tare_context *context, tare_loss_spec *loss, const tare_batch *batch,
                  const tare_output *output) {
   unsigned char before[8 * (2 + 3 * 1024)];
   const size_t bytes = (size_t)tare_ghm_state_bytes(loss->ghm.bins);
   const int64_t which = take_below(input, 4);
   memcpy(before, loss->ghm.state, bytes);
   guarded_remember();
-  loss->ghm.given = which == 3;
+  loss->ghm.use_stored_density = which == 3;
   if (which == 0) fuzz_expect_kept(context, tare_ghm_histogram(context, loss, batch, NULL));
   if (which == 1) fuzz_expect_kept(context, tare_ghm_density_update(context, loss, NULL));
   if (which >= 2) fuzz_expect_kept(context, tare_evaluate(context, loss, batch, output, NULL));
@@ -53,12 +53,12 @@ static void call(fuzz_input *input, tare_context *context, tare_loss *loss, cons
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static const int32_t bins[] = {1, 2, 10, 30, 33, 64, 1024};
   fuzz_input input = {data, size};
-  tare_loss loss;
+  tare_loss_spec loss;
   tare_batch batch;
   tare_level level;
   tare_output output;
   tare_context *context = fuzz_context(&input);
-  tare_loss_init(&loss, TARE_GHM_C);
+  tare_loss_spec_init(&loss, TARE_LOSS_GHM_C);
   loss.ghm.bins = bins[take_below(&input, 7)];
   loss.ghm.variant = (int32_t)take_below(&input, 2);
   loss.ghm.momentum = take_below(&input, 2) == 0 ? 0 : 0.75;

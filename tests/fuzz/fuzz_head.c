@@ -7,7 +7,7 @@
 
 #include "calls.h"
 
-static size_t bytes_of(int32_t dtype) { return dtype == TARE_F32 ? 4 : 2; }
+static size_t bytes_of(int32_t dtype) { return dtype == TARE_DTYPE_F32 ? 4 : 2; }
 
 /* Never one that is allowed and reaches far: the arrays are small. */
 static int64_t take_bad(fuzz_input *input) {
@@ -28,8 +28,9 @@ static void *take_numbers(fuzz_input *input, int32_t dtype, int64_t count) {
     const float value = (float)((i * 29 + take_byte(input)) % 33 - 16) / 8;
     uint32_t bits;
     memcpy(&bits, &value, 4);
-    const uint16_t half = (uint16_t)(dtype == TARE_BF16 ? bits >> 16 : (bits >> 31) << 15 | (0x3400 & (bits >> 13)));
-    memcpy(at + (size_t)i * bytes_of(dtype), dtype == TARE_F32 ? (const void *)&value : (const void *)&half,
+    const uint16_t half =
+        (uint16_t)(dtype == TARE_DTYPE_BF16 ? bits >> 16 : (bits >> 31) << 15 | (0x3400 & (bits >> 13)));
+    memcpy(at + (size_t)i * bytes_of(dtype), dtype == TARE_DTYPE_F32 ? (const void *)&value : (const void *)&half,
            bytes_of(dtype));
   }
   return at;
@@ -56,12 +57,12 @@ static void take_linear(fuzz_input *input, int64_t rows, int64_t classes, tare_l
   const int64_t choice = take_below(input, 4);
   if (choice == 0) linear->features_gradient = (void *)(uintptr_t)linear->features;
   if (choice > 1) linear->features_gradient = take_numbers(input, linear->dtype, gradient_span > 0 ? gradient_span : 1);
-  if (take_below(input, 3) != 0) linear->weights_gradient = take_numbers(input, TARE_F32, classes * d);
-  if (take_below(input, 3) != 0) linear->bias_gradient = take_numbers(input, TARE_F32, classes);
+  if (take_below(input, 3) != 0) linear->weights_gradient = take_numbers(input, TARE_DTYPE_F32, classes * d);
+  if (take_below(input, 3) != 0) linear->bias_gradient = take_numbers(input, TARE_DTYPE_F32, classes);
 }
 
 typedef struct call {
-  tare_loss loss;
+  tare_loss_spec loss;
   tare_batch batch;
   tare_level level;
   tare_output output;
@@ -71,10 +72,10 @@ typedef struct call {
 static void take_call(fuzz_input *input, call *c) {
   const int64_t rows = take_below(input, 3) == 0 ? take_below(input, 200) : take_below(input, 12);
   const int64_t classes = 1 + take_below(input, take_below(input, 4) == 0 ? 80 : 7);
-  tare_loss_init(&c->loss, (tare_loss_kind)tare_loss_kind_at((int32_t)take_below(input, tare_loss_count())));
+  tare_loss_spec_init(&c->loss, (tare_loss_kind)tare_loss_kind_at((int32_t)take_below(input, tare_loss_count())));
   tare_batch_init(&c->batch);
   tare_output_init(&c->output);
-  tare_level_rows(&c->level, rows, classes);
+  tare_level_init_rows(&c->level, rows, classes);
   c->batch.level_count = 1;
   c->batch.classes = classes;
   c->batch.levels = &c->level;
@@ -82,7 +83,7 @@ static void take_call(fuzz_input *input, call *c) {
   for (int64_t i = 0; i < rows; i++) labels[i] = (int32_t)((i * 7 + take_byte(input)) % (classes + 2) - 2);
   c->level.labels = labels;
   if (take_below(input, 3) == 0) c->level.row_loss = guarded(input, (size_t)rows * 4, 4);
-  if (c->loss.kind == TARE_GHM_R) c->level.targets = take_numbers(input, TARE_F32, rows * classes);
+  if (c->loss.kind == TARE_LOSS_GHM_R) c->level.targets = take_numbers(input, TARE_DTYPE_F32, rows * classes);
   c->output.loss = guarded(input, 4, 4);
   if (take_below(input, 3) == 0) c->output.counts = guarded(input, sizeof(tare_counts), 8);
   take_linear(input, rows, classes, &c->linear);
@@ -105,18 +106,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   const tare_status asked =
       tare_linear_workspace_size(context, &c.loss, &c.batch, &c.linear, &c.output, &least, &ample);
   fuzz_expect_kept(context, asked);
-  EXPECT(asked != TARE_OK || least <= ample, "least %llu, ample %llu", (unsigned long long)least,
+  EXPECT(asked != TARE_STATUS_OK || least <= ample, "least %llu, ample %llu", (unsigned long long)least,
          (unsigned long long)ample);
-  if (asked == TARE_OK && ample < 1 << 24) {
+  if (asked == TARE_STATUS_OK && ample < 1 << 24) {
     lend(&input, context, least, ample, &bytes);
     guarded_remember();
     const tare_status status = tare_linear_evaluate(context, &c.loss, &c.batch, &c.linear, &c.output, NULL);
-    fuzz_count(status == TARE_OK);
-    EXPECT(bytes >= least || status == TARE_WORKSPACE_TOO_SMALL, "%llu of %llu bytes: %s", (unsigned long long)bytes,
-           (unsigned long long)least, tare_status_name(status));
-    EXPECT(bytes < least || status == TARE_OK || status == TARE_NO_BLAS, "%s: %s", tare_status_name(status),
-           tare_error_text(context));
-    if (status == TARE_WORKSPACE_TOO_SMALL) fuzz_expect_kept(context, status);
+    fuzz_count(status == TARE_STATUS_OK);
+    EXPECT(bytes >= least || status == TARE_STATUS_WORKSPACE_TOO_SMALL, "%llu of %llu bytes: %s",
+           (unsigned long long)bytes, (unsigned long long)least, tare_status_name(status));
+    EXPECT(bytes < least || status == TARE_STATUS_OK || status == TARE_STATUS_NO_BLAS, "%s: %s",
+           tare_status_name(status), tare_error_text(context));
+    if (status == TARE_STATUS_WORKSPACE_TOO_SMALL) fuzz_expect_kept(context, status);
   }
   tare_context_set_workspace(context, NULL, 0);
   guarded_free_all();

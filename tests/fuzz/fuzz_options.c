@@ -34,9 +34,10 @@ static void check_ranges(const struct eval_options *options) {
   EXPECT(tare_loss_name(options->loss.kind) != NULL, "kind %d", (int)options->loss.kind);
   EXPECT(options->logits != NULL && (options->labels != NULL || options->targets != NULL), "no files");
   EXPECT(options->threads >= 0 && options->threads <= 1024, "threads %d", (int)options->threads);
-  EXPECT(options->dtype >= -1 && options->dtype <= TARE_F64, "dtype %d", (int)options->dtype);
+  EXPECT(options->dtype >= -1 && options->dtype <= TARE_DTYPE_F64, "dtype %d", (int)options->dtype);
   EXPECT(options->device >= TARE_DEVICE_AUTO && options->device <= TARE_DEVICE_CUDA, "device %d", (int)options->device);
-  EXPECT(options->normalizer >= TARE_SUM && options->normalizer <= TARE_VALUE, "%d", (int)options->normalizer);
+  EXPECT(options->normalizer >= TARE_NORMALIZER_SUM && options->normalizer <= TARE_NORMALIZER_VALUE, "%d",
+         (int)options->normalizer);
   EXPECT(isfinite(options->normalizer_value) && isfinite(options->background_weight) && isfinite(options->beta), "NaN");
 }
 

@@ -179,10 +179,10 @@ static void gather(const layout *l) {
 
 static tare_status evaluate(tare_context *context, const layout *l, const tare_level *levels, int32_t count,
                             int64_t images, double *loss) {
-  tare_loss kind;
+  tare_loss_spec kind;
   tare_batch batch;
   tare_output output;
-  tare_loss_init(&kind, TARE_SIGMOID_FOCAL);
+  tare_loss_spec_init(&kind, TARE_LOSS_SIGMOID_FOCAL);
   tare_batch_init(&batch);
   tare_output_init(&output);
   batch.levels = levels;
@@ -190,13 +190,13 @@ static tare_status evaluate(tare_context *context, const layout *l, const tare_l
   batch.images = images;
   batch.classes = l->classes;
   output.loss = loss;
-  output.loss_dtype = TARE_F64;
+  output.loss_dtype = TARE_DTYPE_F64;
   return tare_evaluate(context, &kind, &batch, &output, NULL);
 }
 
 static void evaluate_contiguous(tare_context *context, const layout *l, double *loss) {
   tare_level level;
-  tare_level_rows(&level, l->rows, l->classes);
+  tare_level_init_rows(&level, l->rows, l->classes);
   level.logits = logits;
   level.labels = labels;
   level.row_weights = row_weights;
@@ -204,7 +204,7 @@ static void evaluate_contiguous(tare_context *context, const layout *l, double *
   level.row_loss = row_loss;
   level.element_loss = element_loss;
   const tare_status status = evaluate(context, l, &level, 1, 1, loss);
-  EXPECT(status == TARE_OK, "%s", tare_error_text(context));
+  EXPECT(status == TARE_STATUS_OK, "%s", tare_error_text(context));
 }
 
 static bool is_near(float a, float b) {
@@ -236,7 +236,7 @@ static void check(tare_context *context, layout *l) {
   guarded_remember();
   const tare_status status = evaluate(context, l, l->levels, l->level_count, l->images, &loss);
   fuzz_expect_kept(context, status);
-  if (status != TARE_OK) {
+  if (status != TARE_STATUS_OK) {
     EXPECT(loss == -1, "a refused call wrote the loss");
     return;
   }

@@ -41,9 +41,9 @@ static void expect_clean(const char *what, const fault *f) {
 }
 
 static void expect_reported(const char *what, const fault *f, tare_status status, const char *text) {
-  cr_assert(
-      status == TARE_CUDA_ERROR || status == TARE_OUT_OF_MEMORY || status == TARE_NO_DEVICE || status == TARE_NO_BLAS,
-      "%s, call %u fails with %s: %s", what, f->successes, cudaGetErrorName(f->error), tare_status_name(status));
+  cr_assert(status == TARE_STATUS_CUDA_ERROR || status == TARE_STATUS_OUT_OF_MEMORY ||
+                status == TARE_STATUS_NO_DEVICE || status == TARE_STATUS_NO_BLAS,
+            "%s, call %u fails with %s: %s", what, f->successes, cudaGetErrorName(f->error), tare_status_name(status));
   if (!f->came) cr_assert_fail("%s: %s without a failure", what, tare_status_name(status));
   cr_assert_neq(text[0], '\0', "%s, call %u: %s without a text", what, f->successes, tare_status_name(status));
 }
@@ -56,33 +56,33 @@ static tare_status after(fault *f, tare_context *context, tare_status status) {
   if (f->error != errors[STICKY]) return status;
   snprintf(f->text, sizeof f->text, "%s", tare_error_text(context));
   if (f->came) {
-    cr_assert_eq(tare_context_check(context, NULL), TARE_CUDA_ERROR, "call %u", f->successes);
+    cr_assert_eq(tare_context_synchronize(context, NULL), TARE_STATUS_CUDA_ERROR, "call %u", f->successes);
     cr_assert_not_null(strstr(tare_error_text(context), "cudaErrorIllegalAddress"), "%s", tare_error_text(context));
   }
   tare_emulator_recover();
   return status;
 }
 
-static tare_status evaluate_with_fault(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status evaluate_with_fault(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                        const tare_output *output, void *user) {
   fault *f = user;
   tare_emulator_fail("", f->successes, f->error);
   return after(f, context, tare_evaluate(context, loss, batch, output, NULL));
 }
 
-static tare_status three_calls_with_fault(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status three_calls_with_fault(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                           const tare_output *output, void *user) {
   fault *f = user;
-  tare_loss given = *loss;
-  given.ghm.given = 1;
+  tare_loss_spec given = *loss;
+  given.ghm.use_stored_density = 1;
   tare_emulator_fail("", f->successes, f->error);
   tare_status status = tare_ghm_histogram(context, loss, batch, NULL);
-  if (status == TARE_OK) status = tare_ghm_density_update(context, loss, NULL);
-  if (status == TARE_OK) status = tare_evaluate(context, &given, batch, output, NULL);
+  if (status == TARE_STATUS_OK) status = tare_ghm_density_update(context, loss, NULL);
+  if (status == TARE_STATUS_OK) status = tare_evaluate(context, &given, batch, output, NULL);
   return after(f, context, status);
 }
 
-static tare_status head_with_fault(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status head_with_fault(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                    const tare_linear *linear, const tare_output *output, void *user) {
   fault *f = user;
   tare_emulator_fail("", f->successes, f->error);
@@ -106,10 +106,10 @@ static bool fails_at(problem *p, const test_device *device, problem_call *call, 
   p->device_lost = sticky;
   set_call(p, call, head_with_fault, f);
   outcome *o = problem_run(p, device);
-  if (o->status != TARE_OK) expect_reported(problem_text(p), f, o->status, sticky ? f->text : o->text);
+  if (o->status != TARE_STATUS_OK) expect_reported(problem_text(p), f, o->status, sticky ? f->text : o->text);
   if (p->head != NULL) cudaGetLastError(); /* cuBLAS's own runtime would keep it */
   expect_clean(problem_text(p), f);
-  if (o->status == TARE_OK) { /* without the call that failed it went another way */
+  if (o->status == TARE_STATUS_OK) { /* without the call that failed it went another way */
     outcome *want = problem_expect(p);
     CHECK_OUTCOME(p, o, want);
     outcome_free(want);
@@ -134,8 +134,8 @@ static void check_every_call(problem *p, const test_device *device, problem_call
 Test(faults_gpu, evaluations) {
   FOR_EACH_GPU(device) {
     FOR_EACH_LOSS(kind) {
-      problem *p = problem_new(kind, TARE_F32, 40, 7);
-      if (!is_ghm(kind)) p->normalizer = TARE_POSITIVES; /* two kernels */
+      problem *p = problem_new(kind, TARE_DTYPE_F32, 40, 7);
+      if (!is_ghm(kind)) p->normalizer = TARE_NORMALIZER_POSITIVES; /* two kernels */
       check_every_call(p, device, evaluate_with_fault);
     }
   }
@@ -145,7 +145,7 @@ Test(faults_gpu, levels_and_planes) {
   static const level_shape levels[] = {{9, 7, 3}, {5, 4, 3}};
   FOR_EACH_GPU(device) {
     FOR_EACH_LOSS(kind) {
-      problem *p = problem_new_levels(kind, TARE_F16, 2, 5, 2, levels);
+      problem *p = problem_new_levels(kind, TARE_DTYPE_F16, 2, 5, 2, levels);
       for (int a = 0; a < ARRAY_KINDS; a++) p->place[a].channels_first = true;
       check_every_call(p, device, evaluate_with_fault);
     }
@@ -154,15 +154,15 @@ Test(faults_gpu, levels_and_planes) {
 
 Test(faults_gpu, exact_density) {
   FOR_EACH_GPU(device) {
-    problem *p = problem_new(TARE_GHM_C, TARE_F32, 40, 7);
-    p->loss.ghm.density = TARE_EXACT;
+    problem *p = problem_new(TARE_LOSS_GHM_C, TARE_DTYPE_F32, 40, 7);
+    p->loss.ghm.density = TARE_GHM_DENSITY_EXACT;
     check_every_call(p, device, evaluate_with_fault);
   }
 }
 
 Test(faults_gpu, density_in_three_calls) {
   FOR_EACH_GPU(device) {
-    problem *p = problem_new(TARE_GHM_C, TARE_F32, 40, 7);
+    problem *p = problem_new(TARE_LOSS_GHM_C, TARE_DTYPE_F32, 40, 7);
     problem_add_ghm_state(p);
     check_every_call(p, device, three_calls_with_fault);
   }
@@ -171,10 +171,10 @@ Test(faults_gpu, density_in_three_calls) {
 Test(faults_gpu, fused_head) {
   FOR_EACH_GPU(device) {
     head_require_blas(device);
-    for (int32_t dtype = TARE_F32; dtype <= TARE_F16; dtype++) {
-      check_every_call(head_problem(TARE_SIGMOID_FOCAL, dtype, 40, 7, 5), device, NULL);
-      check_every_call(head_problem(TARE_SOFTMAX_CE, dtype, 40, 7, 5), device, NULL);
-      check_every_call(head_problem(TARE_GHM_C, dtype, 40, 7, 5), device, NULL);
+    for (int32_t dtype = TARE_DTYPE_F32; dtype <= TARE_DTYPE_F16; dtype++) {
+      check_every_call(head_problem(TARE_LOSS_SIGMOID_FOCAL, dtype, 40, 7, 5), device, NULL);
+      check_every_call(head_problem(TARE_LOSS_SOFTMAX_CE, dtype, 40, 7, 5), device, NULL);
+      check_every_call(head_problem(TARE_LOSS_GHM_C, dtype, 40, 7, 5), device, NULL);
     }
   }
 }
@@ -191,7 +191,7 @@ static bool creation_fails_at(const test_device *device, fault *f) {
   const tare_status status = tare_context_create(&context, &options);
   f->came = tare_emulator_failed();
   if (f->error == errors[STICKY]) tare_emulator_recover();
-  if (f->came && status != TARE_OK) {
+  if (f->came && status != TARE_STATUS_OK) {
     expect_reported("a context", f, status, tare_error_text(NULL));
     cr_assert_null(context);
     if (f->error != errors[STICKY]) cr_assert_eq(tare_emulator_bytes_allocated(), before, "call %u", f->successes);
@@ -217,7 +217,7 @@ typedef tare_status small_call(tare_context *context, const test_device *device)
 
 static tare_status check_call(tare_context *context, const test_device *device) {
   (void)device;
-  return tare_context_check(context, NULL);
+  return tare_context_synchronize(context, NULL);
 }
 
 static tare_status count_labels(tare_context *context, const test_device *device) {
@@ -228,7 +228,7 @@ static tare_status count_labels(tare_context *context, const test_device *device
     device->upload(memory, labels, sizeof labels);
   }
   tare_level level;
-  tare_level_rows(&level, 4, 2);
+  tare_level_init_rows(&level, 4, 2);
   level.labels = memory;
   tare_batch batch;
   tare_batch_init(&batch);
@@ -240,7 +240,7 @@ static tare_status count_labels(tare_context *context, const test_device *device
 }
 
 static void check_small_call(const test_device *device, const char *what, small_call *call) {
-  cr_assert_eq(call(device->context, device), TARE_OK, "%s", tare_error_text(device->context));
+  cr_assert_eq(call(device->context, device), TARE_STATUS_OK, "%s", tare_error_text(device->context));
   for (int e = 0; e < STICKY; e++) {
     for (fault f = {.error = errors[e], .came = true}; f.came; f.successes++) {
       cr_assert_lt(f.successes, MOST_CALLS);
@@ -249,7 +249,7 @@ static void check_small_call(const test_device *device, const char *what, small_
       f.came = tare_emulator_failed();
       if (f.came) expect_reported(what, &f, status, tare_error_text(device->context));
       expect_clean(what, &f);
-      cr_assert_eq(call(device->context, device), TARE_OK, "%s after call %u: %s", what, f.successes,
+      cr_assert_eq(call(device->context, device), TARE_STATUS_OK, "%s after call %u: %s", what, f.successes,
                    tare_error_text(device->context));
     }
   }
@@ -257,7 +257,7 @@ static void check_small_call(const test_device *device, const char *what, small_
 
 Test(faults_gpu, checks_and_label_counts) {
   FOR_EACH_GPU(device) {
-    check_small_call(device, "tare_context_check", check_call);
+    check_small_call(device, "tare_context_synchronize", check_call);
     check_small_call(device, "tare_label_counts", count_labels);
   }
 }

@@ -26,11 +26,11 @@ static problem *add_state(problem *p, int32_t bins) {
 
 /* Some 200 KiB more or less, so that the tiny device's cache of 256 KiB decides. */
 static problem *flat(int32_t kind, int32_t dtype, int32_t bins) {
-  return add_state(problem_new(kind, dtype, dtype == TARE_F32 ? 2600 : 5200, 23), bins);
+  return add_state(problem_new(kind, dtype, dtype == TARE_DTYPE_F32 ? 2600 : 5200, 23), bins);
 }
 
 static problem *channels_first(int32_t kind, int32_t dtype, int32_t bins) {
-  problem *p = problem_new_levels(kind, dtype, dtype == TARE_F32 ? 1 : 2, 34, 3, maps);
+  problem *p = problem_new_levels(kind, dtype, dtype == TARE_DTYPE_F32 ? 1 : 2, 34, 3, maps);
   for (int a = 0; a < ARRAY_KINDS; a++) p->place[a].channels_first = true;
   return add_state(p, bins);
 }
@@ -85,25 +85,25 @@ Test(ghm_gpu, one_launch_is_two_launches) {
   static const int32_t bins[] = {1, 10, 30, 1024};
   FOR_EACH_GPU(device) {
     for (size_t b = 0; b < sizeof bins / sizeof *bins; b++) {
-      check_both_ways(flat(TARE_GHM_C, TARE_F32, bins[b]), device, false);
-      check_both_ways(flat(TARE_GHM_C, TARE_BF16, bins[b]), device, false);
-      check_both_ways(channels_first(TARE_GHM_C, TARE_F32, bins[b]), device, false);
-      check_both_ways(channels_first(TARE_GHM_C, TARE_F16, bins[b]), device, false);
-      check_both_ways(flat(TARE_GHM_R, TARE_F32, bins[b]), device, false);
+      check_both_ways(flat(TARE_LOSS_GHM_C, TARE_DTYPE_F32, bins[b]), device, false);
+      check_both_ways(flat(TARE_LOSS_GHM_C, TARE_DTYPE_BF16, bins[b]), device, false);
+      check_both_ways(channels_first(TARE_LOSS_GHM_C, TARE_DTYPE_F32, bins[b]), device, false);
+      check_both_ways(channels_first(TARE_LOSS_GHM_C, TARE_DTYPE_F16, bins[b]), device, false);
+      check_both_ways(flat(TARE_LOSS_GHM_R, TARE_DTYPE_F32, bins[b]), device, false);
     }
-    check_both_ways(add_state(problem_new(TARE_GHM_C, TARE_F32, 2000, 23), 30), device, true);
-    check_both_ways(add_state(problem_new(TARE_GHM_R, TARE_F16, 2000, 4), 10), device, true);
+    check_both_ways(add_state(problem_new(TARE_LOSS_GHM_C, TARE_DTYPE_F32, 2000, 23), 30), device, true);
+    check_both_ways(add_state(problem_new(TARE_LOSS_GHM_R, TARE_DTYPE_F16, 2000, 4), 10), device, true);
   }
 }
 
 Test(ghm_gpu, in_place_and_with_masks) {
   FOR_EACH_GPU(device) {
-    for (int32_t kind = TARE_GHM_C; kind <= TARE_GHM_R; kind++) {
-      problem *p = flat(kind, TARE_F32, 30);
+    for (int32_t kind = TARE_LOSS_GHM_C; kind <= TARE_LOSS_GHM_R; kind++) {
+      problem *p = flat(kind, TARE_DTYPE_F32, 30);
       p->in_place = true;
       problem_draw_row_weights(p);
       check_both_ways(p, device, false);
-      p = channels_first(kind, TARE_F16, 30);
+      p = channels_first(kind, TARE_DTYPE_F16, 30);
       p->in_place = true;
       problem_draw_row_weights(p);
       check_both_ways(p, device, false);
@@ -114,7 +114,7 @@ Test(ghm_gpu, in_place_and_with_masks) {
 /* Where somebody else holds part of the GPU, so that not all blocks can be resident, two launches do it. */
 Test(ghm_gpu, no_room_for_all_blocks) {
   FOR_EACH_GPU(device) {
-    problem *p = flat(TARE_GHM_C, TARE_F32, 30);
+    problem *p = flat(TARE_LOSS_GHM_C, TARE_DTYPE_F32, 30);
     const result alone = run_on_profile(p, device, "h100");
     tare_emulator_fail("cudaLaunchKernelExC", 1, cudaErrorCooperativeLaunchTooLarge);
     const result crowded = run_on_profile(p, device, "h100");
@@ -128,7 +128,7 @@ Test(ghm_gpu, no_room_for_all_blocks) {
   }
 }
 
-static tare_status fail_after(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status fail_after(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                               const tare_output *output, void *launches) {
   tare_emulator_fail("cudaLaunchKernelExC", *(const unsigned *)launches, cudaErrorLaunchOutOfResources);
   return tare_evaluate(context, loss, batch, output, NULL);
@@ -137,15 +137,15 @@ static tare_status fail_after(tare_context *context, const tare_loss *loss, cons
 /* Whichever launch of a call fails, the status says so and the context serves on as if nothing had happened. */
 Test(ghm_gpu, a_launch_that_fails_leaves_the_context_as_it_was) {
   FOR_EACH_GPU(device) {
-    for (int32_t kind = TARE_GHM_C; kind <= TARE_GHM_R; kind++) {
+    for (int32_t kind = TARE_LOSS_GHM_C; kind <= TARE_LOSS_GHM_R; kind++) {
       for (unsigned launches = 0; launches < 3; launches++) {
-        problem *p = flat(kind, TARE_F32, 30);
+        problem *p = flat(kind, TARE_DTYPE_F32, 30);
         problem_draw_row_weights(p);
         p->want &= ~(unsigned)WANT_ROW_LOSS;
         p->call = fail_after;
         p->user = &launches;
         outcome *o = problem_run(p, device);
-        cr_assert_eq(o->status, TARE_CUDA_ERROR, "launch %u: %s", launches, tare_status_name(o->status));
+        cr_assert_eq(o->status, TARE_STATUS_CUDA_ERROR, "launch %u: %s", launches, tare_status_name(o->status));
         outcome_free(o);
         p->call = NULL;
         CHECK_PROBLEM(p, device);

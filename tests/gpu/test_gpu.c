@@ -31,7 +31,7 @@ typedef struct capture {
   cudaGraphExec_t exec;
 } capture;
 
-static tare_status capture_call(capture *c, tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status capture_call(capture *c, tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                 const tare_output *output) {
   c->stream = new_stream();
   wait_for_uploads();
@@ -49,7 +49,7 @@ static void end_capture(capture *c) {
   MUST(cudaStreamDestroy(c->stream));
 }
 
-static tare_status replay(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status replay(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                           const tare_output *output, void *times) {
   capture c;
   const tare_status status = capture_call(&c, context, loss, batch, output);
@@ -74,33 +74,33 @@ static void check_replays(problem *p, const test_device *device, int times) {
 Test(gpu, a_graph_of_every_loss) {
   FOR_EACH_GPU(device) {
     FOR_EACH_LOSS(kind) {
-      check_replays(flat(kind, TARE_F32), device, 3);
-      check_replays(flat(kind, TARE_BF16), device, 3);
-      check_replays(channels_first(kind, TARE_F32), device, 3);
+      check_replays(flat(kind, TARE_DTYPE_F32), device, 3);
+      check_replays(flat(kind, TARE_DTYPE_BF16), device, 3);
+      check_replays(channels_first(kind, TARE_DTYPE_F32), device, 3);
     }
   }
 }
 
 Test(gpu, a_graph_of_the_exact_density) {
   FOR_EACH_GPU(device) {
-    problem *p = flat(TARE_GHM_C, TARE_F32);
-    p->loss.ghm.density = TARE_EXACT;
+    problem *p = flat(TARE_LOSS_GHM_C, TARE_DTYPE_F32);
+    p->loss.ghm.density = TARE_GHM_DENSITY_EXACT;
     check_replays(p, device, 3);
   }
 }
 
 Test(gpu, a_graph_replayed_1000_times) {
   FOR_EACH_GPU(device) {
-    problem *focal = flat(TARE_SIGMOID_FOCAL, TARE_F32);
-    focal->normalizer = TARE_POSITIVES;
+    problem *focal = flat(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32);
+    focal->normalizer = TARE_NORMALIZER_POSITIVES;
     check_replays(focal, device, (int)test_size(1000, 100));
-    check_replays(channels_first(TARE_GHM_C, TARE_F32), device, (int)test_size(1000, 100));
-    check_replays(flat(TARE_SOFTMAX_FOCAL, TARE_F16), device, (int)test_size(1000, 100));
+    check_replays(channels_first(TARE_LOSS_GHM_C, TARE_DTYPE_F32), device, (int)test_size(1000, 100));
+    check_replays(flat(TARE_LOSS_SOFTMAX_FOCAL, TARE_DTYPE_F16), device, (int)test_size(1000, 100));
   }
 }
 
 /* Device scalars are read when the graph runs: here a scale twice the one at capture, put back afterwards. */
-static tare_status double_the_scale(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status double_the_scale(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                     const tare_output *output, void *scale) {
   capture c;
   float *at = (float *)output->gradient_scale_pointer;
@@ -116,7 +116,7 @@ static tare_status double_the_scale(tare_context *context, const tare_loss *loss
 Test(gpu, a_graph_reads_device_scalars_anew) {
   FOR_EACH_GPU(device) {
     float scale = 3;
-    problem *p = flat(TARE_SIGMOID_FOCAL, TARE_F32);
+    problem *p = flat(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32);
     p->device_scale = scale;
     p->call = double_the_scale;
     p->user = &scale;
@@ -139,7 +139,7 @@ typedef struct made_inside {
 
 /* A context may be made during a capture, by the thread that captures; it serves in that capture, and is no part of it.
  * Nothing was launched before, so no kernel may still have to be loaded. */
-static tare_status make_context_inside(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status make_context_inside(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                        const tare_output *output, void *user) {
   made_inside *inside = user;
   (void)context;
@@ -157,8 +157,8 @@ static tare_status make_context_inside(tare_context *context, const tare_loss *l
 
 Test(gpu, a_context_made_during_a_capture) {
   FOR_EACH_GPU(device) {
-    problem *p = flat(TARE_SIGMOID_FOCAL, TARE_F32);
-    p->normalizer = TARE_POSITIVES;
+    problem *p = flat(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32);
+    p->normalizer = TARE_NORMALIZER_POSITIVES;
     made_inside inside = {.device = device};
     p->call = make_context_inside;
     p->user = &inside;
@@ -187,25 +187,25 @@ static void capture_every_loss_first(int32_t dtype) {
   }
 }
 
-Test(gpu, the_first_launch_is_in_a_capture_f32) { capture_every_loss_first(TARE_F32); }
-Test(gpu, the_first_launch_is_in_a_capture_f16) { capture_every_loss_first(TARE_F16); }
-Test(gpu, the_first_launch_is_in_a_capture_bf16) { capture_every_loss_first(TARE_BF16); }
+Test(gpu, the_first_launch_is_in_a_capture_f32) { capture_every_loss_first(TARE_DTYPE_F32); }
+Test(gpu, the_first_launch_is_in_a_capture_f16) { capture_every_loss_first(TARE_DTYPE_F16); }
+Test(gpu, the_first_launch_is_in_a_capture_bf16) { capture_every_loss_first(TARE_DTYPE_BF16); }
 Test(gpu, the_first_launch_is_in_a_capture_exact_density) {
   FOR_EACH_GPU(device) {
-    problem *p = flat(TARE_GHM_C, TARE_F32);
-    p->loss.ghm.density = TARE_EXACT;
+    problem *p = flat(TARE_LOSS_GHM_C, TARE_DTYPE_F32);
+    p->loss.ghm.density = TARE_GHM_DENSITY_EXACT;
     capture_first(p, device);
   }
 }
 
 /* The default stream waits for every blocking one: while one of these is captured, neither can be checked. */
 static void expect_capturing(tare_context *context, cudaStream_t stream) {
-  cr_assert_eq(tare_context_check(context, stream), TARE_CAPTURING, "%s", tare_error_text(context));
+  cr_assert_eq(tare_context_synchronize(context, stream), TARE_STATUS_CAPTURING, "%s", tare_error_text(context));
   cr_assert_not_null(strstr(tare_error_text(context), "captured"), "%s", tare_error_text(context));
   cr_assert_eq(cudaPeekAtLastError(), cudaSuccess);
 }
 
-static tare_status check_inside(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status check_inside(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                 const tare_output *output, void *user) {
   capture c = {0};
   cudaStream_t other = new_stream();
@@ -219,11 +219,12 @@ static tare_status check_inside(tare_context *context, const tare_loss *loss, co
   const tare_status status = tare_evaluate(context, loss, batch, output, c.stream);
   expect_capturing(context, c.stream);
   if (*(bool *)user) expect_capturing(context, NULL);
-  cr_assert_eq(tare_context_check(context, other), TARE_OK, "%s", tare_error_text(context)); /* it is not captured */
+  cr_assert_eq(tare_context_synchronize(context, other), TARE_STATUS_OK, "%s",
+               tare_error_text(context)); /* it is not captured */
   MUST(cudaStreamEndCapture(c.stream, &c.graph));
   MUST(cudaGraphInstantiate(&c.exec, c.graph, 0));
   MUST(cudaGraphLaunch(c.exec, c.stream));
-  cr_assert_eq(tare_context_check(context, c.stream), TARE_OK, "%s", tare_error_text(context));
+  cr_assert_eq(tare_context_synchronize(context, c.stream), TARE_STATUS_OK, "%s", tare_error_text(context));
   end_capture(&c);
   MUST(cudaStreamDestroy(other));
   return status;
@@ -233,7 +234,7 @@ Test(gpu, a_check_during_a_capture) {
   FOR_EACH_GPU(device) {
     for (int blocking = 0; blocking < 2; blocking++) {
       bool is_blocking = blocking;
-      problem *p = flat(TARE_SIGMOID_FOCAL, TARE_F32);
+      problem *p = flat(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32);
       p->call = check_inside;
       p->user = &is_blocking;
       CHECK_PROBLEM(p, device);
@@ -247,10 +248,11 @@ Test(gpu, more_classes_than_a_gpu_takes) {
   FOR_EACH_GPU(device) {
     for (int softmax = 0; softmax < 2; softmax++) {
       const int64_t classes = INT64_C(2147483647) - 100;
-      const tare_status status =
-          softmax ? tare_softmax_ce(device->context, 0, classes, TARE_F32, NULL, NULL, TARE_SUM, NULL, NULL, NULL)
-                  : tare_sigmoid_ce(device->context, 0, classes, TARE_F32, NULL, NULL, -1, TARE_SUM, NULL, NULL, NULL);
-      cr_assert_eq(status, TARE_UNSUPPORTED, "%s", tare_status_name(status));
+      const tare_status status = softmax ? tare_softmax_ce(device->context, 0, classes, TARE_DTYPE_F32, NULL, NULL,
+                                                           TARE_NORMALIZER_SUM, NULL, NULL, NULL)
+                                         : tare_sigmoid_ce(device->context, 0, classes, TARE_DTYPE_F32, NULL, NULL, -1,
+                                                           TARE_NORMALIZER_SUM, NULL, NULL, NULL);
+      cr_assert_eq(status, TARE_STATUS_UNSUPPORTED, "%s", tare_status_name(status));
       cr_assert_not_null(strstr(tare_error_text(device->context), "2147483547"), "%s",
                          tare_error_text(device->context));
     }
@@ -268,17 +270,17 @@ typedef struct lane {
   int rounds;
 } lane;
 
-static tare_status many_rounds(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status many_rounds(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                const tare_output *output, void *user) {
   const lane *l = user;
   cudaStream_t stream = new_stream();
-  tare_status status = TARE_OK;
+  tare_status status = TARE_STATUS_OK;
   wait_for_uploads();
   if (l->start != NULL) pthread_barrier_wait(l->start);
-  for (int i = 0; i < l->rounds && status == TARE_OK; i++) {
+  for (int i = 0; i < l->rounds && status == TARE_STATUS_OK; i++) {
     status = tare_evaluate(context, loss, batch, output, stream);
   }
-  if (status == TARE_OK) status = tare_context_check(context, stream);
+  if (status == TARE_STATUS_OK) status = tare_context_synchronize(context, stream);
   MUST(cudaStreamDestroy(stream));
   return status;
 }
@@ -297,7 +299,8 @@ Test(gpu, two_contexts_on_two_streams_at_once) {
     FOR_EACH_LOSS(kind) {
       pthread_barrier_t start;
       pthread_barrier_init(&start, NULL, 2);
-      lane lanes[2] = {{.p = flat(kind, TARE_F32)}, {.p = channels_first(TARE_SIGMOID_FOCAL, TARE_F32)}};
+      lane lanes[2] = {{.p = flat(kind, TARE_DTYPE_F32)},
+                       {.p = channels_first(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32)}};
       outcome *alone[2];
       for (int i = 0; i < 2; i++) alone[i] = problem_run(lanes[i].p, device);
       for (int i = 0; i < 2; i++) {
@@ -324,7 +327,7 @@ Test(gpu, two_contexts_on_two_streams_at_once) {
 
 /* Work on the legacy stream while another stream is captured is refused by CUDA: our launch fails, for a reason that
  * passes. */
-static tare_status on_a_forbidden_stream(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status on_a_forbidden_stream(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                          const tare_output *output, void *user) {
   (void)user;
   cudaStream_t stream;
@@ -344,11 +347,11 @@ static tare_status on_a_forbidden_stream(tare_context *context, const tare_loss 
 Test(gpu, a_launch_that_fails_is_reported_and_leaves_no_trace) {
   FOR_EACH_GPU(device) {
     FOR_EACH_LOSS(kind) {
-      problem *p = flat(kind, TARE_F32);
+      problem *p = flat(kind, TARE_DTYPE_F32);
       p->call = on_a_forbidden_stream;
       outcome *o = problem_run(p, device); /* and nothing was written */
-      cr_assert(o->status == TARE_CUDA_ERROR || o->status == TARE_CAPTURING, "%s: %s", tare_status_name(o->status),
-                o->text);
+      cr_assert(o->status == TARE_STATUS_CUDA_ERROR || o->status == TARE_STATUS_CAPTURING, "%s: %s",
+                tare_status_name(o->status), o->text);
       cr_assert_neq(o->text[0], '\0');
       outcome_free(o);
       p->call = NULL;
@@ -362,7 +365,7 @@ Test(gpu, a_launch_that_fails_is_reported_and_leaves_no_trace) {
 Test(gpu, errors_of_others_are_left_alone) {
   FOR_EACH_GPU(device) {
     FOR_EACH_LOSS(kind) {
-      problem *p = flat(kind, TARE_F32);
+      problem *p = flat(kind, TARE_DTYPE_F32);
       void *memory = NULL;
       cr_assert_eq(cudaMalloc(&memory, (size_t)1 << 60), cudaErrorMemoryAllocation);
       CHECK_PROBLEM(p, device);
@@ -383,17 +386,18 @@ Test(gpu, a_kernel_that_fails_is_reported_by_every_call) {
   float *loss = device->allocate(sizeof *loss);
   int32_t *labels = device->allocate(1000 * sizeof *labels);
   MUST(cudaMemset(labels, 0, 1000 * sizeof *labels)); /* of class 0: a row without a valid label is not read */
-  tare_status status =
-      tare_sigmoid_focal(device->context, 1000, 8, TARE_F32, nowhere, labels, 2, 0.25, TARE_SUM, loss, NULL, NULL);
-  cr_assert_eq(status, TARE_OK, "%s", tare_error_text(device->context));
+  tare_status status = tare_sigmoid_focal(device->context, 1000, 8, TARE_DTYPE_F32, nowhere, labels, 2, 0.25,
+                                          TARE_NORMALIZER_SUM, loss, NULL, NULL);
+  cr_assert_eq(status, TARE_STATUS_OK, "%s", tare_error_text(device->context));
   for (int i = 0; i < 2; i++) {
-    status = tare_context_check(device->context, NULL);
-    cr_assert_eq(status, TARE_CUDA_ERROR, "%s", tare_status_name(status));
+    status = tare_context_synchronize(device->context, NULL);
+    cr_assert_eq(status, TARE_STATUS_CUDA_ERROR, "%s", tare_status_name(status));
     cr_assert_not_null(strstr(tare_error_text(device->context), "cudaErrorIllegalAddress"), "%s",
                        tare_error_text(device->context));
   }
-  status = tare_sigmoid_focal(device->context, 1000, 8, TARE_F32, nowhere, labels, 2, 0.25, TARE_SUM, loss, NULL, NULL);
-  cr_assert_eq(status, TARE_CUDA_ERROR, "%s", tare_status_name(status));
+  status = tare_sigmoid_focal(device->context, 1000, 8, TARE_DTYPE_F32, nowhere, labels, 2, 0.25, TARE_NORMALIZER_SUM,
+                              loss, NULL, NULL);
+  cr_assert_eq(status, TARE_STATUS_CUDA_ERROR, "%s", tare_status_name(status));
   tare_context_destroy(device->context);
 #endif
 }
@@ -403,7 +407,7 @@ Test(gpu, a_kernel_that_fails_is_reported_by_every_call) {
 #ifndef TARE_TEST_EMULATED
 
 typedef struct huge {
-  tare_loss loss;
+  tare_loss_spec loss;
   int64_t rows, classes;
   bool channels_first;
   unsigned char label_byte; /* of the plain rows: 0xFF background, 0 class 0 */
@@ -437,9 +441,9 @@ static uint16_t special_logit(int i, int64_t c) { return (uint16_t)(0x3F00 + (i 
 static tare_status huge_evaluate(const huge *h, tare_context *context) {
   tare_level level;
   if (h->channels_first)
-    tare_level_nchw(&level, 1, h->classes, 1, h->rows);
+    tare_level_init_nchw(&level, 1, h->classes, 1, h->rows);
   else
-    tare_level_rows(&level, h->rows, h->classes);
+    tare_level_init_rows(&level, h->rows, h->classes);
   level.logits = level.gradient = h->logits;
   level.gradient_strides = level.logits_strides;
   level.labels = h->labels;
@@ -447,15 +451,15 @@ static tare_status huge_evaluate(const huge *h, tare_context *context) {
   tare_batch_init(&batch);
   batch.levels = &level;
   batch.level_count = 1;
-  batch.dtype = TARE_BF16;
+  batch.dtype = TARE_DTYPE_BF16;
   batch.classes = h->classes;
   tare_output output;
   tare_output_init(&output);
   output.loss = h->sum;
-  output.loss_dtype = TARE_F64;
+  output.loss_dtype = TARE_DTYPE_F64;
   output.counts = h->counts;
   const tare_status status = tare_evaluate(context, &h->loss, &batch, &output, NULL);
-  return status == TARE_OK ? tare_context_check(context, NULL) : status;
+  return status == TARE_STATUS_OK ? tare_context_synchronize(context, NULL) : status;
 }
 
 static void huge_allocate(huge *h) {
@@ -493,14 +497,14 @@ static int distance(uint16_t a, uint16_t b) { /* in steps of bf16, signs apart *
 static double small_twin(const huge *h, tare_context *context, uint16_t *gradient, double *plain_loss) {
   huge twin = {.loss = h->loss, .rows = 1, .classes = h->classes, .label_byte = h->label_byte};
   huge_allocate(&twin);
-  cr_assert_eq(huge_evaluate(&twin, context), TARE_OK, "%s", tare_error_text(context));
+  cr_assert_eq(huge_evaluate(&twin, context), TARE_STATUS_OK, "%s", tare_error_text(context));
   MUST(cudaMemcpy(plain_loss, twin.sum, sizeof *plain_loss, cudaMemcpyDeviceToHost));
   huge_release(&twin);
   twin.rows = SPECIAL + 1;
   huge_allocate(&twin);
   double loss;
   for (int i = 0; i < SPECIAL; i++) put_special(&twin, i, i);
-  cr_assert_eq(huge_evaluate(&twin, context), TARE_OK, "%s", tare_error_text(context));
+  cr_assert_eq(huge_evaluate(&twin, context), TARE_STATUS_OK, "%s", tare_error_text(context));
   MUST(
       cudaMemcpy(gradient, twin.logits, (size_t)(twin.rows * twin.classes) * sizeof *gradient, cudaMemcpyDeviceToHost));
   MUST(cudaMemcpy(&loss, twin.sum, sizeof loss, cudaMemcpyDeviceToHost));
@@ -574,14 +578,14 @@ static void expect_ghm_counts(const huge *h, uint16_t *plain) {
 
 static void check_huge(int32_t kind, int64_t classes, bool channels_first, tare_context *context) {
   huge h = {.rows = (INT64_C(1) << 32) / classes + 1001, .classes = classes, .channels_first = channels_first};
-  tare_loss_init(&h.loss, (tare_loss_kind)kind);
+  tare_loss_spec_init(&h.loss, (tare_loss_kind)kind);
   h.label_byte = is_softmax(kind) ? 0 : 0xFF;
   uint16_t *small = malloc((size_t)((SPECIAL + 1) * classes) * sizeof *small), *plain = small + SPECIAL * classes;
   double plain_loss = 0, special_loss = 0, loss;
   if (!is_ghm(kind)) special_loss = small_twin(&h, context, small, &plain_loss);
   huge_allocate(&h);
   for (int i = 0; i < SPECIAL; i++) put_special(&h, special_row(&h, i), i);
-  cr_assert_eq(huge_evaluate(&h, context), TARE_OK, "%s", tare_error_text(context));
+  cr_assert_eq(huge_evaluate(&h, context), TARE_STATUS_OK, "%s", tare_error_text(context));
   MUST(cudaMemcpy(&loss, h.sum, sizeof loss, cudaMemcpyDeviceToHost));
   if (is_ghm(kind)) {
     expect_ghm_counts(&h, plain);
@@ -612,10 +616,10 @@ static void check_huge_on_a_gpu(int32_t kind, int64_t classes, bool channels_fir
 #endif
 }
 
-Test(gpu, huge_sigmoid) { check_huge_on_a_gpu(TARE_SIGMOID_FOCAL, 80, false); }
-Test(gpu, huge_sigmoid_of_odd_rows) { check_huge_on_a_gpu(TARE_SIGMOID_CE, 91, false); }
-Test(gpu, huge_sigmoid_channels_first) { check_huge_on_a_gpu(TARE_SIGMOID_FOCAL, 80, true); }
-Test(gpu, huge_softmax) { check_huge_on_a_gpu(TARE_SOFTMAX_FOCAL, 81, false); }
-Test(gpu, huge_softmax_of_many_classes) { check_huge_on_a_gpu(TARE_SOFTMAX_CE, 1203, false); }
-Test(gpu, huge_softmax_channels_first) { check_huge_on_a_gpu(TARE_SOFTMAX_CE, 81, true); }
-Test(gpu, huge_ghm) { check_huge_on_a_gpu(TARE_GHM_C, 80, false); }
+Test(gpu, huge_sigmoid) { check_huge_on_a_gpu(TARE_LOSS_SIGMOID_FOCAL, 80, false); }
+Test(gpu, huge_sigmoid_of_odd_rows) { check_huge_on_a_gpu(TARE_LOSS_SIGMOID_CE, 91, false); }
+Test(gpu, huge_sigmoid_channels_first) { check_huge_on_a_gpu(TARE_LOSS_SIGMOID_FOCAL, 80, true); }
+Test(gpu, huge_softmax) { check_huge_on_a_gpu(TARE_LOSS_SOFTMAX_FOCAL, 81, false); }
+Test(gpu, huge_softmax_of_many_classes) { check_huge_on_a_gpu(TARE_LOSS_SOFTMAX_CE, 1203, false); }
+Test(gpu, huge_softmax_channels_first) { check_huge_on_a_gpu(TARE_LOSS_SOFTMAX_CE, 81, true); }
+Test(gpu, huge_ghm) { check_huge_on_a_gpu(TARE_LOSS_GHM_C, 80, false); }

@@ -31,7 +31,7 @@ static outcome *run_with(problem *p, const test_device *device, head_call *call,
 
 /* ---- Graphs ------------------------------------------------------------------------------------------------------ */
 
-static tare_status replay(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status replay(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                           const tare_linear *linear, const tare_output *output, void *times) {
   cudaStream_t stream = new_stream();
   wait_for_uploads();
@@ -40,7 +40,7 @@ static tare_status replay(tare_context *context, const tare_loss *loss, const ta
   MUST(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
   const tare_status status = tare_linear_evaluate(context, loss, batch, linear, output, stream);
   MUST(cudaStreamEndCapture(stream, &graph));
-  if (status == TARE_OK) {
+  if (status == TARE_STATUS_OK) {
     MUST(cudaGraphInstantiate(&exec, graph, 0));
     for (int i = 0; i < *(int *)times; i++) MUST(cudaGraphLaunch(exec, stream));
     MUST(cudaStreamSynchronize(stream));
@@ -66,7 +66,7 @@ static void check_replays(problem *p, const test_device *device, int times) {
 Test(linear_gpu, a_graph_of_every_loss) {
   FOR_EACH_GPU(device) {
     head_require_blas(device);
-    for (int32_t dtype = TARE_F32; dtype <= TARE_BF16; dtype++) {
+    for (int32_t dtype = TARE_DTYPE_F32; dtype <= TARE_DTYPE_BF16; dtype++) {
       FOR_EACH_LOSS(kind) {
         check_replays(some_head(kind, dtype, 0), device, 3);
         check_replays(some_head(kind, dtype, 1), device, 3);
@@ -78,15 +78,15 @@ Test(linear_gpu, a_graph_of_every_loss) {
 Test(linear_gpu, cublas_is_not_started_during_a_capture) {
   FOR_EACH_GPU(device) {
     int times = 1;
-    problem *p = some_head(TARE_SIGMOID_FOCAL, TARE_F16, 0);
+    problem *p = some_head(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F16, 0);
     outcome *refused = run_with(p, device, replay, &times);
-    if (refused->status == TARE_NO_BLAS) head_require_blas(device);
-    cr_assert_eq(refused->status, TARE_CAPTURING, "%s: %s", tare_status_name(refused->status), refused->text);
+    if (refused->status == TARE_STATUS_NO_BLAS) head_require_blas(device);
+    cr_assert_eq(refused->status, TARE_STATUS_CAPTURING, "%s: %s", tare_status_name(refused->status), refused->text);
     cr_assert_not_null(strstr(refused->text, "once before the capture"), "%s", refused->text);
     CHECK_PROBLEM(p, device); /* starts it, for every context of this GPU */
     p->context = device_context(device, 0);
     outcome *captured = run_with(p, device, replay, &times);
-    cr_assert_eq(captured->status, TARE_OK, "%s", captured->text);
+    cr_assert_eq(captured->status, TARE_STATUS_OK, "%s", captured->text);
     outcome_free(captured);
     outcome_free(refused);
     tare_context_destroy(p->context);
@@ -103,13 +103,13 @@ typedef struct lane {
   outcome *outcome;
 } lane;
 
-static tare_status on_a_stream(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status on_a_stream(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                const tare_linear *linear, const tare_output *output, void *user) {
   (void)user;
   cudaStream_t stream = new_stream();
   wait_for_uploads();
-  tare_status status = TARE_OK;
-  for (int i = 0; i < 3 && status == TARE_OK; i++) {
+  tare_status status = TARE_STATUS_OK;
+  for (int i = 0; i < 3 && status == TARE_STATUS_OK; i++) {
     status = tare_linear_evaluate(context, loss, batch, linear, output, stream);
   }
   MUST(cudaStreamSynchronize(stream));
@@ -130,7 +130,8 @@ Test(linear_gpu, two_contexts_on_two_streams_at_once) {
   FOR_EACH_GPU(device) {
     head_require_blas(device);
     FOR_EACH_LOSS(kind) {
-      lane lanes[2] = {{.p = some_head(kind, TARE_F16, 0)}, {.p = some_head(TARE_SIGMOID_FOCAL, TARE_F32, 1)}};
+      lane lanes[2] = {{.p = some_head(kind, TARE_DTYPE_F16, 0)},
+                       {.p = some_head(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 1)}};
       for (int i = 0; i < 2; i++) {
         lanes[i].device = device;
         cr_assert_eq(pthread_create(&lanes[i].thread, NULL, run_lane, &lanes[i]), 0);
@@ -156,7 +157,7 @@ Test(linear_gpu, gradients_beyond_the_range_of_f16) {
   FOR_EACH_GPU(device) {
     head_require_blas(device);
     for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
-      problem *p = some_head(TARE_SIGMOID_CE, TARE_F16, 0);
+      problem *p = some_head(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F16, 0);
       p->head->outputs = HEAD_WEIGHTS | HEAD_BIAS;
       p->gradient_scale = scales[i];
       CHECK_PROBLEM(p, device);
@@ -171,7 +172,7 @@ Test(linear_gpu, a_small_gradient_of_f16_after_a_large_one) {
   FOR_EACH_GPU(device) {
     head_require_blas(device);
     for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
-      problem *p = some_head(TARE_SIGMOID_CE, TARE_F16, 0);
+      problem *p = some_head(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F16, 0);
       p->head->outputs = HEAD_WEIGHTS | HEAD_BIAS;
       p->gradient_scale = scales[i];
       CHECK_PROBLEM(p, device);
@@ -187,12 +188,12 @@ Test(linear_gpu, a_small_gradient_of_f16_after_a_large_one) {
 static void expect_no_blas(const char *found, const char *text) {
   cr_assert(tare_emulator_set_cublas(found));
   FOR_EACH_GPU(device) {
-    problem *p = some_head(TARE_SIGMOID_FOCAL, TARE_F32, 1);
+    problem *p = some_head(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 1);
     outcome *o = problem_run(p, device); /* and nothing was written */
-    cr_assert_eq(o->status, TARE_NO_BLAS, "%s: %s", tare_status_name(o->status), o->text);
+    cr_assert_eq(o->status, TARE_STATUS_NO_BLAS, "%s: %s", tare_status_name(o->status), o->text);
     cr_assert_not_null(strstr(o->text, text), "the text does not say '%s': %s", text, o->text);
     outcome_free(o);
-    problem *other = problem_new(TARE_SIGMOID_FOCAL, TARE_F32, 50, 5);
+    problem *other = problem_new(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 50, 5);
     CHECK_PROBLEM(other, device);
     problem_free(other);
     cr_assert(tare_emulator_set_cublas("there")); /* installed since */
@@ -211,7 +212,7 @@ Test(linear_gpu, a_cublas_that_is_loaded_already) {
   cr_assert(tare_emulator_set_cublas("loaded"));
   FOR_EACH_GPU(device) {
     const uint64_t before = tare_emulator_products_run();
-    problem *p = some_head(TARE_SIGMOID_FOCAL, TARE_F32, 1);
+    problem *p = some_head(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 1);
     CHECK_PROBLEM(p, device);
     cr_assert_gt(tare_emulator_products_run(), before);
     problem_free(p);
@@ -220,13 +221,13 @@ Test(linear_gpu, a_cublas_that_is_loaded_already) {
 
 Test(linear_gpu, a_product_that_fails_is_reported) {
   FOR_EACH_GPU(device) {
-    problem *p = some_head(TARE_SIGMOID_FOCAL, TARE_F32, 1);
+    problem *p = some_head(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 1);
     CHECK_PROBLEM(p, device);
     tare_emulator_fail("cublasGemmEx", 0, cudaErrorLaunchOutOfResources);
     p->head->outputs = 0;
     p->want = 0;
     outcome *o = problem_run(p, device);
-    cr_assert_eq(o->status, TARE_CUDA_ERROR, "%s: %s", tare_status_name(o->status), o->text);
+    cr_assert_eq(o->status, TARE_STATUS_CUDA_ERROR, "%s: %s", tare_status_name(o->status), o->text);
     cr_assert_not_null(strstr(o->text, "CUBLAS_STATUS_EXECUTION_FAILED"), "%s", o->text);
     cudaGetLastError(); /* cuBLAS's own runtime would keep it */
     outcome_free(o);
@@ -241,7 +242,7 @@ Test(linear_gpu, blocks_that_take_several_pieces) {
   cr_assert(tare_emulator_set_profile("cache"));
   FOR_EACH_GPU(device) {
     for (int s = 0; s < 2; s++) {
-      problem *p = head_problem(TARE_SIGMOID_CE, TARE_F32, shapes[s][0], shapes[s][1], 1);
+      problem *p = head_problem(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, shapes[s][0], shapes[s][1], 1);
       p->head->outputs = HEAD_BIAS;
       p->head->room = 1;
       p->want = WANT_LOSS;
@@ -258,11 +259,12 @@ Test(linear_gpu, blocks_that_take_several_pieces) {
 Test(linear_gpu, counts_of_a_call_that_failed_are_forgotten) {
   FOR_EACH_GPU(device) {
     for (unsigned products = 1; products < 5; products++) {
-      problem *p = some_head(TARE_GHM_C, TARE_F32, 0); /* several chunks */
-      CHECK_PROBLEM(p, device);                        /* starts cuBLAS */
+      problem *p = some_head(TARE_LOSS_GHM_C, TARE_DTYPE_F32, 0); /* several chunks */
+      CHECK_PROBLEM(p, device);                                   /* starts cuBLAS */
       tare_emulator_fail("cublasGemmEx", products, cudaErrorLaunchOutOfResources);
       outcome *o = problem_run(p, device);
-      cr_assert_eq(o->status, TARE_CUDA_ERROR, "product %u: %s %s", products, tare_status_name(o->status), o->text);
+      cr_assert_eq(o->status, TARE_STATUS_CUDA_ERROR, "product %u: %s %s", products, tare_status_name(o->status),
+                   o->text);
       cudaGetLastError(); /* cuBLAS's own runtime would keep it */
       outcome_free(o);
       CHECK_PROBLEM(p, device);

@@ -12,7 +12,7 @@ int main(void) {
   options.device = TARE_DEVICE_CUDA;
   tare_context *context = NULL;
   const tare_status status = tare_context_create(&context, &options);
-  if (status != TARE_OK) {
+  if (status != TARE_STATUS_OK) {
     printf("%s: %s\n", tare_status_name(status), tare_error_text(NULL));
     return 77;
   }

@@ -12,11 +12,12 @@ int main(void) {
   tare_context_options options;
   tare_context_options_init(&options);
   options.device = TARE_DEVICE_CPU; /* the arrays are ordinary memory */
-  if (tare_version() != TARE_VERSION_NUMBER || tare_context_create(&context, &options) != TARE_OK) {
+  if (tare_version() != TARE_VERSION_NUMBER || tare_context_create(&context, &options) != TARE_STATUS_OK) {
     printf("%s\n", tare_error_text(NULL));
     return 1;
   }
-  if (tare_sigmoid_ce(context, 2, 1, TARE_F32, logits, labels, -1.0, TARE_ROWS, &loss, NULL, NULL) != TARE_OK) {
+  if (tare_sigmoid_ce(context, 2, 1, TARE_DTYPE_F32, logits, labels, -1.0, TARE_NORMALIZER_ROWS, &loss, NULL, NULL) !=
+      TARE_STATUS_OK) {
     printf("%s\n", tare_error_text(context));
     return 1;
   }

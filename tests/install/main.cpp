@@ -8,7 +8,7 @@
 
 int main() {
   double weight = 0;
-  if (tare_version() != TARE_VERSION_NUMBER || tare_effective_number(2, 0.5, &weight) != TARE_OK) return 1;
+  if (tare_version() != TARE_VERSION_NUMBER || tare_effective_number(2, 0.5, &weight) != TARE_STATUS_OK) return 1;
   std::printf("version %d, effective number of 2 samples at beta 0.5: %.3f\n", tare_version(), weight);
   return weight == 1.5 ? 0 : 1;
 }

@@ -81,7 +81,7 @@ static tare_status open_context(const test_device *device, int32_t threads, tare
 bool device_computes(const test_device *device, int32_t loss_kind, int32_t dtype) {
   if (device->kind == TARE_DEVICE_CPU) return true;
   (void)loss_kind;
-  return dtype != TARE_F64;
+  return dtype != TARE_DTYPE_F64;
 }
 
 static test_device *in_turn;
@@ -97,7 +97,7 @@ const test_device *device_able(const test_device *device, int32_t loss_kind, int
   }
   atomic_fetch_add(&refusals, 1);
   test_device *cpu = &known_devices[0];
-  if (cpu->context == NULL && open_context(cpu, 0, &cpu->context) != TARE_OK) {
+  if (cpu->context == NULL && open_context(cpu, 0, &cpu->context) != TARE_STATUS_OK) {
     cr_assert_fail("no CPU context: %s", tare_error_text(NULL));
   }
   return cpu;
@@ -124,7 +124,7 @@ static test_device *next_that_works(size_t index) {
     test_device *device = &known_devices[index];
     if (!is_wanted(device->name)) continue;
     const tare_status status = open_context(device, 0, &device->context);
-    if (status == TARE_OK) return in_turn = device;
+    if (status == TARE_STATUS_OK) return in_turn = device;
     if (device->kind == TARE_DEVICE_CPU) cr_assert_fail("no CPU context: %s", tare_error_text(NULL));
     fprintf(stderr, "SKIPPED device %s: %s (%s)\n", device->name, tare_status_name(status), tare_error_text(NULL));
   }
@@ -149,7 +149,7 @@ test_device *devices_next(test_device *device) {
 tare_context *device_context(const test_device *device, int32_t threads) {
   tare_context *context = NULL;
   const tare_status status = open_context(device, threads, &context);
-  if (status != TARE_OK) {
+  if (status != TARE_STATUS_OK) {
     cr_assert_fail("context of %d threads on %s: %s", (int)threads, device->name, tare_error_text(NULL));
   }
   return context;

@@ -171,7 +171,8 @@ static void keep_small(problem *p) {
 
 static bool is_near_edge(const problem *p, int64_t i) {
   const double x = p->logits[i], t = p->targets[i];
-  const double norm = p->loss.kind == TARE_GHM_R ? oracle_ghm_r_norm(x - t, p->loss.ghm.mu) : oracle_ghm_c_norm(x, t);
+  const double norm =
+      p->loss.kind == TARE_LOSS_GHM_R ? oracle_ghm_r_norm(x - t, p->loss.ghm.mu) : oracle_ghm_c_norm(x, t);
   const double place = norm * p->loss.ghm.bins;
   return norm > 0 && norm < 1 && fabs(place - nearbyint(place)) < 2e-3;
 }
@@ -179,8 +180,8 @@ static bool is_near_edge(const problem *p, int64_t i) {
 /* Bins that soft norms fall in, and those of GHM-R, are decided with a rounding: elements keep off the edges. A soft target
  * that is near one wherever the logit is becomes a hard one; a fused head's logits stay as they are. */
 static void keep_off_edges(problem *p) {
-  const bool regression = p->loss.kind == TARE_GHM_R;
-  if (!is_ghm(p->loss.kind) || p->loss.ghm.density == TARE_EXACT || p->targets == NULL) return;
+  const bool regression = p->loss.kind == TARE_LOSS_GHM_R;
+  if (!is_ghm(p->loss.kind) || p->loss.ghm.density == TARE_GHM_DENSITY_EXACT || p->targets == NULL) return;
   for (int64_t i = 0; i < p->rows * p->classes; i++) {
     for (int tries = 0; tries < 20 && is_near_edge(p, i); tries++) {
       const double step = regression ? 0.25 * fabs(p->logits[i] - p->targets[i]) : 0.25;
@@ -198,7 +199,7 @@ static void keep_off_edges(problem *p) {
 
 static void draw_convention(problem *p, random_source *s) {
   p->label_dtype = (int32_t)random_below(s, 2);
-  const int64_t base = p->label_dtype == TARE_I64 && one_in(s, 3) ? INT64_C(1) << 40 : 0;
+  const int64_t base = p->label_dtype == TARE_LABEL_DTYPE_I64 && one_in(s, 3) ? INT64_C(1) << 40 : 0;
   switch (random_below(s, 5)) {
     case 0: /* mmcv: background = classes */
       p->background_label = p->classes;
@@ -243,7 +244,7 @@ static void draw_ghm(problem *p, random_source *s) {
   ghm->bins = (int32_t)ONE_OF(s, 1, 2, 10, 30, 30, 33, 64, 1024);
   ghm->mu = ONE_OF(s, 0.02, 0.02, 1, 1e-3);
   if (p->head == NULL && p->rows * p->classes < MOST_EXACT && one_in(s, 4)) {
-    ghm->density = TARE_EXACT;
+    ghm->density = TARE_GHM_DENSITY_EXACT;
     return;
   }
   ghm->variant = (int32_t)random_below(s, 2);
@@ -252,26 +253,26 @@ static void draw_ghm(problem *p, random_source *s) {
 }
 
 static void draw_parameters(problem *p, random_source *s) {
-  tare_loss *loss = &p->loss;
+  tare_loss_spec *loss = &p->loss;
   switch (loss->kind) {
-    case TARE_SIGMOID_CE:
+    case TARE_LOSS_SIGMOID_CE:
       loss->ce.alpha = draw_alpha(s);
       break;
-    case TARE_SIGMOID_FOCAL:
+    case TARE_LOSS_SIGMOID_FOCAL:
       loss->focal.alpha = draw_alpha(s);
       loss->focal.gamma = draw_gamma(s);
       break;
-    case TARE_SOFTMAX_FOCAL:
+    case TARE_LOSS_SOFTMAX_FOCAL:
       loss->focal.alpha = one_in(s, 3) ? 2.5 : draw_alpha(s);
       loss->focal.gamma = draw_gamma(s);
       break;
-    case TARE_SIGMOID_POLY1:
+    case TARE_LOSS_SIGMOID_POLY1:
       loss->poly1.alpha = draw_alpha(s);
       loss->poly1.gamma = draw_gamma(s);
       loss->poly1.epsilon = ONE_OF(s, 1, 1, 0, 0.5, 3);
       break;
-    case TARE_GHM_C:
-    case TARE_GHM_R:
+    case TARE_LOSS_GHM_C:
+    case TARE_LOSS_GHM_R:
       draw_ghm(p, s);
       break;
     default:
@@ -289,7 +290,7 @@ static double *draw_weights(random_source *s, int64_t count, double most) {
   return weights;
 }
 
-static bool takes_alpha(const problem *p) { return !is_ghm(p->loss.kind) && p->loss.kind != TARE_SOFTMAX_CE; }
+static bool takes_alpha(const problem *p) { return !is_ghm(p->loss.kind) && p->loss.kind != TARE_LOSS_SOFTMAX_CE; }
 
 static void draw_all_weights(problem *p, random_source *s) {
   const bool sigmoid = !is_softmax(p->loss.kind) && !is_ghm(p->loss.kind);
@@ -309,13 +310,13 @@ static void draw_output(problem *p, random_source *s) {
   if (one_in(s, 2)) p->want = (unsigned)random_below(s, WANT_ALL + 1) & all;
   if (p->head != NULL) p->want |= WANT_GRADIENT;
   if (p->want == 0) p->want = WANT_LOSS;
-  p->loss_dtype = one_in(s, 2) ? TARE_F64 : TARE_F32;
+  p->loss_dtype = one_in(s, 2) ? TARE_DTYPE_F64 : TARE_DTYPE_F32;
   p->gradient_scale = one_in(s, 2) ? ONE_OF(s, 1, -1, 0.5, 128, 0) : 1;
   if (one_in(s, 4)) p->device_scale = ONE_OF(s, 2, -3, 0.125);
   if (is_ghm(p->loss.kind)) return;
   p->normalizer = (int32_t)random_below(s, 6);
-  if (p->targets != NULL && p->normalizer == TARE_POSITIVES) p->normalizer = TARE_SUM;
-  if (p->normalizer != TARE_VALUE) return;
+  if (p->targets != NULL && p->normalizer == TARE_NORMALIZER_POSITIVES) p->normalizer = TARE_NORMALIZER_SUM;
+  if (p->normalizer != TARE_NORMALIZER_VALUE) return;
   p->normalizer_value = ONE_OF(s, 1, 7, 0.25, -2, 1000.5);
   p->normalizer_on_device = one_in(s, 2);
 }
@@ -331,14 +332,14 @@ static void set_slack(problem *p) {
   const double weights = largest(p->row_weights, p->rows) * largest(p->element_weights, p->rows * p->classes) *
                          largest(p->positive_weights, p->classes) * (is_softmax(p->loss.kind) ? (double)p->classes : 1);
   const double scale = fmax(1, fabs(p->gradient_scale * (p->device_scale != 0 ? p->device_scale : 1)));
-  const double divisor = p->normalizer == TARE_VALUE ? fmin(1, fabs(p->normalizer_value)) : 1;
-  p->slack = (p->dtype == TARE_F64 ? 1e-14 : 2e-6) * weights * scale / divisor;
+  const double divisor = p->normalizer == TARE_NORMALIZER_VALUE ? fmin(1, fabs(p->normalizer_value)) : 1;
+  p->slack = (p->dtype == TARE_DTYPE_F64 ? 1e-14 : 2e-6) * weights * scale / divisor;
 }
 
 /* ---- The exact density -------------------------------------------------------------------------------------------- */
 
 static bool decides(const problem *p, const double *norms, int64_t count, double epsilon) {
-  const double margin = p->dtype == TARE_F64 ? 1e-12 : 4e-6;
+  const double margin = p->dtype == TARE_DTYPE_F64 ? 1e-12 : 4e-6;
   for (int64_t i = 0; i < count; i++) {
     for (int64_t k = 0; k < i; k++) {
       if (fabs(fabs(norms[i] - norms[k]) - epsilon / 2) < margin) return true;
@@ -358,8 +359,8 @@ static bool draw_window(problem *p, random_source *s) {
             ? 1
             : 0;
     const double t = p->targets != NULL ? p->targets[i] : hard;
-    norms[i] = p->loss.kind == TARE_GHM_R ? oracle_ghm_r_norm(p->logits[i] - t, p->loss.ghm.mu)
-                                          : oracle_ghm_c_norm(p->logits[i], t);
+    norms[i] = p->loss.kind == TARE_LOSS_GHM_R ? oracle_ghm_r_norm(p->logits[i] - t, p->loss.ghm.mu)
+                                               : oracle_ghm_c_norm(p->logits[i], t);
     if (isnan(norms[i])) norms[i] = 0;
   }
   bool found = false;
@@ -395,14 +396,14 @@ static problem *draw_head(int32_t kind, random_source *s) {
 static problem *draw_shape(int32_t kind, random_source *s) {
   level_shape levels[TARE_MAX_LEVELS];
   int64_t images;
-  const int64_t classes = kind == TARE_GHM_R && one_in(s, 2) ? 4 : draw_classes(s);
+  const int64_t classes = kind == TARE_LOSS_GHM_R && one_in(s, 2) ? 4 : draw_classes(s);
   const int32_t count = draw_levels(s, classes, &images, levels);
   problem *p = problem_new_levels(kind, (int32_t)random_below(s, 4), images, classes, count, levels);
   draw_layout(p, s);
   return p;
 }
 
-static bool takes_targets(int32_t kind) { return kind != TARE_SOFTMAX_FOCAL && kind != TARE_GHM_R; }
+static bool takes_targets(int32_t kind) { return kind != TARE_LOSS_SOFTMAX_FOCAL && kind != TARE_LOSS_GHM_R; }
 
 problem *draw_problem(int64_t index, bool heads) {
   random_source source = random_from(0x70726f62 + (uint64_t)index), *s = &source;
@@ -412,10 +413,10 @@ problem *draw_problem(int64_t index, bool heads) {
   draw_convention(p, s);
   draw_labels(p, s);
   draw_parameters(p, s);
-  if (p->head == NULL && kind == TARE_GHM_R) draw_regression(p, s);
-  if (p->head == NULL && kind != TARE_GHM_R) draw_logits(p, s);
+  if (p->head == NULL && kind == TARE_LOSS_GHM_R) draw_regression(p, s);
+  if (p->head == NULL && kind != TARE_LOSS_GHM_R) draw_logits(p, s);
   if (takes_targets(kind) && one_in(s, 3)) draw_targets(p, s);
-  if (kind != TARE_GHM_R && p->targets != NULL && one_in(s, 2)) {
+  if (kind != TARE_LOSS_GHM_R && p->targets != NULL && one_in(s, 2)) {
     free(p->labels);
     p->labels = NULL;
   }
@@ -423,11 +424,12 @@ problem *draw_problem(int64_t index, bool heads) {
   if (p->targets != NULL) p->place[ARRAY_LOGITS].broadcast = 0; /* what a logit may be depends on its target */
   if (is_ghm(kind)) p->place[ARRAY_TARGETS].broadcast = 0;      /* and the other way round */
   make_numbers_agree(p);
-  if (p->targets != NULL && kind != TARE_GHM_R) keep_small(p);
+  if (p->targets != NULL && kind != TARE_LOSS_GHM_R) keep_small(p);
   keep_off_edges(p);
-  if (is_ghm(kind) && p->loss.ghm.density == TARE_EXACT && !draw_window(p, s)) p->loss.ghm.density = TARE_UNIT_REGION;
+  if (is_ghm(kind) && p->loss.ghm.density == TARE_GHM_DENSITY_EXACT && !draw_window(p, s))
+    p->loss.ghm.density = TARE_GHM_DENSITY_UNIT_REGION;
   draw_output(p, s);
-  if (p->targets != NULL && kind != TARE_GHM_R) set_slack(p);
+  if (p->targets != NULL && kind != TARE_LOSS_GHM_R) set_slack(p);
   return p;
 }
 

@@ -14,19 +14,19 @@
 
 static enum oracle_loss oracle_kind(int32_t kind) {
   switch (kind) {
-    case TARE_SIGMOID_CE:
+    case TARE_LOSS_SIGMOID_CE:
       return ORACLE_SIGMOID_CE;
-    case TARE_SIGMOID_FOCAL:
+    case TARE_LOSS_SIGMOID_FOCAL:
       return ORACLE_SIGMOID_FOCAL;
-    case TARE_SIGMOID_POLY1:
+    case TARE_LOSS_SIGMOID_POLY1:
       return ORACLE_SIGMOID_POLY1;
-    case TARE_SOFTMAX_CE:
+    case TARE_LOSS_SOFTMAX_CE:
       return ORACLE_SOFTMAX_CE;
-    case TARE_SOFTMAX_FOCAL:
+    case TARE_LOSS_SOFTMAX_FOCAL:
       return ORACLE_SOFTMAX_FOCAL;
-    case TARE_GHM_C:
+    case TARE_LOSS_GHM_C:
       return ORACLE_GHM_C;
-    case TARE_GHM_R:
+    case TARE_LOSS_GHM_R:
       return ORACLE_GHM_R;
     default:
       break;
@@ -42,28 +42,28 @@ static enum oracle_normalizer oracle_normalizer(int32_t normalizer) {
 }
 
 static void copy_parameters(struct oracle_problem *to, const problem *p) {
-  const tare_loss *loss = &p->loss;
+  const tare_loss_spec *loss = &p->loss;
   to->alpha_per_class = p->alpha_per_class;
   switch (loss->kind) {
-    case TARE_SIGMOID_CE:
+    case TARE_LOSS_SIGMOID_CE:
       to->alpha = loss->ce.alpha;
       break;
-    case TARE_SIGMOID_FOCAL:
-    case TARE_SOFTMAX_FOCAL:
+    case TARE_LOSS_SIGMOID_FOCAL:
+    case TARE_LOSS_SOFTMAX_FOCAL:
       to->alpha = loss->focal.alpha;
       to->gamma = loss->focal.gamma;
       break;
-    case TARE_SIGMOID_POLY1:
+    case TARE_LOSS_SIGMOID_POLY1:
       to->alpha = loss->poly1.alpha;
       to->gamma = loss->poly1.gamma;
       to->poly_epsilon = loss->poly1.epsilon;
       break;
-    case TARE_GHM_C:
-    case TARE_GHM_R:
+    case TARE_LOSS_GHM_C:
+    case TARE_LOSS_GHM_R:
       to->bins = loss->ghm.bins;
-      to->exact_density = loss->ghm.density == TARE_EXACT;
-      to->mmdet = loss->ghm.variant == TARE_GHM_MMDET;
-      to->given = loss->ghm.given;
+      to->exact_density = loss->ghm.density == TARE_GHM_DENSITY_EXACT;
+      to->mmdet = loss->ghm.variant == TARE_GHM_VARIANT_MMDET;
+      to->given = loss->ghm.use_stored_density;
       to->momentum = loss->ghm.momentum;
       to->ghm_epsilon = loss->ghm.epsilon;
       to->mu = loss->ghm.mu;
@@ -83,15 +83,15 @@ static void keep_if(double **kept, double **from, bool wanted) {
 /* Targets and what they may be, in their own type; f64 ones beside narrower logits are rounded to f32 first. `rounded`
  * holds these, and is the caller's to free. */
 static void set_targets(struct oracle_problem *to, const problem *p, double **rounded) {
-  const bool narrows = p->target_dtype == TARE_F64 && p->dtype != TARE_F64;
-  const bool is_half = p->target_dtype == TARE_F16 || p->target_dtype == TARE_BF16;
-  const int32_t dtype = narrows ? TARE_F32 : p->target_dtype;
+  const bool narrows = p->target_dtype == TARE_DTYPE_F64 && p->dtype != TARE_DTYPE_F64;
+  const bool is_half = p->target_dtype == TARE_DTYPE_F16 || p->target_dtype == TARE_DTYPE_BF16;
+  const int32_t dtype = narrows ? TARE_DTYPE_F32 : p->target_dtype;
   to->targets = p->targets;
   to->target_least = round_to_dtype(dtype, is_half ? -1e-2 : -1e-3);
   to->target_most = round_to_dtype(dtype, is_half ? 1.01 : 1.001);
-  if (!p->targets || !narrows || p->loss.kind == TARE_GHM_R) return; /* GHM-R takes differences in double */
+  if (!p->targets || !narrows || p->loss.kind == TARE_LOSS_GHM_R) return; /* GHM-R takes differences in double */
   *rounded = calloc((size_t)(p->rows * p->classes) + 1, sizeof **rounded);
-  for (int64_t i = 0; i < p->rows * p->classes; i++) (*rounded)[i] = round_to_dtype(TARE_F32, p->targets[i]);
+  for (int64_t i = 0; i < p->rows * p->classes; i++) (*rounded)[i] = round_to_dtype(TARE_DTYPE_F32, p->targets[i]);
   to->targets = *rounded;
 }
 
@@ -138,10 +138,10 @@ outcome *problem_expect(problem *p) {
 
 static double exponent_of(const problem *p) {
   switch (p->loss.kind) {
-    case TARE_SIGMOID_FOCAL:
-    case TARE_SOFTMAX_FOCAL:
+    case TARE_LOSS_SIGMOID_FOCAL:
+    case TARE_LOSS_SOFTMAX_FOCAL:
       return p->loss.focal.gamma;
-    case TARE_SIGMOID_POLY1:
+    case TARE_LOSS_SIGMOID_POLY1:
       return p->loss.poly1.gamma + 1;
     default:
       return 0;
@@ -168,14 +168,14 @@ static double widest_row(const problem *p) {
  * eight factors (alpha, four weights, density, divisor, scale), and in a softmax loss the spread of the row. */
 static double computed_relative(const problem *p) {
   const double spread = is_softmax(p->loss.kind) ? widest_row(p) : 0;
-  if (p->dtype == TARE_F64) return 1e-13 * (1 + exponent_of(p)) + spread * 0x1p-52;
+  if (p->dtype == TARE_DTYPE_F64) return 1e-13 * (1 + exponent_of(p)) + spread * 0x1p-52;
   return (4 * (1 + exponent_of(p)) + 4 + spread) * 0x1p-23;
 }
 
 static tolerance rounded_to(const problem *p, int32_t dtype) {
-  tolerance allowed = {.absolute = p->slack + (p->dtype == TARE_F64 ? 1e-290 : 1e-34),
+  tolerance allowed = {.absolute = p->slack + (p->dtype == TARE_DTYPE_F64 ? 1e-290 : 1e-34),
                        .relative = computed_relative(p)};
-  if (dtype == TARE_F16 || dtype == TARE_BF16) {
+  if (dtype == TARE_DTYPE_F16 || dtype == TARE_DTYPE_BF16) {
     allowed.relative += 1.001 * dtype_roundoff(dtype);
     allowed.absolute += 0.501 * dtype_smallest(dtype);
   }
@@ -184,17 +184,19 @@ static tolerance rounded_to(const problem *p, int32_t dtype) {
 
 tolerance gradient_tolerance(const problem *p) { return rounded_to(p, p->dtype); }
 
-tolerance element_tolerance(const problem *p) { return rounded_to(p, p->dtype == TARE_F64 ? TARE_F64 : TARE_F32); }
+tolerance element_tolerance(const problem *p) {
+  return rounded_to(p, p->dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32);
+}
 
 tolerance row_tolerance(const problem *p) {
   tolerance allowed = element_tolerance(p);
-  allowed.relative += p->dtype == TARE_F64 ? 1e-14 : 1e-6;
+  allowed.relative += p->dtype == TARE_DTYPE_F64 ? 1e-14 : 1e-6;
   allowed.absolute += p->slack * (double)p->classes;
   return allowed;
 }
 
 tolerance loss_tolerance(const problem *p) {
-  const bool doubles = p->dtype == TARE_F64 && p->loss_dtype == TARE_F64;
+  const bool doubles = p->dtype == TARE_DTYPE_F64 && p->loss_dtype == TARE_DTYPE_F64;
   return (tolerance){.absolute = 1e-34, .relative = doubles ? computed_relative(p) : 1e-6};
 }
 
@@ -205,7 +207,7 @@ static void check_counts(const char *file, int line, const problem *p, const tar
                                {got->ignored, want->ignored},     {got->invalid, want->invalid}};
   static const char *const names[6] = {"rows", "counted", "positives", "background", "ignored", "invalid"};
   /* Labels beside targets only mark ignored rows; whether those of a class also count as positives is left open. */
-  const bool only_marks = p->targets != NULL && p->labels != NULL && p->loss.kind != TARE_GHM_R;
+  const bool only_marks = p->targets != NULL && p->labels != NULL && p->loss.kind != TARE_LOSS_GHM_R;
   for (int i = 0; i < 6; i++) {
     if (pairs[i][0] == pairs[i][1] || (only_marks && (i == 2 || i == 3))) continue;
     cr_assert_fail("%s:%d: %s: counts.%s: got %lld, want %lld", file, line, problem_text(p), names[i],
@@ -222,7 +224,7 @@ static void check_array(const char *file, int line, const problem *p, const char
 }
 
 void check_outcome_at(const char *file, int line, const problem *p, const outcome *got, const outcome *want) {
-  if (got->status != TARE_OK) {
+  if (got->status != TARE_STATUS_OK) {
     cr_assert_fail("%s:%d: %s: %s: %s", file, line, problem_text(p), tare_status_name(got->status), got->text);
   }
   if (p->want == 0) cr_assert_fail("%s:%d: %s: nothing was compared", file, line, problem_text(p));
@@ -246,7 +248,7 @@ void check_problem_at(const char *file, int line, problem *p, const test_device 
 
 void check_same_outcome_at(const char *file, int line, const problem *p, const outcome *got, const outcome *want) {
   char what[640];
-  if (got->status != TARE_OK || want->status != TARE_OK) {
+  if (got->status != TARE_STATUS_OK || want->status != TARE_STATUS_OK) {
     cr_assert_fail("%s:%d: %s: %s%s", file, line, problem_text(p), got->text, want->text);
   }
   snprintf(what, sizeof what, "outcome of %s", problem_text(p));

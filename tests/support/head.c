@@ -43,7 +43,7 @@ static void draw_targets_around_logits(problem *p, random_source *source) {
 }
 
 problem *head_problem(int32_t kind, int32_t dtype, int64_t rows, int64_t classes, int64_t dimensions) {
-  problem *p = problem_new(kind, TARE_F32, rows, classes);
+  problem *p = problem_new(kind, TARE_DTYPE_F32, rows, classes);
   struct head *h = calloc(1, sizeof *h);
   random_source source = random_from(7000 + (uint64_t)(rows + 31 * classes + 101 * dimensions));
   const int64_t most = (int64_t)(256 / sqrt((double)dimensions));
@@ -55,7 +55,7 @@ problem *head_problem(int32_t kind, int32_t dtype, int64_t rows, int64_t classes
                      .bias = multiples(&source, classes, 16, 0.125, is_softmax(kind) ? 0 : -2)};
   p->head = h;
   head_multiply(p);
-  if (kind == TARE_GHM_R) draw_targets_around_logits(p, &source);
+  if (kind == TARE_LOSS_GHM_R) draw_targets_around_logits(p, &source);
   return p;
 }
 
@@ -87,7 +87,7 @@ static buffer *place_rows(const test_device *device, int32_t dtype, const double
 static buffer *place_sums(const test_device *device, bool wanted, bool accumulate, int64_t count) {
   if (!wanted) return NULL;
   buffer *b = buffer_new(device, (size_t)count * sizeof(float), sizeof(float));
-  for (int64_t i = 0; accumulate && i < count; i++) store_element(b->before, (size_t)i, TARE_F32, previous(i));
+  for (int64_t i = 0; accumulate && i < count; i++) store_element(b->before, (size_t)i, TARE_DTYPE_F32, previous(i));
   buffer_upload(b);
   return b;
 }
@@ -150,9 +150,10 @@ struct head_outcome *head_read(head_run *run) {
                             p->rows, h->dimensions, h->in_place ? h->padding : h->gradient_padding);
   }
   if (h->outputs & HEAD_WEIGHTS) {
-    o->weights = read_rows(run->weights_gradient, "weights_gradient", TARE_F32, p->classes, h->dimensions, 0);
+    o->weights = read_rows(run->weights_gradient, "weights_gradient", TARE_DTYPE_F32, p->classes, h->dimensions, 0);
   }
-  if (h->outputs & HEAD_BIAS) o->bias = read_rows(run->bias_gradient, "bias_gradient", TARE_F32, 1, p->classes, 0);
+  if (h->outputs & HEAD_BIAS)
+    o->bias = read_rows(run->bias_gradient, "bias_gradient", TARE_DTYPE_F32, 1, p->classes, 0);
   return o;
 }
 
@@ -225,7 +226,7 @@ static void check_sums(const char *file, int line, const problem *p, const char 
                        const head_gradient *want, int32_t rounded, int64_t terms, double of_gradient) {
   if (want->count == 0) return;
   char what[640];
-  const bool is_half = rounded == TARE_F16 || rounded == TARE_BF16;
+  const bool is_half = rounded == TARE_DTYPE_F16 || rounded == TARE_DTYPE_BF16;
   const double allowed =
       of_gradient + (8 + 2 * sqrt((double)terms)) * 0x1p-24 + (is_half ? dtype_roundoff(rounded) : 0);
   const double floor =
@@ -247,11 +248,11 @@ void head_check(const char *file, int line, const problem *p, const outcome *got
   const struct head *h = p->head;
   const struct head_outcome *g = got->head, *w = want->head;
   const double relative = gradient_tolerance(p).relative;
-  const bool narrows = got->device->kind == TARE_DEVICE_CUDA && h->dtype != TARE_F32; /* for tensor cores */
+  const bool narrows = got->device->kind == TARE_DEVICE_CUDA && h->dtype != TARE_DTYPE_F32; /* for tensor cores */
   const double factor = relative + (narrows ? dtype_roundoff(h->dtype) : 0);
   check_sums(file, line, p, "features_gradient", &g->features, &w->features, h->dtype, p->classes, factor);
-  check_sums(file, line, p, "weights_gradient", &g->weights, &w->weights, TARE_F32, p->rows, factor);
-  check_sums(file, line, p, "bias_gradient", &g->bias, &w->bias, TARE_F32, p->rows, relative);
+  check_sums(file, line, p, "weights_gradient", &g->weights, &w->weights, TARE_DTYPE_F32, p->rows, factor);
+  check_sums(file, line, p, "bias_gradient", &g->bias, &w->bias, TARE_DTYPE_F32, p->rows, relative);
 }
 
 void head_check_same(const char *file, int line, const problem *p, const outcome *got, const outcome *want) {
@@ -265,9 +266,9 @@ void head_check_same(const char *file, int line, const problem *p, const outcome
 /* ---- A BLAS ------------------------------------------------------------------------------------------------------ */
 
 void head_require_blas(const test_device *device) {
-  problem *p = head_problem(TARE_SIGMOID_CE, TARE_F32, 2, 3, 4);
+  problem *p = head_problem(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 2, 3, 4);
   outcome *o = problem_run(p, device);
-  const bool missing = o->status == TARE_NO_BLAS;
+  const bool missing = o->status == TARE_STATUS_NO_BLAS;
   static char text[1024];
   snprintf(text, sizeof text, "%s", o->text);
   outcome_free(o);

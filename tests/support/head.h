@@ -13,7 +13,7 @@
 enum head_output { HEAD_FEATURES = 1, HEAD_WEIGHTS = 2, HEAD_BIAS = 4, HEAD_ALL = 7 };
 
 /* tare_linear_evaluate in another way: on a stream, through a graph. It waits for what it started. */
-typedef tare_status head_call(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+typedef tare_status head_call(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                               const tare_linear *linear, const tare_output *output, void *user);
 
 struct head {

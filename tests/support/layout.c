@@ -105,7 +105,7 @@ static void store_label(const placed_array *a, int32_t level, int64_t place, int
   const int64_t wide = p->labels[logical];
   const int32_t narrow = (int32_t)wide;
   unsigned char *at = a->buffers[level]->before + (size_t)place * a->size;
-  if (p->label_dtype == TARE_I64) {
+  if (p->label_dtype == TARE_LABEL_DTYPE_I64) {
     memcpy(at, &wide, sizeof wide);
   } else {
     cr_assert_eq(narrow, wide, "label %lld needs int64", (long long)wide);
@@ -126,7 +126,7 @@ static buffer *make_buffer(const placed_array *a, const test_device *device, int
 void layout_place(placed_array *a, const problem *p, int kind, const test_device *device) {
   const placement *place = &p->place[kind];
   const bool shared = p->image_major && is_row_array(kind);
-  a->size = a->dtype >= 0 ? dtype_size(a->dtype) : p->label_dtype == TARE_I64 ? 8 : 4;
+  a->size = a->dtype >= 0 ? dtype_size(a->dtype) : p->label_dtype == TARE_LABEL_DTYPE_I64 ? 8 : 4;
   for (int32_t level = 0; level < p->level_count; level++) {
     int64_t extents[AXES];
     extents_of(p, a, level, extents);

@@ -72,9 +72,9 @@ void npy_free(npy_array *array) {
 
 double npy_number(const npy_array *array, size_t index) {
   const char *at = (const char *)array->data + index * type_size(array->type);
-  if (strcmp(array->type, "<f4") == 0) return load_element(array->data, index, TARE_F32);
-  if (strcmp(array->type, "<f8") == 0) return load_element(array->data, index, TARE_F64);
-  if (strcmp(array->type, "<f2") == 0) return load_element(array->data, index, TARE_F16);
+  if (strcmp(array->type, "<f4") == 0) return load_element(array->data, index, TARE_DTYPE_F32);
+  if (strcmp(array->type, "<f8") == 0) return load_element(array->data, index, TARE_DTYPE_F64);
+  if (strcmp(array->type, "<f2") == 0) return load_element(array->data, index, TARE_DTYPE_F16);
   if (strcmp(array->type, "<i4") == 0) {
     int32_t value;
     memcpy(&value, at, sizeof value);

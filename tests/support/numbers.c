@@ -68,14 +68,14 @@ void store_element(void *array, size_t index, int32_t dtype, double value) {
   const float single = (float)value;
   uint16_t half;
   switch (dtype) {
-    case TARE_F64:
+    case TARE_DTYPE_F64:
       memcpy(at, &value, sizeof value);
       break;
-    case TARE_F32:
+    case TARE_DTYPE_F32:
       memcpy(at, &single, sizeof single);
       break;
     default:
-      half = encode(dtype == TARE_F16 ? f16_format : bf16_format, value);
+      half = encode(dtype == TARE_DTYPE_F16 ? f16_format : bf16_format, value);
       memcpy(at, &half, sizeof half);
   }
 }
@@ -86,15 +86,15 @@ double load_element(const void *array, size_t index, int32_t dtype) {
   float single;
   uint16_t half;
   switch (dtype) {
-    case TARE_F64:
+    case TARE_DTYPE_F64:
       memcpy(&value, at, sizeof value);
       return value;
-    case TARE_F32:
+    case TARE_DTYPE_F32:
       memcpy(&single, at, sizeof single);
       return (double)single;
     default:
       memcpy(&half, at, sizeof half);
-      return decode(dtype == TARE_F16 ? f16_format : bf16_format, half);
+      return decode(dtype == TARE_DTYPE_F16 ? f16_format : bf16_format, half);
   }
 }
 

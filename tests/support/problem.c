@@ -15,7 +15,7 @@
 
 static bool is_computed(int32_t kind) {
   const test_device *device = device_in_turn();
-  return device == NULL || device_computes(device, kind, TARE_F32);
+  return device == NULL || device_computes(device, kind, TARE_DTYPE_F32);
 }
 
 int32_t listed_losses(void) {
@@ -33,9 +33,9 @@ int32_t listed_loss(int32_t index) {
   return -1;
 }
 
-bool is_softmax(int32_t kind) { return kind == TARE_SOFTMAX_CE || kind == TARE_SOFTMAX_FOCAL; }
+bool is_softmax(int32_t kind) { return kind == TARE_LOSS_SOFTMAX_CE || kind == TARE_LOSS_SOFTMAX_FOCAL; }
 
-bool is_ghm(int32_t kind) { return kind == TARE_GHM_C || kind == TARE_GHM_R; }
+bool is_ghm(int32_t kind) { return kind == TARE_LOSS_GHM_C || kind == TARE_LOSS_GHM_R; }
 
 static random_source source_of(const problem *p, uint64_t salt) {
   return random_from(salt * 1000003u + (uint64_t)p->rows * 4099u + (uint64_t)p->classes * 17u + (uint64_t)p->dtype);
@@ -116,7 +116,7 @@ double *random_class_weights(const problem *p, uint64_t salt) {
 problem *problem_new_levels(int32_t kind, int32_t dtype, int64_t images, int64_t classes, int32_t level_count,
                             const level_shape *levels) {
   problem *p = calloc(1, sizeof *p);
-  tare_loss_init(&p->loss, (tare_loss_kind)kind);
+  tare_loss_spec_init(&p->loss, (tare_loss_kind)kind);
   p->dtype = dtype;
   p->images = images;
   p->classes = classes;
@@ -134,7 +134,7 @@ problem *problem_new_levels(int32_t kind, int32_t dtype, int64_t images, int64_t
   p->logits = calloc((size_t)(p->rows * classes) + 1, sizeof *p->logits);
   p->labels = calloc((size_t)p->rows + 1, sizeof *p->labels);
   problem_draw_labels(p, 0.35, 0.05);
-  if (kind == TARE_GHM_R) {
+  if (kind == TARE_LOSS_GHM_R) {
     p->targets = calloc((size_t)(p->rows * classes) + 1, sizeof *p->targets);
     draw_regression(p);
   } else {
@@ -173,19 +173,19 @@ void problem_add_ghm_state(problem *p) {
 }
 
 static int parameters_text(const problem *p, char *text, size_t size) {
-  const tare_loss *loss = &p->loss;
+  const tare_loss_spec *loss = &p->loss;
   const char *per_class = p->alpha_per_class != NULL ? " alpha per class" : "";
   switch (loss->kind) {
-    case TARE_SIGMOID_CE:
+    case TARE_LOSS_SIGMOID_CE:
       return snprintf(text, size, " alpha %g%s", loss->ce.alpha, per_class);
-    case TARE_SIGMOID_FOCAL:
-    case TARE_SOFTMAX_FOCAL:
+    case TARE_LOSS_SIGMOID_FOCAL:
+    case TARE_LOSS_SOFTMAX_FOCAL:
       return snprintf(text, size, " gamma %g alpha %g%s", loss->focal.gamma, loss->focal.alpha, per_class);
-    case TARE_SIGMOID_POLY1:
+    case TARE_LOSS_SIGMOID_POLY1:
       return snprintf(text, size, " gamma %g epsilon %g alpha %g%s", loss->poly1.gamma, loss->poly1.epsilon,
                       loss->poly1.alpha, per_class);
-    case TARE_GHM_C:
-    case TARE_GHM_R:
+    case TARE_LOSS_GHM_C:
+    case TARE_LOSS_GHM_R:
       return snprintf(text, size, " bins %d density %d variant %d momentum %g epsilon %g mu %g", (int)loss->ghm.bins,
                       (int)loss->ghm.density, (int)loss->ghm.variant, loss->ghm.momentum, loss->ghm.epsilon,
                       loss->ghm.mu);

@@ -54,11 +54,11 @@ enum want {
 };
 
 /* tare_evaluate in another way: on a stream, through a graph. It waits for what it started. */
-typedef tare_status problem_call(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+typedef tare_status problem_call(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                  const tare_output *output, void *user);
 
 typedef struct problem {
-  tare_loss loss; /* its alpha_per_class and ghm.state are set by the run, from the fields below */
+  tare_loss_spec loss; /* its alpha_per_class and ghm.state are set by the run, from the fields below */
   int32_t dtype, label_dtype, target_dtype, loss_dtype;
   int64_t images, classes, rows; /* rows: of all images and levels */
   int32_t level_count;
@@ -140,7 +140,7 @@ typedef struct outcome {
   const test_device *device; /* that computed it; NULL: the oracle */
   tare_status status;        /* of tare_evaluate */
   char text[1024];           /* its error text */
-  tare_status check_status;  /* of tare_context_check afterwards */
+  tare_status check_status;  /* of tare_context_synchronize afterwards */
   int64_t rows, elements;
   double loss;
   tare_counts counts;
@@ -150,7 +150,7 @@ typedef struct outcome {
 
 void outcome_free(outcome *o);
 
-/** Evaluates by the library: a fused head where the problem has one. A status other than TARE_OK is the caller's to judge. What the device does not compute
+/** Evaluates by the library: a fused head where the problem has one. A status other than TARE_STATUS_OK is the caller's to judge. What the device does not compute
  *  (device_computes) it must refuse; the CPU then computes it, so that the test goes on. */
 outcome *problem_run(problem *p, const test_device *device);
 

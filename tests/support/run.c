@@ -26,7 +26,7 @@ typedef struct run_state {
 
 static void describe_arrays(run_state *r) {
   const problem *p = r->p;
-  const int32_t losses = p->dtype == TARE_F64 ? TARE_F64 : TARE_F32;
+  const int32_t losses = p->dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32;
   r->arrays[ARRAY_LOGITS] = (placed_array){
       .present = p->head == NULL, .has_classes = true, .dtype = p->dtype, .data = p->logits, .name = "logits"};
   r->arrays[ARRAY_GRADIENT] =
@@ -42,10 +42,10 @@ static void describe_arrays(run_state *r) {
                                             .data = p->targets,
                                             .name = "targets"};
   r->arrays[ARRAY_ROW_WEIGHTS] = (placed_array){
-      .present = p->row_weights != NULL, .dtype = TARE_F32, .data = p->row_weights, .name = "row_weights"};
+      .present = p->row_weights != NULL, .dtype = TARE_DTYPE_F32, .data = p->row_weights, .name = "row_weights"};
   r->arrays[ARRAY_ELEMENT_WEIGHTS] = (placed_array){.present = p->element_weights != NULL,
                                                     .has_classes = true,
-                                                    .dtype = TARE_F32,
+                                                    .dtype = TARE_DTYPE_F32,
                                                     .data = p->element_weights,
                                                     .name = "element_weights"};
   r->arrays[ARRAY_ROW_LOSS] =
@@ -101,7 +101,7 @@ static buffer *floats(const test_device *device, const double *values, int64_t c
 
 static void make_scalars(run_state *r) {
   const problem *p = r->p;
-  if (p->want & WANT_LOSS) r->loss = buffer_new(r->device, p->loss_dtype == TARE_F64 ? 8 : 4, 0);
+  if (p->want & WANT_LOSS) r->loss = buffer_new(r->device, p->loss_dtype == TARE_DTYPE_F64 ? 8 : 4, 0);
   if (p->want & WANT_COUNTS) r->counts = buffer_new(r->device, sizeof(tare_counts), 0);
   r->alpha = floats(r->device, p->alpha_per_class, p->classes);
   r->class_weights = floats(r->device, p->class_weights, p->classes);
@@ -111,22 +111,22 @@ static void make_scalars(run_state *r) {
   if (p->ghm_state != NULL) r->ghm = buffer_of(r->device, p->ghm_state, tare_ghm_state_bytes(p->loss.ghm.bins));
 }
 
-static tare_loss make_loss(const run_state *r) {
-  tare_loss loss = r->p->loss;
+static tare_loss_spec make_loss(const run_state *r) {
+  tare_loss_spec loss = r->p->loss;
   const float *alpha = buffer_memory(r->alpha);
   switch (loss.kind) {
-    case TARE_SIGMOID_CE:
+    case TARE_LOSS_SIGMOID_CE:
       loss.ce.alpha_per_class = alpha;
       break;
-    case TARE_SIGMOID_FOCAL:
-    case TARE_SOFTMAX_FOCAL:
+    case TARE_LOSS_SIGMOID_FOCAL:
+    case TARE_LOSS_SOFTMAX_FOCAL:
       loss.focal.alpha_per_class = alpha;
       break;
-    case TARE_SIGMOID_POLY1:
+    case TARE_LOSS_SIGMOID_POLY1:
       loss.poly1.alpha_per_class = alpha;
       break;
-    case TARE_GHM_C:
-    case TARE_GHM_R:
+    case TARE_LOSS_GHM_C:
+    case TARE_LOSS_GHM_R:
       loss.ghm.state = buffer_memory(r->ghm);
       break;
     default:
@@ -171,30 +171,33 @@ static tare_output make_output(const run_state *r) {
 }
 
 /** Of a fused head, as much as the problem gives it. */
-static uint64_t workspace_bytes(const run_state *r, const tare_loss *loss, const tare_batch *batch,
+static uint64_t workspace_bytes(const run_state *r, const tare_loss_spec *loss, const tare_batch *batch,
                                 const tare_output *output) {
   uint64_t bytes = 0, ample = 0;
   if (r->p->head == NULL) {
     const tare_status status = tare_workspace_size(r->context, loss, batch, output, &bytes);
-    return status == TARE_OK ? bytes : 0;
+    return status == TARE_STATUS_OK ? bytes : 0;
   }
   const tare_linear *linear = &r->head.linear;
-  if (tare_linear_workspace_size(r->context, loss, batch, linear, output, &bytes, &ample) != TARE_OK) return 0;
+  if (tare_linear_workspace_size(r->context, loss, batch, linear, output, &bytes, &ample) != TARE_STATUS_OK) return 0;
   if (bytes > ample)
     cr_assert_fail("%s: least %llu, ample %llu", problem_text(r->p), (unsigned long long)bytes,
                    (unsigned long long)ample);
   return bytes + (uint64_t)(r->p->head->room * (double)(ample - bytes));
 }
 
-static void lend_workspace(run_state *r, const tare_loss *loss, const tare_batch *batch, const tare_output *output) {
+static void lend_workspace(run_state *r, const tare_loss_spec *loss, const tare_batch *batch,
+                           const tare_output *output) {
   const uint64_t bytes = workspace_bytes(r, loss, batch, output);
   if (bytes == 0) return;
   r->workspace = buffer_for_workspace(r->device, bytes);
   const tare_status status = tare_context_set_workspace(r->context, r->workspace->memory, bytes);
-  cr_assert_eq(status, TARE_OK, "workspace of %llu bytes: %s", (unsigned long long)bytes, tare_error_text(r->context));
+  cr_assert_eq(status, TARE_STATUS_OK, "workspace of %llu bytes: %s", (unsigned long long)bytes,
+               tare_error_text(r->context));
 }
 
-static tare_status evaluate(run_state *r, const tare_loss *loss, const tare_batch *batch, const tare_output *output) {
+static tare_status evaluate(run_state *r, const tare_loss_spec *loss, const tare_batch *batch,
+                            const tare_output *output) {
   if (r->p->call != NULL) return r->p->call(r->context, loss, batch, output, r->p->user);
   if (r->p->head == NULL) return tare_evaluate(r->context, loss, batch, output, NULL);
   const tare_linear *linear = &r->head.linear;
@@ -204,14 +207,14 @@ static tare_status evaluate(run_state *r, const tare_loss *loss, const tare_batc
 }
 
 static void call(run_state *r, outcome *o) {
-  const tare_loss loss = make_loss(r);
+  const tare_loss_spec loss = make_loss(r);
   const tare_batch batch = make_batch(r);
   const tare_output output = make_output(r);
   lend_workspace(r, &loss, &batch, &output);
   o->status = evaluate(r, &loss, &batch, &output);
   snprintf(o->text, sizeof o->text, "%s", tare_error_text(r->context));
-  o->check_status = tare_context_check(r->context, NULL);
-  if (o->status == TARE_OK && o->check_status != TARE_OK) {
+  o->check_status = tare_context_synchronize(r->context, NULL);
+  if (o->status == TARE_STATUS_OK && o->check_status != TARE_STATUS_OK) {
     snprintf(o->text, sizeof o->text, "%s", tare_error_text(r->context));
   }
   if (r->workspace != NULL) tare_context_set_workspace(r->context, NULL, 0);
@@ -283,10 +286,10 @@ static outcome *run_on(problem *p, const test_device *device, tare_context *cont
   make_scalars(&r);
   if (p->head != NULL) head_open(&r.head, p, device);
   call(&r, o);
-  if (o->status == TARE_OK || o->status == TARE_INVALID_TARGET) { /* outputs are written */
+  if (o->status == TARE_STATUS_OK || o->status == TARE_STATUS_INVALID_TARGET) { /* outputs are written */
     read_outcome(&r, o);
     expect_inputs_unchanged(&r);
-  } else if (o->status != TARE_CUDA_ERROR) {
+  } else if (o->status != TARE_STATUS_CUDA_ERROR) {
     expect_nothing_written(&r);
   } else if (!p->device_lost) { /* outputs are undefined, inputs are not */
     expect_inputs_unchanged(&r);
@@ -297,7 +300,7 @@ static outcome *run_on(problem *p, const test_device *device, tare_context *cont
 
 static void expect_refusal(problem *p, const test_device *device, tare_context *context) {
   outcome *o = run_on(p, device, context);
-  if (o->status == TARE_OK) cr_assert_fail("%s computes %s: say so in devices.c", device->name, problem_text(p));
+  if (o->status == TARE_STATUS_OK) cr_assert_fail("%s computes %s: say so in devices.c", device->name, problem_text(p));
   if (o->text[0] == '\0') cr_assert_fail("%s: %s without a text", problem_text(p), tare_status_name(o->status));
   outcome_free(o);
 }

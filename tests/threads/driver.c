@@ -52,58 +52,58 @@ static tare_context *make_context(int threads) {
   tare_context_options_init(&options);
   options.device = TARE_DEVICE_CPU;
   options.threads = threads;
-  MUST(tare_context_create(&context, &options) == TARE_OK);
+  MUST(tare_context_create(&context, &options) == TARE_STATUS_OK);
   return context;
 }
 
 static void make_batch(tare_batch *batch, tare_level *level, int32_t kind) {
   tare_batch_init(batch);
-  tare_level_rows(level, ROWS, CLASSES);
+  tare_level_init_rows(level, ROWS, CLASSES);
   level->labels = labels;
-  if (kind == TARE_GHM_R) level->targets = targets;
+  if (kind == TARE_LOSS_GHM_R) level->targets = targets;
   batch->levels = level;
   batch->level_count = 1;
   batch->classes = CLASSES;
 }
 
 static double evaluate(tare_context *context, int32_t kind, float *gradient, int64_t *counted) {
-  tare_loss loss;
+  tare_loss_spec loss;
   tare_batch batch;
   tare_level level;
   tare_output output;
   tare_counts counts;
   double sum = 0;
-  tare_loss_init(&loss, (tare_loss_kind)kind);
+  tare_loss_spec_init(&loss, (tare_loss_kind)kind);
   make_batch(&batch, &level, kind);
   level.logits = logits;
   level.gradient = gradient;
   tare_output_init(&output);
   output.loss = &sum;
-  output.loss_dtype = TARE_F64;
+  output.loss_dtype = TARE_DTYPE_F64;
   output.counts = &counts;
-  MUST(tare_evaluate(context, &loss, &batch, &output, NULL) == TARE_OK);
+  MUST(tare_evaluate(context, &loss, &batch, &output, NULL) == TARE_STATUS_OK);
   *counted += counts.counted;
   return sum;
 }
 
 static double evaluate_head(tare_context *context, int32_t kind, float *gradient) {
-  tare_loss loss;
+  tare_loss_spec loss;
   tare_batch batch;
   tare_level level;
   tare_output output;
   tare_linear linear;
   double sum = 0;
-  tare_loss_init(&loss, (tare_loss_kind)kind);
+  tare_loss_spec_init(&loss, (tare_loss_kind)kind);
   make_batch(&batch, &level, kind);
   tare_output_init(&output);
   output.loss = &sum;
-  output.loss_dtype = TARE_F64;
+  output.loss_dtype = TARE_DTYPE_F64;
   tare_linear_init(&linear, DIMENSIONS);
   linear.features = features;
   linear.weights = weights;
   linear.features_gradient = gradient;
   const tare_status status = tare_linear_evaluate(context, &loss, &batch, &linear, &output, NULL);
-  MUST(status == TARE_OK || (status == TARE_NO_BLAS && !has_blas));
+  MUST(status == TARE_STATUS_OK || (status == TARE_STATUS_NO_BLAS && !has_blas));
   return sum;
 }
 
@@ -115,8 +115,8 @@ static void check_texts(tare_context *context, int number) {
   tare_context_options_init(&options);
   options.threads = 2000 + number;
   snprintf(mine, sizeof mine, "threads is %d;", options.threads);
-  MUST(tare_context_create(&none, &options) == TARE_INVALID_ARGUMENT && none == NULL);
-  MUST(tare_evaluate(context, NULL, NULL, NULL, NULL) == TARE_INVALID_ARGUMENT);
+  MUST(tare_context_create(&none, &options) == TARE_STATUS_INVALID_ARGUMENT && none == NULL);
+  MUST(tare_evaluate(context, NULL, NULL, NULL, NULL) == TARE_STATUS_INVALID_ARGUMENT);
   MUST(strstr(tare_error_text(context), "NULL") != NULL);
   MUST(strstr(tare_error_text(NULL), mine) != NULL);
 }
@@ -126,7 +126,7 @@ static void work(answers *a, int number, int threads) {
   tare_context *context = make_context(threads);
   void *room = aligned_alloc(64, WORKSPACE);
   memset(a, 0, sizeof *a);
-  MUST(room != NULL && tare_context_set_workspace(context, room, WORKSPACE) == TARE_OK);
+  MUST(room != NULL && tare_context_set_workspace(context, room, WORKSPACE) == TARE_STATUS_OK);
   for (int i = 0; i < LOSSES; i++) {
     const int32_t kind = tare_loss_kind_at(i);
     MUST(tare_loss_kind_from_name(tare_loss_name(kind)) == kind && tare_build_description()[0] != '\0');
@@ -175,8 +175,8 @@ static bool find_blas(void) {
   static float gradient[ROWS * DIMENSIONS];
   static _Alignas(64) char room[WORKSPACE];
   tare_context *context = make_context(1);
-  MUST(tare_context_set_workspace(context, room, WORKSPACE) == TARE_OK);
-  const bool found = evaluate_head(context, TARE_SIGMOID_CE, gradient) != 0;
+  MUST(tare_context_set_workspace(context, room, WORKSPACE) == TARE_STATUS_OK);
+  const bool found = evaluate_head(context, TARE_LOSS_SIGMOID_CE, gradient) != 0;
   tare_context_destroy(context);
   return found;
 }

@@ -78,7 +78,7 @@ static void unload(dataset *d) {
 
 /* The data as the oracle's problem. */
 static problem *problem_of(const dataset *d, int32_t kind) {
-  problem *p = problem_new(kind, TARE_F32, d->rows, d->classes);
+  problem *p = problem_new(kind, TARE_DTYPE_F32, d->rows, d->classes);
   const size_t bytes = (size_t)(d->rows * d->classes) * sizeof(double);
   memcpy(p->logits, d->values, bytes);
   memcpy(p->labels, d->label_values, (size_t)d->rows * sizeof *p->labels);
@@ -90,23 +90,23 @@ static problem *problem_of(const dataset *d, int32_t kind) {
 /* ---- One evaluation -------------------------------------------------------------------------------------------- */
 
 static int add_loss_options(const problem *p, char *text, size_t size) {
-  const tare_loss *loss = &p->loss;
+  const tare_loss_spec *loss = &p->loss;
   switch (loss->kind) {
-    case TARE_SIGMOID_CE:
+    case TARE_LOSS_SIGMOID_CE:
       return snprintf(text, size, " --alpha=%.17g", loss->ce.alpha);
-    case TARE_SIGMOID_FOCAL:
-    case TARE_SOFTMAX_FOCAL:
+    case TARE_LOSS_SIGMOID_FOCAL:
+    case TARE_LOSS_SOFTMAX_FOCAL:
       return snprintf(text, size, " --gamma=%.17g --alpha=%.17g", loss->focal.gamma, loss->focal.alpha);
-    case TARE_SIGMOID_POLY1:
+    case TARE_LOSS_SIGMOID_POLY1:
       return snprintf(text, size, " --gamma=%.17g --alpha=%.17g --poly-epsilon=%.17g", loss->poly1.gamma,
                       loss->poly1.alpha, loss->poly1.epsilon);
-    case TARE_GHM_C:
-    case TARE_GHM_R:
-      if (loss->ghm.density == TARE_EXACT) {
+    case TARE_LOSS_GHM_C:
+    case TARE_LOSS_GHM_R:
+      if (loss->ghm.density == TARE_GHM_DENSITY_EXACT) {
         return snprintf(text, size, " --density=exact --epsilon=%.17g", loss->ghm.epsilon);
       }
       return snprintf(text, size, " --bins=%d --momentum=%.17g --ghm-variant=%s", (int)loss->ghm.bins,
-                      loss->ghm.momentum, loss->ghm.variant == TARE_GHM_MMDET ? "mmdet" : "paper");
+                      loss->ghm.momentum, loss->ghm.variant == TARE_GHM_VARIANT_MMDET ? "mmdet" : "paper");
     default:
       text[0] = '\0';
       return 0;
@@ -119,10 +119,10 @@ static void command_of(const problem *p, const dataset *d, const char *more, cha
   int used = snprintf(text, size, "eval --loss %s --logits %s --labels %s --json %s", tare_loss_name(p->loss.kind),
                       d->logits, d->labels, more);
   used += add_loss_options(p, text + used, size - (size_t)used);
-  if (p->loss.kind == TARE_GHM_R) {
+  if (p->loss.kind == TARE_LOSS_GHM_R) {
     used += snprintf(text + used, size - (size_t)used, " --mu=%.17g --targets %s", p->loss.ghm.mu, d->targets);
   }
-  if (p->normalizer == TARE_VALUE) {
+  if (p->normalizer == TARE_NORMALIZER_VALUE) {
     snprintf(text + used, size - (size_t)used, " --normalizer=%.17g", p->normalizer_value);
   } else if (!is_ghm(p->loss.kind)) {
     snprintf(text + used, size - (size_t)used, " --normalizer %s", normalizers[p->normalizer]);
@@ -146,8 +146,8 @@ static void check_histogram(const problem *p, const answer_json *answer, const c
                  (long long)want->counts[k]);
     counted += want->counts[k];
     snprintf(path, sizeof path, "histogram.edges.%d", k);
-    CHECK_NEAR(path, answer_number(answer, path), oracle_ghm_edge(k, bins, p->loss.ghm.variant == TARE_GHM_MMDET),
-               ((tolerance){0, 1e-7}));
+    CHECK_NEAR(path, answer_number(answer, path),
+               oracle_ghm_edge(k, bins, p->loss.ghm.variant == TARE_GHM_VARIANT_MMDET), ((tolerance){0, 1e-7}));
     snprintf(path, sizeof path, "histogram.weights.%d", k); /* beta = N/GD */
     CHECK_NEAR(path, answer_number(answer, path), want->weights[k] * (double)want->total, ((tolerance){0, 1e-6}));
   }
@@ -186,7 +186,7 @@ static void check_eval(problem *p, const dataset *d, const char *more) {
   char command[4 * PATH_BYTES];
   command_of(p, d, more, command, sizeof command);
   tool_answer answer = tool_run(&folder, 0, "%s", command);
-  if (is_ghm(p->loss.kind) && p->loss.ghm.density == TARE_UNIT_REGION) problem_add_ghm_state(p);
+  if (is_ghm(p->loss.kind) && p->loss.ghm.density == TARE_GHM_DENSITY_UNIT_REGION) problem_add_ghm_state(p);
   outcome *want = problem_expect(p);
   check_answer(p, want, &answer, command);
   outcome_free(want);
@@ -202,7 +202,7 @@ Test(tool, sigmoid_focal) {
     dataset d = load(states[s], "logits");
     for (size_t g = 0; g < sizeof gammas / sizeof *gammas; g++) {
       for (size_t a = 0; a < 2; a++) {
-        problem *p = problem_of(&d, TARE_SIGMOID_FOCAL);
+        problem *p = problem_of(&d, TARE_LOSS_SIGMOID_FOCAL);
         p->loss.focal.gamma = gammas[g];
         p->loss.focal.alpha = alphas[a];
         check_eval(p, &d, "");
@@ -217,7 +217,7 @@ Test(tool, sigmoid_cross_entropy) {
   for (size_t s = 0; s < STATES; s++) {
     dataset d = load(states[s], "logits");
     for (size_t a = 0; a < sizeof alphas / sizeof *alphas; a++) {
-      problem *p = problem_of(&d, TARE_SIGMOID_CE);
+      problem *p = problem_of(&d, TARE_LOSS_SIGMOID_CE);
       p->loss.ce.alpha = alphas[a];
       check_eval(p, &d, "");
     }
@@ -232,7 +232,7 @@ Test(tool, sigmoid_poly1) {
     dataset d = load(states[s], "logits");
     for (size_t g = 0; g < sizeof gammas / sizeof *gammas; g++) {
       for (size_t e = 0; e < sizeof epsilons / sizeof *epsilons; e++) {
-        problem *p = problem_of(&d, TARE_SIGMOID_POLY1);
+        problem *p = problem_of(&d, TARE_LOSS_SIGMOID_POLY1);
         p->loss.poly1.gamma = gammas[g];
         p->loss.poly1.epsilon = epsilons[e];
         p->loss.poly1.alpha = e == 1 ? 0.25 : -1;
@@ -245,13 +245,13 @@ Test(tool, sigmoid_poly1) {
 
 Test(tool, normalizers) {
   dataset d = load("late", "logits");
-  for (int32_t normalizer = TARE_SUM; normalizer <= TARE_POSITIVES; normalizer++) {
-    problem *p = problem_of(&d, TARE_SIGMOID_FOCAL);
+  for (int32_t normalizer = TARE_NORMALIZER_SUM; normalizer <= TARE_NORMALIZER_POSITIVES; normalizer++) {
+    problem *p = problem_of(&d, TARE_LOSS_SIGMOID_FOCAL);
     p->normalizer = normalizer;
     check_eval(p, &d, "");
   }
-  problem *p = problem_of(&d, TARE_SIGMOID_FOCAL);
-  p->normalizer = TARE_VALUE;
+  problem *p = problem_of(&d, TARE_LOSS_SIGMOID_FOCAL);
+  p->normalizer = TARE_NORMALIZER_VALUE;
   p->normalizer_value = 1287.5;
   check_eval(p, &d, "");
   unload(&d);
@@ -262,12 +262,12 @@ Test(tool, softmax_losses) {
   static const double gammas[] = {0, 0.5, 2, 3.7};
   for (size_t s = 0; s < STATES; s++) {
     dataset d = load(states[s], "logits");
-    check_eval(problem_of(&d, TARE_SOFTMAX_CE), &d, "");
+    check_eval(problem_of(&d, TARE_LOSS_SOFTMAX_CE), &d, "");
     for (size_t g = 0; g < sizeof gammas / sizeof *gammas; g++) {
-      problem *p = problem_of(&d, TARE_SOFTMAX_FOCAL);
+      problem *p = problem_of(&d, TARE_LOSS_SOFTMAX_FOCAL);
       p->loss.focal.gamma = gammas[g];
       p->loss.focal.alpha = g == 2 ? 0.25 : -1;
-      p->normalizer = TARE_POSITIVES;
+      p->normalizer = TARE_NORMALIZER_POSITIVES;
       check_eval(p, &d, "");
     }
     unload(&d);
@@ -303,10 +303,10 @@ Test(tool, softmax_losses_of_positive_rows) {
     const tool_folder folder = tool_folder_make();
     dataset d = positive_rows(&all, &folder);
     cr_assert_gt(d.rows, 1000);
-    check_eval(problem_of(&d, TARE_SOFTMAX_CE), &d, "");
-    problem *focal = problem_of(&d, TARE_SOFTMAX_FOCAL);
+    check_eval(problem_of(&d, TARE_LOSS_SOFTMAX_CE), &d, "");
+    problem *focal = problem_of(&d, TARE_LOSS_SOFTMAX_FOCAL);
     focal->loss.focal.gamma = 1.5;
-    focal->normalizer = TARE_ROWS;
+    focal->normalizer = TARE_NORMALIZER_ROWS;
     check_eval(focal, &d, "");
     unload(&d);
     unload(&all);
@@ -319,8 +319,8 @@ Test(tool, ghm_c) {
   for (size_t s = 0; s < STATES; s++) {
     dataset d = load(states[s], "logits");
     for (size_t b = 0; b < sizeof bins / sizeof *bins; b++) {
-      for (int32_t variant = TARE_GHM_PAPER; variant <= TARE_GHM_MMDET; variant++) {
-        problem *p = problem_of(&d, TARE_GHM_C);
+      for (int32_t variant = TARE_GHM_VARIANT_PAPER; variant <= TARE_GHM_VARIANT_MMDET; variant++) {
+        problem *p = problem_of(&d, TARE_LOSS_GHM_C);
         p->loss.ghm.bins = bins[b];
         p->loss.ghm.variant = variant;
         check_eval(p, &d, "");
@@ -333,8 +333,8 @@ Test(tool, ghm_c) {
 /* One evaluation is the first step of a momentum: the paper's sums start at the counts, mmdetection's at 0. */
 Test(tool, ghm_momentum) {
   dataset d = load("late", "logits");
-  for (int32_t variant = TARE_GHM_PAPER; variant <= TARE_GHM_MMDET; variant++) {
-    problem *p = problem_of(&d, TARE_GHM_C);
+  for (int32_t variant = TARE_GHM_VARIANT_PAPER; variant <= TARE_GHM_VARIANT_MMDET; variant++) {
+    problem *p = problem_of(&d, TARE_LOSS_GHM_C);
     p->loss.ghm.momentum = 0.75;
     p->loss.ghm.variant = variant;
     check_eval(p, &d, "");
@@ -347,8 +347,8 @@ Test(tool, ghm_exact_density) {
   for (size_t s = 0; s < STATES; s++) {
     dataset d = load(states[s], "logits");
     for (size_t e = 0; e < sizeof epsilons / sizeof *epsilons; e++) {
-      problem *p = problem_of(&d, TARE_GHM_C);
-      p->loss.ghm.density = TARE_EXACT;
+      problem *p = problem_of(&d, TARE_LOSS_GHM_C);
+      p->loss.ghm.density = TARE_GHM_DENSITY_EXACT;
       p->loss.ghm.epsilon = epsilons[e];
       check_eval(p, &d, "");
     }
@@ -361,16 +361,16 @@ Test(tool, ghm_r) {
   for (size_t s = 0; s < STATES; s++) {
     dataset d = load(states[s], "boxes");
     for (size_t b = 0; b < sizeof bins / sizeof *bins; b++) {
-      for (int32_t variant = TARE_GHM_PAPER; variant <= TARE_GHM_MMDET; variant++) {
-        problem *p = problem_of(&d, TARE_GHM_R);
+      for (int32_t variant = TARE_GHM_VARIANT_PAPER; variant <= TARE_GHM_VARIANT_MMDET; variant++) {
+        problem *p = problem_of(&d, TARE_LOSS_GHM_R);
         p->loss.ghm.bins = bins[b];
         p->loss.ghm.variant = variant;
         p->loss.ghm.mu = b == 2 ? 0.1 : 0.02;
         check_eval(p, &d, "");
       }
     }
-    problem *exact = problem_of(&d, TARE_GHM_R);
-    exact->loss.ghm.density = TARE_EXACT;
+    problem *exact = problem_of(&d, TARE_LOSS_GHM_R);
+    exact->loss.ghm.density = TARE_GHM_DENSITY_EXACT;
     check_eval(exact, &d, "");
     unload(&d);
   }
@@ -402,10 +402,10 @@ Test(tool, class_balanced) {
 Test(tool, defaults) {
   dataset d = load("early", "logits");
   const tool_folder folder = tool_folder_make();
-  for (int32_t kind = TARE_SIGMOID_CE; kind <= TARE_GHM_C; kind++) {
+  for (int32_t kind = TARE_LOSS_SIGMOID_CE; kind <= TARE_LOSS_GHM_C; kind++) {
     if (tare_loss_name(kind) == NULL) continue;
     problem *p = problem_of(&d, kind);
-    if (kind == TARE_GHM_C) problem_add_ghm_state(p);
+    if (kind == TARE_LOSS_GHM_C) problem_add_ghm_state(p);
     tool_answer answer =
         tool_run(&folder, 0, "eval --loss %s --logits %s --labels %s --json", tare_loss_name(kind), d.logits, d.labels);
     outcome *want = problem_expect(p);
@@ -453,7 +453,7 @@ Test(tool, gradient_and_row_losses_as_files) {
   char gradient[PATH_BYTES], row_loss[PATH_BYTES];
   dataset d = load("late", "logits");
   const tool_folder folder = tool_folder_make();
-  problem *p = problem_of(&d, TARE_SIGMOID_FOCAL);
+  problem *p = problem_of(&d, TARE_LOSS_SIGMOID_FOCAL);
   tool_file(gradient, sizeof gradient, &folder, "gradient.npy");
   tool_file(row_loss, sizeof row_loss, &folder, "row_loss.npy");
   tool_answer answer =
@@ -482,11 +482,11 @@ Test(tool, gradient_and_row_losses_as_files) {
 
 /* Logits rounded to a half type first: the oracle of the rounded logits gives the loss. */
 Test(tool, half_types) {
-  static const int32_t halves[] = {TARE_F16, TARE_BF16};
+  static const int32_t halves[] = {TARE_DTYPE_F16, TARE_DTYPE_BF16};
   dataset d = load("late", "logits");
   const tool_folder folder = tool_folder_make();
   for (size_t h = 0; h < 2; h++) {
-    problem *p = problem_of(&d, TARE_SIGMOID_FOCAL);
+    problem *p = problem_of(&d, TARE_LOSS_SIGMOID_FOCAL);
     for (int64_t i = 0; i < d.rows * d.classes; i++) p->logits[i] = round_to_dtype(halves[h], p->logits[i]);
     outcome *want = problem_expect(p);
     tool_answer answer = tool_run(&folder, 0, "eval --loss sigmoid-focal --logits %s --labels %s --json --dtype %s",

@@ -86,15 +86,16 @@ Test(faults, a_context_without_memory) {
       const tare_status status = make_context(device, &context);
       reached = unwatch() >= number;
       if (!reached) {
-        cr_assert_eq(status, TARE_OK, "%s", tare_error_text(NULL));
+        cr_assert_eq(status, TARE_STATUS_OK, "%s", tare_error_text(NULL));
         cr_assert_gt(number, 2, "a context allocates");
         tare_context_destroy(context);
         break;
       }
-      cr_assert_eq(status, TARE_OUT_OF_MEMORY, "allocation %d: %s", number, tare_status_name(status));
+      cr_assert_eq(status, TARE_STATUS_OUT_OF_MEMORY, "allocation %d: %s", number, tare_status_name(status));
       cr_assert_null(context);
       cr_assert_neq(tare_error_text(NULL)[0], '\0', "allocation %d: no text", number);
-      cr_assert_eq(make_context(device, &context), TARE_OK, "after allocation %d: %s", number, tare_error_text(NULL));
+      cr_assert_eq(make_context(device, &context), TARE_STATUS_OK, "after allocation %d: %s", number,
+                   tare_error_text(NULL));
       tare_context_destroy(context);
     }
   }
@@ -102,7 +103,7 @@ Test(faults, a_context_without_memory) {
 
 /* ---- Calls ---------------------------------------------------------------------------------------------------------------- */
 
-static tare_status without_memory(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status without_memory(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                   const tare_output *output, void *user) {
   watch(ALLOCATIONS | THREADS | LIBRARIES, -1);
   const tare_status status = tare_evaluate(context, loss, batch, output, NULL);
@@ -123,14 +124,14 @@ Test(faults, evaluations_allocate_nothing) {
   static const level_shape shapes[] = {{9, 7, 3}, {5, 4, 3}};
   FOR_THE_CPU(device) {
     FOR_EACH_LOSS(kind) {
-      check_without_memory(problem_new(kind, TARE_F32, 300, 20), device);
-      check_without_memory(problem_new(kind, TARE_F64, 3, 9000), device);
-      problem *p = problem_new_levels(kind, TARE_F16, 2, 5, 2, shapes);
+      check_without_memory(problem_new(kind, TARE_DTYPE_F32, 300, 20), device);
+      check_without_memory(problem_new(kind, TARE_DTYPE_F64, 3, 9000), device);
+      problem *p = problem_new_levels(kind, TARE_DTYPE_F16, 2, 5, 2, shapes);
       for (int a = 0; a < ARRAY_KINDS; a++) p->place[a].channels_first = true;
       check_without_memory(p, device);
     }
-    problem *p = problem_new(TARE_GHM_C, TARE_F32, 60, 7);
-    p->loss.ghm.density = TARE_EXACT;
+    problem *p = problem_new(TARE_LOSS_GHM_C, TARE_DTYPE_F32, 60, 7);
+    p->loss.ghm.density = TARE_GHM_DENSITY_EXACT;
     check_without_memory(p, device);
   }
 }
@@ -141,7 +142,7 @@ typedef struct thread_fault {
   int number, seen;
 } thread_fault;
 
-static tare_status without_a_thread(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status without_a_thread(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                     const tare_linear *linear, const tare_output *output, void *user) {
   thread_fault *f = user;
   watch(ALLOCATIONS | THREADS, f->number);
@@ -154,8 +155,8 @@ static tare_status without_a_thread(tare_context *context, const tare_loss *loss
 Test(faults, a_fused_head_does_with_fewer_threads) {
   FOR_THE_CPU(device) {
     head_require_blas(device);
-    for (int32_t kind = TARE_SIGMOID_CE; kind <= TARE_SIGMOID_FOCAL; kind++) {
-      problem *p = head_problem(kind, TARE_F32, 2000, 40, 8);
+    for (int32_t kind = TARE_LOSS_SIGMOID_CE; kind <= TARE_LOSS_SIGMOID_FOCAL; kind++) {
+      problem *p = head_problem(kind, TARE_DTYPE_F32, 2000, 40, 8);
       tare_context *context = device_context(device, 4);
       thread_fault f = {0};
       p->context = context;
@@ -176,7 +177,7 @@ Test(faults, a_fused_head_does_with_fewer_threads) {
   }
 }
 
-static tare_status without_blas(tare_context *context, const tare_loss *loss, const tare_batch *batch,
+static tare_status without_blas(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                 const tare_linear *linear, const tare_output *output, void *user) {
   (void)user;
   watch(LIBRARIES, -1);
@@ -187,14 +188,14 @@ static tare_status without_blas(tare_context *context, const tare_loss *loss, co
 
 Test(faults, a_blas_that_cannot_be_loaded) {
   FOR_THE_CPU(device) {
-    problem *p = head_problem(TARE_SIGMOID_CE, TARE_F32, 20, 5, 4);
+    problem *p = head_problem(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 20, 5, 4);
     p->head->call = without_blas;
     outcome *o = problem_run(p, device);
-    cr_assert_eq(o->status, TARE_NO_BLAS, "%s", tare_status_name(o->status));
+    cr_assert_eq(o->status, TARE_STATUS_NO_BLAS, "%s", tare_status_name(o->status));
     cr_assert_neq(o->text[0], '\0');
     outcome_free(o);
     problem_free(p);
-    problem *plain = problem_new(TARE_SIGMOID_CE, TARE_F32, 20, 5);
+    problem *plain = problem_new(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 20, 5);
     CHECK_PROBLEM(plain, device);
     problem_free(plain);
   }

@@ -20,7 +20,7 @@ static const test_device *cpu_with(const char *instruction_set) {
   tare_context *context = NULL;
   setenv("TARE_ISA", instruction_set, 1);
   setenv("TARE_TEST_DEVICES", "cpu", 1);
-  if (tare_context_create(&context, &options) != TARE_OK) cr_skip_test("%s", tare_error_text(NULL));
+  if (tare_context_create(&context, &options) != TARE_STATUS_OK) cr_skip_test("%s", tare_error_text(NULL));
   tare_context_destroy(context);
   return devices_first();
 }
@@ -35,7 +35,7 @@ static void check_density(const char *instruction_set) {
   for (size_t b = 0; b < sizeof bin_counts / sizeof *bin_counts; b++) {
     for (size_t l = 0; l < sizeof logits / sizeof *logits; l++) {
       for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
-        problem *p = problem_new(TARE_GHM_C, TARE_F32, test_size(shapes[s][0], 30), shapes[s][1]);
+        problem *p = problem_new(TARE_LOSS_GHM_C, TARE_DTYPE_F32, test_size(shapes[s][0], 30), shapes[s][1]);
         random_source source = random_from(31 + l);
         for (int64_t i = 0; i < p->rows * p->classes; i++) {
           const double x = logits[l].mean + logits[l].deviation * random_normal(&source);
@@ -60,9 +60,9 @@ static void check_rows(const char *instruction_set) {
   const test_device *device = cpu_with(instruction_set);
   FOR_EACH_LOSS(kind) {
     for (int64_t classes = 1; classes <= 17; classes++) {
-      for (int32_t type = TARE_I32; type <= TARE_I64; type++) {
+      for (int32_t type = TARE_LABEL_DTYPE_I32; type <= TARE_LABEL_DTYPE_I64; type++) {
         const level_shape shapes[] = {{9, 7, 3}, {1, test_size(400, 70), 1}};
-        problem *p = problem_new_levels(kind, TARE_F32, 2, classes, 2, shapes);
+        problem *p = problem_new_levels(kind, TARE_DTYPE_F32, 2, classes, 2, shapes);
         p->label_dtype = type;
         p->image_major = classes % 2 == 0;
         p->place[ARRAY_LOGITS].channels_first = classes % 3 == 0;

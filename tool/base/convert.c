@@ -11,10 +11,10 @@
 
 size_t dtype_size(int32_t dtype) {
   switch (dtype) {
-    case TARE_F16:
-    case TARE_BF16:
+    case TARE_DTYPE_F16:
+    case TARE_DTYPE_BF16:
       return 2;
-    case TARE_F64:
+    case TARE_DTYPE_F64:
       return 8;
     default:
       return 4;
@@ -23,11 +23,11 @@ size_t dtype_size(int32_t dtype) {
 
 const char *dtype_name(int32_t dtype) {
   switch (dtype) {
-    case TARE_F16:
+    case TARE_DTYPE_F16:
       return "f16";
-    case TARE_BF16:
+    case TARE_DTYPE_BF16:
       return "bf16";
-    case TARE_F64:
+    case TARE_DTYPE_F64:
       return "f64";
     default:
       return "f32";
@@ -70,11 +70,11 @@ double bf16_to_double(uint16_t bits) {
 
 double number_at(int32_t dtype, const void *array, int64_t index) {
   switch (dtype) {
-    case TARE_F16:
+    case TARE_DTYPE_F16:
       return f16_to_double(((const uint16_t *)array)[index]);
-    case TARE_BF16:
+    case TARE_DTYPE_BF16:
       return bf16_to_double(((const uint16_t *)array)[index]);
-    case TARE_F64:
+    case TARE_DTYPE_F64:
       return ((const double *)array)[index];
     default:
       return ((const float *)array)[index];
@@ -83,13 +83,13 @@ double number_at(int32_t dtype, const void *array, int64_t index) {
 
 void number_put(int32_t dtype, void *array, int64_t index, double value) {
   switch (dtype) {
-    case TARE_F16:
+    case TARE_DTYPE_F16:
       ((uint16_t *)array)[index] = f16_from_double(value);
       break;
-    case TARE_BF16:
+    case TARE_DTYPE_BF16:
       ((uint16_t *)array)[index] = bf16_from_double(value);
       break;
-    case TARE_F64:
+    case TARE_DTYPE_F64:
       ((double *)array)[index] = value;
       break;
     default:
@@ -99,5 +99,5 @@ void number_put(int32_t dtype, void *array, int64_t index, double value) {
 }
 
 int64_t label_at(int32_t dtype, const void *array, int64_t index) {
-  return dtype == TARE_I64 ? ((const int64_t *)array)[index] : ((const int32_t *)array)[index];
+  return dtype == TARE_LABEL_DTYPE_I64 ? ((const int64_t *)array)[index] : ((const int32_t *)array)[index];
 }

@@ -105,5 +105,5 @@ int counts_weigh(const char *path, const struct counts *counts, double beta, flo
   tare_status status = counts->whole
                            ? tare_class_balanced_weights(counts->classes, counts->whole, beta, NULL, weights)
                            : tare_class_balanced_weights_real(counts->classes, counts->real, beta, NULL, weights);
-  return status == TARE_OK ? TOOL_OK : complain("%s %s: %s", role, path, tare_error_text(NULL));
+  return status == TARE_STATUS_OK ? TOOL_OK : complain("%s %s: %s", role, path, tare_error_text(NULL));
 }

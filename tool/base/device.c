@@ -21,7 +21,7 @@ int device_open(struct device *device, int32_t kind, int32_t threads) {
   tare_context_options_init(&options);
   options.device = kind;
   options.threads = threads;
-  if (tare_context_create(&device->context, &options) != TARE_OK)
+  if (tare_context_create(&device->context, &options) != TARE_STATUS_OK)
     return complain("%s", words_of_options(tare_error_text(NULL)));
   device->about.struct_size = sizeof device->about;
   int status = device_check(device, tare_context_describe(device->context, &device->about));
@@ -40,7 +40,7 @@ void device_close(struct device *device) {
 }
 
 int device_check(const struct device *device, tare_status status) {
-  if (status == TARE_OK) return TOOL_OK;
+  if (status == TARE_STATUS_OK) return TOOL_OK;
   const char *text = tare_error_text(device->context);
   return complain("%s", *text ? words_of_options(text) : tare_status_name(status));
 }
@@ -84,6 +84,6 @@ void device_clear(struct device *device, void *memory, uint64_t bytes) {
     memset(memory, 0, (size_t)bytes);
 }
 
-int device_wait(struct device *device) { return device_check(device, tare_context_check(device->context, NULL)); }
+int device_wait(struct device *device) { return device_check(device, tare_context_synchronize(device->context, NULL)); }
 
 const char *device_kind_name(int32_t kind) { return kind == TARE_DEVICE_CUDA ? "cuda" : "cpu"; }

@@ -19,7 +19,7 @@
 const struct choice device_choices[] = {
     {"auto", TARE_DEVICE_AUTO}, {"cpu", TARE_DEVICE_CPU}, {"cuda", TARE_DEVICE_CUDA}, {NULL, 0}};
 const struct choice dtype_choices[] = {
-    {"f32", TARE_F32}, {"f16", TARE_F16}, {"bf16", TARE_BF16}, {"f64", TARE_F64}, {NULL, 0}};
+    {"f32", TARE_DTYPE_F32}, {"f16", TARE_DTYPE_F16}, {"bf16", TARE_DTYPE_BF16}, {"f64", TARE_DTYPE_F64}, {NULL, 0}};
 
 static const char *skip_digits(const char *text, bool *any, bool *nonzero) {
   for (; isdigit((unsigned char)*text); text++) {

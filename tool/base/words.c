@@ -22,7 +22,7 @@ static const struct {
     {"batch->ignore_label", "--ignore"},
     {"batch->first_label", "--first-label"},
     {"batch->classes", "the number of classes"},
-    {"batch->dtype is TARE_F64 on a CUDA context", "the logits are f64"},
+    {"batch->dtype is TARE_DTYPE_F64 on a CUDA context", "the logits are f64"},
     {"a GPU takes f32, f16, bf16", "a GPU takes f32, f16, bf16: say --dtype f32, or --device cpu"},
     {"output->normalizer_value", "--normalizer"},
     {"output->normalizer", "--normalizer"},
@@ -53,7 +53,7 @@ static size_t find_parameter(const char *text, const char **replacement) {
   for (int32_t index = 0; index < tare_loss_count(); index++) {
     int32_t kind = tare_loss_kind_at(index);
     tare_parameter_description parameter = {.struct_size = sizeof parameter};
-    for (int32_t which = 0; tare_loss_parameter(kind, which, &parameter) == TARE_OK; which++) {
+    for (int32_t which = 0; tare_loss_parameter(kind, which, &parameter) == TARE_STATUS_OK; which++) {
       size_t length = strlen(parameter.field);
       if (!*parameter.option || strncmp(text + skipped, parameter.field, length) != 0) continue;
       if (isalnum((unsigned char)text[skipped + length]) || text[skipped + length] == '_') continue;

@@ -27,7 +27,7 @@ static int repeat_rows(struct sample *sample, int64_t rows) {
   if (rows == sample->rows) return TOOL_OK;
   if (sample->rows == 0) return complain("--distribution: the file has no rows");
   size_t row_bytes = dtype_size(sample->dtype) * (size_t)sample->classes,
-         label_bytes = sample->label_dtype == TARE_I64 ? 8 : 4;
+         label_bytes = sample->label_dtype == TARE_LABEL_DTYPE_I64 ? 8 : 4;
   char *logits = reallocarray(NULL, (size_t)rows, row_bytes), *labels = reallocarray(NULL, (size_t)rows, label_bytes);
   if (!logits || !labels) {
     free(logits);
@@ -60,7 +60,7 @@ static int widen_rows(struct sample *sample, int64_t classes) {
     memcpy(line, from + (size_t)row * row_bytes, row_bytes);
     for (int64_t class = own; class < classes; class ++) {
       int64_t tries = 0; /* a file may have none */
-      while (next % own == sample_row(sample, TARE_SIGMOID_CE, next / own) && tries++ < elements) {
+      while (next % own == sample_row(sample, TARE_LOSS_SIGMOID_CE, next / own) && tries++ < elements) {
         next = (next + 1) % elements;
       }
       memcpy(line + (size_t) class * size, from + (size_t)next * size, size);
@@ -76,7 +76,7 @@ static int widen_rows(struct sample *sample, int64_t classes) {
 static int load_batch(struct bench *bench) {
   const struct bench_options *options = &bench->options;
   sample_init(&bench->batch);
-  int status = load_logits("--distribution", options->file, options->dtype == TARE_BF16, &bench->batch);
+  int status = load_logits("--distribution", options->file, options->dtype == TARE_DTYPE_BF16, &bench->batch);
   if (status == TOOL_OK && options->classes_given && options->classes < bench->batch.classes) {
     status = complain("--distribution %s: found %" PRId64 " classes, expected at most %" PRId64,
                       options->distribution_text, bench->batch.classes, options->classes);
@@ -105,8 +105,8 @@ static int make_batch(struct bench *bench) {
 /* -- setting up ---------------------------------------------------------------------------------------------------- */
 
 static int prepare_base(struct bench *bench) {
-  tare_loss any;
-  tare_loss_init(&any, TARE_SIGMOID_CE);
+  tare_loss_spec any;
+  tare_loss_spec_init(&any, TARE_LOSS_SIGMOID_CE);
   struct head head;
   int status = head_arrange(&head, bench->options.layout, &bench->batch);
   if (status == TOOL_OK) status = run_prepare(&bench->base, &bench->device, &bench->batch, &any, bench->options.apart);
@@ -119,8 +119,8 @@ static int prepare_base(struct bench *bench) {
 static int prepare_boxes(struct bench *bench) {
   if (bench->has_boxes) return TOOL_OK;
   bench->has_boxes = true;
-  tare_loss regression;
-  tare_loss_init(&regression, TARE_GHM_R);
+  tare_loss_spec regression;
+  tare_loss_spec_init(&regression, TARE_LOSS_GHM_R);
   int status = run_prepare(&bench->box_base, &bench->device, &bench->boxes, &regression, bench->options.apart);
   if (status == TOOL_OK && !bench->options.apart) bench->box_base.levels[0].gradient = bench->box_base.logits;
   return status;
@@ -145,7 +145,7 @@ static int prepare_balanced(struct bench *bench) {
 static int prepare_lane(struct bench *bench, struct lane *lane) {
   struct run *owner = &bench->base;
   int status = TOOL_OK;
-  if (lane->contender.loss.kind == TARE_GHM_R) {
+  if (lane->contender.loss.kind == TARE_LOSS_GHM_R) {
     owner = &bench->box_base;
     status = prepare_boxes(bench);
   } else if (lane->contender.class_balanced) {
@@ -204,7 +204,7 @@ double bench_logits_bytes(const struct bench *bench) {
 }
 
 void bench_restore(struct bench *bench, struct run *run) {
-  bool boxes = run->loss.kind == TARE_GHM_R;
+  bool boxes = run->loss.kind == TARE_LOSS_GHM_R;
   const struct sample *sample = boxes ? &bench->boxes : &bench->batch;
   uint64_t bytes = (uint64_t)sample->rows * (uint64_t)sample->classes * dtype_size(sample->dtype);
   if (!device_is_gpu(&bench->device)) {

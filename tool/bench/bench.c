@@ -68,12 +68,12 @@ static int compare_with_focal(struct bench *bench) {
   const struct lane *focal = NULL;
   for (int32_t index = 0; index < bench->lane_count && !focal; index++) {
     const struct contender *contender = &bench->lanes[index].contender;
-    if (contender->loss.kind == TARE_SIGMOID_FOCAL && !contender->class_balanced) focal = &bench->lanes[index];
+    if (contender->loss.kind == TARE_LOSS_SIGMOID_FOCAL && !contender->class_balanced) focal = &bench->lanes[index];
   }
   int status = TOOL_OK;
   for (int32_t index = 0; focal && index < bench->lane_count; index++) {
     struct lane *lane = &bench->lanes[index];
-    if (lane->contender.loss.kind == TARE_GHM_R) continue;
+    if (lane->contender.loss.kind == TARE_LOSS_GHM_R) continue;
     for (size_t round = 0; status == TOOL_OK && round < lane->times.count; round++) {
       status = times_add(&lane->of_focal, lane->times.of[round] / focal->times.of[round]);
     }

@@ -22,7 +22,7 @@ static struct contender *append(struct list *list, int32_t kind, const char *for
   static struct contender overflow;
   struct contender *contender = list->count < MAX_CONTENDERS ? &list->of[list->count++] : &overflow;
   *contender = (struct contender){0};
-  tare_loss_init(&contender->loss, (tare_loss_kind)kind);
+  tare_loss_spec_init(&contender->loss, (tare_loss_kind)kind);
   va_list arguments;
   va_start(arguments, format);
   vsnprintf(contender->label, sizeof contender->label, format, arguments);
@@ -35,8 +35,9 @@ static void append_focal(struct list *list, const struct contender_filter *filte
   int32_t count = class_balanced || filter->gamma >= 0 ? 1 : 3;
   for (int32_t index = 0; index < count; index++) {
     double gamma = filter->gamma >= 0 ? filter->gamma : usual[index];
-    struct contender *contender = append(
-        list, TARE_SIGMOID_FOCAL, class_balanced ? "cb sigmoid-focal, gamma %g" : "sigmoid-focal, gamma %g", gamma);
+    struct contender *contender =
+        append(list, TARE_LOSS_SIGMOID_FOCAL, class_balanced ? "cb sigmoid-focal, gamma %g" : "sigmoid-focal, gamma %g",
+               gamma);
     contender->loss.focal.gamma = gamma;
     contender->class_balanced = class_balanced;
   }
@@ -44,7 +45,7 @@ static void append_focal(struct list *list, const struct contender_filter *filte
 
 static void append_ghm(struct list *list, const struct contender_filter *filter, int32_t kind) {
   static const int32_t usual[] = {10, 30};
-  int32_t count = kind == TARE_GHM_C && filter->bins == 0 ? 2 : 1;
+  int32_t count = kind == TARE_LOSS_GHM_C && filter->bins == 0 ? 2 : 1;
   for (int32_t index = 0; index < count; index++) {
     int32_t bins = filter->bins ? filter->bins : usual[index];
     append(list, kind, "%s, %d bins", tare_loss_name(kind), bins)->loss.ghm.bins = bins;
@@ -54,17 +55,17 @@ static void append_ghm(struct list *list, const struct contender_filter *filter,
 static void append_kind(struct list *list, const struct contender_filter *filter, int32_t kind, bool class_balanced) {
   double gamma = filter->gamma >= 0 ? filter->gamma : 2;
   switch (kind) {
-    case TARE_SIGMOID_FOCAL:
+    case TARE_LOSS_SIGMOID_FOCAL:
       append_focal(list, filter, class_balanced);
       break;
-    case TARE_SOFTMAX_FOCAL:
+    case TARE_LOSS_SOFTMAX_FOCAL:
       append(list, kind, "softmax-focal, gamma %g", gamma)->loss.focal.gamma = gamma;
       break;
-    case TARE_SIGMOID_POLY1:
+    case TARE_LOSS_SIGMOID_POLY1:
       append(list, kind, "sigmoid-poly1, gamma %g", gamma)->loss.poly1.gamma = gamma;
       break;
-    case TARE_GHM_C:
-    case TARE_GHM_R:
+    case TARE_LOSS_GHM_C:
+    case TARE_LOSS_GHM_R:
       append_ghm(list, filter, kind);
       break;
     default:
@@ -77,8 +78,8 @@ static void append_kind(struct list *list, const struct contender_filter *filter
 static bool lacks_focal(const struct contender_filter *filter) {
   bool harmonised = false;
   for (int32_t index = 0; index < filter->kind_count; index++) {
-    if (filter->kinds[index] == TARE_SIGMOID_FOCAL && !filter->class_balanced[index]) return false;
-    harmonised = harmonised || filter->kinds[index] == TARE_GHM_C;
+    if (filter->kinds[index] == TARE_LOSS_SIGMOID_FOCAL && !filter->class_balanced[index]) return false;
+    harmonised = harmonised || filter->kinds[index] == TARE_LOSS_GHM_C;
   }
   return harmonised;
 }
@@ -86,14 +87,14 @@ static bool lacks_focal(const struct contender_filter *filter) {
 /* The standard list is every loss of the library in its own order, so that a new one appears by itself. */
 int32_t contenders_list(const struct contender_filter *filter, struct contender *contenders) {
   struct list list = {contenders, 0};
-  if (lacks_focal(filter)) append(&list, TARE_SIGMOID_FOCAL, "sigmoid-focal, gamma %g", 2.0)->loss.focal.gamma = 2;
+  if (lacks_focal(filter)) append(&list, TARE_LOSS_SIGMOID_FOCAL, "sigmoid-focal, gamma %g", 2.0)->loss.focal.gamma = 2;
   for (int32_t index = 0; index < filter->kind_count; index++) {
     append_kind(&list, filter, filter->kinds[index], filter->class_balanced[index]);
   }
   for (int32_t index = 0; filter->kind_count == 0 && index < tare_loss_count(); index++) {
     int32_t kind = tare_loss_kind_at(index);
     append_kind(&list, filter, kind, false);
-    if (kind == TARE_SIGMOID_FOCAL) append_kind(&list, filter, kind, true);
+    if (kind == TARE_LOSS_SIGMOID_FOCAL) append_kind(&list, filter, kind, true);
   }
   return list.count;
 }
@@ -114,7 +115,7 @@ int contenders_weigh(struct device *device, const tare_batch *batch, float **cla
     int64_t positives = 0;
     for (uint64_t class = 0; class < classes; class ++) positives += counts[class];
     if (positives == 0) counts[0] = 1; /* a batch without objects: any weights will do */
-    if (tare_class_balanced_weights(batch->classes, counts, 0.999, NULL, *class_weights) != TARE_OK) {
+    if (tare_class_balanced_weights(batch->classes, counts, 0.999, NULL, *class_weights) != TARE_STATUS_OK) {
       status = complain("%s", tare_error_text(NULL));
     }
   }

@@ -15,7 +15,7 @@ enum { MAX_CONTENDERS = 64 };
 
 struct contender {
   char label[64]; /**< "focal, gamma 1.5" */
-  tare_loss loss;
+  tare_loss_spec loss;
   bool class_balanced; /**< with weights from the batch's own counts */
 };
 

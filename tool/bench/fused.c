@@ -67,7 +67,7 @@ static int make_batch(struct fused *bench) {
   if (status == TOOL_OK) status = device_alloc(bench->device, sizeof(double), &bench->scalar);
   if (status != TOOL_OK) return status;
   device_put(bench->device, bench->labels, sample->labels, bytes);
-  tare_level_rows(&bench->level, sample->rows, sample->classes);
+  tare_level_init_rows(&bench->level, sample->rows, sample->classes);
   bench->level.labels = bench->labels;
   tare_batch_init(&bench->batch);
   bench->batch.levels = &bench->level;
@@ -83,8 +83,8 @@ static int make_lane(struct fused *bench, struct fused_lane *lane) {
   uint64_t least, ample;
   tare_output_init(&lane->output);
   lane->output.loss = bench->scalar;
-  lane->output.loss_dtype = TARE_F64;
-  lane->output.normalizer = kind_is_ghm(lane->contender.loss.kind) ? TARE_SUM : TARE_POSITIVES;
+  lane->output.loss_dtype = TARE_DTYPE_F64;
+  lane->output.normalizer = kind_is_ghm(lane->contender.loss.kind) ? TARE_NORMALIZER_SUM : TARE_NORMALIZER_POSITIVES;
   int status = device_check(bench->device,
                             tare_linear_workspace_size(bench->device->context, &lane->contender.loss, &bench->batch,
                                                        &bench->linear, &lane->output, &least, &ample));
@@ -179,7 +179,7 @@ static int measure_peak(struct fused *bench, run_function *run, struct fused_lan
 
 /** Both ways must have computed the same. */
 static int compare_losses(const struct fused *bench, const struct fused_lane *lane) {
-  double allowed = bench->options->dtype == TARE_F32 ? 1e-4 : 2e-2;
+  double allowed = bench->options->dtype == TARE_DTYPE_F32 ? 1e-4 : 2e-2;
   if (fabs(lane->fused.loss - lane->unfused.loss) <= allowed * fabs(lane->unfused.loss)) return TOOL_OK;
   return complain("--head: %s is %g fused and %g not", lane->contender.label, lane->fused.loss, lane->unfused.loss);
 }

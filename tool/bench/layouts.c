@@ -26,9 +26,9 @@ static int64_t root_of(int64_t number) {
 
 static void shape(tare_level *level, int32_t layout, int64_t anchors, int64_t classes, int64_t height, int64_t width) {
   if (layout == LAYOUT_NHWC)
-    tare_level_nhwc(level, anchors, classes, height, width);
+    tare_level_init_nhwc(level, anchors, classes, height, width);
   else
-    tare_level_nchw(level, anchors, classes, height, width);
+    tare_level_init_nchw(level, anchors, classes, height, width);
 }
 
 static int64_t level_rows(const tare_level *level) { return level->height * level->width * level->anchors; }
@@ -71,7 +71,7 @@ int head_arrange(struct head *head, int32_t layout, struct sample *sample) {
   size_t size = dtype_size(sample->dtype);
   if (layout == LAYOUT_ROWS) {
     head->level_count = 1;
-    tare_level_rows(&head->levels[0], sample->rows, sample->classes);
+    tare_level_init_rows(&head->levels[0], sample->rows, sample->classes);
     return TOOL_OK;
   }
   shape_head(head, layout, sample->rows, sample->classes);
@@ -88,7 +88,7 @@ int head_arrange(struct head *head, int32_t layout, struct sample *sample) {
 }
 
 void head_place(const struct head *head, struct run *run) {
-  size_t size = dtype_size(run->batch.dtype), label_size = run->batch.label_dtype == TARE_I64 ? 8 : 4;
+  size_t size = dtype_size(run->batch.dtype), label_size = run->batch.label_dtype == TARE_LABEL_DTYPE_I64 ? 8 : 4;
   size_t first = 0, classes = (size_t)run->batch.classes;
   char *gradient = run->gradient ? run->gradient : run->logits;
   for (int32_t index = 0; index < head->level_count; index++) {

@@ -149,13 +149,13 @@ static error_t read_option(int key, char *text, struct argp_state *state) {
 
 /* The products of a head take long: three losses unless others are named. Boxes come from no classifier. */
 static int check_head(struct bench_options *options) {
-  static const int32_t usual[] = {TARE_SIGMOID_FOCAL, TARE_SOFTMAX_CE, TARE_GHM_C};
+  static const int32_t usual[] = {TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SOFTMAX_CE, TARE_LOSS_GHM_C};
   struct contender_filter *filter = &options->filter;
-  if (options->layout != LAYOUT_ROWS || options->file || options->apart || options->dtype == TARE_F64) {
+  if (options->layout != LAYOUT_ROWS || options->file || options->apart || options->dtype == TARE_DTYPE_F64) {
     return misuse("--head makes its own logits: no --layout, --apart, --distribution file: or --dtype f64 with it");
   }
   for (int32_t index = 0; index < filter->kind_count; index++) {
-    if (filter->kinds[index] == TARE_GHM_R || filter->class_balanced[index]) {
+    if (filter->kinds[index] == TARE_LOSS_GHM_R || filter->class_balanced[index]) {
       return misuse("--head: ghm-r and " CB_FOCAL " are not compared");
     }
   }
@@ -181,7 +181,7 @@ int bench_options_read(struct bench_options *options, int argc, char **argv) {
   *options = (struct bench_options){.filter = {.gamma = -1},
                                     .rows = 100000,
                                     .classes = 80,
-                                    .dtype = TARE_F32,
+                                    .dtype = TARE_DTYPE_F32,
                                     .distribution = detector_distribution,
                                     .distribution_text = "detector"};
   int status = parse_arguments(&argp, "loss", argc, argv, options);

@@ -61,14 +61,14 @@ static int open_cublas(void) {
 
 int product_open(struct device *device, int32_t dtype) {
   if (device_is_gpu(device)) return open_cublas();
-  if (dtype != TARE_F32)
+  if (dtype != TARE_DTYPE_F32)
     return misuse("--head: on the CPU the comparison is in f32, since a CBLAS knows no half types");
   return open_cblas();
 }
 
 static int cuda_type(int32_t dtype) {
   enum { CUDA_R_32F = 0, CUDA_R_16F = 2, CUDA_R_16BF = 14 };
-  return dtype == TARE_F16 ? CUDA_R_16F : dtype == TARE_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+  return dtype == TARE_DTYPE_F16 ? CUDA_R_16F : dtype == TARE_DTYPE_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
 /* cuBLAS stores columns: its product of the operands the other way round is ours, row by row. */
@@ -96,7 +96,7 @@ void product_logits(const struct classifier *c, void *logits) {
 
 void product_weights_gradient(const struct classifier *c, const void *slope) {
   multiply(c->classes, c->dimensions, c->rows, (struct operand){slope, c->classes, true},
-           (struct operand){c->features, c->dimensions, false}, c->dtype, c->weights_gradient, TARE_F32);
+           (struct operand){c->features, c->dimensions, false}, c->dtype, c->weights_gradient, TARE_DTYPE_F32);
 }
 
 void product_features_gradient(const struct classifier *c, const void *slope) {

@@ -144,7 +144,7 @@ void bench_print(struct bench *bench) {
 
 static json_t *lane_json(struct bench *bench, struct lane *lane) {
   struct figures figures = figures_of(bench, lane);
-  const tare_loss *loss = &lane->contender.loss;
+  const tare_loss_spec *loss = &lane->contender.loss;
   json_t *object =
       json_pack("{s:s, s:s, s:b, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "label", lane->contender.label, "loss",
                 tare_loss_name(loss->kind), "class_balanced", lane->contender.class_balanced, "columns",
@@ -152,10 +152,10 @@ static json_t *lane_json(struct bench *bench, struct lane *lane) {
                 "p80_ms", figures.p80 * 1e3, "ns_per_element", figures.ns_element, "ns_per_element_core",
                 figures.ns_core, "gigabytes_per_second", figures.gigabytes, "copy_ratio", figures.ratio);
   if (figures.of_focal > 0) json_set(object, "focal_ratio", json_real(figures.of_focal));
-  if (loss->kind == TARE_SIGMOID_FOCAL || loss->kind == TARE_SOFTMAX_FOCAL) {
+  if (loss->kind == TARE_LOSS_SIGMOID_FOCAL || loss->kind == TARE_LOSS_SOFTMAX_FOCAL) {
     json_set(object, "gamma", json_real(loss->focal.gamma));
   }
-  if (loss->kind == TARE_SIGMOID_POLY1) json_set(object, "gamma", json_real(loss->poly1.gamma));
+  if (loss->kind == TARE_LOSS_SIGMOID_POLY1) json_set(object, "gamma", json_real(loss->poly1.gamma));
   if (kind_is_ghm(loss->kind)) json_set(object, "bins", json_integer(loss->ghm.bins));
   return object;
 }
