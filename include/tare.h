@@ -428,8 +428,8 @@ TARE_API void tare_level_init_nhwc_sized(tare_level *level, int64_t anchors, int
  * only say which rows are ignored (GHM-R: which rows count, those with a class; without labels all do). With targets,
  * softmax focal, class weights and TARE_NORMALIZER_POSITIVES are TARE_STATUS_UNSUPPORTED (there is no class).
  *
- * Targets out of range. A t in [-1e-3, 1.001] (f16, bf16: [-0.01, 1.01]; the ends as the targets' type has them) is taken
- * as the nearest of [0,1]. Any other, a NaN, and in softmax CE one that is negative or not finite, makes its row invalid:
+ * Targets out of range. A t in [-1e-3, 1.001] (f16, bf16 targets: [-0.01, 1.01]) is taken as the nearest of [0,1]. The
+ * ends are rounded to the targets' type. f64 targets beside narrower logits are compared after they are rounded to f32. Any other, a NaN, and in softmax CE one that is negative or not finite, makes its row invalid:
  * it adds nothing, gets a gradient of 0 and counts as invalid, in divisors and in N of GHM too. The call returns
  * TARE_STATUS_INVALID_TARGET when all is written, and names the row and class; on a GPU tare_context_synchronize names the row. Targets of GHM-R,
  * of ignored rows and of rows and elements of weight 0 are not checked.
