@@ -68,7 +68,8 @@ static void fill_level(tare_level *level, uint64_t struct_size, int64_t height, 
                              .row_weights_strides = row,
                              .element_weights_strides = element,
                              .row_loss_strides = row,
-                             .element_loss_strides = element};
+                             .element_loss_strides = element,
+                             .scores_strides = row};
   give(level, struct_size, &filled, sizeof filled);
 }
 

@@ -18,7 +18,8 @@ enum tare_takes {
   TARE_TAKES_ELEMENT_WEIGHTS = 8,
   TARE_TAKES_POSITIVE_WEIGHTS = 16,
   TARE_GIVES_ELEMENT_LOSS = 32,
-  TARE_TAKES_EVERYTHING = 63
+  TARE_TAKES_EVERYTHING = 63, /* of these; scores are named apart */
+  TARE_TAKES_SCORES = 64
 };
 
 /** The arrays of a level. ROW_INDEX is none in memory: its strides give a row's number in row order. */
@@ -27,6 +28,7 @@ enum tare_array_name {
   TARE_GRADIENT,
   TARE_LABELS,
   TARE_TARGETS,
+  TARE_SCORES,
   TARE_ROW_WEIGHTS,
   TARE_ELEMENT_WEIGHTS,
   TARE_ROW_LOSS,
@@ -68,6 +70,8 @@ typedef struct tare_problem {
   int32_t
       checks_targets; /* and they must lie in [target_least, target_most], as the logits' computing type holds them */
   double target_least, target_most;
+  int32_t has_scores; /* of any level; they must lie in [score_least, score_most] */
+  double score_least, score_most;
   int64_t rows;
   tare_view view[TARE_MAX_LEVELS];
 } tare_problem;

@@ -20,9 +20,10 @@ static const uint16_t description_starts[] = {
     AT(tare_context_description, device_name), AT(tare_context_description, instruction_set),
     AT(tare_context_description, reason)};
 /* An array and its strides came together. */
-static const uint16_t level_starts[] = {
-    AT(tare_level, gradient),        AT(tare_level, labels),   AT(tare_level, targets),     AT(tare_level, row_weights),
-    AT(tare_level, element_weights), AT(tare_level, row_loss), AT(tare_level, element_loss)};
+static const uint16_t level_starts[] = {AT(tare_level, gradient),        AT(tare_level, labels),
+                                        AT(tare_level, targets),         AT(tare_level, row_weights),
+                                        AT(tare_level, element_weights), AT(tare_level, row_loss),
+                                        AT(tare_level, element_loss),    AT(tare_level, scores)};
 static const uint16_t batch_starts[] = {AT(tare_batch, level_stride),
                                         AT(tare_batch, levels),
                                         AT(tare_batch, level_count),
@@ -36,7 +37,9 @@ static const uint16_t batch_starts[] = {AT(tare_batch, level_stride),
                                         AT(tare_batch, ignore_label),
                                         AT(tare_batch, class_weights),
                                         AT(tare_batch, background_weight),
-                                        AT(tare_batch, positive_weights)};
+                                        AT(tare_batch, positive_weights),
+                                        AT(tare_batch, score_dtype),
+                                        AT(tare_batch, reserved)};
 static const uint16_t output_starts[] = {AT(tare_output, loss),
                                          AT(tare_output, loss_dtype),
                                          AT(tare_output, normalizer),
@@ -56,7 +59,9 @@ static const uint16_t loss_description_starts[] = {AT(tare_loss_description, nam
                                                    AT(tare_loss_description, takes_element_weights),
                                                    AT(tare_loss_description, takes_positive_weights),
                                                    AT(tare_loss_description, takes_normalizer),
-                                                   AT(tare_loss_description, gives_element_loss)};
+                                                   AT(tare_loss_description, gives_element_loss),
+                                                   AT(tare_loss_description, takes_scores),
+                                                   AT(tare_loss_description, reserved)};
 static const uint16_t parameter_description_starts[] = {
     AT(tare_parameter_description, name)}; /* every version has it all */
 

@@ -389,6 +389,9 @@ typedef struct tare_level {
   tare_strides row_loss_strides;
   void *element_loss; /**< not in softmax losses; NULL: not wanted */
   tare_strides element_loss_strides;
+  const void
+      *scores; /**< one a row, tare_batch::score_dtype, values in [0,1]: the target of the label's element; NULL: 1 */
+  tare_strides scores_strides;
 } tare_level;
 
 /** A level of contiguous rows [images, rows, classes], every array contiguous. Fills all strides; pointers are NULL. */
@@ -428,6 +431,13 @@ TARE_API void tare_level_init_nhwc_sized(tare_level *level, int64_t anchors, int
  * only say which rows are ignored (GHM-R: which rows count, those with a class; without labels all do). With targets,
  * softmax focal, class weights and TARE_NORMALIZER_POSITIVES are TARE_STATUS_UNSUPPORTED (there is no class).
  *
+ * Scores. A label may carry a quality score q in [0,1], such as the IoU of its box. It is read for the element of the row's
+ * class alone: that element's target is q. Every other element is a negative, as without scores. NULL is a score of 1.
+ * A row with a label is a positive for counts and divisors at any score, 0 among them. The label's element keeps the
+ * label's weights (alpha, positive weight); they are not blended with q. tare_loss_description says which losses take
+ * scores. f64 scores go with f64 logits alone. One level may have scores and another none. Scores beside targets are
+ * TARE_STATUS_UNSUPPORTED. A score is checked as a target is, for rows with a class and a weight other than 0.
+ *
  * Targets out of range. A t in [-1e-3, 1.001] (f16, bf16 targets: [-0.01, 1.01]) is taken as the nearest of [0,1]. The
  * ends are rounded to the targets' type. f64 targets beside narrower logits are compared after they are rounded to f32. Any other, a NaN, and in softmax CE one that is negative or not finite, makes its row invalid:
  * it adds nothing, gets a gradient of 0 and counts as invalid, in divisors and in N of GHM too. The call returns
@@ -459,6 +469,8 @@ typedef struct tare_batch {
                                       [0,1e30]; default 1 */
   const float *positive_weights; /**< [classes], w of the elements with t = 1, 1 of those with t = 0, t*w + 1-t between;
                                       sigmoid losses only; device memory; or NULL */
+  int32_t score_dtype;           /**< a tare_dtype, of tare_level::scores; default TARE_DTYPE_F32 */
+  int32_t reserved;              /**< 0 */
 } tare_batch;
 
 TARE_API void tare_batch_init_sized(tare_batch *batch, uint64_t struct_size, uint64_t level_size);
@@ -700,6 +712,8 @@ typedef struct tare_loss_description {
   int32_t takes_positive_weights; /**< 1: tare_batch::positive_weights */
   int32_t takes_normalizer;       /**< 1: any tare_normalizer; 0: TARE_NORMALIZER_SUM alone */
   int32_t gives_element_loss;     /**< 1: tare_level::element_loss */
+  int32_t takes_scores;           /**< 1: tare_level::scores */
+  int32_t reserved;
 } tare_loss_description;
 
 /** Describes a loss. `description->struct_size` must be set before the call; what the caller's struct is longer by

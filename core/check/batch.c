@@ -8,11 +8,12 @@
 #include "core/view.h"
 #include "overlap.h"
 
-static const char *const array_names[TARE_ARRAYS] = {
-    "logits", "gradient", "labels", "targets", "row_weights", "element_weights", "row_loss", "element_loss", "rows"};
+static const char *const array_names[TARE_ARRAYS] = {"logits",       "gradient",    "labels",          "targets",
+                                                     "scores",       "row_weights", "element_weights", "row_loss",
+                                                     "element_loss", "rows"};
 
 /** Whether each array has a class axis. */
-static const unsigned char has_classes[TARE_ARRAYS] = {1, 1, 0, 1, 0, 1, 0, 1, 0};
+static const unsigned char has_classes[TARE_ARRAYS] = {1, 1, 0, 1, 0, 0, 1, 0, 1, 0};
 
 /** A stride that arithmetic may use. That of an axis of length 1 may be any number, and only its size could do harm. */
 static int64_t usable_stride(int64_t stride, int64_t length) {
@@ -36,6 +37,8 @@ int64_t tare_array_bytes(const tare_problem *problem, int name) {
       return problem->batch.label_dtype == TARE_LABEL_DTYPE_I64 ? 8 : 4;
     case TARE_TARGETS:
       return tare_dtype_bytes(problem->batch.target_dtype);
+    case TARE_SCORES:
+      return tare_dtype_bytes(problem->batch.score_dtype);
     case TARE_ROW_WEIGHTS:
     case TARE_ELEMENT_WEIGHTS:
       return 4;
@@ -218,6 +221,7 @@ static void fill_view(tare_view *view, const tare_batch *batch, const tare_level
   set_array(view, classes, TARE_GRADIENT, level->gradient, &level->gradient_strides);
   set_array(view, classes, TARE_LABELS, level->labels, &level->labels_strides);
   set_array(view, classes, TARE_TARGETS, level->targets, &level->targets_strides);
+  set_array(view, classes, TARE_SCORES, level->scores, &level->scores_strides);
   set_array(view, classes, TARE_ROW_WEIGHTS, level->row_weights, &level->row_weights_strides);
   set_array(view, classes, TARE_ELEMENT_WEIGHTS, level->element_weights, &level->element_weights_strides);
   set_array(view, classes, TARE_ROW_LOSS, level->row_loss, &level->row_loss_strides);
@@ -278,6 +282,7 @@ static tare_status add_level(tare_problem *problem, int index, int needs, tare_e
   fill_view(view, &problem->batch, &level);
   if (needs & TARE_NEED_LOGITS) {
     if (problem->rows == view->rows) problem->soft = view->array[TARE_TARGETS].data != NULL;
+    problem->has_scores |= view->array[TARE_SCORES].data != NULL;
   } else {
     for (int i = 0; i < TARE_ROW_INDEX; i++)
       if (i != TARE_LABELS) view->array[i] = (tare_array){0}; /* neither read nor checked */
@@ -310,7 +315,10 @@ static tare_status check_scalars(const tare_batch *batch, tare_error *error) {
     status = check_enum("label_dtype", batch->label_dtype, TARE_LABEL_DTYPE_I64,
                         "TARE_LABEL_DTYPE_I32 (0) or TARE_LABEL_DTYPE_I64 (1)", error);
   if (!status) status = check_enum("target_dtype", batch->target_dtype, TARE_DTYPE_F64, dtypes, error);
+  if (!status) status = check_enum("score_dtype", batch->score_dtype, TARE_DTYPE_F64, dtypes, error);
   if (status) return status;
+  if (batch->reserved)
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->reserved is %d; it must be 0", batch->reserved);
   if (batch->images < 0)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->images is %lld; it must be >= 0",
                      (long long)batch->images);

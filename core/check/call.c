@@ -2,6 +2,7 @@
 /* Checks a whole call: the output, and what a loss, a batch and an output cannot be together. */
 #include <float.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/backend.h"
@@ -71,6 +72,36 @@ static tare_status check_soft(const tare_problem *problem, tare_error *error) {
   return TARE_STATUS_OK;
 }
 
+/** The names of the losses that take scores. */
+static void list_takers_of_scores(char *text, size_t size) {
+  size_t used = 0;
+  text[0] = '\0';
+  for (int32_t i = 0; i < tare_loss_count() && used < size; i++) {
+    tare_loss_description loss = {.struct_size = sizeof loss};
+    const tare_status status = tare_loss_describe(tare_loss_kind_at(i), &loss);
+    if (status || !loss.takes_scores) continue;
+    used += (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "", loss.name);
+  }
+}
+
+static tare_status check_scores(const tare_problem *problem, tare_error *error) {
+  char takers[128], why[192];
+  if (!problem->has_scores) return TARE_STATUS_OK;
+  if (!(problem->takes & TARE_TAKES_SCORES)) {
+    list_takers_of_scores(takers, sizeof takers);
+    snprintf(why, sizeof why, "this loss takes no scores; these do: %s", takers);
+    return refuse(problem, "batch->levels[].scores", why, error);
+  }
+  if (problem->soft)
+    return refuse(problem, "batch->levels[].scores", "a score belongs to a label; leave scores or targets NULL", error);
+  if (problem->batch.score_dtype == TARE_DTYPE_F64 && problem->batch.dtype != TARE_DTYPE_F64)
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                     "batch->score_dtype is TARE_DTYPE_F64 (3) with batch->dtype %d; f64 scores go with f64 logits "
+                     "alone: use TARE_DTYPE_F32 (0)",
+                     problem->batch.dtype);
+  return TARE_STATUS_OK;
+}
+
 /** Why a loss does not take what others do. */
 static const char *reason_of(const tare_problem *problem) {
   if (tare_is_ghm(problem))
@@ -99,7 +130,8 @@ static tare_status check_taken(const tare_problem *problem, tare_error *error) {
 }
 
 static tare_status check_combinations(const tare_problem *problem, tare_error *error) {
-  const tare_status status = problem->soft ? check_soft(problem, error) : TARE_STATUS_OK;
+  tare_status status = problem->soft ? check_soft(problem, error) : TARE_STATUS_OK;
+  if (!status) status = check_scores(problem, error);
   return status ? status : check_taken(problem, error);
 }
 
@@ -115,6 +147,7 @@ static void set_targets(tare_problem *problem) {
   const int is_double = problem->batch.dtype == TARE_DTYPE_F64;
   problem->checks_targets = problem->soft && problem->shape != TARE_SHAPE_REGRESSION;
   targets_range(problem->batch.target_dtype, &problem->target_least, &problem->target_most);
+  targets_range(problem->batch.score_dtype, &problem->score_least, &problem->score_most);
   if (problem->shape == TARE_SHAPE_SOFTMAX) {
     problem->target_least = 0;
     problem->target_most = is_double ? DBL_MAX : (double)FLT_MAX;

@@ -115,7 +115,17 @@ class Strides(ctypes.Structure):
     _fields_ = [(axis, c_int64) for axis in ("image", "y", "x", "anchor", "cls")]
 
 
-LEVEL_ARRAYS = ("logits", "gradient", "labels", "targets", "row_weights", "element_weights", "row_loss", "element_loss")
+LEVEL_ARRAYS = (
+    "logits",
+    "gradient",
+    "labels",
+    "targets",
+    "row_weights",
+    "element_weights",
+    "row_loss",
+    "element_loss",
+    "scores",
+)
 
 
 class Level(ctypes.Structure):
@@ -141,6 +151,8 @@ class Batch(ctypes.Structure):
         ("class_weights", c_void_p),
         ("background_weight", c_double),
         ("positive_weights", c_void_p),
+        ("score_dtype", c_int32),
+        ("reserved", c_int32),
     ]
 
 

@@ -245,6 +245,10 @@ Test(errors, batch) {
       INVALID(kind, "dtype", "4", b.batch.dtype = 4);
       INVALID(kind, "dtype", "-1", b.batch.dtype = -1);
       INVALID(kind, "label_dtype", "2", b.batch.label_dtype = 2);
+      INVALID(kind, "score_dtype", "4", b.batch.score_dtype = 4);
+      INVALID(kind, "score_dtype", "-1", b.batch.score_dtype = -1);
+      INVALID(kind, "reserved", "7", b.batch.reserved = 7);
+      INVALID(kind, "scores", NULL, b.levels[0].scores = (const char *)b.weights->memory + 2);
       INVALID(kind, "images", "-1", b.batch.images = -1);
       INVALID(kind, "classes", "0", b.batch.classes = 0);
       INVALID(kind, "classes", "-4", b.batch.classes = -4);
@@ -307,6 +311,10 @@ Test(errors, overlaps) {
     INVALID(TARE_LOSS_SIGMOID_CE, "gradient", NULL, b.levels[1].gradient = b.memory[0].row_loss->memory);
     INVALID(TARE_LOSS_SIGMOID_CE, "gradient", NULL,
             (b.levels[0].row_weights = b.spare->memory, b.levels[0].gradient = b.spare->memory));
+    INVALID(TARE_LOSS_SIGMOID_CE, "scores", NULL,
+            (b.levels[0].scores = b.spare->memory, b.levels[0].gradient = b.spare->memory));
+    INVALID(TARE_LOSS_SIGMOID_CE, "scores_strides", "2^58",
+            (b.levels[0].scores = b.spare->memory, b.levels[0].scores_strides.x = INT64_MAX / 2));
     INVALID(TARE_LOSS_SIGMOID_CE, "gradient", NULL,
             (b.levels[0].element_weights = b.spare->memory, b.levels[0].gradient = b.spare->memory));
     INVALID(TARE_LOSS_SIGMOID_CE, "gradient", NULL,
@@ -350,6 +358,17 @@ Test(errors, softmax_takes_no_element_arrays) {
 
 Test(errors, targets_take_no_class) {
   FOR_EACH_DEVICE(device) {
+    FOR_EACH_LOSS(kind) {
+      if (takes_scores(kind)) {
+        UNSUPPORTED(
+            kind, "targets",
+            (b.levels[1].scores = b.weights->memory, b.levels[0].targets = b.levels[1].targets = b.targets->memory));
+        INVALID(kind, "score_dtype", "3",
+                (b.levels[0].scores = b.weights->memory, b.batch.score_dtype = TARE_DTYPE_F64));
+      } else {
+        UNSUPPORTED(kind, "scores", b.levels[1].scores = b.weights->memory);
+      }
+    }
     UNSUPPORTED(TARE_LOSS_SOFTMAX_FOCAL, "targets", b.levels[0].targets = b.levels[1].targets = b.targets->memory);
     UNSUPPORTED(
         TARE_LOSS_SIGMOID_CE, "class_weights",

@@ -27,20 +27,28 @@ static int64_t *stride_at(tare_strides *s, int axis) {
 }
 
 static tare_strides *strides_of(tare_level *level, int kind) {
-  tare_strides *const all[ARRAY_KINDS] = {
-      [ARRAY_LOGITS] = &level->logits_strides,           [ARRAY_GRADIENT] = &level->gradient_strides,
-      [ARRAY_LABELS] = &level->labels_strides,           [ARRAY_TARGETS] = &level->targets_strides,
-      [ARRAY_ROW_WEIGHTS] = &level->row_weights_strides, [ARRAY_ELEMENT_WEIGHTS] = &level->element_weights_strides,
-      [ARRAY_ROW_LOSS] = &level->row_loss_strides,       [ARRAY_ELEMENT_LOSS] = &level->element_loss_strides};
+  tare_strides *const all[ARRAY_KINDS] = {[ARRAY_LOGITS] = &level->logits_strides,
+                                          [ARRAY_GRADIENT] = &level->gradient_strides,
+                                          [ARRAY_LABELS] = &level->labels_strides,
+                                          [ARRAY_TARGETS] = &level->targets_strides,
+                                          [ARRAY_ROW_WEIGHTS] = &level->row_weights_strides,
+                                          [ARRAY_ELEMENT_WEIGHTS] = &level->element_weights_strides,
+                                          [ARRAY_ROW_LOSS] = &level->row_loss_strides,
+                                          [ARRAY_ELEMENT_LOSS] = &level->element_loss_strides,
+                                          [ARRAY_SCORES] = &level->scores_strides};
   return all[kind];
 }
 
 static const void *data_of(const tare_level *level, int kind) {
-  const void *const all[ARRAY_KINDS] = {
-      [ARRAY_LOGITS] = level->logits,           [ARRAY_GRADIENT] = level->gradient,
-      [ARRAY_LABELS] = level->labels,           [ARRAY_TARGETS] = level->targets,
-      [ARRAY_ROW_WEIGHTS] = level->row_weights, [ARRAY_ELEMENT_WEIGHTS] = level->element_weights,
-      [ARRAY_ROW_LOSS] = level->row_loss,       [ARRAY_ELEMENT_LOSS] = level->element_loss};
+  const void *const all[ARRAY_KINDS] = {[ARRAY_LOGITS] = level->logits,
+                                        [ARRAY_GRADIENT] = level->gradient,
+                                        [ARRAY_LABELS] = level->labels,
+                                        [ARRAY_TARGETS] = level->targets,
+                                        [ARRAY_ROW_WEIGHTS] = level->row_weights,
+                                        [ARRAY_ELEMENT_WEIGHTS] = level->element_weights,
+                                        [ARRAY_ROW_LOSS] = level->row_loss,
+                                        [ARRAY_ELEMENT_LOSS] = level->element_loss,
+                                        [ARRAY_SCORES] = level->scores};
   return all[kind];
 }
 
@@ -58,7 +66,7 @@ static void fill_strides(tare_level *level, const tare_batch *batch, fill *f) {
   const int64_t lengths[AXES] = {batch->images, level->height, level->width, level->anchors, batch->classes};
   for (int kind = 0; kind < ARRAY_KINDS; kind++)
     for (int axis = 0; axis < AXES; axis++) {
-      const bool by_row = kind == ARRAY_LABELS || kind == ARRAY_ROW_WEIGHTS || kind == ARRAY_ROW_LOSS;
+      const bool by_row = is_row_array(kind);
       if (lengths[axis] <= 1 || !data_of(level, kind) || (by_row && axis == AXIS_CLASS))
         *stride_at(strides_of(level, kind), axis) = next_value(f);
     }
@@ -199,7 +207,7 @@ static tare_status with_stride(const test_device *device, int kind, int axis, in
   tare_level_init_nchw(&level, 2, 2, 2, 2);
   level.logits = zeros, level.gradient = (void *)1024;
   level.labels = zeros, level.targets = zeros, level.row_weights = zeros, level.element_weights = zeros;
-  level.row_loss = (void *)2048, level.element_loss = (void *)4096;
+  level.scores = zeros, level.row_loss = (void *)2048, level.element_loss = (void *)4096;
   *stride_at(strides_of(&level, kind), axis) = stride;
   batch.levels = &level, batch.level_count = 1, batch.classes = 2, batch.images = 2;
   return tare_workspace_size(device->context, &loss, &batch, NULL, &bytes);
@@ -212,7 +220,7 @@ Test(extremes, strides_that_reach_too_far) {
   FOR_EACH_DEVICE(device) {
     for (int kind = 0; kind < ARRAY_KINDS; kind++)
       for (int axis = 0; axis < AXES; axis++) {
-        const bool by_row = kind == ARRAY_LABELS || kind == ARRAY_ROW_WEIGHTS || kind == ARRAY_ROW_LOSS;
+        const bool by_row = is_row_array(kind);
         if (by_row && axis == AXIS_CLASS) continue;
         for (size_t i = 0; i < sizeof far / sizeof *far; i++) {
           const tare_status status = with_stride(device, kind, axis, far[i]);

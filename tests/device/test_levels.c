@@ -36,7 +36,7 @@ static void expect_strides(const char *what, tare_strides got, tare_strides want
 
 /* `with_classes` for the arrays that have a class axis; the others are [image, y, x, anchor], and their cls is free. */
 static void expect_level(tare_level level, tare_strides with_classes, int64_t height, int64_t width, int64_t anchors) {
-  tare_strides rows[] = {level.labels_strides, level.row_weights_strides, level.row_loss_strides};
+  tare_strides rows[] = {level.labels_strides, level.row_weights_strides, level.row_loss_strides, level.scores_strides};
   const tare_strides elements[] = {level.logits_strides, level.gradient_strides, level.targets_strides,
                                    level.element_weights_strides, level.element_loss_strides};
   cr_assert(level.height == height && level.width == width && level.anchors == anchors);
@@ -47,7 +47,7 @@ static void expect_level(tare_level level, tare_strides with_classes, int64_t he
   }
   cr_assert(level.logits == NULL && level.gradient == NULL && level.labels == NULL && level.targets == NULL &&
             level.row_weights == NULL && level.element_weights == NULL && level.row_loss == NULL &&
-            level.element_loss == NULL);
+            level.element_loss == NULL && level.scores == NULL);
 }
 
 Test(levels, nchw_strides) {
@@ -245,7 +245,7 @@ Test(levels, slices_of_larger_tensors) {
         for (int a = 0; a < ARRAY_KINDS; a++) {
           for (int axis = 0; axis < AXES; axis++) p->place[a].pad[axis] = (a + axis) % 3;
           p->place[a].pad[AXIS_CLASS] += 1;
-          if (a == ARRAY_LABELS || a == ARRAY_ROW_WEIGHTS || a == ARRAY_ROW_LOSS) p->place[a].pad[AXIS_CLASS] = 0;
+          if (is_row_array(a)) p->place[a].pad[AXIS_CLASS] = 0;
         }
         CHECK_PROBLEM(p, device);
         problem_free(p);

@@ -126,11 +126,11 @@ Test(structs, a_loss_ends_on_a_field) {
 }
 
 static const size_t batch_ends[] = {
-    AT(tare_batch, levels),          AT(tare_batch, level_count),   AT(tare_batch, dtype),
-    AT(tare_batch, label_dtype),     AT(tare_batch, target_dtype),  AT(tare_batch, images),
-    AT(tare_batch, classes),         AT(tare_batch, first_label),   AT(tare_batch, background_label),
-    AT(tare_batch, ignore_label),    AT(tare_batch, class_weights), AT(tare_batch, background_weight),
-    AT(tare_batch, positive_weights)};
+    AT(tare_batch, levels),           AT(tare_batch, level_count),   AT(tare_batch, dtype),
+    AT(tare_batch, label_dtype),      AT(tare_batch, target_dtype),  AT(tare_batch, images),
+    AT(tare_batch, classes),          AT(tare_batch, first_label),   AT(tare_batch, background_label),
+    AT(tare_batch, ignore_label),     AT(tare_batch, class_weights), AT(tare_batch, background_weight),
+    AT(tare_batch, positive_weights), AT(tare_batch, score_dtype),   AT(tare_batch, reserved)};
 
 Test(structs, a_batch_ends_on_a_field) {
   FOR_EACH_DEVICE(device) {
@@ -174,9 +174,10 @@ Test(structs, an_output_ends_on_a_field) {
   }
 }
 
-static const size_t level_ends[] = {
-    AT(tare_level, gradient),        AT(tare_level, labels),   AT(tare_level, targets),     AT(tare_level, row_weights),
-    AT(tare_level, element_weights), AT(tare_level, row_loss), AT(tare_level, element_loss)};
+static const size_t level_ends[] = {AT(tare_level, gradient),        AT(tare_level, labels),
+                                    AT(tare_level, targets),         AT(tare_level, row_weights),
+                                    AT(tare_level, element_weights), AT(tare_level, row_loss),
+                                    AT(tare_level, element_loss),    AT(tare_level, scores)};
 
 /* An array and its strides belong together: no version has the one without the other. */
 Test(structs, a_level_ends_behind_an_array) {

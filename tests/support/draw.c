@@ -70,7 +70,7 @@ static void draw_layout(problem *p, random_source *s) {
   }
   if (!p->image_major) return;
   for (int kind = 0; kind < ARRAY_KINDS; kind++) {
-    if (kind == ARRAY_LABELS || kind == ARRAY_ROW_WEIGHTS || kind == ARRAY_ROW_LOSS) p->place[kind] = (placement){0};
+    if (is_row_array(kind)) p->place[kind] = (placement){0};
   }
 }
 
@@ -105,6 +105,7 @@ static void make_numbers_agree(problem *p) {
   repeat_along_axes(p, ARRAY_LOGITS, p->logits, p->classes);
   repeat_along_axes(p, ARRAY_LABELS, p->labels, 1);
   repeat_along_axes(p, ARRAY_TARGETS, p->targets, p->classes);
+  repeat_along_axes(p, ARRAY_SCORES, p->scores, 1);
   repeat_along_axes(p, ARRAY_ROW_WEIGHTS, p->row_weights, 1);
   repeat_along_axes(p, ARRAY_ELEMENT_WEIGHTS, p->element_weights, p->classes);
 }

@@ -113,8 +113,8 @@ static void store_label(const placed_array *a, int32_t level, int64_t place, int
   }
 }
 
-static bool is_row_array(int kind) {
-  return kind == ARRAY_LABELS || kind == ARRAY_ROW_WEIGHTS || kind == ARRAY_ROW_LOSS;
+bool is_row_array(int kind) {
+  return kind == ARRAY_LABELS || kind == ARRAY_SCORES || kind == ARRAY_ROW_WEIGHTS || kind == ARRAY_ROW_LOSS;
 }
 
 static buffer *make_buffer(const placed_array *a, const test_device *device, int64_t span, int64_t phase) {

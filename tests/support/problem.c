@@ -35,6 +35,12 @@ int32_t listed_loss(int32_t index) {
 
 bool is_softmax(int32_t kind) { return kind == TARE_LOSS_SOFTMAX_CE || kind == TARE_LOSS_SOFTMAX_FOCAL; }
 
+bool takes_scores(int32_t kind) {
+  tare_loss_description description = {.struct_size = sizeof description};
+  cr_assert_eq(tare_loss_describe(kind, &description), TARE_STATUS_OK);
+  return description.takes_scores != 0;
+}
+
 bool is_ghm(int32_t kind) { return kind == TARE_LOSS_GHM_C || kind == TARE_LOSS_GHM_R; }
 
 static random_source source_of(const problem *p, uint64_t salt) {
@@ -83,6 +89,19 @@ void problem_draw_targets(problem *p, int32_t target_dtype) {
     const double choice = random_uniform(&source);
     const double between = random_uniform(&source);
     p->targets[i] = choice < 0.4 ? 0 : choice < 0.5 ? 1 : round_to_dtype(target_dtype, between);
+  }
+}
+
+void problem_draw_scores(problem *p, int32_t score_dtype) {
+  random_source source = source_of(p, 9);
+  p->score_dtype = score_dtype;
+  free(p->scores);
+  p->scores = calloc((size_t)p->rows + 1, sizeof *p->scores);
+  for (int64_t i = 0; i < p->rows; i++) {
+    const double choice = random_uniform(&source), between = random_uniform(&source);
+    const bool has_class = p->labels[i] != p->background_label && p->labels[i] != p->ignore_label;
+    p->scores[i] = choice < 0.1 ? 0 : choice < 0.2 ? 1 : round_to_dtype(score_dtype, between);
+    if (!has_class && choice < 0.5) p->scores[i] = NAN;
   }
 }
 
@@ -152,6 +171,7 @@ void problem_free(problem *p) {
   free(p->logits);
   free(p->labels);
   free(p->targets);
+  free(p->scores);
   free(p->row_weights);
   free(p->element_weights);
   free(p->class_weights);
@@ -204,11 +224,12 @@ const char *problem_text(const problem *p) {
     used += snprintf(text + used, sizeof text - (size_t)used, " fused head %s x %lld room %g outputs %u",
                      dtype_name(p->head->dtype), (long long)p->head->dimensions, p->head->room, p->head->outputs);
   }
-  snprintf(text + used, sizeof text - (size_t)used, "%s%s%s%s%s%s%s normalizer %d levels %d",
-           p->targets != NULL ? " targets" : "", p->row_weights != NULL ? " row weights" : "",
-           p->element_weights != NULL ? " element weights" : "", p->class_weights != NULL ? " class weights" : "",
-           p->positive_weights != NULL ? " positive weights" : "", p->in_place ? " in place" : "",
-           p->image_major ? " image-major" : "", (int)p->normalizer, (int)p->level_count);
+  snprintf(text + used, sizeof text - (size_t)used, "%s%s%s%s%s%s%s%s normalizer %d levels %d",
+           p->scores != NULL ? " scores" : "", p->targets != NULL ? " targets" : "",
+           p->row_weights != NULL ? " row weights" : "", p->element_weights != NULL ? " element weights" : "",
+           p->class_weights != NULL ? " class weights" : "", p->positive_weights != NULL ? " positive weights" : "",
+           p->in_place ? " in place" : "", p->image_major ? " image-major" : "", (int)p->normalizer,
+           (int)p->level_count);
   return text;
 }
 

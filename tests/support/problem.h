@@ -28,8 +28,12 @@ enum array_kind {
   ARRAY_ELEMENT_WEIGHTS,
   ARRAY_ROW_LOSS,
   ARRAY_ELEMENT_LOSS,
+  ARRAY_SCORES,
   ARRAY_KINDS
 };
+
+/** Whether an array has one number a row. */
+bool is_row_array(int kind);
 
 /* How an array lies in memory. All zero: contiguous [image, y, x, anchor, class]. */
 typedef struct placement {
@@ -59,7 +63,7 @@ typedef tare_status problem_call(tare_context *context, const tare_loss_spec *lo
 
 typedef struct problem {
   tare_loss_spec loss; /* its alpha_per_class and ghm.state are set by the run, from the fields below */
-  int32_t dtype, label_dtype, target_dtype, loss_dtype;
+  int32_t dtype, label_dtype, target_dtype, score_dtype, loss_dtype;
   int64_t images, classes, rows; /* rows: of all images and levels */
   int32_t level_count;
   level_shape levels[TARE_MAX_LEVELS];
@@ -70,6 +74,7 @@ typedef struct problem {
   double *logits;                                             /* [rows, classes] */
   int64_t *labels;                                            /* [rows] */
   double *targets;                                            /* [rows, classes] */
+  double *scores;                                             /* [rows] */
   double *row_weights;                                        /* [rows] */
   double *element_weights;                                    /* [rows, classes] */
   double *class_weights, *positive_weights, *alpha_per_class; /* [classes] */
@@ -83,7 +88,7 @@ typedef struct problem {
   unsigned want;
   placement place[ARRAY_KINDS];
   bool in_place;    /* the gradient is the logits */
-  bool image_major; /* labels, row weights and row losses: [images, rows of all levels of an image] */
+  bool image_major; /* labels, scores, row weights and row losses: [images, rows of all levels of an image] */
 
   uint64_t *ghm_state; /* the library's state as bytes, owned; updated by a run. NULL: none is passed */
   struct oracle_ghm_state *oracle_state; /* the oracle's, owned; updated by problem_expect */
@@ -114,6 +119,9 @@ void problem_draw_labels(problem *p, double positive, double ignored);
 /** Random dense targets: exact zeros and ones, and values between. Keeps the labels. */
 void problem_draw_targets(problem *p, int32_t target_dtype);
 
+/** Random scores: exact zeros and ones, values between, and NaN in rows without a class. */
+void problem_draw_scores(problem *p, int32_t score_dtype);
+
 /** Random weights: rows and elements in [0,2) with some exact zeros, classes in [0.1,2.1). */
 void problem_draw_row_weights(problem *p);
 void problem_draw_element_weights(problem *p);
@@ -131,6 +139,7 @@ int32_t listed_loss(int32_t index);
 
 bool is_softmax(int32_t kind);
 bool is_ghm(int32_t kind);
+bool takes_scores(int32_t kind);
 
 /** The loss, its size and its parameters in one line, for messages. Valid until the next call. */
 const char *problem_text(const problem *p);

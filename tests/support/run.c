@@ -41,6 +41,8 @@ static void describe_arrays(run_state *r) {
                                             .dtype = p->target_dtype,
                                             .data = p->targets,
                                             .name = "targets"};
+  r->arrays[ARRAY_SCORES] =
+      (placed_array){.present = p->scores != NULL, .dtype = p->score_dtype, .data = p->scores, .name = "scores"};
   r->arrays[ARRAY_ROW_WEIGHTS] = (placed_array){
       .present = p->row_weights != NULL, .dtype = TARE_DTYPE_F32, .data = p->row_weights, .name = "row_weights"};
   r->arrays[ARRAY_ELEMENT_WEIGHTS] = (placed_array){.present = p->element_weights != NULL,
@@ -76,6 +78,8 @@ static void fill_levels(run_state *r) {
         .labels_strides = a[ARRAY_LABELS].strides[l],
         .targets = layout_memory(&a[ARRAY_TARGETS], l),
         .targets_strides = a[ARRAY_TARGETS].strides[l],
+        .scores = layout_memory(&a[ARRAY_SCORES], l),
+        .scores_strides = a[ARRAY_SCORES].strides[l],
         .row_weights = layout_memory(&a[ARRAY_ROW_WEIGHTS], l),
         .row_weights_strides = a[ARRAY_ROW_WEIGHTS].strides[l],
         .element_weights = layout_memory(&a[ARRAY_ELEMENT_WEIGHTS], l),
@@ -144,6 +148,7 @@ static tare_batch make_batch(const run_state *r) {
   batch.dtype = p->dtype;
   batch.label_dtype = p->label_dtype;
   batch.target_dtype = p->target_dtype;
+  batch.score_dtype = p->score_dtype;
   batch.images = p->images;
   batch.classes = p->classes;
   batch.first_label = p->first_label;
