@@ -567,7 +567,8 @@ TARE_API tare_status tare_context_set_workspace(tare_context *context, void *wor
  * may be NULL: it is not computed; with all three NULL, one product is enough. The gradients overlap no array of the
  * call, but that features_gradient may be `features` itself (same stride).
  * f32 products are f32 throughout, never TF32. On a GPU, products of f16 and bf16 add up in f32, and the gradient by the
- * logits is rounded to that type for them; of f16 after scaling each chunk into its range.
+ * logits is rounded to that type for them. With f16 each chunk is scaled into its range first: an element may be off by
+ * 2^-39 of the chunk's largest.
  */
 typedef struct tare_linear {
   uint64_t struct_size;

@@ -184,6 +184,12 @@ static void add(head_gradient *g, int64_t at, double term) {
   g->size[at] += fabs(term);
 }
 
+static double largest_of(const double *values, int64_t count) {
+  double largest = 0;
+  for (int64_t i = 0; i < count; i++) largest = fmax(largest, isfinite(values[i]) ? fabs(values[i]) : 0);
+  return largest;
+}
+
 struct head_outcome *head_expect(const problem *p, const double *gradient) {
   const struct head *h = p->head;
   const int64_t dimensions = h->dimensions;
@@ -205,6 +211,9 @@ struct head_outcome *head_expect(const problem *p, const double *gradient) {
       }
     }
   }
+  const double largest = largest_of(gradient, p->rows * p->classes);
+  o->features.largest = largest * largest_of(h->weights, p->classes * dimensions);
+  o->weights.largest = largest * largest_of(h->features, p->rows * dimensions);
   return o;
 }
 
@@ -221,16 +230,16 @@ void head_outcome_free(struct head_outcome *o) {
 /* ---- Comparison -------------------------------------------------------------------------------------------------- */
 
 /** Both in units of the sum of the terms' magnitudes, where the errors of a sum are alike; `rounded` is the type that the
- *  sum is written in, and `terms` their number. */
+ *  sum is written in, and `terms` their number. `lost` is the part of the largest term that a term may be off by. */
 static void check_sums(const char *file, int line, const problem *p, const char *name, const head_gradient *got,
-                       const head_gradient *want, int32_t rounded, int64_t terms, double of_gradient) {
+                       const head_gradient *want, int32_t rounded, int64_t terms, double of_gradient, double lost) {
   if (want->count == 0) return;
   char what[640];
   const bool is_half = rounded == TARE_DTYPE_F16 || rounded == TARE_DTYPE_BF16;
   const double allowed =
       of_gradient + (8 + 2 * sqrt((double)terms)) * 0x1p-24 + (is_half ? dtype_roundoff(rounded) : 0);
   const double floor =
-      (1e-34 * (double)terms + p->slack * (double)terms + (is_half ? dtype_smallest(rounded) : 0)) / allowed;
+      ((1e-34 + p->slack + lost * want->largest) * (double)terms + (is_half ? dtype_smallest(rounded) : 0)) / allowed;
   double *ours = calloc((size_t)want->count, sizeof *ours), *theirs = calloc((size_t)want->count, sizeof *theirs);
   for (int64_t i = 0; i < want->count; i++) {
     const double unit = want->size[i] + floor > 0 ? want->size[i] + floor : 1; /* a sum of nothing is 0 */
@@ -250,9 +259,10 @@ void head_check(const char *file, int line, const problem *p, const outcome *got
   const double relative = gradient_tolerance(p).relative;
   const bool narrows = got->device->kind == TARE_DEVICE_CUDA && h->dtype != TARE_DTYPE_F32; /* for tensor cores */
   const double factor = relative + (narrows ? dtype_roundoff(h->dtype) : 0);
-  check_sums(file, line, p, "features_gradient", &g->features, &w->features, h->dtype, p->classes, factor);
-  check_sums(file, line, p, "weights_gradient", &g->weights, &w->weights, TARE_DTYPE_F32, p->rows, factor);
-  check_sums(file, line, p, "bias_gradient", &g->bias, &w->bias, TARE_DTYPE_F32, p->rows, relative);
+  const double lost = narrows && h->dtype == TARE_DTYPE_F16 ? 0x1p-39 : 0; /* f16 has no smaller part of 2^14 */
+  check_sums(file, line, p, "features_gradient", &g->features, &w->features, h->dtype, p->classes, factor, lost);
+  check_sums(file, line, p, "weights_gradient", &g->weights, &w->weights, TARE_DTYPE_F32, p->rows, factor, lost);
+  check_sums(file, line, p, "bias_gradient", &g->bias, &w->bias, TARE_DTYPE_F32, p->rows, relative, 0);
 }
 
 void head_check_same(const char *file, int line, const problem *p, const outcome *got, const outcome *want) {

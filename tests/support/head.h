@@ -31,9 +31,11 @@ struct head {
   void *user;
 };
 
-/** What a fused head adds to an outcome. From the oracle, `size` is the sum of the magnitudes of each sum's terms. */
+/** What a fused head adds to an outcome. From the oracle, `size` is the sum of the magnitudes of each sum's terms, and
+ *  `largest` the product of the largest gradient by a logit and the largest number that one is multiplied by. */
 typedef struct head_gradient {
   double *value, *size;
+  double largest;
   int64_t count;
 } head_gradient;
 
