@@ -8,7 +8,7 @@ static const struct {
   int32_t kind;
   const char *name;
 } losses[] = {
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes) {TARE_LOSS_##kind, name},
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, passes, member, takes) {TARE_LOSS_##kind, name},
 #include "losses/losses.def"
 #undef TARE_LOSS
 };

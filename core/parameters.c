@@ -154,7 +154,7 @@ static const struct {
   int32_t kind, family, takes;
   const char *name;
 } losses[] = {
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes) \
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, passes, member, takes) \
   {TARE_LOSS_##kind, TARE_LOSS_FAMILY_##shape, takes, name},
 #include "losses/losses.def"
 #undef TARE_LOSS

@@ -10,7 +10,10 @@
 
 enum tare_shape { TARE_SHAPE_SIGMOID, TARE_SHAPE_SOFTMAX, TARE_SHAPE_REGRESSION };
 
-/** What a loss takes of a batch and an output besides logits and labels: see core/losses.def. */
+/** How often the logits are read: see losses/losses.def. */
+enum tare_passes { TARE_PASSES_ONE, TARE_PASSES_DENSITY };
+
+/** What a loss takes of a batch and an output besides logits and labels: see losses/losses.def. */
 enum tare_takes {
   TARE_TAKES_TARGETS = 1,       /* dense targets */
   TARE_TAKES_CLASS_WEIGHTS = 2, /* and a background weight */
@@ -56,6 +59,7 @@ typedef struct tare_view {
 typedef struct tare_problem {
   tare_loss_spec loss;
   int32_t shape;         /* a tare_shape */
+  int32_t passes;        /* a tare_passes */
   int32_t takes;         /* bits of tare_takes */
   int32_t power;         /* a tare_power */
   int32_t alpha_is_part; /* alpha is not a factor of the whole loss */
@@ -121,9 +125,7 @@ tare_status tare_linear_build(tare_linear *linear, const tare_linear *theirs, co
 void tare_problem_slice(tare_problem *slice, const tare_problem *whole, int64_t first, int64_t rows, float *logits,
                         float *gradient);
 
-static inline int tare_is_ghm(const tare_problem *problem) {
-  return problem->loss.kind == TARE_LOSS_GHM_C || problem->loss.kind == TARE_LOSS_GHM_R;
-}
+static inline int tare_is_ghm(const tare_problem *problem) { return problem->passes == TARE_PASSES_DENSITY; }
 
 /** Bytes of one element. */
 static inline int64_t tare_dtype_bytes(int32_t dtype) {

@@ -96,7 +96,7 @@ tare_layout tare_loss_layout(int32_t kind) {
   tare_layout layout = LAYOUT(tare_loss_spec, "loss", AT(tare_loss_spec, ce), ce_starts);
   layout.end = AT(tare_loss_spec, ce); /* of an unknown kind */
   switch (kind) {
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes)             \
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, passes, member, takes)     \
   case TARE_LOSS_##kind:                                                                \
     layout.starts = member##_starts;                                                    \
     layout.count = (int)(sizeof member##_starts / sizeof *member##_starts);             \

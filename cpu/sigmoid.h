@@ -91,7 +91,8 @@ TARE_INLINE void F(soft_body)(F(hard_formula) * hard, F(soft_formula) * soft, co
 #define DEFINE_SIGMOID(kind, formula, powers, alpha) DEFINE_##powers(kind, formula, alpha)
 #define DEFINE_SOFTMAX(kind, formula, powers, alpha)
 #define DEFINE_REGRESSION(kind, formula, powers, alpha)
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes) DEFINE_##shape(kind, formula, powers, alpha)
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, passes, member, takes) \
+  DEFINE_##shape(kind, formula, powers, alpha)
 #include "losses/losses.def"
 #undef TARE_LOSS
 
@@ -113,7 +114,7 @@ TARE_INLINE void F(soft_body)(F(hard_formula) * hard, F(soft_formula) * soft, co
 /** The instance for a loss: which = 0 loss alone, 1 loss and slope, 2 soft targets. */
 static F(sigmoid_loop) * F(select_sigmoid)(int32_t kind, int32_t power, int which) {
   switch (kind) {
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes) SELECT_##shape(kind, powers)
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, passes, member, takes) SELECT_##shape(kind, powers)
 #include "losses/losses.def"
 #undef TARE_LOSS
   }

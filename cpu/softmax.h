@@ -79,7 +79,8 @@ TARE_INLINE void margin_body(margin_formula *formula, const F(formula_parameters
 #define DEFINE_SIGMOID(kind, formula, powers)
 #define DEFINE_SOFTMAX(kind, formula, powers) DEFINE_##powers(kind, formula)
 #define DEFINE_REGRESSION(kind, formula, powers)
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes) DEFINE_##shape(kind, formula, powers)
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, passes, member, takes) \
+  DEFINE_##shape(kind, formula, powers)
 #include "losses/losses.def"
 #undef TARE_LOSS
 
@@ -98,7 +99,7 @@ TARE_INLINE void margin_body(margin_formula *formula, const F(formula_parameters
 
 static tare_margin_loop *select_margins(int32_t kind, int32_t power) {
   switch (kind) {
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes) SELECT_##shape(kind, powers)
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, passes, member, takes) SELECT_##shape(kind, powers)
 #include "losses/losses.def"
 #undef TARE_LOSS
   }

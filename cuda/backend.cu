@@ -28,9 +28,16 @@ cudaError_t is_captured(cudaStream_t stream, bool *captured) {
 
 cudaError_t launch_evaluation(const call &c, const launch_site &site) {
   const bool softmax = c.shape == TARE_SHAPE_SOFTMAX;
-  if (c.dtype == TARE_DTYPE_F16) return softmax ? launch_softmax_f16(c, site) : launch_sigmoid_f16(c, site);
-  if (c.dtype == TARE_DTYPE_BF16) return softmax ? launch_softmax_bf16(c, site) : launch_sigmoid_bf16(c, site);
-  return softmax ? launch_softmax_f32(c, site) : launch_sigmoid_f32(c, site);
+  switch (c.dtype) {
+    case TARE_DTYPE_F32:
+      return softmax ? launch_softmax_f32(c, site) : launch_sigmoid_f32(c, site);
+    case TARE_DTYPE_F16:
+      return softmax ? launch_softmax_f16(c, site) : launch_sigmoid_f16(c, site);
+    case TARE_DTYPE_BF16:
+      return softmax ? launch_softmax_bf16(c, site) : launch_sigmoid_bf16(c, site);
+    default:
+      return cudaErrorInvalidValue;
+  }
 }
 
 /* ---- GHM ------------------------------------------------------------------------------------------------------------ */
@@ -56,8 +63,16 @@ void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c
 cudaError_t launch_pass(const ghm_call &given, ghm_pass pass, const launch_site &site) {
   ghm_call c = given;
   c.pass = pass;
-  if (c.dtype == TARE_DTYPE_F16) return launch_ghm_f16(c, site);
-  return c.dtype == TARE_DTYPE_BF16 ? launch_ghm_bf16(c, site) : launch_ghm_f32(c, site);
+  switch (c.dtype) {
+    case TARE_DTYPE_F32:
+      return launch_ghm_f32(c, site);
+    case TARE_DTYPE_F16:
+      return launch_ghm_f16(c, site);
+    case TARE_DTYPE_BF16:
+      return launch_ghm_bf16(c, site);
+    default:
+      return cudaErrorInvalidValue;
+  }
 }
 
 tare_status refuse_what_is_missing(const tare_problem *problem, tare_error *error) {

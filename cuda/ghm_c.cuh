@@ -315,7 +315,7 @@ __global__ void __launch_bounds__(block_threads, walk == walk_planes ? 3 : 4)
 /* ---- Both ----------------------------------------------------------------------------------------------------------- */
 
 /** Cooperative: no block goes on before all have counted. */
-template <typename T, int32_t walk>
+template <typename T, typename Loss, int32_t walk>
 __global__ void __launch_bounds__(block_threads, walk == walk_flat ? 4 : 2)
     at_once(const TARE_GRID_CONSTANT ghm_call c) {
   TARE_SHARED(row_role[walk == walk_flat ? most_flat_rows : 1], roles);
@@ -323,18 +323,18 @@ __global__ void __launch_bounds__(block_threads, walk == walk_flat ? 4 : 2)
   counter n = make_counter(c);
   count_pass<T, walk>(c, n, roles, room);
   finish_histogram(c, n.histogram);
-  const ghm_c::setting_type s = ghm_c::make(c, n.bins);
+  const setting_of<Loss> s = Loss::make(c, n.bins);
   if constexpr (walk == walk_flat)
-    flat_pass<T, ghm_c, false>(c, s, roles, room);
+    flat_pass<T, Loss, false>(c, s, roles, room);
   else
-    planes_pass<T, ghm_c>(c, s, room);
+    planes_pass<T, Loss>(c, s, room);
   finish_loss(c);
 }
 
-template <typename T>
+template <typename T, typename Loss>
 cudaError_t launch_at_once(const ghm_call &c, const launch_site &site) {
-  return c.levels[0].walk == walk_flat ? launch_together(at_once<T, walk_flat>, c.tile_count, site, c)
-                                       : launch_together(at_once<T, walk_planes>, c.tile_count, site, c);
+  return c.levels[0].walk == walk_flat ? launch_together(at_once<T, Loss, walk_flat>, c.tile_count, site, c)
+                                       : launch_together(at_once<T, Loss, walk_planes>, c.tile_count, site, c);
 }
 
 template <typename T>
@@ -349,18 +349,32 @@ cudaError_t launch_norms(const ghm_call &c, const launch_site &site) {
   }
 }
 
+/** What computes a loss of the list from the density of its gradient norm. A loss without one does not compile. */
+template <typename Loss>
+struct by_density_of;
+template <>
+struct by_density_of<losses::GHM_C> {
+  using type = ghm_c;
+};
+
 template <typename T>
 cudaError_t load_ghm_type() {
-  const cudaError_t status = load_loss<T, ghm_c>();
+  const cudaError_t status = for_each_loss<TARE_SHAPE_SIGMOID, TARE_PASSES_DENSITY>([](auto loss) {
+    using Loss = typename by_density_of<decltype(loss)>::type;
+    const cudaError_t loaded = load_kernels(at_once<T, Loss, walk_flat>, at_once<T, Loss, walk_planes>);
+    return loaded == cudaSuccess ? load_loss<T, Loss>() : loaded;
+  });
   if (status != cudaSuccess) return status;
-  return load_kernels(norms<T, walk_flat>, norms<T, walk_planes>, norms<T, walk_rows>, at_once<T, walk_flat>,
-                      at_once<T, walk_planes>);
+  return load_kernels(norms<T, walk_flat>, norms<T, walk_planes>, norms<T, walk_rows>);
 }
 
 template <typename T>
 cudaError_t launch_ghm_type(const ghm_call &c, const launch_site &site) {
-  if (c.pass == ghm_pass::at_once) return launch_at_once<T>(c, site);
-  return c.pass == ghm_pass::evaluate ? launch_loss<T, ghm_c>(c, site) : launch_norms<T>(c, site);
+  return with_loss<TARE_SHAPE_SIGMOID, TARE_PASSES_DENSITY>(c.kind, [&](auto loss) {
+    using Loss = typename by_density_of<decltype(loss)>::type;
+    if (c.pass == ghm_pass::at_once) return launch_at_once<T, Loss>(c, site);
+    return c.pass == ghm_pass::evaluate ? launch_loss<T, Loss>(c, site) : launch_norms<T>(c, site);
+  });
 }
 
 }  // namespace sigmoid

@@ -5,6 +5,7 @@
 #define TARE_CUDA_REGRESSION_CUH
 
 #include "ghm.cuh"
+#include "losses.cuh"
 
 namespace tare {
 namespace regression {
@@ -25,6 +26,26 @@ TARE_INLINE double square_root_f64(double x) { return sqrt(x); }
 
 #undef real
 #undef F
+
+/** The formula of a loss by difference, weight and mu. */
+template <typename Loss>
+struct formula;
+
+#define FORMULA_OF_SIGMOID(KIND, name)
+#define FORMULA_OF_SOFTMAX(KIND, name)
+#define FORMULA_OF_REGRESSION(KIND, name)                                                           \
+  template <>                                                                                       \
+  struct formula<losses::KIND> {                                                                    \
+    __device__ __forceinline__ static pair_f64 exact(double difference, double weight, double mu) { \
+      return name##_f64(difference, weight, mu);                                                    \
+    }                                                                                               \
+  };
+#define TARE_LOSS(KIND, name, text, SHAPE, ...) FORMULA_OF_##SHAPE(KIND, name)
+#include "losses/losses.def"
+#undef TARE_LOSS
+#undef FORMULA_OF_SIGMOID
+#undef FORMULA_OF_SOFTMAX
+#undef FORMULA_OF_REGRESSION
 
 /** The largest k with lower[k] <= key, 0 for NaN. */
 __device__ __forceinline__ int32_t bin_by_bisection(const ghm_call &c, double key) {
@@ -69,7 +90,7 @@ __device__ __forceinline__ void count_row(const ghm_call &c, const level &l, con
 }
 
 /** Evaluates a row; returns its loss. */
-template <typename T>
+template <typename T, typename Loss>
 __device__ __forceinline__ double evaluate_row(const ghm_call &c, const level &l, const tile &t, float factor,
                                                int32_t row) {
   const tare_array *array = l.view.array;
@@ -81,7 +102,7 @@ __device__ __forceinline__ double evaluate_row(const ghm_call &c, const level &l
     if (r.cls >= 0) {
       const double d = difference_at<T>(c, l, t, row, column);
       const double weight = weight_of_key(c, fabs(d));
-      if (weight != 0.0) v = ghm_r_f64(d, weight, c.ghm.mu);
+      if (weight != 0.0) v = formula<Loss>::exact(d, weight, c.ghm.mu);
     }
     sum += v.loss;
     if (array[TARE_GRADIENT].data)
@@ -96,7 +117,7 @@ __device__ __forceinline__ double evaluate_row(const ghm_call &c, const level &l
 }
 
 /** Every pass, by ghm_call::pass. */
-template <typename T>
+template <typename T, typename Loss>
 __global__ void __launch_bounds__(block_threads, 4) authentic(const TARE_GRID_CONSTANT ghm_call c) {
   if (c.pass != ghm_pass::evaluate) {
     ghm_histogram h = make_histogram(c);
@@ -111,7 +132,7 @@ __global__ void __launch_bounds__(block_threads, 4) authentic(const TARE_GRID_CO
   for_each_tile<true>(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     double sum = 0;
     for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads)
-      sum += evaluate_row<T>(c, l, t, factor, row);
+      sum += evaluate_row<T, Loss>(c, l, t, factor, row);
     return sum;
   });
   finish_loss(c);
@@ -119,12 +140,15 @@ __global__ void __launch_bounds__(block_threads, 4) authentic(const TARE_GRID_CO
 
 template <typename T>
 cudaError_t load_type() {
-  return load_kernels(authentic<T>);
+  return for_each_loss<TARE_SHAPE_REGRESSION, TARE_PASSES_DENSITY>(
+      [](auto loss) { return load_kernels(authentic<T, decltype(loss)>); });
 }
 
 template <typename T>
 cudaError_t launch_type(const ghm_call &c, const launch_site &site) {
-  return launch_as(c.pass == ghm_pass::at_once, authentic<T>, c.tile_count, site, c);
+  return with_loss<TARE_SHAPE_REGRESSION, TARE_PASSES_DENSITY>(c.kind, [&](auto loss) {
+    return launch_as(c.pass == ghm_pass::at_once, authentic<T, decltype(loss)>, c.tile_count, site, c);
+  });
 }
 
 }  // namespace regression

@@ -11,7 +11,7 @@
 #ifndef TARE_CUDA_SIGMOID_CUH
 #define TARE_CUDA_SIGMOID_CUH
 
-#include "kernels.cuh"
+#include "losses.cuh"
 #include "primitives.cuh"
 
 namespace tare {
@@ -37,41 +37,68 @@ __device__ __forceinline__ setting make_common_setting(const call &c) {
   return s;
 }
 
-/* A loss: its formulas with the power as a constant (TARE_POWER_2), or looked up at run time (-1), times `weight`, which
- * is alpha where the formula has a part without it and 1 elsewhere. `negative` is an element whose target is 0, rough
- * where the gradient has 16 bits; at -inf it is nothing. `hard` takes any target of 0 or 1, and its loss is never rough. */
-#define TARE_SIGMOID_FORMULA(name, formula, uses_plain_weight)                                                        \
-  template <int fixed_power>                                                                                          \
-  struct name {                                                                                                       \
-    using call_type = call;                                                                                           \
-    using setting_type = setting;                                                                                     \
-    static constexpr bool uses_plain = uses_plain_weight, backwards = false;                                          \
-    __device__ __forceinline__ static bool has_lean_way(const setting &) { return true; }                             \
-    __device__ __forceinline__ static setting make(const call &c) { return make_common_setting(c); }                  \
-    __device__ __forceinline__ static int power_of(const setting &s) {                                                \
-      return fixed_power < 0 ? s.power : fixed_power;                                                                 \
-    }                                                                                                                 \
-    template <bool rough>                                                                                             \
-    __device__ __forceinline__ static pair_f32 negative(const setting &s, float x, float weight, int power) {         \
-      if (!rough) return formula##_f32(-x, weight, 1.0f, &s.parameters, power);                                       \
-      const formula_parameters_rough parameters = {s.parameters.gamma_hi, s.parameters.gamma_lo,                      \
-                                                   s.parameters.epsilon};                                             \
-      const pair_rough value = formula##_rough(-x, weight, 1.0f, &parameters, power);                                 \
-      return {value.loss, value.slope};                                                                               \
-    }                                                                                                                 \
-    template <bool rough>                                                                                             \
-    __device__ __forceinline__ static pair_f32 hard(const setting &s, float x, bool hit, float weight) {              \
-      pair_f32 value = formula##_f32(hit ? x : -x, weight, 1.0f, &s.parameters, power_of(s));                         \
-      if (rough && !hit) value.slope = negative<true>(s, x, weight, power_of(s)).slope;                               \
-      return value;                                                                                                   \
-    }                                                                                                                 \
-    __device__ __forceinline__ static pair_f32 soft(const call &, const setting &s, float x, float t, float weight) { \
-      return formula##_soft_f32(x, t, weight, 1.0f, &s.parameters, power_of(s));                                      \
-    }                                                                                                                 \
+/** The formulas of a loss. What losses/formulas.h says of their parameters holds. */
+template <typename Loss>
+struct formula;
+
+#define FORMULA_OF_SIGMOID(KIND, name)                                                                          \
+  template <>                                                                                                   \
+  struct formula<losses::KIND> {                                                                                \
+    __device__ __forceinline__ static pair_f32 exact(float z, float weight, float plain,                        \
+                                                     const formula_parameters_f32 *parameters, int power) {     \
+      return name##_f32(z, weight, plain, parameters, power);                                                   \
+    }                                                                                                           \
+    __device__ __forceinline__ static pair_rough rough(float z, float weight, float plain,                      \
+                                                       const formula_parameters_rough *parameters, int power) { \
+      return name##_rough(z, weight, plain, parameters, power);                                                 \
+    }                                                                                                           \
+    __device__ __forceinline__ static pair_f32 soft(float x, float target, float weight, float plain,           \
+                                                    const formula_parameters_f32 *parameters, int power) {      \
+      return name##_soft_f32(x, target, weight, plain, parameters, power);                                      \
+    }                                                                                                           \
   };
-TARE_SIGMOID_FORMULA(cross_entropy, sigmoid_ce, false)
-TARE_SIGMOID_FORMULA(focal, sigmoid_focal, false)
-TARE_SIGMOID_FORMULA(poly1, sigmoid_poly1, true)
+#define FORMULA_OF_SOFTMAX(KIND, name)
+#define FORMULA_OF_REGRESSION(KIND, name)
+#define TARE_LOSS(KIND, name, text, SHAPE, ...) FORMULA_OF_##SHAPE(KIND, name)
+#include "losses/losses.def"
+#undef TARE_LOSS
+#undef FORMULA_OF_SIGMOID
+#undef FORMULA_OF_SOFTMAX
+#undef FORMULA_OF_REGRESSION
+
+/** A loss that is evaluated in one pass, with the power as a constant (TARE_POWER_2), or looked up at run time (-1).
+ *  `weight` is alpha where the formula has a part without it, and 1 elsewhere. */
+template <typename Loss, int fixed_power>
+struct one_pass {
+  using call_type = call;
+  using setting_type = setting;
+  static constexpr bool uses_plain = Loss::alpha_is_part, backwards = false;
+
+  __device__ __forceinline__ static bool has_lean_way(const setting &) { return true; }
+  __device__ __forceinline__ static setting make(const call &c) { return make_common_setting(c); }
+  __device__ __forceinline__ static int power_of(const setting &s) { return fixed_power < 0 ? s.power : fixed_power; }
+
+  /** An element whose target is 0; of a gradient of 16 bits, rough. At -inf it is nothing. */
+  template <bool rough>
+  __device__ __forceinline__ static pair_f32 negative(const setting &s, float x, float weight, int power) {
+    if (!rough) return formula<Loss>::exact(-x, weight, 1.0f, &s.parameters, power);
+    const formula_parameters_rough parameters = {s.parameters.gamma_hi, s.parameters.gamma_lo, s.parameters.epsilon};
+    const pair_rough value = formula<Loss>::rough(-x, weight, 1.0f, &parameters, power);
+    return {value.loss, value.slope};
+  }
+
+  /** Any target of 0 or 1. The loss is never rough. */
+  template <bool rough>
+  __device__ __forceinline__ static pair_f32 hard(const setting &s, float x, bool hit, float weight) {
+    pair_f32 value = formula<Loss>::exact(hit ? x : -x, weight, 1.0f, &s.parameters, power_of(s));
+    if (rough && !hit) value.slope = negative<true>(s, x, weight, power_of(s)).slope;
+    return value;
+  }
+
+  __device__ __forceinline__ static pair_f32 soft(const call &, const setting &s, float x, float t, float weight) {
+    return formula<Loss>::soft(x, t, weight, 1.0f, &s.parameters, power_of(s));
+  }
+};
 
 template <typename Loss>
 using call_of = typename Loss::call_type;
@@ -645,19 +672,33 @@ cudaError_t load_loss() {
                       rows<T, Loss, false>);
 }
 
+/** Calls use(instance) with the instance of a loss for a power. Focal loss has one for gamma 2, which most train with. */
+template <typename Loss, typename Use>
+cudaError_t with_power(int32_t power, Use &&use) {
+  if constexpr (!Loss::has_power) {
+    return use(one_pass<Loss, TARE_POWER_0>());
+  } else {
+    if constexpr (Loss::kind == TARE_LOSS_SIGMOID_FOCAL)
+      if (power == TARE_POWER_2) return use(one_pass<Loss, TARE_POWER_2>());
+    return use(one_pass<Loss, -1>());
+  }
+}
+
 template <typename T>
 cudaError_t load_type() {
-  cudaError_t status = load_loss<T, cross_entropy<TARE_POWER_0>>();
-  if (status == cudaSuccess) status = load_loss<T, poly1<-1>>();
-  if (status == cudaSuccess) status = load_loss<T, focal<TARE_POWER_2>>();
-  return status == cudaSuccess ? load_loss<T, focal<-1>>() : status;
+  return for_each_loss<TARE_SHAPE_SIGMOID, TARE_PASSES_ONE>([](auto loss) {
+    const auto load = [](auto instance) { return load_loss<T, decltype(instance)>(); };
+    const cudaError_t status = with_power<decltype(loss)>(TARE_POWER_2, load);
+    return status == cudaSuccess ? with_power<decltype(loss)>(TARE_POWER_GENERAL, load) : status;
+  });
 }
 
 template <typename T>
 cudaError_t launch_type(const call &c, const launch_site &site) {
-  if (c.kind == TARE_LOSS_SIGMOID_CE) return launch_loss<T, cross_entropy<TARE_POWER_0>>(c, site);
-  if (c.kind == TARE_LOSS_SIGMOID_POLY1) return launch_loss<T, poly1<-1>>(c, site);
-  return c.power == TARE_POWER_2 ? launch_loss<T, focal<TARE_POWER_2>>(c, site) : launch_loss<T, focal<-1>>(c, site);
+  return with_loss<TARE_SHAPE_SIGMOID, TARE_PASSES_ONE>(c.kind, [&](auto loss) {
+    return with_power<decltype(loss)>(c.power,
+                                      [&](auto instance) { return launch_loss<T, decltype(instance)>(c, site); });
+  });
 }
 
 }  // namespace sigmoid

@@ -13,7 +13,7 @@
 #ifndef TARE_CUDA_SOFTMAX_CUH
 #define TARE_CUDA_SOFTMAX_CUH
 
-#include "kernels.cuh"
+#include "losses.cuh"
 #include "primitives.cuh"
 #include "softmax_shapes.cuh"
 
@@ -137,17 +137,31 @@ __device__ __forceinline__ void finish_slopes(const call &c, outcome *o, float (
   for (int i = 0; i < count; i++) e[i] = multiply_by<T>(e[i], by);
 }
 
+/** The formula of a loss by the margin of its row. Gamma 2, which most train with, has code of its own. */
+#define FORMULA_OF_SIGMOID(KIND, name)
+#define FORMULA_OF_SOFTMAX(KIND, name)                                                       \
+  case losses::KIND::kind:                                                                   \
+    if (!losses::KIND::has_power) return name##_f32(z, weight, &s.parameters, TARE_POWER_0); \
+    if (c.power == TARE_POWER_2) return name##_f32(z, weight, &s.parameters, TARE_POWER_2);  \
+    return name##_f32(z, weight, &s.parameters, c.power);
+#define FORMULA_OF_REGRESSION(KIND, name)
 __device__ __forceinline__ pair_f32 formula_of(const call &c, const setting &s, float z, float weight) {
-  if (c.kind == TARE_LOSS_SOFTMAX_CE) return softmax_ce_f32(z, weight, &s.parameters, TARE_POWER_0);
-  if (c.power == TARE_POWER_2) return softmax_focal_f32(z, weight, &s.parameters, TARE_POWER_2);
-  return softmax_focal_f32(z, weight, &s.parameters, c.power);
+  switch (c.kind) {
+#define TARE_LOSS(KIND, name, text, SHAPE, ...) FORMULA_OF_##SHAPE(KIND, name)
+#include "losses/losses.def"
+#undef TARE_LOSS
+  }
+  return {NAN, NAN}; /* launch_type lets no other kind through */
 }
+#undef FORMULA_OF_SIGMOID
+#undef FORMULA_OF_SOFTMAX
+#undef FORMULA_OF_REGRESSION
 
 /** The formula at z + rest, where rest is what rounding took from the margin: with a power it would show as more than the
  *  rounding of the logits. To first order; the slope falls like q^(1+gamma) where z is large and rest matters. */
 __device__ __forceinline__ pair_f32 formula_near(const call &c, const setting &s, float z, float rest, float weight) {
   pair_f32 value = formula_of(c, s, z, weight);
-  const float steepness = z <= 0.0f ? 0.0f : c.kind == TARE_LOSS_SOFTMAX_CE ? 1.0f : 1.0f + s.parameters.gamma_hi;
+  const float steepness = z <= 0.0f ? 0.0f : 1.0f + s.parameters.gamma_hi; /* gamma is 0 without a power */
   if (fabsf(z) <= FLT_MAX) {
     value.loss = fmaf(-rest, value.slope, value.loss);
     value.slope = fmaf(-rest * steepness, value.slope, value.slope);

@@ -58,7 +58,7 @@ cudaError_t launch_flat(const call &c, const launch_site &site) {
 }
 
 template <typename T>
-cudaError_t launch_type(const call &c, const launch_site &site) {
+cudaError_t launch_walk(const call &c, const launch_site &site) {
   switch (c.levels[0].walk) { /* all levels go the same way */
     case walk_flat:
       return launch_flat<T>(c, site);
@@ -68,6 +68,12 @@ cudaError_t launch_type(const call &c, const launch_site &site) {
     default:
       return c.soft ? launch_rows<T, true>(c, site) : launch_rows<T, false>(c, site);
   }
+}
+
+/** Which loss it is, the kernels look up: formula_of. */
+template <typename T>
+cudaError_t launch_type(const call &c, const launch_site &site) {
+  return with_loss<TARE_SHAPE_SOFTMAX, TARE_PASSES_ONE>(c.kind, [&](auto) { return launch_walk<T>(c, site); });
 }
 
 }  // namespace softmax

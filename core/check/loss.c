@@ -11,10 +11,10 @@
 enum { ALPHA_WHOLE, ALPHA_PART };
 
 static const struct {
-  int32_t kind, shape, alpha, takes;
+  int32_t kind, shape, passes, alpha, takes;
 } losses[] = {
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, member, takes) \
-  {TARE_LOSS_##kind, TARE_SHAPE_##shape, ALPHA_##alpha, takes},
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, passes, member, takes) \
+  {TARE_LOSS_##kind, TARE_SHAPE_##shape, TARE_PASSES_##passes, ALPHA_##alpha, takes},
 #include "losses/losses.def"
 #undef TARE_LOSS
 };
@@ -74,6 +74,7 @@ tare_status tare_problem_set_loss(tare_problem *problem, const tare_loss_spec *l
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "loss->kind is %d; it must be a tare_loss_kind (tare_loss_kind_at lists them)", kind);
   problem->shape = losses[found].shape;
+  problem->passes = losses[found].passes;
   problem->takes = losses[found].takes;
   problem->alpha_is_part = losses[found].alpha == ALPHA_PART;
   problem->alpha = -1.0;

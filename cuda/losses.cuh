@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The list of losses as the kernels see it: a type for each loss, and a call with the type of a kind. A family of
+ * kernels launches and loads the losses of its shape and passes. A loss that no family computes does not compile.
+ */
+#ifndef TARE_CUDA_LOSSES_CUH
+#define TARE_CUDA_LOSSES_CUH
+
+#include "kernels.cuh"
+
+namespace tare {
+
+/** A type for each loss, by its name in the list. */
+namespace losses {
+
+constexpr bool PLAIN = false, GAMMA = true; /* whether the formula has a power */
+constexpr bool WHOLE = false, PART = true;  /* whether alpha is a factor of a part alone */
+
+template <int32_t the_kind, int32_t the_shape, int32_t the_passes, bool powers, bool alpha>
+struct loss {
+  static constexpr int32_t kind = the_kind, shape = the_shape, passes = the_passes;
+  static constexpr bool has_power = powers, alpha_is_part = alpha;
+};
+
+#define TARE_LOSS(KIND, formula, name, SHAPE, POWERS, ALPHA, PASSES, member, takes) \
+  struct KIND : loss<TARE_LOSS_##KIND, TARE_SHAPE_##SHAPE, TARE_PASSES_##PASSES, POWERS, ALPHA> {};
+#include "losses/losses.def"
+#undef TARE_LOSS
+
+}  // namespace losses
+
+/** Whether a family of kernels computes the loss: its shape and its passes are those of the family. */
+template <typename Loss, int32_t shape, int32_t passes>
+constexpr bool is_of_family = (Loss::shape == shape) && (Loss::passes == passes);
+
+#define TARE_LOSS(KIND, ...)                                                                \
+  static_assert(is_of_family<losses::KIND, TARE_SHAPE_SIGMOID, TARE_PASSES_ONE> ||          \
+                    is_of_family<losses::KIND, TARE_SHAPE_SIGMOID, TARE_PASSES_DENSITY> ||  \
+                    is_of_family<losses::KIND, TARE_SHAPE_SOFTMAX, TARE_PASSES_ONE> ||      \
+                    is_of_family<losses::KIND, TARE_SHAPE_REGRESSION, TARE_PASSES_DENSITY>, \
+                #KIND                                                                       \
+                " of losses.def has no kernels: see sigmoid.cuh, ghm_c.cuh, softmax_launch.cuh, regression.cuh");
+#include "losses/losses.def"
+#undef TARE_LOSS
+
+/** Returns use(loss) for the loss of this kind, if it is one of the family's; else an error, and nothing is launched. */
+template <int32_t shape, int32_t passes, typename Use>
+cudaError_t with_loss(int32_t kind, Use &&use) {
+#define TARE_LOSS(KIND, ...)                               \
+  if constexpr (is_of_family<losses::KIND, shape, passes>) \
+    if (kind == losses::KIND::kind) return use(losses::KIND());
+#include "losses/losses.def"
+#undef TARE_LOSS
+  return cudaErrorInvalidValue;
+}
+
+/** Calls use(loss) for each loss of a family, until it fails. */
+template <int32_t shape, int32_t passes, typename Use>
+cudaError_t for_each_loss(Use &&use) {
+  cudaError_t status = cudaSuccess;
+#define TARE_LOSS(KIND, ...)                               \
+  if constexpr (is_of_family<losses::KIND, shape, passes>) \
+    if (status == cudaSuccess) status = use(losses::KIND());
+#include "losses/losses.def"
+#undef TARE_LOSS
+  return status;
+}
+
+}  // namespace tare
+
+#endif
