@@ -254,7 +254,7 @@ static void count_norms(tare_cpu *cpu, const tare_tiling *tiling, const tare_pro
 
 static void use_bins(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_job *job) {
   const tare_ghm_state state = tare_cpu_state(cpu, problem);
-  tare_bins_make(&cpu->bins, problem);
+  tare_bins_make(&cpu->bins, &problem->loss);
   if (!problem->loss.ghm.use_stored_density) {
     count_norms(cpu, tiling, problem, state);
     tare_ghm_density_from_counts(&problem->loss.ghm, state);
@@ -391,7 +391,7 @@ static tare_status ghm_histogram(tare_backend *self, const tare_problem *problem
   tare_tiling_make(&tiling, problem);
   const tare_status status = tare_cpu_scan_labels(cpu, &tiling, problem, &scan, error);
   if (status) return status;
-  tare_bins_make(&cpu->bins, problem);
+  tare_bins_make(&cpu->bins, &problem->loss);
   count_norms(cpu, &tiling, problem, tare_cpu_state(cpu, problem));
   tare_target_scan found = TARE_NO_TARGETS;
   tare_cpu_add_targets(cpu, tiling.groups, &found);

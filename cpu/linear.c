@@ -304,7 +304,7 @@ static void count_norms(head *h, tare_ghm_state state) {
 static void use_bins(head *h, tare_job *job) {
   const tare_ghm_parameters *ghm = &h->problem->loss.ghm;
   const tare_ghm_state state = tare_cpu_state(h->cpu, h->problem);
-  tare_bins_make(&h->cpu->bins, h->problem);
+  tare_bins_make(&h->cpu->bins, &h->problem->loss);
   if (!ghm->use_stored_density) {
     count_norms(h, state);
     tare_ghm_density_from_counts(ghm, state);
@@ -409,7 +409,7 @@ tare_status tare_cpu_linear_histogram(tare_backend *self, const tare_problem *pr
   const tare_status status = prepare(&h, workspace_bytes, &scan, error);
   if (status) return status;
   if (problem->rows) lay_out(&h, workspace, workspace_bytes);
-  tare_bins_make(&h.cpu->bins, problem);
+  tare_bins_make(&h.cpu->bins, &problem->loss);
   count_norms(&h, tare_cpu_state(h.cpu, problem));
   return tare_cpu_refuse_targets(problem, &h.targets, &scan.counts, error);
 }

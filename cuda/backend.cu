@@ -50,7 +50,7 @@ void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c
   void *const own_state = reinterpret_cast<double *>(self->record + 1) + most_partials;
   c->state = tare_ghm_state_at(c->fresh ? own_state : c->ghm.state, c->ghm.bins);
   const tare_bins &bins = self->bins;
-  tare_bins_make(&self->bins, problem);
+  tare_bins_make(&self->bins, &problem->loss);
   const size_t count = size_t(bins.count) + 1;
   if (problem->shape == TARE_SHAPE_REGRESSION) {
     memcpy(c->lower, bins.lower_f64, count * sizeof *c->lower);

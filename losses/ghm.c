@@ -52,9 +52,9 @@ static int are_made(const tare_bins *bins, int32_t kind, const tare_ghm_paramete
          (kind != TARE_LOSS_GHM_R || bins->mu == ghm->mu);
 }
 
-void tare_bins_make(tare_bins *bins, const tare_problem *problem) {
-  const tare_ghm_parameters *ghm = &problem->loss.ghm;
-  const int32_t kind = problem->loss.kind, count = ghm->bins;
+void tare_bins_make(tare_bins *bins, const tare_loss_spec *loss) {
+  const tare_ghm_parameters *ghm = &loss->ghm;
+  const int32_t kind = loss->kind, count = ghm->bins;
   if (are_made(bins, kind, ghm)) return;
   bins->count = count;
   bins->kind = kind;

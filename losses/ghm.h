@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Bins of the gradient norm as thresholds of keys, and the density that counts lead to. */
-#ifndef TARE_CORE_GHM_H
-#define TARE_CORE_GHM_H
+#ifndef TARE_LOSSES_GHM_H
+#define TARE_LOSSES_GHM_H
 
-#include "core/problem.h"
+#include "tare.h"
 
 enum { TARE_MAX_BINS = 1024, TARE_FEW_BINS = 32 };
 
@@ -20,7 +20,7 @@ typedef struct tare_bins {
 } tare_bins;
 
 /** Finds the first key of each bin, unless `bins` has those of the same parameters from a call before. */
-void tare_bins_make(tare_bins *bins, const tare_problem *problem);
+void tare_bins_make(tare_bins *bins, const tare_loss_spec *loss);
 
 /** Copies 1/GD into the bins. */
 void tare_bins_set_weights(tare_bins *bins, const double *inverse_density);

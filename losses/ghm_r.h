@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Authentic smooth L1 of GHM-R (arXiv 1811.05181, eq. 10): sqrt(d^2+mu^2)-mu without its cancellation, slope
- * d/sqrt(d^2+mu^2). Far outside mu, where d^2 could overflow, the root is |d|. A template: see core/formulas.h. */
+ * d/sqrt(d^2+mu^2). Far outside mu, where d^2 could overflow, the root is |d|. A template: see losses/formulas.h. */
 
 TARE_INLINE F(pair) F(ghm_r)(real difference, real weight, real mu) {
   const real magnitude = difference < 0 ? -difference : difference;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The exponents that have an instance of their own, and which one a gamma takes. */
-#ifndef TARE_CORE_POWERS_H
-#define TARE_CORE_POWERS_H
+#ifndef TARE_LOSSES_POWERS_H
+#define TARE_LOSSES_POWERS_H
 
 enum tare_power {
   TARE_POWER_0,

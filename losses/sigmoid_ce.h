@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Cross-entropy of a signed logit: l, with slope q. A template: see core/formulas.h. */
+/* Cross-entropy of a signed logit: l, with slope q. A template: see losses/formulas.h. */
 
 TARE_INLINE F(pair)
     F(sigmoid_ce)(real z, real weight, real plain_weight, const F(formula_parameters) * parameters, int power) {

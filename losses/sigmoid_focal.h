@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Focal loss q^gamma*l of a signed logit; slope q^gamma*(q + gamma*p*l), two terms of one sign.
- * A template: see core/formulas.h. */
+ * A template: see losses/formulas.h. */
 
 TARE_INLINE F(pair) F(focal_of_terms)(F(terms) t, const F(formula_parameters) * parameters, int power) {
   const real modulator = F(power_of_q)(t, parameters, power);

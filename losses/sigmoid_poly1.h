@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Poly-1 focal loss: focal + epsilon*q^(gamma+1). Alpha, which is part of `weight`, is not part of `plain_weight`
- * and does not multiply the second term. A template: see core/formulas.h. */
+ * and does not multiply the second term. A template: see losses/formulas.h. */
 
 TARE_INLINE F(pair)
     F(sigmoid_poly1)(real z, real weight, real plain_weight, const F(formula_parameters) * parameters, int power) {

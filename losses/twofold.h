@@ -2,8 +2,8 @@
 /* Numbers of twice the precision of double: sums of two doubles, of which the second is what the first leaves out. Plain
  * double arithmetic and fma make them, so no platform's long double decides anything. What is exact as two doubles comes
  * out exact; an error is some 2^-104 of the number. */
-#ifndef TARE_CORE_TWOFOLD_H
-#define TARE_CORE_TWOFOLD_H
+#ifndef TARE_LOSSES_TWOFOLD_H
+#define TARE_LOSSES_TWOFOLD_H
 
 #include <math.h>
 

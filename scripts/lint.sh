@@ -23,6 +23,7 @@ lint() {
   git ls-files --cached --others --exclude-standard dev .ci/run '*.sh' | xargs shellcheck
   "$build/ruff/bin/ruff" check --quiet
   "$build/ruff/bin/ruff" format --quiet --check
+  scripts/check_includes.py
   git log -1 --format=%B | scripts/check_subject.sh /dev/stdin
   git ls-files 'losses/*.c' 'core/*.c' 'cpu/*.c' 'tool/*.c' | xargs clang-tidy --quiet -p "$build"
   echo "lint: clean"

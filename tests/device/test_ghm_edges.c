@@ -94,11 +94,11 @@ static int64_t common_divisor(int64_t a, int64_t b) { return b == 0 ? a : common
 /* Returns how many thresholds were checked. */
 static int64_t check_thresholds(int32_t kind, int32_t variant, double mu, int bins) {
   static _Thread_local tare_bins made; /* from call to call, as a context keeps them */
-  tare_problem call = {0};
+  tare_loss_spec loss = {0};
   int64_t checked = 0;
-  call.loss.kind = kind;
-  call.loss.ghm = (tare_ghm_parameters){.bins = bins, .variant = variant, .mu = mu};
-  tare_bins_make(&made, &call);
+  loss.kind = kind;
+  loss.ghm = (tare_ghm_parameters){.bins = bins, .variant = variant, .mu = mu};
+  tare_bins_make(&made, &loss);
   norm_order *compare = kind == TARE_LOSS_GHM_R ? compare_difference : compare_logit;
   for (int k = 1; k < bins; k++) {
     if (common_divisor(k, bins) > 1) continue; /* met before */

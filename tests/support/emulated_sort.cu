@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The emulator's twin of cuda/sort.cu: a kernel of one thread that calls the host's sort. */
+/* What the emulated library has in place of cuda/sort.cu: a kernel of one thread that calls the host's sort. */
 #include <algorithm>
 
 #include "cuda/kernels.cuh"

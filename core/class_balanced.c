@@ -1,18 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Class-balanced weights from the effective number of samples (arXiv 1901.05555). */
+/* Class-balanced weights from the effective number of samples (arXiv 1901.05555): arguments and sums. The formula is in
+ * losses/effective_number.h. */
 #include <math.h>
 
-#include "core/backend.h"
-
-/* The effective number in units of `unit`, a power of 2. 1-beta^n is all rounding error when formed as written with beta
- * near 1; expm1 and log1p are not. Below 2^-60 expm1(x) is x, and n is divided first, so that no tiny n underflows. */
-static double effective_number(double n, double beta, double unit) {
-  if (n == 0.0) return 0.0;
-  if (beta == 0.0) return 1.0 / unit;
-  const double exponent = n * log(beta);
-  if (exponent > -0x1p-60) return n / unit * (log(beta) / (beta - 1.0));
-  return -expm1(exponent) / (1.0 - beta) / unit;
-}
+#include "backend.h"
+#include "losses/effective_number.h"
 
 static int is_beta(double beta) { return beta >= 0.0 && beta < 1.0; }
 
@@ -21,7 +13,7 @@ tare_status tare_effective_number(double n, double beta, double *result) {
   if (!result) return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "effective_number is NULL");
   if (!(n >= 0.0)) return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "n is %g; it must be >= 0", n);
   if (!is_beta(beta)) return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "beta is %.17g; it must be in [0,1)", beta);
-  *result = effective_number(n, beta, 1.0);
+  *result = tare_effective_number_in(n, beta, 1.0);
   return TARE_STATUS_OK;
 }
 
@@ -80,12 +72,12 @@ static tare_status check(const samples *of, const float *weights, tare_error *er
   return TARE_STATUS_OK;
 }
 
-/* 1/E of a count far below 1 might overflow: the unit is the power of 2 at the smallest E, which changes no bit of a
- * weight that needs no unit. */
+/* 1/E of a count far below 1 may overflow, so E is measured in a unit: the power of 2 at the smallest E. A power of 2
+ * changes no bit of a weight that needs no unit. */
 static double unit_of(const samples *of) {
   double smallest = 1.0;
   for (int64_t c = 0; c < of->classes; c++) {
-    const double number = effective_number(count_of(of, c), beta_of(of, c), 1.0);
+    const double number = tare_effective_number_in(count_of(of, c), beta_of(of, c), 1.0);
     if (number > 0.0 && number < smallest) smallest = number;
   }
   int exponent;
@@ -95,7 +87,7 @@ static double unit_of(const samples *of) {
 
 static double inverse_of(const samples *of, int64_t c, double unit) {
   const double n = count_of(of, c);
-  return n > 0.0 ? 1.0 / effective_number(n, beta_of(of, c), unit) : 0.0;
+  return n > 0.0 ? 1.0 / tare_effective_number_in(n, beta_of(of, c), unit) : 0.0;
 }
 
 static tare_status weigh(const samples *of, float *weights) {
