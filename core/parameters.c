@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "backend.h"
+#include "losses.h"
 #include "structs.h"
 
 static const char *const density_names[] = {"unit-region", "exact", NULL};
@@ -40,6 +41,7 @@ typedef struct parameter {
 #define KEEP .copy = -1
 
 static const parameter parameters[] = {
+#define TARE_PARAMETERS_OF(KIND)
 #define TARE_PARAMETER(KIND, at, called, optional, TYPE, RANGE, value, COPY, text) \
   {.kind = TARE_LOSS_##KIND,                                                       \
    .offset = (int32_t)offsetof(tare_loss_spec, at),                                \
@@ -53,6 +55,7 @@ static const parameter parameters[] = {
    COPY},
 #include "losses/parameters.def"
 #undef TARE_PARAMETER
+#undef TARE_PARAMETERS_OF
 };
 
 enum { PARAMETERS = sizeof parameters / sizeof *parameters };
@@ -137,6 +140,15 @@ static tare_status check_value(const parameter *p, const tare_loss_spec *loss, t
   return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "loss->%s is %.10g; it must be %s", p->field, value, p->limits);
 }
 
+int tare_is_parameter_at(const char *member, uint64_t offset) {
+  const size_t length = strlen(member);
+  for (int i = 0; i < PARAMETERS; i++) {
+    const parameter *p = &parameters[i];
+    if ((uint64_t)p->offset == offset && !strncmp(p->field, member, length) && p->field[length] == '.') return 1;
+  }
+  return 0;
+}
+
 tare_status tare_parameters_read(tare_problem *problem, tare_error *error) {
   for (int i = 0; i < PARAMETERS; i++) {
     const parameter *p = &parameters[i];
@@ -149,18 +161,6 @@ tare_status tare_parameters_read(tare_problem *problem, tare_error *error) {
 }
 
 /* ---- What bindings read ------------------------------------------------------------------------------------------ */
-
-static const struct {
-  int32_t kind, family, takes;
-  const char *name;
-} losses[] = {
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, passes, member, takes) \
-  {TARE_LOSS_##kind, TARE_LOSS_FAMILY_##shape, takes, name},
-#include "losses/losses.def"
-#undef TARE_LOSS
-};
-
-enum { LOSSES = sizeof losses / sizeof *losses };
 
 static int32_t count_parameters(int32_t kind) {
   int32_t count = 0;
@@ -175,25 +175,22 @@ static int has_state(int32_t kind) {
 }
 
 tare_status tare_loss_describe(int32_t kind, tare_loss_description *description) {
-  for (int i = 0; i < LOSSES; i++) {
-    if (losses[i].kind != kind) continue;
-    const int32_t takes = losses[i].takes;
-    const tare_loss_description ours = {.name = losses[i].name,
-                                        .kind = kind,
-                                        .family = losses[i].family,
-                                        .parameters = count_parameters(kind),
-                                        .has_state = has_state(kind),
-                                        .takes_targets = (takes & TARE_TAKES_TARGETS) != 0,
-                                        .takes_class_weights = (takes & TARE_TAKES_CLASS_WEIGHTS) != 0,
-                                        .takes_element_weights = (takes & TARE_TAKES_ELEMENT_WEIGHTS) != 0,
-                                        .takes_positive_weights = (takes & TARE_TAKES_POSITIVE_WEIGHTS) != 0,
-                                        .takes_normalizer = (takes & TARE_TAKES_NORMALIZER) != 0,
-                                        .gives_element_loss = (takes & TARE_GIVES_ELEMENT_LOSS) != 0,
-                                        .takes_scores = (takes & TARE_TAKES_SCORES) != 0};
-    return tare_write_struct(description, &ours, &tare_loss_description_layout, tare_thread_error());
-  }
-  return tare_fail(tare_thread_error(), TARE_STATUS_INVALID_ARGUMENT,
-                   "kind is %d; it must be a tare_loss_kind (tare_loss_kind_at lists them)", kind);
+  const tare_listed_loss *listed = tare_find_loss(kind);
+  if (!listed) return tare_fail_unknown_loss(tare_thread_error(), "", kind);
+  const int32_t takes = listed->takes;
+  const tare_loss_description ours = {.name = listed->name,
+                                      .kind = kind,
+                                      .family = listed->family,
+                                      .parameters = count_parameters(kind),
+                                      .has_state = has_state(kind),
+                                      .takes_targets = (takes & TARE_TAKES_TARGETS) != 0,
+                                      .takes_class_weights = (takes & TARE_TAKES_CLASS_WEIGHTS) != 0,
+                                      .takes_element_weights = (takes & TARE_TAKES_ELEMENT_WEIGHTS) != 0,
+                                      .takes_positive_weights = (takes & TARE_TAKES_POSITIVE_WEIGHTS) != 0,
+                                      .takes_normalizer = (takes & TARE_TAKES_NORMALIZER) != 0,
+                                      .gives_element_loss = (takes & TARE_GIVES_ELEMENT_LOSS) != 0,
+                                      .takes_scores = (takes & TARE_TAKES_SCORES) != 0};
+  return tare_write_struct(description, &ours, &tare_loss_description_layout, tare_thread_error());
 }
 
 static tare_parameter_description describe(const parameter *p) {

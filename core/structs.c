@@ -8,9 +8,12 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "losses.h"
+#include "parameters.h"
+
 #define AT(type, field) offsetof(type, field)
 #define LAYOUT(type, name, minimum, starts) \
-  { (name), sizeof(type), (minimum), sizeof(type), (starts), (int)(sizeof(starts) / sizeof *(starts)) }
+  { (name), sizeof(type), (minimum), sizeof(type), (starts), (int)(sizeof(starts) / sizeof *(starts)), NULL }
 
 static const uint16_t options_starts[] = {AT(tare_context_options, device), AT(tare_context_options, device_index),
                                           AT(tare_context_options, threads), AT(tare_context_options, reserved)};
@@ -78,33 +81,13 @@ const tare_layout tare_parameter_description_layout =
     LAYOUT(tare_parameter_description, "parameter_description", sizeof(tare_parameter_description),
            parameter_description_starts);
 
-static const uint16_t ce_starts[] = {AT(tare_loss_spec, kind), AT(tare_loss_spec, reserved),
-                                     AT(tare_loss_spec, ce.alpha), AT(tare_loss_spec, ce.alpha_per_class)};
-static const uint16_t focal_starts[] = {AT(tare_loss_spec, kind), AT(tare_loss_spec, reserved),
-                                        AT(tare_loss_spec, focal.alpha), AT(tare_loss_spec, focal.alpha_per_class),
-                                        AT(tare_loss_spec, focal.gamma)};
-static const uint16_t poly1_starts[] = {AT(tare_loss_spec, kind),        AT(tare_loss_spec, reserved),
-                                        AT(tare_loss_spec, poly1.alpha), AT(tare_loss_spec, poly1.alpha_per_class),
-                                        AT(tare_loss_spec, poly1.gamma), AT(tare_loss_spec, poly1.epsilon)};
-static const uint16_t ghm_starts[] = {AT(tare_loss_spec, kind),         AT(tare_loss_spec, reserved),
-                                      AT(tare_loss_spec, ghm.bins),     AT(tare_loss_spec, ghm.density),
-                                      AT(tare_loss_spec, ghm.variant),  AT(tare_loss_spec, ghm.use_stored_density),
-                                      AT(tare_loss_spec, ghm.momentum), AT(tare_loss_spec, ghm.epsilon),
-                                      AT(tare_loss_spec, ghm.mu),       AT(tare_loss_spec, ghm.state)};
+static const uint16_t spec_starts[] = {AT(tare_loss_spec, kind), AT(tare_loss_spec, reserved), AT(tare_loss_spec, ce)};
 
 tare_layout tare_loss_layout(int32_t kind) {
-  tare_layout layout = LAYOUT(tare_loss_spec, "loss", AT(tare_loss_spec, ce), ce_starts);
-  layout.end = AT(tare_loss_spec, ce); /* of an unknown kind */
-  switch (kind) {
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, passes, member, takes)     \
-  case TARE_LOSS_##kind:                                                                \
-    layout.starts = member##_starts;                                                    \
-    layout.count = (int)(sizeof member##_starts / sizeof *member##_starts);             \
-    layout.end = AT(tare_loss_spec, member) + sizeof(((tare_loss_spec *)NULL)->member); \
-    break;
-#include "losses/losses.def"
-#undef TARE_LOSS
-  }
+  tare_layout layout = LAYOUT(tare_loss_spec, "loss", AT(tare_loss_spec, ce), spec_starts);
+  const tare_listed_loss *listed = tare_find_loss(kind);
+  layout.end = listed ? listed->end : AT(tare_loss_spec, ce);
+  layout.member = listed ? listed->member : NULL;
   return layout;
 }
 
@@ -113,7 +96,7 @@ int tare_ends_on_field(const tare_layout *layout, uint64_t size) {
   if (size >= layout->end) return size % 8 == 0; /* words of a loss that this version gives no meaning */
   for (int i = 0; i < layout->count; i++)
     if (layout->starts[i] == size) return 1;
-  return 0;
+  return layout->member && tare_is_parameter_at(layout->member, size);
 }
 
 tare_status tare_check_struct_size(const void *theirs, const tare_layout *layout, tare_error *error) {

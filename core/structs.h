@@ -11,6 +11,7 @@ typedef struct tare_layout {
   uint64_t size, minimum, end;
   const uint16_t *starts; /* of the fields but the first, rising */
   int count;
+  const char *member; /* of a loss: its parameters in this member of the union are fields as well; else NULL */
 } tare_layout;
 
 extern const tare_layout tare_options_layout, tare_description_layout, tare_level_layout, tare_batch_layout,

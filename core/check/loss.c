@@ -3,28 +3,11 @@
 #include <string.h>
 
 #include "core/backend.h"
+#include "core/losses.h"
 #include "core/parameters.h"
 #include "core/problem.h"
 #include "core/structs.h"
 #include "losses/powers.h"
-
-enum { ALPHA_WHOLE, ALPHA_PART };
-
-static const struct {
-  int32_t kind, shape, passes, alpha, takes;
-} losses[] = {
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, passes, member, takes) \
-  {TARE_LOSS_##kind, TARE_SHAPE_##shape, TARE_PASSES_##passes, ALPHA_##alpha, takes},
-#include "losses/losses.def"
-#undef TARE_LOSS
-};
-
-/** The loss's place in the list, or -1. */
-static int find_loss(int32_t kind) {
-  for (int i = 0; i < (int)(sizeof losses / sizeof *losses); i++)
-    if (losses[i].kind == kind) return i;
-  return -1;
-}
 
 static tare_status check_ghm(const tare_ghm_parameters *ghm, tare_error *error) {
   if (ghm->density == TARE_GHM_DENSITY_EXACT &&
@@ -69,14 +52,12 @@ tare_status tare_problem_set_loss(tare_problem *problem, const tare_loss_spec *l
   tare_loss_spec_init(&problem->loss, (tare_loss_kind)kind);
   const tare_status status = tare_read_struct(&problem->loss, loss, &layout, error);
   if (status) return status;
-  const int found = find_loss(kind);
-  if (found < 0)
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "loss->kind is %d; it must be a tare_loss_kind (tare_loss_kind_at lists them)", kind);
-  problem->shape = losses[found].shape;
-  problem->passes = losses[found].passes;
-  problem->takes = losses[found].takes;
-  problem->alpha_is_part = losses[found].alpha == ALPHA_PART;
+  const tare_listed_loss *listed = tare_find_loss(kind);
+  if (!listed) return tare_fail_unknown_loss(error, "loss->", kind);
+  problem->shape = listed->shape;
+  problem->passes = listed->passes;
+  problem->takes = listed->takes;
+  problem->alpha_is_part = listed->alpha_is_part;
   problem->alpha = -1.0;
   return check_parameters(problem, error);
 }

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The list of losses, by index, kind and name. */
+#include "losses.h"
+
+#include <stddef.h>
+#include <string.h>
+
+/** The shapes and passes that both backends have kernels for. */
+enum { KERNELS_SIGMOID_ONE, KERNELS_SIGMOID_DENSITY, KERNELS_SOFTMAX_ONE, KERNELS_REGRESSION_DENSITY };
+
+enum { ALPHA_WHOLE, ALPHA_PART };
+
+enum {
+#define TARE_PARAMETERS_OF(KIND) PARAMETERS_OF_##KIND,
+#define TARE_PARAMETER(...)
+#include "losses/parameters.def"
+#undef TARE_PARAMETERS_OF
+#undef TARE_PARAMETER
+};
+
+static const tare_listed_loss losses[] = {
+#define TARE_LOSS(KIND, formula, text, SHAPE, POWERS, ALPHA, PASSES, the_member, TAKES) \
+  {.name = text,                                                                        \
+   .kind = TARE_LOSS_##KIND,                                                            \
+   .family = TARE_LOSS_FAMILY_##SHAPE,                                                  \
+   .shape = TARE_SHAPE_##SHAPE,                                                         \
+   .passes = TARE_PASSES_##PASSES,                                                      \
+   .takes = TAKES,                                                                      \
+   .alpha_is_part = ALPHA_##ALPHA,                                                      \
+   .kernels = KERNELS_##SHAPE##_##PASSES,                                               \
+   .parameters = PARAMETERS_OF_##KIND,                                                  \
+   .member = #the_member,                                                               \
+   .end = offsetof(tare_loss_spec, the_member) + sizeof(((tare_loss_spec *)NULL)->the_member)},
+#include "losses/losses.def"
+#undef TARE_LOSS
+};
+
+enum { LOSS_COUNT = sizeof losses / sizeof *losses };
+
+const tare_listed_loss *tare_find_loss(int32_t kind) {
+  for (int i = 0; i < LOSS_COUNT; i++)
+    if (losses[i].kind == kind) return &losses[i];
+  return NULL;
+}
+
+tare_status tare_fail_unknown_loss(tare_error *error, const char *of, int32_t kind) {
+  return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                   "%skind is %d; it must be a tare_loss_kind (tare_loss_kind_at lists them)", of, kind);
+}
+
+int32_t tare_loss_count(void) { return LOSS_COUNT; }
+
+int32_t tare_loss_kind_at(int32_t index) { return index >= 0 && index < LOSS_COUNT ? losses[index].kind : -1; }
+
+const char *tare_loss_name(int32_t kind) {
+  const tare_listed_loss *loss = tare_find_loss(kind);
+  return loss ? loss->name : NULL;
+}
+
+int32_t tare_loss_kind_from_name(const char *name) {
+  for (int i = 0; name && i < LOSS_COUNT; i++)
+    if (!strcmp(losses[i].name, name)) return losses[i].kind;
+  return -1;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The list of losses as a table: what losses/losses.def says of each. */
+#ifndef TARE_CORE_LOSSES_H
+#define TARE_CORE_LOSSES_H
+
+#include "problem.h"
+
+typedef struct tare_listed_loss {
+  const char *name;
+  int32_t kind, family, shape, passes, takes;
+  int32_t alpha_is_part; /* see tare_problem */
+  int32_t kernels;       /* which do shape and passes; a loss without any does not compile */
+  int32_t parameters;    /* the loss's place in parameters.def; a loss that is not there does not compile */
+  const char *member;    /* of tare_loss_spec's union */
+  uint64_t end;          /* of that member, in tare_loss_spec */
+} tare_listed_loss;
+
+/** NULL for a kind that is not in the list. */
+const tare_listed_loss *tare_find_loss(int32_t kind);
+
+/** INVALID_ARGUMENT, with the kind in the text; `of` is in front of "kind". */
+tare_status tare_fail_unknown_loss(tare_error *error, const char *of, int32_t kind);
+
+#endif
