@@ -42,7 +42,6 @@ NORMALIZERS = {"sum": 0, "elements": 1, "rows": 2, "positives": 3, "weights": 4}
 VALUE = 5  # the normaliser that the caller gives
 CPU, CUDA = 1, 2
 CAPTURING = 25  # the status
-WORDS = {"density": {"unit-region": 0, "exact": 1}, "variant": {"paper": 0, "mmdet": 1}}  # of GHM's parameters
 MAX_LEVELS = 16
 
 # ---- structs --------------------------------------------------------------------------------------------------------
@@ -71,44 +70,51 @@ class ContextDescription(ctypes.Structure):
     ]
 
 
-class CeParameters(ctypes.Structure):
-    _fields_ = [("alpha", c_double), ("alpha_per_class", c_void_p)]
+class Loss(ctypes.Structure):
+    """tare_loss_spec. Its parameters lie where tare_loss_parameter says."""
 
-
-class FocalParameters(ctypes.Structure):
-    _fields_ = [*CeParameters._fields_, ("gamma", c_double)]
-
-
-class Poly1Parameters(ctypes.Structure):
-    _fields_ = [*FocalParameters._fields_, ("epsilon", c_double)]
-
-
-class GhmParameters(ctypes.Structure):
     _fields_ = [
-        ("bins", c_int32),
-        ("density", c_int32),
-        ("variant", c_int32),
-        ("use_stored_density", c_int32),
-        ("momentum", c_double),
-        ("epsilon", c_double),
-        ("mu", c_double),
-        ("state", c_void_p),
-    ]
-
-
-class Parameters(ctypes.Union):
-    _fields_ = [
-        ("ce", CeParameters),
-        ("focal", FocalParameters),
-        ("poly1", Poly1Parameters),
-        ("ghm", GhmParameters),
+        ("struct_size", c_uint64),
+        ("kind", c_int32),
+        ("reserved", c_int32),
         ("reserved_words", c_uint64 * 16),
     ]
 
 
-class Loss(ctypes.Structure):
-    _anonymous_ = ("parameters",)
-    _fields_ = [("struct_size", c_uint64), ("kind", c_int32), ("reserved", c_int32), ("parameters", Parameters)]
+class LossDescription(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint64),
+        ("name", c_char_p),
+        *[
+            (name, c_int32)
+            for name in (
+                "kind",
+                "family",
+                "parameters",
+                "has_state",
+                "takes_targets",
+                "takes_class_weights",
+                "takes_element_weights",
+                "takes_positive_weights",
+                "takes_normalizer",
+                "gives_element_loss",
+                "takes_scores",
+                "reserved",
+            )
+        ],
+    ]
+
+
+class ParameterDescription(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint64),
+        *[(name, c_char_p) for name in ("name", "option", "field", "help", "limits")],
+        ("choices", POINTER(c_char_p)),
+        ("type", c_int32),
+        ("offset", c_int32),
+        *[(name, c_double) for name in ("low", "high", "default_value")],
+        *[(name, c_int32) for name in ("low_is_excluded", "high_is_excluded", "negative_is_off", "reserved")],
+    ]
 
 
 class Strides(ctypes.Structure):
@@ -241,6 +247,8 @@ _PROTOTYPES = {
         [c_int64, POINTER(c_double), c_double, POINTER(c_double), POINTER(c_float)],
     ),
     "tare_loss_count": (c_int32, []),
+    "tare_loss_describe": (_STATUS, [c_int32, POINTER(LossDescription)]),
+    "tare_loss_parameter": (_STATUS, [c_int32, c_int32, POINTER(ParameterDescription)]),
     "tare_loss_kind_at": (c_int32, [c_int32]),
     "tare_loss_name": (c_char_p, [c_int32]),
     "tare_loss_kind_from_name": (c_int32, [c_char_p]),

@@ -68,13 +68,13 @@ def problem_of(read, value, dtype, shapes, inputs, **arrays):
     target_dtype = _one_dtype("targets", arrays["targets"], DTYPES) if "targets" in arrays else _c.F32
 
     of_loss, pointers = _pointers(singles, levels[0].lengths[4])
-    loss, member = _losses.fill_loss(read.loss, read.parameters, of_loss)
+    loss = _losses.fill_loss(read.loss, read.parameters, of_loss)
     if "state" in singles:
-        _tensors.check_state(singles["state"], getattr(member, "bins", 0))
+        _tensors.check_state(singles["state"], _losses.value_of(read.loss, read.parameters, "bins"))
     output = _batch.make_output(value if read.normalizer == "value" else read.normalizer)
     output.normalizer_pointer = pointers.pop("normalizer", None)
     batch = _batch.make_batch(levels, dtype, label_dtype, target_dtype, **read.batch, **pointers)
-    exact = getattr(member, "density", 0) == _c.WORDS["density"]["exact"]
+    exact = _losses.value_of(read.loss, read.parameters, "density") == "exact"
     return SimpleNamespace(loss=loss, batch=batch, output=output, levels=levels, exact=exact)
 
 
@@ -103,8 +103,9 @@ def count(read, value, logits, inputs):
 def update_density(name, state, parameters):
     """tare_ghm_density_update: in place."""
     state = _tensors.state_tensor(state)
-    loss, member = _losses.make_loss(name, parameters, state=state.data_ptr())
-    _tensors.check_state(state, member.bins)
+    name = _losses.loss_name(name)
+    loss, parameters = _losses.make_loss(name, parameters, state=state.data_ptr())
+    _tensors.check_state(state, _losses.value_of(name, parameters, "bins"))
     _tensors.check_contents(state)
     context, stream = context_of(state.device)
     _c.check(_c.library.tare_ghm_density_update(context, loss, stream), context)

@@ -262,10 +262,10 @@ def ghm_state(bins):
 
 def _state(loss, state, parameters, levels):
     """The address of a state, of which every word is sound, and which may be written if it will be."""
-    _, member = _losses.make_loss(loss, {})
-    if not hasattr(member, "state"):
-        raise _losses.no_parameter(_losses.loss_name(loss), "state")
-    bins = parameters.get("bins", member.bins)
+    name = _losses.loss_name(loss)
+    if not _losses.DESCRIPTIONS[name].has_state:
+        raise _losses.no_parameter(name, "state")
+    bins = _losses.value_of(name, parameters, "bins")
     if not isinstance(state, np.ndarray) or _masked(state) or state.dtype != np.int64 or not state.flags.c_contiguous:
         raise _checks.WrongType("state must be a contiguous int64 array, as ghm_state makes it")
     if state.shape != (_state_words(bins),):

@@ -117,7 +117,7 @@ class _Linear(torch.autograd.Function):
         ctx.spec, ctx.value, ctx.workspace, ctx.keeps = spec, value, workspace, keeps
         ctx.set_materialize_grads(False)
         if has_state:  # see Evaluation in _ops
-            ctx.spec = spec + " use_stored_density=1"
+            ctx.spec = _spec.with_setting(spec, _spec.STORED_DENSITY, 1)
             ctx.mark_non_differentiable(results[-1])
             inputs = (*inputs[:-1], results[-1])
         _autograd.keep(ctx, gradients, (features, weight, bias, *inputs))
@@ -184,8 +184,8 @@ def _joined(array, front):
     return array.reshape(-1, array.shape[-1]) if array.shape[:-1] == front else array
 
 
-def evaluate(spec, value, head, arrays, singles):
-    """The loss of a head and, behind it, the state if `singles` has one."""
+def evaluate(spec, reduction, value, head, arrays, singles):
+    """The loss of a head, whose reduction is "sum", and, behind it, the state if `singles` has one."""
     features, weight, bias, workspace = head
     if workspace is not None:
         workspace = _checks.integer("workspace", workspace, 0)

@@ -1,101 +1,168 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The losses that the library has: their names and numbers, their parameters, and the struct of one."""
+"""The losses as the library describes them: names, families, parameters, what each takes; and the spec of one for C.
+
+Nothing here knows a loss. A loss that the library gains is here too.
+"""
 
 import ctypes
-import functools
-from ctypes import c_int32, c_void_p
+from ctypes import c_double, c_int32, c_void_p
+from typing import NamedTuple
 
 from . import _c, _checks
+
+_TYPES = (c_double, c_int32, c_int32, c_void_p, c_void_p)  # of a value, by tare_parameter_type
+_PER_CLASS, _STATE = 3, 4
+
+
+class Parameter(NamedTuple):
+    """One parameter of a loss, by tare_parameter_description."""
+
+    name: str
+    type: int
+    offset: int
+    low: float
+    high: float
+    limits: str
+    default: float
+    choices: tuple  # of words, by value; empty for what is no choice
+
+    @property
+    def is_pointer(self):
+        return self.type in (_PER_CLASS, _STATE)
+
+
+class Description(NamedTuple):
+    """One loss, by tare_loss_description."""
+
+    kind: int
+    family: int
+    takes_class_weights: bool
+    gives_element_loss: bool
+    parameters: dict  # by name
+
+    @property
+    def has_state(self):
+        return any(parameter.type == _STATE for parameter in self.parameters.values())
+
+
+def _parameter_at(kind, index):
+    found = _c.ParameterDescription()
+    found.struct_size = ctypes.sizeof(found)
+    _c.check(_c.library.tare_loss_parameter(kind, index, found))
+    words = []
+    while found.choices and found.choices[len(words)]:
+        words.append(found.choices[len(words)].decode())
+    name, limits = found.name.decode(), found.limits.decode()
+    default = found.default_value if _TYPES[found.type] is c_double else int(found.default_value)
+    return Parameter(name, found.type, found.offset, found.low, found.high, limits, default, tuple(words))
+
+
+def _described(kind):
+    found = _c.LossDescription()
+    found.struct_size = ctypes.sizeof(found)
+    _c.check(_c.library.tare_loss_describe(kind, found))
+    parameters = [_parameter_at(kind, index) for index in range(found.parameters)]
+    return found.name.decode(), Description(
+        kind,
+        found.family,
+        bool(found.takes_class_weights),
+        bool(found.gives_element_loss),
+        {parameter.name: parameter for parameter in parameters},
+    )
+
+
+DESCRIPTIONS = dict(
+    _described(_c.library.tare_loss_kind_at(index)) for index in range(_c.library.tare_loss_count())
+)  # by name, in the library's order
 
 
 def losses():
     """The names of all losses ("sigmoid-focal"), in the library's order, with their numbers."""
-    kinds = [_c.library.tare_loss_kind_at(index) for index in range(_c.library.tare_loss_count())]
-    return {_c.library.tare_loss_name(kind).decode(): kind for kind in kinds}
-
-
-@functools.cache
-def _part(name):
-    """The union's member that counts: the one that the loss's name carries, `focal` of "softmax-focal"."""
-    return next(part for part in name.split("-") if hasattr(_c.Loss, part))
-
-
-PARAMETERS = {name: dict(dict(_c.Parameters._fields_)[_part(name)]._fields_) for name in losses()}  # C types, by loss
+    return {name: description.kind for name, description in DESCRIPTIONS.items()}
 
 
 def loss_name(name):
     """The name of a loss as the library has it: "sigmoid_focal" is "sigmoid-focal"."""
     known = name.replace("_", "-") if isinstance(name, str) else name
-    if not isinstance(known, str) or known not in PARAMETERS:
-        raise ValueError(f"there is no loss {_checks.shown(name)}; there are: {', '.join(PARAMETERS)}")
+    if not isinstance(known, str) or known not in DESCRIPTIONS:
+        raise ValueError(f"there is no loss {_checks.shown(name)}; there are: {', '.join(DESCRIPTIONS)}")
     return known
 
 
 def no_parameter(name, key):
-    return _checks.WrongType(f"{name} has no parameter '{key}'; it has: {', '.join(PARAMETERS[name])}")
+    description = DESCRIPTIONS[name]
+    if description.parameters:
+        return _checks.WrongType(f"{name} has no parameter '{key}'; it has: {', '.join(description.parameters)}")
+    instead = ", and use class_weights" if description.takes_class_weights else ""
+    return _checks.WrongType(f"{name} has no {key}, nor any other parameter; leave it out{instead}")
 
 
 def parameters_of(name, given):
     """The parameters of the loss `name` as C takes them: numbers that fit, words as their numbers, and no pointers."""
-    fields, checked = PARAMETERS[name], {}
+    known, checked = DESCRIPTIONS[name].parameters, {}
     for key, value in given.items():
-        kind = fields.get(key)
-        if kind is None or kind is c_void_p:
+        if key not in known or known[key].is_pointer:
             raise no_parameter(name, key)
-        checked[key] = _parameter(key, value, kind)
+        checked[key] = _value(known[key], value)
     return checked
 
 
-def _parameter(key, value, kind):
-    words = _c.WORDS.get(key)
-    if words:
-        if type(value) is int and 0 <= value < len(words):
+def _value(parameter, value):
+    key = parameter.name
+    if parameter.choices:
+        if type(value) is int and 0 <= value < len(parameter.choices):
             return value
-        return words[_checks.word(key, value, words)]
-    if key == "use_stored_density":
+        return parameter.choices.index(_checks.word(key, value, parameter.choices))
+    if _TYPES[parameter.type] is c_double:
+        return _checks.number(key, value)
+    if (parameter.low, parameter.high) == (0, 1):
         return int(_checks.flag(key, value))
-    if kind is c_int32:
-        value = _checks.integer(key, value)
-        if not _checks.INT32[0] <= value <= _checks.INT32[1]:
-            raise ValueError(f"{key} is {value}; it must be in 1..1024")
-        return value
-    return _checks.number(key, value)
+    value = _checks.integer(key, value)
+    if not _checks.INT32[0] <= value <= _checks.INT32[1]:
+        raise ValueError(f"{key} is {value}; it must be in {parameter.low:.0f}..{parameter.high:.0f}")
+    return value
 
 
-@functools.cache
-def _defaults(name):
-    loss = _c.Loss()
-    _c.library.tare_loss_spec_init_sized(loss, losses()[name], ctypes.sizeof(_c.Loss))
-    return loss
+def value_of(name, parameters, key):
+    """A checked parameter or its default; of a choice its word; None for a loss that has no such parameter."""
+    parameter = DESCRIPTIONS[name].parameters.get(key)
+    if parameter is None:
+        return None
+    value = parameters.get(key, parameter.default)
+    if parameter.choices:
+        return parameter.choices[value]
+    return value
 
 
 def make_loss(name, parameters, **pointers):
-    """A Loss with the library's defaults but for `parameters` and pointers, and the member of its union that counts.
+    """The struct of a loss with the library's defaults but for `parameters` and pointers; and the parameters, checked.
 
     pointers: addresses of arrays that were checked: alpha_per_class, state.
     """
     name = loss_name(name)
-    return fill_loss(name, parameters_of(name, parameters), pointers)
+    checked = parameters_of(name, parameters)
+    return fill_loss(name, checked, pointers), checked
 
 
 def fill_loss(name, parameters, pointers):
-    """make_loss with a name and parameters that were checked."""
-    loss = _c.Loss.from_buffer_copy(_defaults(name))
-    member = getattr(loss, _part(name))
-    for key, value in parameters.items():
-        setattr(member, key, value)
-    for key, address in pointers.items():
-        if key not in PARAMETERS[name]:
+    """The struct of a loss with parameters that were checked."""
+    description, loss = DESCRIPTIONS[name], _c.Loss()
+    _c.library.tare_loss_spec_init_sized(loss, description.kind, ctypes.sizeof(loss))
+    for key, value in (parameters | pointers).items():
+        parameter = description.parameters.get(key)
+        if parameter is None:
             raise no_parameter(name, key)
-        setattr(member, key, address)
-    _refuse_what_lacks(name, member)
-    return loss, member
+        _TYPES[parameter.type].from_buffer(loss, parameter.offset).value = value
+    _refuse_what_lacks(name, parameters, pointers)
+    return loss
 
 
-def _refuse_what_lacks(name, member):
-    """Combinations that the library would refuse in the words of its structs."""
-    if name == "softmax-ce" and (member.alpha >= 0 or member.alpha_per_class):
-        raise ValueError("softmax-ce has no alpha; leave it out, and use class_weights")
-    if name.startswith("ghm") and not member.state and (0 < member.momentum < 1 or member.use_stored_density):
-        asks = f"momentum is {member.momentum:g}" if member.momentum > 0 else "use_stored_density is True"
-        raise ValueError(f"{asks} and state is None; it needs a state, from ghm_state({member.bins})")
+def _refuse_what_lacks(name, parameters, pointers):
+    """What the library would refuse in the words of its structs."""
+    if not DESCRIPTIONS[name].has_state or "state" in pointers:
+        return
+    momentum, stored = (value_of(name, parameters, key) for key in ("momentum", "use_stored_density"))
+    if 0 < momentum < 1 or stored:
+        asks = f"momentum is {momentum:g}" if momentum > 0 else "use_stored_density is True"
+        bins = value_of(name, parameters, "bins")
+        raise ValueError(f"{asks} and state is None; it needs a state, from ghm_state({bins})")

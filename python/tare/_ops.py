@@ -65,7 +65,7 @@ def _gradient(logits, inputs, upstream, spec, value):
     """The gradient by the logits of what _loss returned, each loss times its part of `upstream`."""
     read = _spec.read_spec(spec)
     double = logits[0].dtype == torch.float64
-    if double or (read.ghm and read.reduction != "sum"):
+    if double or (read.has_state and read.reduction != "sum"):
         return _multiplied(read, value, logits, inputs, upstream)
     gradients = [torch.empty_like(one) for one in logits]
     if read.reduction == "sum":
@@ -169,14 +169,14 @@ class Evaluation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, spec, value, keeps, count, has_state, *tensors):
-        asked = spec + " keep-gradient=1" if keeps else spec
+        asked = _spec.with_setting(spec, _spec.KEEPS_GRADIENT, 1) if keeps else spec
         results = torch.ops.tare.loss(list(tensors[:count]), list(tensors[count:]), asked, value)
         gradients = results[1 : 1 + count] if keeps else []
         results = results[:1] + results[1 + count :] if keeps else results
         ctx.spec, ctx.value, ctx.count, ctx.has_state = spec, value, count, has_state
         ctx.set_materialize_grads(False)
         if has_state:  # the density of this pass, whatever becomes of the state until backward
-            ctx.spec = spec + " use_stored_density=1"
+            ctx.spec = _spec.with_setting(spec, _spec.STORED_DENSITY, 1)
             ctx.mark_non_differentiable(results[-1])
             tensors = (*tensors[:-1], results[-1])
         _autograd.keep(ctx, gradients, tensors)
@@ -210,11 +210,10 @@ class Evaluation(torch.autograd.Function):
 def _train(logits, inputs, spec, value):
     """tare::loss where it is called by itself and a gradient is wanted."""
     _tensors.check_constants(inputs)
-    plain = spec.replace(" keep-gradient=1", "")
-    results = list(
-        Evaluation.apply(plain, value, False, len(logits), "state" in _spec.read_spec(spec).singles, *logits, *inputs)
-    )
-    if plain == spec:
+    read = _spec.read_spec(spec)
+    plain = _spec.without_setting(spec, _spec.KEEPS_GRADIENT)
+    results = list(Evaluation.apply(plain, value, False, len(logits), "state" in read.singles, *logits, *inputs))
+    if not read.keep:
         return results
     with torch.no_grad():  # a graph that keeps the gradient has it among the results
         return results[:1] + torch.ops.tare.loss(logits, inputs, spec, value)[1 : 1 + len(logits)] + results[1:]
@@ -224,12 +223,15 @@ _autograd.derive(torch.ops.tare.loss.default, _train)
 _autograd.derive(torch.ops.tare.gradient.default, _autograd.no_second_derivative)
 
 
-def evaluate(spec, value, levels, arrays, singles):
-    """tare::loss with its gradient: the losses and, behind them, the state if `singles` has one."""
+def evaluate(spec, reduction, value, levels, arrays, singles):
+    """tare::loss with its gradient: the losses and, behind them, the state if `singles` has one.
+
+    reduction: the one in the spec, which a compiler cannot read.
+    """
     inputs = [*arrays, *_tensors.as_c(singles)]
     if not (torch.is_grad_enabled() and any(level.requires_grad for level in levels)):
         return torch.ops.tare.loss(levels, inputs, spec, value)
     if not torch.compiler.is_compiling():
         _autograd.refuse_forward_mode([*levels, *inputs])
-    keeps = levels[0].device.type == "cpu" and levels[0].dtype in KEPT and " reduction=sum " in spec
+    keeps = levels[0].device.type == "cpu" and levels[0].dtype in KEPT and reduction == "sum"
     return Evaluation.apply(spec, value, keeps, len(levels), "state" in singles, *levels, *inputs)

@@ -6,34 +6,37 @@ from __future__ import annotations
 import functools
 from types import SimpleNamespace
 
-import torch
+from . import _batch, _losses
 
-from . import _batch, _c, _losses
-
+KEEPS_GRADIENT = "keep-gradient"  # a setting: the gradient of the same pass is wanted
+STORED_DENSITY = "use_stored_density"  # a parameter: 1/GD is the one in the state
 _BATCH = ("first_label", "background_label", "ignore_label", "background_weight")
 
 
 def keeps_state(name, parameters):
     """Whether a loss has a density that backward can take from a state of this call instead of counting again."""
-    unit_regions = parameters.get("density", 0) == _c.WORDS["density"]["unit-region"]
     return (
-        name.startswith("ghm")
-        and unit_regions
+        _losses.DESCRIPTIONS[name].has_state
+        and _losses.value_of(name, parameters, "density") == "unit-region"
         and not parameters.get("momentum")
         and not parameters.get("use_stored_density")
     )
-
-
-@torch.compiler.assume_constant_result
-def default_bins(name):
-    _, member = _losses.make_loss(name, {})
-    return member.bins
 
 
 def write_spec(settings, arrays, singles):
     """settings, the names of the per-level arrays, and those of the single tensors, as one line."""
     words = [f"{key}={value}" for key, value in settings.items()]
     return " ".join([*words, f"arrays={','.join(arrays)}", f"singles={','.join(singles)}"])
+
+
+def with_setting(spec, key, value):
+    """The spec with one setting more; of two with the same key the last counts."""
+    return f"{spec} {key}={value}"
+
+
+def without_setting(spec, key):
+    """The spec without this setting."""
+    return " ".join(word for word in spec.split(" ") if word.split("=", 1)[0] != key)
 
 
 def _number(text):
@@ -64,13 +67,14 @@ def read_spec(spec):
     )
     read.traced = settings.pop("traced", None)
     parameters = {key: _number(value) for key, value in settings.items()}
-    read.keep = bool(parameters.pop("keep-gradient", 0))  # no name that a caller can give
+    read.keep = bool(parameters.pop(KEEPS_GRADIENT, 0))  # no name that a caller can give
     read.loss = _losses.loss_name(read.loss)
     read.parameters = _losses.parameters_of(read.loss, parameters)
     if read.reduction not in ("sum", "rows", "none", "histogram"):  # the last is of ghm_histogram alone
         raise ValueError(f"reduction is '{read.reduction}'; it is one of: sum, rows, none")
-    read.ghm = read.loss.startswith("ghm")
-    if read.reduction == "none" and read.loss.startswith("softmax"):
+    description = _losses.DESCRIPTIONS[read.loss]
+    read.has_state = description.has_state
+    if read.reduction == "none" and not description.gives_element_loss:
         read.reduction = "rows"
     return read
 

@@ -141,7 +141,7 @@ def loss(
         settings["traced"] = _spec.traced_shapes(levels, fixed=normalizer == "value" and divisor is None)
     spec, tensors = _spec.write_spec(settings, list(given), list(singles)), [array for _, array in arrays]
     run, logits = (_linear.evaluate, logits) if fused else (_ops.evaluate, levels)
-    results = run(spec, value, logits, tensors, singles)
+    results = run(spec, reduction, value, logits, tensors, singles)
     if state is not None:
         state.copy_(results[-1])
     return list(results[: len(levels)]) if several and reduction != "sum" else results[0]
@@ -173,13 +173,14 @@ def _check_what_is_wanted(labels, targets, reduction, normalizer):
 def _state_of(name, state, parameters, device):
     """The GHM state of a call, if it has one: the caller's or a fresh one."""
     if state is not None:
-        if "state" not in _losses.PARAMETERS[name]:
+        if not _losses.DESCRIPTIONS[name].has_state:
             raise _losses.no_parameter(name, "state")
         return {"state": _tensors.state_tensor(state)}
     if not _spec.keeps_state(name, parameters):
         return {}
-    bins = parameters["bins"] if "bins" in parameters else _spec.default_bins(name)
-    return {"state": ghm_state(bins, device)}  # in which backward finds the density of this pass
+    return {
+        "state": ghm_state(_losses.value_of(name, parameters, "bins"), device)
+    }  # in which backward finds the density of this pass
 
 
 def _divisor(normalizer, device):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ctypes mirror against the C compiler and header, and how the library is found."""
 
+import ast
 import ctypes
 import os
 import re
@@ -19,11 +20,8 @@ HEADER = Path(ROOT, "include", "tare.h").read_text()
 STRUCTS = {
     "tare_context_options": _c.ContextOptions,
     "tare_context_description": _c.ContextDescription,
-    "tare_ce_parameters": _c.CeParameters,
-    "tare_focal_parameters": _c.FocalParameters,
-    "tare_poly1_parameters": _c.Poly1Parameters,
-    "tare_ghm_parameters": _c.GhmParameters,
-    "tare_loss_spec": _c.Loss,
+    "tare_loss_description": _c.LossDescription,
+    "tare_parameter_description": _c.ParameterDescription,
     "tare_strides": _c.Strides,
     "tare_level": _c.Level,
     "tare_batch": _c.Batch,
@@ -34,11 +32,9 @@ STRUCTS = {
 
 
 def fields(mirror):
-    """Names and offsets; of the anonymous union the members' names."""
-    for name, kind in mirror._fields_:
-        offset = getattr(mirror, name).offset
-        for member in [name] if name != "parameters" else [inner for inner, _ in kind._fields_]:
-            yield member, offset
+    """Names and offsets."""
+    for name, _ in mirror._fields_:
+        yield name, getattr(mirror, name).offset
 
 
 def test_layout_is_the_compilers(tmp_path):
@@ -76,8 +72,9 @@ def test_enumerators_are_the_headers():
     assert (values.pop("LABEL_DTYPE_I32"), values.pop("LABEL_DTYPE_I64")) == (_c.I32, _c.I64)
     assert values.pop("NORMALIZER_VALUE") == _c.VALUE
     assert (values.pop("DEVICE_CPU"), values.pop("DEVICE_CUDA")) == (_c.CPU, _c.CUDA)
-    for parameter, words in _c.WORDS.items():
-        for word, value in words.items():
+    choices = {one.name: one.choices for loss in _losses.DESCRIPTIONS.values() for one in loss.parameters.values()}
+    for parameter in ("density", "variant"):
+        for value, word in enumerate(choices[parameter]):
             assert values.pop(f"GHM_{parameter}_{word}".upper().replace("-", "_")) == value
     assert values.pop("DEVICE_AUTO") == 0
     kinds = {name.removeprefix("LOSS_"): value for name, value in values.items() if name.startswith("LOSS_")}
@@ -93,11 +90,38 @@ def test_every_prototype_has_the_headers_arguments():
         assert len(arguments) == (0 if declared == "void" else declared.count(",") + 1), name
 
 
-def test_every_loss_has_parameters_in_the_union():
-    for name in tare.losses():
-        loss, member = _losses.make_loss(name, {})
-        assert loss.kind == tare.losses()[name]
-        assert member._fields_, name
+def test_a_spec_is_as_long_as_the_header_says(tmp_path):
+    source, program = tmp_path / "size.c", tmp_path / "size"
+    source.write_text(
+        '#include <stdio.h>\n#include <tare.h>\nint main(void) { printf("%zu", sizeof(tare_loss_spec)); }\n'
+    )
+    subprocess.run([os.environ.get("CC", "cc"), f"-I{ROOT}/include", source, "-o", program], check=True)
+    size = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    assert int(size) == ctypes.sizeof(_c.Loss)
+
+
+def test_every_parameter_is_set_where_the_library_reads_it():
+    """In the words of the field that it is, a value out of range is refused."""
+    for name, description in _losses.DESCRIPTIONS.items():
+        for key, parameter in description.parameters.items():
+            if parameter.is_pointer or parameter.choices:
+                continue
+            beyond = parameter.high * 2 if parameter.type == 0 else 5000
+            loss = _losses.fill_loss(name, {key: beyond}, {"state": 4096} if description.has_state else {})
+            if parameter.type == 0:
+                place = ctypes.c_double.from_buffer(loss, parameter.offset)
+            else:
+                place = ctypes.c_int32.from_buffer(loss, parameter.offset)
+            assert place.value == beyond, (name, key)
+
+
+def test_no_module_decides_by_the_name_of_a_loss():
+    """Which losses there are, and what each has, the library says. Only the functions of tare.torch name theirs."""
+    words = {word for name in tare.losses() for word in (name, name.split("-")[0])}
+    for file in Path(tare.__file__).parent.glob("*.py"):
+        if file.name != "torch.py":
+            constants = [node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)]
+            assert not words.intersection(one for one in constants if isinstance(one, str)), file
 
 
 def test_version_is_the_headers():
