@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "support/buffers.h"
+#include "support/parameters.h"
 #include "support/problem.h"
 
 static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16, TARE_DTYPE_F64};
@@ -54,30 +55,22 @@ Test(values, every_length_up_to_200) {
   }
 }
 
-static void set_gamma(problem *p, double gamma) {
-  switch (p->loss.kind) {
-    case TARE_LOSS_SIGMOID_FOCAL:
-    case TARE_LOSS_SOFTMAX_FOCAL:
-      p->loss.focal.gamma = gamma;
-      break;
-    case TARE_LOSS_SIGMOID_POLY1:
-      p->loss.poly1.gamma = gamma;
-      break;
-    default:
-      break;
-  }
+/* False if the loss has no gamma. */
+static bool set_gamma(problem *p, double gamma) {
+  tare_parameter_description parameter;
+  if (!find_parameter(p->loss.kind, "gamma", &parameter)) return false;
+  parameter_set(&p->loss, &parameter, gamma);
+  return true;
 }
 
 Test(values, every_power) {
   static const double gammas[] = {0, 0.25, 0.5, 1, 1.5, 2, 3, 3.7, 5};
-  static const int32_t kinds[] = {TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SIGMOID_POLY1, TARE_LOSS_SOFTMAX_FOCAL};
   FOR_EACH_DEVICE(device) {
-    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+    FOR_EACH_LOSS(kind) {
       for (size_t g = 0; g < sizeof gammas / sizeof *gammas; g++) {
         for (size_t d = 0; d < DTYPES; d++) {
-          problem *p = problem_new(kinds[k], dtypes[d], test_size(1500, 60), 19);
-          set_gamma(p, gammas[g]);
-          CHECK_PROBLEM(p, device);
+          problem *p = problem_new(kind, dtypes[d], test_size(1500, 60), 19);
+          if (set_gamma(p, gammas[g])) CHECK_PROBLEM(p, device);
           problem_free(p);
         }
       }

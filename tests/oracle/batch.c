@@ -189,35 +189,6 @@ static double element_weight(const struct oracle_problem *problem, struct row ro
   return weight;
 }
 
-/* A factor of 0, alpha's among them, leaves nothing of what it multiplies, NaN and infinity included. */
-static double times(double factor, double value) { return factor == 0 ? 0 : factor * value; }
-
-static struct oracle_pair scaled(struct oracle_pair pair, double factor) {
-  return (struct oracle_pair){.value = times(factor, pair.value), .derivative = times(factor, pair.derivative)};
-}
-
-/* Loss and derivative by the logit, with alpha but no other weight. */
-static struct oracle_pair element(const struct oracle_problem *problem, double x, double t, int64_t c) {
-  double alpha = oracle_alpha(alpha_of(problem, c), t);
-  switch (problem->loss) {
-    case ORACLE_SIGMOID_CE:
-      return scaled(oracle_soft_ce(x, t), alpha);
-    case ORACLE_SIGMOID_FOCAL:
-      return scaled(oracle_soft_focal(x, t, problem->gamma), alpha);
-    case ORACLE_SIGMOID_POLY1: {
-      struct oracle_pair focal = scaled(oracle_soft_focal(x, t, problem->gamma), alpha);
-      struct oracle_pair extra = oracle_soft_poly1_extra(x, t, problem->gamma, problem->poly_epsilon);
-      return (struct oracle_pair){focal.value + extra.value, focal.derivative + extra.derivative};
-    }
-    case ORACLE_GHM_R:
-      return oracle_asl1(x - t, problem->mu);
-    case ORACLE_GHM_C:
-      return oracle_soft_ce(x, t);
-    default:
-      return (struct oracle_pair){NAN, NAN};
-  }
-}
-
 /* Fills the row of a sigmoid or GHM loss; returns its weighted loss. `scale` belongs to the gradient alone. */
 static double fill_elements(const struct oracle_problem *problem, int64_t i, double scale,
                             struct oracle_result *result) {
@@ -230,7 +201,7 @@ static double fill_elements(const struct oracle_problem *problem, int64_t i, dou
     if (weight == 0) continue;
     if (is_ghm(problem)) weight = result->inverse_density[at];
     if (weight == 0) continue; /* also of a NaN */
-    struct oracle_pair pair = element(problem, problem->logits[at], t, c);
+    struct oracle_pair pair = oracle_element(problem, problem->logits[at], t, alpha_of(problem, c));
     result->element_loss[at] = weight * pair.value;
     result->gradient[at] = scale * weight * pair.derivative;
     sum += result->element_loss[at];
@@ -254,8 +225,8 @@ static double fill_softmax(const struct oracle_problem *problem, int64_t i, doub
     if (focal && alpha >= 0) weight *= alpha;
     loss = oracle_softmax_row(problem->classes, x, row.class, focal ? problem->gamma : 0, dx);
   }
-  for (int64_t c = 0; c < problem->classes; ++c) dx[c] = scale * times(weight, dx[c]);
-  return times(weight, loss);
+  for (int64_t c = 0; c < problem->classes; ++c) dx[c] = scale * oracle_times(weight, dx[c]);
+  return oracle_times(weight, loss);
 }
 
 /* ---- GHM ------------------------------------------------------------------------------------------------------- */

@@ -151,6 +151,13 @@ struct oracle_counts {
   int64_t rows, counted, positives, background, ignored, invalid;
 };
 
+/** Loss and derivative of an element by its logit, of a loss that has such, with alpha but no other weight. alpha: of
+ *  targets of 1, negative: off. */
+struct oracle_pair oracle_element(const struct oracle_problem *problem, double x, double t, double alpha);
+
+/** factor*value, but 0 for a factor of 0, alpha's among them: nothing is left of a NaN or an infinity. */
+double oracle_times(double factor, double value);
+
 /** Filled by oracle_evaluate, freed by oracle_result_free. */
 struct oracle_result {
   double loss;    /* normalised */

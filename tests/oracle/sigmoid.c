@@ -83,3 +83,36 @@ struct oracle_pair oracle_asl1(double d, double mu) {
   double root = hypot(d, mu);
   return (struct oracle_pair){.value = fabs(d) * (fabs(d) / (root + mu)), .derivative = d / root};
 }
+
+/* ---- The losses of a batch ------------------------------------------------------------------------------------ */
+
+double oracle_times(double factor, double value) { return factor == 0 ? 0 : factor * value; }
+
+static struct oracle_pair scaled(struct oracle_pair pair, double factor) {
+  return (struct oracle_pair){.value = oracle_times(factor, pair.value),
+                              .derivative = oracle_times(factor, pair.derivative)};
+}
+
+/* A loss without a case here does not compile. */
+struct oracle_pair oracle_element(const struct oracle_problem *problem, double x, double t, double of_1) {
+  double alpha = oracle_alpha(of_1, t);
+  switch (problem->loss) {
+    case ORACLE_SIGMOID_CE:
+      return scaled(oracle_soft_ce(x, t), alpha);
+    case ORACLE_SIGMOID_FOCAL:
+      return scaled(oracle_soft_focal(x, t, problem->gamma), alpha);
+    case ORACLE_SIGMOID_POLY1: {
+      struct oracle_pair focal = scaled(oracle_soft_focal(x, t, problem->gamma), alpha);
+      struct oracle_pair extra = oracle_soft_poly1_extra(x, t, problem->gamma, problem->poly_epsilon);
+      return (struct oracle_pair){focal.value + extra.value, focal.derivative + extra.derivative};
+    }
+    case ORACLE_GHM_R:
+      return oracle_asl1(x - t, problem->mu);
+    case ORACLE_GHM_C:
+      return oracle_soft_ce(x, t);
+    case ORACLE_SOFTMAX_CE:
+    case ORACLE_SOFTMAX_FOCAL:
+      break; /* rows, not elements */
+  }
+  return (struct oracle_pair){NAN, NAN};
+}

@@ -11,6 +11,7 @@
 
 #include "head.h"
 #include "numbers.h"
+#include "parameters.h"
 
 enum { MOST_ELEMENTS = 3000, MOST_EXACT = 600 };
 
@@ -253,31 +254,24 @@ static void draw_ghm(problem *p, random_source *s) {
   if (ghm->momentum > 0 || one_in(s, 2)) problem_add_ghm_state(p);
 }
 
+/* Of a parameter that is not named here the default. */
+static double draw_parameter(const tare_parameter_description *parameter, random_source *s) {
+  if (strcmp(parameter->option, "alpha") == 0) return parameter->high > 1 && one_in(s, 3) ? 2.5 : draw_alpha(s);
+  if (strcmp(parameter->option, "gamma") == 0) return draw_gamma(s);
+  if (strcmp(parameter->option, "poly-epsilon") == 0) return ONE_OF(s, 1, 1, 0, 0.5, 3);
+  return parameter->default_value;
+}
+
 static void draw_parameters(problem *p, random_source *s) {
-  tare_loss_spec *loss = &p->loss;
-  switch (loss->kind) {
-    case TARE_LOSS_SIGMOID_CE:
-      loss->ce.alpha = draw_alpha(s);
-      break;
-    case TARE_LOSS_SIGMOID_FOCAL:
-      loss->focal.alpha = draw_alpha(s);
-      loss->focal.gamma = draw_gamma(s);
-      break;
-    case TARE_LOSS_SOFTMAX_FOCAL:
-      loss->focal.alpha = one_in(s, 3) ? 2.5 : draw_alpha(s);
-      loss->focal.gamma = draw_gamma(s);
-      break;
-    case TARE_LOSS_SIGMOID_POLY1:
-      loss->poly1.alpha = draw_alpha(s);
-      loss->poly1.gamma = draw_gamma(s);
-      loss->poly1.epsilon = ONE_OF(s, 1, 1, 0, 0.5, 3);
-      break;
-    case TARE_LOSS_GHM_C:
-    case TARE_LOSS_GHM_R:
-      draw_ghm(p, s);
-      break;
-    default:
-      break;
+  if (is_ghm(p->loss.kind)) {
+    draw_ghm(p, s);
+    return;
+  }
+  const int32_t count = describe_loss(p->loss.kind).parameters;
+  for (int32_t i = 0; i < count; i++) {
+    const tare_parameter_description parameter = describe_parameter(p->loss.kind, i);
+    if (parameter.type != TARE_PARAMETER_TYPE_PER_CLASS)
+      parameter_set(&p->loss, &parameter, draw_parameter(&parameter, s));
   }
 }
 
@@ -291,7 +285,10 @@ static double *draw_weights(random_source *s, int64_t count, double most) {
   return weights;
 }
 
-static bool takes_alpha(const problem *p) { return !is_ghm(p->loss.kind) && p->loss.kind != TARE_LOSS_SOFTMAX_CE; }
+static bool takes_alpha(const problem *p) {
+  tare_parameter_description alpha;
+  return find_parameter(p->loss.kind, "alpha_per_class", &alpha);
+}
 
 static void draw_all_weights(problem *p, random_source *s) {
   const bool sigmoid = !is_softmax(p->loss.kind) && !is_ghm(p->loss.kind);
@@ -404,7 +401,7 @@ static problem *draw_shape(int32_t kind, random_source *s) {
   return p;
 }
 
-static bool takes_targets(int32_t kind) { return kind != TARE_LOSS_SOFTMAX_FOCAL && kind != TARE_LOSS_GHM_R; }
+static bool takes_targets(int32_t kind) { return describe_loss(kind).takes_targets && kind != TARE_LOSS_GHM_R; }
 
 problem *draw_problem(int64_t index, bool heads) {
   random_source source = random_from(0x70726f62 + (uint64_t)index), *s = &source;

@@ -10,28 +10,19 @@
 
 #include "head.h"
 #include "numbers.h"
+#include "parameters.h"
 #include "problem.h"
 
+/* A loss of the list that the oracle has not does not compile. */
 static enum oracle_loss oracle_kind(int32_t kind) {
   switch (kind) {
-    case TARE_LOSS_SIGMOID_CE:
-      return ORACLE_SIGMOID_CE;
-    case TARE_LOSS_SIGMOID_FOCAL:
-      return ORACLE_SIGMOID_FOCAL;
-    case TARE_LOSS_SIGMOID_POLY1:
-      return ORACLE_SIGMOID_POLY1;
-    case TARE_LOSS_SOFTMAX_CE:
-      return ORACLE_SOFTMAX_CE;
-    case TARE_LOSS_SOFTMAX_FOCAL:
-      return ORACLE_SOFTMAX_FOCAL;
-    case TARE_LOSS_GHM_C:
-      return ORACLE_GHM_C;
-    case TARE_LOSS_GHM_R:
-      return ORACLE_GHM_R;
-    default:
-      break;
+#define TARE_LOSS(KIND, ...) \
+  case TARE_LOSS_##KIND:     \
+    return ORACLE_##KIND;
+#include "losses/losses.def"
+#undef TARE_LOSS
   }
-  cr_assert_fail("the oracle has no loss %d", (int)kind);
+  cr_assert_fail("the library has no loss %d", (int)kind);
   return ORACLE_SIGMOID_CE;
 }
 
@@ -41,36 +32,39 @@ static enum oracle_normalizer oracle_normalizer(int32_t normalizer) {
   return names[normalizer];
 }
 
+static void copy_ghm(struct oracle_problem *to, const problem *p) {
+  const tare_ghm_parameters *ghm = &p->loss.ghm;
+  to->bins = ghm->bins;
+  to->exact_density = ghm->density == TARE_GHM_DENSITY_EXACT;
+  to->mmdet = ghm->variant == TARE_GHM_VARIANT_MMDET;
+  to->given = ghm->use_stored_density;
+  to->momentum = ghm->momentum;
+  to->ghm_epsilon = ghm->epsilon;
+  to->mu = ghm->mu;
+  to->state = p->oracle_state;
+}
+
+/* Where the oracle keeps a parameter, by its name on a command line, which no other has. */
+static double *oracle_parameter(struct oracle_problem *to, const char *option) {
+  if (strcmp(option, "alpha") == 0) return &to->alpha;
+  if (strcmp(option, "gamma") == 0) return &to->gamma;
+  if (strcmp(option, "poly-epsilon") == 0) return &to->poly_epsilon;
+  return NULL;
+}
+
 static void copy_parameters(struct oracle_problem *to, const problem *p) {
-  const tare_loss_spec *loss = &p->loss;
   to->alpha_per_class = p->alpha_per_class;
-  switch (loss->kind) {
-    case TARE_LOSS_SIGMOID_CE:
-      to->alpha = loss->ce.alpha;
-      break;
-    case TARE_LOSS_SIGMOID_FOCAL:
-    case TARE_LOSS_SOFTMAX_FOCAL:
-      to->alpha = loss->focal.alpha;
-      to->gamma = loss->focal.gamma;
-      break;
-    case TARE_LOSS_SIGMOID_POLY1:
-      to->alpha = loss->poly1.alpha;
-      to->gamma = loss->poly1.gamma;
-      to->poly_epsilon = loss->poly1.epsilon;
-      break;
-    case TARE_LOSS_GHM_C:
-    case TARE_LOSS_GHM_R:
-      to->bins = loss->ghm.bins;
-      to->exact_density = loss->ghm.density == TARE_GHM_DENSITY_EXACT;
-      to->mmdet = loss->ghm.variant == TARE_GHM_VARIANT_MMDET;
-      to->given = loss->ghm.use_stored_density;
-      to->momentum = loss->ghm.momentum;
-      to->ghm_epsilon = loss->ghm.epsilon;
-      to->mu = loss->ghm.mu;
-      to->state = p->oracle_state;
-      break;
-    default:
-      break;
+  if (is_ghm(p->loss.kind)) {
+    copy_ghm(to, p);
+    return;
+  }
+  const int32_t count = describe_loss(p->loss.kind).parameters;
+  for (int32_t i = 0; i < count; i++) {
+    const tare_parameter_description parameter = describe_parameter(p->loss.kind, i);
+    if (parameter.type == TARE_PARAMETER_TYPE_PER_CLASS) continue;
+    double *at = oracle_parameter(to, parameter.option);
+    if (at == NULL) cr_assert_fail("%s: the oracle has no parameter %s", tare_loss_name(p->loss.kind), parameter.name);
+    *at = parameter_value(&p->loss, &parameter);
   }
 }
 
@@ -136,16 +130,11 @@ outcome *problem_expect(problem *p) {
   return o;
 }
 
+/* Poly-1 has a term with a power more. */
 static double exponent_of(const problem *p) {
-  switch (p->loss.kind) {
-    case TARE_LOSS_SIGMOID_FOCAL:
-    case TARE_LOSS_SOFTMAX_FOCAL:
-      return p->loss.focal.gamma;
-    case TARE_LOSS_SIGMOID_POLY1:
-      return p->loss.poly1.gamma + 1;
-    default:
-      return 0;
-  }
+  tare_parameter_description epsilon;
+  const bool is_poly = find_parameter(p->loss.kind, "epsilon", &epsilon) && !is_ghm(p->loss.kind);
+  return named_parameter(&p->loss, "gamma", 0) + (is_poly ? 1 : 0);
 }
 
 /* Softmax: a difference of logits carries an error of its own size. */

@@ -11,6 +11,7 @@
 
 #include "head.h"
 #include "numbers.h"
+#include "parameters.h"
 #include "random.h"
 
 static bool is_computed(int32_t kind) {
@@ -33,7 +34,7 @@ int32_t listed_loss(int32_t index) {
   return -1;
 }
 
-bool is_softmax(int32_t kind) { return kind == TARE_LOSS_SOFTMAX_CE || kind == TARE_LOSS_SOFTMAX_FOCAL; }
+bool is_softmax(int32_t kind) { return describe_loss(kind).family == TARE_LOSS_FAMILY_SOFTMAX; }
 
 bool takes_scores(int32_t kind) {
   tare_loss_description description = {.struct_size = sizeof description};
@@ -41,7 +42,7 @@ bool takes_scores(int32_t kind) {
   return description.takes_scores != 0;
 }
 
-bool is_ghm(int32_t kind) { return kind == TARE_LOSS_GHM_C || kind == TARE_LOSS_GHM_R; }
+bool is_ghm(int32_t kind) { return describe_loss(kind).has_state != 0; }
 
 static random_source source_of(const problem *p, uint64_t salt) {
   return random_from(salt * 1000003u + (uint64_t)p->rows * 4099u + (uint64_t)p->classes * 17u + (uint64_t)p->dtype);
@@ -193,25 +194,16 @@ void problem_add_ghm_state(problem *p) {
 }
 
 static int parameters_text(const problem *p, char *text, size_t size) {
-  const tare_loss_spec *loss = &p->loss;
-  const char *per_class = p->alpha_per_class != NULL ? " alpha per class" : "";
-  switch (loss->kind) {
-    case TARE_LOSS_SIGMOID_CE:
-      return snprintf(text, size, " alpha %g%s", loss->ce.alpha, per_class);
-    case TARE_LOSS_SIGMOID_FOCAL:
-    case TARE_LOSS_SOFTMAX_FOCAL:
-      return snprintf(text, size, " gamma %g alpha %g%s", loss->focal.gamma, loss->focal.alpha, per_class);
-    case TARE_LOSS_SIGMOID_POLY1:
-      return snprintf(text, size, " gamma %g epsilon %g alpha %g%s", loss->poly1.gamma, loss->poly1.epsilon,
-                      loss->poly1.alpha, per_class);
-    case TARE_LOSS_GHM_C:
-    case TARE_LOSS_GHM_R:
-      return snprintf(text, size, " bins %d density %d variant %d momentum %g epsilon %g mu %g", (int)loss->ghm.bins,
-                      (int)loss->ghm.density, (int)loss->ghm.variant, loss->ghm.momentum, loss->ghm.epsilon,
-                      loss->ghm.mu);
-    default:
-      return 0;
+  int used = 0;
+  const int32_t count = describe_loss(p->loss.kind).parameters;
+  for (int32_t i = 0; i < count && (size_t)used < size; i++) {
+    const tare_parameter_description parameter = describe_parameter(p->loss.kind, i);
+    if (parameter.type != TARE_PARAMETER_TYPE_PER_CLASS && parameter.type != TARE_PARAMETER_TYPE_STATE)
+      used +=
+          snprintf(text + used, size - (size_t)used, " %s %g", parameter.name, parameter_value(&p->loss, &parameter));
   }
+  const char *per_class = p->alpha_per_class != NULL ? " alpha per class" : "";
+  return (size_t)used < size ? used + snprintf(text + used, size - (size_t)used, "%s", per_class) : used;
 }
 
 const char *problem_text(const problem *p) {

@@ -12,6 +12,7 @@
 #include "head.h"
 #include "layout.h"
 #include "numbers.h"
+#include "parameters.h"
 #include "problem.h"
 
 typedef struct run_state {
@@ -117,24 +118,12 @@ static void make_scalars(run_state *r) {
 
 static tare_loss_spec make_loss(const run_state *r) {
   tare_loss_spec loss = r->p->loss;
-  const float *alpha = buffer_memory(r->alpha);
-  switch (loss.kind) {
-    case TARE_LOSS_SIGMOID_CE:
-      loss.ce.alpha_per_class = alpha;
-      break;
-    case TARE_LOSS_SIGMOID_FOCAL:
-    case TARE_LOSS_SOFTMAX_FOCAL:
-      loss.focal.alpha_per_class = alpha;
-      break;
-    case TARE_LOSS_SIGMOID_POLY1:
-      loss.poly1.alpha_per_class = alpha;
-      break;
-    case TARE_LOSS_GHM_C:
-    case TARE_LOSS_GHM_R:
-      loss.ghm.state = buffer_memory(r->ghm);
-      break;
-    default:
-      break;
+  const int32_t count = describe_loss(loss.kind).parameters;
+  for (int32_t i = 0; i < count; i++) {
+    const tare_parameter_description parameter = describe_parameter(loss.kind, i);
+    if (parameter.type == TARE_PARAMETER_TYPE_PER_CLASS)
+      parameter_set_pointer(&loss, &parameter, buffer_memory(r->alpha));
+    if (parameter.type == TARE_PARAMETER_TYPE_STATE) parameter_set_pointer(&loss, &parameter, buffer_memory(r->ghm));
   }
   return loss;
 }

@@ -16,6 +16,7 @@
 #include "support/answer.h"
 #include "support/npy.h"
 #include "support/numbers.h"
+#include "support/parameters.h"
 #include "support/problem.h"
 
 static const char *const states[] = {"early", "late"};
@@ -89,28 +90,25 @@ static problem *problem_of(const dataset *d, int32_t kind) {
 
 /* ---- One evaluation -------------------------------------------------------------------------------------------- */
 
+static int add_ghm_options(const tare_ghm_parameters *ghm, char *text, size_t size) {
+  if (ghm->density == TARE_GHM_DENSITY_EXACT)
+    return snprintf(text, size, " --density=exact --epsilon=%.17g", ghm->epsilon);
+  return snprintf(text, size, " --bins=%d --momentum=%.17g --ghm-variant=%s", (int)ghm->bins, ghm->momentum,
+                  ghm->variant == TARE_GHM_VARIANT_MMDET ? "mmdet" : "paper");
+}
+
 static int add_loss_options(const problem *p, char *text, size_t size) {
-  const tare_loss_spec *loss = &p->loss;
-  switch (loss->kind) {
-    case TARE_LOSS_SIGMOID_CE:
-      return snprintf(text, size, " --alpha=%.17g", loss->ce.alpha);
-    case TARE_LOSS_SIGMOID_FOCAL:
-    case TARE_LOSS_SOFTMAX_FOCAL:
-      return snprintf(text, size, " --gamma=%.17g --alpha=%.17g", loss->focal.gamma, loss->focal.alpha);
-    case TARE_LOSS_SIGMOID_POLY1:
-      return snprintf(text, size, " --gamma=%.17g --alpha=%.17g --poly-epsilon=%.17g", loss->poly1.gamma,
-                      loss->poly1.alpha, loss->poly1.epsilon);
-    case TARE_LOSS_GHM_C:
-    case TARE_LOSS_GHM_R:
-      if (loss->ghm.density == TARE_GHM_DENSITY_EXACT) {
-        return snprintf(text, size, " --density=exact --epsilon=%.17g", loss->ghm.epsilon);
-      }
-      return snprintf(text, size, " --bins=%d --momentum=%.17g --ghm-variant=%s", (int)loss->ghm.bins,
-                      loss->ghm.momentum, loss->ghm.variant == TARE_GHM_VARIANT_MMDET ? "mmdet" : "paper");
-    default:
-      text[0] = '\0';
-      return 0;
+  if (is_ghm(p->loss.kind)) return add_ghm_options(&p->loss.ghm, text, size);
+  const int32_t count = describe_loss(p->loss.kind).parameters;
+  int used = 0;
+  text[0] = '\0';
+  for (int32_t i = 0; i < count; i++) {
+    const tare_parameter_description parameter = describe_parameter(p->loss.kind, i);
+    if (parameter.option[0] != '\0')
+      used += snprintf(text + used, size - (size_t)used, " --%s=%.17g", parameter.option,
+                       parameter_value(&p->loss, &parameter));
   }
+  return used;
 }
 
 /* The command line that says what the problem says. */

@@ -8,8 +8,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tool/base/problem.h"
+#include "tool/parameters.h"
 
 struct list {
   struct contender *of;
@@ -52,26 +54,31 @@ static void append_ghm(struct list *list, const struct contender_filter *filter,
   }
 }
 
-static void append_kind(struct list *list, const struct contender_filter *filter, int32_t kind, bool class_balanced) {
-  double gamma = filter->gamma >= 0 ? filter->gamma : 2;
-  switch (kind) {
-    case TARE_LOSS_SIGMOID_FOCAL:
-      append_focal(list, filter, class_balanced);
-      break;
-    case TARE_LOSS_SOFTMAX_FOCAL:
-      append(list, kind, "softmax-focal, gamma %g", gamma)->loss.focal.gamma = gamma;
-      break;
-    case TARE_LOSS_SIGMOID_POLY1:
-      append(list, kind, "sigmoid-poly1, gamma %g", gamma)->loss.poly1.gamma = gamma;
-      break;
-    case TARE_LOSS_GHM_C:
-    case TARE_LOSS_GHM_R:
-      append_ghm(list, filter, kind);
-      break;
-    default:
-      append(list, kind, "%s", tare_loss_name(kind));
-      break;
+double *gamma_of(tare_loss_spec *loss) {
+  int32_t count = loss_described(loss->kind).parameters;
+  for (int32_t index = 0; index < count; index++) {
+    tare_parameter_description parameter = {.struct_size = sizeof parameter};
+    tare_loss_parameter(loss->kind, index, &parameter);
+    if (strcmp(parameter.name, "gamma") == 0) return (double *)(void *)((char *)loss + parameter.offset);
   }
+  return NULL;
+}
+
+static void append_other(struct list *list, const struct contender_filter *filter, int32_t kind) {
+  struct contender *contender = append(list, kind, "%s", tare_loss_name(kind));
+  double *gamma = gamma_of(&contender->loss);
+  if (!gamma) return;
+  if (filter->gamma >= 0) *gamma = filter->gamma;
+  snprintf(contender->label, sizeof contender->label, "%s, gamma %g", tare_loss_name(kind), *gamma);
+}
+
+static void append_kind(struct list *list, const struct contender_filter *filter, int32_t kind, bool class_balanced) {
+  if (kind == TARE_LOSS_SIGMOID_FOCAL)
+    append_focal(list, filter, class_balanced);
+  else if (loss_described(kind).has_state)
+    append_ghm(list, filter, kind);
+  else
+    append_other(list, filter, kind);
 }
 
 /* GHM is measured against focal, in the same run. */

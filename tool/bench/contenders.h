@@ -33,4 +33,7 @@ int32_t contenders_list(const struct contender_filter *filter, struct contender 
 /** Class-balanced weights (beta 0.999) from the positives of the batch. TOOL_OK or TOOL_FAILED after complaining. */
 int contenders_weigh(struct device *device, const tare_batch *batch, float **class_weights);
 
+/** Where a loss has its gamma; NULL: it has none. */
+double *gamma_of(tare_loss_spec *loss);
+
 #endif

@@ -152,10 +152,8 @@ static json_t *lane_json(struct bench *bench, struct lane *lane) {
                 "p80_ms", figures.p80 * 1e3, "ns_per_element", figures.ns_element, "ns_per_element_core",
                 figures.ns_core, "gigabytes_per_second", figures.gigabytes, "copy_ratio", figures.ratio);
   if (figures.of_focal > 0) json_set(object, "focal_ratio", json_real(figures.of_focal));
-  if (loss->kind == TARE_LOSS_SIGMOID_FOCAL || loss->kind == TARE_LOSS_SOFTMAX_FOCAL) {
-    json_set(object, "gamma", json_real(loss->focal.gamma));
-  }
-  if (loss->kind == TARE_LOSS_SIGMOID_POLY1) json_set(object, "gamma", json_real(loss->poly1.gamma));
+  const double *gamma = gamma_of(&lane->contender.loss);
+  if (gamma) json_set(object, "gamma", json_real(*gamma));
   if (kind_is_ghm(loss->kind)) json_set(object, "bins", json_integer(loss->ghm.bins));
   return object;
 }
