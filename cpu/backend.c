@@ -22,6 +22,7 @@
 #include "core/divide.h"
 #include "exact.h"
 #include "isa.h"
+#include "selection.h"
 
 /* An OpenMP runtime's threads do not survive a fork, and a child that waits for them waits for ever. A process that had
  * one thread when it forked had none to lose. */
@@ -279,7 +280,7 @@ static int64_t elements_of(const tare_problem *problem) { return problem->rows *
 static tare_status workspace_size(tare_backend *self, const tare_problem *problem, uint64_t *bytes, tare_error *error) {
   (void)self, (void)error;
   const int is_exact = tare_is_ghm(problem) && problem->loss.ghm.density == TARE_GHM_DENSITY_EXACT;
-  *bytes = is_exact ? tare_exact_bytes(elements_of(problem)) : 0;
+  *bytes = is_exact ? tare_exact_bytes(elements_of(problem)) : tare_selection_bytes(problem);
   return TARE_STATUS_OK;
 }
 
@@ -333,6 +334,25 @@ void tare_cpu_write_output(const tare_output *output, double loss, const tare_co
   if (output->counts) *output->counts = *counts;
 }
 
+/** Loss and gradient of a problem whose labels are valid. `counts` gets the rows with an invalid target. */
+static tare_status evaluate_rows(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
+                                 const tare_label_scan *scan, void *workspace, tare_counts *counts, double *loss,
+                                 tare_error *error) {
+  tare_label_scan rows = *scan;
+  tare_target_scan found = TARE_NO_TARGETS;
+  tare_cpu_scan_targets(cpu, tiling, problem, &rows);
+  const double divisor = tare_cpu_divisor(problem, &rows);
+  tare_job job = {.problem = problem, .pass = TARE_PASS_EVALUATE};
+  job.gradient = tare_cpu_gradient_scale(problem, tare_cpu_scale(&problem->output), divisor);
+  if (tare_is_ghm(problem) && problem->loss.ghm.density == TARE_GHM_DENSITY_EXACT)
+    use_exact_density(cpu, tiling, problem, elements_of(problem), workspace, &job);
+  else if (tare_is_ghm(problem))
+    use_bins(cpu, tiling, problem, &job);
+  *loss = tare_divide(tare_cpu_run_pass(cpu, tiling, &job), divisor);
+  tare_cpu_add_targets(cpu, tiling->groups, &found);
+  return tare_cpu_refuse_targets(problem, &found, counts, error);
+}
+
 static tare_status evaluate(tare_backend *self, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,
                             tare_stream stream, tare_error *error) {
   tare_cpu *cpu = (tare_cpu *)self;
@@ -347,23 +367,21 @@ static tare_status evaluate(tare_backend *self, const tare_problem *problem, voi
                      "tare_context_set_workspace",
                      (unsigned long long)workspace_bytes, (unsigned long long)needed);
   tare_tiling_make(&tiling, problem);
-  const tare_status status = tare_cpu_scan_labels(cpu, &tiling, problem, &scan, error);
+  tare_status status = tare_cpu_scan_labels(cpu, &tiling, problem, &scan, error);
   if (status) return status;
-  tare_label_scan rows = scan;
-  tare_target_scan found = TARE_NO_TARGETS;
-  tare_cpu_scan_targets(cpu, &tiling, problem, &rows);
-  const double divisor = tare_cpu_divisor(problem, &rows);
-  tare_job job = {.problem = problem, .pass = TARE_PASS_EVALUATE};
-  job.gradient = tare_cpu_gradient_scale(problem, tare_cpu_scale(&problem->output), divisor);
-  if (tare_is_ghm(problem) && problem->loss.ghm.density == TARE_GHM_DENSITY_EXACT)
-    use_exact_density(cpu, &tiling, problem, elements_of(problem), workspace, &job);
-  else if (tare_is_ghm(problem))
-    use_bins(cpu, &tiling, problem, &job);
-  const double sum = tare_cpu_run_pass(cpu, &tiling, &job);
-  tare_cpu_add_targets(cpu, tiling.groups, &found);
-  const tare_status targets = tare_cpu_refuse_targets(problem, &found, &scan.counts, error);
-  tare_cpu_write_output(&problem->output, tare_divide(sum, divisor), &scan.counts);
-  return targets;
+  tare_counts counts = scan.counts; /* of the caller's labels */
+  tare_problem selected;
+  const tare_problem *const caller = problem;
+  if (tare_selects(problem)) {
+    tare_cpu_select(cpu, &tiling, problem, workspace, &selected);
+    problem = &selected;
+    status = tare_cpu_scan_labels(cpu, &tiling, problem, &scan, error);
+    if (status) return status;
+  }
+  double loss;
+  status = evaluate_rows(cpu, &tiling, problem, &scan, workspace, &counts, &loss, error);
+  tare_cpu_write_output(&caller->output, loss, &counts);
+  return status;
 }
 
 static tare_status label_counts(tare_backend *self, const tare_problem *problem, tare_counts *counts,

@@ -38,4 +38,5 @@ const tare_kernels KERNELS(TARE_ISA_NAME) = {
     .softmax = {softmax_tile_f32, softmax_tile_f64},
     .regression = regression_tile,
     .scan_labels = tare_tile_scan_labels,
+    .classify_labels = classify_tile,
 };

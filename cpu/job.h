@@ -135,11 +135,15 @@ typedef void tare_tile_function(const tare_job *job, const tare_tile *tile, tare
 typedef void tare_scan_function(const tare_problem *problem, const tare_tile *tile, tare_label_scan *scan,
                                 int64_t *per_class);
 
+/** Class, TARE_ROW_BACKGROUND or another negative number for each row of a tile, as the labels alone say. */
+typedef void tare_classify_function(const tare_problem *problem, const tare_tile *tile, int32_t *found);
+
 /** The kernels of one instruction set: [0] for f32, f16 and bf16 logits, [1] for f64. */
 typedef struct tare_kernels {
   const char *name;
   tare_tile_function *sigmoid[2], *softmax[2], *regression;
   tare_scan_function *scan_labels;
+  tare_classify_function *classify_labels;
 } tare_kernels;
 
 extern const tare_kernels tare_kernels_baseline, tare_kernels_avx2, tare_kernels_avx512;

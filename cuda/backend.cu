@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "backend.cuh"
+#include "selection.cuh"
 
 namespace tare {
 
@@ -192,6 +193,62 @@ tare_status ghm_density_update(tare_backend *base, const tare_problem *problem, 
   return launch_failed(launch_density_update(ghm, tare_ghm_state_at(ghm.state, ghm.bins), site), error);
 }
 
+/* ---- Without and with a selection --------------------------------------------------------------------------------- */
+
+namespace {
+
+/** Labels are counted first where the divisor or the counts are wanted; then the loss. */
+cudaError_t evaluate_rows(const tare_problem *problem, const call &c, const launch_site &site) {
+  cudaError_t status = cudaSuccess;
+  if (counts_divisor(problem->output) || problem->output.counts) status = launch_count(c, site, false);
+  return status == cudaSuccess ? launch_evaluation(c, site) : status;
+}
+
+selection_call make_selection_call(const tare_problem *problem, const tare_selection_room &room) {
+  selection_call s;
+  memset(static_cast<void *>(&s), 0, sizeof s);
+  tare_selection_images(problem, s.of_level);
+  s.levels = problem->level_count;
+  s.background = tare_selection_background(problem);
+  s.images = problem->batch.images;
+  s.minimum = problem->batch.selection_minimum;
+  s.ratio = problem->batch.selection_ratio;
+  s.loss = static_cast<const float *>(room.loss);
+  s.label = room.label;
+  return s;
+}
+
+/** Counts, if wanted, by the caller's labels; the row losses; and the labels that follow from them. */
+cudaError_t select_rows(const backend *self, const tare_problem *problem, const tare_selection_room &room,
+                        const launch_site &site) {
+  call c;
+  make_call(self, problem, &c);
+  const selection_call s = make_selection_call(problem, room);
+  cudaError_t status = problem->output.counts ? launch_count(c, site, false) : cudaSuccess;
+  if (status == cudaSuccess) status = launch_gather_labels(c, s.background, room.label, site);
+  tare_problem measured;
+  tare_selection_to_measure(problem, &room, &measured);
+  make_call(self, &measured, &c);
+  if (status == cudaSuccess) status = launch_evaluation(c, site);
+  return status == cudaSuccess ? launch_settle_labels(s, site) : status;
+}
+
+tare_status evaluate_selected(const backend *self, const tare_problem *problem, void *workspace, uint64_t bytes,
+                              const launch_site &site, tare_error *error) {
+  const tare_status room_status = tare_selection_check_room(problem, bytes, error);
+  if (room_status) return room_status;
+  const tare_selection_room room = tare_selection_room_at(problem, workspace);
+  cudaError_t status = select_rows(self, problem, room, site);
+  tare_problem selected;
+  tare_selection_to_evaluate(problem, &room, &selected);
+  call c;
+  make_call(self, &selected, &c);
+  if (status == cudaSuccess) status = evaluate_rows(&selected, c, site);
+  return launch_failed(status, error);
+}
+
+}  // namespace
+
 /* ---- The verbs ------------------------------------------------------------------------------------------------------ */
 
 tare_status evaluate(tare_backend *base, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,
@@ -203,17 +260,15 @@ tare_status evaluate(tare_backend *base, const tare_problem *problem, void *work
   if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);
   const launch_site site = {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors};
   if (tare_is_ghm(problem)) return evaluate_ghm(self, problem, workspace, workspace_bytes, site, error);
+  if (tare_selects(problem)) return evaluate_selected(self, problem, workspace, workspace_bytes, site, error);
   call c;
   make_call(self, problem, &c);
-  cudaError_t status = cudaSuccess;
-  if (counts_divisor(problem->output) || problem->output.counts) status = launch_count(c, site, false);
-  if (status == cudaSuccess) status = launch_evaluation(c, site);
-  return launch_failed(status, error);
+  return launch_failed(evaluate_rows(problem, c, site), error);
 }
 
 tare_status workspace_size(tare_backend *base, const tare_problem *problem, uint64_t *bytes, tare_error *error) {
   const backend *self = reinterpret_cast<const backend *>(base);
-  *bytes = 0;
+  *bytes = tare_selection_bytes(problem);
   if (!tare_is_ghm(problem) || problem->loss.ghm.density != TARE_GHM_DENSITY_EXACT) return TARE_STATUS_OK;
   const device_guard guard(self);
   if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);

@@ -61,6 +61,7 @@ cudaError_t launch_count(const call &c, const launch_site &site, bool reports);
 cudaError_t load_count();
 cudaError_t load_density();
 cudaError_t load_linear();
+cudaError_t load_selection();
 cudaError_t load_sigmoid_f32();
 cudaError_t load_sigmoid_f16();
 cudaError_t load_sigmoid_bf16();

@@ -416,6 +416,25 @@ TARE_API void tare_level_init_nhwc_sized(tare_level *level, int64_t anchors, int
 #define TARE_MAX_LEVELS 16
 
 /**
+ * Which rows a loss covers.
+ *
+ * Hard negative mining (SSD, arXiv 1512.02325, section 2.2): every row with a class, and of each image's background rows
+ * the k with the largest loss, k = min(background rows, max(selection_minimum, ceil(selection_ratio * P))), where P is the
+ * image's rows with a class. An image's rows are those of all its levels. Rows are ranked by their row loss in f32, without
+ * row, class and element weights, divisor and scale; NaN is the largest; of equal losses the first in row order is taken.
+ * The result is the same on every run. A row that is not selected adds nothing and gets a gradient of 0.
+ * TARE_NORMALIZER_ROWS, ELEMENTS and WEIGHTS divide by the selected rows; POSITIVES is not changed; tare_output::counts
+ * tells of the labels before the selection.
+ *
+ * Sigmoid and softmax losses with labels take a selection; GHM losses, dense targets and the fused head do not. In a softmax
+ * loss the background must be a class. The call needs a workspace: tare_workspace_size says 8 bytes a row.
+ */
+typedef enum tare_selection {
+  TARE_SELECTION_ALL = 0,           /**< every row that counts */
+  TARE_SELECTION_HARD_NEGATIVES = 1 /**< rows with a class, and the background rows with the largest loss */
+} tare_selection;
+
+/**
  * Labels. class = label - first_label; a label equal to ignore_label is ignored, else one equal to background_label is
  * background (also where it lies in the range of the classes: a softmax loss then treats it as that class, a sigmoid
  * loss as a row of zeros, and no loss counts it as positive), else it must be a class in [0, classes). mmcv:
@@ -470,7 +489,9 @@ typedef struct tare_batch {
   const float *positive_weights; /**< [classes], w of the elements with t = 1, 1 of those with t = 0, t*w + 1-t between;
                                       sigmoid losses only; device memory; or NULL */
   int32_t score_dtype;           /**< a tare_dtype, of tare_level::scores; default TARE_DTYPE_F32 */
-  int32_t reserved;              /**< 0 */
+  int32_t selection;             /**< a tare_selection; default TARE_SELECTION_ALL */
+  double selection_ratio;        /**< negatives per positive, in [0,1e9]; default 3 */
+  int64_t selection_minimum;     /**< the fewest negatives of an image that has so many, >= 0; default 0 */
 } tare_batch;
 
 TARE_API void tare_batch_init_sized(tare_batch *batch, uint64_t struct_size, uint64_t level_size);

@@ -298,6 +298,19 @@ static tare_status check_enum(const char *name, int32_t value, int32_t last, con
   return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->%s is %d; it must be %s", name, value, allowed);
 }
 
+static tare_status check_selection(const tare_batch *batch, tare_error *error) {
+  const tare_status status = check_enum("selection", batch->selection, TARE_SELECTION_HARD_NEGATIVES,
+                                        "TARE_SELECTION_ALL (0) or TARE_SELECTION_HARD_NEGATIVES (1)", error);
+  if (status) return status;
+  if (!(batch->selection_ratio >= 0.0 && batch->selection_ratio <= 1e9))
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->selection_ratio is %g; it must be in [0,1e9]",
+                     batch->selection_ratio);
+  if (batch->selection_minimum < 0)
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->selection_minimum is %lld; it must be >= 0",
+                     (long long)batch->selection_minimum);
+  return TARE_STATUS_OK;
+}
+
 static tare_status check_scalars(const tare_batch *batch, tare_error *error) {
   const char *const dtypes = "TARE_DTYPE_F32 (0), TARE_DTYPE_F16 (1), TARE_DTYPE_BF16 (2) or TARE_DTYPE_F64 (3)";
   if (batch->level_count < 1 || batch->level_count > TARE_MAX_LEVELS)
@@ -317,8 +330,8 @@ static tare_status check_scalars(const tare_batch *batch, tare_error *error) {
   if (!status) status = check_enum("target_dtype", batch->target_dtype, TARE_DTYPE_F64, dtypes, error);
   if (!status) status = check_enum("score_dtype", batch->score_dtype, TARE_DTYPE_F64, dtypes, error);
   if (status) return status;
-  if (batch->reserved)
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->reserved is %d; it must be 0", batch->reserved);
+  status = check_selection(batch, error);
+  if (status) return status;
   if (batch->images < 0)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->images is %lld; it must be >= 0",
                      (long long)batch->images);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/backend.h"
+#include "core/selection.h"
 #include "core/structs.h"
 
 static tare_status check_output(const tare_output *output, tare_error *error) {
@@ -129,8 +130,26 @@ static tare_status check_taken(const tare_problem *problem, tare_error *error) {
   return TARE_STATUS_OK;
 }
 
-static tare_status check_combinations(const tare_problem *problem, tare_error *error) {
+/** `unseen`: the logits are a fused head's. */
+static tare_status check_selection(const tare_problem *problem, int unseen, tare_error *error) {
+  const char *const name = "batch->selection other than TARE_SELECTION_ALL";
+  if (problem->batch.selection == TARE_SELECTION_ALL) return TARE_STATUS_OK;
+  if (tare_is_ghm(problem))
+    return refuse(problem, name, "its density is that of all elements; use a focal or cross-entropy loss", error);
+  if (problem->soft) return refuse(problem, name, "a dense row is neither positive nor negative; use labels", error);
+  if (unseen) return refuse(problem, name, "a fused head keeps no row losses; form the logits", error);
+  if (problem->shape == TARE_SHAPE_SOFTMAX && tare_selection_background(problem) < 0)
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                     "batch->background_label is %lld with TARE_SELECTION_HARD_NEGATIVES, first_label %lld and %lld "
+                     "classes; in a softmax loss it must be a class: other background rows have no loss to rank",
+                     (long long)problem->batch.background_label, (long long)problem->batch.first_label,
+                     (long long)problem->batch.classes);
+  return TARE_STATUS_OK;
+}
+
+static tare_status check_combinations(const tare_problem *problem, int needs, tare_error *error) {
   tare_status status = problem->soft ? check_soft(problem, error) : TARE_STATUS_OK;
+  if (!status) status = check_selection(problem, needs & TARE_NEED_LINEAR, error);
   if (!status) status = check_scores(problem, error);
   return status ? status : check_taken(problem, error);
 }
@@ -166,6 +185,6 @@ tare_status tare_problem_build(tare_problem *problem, const tare_loss_spec *loss
     status = tare_read_struct(&problem->output, output, &tare_output_layout, error);
     if (!status) status = check_output(&problem->output, error);
   }
-  if (!status && (needs & TARE_NEED_LOGITS)) status = check_combinations(problem, error);
+  if (!status && (needs & TARE_NEED_LOGITS)) status = check_combinations(problem, needs, error);
   return status;
 }

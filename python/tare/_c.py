@@ -158,7 +158,9 @@ class Batch(ctypes.Structure):
         ("background_weight", c_double),
         ("positive_weights", c_void_p),
         ("score_dtype", c_int32),
-        ("reserved", c_int32),
+        ("selection", c_int32),
+        ("selection_ratio", c_double),
+        ("selection_minimum", c_int64),
     ]
 
 

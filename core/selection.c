@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "selection.h"
+
+#include <math.h>
+#include <string.h>
+
+#define TARE_INLINE static inline
+#include "losses/rank.h"
+
+static uint64_t loss_bytes(const tare_problem *problem) { return problem->batch.dtype == TARE_DTYPE_F64 ? 8 : 4; }
+
+uint64_t tare_selection_bytes(const tare_problem *problem) {
+  return tare_selects(problem) ? (loss_bytes(problem) + sizeof(int32_t)) * (uint64_t)problem->rows : 0;
+}
+
+tare_selection_room tare_selection_room_at(const tare_problem *problem, void *workspace) {
+  void *labels = (char *)workspace + loss_bytes(problem) * (uint64_t)problem->rows;
+  return (tare_selection_room){.loss = workspace, .label = labels};
+}
+
+tare_status tare_selection_check_room(const tare_problem *problem, uint64_t bytes, tare_error *error) {
+  const uint64_t needed = tare_selection_bytes(problem);
+  if (needed <= bytes) return TARE_STATUS_OK;
+  return tare_fail(error, TARE_STATUS_WORKSPACE_TOO_SMALL,
+                   "workspace has %llu bytes; this call needs %llu: see tare_workspace_size and "
+                   "tare_context_set_workspace",
+                   (unsigned long long)bytes, (unsigned long long)needed);
+}
+
+/** An array in row order, which a level's ROW_INDEX strides lead through. */
+static void put_in_row_order(tare_view *view, int name, void *data, int64_t element) {
+  tare_array *array = &view->array[name];
+  *array = view->array[TARE_ROW_INDEX];
+  array->data = (char *)data + view->first_row * element;
+  array->cls = 0;
+}
+
+void tare_selection_to_measure(const tare_problem *problem, const tare_selection_room *room, tare_problem *measure) {
+  *measure = *problem;
+  tare_output_init(&measure->output);
+  measure->batch.class_weights = NULL;
+  measure->batch.background_weight = 1;
+  for (int i = 0; i < problem->level_count; i++) {
+    tare_view *view = &measure->view[i];
+    const int absent[] = {TARE_GRADIENT, TARE_ELEMENT_LOSS, TARE_ROW_WEIGHTS, TARE_ELEMENT_WEIGHTS};
+    for (size_t k = 0; k < sizeof absent / sizeof *absent; k++) view->array[absent[k]].data = NULL;
+    put_in_row_order(view, TARE_ROW_LOSS, room->loss, (int64_t)loss_bytes(problem));
+  }
+}
+
+int32_t tare_selection_background(const tare_problem *problem) {
+  const tare_batch *b = &problem->batch;
+  if (problem->shape != TARE_SHAPE_SOFTMAX || b->background_label < b->first_label) return -1;
+  const uint64_t cls = (uint64_t)b->background_label - (uint64_t)b->first_label;
+  return cls < (uint64_t)b->classes ? (int32_t)cls : -1;
+}
+
+void tare_selection_to_evaluate(const tare_problem *problem, const tare_selection_room *room, tare_problem *selected) {
+  *selected = *problem;
+  selected->output.counts = NULL; /* they tell of the caller's labels */
+  selected->batch.label_dtype = TARE_LABEL_DTYPE_I32;
+  selected->batch.first_label = 0;
+  selected->batch.background_label = tare_selection_background(problem);
+  selected->batch.ignore_label = TARE_NOT_SELECTED;
+  for (int i = 0; i < problem->level_count; i++)
+    put_in_row_order(&selected->view[i], TARE_LABELS, room->label, sizeof *room->label);
+}
+
+void tare_selection_images(const tare_problem *problem, tare_image_rows *of_level) {
+  for (int i = 0; i < problem->level_count; i++) {
+    const tare_view *view = &problem->view[i];
+    of_level[i] = (tare_image_rows){.first = view->first_row, .step = view->rows / problem->batch.images};
+  }
+}
+
+/** How many of an image's negatives are taken. */
+static int64_t wanted_of(double ratio, int64_t minimum, int64_t positives, int64_t negatives) {
+  const double by_ratio = ceil(ratio * (double)positives);
+  const double wanted = by_ratio > (double)minimum ? by_ratio : (double)minimum;
+  return wanted < (double)negatives ? (int64_t)wanted : negatives;
+}
+
+/* ---- On the CPU ----------------------------------------------------------------------------------------------------
+ * A radix selection, most significant digit first, reads the losses once for each of four digits and moves nothing. */
+
+typedef struct image_walk {
+  tare_image_rows of_level[TARE_MAX_LEVELS];
+  int32_t levels, background;
+  int64_t image;
+  const void *loss;
+  int32_t loss_is_double;
+  int32_t *label;
+} image_walk;
+
+typedef void row_function(void *state, float loss, int32_t *label);
+
+static float loss_at(const image_walk *walk, int64_t row) {
+  return walk->loss_is_double ? (float)((const double *)walk->loss)[row] : ((const float *)walk->loss)[row];
+}
+
+/** Calls `act` for the image's background rows, in row order. */
+static void for_each_negative(const image_walk *walk, row_function *act, void *state) {
+  for (int32_t level = 0; level < walk->levels; level++) {
+    const int64_t first = walk->of_level[level].first + walk->image * walk->of_level[level].step;
+    for (int64_t row = first; row < first + walk->of_level[level].step; row++)
+      if (walk->label[row] == walk->background) act(state, loss_at(walk, row), &walk->label[row]);
+  }
+}
+
+static int64_t count_positives(const image_walk *walk) {
+  int64_t positives = 0;
+  for (int32_t level = 0; level < walk->levels; level++) {
+    const int64_t first = walk->of_level[level].first + walk->image * walk->of_level[level].step;
+    for (int64_t row = first; row < first + walk->of_level[level].step; row++)
+      positives += walk->label[row] >= 0 && walk->label[row] != walk->background;
+  }
+  return positives;
+}
+
+static void count_negative(void *state, float loss, int32_t *label) {
+  (void)loss, (void)label;
+  ++*(int64_t *)state;
+}
+
+typedef struct digit_counts {
+  uint32_t prefix;
+  int shift;
+  int64_t count[TARE_RANK_DIGITS];
+} digit_counts;
+
+static void count_digit(void *state, float loss, int32_t *label) {
+  digit_counts *counts = state;
+  const uint32_t rank = tare_rank_of_loss(loss);
+  (void)label;
+  if (!tare_rank_has_prefix(rank, counts->prefix, counts->shift)) return;
+  counts->count[(rank >> counts->shift) % TARE_RANK_DIGITS]++;
+}
+
+/** The rank of the last negative taken, and how many of that rank are. */
+typedef struct threshold {
+  uint32_t rank;
+  int64_t ties;
+} threshold;
+
+static threshold find_threshold(const image_walk *walk, int64_t taken) {
+  threshold found = {.rank = 0, .ties = taken};
+  for (int shift = 32 - TARE_RANK_BITS; shift >= 0; shift -= TARE_RANK_BITS) {
+    digit_counts counts = {.prefix = found.rank, .shift = shift};
+    for_each_negative(walk, count_digit, &counts);
+    uint32_t digit = TARE_RANK_DIGITS - 1;
+    for (; counts.count[digit] < found.ties; digit--) found.ties -= counts.count[digit];
+    found.rank |= digit << shift;
+  }
+  return found;
+}
+
+static void drop_below(void *state, float loss, int32_t *label) {
+  threshold *lowest = state;
+  const uint32_t rank = tare_rank_of_loss(loss);
+  const int is_tie = rank == lowest->rank;
+  if (rank < lowest->rank || (is_tie && lowest->ties == 0)) *label = TARE_NOT_SELECTED;
+  if (is_tie && lowest->ties > 0) lowest->ties--;
+}
+
+static void drop(void *state, float loss, int32_t *label) {
+  (void)state, (void)loss;
+  *label = TARE_NOT_SELECTED;
+}
+
+void tare_selection_settle(const tare_problem *problem, const tare_selection_room *room, int64_t image) {
+  image_walk walk = {.levels = problem->level_count,
+                     .background = tare_selection_background(problem),
+                     .image = image,
+                     .loss = room->loss,
+                     .loss_is_double = loss_bytes(problem) == sizeof(double),
+                     .label = room->label};
+  tare_selection_images(problem, walk.of_level);
+  int64_t negatives = 0;
+  for_each_negative(&walk, count_negative, &negatives);
+  const tare_batch *b = &problem->batch;
+  const int64_t taken = wanted_of(b->selection_ratio, b->selection_minimum, count_positives(&walk), negatives);
+  if (taken == negatives) return;
+  if (taken == 0) {
+    for_each_negative(&walk, drop, NULL);
+    return;
+  }
+  threshold lowest = find_threshold(&walk, taken);
+  for_each_negative(&walk, drop_below, &lowest);
+}

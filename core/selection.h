@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Selection of rows by their loss: hard negative mining. Measure: the row losses, without weights. Settle: new labels, in
+ * which a row that is not selected is ignored. Evaluate: the loss with these labels. The kernels of a loss know nothing
+ * of it.
+ */
+#ifndef TARE_CORE_SELECTION_H
+#define TARE_CORE_SELECTION_H
+
+#include "problem.h"
+
+/** The label of a row that is not selected. */
+enum { TARE_NOT_SELECTED = -2 };
+
+/** The workspace of a selection: both in row order, over all levels. The losses are doubles with f64 logits. */
+typedef struct tare_selection_room {
+  void *loss;
+  int32_t *label;
+} tare_selection_room;
+
+/** The rows of one image in a level, in row order. */
+typedef struct tare_image_rows {
+  int64_t first, step; /* row `first + image * step` is the image's first row, which has `step` rows here */
+} tare_image_rows;
+
+static inline int tare_selects(const tare_problem *problem) {
+  return problem->batch.selection != TARE_SELECTION_ALL && problem->rows > 0;
+}
+
+/** Bytes of the workspace; 0 where every row is taken. */
+uint64_t tare_selection_bytes(const tare_problem *problem);
+
+tare_selection_room tare_selection_room_at(const tare_problem *problem, void *workspace);
+
+/** TARE_STATUS_WORKSPACE_TOO_SMALL unless `bytes` are enough. */
+tare_status tare_selection_check_room(const tare_problem *problem, uint64_t bytes, tare_error *error);
+
+/** The problem whose row losses rank the rows: no output but these, and no weight of a row, a class or an element. */
+void tare_selection_to_measure(const tare_problem *problem, const tare_selection_room *room, tare_problem *measure);
+
+/** The problem with the room's labels. */
+void tare_selection_to_evaluate(const tare_problem *problem, const tare_selection_room *room, tare_problem *selected);
+
+/** The room's label of background: the class that the background is in a softmax loss, else -1. */
+int32_t tare_selection_background(const tare_problem *problem);
+
+/** Where the rows of an image lie, for each level. */
+void tare_selection_images(const tare_problem *problem, tare_image_rows *of_level);
+
+/** On the CPU: settles the labels of one image. */
+void tare_selection_settle(const tare_problem *problem, const tare_selection_room *room, int64_t image);
+
+#endif

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Hard negative mining: which background rows of an image have the largest losses.
+ *
+ * A block takes an image. A radix selection, most significant digit first, reads the image's losses once for each of four
+ * digits and moves nothing; the last reading takes ties in row order, so that the result is the same on every run.
+ */
+#include "selection.cuh"
+
+namespace tare {
+namespace {
+
+#define TARE_INLINE __device__ __forceinline__
+#include "losses/rank.h"
+
+constexpr uint32_t digits = TARE_RANK_DIGITS;
+static_assert(digits == block_threads, "a digit for each thread");
+
+__global__ void __launch_bounds__(block_threads)
+    gather_labels(const TARE_GRID_CONSTANT call c, int32_t background, int32_t *label) {
+  for_each_tile(c, c.count_tile_count, &level::count_tiles, [&](const level &l, const tile &t) {
+    for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
+      const int32_t found = find_class(c, l, t, row);
+      const int32_t without_class = found == row_background ? background : int32_t(TARE_NOT_SELECTED);
+      label[row_number(l, t, row)] = found >= 0 ? found : without_class;
+    }
+  });
+}
+
+/** Calls work(row, is_there) for an image's rows, block_threads at a time and in row order, by every thread of the block. */
+template <typename Work>
+__device__ void for_each_row(const selection_call &s, int64_t image, Work &&work) {
+  for (int32_t level = 0; level < s.levels; level++) {
+    const int64_t step = s.of_level[level].step, first = s.of_level[level].first + image * step;
+    for (int64_t at = 0; at < step; at += block_threads) {
+      const int64_t row = at + int64_t(thread_rank());
+      work(first + row, row < step);
+    }
+  }
+}
+
+__device__ bool is_negative(const selection_call &s, int64_t row) { return s.label[row] == s.background; }
+
+/** How many negatives of an image are taken, and how many it has. */
+struct amount {
+  int64_t taken, negatives;
+};
+
+__device__ amount count_image(const selection_call &s, int64_t image) {
+  TARE_SHARED(amount, found);
+  double positives = 0, negatives = 0; /* exact below 2^53 */
+  for_each_row(s, image, [&](int64_t row, bool is_there) {
+    if (!is_there) return;
+    const bool negative = is_negative(s, row);
+    negatives += negative;
+    positives += !negative && s.label[row] >= 0;
+  });
+  const double all_positives = block_sum<block_threads>(positives);
+  const double all_negatives = block_sum<block_threads>(negatives);
+  if (thread_rank() == 0) {
+    const double by_ratio = ceil(s.ratio * all_positives);
+    const double wanted = by_ratio > double(s.minimum) ? by_ratio : double(s.minimum);
+    found.negatives = int64_t(all_negatives);
+    found.taken = wanted < all_negatives ? int64_t(wanted) : found.negatives;
+  }
+  __syncthreads();
+  const amount result = found;
+  __syncthreads();
+  return result;
+}
+
+/** The rank of the last negative taken, and how many of that rank are. */
+struct threshold {
+  uint32_t rank;
+  int64_t ties;
+};
+
+__device__ threshold find_threshold(const selection_call &s, int64_t image, int64_t taken) {
+  TARE_SHARED(uint32_t[digits], counts);
+  TARE_SHARED(threshold, found);
+  threshold now = {0, taken};
+  for (int shift = 32 - TARE_RANK_BITS; shift >= 0; shift -= TARE_RANK_BITS) {
+    counts[thread_rank()] = 0;
+    __syncthreads();
+    for_each_row(s, image, [&](int64_t row, bool is_there) {
+      if (!is_there || !is_negative(s, row)) return;
+      const uint32_t rank = tare_rank_of_loss(s.loss[row]);
+      if (tare_rank_has_prefix(rank, now.rank, shift)) atomic_add(&counts[(rank >> shift) % digits], uint32_t(1));
+    });
+    __syncthreads();
+    if (thread_rank() == 0) {
+      uint32_t digit = digits - 1;
+      for (; int64_t(counts[digit]) < now.ties; digit--) now.ties -= int64_t(counts[digit]);
+      now.rank |= digit << shift;
+      found = now;
+    }
+    __syncthreads();
+    now = found;
+    __syncthreads();
+  }
+  return now;
+}
+
+/** How many threads before this one say yes, and how many of the block do. */
+__device__ uint32_t rank_among(bool yes, uint32_t *all) {
+  TARE_SHARED(uint32_t[block_threads / warp_size], of_warp);
+  const uint32_t votes = __ballot_sync(~0u, yes);
+  if (lane() == 0) of_warp[thread_rank() / warp_size] = uint32_t(__popc(votes));
+  __syncthreads();
+  uint32_t before = uint32_t(__popc(votes & ((1u << lane()) - 1u)));
+  *all = 0;
+  for (uint32_t w = 0; w < block_threads / warp_size; w++) {
+    if (w < thread_rank() / warp_size) before += of_warp[w];
+    *all += of_warp[w];
+  }
+  __syncthreads();
+  return before;
+}
+
+__device__ void drop_below(const selection_call &s, int64_t image, threshold lowest) {
+  for_each_row(s, image, [&](int64_t row, bool is_there) {
+    const bool negative = is_there && is_negative(s, row);
+    const uint32_t rank = negative ? tare_rank_of_loss(s.loss[row]) : 0u;
+    const bool is_tie = negative && rank == lowest.rank;
+    uint32_t ties;
+    const uint32_t before = rank_among(is_tie, &ties);
+    if (negative && (rank < lowest.rank || (is_tie && int64_t(before) >= lowest.ties)))
+      s.label[row] = TARE_NOT_SELECTED;
+    lowest.ties = lowest.ties > int64_t(ties) ? lowest.ties - int64_t(ties) : 0;
+  });
+}
+
+__device__ void drop_all(const selection_call &s, int64_t image) {
+  for_each_row(s, image, [&](int64_t row, bool is_there) {
+    if (is_there && is_negative(s, row)) s.label[row] = TARE_NOT_SELECTED;
+  });
+}
+
+__global__ void __launch_bounds__(block_threads) settle_labels(const TARE_GRID_CONSTANT selection_call s) {
+  for (int64_t image = blockIdx.x; image < s.images; image += gridDim.x) {
+    const amount a = count_image(s, image);
+    if (a.taken == a.negatives) continue;
+    if (a.taken == 0)
+      drop_all(s, image);
+    else
+      drop_below(s, image, find_threshold(s, image, a.taken));
+  }
+}
+
+}  // namespace
+
+cudaError_t launch_gather_labels(const call &c, int32_t background, int32_t *label, const launch_site &site) {
+  return launch(gather_labels, c.count_tile_count, site, c, background, label);
+}
+
+cudaError_t launch_settle_labels(const selection_call &s, const launch_site &site) {
+  return launch(settle_labels, s.images, site, s);
+}
+
+cudaError_t load_selection() { return load_kernels(gather_labels, settle_labels); }
+
+}  // namespace tare
