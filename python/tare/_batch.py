@@ -115,6 +115,8 @@ def make_batch(levels, dtype, label_dtype=_c.I32, target_dtype=_c.F32, **options
     batch.levels, batch.level_count = array, len(levels)
     batch.dtype, batch.label_dtype, batch.target_dtype = dtype, label_dtype, target_dtype
     batch.images, batch.classes = levels[0].lengths[0], levels[0].lengths[4]
+    if "hard_negatives" in options:
+        select(batch, options.pop("hard_negatives"), options.pop("least_negatives", 0))
     for name, value in options.items():
         setattr(batch, name, value)
     return batch
@@ -137,11 +139,26 @@ def check_classes(classes):
     return None if classes is None else _checks.integer("classes", classes, 1, _checks.INT32[1])
 
 
-def label_options(first_label, background_label, ignore_label, background_weight):
-    """What a batch says about labels, checked."""
+def label_options(
+    first_label, background_label, ignore_label, background_weight, hard_negatives=None, least_negatives=None
+):
+    """What a batch says about labels and the selection of rows, checked."""
     labels = {"first_label": first_label, "background_label": background_label, "ignore_label": ignore_label}
     options = {name: _checks.integer(name, label) for name, label in labels.items()}
-    return {**options, "background_weight": _checks.number("background_weight", background_weight)}
+    options["background_weight"] = _checks.number("background_weight", background_weight)
+    if hard_negatives is not None:
+        options["hard_negatives"] = _checks.number("hard_negatives", hard_negatives)
+    elif least_negatives is not None:
+        raise ValueError("least_negatives is given without hard_negatives; they go together")
+    if least_negatives is not None:
+        options["least_negatives"] = _checks.integer("least_negatives", least_negatives)
+    return options
+
+
+def select(batch, hard_negatives, least_negatives=0):
+    """Makes the batch one of hard negative mining."""
+    batch.selection = _c.HARD_NEGATIVES
+    batch.selection_ratio, batch.selection_minimum = hard_negatives, least_negatives
 
 
 def shares(labels, level_lengths, split):

@@ -41,6 +41,7 @@ I32, I64 = range(2)
 NORMALIZERS = {"sum": 0, "elements": 1, "rows": 2, "positives": 3, "weights": 4}
 VALUE = 5  # the normaliser that the caller gives
 CPU, CUDA = 1, 2
+HARD_NEGATIVES = 1  # the selection
 CAPTURING = 25  # the status
 MAX_LEVELS = 16
 
@@ -311,12 +312,15 @@ class ArgumentError(Error, ValueError):
 
 
 NOT_A_LABEL = -(2**62)  # where a convention has no background, or nothing to ignore
-_ENUMS = "STATUS|LABEL_DTYPE|DTYPE|NORMALIZER|DEVICE|LOSS_FAMILY|LOSS|GHM_DENSITY|GHM_VARIANT"
+_ENUMS = "STATUS|LABEL_DTYPE|DTYPE|NORMALIZER|DEVICE|LOSS_FAMILY|LOSS|GHM_DENSITY|GHM_VARIANT|SELECTION"
 _REWORDING = [
     (re.compile(pattern), text)
     for pattern, text in (
         (r"batch->levels\[0\]\.", ""),
         (r"batch->levels\[(\d+)\]\.(\w+)", r"\2 of level \1"),
+        (r"\bbatch->selection other than TARE_SELECTION_ALL\b", "hard_negatives"),
+        (r"\bbatch->selection_ratio\b", "hard_negatives"),
+        (r"\bbatch->selection_minimum\b", "least_negatives"),
         (r"\b(?:loss->(?:\w+\.)?|batch->|output->|options->|linear->)", ""),
         (r"\bnormalizer_(?:value|pointer)\b", "normalizer"),
         (r" \((?:\(nil\)|0x[0-9a-f]+)\)", ""),

@@ -52,6 +52,7 @@ def _pointers(singles, classes):
 
 def problem_of(read, value, dtype, shapes, inputs, **arrays):
     """What a call takes: the library's loss, batch and output, and the levels, which keep alive what these point to.
+    `works`: whether it needs a workspace.
 
     shapes: of the logits, level by level; dtype: the library's number of theirs. arrays: per-level arrays besides those
     among `inputs`, or instead of them.
@@ -74,8 +75,8 @@ def problem_of(read, value, dtype, shapes, inputs, **arrays):
     output = _batch.make_output(value if read.normalizer == "value" else read.normalizer)
     output.normalizer_pointer = pointers.pop("normalizer", None)
     batch = _batch.make_batch(levels, dtype, label_dtype, target_dtype, **read.batch, **pointers)
-    exact = _losses.value_of(read.loss, read.parameters, "density") == "exact"
-    return SimpleNamespace(loss=loss, batch=batch, output=output, levels=levels, exact=exact)
+    works = _losses.value_of(read.loss, read.parameters, "density") == "exact" or bool(batch.selection)
+    return SimpleNamespace(loss=loss, batch=batch, output=output, levels=levels, works=works)
 
 
 def run(read, value, logits, inputs, scale=None, loss=None, **arrays):
@@ -87,7 +88,7 @@ def run(read, value, logits, inputs, scale=None, loss=None, **arrays):
     if scale is not None:
         problem.output.gradient_scale_pointer = scale.data_ptr()
     context, stream = context_of(logits[0].device)
-    size = _workspace_size(context, problem) if problem.exact else 0
+    size = _workspace_size(context, problem) if problem.works else 0
     with lent(context, size, logits[0]):
         _c.check(_c.library.tare_evaluate(context, problem.loss, problem.batch, problem.output, stream), context)
 

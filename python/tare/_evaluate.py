@@ -80,6 +80,8 @@ def evaluate(
     element_weights=None,
     class_weights=None,
     background_weight=1.0,
+    hard_negatives=None,
+    least_negatives=None,
     positive_weights=None,
     first_label=0,
     background_label=-1,
@@ -112,6 +114,9 @@ def evaluate(
         "weights", or a number.
     gradient: whether it is wanted; gradient_scale multiplies it before it is rounded to the logits' type.
     row_loss, element_loss: whether these are wanted: float32 (float64 for float64), unnormalised.
+    hard_negatives: a number r: hard negative mining as in SSD. Of each image's background rows only the ceil(r*P) with
+        the largest loss are taken, P being the image's rows with a class; least_negatives: the fewest of an image.
+        Images are the first axis of [images, rows, C] and of maps; [rows, C] is one image.
     alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Further parameters
         have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
         "mmdet"), momentum, use_stored_density, mu.
@@ -132,7 +137,9 @@ def evaluate(
         raise ValueError("logits is an empty list; there must be 1 to 16 levels")
     if labels is None and targets is None:
         raise ValueError("labels and targets are None; one of them is needed")
-    options = _batch.label_options(first_label, background_label, ignore_label, background_weight)
+    options = _batch.label_options(
+        first_label, background_label, ignore_label, background_weight, hard_negatives, least_negatives
+    )
     options["dtype"] = _dtype("logits", maps, DTYPES)
     levels = [_batch.Level(_numpy, one.shape, classes) for one in maps]
     for level, one in zip(levels, maps):

@@ -10,7 +10,14 @@ from . import _batch, _losses
 
 KEEPS_GRADIENT = "keep-gradient"  # a setting: the gradient of the same pass is wanted
 STORED_DENSITY = "use_stored_density"  # a parameter: 1/GD is the one in the state
-_BATCH = ("first_label", "background_label", "ignore_label", "background_weight")
+_BATCH = (
+    "first_label",
+    "background_label",
+    "ignore_label",
+    "background_weight",
+    "hard_negatives",
+    "least_negatives",
+)
 
 
 def keeps_state(name, parameters):
@@ -63,7 +70,7 @@ def read_spec(spec):
         classes=int(take("classes")) or None,
         arrays=_names(take("arrays")),
         singles=_names(take("singles")),
-        batch=_batch.label_options(**{key: _number(take(key)) for key in _BATCH}),
+        batch=_batch.label_options(**{key: _number(take(key)) for key in _BATCH if key in settings}),
     )
     read.traced = settings.pop("traced", None)
     parameters = {key: _number(value) for key, value in settings.items()}

@@ -60,6 +60,8 @@ def loss(
     element_weights=None,
     class_weights=None,
     background_weight=1.0,
+    hard_negatives=None,
+    least_negatives=None,
     positive_weights=None,
     first_label=0,
     background_label=-1,
@@ -87,6 +89,9 @@ def loss(
         the logits' device, which is read there, without a wait, and used as it is.
     row_weights, element_weights: float32 of the rows' or the logits' shape; class_weights, positive_weights: float32
         [C]; background_weight: a number.
+    hard_negatives: a number r: hard negative mining as in SSD. Of each image's background rows only the ceil(r*P) with
+        the largest loss are taken, P being the image's rows with a class; least_negatives: the fewest of an image.
+        Images are the first axis of [images, rows, C] and of maps; [rows, C] is one image.
     alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Further parameters
         have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
         "mmdet"), momentum, use_stored_density, mu.
@@ -134,7 +139,9 @@ def loss(
         "reduction": reduction,
         "normalizer": normalizer,
         "classes": classes or 0,
-        **_batch.label_options(first_label, background_label, ignore_label, background_weight),
+        **_batch.label_options(
+            first_label, background_label, ignore_label, background_weight, hard_negatives, least_negatives
+        ),
         **parameters,
     }
     if torch.jit.is_tracing():
