@@ -4,7 +4,7 @@
  *
  * Keys (signed logits, which have more resolution than g near 1) are sorted; then both ends of the window only ever
  * move up. The sort is a radix sort of ours, since the C library's may allocate, and a call of Tare never does: see
- * docs/notes/2026-11-23-cpu-backend.md.
+ * docs/cpu.md.
  */
 #include "exact.h"
 

@@ -3,7 +3,7 @@
  * The primitives of losses/formulas.h on the CPU: branch-free C that a compiler vectorises. A template in `real`.
  *
  * No library function is called, since none would be vectorised. Horner is written out: as a loop it is not unrolled
- * in time for the vectoriser. Coefficients: minimax fits, see docs/notes/2026-11-23-primitives.md.
+ * in time for the vectoriser. Coefficients: minimax fits, see docs/primitives.md.
  * Where the machine has no fused multiply-add the same text uses a product and a sum; constants are split so that the
  * argument reduction of exp stays exact.
  */

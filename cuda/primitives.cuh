@@ -4,7 +4,7 @@
  * bits of the gradient are kept (_rough).
  *
  * exp takes its integer part apart and leaves the fraction to ex2.approx; the reciprocal gets one Newton step; log1p is
- * a polynomial, since lg2.approx(1+e) has nothing left of a small e. See docs/notes/2026-11-23-primitives.md.
+ * a polynomial, since lg2.approx(1+e) has nothing left of a small e. See docs/primitives.md.
  */
 #ifndef TARE_CUDA_PRIMITIVES_CUH
 #define TARE_CUDA_PRIMITIVES_CUH

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Force-included in front of a .cu file that a host C++ compiler compiles (g++ -x c++ -include emulator.h): the
  * toolkit's own headers, and after them twins of what only nvcc knows. The file itself stays unchanged. Test code: the
- * library never contains it. docs/notes/2026-11-23-emulator.md says how it works and what it cannot show. */
+ * library never contains it. README.md says how it works and what it cannot show. */
 #ifndef TARE_EMULATOR_H
 #define TARE_EMULATOR_H
 
