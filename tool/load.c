@@ -45,6 +45,13 @@ static int check_rows(const char *role, const char *path, const struct npy *arra
                   array->shape[0], sample->rows);
 }
 
+/** The rows are those of so many images. */
+static int check_images(const struct sample *sample) {
+  if (sample->rows % sample->images == 0) return TOOL_OK;
+  return complain("--images %" PRId64 ": the logits have %" PRId64 " rows, expected a multiple of it", sample->images,
+                  sample->rows);
+}
+
 int load_labels(const char *path, struct sample *sample) {
   struct npy array;
   int status = npy_read("--labels", path, NPY_INTEGERS, 1, &array);
@@ -127,6 +134,11 @@ int load_sample(const struct eval_options *options, struct sample *sample, int32
   if (status != TOOL_OK) return status;
   *file_dtype = sample->dtype;
   sample->background_weight = options->background_weight;
+  sample->hard_negatives = options->hard_negatives;
+  sample->least_negatives = options->least_negatives;
+  sample->images = options->images;
+  status = check_images(sample);
+  if (status != TOOL_OK) return status;
   sample->first_label = options->first_label;
   sample->background_label = options->background;
   sample->ignore_label = options->ignore;

@@ -27,6 +27,9 @@ enum {
   BACKGROUND,
   IGNORE,
   FIRST_LABEL,
+  HARD_NEGATIVES,
+  LEAST_NEGATIVES,
+  IMAGES,
   NORMALIZER,
   DEVICE,
   DTYPE,
@@ -58,6 +61,10 @@ static const struct argp_option described[] = {
      "Class-balanced weights from counts: .npy, or .csv whose last column counts; with --beta", 0},
     {"beta", BETA, "B", 0, "Class-balanced weights: beta in [0,1)", 0},
     {"background-weight", BACKGROUND_WEIGHT, "W", 0, "Weight of background rows (1)", 0},
+    {"hard-negatives", HARD_NEGATIVES, "R", 0,
+     "Of each image's background rows take only the R*P with the largest loss, P being its rows with a class", 0},
+    {"least-negatives", LEAST_NEGATIVES, "K", 0, "With --hard-negatives: at least K of an image (0)", 0},
+    {"images", IMAGES, "N", 0, "With --hard-negatives: the rows are those of N images, one after the other (1)", 0},
     {"normalizer", NORMALIZER, "HOW", 0, "Divide by: sum (nothing), elements, rows, positives, or a NUMBER (sum)", 0},
     {0, 0, 0, 0, "Parameters (which loss takes them, and the default of each):", 3},
     {0, 0, 0, 0, "Output:", 4},
@@ -159,6 +166,12 @@ static int read_file_or_flag(int key, const char *text, struct eval_options *opt
   }
 }
 
+static int parse_ratio(const char *option, const char *text, double *ratio) {
+  const int status = parse_double(option, text, ratio);
+  if (status != TOOL_OK || (*ratio >= 0 && *ratio <= 1e9)) return status;
+  return misuse("%s %s: expected a number in [0,1e9]", option, text);
+}
+
 static int read_value(int key, const char *text, struct reading *reading) {
   struct eval_options *options = reading->options;
   switch (key) {
@@ -168,6 +181,12 @@ static int read_value(int key, const char *text, struct reading *reading) {
       return parse_beta(text, &options->beta);
     case BACKGROUND_WEIGHT:
       return parse_double("--background-weight", text, &options->background_weight);
+    case HARD_NEGATIVES:
+      return parse_ratio("--hard-negatives", text, &options->hard_negatives);
+    case LEAST_NEGATIVES:
+      return parse_int64("--least-negatives", text, 0, INT64_MAX, &options->least_negatives);
+    case IMAGES:
+      return parse_int64("--images", text, 1, INT64_MAX, &options->images);
     case NORMALIZER:
       return read_normalizer(text, options);
     case BACKGROUND:
@@ -219,6 +238,7 @@ static int check_dense(const struct reading *reading) {
   if (!loss_described(reading->kind).takes_targets) {
     return misuse("%s needs --labels alone; softmax-ce takes --targets", tare_loss_name(reading->kind));
   }
+  if (options->hard_negatives >= 0) return misuse("--hard-negatives with --targets: no row of targets is background");
   if (options->class_counts) return misuse("--class-counts with --targets: a row of targets has no class to weigh");
   if (options->background_weight != 1) {
     return misuse("--background-weight with --targets: no row of targets is background; use --row-weights");
@@ -257,6 +277,8 @@ static int check_files(const struct reading *reading) {
   if (loss_described(reading->kind).family == TARE_LOSS_FAMILY_REGRESSION && (!options->labels || !options->targets)) {
     return misuse("%s needs --targets, and --labels to say which rows count", tare_loss_name(reading->kind));
   }
+  if ((given & (BIT(LEAST_NEGATIVES) | BIT(IMAGES))) && !(given & BIT(HARD_NEGATIVES)))
+    return misuse("--%s goes with --hard-negatives", given & BIT(IMAGES) ? "images" : "least-negatives");
   if (!(given & BIT(CLASS_COUNTS)) != !(given & BIT(BETA))) return misuse("--class-counts and --beta go together");
   return TOOL_OK;
 }
@@ -273,6 +295,8 @@ int eval_options_read(struct eval_options *options, int argc, char **argv) {
   *options = (struct eval_options){.background = -1,
                                    .ignore = -2,
                                    .background_weight = 1,
+                                   .hard_negatives = -1,
+                                   .images = 1,
                                    .normalizer = TARE_NORMALIZER_SUM,
                                    .normalizer_value = 1,
                                    .device = TARE_DEVICE_AUTO,

@@ -15,6 +15,8 @@ struct eval_options {
   const char *grad_out, *row_loss_out, *plot;
   tare_loss_spec loss; /**< kind and parameters, checked only for what the option's text must look like */
   double beta, background_weight;
+  double hard_negatives; /**< per positive; below 0: all rows are taken */
+  int64_t least_negatives, images;
   int64_t first_label, background, ignore;
   int32_t normalizer;
   double normalizer_value;

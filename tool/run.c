@@ -42,7 +42,7 @@ static int place_arrays(struct run *run, const struct sample *sample, bool gradi
 }
 
 static void describe(struct run *run, const struct sample *sample) {
-  tare_level_init_rows(&run->levels[0], sample->rows, sample->classes);
+  tare_level_init_rows(&run->levels[0], sample->rows / sample->images, sample->classes);
   run->levels[0].logits = run->logits;
   run->levels[0].gradient = run->gradient;
   run->levels[0].labels = run->labels;
@@ -60,6 +60,11 @@ static void describe(struct run *run, const struct sample *sample) {
   run->batch.ignore_label = sample->ignore_label;
   run->batch.class_weights = run->class_weights;
   run->batch.background_weight = sample->background_weight;
+  run->batch.images = sample->images;
+  if (sample->hard_negatives < 0) return;
+  run->batch.selection = TARE_SELECTION_HARD_NEGATIVES;
+  run->batch.selection_ratio = sample->hard_negatives;
+  run->batch.selection_minimum = sample->least_negatives;
 }
 
 /* What every run has of its own: the scalars, a GHM state, and a workspace if the loss needs one. */

@@ -12,7 +12,12 @@
 #include "tool/base/problem.h"
 
 void sample_init(struct sample *sample) {
-  *sample = (struct sample){.classes = 1, .background_weight = 1, .background_label = -1, .ignore_label = -2};
+  *sample = (struct sample){.classes = 1,
+                            .background_weight = 1,
+                            .hard_negatives = -1,
+                            .images = 1,
+                            .background_label = -1,
+                            .ignore_label = -2};
 }
 
 void sample_free(struct sample *sample) {

@@ -20,6 +20,8 @@ struct sample {
   float *row_weights;   /**< [rows], or NULL */
   float *class_weights; /**< [classes], or NULL */
   double background_weight;
+  double hard_negatives; /**< per positive; below 0: all rows are taken */
+  int64_t least_negatives, images;
   int64_t first_label, background_label, ignore_label;
 };
 

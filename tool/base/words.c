@@ -16,6 +16,10 @@
 static const struct {
   const char *library, *tool;
 } words[] = {
+    {"batch->selection other than TARE_SELECTION_ALL", "--hard-negatives"},
+    {"batch->selection_ratio", "--hard-negatives"},
+    {"batch->selection_minimum", "--least-negatives"},
+    {"TARE_SELECTION_HARD_NEGATIVES, first_label", "--hard-negatives, --first-label"},
     {"batch->background_weight", "--background-weight"},
     {"batch->background_label", "--background"},
     {"background_label", "--background"},
