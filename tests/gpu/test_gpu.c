@@ -244,6 +244,68 @@ Test(gpu, a_check_during_a_capture) {
 }
 
 /* Kernels step through the classes with 32 bits. */
+/* Images an odd number of elements apart, whose rows are otherwise fit for vectors: no axis can be merged with another. */
+typedef struct odd_images {
+  const test_device *device;
+  int64_t image, y, x; /* strides */
+} odd_images;
+
+static void move_images(const odd_images *o, const tare_level *level, int64_t images, const tare_strides *of,
+                        float *plain, float *odd, bool back) {
+  for (int64_t n = 0; n < images; n++)
+    for (int64_t y = 0; y < level->height; y++)
+      for (int64_t x = 0; x < level->width; x++)
+        for (int64_t i = 0; i < level->anchors * of->anchor; i++) {
+          float *there = odd + n * o->image + y * o->y + x * o->x + i;
+          float *here = plain + n * of->image + y * of->y + x * of->x + i;
+          *(back ? here : there) = back ? *there : *here;
+        }
+}
+
+static tare_status with_odd_images(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
+                                   const tare_output *output, void *user) {
+  const odd_images *o = user;
+  tare_batch moved = *batch;
+  tare_level level = *(const tare_level *)batch->levels;
+  const tare_strides of = level.logits_strides;
+  const size_t plain_bytes = (size_t)(batch->images * of.image) * sizeof(float);
+  const size_t bytes = (size_t)(batch->images * o->image) * sizeof(float);
+  float *plain = malloc(plain_bytes), *odd = calloc(1, bytes);
+  void *const device_logits = o->device->allocate(bytes), *const device_gradient = o->device->allocate(bytes);
+  o->device->download(plain, level.logits, plain_bytes);
+  move_images(o, &level, batch->images, &of, plain, odd, false);
+  o->device->upload(device_logits, odd, bytes);
+  void *const gradient = level.gradient;
+  level.logits = device_logits;
+  level.gradient = device_gradient;
+  level.logits_strides = level.gradient_strides =
+      (tare_strides){.image = o->image, .y = o->y, .x = o->x, .anchor = of.anchor, .cls = of.cls};
+  moved.levels = &level;
+  const tare_status status = tare_evaluate(context, loss, &moved, output, NULL);
+  tare_context_synchronize(context, NULL);
+  o->device->download(odd, device_gradient, bytes);
+  move_images(o, &level, batch->images, &of, plain, odd, true);
+  o->device->upload(gradient, plain, plain_bytes);
+  o->device->release(device_logits);
+  o->device->release(device_gradient);
+  free(plain);
+  free(odd);
+  return status;
+}
+
+Test(gpu, images_an_odd_number_of_elements_apart) {
+  FOR_EACH_GPU(device) {
+    const level_shape shape = {3, 3, 2};
+    problem *p = problem_new_levels(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 2, 4, 1, &shape);
+    odd_images odd = {.device = device, .image = 3 * 40 + 1, .y = 40, .x = 12};
+    p->want = WANT_LOSS | WANT_GRADIENT;
+    p->call = with_odd_images;
+    p->user = &odd;
+    CHECK_PROBLEM(p, device);
+    problem_free(p);
+  }
+}
+
 Test(gpu, more_classes_than_a_gpu_takes) {
   FOR_EACH_GPU(device) {
     for (int softmax = 0; softmax < 2; softmax++) {

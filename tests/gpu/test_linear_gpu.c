@@ -167,6 +167,23 @@ Test(linear_gpu, gradients_beyond_the_range_of_f16) {
 }
 
 /* In one context: the range that f16 is given is that of its own chunk, whatever came before. */
+/* Gradients so small that the power of two which takes them to the top of f16 would not be a float's. Large features bring
+ * the weights' gradient back to where it can be compared. */
+Test(linear_gpu, gradients_that_no_scale_takes_to_the_top_of_f16) {
+  FOR_EACH_GPU(device) {
+    head_require_blas(device);
+    problem *p = some_head(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F16, 1);
+    for (int64_t i = 0; i < p->rows * p->head->dimensions; i++) p->head->features[i] = i % 2 ? 32768 : 65504;
+    for (int64_t i = 0; i < p->classes * p->head->dimensions; i++) p->head->weights[i] = 0;
+    head_multiply(p);
+    p->head->outputs = HEAD_WEIGHTS;
+    p->gradient_scale = 0x1p-117;
+    p->drawn = true; /* the few classes without an object of theirs have sums that nearly cancel */
+    CHECK_PROBLEM(p, device);
+    problem_free(p);
+  }
+}
+
 Test(linear_gpu, a_small_gradient_of_f16_after_a_large_one) {
   static const double scales[] = {0x1p60, 1, 0x1p-60};
   FOR_EACH_GPU(device) {
