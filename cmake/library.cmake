@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The library: one set of position-independent objects, linked twice. cpu/instance.c holds the hot loops and is
-# compiled once per instruction set; which one runs is chosen at run time.
+# compiled once per instruction set and type; which instruction set runs is chosen at run time.
 
 # Always, whatever the build type: at -O2, or without vectorised math, the same loops are ten times slower. Rounding
 # stays as written: no contraction, no reassociation.
@@ -27,13 +27,16 @@ target_compile_definitions(tare_objects PRIVATE TARE_VERSION_STRING="${PROJECT_V
 target_compile_options(tare_objects PRIVATE -ffp-contract=off -fopenmp-simd) # losses/twofold.h counts on every rounding
 set(tare_object_targets tare_objects)
 
-function(tare_add_instance name)
-  set(target tare_instance_${name})
-  add_library(${target} OBJECT "${PROJECT_SOURCE_DIR}/cpu/instance.c")
-  target_compile_definitions(${target} PRIVATE TARE_ISA_NAME=${name})
-  target_compile_options(${target} PRIVATE ${TARE_HOT_FLAGS} ${ARGN})
-  set(tare_object_targets ${tare_object_targets} ${target} PARENT_SCOPE)
-  set(tare_instances ${tare_instances} ${name} PARENT_SCOPE)
+function(tare_add_instance isa) # tare_add_instance(isa flag...)
+  foreach(bits IN ITEMS 32 64)
+    set(target tare_instance_${isa}_f${bits})
+    add_library(${target} OBJECT "${PROJECT_SOURCE_DIR}/cpu/instance.c")
+    target_compile_definitions(${target} PRIVATE TARE_REAL_BITS=${bits} TARE_KERNELS=tare_kernels_${isa}_f${bits})
+    target_compile_options(${target} PRIVATE ${TARE_HOT_FLAGS} ${ARGN})
+    list(APPEND tare_instance_targets ${target})
+  endforeach()
+  set(tare_instance_targets ${tare_instance_targets} PARENT_SCOPE)
+  set(tare_instruction_sets ${tare_instruction_sets} ${isa} PARENT_SCOPE)
 endfunction()
 
 tare_add_instance(baseline)
@@ -53,8 +56,9 @@ if(CMAKE_C_COMPILER_ID MATCHES "Clang")
 else()
   tare_missing(missing "OpenMP" "${OpenMP_C_FOUND}" "libgomp1")
 endif()
-list(JOIN tare_instances ", " instances)
-tare_report(library yes "shared and static: ${instances}")
+list(APPEND tare_object_targets ${tare_instance_targets})
+list(JOIN tare_instruction_sets ", " instruction_sets)
+tare_report(library yes "shared and static: ${instruction_sets}")
 tare_decide(OPENMP "${missing}" "OpenMP ${OpenMP_C_VERSION}")
 
 find_library(TARE_LIBM m)

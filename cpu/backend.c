@@ -63,7 +63,7 @@ static void scan_group(const tare_cpu *cpu, const tare_tiling *tiling, const tar
   for (int64_t i = group_start(tiling, group); i < group_start(tiling, group + 1); i++) {
     tare_tile tile;
     tare_tile_at(tiling, problem, i, &tile);
-    cpu->kernels->scan_labels(problem, &tile, scan, per_class);
+    cpu->kernels->f64->scan_labels(problem, &tile, scan, per_class);
   }
 }
 
@@ -144,9 +144,10 @@ tare_status tare_cpu_refuse_targets(const tare_problem *problem, const tare_targ
 /* Passes over the logits. */
 
 static tare_tile_function *tile_function(const tare_cpu *cpu, const tare_problem *problem) {
-  const int is_double = problem->batch.dtype == TARE_DTYPE_F64;
-  if (problem->shape == TARE_SHAPE_REGRESSION) return cpu->kernels->regression;
-  return problem->shape == TARE_SHAPE_SOFTMAX ? cpu->kernels->softmax[is_double] : cpu->kernels->sigmoid[is_double];
+  const tare_kernels *kernels = cpu->kernels;
+  const tare_kernels_of_type *of_type = problem->batch.dtype == TARE_DTYPE_F64 ? kernels->f64 : kernels->f32;
+  if (problem->shape == TARE_SHAPE_REGRESSION) return kernels->f64->regression;
+  return problem->shape == TARE_SHAPE_SOFTMAX ? of_type->softmax : of_type->sigmoid;
 }
 
 static void run_group(const tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job, int32_t group,
@@ -270,9 +271,10 @@ static void use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const ta
   job->density = TARE_DENSITY_EXACT;
   if (!most_keys) return; /* nor is there a workspace */
   double *key = workspace, *spare = key + most_keys, *weight = spare + most_keys;
-  tare_job collect = {.problem = problem, .pass = TARE_PASS_COLLECT, .collected_key = key};
+  tare_collected_keys keys = {.key = key};
+  const tare_job collect = {.problem = problem, .pass = TARE_PASS_COLLECT, .collected = &keys};
   tare_cpu_run_pass(cpu, tiling, &collect);
-  tare_exact_density(problem, collect.key_count, key, spare, weight, &job->sorted);
+  tare_exact_density(problem, keys.count, key, spare, weight, &job->sorted);
 }
 
 static int64_t elements_of(const tare_problem *problem) { return problem->rows * problem->batch.classes; }
@@ -498,6 +500,7 @@ tare_status tare_cpu_backend_create(const tare_context_options *options, tare_ba
     return tare_fail(error, TARE_STATUS_OUT_OF_MEMORY, "no memory for the scratch of %d threads (%zu bytes)",
                      options->threads ? options->threads : default_threads(), bytes);
   }
+  for (int32_t t = 0; t < cpu->threads; t++) cpu->scratch[t].in_double = &kernels->f64->in_double;
   pthread_once(&fork_handler_once, install_fork_handler);
   *backend = &cpu->base;
   return TARE_STATUS_OK;

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The kernels of one instruction set: compiled once for each, with TARE_ISA_NAME and the compiler's flags for it. */
+/*
+ * The kernels of one instruction set for one type: compiled once for each pair, with the compiler's flags for the
+ * instruction set, TARE_REAL_BITS (see cpu/real.h), and TARE_KERNELS as the name of the table, such as
+ * tare_kernels_avx2_f32. Everything else has the same name in all of them, and is static.
+ */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -10,33 +14,55 @@
 #include "core/divide.h"
 #include "half.h"
 #include "losses/powers.h"
+#include "real.h"
 #include "rows.h"
-
-#define TARE_INLINE static inline __attribute__((always_inline, unused))
 
 #include "keys.h"
 #include "labels.h"
+#include "row_loss.h"
 #include "scale.h"
 #include "targets.h"
 
-#define REAL_BITS 64
-#include "template.h"
+#include "primitives.h"
+#include "scratch.h"
 
-#define REAL_BITS 32
-#include "template.h"
+#include "losses/formulas.h"
+#include "losses/ghm_r.h"
+#include "losses/sigmoid_ce.h"
+#include "losses/sigmoid_focal.h"
+#include "losses/sigmoid_poly1.h"
+#include "losses/softmax_ce.h"
+#include "losses/softmax_focal.h"
 
+/** Columns of losses.def as numbers. */
+enum { PLAIN = 0, GAMMA = 1, WHOLE = 0, PART = 1 };
+
+#if TARE_REAL_BITS == 32 && defined(__AVX512BW__)
+#define HAS_FEW_BINS
+#include "few_bins.h"
+#endif
+#include "density.h"
+#include "transfer.h"
+
+#include "parameters.h"
+#include "targets_row.h"
+
+#include "sigmoid.h"
+#include "softmax.h"
+
+#if TARE_REAL_BITS == 64
+#include "in_double.h"
+#include "label_counts.h"
 #include "regression.h"
+#endif
 
-#define TEXT_(x) #x
-#define TEXT(x) TEXT_(x)
-#define KERNELS_(isa) tare_kernels_##isa
-#define KERNELS(isa) KERNELS_(isa)
-
-const tare_kernels KERNELS(TARE_ISA_NAME) = {
-    .name = TEXT(TARE_ISA_NAME),
-    .sigmoid = {sigmoid_tile_f32, sigmoid_tile_f64},
-    .softmax = {softmax_tile_f32, softmax_tile_f64},
+const tare_kernels_of_type TARE_KERNELS = {
+    .sigmoid = sigmoid_tile,
+    .softmax = softmax_tile,
+#if TARE_REAL_BITS == 64
     .regression = regression_tile,
     .scan_labels = tare_tile_scan_labels,
     .classify_labels = classify_tile,
+    .in_double = {evaluate_margins, logarithm, find_soft_norms_in_double},
+#endif
 };

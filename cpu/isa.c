@@ -20,16 +20,16 @@ static int runs_avx512(void) {
 
 /** Best first. */
 static const struct {
-  const tare_kernels *kernels;
+  tare_kernels kernels;
   int (*runs)(void);
 } instances[] = {
 #ifdef TARE_HAVE_AVX512
-    {&tare_kernels_avx512, runs_avx512},
+    {{"avx512", &tare_kernels_avx512_f32, &tare_kernels_avx512_f64}, runs_avx512},
 #endif
 #ifdef TARE_HAVE_AVX2
-    {&tare_kernels_avx2, runs_avx2},
+    {{"avx2", &tare_kernels_avx2_f32, &tare_kernels_avx2_f64}, runs_avx2},
 #endif
-    {&tare_kernels_baseline, runs_always},
+    {{"baseline", &tare_kernels_baseline_f32, &tare_kernels_baseline_f64}, runs_always},
 };
 
 enum { INSTANCES = sizeof instances / sizeof *instances };
@@ -40,16 +40,16 @@ static void list_runnable(char *text, size_t size) {
   for (int i = 0; i < INSTANCES; i++) {
     if (!instances[i].runs()) continue;
     if (text[0]) strncat(text, ", ", size - strlen(text) - 1);
-    strncat(text, instances[i].kernels->name, size - strlen(text) - 1);
+    strncat(text, instances[i].kernels.name, size - strlen(text) - 1);
   }
 }
 
 tare_status tare_kernels_select(const tare_kernels **kernels, tare_error *error) {
   const char *wanted = getenv("TARE_ISA");
   for (int i = 0; i < INSTANCES; i++) {
-    if (wanted && *wanted && strcmp(wanted, instances[i].kernels->name)) continue;
+    if (wanted && *wanted && strcmp(wanted, instances[i].kernels.name)) continue;
     if (!instances[i].runs()) continue;
-    *kernels = instances[i].kernels;
+    *kernels = &instances[i].kernels;
     return TARE_STATUS_OK;
   }
   char runnable[64];

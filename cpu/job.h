@@ -39,6 +39,12 @@ typedef struct tare_sorted_keys {
   const double *weight;
 } tare_sorted_keys;
 
+/** Keys in the order in which they were met. */
+typedef struct tare_collected_keys {
+  double *key;
+  int64_t count;
+} tare_collected_keys;
+
 /** By what the kernels' slopes are multiplied. Where `after` is set, scale over divisor is no ordinary number of the
  *  kernels' type: they multiply by a factor of 1, and cpu/scale.h finishes each slope. */
 typedef struct tare_gradient_scale {
@@ -53,9 +59,8 @@ typedef struct tare_job {
   int32_t density;
   tare_gradient_scale gradient;
   const tare_bins *bins;
-  tare_sorted_keys sorted; /* exact density */
-  double *collected_key;   /* TARE_PASS_COLLECT appends here, */
-  int64_t key_count;       /* and has so many */
+  tare_sorted_keys sorted;        /* exact density */
+  tare_collected_keys *collected; /* TARE_PASS_COLLECT, on one thread, appends here */
 } tare_job;
 
 /** Rows [0, rows) along the last axis of a view, from the element offsets given for each array. */
@@ -97,29 +102,37 @@ typedef struct tare_group_result {
 
 #define TARE_ALIGNED __attribute__((aligned(64)))
 
-#define TARE_DEFINE_SCRATCH(real, suffix)                                                              \
-  typedef struct tare_scratch_##suffix {                                                               \
-    TARE_ALIGNED real x[TARE_BLOCK], weight[TARE_BLOCK], plain_weight[TARE_BLOCK], target[TARE_BLOCK]; \
-    TARE_ALIGNED real loss[TARE_BLOCK], slope[TARE_BLOCK], dense_weight[TARE_BLOCK];                   \
-    TARE_ALIGNED real picked_x[TARE_BLOCK], picked_weight[TARE_BLOCK], picked_plain[TARE_BLOCK];       \
-    TARE_ALIGNED real picked_loss[TARE_BLOCK], picked_slope[TARE_BLOCK];                               \
-    TARE_ALIGNED real row[TARE_ROW_BUFFER];                                                            \
-    TARE_ALIGNED real maximum[TARE_TILE_ROWS], label_x[TARE_TILE_ROWS];                                \
-    TARE_ALIGNED real row_weight[TARE_TILE_ROWS], class_weight[TARE_BLOCK];                            \
-    TARE_ALIGNED real at_0[TARE_BLOCK], at_1[TARE_BLOCK], of_ones[TARE_BLOCK];                         \
-    real of_line[TARE_BLOCK]; /* factors that the first lines of weight were made with */              \
-    int32_t spread_lines, spread_length;                                                               \
-    int64_t spread_class;                                                                              \
-  } tare_scratch_##suffix;
-TARE_DEFINE_SCRATCH(float, f32)
-TARE_DEFINE_SCRATCH(double, f64)
+/** Softmax rows by their margins, in double: what is known of each row, and what its loss is. */
+typedef struct tare_margins {
+  TARE_ALIGNED double label_x[TARE_TILE_ROWS], maximum[TARE_TILE_ROWS], sum[TARE_TILE_ROWS], margin[TARE_TILE_ROWS];
+  TARE_ALIGNED double loss[TARE_TILE_ROWS], slope[TARE_TILE_ROWS];
+} tare_margins;
+
+/** Elements with a target between 0 and 1: where they are in their block, and their gradient norm. */
+typedef struct tare_soft_norms {
+  TARE_ALIGNED double x[TARE_BLOCK], target[TARE_BLOCK], norm[TARE_BLOCK];
+  int32_t at[TARE_BLOCK];
+} tare_soft_norms;
+
+/** What float kernels have done in double, by the kernels for f64 of the same instruction set: a call for an array. */
+typedef struct tare_double_kernels {
+  /** Losses and slopes of n softmax rows from label_x, maximum and sum. */
+  void (*evaluate_margins)(const tare_problem *problem, int32_t n, const double *weight, tare_margins *margins);
+  double (*logarithm)(double x);
+  /** norm = |sigmoid(x) - target| of n elements. */
+  void (*find_soft_norms)(int32_t n, const double *restrict x, const double *restrict target, double *restrict norm);
+} tare_double_kernels;
+
+/** Room for the arrays of cpu/scratch.h, in double. */
+enum { TARE_REAL_SCRATCH_BYTES = 8 * (20 * TARE_BLOCK + 4 * TARE_TILE_ROWS + TARE_ROW_BUFFER) };
 
 /** Scratch of one thread. */
 typedef struct tare_scratch {
-  tare_scratch_f32 f32;
-  tare_scratch_f64 f64;
-  TARE_ALIGNED double sum[TARE_TILE_ROWS], margin[TARE_TILE_ROWS], margin_loss[TARE_TILE_ROWS],
-      margin_slope[TARE_TILE_ROWS], row_loss[TARE_TILE_ROWS];
+  TARE_ALIGNED unsigned char of_real[TARE_REAL_SCRATCH_BYTES];
+  const tare_double_kernels *in_double; /* of the context's instruction set */
+  tare_margins margins;
+  tare_soft_norms soft_norms;
+  TARE_ALIGNED double row_loss[TARE_TILE_ROWS];
   TARE_ALIGNED double key[TARE_BLOCK], inverse_density[TARE_BLOCK];
   TARE_ALIGNED int64_t place[TARE_BLOCK];
   TARE_ALIGNED int32_t bin[TARE_BLOCK];
@@ -138,14 +151,23 @@ typedef void tare_scan_function(const tare_problem *problem, const tare_tile *ti
 /** Class, TARE_ROW_BACKGROUND or another negative number for each row of a tile, as the labels alone say. */
 typedef void tare_classify_function(const tare_problem *problem, const tare_tile *tile, int32_t *found);
 
-/** The kernels of one instruction set: [0] for f32, f16 and bf16 logits, [1] for f64. */
-typedef struct tare_kernels {
-  const char *name;
-  tare_tile_function *sigmoid[2], *softmax[2], *regression;
+/** The kernels of one instruction set for one type: f64, or f32, which f16 and bf16 are read as. */
+typedef struct tare_kernels_of_type {
+  tare_tile_function *sigmoid, *softmax;
+  tare_tile_function *regression; /* from here on for f64 alone, which serves every type */
   tare_scan_function *scan_labels;
   tare_classify_function *classify_labels;
-} tare_kernels;
+  tare_double_kernels in_double;
+} tare_kernels_of_type;
 
-extern const tare_kernels tare_kernels_baseline, tare_kernels_avx2, tare_kernels_avx512;
+/* Each is the TARE_KERNELS of one compilation of cpu/instance.c. */
+extern const tare_kernels_of_type tare_kernels_baseline_f32, tare_kernels_baseline_f64, tare_kernels_avx2_f32,
+    tare_kernels_avx2_f64, tare_kernels_avx512_f32, tare_kernels_avx512_f64;
+
+/** An instruction set. */
+typedef struct tare_kernels {
+  const char *name;
+  const tare_kernels_of_type *f32, *f64;
+} tare_kernels;
 
 #endif

@@ -21,13 +21,13 @@ static void load_differences(const tare_job *job, const tare_tile *tile, const r
                              tare_scratch *scratch) {
   const tare_batch *batch = &job->problem->batch;
   const tare_array *array = tile->view->array;
-  tare_scratch_f64 *s = &scratch->f64;
+  real_scratch *s = real_scratch_of(scratch);
   for (int32_t i = 0; i < p->rows; i++) {
     const int32_t row = scratch->rows.positive[p->first + i];
-    load_f64(batch->dtype, array[TARE_LOGITS].data, regression_offset(tile, TARE_LOGITS, row, p->first_column),
-             array[TARE_LOGITS].cls, p->columns, s->x + (ptrdiff_t)i * p->columns);
-    load_f64(batch->target_dtype, array[TARE_TARGETS].data, regression_offset(tile, TARE_TARGETS, row, p->first_column),
-             array[TARE_TARGETS].cls, p->columns, s->target + (ptrdiff_t)i * p->columns);
+    load(batch->dtype, array[TARE_LOGITS].data, regression_offset(tile, TARE_LOGITS, row, p->first_column),
+         array[TARE_LOGITS].cls, p->columns, s->x + (ptrdiff_t)i * p->columns);
+    load(batch->target_dtype, array[TARE_TARGETS].data, regression_offset(tile, TARE_TARGETS, row, p->first_column),
+         array[TARE_TARGETS].cls, p->columns, s->target + (ptrdiff_t)i * p->columns);
   }
   for (int32_t i = 0; i < p->n; i++) {
     s->x[i] -= s->target[i];
@@ -35,11 +35,11 @@ static void load_differences(const tare_job *job, const tare_tile *tile, const r
   }
 }
 
-static void regression_loop(const tare_scratch_f64 *s, double mu, int32_t n, double *restrict loss,
+static void regression_loop(const real_scratch *s, double mu, int32_t n, double *restrict loss,
                             double *restrict slope) {
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) { /* hot: ghm-r (any) */
-    const pair_f64 value = ghm_r_f64(s->x[i], s->weight[i], mu);
+    const pair value = ghm_r(s->x[i], s->weight[i], mu);
     loss[i] = s->weight[i] != 0 ? value.loss : 0.0;
     slope[i] = s->weight[i] != 0 ? value.slope : 0.0;
   }
@@ -50,34 +50,32 @@ static void store_regression(const tare_job *job, const tare_tile *tile, const r
   const int32_t dtype = job->problem->batch.dtype,
                 loss_dtype = dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32;
   const tare_array *array = tile->view->array;
-  const tare_scratch_f64 *s = &scratch->f64;
+  const real_scratch *s = real_scratch_of(scratch);
   for (int32_t i = 0; i < p->rows; i++) {
     const int32_t row = scratch->rows.positive[p->first + i], at = i * p->columns;
-    scratch->row_loss[row] += sum_f64(s->loss + at, p->columns);
+    scratch->row_loss[row] += sum(s->loss + at, p->columns);
     if (array[TARE_ELEMENT_LOSS].data)
-      store_f64(loss_dtype, array[TARE_ELEMENT_LOSS].data,
-                regression_offset(tile, TARE_ELEMENT_LOSS, row, p->first_column), array[TARE_ELEMENT_LOSS].cls,
-                p->columns, s->loss + at);
+      store(loss_dtype, array[TARE_ELEMENT_LOSS].data, regression_offset(tile, TARE_ELEMENT_LOSS, row, p->first_column),
+            array[TARE_ELEMENT_LOSS].cls, p->columns, s->loss + at);
     if (array[TARE_GRADIENT].data)
-      store_f64(dtype, array[TARE_GRADIENT].data, regression_offset(tile, TARE_GRADIENT, row, p->first_column),
-                array[TARE_GRADIENT].cls, p->columns, s->slope + at);
+      store(dtype, array[TARE_GRADIENT].data, regression_offset(tile, TARE_GRADIENT, row, p->first_column),
+            array[TARE_GRADIENT].cls, p->columns, s->slope + at);
   }
 }
 
 static void regression_evaluate(const tare_job *job, const tare_tile *tile, const regression_piece *p,
                                 tare_scratch *scratch, tare_group_result *result) {
-  tare_scratch_f64 *s = &scratch->f64;
+  real_scratch *s = real_scratch_of(scratch);
   tare_weigh_keys(job, p->n, scratch->key, scratch->place, s->weight);
   regression_loop(s, job->problem->loss.ghm.mu, p->n, s->loss, s->slope);
-  result->loss += sum_f64(s->loss, p->n);
+  result->loss += sum(s->loss, p->n);
   for (int32_t i = 0; i < p->n; i++) s->slope[i] *= job->gradient.factor;
-  rescale_f64(job, s->slope, p->n);
+  rescale(job, s->slope, p->n);
   store_regression(job, tile, p, scratch);
 }
 
 static void regression_work(const tare_job *job, const tare_tile *tile, const regression_piece *p,
                             tare_scratch *scratch, tare_group_result *result) {
-  tare_job *writable = (tare_job *)(uintptr_t)job; /* the collecting pass, on one thread, counts its keys in the job */
   load_differences(job, tile, p, scratch);
   if (job->pass == TARE_PASS_EVALUATE)
     regression_evaluate(job, tile, p, scratch, result);
@@ -86,7 +84,7 @@ static void regression_work(const tare_job *job, const tare_tile *tile, const re
       scratch->histogram[0][tare_bin_by_bisection(job->bins->lower_f64, job->bins->count, scratch->key[i])]++;
   else
     for (int32_t i = 0; i < p->n; i++)
-      job->collected_key[writable->key_count++] = tare_key_or_least(scratch->key[i], 0.0);
+      job->collected->key[job->collected->count++] = tare_key_or_least(scratch->key[i], 0.0);
 }
 
 /** Zeros for rows [first, last) of an output with a class axis. `zeros` holds TARE_BLOCK of them. */
@@ -98,14 +96,14 @@ static void clear_rows(const tare_job *job, const tare_tile *tile, int name, int
     const int64_t span = columns - column < TARE_BLOCK ? columns - column : TARE_BLOCK;
     const int32_t fit = (int32_t)(TARE_BLOCK / span);
     for (int32_t row = first; row < last; row += fit)
-      store_lines_f64(dtype, array->data, regression_offset(tile, name, row, column), array->stride[TARE_AXES - 1],
-                      array->cls, last - row < fit ? last - row : fit, span, zeros);
+      store_lines(dtype, array->data, regression_offset(tile, name, row, column), array->stride[TARE_AXES - 1],
+                  array->cls, last - row < fit ? last - row : fit, span, zeros);
   }
 }
 
 static void clear_other_rows(const tare_job *job, const tare_tile *tile, tare_scratch *scratch) {
   const int32_t dtype = job->problem->batch.dtype;
-  double *zeros = scratch->f64.x;
+  double *zeros = real_scratch_of(scratch)->x;
   memset(zeros, 0, TARE_BLOCK * sizeof *zeros);
   for (int32_t k = 0, first = 0; k <= scratch->rows.positives; k++) {
     const int32_t last = k < scratch->rows.positives ? scratch->rows.positive[k] : tile->rows;
@@ -120,7 +118,6 @@ static void regression_tile(const tare_job *job, const tare_tile *tile, tare_scr
                             tare_group_result *result) {
   const tare_problem *problem = job->problem;
   const int64_t columns = problem->batch.classes;
-  const tare_array *row_loss = &tile->view->array[TARE_ROW_LOSS];
   tare_tile_rows_decode(problem, tile, &scratch->rows);
   for (int32_t i = 0; i < tile->rows; i++) scratch->row_loss[i] = 0;
   const int32_t fit = columns < TARE_BLOCK ? (int32_t)(TARE_BLOCK / columns) : 1;
@@ -134,7 +131,5 @@ static void regression_tile(const tare_job *job, const tare_tile *tile, tare_scr
     }
   if (job->pass != TARE_PASS_EVALUATE) return;
   clear_other_rows(job, tile, scratch);
-  if (row_loss->data)
-    store_f64(problem->batch.dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32, row_loss->data,
-              tile->offset[TARE_ROW_LOSS], row_loss->stride[TARE_AXES - 1], tile->rows, scratch->row_loss);
+  store_row_loss(problem, tile, scratch->row_loss);
 }

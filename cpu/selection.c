@@ -17,7 +17,7 @@ static void gather_labels(const tare_cpu *cpu, const tare_tiling *tiling, const 
     tare_tile tile;
     int32_t found[TARE_TILE_ROWS];
     tare_tile_at(tiling, problem, number, &tile);
-    cpu->kernels->classify_labels(problem, &tile, found);
+    cpu->kernels->f64->classify_labels(problem, &tile, found);
     const int64_t step = tile.view->array[TARE_ROW_INDEX].stride[TARE_AXES - 1];
     int32_t *label = room->label + tile.view->first_row + tile.offset[TARE_ROW_INDEX];
     for (int32_t i = 0; i < tile.rows; i++) {

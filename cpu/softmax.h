@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The softmax family: row by row. A template in `real`.
+ * The softmax family: row by row.
  *
  * With m and S over the classes other than the label, the margin z = (x_y - m) - log S makes a row's loss that of one
  * signed logit, and nothing is lost where the row is confident. Rows are kept in first-level cache between the pass
@@ -13,9 +13,9 @@
  */
 
 /** x - m without the NaN of inf - inf: a maximum of +inf stands for itself. */
-TARE_INLINE real F(below_maximum)(real x, real maximum) { return x == maximum ? (real)0 : x - maximum; }
+TARE_INLINE real below_maximum(real x, real maximum) { return x == maximum ? (real)0 : x - maximum; }
 
-static real F(maximum_of)(const real *restrict x, int64_t n) {
+static real maximum_of(const real *restrict x, int64_t n) {
   real maximum = (real)-INFINITY;
 #pragma omp simd reduction(max : maximum)
   for (int64_t i = 0; i < n; i++) maximum = x[i] > maximum ? x[i] : maximum; /* hot: softmax maximum (any) */
@@ -23,103 +23,17 @@ static real F(maximum_of)(const real *restrict x, int64_t n) {
 }
 
 /** x[i] = exp(x[i] - maximum), and their sum. */
-static double F(exponentiate)(real *restrict x, int64_t n, real maximum) {
+static double exponentiate(real *restrict x, int64_t n, real maximum) {
 #pragma omp simd
-  for (int64_t i = 0; i < n; i++) x[i] = F(exp_nonpositive)(F(below_maximum)(x[i], maximum)); /* hot: softmax exp */
+  for (int64_t i = 0; i < n; i++) x[i] = exp_nonpositive(below_maximum(x[i], maximum)); /* hot: softmax exp */
   double sum = 0; /* in a loop of its own: with the conversions to double the vectors above would be half as wide */
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < n; i++) sum += (double)x[i]; /* hot: softmax sum (any) */
   return sum;
 }
 
-/** Margins of n rows. A second +inf among the other classes shows as a sum above 1, and has no limit: NaN. */
-static void F(find_margins)(int32_t n, const real *restrict label_x, const real *restrict maximum,
-                            const double *restrict sum, double *restrict margin) {
-#pragma omp simd
-  for (int32_t i = 0; i < n; i++) { /* hot: softmax margins (any) */
-    const double m = (double)maximum[i];
-    const double s = ((m > DBL_MAX) & (sum[i] > 1.5)) ? (double)NAN : sum[i];
-    const log_parts_f64 log_s = log_positive_f64(s);
-    margin[i] = ((double)label_x[i] - m) - (log_s.hi + log_s.lo);
-  }
-}
-
-#if REAL_BITS == 64
-typedef void tare_margin_loop(const F(formula_parameters) * parameters, int32_t n, const double *margin,
-                              const double *weight, double *loss, double *slope);
-
-#define MARGIN_LOOP(function, formula, power)                                                              \
-  static void function(const F(formula_parameters) * parameters, int32_t n, const double *restrict margin, \
-                       const double *restrict weight, double *restrict loss, double *restrict slope) {     \
-    margin_body(F(formula), parameters, power, n, margin, weight, loss, slope);                            \
-  }
-
-typedef F(pair) margin_formula(double, double, const F(formula_parameters) *, int);
-
-TARE_INLINE void margin_body(margin_formula *formula, const F(formula_parameters) * parameters, int power, int32_t n,
-                             const double *restrict margin, const double *restrict weight, double *restrict loss,
-                             double *restrict slope) {
-  const F(formula_parameters) p = *parameters;
-#pragma omp simd
-  for (int32_t i = 0; i < n; i++) { /* hot: softmax rows */
-    const F(pair) value = formula(margin[i], weight[i], &p, power);
-    loss[i] = weight[i] != 0 ? value.loss : 0.0;
-    slope[i] = weight[i] != 0 ? value.slope : 0.0;
-  }
-}
-
-#define DEFINE_PLAIN(kind, formula) MARGIN_LOOP(kind##_0_margin, formula, TARE_POWER_0)
-#define DEFINE_GAMMA(kind, formula)                                 \
-  DEFINE_PLAIN(kind, formula)                                       \
-  MARGIN_LOOP(kind##_1_margin, formula, TARE_POWER_1)               \
-  MARGIN_LOOP(kind##_2_margin, formula, TARE_POWER_2)               \
-  MARGIN_LOOP(kind##_HALF_margin, formula, TARE_POWER_HALF)         \
-  MARGIN_LOOP(kind##_3_HALVES_margin, formula, TARE_POWER_3_HALVES) \
-  MARGIN_LOOP(kind##_GENERAL_margin, formula, TARE_POWER_GENERAL)
-#define DEFINE_SIGMOID(kind, formula, powers)
-#define DEFINE_SOFTMAX(kind, formula, powers) DEFINE_##powers(kind, formula)
-#define DEFINE_REGRESSION(kind, formula, powers)
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, passes, member, takes) \
-  DEFINE_##shape(kind, formula, powers)
-#include "losses/losses.def"
-#undef TARE_LOSS
-
-#define SELECT_PLAIN(kind) static tare_margin_loop *const loops[1] = {kind##_0_margin}
-#define SELECT_GAMMA(kind)                                                                              \
-  static tare_margin_loop *const loops[TARE_POWER_COUNT] = {kind##_0_margin,        kind##_1_margin,    \
-                                                            kind##_2_margin,        kind##_HALF_margin, \
-                                                            kind##_3_HALVES_margin, kind##_GENERAL_margin}
-#define SELECT_SIGMOID(kind, powers)
-#define SELECT_SOFTMAX(kind, powers) \
-  case TARE_LOSS_##kind: {           \
-    SELECT_##powers(kind);           \
-    return loops[power];             \
-  }
-#define SELECT_REGRESSION(kind, powers)
-
-static tare_margin_loop *select_margins(int32_t kind, int32_t power) {
-  switch (kind) {
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, passes, member, takes) SELECT_##shape(kind, powers)
-#include "losses/losses.def"
-#undef TARE_LOSS
-  }
-  return NULL;
-}
-#undef MARGIN_LOOP
-#undef DEFINE_PLAIN
-#undef DEFINE_GAMMA
-#undef DEFINE_SIGMOID
-#undef DEFINE_SOFTMAX
-#undef DEFINE_REGRESSION
-#undef SELECT_PLAIN
-#undef SELECT_GAMMA
-#undef SELECT_SIGMOID
-#undef SELECT_SOFTMAX
-#undef SELECT_REGRESSION
-#endif /* REAL_BITS == 64 */
-
 /** Multiplies row weights by alpha; a row that is left with 0 is skipped. */
-static void F(weigh_rows_by_alpha)(const tare_problem *problem, int32_t n, tare_tile_rows *rows) {
+static void weigh_rows_by_alpha(const tare_problem *problem, int32_t n, tare_tile_rows *rows) {
   for (int32_t i = 0; i < n; i++) {
     const int32_t cls = rows->cls[i];
     if (cls < 0) continue;
@@ -129,13 +43,15 @@ static void F(weigh_rows_by_alpha)(const tare_problem *problem, int32_t n, tare_
 }
 
 /** From maximum, sum and label logit of rows [first, first+n) to their losses and slopes. */
-static void F(finish_margins)(const tare_job *job, int32_t first, int32_t n, tare_scratch *scratch) {
-  const F(scratch) *s = &scratch->F_MEMBER;
-  const formula_parameters_f64 parameters = parameters_of_f64(job->problem);
-  F(find_margins)(n, s->label_x, s->maximum, scratch->sum, scratch->margin);
-  select_margins(job->problem->loss.kind, job->problem->power)(
-      &parameters, n, scratch->margin, scratch->rows.weight + first, scratch->margin_loss, scratch->margin_slope);
-  for (int32_t i = 0; i < n; i++) scratch->row_loss[first + i] = scratch->margin_loss[i];
+static void finish_margins(const tare_job *job, int32_t first, int32_t n, tare_scratch *scratch) {
+  const real_scratch *s = real_scratch_of(scratch);
+  tare_margins *margins = &scratch->margins;
+  for (int32_t i = 0; i < n; i++) {
+    margins->label_x[i] = (double)s->label_x[i];
+    margins->maximum[i] = (double)s->maximum[i];
+  }
+  scratch->in_double->evaluate_margins(job->problem, n, scratch->rows.weight + first, margins);
+  for (int32_t i = 0; i < n; i++) scratch->row_loss[first + i] = margins->loss[i];
 }
 
 #include "softmax_row.h"
@@ -146,26 +62,25 @@ static void F(finish_margins)(const tare_job *job, int32_t first, int32_t n, tar
  * otherwise hold up the vector that reads over it. */
 
 /** Brings rows to length `padded`, in the buffer, and takes the logits of their labels out. */
-static void F(load_row)(const tare_job *job, const tare_tile *tile, int32_t row, int32_t slot, int64_t padded,
-                        tare_scratch *scratch) {
-  F(scratch) *s = &scratch->F_MEMBER;
+static void load_row(const tare_job *job, const tare_tile *tile, int32_t row, int32_t slot, int64_t padded,
+                     tare_scratch *scratch) {
+  real_scratch *s = real_scratch_of(scratch);
   const tare_array *logits = &tile->view->array[TARE_LOGITS];
   const int64_t classes = job->problem->batch.classes;
   const int32_t label = scratch->rows.cls[row];
   real *x = s->row + slot * padded;
   s->label_x[slot] = s->maximum[slot] = 0;
-  scratch->sum[slot] = 1;
+  scratch->margins.sum[slot] = 1;
   if (label < 0) return;
-  F(load)
-  (job->problem->batch.dtype, logits->data, tile->offset[TARE_LOGITS] + row * logits->stride[TARE_AXES - 1],
-   logits->cls, classes, x);
+  load(job->problem->batch.dtype, logits->data, tile->offset[TARE_LOGITS] + row * logits->stride[TARE_AXES - 1],
+       logits->cls, classes, x);
   for (int64_t c = classes; c < padded; c++) x[c] = (real)-INFINITY;
   s->label_x[slot] = x[label];
   x[label] = (real)-INFINITY;
 }
 
 /** Zeros as the gradient of rows that add nothing: at once where they lie one behind the other. */
-static void F(zero_rows)(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n) {
+static void zero_rows(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n) {
   const tare_array *gradient = &tile->view->array[TARE_GRADIENT];
   const int64_t classes = job->problem->batch.classes, stride = gradient->stride[TARE_AXES - 1];
   const int64_t size = tare_dtype_bytes(job->problem->batch.dtype);
@@ -180,68 +95,67 @@ static void F(zero_rows)(const tare_job *job, const tare_tile *tile, int32_t fir
 }
 
 /** x[0], x[step], ... times `factor`, which may be too large for a real where the products are not. */
-static void F(multiply_far)(real *x, int64_t step, int64_t n, double factor) {
+static void multiply_far(real *x, int64_t step, int64_t n, double factor) {
   for (int64_t i = 0; i < n; i++) x[i * step] = x[i * step] == 0 ? (real)0 : (real)((double)x[i * step] * factor);
 }
 
-static void F(scale_row)(const tare_job *job, int32_t slot, int64_t padded, tare_scratch *scratch) {
-  real *restrict x = scratch->F_MEMBER.row + slot * padded;
-  const double exact = scratch->margin_slope[slot] * job->gradient.factor / scratch->sum[slot];
+static void scale_row(const tare_job *job, int32_t slot, int64_t padded, tare_scratch *scratch) {
+  real *restrict x = real_scratch_of(scratch)->row + slot * padded;
+  const double exact = scratch->margins.slope[slot] * job->gradient.factor / scratch->margins.sum[slot];
   const real factor = (real)exact;
-  if (F(magnitude)(factor) > F(LARGEST)) {
-    F(multiply_far)(x, 1, padded, exact);
+  if (magnitude(factor) > LARGEST) {
+    multiply_far(x, 1, padded, exact);
     return;
   }
 #pragma omp simd
   for (int64_t c = 0; c < padded; c++) x[c] *= factor; /* hot: softmax gradient */
 }
 
-static void F(write_rows)(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n, int64_t padded,
-                          tare_scratch *scratch) {
+static void write_rows(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n, int64_t padded,
+                       tare_scratch *scratch) {
   const tare_array *gradient = &tile->view->array[TARE_GRADIENT];
   const int32_t *label = scratch->rows.cls + first;
-  real *x = scratch->F_MEMBER.row;
+  real *x = real_scratch_of(scratch)->row;
   for (int32_t i = 0; i < n; i++)
-    if (label[i] >= 0) F(scale_row)(job, i, padded, scratch);
+    if (label[i] >= 0) scale_row(job, i, padded, scratch);
   for (int32_t i = 0; i < n; i++)
-    if (label[i] >= 0) x[i * padded + label[i]] = (real) - (scratch->margin_slope[i] * job->gradient.factor);
+    if (label[i] >= 0) x[i * padded + label[i]] = (real) - (scratch->margins.slope[i] * job->gradient.factor);
   for (int32_t i = 0; i < n; i++)
-    if (label[i] >= 0) F(rescale)(job, x + i * padded, padded);
+    if (label[i] >= 0) rescale(job, x + i * padded, padded);
   for (int32_t i = 0, run; i < n; i += run) {
     for (run = 0; i + run < n && label[i + run] < 0;) run++;
-    if (run) F(zero_rows)(job, tile, first + i, run); /* also over a NaN */
+    if (run) zero_rows(job, tile, first + i, run); /* also over a NaN */
     if (run) continue;
     run = 1;
-    F(store)
-    (job->problem->batch.dtype, gradient->data,
-     tile->offset[TARE_GRADIENT] + (first + i) * gradient->stride[TARE_AXES - 1], gradient->cls,
-     job->problem->batch.classes, x + i * padded);
+    store(job->problem->batch.dtype, gradient->data,
+          tile->offset[TARE_GRADIENT] + (first + i) * gradient->stride[TARE_AXES - 1], gradient->cls,
+          job->problem->batch.classes, x + i * padded);
   }
 }
 
 /** Rows [begin, end) of a tile. */
-static void F(softmax_rows)(const tare_job *job, const tare_tile *tile, int32_t begin, int32_t end,
-                            tare_scratch *scratch) {
-  F(scratch) *s = &scratch->F_MEMBER;
+static void softmax_rows(const tare_job *job, const tare_tile *tile, int32_t begin, int32_t end,
+                         tare_scratch *scratch) {
+  real_scratch *s = real_scratch_of(scratch);
   const int64_t padded = (job->problem->batch.classes + 15) / 16 * 16;
   const int32_t fit = padded < 4096 ? (int32_t)(4096 / padded) : 1;
   for (int32_t first = begin; first < end; first += fit) {
     const int32_t n = end - first < fit ? end - first : fit;
     const int32_t *label = scratch->rows.cls + first;
-    for (int32_t i = 0; i < n; i++) F(load_row)(job, tile, first + i, i, padded, scratch);
+    for (int32_t i = 0; i < n; i++) load_row(job, tile, first + i, i, padded, scratch);
     for (int32_t i = 0; i < n; i++)
-      if (label[i] >= 0) s->maximum[i] = F(maximum_of)(s->row + i * padded, padded);
+      if (label[i] >= 0) s->maximum[i] = maximum_of(s->row + i * padded, padded);
     for (int32_t i = 0; i < n; i++)
-      if (label[i] >= 0) scratch->sum[i] = F(exponentiate)(s->row + i * padded, padded, s->maximum[i]);
-    F(finish_margins)(job, first, n, scratch);
-    if (tile->view->array[TARE_GRADIENT].data) F(write_rows)(job, tile, first, n, padded, scratch);
+      if (label[i] >= 0) scratch->margins.sum[i] = exponentiate(s->row + i * padded, padded, s->maximum[i]);
+    finish_margins(job, first, n, scratch);
+    if (tile->view->array[TARE_GRADIENT].data) write_rows(job, tile, first, n, padded, scratch);
   }
 }
 
 /* Class after class: element (c, i) of a block of n rows is x[c*n + i]. */
 
-static void F(start_columns)(int64_t classes, int32_t n, const int32_t *restrict label, real *restrict x,
-                             F(scratch) * s, double *restrict sum) {
+static void start_columns(int64_t classes, int32_t n, const int32_t *restrict label, real *restrict x, real_scratch *s,
+                          double *restrict sum) {
   real *restrict maximum = s->maximum;
   for (int32_t i = 0; i < n; i++) {
     s->label_x[i] = label[i] < 0 ? 0 : x[label[i] * (int64_t)n + i];
@@ -257,101 +171,93 @@ static void F(start_columns)(int64_t classes, int32_t n, const int32_t *restrict
   for (int64_t c = 0; c < classes; c++) {
     real *restrict line = x + c * n;
 #pragma omp simd
-    for (int32_t i = 0; i < n; i++)
-      line[i] = F(exp_nonpositive)(F(below_maximum)(line[i], maximum[i])); /* hot: column exp */
+    for (int32_t i = 0; i < n; i++) line[i] = exp_nonpositive(below_maximum(line[i], maximum[i])); /* hot: column exp */
 #pragma omp simd
     for (int32_t i = 0; i < n; i++) sum[i] += (double)line[i]; /* hot: column sum (any) */
   }
 }
 
 /** What row i's exponentials are multiplied by; 1 where that was too large for a real, and they have been already. */
-static real F(column_factor)(const tare_job *job, int32_t i, int32_t n, tare_scratch *scratch) {
-  const double exact = scratch->margin_slope[i] * job->gradient.factor / scratch->sum[i];
+static real column_factor(const tare_job *job, int32_t i, int32_t n, tare_scratch *scratch) {
+  const double exact = scratch->margins.slope[i] * job->gradient.factor / scratch->margins.sum[i];
   const real factor = (real)exact;
-  if (!(F(magnitude)(factor) > F(LARGEST))) return factor;
-  F(multiply_far)(scratch->F_MEMBER.row + i, n, job->problem->batch.classes, exact);
+  if (!(magnitude(factor) > LARGEST)) return factor;
+  multiply_far(real_scratch_of(scratch)->row + i, n, job->problem->batch.classes, exact);
   return 1;
 }
 
-static void F(write_columns)(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n,
-                             tare_scratch *scratch) {
-  F(scratch) *s = &scratch->F_MEMBER;
+static void write_columns(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n, tare_scratch *scratch) {
+  real_scratch *s = real_scratch_of(scratch);
   const tare_array *gradient = &tile->view->array[TARE_GRADIENT];
   const int64_t classes = job->problem->batch.classes, row = gradient->stride[TARE_AXES - 1];
   const int32_t *label = scratch->rows.cls + first;
   real *restrict factor = s->label_x;
-  for (int32_t i = 0; i < n; i++) factor[i] = label[i] < 0 ? 0 : F(column_factor)(job, i, n, scratch);
+  for (int32_t i = 0; i < n; i++) factor[i] = label[i] < 0 ? 0 : column_factor(job, i, n, scratch);
   for (int64_t c = 0; c < classes; c++) {
     real *restrict line = s->row + c * n;
 #pragma omp simd
     for (int32_t i = 0; i < n; i++) line[i] *= factor[i]; /* hot: column gradient */
   }
   for (int32_t i = 0; i < n; i++) {
-    if (label[i] >= 0) s->row[label[i] * (int64_t)n + i] = (real) - (scratch->margin_slope[i] * job->gradient.factor);
+    if (label[i] >= 0) s->row[label[i] * (int64_t)n + i] = (real) - (scratch->margins.slope[i] * job->gradient.factor);
     if (label[i] < 0)
       for (int64_t c = 0; c < classes; c++) s->row[c * n + i] = 0; /* also over a NaN */
   }
-  F(rescale)(job, s->row, classes * n);
-  F(store_lines)
-  (job->problem->batch.dtype, gradient->data, tile->offset[TARE_GRADIENT] + first * row, gradient->cls, row, classes, n,
-   s->row);
+  rescale(job, s->row, classes * n);
+  store_lines(job->problem->batch.dtype, gradient->data, tile->offset[TARE_GRADIENT] + first * row, gradient->cls, row,
+              classes, n, s->row);
 }
 
 /** Rows [begin, end) of a tile. */
-static void F(softmax_columns)(const tare_job *job, const tare_tile *tile, int32_t begin, int32_t end,
-                               tare_scratch *scratch) {
-  F(scratch) *s = &scratch->F_MEMBER;
+static void softmax_columns(const tare_job *job, const tare_tile *tile, int32_t begin, int32_t end,
+                            tare_scratch *scratch) {
+  real_scratch *s = real_scratch_of(scratch);
   const tare_array *logits = &tile->view->array[TARE_LOGITS];
   const int64_t classes = job->problem->batch.classes, row = logits->stride[TARE_AXES - 1];
   const int64_t wanted = 4096 / classes / 16 * 16;
   const int32_t fit = (int32_t)(wanted < 16 ? 16 : wanted > TARE_TILE_ROWS ? TARE_TILE_ROWS : wanted);
   for (int32_t first = begin; first < end; first += fit) {
     const int32_t n = end - first < fit ? end - first : fit;
-    F(load_lines)
-    (job->problem->batch.dtype, logits->data, tile->offset[TARE_LOGITS] + first * row, logits->cls, row, classes, n,
-     s->row);
-    F(start_columns)(classes, n, scratch->rows.cls + first, s->row, s, scratch->sum);
-    F(finish_margins)(job, first, n, scratch);
-    if (tile->view->array[TARE_GRADIENT].data) F(write_columns)(job, tile, first, n, scratch);
+    load_lines(job->problem->batch.dtype, logits->data, tile->offset[TARE_LOGITS] + first * row, logits->cls, row,
+               classes, n, s->row);
+    start_columns(classes, n, scratch->rows.cls + first, s->row, s, scratch->margins.sum);
+    finish_margins(job, first, n, scratch);
+    if (tile->view->array[TARE_GRADIENT].data) write_columns(job, tile, first, n, scratch);
   }
 }
 
 /** Rows [begin, end) of a tile that have labels, or add nothing. */
-static void F(softmax_labelled)(const tare_job *job, const tare_tile *tile, int32_t begin, int32_t end,
-                                tare_scratch *scratch) {
+static void softmax_labelled(const tare_job *job, const tare_tile *tile, int32_t begin, int32_t end,
+                             tare_scratch *scratch) {
   const int64_t classes = job->problem->batch.classes;
   if (classes > TARE_ROW_BUFFER / 16)
-    for (int32_t i = begin; i < end; i++) F(softmax_one_row)(job, tile, i, scratch);
+    for (int32_t i = begin; i < end; i++) softmax_one_row(job, tile, i, scratch);
   else if (tare_view_by_class(tile->view, classes) || classes < 16)
-    F(softmax_columns)(job, tile, begin, end, scratch);
+    softmax_columns(job, tile, begin, end, scratch);
   else
-    F(softmax_rows)(job, tile, begin, end, scratch);
+    softmax_rows(job, tile, begin, end, scratch);
 }
 
 /** Dense targets. A row with all its mass on one class becomes one with that label, so that it is computed as such. */
-static void F(softmax_dense)(const tare_job *job, const tare_tile *tile, tare_scratch *scratch) {
+static void softmax_dense(const tare_job *job, const tare_tile *tile, tare_scratch *scratch) {
   const int32_t *cls = scratch->rows.cls;
   for (int32_t i = 0; i < tile->rows; i++)
-    if (cls[i] != TARE_ROW_SKIPPED) F(label_by_mass)(job, tile, i, scratch);
+    if (cls[i] != TARE_ROW_SKIPPED) label_by_mass(job, tile, i, scratch);
   for (int32_t first = 0, end; first < tile->rows; first = end) {
     for (end = first; end < tile->rows && cls[end] != TARE_ROW_BACKGROUND;) end++;
-    F(softmax_labelled)(job, tile, first, end, scratch);
-    if (end < tile->rows) F(softmax_one_row)(job, tile, end++, scratch);
+    softmax_labelled(job, tile, first, end, scratch);
+    if (end < tile->rows) softmax_one_row(job, tile, end++, scratch);
   }
 }
 
-static void F(softmax_tile)(const tare_job *job, const tare_tile *tile, tare_scratch *scratch,
-                            tare_group_result *result) {
+static void softmax_tile(const tare_job *job, const tare_tile *tile, tare_scratch *scratch, tare_group_result *result) {
   const tare_problem *problem = job->problem;
-  const tare_array *row_loss = &tile->view->array[TARE_ROW_LOSS];
-  if (!F(look_at_rows)(job, tile, scratch, result)) return;
-  if (problem->alpha_per_class || problem->alpha >= 0) F(weigh_rows_by_alpha)(problem, tile->rows, &scratch->rows);
+  if (!look_at_rows(job, tile, scratch, result)) return;
+  if (problem->alpha_per_class || problem->alpha >= 0) weigh_rows_by_alpha(problem, tile->rows, &scratch->rows);
   if (problem->soft)
-    F(softmax_dense)(job, tile, scratch);
+    softmax_dense(job, tile, scratch);
   else
-    F(softmax_labelled)(job, tile, 0, tile->rows, scratch);
+    softmax_labelled(job, tile, 0, tile->rows, scratch);
   for (int32_t i = 0; i < tile->rows; i++) result->loss += scratch->row_loss[i];
-  if (row_loss->data)
-    store_f64(problem->batch.dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32, row_loss->data,
-              tile->offset[TARE_ROW_LOSS], row_loss->stride[TARE_AXES - 1], tile->rows, scratch->row_loss);
+  store_row_loss(problem, tile, scratch->row_loss);
 }

@@ -1,59 +1,59 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One softmax row of any length, stride and target. A template in `real`.
+ * One softmax row of any length, stride and target.
  *
  * The row is read in chunks, three times: for the maximum, for the sums, and to write the gradient; a row of one chunk
  * stays where it is. Dense targets t: loss sum(t_k*(log S - (x_k-m))), gradient sum(t)*p - t, with m and S over all
  * classes.
  */
 
-enum { F(ROW_CHUNK) = TARE_ROW_BUFFER / 2 };
+enum { ROW_CHUNK = TARE_ROW_BUFFER / 2 };
 
 /** A row being worked on: logits of the present chunk at x, targets at t. */
-typedef struct F(row_reader) {
+typedef struct row_reader {
   const tare_job *job;
   const tare_tile *tile;
   int32_t row;
   int64_t classes, loaded;
   real *x, *t;
-} F(row_reader);
+} row_reader;
 
-static int64_t F(row_offset)(const F(row_reader) * r, int name, int64_t first_class) {
+static int64_t row_offset(const row_reader *r, int name, int64_t first_class) {
   const tare_array *array = &r->tile->view->array[name];
   return r->tile->offset[name] + r->row * array->stride[TARE_AXES - 1] + first_class * array->cls;
 }
 
 /** Brings the chunk that starts at class `first` and returns its length. */
-static int32_t F(read_chunk)(F(row_reader) * r, int64_t first) {
+static int32_t read_chunk(row_reader *r, int64_t first) {
   const tare_batch *batch = &r->job->problem->batch;
   const tare_array *array = r->tile->view->array;
-  const int64_t left = r->classes - first, n = left < F(ROW_CHUNK) ? left : F(ROW_CHUNK);
+  const int64_t left = r->classes - first, n = left < ROW_CHUNK ? left : ROW_CHUNK;
   if (r->loaded == first) return (int32_t)n;
   r->loaded = first;
-  F(load)(batch->dtype, array[TARE_LOGITS].data, F(row_offset)(r, TARE_LOGITS, first), array[TARE_LOGITS].cls, n, r->x);
-  if (r->job->problem->soft) F(load)
-  (batch->target_dtype, array[TARE_TARGETS].data, F(row_offset)(r, TARE_TARGETS, first), array[TARE_TARGETS].cls, n,
-   r->t);
+  load(batch->dtype, array[TARE_LOGITS].data, row_offset(r, TARE_LOGITS, first), array[TARE_LOGITS].cls, n, r->x);
+  if (r->job->problem->soft)
+    load(batch->target_dtype, array[TARE_TARGETS].data, row_offset(r, TARE_TARGETS, first), array[TARE_TARGETS].cls, n,
+         r->t);
   return (int32_t)n;
 }
 
 /** What a row comes to: m and S over the classes other than `label` (all if it is -1), sums of targets, loss, slope. */
-typedef struct F(row_sums) {
+typedef struct row_sums {
   int64_t label;
   real label_x, maximum;
   double sum, targets, dot, loss, slope;
-} F(row_sums);
+} row_sums;
 
 /** Finds where a row of targets has its mass. On one class: the row gets this label, and the mass into its weight. On
  *  none: the row adds nothing. On several: it stays as it is, TARE_ROW_BACKGROUND. */
-static void F(label_by_mass)(const tare_job *job, const tare_tile *tile, int32_t row, tare_scratch *scratch) {
+static void label_by_mass(const tare_job *job, const tare_tile *tile, int32_t row, tare_scratch *scratch) {
   const tare_array *targets = &tile->view->array[TARE_TARGETS];
   const int64_t classes = job->problem->batch.classes, from = tile->offset[TARE_TARGETS] + row * targets->stride[3];
-  real *t = scratch->F_MEMBER.row, mass = 0;
+  real *t = real_scratch_of(scratch)->row, mass = 0;
   int64_t label = -1;
-  for (int64_t first = 0; first < classes; first += F(ROW_CHUNK)) {
-    const int64_t n = classes - first < F(ROW_CHUNK) ? classes - first : F(ROW_CHUNK);
-    F(load)(job->problem->batch.target_dtype, targets->data, from + first * targets->cls, targets->cls, n, t);
+  for (int64_t first = 0; first < classes; first += ROW_CHUNK) {
+    const int64_t n = classes - first < ROW_CHUNK ? classes - first : ROW_CHUNK;
+    load(job->problem->batch.target_dtype, targets->data, from + first * targets->cls, targets->cls, n, t);
     for (int64_t i = 0; i < n; i++) {
       if (t[i] == 0) continue;
       if (label >= 0) return;
@@ -65,30 +65,30 @@ static void F(label_by_mass)(const tare_job *job, const tare_tile *tile, int32_t
   scratch->rows.cls[row] = scratch->rows.weight[row] == 0 ? TARE_ROW_SKIPPED : (int32_t)label;
 }
 
-static void F(row_maximum)(F(row_reader) * r, F(row_sums) * sums) {
+static void row_maximum(row_reader *r, row_sums *sums) {
   sums->maximum = (real)-INFINITY;
-  for (int64_t first = 0; first < r->classes; first += F(ROW_CHUNK)) {
-    const int32_t n = F(read_chunk)(r, first);
+  for (int64_t first = 0; first < r->classes; first += ROW_CHUNK) {
+    const int32_t n = read_chunk(r, first);
     const int64_t at = sums->label - first;
     const int has_label = sums->label >= 0 && at >= 0 && at < n;
     if (has_label) {
       sums->label_x = r->x[at];
       r->x[at] = (real)-INFINITY;
     }
-    const real maximum = F(maximum_of)(r->x, n);
+    const real maximum = maximum_of(r->x, n);
     if (has_label) r->x[at] = sums->label_x;
     sums->maximum = maximum > sums->maximum ? maximum : sums->maximum;
   }
 }
 
-static void F(row_sum)(F(row_reader) * r, F(row_sums) * sums) {
+static void row_sum(row_reader *r, row_sums *sums) {
   sums->sum = sums->targets = sums->dot = 0;
-  for (int64_t first = 0; first < r->classes; first += F(ROW_CHUNK)) {
-    const int32_t n = F(read_chunk)(r, first);
+  for (int64_t first = 0; first < r->classes; first += ROW_CHUNK) {
+    const int32_t n = read_chunk(r, first);
     for (int32_t i = 0; i < n; i++) {
       if (first + i == sums->label) continue;
-      const real below = F(below_maximum)(r->x[i], sums->maximum);
-      sums->sum += (double)F(exp_nonpositive)(below);
+      const real below = below_maximum(r->x[i], sums->maximum);
+      sums->sum += (double)exp_nonpositive(below);
       if (sums->label >= 0 || r->t[i] == 0) continue;
       sums->targets += (double)r->t[i];
       if (below != 0) sums->dot += (double)r->t[i] * ((double)sums->maximum - (double)r->x[i]); /* may be no real */
@@ -96,54 +96,54 @@ static void F(row_sum)(F(row_reader) * r, F(row_sums) * sums) {
   }
 }
 
-static void F(write_row_gradient)(F(row_reader) * r, const F(row_sums) * sums, double weight) {
+static void write_row_gradient(row_reader *r, const row_sums *sums, double weight) {
   const tare_array *gradient = &r->tile->view->array[TARE_GRADIENT];
   const int hard = sums->label >= 0;
   const double factor = weight * r->job->gradient.factor;
   const double whole = hard ? sums->slope * r->job->gradient.factor : factor * sums->targets;
   const double of_e = sums->sum == 0 ? 0 : whole / sums->sum; /* 0: there is no other class */
-  for (int64_t first = 0; first < r->classes; first += F(ROW_CHUNK)) {
-    const int32_t n = F(read_chunk)(r, first);
+  for (int64_t first = 0; first < r->classes; first += ROW_CHUNK) {
+    const int32_t n = read_chunk(r, first);
     for (int32_t i = 0; i < n; i++) {
-      const double e = (double)F(exp_nonpositive)(F(below_maximum)(r->x[i], sums->maximum)) * of_e;
+      const double e = (double)exp_nonpositive(below_maximum(r->x[i], sums->maximum)) * of_e;
       const double soft = hard ? e : e - factor * (double)r->t[i];
       r->x[i] = (real)(weight == 0 ? 0 : first + i == sums->label ? -sums->slope * r->job->gradient.factor : soft);
     }
     r->loaded = -1;
-    F(rescale)(r->job, r->x, n);
-    F(store)
-    (r->job->problem->batch.dtype, gradient->data, F(row_offset)(r, TARE_GRADIENT, first), gradient->cls, n, r->x);
+    rescale(r->job, r->x, n);
+    store(r->job->problem->batch.dtype, gradient->data, row_offset(r, TARE_GRADIENT, first), gradient->cls, n, r->x);
   }
 }
 
-static void F(hard_row)(const tare_job *job, F(row_sums) * sums, double weight) {
-  const formula_parameters_f64 parameters = parameters_of_f64(job->problem);
-  double margin;
-  F(find_margins)(1, &sums->label_x, &sums->maximum, &sums->sum, &margin);
-  select_margins(job->problem->loss.kind, job->problem->power)(&parameters, 1, &margin, &weight, &sums->loss,
-                                                               &sums->slope);
+static void hard_row(const tare_job *job, row_sums *sums, double weight, tare_scratch *scratch) {
+  tare_margins *margins = &scratch->margins;
+  margins->label_x[0] = (double)sums->label_x;
+  margins->maximum[0] = (double)sums->maximum;
+  margins->sum[0] = sums->sum;
+  scratch->in_double->evaluate_margins(job->problem, 1, &weight, margins);
+  sums->loss = margins->loss[0];
+  sums->slope = margins->slope[0];
 }
 
-static void F(soft_row)(F(row_sums) * sums, double weight) {
+static void soft_row(row_sums *sums, double weight, const tare_scratch *scratch) {
   const int no_limit = !(sums->maximum > (real)-INFINITY) || ((double)sums->maximum > DBL_MAX && sums->sum > 1.5);
   if (no_limit) sums->sum = (double)NAN;
-  const log_parts_f64 log_s = log_positive_f64(sums->sum);
-  sums->loss = weight * (sums->dot + sums->targets * (log_s.hi + log_s.lo));
+  sums->loss = weight * (sums->dot + sums->targets * scratch->in_double->logarithm(sums->sum));
 }
 
-static void F(softmax_one_row)(const tare_job *job, const tare_tile *tile, int32_t row, tare_scratch *scratch) {
-  F(scratch) *s = &scratch->F_MEMBER;
-  F(row_reader) r = {job, tile, row, job->problem->batch.classes, -1, s->row, s->row + F(ROW_CHUNK)};
-  F(row_sums) sums = {.label = scratch->rows.cls[row], .sum = 1};
+static void softmax_one_row(const tare_job *job, const tare_tile *tile, int32_t row, tare_scratch *scratch) {
+  real_scratch *s = real_scratch_of(scratch);
+  row_reader r = {job, tile, row, job->problem->batch.classes, -1, s->row, s->row + ROW_CHUNK};
+  row_sums sums = {.label = scratch->rows.cls[row], .sum = 1};
   const double weight = scratch->rows.cls[row] == TARE_ROW_SKIPPED ? 0 : scratch->rows.weight[row];
   if (weight != 0) {
-    F(row_maximum)(&r, &sums);
-    F(row_sum)(&r, &sums);
+    row_maximum(&r, &sums);
+    row_sum(&r, &sums);
     if (sums.label >= 0)
-      F(hard_row)(job, &sums, weight);
+      hard_row(job, &sums, weight, scratch);
     else
-      F(soft_row)(&sums, weight);
+      soft_row(&sums, weight, scratch);
   }
   scratch->row_loss[row] = sums.loss;
-  if (tile->view->array[TARE_GRADIENT].data) F(write_row_gradient)(&r, &sums, weight);
+  if (tile->view->array[TARE_GRADIENT].data) write_row_gradient(&r, &sums, weight);
 }

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rows of a tile that no formula takes, for a target that no formula takes. A template in `real`. */
+/* Rows of a tile that no formula takes, for a target that no formula takes. */
 
 /** Whether a row has such a target among the elements that have a weight; takes note of the first. */
-static int F(row_is_refused)(const tare_problem *problem, const tare_tile *tile, int32_t row, tare_scratch *scratch,
-                             tare_target_scan *scan) {
+static int row_is_refused(const tare_problem *problem, const tare_tile *tile, int32_t row, tare_scratch *scratch,
+                          tare_target_scan *scan) {
   const tare_array *targets = &tile->view->array[TARE_TARGETS], *weights = &tile->view->array[TARE_ELEMENT_WEIGHTS];
   const real least = (real)problem->target_least, most = (real)problem->target_most;
   const int64_t classes = problem->batch.classes;
   const int64_t from = tile->offset[TARE_TARGETS] + row * targets->stride[TARE_AXES - 1];
   const int64_t of_row = tile->offset[TARE_ELEMENT_WEIGHTS] + row * weights->stride[TARE_AXES - 1];
-  real *t = scratch->F_MEMBER.target;
+  real *t = real_scratch_of(scratch)->target;
   for (int64_t first = 0; first < classes; first += TARE_BLOCK) {
     const int64_t n = classes - first < TARE_BLOCK ? classes - first : TARE_BLOCK;
     int32_t outside = 0;
-    F(load)(problem->batch.target_dtype, targets->data, from + first * targets->cls, targets->cls, n, t);
+    load(problem->batch.target_dtype, targets->data, from + first * targets->cls, targets->cls, n, t);
 #pragma omp simd reduction(| : outside)
     for (int64_t i = 0; i < n; i++) outside |= !((t[i] >= least) & (t[i] <= most)); /* hot: targets in range (any) */
     for (int64_t i = 0; outside && i < n; i++) {
@@ -27,21 +27,21 @@ static int F(row_is_refused)(const tare_problem *problem, const tare_tile *tile,
 }
 
 /** Skips such rows. Says in the scratch whether other targets must be moved into [0,1], those without a weight too. */
-static void F(check_targets)(const tare_problem *problem, const tare_tile *tile, tare_scratch *scratch,
-                             tare_target_scan *scan) {
+static void check_targets(const tare_problem *problem, const tare_tile *tile, tare_scratch *scratch,
+                          tare_target_scan *scan) {
   tare_tile_rows *rows = &scratch->rows;
   scratch->clamps_targets = 0;
   if (!problem->checks_targets || targets_are_plain(problem, tile)) return;
   scratch->clamps_targets = 1;
   for (int32_t i = 0; i < tile->rows; i++)
-    if (rows->weight[i] != 0 && F(row_is_refused)(problem, tile, i, scratch, scan)) {
+    if (rows->weight[i] != 0 && row_is_refused(problem, tile, i, scratch, scan)) {
       rows->cls[i] = TARE_ROW_SKIPPED;
       rows->weight[i] = 0;
     }
 }
 
 /** What is left outside [0,1] by rounding, or has no weight. A NaN becomes 0. */
-static void F(clamp_targets)(real *restrict target, int32_t n) {
+static void clamp_targets(real *restrict target, int32_t n) {
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) { /* hot: clamp targets (any) */
     const real t = target[i] > 0 ? target[i] : (real)0;
@@ -50,10 +50,9 @@ static void F(clamp_targets)(real *restrict target, int32_t n) {
 }
 
 /** What a tile's rows are to the loss. Returns whether the pass wants more of the tile. */
-static int F(look_at_rows)(const tare_job *job, const tare_tile *tile, tare_scratch *scratch,
-                           tare_group_result *result) {
+static int look_at_rows(const tare_job *job, const tare_tile *tile, tare_scratch *scratch, tare_group_result *result) {
   tare_tile_rows_decode(job->problem, tile, &scratch->rows);
-  F(check_targets)(job->problem, tile, scratch, &result->targets);
+  check_targets(job->problem, tile, scratch, &result->targets);
   if (job->pass != TARE_PASS_TARGETS) return 1;
   for (int32_t i = 0; i < tile->rows; i++) result->weights += scratch->rows.weight[i];
   return 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Between arrays of any type and stride and blocks of `real` in first-level cache. A template in `real`. */
+/* Between arrays of any type and stride and blocks of `real` in first-level cache. */
 
 #define LOAD_LOOP(type, convert)                                               \
   do {                                                                         \
@@ -25,7 +25,7 @@
 #define AS_F16(x) tare_to_f16((float)(x))
 #define AS_BF16(x) tare_to_bf16((float)(x))
 
-static void F(load)(int32_t dtype, const void *data, int64_t offset, int64_t stride, int64_t n, real *restrict to) {
+static void load(int32_t dtype, const void *data, int64_t offset, int64_t stride, int64_t n, real *restrict to) {
   switch (dtype) {
     case TARE_DTYPE_F16:
       LOAD_LOOP(uint16_t, tare_from_f16);
@@ -41,7 +41,7 @@ static void F(load)(int32_t dtype, const void *data, int64_t offset, int64_t str
   }
 }
 
-static void F(store)(int32_t dtype, void *data, int64_t offset, int64_t stride, int64_t n, const real *restrict from) {
+static void store(int32_t dtype, void *data, int64_t offset, int64_t stride, int64_t n, const real *restrict from) {
   switch (dtype) {
     case TARE_DTYPE_F16:
       STORE_LOOP(uint16_t, AS_F16);
@@ -58,27 +58,26 @@ static void F(store)(int32_t dtype, void *data, int64_t offset, int64_t stride, 
 }
 
 /** `lines` runs of `length` elements, packed one behind the other in `to`. */
-static void F(load_lines)(int32_t dtype, const void *data, int64_t offset, int64_t line_stride, int64_t stride,
-                          int64_t lines, int64_t length, real *restrict to) {
+static void load_lines(int32_t dtype, const void *data, int64_t offset, int64_t line_stride, int64_t stride,
+                       int64_t lines, int64_t length, real *restrict to) {
   if (stride == 1 && line_stride == length) {
-    F(load)(dtype, data, offset, 1, lines * length, to);
+    load(dtype, data, offset, 1, lines * length, to);
     return;
   }
-  for (int64_t i = 0; i < lines; i++) F(load)(dtype, data, offset + i * line_stride, stride, length, to + i * length);
+  for (int64_t i = 0; i < lines; i++) load(dtype, data, offset + i * line_stride, stride, length, to + i * length);
 }
 
-static void F(store_lines)(int32_t dtype, void *data, int64_t offset, int64_t line_stride, int64_t stride,
-                           int64_t lines, int64_t length, const real *restrict from) {
+static void store_lines(int32_t dtype, void *data, int64_t offset, int64_t line_stride, int64_t stride, int64_t lines,
+                        int64_t length, const real *restrict from) {
   if (stride == 1 && line_stride == length) {
-    F(store)(dtype, data, offset, 1, lines * length, from);
+    store(dtype, data, offset, 1, lines * length, from);
     return;
   }
-  for (int64_t i = 0; i < lines; i++)
-    F(store)(dtype, data, offset + i * line_stride, stride, length, from + i * length);
+  for (int64_t i = 0; i < lines; i++) store(dtype, data, offset + i * line_stride, stride, length, from + i * length);
 }
 
 /** Finishes slopes that were made with a factor of 1, where they need it. */
-static void F(rescale)(const tare_job *job, real *slope, int64_t n) {
+static void rescale(const tare_job *job, real *slope, int64_t n) {
   for (int64_t i = 0; i < n && job->gradient.after; i++)
     slope[i] = (real)rescaled(&job->gradient, job->problem->batch.dtype, (double)slope[i]);
 }

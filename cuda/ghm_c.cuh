@@ -21,7 +21,7 @@ __device__ __forceinline__ float soft_norm(float p, float target) { return fabsf
 __device__ __forceinline__ double key_of_norm(float norm) {
   if (norm < FLT_MIN) return double(-INFINITY);
   if (norm >= 1.0f) return double(INFINITY);
-  const log_parts_f32 g = log_positive_f32(norm), rest = log_positive_f32(1.0f - norm);
+  const exact::log_parts g = exact::log_positive(norm), rest = exact::log_positive(1.0f - norm);
   return (double(g.hi) - double(rest.hi)) + (double(g.lo) - double(rest.lo));
 }
 
@@ -69,7 +69,7 @@ __device__ __forceinline__ density_weights make_weights(const ghm_call &c, const
 }
 
 /** An element whose 1/GD is 0 adds nothing, whatever its logit is. */
-__device__ __forceinline__ pair_f32 by_density(float weight, float loss, float slope) {
+__device__ __forceinline__ exact::pair by_density(float weight, float loss, float slope) {
   if (weight == 0.0f) return {0.0f, 0.0f};
   return {weight * loss, weight * slope};
 }
@@ -99,13 +99,13 @@ struct ghm_c {
 
   /** q is the gradient norm, x its key. */
   template <bool rough>
-  __device__ __forceinline__ static pair_f32 negative(const setting_type &s, float x, float weight, int) {
+  __device__ __forceinline__ static exact::pair negative(const setting_type &s, float x, float weight, int) {
     float loss, norm;
     if (rough) {
-      const terms_rough t = terms_of_rough(-x);
+      const approximate::terms t = approximate::terms_of(-x);
       loss = t.l, norm = t.q;
     } else {
-      const terms_f32 t = terms_of_f32(-x);
+      const exact::terms t = exact::terms_of(-x);
       loss = t.l, norm = t.q;
     }
     float density = s.density.of_first; /* positive and finite: has_lean_way */
@@ -121,15 +121,15 @@ struct ghm_c {
   }
 
   template <bool rough>
-  __device__ __forceinline__ static pair_f32 hard(const setting_type &s, float x, bool hit, float weight) {
+  __device__ __forceinline__ static exact::pair hard(const setting_type &s, float x, bool hit, float weight) {
     const float key = hit ? -x : x;
-    const terms_f32 t = terms_of_f32(-key);
-    return by_density(weight * s.density.at(key, t.q), t.l, rough && !hit ? terms_of_rough(-key).q : t.q);
+    const exact::terms t = exact::terms_of(-key);
+    return by_density(weight * s.density.at(key, t.q), t.l, rough && !hit ? approximate::terms_of(-key).q : t.q);
   }
 
-  __device__ __forceinline__ static pair_f32 soft(const ghm_call &c, const setting_type &s, float x, float target,
-                                                  float weight) {
-    const soft_terms_f32 t = soft_terms_of_f32(x, target);
+  __device__ __forceinline__ static exact::pair soft(const ghm_call &c, const setting_type &s, float x, float target,
+                                                     float weight) {
+    const exact::soft_terms t = exact::soft_terms_of(x, target);
     return by_density(weight * s.density.at_norm(c, soft_norm(t.p, target)), t.ce, t.p - target);
   }
 };
@@ -165,7 +165,7 @@ __device__ __forceinline__ void count_element(const ghm_call &c, const level &l,
     const float target = target_at(c, l, t, row, cls);
     hit = target == 1.0f;
     if (!hit && target != 0.0f) {
-      const float norm = soft_norm(terms_of_f32(x).p, target);
+      const float norm = soft_norm(exact::terms_of(x).p, target);
       if (collects)
         collect_key(c, l, t, row, cls, r.weight != 0.0f, key_of_norm(norm), double(-INFINITY));
       else

@@ -10,22 +10,25 @@
 namespace tare {
 namespace regression {
 
-/* The formula in double; of losses/formulas.h it needs the pair alone. */
-#define real double
-#define F(name) name##_f64
-#define LARGEST_f64 DBL_MAX
-#define ROOT_IS_MAGNITUDE_f64 1e9
+/** The formula in double; of losses/formulas.h it needs the pair alone. */
+namespace in_double {
 
-struct pair_f64 {
+typedef double real;
+#define LARGEST DBL_MAX
+#define ROOT_IS_MAGNITUDE 1e9
+
+struct pair {
   double loss, slope;
 };
 
-TARE_INLINE double square_root_f64(double x) { return sqrt(x); }
+TARE_INLINE double square_root(double x) { return sqrt(x); }
 
 #include "losses/ghm_r.h"
 
-#undef real
-#undef F
+#undef LARGEST
+#undef ROOT_IS_MAGNITUDE
+
+}  // namespace in_double
 
 /** The formula of a loss by difference, weight and mu. */
 template <typename Loss>
@@ -33,12 +36,12 @@ struct formula;
 
 #define FORMULA_OF_SIGMOID(KIND, name)
 #define FORMULA_OF_SOFTMAX(KIND, name)
-#define FORMULA_OF_REGRESSION(KIND, name)                                                           \
-  template <>                                                                                       \
-  struct formula<losses::KIND> {                                                                    \
-    __device__ __forceinline__ static pair_f64 exact(double difference, double weight, double mu) { \
-      return name##_f64(difference, weight, mu);                                                    \
-    }                                                                                               \
+#define FORMULA_OF_REGRESSION(KIND, name)                                                                  \
+  template <>                                                                                              \
+  struct formula<losses::KIND> {                                                                           \
+    __device__ __forceinline__ static in_double::pair exact(double difference, double weight, double mu) { \
+      return in_double::name(difference, weight, mu);                                                      \
+    }                                                                                                      \
   };
 #define TARE_LOSS(KIND, name, text, SHAPE, ...) FORMULA_OF_##SHAPE(KIND, name)
 #include "losses/losses.def"
@@ -98,7 +101,7 @@ __device__ __forceinline__ double evaluate_row(const ghm_call &c, const level &l
   report_if_invalid(c, l, t, row);
   double sum = 0;
   for (int64_t column = 0; column < c.classes; column++) {
-    pair_f64 v = {0.0, 0.0};
+    in_double::pair v = {0.0, 0.0};
     if (r.cls >= 0) {
       const double d = difference_at<T>(c, l, t, row, column);
       const double weight = weight_of_key(c, fabs(d));

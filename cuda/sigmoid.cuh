@@ -19,7 +19,7 @@ namespace sigmoid {
 
 /** What all elements share, in registers. */
 struct setting {
-  formula_parameters_f32 parameters;
+  exact::formula_parameters parameters;
   float factor;     /* of the gradient */
   float at_0, at_1; /* alpha_t of targets 0 and 1, where no class has its own */
   bool by_class;    /* alpha or positive weights of each class */
@@ -41,21 +41,22 @@ __device__ __forceinline__ setting make_common_setting(const call &c) {
 template <typename Loss>
 struct formula;
 
-#define FORMULA_OF_SIGMOID(KIND, name)                                                                          \
-  template <>                                                                                                   \
-  struct formula<losses::KIND> {                                                                                \
-    __device__ __forceinline__ static pair_f32 exact(float z, float weight, float plain,                        \
-                                                     const formula_parameters_f32 *parameters, int power) {     \
-      return name##_f32(z, weight, plain, parameters, power);                                                   \
-    }                                                                                                           \
-    __device__ __forceinline__ static pair_rough rough(float z, float weight, float plain,                      \
-                                                       const formula_parameters_rough *parameters, int power) { \
-      return name##_rough(z, weight, plain, parameters, power);                                                 \
-    }                                                                                                           \
-    __device__ __forceinline__ static pair_f32 soft(float x, float target, float weight, float plain,           \
-                                                    const formula_parameters_f32 *parameters, int power) {      \
-      return name##_soft_f32(x, target, weight, plain, parameters, power);                                      \
-    }                                                                                                           \
+#define FORMULA_OF_SIGMOID(KIND, name)                                                                            \
+  template <>                                                                                                     \
+  struct formula<losses::KIND> {                                                                                  \
+    __device__ __forceinline__ static exact::pair exact(float z, float weight, float plain,                       \
+                                                        const exact::formula_parameters *parameters, int power) { \
+      return exact::name(z, weight, plain, parameters, power);                                                    \
+    }                                                                                                             \
+    __device__ __forceinline__ static approximate::pair rough(float z, float weight, float plain,                 \
+                                                              const approximate::formula_parameters *parameters,  \
+                                                              int power) {                                        \
+      return approximate::name(z, weight, plain, parameters, power);                                              \
+    }                                                                                                             \
+    __device__ __forceinline__ static exact::pair soft(float x, float target, float weight, float plain,          \
+                                                       const exact::formula_parameters *parameters, int power) {  \
+      return exact::name##_soft(x, target, weight, plain, parameters, power);                                     \
+    }                                                                                                             \
   };
 #define FORMULA_OF_SOFTMAX(KIND, name)
 #define FORMULA_OF_REGRESSION(KIND, name)
@@ -80,22 +81,23 @@ struct one_pass {
 
   /** An element whose target is 0; of a gradient of 16 bits, rough. At -inf it is nothing. */
   template <bool rough>
-  __device__ __forceinline__ static pair_f32 negative(const setting &s, float x, float weight, int power) {
+  __device__ __forceinline__ static exact::pair negative(const setting &s, float x, float weight, int power) {
     if (!rough) return formula<Loss>::exact(-x, weight, 1.0f, &s.parameters, power);
-    const formula_parameters_rough parameters = {s.parameters.gamma_hi, s.parameters.gamma_lo, s.parameters.epsilon};
-    const pair_rough value = formula<Loss>::rough(-x, weight, 1.0f, &parameters, power);
+    const approximate::formula_parameters parameters = {s.parameters.gamma_hi, s.parameters.gamma_lo,
+                                                        s.parameters.epsilon};
+    const approximate::pair value = formula<Loss>::rough(-x, weight, 1.0f, &parameters, power);
     return {value.loss, value.slope};
   }
 
   /** Any target of 0 or 1. The loss is never rough. */
   template <bool rough>
-  __device__ __forceinline__ static pair_f32 hard(const setting &s, float x, bool hit, float weight) {
-    pair_f32 value = formula<Loss>::exact(hit ? x : -x, weight, 1.0f, &s.parameters, power_of(s));
+  __device__ __forceinline__ static exact::pair hard(const setting &s, float x, bool hit, float weight) {
+    exact::pair value = formula<Loss>::exact(hit ? x : -x, weight, 1.0f, &s.parameters, power_of(s));
     if (rough && !hit) value.slope = negative<true>(s, x, weight, power_of(s)).slope;
     return value;
   }
 
-  __device__ __forceinline__ static pair_f32 soft(const call &, const setting &s, float x, float t, float weight) {
+  __device__ __forceinline__ static exact::pair soft(const call &, const setting &s, float x, float t, float weight) {
     return formula<Loss>::soft(x, t, weight, 1.0f, &s.parameters, power_of(s));
   }
 };
@@ -143,7 +145,8 @@ __device__ __forceinline__ bool has_factor(const setting &s, float weight) {
 /** Loss and gradient of an element from its unweighted ones; 0 and 0 where its weight is 0, whatever they are. A slope of 0
  *  stays 0 under any weight and factor. */
 template <typename T>
-__device__ __forceinline__ pair_f32 weighted(const call &c, const setting &s, float loss, float slope, float weight) {
+__device__ __forceinline__ exact::pair weighted(const call &c, const setting &s, float loss, float slope,
+                                                float weight) {
   if (weight == 0.0f) return {0.0f, 0.0f};
   if (!has_factor(s, weight)) return {loss * weight, rescaled<T>(c, slope, weight)};
   return {loss * weight, slope * (weight * s.factor)};
@@ -151,24 +154,25 @@ __device__ __forceinline__ pair_f32 weighted(const call &c, const setting &s, fl
 
 /** An element whose target is 1 (`hit`) or 0. Its gradient is the same, bit for bit, as in the lean walks. */
 template <typename T, typename Loss>
-__device__ __forceinline__ pair_f32 hard_element(const call_of<Loss> &c, const setting_of<Loss> &s, float x, bool hit,
-                                                 weights w) {
-  const pair_f32 value = Loss::template hard<sizeof(T) == 2>(s, x, hit, w.inside);
+__device__ __forceinline__ exact::pair hard_element(const call_of<Loss> &c, const setting_of<Loss> &s, float x,
+                                                    bool hit, weights w) {
+  const exact::pair value = Loss::template hard<sizeof(T) == 2>(s, x, hit, w.inside);
   return weighted<T>(c, s, value.loss, hit ? -value.slope : value.slope, w.outside);
 }
 
 template <typename T, typename Loss>
-__device__ __forceinline__ pair_f32 soft_element(const call_of<Loss> &c, const setting_of<Loss> &s, float x,
-                                                 float target, weights w) {
+__device__ __forceinline__ exact::pair soft_element(const call_of<Loss> &c, const setting_of<Loss> &s, float x,
+                                                    float target, weights w) {
   if (target == 0.0f || target == 1.0f) return hard_element<T, Loss>(c, s, x, target == 1.0f, w);
-  const pair_f32 value = Loss::soft(c, s, x, target, w.inside);
+  const exact::pair value = Loss::soft(c, s, x, target, w.inside);
   return weighted<T>(c, s, value.loss, value.slope, w.outside);
 }
 
 /** Loss and gradient of element (row, cls) of a tile, whatever the target. */
 template <typename T, typename Loss, bool soft>
-__device__ __forceinline__ pair_f32 element(const call_of<Loss> &c, const level &l, const tile &t,
-                                            const setting_of<Loss> &s, row_role r, int32_t row, int64_t cls, float x) {
+__device__ __forceinline__ exact::pair element(const call_of<Loss> &c, const level &l, const tile &t,
+                                               const setting_of<Loss> &s, row_role r, int32_t row, int64_t cls,
+                                               float x) {
   if (soft) {
     const float target = target_at(c, l, t, row, cls);
     return soft_element<T, Loss>(c, s, x, target, weigh<Loss>(c, l, t, s, r.weight, row, cls, target));
@@ -271,7 +275,7 @@ __device__ __forceinline__ void flat_piece(const call_of<Loss> &c, const level &
   T *const to = static_cast<T *>(gradient.data) + t.offset[TARE_GRADIENT] + at;
 #pragma unroll 1
   for (int k = 0; k < n; k++) {
-    const pair_f32 value = element<T, Loss, soft>(c, l, t, s, roles[row], row, cls, to_float(from[k]));
+    const exact::pair value = element<T, Loss, soft>(c, l, t, s, roles[row], row, cls, to_float(from[k]));
     sum.add(value.loss);
     if (gradient.data) to[k] = from_float<T>(value.slope);
     store_element_loss(l, t, row, cls, value.loss);
@@ -295,7 +299,7 @@ __device__ __forceinline__ float negatives_to_power(const setting_of<Loss> &s, c
 #pragma unroll
   for (int k = 0; k < size; k++) {
     const float own = row[rows == 1 ? 0 : k].weight;
-    const pair_f32 value = Loss::template negative<rough>(s, x[k], Loss::uses_plain ? s.at_0 : 1.0f, power);
+    const exact::pair value = Loss::template negative<rough>(s, x[k], Loss::uses_plain ? s.at_0 : 1.0f, power);
     sum = rows == 1 ? fmaf(value.loss, shrink, sum) : fmaf(own * shrink, value.loss, sum);
     x[k] = value.slope * (own * shared * s.factor);
   }
@@ -323,13 +327,13 @@ __device__ __forceinline__ float negatives(const setting_of<Loss> &s, const row_
 
 /** Loss and gradient of element `hit`, the row's class; its logit becomes one that is nothing to a negative. */
 template <typename Loss, int size>
-__device__ __forceinline__ pair_f32 take_hit(const setting_of<Loss> &s, row_role r, int32_t hit, float (&x)[size]) {
+__device__ __forceinline__ exact::pair take_hit(const setting_of<Loss> &s, row_role r, int32_t hit, float (&x)[size]) {
   float taken = 0.0f;
 #pragma unroll
   for (int k = 0; k < size; k++)
     if (k == hit) taken = x[k], x[k] = -INFINITY;
   const weights w = make_weights_of<Loss>(r.weight, s.at_1);
-  const pair_f32 value = Loss::template hard<false>(s, taken, true, w.inside);
+  const exact::pair value = Loss::template hard<false>(s, taken, true, w.inside);
   return {value.loss * w.outside, -value.slope * (w.outside * s.factor)};
 }
 
@@ -356,7 +360,7 @@ __device__ __forceinline__ void plain_piece(const call_of<Loss> &c, const settin
   T *to_hit = nullptr;
   float slope_of_hit = 0.0f;
   if (apart) {
-    const pair_f32 value = take_hit<Loss>(s, r, hit, x);
+    const exact::pair value = take_hit<Loss>(s, r, hit, x);
     sum.add(value.loss);
     slope_of_hit = value.slope;
     to_hit = to + hit;
@@ -482,7 +486,7 @@ __device__ __forceinline__ void plane_piece(const call_of<Loss> &c, const level 
 #pragma unroll
   for (int k = 0; k < vector<T>::size; k++)
     if (k < n) {
-      const pair_f32 value = element<T, Loss, false>(c, l, t, s, r[k], row + k, cls, to_float(v.at[k]));
+      const exact::pair value = element<T, Loss, false>(c, l, t, s, r[k], row + k, cls, to_float(v.at[k]));
       sum.add(value.loss);
       v.at[k] = from_float<T>(value.slope);
       store_element_loss(l, t, row + k, cls, value.loss);
@@ -626,7 +630,7 @@ __device__ __forceinline__ double row_of_warp(const call_of<Loss> &c, const leve
   loss_sum mine;
   for (int64_t cls = lane(); cls < c.classes; cls += warp_size) {
     const float x = to_float(static_cast<const T *>(logits.data)[place(l, t, TARE_LOGITS, row, cls)]);
-    const pair_f32 value = element<T, Loss, soft>(c, l, t, s, r, row, cls, x);
+    const exact::pair value = element<T, Loss, soft>(c, l, t, s, r, row, cls, x);
     mine.add(value.loss);
     if (gradient.data)
       static_cast<T *>(gradient.data)[place(l, t, TARE_GRADIENT, row, cls)] = from_float<T>(value.slope);

@@ -25,7 +25,7 @@ constexpr float loss_unit = 0x1p8f;
 
 /** What all rows share, in registers. */
 struct setting {
-  formula_parameters_f32 parameters;
+  exact::formula_parameters parameters;
   float factor; /* of the gradient */
 };
 
@@ -78,9 +78,9 @@ __device__ __forceinline__ float spare_infinity(float maximum) { return fabsf(ma
 template <typename T>
 __device__ __forceinline__ float exp_below(float x, float base) {
   const float d = x - base;
-  if (sizeof(T) < 4) return exp_nonpositive_rough(d);
+  if (sizeof(T) < 4) return approximate::exp_nonpositive(d);
   const float back = d - x;
-  return exp_sum_f32(d, (x - (d - back)) - (base + back));
+  return exact::exp_sum(d, (x - (d - back)) - (base + back));
 }
 
 /** The same for any maximum. */
@@ -139,13 +139,13 @@ __device__ __forceinline__ void finish_slopes(const call &c, outcome *o, float (
 
 /** The formula of a loss by the margin of its row. Gamma 2, which most train with, has code of its own. */
 #define FORMULA_OF_SIGMOID(KIND, name)
-#define FORMULA_OF_SOFTMAX(KIND, name)                                                       \
-  case losses::KIND::kind:                                                                   \
-    if (!losses::KIND::has_power) return name##_f32(z, weight, &s.parameters, TARE_POWER_0); \
-    if (c.power == TARE_POWER_2) return name##_f32(z, weight, &s.parameters, TARE_POWER_2);  \
-    return name##_f32(z, weight, &s.parameters, c.power);
+#define FORMULA_OF_SOFTMAX(KIND, name)                                                        \
+  case losses::KIND::kind:                                                                    \
+    if (!losses::KIND::has_power) return exact::name(z, weight, &s.parameters, TARE_POWER_0); \
+    if (c.power == TARE_POWER_2) return exact::name(z, weight, &s.parameters, TARE_POWER_2);  \
+    return exact::name(z, weight, &s.parameters, c.power);
 #define FORMULA_OF_REGRESSION(KIND, name)
-__device__ __forceinline__ pair_f32 formula_of(const call &c, const setting &s, float z, float weight) {
+__device__ __forceinline__ exact::pair formula_of(const call &c, const setting &s, float z, float weight) {
   switch (c.kind) {
 #define TARE_LOSS(KIND, name, text, SHAPE, ...) FORMULA_OF_##SHAPE(KIND, name)
 #include "losses/losses.def"
@@ -159,8 +159,9 @@ __device__ __forceinline__ pair_f32 formula_of(const call &c, const setting &s, 
 
 /** The formula at z + rest, where rest is what rounding took from the margin: with a power it would show as more than the
  *  rounding of the logits. To first order; the slope falls like q^(1+gamma) where z is large and rest matters. */
-__device__ __forceinline__ pair_f32 formula_near(const call &c, const setting &s, float z, float rest, float weight) {
-  pair_f32 value = formula_of(c, s, z, weight);
+__device__ __forceinline__ exact::pair formula_near(const call &c, const setting &s, float z, float rest,
+                                                    float weight) {
+  exact::pair value = formula_of(c, s, z, weight);
   const float steepness = z <= 0.0f ? 0.0f : 1.0f + s.parameters.gamma_hi; /* gamma is 0 without a power */
   if (fabsf(z) <= FLT_MAX) {
     value.loss = fmaf(-rest, value.slope, value.loss);
@@ -176,10 +177,10 @@ __device__ __forceinline__ outcome finish_row(const call &c, const setting &s, f
   if (weight == 0.0f) return {0.0f, 0.0f, 0.0f, 0.0f, false};
   if (sum == 0.0f) sum = 1.0f;
   if (maximum > FLT_MAX && sum > 1.5f) sum = NAN;
-  const log_parts_f32 log_s = log_positive_f32(sum);
+  const exact::log_parts log_s = exact::log_positive(sum);
   const double z = (double(label_x) - double(maximum)) - (double(log_s.hi) + double(log_s.lo));
   const float near = float(z), rest = float(z - double(near));
-  pair_f32 value = formula_near(c, s, near, rest, weight);
+  exact::pair value = formula_near(c, s, near, rest, weight);
   float loss = value.loss / loss_unit;
   if (z < -FLT_MAX) loss = weight * float(z * (-1.0 / loss_unit)); /* whose float may be infinite */
   float slope = value.slope * s.factor;

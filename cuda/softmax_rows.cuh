@@ -200,7 +200,7 @@ __device__ __forceinline__ float soft_row(const call &c, const setting &s, const
   dot = sum_all<threads>(dot);
   if (!(maximum > -INFINITY) || (maximum > FLT_MAX && sum > 1.5)) sum = NAN;
   const float near = float(sum);
-  const log_parts_f32 parts = log_positive_f32(near);
+  const exact::log_parts parts = exact::log_positive(near);
   const double log_s = double(parts.hi) + double(parts.lo) + (sum - double(near)) / double(near);
   const float all = weight * s.factor;
   const bool after = !is_ordinary(s.factor) || !(fabsf(all) <= FLT_MAX);

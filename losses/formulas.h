@@ -2,43 +2,43 @@
 /*
  * What the losses share: p, q and l = -log p of a signed logit, and powers of q.
  *
- * A template: the includer defines `real`, F(name) (the name for that type), TARE_INLINE, and the primitives
- * F(exp_nonpositive), F(exp_sum), F(log1p_unit), F(log_positive), F(product_error), F(square_root), F(multiply_add),
- * F(reciprocal), F(smaller_part) (e/(1+e) from e and about 1/(1+e)), F(magnitude), and the constants F(LARGEST),
- * F(SMALLEST_NORMAL), F(LOG_2_HI) and F(LOG_2_LO) (log 2 in two parts), F(GAMMA_LOG_CLAMP), F(LARGEST_EXPONENT) (exp(-y) is
- * a normal number up to that y), F(ROOT_IS_MAGNITUDE). It may be included once for each type, from C and from CUDA.
+ * Not a header of its own: the includer defines the type `real`, TARE_INLINE, the primitives exp_nonpositive, exp_sum,
+ * log1p_unit, log_positive, product_error, square_root, multiply_add, reciprocal, smaller_part (e/(1+e) from e and
+ * about 1/(1+e)) and magnitude, and the constants LARGEST, SMALLEST_NORMAL, LOG_2_HI and LOG_2_LO (log 2 in two parts),
+ * GAMMA_LOG_CLAMP, LARGEST_EXPONENT (exp(-y) is a normal number up to that y) and ROOT_IS_MAGNITUDE. C includes it once
+ * a compilation; CUDA once in each of its namespaces.
  */
 
 /** One value and D, minus its derivative by the signed logit z (or, for soft targets, the derivative by x). */
-typedef struct F(pair) {
+typedef struct pair {
   real loss, slope;
-} F(pair);
+} pair;
 
-TARE_INLINE F(pair) F(make_pair)(real loss, real slope) {
-  F(pair) result;
+TARE_INLINE pair make_pair(real loss, real slope) {
+  pair result;
   result.loss = loss;
   result.slope = slope;
   return result;
 }
 
 /** Parameters of a formula, as the kernels want them. gamma = gamma_hi + gamma_lo to twice the precision of real. */
-typedef struct F(formula_parameters) {
+typedef struct formula_parameters {
   real gamma_hi, gamma_lo, epsilon;
-} F(formula_parameters);
+} formula_parameters;
 
 /** For a signed logit z, with e = exp(-|z|): p = sigmoid(z), q = 1-p and l = -log p without cancellation. */
-typedef struct F(terms) {
+typedef struct terms {
   real p, q, l, log1p_e, positive_z;
-} F(terms);
+} terms;
 
-TARE_INLINE F(terms) F(terms_of)(real z) {
-  const real e = F(exp_nonpositive)(-F(magnitude)(z));
-  const real larger = F(reciprocal)((real)1 + e); /* sigmoid(|z|) */
-  const real smaller = F(smaller_part)(e, larger);
-  F(terms) t;
+TARE_INLINE terms terms_of(real z) {
+  const real e = exp_nonpositive(-magnitude(z));
+  const real larger = reciprocal((real)1 + e); /* sigmoid(|z|) */
+  const real smaller = smaller_part(e, larger);
+  terms t;
   t.p = z < 0 ? smaller : larger;
   t.q = z < 0 ? larger : smaller;
-  t.log1p_e = F(log1p_unit)(e);
+  t.log1p_e = log1p_unit(e);
   t.l = t.log1p_e + (z < 0 ? -z : (real)0);
   t.positive_z = z > 0 ? z : (real)0;
   return t;
@@ -46,11 +46,11 @@ TARE_INLINE F(terms) F(terms_of)(real z) {
 
 /** gamma*(a + b) for a >= 0 and a + b >= 0, where a is exact and b is what is left of a logarithm after it. The product
  *  is carried in two parts: in one, it would be off by |gamma*a| half ulps. */
-TARE_INLINE F(log_parts) F(general_exponent)(real a, real b, const F(formula_parameters) * parameters) {
+TARE_INLINE log_parts general_exponent(real a, real b, const formula_parameters *parameters) {
   const real gamma = parameters->gamma_hi;
   const real product = gamma * a;
-  const real rest = F(product_error)(gamma, a, product) + parameters->gamma_lo * a + gamma * b;
-  F(log_parts) y;
+  const real rest = product_error(gamma, a, product) + parameters->gamma_lo * a + gamma * b;
+  log_parts y;
   y.hi = product + rest;
   y.lo = rest - (y.hi - product);
   return y;
@@ -58,7 +58,7 @@ TARE_INLINE F(log_parts) F(general_exponent)(real a, real b, const F(formula_par
 
 /** q^gamma; `power` is a constant after inlining. -log q = max(z,0) + log1p(e). Beyond the clamp every term that the
  *  power multiplies is 0. */
-TARE_INLINE real F(power_of_q)(F(terms) t, const F(formula_parameters) * parameters, int power) {
+TARE_INLINE real power_of_q(terms t, const formula_parameters *parameters, int power) {
   switch (power) {
     case TARE_POWER_0:
       return (real)1;
@@ -67,13 +67,13 @@ TARE_INLINE real F(power_of_q)(F(terms) t, const F(formula_parameters) * paramet
     case TARE_POWER_2:
       return t.q * t.q;
     case TARE_POWER_HALF:
-      return F(square_root)(t.q);
+      return square_root(t.q);
     case TARE_POWER_3_HALVES:
-      return t.q * F(square_root)(t.q);
+      return t.q * square_root(t.q);
     default: {
-      const real a = t.positive_z > F(GAMMA_LOG_CLAMP) ? F(GAMMA_LOG_CLAMP) : t.positive_z;
-      const F(log_parts) y = F(general_exponent)(a, t.log1p_e, parameters);
-      return F(exp_sum)(-y.hi, -y.lo);
+      const real a = t.positive_z > GAMMA_LOG_CLAMP ? GAMMA_LOG_CLAMP : t.positive_z;
+      const log_parts y = general_exponent(a, t.log1p_e, parameters);
+      return exp_sum(-y.hi, -y.lo);
     }
   }
 }
@@ -82,59 +82,59 @@ TARE_INLINE real F(power_of_q)(F(terms) t, const F(formula_parameters) * paramet
  * comes as two factors of at most 1, by which CE is multiplied one after the other: no step is 0 unless the result is. */
 
 /** s^gamma = first*second. */
-typedef struct F(modulator) {
+typedef struct modulator {
   real first, second;
-} F(modulator);
+} modulator;
 
 /** log(s) = hi + lo, for subnormal s too. */
-TARE_INLINE F(log_parts) F(log_of_modulator)(real s) {
-  const int is_tiny = s < F(SMALLEST_NORMAL);
-  F(log_parts) result = F(log_positive)(is_tiny ? s * (real)0x1p64 : s);
-  result.hi -= is_tiny ? 64 * F(LOG_2_HI) : (real)0; /* exact */
-  result.lo -= is_tiny ? 64 * F(LOG_2_LO) : (real)0;
+TARE_INLINE log_parts log_of_modulator(real s) {
+  const int is_tiny = s < SMALLEST_NORMAL;
+  log_parts result = log_positive(is_tiny ? s * (real)0x1p64 : s);
+  result.hi -= is_tiny ? 64 * LOG_2_HI : (real)0; /* exact */
+  result.lo -= is_tiny ? 64 * LOG_2_LO : (real)0;
   return result;
 }
 
 /** The square root of s, for subnormal s too. */
-TARE_INLINE real F(root_of_modulator)(real s) {
-  const int is_tiny = s < F(SMALLEST_NORMAL);
-  const real root = F(square_root)(is_tiny ? s * (real)0x1p64 : s);
+TARE_INLINE real root_of_modulator(real s) {
+  const int is_tiny = s < SMALLEST_NORMAL;
+  const real root = square_root(is_tiny ? s * (real)0x1p64 : s);
   return is_tiny ? root * (real)0x1p-32 : root;
 }
 
 /** s^gamma for s in [0,1] of which nothing else is known. */
-TARE_INLINE F(modulator) F(modulator_of)(real s, const F(formula_parameters) * parameters, int power) {
-  F(modulator) result;
+TARE_INLINE modulator modulator_of(real s, const formula_parameters *parameters, int power) {
+  modulator result;
   result.first = power == TARE_POWER_0 ? (real)1 : s;
   result.second = (real)1;
   if (power == TARE_POWER_2) result.second = s;
-  if (power == TARE_POWER_HALF) result.first = F(root_of_modulator)(s);
-  if (power == TARE_POWER_3_HALVES) result.second = F(root_of_modulator)(s);
+  if (power == TARE_POWER_HALF) result.first = root_of_modulator(s);
+  if (power == TARE_POWER_3_HALVES) result.second = root_of_modulator(s);
   if (power == TARE_POWER_GENERAL) {
-    const F(log_parts) log_s = F(log_of_modulator)(s);
-    const F(log_parts) y = F(general_exponent)(-log_s.hi, -log_s.lo, parameters);
-    const int is_small = y.hi > F(LARGEST_EXPONENT);
+    const log_parts log_s = log_of_modulator(s);
+    const log_parts y = general_exponent(-log_s.hi, -log_s.lo, parameters);
+    const int is_small = y.hi > LARGEST_EXPONENT;
     const real share = is_small ? (real)-0.5 : (real)-1;
-    const real factor = F(exp_sum)(share * y.hi, share * y.lo);
+    const real factor = exp_sum(share * y.hi, share * y.lo);
     result.first = s > 0 ? factor : s;
     result.second = is_small ? factor : (real)1;
   }
   return result;
 }
 
-TARE_INLINE real F(modulated)(real x, F(modulator) m) { return x * m.first * m.second; }
+TARE_INLINE real modulated(real x, modulator m) { return x * m.first * m.second; }
 
 /** p*l with its limit 0 at z = -inf, where l is infinite. NaN stays NaN. */
-TARE_INLINE real F(p_times_l)(F(terms) t) { return t.p * (t.l > F(LARGEST) ? F(LARGEST) : t.l); }
+TARE_INLINE real p_times_l(terms t) { return t.p * (t.l > LARGEST ? LARGEST : t.l); }
 
 /** What a soft target t in (0,1) shares: p = sigmoid(x), CE, and the modulator s = p(1-t) + (1-p)t. */
-typedef struct F(soft_terms) {
+typedef struct soft_terms {
   real p, q, ce, s;
-} F(soft_terms);
+} soft_terms;
 
-TARE_INLINE F(soft_terms) F(soft_terms_of)(real x, real target) {
-  const F(terms) t = F(terms_of)(x);
-  F(soft_terms) soft;
+TARE_INLINE soft_terms soft_terms_of(real x, real target) {
+  const terms t = terms_of(x);
+  soft_terms soft;
   soft.p = t.p;
   soft.q = t.q;
   soft.ce = t.log1p_e + (x > 0 ? x * ((real)1 - target) : -x * target);

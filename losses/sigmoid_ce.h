@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Cross-entropy of a signed logit: l, with slope q. A template: see losses/formulas.h. */
+/* Cross-entropy of a signed logit: l, with slope q. Included as losses/formulas.h is. */
 
-TARE_INLINE F(pair)
-    F(sigmoid_ce)(real z, real weight, real plain_weight, const F(formula_parameters) * parameters, int power) {
-  const F(terms) t = F(terms_of)(z);
+TARE_INLINE pair sigmoid_ce(real z, real weight, real plain_weight, const formula_parameters *parameters, int power) {
+  const terms t = terms_of(z);
   (void)plain_weight, (void)parameters, (void)power;
-  return F(make_pair)(weight * t.l, weight * t.q);
+  return make_pair(weight * t.l, weight * t.q);
 }
 
-TARE_INLINE F(pair) F(sigmoid_ce_soft)(real x, real target, real weight, real plain_weight,
-                                       const F(formula_parameters) * parameters, int power) {
-  const F(soft_terms) t = F(soft_terms_of)(x, target);
+TARE_INLINE pair sigmoid_ce_soft(real x, real target, real weight, real plain_weight,
+                                 const formula_parameters *parameters, int power) {
+  const soft_terms t = soft_terms_of(x, target);
   (void)plain_weight, (void)parameters, (void)power;
-  return F(make_pair)(weight * t.ce, weight * (t.p - target));
+  return make_pair(weight * t.ce, weight * (t.p - target));
 }

@@ -1,40 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Focal loss q^gamma*l of a signed logit; slope q^gamma*(q + gamma*p*l), two terms of one sign.
- * A template: see losses/formulas.h. */
+ * Included as losses/formulas.h is. */
 
-TARE_INLINE F(pair) F(focal_of_terms)(F(terms) t, const F(formula_parameters) * parameters, int power) {
-  const real modulator = F(power_of_q)(t, parameters, power);
-  F(pair) result;
-  result.loss = modulator * t.l;
-  result.slope = power == TARE_POWER_0 ? t.q : modulator * F(multiply_add)(parameters->gamma_hi, F(p_times_l)(t), t.q);
+TARE_INLINE pair focal_of_terms(terms t, const formula_parameters *parameters, int power) {
+  const real q_to_gamma = power_of_q(t, parameters, power);
+  pair result;
+  result.loss = q_to_gamma * t.l;
+  result.slope = power == TARE_POWER_0 ? t.q : q_to_gamma * multiply_add(parameters->gamma_hi, p_times_l(t), t.q);
   return result;
 }
 
-TARE_INLINE F(pair)
-    F(sigmoid_focal)(real z, real weight, real plain_weight, const F(formula_parameters) * parameters, int power) {
-  const F(pair) focal = F(focal_of_terms)(F(terms_of)(z), parameters, power);
+TARE_INLINE pair sigmoid_focal(real z, real weight, real plain_weight, const formula_parameters *parameters,
+                               int power) {
+  const pair focal = focal_of_terms(terms_of(z), parameters, power);
   (void)plain_weight;
-  return F(make_pair)(weight * focal.loss, weight * focal.slope);
+  return make_pair(weight * focal.loss, weight * focal.slope);
 }
 
 /** s^gamma*CE with gradient s^gamma*[(p-t) + gamma*(1-2t)*kappa*CE], kappa = p(1-p)/s. An infinite CE stays infinite,
  *  however small s^gamma is; kappa is 0 there. Where s is subnormal, p and so kappa*CE is too. */
-TARE_INLINE F(pair)
-    F(focal_soft_of_terms)(F(soft_terms) t, real target, F(modulator) m, const F(formula_parameters) * parameters) {
-  const int is_infinite = t.ce > F(LARGEST);
-  const real ce = is_infinite ? F(LARGEST) : t.ce;
-  const real kappa = t.s >= F(SMALLEST_NORMAL) ? t.p * t.q * F(reciprocal)(t.s) : (real)0;
+TARE_INLINE pair focal_soft_of_terms(soft_terms t, real target, modulator m, const formula_parameters *parameters) {
+  const int is_infinite = t.ce > LARGEST;
+  const real ce = is_infinite ? LARGEST : t.ce;
+  const real kappa = t.s >= SMALLEST_NORMAL ? t.p * t.q * reciprocal(t.s) : (real)0;
   const real rest = parameters->gamma_hi * ((real)1 - 2 * target) * (kappa * ce);
-  F(pair) result;
-  result.loss = is_infinite ? t.ce : F(modulated)(t.ce, m);
-  result.slope = F(modulated)((t.p - target) + rest, m);
+  pair result;
+  result.loss = is_infinite ? t.ce : modulated(t.ce, m);
+  result.slope = modulated((t.p - target) + rest, m);
   return result;
 }
 
-TARE_INLINE F(pair) F(sigmoid_focal_soft)(real x, real target, real weight, real plain_weight,
-                                          const F(formula_parameters) * parameters, int power) {
-  const F(soft_terms) t = F(soft_terms_of)(x, target);
-  const F(pair) focal = F(focal_soft_of_terms)(t, target, F(modulator_of)(t.s, parameters, power), parameters);
+TARE_INLINE pair sigmoid_focal_soft(real x, real target, real weight, real plain_weight,
+                                    const formula_parameters *parameters, int power) {
+  const soft_terms t = soft_terms_of(x, target);
+  const pair focal = focal_soft_of_terms(t, target, modulator_of(t.s, parameters, power), parameters);
   (void)plain_weight;
-  return F(make_pair)(weight * focal.loss, weight * focal.slope);
+  return make_pair(weight * focal.loss, weight * focal.slope);
 }

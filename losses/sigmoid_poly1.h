@@ -1,28 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Poly-1 focal loss: focal + epsilon*q^(gamma+1). Alpha, which is part of `weight`, is not part of `plain_weight`
- * and does not multiply the second term. A template: see losses/formulas.h. */
+ * and does not multiply the second term. Included as losses/formulas.h is. */
 
-TARE_INLINE F(pair)
-    F(sigmoid_poly1)(real z, real weight, real plain_weight, const F(formula_parameters) * parameters, int power) {
-  const F(terms) t = F(terms_of)(z);
-  const F(pair) focal = F(focal_of_terms)(t, parameters, power);
-  const real term = plain_weight * parameters->epsilon * (F(power_of_q)(t, parameters, power) * t.q);
-  F(pair) result;
+TARE_INLINE pair sigmoid_poly1(real z, real weight, real plain_weight, const formula_parameters *parameters,
+                               int power) {
+  const terms t = terms_of(z);
+  const pair focal = focal_of_terms(t, parameters, power);
+  const real term = plain_weight * parameters->epsilon * (power_of_q(t, parameters, power) * t.q);
+  pair result;
   result.loss = (weight == 0 ? (real)0 : weight * focal.loss) + term; /* an alpha of 0 meets an infinite loss */
   result.slope = weight * focal.slope + (parameters->gamma_hi + (real)1) * term * t.p;
   return result;
 }
 
 /** With a soft target q becomes s, and ds/dx = (1-2t)*p*(1-p). */
-TARE_INLINE F(pair) F(sigmoid_poly1_soft)(real x, real target, real weight, real plain_weight,
-                                          const F(formula_parameters) * parameters, int power) {
-  const F(soft_terms) t = F(soft_terms_of)(x, target);
-  const F(modulator) m = F(modulator_of)(t.s, parameters, power);
-  const F(pair) focal = F(focal_soft_of_terms)(t, target, m, parameters);
-  const real modulator = F(modulated)(plain_weight * parameters->epsilon, m);
+TARE_INLINE pair sigmoid_poly1_soft(real x, real target, real weight, real plain_weight,
+                                    const formula_parameters *parameters, int power) {
+  const soft_terms t = soft_terms_of(x, target);
+  const modulator m = modulator_of(t.s, parameters, power);
+  const pair focal = focal_soft_of_terms(t, target, m, parameters);
+  const real modulated_epsilon = modulated(plain_weight * parameters->epsilon, m);
   const real slope_of_s = ((real)1 - 2 * target) * t.p * t.q;
-  F(pair) result;
-  result.loss = (weight == 0 ? (real)0 : weight * focal.loss) + modulator * t.s;
-  result.slope = weight * focal.slope + (parameters->gamma_hi + (real)1) * modulator * slope_of_s;
+  pair result;
+  result.loss = (weight == 0 ? (real)0 : weight * focal.loss) + modulated_epsilon * t.s;
+  result.slope = weight * focal.slope + (parameters->gamma_hi + (real)1) * modulated_epsilon * slope_of_s;
   return result;
 }

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # vectorisation.sh SOURCE BUILD COMPILER_ID: gcc's own report says that the hot loops are vectorised at full width.
 # A hot loop is a `for` line that ends in a comment "hot: NAME", or "hot: NAME (any)" where a narrower vector will do.
-# cpu/instance.c is compiled once more per instruction set, with the command line of this build; the report must name
+# cpu/instance.c is compiled once more per instruction set and type, with the command line of this build; the report must name
 # each tagged line, or one within two lines of it, with vectors of 16 (baseline), 32 (avx2) or 64 (avx512) bytes. A
 # tagged line is compiled for many formulas: with avx2 and avx512 none of them may be left out (baseline has no vector
 # form of some conversions of doubles; what is left out there is shown as "-N").
@@ -26,13 +26,13 @@ directory=$(sed -n 's/^ *"directory": "\(.*\)",$/\1/p' "$build/compile_commands.
 
 isas=
 while read -r command; do
-  isa=$(echo "$command" | sed 's/.*-DTARE_ISA_NAME=\([a-z0-9]*\).*/\1/')
-  isas="$isas $isa"
+  isa=$(echo "$command" | sed 's/.*-DTARE_KERNELS=tare_kernels_\([a-z0-9]*\)_f[0-9]*.*/\1/')
+  case " $isas " in *" $isa "*) ;; *) isas="$isas $isa" ;; esac
   (cd "$directory" && eval "$command -o /dev/null -fopt-info-vec-optimized-missed=$scratch/$isa.report")
   # Tag lines and report lines alike: file, line, rest; the file as the tags name it.
   sed -nE -e 's#^.*/((cpu|core)/[^:]*):([0-9]+):.*loop vectorized using ([0-9]+) byte vectors.*#\1\t\3\t\4#p' \
     -e "s#^.*/((cpu|core)/[^:]*):([0-9]+):.*couldn't vectorize loop.*#\1\t\3\t0#p" \
-    "$scratch/$isa.report" >"$scratch/$isa.loops"
+    "$scratch/$isa.report" >>"$scratch/$isa.loops"
 done <"$scratch/commands"
 [ -n "$isas" ] || { echo "cpu/instance.c is not among the compile commands of $build"; exit 1; }
 

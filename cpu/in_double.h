@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is done in double whatever the type of the logits: margins of softmax rows, and gradient norms of dense targets.
+ * Compiled with the kernels for f64. The kernels for f32 reach it through struct tare_double_kernels, with an array a
+ * call.
+ */
+
+/** Margins of n rows. A second +inf among the other classes shows as a sum above 1, and has no limit: NaN. */
+static void find_margins(int32_t n, tare_margins *margins) {
+  const double *restrict label_x = margins->label_x, *restrict maximum = margins->maximum;
+  const double *restrict sum = margins->sum;
+  double *restrict margin = margins->margin;
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) { /* hot: softmax margins (any) */
+    const double m = maximum[i];
+    const double s = ((m > DBL_MAX) & (sum[i] > 1.5)) ? (double)NAN : sum[i];
+    const log_parts log_s = log_positive(s);
+    margin[i] = (label_x[i] - m) - (log_s.hi + log_s.lo);
+  }
+}
+
+typedef pair margin_formula(double margin, double weight, const formula_parameters *, int power);
+
+/** Losses and slopes of n rows, by one formula with one power. */
+TARE_INLINE void margin_loop(margin_formula *formula, int power, const formula_parameters *parameters, int32_t n,
+                             const double *restrict weight, tare_margins *margins) {
+  const formula_parameters p = *parameters;
+  const double *restrict margin = margins->margin;
+  double *restrict loss = margins->loss, *restrict slope = margins->slope;
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) { /* hot: softmax rows */
+    const pair value = formula(margin[i], weight[i], &p, power);
+    loss[i] = weight[i] != 0 ? value.loss : 0.0;
+    slope[i] = weight[i] != 0 ? value.slope : 0.0;
+  }
+}
+
+/** The same, by the instance for a power; `has_powers` is a constant. */
+TARE_INLINE void margin_loops(margin_formula *formula, int has_powers, int power, const formula_parameters *parameters,
+                              int32_t n, const double *weight, tare_margins *margins) {
+  switch (has_powers ? power : TARE_POWER_0) {
+    case TARE_POWER_0:
+      margin_loop(formula, TARE_POWER_0, parameters, n, weight, margins);
+      break;
+    case TARE_POWER_1:
+      margin_loop(formula, TARE_POWER_1, parameters, n, weight, margins);
+      break;
+    case TARE_POWER_2:
+      margin_loop(formula, TARE_POWER_2, parameters, n, weight, margins);
+      break;
+    case TARE_POWER_HALF:
+      margin_loop(formula, TARE_POWER_HALF, parameters, n, weight, margins);
+      break;
+    case TARE_POWER_3_HALVES:
+      margin_loop(formula, TARE_POWER_3_HALVES, parameters, n, weight, margins);
+      break;
+    default:
+      margin_loop(formula, TARE_POWER_GENERAL, parameters, n, weight, margins);
+  }
+}
+
+static void evaluate_margins(const tare_problem *problem, int32_t n, const double *weight, tare_margins *margins) {
+  const formula_parameters p = parameters_of(problem);
+  find_margins(n, margins);
+  switch (problem->loss.kind) {
+#define CASE_SIGMOID(kind, formula, powers)
+#define CASE_SOFTMAX(kind, formula, powers)                                \
+  case TARE_LOSS_##kind:                                                   \
+    margin_loops(formula, powers, problem->power, &p, n, weight, margins); \
+    break;
+#define CASE_REGRESSION(kind, formula, powers)
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, ...) CASE_##shape(kind, formula, powers)
+#include "losses/losses.def"
+#undef TARE_LOSS
+#undef CASE_SIGMOID
+#undef CASE_SOFTMAX
+#undef CASE_REGRESSION
+  }
+}
+
+static double logarithm(double x) {
+  const log_parts log_x = log_positive(x);
+  return log_x.hi + log_x.lo;
+}
+
+static void find_soft_norms_in_double(int32_t n, const double *restrict x, const double *restrict target,
+                                      double *restrict norm) {
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) { /* hot: norms of dense targets (any) */
+    const double difference = terms_of(x[i]).p - target[i];
+    norm[i] = difference < 0 ? -difference : difference;
+  }
+}
