@@ -43,12 +43,14 @@ want_lint() {
   want clang-format command -v clang-format
   want clang-tidy command -v clang-tidy
   want shellcheck command -v shellcheck
+  want universal-ctags has_universal_ctags # checks that every name can be found
 }
 want_fuzz() {
   want clang command -v clang
   want libclang-rt-14-dev sh -c 'echo "int LLVMFuzzerTestOneInput(void) { return 0; }" |
     clang -x c - -fsanitize=fuzzer -o /dev/null'
 }
+has_universal_ctags() { ctags --version | grep -q Universal; }
 has_python_header() {
   python3 -c 'import os, sysconfig as s, sys; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))'
 }
