@@ -22,7 +22,7 @@ tare_status tare_beta_from_volume(double volume, double *beta) {
   if (!beta) return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "beta is NULL");
   if (!(volume >= 1.0 && volume <= 0x1p52))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "volume is %g; it must be in [1,2^52], where (N-1)/N is below 1", volume);
+                     "volume is %g; it must be in [1,2^52], so that (N-1)/N is below 1", volume);
   *beta = (volume - 1.0) / volume;
   return TARE_STATUS_OK;
 }

@@ -8,10 +8,10 @@ static tare_status build(tare_context *context, const tare_loss_spec *loss, cons
   tare_status status =
       tare_problem_build(problem, loss, batch, output, TARE_NEED_LOGITS | TARE_NEED_LINEAR, &context->error);
   if (!status && tare_is_ghm(problem) && problem->loss.ghm.density == TARE_GHM_DENSITY_EXACT)
-    status =
-        tare_fail(&context->error, TARE_STATUS_UNSUPPORTED,
-                  "loss->ghm.density is TARE_GHM_DENSITY_EXACT; it sorts all logits, which a fused head never has: use "
-                  "TARE_GHM_DENSITY_UNIT_REGION, or tare_evaluate");
+    status = tare_fail(
+        &context->error, TARE_STATUS_UNSUPPORTED,
+        "loss->ghm.density is TARE_GHM_DENSITY_EXACT; it sorts all logits, and a fused head never has them all: "
+        "use TARE_GHM_DENSITY_UNIT_REGION, or tare_evaluate");
   return status ? status : tare_linear_build(linear, theirs, problem, &context->error);
 }
 

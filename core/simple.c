@@ -20,7 +20,7 @@ static tare_status evaluate(tare_context *context, const tare_loss_spec *loss, c
                      (long long)simple->rows);
   if (simple->normalizer == TARE_NORMALIZER_VALUE)
     return tare_fail(&context->error, TARE_STATUS_INVALID_ARGUMENT,
-                     "normalizer is TARE_NORMALIZER_VALUE, which has no argument here; call tare_evaluate");
+                     "normalizer is TARE_NORMALIZER_VALUE, and this function takes no value; call tare_evaluate");
   tare_level level;
   tare_level_init_rows(&level, simple->rows, simple->classes);
   level.logits = simple->logits;

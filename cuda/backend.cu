@@ -81,9 +81,10 @@ tare_status refuse_what_is_missing(const tare_problem *problem, tare_error *erro
   if (problem->batch.dtype == TARE_DTYPE_F64)
     return tare_fail(
         error, TARE_STATUS_UNSUPPORTED,
-        "batch->dtype is TARE_DTYPE_F64 on a CUDA context; f64 logits are for the CPU, a GPU takes f32, f16, bf16");
+        "batch->dtype is TARE_DTYPE_F64 on a CUDA context; a GPU takes f32, f16 and bf16; use a CPU context for f64");
   if (problem->batch.classes > most_classes)
-    return tare_fail(error, TARE_STATUS_UNSUPPORTED, "batch->classes is %lld on a CUDA context; a GPU takes up to %lld",
+    return tare_fail(error, TARE_STATUS_UNSUPPORTED,
+                     "batch->classes is %lld on a CUDA context; on a GPU it must be at most %lld",
                      (long long)problem->batch.classes, (long long)most_classes);
   return TARE_STATUS_OK;
 }
@@ -312,8 +313,8 @@ tare_status refuse_rows(const uint64_t (&seen)[4], tare_error *error) {
   char targets[200] = "";
   if (seen[2])
     snprintf(targets, sizeof targets,
-             "%starget of row %llu is NaN or too far outside its range (%llu such rows since the last check)",
-             seen[0] ? "; " : "", (unsigned long long)seen[3], (unsigned long long)seen[2]);
+             "%starget of row %llu is NaN or out of range (%llu such rows since the last check)", seen[0] ? "; " : "",
+             (unsigned long long)seen[3], (unsigned long long)seen[2]);
   if (!seen[0])
     return tare_fail(error, TARE_STATUS_INVALID_TARGET, "%s; such rows added nothing and their gradient is 0", targets);
   return tare_fail(error, TARE_STATUS_INVALID_LABEL,
@@ -333,7 +334,7 @@ tare_status check(tare_backend *base, tare_stream stream, tare_error *error) {
   if (asked != cudaSuccess) return cuda_failed(asked, "cudaStreamIsCapturing", error);
   if (captured)
     return tare_fail(error, TARE_STATUS_CAPTURING,
-                     "the stream is being captured, and cannot be waited for; check after the graph has run");
+                     "the stream is being captured, so it cannot be waited for; call this after the graph has run");
   uint64_t seen[4] = {0, 0, 0, 0};
   const cudaError_t status = take_invalid(self->record, s, seen);
   if (status != cudaSuccess) return cuda_failed(status, "waiting for the stream", error);

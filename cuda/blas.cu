@@ -34,10 +34,11 @@ found_library find_library(tare_error *error) {
     for (const char *name : names)
       if (void *const handle = dlopen(name, RTLD_NOW | RTLD_LOCAL | only_if_there)) return {handle, name};
   const char *const why = dlerror();
-  tare_fail(error, TARE_STATUS_NO_BLAS,
-            "the fused head needs cuBLAS, of CUDA 12 or 13, and neither %s nor %s can be loaded (%s): install it, load "
-            "it before (as importing PyTorch does), or give its path in the environment variable TARE_CUBLAS",
-            names[0], names[1], why ? why : "no reason given");
+  tare_fail(
+      error, TARE_STATUS_NO_BLAS,
+      "the fused head needs cuBLAS of CUDA 12 or 13, and neither %s nor %s can be loaded (%s): install it, load it "
+      "before (importing PyTorch does), or name its path in the environment variable TARE_CUBLAS",
+      names[0], names[1], why ? why : "no reason given");
   return {nullptr, nullptr};
 }
 

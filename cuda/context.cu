@@ -66,7 +66,7 @@ tare_status no_gpu(cudaError_t status, tare_error *error) {
     return tare_fail(error, TARE_STATUS_NO_DRIVER, "no NVIDIA driver is installed (libcuda.so.1 was not found)");
   if (status == cudaErrorNoDevice || status == cudaSuccess)
     return tare_fail(error, TARE_STATUS_NO_DEVICE,
-                     "the NVIDIA driver works, but shows no GPU (see CUDA_VISIBLE_DEVICES)");
+                     "the NVIDIA driver works, but it shows no GPU (check CUDA_VISIBLE_DEVICES)");
   return cuda_failed(status, "cudaGetDeviceCount", error);
 }
 
@@ -126,8 +126,8 @@ bool says_no_kernel(cudaError_t status) {
 tare_status refuse_kernels(const backend *self, cudaError_t status, tare_error *error) {
   if (!says_no_kernel(status)) return cuda_failed(status, "loading kernels", error);
   cudaGetLastError();
-  return tare_fail(error, TARE_STATUS_NO_DEVICE, "GPU %d (sm_%d%d) is none that this library was built for: %s",
-                   self->device, self->major, self->minor, cudaGetErrorString(status));
+  return tare_fail(error, TARE_STATUS_NO_DEVICE, "GPU %d (sm_%d%d) is not supported by this build: %s", self->device,
+                   self->major, self->minor, cudaGetErrorString(status));
 }
 
 /** By a stream of its own and waited for: later launches go to streams that wait for no other. */

@@ -141,9 +141,10 @@ tare_status start_blas(head *h) {
   const cudaError_t asked = is_captured(h->site.stream, &captured);
   if (asked != cudaSuccess) return cuda_failed(asked, "cudaStreamIsCapturing", h->error);
   if (captured)
-    return tare_fail(h->error, TARE_STATUS_CAPTURING,
-                     "a stream is being captured, and cuBLAS cannot be started meanwhile: call tare_linear_evaluate "
-                     "once before the capture, on this GPU");
+    return tare_fail(
+        h->error, TARE_STATUS_CAPTURING,
+        "a stream is being captured, and cuBLAS cannot be started during a capture: call tare_linear_evaluate "
+        "once before the capture, on this GPU");
   const relaxed_capture relaxed; /* leaves captures of other threads alone */
   h->handle = make_blas_handle(h->blas, h->self->primary, h->error);
   return h->handle ? TARE_STATUS_OK : TARE_STATUS_CUDA_ERROR;

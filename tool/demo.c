@@ -117,10 +117,9 @@ static int show_losses(struct demo *demo) {
   }
   if (status != TOOL_OK) return status;
   printf(
-      "\nEvery loss with its gradient, computed together in one call. Values are divided by the number of positive "
-      "rows;\n"
-      "GHM divides by gradient density instead. softmax-*: background rows have no class and add nothing. cb: class-\n"
-      "balanced weights, beta 0.999. ghm-r: box regression, 4 coordinates a row. GB/s: all that is read and "
+      "\nEvery loss with its gradient, computed together in one call. Values are divided by the number of positive\n"
+      "rows; GHM divides by gradient density instead. softmax-*: background rows have no class and add nothing.\n"
+      "cb: class-balanced weights, beta 0.999. ghm-r: box regression, 4 coordinates a row. GB/s: bytes read and\n"
       "written.\n\n");
   table_print(&table, true);
   return TOOL_OK;
@@ -129,11 +128,9 @@ static int show_losses(struct demo *demo) {
 static void show_histogram(const struct demo *demo) {
   const struct histogram *histogram = &demo->histogram;
   printf(
-      "\nHow wrong is each of the %s logits that count? Its gradient norm g = |sigmoid(x)-t| says so, from 0 to 1; "
-      "%.1f %%\n"
-      "lie in the first of %d bins: the easy background that would outweigh everything. GHM-C gives each logit the\n"
-      "weight N/GD, so that what is rare counts more; the last column's bars grow with the logarithm of the "
-      "number.\n\n",
+      "\nHow wrong is each of the %s logits that count? Its gradient norm g = |sigmoid(x)-t| says so, from 0 to 1.\n"
+      "%.1f %% lie in the first of %d bins: the easy background that would outweigh everything else. GHM-C gives each\n"
+      "logit the weight N/GD, so that rare gradient norms count more. The bars have a logarithmic scale.\n\n",
       grouped(histogram->elements).of,
       histogram->elements ? 100.0 * (double)histogram->counts[0] / (double)histogram->elements : 0, histogram->bins);
   print_bars(histogram);
@@ -147,20 +144,21 @@ static int show(struct demo *demo) {
   if (status == TOOL_OK) status = run_result(&demo->base, &result);
   if (status != TOOL_OK) return status;
   counts = &result.counts;
-  printf("\nA made-up detector batch: %s anchors x %d classes in f32, %s of them objects, %s background, %s ignored.\n",
-         grouped(counts->rows).of, DEMO_CLASSES, grouped(counts->positives).of, grouped(counts->background).of,
-         grouped(counts->ignored).of);
+  printf(
+      "\nA synthetic detector batch: %s anchors x %d classes in f32, %s of them objects, %s background, %s ignored.\n",
+      grouped(counts->rows).of, DEMO_CLASSES, grouped(counts->positives).of, grouped(counts->background).of,
+      grouped(counts->ignored).of);
   status = show_losses(demo);
   if (status == TOOL_OK && demo->has_histogram) show_histogram(demo);
   if (status == TOOL_OK) {
-    printf("\nNext: tare eval --help (your own arrays), tare bench (speed, measured with care), tare info.\n");
+    printf("\nNext: tare eval --help (your own arrays), tare bench (speed), tare info.\n");
   }
   return status;
 }
 
 int verb_demo(int argc, char **argv) {
   static const struct argp argp = {
-      described, read_option, NULL, "Shows every loss on a made-up batch of 100,000 anchors and 80 classes.",
+      described, read_option, NULL, "Shows every loss on a synthetic batch of 100,000 anchors and 80 classes.",
       NULL,      NULL,        NULL};
   struct demo demo = {.device_kind = TARE_DEVICE_AUTO};
   int status = parse_arguments(&argp, NULL, argc, argv, &demo);

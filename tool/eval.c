@@ -170,7 +170,7 @@ static void print_facts(const struct evaluation *eval) {
   struct table table = {.alignment = "ll"};
   table_cell(&table, "loss");
   table_cell(&table, "%.17g  (%s)", result->loss, tare_loss_name(eval->options.loss.kind));
-  table_cell(&table, "normaliser");
+  table_cell(&table, "normalizer");
   table_cell(&table, "%.17g  (%s)", result->divisor, normalizer_name(eval));
   table_cell(&table, "logits");
   table_cell(&table, "%s x %s %s%s%s", grouped(sample->rows).of, grouped(sample->classes).of, dtype_name(sample->dtype),

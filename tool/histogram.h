@@ -24,7 +24,7 @@ struct histogram {
 int histogram_of_run(const struct run *run, struct histogram *histogram);
 
 /** Counts by the library (softmax: here), weights and gradients measured from an f32 evaluation of `loss` whose
- *  gradient is multiplied by `divisor`, so that neither the normaliser nor a half type hides them. */
+ *  gradient is multiplied by `divisor`, so that neither the normalizer nor a half type hides them. */
 int histogram_measure(struct device *device, const struct sample *sample, const tare_loss_spec *loss,
                       const tare_output *output, double divisor, int32_t bins, struct histogram *histogram);
 

@@ -122,7 +122,7 @@ static void print_table(const json_t *object) {
   table_cell(&table, "cpu");
   table_cell(&table, "%s", json_string_value(json_object_get(cpu, "name")));
   table_cell(&table, "instruction set");
-  table_cell(&table, "%s (TARE_ISA could force %s)", json_string_value(json_object_get(cpu, "instruction_set")), sets);
+  table_cell(&table, "%s (TARE_ISA can force %s)", json_string_value(json_object_get(cpu, "instruction_set")), sets);
   table_cell(&table, "threads");
   table_cell(&table, "%lld", (long long)json_integer_value(json_object_get(cpu, "threads")));
   const json_t *devices = json_object_get(cuda, "devices");

@@ -88,7 +88,8 @@ static int load_row_weights(const char *path, struct sample *sample) {
     float narrow = sample->row_weights[row] = (float)weight;
     bool lost = isfinite(weight) && (!isfinite(narrow) || (weight != 0 && narrow == 0));
     if (lost)
-      status = complain("--row-weights %s: found %g in row %" PRId64 ", expected what f32 can hold", path, weight, row);
+      status = complain("--row-weights %s: found %g in row %" PRId64 ", expected a number within the range of f32",
+                        path, weight, row);
   }
   free(array.data);
   return status;
@@ -114,7 +115,7 @@ static int load_class_weights(const char *path, double beta, struct sample *samp
 /* GHM-R's classes are columns of boxes, not what its labels count: any class a detector has means that the row counts. */
 static int fold_box_labels(struct sample *sample) {
   if (sample->label_dtype == TARE_LABEL_DTYPE_I32 && sample->first_label < INT32_MIN) {
-    return complain("--first-label %" PRId64 ": the labels are int32, and none of them can be it", sample->first_label);
+    return complain("--first-label %" PRId64 ": the labels are int32 and cannot have this value", sample->first_label);
   }
   for (int64_t row = 0; row < sample->rows; row++) {
     int64_t label = label_at(sample->label_dtype, sample->labels, row);

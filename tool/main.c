@@ -23,16 +23,16 @@ static const struct verb {
   int (*run)(int argc, char **argv);
   const char *what;
 } verbs[] = {
-    {"demo", "tare demo", verb_demo, "every loss on a made-up batch of 100,000 anchors, and its gradient norms"},
+    {"demo", "tare demo", verb_demo, "every loss on a synthetic batch of 100,000 anchors, and its gradient norms"},
     {"eval", "tare eval", verb_eval, "one loss and its gradient on your own arrays (.npy)"},
     {"weights", "tare weights", verb_weights, "class-balanced weights from counts (.npy, .csv)"},
-    {"bench", "tare bench", verb_bench, "how fast the losses are on this machine, against a plain copy"},
+    {"bench", "tare bench", verb_bench, "the speed of the losses on this machine, compared with a plain copy"},
     {"info", "tare info", verb_info, "devices, instruction set, build, versions"},
 };
 enum { VERBS = sizeof verbs / sizeof verbs[0] };
 
 static void print_usage(FILE *stream) {
-  fprintf(stream, "tare: losses for class-imbalanced dense detection, tried from the command line\n\n");
+  fprintf(stream, "tare: loss kernels for class-imbalanced dense detection, on the command line\n\n");
   for (int index = 0; index < VERBS; index++) fprintf(stream, "  tare %-8s %s\n", verbs[index].name, verbs[index].what);
   fprintf(stream, "\nOptions of each: tare VERB --help. Version: tare --version.\n");
 }

@@ -47,33 +47,32 @@ static const struct argp_option described[] = {
     {"loss", LOSS, "NAME", 0, NULL, 0}, /* the library's names: see all_options */
     {"logits", LOGITS, "X.npy", 0,
      "[rows, classes] f2, f4, f8, or u2 (the bits of bf16) with --dtype bf16; ghm-r: predictions", 0},
-    {"labels", LABELS, "Y.npy", 0, "[rows] i4 or i8; ghm-r: rows with a class count", 0},
+    {"labels", LABELS, "Y.npy", 0, "[rows] i4 or i8; ghm-r: only rows with a class count", 0},
     {"targets", TARGETS, "T.npy", 0,
      "[rows, classes] f2, f4, f8: soft targets in [0,1]; ghm-r: targets of the predictions", 0},
-    {"row-weights", ROW_WEIGHTS, "F.npy", 0, "[rows] f2, f4, f8: weight of each row; GHM: > 0 counts, 0 does not", 0},
-    {"background", BACKGROUND, "L", 0, "Label of rows without a class (-1)", 0},
+    {"row-weights", ROW_WEIGHTS, "F.npy", 0,
+     "[rows] f2, f4, f8: weight of each row; GHM: a row of weight 0 does not count", 0},
+    {"background", BACKGROUND, "L", 0, "Label of background rows (-1)", 0},
     {"ignore", IGNORE, "L", 0, "Label of rows that add nothing (-2)", 0},
     {"first-label", FIRST_LABEL, "L", 0, "Label of class 0 (0)", 0},
-    {"dtype", DTYPE, "TYPE", 0, "f32, f16, bf16: compute on logits of this type, rounded to nearest even (as the file)",
-     0},
+    {"dtype", DTYPE, "TYPE", 0, "f32, f16, bf16: round the logits to this type first (the file's type)", 0},
     {0, 0, 0, 0, "The loss:", 2},
     {"class-counts", CLASS_COUNTS, "F", 0,
-     "Class-balanced weights from counts: .npy, or .csv whose last column counts; with --beta", 0},
+     "Class-balanced weights from counts: .npy, or .csv with the count in the last column; needs --beta", 0},
     {"beta", BETA, "B", 0, "Class-balanced weights: beta in [0,1)", 0},
     {"background-weight", BACKGROUND_WEIGHT, "W", 0, "Weight of background rows (1)", 0},
     {"hard-negatives", HARD_NEGATIVES, "R", 0,
-     "Of each image's background rows take only the R*P with the largest loss, P being its rows with a class", 0},
+     "Of an image's background rows take only the R*P with the largest loss; P is its number of rows with a class", 0},
     {"least-negatives", LEAST_NEGATIVES, "K", 0, "With --hard-negatives: at least K of an image (0)", 0},
-    {"images", IMAGES, "N", 0, "With --hard-negatives: the rows are those of N images, one after the other (1)", 0},
+    {"images", IMAGES, "N", 0, "With --hard-negatives: the rows belong to N images, one after another (1)", 0},
     {"normalizer", NORMALIZER, "HOW", 0, "Divide by: sum (nothing), elements, rows, positives, or a NUMBER (sum)", 0},
-    {0, 0, 0, 0, "Parameters (which loss takes them, and the default of each):", 3},
+    {0, 0, 0, 0, "Parameters (with the losses that take them, and their defaults):", 3},
     {0, 0, 0, 0, "Output:", 4},
     {"grad-out", GRAD_OUT, "G.npy", 0, "Write the gradient, in the logits' type (bf16 as u2)", 0},
-    {"row-loss-out", ROW_LOSS_OUT, "R.npy", 0, "Write the loss of each row, before the normaliser, as f4", 0},
+    {"row-loss-out", ROW_LOSS_OUT, "R.npy", 0, "Write the loss of each row, before the normalizer, as f4", 0},
     {"plot", PLOT, "P.svg", 0,
-     "Draw the gradient-norm histogram, and the weights or, of ghm-c, its gradient beside CE and focal, as SVG (needs "
-     "gnuplot, "
-     "which gets 20 seconds)",
+     "Draw the histogram of gradient norms and the weights as SVG; for ghm-c, its gradient beside those of CE and "
+     "focal. Needs gnuplot, which may take 20 seconds",
      0},
     {"json", JSON, 0, 0, "Print one JSON object instead of a table", 0},
     {0, 0, 0, 0, "Where it runs:", 5},
@@ -227,7 +226,7 @@ static int check_taken(const struct reading *reading) {
   for (const struct argp_option *option = described; wrong; option++) {
     if (option->key < LOSS || !(wrong & BIT(option->key))) continue;
     return misuse("--%s does not belong to %s%s", option->name, loss.name,
-                  option->key == NORMALIZER ? ", which brings its own normaliser" : "");
+                  option->key == NORMALIZER ? ", which has its own normalizer" : "");
   }
   return TOOL_OK;
 }
@@ -236,15 +235,17 @@ static int check_taken(const struct reading *reading) {
 static int check_dense(const struct reading *reading) {
   const struct eval_options *options = reading->options;
   if (!loss_described(reading->kind).takes_targets) {
-    return misuse("%s needs --labels alone; softmax-ce takes --targets", tare_loss_name(reading->kind));
+    return misuse("%s takes --labels, not --targets; softmax-ce takes --targets", tare_loss_name(reading->kind));
   }
-  if (options->hard_negatives >= 0) return misuse("--hard-negatives with --targets: no row of targets is background");
-  if (options->class_counts) return misuse("--class-counts with --targets: a row of targets has no class to weigh");
+  if (options->hard_negatives >= 0)
+    return misuse("--hard-negatives with --targets: a row of targets is never background");
+  if (options->class_counts)
+    return misuse("--class-counts with --targets: a row of targets has no class; use --row-weights");
   if (options->background_weight != 1) {
-    return misuse("--background-weight with --targets: no row of targets is background; use --row-weights");
+    return misuse("--background-weight with --targets: a row of targets is never background; use --row-weights");
   }
   if (options->normalizer == TARE_NORMALIZER_POSITIVES) {
-    return misuse("--normalizer positives with --targets: no row of targets is positive; give the NUMBER");
+    return misuse("--normalizer positives with --targets: a row of targets is never positive; give a NUMBER");
   }
   return TOOL_OK;
 }
@@ -263,7 +264,7 @@ static int check_density(const struct reading *reading) {
   }
   if (ghm->momentum > 0) return misuse("--momentum with --density exact: the exact density has no counts to keep");
   if (ghm->variant == TARE_GHM_VARIANT_MMDET) {
-    return misuse("--ghm-variant mmdet with --density exact: mmdetection has unit regions alone");
+    return misuse("--ghm-variant mmdet with --density exact: mmdetection only has unit regions");
   }
   return TOOL_OK;
 }
@@ -307,18 +308,15 @@ int eval_options_read(struct eval_options *options, int argc, char **argv) {
       read_option,
       "--loss NAME --logits X.npy (--labels Y.npy | --targets T.npy)",
       "Evaluates one loss and its gradient on arrays from files.\v"
-      "Defaults stand in parentheses. Exit status: 0, 1 if something failed, 2 for wrong usage. "
-      "Output files appear whole or not at all, in places of their own: none may be an input, or a link to nothing. "
-      "The time is the median of a few repetitions, loss and gradient "
-      "together; "
+      "Defaults are in parentheses. The exit status is 0, 1 if an operation failed, 2 for wrong usage. "
+      "An output file is written completely or not at all. It must not be an input, or a link to a missing file. "
+      "The time is the median of a few repetitions of loss and gradient together. "
       "GB/s counts logits, gradient, labels, targets and row weights once each.\n\n"
       "--json: loss, name, normalizer (the divisor used) and normalizer_kind, rows, classes, positives, background, "
       "ignored, counted, grad_l1, grad_l2 (of the gradient as returned), device, device_name, reason (why not a GPU), "
-      "instruction_set, threads, dtype, milliseconds, gigabytes_per_second; of GHM also histogram {edges, counts, "
-      "weights} "
-      "with weights N/GD, in the exact density the mean of each bin. What JSON has no number for is \"NaN\", "
-      "\"Infinity\" "
-      "or \"-Infinity\".",
+      "instruction_set, threads, dtype, milliseconds, gigabytes_per_second; GHM adds histogram {edges, counts, "
+      "weights}. A weight is N/GD; in the exact density it is the mean of its bin. "
+      "Numbers that JSON cannot express are \"NaN\", \"Infinity\" or \"-Infinity\".",
       NULL,
       NULL,
       NULL};

@@ -20,8 +20,8 @@ enum { COUNTS = 256, BETA, OUT, JSON };
 
 static const struct argp_option described[] = {
     {"class-counts", COUNTS, "F", 0,
-     "Samples of each class: .npy of i4, i8, f4 or f8, or .csv whose last column counts", 0},
-    {"beta", BETA, "B", 0, "Beta in [0,1): 0 weighs all classes alike, towards 1 by inverse frequency", 0},
+     "Samples of each class: .npy of i4, i8, f4 or f8, or .csv with the count in the last column", 0},
+    {"beta", BETA, "B", 0, "Beta in [0,1): 0 gives equal weights; near 1, weights are inverse to frequency", 0},
     {"out", OUT, "W.npy", 0, "Write the weights, as f4 [classes]", 0},
     {"json", JSON, 0, 0, "Print one JSON object instead of a table", 0},
     {0, 0, 0, 0, 0, 0}};
@@ -117,15 +117,16 @@ static json_t *as_json(const struct options *options, const struct balance *bala
 }
 
 int verb_weights(int argc, char **argv) {
-  static const struct argp argp = {described,
-                                   read_option,
-                                   "--class-counts F --beta B",
-                                   "Class-balanced weights: inversely proportional to each class's effective number of "
-                                   "samples (1-beta^n)/(1-beta) (Cui et al., arXiv 1901.05555).\v"
-                                   "A class without samples gets weight 0.\n\n" COUNTS_HELP,
-                                   NULL,
-                                   NULL,
-                                   NULL};
+  static const struct argp argp = {
+      described,
+      read_option,
+      "--class-counts F --beta B",
+      "Class-balanced weights. A weight is inversely proportional to the class's effective "
+      "number of samples, (1-beta^n)/(1-beta) (Cui et al., arXiv 1901.05555).\v"
+      "A class without samples gets weight 0.\n\n" COUNTS_HELP,
+      NULL,
+      NULL,
+      NULL};
   struct options options = {0};
   int status = parse_arguments(&argp, NULL, argc, argv, &options);
   if (status == TOOL_OK && !options.counts) status = misuse("--class-counts is missing");

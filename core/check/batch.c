@@ -113,8 +113,8 @@ static tare_status check_array(const tare_problem *problem, const tare_view *vie
                      (long long)array->stride[2], (long long)array->stride[3], (long long)array->cls);
   if (is_output(name) && !is_injective(problem, view, name))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "batch->levels[%d].%s_strides {image %lld, y %lld, x %lld, anchor %lld, cls %lld} let elements "
-                     "share a place; an output needs each axis to step over all inside it",
+                     "batch->levels[%d].%s_strides {image %lld, y %lld, x %lld, anchor %lld, cls %lld} make "
+                     "elements overlap; in an output each axis must step over all axes inside it",
                      level, array_names[name], (long long)array->stride[0], (long long)array->stride[1],
                      (long long)array->stride[2], (long long)array->stride[3], (long long)array->cls);
   return TARE_STATUS_OK;
@@ -146,11 +146,10 @@ static tare_status check_overlap(const tare_problem *problem, int i, int a, int 
   if (i == j && a == TARE_GRADIENT && b == TARE_LOGITS && is_in_place(problem, v)) return TARE_STATUS_OK;
   const tare_footprint first = tare_view_footprint(problem, v, a), second = tare_view_footprint(problem, w, b);
   if (!tare_footprints_overlap(&first, &second)) return TARE_STATUS_OK;
-  return tare_fail(
-      error, TARE_STATUS_INVALID_ARGUMENT,
-      "batch->levels[%d].%s (%p) overlaps batch->levels[%d].%s (%p); the gradient has the logits' pointer and "
-      "strides or overlaps nothing, the other outputs overlap nothing",
-      i, array_names[a], v->array[a].data, j, array_names[b], w->array[b].data);
+  return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                   "batch->levels[%d].%s (%p) overlaps batch->levels[%d].%s (%p); the gradient may be the logits "
+                   "themselves, with the same strides; no other output may overlap an array",
+                   i, array_names[a], v->array[a].data, j, array_names[b], w->array[b].data);
 }
 
 static int is_present(const tare_problem *problem, int level, int name) {
@@ -205,7 +204,7 @@ static tare_status check_level_size(const tare_batch *batch, int index, const ta
     return tare_fail(
         error, TARE_STATUS_INVALID_ARGUMENT,
         "batch->levels[%d] has images %lld x height %lld x width %lld x anchors %lld x classes %lld elements; "
-        "2^58 is the most",
+        "it must be at most 2^58",
         index, (long long)batch->images, (long long)level->height, (long long)level->width, (long long)level->anchors,
         (long long)batch->classes);
   *rows = product;
@@ -234,8 +233,8 @@ static tare_status set_unseen_logits(const tare_problem *problem, tare_view *vie
   for (int name = TARE_LOGITS; name <= TARE_GRADIENT; name++)
     if (view->array[name].data)
       return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                       "batch->levels[%d].%s is %p; it must be NULL: a fused head makes its logits itself", index,
-                       array_names[name], view->array[name].data);
+                       "batch->levels[%d].%s is %p; it must be NULL, because a fused head forms the logits itself",
+                       index, array_names[name], view->array[name].data);
   const tare_array *rows = &view->array[TARE_ROW_INDEX];
   for (int name = TARE_LOGITS; name <= TARE_GRADIENT; name++) {
     for (int axis = 0; axis < TARE_AXES; axis++)
@@ -253,14 +252,15 @@ static tare_status check_presence(const tare_problem *problem, const tare_view *
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->levels[%d].logits is NULL", index);
   if (!labels_alone && problem->loss.kind == TARE_LOSS_GHM_R && !view->array[TARE_TARGETS].data)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "batch->levels[%d].targets is NULL; ghm-r compares logits (predictions) with targets", index);
+                     "batch->levels[%d].targets is NULL; ghm-r needs targets, since it compares predictions with them",
+                     index);
   if (!view->array[TARE_LABELS].data && (labels_alone || !view->array[TARE_TARGETS].data))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->levels[%d].labels is NULL%s", index,
-                     labels_alone ? "" : " and so is targets; one of them is needed");
+                     labels_alone ? "" : ", and so is targets; give one of them");
   if (!labels_alone && (view->array[TARE_TARGETS].data != NULL) != problem->soft)
     return tare_fail(
         error, TARE_STATUS_INVALID_ARGUMENT,
-        "batch->levels[%d].targets is %s, unlike the levels before it; all levels have targets or none has", index,
+        "batch->levels[%d].targets is %s, unlike the levels before it; either all levels have targets, or none", index,
         problem->soft ? "NULL" : "given");
   return TARE_STATUS_OK;
 }
@@ -275,9 +275,10 @@ static tare_status add_level(tare_problem *problem, int index, int needs, tare_e
   view->first_row = problem->rows;
   problem->rows += view->rows;
   if (problem->rows > ((int64_t)1 << 58) / problem->batch.classes)
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "batch->levels have %lld rows together up to [%d], with %lld classes; 2^58 elements are the most",
-                     (long long)problem->rows, index, (long long)problem->batch.classes);
+    return tare_fail(
+        error, TARE_STATUS_INVALID_ARGUMENT,
+        "batch->levels have %lld rows up to level [%d], with %lld classes; rows x classes must be at most 2^58",
+        (long long)problem->rows, index, (long long)problem->batch.classes);
   if (!view->rows) return TARE_STATUS_OK;
   fill_view(view, &problem->batch, &level);
   if (needs & TARE_NEED_LOGITS) {
@@ -320,7 +321,7 @@ static tare_status check_scalars(const tare_batch *batch, tare_error *error) {
   if (batch->level_stride < tare_level_layout.minimum || batch->level_stride > 65536 || batch->level_stride % 8 ||
       !tare_ends_on_field(&tare_level_layout, batch->level_stride))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "batch->level_stride is %llu; it must be sizeof(tare_level), %llu in this version, or end behind "
+                     "batch->level_stride is %llu; it must be sizeof(tare_level), %llu in this version, or end after "
                      "an array and its strides: call tare_batch_init first",
                      (unsigned long long)batch->level_stride, (unsigned long long)sizeof(tare_level));
   tare_status status = check_enum("dtype", batch->dtype, TARE_DTYPE_F64, dtypes, error);
@@ -341,7 +342,7 @@ static tare_status check_scalars(const tare_batch *batch, tare_error *error) {
   if (batch->ignore_label == batch->background_label)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "batch->ignore_label is %lld; it must differ from background_label, "
-                     "which is that too",
+                     "which has the same value",
                      (long long)batch->ignore_label);
   if (!(batch->background_weight >= 0.0 && batch->background_weight <= 1e30))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->background_weight is %g; it must be in [0,1e30]",
@@ -368,12 +369,12 @@ static int key_array(const tare_view *view, int needs) {
 static tare_status check_linear_batch(const tare_batch *batch, tare_error *error) {
   if (batch->level_count != 1)
     return tare_fail(error, TARE_STATUS_UNSUPPORTED,
-                     "batch->level_count is %d; a fused head takes one level of flat rows", batch->level_count);
+                     "batch->level_count is %d; a fused head takes exactly one level of flat rows", batch->level_count);
   if (batch->dtype != TARE_DTYPE_F32)
     return tare_fail(
         error, TARE_STATUS_UNSUPPORTED,
-        "batch->dtype is %d; the logits of a fused head are TARE_DTYPE_F32 (0): the type of features and weights "
-        "is linear->dtype",
+        "batch->dtype is %d; it must be TARE_DTYPE_F32 (0), the logits' type in a fused head; linear->dtype is the "
+        "type of features and weights",
         batch->dtype);
   return TARE_STATUS_OK;
 }
@@ -382,8 +383,8 @@ static tare_status check_one_axis(const tare_view *view, tare_error *error) {
   for (int axis = 0; axis + 1 < TARE_AXES; axis++)
     if (view->rows && view->dim[axis] != 1)
       return tare_fail(error, TARE_STATUS_UNSUPPORTED,
-                       "batch->levels[0] has an array whose rows no single stride steps over; a fused head takes flat "
-                       "rows, as tare_level_init_rows describes them");
+                       "batch->levels[0] has an array whose rows have no common stride; a fused head needs flat rows, "
+                       "as tare_level_init_rows describes them");
   return TARE_STATUS_OK;
 }
 

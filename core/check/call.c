@@ -27,11 +27,11 @@ static tare_status check_output(const tare_output *output, tare_error *error) {
                      output->normalizer_value);
   if (!isfinite(1.0 / output->normalizer_value))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "output->normalizer_value is %g; its reciprocal must be finite: take one of at least 1e-308",
+                     "output->normalizer_value is %g; its reciprocal must be finite: use a value of at least 1e-308",
                      output->normalizer_value);
   if (!isfinite((float)output->gradient_scale))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "output->gradient_scale is %g; it must be finite in single precision, so within +-3.4e38",
+                     "output->gradient_scale is %g; it must be within +-3.4e38, the range of f32",
                      output->gradient_scale);
   if (output->normalizer == TARE_NORMALIZER_VALUE && !output->normalizer_pointer &&
       !isfinite(output->gradient_scale / output->normalizer_value))
@@ -66,10 +66,10 @@ static tare_status check_soft(const tare_problem *problem, tare_error *error) {
   if (problem->shape == TARE_SHAPE_REGRESSION) return TARE_STATUS_OK;
   if (problem->batch.class_weights || problem->batch.background_weight != 1.0)
     return refuse(problem, "batch->class_weights or background_weight",
-                  "a dense row has no class; use row_weights or element_weights", error);
+                  "a row of dense targets has no class; use row_weights or element_weights", error);
   if (problem->output.normalizer == TARE_NORMALIZER_POSITIVES)
     return refuse(problem, "output->normalizer TARE_NORMALIZER_POSITIVES",
-                  "dense rows have no class; use TARE_NORMALIZER_VALUE", error);
+                  "a row of dense targets has no class; use TARE_NORMALIZER_VALUE", error);
   return TARE_STATUS_OK;
 }
 
@@ -105,8 +105,7 @@ static tare_status check_scores(const tare_problem *problem, tare_error *error) 
 
 /** Why a loss does not take what others do. */
 static const char *reason_of(const tare_problem *problem) {
-  if (tare_is_ghm(problem))
-    return "a GHM loss is what its formula says; a row weight is a mask, and nothing else weighs";
+  if (tare_is_ghm(problem)) return "a GHM loss takes no weights but row_weights, which select rows";
   return "a softmax loss has one term a row; use row_weights, class_weights and row_loss";
 }
 

@@ -31,8 +31,8 @@ static tare_status check_sizes(const tare_linear *linear, const tare_problem *pr
                              : linear->features_stride;
   if (problem->rows > most / stride || linear->dimensions > most / classes)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "linear->dimensions is %lld and the wider row stride %lld, with %lld rows and %lld classes; 2^58 "
-                     "elements an array are the most",
+                     "linear->dimensions is %lld and the wider row stride %lld, with %lld rows and %lld classes; "
+                     "each array must have at most 2^58 elements",
                      (long long)linear->dimensions, (long long)stride, (long long)problem->rows, (long long)classes);
   return TARE_STATUS_OK;
 }
@@ -99,7 +99,7 @@ static tare_status check_overlaps(const tare_linear *linear, const tare_problem 
       if (tare_footprints_overlap(&a->footprint, &b->footprint))
         return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                          "%s%s (%p) overlaps %s%s (%p); features_gradient may be features itself, with the same "
-                         "stride, and nothing else may overlap an output",
+                         "stride; no other array may overlap an output",
                          a->owner, a->name, a->data, b->owner, b->name, b->data);
     }
   return TARE_STATUS_OK;

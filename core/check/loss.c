@@ -15,7 +15,7 @@ static tare_status check_ghm(const tare_ghm_parameters *ghm, tare_error *error) 
     return tare_fail(error, TARE_STATUS_UNSUPPORTED,
                      "loss->ghm.density is TARE_GHM_DENSITY_EXACT with use_stored_density %d, momentum %g, variant %d; "
                      "the exact density has no "
-                     "bins and takes 0, 0 and TARE_GHM_VARIANT_PAPER",
+                     "bins; set these to 0, 0 and TARE_GHM_VARIANT_PAPER",
                      ghm->use_stored_density, ghm->momentum, ghm->variant);
   if (!ghm->state && (ghm->use_stored_density || ghm->momentum > 0.0))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
@@ -29,7 +29,7 @@ static tare_status check_softmax_ce(const tare_ce_parameters *ce, tare_error *er
   if (ce->alpha >= 0.0 || ce->alpha_per_class)
     return tare_fail(
         error, TARE_STATUS_UNSUPPORTED,
-        "loss->ce.alpha is %g (alpha_per_class %p); TARE_LOSS_SOFTMAX_CE has no alpha: leave -1 and NULL, and "
+        "loss->ce.alpha is %g (alpha_per_class %p); TARE_LOSS_SOFTMAX_CE has no alpha: leave it -1 and NULL, and "
         "use batch->class_weights",
         ce->alpha, (const void *)ce->alpha_per_class);
   return TARE_STATUS_OK;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tare: loss kernels for class-imbalanced dense detection, from Python.
 
-tare.evaluate works on NumPy arrays; tare.torch on PyTorch tensors, with autograd, on CPU and GPU; tare.compat has the
+tare.evaluate takes NumPy arrays. tare.torch takes PyTorch tensors, with autograd, on CPU and GPU. tare.compat has the
 signatures of torchvision, fvcore, mmcv, mmdetection and apex. The C library's header, include/tare.h, is the manual.
 """
 
@@ -14,7 +14,7 @@ __version__ = "{}.{}.{}".format(*(lambda v: (v // 10000, v // 100 % 100, v % 100
 
 
 def build_description():
-    """How the C library was built, for a person: version, compiler, CUDA, OpenMP."""
+    """A text on how the C library was built: version, compiler, CUDA, OpenMP."""
     return _library.tare_build_description().decode()
 
 

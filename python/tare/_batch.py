@@ -83,7 +83,7 @@ class Level:
             rows = row_shape(self.shape, self.classes)
             raise ValueError(
                 f"{name} has shape {tuple(array.shape)}; logits of shape {self.shape} have rows {rows}, "
-                "of which neighbouring axes may be one"
+                "and neighbouring axes may be joined"
             )
         array = array.reshape(self.lengths[:4])  # a view wherever strides can express it
         self._set(name, array, self.library.strides(array))

@@ -39,7 +39,7 @@ STATUSES = {
 F32, F16, BF16, F64 = range(4)
 I32, I64 = range(2)
 NORMALIZERS = {"sum": 0, "elements": 1, "rows": 2, "positives": 3, "weights": 4}
-VALUE = 5  # the normaliser that the caller gives
+VALUE = 5  # the normalizer that the caller gives
 CPU, CUDA = 1, 2
 HARD_NEGATIVES = 1  # the selection
 CAPTURING = 25  # the status
@@ -353,7 +353,7 @@ def check(status, context=None):
 
 # ---- contexts -------------------------------------------------------------------------------------------------------
 
-# (device, index, stream, threads, thread, capture) -> context; kept for ever, as captured graphs need them
+# (device, index, stream, threads, thread, capture) -> context; never removed, because captured graphs need them
 _contexts = {}
 _lock = threading.Lock()
 

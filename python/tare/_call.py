@@ -120,9 +120,9 @@ def _workspace_size(context, problem):
 
 @contextlib.contextmanager
 def lent(context, size, like):
-    """A new workspace of so many bytes on the device of `like`, which the context has as long as this lasts.
+    """A new workspace on the device of `like`. The context has it until the `with` block ends.
 
-    Then, whatever was raised, its memory goes back to PyTorch, which gives it out again only behind this work.
+    Then its memory goes back to PyTorch, even after an exception. PyTorch reuses it only after this work.
     """
     if not size:
         yield

@@ -99,37 +99,38 @@ def evaluate(
     """Loss, gradient and counts of NumPy arrays.
 
     loss: its name, "sigmoid-focal" (tare.losses() has them all).
-    logits: float32, float16, float64 (or ml_dtypes' bfloat16), rows [..., C] with one to four axes in front; or, with
+    logits: float32, float16, float64 (or ml_dtypes' bfloat16). Rows [..., C] with one to four axes in front; or, with
         `classes`, maps [images, anchors*classes, height, width]; or a list of such arrays, the levels of a head. Any
-        strides; nothing is copied. GHM-R: the predictions, [..., 4] for boxes.
-    labels: int32 or int64, one a row: [...], of maps [images, height, width, anchors], neighbouring axes as they are or
-        joined ([images, rows of an image]), never [images, anchors, height, width]; for levels a list of these, or
-        one array [images, rows of an image]. class = label - first_label; background_label is a row without a class,
-        ignore_label one that counts nowhere; any other label is an error.
-    targets: instead of labels, dense targets in [0,1] of the logits' shape (softmax-ce: any non-negative rows; GHM-R:
-        what the predictions should be). Labels beside targets only say which rows are ignored.
+        strides are accepted, and nothing is copied. GHM-R: the predictions, [..., 4] for boxes.
+    labels: int32 or int64, one a row: [...], or for maps [images, height, width, anchors]. Neighbouring axes may be
+        joined ([images, rows of an image]). [images, anchors, height, width] is refused. For levels: a list of these,
+        or one array [images, rows of an image]. The class is label - first_label. background_label marks a row without
+        a class, ignore_label a row that adds nothing. Any other label is an error.
+    targets: dense targets in [0,1] of the logits' shape, instead of labels. softmax-ce takes any non-negative rows.
+        GHM-R: the values that the predictions should have. Labels beside targets only say which rows are ignored.
     row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights:
-        float32 [C]; background_weight: a number.
-    normalizer: what the loss and its gradient are divided by: "sum" (nothing), "elements", "rows", "positives",
-        "weights", or a number.
-    gradient: whether it is wanted; gradient_scale multiplies it before it is rounded to the logits' type.
-    row_loss, element_loss: whether these are wanted: float32 (float64 for float64), unnormalised.
-    hard_negatives: a number r: hard negative mining as in SSD. Of each image's background rows only the ceil(r*P) with
-        the largest loss are taken, P being the image's rows with a class; least_negatives: the fewest of an image.
-        Images are the first axis of [images, rows, C] and of maps; [rows, C] is one image.
-    alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Further parameters
+        float32 [C]. background_weight: a number.
+    normalizer: the divisor of the loss and its gradient: "sum" (none), "elements", "rows", "positives", "weights", or a
+        number.
+    gradient: True to compute it. gradient_scale multiplies it before it is rounded to the logits' type.
+    row_loss, element_loss: True to compute them: float32 (float64 for float64), not normalized.
+    hard_negatives: a number r, for hard negative mining as in SSD. Of each image's background rows, only the ceil(r*P)
+        with the largest loss count. P is the number of the image's rows with a class. least_negatives is the least
+        number of negatives of an image. Images are the first axis of [images, rows, C] and of maps; [rows, C] is one
+        image.
+    alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Other parameters
         have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
         "mmdet"), momentum, use_stored_density, mu.
-    state: of GHM, from ghm_state(bins); updated in place (with use_stored_density=True read only).
-    threads: of the CPU, up to 1024; 0: as many as OpenMP would use.
+    state: the state of a GHM loss, from ghm_state(bins). It is updated in place; use_stored_density=True only reads it.
+    threads: CPU threads, up to 1024; 0: as many as OpenMP would use.
 
-    Nothing is guessed: masked arrays, complex numbers, text, integers that are floats or do not fit, and numbers that
-    are not finite are refused.
+    Masked arrays, complex numbers, text, floats or large numbers in the place of integers, and numbers that are not
+    finite are refused.
 
     Returns a Result: loss (a Python float, formed in double), gradient (of the logits' type and layout), row_loss,
-    element_loss (None where not wanted), and counts of rows.
-    Raises ValueError (tare.ArgumentError; for a wrong type or keyword one that is a TypeError too) for what is wrong
-    with an argument, tare.Error for anything else.
+    element_loss (None if not computed), and counts of rows.
+    Raises ValueError (tare.ArgumentError) for a wrong argument; for a wrong type or keyword this is a TypeError too.
+    Raises tare.Error for anything else.
     """
     several, classes = isinstance(logits, (list, tuple)), _batch.check_classes(classes)
     maps = [_array("logits", one) for one in (logits if several else [logits])]
@@ -263,12 +264,12 @@ def _state_words(bins):
 
 
 def ghm_state(bins):
-    """A fresh GHM state for `bins` unit regions: int64 [2 + 3*bins], all zero; what it holds is in the header."""
+    """A fresh GHM state for `bins` unit regions: int64 [2 + 3*bins], all zero. The header says what it holds."""
     return np.zeros(_state_words(bins), np.int64)
 
 
 def _state(loss, state, parameters, levels):
-    """The address of a state, of which every word is sound, and which may be written if it will be."""
+    """The address of a state. Its words are checked, and it is writable if the call writes it."""
     name = _losses.loss_name(loss)
     if not _losses.DESCRIPTIONS[name].has_state:
         raise _losses.no_parameter(name, "state")
@@ -324,11 +325,12 @@ def _typed(array, kind):
 
 
 def class_balanced_weights(counts, beta=0.999):
-    """Class weights of Cui et al., arXiv 1901.05555: w_c proportional to (1-beta)/(1-beta^n_c), their sum the number of
-    classes present; a class with n_c = 0 gets 0.
+    """Class weights of Cui et al., arXiv 1901.05555: w_c is proportional to (1-beta)/(1-beta^n_c).
 
-    counts: rows of each class [C], finite and >= 0: integers, or floats where rows count in part (soft labels, weighted
-    samples); the effective number takes both. beta: in [0,1), a number or one for each class. Returns float32 [C].
+    The weights add up to the number of classes present. A class with n_c = 0 gets 0.
+
+    counts: rows of each class [C], finite and >= 0. They are integers, or floats where a row counts in part (soft
+    labels, weighted samples). beta: a number in [0,1), or one for each class. Returns float32 [C].
     """
     counts, kind, call = _counts(counts)
     weights, betas = np.empty(len(counts), np.float32), None

@@ -3,7 +3,7 @@
 
 An operator takes the logits, all other tensors in one list, and a `spec`: a line of key=value that says what these are
 and how to evaluate them. It is text so that torch.compile carries it as a constant, and people can read it in a graph.
-A number that normalises comes beside it, since it may differ from step to step.
+A number that normalizes comes beside it, since it may differ from step to step.
 """
 
 from __future__ import annotations

@@ -100,6 +100,6 @@ def check_traced(read, levels):
         if tuple(level.shape[-len(shape) :]) != shape:
             raise ValueError(
                 f"logits of shape {tuple(level.shape)} in a graph of torch.jit.trace that was made for "
-                f"{shape}: it has numbers that may depend on the shape; trace it again, or normalise by a "
+                f"{shape}: it has numbers that may depend on the shape; trace it again, or normalize by a "
                 "name or a tensor"
             )

@@ -107,7 +107,7 @@ def check_arguments(sources, arrays, singles):
 
 def check_constants(inputs):
     if any(one.requires_grad for one in inputs):
-        raise ValueError("only logits get a gradient; detach() the targets, weights or normaliser that ask for one")
+        raise ValueError("only logits get a gradient; detach() the targets, weights or normalizer that ask for one")
 
 
 def state_tensor(state: Any) -> torch.Tensor:

@@ -4,18 +4,17 @@
     loss = tare.torch.sigmoid_focal(logits, labels, normalizer="positives")
     loss.backward()
 
-On a GPU the forward pass reads the logits and keeps nothing but references to its arguments; the backward pass
-evaluates once more with the upstream gradient as a scale that is applied in single precision before the gradient is
-rounded to the logits' type. So float16 gradients under a loss scale of AMP are as right as they can be, and 12 bytes
-move for a float32 logit where keeping a gradient and multiplying it moves 16. Nothing waits for a GPU.
+On a GPU the forward pass reads the logits and keeps only references to its arguments. The backward pass evaluates
+again, with the upstream gradient as a scale. The scale is applied in single precision before the gradient is rounded to
+the logits' type. So float16 gradients under AMP's loss scale are rounded once. This moves 12 bytes for a float32 logit;
+keeping a gradient and multiplying it moves 16. Nothing waits for a GPU.
 
-On a CPU, where computing is what takes the time, a scalar loss of float32, float64 or bfloat16 logits that want a
-gradient is computed together with it, in one pass; the gradient is kept until the first backward, as much memory again
-as the logits. float16, and the reductions "rows" and "none", evaluate twice there too. Either way backward may run
-twice.
+On a CPU a scalar loss of float32, float64 or bfloat16 logits is computed together with its gradient, in one pass. The
+gradient is kept until the first backward and takes as much memory as the logits. float16, and the reductions "rows" and
+"none", are evaluated twice there too. In both cases backward may run twice.
 
-Every function takes what `loss` takes. Arguments other than the logits are constants: none of them gets a gradient,
-and one that asks for it is refused. Autocast changes nothing: half types go in as they are and are computed in float32.
+Every function takes the arguments of `loss`. Arguments other than the logits are constants. They get no gradient, and
+an argument that requires one is refused. Autocast has no effect: half types are computed in float32.
 """
 
 from typing import NamedTuple, Optional
@@ -26,16 +25,19 @@ from . import _batch, _c, _call, _checks, _linear, _losses, _ops, _spec, _tensor
 
 
 class Head(NamedTuple):
-    """A classifier to hand to a loss instead of its logits, which are features @ weight.T + bias and never exist
-    as a whole: the loss forms them some rows at a time, and in backward again, with the gradients by all three (in
-    float32 on a CPU in one pass, which keeps the gradients until backward).
+    """A classifier that a loss takes instead of logits: features @ weight.T + bias.
+
+    All logits never exist at one time. The loss forms them one chunk of rows at a time. Backward forms them again, with
+    the gradients by all three. In float32 on a CPU one pass does both and keeps the gradients until backward.
 
         loss = tare.torch.sigmoid_focal(tare.torch.Head(features, layer.weight, layer.bias), labels)
 
-    features: [..., D]; weight: [C, D]; bias: [C] or None; all float32, float16 or bfloat16. workspace: bytes that a
-    pass may take, at least what one tile needs; None: what makes it fastest (96 MB on a CPU). On a CPU it needs
-    OpenBLAS (libopenblas.so.0, or what TARE_BLAS names), on a GPU cuBLAS, which PyTorch has loaded; else tare.Error.
-    Scalar losses alone, and not GHM's exact density. Weight's and bias's gradients are summed in float32.
+    features: [..., D]; weight: [C, D]; bias: [C] or None; all float32, float16 or bfloat16.
+    workspace: the most bytes that a pass may take; None: the fastest size (96 MB on a CPU).
+
+    It needs OpenBLAS on a CPU (libopenblas.so.0, or the library that TARE_BLAS names), and cuBLAS on a GPU, which
+    PyTorch has loaded. Otherwise it raises tare.Error. It gives scalar losses only, and not GHM's exact density. The
+    gradients by weight and bias are summed in float32.
     """
 
     features: torch.Tensor
@@ -72,41 +74,41 @@ def loss(
 ):
     """The loss of this name ("sigmoid-focal"; tare.losses() has them all), differentiable by the logits.
 
-    logits: float32, float16, bfloat16, on the CPU also float64; rows [..., C] with one to four axes in front; or, with
-        `classes`, maps [images, anchors*classes, height, width]; or a list of up to 16 of either, the levels of a
-        head, in one launch. Any strides; nothing is permuted, concatenated or copied. Or a Head, which makes them.
-    labels: int32 or int64, one a row: [...], of maps [images, height, width, anchors], neighbouring axes as they are or
-        joined ([images, rows of an image]), never [images, anchors, height, width]; for levels a list of these, or
-        one tensor [images, rows of an image]. class = label - first_label; background_label is a row without a class,
-        ignore_label one that counts nowhere. Any other label is an error: on the CPU here and now, on a GPU its row
-        adds nothing, and check() finds it.
-    targets: instead of labels, dense targets in [0,1] of the logits' shape (softmax-ce: any non-negative rows; ghm-r:
-        what the predictions should be). Labels beside targets only say which rows are ignored.
-    reduction: "sum": a scalar, divided by the normaliser; "rows": one loss a row, [...] or [images, height, width,
-        anchors]; "none": one an element, of the logits' shape, or, in a softmax loss, one a row. Losses are float32
+    logits: float32, float16, bfloat16, on the CPU also float64. Rows [..., C] with one to four axes in front; or, with
+        `classes`, maps [images, anchors*classes, height, width]; or a list of up to 16 of either, the levels of a head,
+        in one launch. Any strides are accepted. Nothing is permuted, concatenated or copied. Or a Head.
+    labels: int32 or int64, one a row: [...], or for maps [images, height, width, anchors]. Neighbouring axes may be
+        joined ([images, rows of an image]). [images, anchors, height, width] is refused. For levels: a list of these,
+        or one tensor [images, rows of an image]. The class is label - first_label. background_label marks a row without
+        a class, ignore_label a row that adds nothing. Any other label is an error. The CPU reports it at once. On a GPU
+        its row adds nothing, and check() reports it.
+    targets: dense targets in [0,1] of the logits' shape, instead of labels. softmax-ce takes any non-negative rows.
+        ghm-r: the values that the predictions should have. Labels beside targets only say which rows are ignored.
+    reduction: "sum": a scalar, divided by the normalizer. "rows": one loss a row, [...] or [images, height, width,
+        anchors]. "none": one loss an element, of the logits' shape; in a softmax loss one a row. Losses are float32
         (float64 for float64).
-    normalizer: "sum" (nothing), "elements", "rows", "positives", "weights", a number, or a tensor with one element on
-        the logits' device, which is read there, without a wait, and used as it is.
-    row_weights, element_weights: float32 of the rows' or the logits' shape; class_weights, positive_weights: float32
-        [C]; background_weight: a number.
-    hard_negatives: a number r: hard negative mining as in SSD. Of each image's background rows only the ceil(r*P) with
-        the largest loss are taken, P being the image's rows with a class; least_negatives: the fewest of an image.
-        Images are the first axis of [images, rows, C] and of maps; [rows, C] is one image.
-    alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Further parameters
+    normalizer: "sum" (no divisor), "elements", "rows", "positives", "weights", a number, or a tensor with one element
+        on the logits' device. The tensor is read there, without a wait, and not clamped.
+    row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights: float32
+        [C]. background_weight: a number.
+    hard_negatives: a number r, for hard negative mining as in SSD. Of each image's background rows, only the ceil(r*P)
+        with the largest loss count. P is the number of the image's rows with a class. least_negatives is the least
+        number of negatives of an image. Images are the first axis of [images, rows, C] and of maps; [rows, C] is one
+        image.
+    alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Other parameters
         have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
         "mmdet"), momentum, use_stored_density, mu.
-    state: of GHM, from ghm_state(bins); updated in place. One that Tare did not write (an average, a cast) is refused
-        on the CPU; on a GPU nothing looks at it, since that would wait.
+    state: the state of a GHM loss, from ghm_state(bins). It is updated in place. The CPU refuses a state that Tare did
+        not write (an average, a cast). A GPU does not check it, because that would wait.
 
-    Returns a tensor; for levels and a reduction other than "sum" a list of them.
-    Raises ValueError (tare.ArgumentError; for a wrong type or keyword one that is a TypeError too) for what is wrong
-    with an argument, tare.Error for anything else.
+    Returns a tensor. For levels and a reduction other than "sum" it returns a list of tensors.
+    Raises ValueError (tare.ArgumentError) for a wrong argument; for a wrong type or keyword this is a TypeError too.
+    Raises tare.Error for anything else.
 
-    Derivatives: backward mode alone, once. With create_graph=True the gradient can be differentiated by what came from
-    above (GradNorm; torch.autograd.functional.jvp); a second derivative by the logits raises, and so do forward mode
-    (torch.func.jvp, jacfwd, forward_ad), the other transforms of torch.func, and many gradients at once
-    (vectorize=True, is_grads_batched). A graph of torch.jit.trace raises where it is called with a shape for which its
-    numbers may be wrong.
+    Derivatives: backward mode, once. With create_graph=True the gradient can be differentiated by the upstream gradient
+    (GradNorm; torch.autograd.functional.jvp). These raise: a second derivative by the logits, forward mode
+    (torch.func.jvp, jacfwd, forward_ad), the other transforms of torch.func, and batched gradients (vectorize=True,
+    is_grads_batched). A graph of torch.jit.trace raises if its numbers may be wrong for the shape of the call.
     """
     name, classes = _losses.loss_name(name), _batch.check_classes(classes)
     fused, several, levels = _levels_of(logits)
@@ -155,7 +157,7 @@ def loss(
 
 
 def _levels_of(logits):
-    """Whether these are a Head, whether they are several levels, and the tensors, level by level."""
+    """Whether `logits` is a Head, whether it is a list of levels, and the tensors, level by level."""
     if isinstance(logits, Head):
         for place, one in zip(("features", "weight", "bias"), logits):
             if one is not None or place != "bias":
@@ -191,7 +193,7 @@ def _state_of(name, state, parameters, device):
 
 
 def _divisor(normalizer, device):
-    """A normaliser as the tensor that it is in, if any; its word in the spec; and the number that it is, else 1."""
+    """A normalizer's tensor or None, its word in the spec, and its number or 1."""
     if torch.compiler.is_compiling() and isinstance(normalizer, (int, float)):  # a number would be part of the graph
         normalizer = torch.full((), float(normalizer), device=device)
     if isinstance(normalizer, torch.Tensor):
@@ -246,7 +248,7 @@ def ghm_r(predictions, targets, labels=None, *, mu=0.02, bins=10, momentum=0.0, 
 
 
 def ghm_state(bins, device="cpu"):
-    """A fresh GHM state for `bins` unit regions: int64 [2 + 3*bins], all zero; what it holds is in the header."""
+    """A fresh GHM state for `bins` unit regions: int64 [2 + 3*bins], all zero. The header says what it holds."""
     bins = _checks.integer("bins", bins, 1, 1024)
     return torch.zeros(2 + 3 * bins, dtype=torch.int64, device=device)
 
@@ -254,15 +256,15 @@ def ghm_state(bins, device="cpu"):
 def ghm_histogram(name, logits, labels=None, *, state, **options):
     """Counts the gradient norms of this rank's part of a batch into words [1, 2+bins) of `state` ("ghm-c" or "ghm-r").
 
-    For one batch on several ranks: count, add these words up over the ranks, update the density, evaluate with it:
+    For one batch on several ranks: count, add these words over the ranks, update the density, evaluate with it:
 
         tare.torch.ghm_histogram("ghm-c", logits, labels, bins=30, state=state)
         torch.distributed.all_reduce(state[1:32])
         tare.torch.ghm_density("ghm-c", state, bins=30, momentum=0.75)
         loss = world_size * tare.torch.ghm_c(logits, labels, bins=30, state=state, use_stored_density=True)
 
-    times the number of ranks where gradients are averaged over them, as DistributedDataParallel does. Takes what `loss`
-    takes. Unit regions only.
+    The factor world_size is for gradients that are averaged over the ranks, as DistributedDataParallel does. The
+    arguments are those of `loss`. Unit regions only.
     """
     if "reduction" in options:
         raise _checks.WrongType("a histogram has no reduction")
@@ -270,7 +272,7 @@ def ghm_histogram(name, logits, labels=None, *, state, **options):
 
 
 def ghm_density(name, state, **parameters):
-    """From the counts in `state`: momentum sums, 1/GD, and one step more, in place. Not inside torch.compile.
+    """Computes momentum sums and 1/GD from the counts in `state` and adds one step, in place. Not in torch.compile.
 
     parameters: bins, momentum, variant, as the loss has them.
     """
@@ -278,14 +280,16 @@ def ghm_density(name, state, **parameters):
 
 
 class _Ghm(torch.nn.Module):
-    """What both GHM modules are: settings, and the state, which is saved in state_dict() and moved with the model.
+    """The base of both GHM modules: settings and the state. state_dict() saves the state; it moves with the model.
 
-    The state is no buffer, since no average may touch it: it holds counts and doubles as they lie in memory.
+    The state is not a buffer, because its words are counts and doubles that no average may touch. So
     AveragedModel(use_buffers=True), other averages of a model (EMA, SWA), averages over ranks and
-    DistributedDataParallel's broadcast leave it alone. So a copy of a model keeps the sums that it was copied with, and
-    each rank its own; ghm_histogram is for one density of all ranks. state_dict() gives a copy of it, and
-    load_state_dict refuses one that Tare did not write, as an average of checkpoints has. to_empty() keeps it, or makes
-    a fresh one where it had no memory (meta). half() and the like do not change it.
+    DistributedDataParallel's broadcast leave it alone. A copy of a model keeps its own sums, and so does each rank.
+    ghm_histogram gives one density for all ranks.
+
+    state_dict() gives a copy of the state. load_state_dict refuses a state that Tare did not write, such as an average
+    of checkpoints. to_empty() keeps the state, or makes a fresh one if it had no memory (meta). half() does not change
+    it.
     """
 
     def __init__(self, bins, momentum, options):
@@ -324,7 +328,7 @@ class _Ghm(torch.nn.Module):
 
 
 class GHMC(_Ghm):
-    """ghm_c with its momentum sums in `state`. Called with logits, labels and what `loss` takes."""
+    """ghm_c with its momentum sums in `state`. Call it with logits, labels and the options of `loss`."""
 
     def __init__(self, bins=30, momentum=0.0, **options):
         super().__init__(bins, momentum, options)
@@ -336,7 +340,7 @@ class GHMC(_Ghm):
 
 
 class GHMR(_Ghm):
-    """ghm_r with its momentum sums in `state`. Called with predictions, targets and what `loss` takes."""
+    """ghm_r with its momentum sums in `state`. Call it with predictions, targets and the options of `loss`."""
 
     def __init__(self, mu=0.02, bins=10, momentum=0.0, **options):
         super().__init__(bins, momentum, {"mu": mu, **options})
@@ -358,12 +362,14 @@ class GHMR(_Ghm):
 
 
 def check(device=None):
-    """Raises what evaluations found since the last check: a label that is neither a class, nor background, nor ignore
-    (ValueError), or an error of the device (tare.Error). It waits for the current stream of a GPU and looks at the
-    evaluations on that stream; and, if a graph was captured, for the whole GPU and looks at every graph.
+    """Raises the errors that evaluations on a GPU found since the last check.
 
-    device: a GPU; None: the current one. Without one there is nothing to check: the CPU raises at once. While the
-    current stream is captured it raises tare.Error, and the capture goes on.
+    A label that is neither a class, nor background, nor ignore raises ValueError. An error of the device raises
+    tare.Error. It waits for the GPU's current stream and checks the evaluations on it. If a graph was captured, it
+    waits for the whole GPU and checks every graph.
+
+    device: a GPU; None: the current one. Without a GPU it does nothing, because the CPU raises at once. While the
+    current stream is being captured it raises tare.Error, and the capture goes on.
     """
     device = torch.device("cuda" if device is None else device)
     if device.type != "cuda" or not torch.cuda.is_available():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The formulas of the papers in double precision, for the tests: written from them, with nothing of Tare in it.
 
-Each function takes float64 NumPy arrays and returns losses and their gradient by the logits, unnormalised.
+Each function takes float64 NumPy arrays and returns losses and their gradient by the logits, unnormalized.
 """
 
 import numpy as np

@@ -253,7 +253,7 @@ def test_messages_speak_of_pythons_arguments():
         ({"name": "softmax-ce", "labels": Y.abs(), "alpha": 0.3}, "softmax-ce has no alpha"),
         ({"name": "softmax-ce", "labels": Y.abs(), "alpha": X[0]}, "softmax-ce has no alpha"),
         ({"name": "ghm-c", "momentum": 0.5}, "momentum is 0.5 and state is None; it needs a state, from ghm_state(30)"),
-        ({"name": "ghm-r"}, "targets is None; ghm-r compares"),
+        ({"name": "ghm-r"}, "targets is None; ghm-r needs targets"),
         ({"labels": Y + 9}, "label of row 0 is 9"),
         ({"name": "softmax-ce", "element_weights": X}, "softmax-ce"),
         ({"name": "ghm-c", "normalizer": "rows"}, "ghm-c"),

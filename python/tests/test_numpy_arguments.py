@@ -297,7 +297,7 @@ def test_messages_speak_of_pythons_arguments():
         ({"loss": "ghm-c", "momentum": 1.0}, "momentum is 1; it must be in [0,1)"),
         ({"loss": "ghm-c", "density": "exact", "variant": "mmdet"}, "density is 'exact' with use_stored_density 0"),
         ({"loss": "ghm-c", "density": "exact", "epsilon": 0.0}, "epsilon is 0; it must be in (0,2]"),
-        ({"loss": "ghm-r"}, "targets is None; ghm-r compares"),
+        ({"loss": "ghm-r"}, "targets is None; ghm-r needs targets"),
         ({"loss": "ghm-r", "mu": 0}, "mu is 0"),
         ({"loss": "sigmoid-poly1", "epsilon": np.inf}, "epsilon is inf"),
         ({"labels": Y + 9}, "label of row 0 is 9"),

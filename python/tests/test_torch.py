@@ -306,7 +306,7 @@ def test_logits_changed_in_place_are_noticed():
         loss.backward()
 
 
-def test_half_gradients_survive_a_large_normaliser_and_a_loss_scale():
+def test_half_gradients_survive_a_large_normalizer_and_a_loss_scale():
     x, y = draw(rows=5000, dtype=torch.float16)
     scale = 65536.0
     loss = tare.torch.sigmoid_focal(x, y, normalizer=1e6) * scale

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Random problems through the library and through the oracle: every loss, type, layout, label convention, weight,
- * normaliser and output, on the CPU by each instruction set. A failure ends with a line that repeats the one problem:
+ * normalizer and output, on the CPU by each instruction set. A failure ends with a line that repeats the one problem:
  * TARE_TEST_PROBLEM=N runs problem N alone.
  */
 #define _GNU_SOURCE

@@ -142,7 +142,7 @@ Test(linear, no_bias_and_sums_added_to) {
   }
 }
 
-/* ---- Normalisers, weights, labels ------------------------------------------------------------------------------- */
+/* ---- Normalizers, weights, labels ------------------------------------------------------------------------------- */
 
 Test(linear, normalizers_and_scales) {
   FOR_EACH_DEVICE(device) {

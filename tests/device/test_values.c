@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Every loss in every type gives the oracle's loss, gradient, row and element losses and counts, at sizes around
- * vector widths and at the class counts that detectors have; with every normaliser and gradient scale; and asking for
+ * vector widths and at the class counts that detectors have; with every normalizer and gradient scale; and asking for
  * less does not change what is given.
  */
 #include <criterion/criterion.h>
@@ -91,7 +91,7 @@ Test(values, poly_epsilon) {
   }
 }
 
-/* ---- Normaliser and scale -------------------------------------------------------------------------------------- */
+/* ---- Normalizer and scale -------------------------------------------------------------------------------------- */
 
 static void check_normalizers(const test_device *device, int32_t kind, int32_t dtype) {
   problem *p = problem_new(kind, dtype, test_size(1234, 70), 13);

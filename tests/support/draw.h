@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random problems: every loss, type, layout, label convention, weight, normaliser and output that the library computes,
+ * Random problems: every loss, type, layout, label convention, weight, normalizer and output that the library computes,
  * each problem made from one number. The values stay where the header promises an accuracy, extreme ones among them.
  */
 #ifndef TARE_TESTS_DRAW_H

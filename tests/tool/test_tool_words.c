@@ -99,7 +99,7 @@ Test(tool_words, what_goes_together) {
   } cases[] = {
       {EVAL("ghm-c") "--density exact --momentum .5", "--momentum with --density exact", "counts"},
       {EVAL("ghm-c") "--density exact --ghm-variant mmdet", "--ghm-variant mmdet with --density exact", "unit regions"},
-      {DENSE("softmax-focal"), "softmax-focal needs --labels", "--targets"},
+      {DENSE("softmax-focal"), "softmax-focal takes --labels", "--targets"},
       {DENSE("sigmoid-ce") "--normalizer positives", "--normalizer positives with --targets", "NUMBER"},
       {DENSE("sigmoid-ce") "--background-weight .5", "--background-weight with --targets", "--row-weights"},
       {DENSE("sigmoid-ce") "--class-counts c.csv --beta .9", "--class-counts with --targets", "no class"},
@@ -168,7 +168,8 @@ Test(tool_words, numbers) {
       expect_words(&folder, command, of[k][1], "--help");
     }
   }
-  expect_words(&folder, EVAL("ghm-c") "--first-label=9223372036854775808", "--first-label", "not within");
+  expect_words(&folder, EVAL("ghm-c") "--first-label=9223372036854775808", "--first-label",
+               "expected a whole number from");
   expect_words(&folder, EVAL("ghm-r") "--targets t.npy --first-label=-4294967296", "--first-label", "int32");
   tool_folder_remove(&folder);
 }

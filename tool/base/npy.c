@@ -297,13 +297,13 @@ static int read_data(const struct reader *reader, struct npy *array) {
   int64_t bytes, found = reader->file_size - (int64_t)ftello(reader->file);
   bool beyond = __builtin_mul_overflow(array->count, type->size, &bytes);
   if (beyond || bytes > PTRDIFF_MAX) {
-    return refuse(reader, "its shape %s of %s is larger than any memory: its header is damaged; save it again", shape,
+    return refuse(reader, "its shape %s of %s exceeds any memory, so its header is damaged; save it again", shape,
                   type->descr);
   }
   if (found != bytes) {
     return refuse(reader, "found %" PRId64 " bytes of data, expected %" PRId64 " for shape %s of %s; %s: save it again",
                   found, bytes, shape, type->descr,
-                  found < bytes ? "it is cut short or its header is damaged" : "something was appended to it");
+                  found < bytes ? "it is truncated, or its header is damaged" : "bytes were appended to it");
   }
   array->data = malloc(bytes ? (size_t)bytes : 1);
   if (!array->data) return refuse(reader, "no memory for its %" PRId64 " bytes; use fewer rows at a time", bytes);

@@ -69,7 +69,7 @@ static int find_existing(const char *option, const char *path, struct place *pla
 static int find_new(const char *option, const char *path, struct place *place) {
   struct stat link;
   if (lstat(path, &link) == 0) {
-    return complain("%s %s: is a link to nothing; make the file it points to, or name another", option, path);
+    return complain("%s %s: is a link to a missing file; create that file, or name another", option, path);
   }
   const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
   if (!*name) return complain("%s '%s': no file name; name a new file", option, path);

@@ -80,7 +80,7 @@ int parse_int64(const char *option, const char *text, int64_t low, int64_t high,
   bool fits = text_to_int64(text, value);
   if (!fits && !is_whole(text)) return misuse("%s '%s': not a whole number", option, text);
   if (fits && *value >= low && *value <= high) return TOOL_OK;
-  return misuse("%s %s: not within %" PRId64 " and %" PRId64, option, text, low, high);
+  return misuse("%s %s: expected a whole number from %" PRId64 " to %" PRId64, option, text, low, high);
 }
 
 int parse_int32(const char *option, const char *text, int32_t low, int32_t high, int32_t *value) {
@@ -108,8 +108,7 @@ int parse_output(const char *option, const char *text, const char *extension, bo
   const char *dot = *name ? strrchr(name + 1, '.') : NULL; /* a dot in front hides a file */
   *path = text;
   if (dot ? strcasecmp(dot, extension) == 0 : may_lack) return TOOL_OK;
-  return misuse("%s '%s': what is written is %s alone; name a file that ends in %s", option, text, extension,
-                extension);
+  return misuse("%s '%s': only %s can be written; name a file that ends in %s", option, text, extension, extension);
 }
 
 int parse_loss(const char *text, int32_t *kind) {

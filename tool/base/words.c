@@ -27,7 +27,7 @@ static const struct {
     {"batch->first_label", "--first-label"},
     {"batch->classes", "the number of classes"},
     {"batch->dtype is TARE_DTYPE_F64 on a CUDA context", "the logits are f64"},
-    {"a GPU takes f32, f16, bf16", "a GPU takes f32, f16, bf16: say --dtype f32, or --device cpu"},
+    {"bf16; use a CPU context for f64", "bf16; use --dtype f32, or --device cpu"},
     {"output->normalizer_value", "--normalizer"},
     {"output->normalizer", "--normalizer"},
     {"options->threads", "--threads"},

@@ -63,13 +63,13 @@ void fused_print(struct fused *bench) {
   double spread =
       products > 0 ? (times_quantile(&bench->products, 0.8) - times_quantile(&bench->products, 0.2)) / products : 0;
   printf(
-      "\nms: median. unfused: a product, the loss with its gradient in place, two products, by the same BLAS.\n"
+      "\nms: median. unfused: a product, the loss with its gradient in place, and two products, by the same BLAS.\n"
       "of products: the time of the three products alone, %.1f ms (%.0f GFLOP/s; their p20 to p80 spread is %.0f %%\n"
       "of it), over the fused time. MB: measured peak of memory beyond inputs and outputs.\n",
       products * 1e3, products > 0 ? operations(bench) / products * 1e-9 : 0, spread * 100);
   if (spread > 0.2) {
     printf(
-        "The products differ much from round to round: something else keeps this machine busy. Do not trust these "
+        "The products vary much from round to round: other work keeps this machine busy. Do not trust these "
         "times.\n");
   }
 }

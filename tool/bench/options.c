@@ -35,27 +35,28 @@ const struct choice bench_layouts[] = {
 
 static const struct argp_option described[] = {
     {0, 0, 0, 0, "What:", 1},
-    {"loss", LOSS, "NAME", 0, "This loss only; may be repeated; also " CB_FOCAL " (all)", 0},
+    {"loss", LOSS, "NAME", 0, "Only this loss; may be repeated; " CB_FOCAL " is one more (all)", 0},
     {"gamma", GAMMA, "G", 0, "Exponent of the focal losses (sigmoid-focal 2, 1.5 and 3.7, else 2)", 0},
     {"bins", BINS, "M", 0, "Unit regions of GHM (ghm-c 10 and 30, ghm-r 10)", 0},
     {0, 0, 0, 0, "On what:", 2},
     {"rows", ROWS, "N", 0, "Anchors (100000)", 0},
     {"classes", CLASSES, "C", 0, "Classes (80)", 0},
     {"dtype", DTYPE, "TYPE", 0, "f32, f16, bf16 or f64 (f32)", 0},
-    {"layout", LAYOUT, "HOW", 0, "rows, a head's own nchw or nhwc, or levels: five nchw maps (rows)", 0},
-    {"head", HEAD, "D", 0, "A fused head of D features against product, loss and two products", 0},
-    {"workspace", WORKSPACE, "MB", 0, "Bound of the fused head's workspace (ample)", 0},
+    {"layout", LAYOUT, "HOW", 0, "rows, nchw or nhwc as a detector's head makes them, or levels: five nchw maps (rows)",
+     0},
+    {"head", HEAD, "D", 0, "Compare a fused head of D features with separate product, loss and two products", 0},
+    {"workspace", WORKSPACE, "MB", 0, "Size of the fused head's workspace (ample)", 0},
     {"distribution", DISTRIBUTION, "D", 0,
-     "detector: N(-4.6,1.5), 0.5 % positives; normal:MEAN,SD; file:X.npy, over and over to fill --rows and --classes "
+     "detector: N(-4.6,1.5), 0.5 % positives; normal:MEAN,SD; file:X.npy, repeated to fill --rows and --classes "
      "(detector)",
      0},
-    {"labels", LABELS, "Y.npy", 0, "The labels of file:X.npy (made up)", 0},
+    {"labels", LABELS, "Y.npy", 0, "The labels of file:X.npy (random labels)", 0},
     {0, 0, 0, 0, "How:", 3},
-    {"in-place", IN_PLACE, 0, 0, "The gradient replaces the logits (this is the default)", 0},
+    {"in-place", IN_PLACE, 0, 0, "The gradient overwrites the logits (the default)", 0},
     {"apart", APART, 0, 0, "The gradient has an array of its own", 0},
     {"device", DEVICE, "WHERE", 0, "auto, cpu or cuda (auto)", 0},
-    {"threads", THREADS, "T", 0, "CPU threads, but not those of a BLAS (all)", 0},
-    {"repeat", REPEAT, "R", 0, "Rounds (as many as fit in some seconds, at least 15)", 0},
+    {"threads", THREADS, "T", 0, "CPU threads of the losses; a BLAS has its own (all)", 0},
+    {"repeat", REPEAT, "R", 0, "Rounds (as many as fit in a few seconds, at least 15)", 0},
     {"json", JSON, 0, 0, "Print one JSON object instead of a table", 0},
     {0, 0, 0, 0, 0, 0}};
 
@@ -152,11 +153,11 @@ static int check_head(struct bench_options *options) {
   static const int32_t usual[] = {TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SOFTMAX_CE, TARE_LOSS_GHM_C};
   struct contender_filter *filter = &options->filter;
   if (options->layout != LAYOUT_ROWS || options->file || options->apart || options->dtype == TARE_DTYPE_F64) {
-    return misuse("--head makes its own logits: no --layout, --apart, --distribution file: or --dtype f64 with it");
+    return misuse("--head forms its own logits; it takes no --layout, --apart, --distribution file: or --dtype f64");
   }
   for (int32_t index = 0; index < filter->kind_count; index++) {
     if (filter->kinds[index] == TARE_LOSS_GHM_R || filter->class_balanced[index]) {
-      return misuse("--head: ghm-r and " CB_FOCAL " are not compared");
+      return misuse("--head: ghm-r and " CB_FOCAL " cannot be compared");
     }
   }
   if (filter->kind_count) return TOOL_OK;
@@ -172,9 +173,9 @@ int bench_options_read(struct bench_options *options, int argc, char **argv) {
       described,
       read_option,
       NULL,
-      "Times loss and gradient in one call, against a plain copy of the same bytes by as many "
-      "threads in the same run.\v"
-      "Defaults stand in parentheses.",
+      "Times loss and gradient in one call. Compares them with a plain copy of the same bytes, by the "
+      "same number of threads in the same run.\v"
+      "Defaults are in parentheses.",
       NULL,
       NULL,
       NULL};
@@ -189,7 +190,7 @@ int bench_options_read(struct bench_options *options, int argc, char **argv) {
     status = misuse("--labels belongs to --distribution file:X.npy");
   }
   if (status == TOOL_OK && options->workspace_given && !(options->dimensions && options->workspace >= 1e-6)) {
-    status = misuse("--workspace belongs to --head, and is at least 0.000001 MB, one byte");
+    status = misuse("--workspace belongs to --head and must be at least 0.000001 MB, one byte");
   }
   if (status == TOOL_OK && options->dimensions) status = check_head(options);
   return status;

@@ -43,7 +43,8 @@ static int find(void *library, const char *library_name, const char *name, void 
 static int open_cblas(void) {
   const char *name = getenv("TARE_BLAS");
   if (!name) name = TARE_BLAS_NAME;
-  if (!*name) return complain("--head: built without a CBLAS; the environment variable TARE_BLAS can name one");
+  if (!*name)
+    return complain("--head: this tool was built without a CBLAS; name one in the environment variable TARE_BLAS");
   return find(dlopen(name, RTLD_NOW | RTLD_LOCAL), name, "cblas_sgemm", &cblas_sgemm);
 }
 
@@ -62,7 +63,7 @@ static int open_cublas(void) {
 int product_open(struct device *device, int32_t dtype) {
   if (device_is_gpu(device)) return open_cublas();
   if (dtype != TARE_DTYPE_F32)
-    return misuse("--head: on the CPU the comparison is in f32, since a CBLAS knows no half types");
+    return misuse("--head: on the CPU only f32 can be compared, because a CBLAS has no half types");
   return open_cblas();
 }
 
