@@ -5,8 +5,10 @@
 #include <stddef.h>
 #include <string.h>
 
-/** The shapes and passes that both backends have kernels for. */
-enum { KERNELS_SIGMOID_ONE, KERNELS_SIGMOID_DENSITY, KERNELS_SOFTMAX_ONE, KERNELS_REGRESSION_DENSITY };
+/** The shapes and passes that both backends have kernels for; of GHM with the formula, whose gradient norm it measures. */
+enum { KERNELS_SIGMOID_ONE, KERNELS_SOFTMAX_ONE, KERNELS_SIGMOID_DENSITY_sigmoid_ce, KERNELS_REGRESSION_DENSITY_ghm_r };
+#define KERNELS_ONE(SHAPE, formula) KERNELS_##SHAPE##_ONE
+#define KERNELS_DENSITY(SHAPE, formula) KERNELS_##SHAPE##_DENSITY_##formula
 
 enum { ALPHA_WHOLE, ALPHA_PART };
 
@@ -27,7 +29,7 @@ static const tare_listed_loss losses[] = {
    .passes = TARE_PASSES_##PASSES,                                                      \
    .takes = TAKES,                                                                      \
    .alpha_is_part = ALPHA_##ALPHA,                                                      \
-   .kernels = KERNELS_##SHAPE##_##PASSES,                                               \
+   .kernels = KERNELS_##PASSES(SHAPE, formula),                                         \
    .parameters = PARAMETERS_OF_##KIND,                                                  \
    .member = #the_member,                                                               \
    .end = offsetof(tare_loss_spec, the_member) + sizeof(((tare_loss_spec *)NULL)->the_member)},
@@ -35,11 +37,23 @@ static const tare_listed_loss losses[] = {
 #undef TARE_LOSS
 };
 
-enum { LOSS_COUNT = sizeof losses / sizeof *losses };
+enum {
+#define TARE_LOSS(KIND, ...) PLACE_OF_##KIND,
+#include "losses/losses.def"
+#undef TARE_LOSS
+  LOSS_COUNT
+};
 
+/* An enumerator that the list lacks does not compile. */
+#pragma GCC diagnostic error "-Wswitch"
 const tare_listed_loss *tare_find_loss(int32_t kind) {
-  for (int i = 0; i < LOSS_COUNT; i++)
-    if (losses[i].kind == kind) return &losses[i];
+  switch ((tare_loss_kind)kind) {
+#define TARE_LOSS(KIND, ...) \
+  case TARE_LOSS_##KIND:     \
+    return &losses[PLACE_OF_##KIND];
+#include "losses/losses.def"
+#undef TARE_LOSS
+  }
   return NULL;
 }
 

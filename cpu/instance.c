@@ -26,13 +26,8 @@
 #include "primitives.h"
 #include "scratch.h"
 
-#include "losses/formulas.h"
+#include "losses/all.h"
 #include "losses/ghm_r.h"
-#include "losses/sigmoid_ce.h"
-#include "losses/sigmoid_focal.h"
-#include "losses/sigmoid_poly1.h"
-#include "losses/softmax_ce.h"
-#include "losses/softmax_focal.h"
 
 /** Columns of losses.def as numbers. */
 enum { PLAIN = 0, GAMMA = 1, WHOLE = 0, PART = 1 };

@@ -102,12 +102,7 @@ TARE_INLINE log_parts log_positive(float x) {
   return result;
 }
 
-#include "losses/formulas.h"
-#include "losses/sigmoid_ce.h"
-#include "losses/sigmoid_focal.h"
-#include "losses/sigmoid_poly1.h"
-#include "losses/softmax_ce.h"
-#include "losses/softmax_focal.h"
+#include "losses/all.h"
 
 }  // namespace exact
 
@@ -140,10 +135,7 @@ TARE_INLINE float log1p_unit(float e) {
 typedef exact::log_parts log_parts;
 TARE_INLINE log_parts log_positive(float x) { return exact::log_positive(x); }
 
-#include "losses/formulas.h"
-#include "losses/sigmoid_ce.h"
-#include "losses/sigmoid_focal.h"
-#include "losses/sigmoid_poly1.h"
+#include "losses/all.h"
 
 }  // namespace approximate
 

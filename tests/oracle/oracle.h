@@ -151,6 +151,9 @@ struct oracle_counts {
   int64_t rows, counted, positives, background, ignored, invalid;
 };
 
+/** Where the problem keeps a parameter, by its name on a command line, which no other has; NULL: nowhere. */
+double *oracle_parameter(struct oracle_problem *problem, const char *option);
+
 /** Loss and derivative of an element by its logit, of a loss that has such, with alpha but no other weight. alpha: of
  *  targets of 1, negative: off. */
 struct oracle_pair oracle_element(const struct oracle_problem *problem, double x, double t, double alpha);

@@ -4,6 +4,7 @@
  * L1. Every expression adds terms of one sign or of known size, so that nothing is lost to cancellation.
  */
 #include <math.h>
+#include <string.h>
 
 #include "oracle.h"
 
@@ -86,6 +87,13 @@ struct oracle_pair oracle_asl1(double d, double mu) {
 
 /* ---- The losses of a batch ------------------------------------------------------------------------------------ */
 
+double *oracle_parameter(struct oracle_problem *to, const char *option) {
+  if (strcmp(option, "alpha") == 0) return &to->alpha;
+  if (strcmp(option, "gamma") == 0) return &to->gamma;
+  if (strcmp(option, "poly-epsilon") == 0) return &to->poly_epsilon;
+  return NULL;
+}
+
 double oracle_times(double factor, double value) { return factor == 0 ? 0 : factor * value; }
 
 static struct oracle_pair scaled(struct oracle_pair pair, double factor) {
@@ -94,6 +102,7 @@ static struct oracle_pair scaled(struct oracle_pair pair, double factor) {
 }
 
 /* A loss without a case here does not compile. */
+#pragma GCC diagnostic error "-Wswitch"
 struct oracle_pair oracle_element(const struct oracle_problem *problem, double x, double t, double of_1) {
   double alpha = oracle_alpha(of_1, t);
   switch (problem->loss) {

@@ -44,14 +44,6 @@ static void copy_ghm(struct oracle_problem *to, const problem *p) {
   to->state = p->oracle_state;
 }
 
-/* Where the oracle keeps a parameter, by its name on a command line, which no other has. */
-static double *oracle_parameter(struct oracle_problem *to, const char *option) {
-  if (strcmp(option, "alpha") == 0) return &to->alpha;
-  if (strcmp(option, "gamma") == 0) return &to->gamma;
-  if (strcmp(option, "poly-epsilon") == 0) return &to->poly_epsilon;
-  return NULL;
-}
-
 static void copy_parameters(struct oracle_problem *to, const problem *p) {
   to->alpha_per_class = p->alpha_per_class;
   if (is_ghm(p->loss.kind)) {
