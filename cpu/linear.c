@@ -10,12 +10,12 @@
 #include "backend.h"
 #include "blas.h"
 #include "core/divide.h"
-#include "half.h"
+#include "half_rows.h"
+#include "linear_sizes.h"
 
 enum {
-  AMPLE_BYTES = 3 << 25, /* of a chunk's logits and features: more makes the products no faster */
-  BLOCK = 256,           /* rows that a thread takes at a time */
-  LINE = 16              /* floats of a cache line */
+  BLOCK = 256, /* rows that a thread takes at a time */
+  LINE = 16    /* floats of a cache line */
 };
 
 /** Where things lie in the workspace, and the call they are for. */
@@ -36,50 +36,6 @@ typedef struct head {
   float *apart;    /* [C, D]: then the gradient by W that is to be added; NULL: it is not, or the scale is finite */
   tare_target_scan targets; /* invalid ones, of the pass over all chunks */
 } head;
-
-/* Sizes. */
-
-static uint64_t rounded_up(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
-
-static int is_half(const tare_linear *linear) { return linear->dtype != TARE_DTYPE_F32; }
-
-/** What is added to a caller's gradient lies apart until a scale that is not finite is applied to it alone. */
-static uint64_t apart_bytes(const tare_problem *problem, const tare_linear *linear) {
-  if (!linear->accumulate || !linear->weights_gradient) return 0;
-  return rounded_up(4 * (uint64_t)problem->batch.classes * (uint64_t)linear->dimensions);
-}
-
-static uint64_t fixed_bytes(const tare_problem *problem, const tare_linear *linear) {
-  const uint64_t c = (uint64_t)problem->batch.classes, d = (uint64_t)linear->dimensions;
-  const uint64_t converted = is_half(linear) ? rounded_up(4 * c * d) + rounded_up(4 * c) : 0;
-  return converted + apart_bytes(problem, linear) + rounded_up(8 * c) +
-         64; /* 64 for what rounding up a chunk's logits takes */
-}
-
-static uint64_t row_bytes(const tare_problem *problem, const tare_linear *linear) {
-  return 4 * (uint64_t)(problem->batch.classes + (is_half(linear) ? linear->dimensions : 0));
-}
-
-/** A tile: chunks are cut where tiles are. */
-static int64_t least_rows(const tare_problem *problem) {
-  tare_tiling tiling;
-  tare_tiling_make(&tiling, problem);
-  return tiling.tile_rows[0];
-}
-
-/** The most rows, a multiple of `step` unless they are all, of at most `bytes`. */
-static int64_t rows_within(int64_t rows, int64_t step, uint64_t bytes, uint64_t each) {
-  const int64_t fit = (int64_t)(bytes / each);
-  return fit >= rows ? rows : fit / step * step;
-}
-
-static int64_t ample_rows(const tare_problem *problem, const tare_linear *linear) {
-  const int64_t step = least_rows(problem);
-  const uint64_t each = 4 * (uint64_t)(problem->batch.classes + linear->dimensions);
-  const int64_t rows = rows_within(problem->rows, step, AMPLE_BYTES, each);
-  if (rows) return rows;
-  return step < problem->rows ? step : problem->rows;
-}
 
 tare_status tare_cpu_linear_workspace(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
                                       uint64_t *least, uint64_t *ample, tare_error *error) {
@@ -104,19 +60,6 @@ static tare_status check_workspace(const tare_problem *problem, const tare_linea
                    (unsigned long long)bytes, (unsigned long long)least, (unsigned long long)ample);
 }
 
-/* Types. */
-
-static void read_row(int32_t dtype, const void *from, int64_t at, int64_t count, float *to) {
-  const uint16_t *half = (const uint16_t *)from + at;
-  for (int64_t i = 0; i < count; i++)
-    to[i] = dtype == TARE_DTYPE_F16 ? tare_from_f16(half[i]) : tare_from_bf16(half[i]);
-}
-
-static void write_row(int32_t dtype, void *to, int64_t at, int64_t count, const float *from) {
-  uint16_t *half = (uint16_t *)to + at;
-  for (int64_t i = 0; i < count; i++) half[i] = dtype == TARE_DTYPE_F16 ? tare_to_f16(from[i]) : tare_to_bf16(from[i]);
-}
-
 /** Rows [piece, piece + 1) x BLOCK of `rows`. */
 static int64_t block_end(int64_t piece, int64_t rows) {
   return (piece + 1) * BLOCK < rows ? (piece + 1) * BLOCK : rows;
@@ -129,7 +72,7 @@ static void convert_some_weights(void *argument, int64_t piece, int32_t thread) 
   const int64_t d = h->linear->dimensions;
   (void)thread;
   for (int64_t c = piece * BLOCK; c < block_end(piece, h->problem->batch.classes); c++)
-    read_row(h->linear->dtype, h->linear->weights, c * d, d, h->converted + c * d);
+    tare_read_half(h->linear->dtype, h->linear->weights, c * d, d, h->converted + c * d);
 }
 
 /** Cuts the workspace up. */
@@ -152,7 +95,7 @@ static void lay_out(head *h, char *workspace, uint64_t bytes) {
     h->converted = weights;
     tare_cpu_share(h->cpu, blocks_of(c), convert_some_weights, h);
     h->weights = weights;
-    if (linear->bias) read_row(linear->dtype, linear->bias, 0, c, bias);
+    if (linear->bias) tare_read_half(linear->dtype, linear->bias, 0, c, bias);
     if (linear->bias) h->bias = bias;
     workspace = (char *)bias + rounded_up(4 * (uint64_t)c);
   }
@@ -185,8 +128,8 @@ static void convert_some_features(void *argument, int64_t piece, int32_t thread)
   const tare_linear *linear = k->head->linear;
   (void)thread;
   for (int64_t i = piece * BLOCK; i < block_end(piece, k->rows); i++)
-    read_row(linear->dtype, linear->features, (k->first + i) * linear->features_stride, linear->dimensions,
-             k->head->features + i * linear->dimensions);
+    tare_read_half(linear->dtype, linear->features, (k->first + i) * linear->features_stride, linear->dimensions,
+                   k->head->features + i * linear->dimensions);
 }
 
 static void write_some_bias(void *argument, int64_t piece, int32_t thread) {
@@ -264,11 +207,11 @@ static void write_some_features_gradient(void *argument, int64_t piece, int32_t 
   (void)thread;
   for (int64_t i = piece * BLOCK; i < block_end(piece, k->rows); i++) {
     float *row = k->head->features + i * d;
-    write_row(linear->dtype, linear->features_gradient, (k->first + i) * stride, d, row);
+    tare_write_half(linear->dtype, linear->features_gradient, (k->first + i) * stride, d, row);
     if (k->head->carried == 1) continue;
-    read_row(linear->dtype, linear->features_gradient, (k->first + i) * stride, d, row); /* as it is rounded */
+    tare_read_half(linear->dtype, linear->features_gradient, (k->first + i) * stride, d, row); /* as it is rounded */
     carry_scale(k->head, row, d);
-    write_row(linear->dtype, linear->features_gradient, (k->first + i) * stride, d, row);
+    tare_write_half(linear->dtype, linear->features_gradient, (k->first + i) * stride, d, row);
   }
 }
 

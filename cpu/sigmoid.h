@@ -387,7 +387,7 @@ static real *in_place(const tare_job *job, const tare_tile *tile, const block *b
   const int64_t row = array->stride[TARE_AXES - 1], along = b->by_class ? row : array->cls;
   const int64_t line = b->by_class ? array->cls : row;
   if (job->problem->batch.dtype != REAL_DTYPE || along != 1 || (b->lines > 1 && line != b->length)) return NULL;
-  return (real *)(uintptr_t)array->data + block_offset(tile, b, name);
+  return (real *)array->data + block_offset(tile, b, name);
 }
 
 /** The elements of a block with target 0, or with soft targets: in place, or brought together with what they weigh. */

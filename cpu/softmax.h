@@ -84,7 +84,7 @@ static void zero_rows(const tare_job *job, const tare_tile *tile, int32_t first,
   const tare_array *gradient = &tile->view->array[TARE_GRADIENT];
   const int64_t classes = job->problem->batch.classes, stride = gradient->stride[TARE_AXES - 1];
   const int64_t size = tare_dtype_bytes(job->problem->batch.dtype);
-  char *to = (char *)(uintptr_t)gradient->data + (tile->offset[TARE_GRADIENT] + first * stride) * size;
+  char *to = (char *)gradient->data + (tile->offset[TARE_GRADIENT] + first * stride) * size;
   if (gradient->cls == 1 && stride == classes)
     memset(to, 0, (size_t)(n * classes * size));
   else if (gradient->cls == 1)
