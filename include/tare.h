@@ -1,37 +1,64 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tare: loss kernels for class-imbalanced dense detection.
+ * Tare: loss kernels for class-imbalanced dense detection. This header is the manual.
  *
- * Sigmoid and softmax cross-entropy, focal, class-balanced (CB), Poly-1 and gradient-harmonised (GHM) losses, each
- * with its gradient, on a CPU and on NVIDIA GPUs behind the same calls. This header is the manual.
+ * A call computes a loss, its gradient, or both, in one pass over the logits, on a CPU or an NVIDIA GPU. Five nouns:
  *
- *   1. Versions and statuses              what comes back
- *   2. The simple calls                   one contiguous [rows, classes] array, one line each
- *   3. Contexts                           device, threads, error text, workspace
- *   4. The loss                           which one, and its named parameters
+ *   context     a device, its threads, and the text of the last error (section 3)
+ *   loss spec   which loss, and its parameters (section 4)
+ *   batch       the levels of a detector's head: logits, labels, weights, gradients, each with its strides (section 5)
+ *   output      the scalar loss, the divisor, the gradient's scale, the counts of rows (section 6)
+ *   stream      where a GPU does the work; some losses also need a workspace that the caller lends (section 7)
+ *
+ * A complete program, with a simple call of section 2:
+ *
+ *   #include <stdio.h>
+ *   #include <tare.h>
+ *
+ *   int main(void) {
+ *     const float logits[2 * 3] = {2.0f, -1.0f, 0.5f, -3.0f, -2.0f, -4.0f};
+ *     const int32_t labels[2] = {0, -1}; // row 0 is of class 0, row 1 is background
+ *     float loss, gradient[2 * 3];
+ *     tare_context_options options;
+ *     tare_context_options_init(&options);
+ *     options.device = TARE_DEVICE_CPU; // where the arrays are
+ *     tare_context *context;
+ *     if (tare_context_create(&context, &options) != TARE_STATUS_OK) return puts(tare_error_text(NULL));
+ *     tare_status status = tare_sigmoid_focal(context, 2, 3, TARE_DTYPE_F32, logits, labels, 2.0, 0.25,
+ *                                             TARE_NORMALIZER_POSITIVES, &loss, gradient, NULL);
+ *     if (status == TARE_STATUS_OK) printf("loss %g\n", (double)loss);
+ *     tare_context_destroy(context);
+ *   }
+ *
+ *   1. Versions and statuses              errors, element types, normalizers
+ *   2. The simple calls                   one contiguous [rows, classes] array
+ *   3. Contexts                           device, threads, synchronization
+ *   4. The loss                           kinds and their parameters
  *   5. The batch                          levels, strides, labels, targets, weights
- *   6. The output                         what is wanted, normaliser, gradient scale
- *   7. The verb                           tare_evaluate
+ *   6. The output                         scalar loss, normalizer, gradient scale
+ *   7. The evaluation                     tare_evaluate, workspace
  *   8. The fused head                     tare_linear_evaluate: classifier and loss without the logits
- *   9. Counts and gradient density        what several machines must agree on
+ *   9. Counts and gradient density        one batch on several machines
  *  10. Class-balanced weights             effective number of samples
- *  11. Introspection                      names
- *  12. Accuracy and limits                how far off a result may be, and what happens at the ends
+ *  11. Introspection                      names and descriptions of the losses
+ *  12. Accuracy and limits                error bounds, infinities, ranges
  *
- * Words. A row is one anchor. C is the number of classes. x is a logit, y a label, t a target in [0,1]; for a hard
+ * Words. A row is one anchor. C is the number of classes. x is a logit, y a label, t a target in [0,1]. For a hard
  * target z = +x where t = 1 and -x where t = 0; p = sigmoid(z), q = 1-p, l = -log p. GD is the gradient density.
  *
- * Memory. On a GPU context, *device memory* below is memory of that GPU; on a CPU context it is ordinary memory.
- * Structs, the level array, plain scalars and everything in sections 10 and 11 are always ordinary host memory.
- * A call never allocates, never prints, never waits for the device, and keeps no pointer after the work that it put
- * on the stream has run. (Section 8 loads a BLAS when first used, and on the CPU makes threads.)
+ * Memory. *Device memory* is memory of the context's GPU; on a CPU context it is ordinary memory. Structs, the array of
+ * levels, plain scalars and everything in sections 10 and 11 are always in ordinary host memory. A call never
+ * allocates, never prints and never waits for the device. It keeps no pointer after the work that it put on the stream
+ * has run. (Exceptions are in section 8: the first call loads a BLAS, and calls on the CPU make threads.)
  *
  * Types. Logits are f32, f16, bf16, or f64 (f64 on the CPU only). Half types are read, computed in f32 and rounded
- * once on writing. Sums are formed over tiles whose size depends on the shape alone and added in index order in
- * double, so a result is bitwise the same from run to run and for any number of threads. (Other outputs asked for may mean
- * another order of the loss's sum, and so other last bits of it. Results of different devices agree to rounding.)
+ * once.
  *
- * Since 0.1 unless a declaration says otherwise.
+ * Determinism. A sum is formed over tiles whose size depends on the shape alone, and tiles are added in order, in
+ * double. So a result is bitwise the same from run to run and for any number of threads. Requesting other outputs may
+ * change the order of the loss's sum, and so its last bits. Results of different devices agree up to rounding.
+ *
+ * Everything here exists since version 0.1 unless its comment says otherwise.
  */
 #ifndef TARE_H
 #define TARE_H
@@ -58,68 +85,74 @@ extern "C" {
 #define TARE_VERSION_PATCH 0
 #define TARE_VERSION_NUMBER (TARE_VERSION_MAJOR * 10000 + TARE_VERSION_MINOR * 100 + TARE_VERSION_PATCH)
 
-/** The version of the library that is running, as TARE_VERSION_NUMBER counts it (0.1.0 is 100). */
+/** @return the version of the loaded library, encoded like TARE_VERSION_NUMBER (0.1.0 is 100). */
 TARE_API int32_t tare_version(void);
 
-/** What a call returns. Zero is success; a number keeps its meaning for ever. Whatever is not TARE_STATUS_OK has left a text
- *  behind that names the argument, its value and what is allowed (tare_error_text), and nothing was written. There are two
- *  exceptions. After TARE_STATUS_INVALID_TARGET every output has been written, the rows in question as if they were ignored.
- *  After TARE_STATUS_CUDA_ERROR outputs and a GHM state are undefined: CUDA failed, or refused one of several pieces of work, when
- *  others may already be on the stream; the context can go on if the GPU can. */
+/**
+ * Status of a call. Zero is success. The numbers never change. After any other status no output has been written, and
+ * tare_error_text names the argument, its value and the allowed range.
+ *
+ * There are two exceptions. After TARE_STATUS_INVALID_TARGET every output has been written, as if the invalid rows were
+ * ignored. After TARE_STATUS_CUDA_ERROR outputs and a GHM state are undefined, because some work may already be on the
+ * stream. The context stays usable if the device is.
+ */
 typedef enum tare_status {
   TARE_STATUS_OK = 0,
-  TARE_STATUS_INVALID_ARGUMENT =
-      1,                         /**< NULL, a wrong size, an unknown enum value, a parameter out of range, an overlap */
-  TARE_STATUS_INVALID_LABEL = 2, /**< a label that is neither a class, nor background, nor ignore */
-  TARE_STATUS_UNSUPPORTED = 3,   /**< every argument is valid, but Tare does not compute this combination */
+  /** an argument is NULL, out of range, of a wrong size, or overlaps another; or an enumerator is unknown */
+  TARE_STATUS_INVALID_ARGUMENT = 1,
+  TARE_STATUS_INVALID_LABEL = 2,       /**< a label is neither a class, nor background, nor ignore */
+  TARE_STATUS_UNSUPPORTED = 3,         /**< every argument is valid, but Tare does not compute this combination */
   TARE_STATUS_WORKSPACE_TOO_SMALL = 4, /**< see tare_workspace_size */
-  TARE_STATUS_OUT_OF_MEMORY = 5,       /**< only when a context is created */
-  TARE_STATUS_INVALID_TARGET = 6,      /**< a dense target that is NaN or out of range: see tare_batch */
-  TARE_STATUS_NOT_BUILT = 20,          /**< CUDA was asked for and this library was built without it */
+  TARE_STATUS_OUT_OF_MEMORY = 5,       /**< no memory: for a context, or for a handle of cuBLAS */
+  TARE_STATUS_INVALID_TARGET = 6,      /**< a target or score is NaN or out of range: see tare_batch */
+  TARE_STATUS_NOT_BUILT = 20,          /**< CUDA was requested, but the library was built without it */
   TARE_STATUS_NO_DRIVER = 21,          /**< no NVIDIA driver is installed */
-  TARE_STATUS_DRIVER_TOO_OLD = 22,     /**< the NVIDIA driver is older than the CUDA version of this library needs */
-  TARE_STATUS_NO_DEVICE = 23,  /**< the driver works, but no such GPU is there, or none this library was built for */
-  TARE_STATUS_CUDA_ERROR = 24, /**< a CUDA call failed; the text carries CUDA's own name for it */
-  TARE_STATUS_CAPTURING = 25,  /**< not on a stream that is being captured in a graph */
-  TARE_STATUS_NO_BLAS = 26     /**< the fused head's matrix products: no CBLAS or cuBLAS could be loaded */
+  TARE_STATUS_DRIVER_TOO_OLD = 22,     /**< the NVIDIA driver is older than this library's CUDA version needs */
+  TARE_STATUS_NO_DEVICE = 23,          /**< the driver shows no such GPU, or this build does not support it */
+  TARE_STATUS_CUDA_ERROR = 24,         /**< a CUDA call failed; the text has CUDA's name of the error */
+  TARE_STATUS_CAPTURING = 25,          /**< this call is not possible while the stream is being captured */
+  TARE_STATUS_NO_BLAS = 26             /**< no CBLAS or cuBLAS could be loaded for the fused head */
 } tare_status;
 
-/** The enumerator's name ("TARE_STATUS_INVALID_LABEL"); "unknown status" for a number that is none. Never NULL. */
+/** @return the enumerator's name, such as "TARE_STATUS_INVALID_LABEL", or "unknown status". Never NULL. */
 TARE_API const char *tare_status_name(tare_status status);
 
 typedef struct tare_context tare_context;
 
-/** What went wrong in the last call that failed: on `context`, or with NULL in the last call *of this thread* that
- *  takes no context (tare_context_create among them). Empty if nothing failed. Never NULL. Valid until the next call
- *  on the same context, or from the same thread. */
+/**
+ * @param context  a context; or NULL for this thread's calls that take no context, such as tare_context_create.
+ * @return the text of the last call that failed; empty if none failed. Never NULL. It is valid until the next call on
+ *         the same context, or from the same thread.
+ */
 TARE_API const char *tare_error_text(const tare_context *context);
 
-/** A CUDA stream (what cudaStream_t is). NULL is the default stream. Ignored by a CPU context, which returns when the
- *  work is done. */
+/** A CUDA stream: a cudaStream_t. NULL is the default stream. A CPU context ignores it and returns when the work is
+ *  done. */
 typedef struct CUstream_st *tare_stream;
 
 /* Enumerations are stored in int32_t fields, so that a struct's layout does not depend on a compiler's choice. */
 
 /* Structs of other versions. A struct begins with struct_size, its own sizeof. A struct that the library reads may be
- * shorter than this version's if it ends where a field ends (of a tare_level: behind an array and its strides); the
- * missing fields have their defaults. It may be longer if the bytes beyond this version's are 0. Any other size is
- * TARE_STATUS_INVALID_ARGUMENT. A struct that the library writes (tare_context_description) is not read but for its
- * struct_size, and comes back with zeros in what this version does not know. */
+ * shorter than this version's if it ends where a field ends (a tare_level: after an array and its strides). The missing
+ * fields have their defaults. It may be longer if the bytes beyond this version's are 0. Any other size is
+ * TARE_STATUS_INVALID_ARGUMENT. Of a struct that the library writes (such as tare_context_description) only struct_size
+ * is read. Bytes that this version does not know become 0. */
 
 typedef enum tare_dtype { TARE_DTYPE_F32 = 0, TARE_DTYPE_F16 = 1, TARE_DTYPE_BF16 = 2, TARE_DTYPE_F64 = 3 } tare_dtype;
 typedef enum tare_label_dtype { TARE_LABEL_DTYPE_I32 = 0, TARE_LABEL_DTYPE_I64 = 1 } tare_label_dtype;
 
-/** What the sum of the loss, and the gradient with it, is divided by. A row *counts* unless it is ignored or
- *  invalid; in a softmax loss a background row whose label is not itself a class does not count either. A divisor
- *  that comes out as 0 is taken as 1, so that an empty or all-ignored batch gives 0 and not NaN. */
+/**
+ * The divisor of the loss and its gradient. A row *counts* unless it is ignored or invalid. In a softmax loss a
+ * background row counts only if its label is itself a class. A divisor of 0 is replaced by 1, so that a batch without
+ * rows that count gives 0 and not NaN.
+ */
 typedef enum tare_normalizer {
-  TARE_NORMALIZER_SUM = 0,       /**< nothing: the plain sum. The only one allowed with GHM, which brings its own */
-  TARE_NORMALIZER_ELEMENTS = 1,  /**< classes x rows that count (1 x rows in a softmax loss) */
+  TARE_NORMALIZER_SUM = 0,       /**< no divisor; the only one for GHM, which has its own */
+  TARE_NORMALIZER_ELEMENTS = 1,  /**< classes x rows that count (softmax losses: rows that count) */
   TARE_NORMALIZER_ROWS = 2,      /**< rows that count */
   TARE_NORMALIZER_POSITIVES = 3, /**< max(1, rows with a class other than background) */
-  TARE_NORMALIZER_WEIGHTS =
-      4,                    /**< sum of row weight x class weight over the rows that count (PyTorch's weighted mean) */
-  TARE_NORMALIZER_VALUE = 5 /**< the caller's value, used as given: no clamp. See tare_output::normalizer_value */
+  TARE_NORMALIZER_WEIGHTS = 4,   /**< sum of row weight x class weight over rows that count (PyTorch's weighted mean) */
+  TARE_NORMALIZER_VALUE = 5      /**< the caller's value, without a clamp: see tare_output::normalizer_value */
 } tare_normalizer;
 
 /* ------------------------------------------------------------------------------------------------------------------
@@ -127,16 +160,18 @@ typedef enum tare_normalizer {
  * --------------------------------------------------------------------------------------------------------------- */
 
 /**
- * Loss and gradient of one contiguous array. Each fills the structs of sections 4-6 and calls tare_evaluate.
+ * Loss and gradient of one contiguous array. Each function fills the structs of sections 4-6 and calls tare_evaluate.
  *
- * @param logits    [rows, classes] of `dtype`, contiguous; device memory.
- * @param labels    int32 [rows]; 0..classes-1, -1 background, -2 ignored; device memory.
- * @param normalizer  what the sum is divided by; TARE_NORMALIZER_VALUE is not for these.
- * @param loss      float[1], device memory; NULL if not wanted.
- * @param gradient  [rows, classes] of `dtype`: of the normalised loss by the logits; device memory; may be `logits`
- *                  itself; NULL if not wanted.
- * @param alpha     weight of class-1 targets, 1-alpha of the others (Lin et al., Focal Loss, arXiv 1708.02002, eq. 5);
- *                  in a softmax loss a factor of every row; negative: off.
+ * @param logits      [rows, classes] of `dtype`, contiguous; device memory.
+ * @param labels      int32 [rows]: 0..classes-1, -1 for background, -2 for ignored; device memory.
+ * @param alpha       weight of elements with target 1; the others have 1-alpha (Lin et al., arXiv 1708.02002, eq. 5).
+ *                    In a softmax loss: a factor of every row. Negative: off.
+ * @param gamma       exponent of the modulator q^gamma, in [0,10000].
+ * @param normalizer  the divisor; not TARE_NORMALIZER_VALUE.
+ * @param loss        float[1]; device memory; or NULL.
+ * @param gradient    [rows, classes] of `dtype`, by the logits, of the normalized loss; device memory; may be `logits`
+ *                    itself; or NULL.
+ * @return as tare_evaluate.
  */
 TARE_API tare_status tare_sigmoid_ce(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
                                      const void *logits, const int32_t *labels, double alpha,
@@ -150,7 +185,7 @@ TARE_API tare_status tare_softmax_ce(tare_context *context, int64_t rows, int64_
 TARE_API tare_status tare_softmax_focal(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
                                         const void *logits, const int32_t *labels, double gamma, double alpha,
                                         tare_normalizer normalizer, float *loss, void *gradient, tare_stream stream);
-/** GHM-C with `bins` unit regions and no momentum (Li et al., arXiv 1811.05181). */
+/** GHM-C with `bins` unit regions and no momentum (Li et al., arXiv 1811.05181). @return as tare_evaluate. */
 TARE_API tare_status tare_ghm_c(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
                                 const void *logits, const int32_t *labels, int32_t bins, float *loss, void *gradient,
                                 tare_stream stream);
@@ -160,7 +195,7 @@ TARE_API tare_status tare_ghm_c(tare_context *context, int64_t rows, int64_t cla
  * --------------------------------------------------------------------------------------------------------------- */
 
 typedef enum tare_device {
-  TARE_DEVICE_AUTO = 0, /**< the GPU if there is one, else the CPU; tare_context_describe says which and why */
+  TARE_DEVICE_AUTO = 0, /**< a GPU if there is one, else the CPU; tare_context_describe gives the reason */
   TARE_DEVICE_CPU = 1,
   TARE_DEVICE_CUDA = 2
 } tare_device;
@@ -168,69 +203,76 @@ typedef enum tare_device {
 typedef struct tare_context_options {
   uint64_t struct_size; /**< sizeof(tare_context_options), set by tare_context_options_init */
   int32_t device;       /**< a tare_device; default AUTO */
-  int32_t device_index; /**< which GPU, as CUDA numbers them; -1: the calling thread's current one. Default -1 */
+  int32_t device_index; /**< the GPU's number in CUDA; -1: the calling thread's current GPU. Default -1 */
   int32_t threads;      /**< CPU threads of one call, 1..1024; 0: as many as OpenMP would use. Default 0 */
   int32_t reserved;     /**< 0 */
 } tare_context_options;
 
+/** Fills the defaults. */
 TARE_API void tare_context_options_init_sized(tare_context_options *options, uint64_t struct_size);
 #define tare_context_options_init(options) tare_context_options_init_sized((options), sizeof *(options))
 
 /**
- * Makes a context: a device, a fixed scratch area for reductions (allocated here, never later), and the text of the
- * last error. It serves one stream at a time, like a cuBLAS handle: use one per stream or thread. A captured graph
- * needs its context until the graph is destroyed, and graphs that may run at the same time need one each.
+ * Makes a context: a device, a fixed scratch area (allocated here, never later), and the text of the last error. It
+ * serves one stream at a time, like a cuBLAS handle: use one for each stream or thread. A captured graph needs its
+ * context until the graph is destroyed. Graphs that may run at the same time need one context each.
  *
- * On a GPU this also loads the kernels. It may be called during a capture and adds nothing to it. Every call on a
- * context leaves the calling thread's current device as it was, and makes no CUDA context on another GPU.
+ * On a GPU this also loads the kernels. It may be called during a capture and adds nothing to it. No call on a context
+ * changes the calling thread's current device, or makes a CUDA context on another GPU.
  *
  * TARE_DEVICE_AUTO takes the CPU where TARE_DEVICE_CUDA would return TARE_STATUS_NOT_BUILT, TARE_STATUS_NO_DRIVER,
- * TARE_STATUS_DRIVER_TOO_OLD or TARE_STATUS_NO_DEVICE. A GPU that is there but fails (no memory left, in use by another process) is
- * an error: device memory of the caller's would be none to a CPU context.
+ * TARE_STATUS_DRIVER_TOO_OLD or TARE_STATUS_NO_DEVICE. A GPU that exists but fails (no memory left, used by another
+ * process) is an error, because a CPU context cannot read the caller's device memory.
  *
+ * A CPU context uses its number of threads for its own calls. OpenMP's global count is read at creation and never
+ * changed. In a child process that was forked from a process with several threads, every call runs on one thread,
+ * because the threads of an OpenMP runtime do not survive a fork.
+ *
+ * dlclose does not unload the shared library, because OpenMP threads that worked for it may still exist. A plugin that
+ * contains the static library needs the linker option -z nodelete for the same reason. tare::tare_static and pkg-config
+ * --static add it.
+ *
+ * The environment variable TARE_ISA (baseline, avx2, avx512) forces an instruction set. An unknown name, or a set that
+ * this machine lacks, is TARE_STATUS_INVALID_ARGUMENT.
+ *
+ * @param context  receives the context; NULL after an error.
  * @param options  NULL for the defaults.
- * @return TARE_STATUS_OK, or with *context = NULL: TARE_STATUS_INVALID_ARGUMENT; TARE_STATUS_OUT_OF_MEMORY; TARE_STATUS_NOT_BUILT, TARE_STATUS_NO_DRIVER,
- *         TARE_STATUS_DRIVER_TOO_OLD, TARE_STATUS_NO_DEVICE when TARE_DEVICE_CUDA was asked for; TARE_STATUS_CUDA_ERROR. The text is
- *         tare_error_text(NULL).
- *
- * Threads of a CPU context belong to its calls alone: OpenMP's global count is neither read after creation nor
- * changed. In a child process forked while the parent had more than one thread, every call runs on one thread,
- * because an OpenMP runtime's threads do not survive a fork.
- *
- * The shared library stays in the process: dlclose does not unload it, because threads of OpenMP that have worked for it
- * may still be there. A plugin that has the static library inside needs the linker's -z nodelete for the same reason
- * (tare::tare_static and pkg-config --static bring it).
- *
- * The environment variable TARE_ISA (baseline, avx2, avx512) forces an instruction set; one that this machine does
- * not have, or an unknown name, is TARE_STATUS_INVALID_ARGUMENT.
+ * @return TARE_STATUS_OK, TARE_STATUS_INVALID_ARGUMENT, TARE_STATUS_OUT_OF_MEMORY or TARE_STATUS_CUDA_ERROR. With
+ *         TARE_DEVICE_CUDA also TARE_STATUS_NOT_BUILT, TARE_STATUS_NO_DRIVER, TARE_STATUS_DRIVER_TOO_OLD or
+ *         TARE_STATUS_NO_DEVICE. The text is tare_error_text(NULL).
  */
 TARE_API tare_status tare_context_create(tare_context **context, const tare_context_options *options);
 
-/** Frees it. NULL is allowed. The caller has seen to it that no work of this context is still running. */
+/** Destroys a context; NULL is a no-op. All work that was submitted through it must have completed. */
 TARE_API void tare_context_destroy(tare_context *context);
 
 typedef struct tare_context_description {
   uint64_t struct_size;
-  int32_t device;       /**< TARE_DEVICE_CPU or TARE_DEVICE_CUDA: what runs the calls */
+  int32_t device;       /**< TARE_DEVICE_CPU or TARE_DEVICE_CUDA */
   int32_t device_index; /**< the GPU's number; -1 on the CPU */
   int32_t threads;      /**< CPU threads of a call; 0 on a GPU */
   int32_t reserved;
   char device_name[128];    /**< "AMD EPYC ..." or "NVIDIA H100 80GB HBM3" */
   char instruction_set[32]; /**< "baseline", "avx2", "avx512"; "sm_90" and the like on a GPU */
-  char reason[256];         /**< why AUTO did not take the GPU; empty if it did or was not asked */
+  char reason[256];         /**< why TARE_DEVICE_AUTO took the CPU; else empty */
 } tare_context_description;
 
-/** Describes a context. Set `description->struct_size` before the call; nothing else of it is read. */
+/**
+ * Describes a context.
+ * @param description  set `description->struct_size` before the call; nothing else of it is read.
+ * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT.
+ */
 TARE_API tare_status tare_context_describe(tare_context *context, tare_context_description *description);
 
 /**
- * The one call that waits: for `stream`, and then for what the device found. Returns TARE_STATUS_INVALID_LABEL with the
- * first such row named if an evaluation since the last check met a label that is neither a class, nor background,
- * nor ignore, else TARE_STATUS_INVALID_TARGET with the first such row if one met a target that is NaN or out of range (on a GPU
- * such a row adds nothing and is counted as invalid; on the CPU the evaluation itself returned the error), or
- * TARE_STATUS_CUDA_ERROR if the device failed, or TARE_STATUS_CAPTURING if `stream` is being captured (the capture goes on unharmed).
- * What a graph found is in the context that it was captured with: check that context, on the stream that the graph was
- * launched on.
+ * Synchronizes `stream` and reports errors that were found on the device. This is the only call that waits.
+ *
+ * On a GPU an invalid row adds nothing and is counted as invalid. This call then reports the first such row since the
+ * last call. (On the CPU the evaluation itself returns the error.) Errors of a graph are in the context that it was
+ * captured with: synchronize that context, on the stream that the graph was launched on.
+ *
+ * @return TARE_STATUS_OK; TARE_STATUS_INVALID_LABEL or else TARE_STATUS_INVALID_TARGET, the text naming the first such
+ *         row; TARE_STATUS_CUDA_ERROR; TARE_STATUS_CAPTURING if `stream` is being captured (the capture goes on).
  */
 TARE_API tare_status tare_context_synchronize(tare_context *context, tare_stream stream);
 
@@ -255,23 +297,23 @@ typedef enum tare_loss_kind {
 } tare_loss_kind;
 
 typedef struct tare_ce_parameters {
-  double
-      alpha; /**< [0,1]: alpha_t = t*alpha + (1-t)*(1-alpha), 1-alpha formed in double and rounded once; negative: off.
-                   Default off (-1) */
-  const float
-      *alpha_per_class; /**< [classes], each in [0,1] (not checked), instead of `alpha`; device memory; or NULL */
+  /** alpha_t = t*alpha + (1-t)*(1-alpha), with 1-alpha formed in double and rounded once; in [0,1]; negative: off.
+   *  Default off (-1) */
+  double alpha;
+  /** [classes], each in [0,1] (not checked), instead of `alpha`; device memory; or NULL */
+  const float *alpha_per_class;
 } tare_ce_parameters;
 
-/** Sigmoid focal: alpha as in tare_ce_parameters, default 0.25. Softmax focal: alpha in [0,1e30] multiplies every row, or
- *  alpha_per_class[y] its row; there is no 1-alpha branch; default off. */
+/** Sigmoid focal: alpha is that of tare_ce_parameters, default 0.25. Softmax focal: alpha, in [0,1e30], multiplies
+ *  every row, and alpha_per_class[y] multiplies a row with label y; there is no 1-alpha; default off. */
 typedef struct tare_focal_parameters {
   double alpha;
   const float *alpha_per_class;
-  double gamma; /**< [0,10000]; default 2. 0 is cross-entropy. 0, 1 and 2 cost no power, 0.5 and 1.5 a square root */
+  double gamma; /**< [0,10000]; default 2. 0 is cross-entropy. 0, 1, 2 need no power; 0.5, 1.5 a square root */
 } tare_focal_parameters;
 
 typedef struct tare_poly1_parameters {
-  double alpha; /**< multiplies the focal part only, so that with alpha_t = 0 the other is left; default off */
+  double alpha; /**< a factor of the focal part only; with alpha_t = 0 the other part remains; default off */
   const float *alpha_per_class;
   double gamma;   /**< [0,10000]; default 2 */
   double epsilon; /**< coefficient of q^(gamma+1), in [-1e30,1e30]; default 1 */
@@ -284,58 +326,60 @@ typedef enum tare_ghm_density {
 
 typedef enum tare_ghm_variant {
   TARE_GHM_VARIANT_PAPER = 0,
-  TARE_GHM_VARIANT_MMDET =
-      1 /**< the numbers of mmdetection's GHMC/GHMR: edges (float)(k/bins); weights divided by the number of
-                          non-empty bins instead of `bins`; momentum sums start at 0 and empty bins keep theirs */
+  /** as mmdetection's GHMC and GHMR: edges are (float)(k/bins); weights are divided by the number of non-empty bins
+   *  instead of `bins`; momentum sums start at 0, and those of empty bins do not change */
+  TARE_GHM_VARIANT_MMDET = 1
 } tare_ghm_variant;
 
 /**
- * GHM, both kinds. GD, and so beta = N/GD, is a constant of the gradient. N counts elements: classes x rows that
- * count and whose row weight is > 0 (GHM-C: background included; GHM-R: rows with a class). A row weight is only a
- * mask. Normalisers other than TARE_NORMALIZER_SUM, class, element and positive weights are refused: the loss is what the
- * formula says.
+ * GHM-C and GHM-R. GD (hence beta = N/GD) is treated as constant in the gradient. N counts elements: classes x rows
+ * that count and have a row weight > 0. In GHM-C background rows count. In GHM-R rows with a class count. A row weight
+ * is only a mask. Class, element and positive weights are refused, and so is any normalizer but TARE_NORMALIZER_SUM.
  *
- * Unit regions. For hard labels the bin of an element is exact: it is decided in logit space by thresholds tau_k,
- * the first value of the logits' type whose exact gradient norm reaches k/bins, so every backend counts the same. (GHM-R:
- * the first double |d|. mmdetection's edges are floats, whatever the logits' type.) g = 1 falls in the last bin, a NaN in
- * the first (the exact density takes it as g = 0). A dense target of exactly 0 or 1 falls in the bin of the label. Of a
- * target strictly between, g itself is compared with k/bins, in double on the CPU and in single precision on a GPU, so an
- * element within rounding of an edge may fall on either side.
+ * Unit regions. For hard labels the bin of an element is exact. Thresholds decide it in logit space: tau_k is the first
+ * value of the logits' type whose exact gradient norm reaches k/bins. So every backend counts the same. GHM-R compares
+ * |d| in double. mmdetection's edges are floats for every type of logits. g = 1 is in the last bin. NaN is in the first
+ * (in the exact density it counts as g = 0). A dense target of exactly 0 or 1 is in the bin of its label. For a target
+ * between 0 and 1, g itself is compared with k/bins: in double on the CPU, in f32 on a GPU. So an element within
+ * rounding of an edge may be on either side.
  *
- * Exact density. The window is closed at both ends, and min(g, eps/2) + min(1-g, eps/2) long. g and 1-g are formed apart,
- * in double, each within some 4e-16 of itself; the difference of two norms is that of the smaller of these. Where eps is
- * below the spacing of g so formed, a window holds equal g only. With a target strictly between 0 and 1, g is |p-t| in
- * double on the CPU and in single precision on a GPU.
+ * Exact density. The window includes both ends. Its length is min(g, eps/2) + min(1-g, eps/2). g and 1-g are formed
+ * separately in double, each with an error of about 4e-16 of itself. The difference of two norms is that of the smaller
+ * of these. If eps is below the spacing of g, a window holds equal g only. For a target between 0 and 1, g is |p-t|: in
+ * double on the CPU, in f32 on a GPU.
  *
- * State (`state`, device memory, tare_ghm_state_bytes(bins) bytes, 8-byte aligned) belongs to the caller. All-zero
- * bytes are a fresh one. It may be copied, saved and restored as bytes. In 8-byte words:
+ * State. `state` is device memory of tare_ghm_state_bytes(bins) bytes, aligned to 8 bytes. The caller owns it. A fresh
+ * state is all zero bytes. It may be copied, saved and restored as bytes. In 8-byte words:
+ *
  *   [0]                      int64   steps taken with momentum; stays at 2^63-1; below 0 counts as 0
  *   [1]                      int64   N of the last histogram
  *   [2 .. 2+bins)            int64   counts of the last histogram
- *   [2+bins .. 2+2*bins)     double  S: momentum sums; without momentum, the counts of the last batch whose N is not 0
- *   [2+2*bins .. 2+3*bins)   double  1/GD of each bin, 0 where S is 0: such an element adds nothing and gets a
- *                                    gradient of 0, whatever its logit is, NaN included
- * NULL: the context's own scratch serves, which is enough without momentum and on one machine.
- * A batch of N = 0 (no rows, or none that counts) is no step: N and the counts become 0, S, 1/GD and the steps stay, and
- * the loss is 0. On several machines the sum of their N decides: what tare_ghm_density_update finds in the state.
- * One state serves all levels of a batch together, as the paper's N demands; mmdetection calls its module, and so
- * updates its sums, once a level.
+ *   [2+bins .. 2+2*bins)     double  S: momentum sums; without momentum, the counts of the last batch with N > 0
+ *   [2+2*bins .. 2+3*bins)   double  1/GD of each bin; 0 where S is 0: such an element adds nothing and has a gradient
+ *                                    of 0, even if its logit is NaN
+ *
+ * With NULL the context's own scratch is used. That is enough without momentum and on one machine.
+ *
+ * A batch with N = 0 is no step: N and the counts become 0, S, 1/GD and the steps do not change, and the loss is 0. On
+ * several machines the sum of their N decides, which tare_ghm_density_update reads from the state.
+ *
+ * One state serves all levels of a batch together, as the paper's N requires. mmdetection calls its module once for
+ * each level, and so updates its sums once for each level.
  */
 typedef struct tare_ghm_parameters {
-  int32_t bins;    /**< 1..1024; default 30 for GHM-C, 10 for GHM-R */
-  int32_t density; /**< a tare_ghm_density; default TARE_GHM_DENSITY_UNIT_REGION */
-  int32_t variant; /**< a tare_ghm_variant; default TARE_GHM_VARIANT_PAPER */
-  int32_t
-      use_stored_density; /**< 1: use the 1/GD that stands in `state` as it is (tare_ghm_density_update); default 0 */
-  double momentum;        /**< m in [0,1): S = R on the first step, then m*S+(1-m)*R; needs `state` if > 0. Default 0 */
-  double epsilon;         /**< window of the exact density, (0,2]; default 0.1 */
-  double mu;              /**< GHM-R only, in [1e-30, 1e30]; default 0.02 */
-  void *state;            /**< see above; default NULL */
+  int32_t bins;               /**< 1..1024; default 30 for GHM-C, 10 for GHM-R */
+  int32_t density;            /**< a tare_ghm_density; default TARE_GHM_DENSITY_UNIT_REGION */
+  int32_t variant;            /**< a tare_ghm_variant; default TARE_GHM_VARIANT_PAPER */
+  int32_t use_stored_density; /**< 1: use the 1/GD in `state` unchanged (tare_ghm_density_update); default 0 */
+  double momentum; /**< m in [0,1): S = R on the first step, then m*S+(1-m)*R; needs `state` if > 0. Default 0 */
+  double epsilon;  /**< window of the exact density, (0,2]; default 0.1 */
+  double mu;       /**< GHM-R only, in [1e-30, 1e30]; default 0.02 */
+  void *state;     /**< see above; default NULL */
 } tare_ghm_parameters;
 
 typedef struct tare_loss_spec {
   uint64_t struct_size;
-  int32_t kind; /**< a tare_loss_kind; says which member of the union counts */
+  int32_t kind; /**< a tare_loss_kind; it selects the member of the union */
   int32_t reserved;
   union {
     tare_ce_parameters ce;       /**< TARE_LOSS_SIGMOID_CE; TARE_LOSS_SOFTMAX_CE has no parameters */
@@ -346,7 +390,7 @@ typedef struct tare_loss_spec {
   };
 } tare_loss_spec;
 
-/** Fills `loss` with the defaults of `kind` (an unknown kind is kept and refused later). */
+/** Fills `loss` with the defaults of `kind`. An unknown kind is kept, and refused when it is used. */
 TARE_API void tare_loss_spec_init_sized(tare_loss_spec *loss, tare_loss_kind kind, uint64_t struct_size);
 #define tare_loss_spec_init(loss, kind) tare_loss_spec_init_sized((loss), (kind), sizeof *(loss))
 
@@ -354,54 +398,54 @@ TARE_API void tare_loss_spec_init_sized(tare_loss_spec *loss, tare_loss_kind kin
  * 5. The batch
  * --------------------------------------------------------------------------------------------------------------- */
 
-/** Distance, in elements, from one index to the next along each axis. An input may have a stride of 0 (broadcast) or
- *  below; an output's elements must all be distinct places. An axis of length 0 or 1 has any stride. The others may
- *  reach 2^58 elements up and down. `cls` is ignored where an array has no class axis. */
+/** Distance, in elements, between neighbours along each axis. Input strides may be 0 (broadcast) or negative. Elements
+ *  of an output must not overlap. The stride of an axis of length 0 or 1 is not used. Other strides may reach 2^58
+ *  elements up and down. `cls` is ignored in an array without a class axis. */
 typedef struct tare_strides {
   int64_t image, y, x, anchor, cls;
 } tare_strides;
 
 /**
- * One level of a detector's head: `images` x height x width x anchors rows of C logits, wherever they lie in memory.
- * Row order, for labels and error texts, is image, y, x, anchor (anchor fastest); with several levels, level after
- * level. Every array is described by its own strides, so a head's NCHW output goes in as it is, with labels in
- * level-major or image-major order. Pointers need the alignment of their element type, no more.
+ * One level of a detector's head: images x height x width x anchors rows of C logits, anywhere in memory. The row
+ * order, for labels and error texts, is image, y, x, anchor (anchor fastest). With several levels, it is level after
+ * level. Every array has its own strides. So a head's NCHW output is used directly, with labels in level-major or
+ * image-major order. Pointers only need the natural alignment of their element type.
  *
- * The gradient has exactly the logits' pointer and strides (in place) or overlaps no other array of the batch.
- * Row and element losses are f32 (f64 where the logits are f64) and carry every weight but no normaliser; rows that do
- * not count are 0 there.
+ * The gradient either has the logits' pointer and strides (in place), or overlaps no other array of the batch. Row and
+ * element losses are f32 (f64 for f64 logits). They include every weight but no divisor, and are 0 in rows that do not
+ * count.
  */
 typedef struct tare_level {
-  int64_t height, width, anchors; /**< each >= 0; 0 makes an empty level, which is valid */
+  int64_t height, width, anchors; /**< each >= 0; an empty level is valid */
   const void *logits;             /**< tare_batch::dtype; GHM-R: the predictions */
   tare_strides logits_strides;
-  void *gradient; /**< by the logits, same type; NULL: not wanted */
+  void *gradient; /**< by the logits, same type; or NULL */
   tare_strides gradient_strides;
   const void *labels; /**< tare_batch::label_dtype; NULL only with targets */
   tare_strides labels_strides;
-  const void *targets; /**< dense, tare_batch::target_dtype, values in [0,1] (GHM-R: any); NULL: labels decide */
+  const void *targets; /**< dense, tare_batch::target_dtype, in [0,1] (GHM-R: any); NULL: use labels */
   tare_strides targets_strides;
   const float *row_weights; /**< NULL: 1 */
   tare_strides row_weights_strides;
   const float *element_weights; /**< NULL: 1. Not in softmax losses */
   tare_strides element_weights_strides;
-  void *row_loss; /**< sum over the classes of each row; NULL: not wanted */
+  void *row_loss; /**< sum over the classes of each row; or NULL */
   tare_strides row_loss_strides;
-  void *element_loss; /**< not in softmax losses; NULL: not wanted */
+  void *element_loss; /**< not in softmax losses; or NULL */
   tare_strides element_loss_strides;
-  const void
-      *scores; /**< one a row, tare_batch::score_dtype, values in [0,1]: the target of the label's element; NULL: 1 */
+  /** one a row, tare_batch::score_dtype, in [0,1]: the target of the label's element; NULL: 1 */
+  const void *scores;
   tare_strides scores_strides;
 } tare_level;
 
-/** A level of contiguous rows [images, rows, classes], every array contiguous. Fills all strides; pointers are NULL. */
+/** A level of contiguous rows [images, rows, classes]. Fills all strides, for contiguous arrays, and NULL pointers. */
 TARE_API void tare_level_init_rows_sized(tare_level *level, int64_t rows, int64_t classes, uint64_t struct_size);
 #define tare_level_init_rows(level, rows, classes) \
   tare_level_init_rows_sized((level), (rows), (classes), sizeof *(level))
 
-/** A level whose logits, gradient, targets, element weights and element losses are NCHW: [images, anchors*classes,
- *  height, width], channel = anchor*classes + class; labels, row weights and row losses [images, height, width,
- *  anchors]. */
+/** An NCHW level. Logits, gradient, targets, element weights and element losses are [images, anchors*classes, height,
+ *  width], with channel = anchor*classes + class. Labels, row weights, scores and row losses are [images, height,
+ *  width, anchors]. */
 TARE_API void tare_level_init_nchw_sized(tare_level *level, int64_t anchors, int64_t classes, int64_t height,
                                          int64_t width, uint64_t struct_size);
 #define tare_level_init_nchw(level, anchors, classes, height, width) \
@@ -418,16 +462,16 @@ TARE_API void tare_level_init_nhwc_sized(tare_level *level, int64_t anchors, int
 /**
  * Which rows a loss covers.
  *
- * Hard negative mining (SSD, arXiv 1512.02325, section 2.2): every row with a class, and of each image's background rows
- * the k with the largest loss, k = min(background rows, max(selection_minimum, ceil(selection_ratio * P))), where P is the
- * image's rows with a class. An image's rows are those of all its levels. Rows are ranked by their row loss in f32, without
- * row, class and element weights, divisor and scale; NaN is the largest; of equal losses the first in row order is taken.
- * The result is the same on every run. A row that is not selected adds nothing and gets a gradient of 0.
- * TARE_NORMALIZER_ROWS, ELEMENTS and WEIGHTS divide by the selected rows; POSITIVES is not changed; tare_output::counts
- * tells of the labels before the selection.
+ * Hard negative mining (SSD, arXiv 1512.02325, section 2.2): every row with a class, and of each image's background
+ * rows the k with the largest loss, k = min(background rows, max(selection_minimum, ceil(selection_ratio * P))), where
+ * P is the image's rows with a class. An image's rows are those of all its levels. Rows are ranked by their row loss in
+ * f32, without row, class and element weights, divisor and scale; NaN is the largest; of equal losses the first in row
+ * order is taken. The result is the same on every run. A row that is not selected adds nothing and gets a gradient of
+ * 0. TARE_NORMALIZER_ROWS, ELEMENTS and WEIGHTS divide by the selected rows; POSITIVES is not changed;
+ * tare_output::counts tells of the labels before the selection.
  *
- * Sigmoid and softmax losses with labels take a selection; GHM losses, dense targets and the fused head do not. In a softmax
- * loss the background must be a class. The call needs a workspace: tare_workspace_size says 8 bytes a row.
+ * Sigmoid and softmax losses with labels take a selection; GHM losses, dense targets and the fused head do not. In a
+ * softmax loss the background must be a class. The call needs a workspace: tare_workspace_size says 8 bytes a row.
  */
 typedef enum tare_selection {
   TARE_SELECTION_ALL = 0,           /**< every row that counts */
@@ -450,25 +494,26 @@ typedef enum tare_selection {
  * only say which rows are ignored (GHM-R: which rows count, those with a class; without labels all do). With targets,
  * softmax focal, class weights and TARE_NORMALIZER_POSITIVES are TARE_STATUS_UNSUPPORTED (there is no class).
  *
- * Scores. A label may carry a quality score q in [0,1], such as the IoU of its box. It is read for the element of the row's
- * class alone: that element's target is q. Every other element is a negative, as without scores. NULL is a score of 1.
- * A row with a label is a positive for counts and divisors at any score, 0 among them. The label's element keeps the
- * label's weights (alpha, positive weight); they are not blended with q. tare_loss_description says which losses take
- * scores. f64 scores go with f64 logits alone. One level may have scores and another none. Scores beside targets are
- * TARE_STATUS_UNSUPPORTED. A score is checked as a target is, for rows with a class and a weight other than 0.
+ * Scores. A label may carry a quality score q in [0,1], such as the IoU of its box. It is read for the element of the
+ * row's class alone: that element's target is q. Every other element is a negative, as without scores. NULL is a score
+ * of 1. A row with a label is a positive for counts and divisors at any score, 0 among them. The label's element keeps
+ * the label's weights (alpha, positive weight); they are not blended with q. tare_loss_description says which losses
+ * take scores. f64 scores go with f64 logits alone. One level may have scores and another none. Scores beside targets
+ * are TARE_STATUS_UNSUPPORTED. A score is checked as a target is, for rows with a class and a weight other than 0.
  *
  * Targets out of range. A t in [-1e-3, 1.001] (f16, bf16 targets: [-0.01, 1.01]) is taken as the nearest of [0,1]. The
- * ends are rounded to the targets' type. f64 targets beside narrower logits are compared after they are rounded to f32. Any other, a NaN, and in softmax CE one that is negative or not finite, makes its row invalid:
- * it adds nothing, gets a gradient of 0 and counts as invalid, in divisors and in N of GHM too. The call returns
- * TARE_STATUS_INVALID_TARGET when all is written, and names the row and class; on a GPU tare_context_synchronize names the row. Targets of GHM-R,
+ * ends are rounded to the targets' type. f64 targets beside narrower logits are compared after they are rounded to f32.
+ * Any other, a NaN, and in softmax CE one that is negative or not finite, makes its row invalid: it adds nothing, gets
+ * a gradient of 0 and counts as invalid, in divisors and in N of GHM too. The call returns TARE_STATUS_INVALID_TARGET
+ * when all is written, and names the row and class; on a GPU tare_context_synchronize names the row. Targets of GHM-R,
  * of ignored rows and of rows and elements of weight 0 are not checked.
  *
- * Weights. An element's weight is row weight x class weight x element weight x positive weight x alpha_t. Row and element
- * weights may be negative, and multiply as they are; a NaN among them makes NaN of what it multiplies. A GHM loss takes a
- * row weight that is not above 0, NaN too, as a mask of 0.
+ * Weights. An element's weight is row weight x class weight x element weight x positive weight x alpha_t. Row and
+ * element weights may be negative, and multiply as they are; a NaN among them makes NaN of what it multiplies. A GHM
+ * loss takes a row weight that is not above 0, NaN too, as a mask of 0.
  *
- * An ignored row, a row of weight 0 and an element whose weight, alpha_t included, is 0 add nothing and get gradients of
- * 0, whatever their logits, NaN included.
+ * An ignored row, a row of weight 0 and an element whose weight, alpha_t included, is 0 add nothing and get gradients
+ * of 0, whatever their logits, NaN included.
  */
 typedef struct tare_batch {
   uint64_t struct_size;
@@ -501,8 +546,8 @@ TARE_API void tare_batch_init_sized(tare_batch *batch, uint64_t struct_size, uin
  * 6. The output
  * --------------------------------------------------------------------------------------------------------------- */
 
-/** Rows by what their label, or a target out of range, made of them. `counted` is what TARE_NORMALIZER_ROWS divides by. With targets positives and background
- *  are 0 (but for GHM-R with labels), and without labels every row is counted. */
+/** Rows by what their label, or a target out of range, made of them. `counted` is what TARE_NORMALIZER_ROWS divides by.
+ *  With targets positives and background are 0 (but for GHM-R with labels), and without labels every row is counted. */
 typedef struct tare_counts {
   int64_t rows, counted, positives, background, ignored, invalid;
 } tare_counts;
@@ -566,15 +611,15 @@ TARE_API tare_status tare_context_set_workspace(tare_context *context, void *wor
  * gradients by X, W and b before the next rows: neither logits nor their gradient ever exist as a whole.
  *
  * The products are a BLAS's: on the CPU a CBLAS with 32-bit integers, libopenblas.so.0 unless the build or the
- * environment variable TARE_BLAS names another; on a GPU cuBLAS of CUDA 12 or newer: the file that TARE_CUBLAS names, or
- * the copy that the process has loaded already, or libcublas.so.13 or .12. It is loaded when first needed; where it
+ * environment variable TARE_BLAS names another; on a GPU cuBLAS of CUDA 12 or newer: the file that TARE_CUBLAS names,
+ * or the copy that the process has loaded already, or libcublas.so.13 or .12. It is loaded when first needed; where it
  * cannot be, these calls return TARE_STATUS_NO_BLAS and everything else works. On a GPU the first of these calls starts
- * cuBLAS, which allocates: in a capture it is TARE_STATUS_CAPTURING, so call once on that GPU before. A CBLAS runs on threads of its own, which Tare neither
- * counts nor changes, and whether it works in a forked child is its own affair (OpenBLAS on pthreads does; on OpenMP it
- * hangs there).
+ * cuBLAS, which allocates: in a capture it is TARE_STATUS_CAPTURING, so call once on that GPU before. A CBLAS runs on
+ * threads of its own, which Tare neither counts nor changes, and whether it works in a forked child is its own affair
+ * (OpenBLAS on pthreads does; on OpenMP it hangs there).
  *
- * On a CPU the loss between two products runs on threads that are made for it and end with it, no more than the context's;
- * making threads is the one thing here that asks the system for memory.
+ * On a CPU the loss between two products runs on threads that are made for it and end with it, no more than the
+ * context's; making threads is the one thing here that asks the system for memory.
  *
  * A scale on the device that is not finite is applied to the products: a gradient that is 0 without it stays 0. With
  * `accumulate` the gradient by W then needs room of its own in the workspace.
@@ -583,13 +628,12 @@ TARE_API tare_status tare_context_set_workspace(tare_context *context, void *wor
  * --------------------------------------------------------------------------------------------------------------- */
 
 /**
- * The classifier. N is the batch's number of rows, C its classes (GHM-R: columns), D the dimensions; rows of X are in row
- * order (see tare_level). X, its gradient, W and b have one type: f32, f16 or bf16; logits and sums are f32. A gradient
- * may be NULL: it is not computed; with all three NULL, one product is enough. The gradients overlap no array of the
- * call, but that features_gradient may be `features` itself (same stride).
- * f32 products are f32 throughout, never TF32. On a GPU, products of f16 and bf16 add up in f32, and the gradient by the
- * logits is rounded to that type for them. With f16 each chunk is scaled into its range first: an element may be off by
- * 2^-39 of the chunk's largest.
+ * The classifier. N is the batch's number of rows, C its classes (GHM-R: columns), D the dimensions; rows of X are in
+ * row order (see tare_level). X, its gradient, W and b have one type: f32, f16 or bf16; logits and sums are f32. A
+ * gradient may be NULL: it is not computed; with all three NULL, one product is enough. The gradients overlap no array
+ * of the call, but that features_gradient may be `features` itself (same stride). f32 products are f32 throughout,
+ * never TF32. On a GPU, products of f16 and bf16 add up in f32, and the gradient by the logits is rounded to that type
+ * for them. With f16 each chunk is scaled into its range first: an element may be off by 2^-39 of the chunk's largest.
  */
 typedef struct tare_linear {
   uint64_t struct_size;
@@ -611,13 +655,14 @@ TARE_API void tare_linear_init_sized(tare_linear *linear, int64_t dimensions, ui
 
 /**
  * Loss and gradients of a classifier's outputs. Like tare_evaluate, but the batch has one level whose rows, labels,
- * weights and losses go with single strides (as tare_level_init_rows makes them), whose logits and gradient are NULL, and
- * whose dtype is TARE_DTYPE_F32, that of the logits in the workspace. Normaliser, scale, loss and counts are those of
- * `output`; all gradients carry scale and divisor. GHM with unit regions forms the logits twice, once to count gradient
- * norms, unless loss->ghm.use_stored_density is 1; with the exact density it is TARE_STATUS_UNSUPPORTED, since that sorts all logits.
+ * weights and losses go with single strides (as tare_level_init_rows makes them), whose logits and gradient are NULL,
+ * and whose dtype is TARE_DTYPE_F32, that of the logits in the workspace. Normaliser, scale, loss and counts are those
+ * of `output`; all gradients carry scale and divisor. GHM with unit regions forms the logits twice, once to count
+ * gradient norms, unless loss->ghm.use_stored_density is 1; with the exact density it is TARE_STATUS_UNSUPPORTED, since
+ * that sorts all logits.
  *
- * The workspace (tare_context_set_workspace) bounds the rows of a chunk; every size from `least` on works. The result is
- * bitwise repeatable for the same size of the workspace, the same BLAS and number of its threads; other sizes give
+ * The workspace (tare_context_set_workspace) bounds the rows of a chunk; every size from `least` on works. The result
+ * is bitwise repeatable for the same size of the workspace, the same BLAS and number of its threads; other sizes give
  * other roundings. A batch without rows needs no workspace and gives a loss of 0 and gradients of 0.
  *
  * @return as tare_evaluate, and TARE_STATUS_NO_BLAS. Nothing has been written unless TARE_STATUS_OK or TARE_STATUS_INVALID_TARGET; the
