@@ -14,7 +14,7 @@ source='#include "tare.h"
   printf '%s' "$source" | "$cxx" -std=c++17 $warnings -I"$include" -fsyntax-only -xc++ -
 }
 program=$(sed -n '/^ \*   #include <stdio.h>/,/^ \*   }$/s/^ \* *//p' "$include/tare.h")
-[ "$(echo "$program" | grep -c .)" -gt 10 ] || { echo "no program in the introduction of tare.h"; exit 1; }
+[ "$(printf '%s\n' "$program" | grep -c .)" -gt 10 ] || { echo "no program in the introduction of tare.h"; exit 1; }
 # shellcheck disable=SC2086
-echo "$program" | "$cc" -std=c11 $warnings -Wstrict-prototypes -I"$include" -fsyntax-only -xc -
+printf '%s\n' "$program" | "$cc" -std=c11 $warnings -Wstrict-prototypes -I"$include" -fsyntax-only -xc -
 echo "tare.h compiles alone as C11 ($cc) and C++17 ($cxx)"
