@@ -462,16 +462,18 @@ TARE_API void tare_level_init_nhwc_sized(tare_level *level, int64_t anchors, int
 /**
  * Which rows a loss covers.
  *
- * Hard negative mining (SSD, arXiv 1512.02325, section 2.2): every row with a class, and of each image's background
- * rows the k with the largest loss, k = min(background rows, max(selection_minimum, ceil(selection_ratio * P))), where
- * P is the image's rows with a class. An image's rows are those of all its levels. Rows are ranked by their row loss in
- * f32, without row, class and element weights, divisor and scale; NaN is the largest; of equal losses the first in row
- * order is taken. The result is the same on every run. A row that is not selected adds nothing and gets a gradient of
- * 0. TARE_NORMALIZER_ROWS, ELEMENTS and WEIGHTS divide by the selected rows; POSITIVES is not changed;
- * tare_output::counts tells of the labels before the selection.
+ * Hard negative mining (SSD, arXiv 1512.02325, section 2.2) takes every row with a class. Of each image's background
+ * rows it takes the k with the largest loss: k = min(background rows, max(selection_minimum, ceil(selection_ratio *
+ * P))). P is the number of the image's rows with a class. An image's rows are those of all its levels.
  *
- * Sigmoid and softmax losses with labels take a selection; GHM losses, dense targets and the fused head do not. In a
- * softmax loss the background must be a class. The call needs a workspace: tare_workspace_size says 8 bytes a row.
+ * Rows are ranked by their row loss in f32, without row, class and element weights, divisor and scale. NaN is the
+ * largest. Among equal losses the first in row order is taken. The result is the same on every run. A row that is not
+ * selected adds nothing and has a gradient of 0. TARE_NORMALIZER_ROWS, TARE_NORMALIZER_ELEMENTS and
+ * TARE_NORMALIZER_WEIGHTS use the selected rows; TARE_NORMALIZER_POSITIVES does not change. tare_output::counts counts
+ * the labels before the selection.
+ *
+ * Sigmoid and softmax losses with labels take a selection. GHM losses, dense targets and the fused head do not. In a
+ * softmax loss the background must be a class. The call needs a workspace of 8 bytes a row: see tare_workspace_size.
  */
 typedef enum tare_selection {
   TARE_SELECTION_ALL = 0,           /**< every row that counts */
@@ -479,13 +481,17 @@ typedef enum tare_selection {
 } tare_selection;
 
 /**
- * Labels. class = label - first_label; a label equal to ignore_label is ignored, else one equal to background_label is
- * background (also where it lies in the range of the classes: a softmax loss then treats it as that class, a sigmoid
- * loss as a row of zeros, and no loss counts it as positive), else it must be a class in [0, classes). mmcv:
- * background = classes. apex: -1 and ignore -2. Detectron: background 0, first_label 1. Labels are range-checked in
- * 64 bits before they are narrowed. The columns of GHM-R are no classes: there every label from first_label on, other
- * than these two, is a class. A background label that is a class of a softmax loss has that class's weight, not
- * background_weight.
+ * Labels. The class of a row is label - first_label. A label equal to ignore_label is ignored. Otherwise one equal to
+ * background_label is background. Otherwise the class must be in [0, classes). A background label may also be in the
+ * range of the classes. A softmax loss then treats it as that class, with that class's weight and not
+ * background_weight. A sigmoid loss treats it as a row of zeros. No loss counts it as positive.
+ *
+ *   mmcv       background_label = classes
+ *   apex       background_label = -1, ignore_label = -2 (the defaults)
+ *   Detectron  background_label = 0, first_label = 1
+ *
+ * Labels are range-checked in 64 bits before they are narrowed. GHM-R's columns are not classes. There any label >=
+ * first_label, other than background_label and ignore_label, marks its row as positive.
  *
  * Targets. Instead of labels, dense targets: sigmoid CE, focal, Poly-1 and GHM-C take any t in [0,1], softmax CE any row of
  * finite numbers that are not negative. f64 targets beside narrower logits are rounded to f32 first. t exactly 0 or 1
@@ -494,26 +500,26 @@ typedef enum tare_selection {
  * only say which rows are ignored (GHM-R: which rows count, those with a class; without labels all do). With targets,
  * softmax focal, class weights and TARE_NORMALIZER_POSITIVES are TARE_STATUS_UNSUPPORTED (there is no class).
  *
- * Scores. A label may carry a quality score q in [0,1], such as the IoU of its box. It is read for the element of the
- * row's class alone: that element's target is q. Every other element is a negative, as without scores. NULL is a score
- * of 1. A row with a label is a positive for counts and divisors at any score, 0 among them. The label's element keeps
- * the label's weights (alpha, positive weight); they are not blended with q. tare_loss_description says which losses
- * take scores. f64 scores go with f64 logits alone. One level may have scores and another none. Scores beside targets
- * are TARE_STATUS_UNSUPPORTED. A score is checked as a target is, for rows with a class and a weight other than 0.
+ * Scores. A label may carry a quality score q in [0,1], such as the IoU of its box. The target of the element of the
+ * row's class is then q. Every other element is a negative, as without scores. NULL is a score of 1. A row with a label
+ * is a positive for counts and divisors at any score, also at 0. The label's element keeps the label's weights (alpha,
+ * positive weight); they are not blended with q. tare_loss_description says which losses take scores. f64 scores need
+ * f64 logits. Some levels may have scores and others none. Scores beside targets are TARE_STATUS_UNSUPPORTED. A score
+ * is checked as a target is, in rows with a class and a weight other than 0.
  *
- * Targets out of range. A t in [-1e-3, 1.001] (f16, bf16 targets: [-0.01, 1.01]) is taken as the nearest of [0,1]. The
- * ends are rounded to the targets' type. f64 targets beside narrower logits are compared after they are rounded to f32.
- * Any other, a NaN, and in softmax CE one that is negative or not finite, makes its row invalid: it adds nothing, gets
- * a gradient of 0 and counts as invalid, in divisors and in N of GHM too. The call returns TARE_STATUS_INVALID_TARGET
- * when all is written, and names the row and class; on a GPU tare_context_synchronize names the row. Targets of GHM-R,
- * of ignored rows and of rows and elements of weight 0 are not checked.
+ * Targets out of range. A t in [-1e-3, 1.001] (f16 and bf16 targets: [-0.01, 1.01]) is clamped to [0,1]. The ends are
+ * rounded to the targets' type. f64 targets beside narrower logits are rounded to f32 before the comparison. Any other
+ * value, and NaN, makes its row invalid; in softmax CE a negative value or one that is not finite does. An invalid row
+ * adds nothing and has a gradient of 0. It counts as invalid, and not in divisors or in N of GHM. The call writes every
+ * output, returns TARE_STATUS_INVALID_TARGET and names row and class. On a GPU tare_context_synchronize returns it and
+ * names the row. Not checked are: targets of GHM-R, of ignored rows, and of rows and elements of weight 0.
  *
  * Weights. An element's weight is row weight x class weight x element weight x positive weight x alpha_t. Row and
- * element weights may be negative, and multiply as they are; a NaN among them makes NaN of what it multiplies. A GHM
- * loss takes a row weight that is not above 0, NaN too, as a mask of 0.
+ * element weights may be negative; a NaN weight gives NaN. A GHM loss treats a row weight that is not above 0, and NaN,
+ * as a mask of 0.
  *
- * An ignored row, a row of weight 0 and an element whose weight, alpha_t included, is 0 add nothing and get gradients
- * of 0, whatever their logits, NaN included.
+ * An ignored row, a row of weight 0, and an element whose weight (alpha_t included) is 0 add nothing and have gradients
+ * of 0, even if their logits are NaN.
  */
 typedef struct tare_batch {
   uint64_t struct_size;
@@ -528,17 +534,17 @@ typedef struct tare_batch {
   int64_t first_label;           /**< label of class 0; default 0 */
   int64_t background_label;      /**< default -1 */
   int64_t ignore_label;          /**< differs from background_label; default -2 */
-  const float *class_weights;    /**< [classes], multiplies the whole row of a label; device memory; or NULL */
-  double background_weight;      /**< the same for rows without a class, used with class_weights or alone, in
-                                      [0,1e30]; default 1 */
-  const float *positive_weights; /**< [classes], w of the elements with t = 1, 1 of those with t = 0, t*w + 1-t between;
+  const float *class_weights;    /**< [classes], factors of the whole row of a label; device memory; or NULL */
+  double background_weight;      /**< factor of background rows, also without class_weights, in [0,1e30]; default 1 */
+  const float *positive_weights; /**< [classes], factor w of elements with t = 1; t = 0 has 1, others t*w + 1-t;
                                       sigmoid losses only; device memory; or NULL */
   int32_t score_dtype;           /**< a tare_dtype, of tare_level::scores; default TARE_DTYPE_F32 */
   int32_t selection;             /**< a tare_selection; default TARE_SELECTION_ALL */
   double selection_ratio;        /**< negatives per positive, in [0,1e9]; default 3 */
-  int64_t selection_minimum;     /**< the fewest negatives of an image that has so many, >= 0; default 0 */
+  int64_t selection_minimum;     /**< least number of negatives of an image, >= 0; default 0 */
 } tare_batch;
 
+/** Fills the defaults. */
 TARE_API void tare_batch_init_sized(tare_batch *batch, uint64_t struct_size, uint64_t level_size);
 #define tare_batch_init(batch) tare_batch_init_sized((batch), sizeof *(batch), sizeof(tare_level))
 
@@ -546,100 +552,116 @@ TARE_API void tare_batch_init_sized(tare_batch *batch, uint64_t struct_size, uin
  * 6. The output
  * --------------------------------------------------------------------------------------------------------------- */
 
-/** Rows by what their label, or a target out of range, made of them. `counted` is what TARE_NORMALIZER_ROWS divides by.
- *  With targets positives and background are 0 (but for GHM-R with labels), and without labels every row is counted. */
+/** Row counts by category of label. `counted` is the divisor of TARE_NORMALIZER_ROWS. `invalid` includes rows with a
+ *  target out of range. With targets, positives and background are 0 (except for GHM-R with labels), and without labels
+ *  every row is counted. */
 typedef struct tare_counts {
   int64_t rows, counted, positives, background, ignored, invalid;
 } tare_counts;
 
 /**
- * What is wanted besides the per-level arrays of the batch; NULL is not computed.
- * Divisor and scale are host values or pointers to device scalars; a captured graph freezes the former, not the
- * latter. The gradient is multiplied by gradient_scale *before* it is rounded to the logits' type (AMP loss scale, loss
- * weight, upstream gradient; -1 for frameworks that want the negative gradient). The loss is not scaled.
+ * Outputs of the whole batch. A NULL pointer means "not requested".
  *
- * A scale on the device may be infinite or NaN. A gradient that is 0 under a scale of 1 is then 0 too; every other one
- * carries the infinity or NaN, so that whoever looks for one finds it.
+ * Divisor and scale are host values or pointers to device scalars. A captured graph freezes the host values. The
+ * gradient is multiplied by gradient_scale *before* it is rounded to the logits' type. The scale is for an AMP loss
+ * scale, a loss weight, an upstream gradient, or -1 for the negative gradient. The loss is not scaled.
+ *
+ * A scale on the device may be infinite or NaN. A gradient that is 0 under a scale of 1 is then 0 too. Every other
+ * gradient is infinite or NaN, so that a search for such values finds it.
  */
 typedef struct tare_output {
   uint64_t struct_size;
   void *loss;                          /**< one scalar of loss_dtype; device memory */
   int32_t loss_dtype;                  /**< TARE_DTYPE_F32 (default) or TARE_DTYPE_F64 */
   int32_t normalizer;                  /**< a tare_normalizer; default TARE_NORMALIZER_SUM */
-  double normalizer_value;             /**< for TARE_NORMALIZER_VALUE; finite, and so is its reciprocal; default 1 */
+  double normalizer_value;             /**< for TARE_NORMALIZER_VALUE; it and its reciprocal are finite; default 1 */
   const float *normalizer_pointer;     /**< for TARE_NORMALIZER_VALUE, instead of the value; device memory; or NULL */
-  double gradient_scale;               /**< a finite f32, and finite over normalizer_value; default 1 */
-  const float *gradient_scale_pointer; /**< multiplies gradient_scale; device memory; or NULL */
+  double gradient_scale;               /**< finite in f32, also divided by normalizer_value; default 1 */
+  const float *gradient_scale_pointer; /**< a factor of gradient_scale; device memory; or NULL */
   tare_counts *counts;                 /**< device memory; or NULL */
 } tare_output;
 
+/** Fills the defaults. */
 TARE_API void tare_output_init_sized(tare_output *output, uint64_t struct_size);
 #define tare_output_init(output) tare_output_init_sized((output), sizeof *(output))
 
 /* ------------------------------------------------------------------------------------------------------------------
- * 7. The verb
+ * 7. The evaluation
  * --------------------------------------------------------------------------------------------------------------- */
 
 /**
- * Forward, backward, or both, in one pass over the logits: writes what `output` and the levels ask for.
+ * Forward, backward, or both, in one pass over the logits: writes what `output` and the levels request. On a GPU
+ * everything is put on `stream`, the call does not wait, and it can be captured in a graph.
  *
- * @return TARE_STATUS_OK; TARE_STATUS_INVALID_ARGUMENT; TARE_STATUS_UNSUPPORTED; TARE_STATUS_WORKSPACE_TOO_SMALL (exact density); on the CPU
- *         TARE_STATUS_INVALID_LABEL, the text naming the row, and TARE_STATUS_INVALID_TARGET, naming row and class; TARE_STATUS_CUDA_ERROR.
- *         Nothing has been written unless TARE_STATUS_OK, TARE_STATUS_INVALID_TARGET or TARE_STATUS_CUDA_ERROR.
- * Limits (z is the signed logit): z = -inf gives loss +inf and gradient -alpha_t by z; z = +inf gives 0 and 0; a NaN
- * logit gives NaN. Softmax: -inf off the label is probability 0, at the label loss +inf; one +inf off the label loss
- * +inf; several +inf, or all -inf, NaN. The gradient stays finite wherever the limit is.
- * On a GPU everything is put on `stream`, nothing is awaited, and the call can be captured in a graph.
+ * Infinities (z is the signed logit): z = -inf gives loss +inf and gradient -alpha_t by z; z = +inf gives 0 and 0; a
+ * NaN logit gives NaN. In a softmax loss a logit of -inf is probability 0, and loss +inf if it is the label's. One
+ * logit of +inf that is not the label's gives loss +inf. Several of +inf, or all -inf, give NaN. The gradient is finite
+ * wherever its limit is.
+ *
+ * @return TARE_STATUS_OK; TARE_STATUS_INVALID_ARGUMENT; TARE_STATUS_UNSUPPORTED; TARE_STATUS_CUDA_ERROR;
+ *         TARE_STATUS_WORKSPACE_TOO_SMALL; on the CPU TARE_STATUS_INVALID_LABEL, the text naming the row, and
+ *         TARE_STATUS_INVALID_TARGET, the text naming row and class. Outputs are written only with TARE_STATUS_OK,
+ *         TARE_STATUS_INVALID_TARGET or TARE_STATUS_CUDA_ERROR.
  */
 TARE_API tare_status tare_evaluate(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                    const tare_output *output, tare_stream stream);
 
-/** Bytes of workspace that tare_evaluate needs for these arguments beyond the context's scratch: 0 except for the
- *  exact GHM density of a batch with rows. `output` may be NULL. */
+/**
+ * Bytes of workspace that tare_evaluate needs for these arguments: 0 except for the exact GHM density and for hard
+ * negative mining, of a batch with rows.
+ * @param output  may be NULL.
+ * @return as tare_evaluate.
+ */
 TARE_API tare_status tare_workspace_size(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                          const tare_output *output, uint64_t *bytes);
 
-/** Lends the context `bytes` of device memory, 16-byte aligned, for the calls that follow; NULL and 0 take it back.
- *  The caller owns it and keeps it until work that uses it has run. */
+/**
+ * Lends the context a workspace for the calls that follow. The caller owns it and keeps it until work that uses it has
+ * run.
+ * @param workspace  device memory, aligned to 16 bytes; NULL, with `bytes` 0, to take it back.
+ * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT.
+ */
 TARE_API tare_status tare_context_set_workspace(tare_context *context, void *workspace, uint64_t bytes);
 
 /* ------------------------------------------------------------------------------------------------------------------
  * 8. The fused head: classifier and loss without the logits
  *
- * A head's last layer is a product, logits = X W^T + b. These calls take X, W and b instead of the logits, form the
- * logits of some rows at a time in the workspace, evaluate the loss there, and turn the gradient by the logits into
- * gradients by X, W and b before the next rows: neither logits nor their gradient ever exist as a whole.
+ * A head's last layer is a product: logits = X W^T + b. These calls take X, W and b instead of the logits. They work on
+ * one chunk of rows at a time. They form the chunk's logits in the workspace, evaluate the loss there, and turn the
+ * gradient by the logits into gradients by X, W and b. All logits, or their gradient, never exist at one time.
  *
- * The products are a BLAS's: on the CPU a CBLAS with 32-bit integers, libopenblas.so.0 unless the build or the
- * environment variable TARE_BLAS names another; on a GPU cuBLAS of CUDA 12 or newer: the file that TARE_CUBLAS names,
- * or the copy that the process has loaded already, or libcublas.so.13 or .12. It is loaded when first needed; where it
- * cannot be, these calls return TARE_STATUS_NO_BLAS and everything else works. On a GPU the first of these calls starts
- * cuBLAS, which allocates: in a capture it is TARE_STATUS_CAPTURING, so call once on that GPU before. A CBLAS runs on
- * threads of its own, which Tare neither counts nor changes, and whether it works in a forked child is its own affair
- * (OpenBLAS on pthreads does; on OpenMP it hangs there).
+ * Matrix products use an external BLAS, which is loaded when first needed. On the CPU it is a CBLAS with 32-bit
+ * integers (default libopenblas.so.0; the build or the environment variable TARE_BLAS may name another). On a GPU it is
+ * cuBLAS of CUDA 12 or newer: the file that TARE_CUBLAS names, else a copy that the process has loaded, else
+ * libcublas.so.13 or .12. Without a BLAS these calls return TARE_STATUS_NO_BLAS, and all others work.
  *
- * On a CPU the loss between two products runs on threads that are made for it and end with it, no more than the
- * context's; making threads is the one thing here that asks the system for memory.
+ * On a GPU the first of these calls starts cuBLAS, which allocates. During a capture it returns TARE_STATUS_CAPTURING,
+ * so make one call on that GPU before.
  *
- * A scale on the device that is not finite is applied to the products: a gradient that is 0 without it stays 0. With
- * `accumulate` the gradient by W then needs room of its own in the workspace.
+ * A CBLAS has threads of its own, which Tare neither counts nor changes. Tare makes no guarantee about it after fork().
+ * (OpenBLAS on pthreads works there, on OpenMP it hangs.) Between two products the loss runs on threads that are made
+ * for it and end with it, no more than the context's. Making threads is the only system allocation of these calls.
  *
- * As in any product, a feature that is not finite makes NaN of weights_gradient even where its row's gradient is 0.
+ * A device scale that is not finite is applied to the products: a gradient that is 0 without it stays 0. With
+ * `accumulate` the gradient by W then needs space of its own in the workspace. As in any product, a feature that is not
+ * finite makes NaN of weights_gradient, even if its row's gradient is 0.
  * --------------------------------------------------------------------------------------------------------------- */
 
 /**
- * The classifier. N is the batch's number of rows, C its classes (GHM-R: columns), D the dimensions; rows of X are in
- * row order (see tare_level). X, its gradient, W and b have one type: f32, f16 or bf16; logits and sums are f32. A
- * gradient may be NULL: it is not computed; with all three NULL, one product is enough. The gradients overlap no array
- * of the call, but that features_gradient may be `features` itself (same stride). f32 products are f32 throughout,
- * never TF32. On a GPU, products of f16 and bf16 add up in f32, and the gradient by the logits is rounded to that type
- * for them. With f16 each chunk is scaled into its range first: an element may be off by 2^-39 of the chunk's largest.
+ * The classifier. N is the batch's number of rows, C its classes (GHM-R: columns), D the dimensions. Rows of X are in
+ * row order (see tare_level). X, its gradient, W and b have one type: f32, f16 or bf16. Logits and sums are f32. A NULL
+ * gradient is not computed. If all three are NULL, one product is enough. The gradients overlap no array of the call,
+ * except that features_gradient may be `features` itself (same stride).
+ *
+ * f32 products are f32 throughout, never TF32. On a GPU, products of f16 and bf16 are summed in f32, and for them the
+ * gradient by the logits is rounded to that type. f16 gradients are scaled into its range first, chunk by chunk: an
+ * element may be off by 2^-39 of the chunk's largest.
  */
 typedef struct tare_linear {
   uint64_t struct_size;
   int64_t dimensions;   /**< D: 1..2147483647 */
   int32_t dtype;        /**< TARE_DTYPE_F32 (default), TARE_DTYPE_F16 or TARE_DTYPE_BF16: of X, its gradient, W and b */
-  int32_t accumulate;   /**< 1: weights_gradient and bias_gradient are added to; 0 (default): overwritten */
+  int32_t accumulate;   /**< 1: add to weights_gradient and bias_gradient; 0 (default): overwrite them */
   const void *features; /**< X [N, D], rows features_stride apart; device memory */
   int64_t features_stride;          /**< in elements, D..2147483647; default D */
   const void *weights;              /**< W [C, D], contiguous; device memory */
@@ -650,37 +672,44 @@ typedef struct tare_linear {
   float *bias_gradient;             /**< [C], by b, f32; device memory; or NULL */
 } tare_linear;
 
+/** Fills the defaults for these dimensions. */
 TARE_API void tare_linear_init_sized(tare_linear *linear, int64_t dimensions, uint64_t struct_size);
 #define tare_linear_init(linear, dimensions) tare_linear_init_sized((linear), (dimensions), sizeof *(linear))
 
 /**
- * Loss and gradients of a classifier's outputs. Like tare_evaluate, but the batch has one level whose rows, labels,
- * weights and losses go with single strides (as tare_level_init_rows makes them), whose logits and gradient are NULL,
- * and whose dtype is TARE_DTYPE_F32, that of the logits in the workspace. Normaliser, scale, loss and counts are those
- * of `output`; all gradients carry scale and divisor. GHM with unit regions forms the logits twice, once to count
- * gradient norms, unless loss->ghm.use_stored_density is 1; with the exact density it is TARE_STATUS_UNSUPPORTED, since
- * that sorts all logits.
+ * Loss and gradients of a classifier's outputs, like tare_evaluate.
  *
- * The workspace (tare_context_set_workspace) bounds the rows of a chunk; every size from `least` on works. The result
- * is bitwise repeatable for the same size of the workspace, the same BLAS and number of its threads; other sizes give
- * other roundings. A batch without rows needs no workspace and gives a loss of 0 and gradients of 0.
+ * The batch has one level of flat rows, as tare_level_init_rows makes it: rows, labels, weights and losses have one
+ * stride each. Its logits and gradient are NULL, and its dtype is TARE_DTYPE_F32, the type of the logits in the
+ * workspace. Normalizer, scale, loss and counts are those of `output`. All gradients include scale and divisor.
  *
- * @return as tare_evaluate, and TARE_STATUS_NO_BLAS. Nothing has been written unless TARE_STATUS_OK or TARE_STATUS_INVALID_TARGET; the
- *         workspace may have been.
+ * GHM with unit regions forms the logits twice, once to count gradient norms, unless loss->ghm.use_stored_density is 1.
+ * The exact density sorts all logits and is TARE_STATUS_UNSUPPORTED.
+ *
+ * The workspace (tare_context_set_workspace) limits the rows of a chunk. Every size from `least` on works. The result
+ * is bitwise repeatable for the same size of the workspace, the same BLAS and the same number of its threads. Other
+ * sizes round differently. A batch without rows needs no workspace; its loss and gradients are 0.
+ *
+ * @return as tare_evaluate, and TARE_STATUS_NO_BLAS and TARE_STATUS_CAPTURING. Outputs are written only with
+ *         TARE_STATUS_OK or TARE_STATUS_INVALID_TARGET; the workspace may be written in any case.
  */
 TARE_API tare_status tare_linear_evaluate(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                           const tare_linear *linear, const tare_output *output, tare_stream stream);
 
-/** What tare_ghm_histogram is to tare_evaluate (section 9): counts the gradient norms of X W^T + b into
- *  loss->ghm.state. Workspace as for tare_linear_evaluate. */
+/**
+ * Counts the gradient norms of X W^T + b into loss->ghm.state, like tare_ghm_histogram (section 9). The workspace is as
+ * for tare_linear_evaluate.
+ * @return as tare_linear_evaluate.
+ */
 TARE_API tare_status tare_linear_ghm_histogram(tare_context *context, const tare_loss_spec *loss,
                                                const tare_batch *batch, const tare_linear *linear, tare_stream stream);
 
 /**
  * Bytes of workspace for these arguments.
- * @param least  less is TARE_STATUS_WORKSPACE_TOO_SMALL; NULL if not wanted.
- * @param ample  more than this is not used; NULL if not wanted.
  * @param output  may be NULL.
+ * @param least   receives the least size; less is TARE_STATUS_WORKSPACE_TOO_SMALL; or NULL.
+ * @param ample   receives the size from which more is not used; or NULL.
+ * @return as tare_linear_evaluate.
  */
 TARE_API tare_status tare_linear_workspace_size(tare_context *context, const tare_loss_spec *loss,
                                                 const tare_batch *batch, const tare_linear *linear,
@@ -689,60 +718,80 @@ TARE_API tare_status tare_linear_workspace_size(tare_context *context, const tar
 /* ------------------------------------------------------------------------------------------------------------------
  * 9. Counts and gradient density: what several machines must agree on
  *
- * Tare has no network code. What must be equal on every rank is a small integer result of a call of its own; the
- * caller adds it up over the ranks (NCCL, MPI, torch.distributed) and hands it back:
+ * Tare has no network code. What must be equal on every rank is a small integer result. The caller adds it over the
+ * ranks (NCCL, MPI, torch.distributed) and passes it back:
+ *
  *   positives:  tare_label_counts -> all-reduce -> max(1, .) -> TARE_NORMALIZER_VALUE
  *   GHM:        tare_ghm_histogram -> all-reduce words [1, 2+bins) of the state, int64 -> tare_ghm_density_update
  *               -> tare_evaluate with ghm.use_stored_density = 1
- * Data-parallel training that *averages* gradients over W ranks wants the global divisor divided by W; training that
- * sums them wants it as it is. The exact density cannot be split over ranks.
+ *
+ * Training that *averages* gradients over W ranks needs the global divisor divided by W. Training that sums them needs
+ * the global divisor. The exact density cannot be split over ranks.
  * --------------------------------------------------------------------------------------------------------------- */
 
 /**
- * Counts the labels of a batch (nothing but labels and row order is read; logits may be NULL).
- * @param counts     device memory; NULL if not wanted. `counted` is as for a sigmoid loss.
- * @param per_class  int64 [classes], rows of each class, background left out; device memory; NULL if not wanted.
+ * Counts the labels of a batch. It reads labels and row order only; logits may be NULL.
+ * @param counts     device memory; or NULL. `counted` is as for a sigmoid loss.
+ * @param per_class  int64 [classes]: rows of each class, without background; device memory; or NULL.
+ * @return TARE_STATUS_OK, TARE_STATUS_INVALID_ARGUMENT, TARE_STATUS_CUDA_ERROR; on the CPU TARE_STATUS_INVALID_LABEL.
  */
 TARE_API tare_status tare_label_counts(tare_context *context, const tare_batch *batch, tare_counts *counts,
                                        int64_t *per_class, tare_stream stream);
 
-/** Bytes of a GHM state; 0 if bins is not in 1..1024. */
+/** @return the bytes of a GHM state; 0 if `bins` is not in 1..1024. */
 TARE_API uint64_t tare_ghm_state_bytes(int32_t bins);
 
-/** Counts the gradient norms of the batch into loss->ghm.state: its words [1, 2+bins). Unit regions only. */
+/**
+ * Counts the gradient norms of the batch into loss->ghm.state: its words [1, 2+bins). Unit regions only.
+ * @return as tare_evaluate.
+ */
 TARE_API tare_status tare_ghm_histogram(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                         tare_stream stream);
 
-/** From N and the counts in loss->ghm.state: momentum sums, 1/GD, and one step more. With N = 0 it changes nothing. */
+/**
+ * Computes momentum sums and 1/GD from N and the counts in loss->ghm.state, and adds one step. With N = 0 it changes
+ * nothing.
+ * @return TARE_STATUS_OK, TARE_STATUS_INVALID_ARGUMENT, TARE_STATUS_UNSUPPORTED or TARE_STATUS_CUDA_ERROR.
+ */
 TARE_API tare_status tare_ghm_density_update(tare_context *context, const tare_loss_spec *loss, tare_stream stream);
 
 /* ------------------------------------------------------------------------------------------------------------------
  * 10. Class-balanced weights (Cui et al., arXiv 1901.05555)
  * --------------------------------------------------------------------------------------------------------------- */
 
-/** E_n = (1-beta^n)/(1-beta), formed as -expm1(n*log(beta))/(1-beta) (eq. 2). @param n >= 0, real: half a sample has an
- *  effective number too. @param beta in [0,1). */
+/**
+ * The effective number of samples: E_n = (1-beta^n)/(1-beta), formed as -expm1(n*log(beta))/(1-beta) (eq. 2).
+ * @param n     >= 0, real: half a sample has an effective number too.
+ * @param beta  in [0,1).
+ * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)).
+ */
 TARE_API tare_status tare_effective_number(double n, double beta, double *effective_number);
 
-/** beta = (N-1)/N of a class whose prototypes fill a volume of N (section 3.2). @param volume in [1, 2^52]. */
+/**
+ * beta = (N-1)/N of a class whose prototypes fill a volume of N (section 3.2).
+ * @param volume  in [1, 2^52].
+ * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)).
+ */
 TARE_API tare_status tare_beta_from_volume(double volume, double *beta);
 
 /**
- * w_c proportional to 1/E_{n_c}, with the sum over the classes present equal to their number (all present: C). A class
- * with n_c = 0 gets weight 0.
+ * Weights w_c proportional to 1/E_{n_c}. Over the classes present, they add up to the number of these classes. A class
+ * with n_c = 0 has weight 0.
  * @param counts          int64 [classes], each >= 0, at least one > 0; host memory.
  * @param beta            in [0,1), for every class; ignored if beta_per_class is given.
  * @param beta_per_class  double [classes], each in [0,1); host memory; or NULL.
- * @param weights         float [classes]; host memory. What tare_batch::class_weights takes (copied to the device).
+ * @param weights         float [classes]; host memory. For tare_batch::class_weights, copied to the device.
+ * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)).
  */
 TARE_API tare_status tare_class_balanced_weights(int64_t classes, const int64_t *counts, double beta,
                                                  const double *beta_per_class, float *weights);
 
 /**
- * The same for counts that are real numbers: sums of fractions, soft labels, weighted samples. Where they are whole
- * numbers up to 2^53, the weights are those of tare_class_balanced_weights bit for bit. Every weight is finite: none
- * exceeds the number of classes present. One that is too small for a float is 0.
+ * The same for counts that are real numbers: sums of fractions, soft labels, weighted samples. For whole numbers up to
+ * 2^53 the weights are those of tare_class_balanced_weights, bit for bit. Every weight is finite, and at most the
+ * number of classes present. A weight that is too small for a float is 0.
  * @param counts  double [classes], each finite and >= 0, at least one > 0; host memory.
+ * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)).
  */
 TARE_API tare_status tare_class_balanced_weights_real(int64_t classes, const double *counts, double beta,
                                                       const double *beta_per_class, float *weights);
@@ -751,40 +800,45 @@ TARE_API tare_status tare_class_balanced_weights_real(int64_t classes, const dou
  * 11. Introspection
  * --------------------------------------------------------------------------------------------------------------- */
 
-/** How many losses there are; their kinds by index; "sigmoid-focal" and the like by kind (NULL for none) and back
- *  (-1 for none). */
+/** @return the number of losses. */
 TARE_API int32_t tare_loss_count(void);
+/** @return the kind of the loss with this index, from 0; -1 if there is none. */
 TARE_API int32_t tare_loss_kind_at(int32_t index);
+/** @return the name of a kind, such as "sigmoid-focal"; NULL if it is unknown. */
 TARE_API const char *tare_loss_name(int32_t kind);
+/** @return the kind of the loss with this name; -1 if it is unknown. */
 TARE_API int32_t tare_loss_kind_from_name(const char *name);
 
-/** The shape of a loss: how it goes over a row. */
+/** The family of a loss: how it treats a row. */
 typedef enum tare_loss_family {
   TARE_LOSS_FAMILY_SIGMOID = 0,   /**< element by element; a label chooses the column whose target is 1 */
   TARE_LOSS_FAMILY_SOFTMAX = 1,   /**< row by row */
   TARE_LOSS_FAMILY_REGRESSION = 2 /**< element by element, prediction - target; labels say which rows count */
 } tare_loss_family;
 
-/** What a loss takes of a batch. A binding that reads this needs no list of losses of its own. */
+/** What a loss takes from a batch. A binding that reads this needs no list of losses of its own. */
 typedef struct tare_loss_description {
   uint64_t struct_size;
   const char *name;               /**< "sigmoid-focal"; never freed */
   int32_t kind;                   /**< a tare_loss_kind */
   int32_t family;                 /**< a tare_loss_family */
-  int32_t parameters;             /**< how many tare_loss_parameter describes */
+  int32_t parameters;             /**< the number of parameters that tare_loss_parameter describes */
   int32_t has_state;              /**< 1: a parameter is a state that the caller keeps */
   int32_t takes_targets;          /**< 1: dense targets as well as labels (GHM-R: always) */
   int32_t takes_class_weights;    /**< 1: class_weights and background_weight */
   int32_t takes_element_weights;  /**< 1: tare_level::element_weights */
   int32_t takes_positive_weights; /**< 1: tare_batch::positive_weights */
-  int32_t takes_normalizer;       /**< 1: any tare_normalizer; 0: TARE_NORMALIZER_SUM alone */
+  int32_t takes_normalizer;       /**< 1: any tare_normalizer; 0: only TARE_NORMALIZER_SUM */
   int32_t gives_element_loss;     /**< 1: tare_level::element_loss */
   int32_t takes_scores;           /**< 1: tare_level::scores */
   int32_t reserved;
 } tare_loss_description;
 
-/** Describes a loss. `description->struct_size` must be set before the call; what the caller's struct is longer by
- *  becomes zero. @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)). */
+/**
+ * Describes a loss.
+ * @param description  set `description->struct_size` before the call. Bytes that this version does not know become 0.
+ * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)).
+ */
 TARE_API tare_status tare_loss_describe(int32_t kind, tare_loss_description *description);
 
 typedef enum tare_parameter_type {
@@ -795,14 +849,14 @@ typedef enum tare_parameter_type {
   TARE_PARAMETER_TYPE_STATE = 4      /**< void *: device memory that the caller keeps, or NULL */
 } tare_parameter_type;
 
-/** One parameter of a loss: where it is in tare_loss_spec, and what it may be. */
+/** One parameter of a loss: its place in tare_loss_spec, its type and its range. */
 typedef struct tare_parameter_description {
   uint64_t struct_size;
-  const char *name;           /**< "gamma"; never freed */
-  const char *option;         /**< its name on a command line, unlike any other loss's; "" if text cannot give it */
-  const char *field;          /**< "focal.gamma": where it is in tare_loss_spec, as error texts name it */
-  const char *help;           /**< one line for a person */
-  const char *limits;         /**< the range as text: "in [0,10000]"; empty if there is none */
+  const char *name;   /**< "gamma"; never freed */
+  const char *option; /**< its name on a command line, with one meaning over all losses; "" if text cannot give it */
+  const char *field;  /**< "focal.gamma": its field in tare_loss_spec, as error texts name it */
+  const char *help;   /**< one line of text */
+  const char *limits; /**< the range as text: "in [0,10000]"; empty if there is none */
   const char *const *choices; /**< TARE_PARAMETER_TYPE_CHOICE: the names by value, NULL behind the last; else NULL */
   int32_t type;               /**< a tare_parameter_type */
   int32_t offset;             /**< of the value, in bytes from the start of tare_loss_spec */
@@ -813,11 +867,14 @@ typedef struct tare_parameter_description {
   int32_t reserved;
 } tare_parameter_description;
 
-/** Describes parameter `index`, from 0, of a loss. `description->struct_size` must be set before the call.
- *  @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)). */
+/**
+ * Describes parameter `index`, from 0, of a loss.
+ * @param description  set `description->struct_size` before the call. Bytes that this version does not know become 0.
+ * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)).
+ */
 TARE_API tare_status tare_loss_parameter(int32_t kind, int32_t index, tare_parameter_description *description);
 
-/** How this library was built, for a person: version, compiler, CUDA, OpenMP. */
+/** @return a text on how this library was built: version, compiler, CUDA, OpenMP. Never NULL. */
 TARE_API const char *tare_build_description(void);
 
 /* ------------------------------------------------------------------------------------------------------------------
