@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a backend offers to the host API, and what a context holds. */
+/* The interface of a backend, and the contents of a context. */
 #ifndef TARE_CORE_BACKEND_H
 #define TARE_CORE_BACKEND_H
 
@@ -7,7 +7,7 @@
 
 typedef struct tare_backend tare_backend;
 
-/** Every function gets checked arguments, writes nothing when it fails, and leaves a text in `error`. */
+/** Every function gets checked arguments. If it fails, it writes no output and puts a text in `error`. */
 struct tare_backend {
   void (*destroy)(tare_backend *self);
   void (*describe)(tare_backend *self, tare_context_description *description);

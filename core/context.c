@@ -46,7 +46,7 @@ static tare_status create_cuda(const tare_context_options *options, tare_backend
 #endif
 }
 
-/** Any other failure is one of a GPU that is there: a caller whose arrays lie on it has no use for a CPU context. */
+/** With any other failure a GPU exists. The caller's arrays may be on it, so a CPU context would not help. */
 static bool has_no_gpu(tare_status status) {
   return status == TARE_STATUS_NOT_BUILT || status == TARE_STATUS_NO_DRIVER || status == TARE_STATUS_DRIVER_TOO_OLD ||
          status == TARE_STATUS_NO_DEVICE;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The door to the CUDA backend, where the library has one. */
+/* The entry to the CUDA backend, in a library that has one. */
 #ifndef TARE_CORE_CUDA_H
 #define TARE_CORE_CUDA_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The public verbs: check, then call the backend. */
+/* The public calls: check the arguments, then call the backend. */
 #include <string.h>
 
 #include "backend.h"

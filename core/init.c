@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Defaults of the public structs, and the strides of the usual layouts. The caller's struct may be shorter or longer
- * than ours: only what it has is written, and what it has beyond ours is zero. */
+ * than ours. Only fields that it has are written. Its bytes beyond ours become zero. */
 #include <string.h>
 
 #include "parameters.h"
@@ -48,7 +48,7 @@ void tare_linear_init_sized(tare_linear *linear, int64_t dimensions, uint64_t st
   give(linear, struct_size, &defaults, sizeof defaults);
 }
 
-/** A product that stays at its end: a level so large is refused later, and its strides may not have wrapped by then. */
+/** A product that saturates. A level that large is refused later, so its strides must not wrap before. */
 static int64_t times(int64_t a, int64_t b) {
   int64_t product;
   return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;

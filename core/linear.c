@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The verbs of the fused head: check, then call the backend. */
+/* The public calls of the fused head: check the arguments, then call the backend. */
 #include "backend.h"
 
 static tare_status build(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,

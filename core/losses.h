@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The list of losses as a table: what losses/losses.def says of each. */
+/* The list of losses (losses/losses.def) as a table. */
 #ifndef TARE_CORE_LOSSES_H
 #define TARE_CORE_LOSSES_H
 
@@ -18,7 +18,7 @@ typedef struct tare_listed_loss {
 /** NULL for a kind that is not in the list. */
 const tare_listed_loss *tare_find_loss(int32_t kind);
 
-/** INVALID_ARGUMENT, with the kind in the text; `of` is in front of "kind". */
+/** Returns TARE_STATUS_INVALID_ARGUMENT. The text names the kind, with `of` before "kind". */
 tare_status tare_fail_unknown_loss(tare_error *error, const char *of, int32_t kind);
 
 #endif

@@ -13,7 +13,7 @@
 static const char *const density_names[] = {"unit-region", "exact", NULL};
 static const char *const variant_names[] = {"paper", "mmdet", NULL};
 
-/** What a value may be. OFF_OR: in [low, high], or any negative number. */
+/** The type of a range. OFF_OR: in [low, high], or any negative number. */
 enum range { RANGE_ANY, RANGE_FINITE, RANGE_CLOSED, RANGE_OPEN_LOW, RANGE_OPEN_HIGH, RANGE_OFF_OR };
 
 typedef struct parameter {
@@ -60,7 +60,7 @@ static const parameter parameters[] = {
 
 enum { PARAMETERS = sizeof parameters / sizeof *parameters };
 
-/** Reads a number or an integer; of a pointer, only whether it is set. */
+/** The value of a number or an integer; for a pointer, whether it is set. */
 static double value_of(const parameter *p, const tare_loss_spec *loss) {
   const void *at = (const char *)loss + p->offset;
   double number;
@@ -101,7 +101,7 @@ void tare_parameters_set_defaults(tare_loss_spec *loss) {
   }
 }
 
-/** Whether the value is in its range; a NaN is in none. */
+/** Whether the value is in its range; NaN is in no range. */
 static int is_in_range(const parameter *p, double value) {
   switch ((enum range)p->range) {
     case RANGE_ANY:
@@ -160,7 +160,7 @@ tare_status tare_parameters_read(tare_problem *problem, tare_error *error) {
   return TARE_STATUS_OK;
 }
 
-/* ---- What bindings read ------------------------------------------------------------------------------------------ */
+/* ---- Descriptions, for bindings ---------------------------------------------------------------------------------- */
 
 static int32_t count_parameters(int32_t kind) {
   int32_t count = 0;

@@ -12,7 +12,7 @@ void tare_parameters_set_defaults(tare_loss_spec *loss);
  *  table names. */
 tare_status tare_parameters_read(tare_problem *problem, tare_error *error);
 
-/** Whether a parameter in this member of tare_loss_spec's union begins there, whichever loss has it. */
+/** Whether a parameter of any loss with this member of tare_loss_spec's union begins at this offset. */
 int tare_is_parameter_at(const char *member, uint64_t offset);
 
 #endif

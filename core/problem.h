@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A checked call, in the one form that the backends see: defaults filled in, every level a *view* whose row axes have
- * been reordered and merged so that the last one is the one to run along.
+ * A checked call, in the form that the backends read. Defaults are filled in. Every level is a *view*: its row axes are
+ * reordered and merged, so that loops run along the last one.
  */
 #ifndef TARE_CORE_PROBLEM_H
 #define TARE_CORE_PROBLEM_H
@@ -13,7 +13,7 @@ enum tare_shape { TARE_SHAPE_SIGMOID, TARE_SHAPE_SOFTMAX, TARE_SHAPE_REGRESSION 
 /** How often the logits are read: see losses/losses.def. */
 enum tare_passes { TARE_PASSES_ONE, TARE_PASSES_DENSITY };
 
-/** What a loss takes of a batch and an output besides logits and labels: see losses/losses.def. */
+/** Inputs and outputs that not every loss has: see losses/losses.def. */
 enum tare_takes {
   TARE_TAKES_TARGETS = 1,       /* dense targets */
   TARE_TAKES_CLASS_WEIGHTS = 2, /* and a background weight */
@@ -21,11 +21,11 @@ enum tare_takes {
   TARE_TAKES_ELEMENT_WEIGHTS = 8,
   TARE_TAKES_POSITIVE_WEIGHTS = 16,
   TARE_GIVES_ELEMENT_LOSS = 32,
-  TARE_TAKES_EVERYTHING = 63, /* of these; scores are named apart */
+  TARE_TAKES_EVERYTHING = 63, /* all of the above; scores are listed separately */
   TARE_TAKES_SCORES = 64
 };
 
-/** The arrays of a level. ROW_INDEX is none in memory: its strides give a row's number in row order. */
+/** The arrays of a level. ROW_INDEX has no storage: its strides map a position to its row number. */
 enum tare_array_name {
   TARE_LOGITS,
   TARE_GRADIENT,
@@ -80,14 +80,14 @@ typedef struct tare_problem {
   tare_view view[TARE_MAX_LEVELS];
 } tare_problem;
 
-/** What a call needs of the batch beyond its shape. */
+/** The parts of the batch that a call needs, beyond its shape. */
 enum tare_need {
   TARE_NEED_LOGITS = 1,
   TARE_NEED_LABELS = 2,
-  TARE_NEED_LINEAR = 4 /* with TARE_NEED_LOGITS: they will be made; the batch must have none, and one row axis */
+  TARE_NEED_LINEAR = 4 /* with TARE_NEED_LOGITS: the call forms the logits; the batch has none, and one row axis */
 };
 
-/** Where the text of an error goes. */
+/** The text of an error. */
 typedef struct tare_error {
   char text[512];
 } tare_error;
@@ -96,7 +96,8 @@ typedef struct tare_error {
 tare_status tare_fail(tare_error *error, tare_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/** Checks the arguments of a call and puts them in `problem`. `loss` and `output` may be NULL where the call has none. */
+/** Checks the arguments of a call and puts them in `problem`. `loss` and `output` may be NULL where the call has
+ *  none. */
 tare_status tare_problem_build(tare_problem *problem, const tare_loss_spec *loss, const tare_batch *batch,
                                const tare_output *output, int needs, tare_error *error);
 
@@ -114,10 +115,10 @@ static inline int tare_counts_rows(const tare_output *output) {
 /** Bytes of an element of one of the problem's arrays. */
 int64_t tare_array_bytes(const tare_problem *problem, int name);
 
-/** Whether the loss is one whose gradient norms a call of their own can count, into a state of the caller's. */
+/** Checks that the loss has gradient norms that can be counted into a state of the caller's. */
 tare_status tare_check_state_call(const tare_problem *problem, tare_error *error);
 
-/** Checks `theirs` against the problem it goes with and fills `linear`, defaults and all. */
+/** Checks `theirs` together with its problem, and fills `linear`, including defaults. */
 tare_status tare_linear_build(tare_linear *linear, const tare_linear *theirs, const tare_problem *problem,
                               tare_error *error);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Structs of other versions. A struct_size that ends inside a field is no version's: half of a pointer or of a number
- * would be read. Hence the list of all fields.
+ * Structs of other versions. No version has a struct_size that ends inside a field: half of a pointer or number would
+ * be read. Hence the list of all fields.
  */
 #include "structs.h"
 
@@ -22,7 +22,7 @@ static const uint16_t description_starts[] = {
     AT(tare_context_description, threads),     AT(tare_context_description, reserved),
     AT(tare_context_description, device_name), AT(tare_context_description, instruction_set),
     AT(tare_context_description, reason)};
-/* An array and its strides came together. */
+/* An array and its strides were added together. */
 static const uint16_t level_starts[] = {AT(tare_level, gradient),        AT(tare_level, labels),
                                         AT(tare_level, targets),         AT(tare_level, row_weights),
                                         AT(tare_level, element_weights), AT(tare_level, row_loss),
@@ -95,7 +95,7 @@ tare_layout tare_loss_layout(int32_t kind) {
 
 int tare_ends_on_field(const tare_layout *layout, uint64_t size) {
   if (size >= layout->size) return 1;
-  if (size >= layout->end) return size % 8 == 0; /* words of a loss that this version gives no meaning */
+  if (size >= layout->end) return size % 8 == 0; /* words of a loss that have no meaning in this version */
   for (int i = 0; i < layout->count; i++)
     if (layout->starts[i] == size) return 1;
   return layout->member && tare_is_parameter_at(layout->member, size);

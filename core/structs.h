@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The public structs by their fields: where a struct of another version may end. */
+/* The public structs by their fields: the places where a struct of another version may end. */
 #ifndef TARE_CORE_STRUCTS_H
 #define TARE_CORE_STRUCTS_H
 
@@ -20,17 +20,17 @@ extern const tare_layout tare_options_layout, tare_description_layout, tare_leve
 /** The fields of a loss are those of the union's member that its kind uses. */
 tare_layout tare_loss_layout(int32_t kind);
 
-/** Whether a struct of `size` bytes ends behind a whole field. A longer struct than ours does. */
+/** Whether a struct of `size` bytes ends after a whole field. A struct longer than ours does. */
 int tare_ends_on_field(const tare_layout *layout, uint64_t size);
 
-/** Checks the struct_size of a struct that the caller wrote or wants written. */
+/** Checks the struct_size of a struct that the caller reads or writes. */
 tare_status tare_check_struct_size(const void *theirs, const tare_layout *layout, tare_error *error);
 
-/** Reads a struct of the caller's. What theirs lacks keeps its value in `out`; what theirs has beyond ours must be 0. */
+/** Reads a struct of the caller's. Fields that it lacks keep their value in `out`. Its bytes beyond ours must be 0. */
 tare_status tare_read_struct(void *out, const void *theirs, const tare_layout *layout, tare_error *error);
 
-/** Fills a struct of the caller's, whose struct_size is set, from ours. What theirs has beyond ours becomes 0: fields of
- *  a later version are unknown here. */
+/** Fills a struct of the caller's, whose struct_size is set, from ours. Its bytes beyond ours become 0, because fields
+ *  of a later version are unknown here. */
 tare_status tare_write_struct(void *theirs, const void *ours, const tare_layout *layout, tare_error *error);
 
 #endif

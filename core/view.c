@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Turns a level into a view: row axes ordered so that the last is the one along which logits lie nearest, and merged
- * where every array allows it, so that contiguous rows become one axis however they were described. */
+/* Turns a level into a view. The row axes are ordered, so that logits are nearest in memory along the last one. They
+ * are merged where every array allows it, so that contiguous rows become one axis. */
 #include "view.h"
 
 #include <string.h>
@@ -39,7 +39,7 @@ static int can_merge(const tare_view *view, int outer, int inner) {
   return 1;
 }
 
-/** Takes the axis out and moves the axes before it one place towards the end. */
+/** Removes the axis and moves the axes before it one place towards the end. */
 static void remove_axis(tare_view *view, int axis) {
   for (int a = axis; a > 0; a--) {
     view->dim[a] = view->dim[a - 1];

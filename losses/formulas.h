@@ -44,8 +44,8 @@ TARE_INLINE terms terms_of(real z) {
   return t;
 }
 
-/** gamma*(a + b) for a >= 0 and a + b >= 0, where a is exact and b is what is left of a logarithm after it. The product
- *  is carried in two parts: in one, it would be off by |gamma*a| half ulps. */
+/** gamma*(a + b) for a >= 0 and a + b >= 0. a is exact, and b is the rest of a logarithm. The product is in two parts;
+ *  in one part it would be off by |gamma*a| half ulps. */
 TARE_INLINE log_parts general_exponent(real a, real b, const formula_parameters *parameters) {
   const real gamma = parameters->gamma_hi;
   const real product = gamma * a;
@@ -78,8 +78,9 @@ TARE_INLINE real power_of_q(terms t, const formula_parameters *parameters, int p
   }
 }
 
-/* Soft targets. CE may be as large as the largest float, so s^gamma*CE can be written although s^gamma cannot. The power
- * comes as two factors of at most 1, by which CE is multiplied one after the other: no step is 0 unless the result is. */
+/* Soft targets. CE may be as large as the largest float, so s^gamma*CE can be representable although s^gamma is not.
+ * So the power is two factors of at most 1. CE is multiplied by one, then by the other. No step is 0 unless the
+ * result is. */
 
 /** s^gamma = first*second. */
 typedef struct modulator {
@@ -102,7 +103,7 @@ TARE_INLINE real root_of_modulator(real s) {
   return is_tiny ? root * (real)0x1p-32 : root;
 }
 
-/** s^gamma for s in [0,1] of which nothing else is known. */
+/** s^gamma for any s in [0,1]. */
 TARE_INLINE modulator modulator_of(real s, const formula_parameters *parameters, int power) {
   modulator result;
   result.first = power == TARE_POWER_0 ? (real)1 : s;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Bins of the gradient norm as thresholds of keys, and the density that counts lead to.
+ * Bins of the gradient norm, as thresholds of keys, and the gradient density from counts.
  *
  * For a hard label g = sigmoid(u) is monotone in the signed logit u, so the bin of g = e starts at the first float that
- * is not below log(e/(1-e)). A hundred edges k/M have a logarithm so near to a double that 64 bits do not tell on which
- * side it lies. Twice the precision of a double does: of up to 1024 bins, none lies nearer than 2^-73 of itself. An edge
- * has a double exactly only at the logit 0, and at some differences of GHM-R; these come out exactly.
+ * is not below log(e/(1-e)). For about a hundred edges k/M that logarithm is so near to a double that 64 bits cannot
+ * decide on which side it is. Twice the precision of a double can: with up to 1024 bins, none is nearer than 2^-73 of
+ * itself. An edge is exactly a double only at the logit 0, and at some differences of GHM-R. These are exact here.
  */
 #include "ghm.h"
 
@@ -16,8 +16,8 @@
 #define TARE_INLINE static inline
 #include "momentum.h"
 
-/** The edge at which bin k starts, as a ratio of two doubles: k/M, or what mmdetection's single-precision division makes
- *  of it, over 1. The sum and the difference of the two are exact. */
+/** The lower edge of bin k as a ratio of two doubles: k/M, or mmdetection's quotient in f32 over 1. The sum and the
+ *  difference of the two are exact. */
 typedef struct edge {
   double part, whole;
 } edge;
@@ -32,7 +32,7 @@ static tare_twofold twofold(double x) { return (tare_twofold){x, 0}; }
 /** The edge itself. */
 static tare_twofold norm_of_edge(edge e) { return tare_twofold_quotient(twofold(e.part), twofold(e.whole)); }
 
-/** log(e/(1-e)): in double, and one step of Newton's from there. */
+/** log(e/(1-e)): in double, corrected by one Newton step. */
 static tare_twofold logit_of_edge(edge e) {
   const double rest = e.whole - e.part, near = log(e.part / rest);
   const tare_twofold odds = tare_twofold_quotient(twofold(e.part), twofold(rest));
@@ -40,13 +40,13 @@ static tare_twofold logit_of_edge(edge e) {
   return tare_twofold_sum(near, (ratio.hi - 1) + ratio.lo);
 }
 
-/** mu*e/sqrt(1-e^2): 3/5 gives 3/4 and no less. */
+/** mu*e/sqrt(1-e^2). Exact values stay exact: 3/5 gives 3/4. */
 static tare_twofold difference_of_edge(edge e, double mu) {
   const tare_twofold square = tare_twofold_product(e.whole - e.part, e.whole + e.part);
   return tare_twofold_quotient(tare_twofold_product(mu, e.part), tare_twofold_root(square));
 }
 
-/** Whether the thresholds of these parameters stand there already. */
+/** Whether `bins` already has the thresholds of these parameters. */
 static int are_made(const tare_bins *bins, int32_t kind, const tare_ghm_parameters *ghm) {
   return bins->count == ghm->bins && bins->kind == kind && bins->variant == ghm->variant &&
          (kind != TARE_LOSS_GHM_R || bins->mu == ghm->mu);

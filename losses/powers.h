@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The exponents that have an instance of their own, and which one a gamma takes. */
+/* The exponents that have an instance of their own, and the choice of one for a gamma. */
 #ifndef TARE_LOSSES_POWERS_H
 #define TARE_LOSSES_POWERS_H
 

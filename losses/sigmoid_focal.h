@@ -17,8 +17,8 @@ TARE_INLINE pair sigmoid_focal(real z, real weight, real plain_weight, const for
   return make_pair(weight * focal.loss, weight * focal.slope);
 }
 
-/** s^gamma*CE with gradient s^gamma*[(p-t) + gamma*(1-2t)*kappa*CE], kappa = p(1-p)/s. An infinite CE stays infinite,
- *  however small s^gamma is; kappa is 0 there. Where s is subnormal, p and so kappa*CE is too. */
+/** s^gamma*CE with gradient s^gamma*[(p-t) + gamma*(1-2t)*kappa*CE], kappa = p(1-p)/s. An infinite CE stays infinite
+ *  for any s^gamma; kappa is then 0. If s is subnormal, so are p and kappa*CE. */
 TARE_INLINE pair focal_soft_of_terms(soft_terms t, real target, modulator m, const formula_parameters *parameters) {
   const int is_infinite = t.ce > LARGEST;
   const real ce = is_infinite ? LARGEST : t.ce;

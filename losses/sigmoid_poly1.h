@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Poly-1 focal loss: focal + epsilon*q^(gamma+1). Alpha, which is part of `weight`, is not part of `plain_weight`
- * and does not multiply the second term. Included as losses/formulas.h is. */
+/* Poly-1 focal loss: focal + epsilon*q^(gamma+1). `weight` includes alpha. `plain_weight`, the factor of the
+ * second term, does not. Included as losses/formulas.h is. */
 
 TARE_INLINE pair sigmoid_poly1(real z, real weight, real plain_weight, const formula_parameters *parameters,
                                int power) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Numbers of twice the precision of double: sums of two doubles, of which the second is what the first leaves out. Plain
- * double arithmetic and fma make them, so no platform's long double decides anything. What is exact as two doubles comes
- * out exact; an error is some 2^-104 of the number. */
+/* Numbers of twice the precision of double: sums of two doubles, where the second is the rounding error of the first.
+ * They need only double arithmetic and fma, so results do not depend on a platform's long double. A value that two
+ * doubles can hold is exact; else the error is about 2^-104 of the number. */
 #ifndef TARE_LOSSES_TWOFOLD_H
 #define TARE_LOSSES_TWOFOLD_H
 
@@ -26,7 +26,7 @@ static inline tare_twofold tare_twofold_times(tare_twofold a, tare_twofold b) {
   return tare_twofold_sum(whole.hi, whole.lo + (a.hi * b.lo + a.lo * b.hi));
 }
 
-/** a/b: the quotient in double, and what its remainder, which is exact, adds. */
+/** a/b: the quotient in double, corrected by its remainder, which is exact. */
 static inline tare_twofold tare_twofold_quotient(tare_twofold a, tare_twofold b) {
   const double quotient = a.hi / b.hi;
   const double rest = fma(-quotient, b.hi, a.hi) + (a.lo - quotient * b.lo);
@@ -39,7 +39,7 @@ static inline tare_twofold tare_twofold_root(tare_twofold a) {
   return tare_twofold_sum(root, rest / (2 * root));
 }
 
-/** e^x for |x| <= 7: the series of x/256, and then its square eight times over. */
+/** e^x for |x| <= 7: the series of x/256, squared eight times. */
 static inline tare_twofold tare_twofold_exp(double x) {
   const tare_twofold part = {x / 256, 0};
   tare_twofold power = {1, 0};

@@ -2,8 +2,8 @@
 /*
  * The window of the exact gradient density, in double. For C and CUDA: the includer defines TARE_INLINE.
  *
- * A gradient norm is kept *folded*, by what it has to the nearer end of [0,1]: g up to 1/2, and -(1-g) beyond, where 1-g
- * comes from a formula of its own. So neither end loses digits. A g of 1 is -0: the sign says which end it is.
+ * A gradient norm is kept *folded*, as its distance to the nearer end of [0,1]: g up to 1/2, and -(1-g) beyond, where
+ * 1-g has a formula of its own. So no digits are lost at either end. The sign tells the end: g = 1 is -0.
  */
 
 TARE_INLINE int tare_is_upper_norm(double folded) { return copysign(1.0, folded) < 0; }
@@ -22,7 +22,7 @@ TARE_INLINE double tare_norm_of_difference(double key, double mu) {
   return 3.0 * ratio * ratio <= 1.0 ? ratio / root : -(1.0 / (root * (root + ratio)));
 }
 
-/** How far one norm lies below another that is not below it. */
+/** The distance from one norm up to another. */
 TARE_INLINE double tare_norm_distance(double low, double high) {
   if (tare_is_upper_norm(low) == tare_is_upper_norm(high)) return high - low;
   return (0.5 - low) + (0.5 + high);

@@ -25,7 +25,7 @@ static int allocate(struct curves *curves, int32_t bins) {
   return complain("out of memory");
 }
 
-/* In the GHM a row weight is a mask; the other two are measured under the same. */
+/* GHM takes a row weight as a mask. The other two losses are measured with the same mask. */
 static int mask_rows(const struct sample *sample, struct sample *masked) {
   *masked = *sample;
   masked->row_weights = NULL;
@@ -36,7 +36,7 @@ static int mask_rows(const struct sample *sample, struct sample *masked) {
   return TOOL_OK;
 }
 
-/* Each loss by its own mean, so that a curve says how an element fares against the average one, whatever the scale.
+/* Each loss is divided by its own mean, so that a curve compares an element with the average one, on any scale.
  * Returns the mean. `values` may be the histogram's own gradients. */
 static double over_mean(const struct histogram *histogram, double *values) {
   double sum = 0, elements = 0;

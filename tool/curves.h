@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What cross-entropy, focal loss and GHM-C make of the gradient of one batch, by gradient norm: the GHM paper's second
- * picture (arXiv 1811.05181, figure 3), from measured gradients.
+ * The gradient of one batch under cross-entropy, focal loss and GHM-C, by gradient norm: the GHM paper's second picture
+ * (arXiv 1811.05181, figure 3), from measured gradients.
  */
 #ifndef TARE_TOOL_CURVES_H
 #define TARE_TOOL_CURVES_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `tare demo`: every loss on one made-up detector batch, and what its gradient norms look like.
+ * `tare demo`: every loss on one synthetic detector batch, and the histogram of its gradient norms.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -32,7 +32,7 @@ struct evaluation {
   FILE *gradient_file, *row_loss_file, *plot_file; /* of the options that were given */
 };
 
-/* Before anything is computed: what cannot be written is better said at once. */
+/* Opened before the computation, so that a file that cannot be written is reported at once. */
 static int open_output(const char *option, const char *path, FILE **file) {
   if (path) *file = outfile_open(option, path);
   return !path || *file ? TOOL_OK : TOOL_FAILED;
@@ -62,7 +62,7 @@ static int compute(struct evaluation *eval) {
   return status;
 }
 
-/* A unit-region run knows its own counts and weights; everything else, and the curve of a plot, is measured. */
+/* A unit-region run has counts and weights in its state. Everything else is measured, and so is the curve of a plot. */
 static int look_at_gradients(struct evaluation *eval) {
   const tare_loss_spec *loss = &eval->options.loss;
   bool ghm = kind_is_ghm(loss->kind);

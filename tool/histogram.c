@@ -141,7 +141,7 @@ static int sum_gradients(const struct run *run, const struct sample *sample, str
   return status;
 }
 
-/* Counts by the library itself: exact, whatever loss is looked at. */
+/* The library counts: exact for every loss. */
 static int count(struct device *device, const struct run *evaluated, struct histogram *histogram) {
   tare_loss_spec loss;
   bool regression = evaluated->loss.kind == TARE_LOSS_GHM_R;
@@ -155,7 +155,7 @@ static int count(struct device *device, const struct run *evaluated, struct hist
   device_clear(device, state, bytes);
   loss.ghm.state = state;
   tare_batch batch = evaluated->batch;
-  batch.class_weights = NULL; /* what a gradient norm is does not depend on them, and GHM refuses them */
+  batch.class_weights = NULL; /* gradient norms do not depend on them, and GHM refuses them */
   batch.background_weight = 1;
   status = device_check(device, tare_ghm_histogram(device->context, &loss, &batch, NULL));
   if (status == TOOL_OK) status = device_wait(device);

@@ -20,7 +20,7 @@ struct histogram {
   double *gradients; /**< [bins]: mean gradient norm after weighting; NaN in an empty bin; NULL if not wanted */
 };
 
-/** From the state that a unit-region GHM run left behind: counts and beta exactly as the loss used them. */
+/** From the state after a unit-region GHM run: counts and beta exactly as the loss used them. */
 int histogram_of_run(const struct run *run, struct histogram *histogram);
 
 /** Counts by the library (softmax: here), weights and gradients measured from an f32 evaluation of `loss` whose

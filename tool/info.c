@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `tare info`: what the library is and what it finds on this machine. Everything is asked of the library itself.
+ * `tare info`: describes the library and this machine. All facts come from the library.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -36,7 +36,7 @@ static tare_status describe(int32_t device, int32_t index, tare_context_descript
   options.device_index = index;
   tare_context *context;
   tare_status status = tare_context_create(&context, &options);
-  if (status == TARE_STATUS_OUT_OF_MEMORY) report_incomplete(); /* it is there, and would be left out */
+  if (status == TARE_STATUS_OUT_OF_MEMORY) report_incomplete(); /* it exists and must not be left out */
   if (status != TARE_STATUS_OK) return status;
   *about = (tare_context_description){.struct_size = sizeof *about};
   status = tare_context_describe(context, about);

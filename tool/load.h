@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The arrays of an evaluation, from files, with shapes that agree.
+ * The arrays of an evaluation, from files. Their shapes are compared.
  */
 #ifndef TARE_TOOL_LOAD_H
 #define TARE_TOOL_LOAD_H

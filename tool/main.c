@@ -54,16 +54,17 @@ static int run_verb(const struct verb *verb, int argc, char **argv) {
   return status;
 }
 
-/* A standard stream that is closed would be given to the next file that opens, and our report written into it. */
+/* If a standard stream is closed, the next file to open would get its number, and the report would go into that
+ * file. */
 static void hold_standard_streams(void) {
   for (int descriptor = 0; descriptor <= 2; descriptor++) {
     if (fcntl(descriptor, F_GETFD) >= 0) continue;
-    int held = open("/dev/null", descriptor == 2 ? O_WRONLY : O_RDONLY); /* so that printing fails, as it should */
+    int held = open("/dev/null", descriptor == 2 ? O_WRONLY : O_RDONLY); /* so that printing fails */
     if (held != descriptor) _exit(TOOL_FAILED);
   }
 }
 
-/* However the tool ends, what argp prints before it exits included: no file is left, and no lost output is a success. */
+/* For every exit, also after argp has printed help: no temporary file remains, and lost output is a failure. */
 static void end(void) {
   progress_end();
   outfile_discard();

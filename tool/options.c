@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The command line of `tare eval`. Values go straight into the library's own structs; ranges are the library's to
- * check. What is checked here is that an option belongs to the loss, so that none is silently without effect.
+ * The command line of `tare eval`. Values go directly into the library's structs, and the library checks their
+ * ranges. Here it is only checked that an option belongs to the loss, so that no option is silently ignored.
  */
 #define _GNU_SOURCE
 #include "options.h"
@@ -83,7 +83,7 @@ static const struct argp_option described[] = {
 static const struct choice dtypes[] = {
     {"f32", TARE_DTYPE_F32}, {"f16", TARE_DTYPE_F16}, {"bf16", TARE_DTYPE_BF16}, {NULL, 0}};
 
-/* Parameters are kept apart until the loss is known: they lie in a union. */
+/* Parameters are kept separately until the loss is known, because they share a union. */
 struct reading {
   struct eval_options *options;
   int32_t kind;

@@ -13,7 +13,7 @@
 struct eval_options {
   const char *logits, *labels, *targets, *row_weights, *class_counts;
   const char *grad_out, *row_loss_out, *plot;
-  tare_loss_spec loss; /**< kind and parameters, checked only for what the option's text must look like */
+  tare_loss_spec loss; /**< kind and parameters; only their text has been checked */
   double beta, background_weight;
   double hard_negatives; /**< per positive; below 0: all rows are taken */
   int64_t least_negatives, images;

@@ -23,7 +23,7 @@ struct parameter_value {
 /** Options that some loss has, each once, in the library's order; `values` goes with it. */
 struct parameter_options {
   int32_t count;
-  tare_parameter_description of[MAX_PARAMETERS]; /**< as the first loss that has it describes it */
+  tare_parameter_description of[MAX_PARAMETERS]; /**< from the description of the first loss that has it */
   char help[MAX_PARAMETERS][256];                /**< for --help: which losses, what it is, default */
   char metavar[MAX_PARAMETERS][16];
 };

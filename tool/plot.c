@@ -19,7 +19,7 @@
 #include "tool/base/outfile.h"
 #include "tool/base/problem.h"
 
-/* A gnuplot string: single quotes, doubled inside; whatever could end the line is left out. */
+/* A gnuplot string: single quotes, doubled inside, without characters that could end the line. */
 static void put_quoted(FILE *script, const char *text) {
   fputc('\'', script);
   for (; *text; text++) {
@@ -146,10 +146,10 @@ static void put_script(FILE *script, const struct histogram *histogram, const st
   fputs("unset multiplot\n", script);
 }
 
-/* Longer than any picture takes, on a busy machine too. */
+/* Longer than any picture takes, even on a busy machine. */
 enum { MOST_SECONDS = 20, MOST_BYTES = 64 << 20 };
 
-/* gnuplot ends with status 0 even where it could not write: what it drew is complete only if the last tag is there. */
+/* gnuplot exits with status 0 even if it could not write. A picture is complete only if it has the last tag. */
 static bool is_whole(const struct child_answer *answer) {
   static const char end[] = "</svg>";
   size_t length = answer->length;

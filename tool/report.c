@@ -122,7 +122,7 @@ static void bar_of(double length, bool fine, char *bar) {
   if (fine) strcat(bar, eighths[parts % 8]);
 }
 
-/* A line may stand for several bins, so that 1024 of them still fit a screen. */
+/* A line may show several bins, so that 1024 bins fit on a screen. */
 struct line {
   int64_t count;
   double weight;
@@ -176,7 +176,7 @@ json_t *json_number(double value) {
   return json_string(isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity");
 }
 
-/* jansson takes nothing but UTF-8, and a file's name may be anything. */
+/* jansson takes only UTF-8, and a file's name may have any bytes. */
 json_t *json_text(const char *text) {
   json_t *string = json_string(text);
   char *ascii = string ? NULL : strdup(text);
@@ -206,7 +206,7 @@ json_t *json_histogram(const struct histogram *histogram) {
   return json_pack("{s:o, s:o, s:o}", "edges", edges, "counts", counts, "weights", weights);
 }
 
-/* jansson goes on after a key that could not be put down: what it leaves out is noticed here. */
+/* jansson continues after a key that it could not write. Such omissions are noticed here. */
 static int put_json(const char *text, size_t length, void *stream) {
   if (fwrite(text, 1, length, stream) == length) return 0;
   report_incomplete();
@@ -237,7 +237,7 @@ int finish_output(void) {
   return output_failed();
 }
 
-/* Some file systems say only when a file is closed that it is not written. */
+/* Some file systems report a write error only when the file is closed. */
 int close_output(void) {
   int failed = ferror(stdout);
   return fclose(stdout) == 0 && !failed ? TOOL_OK : output_failed();

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What people read: aligned tables, numbers with thousands separators, and a histogram as bars; and JSON for machines.
+ * Output for people: aligned tables, numbers with thousands separators, a histogram as bars. And JSON for programs.
  */
 #ifndef TARE_TOOL_REPORT_H
 #define TARE_TOOL_REPORT_H
@@ -29,7 +29,7 @@ void table_print(struct table *table, bool ruled);
 /** Bars of the logarithm of the counts, with the weights beside them. */
 void print_bars(const struct histogram *histogram);
 
-/** Says that something to be printed found no memory: json_print and finish_output fail from then on. */
+/** Notes that memory was missing for some output. From then on json_print and finish_output fail. */
 void report_incomplete(void);
 
 /** A JSON number; "NaN", "Infinity" or "-Infinity", which JSON has no number for, as text. */

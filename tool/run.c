@@ -67,7 +67,7 @@ static void describe(struct run *run, const struct sample *sample) {
   run->batch.selection_minimum = sample->least_negatives;
 }
 
-/* What every run has of its own: the scalars, a GHM state, and a workspace if the loss needs one. */
+/* Memory of each run: the scalars, a GHM state, and a workspace if the loss needs one. */
 static int place_own(struct run *run, const tare_loss_spec *loss) {
   run->loss = *loss;
   int status = device_alloc(run->device, sizeof(struct scalars), &run->scalars);
@@ -205,7 +205,7 @@ static double divisor_of(const struct run *run, const tare_counts *counts) {
   return value == 0 ? 1 : value;
 }
 
-/* Sums of rows first, so that a long array loses nothing that matters. */
+/* Rows are summed first, so that a long array keeps its precision. */
 static void norms(const struct run *run, const void *gradient, struct result *result) {
   int64_t rows = (int64_t)run_rows(run), classes = run->batch.classes;
   double squares = 0;

@@ -24,7 +24,7 @@ struct run {
   uint64_t state_bytes, workspace_bytes;
 };
 
-/** A run is used where it lies: do not copy it. `gradient` false: none is made, for running in place or for none.
+/** A run must not be copied or moved. `gradient` false: none is made, for running in place or for none.
  *  TOOL_OK, or TOOL_FAILED after complaining; run_release is right in both cases. */
 int run_prepare(struct run *run, struct device *device, const struct sample *sample, const tare_loss_spec *loss,
                 bool gradient);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A batch in host memory: what the tool reads from files or makes up, before it goes to a device.
+ * A batch in host memory: read from files or synthetic, before it goes to a device.
  */
 #ifndef TARE_TOOL_SAMPLE_H
 #define TARE_TOOL_SAMPLE_H
@@ -36,8 +36,8 @@ int sample_share_f32(const struct sample *sample, struct sample *copy);
 
 enum { ROW_SKIPPED = -2, ROW_BACKGROUND = -1 };
 
-/** What row `row` is to a loss of `kind`: its class, ROW_BACKGROUND, or ROW_SKIPPED if it adds nothing. With targets a
- *  row that counts is ROW_BACKGROUND. */
+/** The role of row `row` in a loss of `kind`: its class, ROW_BACKGROUND, or ROW_SKIPPED if it adds nothing. With
+ *  targets a row that counts is ROW_BACKGROUND. */
 int64_t sample_row(const struct sample *sample, int32_t kind, int64_t row);
 
 /* Kinds in families: what an element is, and what its gradient norm. */

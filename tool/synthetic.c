@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Made-up batches. The generator is SplitMix64 with the Box-Muller transform; each array has a seed of its own, so that
- * none depends on the size of another.
+ * Synthetic batches. The generator is SplitMix64 with the Box-Muller transform. Each array has its own seed, so that it
+ * does not depend on the size of another.
  */
 #define _GNU_SOURCE
 #include "synthetic.h"

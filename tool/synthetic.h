@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Made-up batches, the same on every machine: a detector's logits, and boxes for GHM-R.
+ * Synthetic batches, the same on every machine: a detector's logits, and boxes for GHM-R.
  */
 #ifndef TARE_TOOL_SYNTHETIC_H
 #define TARE_TOOL_SYNTHETIC_H

@@ -15,7 +15,7 @@ static const char *const array_names[TARE_ARRAYS] = {"logits",       "gradient",
 /** Whether each array has a class axis. */
 static const unsigned char has_classes[TARE_ARRAYS] = {1, 1, 0, 1, 0, 0, 1, 0, 1, 0};
 
-/** A stride that arithmetic may use. That of an axis of length 1 may be any number, and only its size could do harm. */
+/** A stride that is safe in arithmetic. The stride of an axis of length 1 may be any number and could overflow. */
 static int64_t usable_stride(int64_t stride, int64_t length) {
   const int64_t most = (int64_t)1 << 58;
   return length > 1 || (stride >= -most && stride <= most) ? stride : 0;
@@ -26,7 +26,7 @@ static void set_array(tare_view *view, int64_t classes, int name, const void *da
   if (!data) return;
   const int64_t strides[TARE_AXES] = {s->image, s->y, s->x, s->anchor};
   tare_array *array = &view->array[name];
-  array->data = (void *)(uintptr_t)data; /* the backends write through it only what the header calls an output */
+  array->data = (void *)(uintptr_t)data; /* backends write only to outputs */
   for (int axis = 0; axis < TARE_AXES; axis++) array->stride[axis] = usable_stride(strides[axis], view->dim[axis]);
   array->cls = has_classes[name] ? usable_stride(s->cls, classes) : 0;
 }
@@ -58,8 +58,8 @@ static int64_t axis_stride(const tare_array *array, int axis) {
   return axis < TARE_AXES ? array->stride[axis] : array->cls;
 }
 
-/** Distance in elements from an array's lowest to its highest element, and where the first lies in between. False if
- *  it does not fit 62 bits of bytes. */
+/** The distance in elements from an array's lowest to its highest element, and the position of the first. False if the
+ *  distance in bytes does not fit 62 bits. */
 static int extent(const tare_problem *problem, const tare_view *view, int name, int64_t *below, int64_t *above) {
   const int axes = has_classes[name] ? TARE_AXES + 1 : TARE_AXES;
   *below = *above = 0;
@@ -73,7 +73,7 @@ static int extent(const tare_problem *problem, const tare_view *view, int name, 
   return 1;
 }
 
-/** Whether all elements of an array are certainly distinct places: each axis steps over all that lies inside it. */
+/** Whether the elements of an array certainly do not overlap: each axis steps over all axes inside it. */
 static int is_injective(const tare_problem *problem, const tare_view *view, int name) {
   const int axes = has_classes[name] ? TARE_AXES + 1 : TARE_AXES;
   int64_t inside = 0;
@@ -120,7 +120,7 @@ static tare_status check_array(const tare_problem *problem, const tare_view *vie
   return TARE_STATUS_OK;
 }
 
-/** Gradient at the logits' own place: same pointer, same strides wherever an axis is longer than 1. */
+/** Whether the gradient is in place: the logits' pointer, and their strides on every axis longer than 1. */
 static int is_in_place(const tare_problem *problem, const tare_view *view) {
   const tare_array *a = &view->array[TARE_LOGITS], *b = &view->array[TARE_GRADIENT];
   if (a->data != b->data) return 0;
@@ -156,7 +156,7 @@ static int is_present(const tare_problem *problem, int level, int name) {
   return problem->view[level].rows && problem->view[level].array[name].data;
 }
 
-/** Every output against every other array, each pair of outputs once. */
+/** Compares every output with every other array, each pair of outputs once. */
 static tare_status check_overlaps(const tare_problem *problem, tare_error *error) {
   tare_status status = TARE_STATUS_OK;
   for (int i = 0; i < problem->level_count; i++)
@@ -228,7 +228,7 @@ static void fill_view(tare_view *view, const tare_batch *batch, const tare_level
   memcpy(view->array[TARE_ROW_INDEX].stride, index, sizeof index);
 }
 
-/** The logits of a fused head, which only ever exist some rows at a time, as if they all lay in row order. */
+/** Strides of a fused head's logits, as if all of them were in memory, in row order. */
 static tare_status set_unseen_logits(const tare_problem *problem, tare_view *view, int index, tare_error *error) {
   for (int name = TARE_LOGITS; name <= TARE_GRADIENT; name++)
     if (view->array[name].data)
@@ -244,7 +244,7 @@ static tare_status set_unseen_logits(const tare_problem *problem, tare_view *vie
   return TARE_STATUS_OK;
 }
 
-/** What a level that has rows must have. */
+/** Checks that a level with rows has the arrays it needs. */
 static tare_status check_presence(const tare_problem *problem, const tare_view *view, int index, int needs,
                                   tare_error *error) {
   const int labels_alone = !(needs & TARE_NEED_LOGITS);
@@ -360,7 +360,7 @@ static tare_status read_batch(tare_problem *problem, const tare_batch *batch, ta
   return status ? status : check_scalars(&problem->batch, error);
 }
 
-/** The array whose rows decide in which order they are gone over. */
+/** The array that decides the order of the row axes. */
 static int key_array(const tare_view *view, int needs) {
   if (needs & TARE_NEED_LINEAR) return TARE_ROW_INDEX;
   return view->array[TARE_LOGITS].data ? TARE_LOGITS : TARE_LABELS;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Checks a whole call: the output, and what a loss, a batch and an output cannot be together. */
+/* Checks a whole call: the output, and combinations of loss, batch and output that are not supported. */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -103,7 +103,7 @@ static tare_status check_scores(const tare_problem *problem, tare_error *error) 
   return TARE_STATUS_OK;
 }
 
-/** Why a loss does not take what others do. */
+/** The reason why a loss does not take an input. */
 static const char *reason_of(const tare_problem *problem) {
   if (tare_is_ghm(problem)) return "a GHM loss takes no weights but row_weights, which select rows";
   return "a softmax loss has one term a row; use row_weights, class_weights and row_loss";
@@ -153,7 +153,7 @@ static tare_status check_combinations(const tare_problem *problem, int needs, ta
   return status ? status : check_taken(problem, error);
 }
 
-/** How far outside [0,1] a dense target may be, for what its type makes of numbers like an IoU of 1. */
+/** The tolerance around [0,1] for dense targets: rounding to their type may move an IoU of 1 outside. */
 static void targets_range(int32_t dtype, double *least, double *most) {
   *least = dtype == TARE_DTYPE_F64 ? -1e-3 : (double)-1e-3f;
   *most = dtype == TARE_DTYPE_F64 ? 1.001 : (double)1.001f;

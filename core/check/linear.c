@@ -84,7 +84,7 @@ static int is_in_place(const tare_linear *linear, const place *places, int i, in
          linear->features_stride == linear->features_gradient_stride;
 }
 
-/** Every output of the head against all arrays, and every output of the batch against the head's. */
+/** Compares every output of the head with all arrays, and every output of the batch with the head's arrays. */
 static tare_status check_overlaps(const tare_linear *linear, const tare_problem *problem, place *places,
                                   tare_error *error) {
   int count = OWN_ARRAYS;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whether two strided arrays share a byte: whether the difference of two addresses, a sum of coefficients times strides,
- * can fall within an element. The search goes from the largest stride down and keeps only coefficients from which the
- * smaller strides can still reach the target; for nested strides, as arrays have them, that is one or two an axis.
+ * Whether two strided arrays share a byte. The difference of two addresses is a sum of coefficients times strides. The
+ * arrays overlap if that sum can fall within an element. The search starts at the largest stride. It keeps only
+ * coefficients from which the smaller strides can still reach the target. Arrays have nested strides, so these are one
+ * or two an axis.
  */
 #include "overlap.h"
 
@@ -19,7 +20,7 @@ typedef struct term {
 typedef struct search {
   int count, steps;
   term terms[TERMS];
-  wide least[TERMS + 1], most[TERMS + 1]; /* what the terms from here on can sum to */
+  wide least[TERMS + 1], most[TERMS + 1]; /* the range of the sum of the terms from here on */
 } search;
 
 static void add_term(search *s, wide stride, int64_t length, int sign) {
@@ -40,7 +41,7 @@ static void add_term(search *s, wide stride, int64_t length, int sign) {
 
 static wide floor_divide(wide a, wide b) { return a / b - (a % b < 0); }
 
-/** Whether the terms from `at` on can sum to something in [low, high]. */
+/** Whether the sum of the terms from `at` on can be in [low, high]. */
 static int can_reach(search *s, int at, wide low, wide high) {
   if (high < s->least[at] || low > s->most[at]) return 0;
   if (at == s->count || ++s->steps > BUDGET) return 1;

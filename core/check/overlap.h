@@ -14,7 +14,7 @@ typedef struct tare_footprint {
   int64_t length[TARE_FOOTPRINT_AXES], stride[TARE_FOOTPRINT_AXES]; /* lengths >= 1; strides in bytes */
 } tare_footprint;
 
-/** Exact wherever it is quick, else careful: true if it cannot be ruled out. Arrays whose ranges interleave without
+/** Exact where that is fast; else true if an overlap cannot be excluded. Arrays whose elements interleave without
  *  touching, such as slices of one tensor, do not overlap. */
 int tare_footprints_overlap(const tare_footprint *a, const tare_footprint *b);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A child process in a process group of its own, so that whatever it starts can be killed with it.
+ * A child process in its own process group, so that the processes it starts are killed with it.
  */
 #define _GNU_SOURCE
 #include "child.h"
@@ -88,7 +88,7 @@ static int spawn(struct child *child, char *const *arguments) {
   return failed;
 }
 
-/* gnuplot shows where in a script it stumbled, then says why: the last line with words is the one to keep. */
+/* gnuplot prints the place in the script, then the reason. So the last line with words is kept. */
 static void keep_reason(struct child *child, const char *bytes, size_t length) {
   for (size_t index = 0; index < length; index++) {
     if (bytes[index] != '\n') {
@@ -158,7 +158,7 @@ static int talk(struct child *child, double deadline) {
   return end;
 }
 
-/* Its group is killed in any case before the process is reaped, since then the number could be another's. */
+/* Its group is killed before the process is reaped. After that the number could belong to another process. */
 static int finish(struct child *child, int end, double deadline) {
   siginfo_t about = {0};
   while (end == CHILD_SUCCEEDED) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Another program, run with a text on its standard input and a limit of time. What it says is kept in memory, so that
- * it writes no file itself.
+ * Runs another program with a text on its standard input and a time limit. Its output is kept in memory, so it writes
+ * no file.
  */
 #ifndef TARE_TOOL_CHILD_H
 #define TARE_TOOL_CHILD_H
@@ -12,9 +12,9 @@ enum child_end {
   CHILD_SUCCEEDED,
   CHILD_FAILED,    /**< an exit status that is not 0, or a signal */
   CHILD_MISSING,   /**< no such program */
-  CHILD_NOT_RUN,   /**< the system did not let us; errno says why */
-  CHILD_TOO_LATE,  /**< killed after the time it was given, with the children it made */
-  CHILD_TOO_LARGE, /**< killed after more output than it was given room for */
+  CHILD_NOT_RUN,   /**< the system refused; errno says why */
+  CHILD_TOO_LATE,  /**< killed at the time limit, with its children */
+  CHILD_TOO_LARGE, /**< killed because its output exceeded the limit */
 };
 
 struct child_answer {

@@ -70,7 +70,7 @@ static int read_npy(const char *path, struct counts *counts) {
   return status;
 }
 
-/* The library says so too, but not of which file. */
+/* The library checks this too, but its text cannot name the file. */
 static int check_some(const char *path, const struct counts *counts) {
   if (counts->classes == 0) {
     return complain("%s %s: holds no counts; expected one for each class", role, path);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Counts from .csv. libcsv reads it, in strict mode, so that an unbalanced quote is an error and not data. It is handed
- * line by line, so that every complaint names a line. No text is left out but one heading, which cannot be a number.
+ * Counts from .csv. libcsv reads it, in strict mode, so that an unbalanced quote is an error and not data. It gets
+ * one line at a time, so that every error names a line. Only one heading is skipped, which cannot be a number.
  */
 #define _GNU_SOURCE
 #include <csv.h>
@@ -46,7 +46,7 @@ static void refuse(struct csv_state *state, const char *format, ...) {
   state->failed = true;
 }
 
-/* Spaces around are not part of it, whether it was quoted or not. A NUL must not end a number early. */
+/* Spaces around it are not part of it, quoted or not. A NUL must not end a number early. */
 static void keep(struct field *field, const char *text, size_t length) {
   while (length && isspace((unsigned char)*text)) text++, length--;
   while (length && isspace((unsigned char)text[length - 1])) length--;
@@ -79,7 +79,7 @@ static void take_field(void *text, size_t length, void *user) {
   state->numbers_only = state->numbers_only && text_number(state->last.text, &value) == NUMBER_FINE;
 }
 
-/* What cannot be a number nor stand for one that is missing: it begins with a letter, and has no digit. */
+/* Text that is neither a number nor a missing number: it begins with a letter and has no digit. */
 static bool is_heading(const struct field *field) {
   static const char *const missing[] = {"nan", "inf", "infinity", "na", "n/a", "null", "none", "nil", "missing", NULL};
   if (field->length > LONGEST || !isalpha((unsigned char)*field->text)) return false;
@@ -109,7 +109,7 @@ static void take_count(struct csv_state *state) {
          state->rows == 0 && found == NUMBER_NONE ? "; a heading begins with a letter and has no digit" : "");
 }
 
-/* Class 0 comes first: where ids are given they must rise, or the weights would go to other classes. */
+/* Class 0 comes first. Ids must increase, or weights would belong to other classes. */
 static void check_id(struct csv_state *state) {
   char shown[80];
   double id = 0;
@@ -158,7 +158,7 @@ static void take_row(int end, void *user) {
 
 /* -- lines -------------------------------------------------------------------------------------------------------- */
 
-/* Feeds what getline found. A carriage return alone ends a line too; the line feed after one does not end another. */
+/* Passes a line of getline on. A carriage return alone ends a line too. The line feed after it does not end another. */
 static bool feed(struct csv_parser *parser, struct csv_state *state, const char *text, size_t length) {
   while (length && !state->failed) {
     const char *end = memchr(text, '\r', length);

@@ -15,7 +15,7 @@
 
 #include <cuda_runtime_api.h>
 
-/* After a failed call the device answers nothing but errors: there is nothing to go on with. */
+/* After a failed call every further call fails, so the tool cannot continue. */
 static void must(cudaError_t status, const char *doing) {
   if (status == cudaSuccess) return;
   complain("%s: %s (%s)", doing, cudaGetErrorString(status), cudaGetErrorName(status));
@@ -83,7 +83,7 @@ double gpu_timer_stop(void) {
 
 #else
 
-/* Never called: without CUDA in the tool device_open refuses a GPU context. */
+/* Never called: without CUDA, device_open refuses a GPU context. */
 static void *absent(void) {
   complain("this tool was built without CUDA");
   exit(TOOL_FAILED);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Peak memory: on Linux the kernel's own count of resident memory, whose peak can be forgotten; on a GPU the driver's.
+ * Peak memory: on Linux the kernel's count of resident memory, whose peak can be reset; on a GPU the driver's count.
  */
 #define _GNU_SOURCE
 #include "memory.h"

@@ -7,12 +7,12 @@
 
 #include "device.h"
 
-/** Memory that the system takes back when it is released, so that the next peak does not start from it. */
+/** Memory that returns to the system when it is released, so that the next peak does not include it. */
 int working_alloc(struct device *device, uint64_t bytes, void **memory);
 void working_free(struct device *device, void *memory, uint64_t bytes);
 
-/** Starts anew; memory_peak gives the bytes beyond what was in use then, negative where the system cannot say. On a GPU
- *  it is what is in use when memory_peak is called: nothing there comes and goes within a call. */
+/** Starts a new measurement. memory_peak returns the most bytes used since, beyond those in use at the start; negative
+ *  if unknown. On a GPU it returns the bytes in use at its call, since no call allocates there. */
 void memory_mark(struct device *device);
 double memory_peak(struct device *device);
 

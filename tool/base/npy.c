@@ -2,7 +2,7 @@
 /*
  * The .npy format: 6 bytes of magic, a version, the length of a header, the header (a Python dict literal with exactly
  * the keys descr, fortran_order and shape), the bytes of the array. Nothing is allocated before the header's claims
- * have been checked against the size of the file, so no input can ask for more memory than it brings itself.
+ * have been checked against the size of the file. So no input can request more memory than its own size.
  */
 #define _GNU_SOURCE
 #include "npy.h"
@@ -126,7 +126,7 @@ struct header {
   bool has_descr, structured, has_order, fortran, has_shape;
 };
 
-/* One "key: value". A structured type's descr is a list, which is not read: it is refused anyway. */
+/* One "key: value". The descr of a structured type is a list. It is not read, because it is refused anyway. */
 static bool take_entry(struct cursor *cursor, struct header *header, struct npy *array) {
   char key[32];
   if (!take_string(cursor, key, sizeof key) || !take(cursor, ':')) return false;

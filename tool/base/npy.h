@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * NumPy's .npy files, read strictly: format versions 1 to 3, little-endian, C order, the few types the tool needs.
- * Anything else is refused with what was found, what is expected, and what to do about it.
+ * Anything else is refused. The error names what was found, what is expected, and the cure.
  */
 #ifndef TARE_TOOL_NPY_H
 #define TARE_TOOL_NPY_H

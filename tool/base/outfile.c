@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Output files. The list of unfinished files is static so that a signal handler can remove them; it changes only while
+ * Output files. The list of unfinished files is static, so that a signal handler can remove them. It changes only while
  * signals are held.
  */
 #define _GNU_SOURCE
@@ -127,7 +127,7 @@ static int check_free(const char *option, const char *path, const struct place *
 
 /* -- writing ------------------------------------------------------------------------------------------------------ */
 
-/* The permissions are those of the file it replaces, else those of any new file. */
+/* The permissions are those of the replaced file, else those of a new file. */
 static mode_t permissions(const struct place *place) {
   if (place->exists) return place->already.st_mode & 0777;
   mode_t mask = umask(0);

@@ -70,7 +70,7 @@ int parse_beta(const char *text, double *value) {
   return misuse("--beta '%s': %s; it must be in [0,1)", text, *value < 0 ? "less than 0" : "1 or more");
 }
 
-/* A whole number is one even where 64 bits do not hold it. */
+/* A whole number may be too large for 64 bits. */
 static bool is_whole(const char *text) {
   text += *text == '+' || *text == '-';
   return *text && text[strspn(text, "0123456789")] == 0;
@@ -122,8 +122,8 @@ int parse_loss(const char *text, int32_t *kind) {
   return misuse("--loss %s: expected one of %s", text, names);
 }
 
-/* argp would add a second line ("Try ... --help") and leave by itself with a status of its own. Without an error
- * stream it does neither: getopt's own line about an unknown option stays. */
+/* argp would print a second line ("Try ... --help") and exit with its own status. Without an error stream it does
+ * neither. getopt's line about an unknown option remains. */
 struct wrapped {
   void *input;
   const struct argp *argp;
@@ -143,7 +143,7 @@ static error_t wrap(int key, char *argument, struct argp_state *state) {
   return EINVAL;
 }
 
-/* An option with a value that is given twice: one of the two would be without effect. */
+/* An option with a value that is given twice: one of the two would have no effect. */
 static bool is_repeated(struct wrapped *wrapped, int key) {
   const struct argp_option *option = wrapped->argp->options;
   for (int place = 0; place < 64 && (option->name || option->doc); place++, option++) {
@@ -172,7 +172,7 @@ int parse_arguments(const struct argp *argp, const char *repeatable, int argc, c
   struct argp inner = *argp;
   inner.parser = once;
   struct argp_child children[] = {{&inner, 0, NULL, 0}, {NULL, 0, NULL, 0}};
-  struct argp outer = {.parser = wrap, .children = children}; /* the child's texts are shown as if its own */
+  struct argp outer = {.parser = wrap, .children = children}; /* the child's texts appear as its own */
   struct wrapped wrapped = {.input = input, .argp = argp, .repeatable = repeatable};
   error_t found = argp_parse(&outer, argc, argv, 0, NULL, &wrapped);
   if (found == ENOMEM) return complain("out of memory");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Option values: whole numbers, real numbers and names. Each function reads the whole text or complains as wrong usage.
+ * Option values: whole numbers, real numbers and names. Each function reads the whole text, or reports wrong usage.
  */
 #ifndef TARE_TOOL_PARSE_H
 #define TARE_TOOL_PARSE_H
@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/** A whole text that is one decimal number: no blanks, no hexadecimal digits, no "inf", no "nan". HUGE: beyond a double;
- *  TINY: not 0, but a double would be. */
+/** A whole text that is one decimal number: no blanks, no hexadecimal digits, no "inf", no "nan". HUGE: beyond a
+ *  double; TINY: not 0, but a double would be. */
 enum number { NUMBER_FINE, NUMBER_NONE, NUMBER_HUGE, NUMBER_TINY };
 enum number text_number(const char *text, double *value);
 
@@ -34,12 +34,12 @@ int parse_loss(const char *text, int32_t *kind);
 extern const struct choice device_choices[];
 extern const struct choice dtype_choices[];
 
-/** The path of an output. Its name may not promise another format than the one it gets: it ends in `extension`, or, where
- *  that `may_lack`, it has none. */
+/** The path of an output. Its name must not suggest another format. It ends in `extension`, or, with `may_lack`, has no
+ *  extension. */
 int parse_output(const char *option, const char *text, const char *extension, bool may_lack, const char **path);
 
-/** Runs argp so that whatever is wrong is one line and TOOL_MISUSED. An option with a value may be given once, but for
- *  the one named `repeatable`; NULL: none. */
+/** Runs argp so that every error is one line and TOOL_MISUSED. An option with a value may be given only once, except
+ *  the one named `repeatable`; NULL: no exception. */
 int parse_arguments(const struct argp *argp, const char *repeatable, int argc, char **argv, void *input);
 
 #endif

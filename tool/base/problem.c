@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Error lines. Everything the tool complains about passes through say(), so that it is always exactly one line.
+ * Error lines. Every error passes through say(), so that it is always exactly one line.
  */
 #include "problem.h"
 

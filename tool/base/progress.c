@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Progress by SIGALRM: a step that is over within a second costs nothing and shows nothing.
+ * Progress by SIGALRM: a step that ends within a second costs nothing and shows nothing.
  */
 #define _GNU_SOURCE
 #include "progress.h"

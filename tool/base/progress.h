@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tells a waiting person what the tool is doing: a line on standard error, if that is a terminal, once a step has
- * taken longer than a second.
+ * Shows what the tool is doing: a line on standard error, if that is a terminal, when a step takes longer than a
+ * second.
  */
 #ifndef TARE_TOOL_PROGRESS_H
 #define TARE_TOOL_PROGRESS_H

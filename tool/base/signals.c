@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Signals. A mask would not do to hold them: they are sent to the process, and a thread of the library may get one.
+ * Signals. A mask cannot hold them, because they are sent to the process, and a thread of the library may receive one.
  */
 #define _GNU_SOURCE
 #include "signals.h"

@@ -12,7 +12,7 @@
 
 #include "tare.h"
 
-/* A name that begins another comes after it. */
+/* A name that is the beginning of another comes after it. */
 static const struct {
   const char *library, *tool;
 } words[] = {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The library speaks of the fields of its structs; who typed a command line knows its options alone.
+ * The library's texts name fields of structs. A user of the command line knows only its options.
  */
 #ifndef TARE_TOOL_WORDS_H
 #define TARE_TOOL_WORDS_H

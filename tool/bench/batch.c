@@ -15,14 +15,14 @@
 #include "tool/base/progress.h"
 #include "tool/load.h"
 
-/* Drawing a number takes longer than a GPU takes for hundreds: a large batch is a smaller one over and over. */
+/* Drawing a number takes longer than a GPU takes for hundreds. So a large batch repeats a smaller one. */
 static int64_t distinct_rows(const struct bench_options *options) {
   int64_t most = (INT64_C(1) << 24) / options->classes;
   if (most < 1) most = 1;
   return options->rows < most ? options->rows : most;
 }
 
-/* The rows there are, over and over, until there are as many as were asked for. */
+/* Repeats the rows until there are as many as requested. */
 static int repeat_rows(struct sample *sample, int64_t rows) {
   if (rows == sample->rows) return TOOL_OK;
   if (sample->rows == 0) return complain("--distribution: the file has no rows");

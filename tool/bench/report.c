@@ -39,7 +39,7 @@ static double copy_rate(struct bench *bench) { /* bytes read and written per sec
   return median > 0 ? bytes / median : 0;
 }
 
-/* A GPU has no cores to speak of. */
+/* A GPU's cores are not counted. */
 static int32_t cores(const struct bench *bench) {
   return device_is_gpu(&bench->device) ? 1 : bench->device.about.threads;
 }
@@ -60,7 +60,7 @@ static struct figures figures_of(struct bench *bench, struct lane *lane) {
 
 static const char *layout_name(const struct bench *bench) { return bench_layouts[bench->options.layout].name; }
 
-/* "Cold" is said only where it cannot be otherwise: the logits do not fit in the last cache. */
+/* Caches are called cold only if the logits do not fit in the last cache. */
 static bool is_cold(const struct bench *bench) {
   if (device_is_gpu(&bench->device)) return true; /* flushed before each run */
   double bytes = bench_logits_bytes(bench);
