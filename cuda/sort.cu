@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The sort of the exact density: CUB's radix sort, in a file of its own because the emulator has a twin of it
- * (emulator/sort.cu) instead. */
+ * (tests/support/emulated_sort.cu) instead. */
 #include <cub/device/device_radix_sort.cuh>
 
 #include "kernels.cuh"

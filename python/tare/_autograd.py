@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Autograd around operators whose gradient is linear in what comes from above, and has no second derivative.
+"""Autograd around operators whose gradient is linear in the upstream gradient. There is no second derivative.
 
-What is here serves the losses of logits (_ops) and those of a fused head (_linear).
+The losses of logits (_ops) and of a fused head (_linear) use it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _library = torch.library.Library("tare", "FRAGMENT")
 def derive(operator, train):
     """What autograd does with an operator that is called by itself, as in an exported program.
 
-    Forward mode raises: PyTorch would take the result for a constant. In backward mode `train` gives the results.
+    Forward mode raises, because PyTorch would take the result for a constant. In backward mode `train` gives the
+    results.
     """
 
     def kernel(keyset, *arguments):
@@ -36,7 +37,7 @@ def derive(operator, train):
 
 
 def refuse_forward_mode(tensors):
-    """Raises if one of these carries a tangent, which would be lost. The operators ask while a graph is traced, too."""
+    """Raises if one of these has a tangent, which would be lost. The operators also call it while a graph is traced."""
     if forward_ad._current_level >= 0 and any(
         one is not None and forward_ad.unpack_dual(one).tangent is not None for one in tensors
     ):
@@ -51,8 +52,8 @@ def no_second_derivative(*arguments):
 
 
 class _Refused(torch.autograd.Function):
-    """A tensor by which nothing behind it can be differentiated. Autograd runs a node only if its result is wanted, so
-    this raises for those alone who ask for that derivative."""
+    """A tensor whose further derivatives raise. Autograd runs a node only if its result is wanted, so this raises only
+    if that derivative is requested."""
 
     @staticmethod
     def forward(ctx, tensor):
@@ -64,10 +65,10 @@ class _Refused(torch.autograd.Function):
 
 
 class _Linear(torch.autograd.Function):
-    """Gradients as functions of what came from above, in which they are linear.
+    """Gradients as linear functions of the upstream gradients.
 
-    apply(derivative, number of gradients, number of tensors from above, *gradients, *those, *constants):
-    derivative(weights, those from above, constants) is the derivative of the sum of weight * gradient by the second.
+    apply(derivative, number of gradients, number of upstream gradients, *gradients, *upstream, *constants):
+    derivative(weights, upstream, constants) is the derivative of the sum of weight * gradient by `upstream`.
     """
 
     @staticmethod
@@ -93,7 +94,7 @@ def as_linear(gradients, upstream, sources, constants, derivative):
 
 
 def scaled(gradient: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-    """gradient * factor, but 0 where the gradient is, whatever the factor: as the C library scales."""
+    """gradient * factor, but 0 where the gradient is 0, for every factor, as in the C library."""
     return torch.where(gradient == 0, gradient, gradient * factor)
 
 
@@ -110,10 +111,10 @@ def _check_upstream(above):
 
 
 def keep(ctx, gradients, tensors):
-    """Saves `tensors` for backward, and gradients, if there are any, that it shall multiply by its upstream.
+    """Saves `tensors` for backward, and any gradients, which backward multiplies by its upstream gradient.
 
-    Eagerly these lie with `ctx` alone, so that `take` can give them away. While compiling they are saved as other
-    tensors are: a graph changes nothing in place.
+    Eagerly only `ctx` holds the gradients, so that `take` can give them away. While compiling they are saved like other
+    tensors, because a graph changes nothing in place.
     """
     ctx.in_graph = len(gradients) if torch.compiler.is_compiling() else 0
     if not ctx.in_graph:
@@ -124,8 +125,8 @@ def keep(ctx, gradients, tensors):
 def take(ctx, upstream):
     """The tensors that `keep` saved, and its gradients times `upstream`; without these (any more) an empty list.
 
-    The first backward takes them out of `ctx`. So nothing else refers to them: they may be changed in place here, and
-    whoever gets them (a hook, .grad, to which autograd adds) may do the same. A second backward evaluates anew.
+    The first backward takes them out of `ctx`. Nothing else refers to them, so they may be changed in place here and by
+    their receiver (a hook, or .grad, to which autograd adds). A second backward evaluates again.
     """
     tensors = ctx.saved_tensors  # in any case: PyTorch checks here that they are still there, and unchanged
     if ctx.in_graph:

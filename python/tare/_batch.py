@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From arrays as Python has them, shape and strides, to the C library's levels and batch; for NumPy and PyTorch alike.
+"""Converts arrays with shape and strides to the C library's levels and batch, for NumPy and PyTorch.
 
 A level is described by five lengths, (images, height, width, anchors, classes). An array with a class axis is either
 rows `[..., classes]` with one to four axes in front, or a map `[images, anchors*classes, height, width]` as a head's
-convolution wrote it. What has one value a row (labels, row weights, row losses) comes with the rows in their order,
-image, y, x, anchor; neighbouring axes may be one.
+convolution wrote it. Arrays with one value a row (labels, row weights, row losses) have the rows in the order
+image, y, x, anchor. Neighbouring axes may be joined.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from . import _c, _checks
 
 
 def lengths(shape, classes=None):
-    """The five lengths of logits of this shape; `classes` is given where they are maps."""
+    """The five lengths of logits of this shape. `classes` is given for maps."""
     if classes is None:
         if not 2 <= len(shape) <= 5:
             raise ValueError(
@@ -37,7 +37,8 @@ def lengths(shape, classes=None):
 
 
 def row_shape(shape, classes=None):
-    """The shape of what has one value a row: [...] of rows [..., classes], [images, height, width, anchors] of maps."""
+    """The shape of an array with one value a row: [...] for rows [..., classes], [images, height, width, anchors] for
+    maps."""
     return tuple(shape[:-1]) if classes is None else lengths(shape, classes)[:4]
 
 
@@ -53,13 +54,13 @@ def element_strides(strides, classes=None):
 
 @functools.lru_cache(1024)
 def _joins(shape, axes):
-    """Whether `shape` is `axes` with neighbours taken as one, so that the elements have the same order."""
+    """Whether `shape` is `axes` with some neighbours joined, so that the elements have the same order."""
     ends = list(itertools.accumulate(shape, operator.mul, initial=1))
     return ends[-1] == math.prod(axes) and set(ends) <= {1, *itertools.accumulate(axes, operator.mul)}
 
 
 class Level:
-    """One level in the making: its lengths, and pointer and strides of each array, which it keeps alive.
+    """A level under construction: its lengths, and pointer and strides of each array, which it keeps alive.
 
     `library` names what NumPy and PyTorch call differently: strides(array) in elements, and pointer(array). `shape` is
     that of the logits.
@@ -123,7 +124,7 @@ def make_batch(levels, dtype, label_dtype=_c.I32, target_dtype=_c.F32, **options
 
 
 def make_output(normalizer="sum", gradient_scale=1.0):
-    """The C output, with what the loss is divided by: a name, a number, or (later) a pointer."""
+    """The C output with its normalizer: a name, a number, or (later) a pointer."""
     output = _c.Output()
     _c.library.tare_output_init_sized(output, ctypes.sizeof(_c.Output))
     output.gradient_scale = _checks.number("gradient_scale", gradient_scale)
@@ -142,7 +143,7 @@ def check_classes(classes):
 def label_options(
     first_label, background_label, ignore_label, background_weight, hard_negatives=None, least_negatives=None
 ):
-    """What a batch says about labels and the selection of rows, checked."""
+    """The batch's options of labels and selection, checked."""
     labels = {"first_label": first_label, "background_label": background_label, "ignore_label": ignore_label}
     options = {name: _checks.integer(name, label) for name, label in labels.items()}
     options["background_weight"] = _checks.number("background_weight", background_weight)

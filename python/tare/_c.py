@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """include/tare.h for ctypes: its structs, its calls, its statuses as exceptions, and contexts to call them with.
 
-The fields carry the names of the header, which is their manual. Nothing here knows which losses there are: their names
-and numbers come from the library.
+The fields have the names of the header, which is their manual. There is no list of losses here: their names and numbers
+come from the library.
 """
 
 import ctypes
@@ -72,7 +72,7 @@ class ContextDescription(ctypes.Structure):
 
 
 class Loss(ctypes.Structure):
-    """tare_loss_spec. Its parameters lie where tare_loss_parameter says."""
+    """tare_loss_spec. tare_loss_parameter gives the offsets of its parameters."""
 
     _fields_ = [
         ("struct_size", c_uint64),
@@ -259,7 +259,7 @@ _PROTOTYPES = {
 
 
 def _candidates():
-    """Where the library may be, best first: the one that was asked for, the package's own, the system's."""
+    """Possible places of the library, best first: the requested one, the package's own, the system's."""
     asked = os.environ.get("TARE_LIBRARY")
     if asked:
         return [asked]
@@ -300,7 +300,7 @@ library = _load()
 
 
 class Error(RuntimeError):
-    """What a call of the C library returned: `status` (its number), `name` ("TARE_STATUS_CUDA_ERROR") and `text`."""
+    """An error of the C library: `status` (its number), `name` ("TARE_STATUS_CUDA_ERROR") and `text`."""
 
     def __init__(self, status, text):
         self.status, self.name, self.text = status, STATUSES.get(status, f"status {status}"), text
@@ -308,7 +308,7 @@ class Error(RuntimeError):
 
 
 class ArgumentError(Error, ValueError):
-    """An argument that is wrong, a label or target that is none, or a combination that Tare does not compute."""
+    """A wrong argument, an invalid label or target, or a combination that Tare does not compute."""
 
 
 NOT_A_LABEL = -(2**62)  # where a convention has no background, or nothing to ignore
@@ -345,7 +345,7 @@ def _enumerator(found):
 
 
 def check(status, context=None):
-    """Raises what `status` says, with the text that the library left on `context` or, without one, for this thread."""
+    """Raises the error of `status`, with the text of `context` or, without a context, of this thread."""
     if status:
         text = reworded(library.tare_error_text(context).decode())
         raise (ArgumentError if status in (1, 2, 3, 6) else Error)(status, text)
@@ -377,7 +377,7 @@ def _driver_call():
 
 
 def capture_of(stream):
-    """The number of the capture that a stream of a GPU is in, which no other capture of this process has; 0: none."""
+    """The number of a stream's capture, unique in this process; 0 if the stream is not being captured."""
     status, number = c_int32(), c_uint64()
     failed = _driver_call()(stream, status, number, None, None, None)
     return number.value if not failed and status.value else 0
@@ -399,12 +399,12 @@ def context(device=CPU, index=-1, stream=0, threads=0):
 
 
 def contexts_of(device, index, stream):
-    """Every context of a device and stream, of whatever thread, but for those of graphs."""
+    """Every context of a device and stream, on any thread, except those of graphs."""
     with _lock:
         return [made for key, made in _contexts.items() if key[:3] == (device, index, stream) and not key[5]]
 
 
 def contexts_of_graphs(index):
-    """Every context that a graph of a GPU was captured with, on whatever stream."""
+    """Every context that a graph of a GPU was captured with, on any stream."""
     with _lock:
         return [made for key, made in _contexts.items() if key[:2] == (CUDA, index) and key[5]]

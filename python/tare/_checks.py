@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of single arguments, for NumPy and PyTorch alike.
+"""Checks of single arguments, for NumPy and PyTorch.
 
-ctypes wraps an integer that is too long and takes any integer for a pointer. So every argument passes through here or
-through the checks of arrays before it reaches C. Nothing here needs the library: torch.compile traces it.
+ctypes truncates an integer that is too long and takes any integer for a pointer. So every argument is checked here or
+by the checks of arrays before it reaches C. Nothing here needs the library: torch.compile traces it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _kind(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value for a message; of an array its shape alone."""
+    """A value for a message; for an array, only its shape."""
     shape = getattr(value, "shape", ())
     return f"{type(value).__name__} of shape {tuple(shape)}" if shape else repr(value)
 
@@ -62,7 +62,7 @@ def number(name: str, value: Any, finite: bool = True) -> float:
 
 
 def _check_real(name: str, value: Any) -> None:
-    """Refuses what float() would take, with a loss."""
+    """Refuses values that float() would convert with a loss."""
     kinds = ("bool", "complex", "datetime", "timedelta", "<", ">", "|", "object")
     other = isinstance(value, (bool, str, bytes, complex)) or _kind(value).startswith(kinds)
     if other or getattr(value, "shape", ()):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a GHM state must look like, so that one that was averaged, cast or never initialised is refused."""
+"""Checks of a GHM state, so that one that was averaged, cast or never initialized is refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _fault(state: np.ndarray, bins: int) -> str:
 
 
 def check_state(state: np.ndarray, bins: int) -> None:
-    """Raises ValueError if `state`, int64 [2 + 3*bins], is no state; its words are described in the C header.
+    """Raises ValueError if `state`, int64 [2 + 3*bins], is not a state. The C header describes its words.
 
     1/GD times S is 1/k with one k in 1..bins, whatever the variant: the number of regions that share the loss. The
     average of two states, word by word, has no such k.
@@ -35,5 +35,5 @@ def check_state(state: np.ndarray, bins: int) -> None:
     if fault:
         raise ValueError(
             f"state holds {fault}: Tare did not write it so. It is an average of states, was cast, or was "
-            f"never initialised. Start from ghm_state({bins})"
+            f"never initialized. Start from ghm_state({bins})"
         )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fused head for PyTorch: operators that take features, weights and bias of a classifier instead of its logits.
 
-Forward forms the logits a chunk at a time for the loss alone; backward forms them again, and from each chunk the
-gradients. On a CPU forward of float32 gives both, as in _ops: three products where two passes take four. Neither the
-logits nor their gradient exist as a whole. `spec` and the other tensors are those of _ops.
+Forward forms the logits one chunk at a time, for the loss only. Backward forms them again, and from each chunk the
+gradients. On a CPU the forward pass of float32 gives both, as in _ops: three products, where two passes take four. All
+logits, or their gradient, never exist at one time. `spec` and the other tensors are those of _ops.
 """
 
 import ctypes
@@ -54,8 +54,8 @@ def _asked(gradients, wanted):
 
 
 def _loss(features, weight, bias, inputs, wanted, spec, value, workspace):
-    """The scalar loss; behind it the gradients of the same pass, as _gradient gives them, if any of the three is
-    wanted; and, last, the GHM state as it is afterwards if one was given."""
+    """The scalar loss; then the gradients of the same pass, as in _gradient, if any of the three is wanted; last the
+    new GHM state, if one was given."""
     read = _spec.read_spec(spec)
     loss, gradients, states = _new_loss(features), _new_gradients(features, weight, wanted), []
     if "state" in read.singles:
@@ -77,7 +77,8 @@ def _gradient_fake(features, weight, bias, inputs, upstream, wanted, spec, value
 
 
 def _gradient(features, weight, bias, inputs, upstream, wanted, spec, value, workspace):
-    """The gradients by features (of their type), weight and bias (float32); an empty tensor for what is not wanted."""
+    """The gradients by features (of their type), weight and bias (float32); an empty tensor for each that is not
+    wanted."""
     results = _new_gradients(features, weight, wanted)
     _run(
         _spec.read_spec(spec),
@@ -185,7 +186,7 @@ def _joined(array, front):
 
 
 def evaluate(spec, reduction, value, head, arrays, singles):
-    """The loss of a head, whose reduction is "sum", and, behind it, the state if `singles` has one."""
+    """The loss of a head, with reduction "sum"; then the state, if `singles` has one."""
     features, weight, bias, workspace = head
     if workspace is not None:
         workspace = _checks.integer("workspace", workspace, 0)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The losses as the library describes them: names, families, parameters, what each takes; and the spec of one for C.
 
-Nothing here knows a loss. A loss that the library gains is here too.
+There is no list of losses here: a new loss of the library needs no change.
 """
 
 import ctypes
@@ -158,7 +158,7 @@ def fill_loss(name, parameters, pointers):
 
 
 def _refuse_what_lacks(name, parameters, pointers):
-    """What the library would refuse in the words of its structs."""
+    """Refuses what the library would refuse in the words of its structs."""
     if not DESCRIPTIONS[name].has_state or "state" in pointers:
         return
     momentum, stored = (value_of(name, parameters, key) for key in ("momentum", "use_stored_density"))

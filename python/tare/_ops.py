@@ -3,7 +3,7 @@
 
 An operator takes the logits, all other tensors in one list, and a `spec`: a line of key=value that says what these are
 and how to evaluate them. It is text so that torch.compile carries it as a constant, and people can read it in a graph.
-A number that normalizes comes beside it, since it may differ from step to step.
+A normalizer that is a number is a separate argument, because it may change from step to step.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def _new_losses(read, logits):
 
 
 def _loss(logits, inputs, spec, value):
-    """The losses that `spec` asks for; behind a scalar one, with keep-gradient=1, the gradients of the same pass; and,
-    last, the GHM state as it is afterwards if one was given."""
+    """The losses that `spec` requests; then, with keep-gradient=1 and a scalar loss, the gradients of the same pass;
+    last the new GHM state, if one was given."""
     read = _spec.read_spec(spec)
     _spec.check_traced(read, logits)
     losses, gradients, states = _new_losses(read, logits), _new_gradients(read, logits), []
@@ -86,7 +86,8 @@ def _gradient(logits, inputs, upstream, spec, value):
 
 
 def _multiplied(read, value, logits, inputs, upstream):
-    """The plain way, where no weight can carry what comes from above: GHM takes none, and weights are single."""
+    """Multiplies the gradient where no weight can carry the upstream gradient: GHM takes none, and weights are
+    float32."""
     wide = _tensors.wide(logits[0].dtype)
     exact = [one.to(wide) for one in logits]
     gradients = [torch.empty_like(one) for one in exact]
@@ -102,7 +103,7 @@ def _multiplied(read, value, logits, inputs, upstream):
 
 
 def _in_shape(name, weight, above, classes):
-    """The caller's weight in the shape of what comes from above."""
+    """The caller's weight in the shape of the upstream gradient."""
     if name == "row_weights" or classes is None or weight.shape == above.shape:
         return weight.reshape(above.shape)
     images, channels, height, width = above.shape
@@ -138,7 +139,7 @@ torch.library.register_fake("tare::gradient", _gradient_fake)
 
 
 def _by_upstream(spec, value, count, weights, upstream, constants):
-    """The derivative of the sum of weight * gradient by what came from above: the gradients of an upstream of ones
+    """The derivative of the sum of weight * gradient by the upstream gradient: the gradients for an upstream of ones,
     times the weights, summed over the elements of each loss."""
     logits, inputs = list(constants[:count]), list(constants[count:])
     read = _spec.read_spec(spec)
@@ -196,7 +197,7 @@ class Evaluation(torch.autograd.Function):
 
     @staticmethod
     def gradients(ctx, upstream):
-        """Logits, other tensors, what came from above with zeros for what is missing, and the gradients."""
+        """Logits, other tensors, upstream gradients (zeros for missing ones), and the gradients."""
         tensors, gradients = _autograd.take(ctx, upstream[0])
         logits, inputs, upstream = list(tensors[: ctx.count]), list(tensors[ctx.count :]), list(upstream)
         if not gradients:
@@ -224,7 +225,7 @@ _autograd.derive(torch.ops.tare.gradient.default, _autograd.no_second_derivative
 
 
 def evaluate(spec, reduction, value, levels, arrays, singles):
-    """tare::loss with its gradient: the losses and, behind them, the state if `singles` has one.
+    """tare::loss with its gradient: the losses, then the state, if `singles` has one.
 
     reduction: the one in the spec, which a compiler cannot read.
     """

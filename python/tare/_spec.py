@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `spec`: what the tensors of an operator are and how to evaluate them, in a line of key=value."""
+"""The `spec`: a line of key=value that describes the tensors of an operator and the evaluation."""
 
 from __future__ import annotations
 

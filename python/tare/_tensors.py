@@ -11,7 +11,7 @@ from . import _batch, _checks, _ghm
 
 
 def check_tensor(name: str, given: Any) -> torch.Tensor:
-    """`given`, which must be a tensor that lies in memory as its strides say."""
+    """`given`, which must be a tensor in memory, with the layout of its strides."""
     if not isinstance(given, torch.Tensor):
         raise _checks.WrongType(f"{name} is of type {type(given).__name__}; it must be a tensor")
     if torch.compiler.is_compiling():
@@ -49,7 +49,7 @@ def per_level(name, given, levels, several, classes):
 
 
 def _float32(name: str, given: Any) -> torch.Tensor:
-    """Weights as float32; what this type cannot hold is refused (on the CPU, where it can be seen)."""
+    """Weights as float32. On the CPU, values out of its range are refused."""
     given = check_tensor(name, given)
     if given.is_complex():
         raise _checks.WrongType(f"{name} are {given.dtype}; they must be real numbers")
@@ -74,7 +74,7 @@ def is_plain(tensor: torch.Tensor) -> bool:
 
 
 def as_c(singles):
-    """Tensors that are no level's as C has them: float32 and contiguous, but for the state."""
+    """The tensors that belong to no level, for C: float32 and contiguous, except the state."""
     return [one if key == "state" else one.to(torch.float32).contiguous() for key, one in singles.items()]
 
 
@@ -133,7 +133,7 @@ def loaded_state(state, bins):
 
 
 def check_contents(state):
-    """Refuses a state on the CPU that Tare did not write. A GPU's is not looked at: that would wait."""
+    """Refuses a state on the CPU that Tare did not write. A state on a GPU is not checked, because that would wait."""
     bins = (state.numel() - 2) // 3
     if state.device.type == "cpu" and state.dtype == torch.int64 and bins > 0 and state.shape == (2 + 3 * bins,):
         _ghm.check_state(state.detach().contiguous().numpy(), bins)

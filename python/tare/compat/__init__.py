@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses with the signatures, defaults and reductions of other libraries, to be put in their place.
+"""Losses with the signatures, defaults and reductions of other libraries, as replacements.
 
     from tare.compat.torchvision import sigmoid_focal_loss
 
-One module a library: torchvision, fvcore, mmcv, mmdet, apex. None of them imports the library that it is named after.
-Common to all: logits in float16 or bfloat16 are computed in float32, and losses are float32 (float64 for float64);
-nothing waits for a GPU; a mean over nothing is 0, not NaN; a second derivative raises; targets and weights that ask for
-a gradient are refused. Where a module differs otherwise, its docstring says so.
+There is one module for each library: torchvision, fvcore, mmcv, mmdet, apex. No module imports the library of its name.
+These differences are common to all. Logits in float16 or bfloat16 are computed in float32, and losses are float32
+(float64 for float64). Nothing waits for a GPU. A mean over nothing is 0, not NaN. A second derivative raises. Targets
+and weights that require a gradient are refused. A module's docstring has its other differences.
 
-Dense targets outside [0,1] (of softmax: below 0) go as far as the original's: on a CPU, eagerly, PyTorch then computes
-its formula. Those within 1e-3 of [0,1] are taken as 0 or 1. In a graph of torch.compile they raise; on a GPU, where
-nobody can look without waiting, such a row adds nothing, and tare.torch.check() finds it.
+Dense targets outside [0,1] (softmax: below 0) work as in the original: on a CPU, eagerly, PyTorch then computes the
+original's formula. Targets within 1e-3 of [0,1] are clamped. In a graph of torch.compile such targets raise. On a GPU
+they cannot be seen without waiting: such a row adds nothing, and tare.torch.check() reports it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _INVALID_TARGET = 6
 
 
 def or_original(ours: Callable[[], torch.Tensor], theirs: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """What Tare computes, or, where targets are out of its range, the original's formula."""
+    """Tare's loss, or the original's formula if targets are out of Tare's range."""
     try:
         return ours()
     except _c.ArgumentError as error:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """apex.contrib.focal_loss.focal_loss.
 
-Where it differs: backward may run twice; bfloat16 and the CPU work; the number of classes need not fill 16 bytes, and
-nothing need be aligned. label_smoothing other than 0 is refused: apex smooths the cross-entropy, but not the factor
-before it, which is no loss of Tare's.
+Differences: backward may run twice; bfloat16 and the CPU work; any number of classes and any alignment work.
+label_smoothing other than 0 is refused: apex smooths the cross-entropy, but not the factor before it, and Tare has no
+such loss.
 """
 
 import torch
@@ -22,10 +22,10 @@ def focal_loss(
     gamma: float,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Sum of the sigmoid focal loss over num_positives_sum (used as it is, 0 included), a float32 scalar.
+    """Sum of the sigmoid focal loss over num_positives_sum (also if that is 0), a float32 scalar.
 
-    cls_output: [..., classes], of which those from num_real_classes on are padding; cls_targets_at_level: [...], a
-    class, -1 for background, -2 for ignored; num_positives_sum: a tensor with one element.
+    cls_output: [..., classes]; classes from num_real_classes on are padding. cls_targets_at_level: [...], a
+    class, -1 for background, -2 for ignored. num_positives_sum: a tensor with one element.
     """
     check_tensors(cls_output=cls_output, cls_targets_at_level=cls_targets_at_level, num_positives_sum=num_positives_sum)
     if label_smoothing != 0:

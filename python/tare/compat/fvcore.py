@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """fvcore.nn: sigmoid_focal_loss and sigmoid_focal_loss_star, with the names of their jit versions.
 
-They are torchvision's but for alpha, which is off by default; what is said there holds here.
+They are torchvision's, except that alpha is off by default. torchvision's differences apply.
 """
 
 import torch

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """mmcv.ops: sigmoid_focal_loss, softmax_focal_loss and their modules.
 
-Where they differ: float16 gives no NaN and bfloat16 works; a row of background has weight 1 where mmcv reads beyond the
-end of `weight`; softmax with reduction "none" has a right gradient; labels may be int32; more than 2^31 elements work;
-the CPU works. Labels above the number of classes are errors (of softmax, also that number itself).
+Differences: float16 gives no NaN, and bfloat16 works; a background row has weight 1, where mmcv reads beyond the end of
+`weight`; softmax with reduction "none" has a correct gradient; labels may be int32; more than 2^31 elements work; the
+CPU works. Labels above the number of classes are errors (in softmax, also that number itself).
 """
 
 import torch
@@ -27,7 +27,7 @@ def _check(input, target, weight, alpha, most):
 
 
 def sigmoid_focal_loss(input, target, gamma=2.0, alpha=0.25, weight=None, reduction="mean"):
-    """Sigmoid focal loss of input [N, C] and target [N], where C is background and so is what is negative.
+    """Sigmoid focal loss of input [N, C] and target [N], where C and negative targets are background.
 
     weight: float [C], multiplies the rows of a class. reduction: "none", [N, C]; "sum"; "mean", the sum over N rows.
     """

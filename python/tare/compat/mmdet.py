@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """mmdet.models.losses: FocalLoss, CrossEntropyLoss, GHMC and GHMR, as of mmdetection 3.
 
-avg_factor may be a tensor on the logits' device: it is never waited for. A layout that the original would not take, or
-would take for another, is refused. Where they differ: `activated` (probabilities instead of logits), `use_mask`, alpha
-outside [0,1] and, in GHM, reductions other than "mean" are refused. GHM's momentum sums are not in the buffer `acc_sum`
-but in `state`, which is no buffer (see tare.torch.GHMC); with class labels its label_weight is of rows.
+avg_factor may be a tensor on the logits' device; nothing waits for it. A layout that the original would refuse or
+confuse with another is refused. Differences: `activated` (probabilities instead of logits), `use_mask`, alpha outside
+[0,1] and, in GHM, reductions other than "mean" are refused. GHM's momentum sums are in `state`, which is not a buffer
+(see tare.torch.GHMC), instead of the buffer `acc_sum`. With class labels, its label_weight has one value a row.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _broadcast(weight: torch.Tensor, shape: torch.Size) -> torch.Tensor:
 
 
 def _labels(target, classes, ignore_index=None):
-    """Labels with what is negative, or ignore_index, as -1; what lies above the classes is background too."""
+    """Labels with negative values and ignore_index as -1. Values above the classes are background too."""
     ignored = target < 0 if ignore_index is None else (target < 0) | (target == ignore_index)
     return torch.where(ignored, -1, target.clamp(max=classes))
 
@@ -270,7 +270,8 @@ def _only_mean(reduction):
 class GHMC(tare.GHMC):
     """GHM-C as mmdetection computes it (not as the paper has it: see variant in the C header). Called with pred [N, C],
     target [N] (0..C-1; anything else is background) and label_weight [N]; or dense, of any shape, with a label_weight
-    that broadcasts to it. Where label_weight is 0 an element is ignored; its other values mean nothing, as there."""
+    that broadcasts to it. Where label_weight is 0 an element is ignored. Its other values have no effect, as in the
+    original."""
 
     def __init__(self, bins=10, momentum=0, use_sigmoid=True, loss_weight=1.0, reduction="mean"):
         super().__init__(bins, momentum, variant="mmdet")
@@ -311,7 +312,7 @@ def _mask(label_weight: torch.Tensor, pred: torch.Tensor) -> torch.Tensor:
 
 class GHMR(tare.GHMR):
     """GHM-R as mmdetection computes it. Called with pred and target of one shape, [N, 4], and a label_weight that
-    broadcasts to it, where 0 is ignored; avg_factor is not used, as there."""
+    broadcasts to it, where 0 is ignored. avg_factor is not used, as in the original."""
 
     def __init__(self, mu=0.02, bins=10, momentum=0, loss_weight=1.0, reduction="mean"):
         super().__init__(mu, bins, momentum, variant="mmdet")

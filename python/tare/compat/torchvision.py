@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """torchvision.ops.sigmoid_focal_loss.
 
-Where it differs: gamma below 1 has finite gradients, and small losses keep their digits. alpha, unless negative, must
-lie in [0,1].
+Differences: gamma below 1 has finite gradients, and small losses keep their digits. alpha must be in [0,1], or
+negative.
 """
 
 import torch
@@ -33,7 +33,7 @@ def sigmoid_focal_loss(
 
 
 def as_rows(inputs):
-    """Any tensor as one that has rows: its elements are what counts."""
+    """Any tensor as one with rows; only its elements matter."""
     if inputs.dim() < 2:
         return inputs.reshape(-1, 1)
     return inputs if inputs.dim() <= 5 else inputs.flatten(0, -2)
