@@ -65,6 +65,7 @@ typedef struct tare_problem {
   int32_t alpha_is_part; /* alpha is not a factor of the whole loss */
   double alpha;          /* negative: off */
   const float *alpha_per_class;
+  const float *class_offset; /* softmax: added to the logits of each class; NULL: nothing is */
   double gamma, poly_epsilon;
 
   tare_batch batch;

@@ -42,6 +42,7 @@ enum { PLAIN = 0, GAMMA = 1, WHOLE = 0, PART = 1 };
 #include "parameters.h"
 #include "targets_row.h"
 
+#include "adjust.h"
 #include "sigmoid.h"
 #include "softmax.h"
 

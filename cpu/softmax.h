@@ -74,6 +74,7 @@ static void load_row(const tare_job *job, const tare_tile *tile, int32_t row, in
   if (label < 0) return;
   load(job->problem->batch.dtype, logits->data, tile->offset[TARE_LOGITS] + row * logits->stride[TARE_AXES - 1],
        logits->cls, classes, x);
+  adjust_row(job->problem, label, 0, classes, x);
   for (int64_t c = classes; c < padded; c++) x[c] = (real)-INFINITY;
   s->label_x[slot] = x[label];
   x[label] = (real)-INFINITY;
@@ -220,6 +221,7 @@ static void softmax_columns(const tare_job *job, const tare_tile *tile, int32_t 
     const int32_t n = end - first < fit ? end - first : fit;
     load_lines(job->problem->batch.dtype, logits->data, tile->offset[TARE_LOGITS] + first * row, logits->cls, row,
                classes, n, s->row);
+    adjust_columns(job->problem, scratch->rows.cls + first, classes, n, s->row);
     start_columns(classes, n, scratch->rows.cls + first, s->row, s, scratch->margins.sum);
     finish_margins(job, first, n, scratch);
     if (tile->view->array[TARE_GRADIENT].data) write_columns(job, tile, first, n, scratch);

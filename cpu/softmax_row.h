@@ -14,7 +14,7 @@ typedef struct row_reader {
   const tare_job *job;
   const tare_tile *tile;
   int32_t row;
-  int64_t classes, loaded;
+  int64_t classes, loaded, label;
   real *x, *t;
 } row_reader;
 
@@ -31,6 +31,7 @@ static int32_t read_chunk(row_reader *r, int64_t first) {
   if (r->loaded == first) return (int32_t)n;
   r->loaded = first;
   load(batch->dtype, array[TARE_LOGITS].data, row_offset(r, TARE_LOGITS, first), array[TARE_LOGITS].cls, n, r->x);
+  adjust_row(r->job->problem, r->label, first, n, r->x);
   if (r->job->problem->soft)
     load(batch->target_dtype, array[TARE_TARGETS].data, row_offset(r, TARE_TARGETS, first), array[TARE_TARGETS].cls, n,
          r->t);
@@ -133,7 +134,7 @@ static void soft_row(row_sums *sums, double weight, const tare_scratch *scratch)
 
 static void softmax_one_row(const tare_job *job, const tare_tile *tile, int32_t row, tare_scratch *scratch) {
   real_scratch *s = real_scratch_of(scratch);
-  row_reader r = {job, tile, row, job->problem->batch.classes, -1, s->row, s->row + ROW_CHUNK};
+  row_reader r = {job, tile, row, job->problem->batch.classes, -1, scratch->rows.cls[row], s->row, s->row + ROW_CHUNK};
   row_sums sums = {.label = scratch->rows.cls[row], .sum = 1};
   const double weight = scratch->rows.cls[row] == TARE_ROW_SKIPPED ? 0 : scratch->rows.weight[row];
   if (weight != 0) {

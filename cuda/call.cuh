@@ -77,6 +77,11 @@ struct level {
   uint32_t magic;  /* ceil(2^32/classes), or 0 where that does not divide a tile's elements exactly */
 };
 
+/** What a softmax loss adds to the logits of a row, by label and class: see adjust() in softmax.cuh. */
+struct adjustment {
+  const float *class_offset; /* NULL: nothing is added */
+};
+
 /** What a context keeps on the device. */
 struct device_record {
   uint64_t invalid_rows, first_invalid;   /* by their label, since the last check; first_invalid is a row's number */
@@ -104,6 +109,7 @@ struct call {
   float background_weight, gamma_hi, gamma_lo, epsilon;
   int32_t has_alpha;
   const float *alpha_per_class, *class_weights, *positive_weights;
+  adjustment adjusts;
   float target_least, target_most; /* of dense targets of elements that count */
   int32_t checks_targets;
 

@@ -152,6 +152,7 @@ void fill_batch(const tare_problem *problem, call *c) {
   c->alpha = float(problem->alpha);
   c->alpha_of_0 = float(1.0 - problem->alpha);
   c->alpha_per_class = problem->alpha_per_class;
+  c->adjusts.class_offset = problem->class_offset;
   c->checks_targets = problem->checks_targets;
   c->target_least = float(problem->target_least);
   c->target_most = float(problem->target_most);

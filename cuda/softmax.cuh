@@ -63,6 +63,17 @@ __device__ __forceinline__ row_role weigh_row(const call &c, const level &l, con
   return r;
 }
 
+/* Every logit passes adjust() between load and maximum. A loss whose logits depend on class and label says how there.
+ * The branch is taken once a row, so other losses do not pay for it. */
+
+__host__ __device__ __forceinline__ bool is_adjusted(const call &c) { return c.adjusts.class_offset != nullptr; }
+
+/** The logit that the softmax takes. The label is below 0 where the row has none. An offset of -inf excludes the class. */
+__device__ __forceinline__ float adjust(const adjustment &by, int32_t /* label */, int32_t cls, float x) {
+  const float offset = __ldg(by.class_offset + cls);
+  return offset == -INFINITY ? offset : x + offset;
+}
+
 /** x - m without the NaN of inf - inf: a maximum of +inf stands for itself. */
 __device__ __forceinline__ float below_maximum(float x, float maximum) { return x == maximum ? 0.0f : x - maximum; }
 

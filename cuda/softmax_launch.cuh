@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which kernel of the softmax family a call takes: 11 instances for each type of logits. */
+/* Which kernel of the softmax family a call takes: 13 instances for each type of logits. */
 #ifndef TARE_CUDA_SOFTMAX_LAUNCH_CUH
 #define TARE_CUDA_SOFTMAX_LAUNCH_CUH
 
@@ -31,14 +31,15 @@ cudaError_t load_type() {
   if (status == cudaSuccess) status = load_registers<T, 3>();
   if (status == cudaSuccess) status = load_registers<T, 4>();
   if (status != cudaSuccess) return status;
-  return load_kernels(rows<T, block_threads, true>, rows<T, block_threads, false>, rows<T, 32, true>,
-                      rows<T, 32, false>, planes<T, reread>, planes<T, held>);
+  return load_kernels(rows<T, block_threads, true, true>, rows<T, block_threads, true, false>,
+                      rows<T, block_threads, false, false>, rows<T, 32, true, true>, rows<T, 32, true, false>,
+                      rows<T, 32, false, false>, planes<T, reread>, planes<T, held>);
 }
 
-template <typename T, bool soft>
+template <typename T, bool soft, bool adjusts>
 cudaError_t launch_rows(const call &c, const launch_site &site) {
-  return c.classes > most_classes_of_warp ? launch(rows<T, block_threads, soft>, c.tile_count, site, c)
-                                          : launch(rows<T, 32, soft>, c.tile_count, site, c);
+  return c.classes > most_classes_of_warp ? launch(rows<T, block_threads, soft, adjusts>, c.tile_count, site, c)
+                                          : launch(rows<T, 32, soft, adjusts>, c.tile_count, site, c);
 }
 
 template <typename T>
@@ -66,7 +67,8 @@ cudaError_t launch_walk(const call &c, const launch_site &site) {
       return c.classes > most_classes_of_planes ? launch(planes<T, reread>, c.tile_count, site, c)
                                                 : launch(planes<T, held>, c.tile_count, site, c);
     default:
-      return c.soft ? launch_rows<T, true>(c, site) : launch_rows<T, false>(c, site);
+      if (!c.soft) return launch_rows<T, false, false>(c, site);
+      return is_adjusted(c) ? launch_rows<T, true, true>(c, site) : launch_rows<T, true, false>(c, site);
   }
 }
 

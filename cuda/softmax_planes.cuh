@@ -16,12 +16,18 @@ constexpr int plane_warps = block_threads / 32;
 static_assert(rows_of_planes == 32, "a lane a row");
 
 /** A lane's row of `from`, class after class. */
-template <typename T>
+template <typename T, bool adjusts>
 struct column {
   const T *from;
   T *to; /* NULL: no gradient wanted */
   int64_t from_step, to_step;
   int32_t n; /* classes, 0 where the lane has no row */
+  adjustment by;
+
+  __device__ __forceinline__ float x(int32_t label, int32_t cls) const {
+    const float logit = to_float(from[cls * from_step]);
+    return adjusts ? adjust(by, label, cls, logit) : logit;
+  }
 };
 
 /** Over the warps, of values each lane has for its own row. One barrier; `meeting` is not to be written again before
@@ -37,18 +43,18 @@ __device__ __forceinline__ float meet(float (&meeting)[block_threads], float min
 }
 
 /** A warp's classes held in registers. */
-template <typename T>
+template <typename T, bool adjusts>
 struct held {
   static constexpr int count = int(most_classes_of_planes) / plane_warps;
   static constexpr int blocks = 2; /* of a multiprocessor, that there are to be registers for */
   float x[count];
 
-  __device__ __forceinline__ float start(const column<T> &a, int32_t label) {
+  __device__ __forceinline__ float start(const column<T, adjusts> &a, int32_t label) {
     float maximum = -INFINITY;
 #pragma unroll
     for (int i = 0; i < count; i++) {
       const int32_t cls = int32_t(thread_rank() / 32) + i * plane_warps;
-      x[i] = cls < a.n ? to_float(a.from[cls * a.from_step]) : -INFINITY;
+      x[i] = cls < a.n ? a.x(label, cls) : -INFINITY;
     }
 #pragma unroll
     for (int i = 0; i < count; i++) {
@@ -57,7 +63,7 @@ struct held {
     }
     return maximum;
   }
-  __device__ __forceinline__ float exponentiate(const column<T> &a, int32_t, float maximum) {
+  __device__ __forceinline__ float exponentiate(const column<T, adjusts> &a, int32_t, float maximum) {
     float sum = 0.0f;
 #pragma unroll
     for (int i = 0; i < count; i++) {
@@ -67,7 +73,7 @@ struct held {
     }
     return sum;
   }
-  __device__ __forceinline__ void store(const call &c, const column<T> &a, int32_t label, float, outcome o,
+  __device__ __forceinline__ void store(const call &c, const column<T, adjusts> &a, int32_t label, float, outcome o,
                                         bool skipped) {
     finish_slopes<T>(c, &o, x);
 #pragma unroll
@@ -80,35 +86,35 @@ struct held {
 };
 
 /** The same, read anew by each sweep. */
-template <typename T>
+template <typename T, bool adjusts>
 struct reread {
   static constexpr int blocks = 4;
-  __device__ __forceinline__ static float e_of(const column<T> &a, int32_t cls, float maximum) {
-    return exp_of<T>(to_float(a.from[cls * a.from_step]), maximum);
+  __device__ __forceinline__ static float e_of(const column<T, adjusts> &a, int32_t label, int32_t cls, float maximum) {
+    return exp_of<T>(a.x(label, cls), maximum);
   }
-  __device__ __forceinline__ float start(const column<T> &a, int32_t label) {
+  __device__ __forceinline__ float start(const column<T, adjusts> &a, int32_t label) {
     float maximum = -INFINITY;
 #pragma unroll 4
     for (int32_t cls = int32_t(thread_rank() / 32); cls < a.n; cls += plane_warps) {
-      const float x = to_float(a.from[cls * a.from_step]);
+      const float x = a.x(label, cls);
       if (cls != label) maximum = fmaxf(maximum, x);
     }
     return maximum;
   }
-  __device__ __forceinline__ float exponentiate(const column<T> &a, int32_t label, float maximum) {
+  __device__ __forceinline__ float exponentiate(const column<T, adjusts> &a, int32_t label, float maximum) {
     running_sum sum = {0.0f, 0.0f};
 #pragma unroll 4
     for (int32_t cls = int32_t(thread_rank() / 32); cls < a.n; cls += plane_warps) {
-      const float e = e_of(a, cls, maximum);
+      const float e = e_of(a, label, cls, maximum);
       sum.add(cls == label ? 0.0f : e);
     }
     return sum.sum;
   }
-  __device__ __forceinline__ void store(const call &c, const column<T> &a, int32_t label, float maximum,
+  __device__ __forceinline__ void store(const call &c, const column<T, adjusts> &a, int32_t label, float maximum,
                                         const outcome &o, bool skipped) {
 #pragma unroll 4
     for (int32_t cls = int32_t(thread_rank() / 32); cls < a.n; cls += plane_warps) {
-      const float e = e_of(a, cls, maximum);
+      const float e = e_of(a, label, cls, maximum);
       const float value = finished_slope<T>(c, o, cls == label ? -o.slope : e * o.of_e);
       a.to[cls * a.to_step] = from_float<T>(skipped ? 0.0f : value);
     }
@@ -116,15 +122,16 @@ struct reread {
 };
 
 /** A row for each lane, or none (active is false). By all threads: two barriers. Returns the loss in the first warp. */
-template <typename T, template <typename> class Classes>
+template <typename T, template <typename, bool> class Classes, bool adjusts>
 __device__ __forceinline__ float row_of_lane(const call &c, const level &l, const tile &t, const setting &s,
                                              int32_t row, bool active, float (&maxima)[block_threads],
                                              float (&sums)[block_threads]) {
-  const column<T> a = {logits_at<T>(l, t, row), gradient_at<T>(l, t, row), l.view.array[TARE_LOGITS].cls,
-                       l.view.array[TARE_GRADIENT].cls, active ? int32_t(c.classes) : 0};
+  const column<T, adjusts> a = {logits_at<T>(l, t, row),         gradient_at<T>(l, t, row),
+                                l.view.array[TARE_LOGITS].cls,   l.view.array[TARE_GRADIENT].cls,
+                                active ? int32_t(c.classes) : 0, c.adjusts};
   const row_role r = weigh_row(c, l, t, row);
-  const float label_x = active && r.cls >= 0 ? to_float(a.from[r.cls * a.from_step]) : 0.0f;
-  Classes<T> classes;
+  const float label_x = active && r.cls >= 0 ? a.x(r.cls, r.cls) : 0.0f;
+  Classes<T, adjusts> classes;
   const float mine = classes.start(a, r.cls);
   const float maximum = meet(maxima, mine, [](float x, float y) { return fmaxf(x, y); });
   const float part = classes.exponentiate(a, r.cls, maximum);
@@ -137,8 +144,8 @@ __device__ __forceinline__ float row_of_lane(const call &c, const level &l, cons
   return o.loss;
 }
 
-template <typename T, template <typename> class Classes>
-__global__ void __launch_bounds__(block_threads, Classes<T>::blocks) planes(const TARE_GRID_CONSTANT call c) {
+template <typename T, template <typename, bool> class Classes>
+__global__ void __launch_bounds__(block_threads, Classes<T, false>::blocks) planes(const TARE_GRID_CONSTANT call c) {
   TARE_SHARED(float[block_threads], maxima);
   TARE_SHARED(float[block_threads], sums);
   const setting s = make_setting(c);
@@ -146,7 +153,10 @@ __global__ void __launch_bounds__(block_threads, Classes<T>::blocks) planes(cons
     float sum = 0.0f;
     for (int32_t first = 0; first < t.rows; first += rows_of_planes) {
       const int32_t row = first + int32_t(lane());
-      sum += row_of_lane<T, Classes>(c, l, t, s, row < t.rows ? row : first, row < t.rows, maxima, sums);
+      const bool active = row < t.rows;
+      const int32_t at = active ? row : first;
+      sum += is_adjusted(c) ? row_of_lane<T, Classes, true>(c, l, t, s, at, active, maxima, sums)
+                            : row_of_lane<T, Classes, false>(c, l, t, s, at, active, maxima, sums);
     }
     return double(sum) * loss_unit;
   });

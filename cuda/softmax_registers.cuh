@@ -64,9 +64,9 @@ __device__ __forceinline__ void load_row(const call &c, const row_part &p, const
 }
 
 /** To float, the label's place as if it were not there. */
-template <int lanes, int vectors, typename T>
-__device__ __forceinline__ float widen_row(int32_t label, const row_part &p, const vector<T> (&raw)[vectors],
-                                           float (&x)[vectors * vector<T>::size]) {
+template <int lanes, int vectors, bool adjusts, typename T>
+__device__ __forceinline__ float widen_row(const call &c, int32_t label, const row_part &p,
+                                           const vector<T> (&raw)[vectors], float (&x)[vectors * vector<T>::size]) {
   constexpr int size = vector<T>::size;
   const int at = label < 0 ? -1 : label - p.first;
   float maximum = -INFINITY;
@@ -74,7 +74,10 @@ __device__ __forceinline__ float widen_row(int32_t label, const row_part &p, con
   for (int j = 0; j < vectors; j++)
 #pragma unroll
     for (int k = 0; k < size; k++) {
-      x[j * size + k] = at == j * lanes * size + k ? -INFINITY : to_float(raw[j].at[k]);
+      const int cls = p.first + j * lanes * size + k;
+      float logit = to_float(raw[j].at[k]);
+      if (adjusts && is_inside(p, cls, 1)) logit = adjust(c.adjusts, label, cls, logit);
+      x[j * size + k] = at == j * lanes * size + k ? -INFINITY : logit;
       maximum = fmaxf(maximum, x[j * size + k]);
     }
   return warp_max<lanes>(maximum);
@@ -159,9 +162,11 @@ __device__ __forceinline__ float row_in_registers(const call &c, const level &l,
   vector<T> raw[vectors];
   load_row<lanes>(c, p, from, raw);
   const row_role r = weigh_row(c, l, t, row);
-  const float label_x = active && r.cls >= 0 ? to_float(from[r.cls]) : 0.0f;
+  float label_x = active && r.cls >= 0 ? to_float(from[r.cls]) : 0.0f;
+  if (is_adjusted(c) && active && r.cls >= 0) label_x = adjust(c.adjusts, r.cls, r.cls, label_x);
   float x[vectors * size];
-  const float maximum = widen_row<lanes>(r.cls, p, raw, x);
+  const float maximum = is_adjusted(c) ? widen_row<lanes, vectors, true>(c, r.cls, p, raw, x)
+                                       : widen_row<lanes, vectors, false>(c, r.cls, p, raw, x);
   const float sum = exponentiate<lanes, vectors, T>(c, maximum, p, x);
   outcome o = finish_row(c, s, r.weight, label_x, maximum, sum);
   if (r.weight == 0.0f) { /* zeros even over NaN */

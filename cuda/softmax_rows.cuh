@@ -40,7 +40,7 @@ __device__ __forceinline__ V max_all(V mine) {
 }
 
 /** A row shared by `threads` threads. */
-template <typename T, int threads>
+template <typename T, int threads, bool adjusts>
 struct long_row {
   const T *from;
   T *to; /* NULL: no gradient wanted */
@@ -48,28 +48,33 @@ struct long_row {
   const void *targets;
   int64_t target_at, target_step;
   int32_t target_dtype, n;
+  adjustment by;
 
   __device__ __forceinline__ static int32_t rank() { return int32_t(thread_rank()) % threads; }
-  __device__ __forceinline__ float x(int32_t cls) const { return to_float(from[cls * from_step]); }
+  __device__ __forceinline__ float x(int32_t label, int32_t cls) const {
+    const float logit = to_float(from[cls * from_step]);
+    return adjusts ? adjust(by, label, cls, logit) : logit;
+  }
   __device__ __forceinline__ float target(int32_t cls) const {
     return read_as<float>(targets, target_dtype, target_at + cls * target_step);
   }
 };
 
-template <typename T, int threads>
-__device__ __forceinline__ long_row<T, threads> make_long_row(const call &c, const level &l, const tile &t,
-                                                              int32_t row) {
+template <typename T, int threads, bool adjusts>
+__device__ __forceinline__ long_row<T, threads, adjusts> make_long_row(const call &c, const level &l, const tile &t,
+                                                                       int32_t row) {
   const tare_array *const array = l.view.array;
-  return {
-      logits_at<T>(l, t, row),  gradient_at<T>(l, t, row),         array[TARE_LOGITS].cls,  array[TARE_GRADIENT].cls,
-      array[TARE_TARGETS].data, place(l, t, TARE_TARGETS, row, 0), array[TARE_TARGETS].cls, c.target_dtype,
-      int32_t(c.classes)};
+  return {logits_at<T>(l, t, row),  gradient_at<T>(l, t, row),
+          array[TARE_LOGITS].cls,   array[TARE_GRADIENT].cls,
+          array[TARE_TARGETS].data, place(l, t, TARE_TARGETS, row, 0),
+          array[TARE_TARGETS].cls,  c.target_dtype,
+          int32_t(c.classes),       c.adjusts};
 }
 
 /** Where a row of targets has its mass, for its weight: on one class, which becomes its label; on none: it is skipped; on
  *  several: class row_background. A target that no formula takes makes it row_invalid. */
-template <typename T, int threads>
-__device__ __forceinline__ row_role find_mass(const call &c, const long_row<T, threads> &a, float weight) {
+template <typename T, int threads, bool adjusts>
+__device__ __forceinline__ row_role find_mass(const call &c, const long_row<T, threads, adjusts> &a, float weight) {
   int32_t label = -1, masses = 0, invalid = 0;
   for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
     const float target = a.target(cls);
@@ -84,24 +89,24 @@ __device__ __forceinline__ row_role find_mass(const call &c, const long_row<T, t
   return {weight == 0.0f ? row_skipped : label, weight};
 }
 
-template <typename T, int threads>
-__device__ __forceinline__ float maximum_of(const long_row<T, threads> &a, int32_t label) {
+template <typename T, int threads, bool adjusts>
+__device__ __forceinline__ float maximum_of(const long_row<T, threads, adjusts> &a, int32_t label) {
   float maximum = -INFINITY;
 #pragma unroll 4
   for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
-    const float x = a.x(cls);
+    const float x = a.x(label, cls);
     if (cls != label) maximum = fmaxf(maximum, x);
   }
   return max_all<threads>(maximum);
 }
 
 /** V: the type in which the threads' sums are added. */
-template <typename V, typename T, int threads>
-__device__ __forceinline__ V sum_of(const long_row<T, threads> &a, int32_t label, float maximum) {
+template <typename V, typename T, int threads, bool adjusts>
+__device__ __forceinline__ V sum_of(const long_row<T, threads, adjusts> &a, int32_t label, float maximum) {
   running_sum sum = {0.0f, 0.0f};
 #pragma unroll 4
   for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
-    const float e = exp_of<T>(a.x(cls), maximum);
+    const float e = exp_of<T>(a.x(label, cls), maximum);
     sum.add(cls == label ? 0.0f : e);
   }
   return sum_all<threads>(V(sum.sum) - V(sum.lost));
@@ -111,8 +116,9 @@ __device__ __forceinline__ V sum_of(const long_row<T, threads> &a, int32_t label
  * with all its mass on one class gives the bits of the label. Each warp, or each of its parts, adds up all of the row. */
 
 /** softmax_registers.cuh, `lanes` lanes a row. */
-template <typename T, int threads>
-__device__ __forceinline__ float sum_of_lanes(const long_row<T, threads> &a, int32_t label, float maximum, int lanes) {
+template <typename T, int threads, bool adjusts>
+__device__ __forceinline__ float sum_of_lanes(const long_row<T, threads, adjusts> &a, int32_t label, float maximum,
+                                              int lanes) {
   constexpr int size = vector<T>::size;
   float place[size];
 #pragma unroll
@@ -120,7 +126,7 @@ __device__ __forceinline__ float sum_of_lanes(const long_row<T, threads> &a, int
   for (int32_t first = int32_t(lane()) % lanes * size; first < a.n; first += lanes * size)
 #pragma unroll
     for (int k = 0; k < size; k++)
-      if (first + k < a.n && first + k != label) place[k] += exp_of<T>(a.x(first + k), maximum);
+      if (first + k < a.n && first + k != label) place[k] += exp_of<T>(a.x(label, first + k), maximum);
 #pragma unroll
   for (int step = size / 2; step > 0; step /= 2)
 #pragma unroll
@@ -130,13 +136,13 @@ __device__ __forceinline__ float sum_of_lanes(const long_row<T, threads> &a, int
 }
 
 /** softmax_planes.cuh: `parts` warps take every so many of the classes; with many classes, rounding is carried along. */
-template <typename T, int threads>
-__device__ __forceinline__ float sum_of_warps(const long_row<T, threads> &a, int32_t label, float maximum) {
+template <typename T, int threads, bool adjusts>
+__device__ __forceinline__ float sum_of_warps(const long_row<T, threads, adjusts> &a, int32_t label, float maximum) {
   constexpr int parts = block_threads / int(warp_size);
   const bool carries = a.n > most_classes_of_planes;
   running_sum sum = {0.0f, 0.0f};
   for (int32_t cls = int32_t(lane()) % parts; cls < a.n; cls += parts) {
-    const float e = cls == label ? 0.0f : exp_of<T>(a.x(cls), maximum);
+    const float e = cls == label ? 0.0f : exp_of<T>(a.x(label, cls), maximum);
     if (carries)
       sum.add(e);
     else
@@ -147,8 +153,8 @@ __device__ __forceinline__ float sum_of_warps(const long_row<T, threads> &a, int
   return all;
 }
 
-template <bool soft, typename T, int threads>
-__device__ __forceinline__ float sum_of_label(const call &c, const long_row<T, threads> &a, int32_t label,
+template <bool soft, typename T, int threads, bool adjusts>
+__device__ __forceinline__ float sum_of_label(const call &c, const long_row<T, threads, adjusts> &a, int32_t label,
                                               float maximum) {
   if (!soft || c.label_lanes == label_by_row) return sum_of<float>(a, label, maximum);
   if (c.label_lanes == label_by_warps) return sum_of_warps(a, label, maximum);
@@ -156,24 +162,24 @@ __device__ __forceinline__ float sum_of_label(const call &c, const long_row<T, t
 }
 
 /** Gradient o.of_e*e_k - scale*t_k, or without targets -o.slope at the label. */
-template <bool has_targets, typename T, int threads>
-__device__ __forceinline__ void store_row(const call &c, const long_row<T, threads> &a, int32_t label, float maximum,
-                                          const outcome &o, float scale, bool skipped) {
+template <bool has_targets, typename T, int threads, bool adjusts>
+__device__ __forceinline__ void store_row(const call &c, const long_row<T, threads, adjusts> &a, int32_t label,
+                                          float maximum, const outcome &o, float scale, bool skipped) {
 #pragma unroll 4
   for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
-    float value = exp_of<T>(a.x(cls), maximum) * o.of_e;
+    float value = exp_of<T>(a.x(label, cls), maximum) * o.of_e;
     if (has_targets) value = fmaf(-scale, a.target(cls), value);
     if (!has_targets && cls == label) value = -o.slope;
     a.to[cls * a.to_step] = from_float<T>(skipped ? 0.0f : finished_slope<T>(c, o, value));
   }
 }
 
-template <bool soft, typename T, int threads>
-__device__ __forceinline__ float hard_row(const call &c, const setting &s, const long_row<T, threads> &a, int32_t label,
-                                          float weight) {
+template <bool soft, typename T, int threads, bool adjusts>
+__device__ __forceinline__ float hard_row(const call &c, const setting &s, const long_row<T, threads, adjusts> &a,
+                                          int32_t label, float weight) {
   float label_x = 0.0f, maximum = 0.0f, sum = 1.0f;
   if (weight != 0.0f) {
-    label_x = a.x(label);
+    label_x = a.x(label, label);
     maximum = maximum_of(a, label);
     sum = sum_of_label<soft>(c, a, label, maximum);
   }
@@ -184,8 +190,8 @@ __device__ __forceinline__ float hard_row(const call &c, const setting &s, const
 }
 
 /** With targets of several classes. */
-template <typename T, int threads>
-__device__ __forceinline__ float soft_row(const call &c, const setting &s, const long_row<T, threads> &a,
+template <typename T, int threads, bool adjusts>
+__device__ __forceinline__ float soft_row(const call &c, const setting &s, const long_row<T, threads, adjusts> &a,
                                           float weight) {
   const float maximum = maximum_of(a, -1);
   double sum = sum_of<double>(a, -1, maximum);
@@ -193,7 +199,7 @@ __device__ __forceinline__ float soft_row(const call &c, const setting &s, const
   for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
     const float target = a.target(cls);
     targets += double(target);
-    const float x = a.x(cls);
+    const float x = a.x(-1, cls);
     if (target != 0.0f && x != maximum) dot += double(target) * (double(maximum) - double(x));
   }
   targets = sum_all<threads>(targets);
@@ -212,9 +218,9 @@ __device__ __forceinline__ float soft_row(const call &c, const setting &s, const
 }
 
 /** Returns the loss in the row's first thread. */
-template <typename T, int threads, bool soft>
+template <typename T, int threads, bool soft, bool adjusts>
 __device__ __forceinline__ float one_row(const call &c, const level &l, const tile &t, const setting &s, int32_t row) {
-  const long_row<T, threads> a = make_long_row<T, threads>(c, l, t, row);
+  const long_row<T, threads, adjusts> a = make_long_row<T, threads, adjusts>(c, l, t, row);
   row_role r = weigh_row(c, l, t, row);
   if (soft && r.weight != 0.0f) r = find_mass(c, a, r.weight);
   float loss;
@@ -229,13 +235,16 @@ __device__ __forceinline__ float one_row(const call &c, const level &l, const ti
   return loss;
 }
 
-template <typename T, int threads, bool soft>
+/** With labels, whether logits are adjusted is looked up once a row. Dense rows that are adjusted have instances of their
+ *  own (`adjusts`): both in one would take more registers, and a block less on a multiprocessor. */
+template <typename T, int threads, bool soft, bool adjusts>
 __global__ void __launch_bounds__(block_threads, soft ? 2 : 3) rows(const TARE_GRID_CONSTANT call c) {
   const setting s = make_setting(c);
   for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     float sum = 0.0f;
     for (int32_t row = int32_t(thread_rank() / threads); row < t.rows; row += block_threads / threads)
-      sum += one_row<T, threads, soft>(c, l, t, s, row);
+      sum += adjusts || (!soft && is_adjusted(c)) ? one_row<T, threads, soft, true>(c, l, t, s, row)
+                                                  : one_row<T, threads, soft, false>(c, l, t, s, row);
     return double(sum) * loss_unit;
   });
   finish_loss(c);

@@ -39,7 +39,7 @@
  *   7. The evaluation                     tare_evaluate, workspace
  *   8. The fused head                     tare_linear_evaluate: classifier and loss without the logits
  *   9. Counts and gradient density        one batch on several machines
- *  10. Class-balanced weights             effective number of samples
+ *  10. Class weights and offsets          effective number of samples, logit adjustment
  *  11. Introspection                      names and descriptions of the losses
  *  12. Accuracy and limits                error bounds, infinities, ranges
  *
@@ -292,8 +292,9 @@ typedef enum tare_loss_kind {
   TARE_LOSS_SIGMOID_POLY1 = 2,  /**< alpha_t*q^gamma*l + eps*q^(gamma+1) (PolyLoss, arXiv 2204.12511, Poly-1 focal) */
   TARE_LOSS_SOFTMAX_CE = 10,    /**< -log softmax(x)_y per row */
   TARE_LOSS_SOFTMAX_FOCAL = 11, /**< alpha*q^gamma*(-log p), p = softmax(x)_y, per row */
-  TARE_LOSS_GHM_C = 20,         /**< sum of CE/GD(g), g = |sigmoid(x)-t| (arXiv 1811.05181, eq. 9) */
-  TARE_LOSS_GHM_R = 21          /**< sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (eq. 12) */
+  TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED = 12, /**< -log softmax(x + offset)_y per row (arXiv 2007.07314, eq. 10) */
+  TARE_LOSS_GHM_C = 20,                  /**< sum of CE/GD(g), g = |sigmoid(x)-t| (arXiv 1811.05181, eq. 9) */
+  TARE_LOSS_GHM_R = 21 /**< sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (eq. 12) */
 } tare_loss_kind;
 
 typedef struct tare_ce_parameters {
@@ -318,6 +319,23 @@ typedef struct tare_poly1_parameters {
   double gamma;   /**< [0,10000]; default 2 */
   double epsilon; /**< coefficient of q^(gamma+1), in [-1e30,1e30]; default 1 */
 } tare_poly1_parameters;
+
+/**
+ * Logit-adjusted softmax cross-entropy: softmax CE of z_c = x_c + offset_c. The gradient by x is softmax(z) - onehot.
+ *
+ *   logit adjustment  offset_c = tau*log(prior_c) (Menon et al., arXiv 2007.07314, eq. 10)
+ *   balanced softmax  tau = 1, prior_c = n_c/sum n (Ren et al., arXiv 2007.10740)
+ *
+ * tare_logit_adjustment (section 10) makes these offsets from class counts. A constant added to all offsets changes
+ * nothing. Use the offsets in training only: at inference the bare logits are the balanced ones.
+ *
+ * z is formed in f32 (f64 logits: in double) and rounded once. A z beyond its type's range is infinite. An offset of
+ * -inf excludes its class: z is -inf, whatever the logit is, NaN included. The class has probability 0 and gradient 0.
+ * A row with an excluded label has loss +inf. Offsets of +inf and NaN act as such logits do. Offsets are not checked.
+ */
+typedef struct tare_logit_adjusted_parameters {
+  const float *offset; /**< [classes]; device memory; NULL (default): none, which is softmax CE */
+} tare_logit_adjusted_parameters;
 
 typedef enum tare_ghm_density {
   TARE_GHM_DENSITY_UNIT_REGION = 0, /**< `bins` equal bins of g; GD = count*bins */
@@ -382,10 +400,11 @@ typedef struct tare_loss_spec {
   int32_t kind; /**< a tare_loss_kind; it selects the member of the union */
   int32_t reserved;
   union {
-    tare_ce_parameters ce;       /**< TARE_LOSS_SIGMOID_CE; TARE_LOSS_SOFTMAX_CE has no parameters */
-    tare_focal_parameters focal; /**< TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SOFTMAX_FOCAL */
-    tare_poly1_parameters poly1; /**< TARE_LOSS_SIGMOID_POLY1 */
-    tare_ghm_parameters ghm;     /**< TARE_LOSS_GHM_C, TARE_LOSS_GHM_R */
+    tare_ce_parameters ce;                         /**< TARE_LOSS_SIGMOID_CE; TARE_LOSS_SOFTMAX_CE has no parameters */
+    tare_focal_parameters focal;                   /**< TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SOFTMAX_FOCAL */
+    tare_poly1_parameters poly1;                   /**< TARE_LOSS_SIGMOID_POLY1 */
+    tare_logit_adjusted_parameters logit_adjusted; /**< TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED */
+    tare_ghm_parameters ghm;                       /**< TARE_LOSS_GHM_C, TARE_LOSS_GHM_R */
     uint64_t reserved_words[16];
   };
 } tare_loss_spec;
@@ -493,12 +512,13 @@ typedef enum tare_selection {
  * Labels are range-checked in 64 bits before they are narrowed. GHM-R's columns are not classes. There any label >=
  * first_label, other than background_label and ignore_label, marks its row as positive.
  *
- * Targets. Instead of labels, dense targets: sigmoid CE, focal, Poly-1 and GHM-C take any t in [0,1], softmax CE any row of
- * finite numbers that are not negative. f64 targets beside narrower logits are rounded to f32 first. t exactly 0 or 1
- * gives the loss and the gradient of the label, bit for bit; so does a softmax row with all its mass on one class, times
- * the mass. A softmax row of zeros counts and adds nothing. Labels given beside targets are range-checked like others, but
- * only say which rows are ignored (GHM-R: which rows count, those with a class; without labels all do). With targets,
- * softmax focal, class weights and TARE_NORMALIZER_POSITIVES are TARE_STATUS_UNSUPPORTED (there is no class).
+ * Targets. Instead of labels, dense targets: sigmoid CE, focal, Poly-1 and GHM-C take any t in [0,1], softmax CE,
+ * logit-adjusted or not, any row of finite numbers that are not negative. f64 targets beside narrower logits are rounded
+ * to f32 first. t exactly 0 or 1 gives the loss and the gradient of the label, bit for bit; so does a softmax row with all
+ * its mass on one class, times the mass. A softmax row of zeros counts and adds nothing. Labels given beside targets are
+ * range-checked like others, but only say which rows are ignored (GHM-R: which rows count, those with a class; without
+ * labels all do). With targets, softmax focal, class weights and TARE_NORMALIZER_POSITIVES are TARE_STATUS_UNSUPPORTED
+ * (there is no class).
  *
  * Scores. A label may carry a quality score q in [0,1], such as the IoU of its box. The target of the element of the
  * row's class is then q. Every other element is a negative, as without scores. NULL is a score of 1. A row with a label
@@ -756,7 +776,7 @@ TARE_API tare_status tare_ghm_histogram(tare_context *context, const tare_loss_s
 TARE_API tare_status tare_ghm_density_update(tare_context *context, const tare_loss_spec *loss, tare_stream stream);
 
 /* ------------------------------------------------------------------------------------------------------------------
- * 10. Class-balanced weights (Cui et al., arXiv 1901.05555)
+ * 10. Class weights and offsets: class-balanced weights (Cui et al., arXiv 1901.05555), logit adjustment
  * --------------------------------------------------------------------------------------------------------------- */
 
 /**
@@ -795,6 +815,17 @@ TARE_API tare_status tare_class_balanced_weights(int64_t classes, const int64_t 
  */
 TARE_API tare_status tare_class_balanced_weights_real(int64_t classes, const double *counts, double beta,
                                                       const double *beta_per_class, float *weights);
+
+/**
+ * Offsets of logit adjustment: offset_c = tau*log(n_c/sum n), formed in double and rounded once. A count of 0 counts
+ * as 1. Frequencies that sum to 1 serve as counts if none is 0.
+ * @param counts  double [classes], each finite and >= 0; host memory. A 0 beside a count strictly between 0 and 1 is
+ *                refused: there a single sample is not 1.
+ * @param tau     in [-1e30,1e30]. 1 is balanced softmax. 0 changes no logit. -tau adjusts logits after training instead.
+ * @param offset  float [classes]; host memory. What tare_logit_adjusted_parameters takes (copied to the device).
+ * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)).
+ */
+TARE_API tare_status tare_logit_adjustment(int64_t classes, const double *counts, double tau, float *offset);
 
 /* ------------------------------------------------------------------------------------------------------------------
  * 11. Introspection
@@ -889,11 +920,13 @@ TARE_API const char *tare_build_description(void);
  *   sigmoid Poly-1               4*(2+gamma)
  *   softmax CE                   4 + r,             r = the largest |x_k - m|, m the largest logit off the label
  *   softmax focal                4*(1+gamma) + r
+ *   softmax logit-adjusted       4 + r + 2s,        r of z = x + offset, s = the largest |z_k| of a class not excluded
  * With weights (alpha, class, row, element, positive weight, 1/GD), divisor or scale: so many, and half a one for each of
  * these, times 2^-23 of the result. (A product may have an ulp half as large as its factor.) A row loss is a sum of
  * elements, in f32 on a GPU: 1e-6 of the sum of their sizes more.
  * Gradients of f16 and bf16 logits: 1 ulp of that type. Gradients and losses of f64 logits: 1e-13 of the result, with a
- * gamma above 5 1e-14*(1+gamma); in a softmax loss r*2.3e-16 more.
+ * gamma above 5 1e-14*(1+gamma); in a softmax loss r*2.3e-16 more
+ * (logit-adjusted: r + 2s instead of r).
  * Results below 1e-30 (f64: 1e-290) may be off by 1e-36 (1e-290) instead: before weights, epsilon, divisor and scale.
  *
  * Dense targets strictly between 0 and 1 subtract, and so does Poly-1 with a negative epsilon: there the ulp are those of

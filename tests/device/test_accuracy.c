@@ -106,7 +106,8 @@ static const char *sweep_text(const struct sweep *sweep, bool soft, bool alone) 
 }
 
 static bool is_softmax(const struct sweep *sweep) {
-  return sweep->kind == TARE_LOSS_SOFTMAX_CE || sweep->kind == TARE_LOSS_SOFTMAX_FOCAL;
+  return sweep->kind == TARE_LOSS_SOFTMAX_CE || sweep->kind == TARE_LOSS_SOFTMAX_FOCAL ||
+         sweep->kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED;
 }
 
 /* GHM with one bin whose 1/GD is 1, handed in: the bare element. Words as the manual lays a state out. */
@@ -442,6 +443,7 @@ static void expect_chunk(const struct sweep *sweep, const struct side *side, con
 /* What one call reads and writes, on its device. */
 struct arrays {
   buffer *logits, *labels, *targets, *loss, *gradient, *state;
+  buffer *offset; /* of logit adjustment; NULL: none */
 };
 
 static struct arrays place_arrays(const test_device *device, const void *logits, size_t logits_bytes,
@@ -461,6 +463,7 @@ static void evaluate(const struct instruction_set *set, const struct sweep *swee
   tare_loss_spec loss;
   tare_output output;
   fill_loss(&loss, sweep, arrays->state);
+  if (arrays->offset != NULL) loss.logit_adjusted.offset = buffer_memory(arrays->offset);
   tare_output_init(&output);
   level->logits = arrays->logits->memory;
   level->labels = buffer_memory(arrays->labels);
@@ -475,7 +478,8 @@ static void evaluate(const struct instruction_set *set, const struct sweep *swee
 }
 
 static void free_arrays(struct arrays *arrays) {
-  buffer *all[] = {arrays->logits, arrays->labels, arrays->targets, arrays->loss, arrays->gradient, arrays->state};
+  buffer *all[] = {arrays->logits,   arrays->labels, arrays->targets, arrays->loss,
+                   arrays->gradient, arrays->state,  arrays->offset};
   for (int i = 0; i < COUNT(all); ++i) buffer_free(all[i]);
 }
 
@@ -682,9 +686,12 @@ Test(accuracy, ghm_r) {
 /* ---- Softmax --------------------------------------------------------------------------------------------------- */
 
 static const struct sweep softmax_sweeps[] = {
-    {TARE_LOSS_SOFTMAX_CE, -1, 0, 0},      {TARE_LOSS_SOFTMAX_FOCAL, -1, 0.5, 0}, {TARE_LOSS_SOFTMAX_FOCAL, -1, 1, 0},
-    {TARE_LOSS_SOFTMAX_FOCAL, -1, 1.5, 0}, {TARE_LOSS_SOFTMAX_FOCAL, 0.25, 2, 0}, {TARE_LOSS_SOFTMAX_FOCAL, -1, 3.7, 0},
-    {TARE_LOSS_SOFTMAX_FOCAL, -1, 5, 0}};
+    {TARE_LOSS_SOFTMAX_CE, -1, 0, 0},      {TARE_LOSS_SOFTMAX_FOCAL, -1, 0.5, 0},
+    {TARE_LOSS_SOFTMAX_FOCAL, -1, 1, 0},   {TARE_LOSS_SOFTMAX_FOCAL, -1, 1.5, 0},
+    {TARE_LOSS_SOFTMAX_FOCAL, 0.25, 2, 0}, {TARE_LOSS_SOFTMAX_FOCAL, -1, 3.7, 0},
+    {TARE_LOSS_SOFTMAX_FOCAL, -1, 5, 0},   {TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, -1, 0, 0}};
+static const struct sweep soft_softmax_sweeps[] = {{TARE_LOSS_SOFTMAX_CE, -1, 0, 0},
+                                                   {TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, -1, 0, 0}};
 static const int64_t widths[] = {2, 3, 17, 81, 1203};
 
 /* Rows of logits with their labels or smoothed targets, and a whole row's room for every output. */
@@ -692,6 +699,7 @@ struct softmax_batch {
   int32_t dtype;
   int64_t rows, classes;
   double *logits, *stored, *targets, *dx, *row_at;
+  double *offset; /* [classes], exact floats, of logit adjustment; NULL: none */
   float *stored_targets;
   int32_t *labels;
   struct expected expected[QUANTITIES];
@@ -721,7 +729,16 @@ static void draw_row(struct softmax_batch *batch, int64_t row, random_source *ra
   batch->row_at[row] = batch->logits[row * batch->classes + y];
 }
 
-static struct softmax_batch draw_softmax(int32_t dtype, int64_t classes) {
+/* Priors of a long tail, and now and then one far from the others. */
+static double *draw_offsets(int64_t classes) {
+  random_source random = random_from((uint64_t)(20 + classes));
+  double *offset = numbers(classes);
+  for (int64_t c = 0; c < classes; ++c)
+    offset[c] = (float)(random_uniform(&random) < 0.1 ? 30 * random_normal(&random) : -12 * random_uniform(&random));
+  return offset;
+}
+
+static struct softmax_batch draw_softmax(const struct sweep *sweep, int32_t dtype, int64_t classes) {
   int64_t rows = test_size(40000, 4000) / classes + 30, elements = rows * classes;
   struct softmax_batch batch = {.dtype = dtype,
                                 .rows = rows,
@@ -735,27 +752,33 @@ static struct softmax_batch draw_softmax(int32_t dtype, int64_t classes) {
                                 .labels = calloc((size_t)rows, sizeof(int32_t)),
                                 .expected = {allocate_expected((size_t)rows), allocate_expected((size_t)elements)}};
   cr_assert(batch.stored_targets && batch.labels);
+  if (sweep->kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED) batch.offset = draw_offsets(classes);
   random_source random = random_from((uint64_t)(10 + classes));
   for (int64_t row = 0; row < rows; ++row) draw_row(&batch, row, &random);
   return batch;
 }
 
 static void free_softmax(struct softmax_batch *batch) {
-  double *arrays[] = {batch->logits, batch->stored, batch->targets, batch->dx, batch->row_at};
+  double *arrays[] = {batch->logits, batch->stored, batch->targets, batch->dx, batch->row_at, batch->offset};
   for (int i = 0; i < COUNT(arrays); ++i) free(arrays[i]);
   free(batch->stored_targets);
   free(batch->labels);
   for (int q = 0; q < QUANTITIES; ++q) free_expected(&batch->expected[q]);
 }
 
-/* max |x_j - m|, m the largest logit off the label: what the differences of logits add to the bound, in ulp. */
+/* max |z_j - m|, m the largest logit off the label: what the differences of logits add to the bound, in ulp. A sum of
+ * logit and offset adds twice its own size. */
 static double reach_of(const struct softmax_batch *batch, int64_t row) {
-  const double *x = batch->logits + row * batch->classes;
-  double m = -INFINITY, reach = 0;
+  const double *x = batch->logits + row * batch->classes, *offset = batch->offset;
+  double m = -INFINITY, reach = 0, size = 0;
   for (int64_t c = 0; c < batch->classes; ++c)
-    if (c != batch->labels[row]) m = fmax(m, x[c]);
-  for (int64_t c = 0; c < batch->classes; ++c) reach = fmax(reach, fabs(x[c] - m));
-  return reach;
+    if (c != batch->labels[row]) m = fmax(m, x[c] + (offset ? offset[c] : 0));
+  for (int64_t c = 0; c < batch->classes; ++c) {
+    const double z = x[c] + (offset ? offset[c] : 0);
+    reach = fmax(reach, fabs(z - m));
+    if (offset) size = fmax(size, fabs(z));
+  }
+  return reach + 2 * size;
 }
 
 /* Units are widened so that the bound plus the row's reach, in true ulp, comes out as the bound. */
@@ -765,8 +788,9 @@ static void expect_softmax(const struct sweep *sweep, bool soft, struct softmax_
   double alpha = sweep->alpha < 0 ? 1 : sweep->alpha;
   for (int64_t row = 0; row < batch->rows; ++row) {
     const double *x = batch->logits + row * batch->classes, *t = batch->targets + row * batch->classes;
-    double want = alpha * (soft ? oracle_soft_softmax_row(batch->classes, x, t, batch->dx)
-                                : oracle_softmax_row(batch->classes, x, batch->labels[row], sweep->gamma, batch->dx));
+    double want = alpha * (soft ? oracle_adjusted_soft_softmax_row(batch->classes, x, batch->offset, t, batch->dx)
+                                : oracle_adjusted_softmax_row(batch->classes, x, batch->offset, batch->labels[row],
+                                                              sweep->gamma, batch->dx));
     double reach = reach_of(batch, row);
     double widening = gradient.bound > 1 ? gradient.bound / (gradient.bound + reach) : 1;
     batch->expected[LOSS].want[row] = want;
@@ -785,6 +809,9 @@ static struct arrays run_softmax(const struct instruction_set *set, const struct
   struct arrays arrays = place_arrays(set->device, rows->stored, elements * dtype_size(rows->dtype), rows->labels,
                                       soft ? rows->stored_targets : NULL, elements * sizeof(float),
                                       count * sizeof(int32_t), count * (rows->dtype == TARE_DTYPE_F64 ? 8 : 4));
+  float offset[1203];
+  for (int64_t c = 0; rows->offset != NULL && c < rows->classes; ++c) offset[c] = (float)rows->offset[c];
+  if (rows->offset != NULL) arrays.offset = buffer_of(set->device, offset, (size_t)rows->classes * sizeof *offset);
   tare_level level;
   tare_batch batch;
   tare_level_init_rows(&level, rows->rows, rows->classes);
@@ -798,7 +825,7 @@ static struct arrays run_softmax(const struct instruction_set *set, const struct
 
 static void sweep_width(const struct sweep *sweep, bool soft, int32_t dtype, int64_t classes,
                         const struct instruction_set *sets, int set_count, struct report reports[][QUANTITIES]) {
-  struct softmax_batch batch = draw_softmax(dtype, classes);
+  struct softmax_batch batch = draw_softmax(sweep, dtype, classes);
   const size_t counts[QUANTITIES] = {(size_t)batch.rows, (size_t)(batch.rows * classes)};
   const struct origin origins[QUANTITIES] = {{batch.row_at, 1, (double)classes}, {batch.logits, 1, (double)classes}};
   expect_softmax(sweep, soft, &batch);
@@ -829,6 +856,8 @@ Test(accuracy, softmax) {
 
 Test(accuracy, soft_softmax) {
   FOR_EACH_DEVICE(device) {
-    for (int d = 0; d < COUNT(dtypes); ++d) sweep_softmax(device, &softmax_sweeps[0], true, dtypes[d]);
+    for (int d = 0; d < COUNT(dtypes); ++d)
+      for (int k = 0; k < COUNT(soft_softmax_sweeps); ++k)
+        sweep_softmax(device, &soft_softmax_sweeps[k], true, dtypes[d]);
   }
 }

@@ -186,6 +186,8 @@ Test(errors, loss) {
     INVALID(TARE_LOSS_SOFTMAX_FOCAL, "gamma", "-1", b.loss.focal.gamma = -1);
     INVALID(TARE_LOSS_SOFTMAX_FOCAL, "alpha", "nan", b.loss.focal.alpha = NAN);
     INVALID(TARE_LOSS_SOFTMAX_FOCAL, "alpha", "inf", b.loss.focal.alpha = INFINITY);
+    INVALID(TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, "logit_adjusted.offset", "aligned to 4",
+            b.loss.logit_adjusted.offset = (const float *)(const void *)((const char *)b.weights->memory + 2));
     INVALID(TARE_LOSS_SIGMOID_POLY1, "alpha", "2", b.loss.poly1.alpha = 2);
     INVALID(TARE_LOSS_SIGMOID_POLY1, "gamma", "-2", b.loss.poly1.gamma = -2);
     INVALID(TARE_LOSS_SIGMOID_POLY1, "epsilon", "inf", b.loss.poly1.epsilon = INFINITY);
@@ -349,7 +351,7 @@ Test(errors, interleaved_arrays_are_no_overlap) {
 
 Test(errors, softmax_takes_no_element_arrays) {
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_LOSS_SOFTMAX_CE; kind <= TARE_LOSS_SOFTMAX_FOCAL; kind++) {
+    for (int32_t kind = TARE_LOSS_SOFTMAX_CE; kind <= TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED; kind++) {
       UNSUPPORTED(kind, "element_weights", b.levels[1].element_weights = b.weights->memory);
       UNSUPPORTED(kind, "element_loss", b.levels[1].element_loss = b.spare->memory);
       UNSUPPORTED(kind, "positive_weights", b.batch.positive_weights = b.weights->memory);
@@ -373,6 +375,9 @@ Test(errors, targets_take_no_class) {
     UNSUPPORTED(TARE_LOSS_SOFTMAX_FOCAL, "targets", b.levels[0].targets = b.levels[1].targets = b.targets->memory);
     UNSUPPORTED(
         TARE_LOSS_SIGMOID_CE, "class_weights",
+        (b.levels[0].targets = b.levels[1].targets = b.targets->memory, b.batch.class_weights = b.weights->memory));
+    UNSUPPORTED(
+        TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, "class_weights",
         (b.levels[0].targets = b.levels[1].targets = b.targets->memory, b.batch.class_weights = b.weights->memory));
     UNSUPPORTED(TARE_LOSS_SOFTMAX_CE, "normalizer",
                 (b.levels[0].targets = b.levels[1].targets = b.targets->memory,
@@ -627,6 +632,27 @@ Test(errors, class_balanced_calls) {
     HOST_REFUSED("counts[1]", said[i],
                  tare_class_balanced_weights_real(3, (const double[]){5, wrong[i], 9}, 0.9, NULL, weights));
   }
+}
+
+Test(errors, logit_adjustment_calls) {
+  double number = 7;
+  float weights[3] = {7, 7, 7};
+  const double counts[3] = {5, 0, 9};
+  const tare_status bad = TARE_STATUS_INVALID_ARGUMENT;
+  HOST_REFUSED("classes", "0", tare_logit_adjustment(0, counts, 1, weights));
+  HOST_REFUSED("classes", "-3", tare_logit_adjustment(-3, counts, 1, weights));
+  HOST_REFUSED("counts", "NULL", tare_logit_adjustment(3, NULL, 1, weights));
+  HOST_REFUSED("offset", "NULL", tare_logit_adjustment(3, counts, 1, NULL));
+  HOST_REFUSED("tau", "nan", tare_logit_adjustment(3, counts, NAN, weights));
+  HOST_REFUSED("tau", "inf", tare_logit_adjustment(3, counts, INFINITY, weights));
+  HOST_REFUSED("tau", "-1.01e+30", tare_logit_adjustment(3, counts, -1.01e30, weights));
+  const double wrong[] = {-1, -5e-324, NAN, INFINITY, -INFINITY};
+  const char *const said[] = {"-1", "-4.9", "nan", "inf", "-inf"};
+  for (int i = 0; i < 5; i++)
+    HOST_REFUSED("counts[1]", said[i], tare_logit_adjustment(3, (const double[]){5, wrong[i], 9}, 1, weights));
+  /* Frequencies: a single sample is not 1 there. */
+  HOST_REFUSED("counts[2]", "counts[1] is 0.25", tare_logit_adjustment(3, (const double[]){0.75, 0.25, 0}, 1, weights));
+  HOST_REFUSED("counts[0]", "0.5", tare_logit_adjustment(3, (const double[]){0, 0.5, 100}, 1, weights));
 }
 
 /* ---- Contexts -------------------------------------------------------------------------------------------------- */

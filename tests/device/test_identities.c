@@ -127,7 +127,7 @@ Test(identities, softmax_of_two_is_sigmoid_of_the_difference) {
 /* The gradient of a softmax row sums to 0. */
 Test(identities, softmax_gradients_sum_to_zero) {
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_LOSS_SOFTMAX_CE; kind <= TARE_LOSS_SOFTMAX_FOCAL; kind++) {
+    for (int32_t kind = TARE_LOSS_SOFTMAX_CE; kind <= TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED; kind++) {
       problem *p = problem_new(kind, TARE_DTYPE_F64, ROWS, 81);
       outcome *o = problem_run(p, device);
       for (int64_t row = 0; row < ROWS; row++) {

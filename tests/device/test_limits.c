@@ -186,7 +186,7 @@ Test(limits, softmax_infinities) {
       {{1, -inf, NAN, inf, 2}, NAN, false},
   };
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_LOSS_SOFTMAX_CE; kind <= TARE_LOSS_SOFTMAX_FOCAL; kind++) {
+    for (int32_t kind = TARE_LOSS_SOFTMAX_CE; kind <= TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED; kind++) {
       for (size_t d = 0; d < DTYPES; d++) {
         for (size_t g = 0; g < GAMMAS; g++) {
           for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
@@ -201,7 +201,7 @@ Test(limits, softmax_infinities) {
 Test(limits, softmax_saturated_rows) {
   static const double spreads[] = {1e-8, 1e-3, 1, 15, 17, 20, 40, 80, 88, 100, 104, 125, 250};
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_LOSS_SOFTMAX_CE; kind <= TARE_LOSS_SOFTMAX_FOCAL; kind++) {
+    for (int32_t kind = TARE_LOSS_SOFTMAX_CE; kind <= TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED; kind++) {
       for (size_t s = 0; s < sizeof spreads / sizeof *spreads; s++) {
         for (size_t g = 0; g < GAMMAS; g++) {
           problem *p = problem_new(kind, TARE_DTYPE_F32, 3, 3);
@@ -347,7 +347,7 @@ Test(limits, all_positive) {
 /* A softmax of one class is certain: loss and gradient 0. */
 Test(limits, softmax_of_one_class_is_zero) {
   FOR_EACH_DEVICE(device) {
-    for (int32_t kind = TARE_LOSS_SOFTMAX_CE; kind <= TARE_LOSS_SOFTMAX_FOCAL; kind++) {
+    for (int32_t kind = TARE_LOSS_SOFTMAX_CE; kind <= TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED; kind++) {
       for (size_t g = 0; g < GAMMAS; g++) {
         problem *p = problem_new(kind, TARE_DTYPE_F32, 50, 1);
         if (set_gamma(p, gammas[g])) expect_zeros(p, device);

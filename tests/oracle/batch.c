@@ -32,7 +32,8 @@ void oracle_problem_init(struct oracle_problem *problem, enum oracle_loss loss, 
 /* ---- Rows ------------------------------------------------------------------------------------------------------ */
 
 static bool is_softmax(const struct oracle_problem *problem) {
-  return problem->loss == ORACLE_SOFTMAX_CE || problem->loss == ORACLE_SOFTMAX_FOCAL;
+  return problem->loss == ORACLE_SOFTMAX_CE || problem->loss == ORACLE_SOFTMAX_FOCAL ||
+         problem->loss == ORACLE_SOFTMAX_LOGIT_ADJUSTED;
 }
 
 static bool is_ghm(const struct oracle_problem *problem) {
@@ -215,15 +216,16 @@ static double fill_softmax(const struct oracle_problem *problem, int64_t i, doub
   if (row.weight == 0) return 0;
   const double *x = problem->logits + i * problem->classes;
   double *dx = result->gradient + i * problem->classes;
+  const double *offset = problem->loss == ORACLE_SOFTMAX_LOGIT_ADJUSTED ? problem->class_offset : NULL;
   double weight = row.weight;
   double loss;
   if (problem->targets) {
-    loss = oracle_soft_softmax_row(problem->classes, x, problem->targets + i * problem->classes, dx);
+    loss = oracle_adjusted_soft_softmax_row(problem->classes, x, offset, problem->targets + i * problem->classes, dx);
   } else {
     bool focal = problem->loss == ORACLE_SOFTMAX_FOCAL;
     double alpha = alpha_of(problem, row.class);
     if (focal && alpha >= 0) weight *= alpha;
-    loss = oracle_softmax_row(problem->classes, x, row.class, focal ? problem->gamma : 0, dx);
+    loss = oracle_adjusted_softmax_row(problem->classes, x, offset, row.class, focal ? problem->gamma : 0, dx);
   }
   for (int64_t c = 0; c < problem->classes; ++c) dx[c] = scale * oracle_times(weight, dx[c]);
   return oracle_times(weight, loss);

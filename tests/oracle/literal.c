@@ -108,7 +108,7 @@ struct oracle_pair literal_sigmoid(double x, double t, double gamma, double epsi
 /* The row as a function of its logit number `moving`. */
 struct softmax_parameters {
   int64_t classes, moving;
-  const double *x, *t;
+  const double *x, *offset, *t;
   double gamma;
 };
 
@@ -117,6 +117,7 @@ static void softmax_logit(mpfr_t e, const struct softmax_parameters *with, int64
     mpfr_set(e, moved, MPFR_RNDN);
   else
     mpfr_set_d(e, with->x[k], MPFR_RNDN);
+  if (with->offset) mpfr_add_d(e, e, with->offset[k], MPFR_RNDN);
   mpfr_exp(e, e, MPFR_RNDN);
 }
 
@@ -145,7 +146,12 @@ static void softmax_formula(mpfr_t value, const mpfr_t x, const void *parameters
 }
 
 double literal_softmax(int64_t classes, const double *x, const double *t, double gamma, double *dx) {
-  struct softmax_parameters with = {.classes = classes, .x = x, .t = t, .gamma = gamma};
+  return literal_adjusted_softmax(classes, x, NULL, t, gamma, dx);
+}
+
+double literal_adjusted_softmax(int64_t classes, const double *x, const double *offset, const double *t, double gamma,
+                                double *dx) {
+  struct softmax_parameters with = {.classes = classes, .x = x, .offset = offset, .t = t, .gamma = gamma};
   for (with.moving = 0; with.moving < classes; ++with.moving)
     dx[with.moving] = differentiate(softmax_formula, x[with.moving], &with);
   with.moving = 0;
@@ -229,3 +235,19 @@ static void effective_formula(mpfr_t number, const mpfr_t n, const void *beta) {
 }
 
 double literal_effective_number(double n, double beta) { return evaluate(effective_formula, n, &beta); }
+
+/* ---- Logit adjustment ------------------------------------------------------------------------------------------ */
+
+double literal_logit_adjustment(int64_t classes, const double *counts, double tau, int64_t c) {
+  mpfr_t sum, prior;
+  mpfr_inits2(PRECISION, sum, prior, (mpfr_ptr)NULL);
+  mpfr_set_zero(sum, 1);
+  for (int64_t k = 0; k < classes; ++k) mpfr_add_d(sum, sum, counts[k] == 0 ? 1 : counts[k], MPFR_RNDN);
+  mpfr_set_d(prior, counts[c] == 0 ? 1 : counts[c], MPFR_RNDN);
+  mpfr_div(prior, prior, sum, MPFR_RNDN);
+  mpfr_log(prior, prior, MPFR_RNDN);
+  mpfr_mul_d(prior, prior, tau, MPFR_RNDN);
+  double offset = mpfr_get_d(prior, MPFR_RNDN);
+  mpfr_clears(sum, prior, (mpfr_ptr)NULL);
+  return offset;
+}

@@ -15,6 +15,13 @@ struct oracle_pair literal_sigmoid(double x, double t, double gamma, double epsi
 /** sum over k of -t_k*(1-p_k)^gamma*log p_k with p = softmax(x); dx [classes]. */
 double literal_softmax(int64_t classes, const double *x, const double *t, double gamma, double *dx);
 
+/** The same of logits x + offset. */
+double literal_adjusted_softmax(int64_t classes, const double *x, const double *offset, const double *t, double gamma,
+                                double *dx);
+
+/** tau*log(n_c/sum n) of class c, a count of 0 as 1. */
+double literal_logit_adjustment(int64_t classes, const double *counts, double tau, int64_t c);
+
 /** sqrt(d^2+mu^2)-mu; derivative by d. */
 struct oracle_pair literal_asl1(double d, double mu);
 

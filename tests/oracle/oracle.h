@@ -49,6 +49,13 @@ double oracle_softmax_row(int64_t classes, const double *x, int64_t y, double ga
  *  row of zeros gives 0 and zeros, whatever the logits. */
 double oracle_soft_softmax_row(int64_t classes, const double *x, const double *t, double *dx);
 
+/** The same of z = x + offset (arXiv 2007.07314, eq. 10). An offset of -inf takes its class out, whatever its logit is.
+ *  offset [classes], or NULL. */
+double oracle_adjusted_softmax_row(int64_t classes, const double *x, const double *offset, int64_t y, double gamma,
+                                   double *dx);
+double oracle_adjusted_soft_softmax_row(int64_t classes, const double *x, const double *offset, const double *t,
+                                        double *dx);
+
 /* ---- Class-balanced weights ------------------------------------------------------------------------------------ */
 
 /** (1-beta^n)/(1-beta) for n >= 0, 0 <= beta < 1. */
@@ -60,6 +67,9 @@ void oracle_class_balanced(int64_t classes, const int64_t *counts, double beta, 
 /** The same for counts that are real numbers. */
 void oracle_class_balanced_real(int64_t classes, const double *counts, double beta, const double *beta_per_class,
                                 double *weights);
+
+/** tau*log(n_c/sum n), a count of 0 as 1. */
+void oracle_logit_adjustment(int64_t classes, const double *counts, double tau, double *offset);
 
 /* ---- GHM elements ---------------------------------------------------------------------------------------------- */
 
@@ -90,6 +100,7 @@ enum oracle_loss {
   ORACLE_SIGMOID_POLY1,
   ORACLE_SOFTMAX_CE,
   ORACLE_SOFTMAX_FOCAL,
+  ORACLE_SOFTMAX_LOGIT_ADJUSTED,
   ORACLE_GHM_C,
   ORACLE_GHM_R
 };
@@ -123,6 +134,7 @@ struct oracle_problem {
   const double *alpha_per_class; /* [classes] instead of alpha, or NULL */
   double gamma;                  /* 2; read by the focal losses and Poly-1 only */
   double poly_epsilon;           /* 1 */
+  const double *class_offset;    /* [classes]; ORACLE_SOFTMAX_LOGIT_ADJUSTED */
 
   const double *class_weights;    /* [classes] or NULL */
   double background_weight;       /* 1 */

@@ -121,6 +121,7 @@ struct oracle_pair oracle_element(const struct oracle_problem *problem, double x
       return oracle_soft_ce(x, t);
     case ORACLE_SOFTMAX_CE:
     case ORACLE_SOFTMAX_FOCAL:
+    case ORACLE_SOFTMAX_LOGIT_ADJUSTED:
       break; /* rows, not elements */
   }
   return (struct oracle_pair){NAN, NAN};

@@ -5,11 +5,13 @@
  */
 #include <math.h>
 #include <stdbool.h>
+#include <stdlib.h>
 
+#include "density.h"
 #include "oracle.h"
 
 /* Rows without a limit: a NaN, several +inf, or nothing but -inf. */
-static bool undefined_row(int64_t classes, const double *x) {
+static bool undefined_row(int64_t classes, const long double *x) {
   int64_t up = 0, down = 0;
   for (int64_t k = 0; k < classes; ++k) {
     if (isnan(x[k])) return true;
@@ -25,7 +27,7 @@ static double fill_nan(int64_t classes, double *dx) {
 }
 
 /* The largest x but x[without] (-inf if there is none), or of all if without is -1. */
-static int64_t largest(int64_t classes, const double *x, int64_t without) {
+static int64_t largest(int64_t classes, const long double *x, int64_t without) {
   int64_t best = -1;
   for (int64_t k = 0; k < classes; ++k)
     if (k != without && (best < 0 || x[k] > x[best])) best = k;
@@ -33,9 +35,9 @@ static int64_t largest(int64_t classes, const double *x, int64_t without) {
 }
 
 /* e^(x-m), with the maximum itself exactly 1 even where both are infinite. */
-static long double relative(double x, double m) { return x == m ? 1 : expl((long double)x - m); }
+static long double relative(long double x, long double m) { return x == m ? 1 : expl(x - m); }
 
-static long double sum_relative(int64_t classes, const double *x, int64_t without, double m) {
+static long double sum_relative(int64_t classes, const long double *x, int64_t without, long double m) {
   long double sum = 0;
   for (int64_t k = 0; k < classes; ++k)
     if (k != without) sum += relative(x[k], m);
@@ -52,13 +54,13 @@ static struct long_point long_point(long double z) {
   return (struct long_point){.p = e / (1 + e), .q = 1 / (1 + e), .l = log1pl(e) - z};
 }
 
-double oracle_softmax_row(int64_t classes, const double *x, int64_t y, double gamma, double *dx) {
+static double hard_row(int64_t classes, const long double *x, int64_t y, double gamma, double *dx) {
   if (undefined_row(classes, x)) return fill_nan(classes, dx);
   int64_t rival = largest(classes, x, y);
-  double m = rival < 0 ? -INFINITY : x[rival];
+  long double m = rival < 0 ? -INFINITY : x[rival];
   bool alone = m == -INFINITY;
   long double sum = alone ? 1 : sum_relative(classes, x, y, m);
-  long double z = alone ? INFINITY : (long double)x[y] - m - logl(sum);
+  long double z = alone ? INFINITY : x[y] - m - logl(sum);
   struct long_point at = long_point(z);
   long double modulator = powl(at.q, gamma);
   long double slope = modulator * (at.q + (at.p == 0 ? 0 : gamma * at.p * at.l));
@@ -79,13 +81,13 @@ static int64_t count_masses(int64_t classes, const double *t, int64_t *last) {
 }
 
 /* All mass on class y: a hard row, times the mass. */
-static double sole_mass_row(int64_t classes, const double *x, int64_t y, double mass, double *dx) {
-  double loss = oracle_softmax_row(classes, x, y, 0, dx);
+static double sole_mass_row(int64_t classes, const long double *x, int64_t y, double mass, double *dx) {
+  double loss = hard_row(classes, x, y, 0, dx);
   for (int64_t k = 0; dx && k < classes; ++k) dx[k] *= mass;
   return mass * loss;
 }
 
-double oracle_soft_softmax_row(int64_t classes, const double *x, const double *t, double *dx) {
+static double soft_row(int64_t classes, const long double *x, const double *t, double *dx) {
   int64_t last = 0, masses = count_masses(classes, t, &last);
   if (masses == 1) return sole_mass_row(classes, x, last, t[last], dx);
   for (int64_t k = 0; dx && masses == 0 && k < classes; ++k) dx[k] = 0;
@@ -97,9 +99,43 @@ double oracle_soft_softmax_row(int64_t classes, const double *x, const double *t
   for (int64_t k = 0; k < classes; ++k) {
     if (t[k] == 0) continue;
     total += t[k];
-    loss += t[k] * (log1pl(others) + (k == top ? 0 : (long double)x[top] - x[k]));
+    loss += t[k] * (log1pl(others) + (k == top ? 0 : x[top] - x[k]));
   }
   for (int64_t k = 0; dx && k < classes; ++k)
     dx[k] = (double)(total * (k == top ? 1 : relative(x[k], x[top])) / (1 + others) - t[k]);
   return (double)loss;
+}
+
+/* z = x + offset, exact for logits and offsets of a size; an offset of -inf takes its class out, whatever its logit. */
+static long double *adjusted(int64_t classes, const double *x, const double *offset) {
+  long double *z = density_allocate(classes, sizeof *z);
+  for (int64_t k = 0; k < classes; ++k) {
+    z[k] = x[k];
+    if (offset) z[k] = offset[k] == -INFINITY ? -INFINITY : z[k] + offset[k];
+  }
+  return z;
+}
+
+double oracle_adjusted_softmax_row(int64_t classes, const double *x, const double *offset, int64_t y, double gamma,
+                                   double *dx) {
+  long double *z = adjusted(classes, x, offset);
+  double loss = hard_row(classes, z, y, gamma, dx);
+  free(z);
+  return loss;
+}
+
+double oracle_adjusted_soft_softmax_row(int64_t classes, const double *x, const double *offset, const double *t,
+                                        double *dx) {
+  long double *z = adjusted(classes, x, offset);
+  double loss = soft_row(classes, z, t, dx);
+  free(z);
+  return loss;
+}
+
+double oracle_softmax_row(int64_t classes, const double *x, int64_t y, double gamma, double *dx) {
+  return oracle_adjusted_softmax_row(classes, x, NULL, y, gamma, dx);
+}
+
+double oracle_soft_softmax_row(int64_t classes, const double *x, const double *t, double *dx) {
+  return oracle_adjusted_soft_softmax_row(classes, x, NULL, t, dx);
 }

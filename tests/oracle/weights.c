@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Class-balanced weights: the effective number of samples (arXiv 1901.05555, eq. 2) and the weights made of it.
+ * Class-balanced weights: the effective number of samples (arXiv 1901.05555, eq. 2) and the weights made of it; and the
+ * offsets of logit adjustment (arXiv 2007.07314, eq. 10).
  */
 #include <math.h>
 #include <stdlib.h>
@@ -47,4 +48,14 @@ void oracle_class_balanced_real(int64_t classes, const double *counts, double be
   }
   balance(classes, numbers, weights);
   free(numbers);
+}
+
+void oracle_logit_adjustment(int64_t classes, const double *counts, double tau, double *offset) {
+  for (int64_t c = 0; c < classes; ++c) {
+    long double of_class = counts[c] == 0 ? 1 : counts[c], others = 0;
+    for (int64_t k = 0; k < classes; ++k) {
+      if (k != c) others += counts[k] == 0 ? 1 : counts[k];
+    }
+    offset[c] = (double)-(tau * log1pl(others / of_class)); /* n/(n+m) = 1/(1+m/n) */
+  }
 }

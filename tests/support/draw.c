@@ -254,6 +254,16 @@ static void draw_ghm(problem *p, random_source *s) {
   if (ghm->momentum > 0 || one_in(s, 2)) problem_add_ghm_state(p);
 }
 
+/* Of priors, larger than any logit, all the same, and of classes that are left out. */
+static void draw_offsets(problem *p, random_source *s) {
+  const int64_t manner = random_below(s, 4);
+  for (int64_t c = 0; c < p->classes; c++) {
+    double offset = manner == 0 ? -3 : (manner == 1 ? 60 : 4) * random_normal(s);
+    if (manner == 2 && one_in(s, 6)) offset = -INFINITY;
+    p->class_offset[c] = (double)(float)offset;
+  }
+}
+
 /* Of a parameter that is not named here the default. */
 static double draw_parameter(const tare_parameter_description *parameter, random_source *s) {
   if (strcmp(parameter->option, "alpha") == 0) return parameter->high > 1 && one_in(s, 3) ? 2.5 : draw_alpha(s);
@@ -267,6 +277,7 @@ static void draw_parameters(problem *p, random_source *s) {
     draw_ghm(p, s);
     return;
   }
+  if (p->class_offset != NULL) draw_offsets(p, s);
   const int32_t count = describe_loss(p->loss.kind).parameters;
   for (int32_t i = 0; i < count; i++) {
     const tare_parameter_description parameter = describe_parameter(p->loss.kind, i);

@@ -46,6 +46,7 @@ static void copy_ghm(struct oracle_problem *to, const problem *p) {
 
 static void copy_parameters(struct oracle_problem *to, const problem *p) {
   to->alpha_per_class = p->alpha_per_class;
+  to->class_offset = p->class_offset;
   if (is_ghm(p->loss.kind)) {
     copy_ghm(to, p);
     return;
@@ -129,20 +130,21 @@ static double exponent_of(const problem *p) {
   return named_parameter(&p->loss, "gamma", 0) + (is_poly ? 1 : 0);
 }
 
-/* Softmax: a difference of logits carries an error of its own size. */
+/* Softmax: a difference of logits carries an error of its own size, and so does each sum of logit and offset. */
 static double widest_row(const problem *p) {
-  double widest = 0;
+  double widest = 0, largest = 0;
   for (int64_t row = 0; row < p->rows; row++) {
     double low = INFINITY, high = -INFINITY;
     for (int64_t c = 0; c < p->classes; c++) {
-      const double x = p->logits[row * p->classes + c];
+      const double x = p->logits[row * p->classes + c] + (p->class_offset != NULL ? p->class_offset[c] : 0);
       if (!isfinite(x)) continue;
       low = fmin(low, x);
       high = fmax(high, x);
+      if (p->class_offset != NULL) largest = fmax(largest, fabs(x));
     }
     widest = fmax(widest, high - low);
   }
-  return widest;
+  return widest + largest;
 }
 
 /* Of an element in the precision that computes it: 4*(1+gamma) ulp of the formula, half an ulp for each of up to

@@ -133,6 +133,14 @@ double *random_class_weights(const problem *p, uint64_t salt) {
   return weights;
 }
 
+/* What priors of a long tail come to. */
+static double *random_offsets(const problem *p) {
+  random_source source = source_of(p, 7);
+  double *offset = calloc((size_t)p->classes, sizeof *offset);
+  for (int64_t i = 0; i < p->classes; i++) offset[i] = (double)(float)(-8 * random_uniform(&source));
+  return offset;
+}
+
 problem *problem_new_levels(int32_t kind, int32_t dtype, int64_t images, int64_t classes, int32_t level_count,
                             const level_shape *levels) {
   problem *p = calloc(1, sizeof *p);
@@ -154,6 +162,7 @@ problem *problem_new_levels(int32_t kind, int32_t dtype, int64_t images, int64_t
   p->logits = calloc((size_t)(p->rows * classes) + 1, sizeof *p->logits);
   p->labels = calloc((size_t)p->rows + 1, sizeof *p->labels);
   problem_draw_labels(p, 0.35, 0.05);
+  if (kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED) p->class_offset = random_offsets(p);
   if (kind == TARE_LOSS_GHM_R) {
     p->targets = calloc((size_t)(p->rows * classes) + 1, sizeof *p->targets);
     draw_regression(p);
@@ -178,6 +187,7 @@ void problem_free(problem *p) {
   free(p->class_weights);
   free(p->positive_weights);
   free(p->alpha_per_class);
+  free(p->class_offset);
   free(p->ghm_state);
   free(p->oracle_state);
   head_free(p->head);

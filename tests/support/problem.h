@@ -62,7 +62,7 @@ typedef tare_status problem_call(tare_context *context, const tare_loss_spec *lo
                                  const tare_output *output, void *user);
 
 typedef struct problem {
-  tare_loss_spec loss; /* its alpha_per_class and ghm.state are set by the run, from the fields below */
+  tare_loss_spec loss; /* its alpha_per_class, offset and ghm.state are set by the run, from the fields below */
   int32_t dtype, label_dtype, target_dtype, score_dtype, loss_dtype;
   int64_t images, classes, rows; /* rows: of all images and levels */
   int32_t level_count;
@@ -78,6 +78,7 @@ typedef struct problem {
   double *row_weights;                                        /* [rows] */
   double *element_weights;                                    /* [rows, classes] */
   double *class_weights, *positive_weights, *alpha_per_class; /* [classes] */
+  double *class_offset;                                       /* [classes]; only of the loss that needs them */
 
   int32_t normalizer;
   double normalizer_value;

@@ -20,7 +20,7 @@ typedef struct run_state {
   const test_device *device;
   tare_context *context;
   placed_array arrays[ARRAY_KINDS];
-  buffer *loss, *counts, *alpha, *class_weights, *positive_weights, *normalizer, *scale, *ghm, *workspace;
+  buffer *loss, *counts, *alpha, *offset, *class_weights, *positive_weights, *normalizer, *scale, *ghm, *workspace;
   tare_level levels[TARE_MAX_LEVELS];
   head_run head;
 } run_state;
@@ -109,6 +109,7 @@ static void make_scalars(run_state *r) {
   if (p->want & WANT_LOSS) r->loss = buffer_new(r->device, p->loss_dtype == TARE_DTYPE_F64 ? 8 : 4, 0);
   if (p->want & WANT_COUNTS) r->counts = buffer_new(r->device, sizeof(tare_counts), 0);
   r->alpha = floats(r->device, p->alpha_per_class, p->classes);
+  r->offset = floats(r->device, p->class_offset, p->classes);
   r->class_weights = floats(r->device, p->class_weights, p->classes);
   r->positive_weights = floats(r->device, p->positive_weights, p->classes);
   if (p->normalizer_on_device) r->normalizer = floats(r->device, &p->normalizer_value, 1);
@@ -121,8 +122,9 @@ static tare_loss_spec make_loss(const run_state *r) {
   const int32_t count = describe_loss(loss.kind).parameters;
   for (int32_t i = 0; i < count; i++) {
     const tare_parameter_description parameter = describe_parameter(loss.kind, i);
+    const buffer *per_class = strcmp(parameter.name, "offset") == 0 ? r->offset : r->alpha;
     if (parameter.type == TARE_PARAMETER_TYPE_PER_CLASS)
-      parameter_set_pointer(&loss, &parameter, buffer_memory(r->alpha));
+      parameter_set_pointer(&loss, &parameter, buffer_memory(per_class));
     if (parameter.type == TARE_PARAMETER_TYPE_STATE) parameter_set_pointer(&loss, &parameter, buffer_memory(r->ghm));
   }
   return loss;
@@ -250,9 +252,9 @@ static void expect_inputs_unchanged(run_state *r) {
     const bool overwritten = kind == ARRAY_LOGITS && r->p->in_place && (r->p->want & WANT_GRADIENT) != 0;
     if (!r->arrays[kind].is_output && !overwritten) layout_expect_unchanged(&r->arrays[kind]);
   }
-  buffer *const inputs[] = {r->alpha, r->class_weights, r->positive_weights, r->normalizer, r->scale};
-  static const char *const names[] = {"alpha_per_class", "class_weights", "positive_weights", "normalizer_pointer",
-                                      "gradient_scale_pointer"};
+  buffer *const inputs[] = {r->alpha, r->offset, r->class_weights, r->positive_weights, r->normalizer, r->scale};
+  static const char *const names[] = {
+      "alpha_per_class", "offset", "class_weights", "positive_weights", "normalizer_pointer", "gradient_scale_pointer"};
   for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
     if (inputs[i] != NULL) buffer_expect_unchanged(inputs[i], names[i]);
   }
@@ -264,7 +266,7 @@ static void release(run_state *r) {
   for (int kind = 0; kind < ARRAY_KINDS; kind++) {
     layout_free(&r->arrays[kind]);
   }
-  buffer *const rest[] = {r->loss,       r->counts, r->alpha, r->class_weights, r->positive_weights,
+  buffer *const rest[] = {r->loss,       r->counts, r->alpha, r->offset,   r->class_weights, r->positive_weights,
                           r->normalizer, r->scale,  r->ghm,   r->workspace};
   for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) buffer_free(rest[i]);
 }

@@ -80,6 +80,8 @@ static void unload(dataset *d) {
 /* The data as the oracle's problem. */
 static problem *problem_of(const dataset *d, int32_t kind) {
   problem *p = problem_new(kind, TARE_DTYPE_F32, d->rows, d->classes);
+  free(p->class_offset);
+  p->class_offset = NULL;
   const size_t bytes = (size_t)(d->rows * d->classes) * sizeof(double);
   memcpy(p->logits, d->values, bytes);
   memcpy(p->labels, d->label_values, (size_t)d->rows * sizeof *p->labels);

@@ -227,6 +227,55 @@ Test(oracle, soft_softmax_rows_are_the_textbook_formula) {
   conclude("soft softmax, gradient (beyond 1e-18)", &slope, 1e-15);
 }
 
+/* Small, large and equal offsets, with labels and with dense targets. */
+Test(oracle, adjusted_softmax_rows_are_the_textbook_formula) {
+  static const double offsets[][WIDTH] = {{-0.5, -2, -7, -0.01, -12}, {30, -30, 0, 1e-9, 5}, {-3, -3, -3, -3, -3}};
+  static const double targets[][WIDTH] = {
+      {1, 0, 0, 0, 0}, {0, 0, 0, 1, 0}, {0, 0, 0, 0, 1}, {0.9, 0.025, 0.025, 0.025, 0.025}, {0, 2, 0, 0.25, 0}};
+  static const int labels[] = {0, 3, 4};
+  struct worst value = {0}, slope = {0};
+  for (int r = 0; r < SOFTMAX_ROWS; ++r) {
+    for (int o = 0; o < 3; ++o) {
+      for (int k = 0; k < 5; ++k) {
+        double want_dx[WIDTH], dx[WIDTH];
+        const double *x = softmax_rows[r], *t = targets[k];
+        double want = literal_adjusted_softmax(WIDTH, x, offsets[o], t, 0, want_dx);
+        double got = oracle_adjusted_soft_softmax_row(WIDTH, x, offsets[o], t, dx);
+        note(&value, got, want, 0, "row %d offsets %d t %d", r, o, k);
+        if (k < 3) {
+          got = oracle_adjusted_softmax_row(WIDTH, x, offsets[o], labels[k], 0, dx);
+          note(&value, got, want, 0, "row %d offsets %d label %d", r, o, k);
+        }
+        for (int c = 0; c < WIDTH; ++c)
+          note(&slope, dx[c], want_dx[c], 1e-18, "row %d offsets %d t %d class %d", r, o, k, c);
+      }
+    }
+  }
+  conclude("adjusted softmax", &value, 1e-15);
+  conclude("adjusted softmax, gradient (beyond 1e-18)", &slope, 1e-15);
+}
+
+Test(oracle, logit_adjustment_is_the_textbook_formula) {
+  static const double counts[][WIDTH] = {{1, 1, 1, 1, 1},
+                                         {1e9, 1, 0, 3, 20},
+                                         {0, 0, 0, 0, 0},
+                                         {0.3, 0.2, 0.1, 0.35, 0.05},
+                                         {1e300, 1e-300, 1e300, 2e299, 1},
+                                         {1e15, 1, 1, 1, 1}};
+  struct worst worst = {0};
+  for (int k = 0; k < 6; ++k) {
+    for (int i = 0; i < 3; ++i) {
+      const double tau = (double[]){1, 0.5, -2.5}[i];
+      double offset[WIDTH];
+      oracle_logit_adjustment(WIDTH, counts[k], tau, offset);
+      for (int c = 0; c < WIDTH; ++c)
+        note(&worst, offset[c], literal_logit_adjustment(WIDTH, counts[k], tau, c), 0, "counts %d tau %g class %d", k,
+             tau, c);
+    }
+  }
+  conclude("logit adjustment", &worst, 1e-15);
+}
+
 static void expect_row(const char *what, const double x[3], double loss, const double dx[3]) {
   double got[3];
   double value = oracle_softmax_row(3, x, 0, 2, got);
@@ -417,12 +466,14 @@ static void check_differences(struct oracle_problem *problem, struct small_batch
 Test(oracle, batch_gradients_are_finite_differences) {
   struct small_batch batch = small_batch();
   static const double per_class[] = {0.3, 1.5, 2}, alphas[] = {0.25, 0.5, 0.9}, positive[] = {3, 1, 0.5};
-  for (int loss = ORACLE_SIGMOID_CE; loss <= ORACLE_SOFTMAX_FOCAL; ++loss) {
+  static const double offsets[] = {-0.5, -4, 1.25};
+  for (int loss = ORACLE_SIGMOID_CE; loss <= ORACLE_SOFTMAX_LOGIT_ADJUSTED; ++loss) {
     for (int normalizer = ORACLE_SUM; normalizer <= ORACLE_VALUE; ++normalizer) {
       struct oracle_problem problem = problem_of(&batch, (enum oracle_loss)loss);
       bool softmax = loss >= ORACLE_SOFTMAX_CE;
       problem.normalizer = (enum oracle_normalizer)normalizer;
       problem.normalizer_value = 2.5;
+      problem.class_offset = offsets;
       problem.class_weights = per_class;
       problem.background_weight = 0.7;
       problem.alpha_per_class = normalizer % 2 ? alphas : NULL;
@@ -445,6 +496,10 @@ Test(oracle, soft_batch_gradients_are_finite_differences) {
     problem.normalizer = ORACLE_WEIGHTS;
     check_differences(&problem, &batch);
   }
+  struct oracle_problem adjusted = problem_of(&batch, ORACLE_SOFTMAX_LOGIT_ADJUSTED);
+  adjusted.targets = targets;
+  adjusted.class_offset = (const double[]){-0.5, -4, 1.25};
+  check_differences(&adjusted, &batch);
 }
 
 /* Every factor of an element by hand: row, class or background, element, positive, alpha; ignored and weight-0 rows 0. */

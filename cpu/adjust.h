@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The stage of a softmax row between load and exponential.
+ *
+ * Every logit passes adjust() once, right after it is loaded. A loss whose logits depend on class and label says how
+ * there. Other losses never call it.
+ */
+
+/** The logit that the softmax takes. The label is below 0 where the row has none. An offset of -inf excludes the class. */
+TARE_INLINE real adjust(const float *restrict class_offset, int64_t label, int64_t cls, real x) {
+  const real offset = (real)class_offset[cls];
+  (void)label;
+  return offset == (real)-INFINITY ? offset : x + offset;
+}
+
+/** Logits of n classes of one row, from class `first` on. */
+static void adjust_row(const tare_problem *problem, int64_t label, int64_t first, int64_t n, real *restrict x) {
+  const float *restrict offset = problem->class_offset;
+  if (!offset) return;
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) x[i] = adjust(offset, label, first + i, x[i]); /* hot: adjusted row (any) */
+}
+
+/** Logits of n rows, class after class. */
+static void adjust_columns(const tare_problem *problem, const int32_t *restrict label, int64_t classes, int32_t n,
+                           real *restrict x) {
+  const float *restrict offset = problem->class_offset;
+  for (int64_t c = 0; offset && c < classes; c++) {
+    real *restrict line = x + c * n;
+#pragma omp simd
+    for (int32_t i = 0; i < n; i++) line[i] = adjust(offset, label[i], c, line[i]); /* hot: adjusted columns (any) */
+  }
+}
