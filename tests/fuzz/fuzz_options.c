@@ -15,9 +15,12 @@ enum { MOST_WORDS = 24, MOST_TEXT = 2048 };
 
 /* Words that print and end the process: --help, --usage, --version, however they are cut short; and -\xff, whose character
  * glibc's argp takes for the end of the words and then for a question mark. */
+static bool is_cut(const char *word, const char *whole) { return *word && strncmp(whole, word, strlen(word)) == 0; }
+
 static bool ends_the_process(const char *word) {
-  if (word[0] == '-' && word[1] == '-') return word[2] != '\0' && strchr("huv", word[2]) != NULL;
-  return word[0] == '-' && strpbrk(word, "?V\xff") != NULL;
+  if (word[0] == '-' && word[1] == '-')
+    return is_cut(word + 2, "help") || is_cut(word + 2, "usage") || is_cut(word + 2, "version");
+  return word[0] == '-' && strpbrk(word, "h?V\xff") != NULL;
 }
 
 static int split(char *text, size_t size, char **words) {

@@ -744,6 +744,8 @@ Test(tool, wrong_usage) {
   static const char *const wrong[] = {
       "eval",
       "frobnicate",
+      "eval --HANG", /* argp's own: it would sleep for an hour */
+      "bench --HANG=3600",
       "eval --loss sigmoid-ce",
       "eval --loss no-such-loss --logits %s --labels %s",
       "eval --loss sigmoid-ce --labels %s",
@@ -843,7 +845,8 @@ Test(tool, fused_head_against_its_steps) {
 
 Test(tool, help_and_info) {
   const tool_folder folder = tool_folder_make();
-  static const char *const fine[] = {"info", "--help", "eval --help", "weights --help", "bench --help", "--version"};
+  static const char *const fine[] = {"info",          "--help",         "eval --help",  "eval -h",
+                                     "bench --usage", "weights --help", "bench --help", "--version"};
   for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
     tool_answer answer = tool_run(&folder, 0, "%s", fine[i]);
     cr_assert_eq(answer.status, 0, "%s: exit %d: %s", fine[i], answer.status, answer.err);

@@ -131,8 +131,17 @@ struct wrapped {
   uint64_t seen; /* which of argp's options, by their place */
 };
 
+/* In place of argp's own, among which is a hidden --HANG that sleeps for an hour. */
+enum { USAGE = 1 };
+static const struct argp_option of_help[] = {{"help", 'h', 0, 0, "Print this help", -1},
+                                             {NULL, '?', 0, OPTION_ALIAS | OPTION_HIDDEN, NULL, 0},
+                                             {"usage", USAGE, 0, 0, "Print a short usage message", -1},
+                                             {0, 0, 0, 0, 0, 0}};
+
 static error_t wrap(int key, char *argument, struct argp_state *state) {
   struct wrapped *wrapped = state->input;
+  if (key == 'h') argp_state_help(state, stdout, ARGP_HELP_STD_HELP); /* ends the program */
+  if (key == USAGE) argp_state_help(state, stdout, ARGP_HELP_USAGE | ARGP_HELP_EXIT_OK);
   if (key == ARGP_KEY_INIT) {
     state->err_stream = NULL;
     state->child_inputs[0] = wrapped;
@@ -172,9 +181,10 @@ int parse_arguments(const struct argp *argp, const char *repeatable, int argc, c
   struct argp inner = *argp;
   inner.parser = once;
   struct argp_child children[] = {{&inner, 0, NULL, 0}, {NULL, 0, NULL, 0}};
-  struct argp outer = {.parser = wrap, .children = children}; /* the child's texts appear as its own */
+  struct argp outer = {
+      .options = of_help, .parser = wrap, .children = children}; /* the child's texts appear as its own */
   struct wrapped wrapped = {.input = input, .argp = argp, .repeatable = repeatable};
-  error_t found = argp_parse(&outer, argc, argv, 0, NULL, &wrapped);
+  error_t found = argp_parse(&outer, argc, argv, ARGP_NO_HELP, NULL, &wrapped);
   if (found == ENOMEM) return complain("out of memory");
   return found == 0 ? TOOL_OK : TOOL_MISUSED;
 }
