@@ -330,7 +330,7 @@ typedef struct tare_poly1_parameters {
  * nothing. Use the offsets in training only: at inference the bare logits are the balanced ones.
  *
  * z is formed in f32 (f64 logits: in double) and rounded once. A z beyond its type's range is infinite. An offset of
- * -inf excludes its class: z is -inf, whatever the logit is, NaN included. The class has probability 0 and gradient 0.
+ * -inf excludes its class: z is -inf, even if the logit is NaN. The class has probability 0 and gradient 0.
  * A row with an excluded label has loss +inf. Offsets of +inf and NaN act as such logits do. Offsets are not checked.
  */
 typedef struct tare_logit_adjusted_parameters {
@@ -512,13 +512,13 @@ typedef enum tare_selection {
  * Labels are range-checked in 64 bits before they are narrowed. GHM-R's columns are not classes. There any label >=
  * first_label, other than background_label and ignore_label, marks its row as positive.
  *
- * Targets. Instead of labels, dense targets: sigmoid CE, focal, Poly-1 and GHM-C take any t in [0,1], softmax CE,
- * logit-adjusted or not, any row of finite numbers that are not negative. f64 targets beside narrower logits are rounded
- * to f32 first. t exactly 0 or 1 gives the loss and the gradient of the label, bit for bit; so does a softmax row with all
- * its mass on one class, times the mass. A softmax row of zeros counts and adds nothing. Labels given beside targets are
- * range-checked like others, but only say which rows are ignored (GHM-R: which rows count, those with a class; without
- * labels all do). With targets, softmax focal, class weights and TARE_NORMALIZER_POSITIVES are TARE_STATUS_UNSUPPORTED
- * (there is no class).
+ * Targets. Dense targets replace labels. Sigmoid CE, focal, Poly-1 and GHM-C take any t in [0,1]. Softmax CE, also
+ * logit-adjusted, takes any row of finite numbers >= 0. f64 targets beside narrower logits are rounded to f32 first. A
+ * t of exactly 0 or 1 gives the loss and the gradient of the label, bit for bit. So does a softmax row with all its
+ * mass on one class, times the mass. A softmax row of zeros counts and adds nothing. Labels beside targets are
+ * range-checked like others, but only say which rows are ignored. In GHM-R they say which rows count: those with a
+ * class; without labels all rows count. With targets, softmax focal, class weights and TARE_NORMALIZER_POSITIVES are
+ * TARE_STATUS_UNSUPPORTED, because a row has no class.
  *
  * Scores. A label may carry a quality score q in [0,1], such as the IoU of its box. The target of the element of the
  * row's class is then q. Every other element is a negative, as without scores. NULL is a score of 1. A row with a label
@@ -821,7 +821,7 @@ TARE_API tare_status tare_class_balanced_weights_real(int64_t classes, const dou
  * as 1. Frequencies that sum to 1 serve as counts if none is 0.
  * @param counts  double [classes], each finite and >= 0; host memory. A 0 beside a count strictly between 0 and 1 is
  *                refused: there a single sample is not 1.
- * @param tau     in [-1e30,1e30]. 1 is balanced softmax. 0 changes no logit. -tau adjusts logits after training instead.
+ * @param tau     in [-1e30,1e30]. 1 is balanced softmax. 0 changes no logit. -tau adjusts logits after training.
  * @param offset  float [classes]; host memory. What tare_logit_adjusted_parameters takes (copied to the device).
  * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)).
  */
@@ -911,8 +911,8 @@ TARE_API const char *tare_build_description(void);
 /* ------------------------------------------------------------------------------------------------------------------
  * 12. Accuracy and limits
  *
- * An ulp is the distance between neighbouring numbers of a type at the exact result. Bounds are for every finite logit,
- * against the formula without rounding. They are tested on the CPU and on an emulated GPU.
+ * An ulp is the distance between neighbouring numbers of a type at the exact result. The bounds hold for every finite
+ * logit, compared with the formula without rounding. They are tested on the CPU and on an emulated GPU.
  *
  * Row and element losses of f32, f16 and bf16 logits, and gradients of f32, in ulp of f32:
  *   sigmoid CE, GHM-C, GHM-R     4
@@ -921,34 +921,42 @@ TARE_API const char *tare_build_description(void);
  *   softmax CE                   4 + r,             r = the largest |x_k - m|, m the largest logit off the label
  *   softmax focal                4*(1+gamma) + r
  *   softmax logit-adjusted       4 + r + 2s,        r of z = x + offset, s = the largest |z_k| of a class not excluded
- * With weights (alpha, class, row, element, positive weight, 1/GD), divisor or scale: so many, and half a one for each of
- * these, times 2^-23 of the result. (A product may have an ulp half as large as its factor.) A row loss is a sum of
- * elements, in f32 on a GPU: 1e-6 of the sum of their sizes more.
- * Gradients of f16 and bf16 logits: 1 ulp of that type. Gradients and losses of f64 logits: 1e-13 of the result, with a
- * gamma above 5 1e-14*(1+gamma); in a softmax loss r*2.3e-16 more
- * (logit-adjusted: r + 2s instead of r).
- * Results below 1e-30 (f64: 1e-290) may be off by 1e-36 (1e-290) instead: before weights, epsilon, divisor and scale.
  *
- * Dense targets strictly between 0 and 1 subtract, and so does Poly-1 with a negative epsilon: there the ulp are those of
- * the terms, not of what is left. Of the gradient of a sigmoid loss these are weight*s^gamma*(p + t), and what focal and
- * Poly-1 add to it; of CE, weight*(CE + 2*max(x,0)*t); of softmax CE, T*p + t with T the sum of the row's targets. Alpha
- * counts 2 ulp.
+ * Weights (alpha, class, row, element, positive, 1/GD), divisor and scale: 0.5 more for each, and all of it times 2^-23
+ * of the result. (A product may have an ulp half as large as its factor.) A row loss is a sum of elements; on a GPU it
+ * is in f32, and 1e-6 of the sum of their sizes is added.
  *
- * The scalar loss is a sum in double of losses as above, divided in double and rounded to its type. On a GPU a thread
- * adds its share of a tile in f32. Its relative error, of losses of one sign, is at most that of its elements and
- * 5e-7*(1+gamma) on f32 logits, 1.25e-6*(1+gamma) on f16 and bf16; of losses of both signs, of the sum of their sizes.
+ * Gradients of f16 and bf16 logits: 1 ulp of that type.
  *
- * Fused head: logits, and sums of gradients, carry the error of a product in f32 besides: for each term half an ulp of
- * the sum of the terms' sizes at worst, and far less as a rule; on a GPU also half an ulp of f16 or bf16 for each
- * gradient by a logit.
+ * Gradients and losses of f64 logits: 1e-13 of the result; with gamma > 5 it is 1e-14*(1+gamma). In a softmax loss
+ * r*2.3e-16 is added (logit-adjusted: r + 2s instead of r).
+ *
+ * Results below 1e-30 (f64: 1e-290) may instead be off by 1e-36 (1e-290), before weights, epsilon, divisor and scale.
+ *
+ * Cancellation. With dense targets strictly between 0 and 1 terms are subtracted, and in Poly-1 with a negative
+ * epsilon. Then the ulp are those of the terms, not of the result. For the gradient of a sigmoid loss the terms are
+ * weight*s^gamma*(p + t), and the additions of focal and Poly-1. For CE itself they are weight*(CE + 2*max(x,0)*t). For
+ * the gradient of softmax CE they are T*p + t, where T is the sum of the row's targets. Alpha counts 2 ulp.
+ *
+ * The scalar loss is a sum in double of such losses, divided in double and rounded to its type. On a GPU a thread adds
+ * its share of a tile in f32. The relative error of losses of one sign is at most that of their elements plus
+ * 5e-7*(1+gamma) on f32 logits, and plus 1.25e-6*(1+gamma) on f16 and bf16. With losses of both signs it is relative to
+ * the sum of their sizes.
+ *
+ * Fused head. Logits and sums of gradients also have the error of a product in f32. At worst this is, for each term,
+ * half an ulp of the sum of the terms' sizes; it is usually far less. On a GPU each gradient by a logit has half an ulp
+ * of f16 or bf16 more.
  *
  * Limits.
- *   A soft target in (0,1) at x = -inf or +inf: the loss is +inf, whatever gamma; the gradient is its finite limit.
- *   No product is 0 or NaN on the way to a result that its type holds: s^gamma*CE, kappa*CE, scale over divisor. The
- *   product of an element's weights is formed first, in f32 (f64 logits: in double). Keep it within 1e-30..1e30, or 0.
- *   An element's loss must be a float to be added up; the sum, and a softmax row's loss, need not be one (f64: a double).
- *   A power or exponential below 1.2e-38 (f64: 3.4e-308) is 0.
- *   A divisor of 0, infinity or NaN on the device is used as it is. A gradient of 0 stays 0.
+ *
+ *   - A soft target in (0,1) at x = -inf or +inf gives the loss +inf for any gamma. The gradient is its finite limit.
+ *   - s^gamma*CE, kappa*CE and scale over divisor are right whenever their type holds the result, also if a factor is
+ *     out of range. The product of an element's weights is formed first, in f32 (f64 logits: in double). Keep it within
+ *     1e-30..1e30, or 0.
+ *   - An element's loss must be a finite f32 to be added (f64 logits: a finite double). The sum, and a softmax row's
+ *     loss, may exceed f32.
+ *   - A power or exponential below 1.2e-38 (f64: 3.4e-308) is 0.
+ *   - A divisor of 0, infinity or NaN on the device is used without change. A gradient of 0 stays 0.
  * --------------------------------------------------------------------------------------------------------------- */
 
 #ifdef __cplusplus
