@@ -140,7 +140,7 @@ static const struct argp_option of_help[] = {{"help", 'h', 0, 0, "Print this hel
 
 static error_t wrap(int key, char *argument, struct argp_state *state) {
   struct wrapped *wrapped = state->input;
-  if (key == 'h') argp_state_help(state, stdout, ARGP_HELP_STD_HELP); /* ends the program */
+  if (key == 'h' || key == '?') argp_state_help(state, stdout, ARGP_HELP_STD_HELP); /* ends the program */
   if (key == USAGE) argp_state_help(state, stdout, ARGP_HELP_USAGE | ARGP_HELP_EXIT_OK);
   if (key == ARGP_KEY_INIT) {
     state->err_stream = NULL;
