@@ -7,7 +7,15 @@ signatures of torchvision, fvcore, mmcv, mmdetection and apex. The C library's h
 
 from ._c import ArgumentError, Error
 from ._c import library as _library
-from ._evaluate import Result, beta_from_volume, class_balanced_weights, effective_number, evaluate, ghm_state
+from ._evaluate import (
+    Result,
+    beta_from_volume,
+    class_balanced_weights,
+    effective_number,
+    evaluate,
+    ghm_state,
+    logit_adjustment,
+)
 from ._losses import losses
 
 __version__ = "{}.{}.{}".format(*(lambda v: (v // 10000, v // 100 % 100, v % 100))(_library.tare_version()))
@@ -28,5 +36,6 @@ __all__ = [
     "effective_number",
     "evaluate",
     "ghm_state",
+    "logit_adjustment",
     "losses",
 ]

@@ -245,6 +245,7 @@ _PROTOTYPES = {
         _STATUS,
         [c_int64, POINTER(c_int64), c_double, POINTER(c_double), POINTER(c_float)],
     ),
+    "tare_logit_adjustment": (_STATUS, [c_int64, POINTER(c_double), c_double, POINTER(c_float)]),
     "tare_class_balanced_weights_real": (
         _STATUS,
         [c_int64, POINTER(c_double), c_double, POINTER(c_double), POINTER(c_float)],

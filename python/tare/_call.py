@@ -40,13 +40,14 @@ def _one_dtype(name, tensors, known):
     return known[kinds.pop()]
 
 
-def _pointers(singles, classes):
+def _pointers(loss, singles, classes):
     """The single tensors' pointers: those of the loss, and those of batch and output, by name."""
-    for name in ("class_weights", "positive_weights", "alpha_per_class"):
+    vectors = {"alpha_per_class", *_losses.vectors_of(loss)}
+    for name in ("class_weights", "positive_weights", *sorted(vectors)):
         if name in singles and singles[name].numel() != classes:
             raise ValueError(f"{name} has {singles[name].numel()} elements; there are {classes} classes")
     pointers = {name: tensor.data_ptr() for name, tensor in singles.items()}
-    of_loss = {name: pointers.pop(name) for name in ("alpha_per_class", "state") if name in pointers}
+    of_loss = {name: pointers.pop(name) for name in (*vectors, "state") if name in pointers}
     return of_loss, pointers
 
 
@@ -68,7 +69,7 @@ def problem_of(read, value, dtype, shapes, inputs, **arrays):
     label_dtype = _one_dtype("labels", arrays["labels"], LABEL_DTYPES) if "labels" in arrays else _c.I32
     target_dtype = _one_dtype("targets", arrays["targets"], DTYPES) if "targets" in arrays else _c.F32
 
-    of_loss, pointers = _pointers(singles, levels[0].lengths[4])
+    of_loss, pointers = _pointers(read.loss, singles, levels[0].lengths[4])
     loss = _losses.fill_loss(read.loss, read.parameters, of_loss)
     if "state" in singles:
         _tensors.check_state(singles["state"], _losses.value_of(read.loss, read.parameters, "bins"))

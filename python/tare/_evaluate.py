@@ -120,7 +120,8 @@ def evaluate(
         image.
     alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Other parameters
         have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
-        "mmdet"), momentum, use_stored_density, mu.
+        "mmdet"), momentum, use_stored_density, mu; offset: float32 [C], of softmax-logit-adjusted, from
+        logit_adjustment(counts).
     state: the state of a GHM loss, from ghm_state(bins). It is updated in place; use_stored_density=True only reads it.
     threads: CPU threads, up to 1024; 0: as many as OpenMP would use.
 
@@ -164,8 +165,14 @@ def evaluate(
     alpha = alpha if per_class is None else per_class
     if name == "alpha" and alpha is not None and not np.ndim(alpha):
         parameters["alpha"], alpha = alpha, None
-    vectors = _vectors(levels, **{"class_weights": class_weights, "positive_weights": positive_weights, name: alpha})
-    pointers = {"alpha_per_class": _numpy.pointer(vectors.pop(name))} if name in vectors else {}
+    loss = _losses.loss_name(loss)
+    of_loss = {key: parameters.pop(key, None) for key in _losses.vectors_of(loss)} | {name: alpha}
+    vectors = _vectors(levels, class_weights=class_weights, positive_weights=positive_weights, **of_loss)
+    pointers = {
+        "alpha_per_class" if key == "alpha" else key: _numpy.pointer(vectors.pop(key))
+        for key in of_loss
+        if key in vectors
+    }
     options.update({name: _numpy.pointer(vector) for name, vector in vectors.items()})
     if state is not None:
         pointers["state"] = _state(loss, state, parameters, levels)
@@ -340,6 +347,20 @@ def class_balanced_weights(counts, beta=0.999):
     arrays = _typed(counts, kind), beta, _typed(betas, ctypes.c_double), _typed(weights, ctypes.c_float)
     _c.check(call(len(counts), *arrays))
     return weights
+
+
+def logit_adjustment(counts, tau=1.0):
+    """Offsets tau*log(n_c/sum n) of softmax-logit-adjusted (Menon et al., arXiv 2007.07314, eq. 10). tau 1 is balanced
+    softmax (arXiv 2007.10740); -tau adjusts logits after training instead.
+
+    counts: samples of each class [C], finite and >= 0; a count of 0 counts as 1. tau: in [-1e30,1e30]. Returns float32
+    [C].
+    """
+    counts = np.ascontiguousarray(_numbers("counts", counts, "iuf", "integers or floats"), np.float64)
+    offset = np.empty(len(counts), np.float32)
+    arrays = _typed(counts, ctypes.c_double), _checks.number("tau", tau), _typed(offset, ctypes.c_float)
+    _c.check(_c.library.tare_logit_adjustment(len(counts), *arrays))
+    return offset
 
 
 def effective_number(n, beta):

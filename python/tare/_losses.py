@@ -89,6 +89,11 @@ def loss_name(name):
     return known
 
 
+def vectors_of(name):
+    """The parameters of a loss that are one value a class, behind a pointer: alpha_per_class, offset."""
+    return [key for key, parameter in DESCRIPTIONS[name].parameters.items() if parameter.type == _PER_CLASS]
+
+
 def no_parameter(name, key):
     description = DESCRIPTIONS[name]
     if description.parameters:
@@ -137,7 +142,7 @@ def value_of(name, parameters, key):
 def make_loss(name, parameters, **pointers):
     """The struct of a loss with the library's defaults but for `parameters` and pointers; and the parameters, checked.
 
-    pointers: addresses of arrays that were checked: alpha_per_class, state.
+    pointers: addresses of arrays that were checked: those of vectors_of, and state.
     """
     name = loss_name(name)
     checked = parameters_of(name, parameters)

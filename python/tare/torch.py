@@ -22,6 +22,7 @@ from typing import NamedTuple, Optional
 import torch
 
 from . import _batch, _c, _call, _checks, _linear, _losses, _ops, _spec, _tensors
+from ._evaluate import logit_adjustment
 
 
 class Head(NamedTuple):
@@ -97,7 +98,7 @@ def loss(
         image.
     alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Other parameters
         have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
-        "mmdet"), momentum, use_stored_density, mu.
+        "mmdet"), momentum, use_stored_density, mu; offset: float32 [C], of softmax-logit-adjusted.
     state: the state of a GHM loss, from ghm_state(bins). It is updated in place. The CPU refuses a state that Tare did
         not write (an average, a cast). A GPU does not check it, because that would wait.
 
@@ -128,6 +129,7 @@ def loss(
         singles["alpha_per_class"] = alpha if per_class is None else per_class
     elif alpha is not None:
         parameters["alpha"] = alpha
+    singles.update({key: parameters.pop(key) for key in _losses.vectors_of(name) if key in parameters})
     parameters = _losses.parameters_of(name, parameters)
     singles = {key: _tensors.real_tensor(key, one) for key, one in singles.items() if one is not None}
     divisor, normalizer, value = _divisor(normalizer, levels[0].device)
@@ -230,6 +232,44 @@ def softmax_ce(logits, labels=None, **options):
 def softmax_focal(logits, labels=None, *, gamma=2.0, alpha=None, **options):
     """alpha*q^gamma*(-log p) a row, p = softmax(x)_y, q = 1-p. alpha multiplies every row, or is float32 [C]."""
     return loss("softmax-focal", logits, labels, gamma=gamma, alpha=alpha, **options)
+
+
+def softmax_logit_adjusted(logits, labels=None, *, offset, **options):
+    """-log softmax(x + offset)_y a row (Menon et al., arXiv 2007.07314, eq. 10). offset: float32 [C], from
+    tare.logit_adjustment(counts, tau); with tau 1 this is balanced softmax (arXiv 2007.10740). Of training alone: at
+    inference the logits are used as they are."""
+    if offset is None:
+        raise ValueError("offset is None; it must be float32 [C], as tare.logit_adjustment makes it")
+    return loss("softmax-logit-adjusted", logits, labels, offset=offset, **options)
+
+
+class LogitAdjustedLoss(torch.nn.Module):
+    """softmax_logit_adjusted with the offsets tau*log(n_c/sum n) of class counts. Called with logits, labels and what
+    `loss` takes.
+
+    counts: training samples of each class [C], background included where it is a class; a count of 0 counts as 1.
+    The offsets are a buffer, in float32 whatever type the model is cast to.
+    """
+
+    def __init__(self, counts, tau=1.0, **options):
+        super().__init__()
+        self.tau, self.options = tau, options
+        counts = counts.detach().cpu().numpy() if isinstance(counts, torch.Tensor) else counts
+        self.register_buffer("offset", torch.from_numpy(logit_adjustment(counts, tau)))
+
+    def _apply(self, fn, recurse=True):
+        exact = self.offset
+        super()._apply(fn, recurse)
+        if self.offset.dtype != torch.float32:  # half() and the like would round it
+            self.offset = exact.to(self.offset.device)
+        return self
+
+    def forward(self, logits, labels=None, **options):
+        return softmax_logit_adjusted(logits, labels, offset=self.offset, **self.options, **options)
+
+    def extra_repr(self):
+        given = {"classes": len(self.offset), "tau": self.tau, **self.options}
+        return ", ".join(f"{key}={value}" for key, value in given.items())
 
 
 def ghm_c(logits, labels=None, *, bins=30, momentum=0.0, state=None, **options):

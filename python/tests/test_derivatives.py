@@ -11,7 +11,16 @@ import tare
 import tare.torch
 from tare.compat import fvcore, mmcv, mmdet
 
-LOSSES = ["sigmoid-ce", "sigmoid-focal", "sigmoid-poly1", "softmax-ce", "softmax-focal", "ghm-c", "ghm-r"]
+LOSSES = [
+    "sigmoid-ce",
+    "sigmoid-focal",
+    "sigmoid-poly1",
+    "softmax-ce",
+    "softmax-focal",
+    "softmax-logit-adjusted",
+    "ghm-c",
+    "ghm-r",
+]
 REDUCTIONS = ["sum", "rows", "none"]
 
 

@@ -9,7 +9,7 @@ import tare
 import tare.torch
 from tare.compat import mmdet
 
-NAMES = ["sigmoid-ce", "sigmoid-focal", "softmax-ce", "softmax-focal", "ghm-c"]
+NAMES = ["sigmoid-ce", "sigmoid-focal", "softmax-ce", "softmax-focal", "softmax-logit-adjusted", "ghm-c"]
 
 
 def zeros(gradients, sources):
