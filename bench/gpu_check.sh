@@ -1,25 +1,24 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# gpu_check.sh [--dry-run] [PART]...: everything that needs a GPU, or these parts of it. The parts, in the order of
-# what is missed most if the time ends:
-#   tests       every test that loops over devices, but for the sweeps, several at a time
-#   bench       what the design names a target for: tare bench
+# gpu_check.sh [--dry-run] [PART]...: runs everything that needs a GPU, or these parts. In order of importance:
+#   tests       every test that loops over devices, except the sweeps, several at a time
+#   bench       tare bench on the sizes that have a target
 #   python      the tests of the Python package that need a GPU
-#   peers       PyTorch and what else is installed there, on the same tensors: bench/peers.py
+#   peers       PyTorch and other installed libraries, on the same tensors: bench/peers.py
 #   accuracy    the sweeps of accuracy
 #   sanitizer   compute-sanitizer over a small set of tests
 #   ncu         counters of the three furthest from their targets
 #   more        all other sizes, types and layouts, and the fused head
 #   tool        the tests of the command-line tool
-# Into $OUT, or build-gpu/check, as they come, few files since not more may be brought back:
-#   check-PARTS.log, .json, .now   every step with its status, time and last line; the output of the one that is running
-#   README.md, accuracy.md         the tables of bench/results.py; the sweeps' errors in ulp, as the device rounds
+# Results go into $OUT, or build-gpu/check, as they come. They are few files, as only few may be brought back:
+#   check-PARTS.log, .json, .now   every step with status, time and last line; the output of the current step
+#   README.md, accuracy.md         the tables of bench/results.py; errors of the sweeps in ulp
 #   results.tar.gz                 all results: bench-*.json, head-*.json, peers-*.json, ncu-*.txt, *.tap and the above
-# What runs is what bench/gpu_pack.sh left in .gpu, if its sources are these; else, or with the part `build`, it is
-# built first. A test that was skipped for want of a GPU or of data is a failure here. A step that would begin later
-# than TARE_CHECK_SECONDS (540) after the start is left out and says so, and none goes on for more than 45 s after that.
-# No step has all of the time: a case that hangs is killed after TARE_TEST_SECONDS (60), and the tests after 200 s.
-# --dry-run takes the same steps with the emulated device and tiny sizes.
+# It runs the programs that bench/gpu_pack.sh left in .gpu, if their sources are unchanged. Otherwise, or with the part
+# `build`, it builds them first. A test that is skipped because of a missing GPU or missing data is a failure here. A
+# step that would begin later than TARE_CHECK_SECONDS (540) after the start is left out, and a line says so. No step runs
+# longer than 45 s after that. A case that hangs is killed after TARE_TEST_SECONDS (60), and the tests after 200 s.
+# --dry-run runs the same steps with the emulated device and tiny sizes.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 dry='' is_dry=false
@@ -145,7 +144,7 @@ if [ -z "$wants_build" ] && is_packed >"$now" 2>&1; then
   tests=$PWD/.gpu/bin/gpu_tests tool=$PWD/.gpu/bin/tare tool_tests=$PWD/.gpu/bin/test_tool
   library=$PWD/.gpu/lib/libtare.so probe=$PWD/.gpu/bin/device_probe
 else
-  [ -z "$dry" ] && [ -f .gpu/bin/gpu_tests ] && echo "built here: what .gpu carries is of other sources, or not wanted"
+  [ -z "$dry" ] && [ -f .gpu/bin/gpu_tests ] && echo "built here: .gpu has other sources, or is not wanted"
   part_build
   tests=$build/tests/gpu_tests$suffix tool=$build/${dry:+emulated/}bin/tare tool_tests=$build/tests/test_tool
   library=$build/libtare.so probe=$build/tests/device_probe

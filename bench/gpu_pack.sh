@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# gpu_pack.sh [--sources]: gathers into .gpu what a GPU machine without a network lacks, so that its time goes to running:
+# gpu_pack.sh [--sources]: gathers in .gpu what a GPU machine without a network lacks, so that nothing is built there:
 #   bin, lib       tests, tool and library, built here for NVIDIA's sm_90 (in build-pack; other generations:
 #                  TARE_PACK_ARCHITECTURES), with the shared libraries that they need beyond the C library
-#   sources        the checksums of what they were built from: ./dev gpu-check builds anew where others lie
+#   sources        checksums of the sources they were built from; with other sources ./dev gpu-check builds again
 #   include        headers of Criterion, MPFR, GMP, jansson and libcsv, to build with there; --sources: these, no bin
 #   bccd, commit   the real data; the commit's name
 # Real files, no links: a link does not travel. .gpu is ignored by git.

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Times what people use today beside Tare, in one run, on the same tensors.
+"""Times Tare and the libraries that people use today, in one run, on the same tensors.
 
 Every contender computes loss and gradient by the logits from tensors that lie there, the targets in the form it wants
 (made before the clock starts). In every round each runs once, between two plain copies of the logits, on a GPU after
@@ -387,7 +387,7 @@ def measure(contenders, batch, clock, repeat):
 
 
 def peak_bytes(run):
-    """What a contender allocates beyond what is there already, at most."""
+    """The most memory that a contender allocates."""
     if not torch.cuda.is_available():
         return None
     torch.cuda.synchronize()

@@ -134,7 +134,7 @@ def print_head(checks, tables, dry_run):
         print(
             "Loss and gradient in one call, caches warm; the median and the 20th to 80th percentile. *of copy*: bytes"
         )
-        print("a second over those of a plain copy of the logits by as many threads in the same run.\n")
+        print("a second over those of a plain copy of the logits by the same number of threads in the same run.\n")
     for name in ("gpu", "nvcc", "machine", "compiler", "commit", "date"):
         if name in check:
             print(f"- {name}: {check[name]}")
@@ -208,8 +208,8 @@ def print_peers(peers):
     if not peers:
         return
     print("## Beside others\n")
-    print("Same process, same tensors, same clock; targets made before it starts. *differs*: the loss from Tare's,")
-    print("as a fraction (mmdetection divides by the bins that are not empty; a half type's sum has its digits).")
+    print("Same process, same tensors, same clock. Targets are made before it starts. *differs*: the difference from")
+    print("Tare's loss, as a fraction (mmdetection divides by the bins that are not empty; a half type's sum has its digits).")
     print("*gradient off by*: the worst relative error of an element, against the formula in double.\n")
     for table in peers:
         print(f"### {table['rows']:,} x {table['classes']:,} {table['dtype']}, torch {table['torch']}\n")

@@ -24,7 +24,7 @@ static double normal(double mean, double deviation) {
   return mean + deviation * sqrt(-2 * log(uniform())) * cos(6.283185307179586 * uniform());
 }
 
-/* Background logits around the -4.6 that RetinaNet's bias starts from; an object's own class somewhere around 0. */
+/* Background logits are around -4.6, where RetinaNet's bias starts. An object's class is around 0. */
 static void fill(void) {
   for (int64_t row = 0; row < ROWS; row++) {
     labels[row] = -1;

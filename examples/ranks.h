@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What ranks_mpi.c and ranks_nccl.c share: a batch, how its rows are dealt out to ranks, and the comparison of what the
- * ranks found together with what one finds alone. No engine of communication is in here. */
+/* Shared by ranks_mpi.c and ranks_nccl.c: a batch, the distribution of its rows over the ranks, and the comparison of
+ * the ranks' results with those of one rank alone. It contains no communication. */
 #ifndef TARE_EXAMPLES_RANKS_H
 #define TARE_EXAMPLES_RANKS_H
 
@@ -58,7 +58,8 @@ struct outcome {
   float gradient[ROWS * CLASSES]; /* by the logits, row after row */
 };
 
-/* Elements are computed alike wherever they lie; what differs is where sums are cut, and the rounding of a divisor. */
+/* Elements are computed in the same way everywhere. Sums are cut at other places, and the divisor may be rounded
+ * elsewhere. */
 static const double loss_bound = 0x1p-20, gradient_bound = 0x1p-22; /* 4 units in the last place; both relative */
 
 static inline void print_heading(int ranks, int reduced) {

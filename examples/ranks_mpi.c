@@ -3,7 +3,7 @@
  * the counts, Tare takes them back. Rank 0 also computes the whole batch alone and compares.
  *
  *   mpirun -np 3 ranks_mpi                        exit status 0 if nothing differs by more than rounding
- *   mpirun -np 3 ranks_mpi --without-reduction    what happens if the ranks do not talk: 1 */
+ *   mpirun -np 3 ranks_mpi --without-reduction    without the all-reduce: exit status 1 */
 #include <mpi.h>
 #include <stdlib.h>
 
@@ -22,7 +22,7 @@ static void need(tare_status status) {
  *
  * Here the gradients of the ranks are parts of one gradient, to be summed. Data-parallel training that *averages* over
  * W ranks (what PyTorch's DistributedDataParallel does) wants the global divisor divided by W: max(1, positives) / W.
- * GHM has no divisor to set; there output.gradient_scale = W says the same of the gradient. */
+ * GHM has no divisor to set. There output.gradient_scale = W does the same for the gradient. */
 
 /* Positives: count, add up over the ranks, and only then clamp, once: a rank without objects adds a 0 and not a 1. */
 static void focal(const tare_batch *batch, double *loss, tare_counts *counts) {
@@ -60,7 +60,8 @@ static float logits[ROWS * CLASSES], gradient[ROWS * CLASSES];
 static int32_t labels[ROWS];
 static struct outcome together, alone;
 
-/* The whole batch, in one call each: TARE_NORMALIZER_POSITIVES, and a GHM state that tare_evaluate updates by itself. */
+/* The whole batch, in one call each: TARE_NORMALIZER_POSITIVES, and a GHM state that tare_evaluate updates by
+ * itself. */
 static void evaluate_alone(int32_t kind, int64_t *state) {
   tare_level level;
   tare_batch batch;
@@ -105,7 +106,7 @@ static int step_of(enum corner corner, int32_t kind, int step, int64_t *state, i
   tare_batch_init(&batch), batch.levels = &level, batch.level_count = 1, batch.classes = CLASSES;
 
   memset(&together, 0, sizeof together), memset(&alone, 0, sizeof alone);
-  memset(gradient, 0xff, sizeof gradient); /* NaN: whatever is not written shows */
+  memset(gradient, 0xff, sizeof gradient); /* NaN, so that an element that is not written shows */
   if (kind == TARE_LOSS_GHM_C) {
     ghm(&batch, &loss, state);
     memcpy(together.words, state, sizeof together.words);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ranks_mpi.c with NCCL: a batch split over the GPUs of this machine gives the loss and gradient that the whole batch
  * gives on one. One process, one thread: Tare puts its work on a stream and returns, so a plain loop keeps every GPU
- * busy. With a process per GPU the same calls stand without the loops and the group.
+ * busy. With one process for each GPU the same calls need no loops and no group.
  *
  *   ranks_nccl                        exit status 0 if nothing differs by more than rounding, 77 below two GPUs
- *   ranks_nccl --without-reduction    what happens if the GPUs do not talk: 1 */
+ *   ranks_nccl --without-reduction    without the all-reduce: exit status 1 */
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 #include <stdlib.h>
@@ -49,10 +49,10 @@ static void need_nccl(ncclResult_t result) {
  *
  * Here the gradients of the ranks are parts of one gradient, to be summed. Data-parallel training that *averages* over
  * W ranks (what PyTorch's DistributedDataParallel does) wants the global divisor divided by W: max(1, positives) / W.
- * GHM has no divisor to set; there output.gradient_scale = W says the same of the gradient. */
+ * GHM has no divisor to set. There output.gradient_scale = W does the same for the gradient. */
 
 /* Positives: count, add up over the GPUs, and only then clamp, once: a rank without objects adds a 0 and not a 1. The
- * host reads the sum, and waits for it; what must not wait forms the divisor on the GPU, for normalizer_pointer. */
+ * host reads the sum and waits for it. To avoid the wait, form the divisor on the GPU, for normalizer_pointer. */
 static void focal(void) {
   for (struct gpu *gpu = gpus; gpu < gpus + ranks; gpu++)
     need(gpu, tare_label_counts(gpu->context, &gpu->batch, gpu->counts, NULL, gpu->stream));
@@ -124,7 +124,7 @@ static void deal(struct gpu *gpu, struct share mine) {
   gpu->level.logits = gpu->logits, gpu->level.labels = gpu->labels, gpu->level.gradient = gpu->gradient;
   tare_batch_init(&gpu->batch), gpu->batch.levels = &gpu->level, gpu->batch.level_count = 1;
   gpu->batch.classes = CLASSES;
-  need_cuda(cudaSetDevice((int)(gpu - gpus))); /* clearing, unlike copying, wants the stream's own device */
+  need_cuda(cudaSetDevice((int)(gpu - gpus))); /* clearing, unlike copying, needs the stream's own device */
   const float *first = logits + mine.first * CLASSES;
   need_cuda(cudaMemcpyAsync(gpu->logits, first, elements * sizeof *logits, cudaMemcpyHostToDevice, gpu->stream));
   need_cuda(cudaMemcpyAsync(gpu->labels, labels + mine.first, (size_t)mine.rows * sizeof *labels,
@@ -143,7 +143,8 @@ static void collect(struct gpu *gpu, const int64_t *words, size_t bytes, struct 
   need_cuda(cudaMemcpy(outcome->words, words, bytes, cudaMemcpyDeviceToHost));
 }
 
-/* The whole batch on GPU 0, in one call: TARE_NORMALIZER_POSITIVES, or a GHM state that tare_evaluate updates by itself. */
+/* The whole batch on GPU 0, in one call: TARE_NORMALIZER_POSITIVES, or a GHM state that tare_evaluate updates by
+ * itself. */
 static void evaluate_alone(int32_t kind) {
   struct gpu *gpu = &gpus[0];
   tare_loss_spec loss;
@@ -168,7 +169,7 @@ static int step_of(enum corner corner, int32_t kind, int step) {
     ghm();
   else
     focal();
-  for (int r = ranks - 1; r >= 0; r--) /* the words of rank 0 are the ones that stay; all have the same */
+  for (int r = ranks - 1; r >= 0; r--) /* the words of rank 0 remain; all ranks have the same */
     collect(&gpus[r], kind == TARE_LOSS_GHM_C ? gpus[r].state : (int64_t *)(void *)gpus[r].counts, bytes, &together);
   evaluate_alone(kind);
   collect(&gpus[0], kind == TARE_LOSS_GHM_C ? state_alone : (int64_t *)(void *)gpus[0].counts, bytes, &alone);

@@ -45,7 +45,7 @@ static int check_rows(const char *role, const char *path, const struct npy *arra
                   array->shape[0], sample->rows);
 }
 
-/** The rows are those of so many images. */
+/** Checks that the rows are those of a whole number of images. */
 static int check_images(const struct sample *sample) {
   if (sample->rows % sample->images == 0) return TOOL_OK;
   return complain("--images %" PRId64 ": the logits have %" PRId64 " rows, expected a multiple of it", sample->images,
@@ -112,7 +112,8 @@ static int load_class_weights(const char *path, double beta, struct sample *samp
   return status;
 }
 
-/* GHM-R's classes are columns of boxes, not what its labels count: any class a detector has means that the row counts. */
+/* GHM-R's classes are columns of boxes, not what its labels count: any class a detector has means that the row
+ * counts. */
 static int fold_box_labels(struct sample *sample) {
   if (sample->label_dtype == TARE_LABEL_DTYPE_I32 && sample->first_label < INT32_MIN) {
     return complain("--first-label %" PRId64 ": the labels are int32 and cannot have this value", sample->first_label);

@@ -45,8 +45,8 @@ double oracle_alpha(double alpha, double t);
  *  manual says (one +inf off the label: loss +inf, finite gradient; several +inf or all -inf: NaN). */
 double oracle_softmax_row(int64_t classes, const double *x, int64_t y, double gamma, double *dx);
 
-/** -sum t_k log p_k, gradient (sum t)*p - t. A row with all its mass on one class takes the hard formula times the mass; a
- *  row of zeros gives 0 and zeros, whatever the logits. */
+/** -sum t_k log p_k, gradient (sum t)*p - t. A row with all its mass on one class takes the hard formula times the
+ *  mass; a row of zeros gives 0 and zeros, whatever the logits. */
 double oracle_soft_softmax_row(int64_t classes, const double *x, const double *t, double *dx);
 
 /** The same of z = x + offset (arXiv 2007.07314, eq. 10). An offset of -inf takes its class out, whatever its logit is.
@@ -84,9 +84,9 @@ double oracle_ghm_r_norm(double d, double mu);
 double oracle_ghm_edge(int k, int bins, int mmdet);
 
 /**
- * The bin: the largest k < bins with norm >= edge k; a NaN falls in bin 0.
- * Hard targets (t exactly 0 or 1) compare the signed logit u = -z with log(e/(1-e)) in long double, and GHM-R compares
- * |d| with mu*e/sqrt(1-e^2), so no rounding of the norm itself decides; what is too near for that is compared in MPFR. Ties belong to the upper bin; the logarithm
+ * The bin: the largest k < bins with norm >= edge k; a NaN falls in bin 0. Hard targets (t exactly 0 or 1) compare the
+ * signed logit u = -z with log(e/(1-e)) in long double, and GHM-R compares |d| with mu*e/sqrt(1-e^2), so no rounding of
+ * the norm itself decides; what is too near for that is compared in MPFR. Ties belong to the upper bin; the logarithm
  * of a rational is irrational unless it is log 1, so for GHM-C the only tie is u = 0 at e = 1/2.
  */
 int oracle_ghm_c_bin(double x, double t, int bins, int mmdet);
@@ -175,17 +175,18 @@ double oracle_times(double factor, double value);
 
 /** Filled by oracle_evaluate, freed by oracle_result_free. */
 struct oracle_result {
-  double loss;    /* normalised */
+  double loss;    /* normalized */
   double divisor; /* what it was divided by */
   struct oracle_counts counts;
-  double *gradient;            /* [rows, classes], normalised and scaled */
-  double *row_loss;            /* [rows], weighted, not normalised */
+  double *gradient;            /* [rows, classes], normalized and scaled */
+  double *row_loss;            /* [rows], weighted, not normalized */
   double *element_loss;        /* [rows, classes], the same; softmax losses: NULL */
   double *inverse_density;     /* [rows, classes], GHM: 1/GD of each element, 0 where it does not count; else NULL */
   struct oracle_ghm_state ghm; /* GHM with unit regions: the state after the call (`given`: before it) */
 };
 
-/** A row with an invalid label or target adds nothing and is counted, as on a GPU. Arguments are not checked; memory failure aborts. */
+/** A row with an invalid label or target adds nothing and is counted, as on a GPU. Arguments are not checked; memory
+ *  failure aborts. */
 void oracle_evaluate(const struct oracle_problem *problem, struct oracle_result *result);
 void oracle_result_free(struct oracle_result *result);
 

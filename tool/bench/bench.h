@@ -63,7 +63,7 @@ void bench_release(struct bench *bench);
 /** Puts the logits back that a run in place has overwritten. */
 void bench_restore(struct bench *bench, struct run *run);
 
-/** How many rounds of so many seconds are worth taking. */
+/** The number of rounds to take, by the seconds of one. */
 int64_t bench_rounds_within(double round);
 
 /** Bytes of the logits. */
