@@ -209,8 +209,8 @@ def print_peers(peers):
         return
     print("## Beside others\n")
     print("Same process, same tensors, same clock. Targets are made before it starts.")
-    print("*differs*: the difference from Tare's loss, as a fraction. (mmdetection divides by the number of non-empty bins.")
-    print("The sum of a half type has few digits.)")
+    print("*differs*: the difference from Tare's loss, as a fraction. (mmdetection divides by the number of non-empty")
+    print("bins. The sum of a half type has few digits.)")
     print("*gradient off by*: the worst relative error of an element, against the formula in double.\n")
     for table in peers:
         print(f"### {table['rows']:,} x {table['classes']:,} {table['dtype']}, torch {table['torch']}\n")
