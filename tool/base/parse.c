@@ -136,11 +136,16 @@ enum { USAGE = 1 };
 static const struct argp_option of_help[] = {{"help", 'h', 0, 0, "Print this help", -1},
                                              {NULL, '?', 0, OPTION_ALIAS | OPTION_HIDDEN, NULL, 0},
                                              {"usage", USAGE, 0, 0, "Print a short usage message", -1},
+                                             {"version", 'V', 0, 0, "Print the program's version", -1},
                                              {0, 0, 0, 0, 0, 0}};
 
 static error_t wrap(int key, char *argument, struct argp_state *state) {
   struct wrapped *wrapped = state->input;
   if (key == 'h' || key == '?') argp_state_help(state, stdout, ARGP_HELP_STD_HELP); /* ends the program */
+  if (key == 'V') {
+    argp_program_version_hook(stdout, state);
+    exit(0);
+  }
   if (key == USAGE) argp_state_help(state, stdout, ARGP_HELP_USAGE | ARGP_HELP_EXIT_OK);
   if (key == ARGP_KEY_INIT) {
     state->err_stream = NULL;
