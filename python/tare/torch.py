@@ -235,20 +235,22 @@ def softmax_focal(logits, labels=None, *, gamma=2.0, alpha=None, **options):
 
 
 def softmax_logit_adjusted(logits, labels=None, *, offset, **options):
-    """-log softmax(x + offset)_y a row (Menon et al., arXiv 2007.07314, eq. 10). offset: float32 [C], from
-    tare.logit_adjustment(counts, tau); with tau 1 this is balanced softmax (arXiv 2007.10740). Of training alone: at
-    inference the logits are used as they are."""
+    """-log softmax(x + offset)_y a row (Menon et al., arXiv 2007.07314, eq. 10).
+
+    offset: float32 [C], from tare.logit_adjustment(counts, tau). With tau 1 this is balanced softmax (arXiv
+    2007.10740). Use it in training only; at inference use the logits without offsets.
+    """
     if offset is None:
         raise ValueError("offset is None; it must be float32 [C], as tare.logit_adjustment makes it")
     return loss("softmax-logit-adjusted", logits, labels, offset=offset, **options)
 
 
 class LogitAdjustedLoss(torch.nn.Module):
-    """softmax_logit_adjusted with the offsets tau*log(n_c/sum n) of class counts. Called with logits, labels and what
-    `loss` takes.
+    """softmax_logit_adjusted with the offsets tau*log(n_c/sum n) of class counts. Call it with logits, labels and the
+    options of `loss`.
 
-    counts: training samples of each class [C], background included where it is a class; a count of 0 counts as 1.
-    The offsets are a buffer, in float32 whatever type the model is cast to.
+    counts: training samples of each class [C], including background if that is a class. A count of 0 counts as 1.
+    The offsets are a buffer. They stay float32 when the model is cast.
     """
 
     def __init__(self, counts, tau=1.0, **options):
