@@ -95,7 +95,14 @@ static int load_row_weights(const char *path, struct sample *sample) {
   return status;
 }
 
-static int load_class_weights(const char *path, double beta, struct sample *sample) {
+static int allocate_classes(const char *role, const char *path, const struct sample *sample, float **values) {
+  *values = malloc(sizeof(float) * (size_t)sample->classes);
+  return *values ? TOOL_OK : complain("%s %s: out of memory", role, path);
+}
+
+/* Class-balanced weights, offsets of logit adjustment, or both. */
+static int load_counts(const struct eval_options *options, struct sample *sample) {
+  const char *path = options->class_counts;
   struct counts counts;
   int status = counts_read(path, &counts);
   if (status != TOOL_OK) return status;
@@ -103,12 +110,31 @@ static int load_class_weights(const char *path, double beta, struct sample *samp
     status = complain("--class-counts %s: found %" PRId64 " counts, expected %" PRId64 ", one for each class", path,
                       counts.classes, sample->classes);
   }
-  if (status == TOOL_OK) {
-    sample->class_weights = malloc(sizeof(float) * (size_t)(counts.classes ? counts.classes : 1));
-    if (!sample->class_weights) status = complain("--class-counts %s: out of memory", path);
+  if (status == TOOL_OK && options->has_beta) {
+    status = allocate_classes("--class-counts", path, sample, &sample->class_weights);
+    if (status == TOOL_OK) status = counts_weigh(path, &counts, options->beta, sample->class_weights);
   }
-  if (status == TOOL_OK) status = counts_weigh(path, &counts, beta, sample->class_weights);
+  if (status == TOOL_OK && options->has_tau) {
+    status = allocate_classes("--class-counts", path, sample, &sample->offset);
+    if (status == TOOL_OK && tare_logit_adjustment(counts.classes, counts.real, options->tau, sample->offset))
+      status = complain("--class-counts %s with --tau: %s", path, tare_error_text(NULL));
+  }
   counts_free(&counts);
+  return status;
+}
+
+static int load_offsets(const char *path, struct sample *sample) {
+  struct npy array;
+  int status = npy_read("--offsets", path, NPY_FLOATS, 1, &array);
+  if (status != TOOL_OK) return status;
+  if (array.shape[0] != sample->classes) {
+    status = complain("--offsets %s: found %" PRId64 " numbers, expected %" PRId64 ", one for each class", path,
+                      array.shape[0], sample->classes);
+  }
+  if (status == TOOL_OK) status = allocate_classes("--offsets", path, sample, &sample->offset);
+  for (int64_t cls = 0; status == TOOL_OK && cls < sample->classes; cls++)
+    sample->offset[cls] = (float)number_at(dtype_of(array.type), array.data, cls);
+  free(array.data);
   return status;
 }
 
@@ -148,8 +174,8 @@ int load_sample(const struct eval_options *options, struct sample *sample, int32
   if (status == TOOL_OK && options->labels) status = load_labels(options->labels, sample);
   if (status == TOOL_OK && options->targets) status = load_targets(options->targets, bf16, sample);
   if (status == TOOL_OK && options->row_weights) status = load_row_weights(options->row_weights, sample);
-  if (status == TOOL_OK && options->class_counts)
-    status = load_class_weights(options->class_counts, options->beta, sample);
+  if (status == TOOL_OK && options->class_counts) status = load_counts(options, sample);
+  if (status == TOOL_OK && options->offsets) status = load_offsets(options->offsets, sample);
   if (status == TOOL_OK && options->loss.kind == TARE_LOSS_GHM_R) status = fold_box_labels(sample);
   return status;
 }

@@ -22,6 +22,8 @@ enum {
   TARGETS,
   CLASS_COUNTS,
   BETA,
+  TAU,
+  OFFSETS,
   BACKGROUND_WEIGHT,
   ROW_WEIGHTS,
   BACKGROUND,
@@ -58,8 +60,12 @@ static const struct argp_option described[] = {
     {"dtype", DTYPE, "TYPE", 0, "f32, f16, bf16: round the logits to this type first (the file's type)", 0},
     {0, 0, 0, 0, "The loss:", 2},
     {"class-counts", CLASS_COUNTS, "F", 0,
-     "Class-balanced weights from counts: .npy, or .csv with the count in the last column; needs --beta", 0},
-    {"beta", BETA, "B", 0, "Class-balanced weights: beta in [0,1)", 0},
+     "Samples of each class, for --beta or --tau: .npy, or .csv with the count in the last column", 0},
+    {"beta", BETA, "B", 0, "Class-balanced weights from --class-counts: beta in [0,1)", 0},
+    {"tau", TAU, "T", 0, "softmax-logit-adjusted: offsets tau*log(n/sum n) from --class-counts; 1 is balanced softmax",
+     0},
+    {"offsets", OFFSETS, "O.npy", 0, "softmax-logit-adjusted: [classes] f2, f4, f8, added to the logits of each class",
+     0},
     {"background-weight", BACKGROUND_WEIGHT, "W", 0, "Weight of background rows (1)", 0},
     {"hard-negatives", HARD_NEGATIVES, "R", 0,
      "Of an image's background rows take only the R*P with the largest loss; P is its number of rows with a class", 0},
@@ -153,6 +159,9 @@ static int read_file_or_flag(int key, const char *text, struct eval_options *opt
     case CLASS_COUNTS:
       options->class_counts = text;
       return TOOL_OK;
+    case OFFSETS:
+      options->offsets = text;
+      return TOOL_OK;
     case GRAD_OUT:
       return parse_output("--grad-out", text, ".npy", true, &options->grad_out);
     case ROW_LOSS_OUT:
@@ -171,13 +180,23 @@ static int parse_ratio(const char *option, const char *text, double *ratio) {
   return misuse("%s %s: expected a number in [0,1e9]", option, text);
 }
 
+static int read_tau(const char *text, struct eval_options *options) {
+  options->has_tau = true;
+  int status = parse_double("--tau", text, &options->tau);
+  if (status != TOOL_OK || (options->tau >= -1e30 && options->tau <= 1e30)) return status;
+  return misuse("--tau is %g; it must be in [-1e30,1e30]", options->tau);
+}
+
 static int read_value(int key, const char *text, struct reading *reading) {
   struct eval_options *options = reading->options;
   switch (key) {
     case LOSS:
       return parse_loss(text, &reading->kind);
     case BETA:
+      options->has_beta = true;
       return parse_beta(text, &options->beta);
+    case TAU:
+      return read_tau(text, options);
     case BACKGROUND_WEIGHT:
       return parse_double("--background-weight", text, &options->background_weight);
     case HARD_NEGATIVES:
@@ -222,6 +241,7 @@ static int check_taken(const struct reading *reading) {
   uint64_t wrong = 0;
   if (!loss.takes_normalizer) wrong |= BIT(NORMALIZER);
   if (!loss.takes_class_weights) wrong |= BIT(CLASS_COUNTS) | BIT(BETA) | BIT(BACKGROUND_WEIGHT);
+  if (!loss_has(reading->kind, "offset")) wrong |= BIT(TAU) | BIT(OFFSETS);
   wrong &= reading->options->given;
   for (const struct argp_option *option = described; wrong; option++) {
     if (option->key < LOSS || !(wrong & BIT(option->key))) continue;
@@ -239,7 +259,7 @@ static int check_dense(const struct reading *reading) {
   }
   if (options->hard_negatives >= 0)
     return misuse("--hard-negatives with --targets: a row of targets is never background");
-  if (options->class_counts)
+  if (options->has_beta)
     return misuse("--class-counts with --targets: a row of targets has no class; use --row-weights");
   if (options->background_weight != 1) {
     return misuse("--background-weight with --targets: a row of targets is never background; use --row-weights");
@@ -280,7 +300,20 @@ static int check_files(const struct reading *reading) {
   }
   if ((given & (BIT(LEAST_NEGATIVES) | BIT(IMAGES))) && !(given & BIT(HARD_NEGATIVES)))
     return misuse("--%s goes with --hard-negatives", given & BIT(IMAGES) ? "images" : "least-negatives");
-  if (!(given & BIT(CLASS_COUNTS)) != !(given & BIT(BETA))) return misuse("--class-counts and --beta go together");
+  if ((options->has_beta || options->has_tau) && !options->class_counts)
+    return misuse("--%s needs --class-counts", options->has_beta ? "beta" : "tau");
+  return TOOL_OK;
+}
+
+/* What the counts are for, and where the offsets of a loss that has them come from. */
+static int check_counts(const struct reading *reading) {
+  const struct eval_options *options = reading->options;
+  const bool takes_offset = loss_has(reading->kind, "offset");
+  if (options->class_counts && !options->has_beta && !options->has_tau)
+    return misuse("--class-counts needs --beta%s", takes_offset ? " or --tau" : "");
+  if (options->offsets && options->has_tau) return misuse("--offsets and --tau: give one of them");
+  if (takes_offset && !options->offsets && !options->has_tau)
+    return misuse("%s needs --class-counts and --tau, or --offsets", tare_loss_name(reading->kind));
   return TOOL_OK;
 }
 
@@ -289,7 +322,8 @@ static int check_together(const struct reading *reading) {
   const bool dense = options->targets && loss_described(reading->kind).family != TARE_LOSS_FAMILY_REGRESSION;
   int status = dense ? check_dense(reading) : TOOL_OK;
   if (status == TOOL_OK && kind_is_ghm(reading->kind)) status = check_density(reading);
-  return status == TOOL_OK ? check_taken(reading) : status;
+  if (status == TOOL_OK) status = check_taken(reading);
+  return status == TOOL_OK ? check_counts(reading) : status;
 }
 
 int eval_options_read(struct eval_options *options, int argc, char **argv) {

@@ -11,10 +11,11 @@
 #include "tare.h"
 
 struct eval_options {
-  const char *logits, *labels, *targets, *row_weights, *class_counts;
+  const char *logits, *labels, *targets, *row_weights, *class_counts, *offsets;
   const char *grad_out, *row_loss_out, *plot;
   tare_loss_spec loss; /**< kind and parameters; only their text has been checked */
-  double beta, background_weight;
+  double beta, tau, background_weight;
+  bool has_beta, has_tau;
   double hard_negatives; /**< per positive; below 0: all rows are taken */
   int64_t least_negatives, images;
   int64_t first_label, background, ignore;

@@ -34,6 +34,13 @@ static bool find(int32_t kind, const char *option, tare_parameter_description *f
   return false;
 }
 
+bool loss_has(int32_t kind, const char *name) {
+  int32_t count = loss_described(kind).parameters;
+  for (int32_t index = 0; index < count; index++)
+    if (strcmp(parameter_of(kind, index).name, name) == 0) return true;
+  return false;
+}
+
 static void print_default(const tare_parameter_description *parameter, char *text, size_t size) {
   if (parameter->choices)
     snprintf(text, size, "%s", parameter->choices[(int)parameter->default_value]);

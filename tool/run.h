@@ -19,8 +19,9 @@ struct run {
   tare_level levels[RUN_LEVELS]; /**< batch.level_count of them; all arrays but logits and labels need one level */
   tare_batch batch;
   tare_output output; /**< loss (f64) and counts; set the normalizer before run_once */
-  void *logits, *gradient, *labels, *targets, *row_weights, *class_weights, *row_loss; /**< owned by the owner */
-  void *scalars, *state, *workspace;                                                   /**< every run's own */
+  void *logits, *gradient, *labels, *targets, *row_weights, *class_weights, *offset,
+      *row_loss;                     /**< owned by the owner */
+  void *scalars, *state, *workspace; /**< every run's own */
   uint64_t state_bytes, workspace_bytes;
 };
 

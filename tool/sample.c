@@ -26,6 +26,7 @@ void sample_free(struct sample *sample) {
   free(sample->targets);
   free(sample->row_weights);
   free(sample->class_weights);
+  free(sample->offset);
   sample_init(sample);
 }
 

@@ -19,6 +19,7 @@ struct sample {
   void *targets;        /**< [rows, classes], or NULL */
   float *row_weights;   /**< [rows], or NULL */
   float *class_weights; /**< [classes], or NULL */
+  float *offset;        /**< [classes], added to the logits; or NULL */
   double background_weight;
   double hard_negatives; /**< per positive; below 0: all rows are taken */
   int64_t least_negatives, images;

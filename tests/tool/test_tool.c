@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "support/answer.h"
 #include "support/npy.h"
@@ -80,8 +81,6 @@ static void unload(dataset *d) {
 /* The data as the oracle's problem. */
 static problem *problem_of(const dataset *d, int32_t kind) {
   problem *p = problem_new(kind, TARE_DTYPE_F32, d->rows, d->classes);
-  free(p->class_offset);
-  p->class_offset = NULL;
   const size_t bytes = (size_t)(d->rows * d->classes) * sizeof(double);
   memcpy(p->logits, d->values, bytes);
   memcpy(p->labels, d->label_values, (size_t)d->rows * sizeof *p->labels);
@@ -113,11 +112,22 @@ static int add_loss_options(const problem *p, char *text, size_t size) {
   return used;
 }
 
+/* The offsets go through a file. */
+static int add_offsets(const problem *p, char *text, size_t size) {
+  static char path[PATH_BYTES];
+  if (p->class_offset == NULL || strstr(text, "--tau") != NULL) return 0;
+  snprintf(path, sizeof path, "%s/tare_offsets_%d.npy", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", (int)getpid());
+  npy_write(path, "<f8", false, p->classes, 0, p->class_offset, (size_t)p->classes * sizeof *p->class_offset);
+  const size_t used = strlen(text);
+  return snprintf(text + used, size - used, " --offsets %s", path);
+}
+
 /* The command line that says what the problem says. */
 static void command_of(const problem *p, const dataset *d, const char *more, char *text, size_t size) {
   static const char *const normalizers[] = {"sum", "elements", "rows", "positives"};
   int used = snprintf(text, size, "eval --loss %s --logits %s --labels %s --json %s", tare_loss_name(p->loss.kind),
                       d->logits, d->labels, more);
+  used += add_offsets(p, text, size);
   used += add_loss_options(p, text + used, size - (size_t)used);
   if (p->loss.kind == TARE_LOSS_GHM_R) {
     used += snprintf(text + used, size - (size_t)used, " --mu=%.17g --targets %s", p->loss.ghm.mu, d->targets);
@@ -377,6 +387,30 @@ Test(tool, ghm_r) {
 }
 
 /* Class-balanced weights of the batch's own counts, on each loss that takes them. */
+/* Offsets from counts, alone and beside class-balanced weights of the same counts. */
+Test(tool, logit_adjusted) {
+  char counts_path[PATH_BYTES], more[PATH_BYTES + 64];
+  npy_real_path(counts_path, sizeof counts_path, "counts.npy");
+  npy_array counts = npy_read(counts_path);
+  double *real = numbers_of(&counts);
+  for (size_t s = 0; s < STATES; s++) {
+    dataset d = load(states[s], "logits");
+    for (int weighted = 0; weighted < 2; weighted++) {
+      problem *p = problem_of(&d, TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED);
+      oracle_logit_adjustment(d.classes, real, 1.5, p->class_offset);
+      snprintf(more, sizeof more, "--class-counts %s --tau 1.5%s", counts_path, weighted ? " --beta 0.99" : "");
+      if (weighted) {
+        p->class_weights = calloc((size_t)d.classes, sizeof *p->class_weights);
+        oracle_class_balanced(d.classes, counts.data, 0.99, NULL, p->class_weights);
+      }
+      check_eval(p, &d, more);
+    }
+    unload(&d);
+  }
+  free(real);
+  npy_free(&counts);
+}
+
 Test(tool, class_balanced) {
   char counts_path[PATH_BYTES], more[PATH_BYTES + 64];
   npy_real_path(counts_path, sizeof counts_path, "counts.npy");
@@ -406,8 +440,10 @@ Test(tool, defaults) {
     if (tare_loss_name(kind) == NULL) continue;
     problem *p = problem_of(&d, kind);
     if (kind == TARE_LOSS_GHM_C) problem_add_ghm_state(p);
-    tool_answer answer =
-        tool_run(&folder, 0, "eval --loss %s --logits %s --labels %s --json", tare_loss_name(kind), d.logits, d.labels);
+    char needed[PATH_BYTES] = ""; /* offsets have no default */
+    add_offsets(p, needed, sizeof needed);
+    tool_answer answer = tool_run(&folder, 0, "eval --loss %s --logits %s --labels %s --json%s", tare_loss_name(kind),
+                                  d.logits, d.labels, needed);
     outcome *want = problem_expect(p);
     check_answer(p, want, &answer, tare_loss_name(kind));
     outcome_free(want);

@@ -81,6 +81,8 @@ Test(tool_words, ranges) {
       {EVAL("ghm-r") "--targets t.npy --mu=1e31", "--mu is 1e+31", "[1e-30,1e30]"},
       {EVAL("sigmoid-ce") "--class-counts c.csv --beta=1", "--beta '1'", "[0,1)"},
       {EVAL("sigmoid-ce") "--class-counts c.csv --beta=-0.1", "--beta '-0.1'", "[0,1)"},
+      {EVAL("softmax-logit-adjusted") "--class-counts c.csv --tau=1e31", "--tau is 1e+31", "[-1e30,1e30]"},
+      {EVAL("softmax-logit-adjusted") "--class-counts c.csv --tau=nan", "--tau 'nan'", "finite"},
       {"weights --class-counts c.csv --beta 1", "--beta '1'", "[0,1)"},
       {"bench --rows 10 --gamma 1e5", "--gamma is 100000", "[0,10000]"},
       {"bench --rows 10 --head 8 --workspace 1e-9", "--workspace", "at least 0.000001 MB"},
@@ -97,6 +99,13 @@ Test(tool_words, what_goes_together) {
   static const struct {
     const char *command, *said, *also;
   } cases[] = {
+      {EVAL("softmax-logit-adjusted"), "needs --class-counts and --tau, or --offsets", "softmax-logit-adjusted"},
+      {EVAL("softmax-logit-adjusted") "--tau 1", "--tau needs", "--class-counts"},
+      {EVAL("softmax-logit-adjusted") "--class-counts c.csv", "--class-counts needs", "--beta or --tau"},
+      {EVAL("softmax-logit-adjusted") "--class-counts c.csv --tau 1 --offsets o.npy", "--offsets and --tau", "one"},
+      {EVAL("softmax-ce") "--class-counts c.csv --tau 1", "--tau does not belong", "softmax-ce"},
+      {EVAL("softmax-focal") "--offsets o.npy", "--offsets does not belong", "softmax-focal"},
+      {EVAL("softmax-ce") "--class-counts c.csv", "--class-counts needs", "--beta"},
       {EVAL("ghm-c") "--density exact --momentum .5", "--momentum with --density exact", "counts"},
       {EVAL("ghm-c") "--density exact --ghm-variant mmdet", "--ghm-variant mmdet with --density exact", "unit regions"},
       {DENSE("softmax-focal"), "softmax-focal takes --labels", "--targets"},
