@@ -281,7 +281,7 @@ TARE_API tare_status tare_context_synchronize(tare_context *context, tare_stream
  * --------------------------------------------------------------------------------------------------------------- */
 
 typedef enum tare_loss_kind {
-  /* A target t strictly between 0 and 1 makes of l and q, with p = sigmoid(x):
+  /* For a target t strictly between 0 and 1, with p = sigmoid(x), l and q become:
    *   l:  CE = max(x,0) - x*t + log1p(e^-|x|), its gradient p-t
    *   q:  s = p*(1-t) + (1-p)*t
    *   sigmoid focal  alpha_t*s^gamma*CE, gradient alpha_t*s^gamma*(p-t + gamma*(1-2t)*p*(1-p)/s*CE)
