@@ -143,8 +143,8 @@ typedef enum tare_label_dtype { TARE_LABEL_DTYPE_I32 = 0, TARE_LABEL_DTYPE_I64 =
 
 /**
  * The divisor of the loss and its gradient. A row *counts* unless it is ignored or invalid. In a softmax loss a
- * background row counts only if its label is itself a class. A divisor of 0 is replaced by 1, so that a batch without
- * rows that count gives 0 and not NaN.
+ * background row counts only if its label is itself a class. A divisor that is formed from the batch and is 0 is
+ * replaced by 1, so that a batch without rows that count gives 0 and not NaN.
  */
 typedef enum tare_normalizer {
   TARE_NORMALIZER_SUM = 0,       /**< no divisor; the only one for GHM, which has its own */
@@ -160,7 +160,8 @@ typedef enum tare_normalizer {
  * --------------------------------------------------------------------------------------------------------------- */
 
 /**
- * Loss and gradient of one contiguous array. Each function fills the structs of sections 4-6 and calls tare_evaluate.
+ * Sigmoid cross-entropy. This and the next four functions compute loss and gradient of one contiguous array. They fill
+ * the structs of sections 4-6 and call tare_evaluate.
  *
  * @param logits      [rows, classes] of `dtype`, contiguous; device memory.
  * @param labels      int32 [rows]: 0..classes-1, -1 for background, -2 for ignored; device memory.
@@ -176,12 +177,15 @@ typedef enum tare_normalizer {
 TARE_API tare_status tare_sigmoid_ce(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
                                      const void *logits, const int32_t *labels, double alpha,
                                      tare_normalizer normalizer, float *loss, void *gradient, tare_stream stream);
+/** Sigmoid focal loss; parameters as above. @return as tare_evaluate. */
 TARE_API tare_status tare_sigmoid_focal(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
                                         const void *logits, const int32_t *labels, double gamma, double alpha,
                                         tare_normalizer normalizer, float *loss, void *gradient, tare_stream stream);
+/** Softmax cross-entropy; parameters as above. @return as tare_evaluate. */
 TARE_API tare_status tare_softmax_ce(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
                                      const void *logits, const int32_t *labels, tare_normalizer normalizer, float *loss,
                                      void *gradient, tare_stream stream);
+/** Softmax focal loss; parameters as above. @return as tare_evaluate. */
 TARE_API tare_status tare_softmax_focal(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
                                         const void *logits, const int32_t *labels, double gamma, double alpha,
                                         tare_normalizer normalizer, float *loss, void *gradient, tare_stream stream);
