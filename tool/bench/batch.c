@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -104,11 +105,20 @@ static int make_batch(struct bench *bench) {
 
 /* -- setting up ---------------------------------------------------------------------------------------------------- */
 
+/* Offsets of softmax-logit-adjusted, as of a long tail whose class c has 1/(c+1) of the samples of class 0. */
+static int make_offsets(struct sample *batch) {
+  batch->offset = malloc((size_t)batch->classes * sizeof(float));
+  if (!batch->offset) return complain("out of memory");
+  for (int64_t cls = 0; cls < batch->classes; cls++) batch->offset[cls] = -logf((float)(cls + 1));
+  return TOOL_OK;
+}
+
 static int prepare_base(struct bench *bench) {
   tare_loss_spec any;
   tare_loss_spec_init(&any, TARE_LOSS_SIGMOID_CE);
   struct head head;
   int status = head_arrange(&head, bench->options.layout, &bench->batch);
+  if (status == TOOL_OK) status = make_offsets(&bench->batch);
   if (status == TOOL_OK) status = run_prepare(&bench->base, &bench->device, &bench->batch, &any, bench->options.apart);
   if (status != TOOL_OK) return status;
   head_place(&head, &bench->base);
