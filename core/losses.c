@@ -10,7 +10,7 @@ enum { KERNELS_SIGMOID_ONE, KERNELS_SOFTMAX_ONE, KERNELS_SIGMOID_DENSITY_sigmoid
 #define KERNELS_ONE(SHAPE, formula) KERNELS_##SHAPE##_ONE
 #define KERNELS_DENSITY(SHAPE, formula) KERNELS_##SHAPE##_DENSITY_##formula
 
-enum { ALPHA_WHOLE, ALPHA_PART };
+enum { ALPHA_WHOLE, ALPHA_PART, ALPHA_APART };
 
 enum {
 #define TARE_PARAMETERS_OF(KIND) PARAMETERS_OF_##KIND,
@@ -28,7 +28,8 @@ static const tare_listed_loss losses[] = {
    .shape = TARE_SHAPE_##SHAPE,                                                         \
    .passes = TARE_PASSES_##PASSES,                                                      \
    .takes = TAKES,                                                                      \
-   .alpha_is_part = ALPHA_##ALPHA,                                                      \
+   .alpha_is_part = ALPHA_##ALPHA == ALPHA_PART,                                        \
+   .labels_apart = ALPHA_##ALPHA == ALPHA_APART,                                        \
    .kernels = KERNELS_##PASSES(SHAPE, formula),                                         \
    .parameters = PARAMETERS_OF_##KIND,                                                  \
    .member = #the_member,                                                               \

@@ -11,6 +11,7 @@
 #include "structs.h"
 
 static const char *const density_names[] = {"unit-region", "exact", NULL};
+static const char *const modulator_names[] = {"differentiated", "detached", NULL};
 static const char *const variant_names[] = {"paper", "mmdet", NULL};
 
 /** The type of a range. OFF_OR: in [low, high], or any negative number. */

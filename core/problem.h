@@ -65,7 +65,10 @@ typedef struct tare_problem {
   int32_t alpha_is_part; /* alpha is not a factor of the whole loss */
   double alpha;          /* negative: off */
   const float *alpha_per_class;
-  const float *class_offset; /* softmax: added to the logits of each class; NULL: nothing is */
+  const float *class_offset;     /* softmax: added to the logits of each class; NULL: nothing is */
+  int32_t labels_apart;          /* alpha is a factor of the elements with target 0 alone, as it is; a target of 1 has a
+                                    formula that is not their mirror */
+  int32_t modulator_is_detached; /* q^gamma is a constant of the gradient */
   double gamma, poly_epsilon;
 
   tare_batch batch;

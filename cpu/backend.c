@@ -117,14 +117,20 @@ void tare_cpu_add_targets(const tare_cpu *cpu, int32_t groups, tare_target_scan 
   }
 }
 
+/** Takes rows that a target or a score spoils out of those that count. A row with a score has a class. */
+static void leave_out(const tare_problem *problem, int64_t rows, tare_counts *counts) {
+  counts->counted -= rows;
+  if (problem->has_scores) counts->positives -= rows;
+}
+
 void tare_cpu_scan_targets(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
                            tare_label_scan *scan) {
   const tare_job job = {.problem = problem, .pass = TARE_PASS_TARGETS};
   tare_target_scan found = TARE_NO_TARGETS;
-  if (!problem->checks_targets || !tare_counts_rows(&problem->output)) return;
+  if (!(problem->checks_targets || problem->has_scores) || !tare_counts_rows(&problem->output)) return;
   tare_cpu_run_pass(cpu, tiling, &job);
   tare_cpu_add_targets(cpu, tiling->groups, &found);
-  scan->counts.counted -= found.rows;
+  leave_out(problem, found.rows, &scan->counts);
   scan->weights = 0;
   for (int32_t g = 0; g < tiling->groups; g++) scan->weights += cpu->results[g].weights;
 }
@@ -132,8 +138,14 @@ void tare_cpu_scan_targets(tare_cpu *cpu, const tare_tiling *tiling, const tare_
 tare_status tare_cpu_refuse_targets(const tare_problem *problem, const tare_target_scan *found, tare_counts *counts,
                                     tare_error *error) {
   if (!found->rows) return TARE_STATUS_OK;
-  counts->counted -= found->rows;
+  leave_out(problem, found->rows, counts);
   counts->invalid += found->rows;
+  if (problem->has_scores)
+    return tare_fail(
+        error, TARE_STATUS_INVALID_TARGET,
+        "score of row %lld, class %lld is %g (%lld such rows); it must be in [0,1]; such rows added nothing "
+        "and their gradient is 0",
+        (long long)found->first_row, (long long)found->cls, found->value, (long long)found->rows);
   return tare_fail(error, TARE_STATUS_INVALID_TARGET,
                    "target of row %lld, class %lld is %g (%lld such rows); it must be %s; such rows added nothing and "
                    "their gradient is 0",

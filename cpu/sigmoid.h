@@ -5,7 +5,8 @@
  * A block of up to TARE_BLOCK elements is brought into first-level cache, worked on there by loops that the compiler
  * vectorises, and taken out again, so types, strides and phases of the caller's arrays concern only the two transfers
  * (one read and one write of memory an element). All elements are computed as negatives, by their signed logit
- * z = -x; the few whose target is 1 are gathered, done once more with the sign of x turned, and put in their places.
+ * z = -x; the few of the labels are gathered, done once more by their target, and put in their places: with the sign of x
+ * turned where the target is 1 and its formula the mirror of a negative's, else as dense targets are.
  * Where the caller's elements are plain `real`, one behind the other, they are read and written where they are.
  */
 
@@ -17,6 +18,7 @@ typedef struct stretch {
   int32_t n;
   const real *x;
   real *weight, *plain_weight, *loss, *slope;
+  const real *target; /* read where elements have targets of their own */
 } stretch;
 
 /** What to compute of a tile's elements. */
@@ -45,20 +47,34 @@ TARE_INLINE void hard_body(hard_formula *formula, const formula_parameters *para
   }
 }
 
-TARE_INLINE void soft_body(hard_formula *hard, soft_formula *soft, const formula_parameters *parameters, int power,
-                           int uses_plain, real factor, const stretch *on, const real *restrict target) {
+/** The formulas of a loss, each a constant. `positive` is `negative` where that is its mirror. */
+typedef struct formulas {
+  hard_formula *negative, *positive;
+  soft_formula *soft;
+} formulas;
+
+/** A target of 0 or 1. */
+TARE_INLINE pair at_end(formulas of, int is_one, real x, real w, real plain, const formula_parameters *p, int power) {
+  if (of.negative == of.positive) return of.negative(is_one ? x : -x, w, plain, p, power);
+  const pair one = of.positive(x, w, plain, p, power), zero = of.negative(-x, w, plain, p, power);
+  return make_pair(is_one ? one.loss : zero.loss, is_one ? one.slope : zero.slope);
+}
+
+TARE_INLINE void soft_body(formulas of, const formula_parameters *parameters, int power, int uses_plain, real factor,
+                           const stretch *on) {
   const formula_parameters p = *parameters;
   const real *x = on->x, *weight = on->weight, *plain_weight = on->plain_weight;
+  const real *restrict target = on->target;
   real *restrict loss = on->loss, *slope = on->slope;
   const int32_t n = on->n;
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) { /* hot: sigmoid soft */
     const real w = weight[i], plain = uses_plain ? plain_weight[i] : w, t = target[i];
-    const pair at_end = hard(t == 1 ? x[i] : -x[i], w, plain, &p, power);
-    const pair between = soft(x[i], t, w, plain, &p, power);
+    const pair hard = at_end(of, t == 1, x[i], w, plain, &p, power);
+    const pair between = of.soft(x[i], t, w, plain, &p, power);
     const int counts = (w != 0) | (plain != 0), is_end = (t == 0) | (t == 1);
-    const real value = is_end ? at_end.loss : between.loss;
-    const real derivative = (is_end ? at_end.slope : between.slope) * factor;
+    const real value = is_end ? hard.loss : between.loss;
+    const real derivative = (is_end ? hard.slope : between.slope) * factor;
     const real by_x = t == 1 ? 0 - derivative : derivative; /* as of a label, the sign of 0 too */
     loss[i] = counts ? value : (real)0;
     slope[i] = counts ? by_x : (real)0;
@@ -66,50 +82,51 @@ TARE_INLINE void soft_body(hard_formula *hard, soft_formula *soft, const formula
 }
 
 /** Labels or dense targets, with or without a gradient; `power` and `uses_plain` are constants. */
-TARE_INLINE void element_loop(hard_formula *hard, soft_formula *soft, int power, int uses_plain,
-                              const element_task *task, real factor, const stretch *on, const real *target) {
+TARE_INLINE void element_loop(formulas of, int power, int uses_plain, const element_task *task, real factor,
+                              const stretch *on) {
   if (task->is_soft)
-    soft_body(hard, soft, &task->parameters, power, uses_plain, factor, on, target);
+    soft_body(of, &task->parameters, power, uses_plain, factor, on);
   else if (task->wants_slope)
-    hard_body(hard, &task->parameters, power, 1, uses_plain, factor, on);
+    hard_body(of.negative, &task->parameters, power, 1, uses_plain, factor, on);
   else
-    hard_body(hard, &task->parameters, power, 0, uses_plain, factor, on);
+    hard_body(of.negative, &task->parameters, power, 0, uses_plain, factor, on);
 }
 
 /** The same, by the instance for a power; `has_powers` is a constant. */
-TARE_INLINE void element_loops(hard_formula *hard, soft_formula *soft, int has_powers, int uses_plain,
-                               const element_task *task, real factor, const stretch *on, const real *target) {
+TARE_INLINE void element_loops(formulas of, int has_powers, int uses_plain, const element_task *task, real factor,
+                               const stretch *on) {
   switch (has_powers ? task->power : TARE_POWER_0) {
     case TARE_POWER_0:
-      element_loop(hard, soft, TARE_POWER_0, uses_plain, task, factor, on, target);
+      element_loop(of, TARE_POWER_0, uses_plain, task, factor, on);
       break;
     case TARE_POWER_1:
-      element_loop(hard, soft, TARE_POWER_1, uses_plain, task, factor, on, target);
+      element_loop(of, TARE_POWER_1, uses_plain, task, factor, on);
       break;
     case TARE_POWER_2:
-      element_loop(hard, soft, TARE_POWER_2, uses_plain, task, factor, on, target);
+      element_loop(of, TARE_POWER_2, uses_plain, task, factor, on);
       break;
     case TARE_POWER_HALF:
-      element_loop(hard, soft, TARE_POWER_HALF, uses_plain, task, factor, on, target);
+      element_loop(of, TARE_POWER_HALF, uses_plain, task, factor, on);
       break;
     case TARE_POWER_3_HALVES:
-      element_loop(hard, soft, TARE_POWER_3_HALVES, uses_plain, task, factor, on, target);
+      element_loop(of, TARE_POWER_3_HALVES, uses_plain, task, factor, on);
       break;
     default:
-      element_loop(hard, soft, TARE_POWER_GENERAL, uses_plain, task, factor, on, target);
+      element_loop(of, TARE_POWER_GENERAL, uses_plain, task, factor, on);
   }
 }
 
 /** Evaluates whole units of elements by the task's loss. */
-static void evaluate_elements(const element_task *task, real factor, const stretch *on, const real *target) {
+static void evaluate_elements(const element_task *task, real factor, const stretch *on) {
   switch (task->kind) {
-#define CASE_SIGMOID(kind, formula, powers, alpha)                                   \
-  case TARE_LOSS_##kind:                                                             \
-    element_loops(formula, formula##_soft, powers, alpha, task, factor, on, target); \
+#define CASE_SIGMOID(kind, formula, powers, alpha)                                                           \
+  case TARE_LOSS_##kind:                                                                                     \
+    element_loops((formulas){formula, formula##_positive, formula##_soft}, powers, alpha, task, factor, on); \
     break;
 #define CASE_SOFTMAX(kind, formula, powers, alpha)
 #define CASE_REGRESSION(kind, formula, powers, alpha)
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, ...) CASE_##shape(kind, formula, powers, alpha)
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, passes, member, takes) \
+  CASE_##shape(kind, formula, powers, alpha)
 #include "losses/losses.def"
 #undef TARE_LOSS
 #undef CASE_SIGMOID
@@ -189,6 +206,7 @@ static real positive_weight(const tare_problem *problem, int64_t c) {
 
 static real alpha(const tare_problem *problem, int64_t c, int positive) {
   if (!problem->alpha_per_class && problem->alpha < 0) return 1;
+  if (problem->labels_apart) return positive ? (real)1 : (real)problem->alpha;
   const double alpha = problem->alpha_per_class ? problem->alpha_per_class[c] : problem->alpha;
   return (real)(positive ? alpha : 1.0 - alpha);
 }
@@ -233,16 +251,18 @@ static void build_weights(const tare_job *job, const tare_tile *tile, const bloc
   for (int32_t i = 0; i < b->n && has_plain; i++) s->plain_weight[i] *= s->loss[i];
 }
 
-/** One line of weigh_soft: its classes are `step` apart in at_0, at_1 and of_ones, which is 1 or 0. */
-TARE_INLINE void weigh_soft_line(int32_t n, int step, const real *restrict target, const real *restrict element,
-                                 const real *restrict at_0, const real *restrict at_1, const real *restrict of_ones,
-                                 real *restrict weight, real *restrict plain) {
+/** One line of weigh_soft: its classes are `step` apart in at_0, at_1 and of_ones, which is 1 or 0. `jumps`: alpha is at_1
+ *  wherever the target is above 0. */
+TARE_INLINE void weigh_soft_line(int32_t n, int step, int jumps, const real *restrict target,
+                                 const real *restrict element, const real *restrict at_0, const real *restrict at_1,
+                                 const real *restrict of_ones, real *restrict weight, real *restrict plain) {
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) {
     const int32_t c = i * step;
     const real t = target[i], of_element = element ? element[i] : (real)1;
     const real ones = weight_between(t, 1, of_ones[c]);
-    weight[i] = weight[i] * weight_between(t, at_0[c], at_1[c]) * of_element * ones;
+    const real of_alpha = weight_between(jumps && t > 0 ? (real)1 : t, at_0[c], at_1[c]);
+    weight[i] = weight[i] * of_alpha * of_element * ones;
     plain[i] = plain[i] * of_element * ones;
   }
 }
@@ -252,6 +272,7 @@ static void weigh_soft(const tare_job *job, const tare_tile *tile, const block *
   const tare_problem *problem = job->problem;
   const int has_elements = tile->view->array[TARE_ELEMENT_WEIGHTS].data != NULL;
   const int by_class = problem->alpha_per_class || problem->alpha >= 0 || problem->batch.positive_weights;
+  const int jumps = problem->labels_apart;
   if (!has_elements && !by_class) return;
   for (int32_t c = 0; c < b->classes; c++) {
     s->at_0[c] = alpha(problem, b->first_class + c, 0);
@@ -262,17 +283,18 @@ static void weigh_soft(const tare_job *job, const tare_tile *tile, const block *
     const ptrdiff_t at = (ptrdiff_t)line * b->length;
     const real *element = has_elements ? s->loss + at : NULL;
     if (b->by_class)
-      weigh_soft_line(b->length, 0, s->target + at, element, s->at_0 + line, s->at_1 + line, s->of_ones + line,
+      weigh_soft_line(b->length, 0, jumps, s->target + at, element, s->at_0 + line, s->at_1 + line, s->of_ones + line,
                       s->weight + at, s->plain_weight + at);
     else
-      weigh_soft_line(b->length, 1, s->target + at, element, s->at_0, s->at_1, s->of_ones, s->weight + at,
+      weigh_soft_line(b->length, 1, jumps, s->target + at, element, s->at_0, s->at_1, s->of_ones, s->weight + at,
                       s->plain_weight + at);
   }
 }
 
-/** Gathers the elements whose target is 1, with the sign of x turned and weights of their own; returns how many. */
+/** Gathers the labels' elements with weights of their own; returns how many. They have targets of their own where the
+ *  task of labels wants them, else the sign of x is turned. */
 static int32_t pick_positives(const tare_job *job, const tare_tile *tile, const block *b, const real *x,
-                              tare_scratch *scratch, real_scratch *s) {
+                              const element_task *of_labels, tare_scratch *scratch, real_scratch *s) {
   const tare_tile_rows *rows = &scratch->rows;
   const int has_elements = tile->view->array[TARE_ELEMENT_WEIGHTS].data != NULL;
   int32_t picked = 0;
@@ -283,13 +305,16 @@ static int32_t pick_positives(const tare_job *job, const tare_tile *tile, const 
     const int32_t at = (int32_t)(b->by_class ? c * b->length + i : i * (int64_t)b->length + c);
     const real of_row = s->row_weight[rows->positive[p]], of_ones = positive_weight(job->problem, b->first_class + c);
     const real of_element = has_elements ? s->loss[at] : (real)1; /* where build_weights left them */
-    s->picked_x[picked] = -x[at];
-    s->picked_weight[picked] = of_row * alpha(job->problem, b->first_class + c, 1) * of_element * of_ones;
+    const real score = s->score[rows->positive[p]];
+    const int has_alpha_of_1 = score > 0 || !job->problem->labels_apart;
+    s->picked_x[picked] = of_labels->is_soft ? x[at] : -x[at];
+    s->picked_target[picked] = score;
+    s->picked_weight[picked] = of_row * alpha(job->problem, b->first_class + c, has_alpha_of_1) * of_element * of_ones;
     s->picked_plain[picked] = of_row * of_element * of_ones;
     scratch->picked_at[picked++] = at;
   }
   for (int32_t k = picked; k < TARE_BLOCK && k % CHUNK; k++)
-    s->picked_x[k] = s->picked_weight[k] = s->picked_plain[k] = 0;
+    s->picked_x[k] = s->picked_target[k] = s->picked_weight[k] = s->picked_plain[k] = 0;
   return picked;
 }
 
@@ -394,7 +419,7 @@ static real *in_place(const tare_job *job, const tare_tile *tile, const block *b
 static stretch stretch_of(const tare_job *job, const tare_tile *tile, const block *b, int32_t clamps_targets,
                           real_scratch *s) {
   const tare_problem *problem = job->problem;
-  stretch on = {b->n, s->x, s->weight, s->plain_weight, s->loss, s->slope};
+  stretch on = {b->n, s->x, s->weight, s->plain_weight, s->loss, s->slope, s->target};
   const int has_gradient = job->pass == TARE_PASS_EVALUATE && tile->view->array[TARE_GRADIENT].data != NULL;
   const real *x = problem->soft ? NULL : in_place(job, tile, b, TARE_LOGITS);
   real *slope = x && has_gradient ? in_place(job, tile, b, TARE_GRADIENT) : NULL;
@@ -413,14 +438,19 @@ static stretch stretch_of(const tare_job *job, const tare_tile *tile, const bloc
   return on;
 }
 
+/** What a tile's elements are computed by: most as negatives or by dense targets, those of labels apart. */
+typedef struct tile_tasks {
+  element_task elements, labels;
+} tile_tasks;
+
 /** Runs a loop, and finds 1/GD before, on whole vectors or chunks. */
 static void run_whole(const tare_job *job, stretch on, const element_task *task, tare_scratch *scratch) {
   real_scratch *s = real_scratch_of(scratch);
   if (job->density) {
-    weigh_by_density(job, &on, s->target, scratch, s->dense_weight);
+    weigh_by_density(job, &on, on.target, scratch, s->dense_weight);
     on.weight = s->dense_weight;
   }
-  evaluate_elements(task, (real)job->gradient.factor, &on, s->target);
+  evaluate_elements(task, (real)job->gradient.factor, &on);
   rescale(job, on.slope, on.n);
 }
 
@@ -437,21 +467,21 @@ static void run(const tare_job *job, stretch on, const element_task *task, tare_
   run_whole(job, on, task, scratch);
   memcpy(s->x, on.x + whole, (size_t)rest * sizeof *s->x);
   for (int32_t i = rest; i < unit; i++) s->x[i] = 0;
-  const stretch tail = {unit, s->x, on.weight + whole, on.plain_weight + whole, on.loss + whole, s->slope};
+  const stretch tail = {unit, s->x, on.weight + whole, on.plain_weight + whole, on.loss + whole, s->slope, s->target};
   run_whole(job, tail, task, scratch);
   if (on.slope != s->slope) memcpy(on.slope + whole, s->slope, (size_t)rest * sizeof *s->slope);
 }
 
 static void evaluate_block(const tare_job *job, const tare_tile *tile, const block *b, const stretch *on,
-                           const stretch *positives, const element_task *task, tare_scratch *scratch,
+                           const stretch *positives, const tile_tasks *tasks, tare_scratch *scratch,
                            tare_group_result *result) {
   real_scratch *s = real_scratch_of(scratch);
   const tare_view *view = tile->view;
-  run(job, *on, task, scratch);
-  if (positives->n) run(job, *positives, task, scratch);
+  run(job, *on, &tasks->elements, scratch);
+  if (positives->n) run(job, *positives, &tasks->labels, scratch);
   for (int32_t k = 0; k < positives->n; k++) {
     on->loss[scratch->picked_at[k]] = positives->loss[k];
-    on->slope[scratch->picked_at[k]] = 0 - positives->slope[k];
+    on->slope[scratch->picked_at[k]] = tasks->labels.is_soft ? positives->slope[k] : 0 - positives->slope[k];
   }
   result->loss += sum(s->loss, (b->n + UNIT - 1) / UNIT * UNIT);
   if (view->array[TARE_ROW_LOSS].data) add_row_losses(b, s, scratch->row_loss);
@@ -462,14 +492,15 @@ static void evaluate_block(const tare_job *job, const tare_tile *tile, const blo
     store_block(tile, b, TARE_GRADIENT, job->problem->batch.dtype, s->slope);
 }
 
-static void sigmoid_block(const tare_job *job, const tare_tile *tile, const block *b, const element_task *task,
+static void sigmoid_block(const tare_job *job, const tare_tile *tile, const block *b, const tile_tasks *tasks,
                           tare_scratch *scratch, tare_group_result *result) {
   real_scratch *s = real_scratch_of(scratch);
   const stretch on = stretch_of(job, tile, b, scratch->clamps_targets, s);
-  const int32_t picked = pick_positives(job, tile, b, on.x, scratch, s);
-  const stretch positives = {picked, s->picked_x, s->picked_weight, s->picked_plain, s->picked_loss, s->picked_slope};
+  const int32_t picked = pick_positives(job, tile, b, on.x, &tasks->labels, scratch, s);
+  const stretch positives = {picked,         s->picked_x,     s->picked_weight, s->picked_plain,
+                             s->picked_loss, s->picked_slope, s->picked_target};
   if (job->pass == TARE_PASS_EVALUATE) {
-    evaluate_block(job, tile, b, &on, &positives, task, scratch, result);
+    evaluate_block(job, tile, b, &on, &positives, tasks, scratch, result);
   } else {
     void (*take)(const tare_job *, const stretch *, const real *, tare_scratch *) =
         job->pass == TARE_PASS_COLLECT ? collect_keys : count_keys;
@@ -505,8 +536,10 @@ static void sigmoid_tile(const tare_job *job, const tare_tile *tile, tare_scratc
                              .is_soft = problem->soft,
                              .wants_slope = tile->view->array[TARE_GRADIENT].data != NULL,
                              .parameters = parameters_of(problem)};
+  tile_tasks tasks = {task, task};
   const int by_class = tare_view_by_class(tile->view, classes);
   if (!look_at_rows(job, tile, scratch, result)) return;
+  tasks.labels.is_soft |= problem->labels_apart || tile->view->array[TARE_SCORES].data;
   weigh_lines(problem, tile, &scratch->rows, real_scratch_of(scratch));
   if (job->pass == TARE_PASS_HISTOGRAM && !problem->soft)
     scratch->histogram[0][0] +=
@@ -516,7 +549,7 @@ static void sigmoid_tile(const tare_job *job, const tare_tile *tile, tare_scratc
     block b = {0};
     for (int64_t cls = 0; cls < classes; cls += b.classes) {
       b = next_block(tile, classes, by_class, row, cls);
-      sigmoid_block(job, tile, &b, &task, scratch, result);
+      sigmoid_block(job, tile, &b, &tasks, scratch, result);
     }
     row += b.rows;
   }

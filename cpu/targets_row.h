@@ -40,6 +40,33 @@ static void check_targets(const tare_problem *problem, const tare_tile *tile, ta
     }
 }
 
+/** Reads the scores of a tile's labels, and skips the rows whose scores no formula takes, unless their element has no
+ *  weight. */
+static void look_at_scores(const tare_problem *problem, const tare_tile *tile, tare_scratch *scratch,
+                           tare_target_scan *scan) {
+  const tare_array *scores = &tile->view->array[TARE_SCORES], *weights = &tile->view->array[TARE_ELEMENT_WEIGHTS];
+  const real least = (real)problem->score_least, most = (real)problem->score_most;
+  tare_tile_rows *rows = &scratch->rows;
+  real *score = real_scratch_of(scratch)->score;
+  for (int32_t p = 0; p < rows->positives; p++) {
+    const int32_t i = rows->positive[p];
+    score[i] = 1;
+    if (!scores->data) continue;
+    load(problem->batch.score_dtype, scores->data, tile->offset[TARE_SCORES] + i * scores->stride[TARE_AXES - 1], 1, 1,
+         &score[i]);
+    const int64_t element =
+        tile->offset[TARE_ELEMENT_WEIGHTS] + i * weights->stride[TARE_AXES - 1] + rows->cls[i] * weights->cls;
+    const int is_valid = score[i] >= least && score[i] <= most;
+    if (!is_valid && !(weights->data && ((const float *)weights->data)[element] == 0)) {
+      tare_note_target(scan, tile, i, rows->cls[i], (double)score[i]);
+      rows->cls[i] = TARE_ROW_SKIPPED;
+      rows->weight[i] = 0;
+    }
+    score[i] = score[i] > 0 ? score[i] : (real)0; /* NaN becomes 0 */
+    score[i] = score[i] < 1 ? score[i] : (real)1;
+  }
+}
+
 /** What is left outside [0,1] by rounding, or has no weight. A NaN becomes 0. */
 static void clamp_targets(real *restrict target, int32_t n) {
 #pragma omp simd
@@ -53,6 +80,7 @@ static void clamp_targets(real *restrict target, int32_t n) {
 static int look_at_rows(const tare_job *job, const tare_tile *tile, tare_scratch *scratch, tare_group_result *result) {
   tare_tile_rows_decode(job->problem, tile, &scratch->rows);
   check_targets(job->problem, tile, scratch, &result->targets);
+  if (!job->problem->soft) look_at_scores(job->problem, tile, scratch, &result->targets);
   if (job->pass != TARE_PASS_TARGETS) return 1;
   for (int32_t i = 0; i < tile->rows; i++) result->weights += scratch->rows.weight[i];
   return 0;

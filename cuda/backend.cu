@@ -313,8 +313,8 @@ tare_status refuse_rows(const uint64_t (&seen)[4], tare_error *error) {
   char targets[200] = "";
   if (seen[2])
     snprintf(targets, sizeof targets,
-             "%starget of row %llu is NaN or out of range (%llu such rows since the last check)", seen[0] ? "; " : "",
-             (unsigned long long)seen[3], (unsigned long long)seen[2]);
+             "%starget or score of row %llu is NaN or out of range (%llu such rows since the last check)",
+             seen[0] ? "; " : "", (unsigned long long)seen[3], (unsigned long long)seen[2]);
   if (!seen[0])
     return tare_fail(error, TARE_STATUS_INVALID_TARGET, "%s; such rows added nothing and their gradient is 0", targets);
   return tare_fail(error, TARE_STATUS_INVALID_LABEL,

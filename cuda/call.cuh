@@ -112,6 +112,10 @@ struct call {
   adjustment adjusts;
   float target_least, target_most; /* of dense targets of elements that count */
   int32_t checks_targets;
+  int32_t has_scores, score_dtype; /* of labels; has_scores: any level has some */
+  int32_t labels_apart;            /* as in tare_problem */
+  float score_least, score_most;
+  float slope_gamma; /* gamma of the gradient: 0 where the modulator is detached */
 
   int32_t normalizer, loss_dtype;
   double inverse_divisor; /* of a host value; used where the next two are not */
@@ -309,6 +313,22 @@ __device__ __forceinline__ float target_at(const call &c, const level &l, const 
   const float target =
       read_as<float>(l.view.array[TARE_TARGETS].data, c.target_dtype, place(l, t, TARE_TARGETS, row, cls));
   return fminf(fmaxf(target, 0.0f), 1.0f); /* NaN becomes 0 */
+}
+
+/** The score of a row with a class, as it stands; 1 in a level without scores. */
+__device__ __forceinline__ float score_at(const call &c, const level &l, const tile &t, int32_t row) {
+  const tare_array &scores = l.view.array[TARE_SCORES];
+  return scores.data ? read_as<float>(scores.data, c.score_dtype, place(l, t, TARE_SCORES, row, 0)) : 1.0f;
+}
+
+/** Whether a row's score is one that no formula takes, of a label whose element has a weight. */
+__device__ __forceinline__ bool has_invalid_score(const call &c, const level &l, const tile &t, row_role r,
+                                                  int32_t row) {
+  if (r.cls < 0) return false;
+  const float score = score_at(c, l, t, row);
+  if (score >= c.score_least && score <= c.score_most) return false;
+  const float *const weights = static_cast<const float *>(l.view.array[TARE_ELEMENT_WEIGHTS].data);
+  return !weights || __ldg(weights + place(l, t, TARE_ELEMENT_WEIGHTS, row, r.cls)) != 0.0f;
 }
 
 /** 1/x to within a rounding or two, without the call that a division in double is; Newton's steps from a float. A power

@@ -11,7 +11,7 @@ struct tally {
   double weights;
 };
 
-/** `spoilt`: by a dense target. */
+/** `spoilt`: by a dense target or a score. */
 __device__ void count_row(const call &c, const level &l, const tile &t, int32_t row, bool spoilt, tally *mine) {
   const int32_t found = spoilt ? row_invalid : find_class(c, l, t, row), role = role_of(c, found);
   const bool labelled = l.view.array[TARE_LABELS].data != nullptr && (!c.soft || c.shape == TARE_SHAPE_REGRESSION);
@@ -22,6 +22,12 @@ __device__ void count_row(const call &c, const level &l, const tile &t, int32_t 
   mine->counted += role != row_skipped;
   if (role != row_skipped) mine->weights += double(row_weight_at(l, t, row)) * double(class_weight_of(c, role));
   if (c.per_class && found >= 0) atomic_add(reinterpret_cast<uint64_t *>(c.per_class) + found, uint64_t(1));
+}
+
+/** By its score. */
+__device__ bool is_spoilt(const call &c, const level &l, const tile &t, int32_t row) {
+  const row_role r = look_at_row(c, l, t, row);
+  return r.weight != 0.0f && has_invalid_score(c, l, t, r, row);
 }
 
 __device__ void add_count(uint64_t *total, uint32_t mine) {
@@ -68,7 +74,7 @@ __global__ void __launch_bounds__(block_threads) count(const TARE_GRID_CONSTANT 
       if (lane() == 0) count_row(c, l, t, row, spoilt, &mine);
     }
     for (int32_t row = int32_t(thread_rank()); !c.checks_targets && row < t.rows; row += block_threads) {
-      count_row(c, l, t, row, false, &mine);
+      count_row(c, l, t, row, c.has_scores && is_spoilt(c, l, t, row), &mine);
       if (reports) report_if_invalid(c, l, t, row);
     }
     return mine.weights;

@@ -80,7 +80,7 @@ struct ghm_c {
   struct setting_type : setting {
     density_weights density;
   };
-  static constexpr bool uses_plain = false, backwards = true;
+  static constexpr bool uses_plain = false, backwards = true, scored = false, goes_by_score_rows = false;
 
   __device__ __forceinline__ static setting_type make(const ghm_call &c, const ghm_bins &bins) {
     setting_type s;

@@ -14,16 +14,17 @@ namespace tare {
 namespace losses {
 
 constexpr bool PLAIN = false, GAMMA = true; /* whether the formula has a power */
-constexpr bool WHOLE = false, PART = true;  /* whether alpha is a factor of a part alone */
+enum { WHOLE, PART, APART };                /* what alpha is a factor of */
 
-template <int32_t the_kind, int32_t the_shape, int32_t the_passes, bool powers, bool alpha>
+template <int32_t the_kind, int32_t the_shape, int32_t the_passes, bool powers, int alpha, int32_t what_it_takes>
 struct loss {
   static constexpr int32_t kind = the_kind, shape = the_shape, passes = the_passes;
-  static constexpr bool has_power = powers, alpha_is_part = alpha;
+  static constexpr bool has_power = powers, alpha_is_part = alpha == PART, labels_apart = alpha == APART;
+  static constexpr bool takes_scores = (what_it_takes & TARE_TAKES_SCORES) != 0;
 };
 
-#define TARE_LOSS(KIND, formula, name, SHAPE, POWERS, ALPHA, PASSES, member, takes) \
-  struct KIND : loss<TARE_LOSS_##KIND, TARE_SHAPE_##SHAPE, TARE_PASSES_##PASSES, POWERS, ALPHA> {};
+#define TARE_LOSS(KIND, formula, name, SHAPE, POWERS, ALPHA, PASSES, member, TAKES) \
+  struct KIND : loss<TARE_LOSS_##KIND, TARE_SHAPE_##SHAPE, TARE_PASSES_##PASSES, POWERS, ALPHA, TAKES> {};
 #include "losses/losses.def"
 #undef TARE_LOSS
 

@@ -61,6 +61,7 @@ int64_t softmax_rows_of_tile(const tare_problem *problem, int32_t walk) {
 /** Which walk every level of the problem can take. */
 int32_t choose_walk(const tare_problem *problem) {
   if (problem->shape == TARE_SHAPE_SOFTMAX) return choose_softmax_walk(problem);
+  if (problem->soft && problem->labels_apart) return walk_rows; /* there is no other kernel for it */
   bool flat = true, planes = !problem->soft;
   for (int i = 0; i < problem->level_count; i++) {
     const tare_view &v = problem->view[i];
@@ -149,16 +150,22 @@ void fill_batch(const tare_problem *problem, call *c) {
   c->class_weights = b.class_weights;
   c->positive_weights = b.positive_weights;
   c->has_alpha = problem->alpha >= 0;
-  c->alpha = float(problem->alpha);
-  c->alpha_of_0 = float(1.0 - problem->alpha);
+  c->alpha = problem->labels_apart ? 1.0f : float(problem->alpha);
+  c->alpha_of_0 = problem->labels_apart ? float(problem->alpha) : float(1.0 - problem->alpha);
   c->alpha_per_class = problem->alpha_per_class;
   c->adjusts.class_offset = problem->class_offset;
   c->checks_targets = problem->checks_targets;
   c->target_least = float(problem->target_least);
   c->target_most = float(problem->target_most);
+  c->has_scores = problem->has_scores;
+  c->score_dtype = b.score_dtype;
+  c->labels_apart = problem->labels_apart;
+  c->score_least = float(problem->score_least);
+  c->score_most = float(problem->score_most);
   c->gamma_hi = float(problem->gamma);
   c->gamma_lo = float(problem->gamma - double(c->gamma_hi));
   c->epsilon = float(problem->poly_epsilon);
+  c->slope_gamma = problem->modulator_is_detached ? 0.0f : c->gamma_hi;
 }
 
 void fill_output(const backend *self, const tare_problem *problem, call *c) {

@@ -41,22 +41,26 @@ __device__ __forceinline__ setting make_common_setting(const call &c) {
 template <typename Loss>
 struct formula;
 
-#define FORMULA_OF_SIGMOID(KIND, name)                                                                            \
-  template <>                                                                                                     \
-  struct formula<losses::KIND> {                                                                                  \
-    __device__ __forceinline__ static exact::pair exact(float z, float weight, float plain,                       \
-                                                        const exact::formula_parameters *parameters, int power) { \
-      return exact::name(z, weight, plain, parameters, power);                                                    \
-    }                                                                                                             \
-    __device__ __forceinline__ static approximate::pair rough(float z, float weight, float plain,                 \
-                                                              const approximate::formula_parameters *parameters,  \
-                                                              int power) {                                        \
-      return approximate::name(z, weight, plain, parameters, power);                                              \
-    }                                                                                                             \
-    __device__ __forceinline__ static exact::pair soft(float x, float target, float weight, float plain,          \
-                                                       const exact::formula_parameters *parameters, int power) {  \
-      return exact::name##_soft(x, target, weight, plain, parameters, power);                                     \
-    }                                                                                                             \
+#define FORMULA_OF_SIGMOID(KIND, name)                                                                               \
+  template <>                                                                                                        \
+  struct formula<losses::KIND> {                                                                                     \
+    __device__ __forceinline__ static exact::pair hard(float z, float weight, float plain,                           \
+                                                       const exact::formula_parameters *parameters, int power) {     \
+      return exact::name(z, weight, plain, parameters, power);                                                       \
+    }                                                                                                                \
+    __device__ __forceinline__ static exact::pair positive(float z, float weight, float plain,                       \
+                                                           const exact::formula_parameters *parameters, int power) { \
+      return exact::name##_positive(z, weight, plain, parameters, power);                                            \
+    }                                                                                                                \
+    __device__ __forceinline__ static approximate::pair rough(float z, float weight, float plain,                    \
+                                                              const approximate::formula_parameters *parameters,     \
+                                                              int power) {                                           \
+      return approximate::name(z, weight, plain, parameters, power);                                                 \
+    }                                                                                                                \
+    __device__ __forceinline__ static exact::pair soft(float x, float target, float weight, float plain,             \
+                                                       const exact::formula_parameters *parameters, int power) {     \
+      return exact::name##_soft(x, target, weight, plain, parameters, power);                                        \
+    }                                                                                                                \
   };
 #define FORMULA_OF_SOFTMAX(KIND, name)
 #define FORMULA_OF_REGRESSION(KIND, name)
@@ -73,7 +77,8 @@ template <typename Loss, int fixed_power>
 struct one_pass {
   using call_type = call;
   using setting_type = setting;
-  static constexpr bool uses_plain = Loss::alpha_is_part, backwards = false;
+  static constexpr bool uses_plain = Loss::alpha_is_part, backwards = false, scored = false;
+  static constexpr bool goes_by_score_rows = Loss::takes_scores; /* whose kernel for rows serves it too */
 
   __device__ __forceinline__ static bool has_lean_way(const setting &) { return true; }
   __device__ __forceinline__ static setting make(const call &c) { return make_common_setting(c); }
@@ -82,7 +87,7 @@ struct one_pass {
   /** An element whose target is 0; of a gradient of 16 bits, rough. At -inf it is nothing. */
   template <bool rough>
   __device__ __forceinline__ static exact::pair negative(const setting &s, float x, float weight, int power) {
-    if (!rough) return formula<Loss>::exact(-x, weight, 1.0f, &s.parameters, power);
+    if (!rough) return formula<Loss>::hard(-x, weight, 1.0f, &s.parameters, power);
     const approximate::formula_parameters parameters = {s.parameters.gamma_hi, s.parameters.gamma_lo,
                                                         s.parameters.epsilon};
     const approximate::pair value = formula<Loss>::rough(-x, weight, 1.0f, &parameters, power);
@@ -92,13 +97,73 @@ struct one_pass {
   /** Any target of 0 or 1. The loss is never rough. */
   template <bool rough>
   __device__ __forceinline__ static exact::pair hard(const setting &s, float x, bool hit, float weight) {
-    exact::pair value = formula<Loss>::exact(hit ? x : -x, weight, 1.0f, &s.parameters, power_of(s));
+    exact::pair value = formula<Loss>::hard(hit ? x : -x, weight, 1.0f, &s.parameters, power_of(s));
     if (rough && !hit) value.slope = negative<true>(s, x, weight, power_of(s)).slope;
     return value;
   }
 
   __device__ __forceinline__ static exact::pair soft(const call &, const setting &s, float x, float t, float weight) {
     return formula<Loss>::soft(x, t, weight, 1.0f, &s.parameters, power_of(s));
+  }
+};
+
+/** Losses whose labels have scores, or a formula of their own; which loss it is, is looked up at run time. Their negatives
+ *  are alike: q^gamma*l, whose gradient has a gamma of its own. */
+struct score_pass {
+  using call_type = call;
+  using setting_type = setting;
+  using negatives = formula<losses::SIGMOID_VARIFOCAL>;
+  static constexpr bool uses_plain = false, backwards = false, scored = true;
+
+  __device__ __forceinline__ static bool has_lean_way(const setting &) { return true; }
+  __device__ __forceinline__ static setting make(const call &c) {
+    setting s = make_common_setting(c);
+    s.parameters.slope_gamma = c.slope_gamma;
+    return s;
+  }
+  __device__ __forceinline__ static int power_of(const setting &s) { return s.power; }
+
+  template <bool rough>
+  __device__ __forceinline__ static exact::pair negative(const setting &s, float x, float weight, int power) {
+    if (!rough) return negatives::hard(-x, weight, 1.0f, &s.parameters, power);
+    const approximate::formula_parameters parameters = {s.parameters.gamma_hi, s.parameters.gamma_lo,
+                                                        s.parameters.epsilon, s.parameters.slope_gamma};
+    const approximate::pair value = negatives::rough(-x, weight, 1.0f, &parameters, power);
+    return {value.loss, value.slope};
+  }
+
+  /** Any target, by x. Of a target of 0 the slope is rough, the loss never. */
+  template <bool rough>
+  __device__ __forceinline__ static exact::pair at_target(const call &c, const setting &s, float x, float target) {
+    if (target == 0.0f) {
+      exact::pair value = negative<false>(s, x, 1.0f, s.power);
+      if (rough) value.slope = negative<true>(s, x, 1.0f, s.power).slope;
+      return value;
+    }
+    switch (c.kind) {
+#define FORMULA_OF_SIGMOID(KIND)                                                          \
+  case losses::KIND::kind:                                                                \
+    if constexpr (losses::KIND::takes_scores) return above_0<losses::KIND>(s, x, target); \
+    break;
+#define FORMULA_OF_SOFTMAX(KIND)
+#define FORMULA_OF_REGRESSION(KIND)
+#define TARE_LOSS(KIND, name, text, SHAPE, ...) FORMULA_OF_##SHAPE(KIND)
+#include "losses/losses.def"
+#undef TARE_LOSS
+#undef FORMULA_OF_SIGMOID
+#undef FORMULA_OF_SOFTMAX
+#undef FORMULA_OF_REGRESSION
+      default:
+        break;
+    }
+    return {NAN, NAN}; /* launch_type lets no other kind through */
+  }
+
+  template <typename Of>
+  __device__ __forceinline__ static exact::pair above_0(const setting &s, float x, float target) {
+    if (target != 1.0f) return formula<Of>::soft(x, target, 1.0f, 1.0f, &s.parameters, s.power);
+    const exact::pair value = formula<Of>::positive(x, 1.0f, 1.0f, &s.parameters, s.power);
+    return {value.loss, -value.slope};
   }
 };
 
@@ -125,7 +190,7 @@ __device__ __forceinline__ weights make_weights_of(float plain, float alpha) {
 
 template <typename Loss>
 __device__ __forceinline__ weights weigh(const call &c, const level &l, const tile &t, const setting &s, float of_row,
-                                         int32_t row, int64_t cls, float target) {
+                                         int32_t row, int64_t cls, float target, float target_of_alpha) {
   float plain = of_row, at_0 = s.at_0, at_1 = s.at_1;
   if (l.view.array[TARE_ELEMENT_WEIGHTS].data)
     plain *= __ldg(static_cast<const float *>(l.view.array[TARE_ELEMENT_WEIGHTS].data) +
@@ -134,7 +199,7 @@ __device__ __forceinline__ weights weigh(const call &c, const level &l, const ti
     if (c.positive_weights) plain *= weight_between(target, 1.0f, __ldg(c.positive_weights + cls));
     if (c.alpha_per_class) at_1 = __ldg(c.alpha_per_class + cls), at_0 = 1.0f - at_1; /* of a float: rounded once */
   }
-  return make_weights_of<Loss>(plain, weight_between(target, at_0, at_1));
+  return make_weights_of<Loss>(plain, weight_between(target_of_alpha, at_0, at_1));
 }
 
 /** Whether weight times factor is a float, so that no slope of 0 becomes NaN by it. */
@@ -168,17 +233,44 @@ __device__ __forceinline__ exact::pair soft_element(const call_of<Loss> &c, cons
   return weighted<T>(c, s, value.loss, value.slope, w.outside);
 }
 
+/** What a target is to alpha, where a label has a formula of its own. */
+__device__ __forceinline__ float target_of_alpha(const call &c, float target, float of_label) {
+  return !c.labels_apart ? of_label : target == 0.0f ? 0.0f : 1.0f;
+}
+
+/** A score in [0,1]. */
+__device__ __forceinline__ float clamped_score(const call &c, const level &l, const tile &t, int32_t row) {
+  return fminf(fmaxf(score_at(c, l, t, row), 0.0f), 1.0f); /* NaN becomes 0 */
+}
+
+/** An element of a score_pass: a label's target is its score, but it weighs as a label. */
+template <typename T, typename Loss>
+__device__ __forceinline__ exact::pair scored_element(const call &c, const level &l, const tile &t, const setting &s,
+                                                      row_role r, int32_t row, int64_t cls, float x) {
+  const bool hit = !c.soft && cls == r.cls;
+  const float target = c.soft ? target_at(c, l, t, row, cls) : hit ? clamped_score(c, l, t, row) : 0.0f;
+  const float of_label = hit ? 1.0f : target;
+  const weights w = weigh<Loss>(c, l, t, s, r.weight, row, cls, of_label, target_of_alpha(c, target, of_label));
+  const exact::pair value = Loss::template at_target<sizeof(T) == 2>(c, s, x, target);
+  return weighted<T>(c, s, value.loss, value.slope, w.outside);
+}
+
 /** Loss and gradient of element (row, cls) of a tile, whatever the target. */
 template <typename T, typename Loss, bool soft>
 __device__ __forceinline__ exact::pair element(const call_of<Loss> &c, const level &l, const tile &t,
                                                const setting_of<Loss> &s, row_role r, int32_t row, int64_t cls,
                                                float x) {
-  if (soft) {
-    const float target = target_at(c, l, t, row, cls);
-    return soft_element<T, Loss>(c, s, x, target, weigh<Loss>(c, l, t, s, r.weight, row, cls, target));
+  if constexpr (Loss::scored) {
+    return scored_element<T, Loss>(c, l, t, s, r, row, cls, x);
+  } else {
+    if (soft) {
+      const float target = target_at(c, l, t, row, cls);
+      return soft_element<T, Loss>(c, s, x, target, weigh<Loss>(c, l, t, s, r.weight, row, cls, target, target));
+    }
+    const bool hit = cls == r.cls;
+    const float target = hit ? 1.0f : 0.0f;
+    return hard_element<T, Loss>(c, s, x, hit, weigh<Loss>(c, l, t, s, r.weight, row, cls, target, target));
   }
-  const bool hit = cls == r.cls;
-  return hard_element<T, Loss>(c, s, x, hit, weigh<Loss>(c, l, t, s, r.weight, row, cls, hit ? 1.0f : 0.0f));
 }
 
 __device__ __forceinline__ void store_element_loss(const level &l, const tile &t, int32_t row, int64_t cls,
@@ -286,6 +378,7 @@ __device__ __forceinline__ void flat_piece(const call_of<Loss> &c, const level &
 /** Whether a row's elements can go the lean way. */
 template <typename Loss>
 __device__ __forceinline__ bool is_lean(const setting_of<Loss> &s, float of_row) {
+  if (Loss::scored && !has_factor(s, of_row * s.at_1)) return false;
   return Loss::has_lean_way(s) && has_factor(s, of_row * (Loss::uses_plain ? 1.0f : s.at_0));
 }
 
@@ -325,16 +418,25 @@ __device__ __forceinline__ float negatives(const setting_of<Loss> &s, const row_
   }
 }
 
-/** Loss and gradient of element `hit`, the row's class; its logit becomes one that is nothing to a negative. */
+/** Loss and gradient of element `hit`, the class of its row; its logit becomes one that is nothing to a negative. */
 template <typename Loss, int size>
-__device__ __forceinline__ exact::pair take_hit(const setting_of<Loss> &s, row_role r, int32_t hit, float (&x)[size]) {
+__device__ __forceinline__ exact::pair take_hit(const call_of<Loss> &c, const level &l, const tile &t,
+                                                const setting_of<Loss> &s, row_role r, int32_t row, int32_t hit,
+                                                float (&x)[size]) {
   float taken = 0.0f;
 #pragma unroll
   for (int k = 0; k < size; k++)
     if (k == hit) taken = x[k], x[k] = -INFINITY;
-  const weights w = make_weights_of<Loss>(r.weight, s.at_1);
-  const exact::pair value = Loss::template hard<false>(s, taken, true, w.inside);
-  return {value.loss * w.outside, -value.slope * (w.outside * s.factor)};
+  if constexpr (Loss::scored) {
+    const float score = clamped_score(c, l, t, row);
+    const float weight = r.weight * (target_of_alpha(c, score, 1.0f) == 0.0f ? s.at_0 : s.at_1);
+    const exact::pair value = Loss::template at_target<false>(c, s, taken, score);
+    return {value.loss * weight, value.slope * (weight * s.factor)};
+  } else {
+    const weights w = make_weights_of<Loss>(r.weight, s.at_1);
+    const exact::pair value = Loss::template hard<false>(s, taken, true, w.inside);
+    return {value.loss * w.outside, -value.slope * (w.outside * s.factor)};
+  }
 }
 
 __device__ __forceinline__ row_role load_role(shared_place at) {
@@ -346,7 +448,8 @@ __device__ __forceinline__ row_role load_role(shared_place at) {
  *  loss and gradient is wanted (level::plain): what nearly all elements of nearly all batches are. All are computed as
  *  negatives; the row's class, rarely one of them, is seen to by itself. Adds their loss to a sum. */
 template <typename T, typename Loss>
-__device__ __forceinline__ void plain_piece(const call_of<Loss> &c, const setting_of<Loss> &s, row_role r, int32_t cls,
+__device__ __forceinline__ void plain_piece(const call_of<Loss> &c, const level &l, const tile &t,
+                                            const setting_of<Loss> &s, row_role r, int32_t row, int32_t cls,
                                             const flat_queue<cache::once, T> &queue, T *to, int32_t wants_gradient,
                                             loss_sum &sum) {
   if (r.weight == 0.0f) { /* nothing, even of a NaN */
@@ -360,7 +463,7 @@ __device__ __forceinline__ void plain_piece(const call_of<Loss> &c, const settin
   T *to_hit = nullptr;
   float slope_of_hit = 0.0f;
   if (apart) {
-    const exact::pair value = take_hit<Loss>(s, r, hit, x);
+    const exact::pair value = take_hit<Loss>(c, l, t, s, r, row, hit, x);
     sum.add(value.loss);
     slope_of_hit = value.slope;
     to_hit = to + hit;
@@ -392,7 +495,8 @@ __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level 
   for (int32_t at = int32_t(thread_rank() * size); at < elements; at += int32_t(block_threads * size)) {
     queue.turn_to(at);
     if (!soft && cls <= last)
-      plain_piece<T, Loss>(c, s, load_role(role), cls, queue, to + at, wants_gradient, sum);
+      plain_piece<T, Loss>(c, l, t, s, load_role(role), int32_t((role - first_role) / sizeof(row_role)), cls, queue,
+                           to + at, wants_gradient, sum);
     else
       flat_piece<T, Loss, soft>(c, l, t, s, roles, at, int32_t((role - first_role) / sizeof(row_role)), cls,
                                 min(int32_t(size), elements - at), sum);
@@ -423,6 +527,16 @@ __device__ __forceinline__ void skip_invalid_rows(const call &c, const level &l,
   __syncthreads();
 }
 
+/** A row as its label and, in a score_pass, its score make it. */
+template <typename Loss>
+__device__ __forceinline__ row_role look_at_scored_row(const call &c, const level &l, const tile &t, int32_t row,
+                                                       bool reports) {
+  const row_role r = look_at_row(c, l, t, row);
+  if (!Loss::scored || r.weight == 0.0f || !has_invalid_score(c, l, t, r, row)) return r;
+  if (reports) report_target(c, l, t, row);
+  return {row_skipped, 0.0f};
+}
+
 /** A row, looked at by a warp. */
 template <bool soft>
 __device__ __forceinline__ row_role look_at_row_of_warp(const call &c, const level &l, const tile &t, int32_t row,
@@ -447,7 +561,7 @@ __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_
     flat_queue<cache::once, T> queue(room, logits_of<T>(l, t), whole);
     int wide = 0;
     for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
-      const row_role r = look_at_row(c, l, t, row);
+      const row_role r = look_at_scored_row<Loss>(c, l, t, row, true);
       wide |= !is_lean<Loss>(s, r.weight);
       roles[row] = r;
       report_if_invalid(c, l, t, row);
@@ -585,7 +699,7 @@ __device__ __forceinline__ double plane_tile(const call_of<Loss> &c, const level
   bool lean = l.plain && p.n == size;
 #pragma unroll
   for (int k = 0; k < size; k++) {
-    r[k] = k < p.n ? look_at_row(c, l, t, p.row + k) : row_role{row_skipped, 0.0f};
+    r[k] = k < p.n ? look_at_scored_row<Loss>(c, l, t, p.row + k, p.first == 0) : row_role{row_skipped, 0.0f};
     if (k < p.n && p.first == 0) report_if_invalid(c, l, t, p.row + k);
     lean = lean && is_lean<Loss>(s, r[k].weight);
   }
@@ -625,7 +739,8 @@ __device__ __forceinline__ double row_of_warp(const call_of<Loss> &c, const leve
                                               const setting_of<Loss> &s, int32_t row) {
   const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT],
                    &row_loss = l.view.array[TARE_ROW_LOSS];
-  const row_role r = look_at_row_of_warp<soft>(c, l, t, row, true);
+  const row_role r = Loss::scored && !c.soft ? look_at_scored_row<Loss>(c, l, t, row, lane() == 0)
+                                             : look_at_row_of_warp<soft>(c, l, t, row, true);
   if (lane() == 0) report_if_invalid(c, l, t, row);
   loss_sum mine;
   for (int64_t cls = lane(); cls < c.classes; cls += warp_size) {
@@ -665,15 +780,39 @@ cudaError_t launch_loss(const call_of<Loss> &c, const launch_site &site) {
     case walk_planes:
       return launch(planes<T, Loss>, c.tile_count, site, c);
     default:
-      return c.soft ? launch(rows<T, Loss, true>, c.tile_count, site, c)
-                    : launch(rows<T, Loss, false>, c.tile_count, site, c);
+      if constexpr (Loss::goes_by_score_rows)
+        return launch(rows<T, score_pass, true>, c.tile_count, site, c);
+      else
+        return c.soft ? launch(rows<T, Loss, true>, c.tile_count, site, c)
+                      : launch(rows<T, Loss, false>, c.tile_count, site, c);
   }
+}
+
+/** By labels whatever their targets are, and by dense targets where a label has a formula of its own. */
+template <typename T>
+cudaError_t launch_scores(const call &c, const launch_site &site) {
+  switch (c.levels[0].walk) {
+    case walk_flat:
+      return launch(flat<T, score_pass, false>, c.tile_count, site, c);
+    case walk_planes:
+      return launch(planes<T, score_pass>, c.tile_count, site, c);
+    default:
+      return launch(rows<T, score_pass, true>, c.tile_count, site, c);
+  }
+}
+
+template <typename T>
+cudaError_t load_scores() {
+  return load_kernels(flat<T, score_pass, false>, planes<T, score_pass>, rows<T, score_pass, true>);
 }
 
 template <typename T, typename Loss>
 cudaError_t load_loss() {
-  return load_kernels(flat<T, Loss, true>, flat<T, Loss, false>, planes<T, Loss>, rows<T, Loss, true>,
-                      rows<T, Loss, false>);
+  const cudaError_t status = load_kernels(flat<T, Loss, true>, flat<T, Loss, false>, planes<T, Loss>);
+  if constexpr (Loss::goes_by_score_rows)
+    return status;
+  else
+    return status == cudaSuccess ? load_kernels(rows<T, Loss, true>, rows<T, Loss, false>) : status;
 }
 
 /** Calls use(instance) with the instance of a loss for a power. Focal loss has one for gamma 2, which most train with. */
@@ -690,18 +829,29 @@ cudaError_t with_power(int32_t power, Use &&use) {
 
 template <typename T>
 cudaError_t load_type() {
+  const cudaError_t loaded = load_scores<T>();
+  if (loaded != cudaSuccess) return loaded;
   return for_each_loss<TARE_SHAPE_SIGMOID, TARE_PASSES_ONE>([](auto loss) {
-    const auto load = [](auto instance) { return load_loss<T, decltype(instance)>(); };
-    const cudaError_t status = with_power<decltype(loss)>(TARE_POWER_2, load);
-    return status == cudaSuccess ? with_power<decltype(loss)>(TARE_POWER_GENERAL, load) : status;
+    if constexpr (decltype(loss)::labels_apart) {
+      return cudaSuccess;
+    } else {
+      const auto load = [](auto instance) { return load_loss<T, decltype(instance)>(); };
+      const cudaError_t status = with_power<decltype(loss)>(TARE_POWER_2, load);
+      return status == cudaSuccess ? with_power<decltype(loss)>(TARE_POWER_GENERAL, load) : status;
+    }
   });
 }
 
 template <typename T>
 cudaError_t launch_type(const call &c, const launch_site &site) {
   return with_loss<TARE_SHAPE_SIGMOID, TARE_PASSES_ONE>(c.kind, [&](auto loss) {
-    return with_power<decltype(loss)>(c.power,
-                                      [&](auto instance) { return launch_loss<T, decltype(instance)>(c, site); });
+    if constexpr (decltype(loss)::labels_apart) {
+      return launch_scores<T>(c, site);
+    } else {
+      if (c.has_scores) return launch_scores<T>(c, site);
+      return with_power<decltype(loss)>(c.power,
+                                        [&](auto instance) { return launch_loss<T, decltype(instance)>(c, site); });
+    }
   });
 }
 

@@ -289,13 +289,16 @@ typedef enum tare_loss_kind {
    *   l:  CE = max(x,0) - x*t + log1p(e^-|x|), its gradient p-t
    *   q:  s = p*(1-t) + (1-p)*t
    *   sigmoid focal  alpha_t*s^gamma*CE, gradient alpha_t*s^gamma*(p-t + gamma*(1-2t)*p*(1-p)/s*CE)
+   *   varifocal      t*CE, gradient t*(p-t)
    *   Poly-1         adds eps*s^(gamma+1), gradient eps*(gamma+1)*s^gamma*(1-2t)*p*(1-p)
    *   softmax CE     -sum t_k*log p_k, gradient (sum t)*p - t */
-  TARE_LOSS_SIGMOID_CE = 0,     /**< alpha_t*l per element (alpha-balanced cross-entropy) */
-  TARE_LOSS_SIGMOID_FOCAL = 1,  /**< alpha_t*q^gamma*l (arXiv 1708.02002, eq. 5) */
-  TARE_LOSS_SIGMOID_POLY1 = 2,  /**< alpha_t*q^gamma*l + eps*q^(gamma+1) (PolyLoss, arXiv 2204.12511, Poly-1 focal) */
-  TARE_LOSS_SOFTMAX_CE = 10,    /**< -log softmax(x)_y per row */
-  TARE_LOSS_SOFTMAX_FOCAL = 11, /**< alpha*q^gamma*(-log p), p = softmax(x)_y, per row */
+  TARE_LOSS_SIGMOID_CE = 0,    /**< alpha_t*l per element (alpha-balanced cross-entropy) */
+  TARE_LOSS_SIGMOID_FOCAL = 1, /**< alpha_t*q^gamma*l (arXiv 1708.02002, eq. 5) */
+  TARE_LOSS_SIGMOID_POLY1 = 2, /**< alpha_t*q^gamma*l + eps*q^(gamma+1) (PolyLoss, arXiv 2204.12511, Poly-1 focal) */
+  TARE_LOSS_SIGMOID_VARIFOCAL = 3, /**< q*CE(x,q) of a label with score q > 0, alpha*p^gamma*l of the other elements
+                                        (VarifocalNet, arXiv 2008.13367, eq. 2) */
+  TARE_LOSS_SOFTMAX_CE = 10,       /**< -log softmax(x)_y per row */
+  TARE_LOSS_SOFTMAX_FOCAL = 11,    /**< alpha*q^gamma*(-log p), p = softmax(x)_y, per row */
   TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED = 12, /**< -log softmax(x + offset)_y per row (arXiv 2007.07314, eq. 10) */
   TARE_LOSS_GHM_C = 20,                  /**< sum of CE/GD(g), g = |sigmoid(x)-t| (arXiv 1811.05181, eq. 9) */
   TARE_LOSS_GHM_R = 21 /**< sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (eq. 12) */
@@ -323,6 +326,26 @@ typedef struct tare_poly1_parameters {
   double gamma;   /**< [0,10000]; default 2 */
   double epsilon; /**< coefficient of q^(gamma+1), in [-1e30,1e30]; default 1 */
 } tare_poly1_parameters;
+
+typedef enum tare_modulator {
+  TARE_MODULATOR_DIFFERENTIATED = 0, /**< the gradient is that of the loss's value */
+  TARE_MODULATOR_DETACHED = 1        /**< the modulator is a constant of the gradient */
+} tare_modulator;
+
+/**
+ * Varifocal loss. Scores (tare_batch) are the quality of the labels' boxes; without scores each is 1. A label with score
+ * q > 0 has loss q*CE(x,q) and gradient q*(p-q): neither alpha nor gamma is in it. Every other element is a negative, with
+ * loss alpha*p^gamma*softplus(x). A label with score 0 is computed as a negative, as in mmdetection; it is a positive for
+ * counts and keeps its positive weight. A dense target t > 0 is computed as a score, t = 0 as a negative.
+ * The gradient of a negative is alpha*p^gamma*(p + gamma*(1-p)*softplus(x)) where the modulator p^gamma is differentiated
+ * (the paper, mmdetection, PaddleDet, Ultralytics), and alpha*p^(gamma+1) where it is detached (RT-DETR, D-FINE, DEIM).
+ */
+typedef struct tare_varifocal_parameters {
+  double alpha;      /**< [0,1e30], a factor of the negatives; negative: off. Default 0.75 */
+  double gamma;      /**< [0,10000]; default 2. Powers cost as in tare_focal_parameters */
+  int32_t modulator; /**< a tare_modulator; default TARE_MODULATOR_DIFFERENTIATED */
+  int32_t reserved;  /**< 0 */
+} tare_varifocal_parameters;
 
 /**
  * Logit-adjusted softmax cross-entropy: softmax CE of z_c = x_c + offset_c. The gradient by x is softmax(z) - onehot.
@@ -407,6 +430,7 @@ typedef struct tare_loss_spec {
     tare_ce_parameters ce;                         /**< TARE_LOSS_SIGMOID_CE; TARE_LOSS_SOFTMAX_CE has no parameters */
     tare_focal_parameters focal;                   /**< TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SOFTMAX_FOCAL */
     tare_poly1_parameters poly1;                   /**< TARE_LOSS_SIGMOID_POLY1 */
+    tare_varifocal_parameters varifocal;           /**< TARE_LOSS_SIGMOID_VARIFOCAL */
     tare_logit_adjusted_parameters logit_adjusted; /**< TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED */
     tare_ghm_parameters ghm;                       /**< TARE_LOSS_GHM_C, TARE_LOSS_GHM_R */
     uint64_t reserved_words[16];
@@ -495,7 +519,7 @@ TARE_API void tare_level_init_nhwc_sized(tare_level *level, int64_t anchors, int
  * TARE_NORMALIZER_WEIGHTS use the selected rows; TARE_NORMALIZER_POSITIVES does not change. tare_output::counts counts
  * the labels before the selection.
  *
- * Sigmoid and softmax losses with labels take a selection. GHM losses, dense targets and the fused head do not. In a
+ * Sigmoid and softmax losses with labels take a selection. GHM losses, dense targets, scores and the fused head do not. In a
  * softmax loss the background must be a class. The call needs a workspace of 8 bytes a row: see tare_workspace_size.
  */
 typedef enum tare_selection {
@@ -516,7 +540,7 @@ typedef enum tare_selection {
  * Labels are range-checked in 64 bits before they are narrowed. GHM-R's columns are not classes. There any label >=
  * first_label, other than background_label and ignore_label, marks its row as positive.
  *
- * Targets. Dense targets replace labels. Sigmoid CE, focal, Poly-1 and GHM-C take any t in [0,1]. Softmax CE, also
+ * Targets. Dense targets replace labels. Sigmoid CE, focal, Poly-1, varifocal and GHM-C take any t in [0,1]. Softmax CE, also
  * logit-adjusted, takes any row of finite numbers >= 0. f64 targets beside narrower logits are rounded to f32 first. A
  * t of exactly 0 or 1 gives the loss and the gradient of the label, bit for bit. So does a softmax row with all its
  * mass on one class, times the mass. A softmax row of zeros counts and adds nothing. Labels beside targets are
@@ -922,6 +946,7 @@ TARE_API const char *tare_build_description(void);
  *   sigmoid CE, GHM-C, GHM-R     4
  *   sigmoid focal                4*(1+gamma)
  *   sigmoid Poly-1               4*(2+gamma)
+ *   sigmoid varifocal            4*(1+gamma); of a label's element 4
  *   softmax CE                   4 + r,             r = the largest |x_k - m|, m the largest logit off the label
  *   softmax focal                4*(1+gamma) + r
  *   softmax logit-adjusted       4 + r + 2s,        r of z = x + offset, s = the largest |z_k| of a class not excluded
@@ -937,9 +962,9 @@ TARE_API const char *tare_build_description(void);
  *
  * Results below 1e-30 (f64: 1e-290) may instead be off by 1e-36 (1e-290), before weights, epsilon, divisor and scale.
  *
- * Cancellation. With dense targets strictly between 0 and 1 terms are subtracted, and in Poly-1 with a negative
- * epsilon. Then the ulp are those of the terms, not of the result. For the gradient of a sigmoid loss the terms are
- * weight*s^gamma*(p + t), and the additions of focal and Poly-1. For CE itself they are weight*(CE + 2*max(x,0)*t). For
+ * Cancellation. With dense targets and scores strictly between 0 and 1 terms are subtracted, and in Poly-1 with a
+ * negative epsilon. Then the ulp are those of the terms, not of the result. For the gradient of a sigmoid loss the
+ * terms are weight*s^gamma*(p + t), and the additions of focal and Poly-1; for varifocal weight*t*(p + t). For CE itself they are weight*(CE + 2*max(x,0)*t). For
  * the gradient of softmax CE they are T*p + t, where T is the sum of the row's targets. Alpha counts 2 ulp.
  *
  * The scalar loss is a sum in double of such losses, divided in double and rounded to its type. On a GPU a thread adds

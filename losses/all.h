@@ -4,5 +4,6 @@
 #include "losses/sigmoid_ce.h"
 #include "losses/sigmoid_focal.h"
 #include "losses/sigmoid_poly1.h"
+#include "losses/sigmoid_varifocal.h"
 #include "losses/softmax_ce.h"
 #include "losses/softmax_focal.h"

@@ -24,6 +24,7 @@ TARE_INLINE pair make_pair(real loss, real slope) {
 /** Parameters of a formula, as the kernels want them. gamma = gamma_hi + gamma_lo to twice the precision of real. */
 typedef struct formula_parameters {
   real gamma_hi, gamma_lo, epsilon;
+  real slope_gamma; /* gamma of the gradient: 0 where the modulator is detached */
 } formula_parameters;
 
 /** For a signed logit z, with e = exp(-|z|): p = sigmoid(z), q = 1-p and l = -log p without cancellation. */

@@ -7,6 +7,8 @@ TARE_INLINE pair sigmoid_ce(real z, real weight, real plain_weight, const formul
   return make_pair(weight * t.l, weight * t.q);
 }
 
+#define sigmoid_ce_positive sigmoid_ce /* the mirror */
+
 TARE_INLINE pair sigmoid_ce_soft(real x, real target, real weight, real plain_weight,
                                  const formula_parameters *parameters, int power) {
   const soft_terms t = soft_terms_of(x, target);

@@ -133,6 +133,8 @@ static tare_status check_taken(const tare_problem *problem, tare_error *error) {
 static tare_status check_selection(const tare_problem *problem, int unseen, tare_error *error) {
   const char *const name = "batch->selection other than TARE_SELECTION_ALL";
   if (problem->batch.selection == TARE_SELECTION_ALL) return TARE_STATUS_OK;
+  if (problem->has_scores)
+    return refuse(problem, name, "rows are selected by labels without scores; leave scores NULL", error);
   if (tare_is_ghm(problem))
     return refuse(problem, name, "its density is that of all elements; use a focal or cross-entropy loss", error);
   if (problem->soft) return refuse(problem, name, "a dense row is neither positive nor negative; use labels", error);

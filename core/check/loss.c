@@ -58,6 +58,7 @@ tare_status tare_problem_set_loss(tare_problem *problem, const tare_loss_spec *l
   problem->passes = listed->passes;
   problem->takes = listed->takes;
   problem->alpha_is_part = listed->alpha_is_part;
+  problem->labels_apart = listed->labels_apart;
   problem->alpha = -1.0;
   return check_parameters(problem, error);
 }

@@ -76,6 +76,8 @@ def test_enumerators_are_the_headers():
     for parameter in ("density", "variant"):
         for value, word in enumerate(choices[parameter]):
             assert values.pop(f"GHM_{parameter}_{word}".upper().replace("-", "_")) == value
+    for value, word in enumerate(choices["modulator"]):
+        assert values.pop(f"MODULATOR_{word}".upper()) == value
     assert (values.pop("SELECTION_ALL"), values.pop("SELECTION_HARD_NEGATIVES")) == (0, _c.HARD_NEGATIVES)
     assert values.pop("DEVICE_AUTO") == 0
     kinds = {name.removeprefix("LOSS_"): value for name, value in values.items() if name.startswith("LOSS_")}

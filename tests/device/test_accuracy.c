@@ -66,7 +66,7 @@ static void close_sets(struct instruction_set *sets, int count) {
 
 struct sweep {
   tare_loss_kind kind;
-  double alpha, gamma, epsilon; /* alpha below 0: off; epsilon: of Poly-1, and mu of GHM-R */
+  double alpha, gamma, epsilon; /* alpha below 0: off; epsilon: of Poly-1, mu of GHM-R, 1: varifocal detached */
 };
 
 static const struct sweep plain_sweeps[] = {{TARE_LOSS_SIGMOID_CE, -1, 0, 0},
@@ -83,6 +83,15 @@ static const struct sweep small_sweeps[] = {{TARE_LOSS_SIGMOID_FOCAL, 0.25, 0.01
                                             {TARE_LOSS_SIGMOID_FOCAL, 0.7, 0.09, 0},
                                             {TARE_LOSS_SIGMOID_FOCAL, -1, 0.05, 0}};
 static const struct sweep poly_sweeps[] = {{TARE_LOSS_SIGMOID_POLY1, -1, 2, 1}, {TARE_LOSS_SIGMOID_POLY1, -1, 1.5, 3}};
+static const struct sweep varifocal_sweeps[] = {
+    {TARE_LOSS_SIGMOID_VARIFOCAL, -1, 0, 0},   {TARE_LOSS_SIGMOID_VARIFOCAL, -1, 0.5, 0},
+    {TARE_LOSS_SIGMOID_VARIFOCAL, -1, 1.5, 1}, {TARE_LOSS_SIGMOID_VARIFOCAL, 0.75, 2, 0},
+    {TARE_LOSS_SIGMOID_VARIFOCAL, 0.75, 2, 1}, {TARE_LOSS_SIGMOID_VARIFOCAL, -1, 3.7, 0},
+    {TARE_LOSS_SIGMOID_VARIFOCAL, -1, 3.7, 1}, {TARE_LOSS_SIGMOID_VARIFOCAL, -1, 0.05, 1}};
+static const struct sweep score_sweeps[] = {{TARE_LOSS_SIGMOID_CE, -1, 0, 0},
+                                            {TARE_LOSS_SIGMOID_CE, 0.25, 0, 0},
+                                            {TARE_LOSS_SIGMOID_VARIFOCAL, 0.75, 2, 0},
+                                            {TARE_LOSS_SIGMOID_VARIFOCAL, -1, 0.5, 1}};
 static const struct sweep soft_sweeps[] = {{TARE_LOSS_SIGMOID_CE, -1, 0, 0},      {TARE_LOSS_SIGMOID_CE, 0.25, 0, 0},
                                            {TARE_LOSS_GHM_C, -1, 0, 0},           {TARE_LOSS_SIGMOID_FOCAL, -1, 0.5, 0},
                                            {TARE_LOSS_SIGMOID_FOCAL, 0.25, 2, 0}, {TARE_LOSS_SIGMOID_FOCAL, -1, 3.7, 0},
@@ -98,7 +107,9 @@ static const char *sweep_text(const struct sweep *sweep, bool soft, bool alone) 
   int used = snprintf(text, sizeof text, "%s", tare_loss_name(sweep->kind));
   if (sweep->gamma > 0) used += snprintf(text + used, sizeof text - (size_t)used, " gamma %g", sweep->gamma);
   if (sweep->alpha >= 0) used += snprintf(text + used, sizeof text - (size_t)used, " alpha %g", sweep->alpha);
-  if (sweep->epsilon > 0)
+  if (sweep->kind == TARE_LOSS_SIGMOID_VARIFOCAL && sweep->epsilon > 0)
+    used += snprintf(text + used, sizeof text - (size_t)used, " detached");
+  else if (sweep->epsilon > 0)
     used += snprintf(text + used, sizeof text - (size_t)used, " %s %g", sweep->kind == TARE_LOSS_GHM_R ? "mu" : "eps",
                      sweep->epsilon);
   snprintf(text + used, sizeof text - (size_t)used, "%s", soft ? ", soft targets" : alone ? ", gradient alone" : "");
@@ -128,6 +139,11 @@ static void fill_loss(tare_loss_spec *loss, const struct sweep *sweep, const buf
       loss->poly1.alpha = sweep->alpha;
       loss->poly1.gamma = sweep->gamma;
       loss->poly1.epsilon = sweep->epsilon;
+      break;
+    case TARE_LOSS_SIGMOID_VARIFOCAL:
+      loss->varifocal.alpha = sweep->alpha;
+      loss->varifocal.gamma = sweep->gamma;
+      loss->varifocal.modulator = sweep->epsilon > 0 ? TARE_MODULATOR_DETACHED : TARE_MODULATOR_DIFFERENTIATED;
       break;
     case TARE_LOSS_GHM_C:
     case TARE_LOSS_GHM_R:
@@ -162,6 +178,7 @@ static double bound_of(const struct sweep *sweep, bool soft, int32_t written) {
   if (written == TARE_DTYPE_F64) return 1e-13 / DBL_EPSILON;
   if (written != TARE_DTYPE_F32) return 1;
   const double of_alpha = sweep->alpha < 0 ? 0 : soft ? 2 : counts_alpha(sweep) ? 0.5 : 0;
+  if (sweep->kind == TARE_LOSS_SIGMOID_VARIFOCAL && soft) return 4; /* the gamma of a negative is no part of it */
   return 4 * (1 + sweep->gamma + (sweep->kind == TARE_LOSS_SIGMOID_POLY1)) + of_alpha;
 }
 
@@ -377,14 +394,21 @@ static bool next_points(struct points *points) {
 /* How the points become logits and targets. A hard negative has the logits mirrored, so that z is the same. */
 struct side {
   double t;
-  bool dense; /* the target is given as a number, not as a label */
-  bool alone; /* only the gradient is asked for, which a GPU has a shorter way to */
+  bool dense;  /* the target is given as a number: for each element, or as the score of a label */
+  bool scored; /* the number is a label's score */
+  bool alone;  /* only the gradient is asked for, which a GPU has a shorter way to */
 };
 
-static const struct side hard_sides[] = {{1, false, false}, {0, false, false}};
-static const struct side alone_sides[] = {{0, false, true}};
-static const struct side soft_sides[] = {{0, true, false},   {1e-3, true, false}, {0.1, true, false},
-                                         {0.5, true, false}, {0.9, true, false},  {1, true, false}};
+static const struct side hard_sides[] = {{1, false, false, false}, {0, false, false, false}};
+static const struct side alone_sides[] = {{0, false, false, true}};
+static const struct side soft_sides[] = {{0, true, false, false},   {1e-3, true, false, false},
+                                         {0.1, true, false, false}, {0.5, true, false, false},
+                                         {0.9, true, false, false}, {1, true, false, false}};
+static const struct side score_sides[] = {{1e-30, true, true, false},
+                                          {1e-3, true, true, false},
+                                          {0.5, true, true, false},
+                                          {0.9, true, true, false},
+                                          {1, true, true, false}};
 
 static bool is_mirrored(const struct side *side) { return !side->dense && side->t == 0; }
 
@@ -392,10 +416,22 @@ static struct oracle_pair combine(struct oracle_pair main, double factor, struct
   return (struct oracle_pair){factor * main.value + extra.value, factor * main.derivative + extra.derivative};
 }
 
+/* By x; alpha is a factor of the negatives, and of the label's element in cross-entropy. */
+static struct oracle_pair varifocal_pair(const struct sweep *sweep, double x, double t) {
+  struct oracle_pair none = {0, 0};
+  double alpha = t > 0 || sweep->alpha < 0 ? 1 : sweep->alpha;
+  return combine(oracle_varifocal(x, t, sweep->gamma, sweep->epsilon > 0), alpha, none);
+}
+
 /* By z, for a hard target. */
-static struct oracle_pair hard_pair(const struct sweep *sweep, const struct side *side, struct oracle_point at) {
+static struct oracle_pair hard_pair(const struct sweep *sweep, const struct side *side, double z,
+                                    struct oracle_point at) {
   double alpha = oracle_alpha(sweep->alpha, side->t);
   struct oracle_pair none = {0, 0};
+  if (sweep->kind == TARE_LOSS_SIGMOID_VARIFOCAL) {
+    struct oracle_pair by_x = varifocal_pair(sweep, side->t == 1 ? z : -z, side->t);
+    return (struct oracle_pair){by_x.value, side->t == 1 ? by_x.derivative : -by_x.derivative};
+  }
   if (sweep->kind == TARE_LOSS_SIGMOID_FOCAL) return combine(oracle_focal(at, sweep->gamma), alpha, none);
   if (sweep->kind == TARE_LOSS_SIGMOID_POLY1)
     return combine(oracle_focal(at, sweep->gamma), alpha, oracle_poly1_extra(at, sweep->gamma, sweep->epsilon));
@@ -403,9 +439,10 @@ static struct oracle_pair hard_pair(const struct sweep *sweep, const struct side
 }
 
 /* By x, for a target given as a number. */
-static struct oracle_pair soft_pair(const struct sweep *sweep, double x, double t) {
-  double alpha = oracle_alpha(sweep->alpha, t);
+static struct oracle_pair soft_pair(const struct sweep *sweep, const struct side *side, double x, double t) {
+  double alpha = oracle_alpha(sweep->alpha, side->scored ? 1 : t);
   struct oracle_pair none = {0, 0};
+  if (sweep->kind == TARE_LOSS_SIGMOID_VARIFOCAL) return varifocal_pair(sweep, x, t);
   if (sweep->kind == TARE_LOSS_GHM_R) return oracle_asl1(x - t, sweep->epsilon);
   if (sweep->kind == TARE_LOSS_SIGMOID_FOCAL) return combine(oracle_soft_focal(x, t, sweep->gamma), alpha, none);
   if (sweep->kind == TARE_LOSS_SIGMOID_POLY1)
@@ -416,10 +453,12 @@ static struct oracle_pair soft_pair(const struct sweep *sweep, double x, double 
 
 /* Soft targets cancel truly near p = t: the error is measured against the terms of the sums (max(x,0), x*t and the
  * tail; p, t and the derivative of the modulator) instead of against what is left of them. */
-static struct oracle_pair soft_size(const struct sweep *sweep, double x, double t, struct oracle_pair want) {
+static struct oracle_pair soft_size(const struct sweep *sweep, const struct side *side, double x, double t,
+                                    struct oracle_pair want) {
   if (t == 0 || t == 1 || sweep->kind == TARE_LOSS_GHM_R || !isfinite(x)) return want;
   struct oracle_point at = oracle_point(x);
-  double modulator = oracle_alpha(sweep->alpha, t) * pow(at.p * (1 - t) + at.q * t, sweep->gamma);
+  double modulator = oracle_alpha(sweep->alpha, side->scored ? 1 : t) * pow(at.p * (1 - t) + at.q * t, sweep->gamma);
+  if (sweep->kind == TARE_LOSS_SIGMOID_VARIFOCAL) modulator = t;
   double rest = want.derivative - modulator * (at.p - t);
   return (struct oracle_pair){.value = want.value + modulator * 2 * fmax(x, 0) * t,
                               .derivative = modulator * (at.p + t) + fabs(rest)};
@@ -431,8 +470,9 @@ static void expect_chunk(const struct sweep *sweep, const struct side *side, con
   struct written gradient = written_as(sweep, side->dense, points->dtype, GRADIENT);
   double t = (double)(float)side->t;
   for (size_t i = 0; i < points->n; ++i) {
-    struct oracle_pair want = side->dense ? soft_pair(sweep, points->z[i], t) : hard_pair(sweep, side, points->at[i]);
-    struct oracle_pair size = side->dense ? soft_size(sweep, points->z[i], t, want) : want;
+    struct oracle_pair want =
+        side->dense ? soft_pair(sweep, side, points->z[i], t) : hard_pair(sweep, side, points->z[i], points->at[i]);
+    struct oracle_pair size = side->dense ? soft_size(sweep, side, points->z[i], t, want) : want;
     expected[LOSS].want[i] = want.value;
     expected[LOSS].per_unit[i] = per_unit(&loss, want.value, size.value);
     expected[GRADIENT].want[i] = want.derivative;
@@ -442,7 +482,7 @@ static void expect_chunk(const struct sweep *sweep, const struct side *side, con
 
 /* What one call reads and writes, on its device. */
 struct arrays {
-  buffer *logits, *labels, *targets, *loss, *gradient, *state;
+  buffer *logits, *labels, *targets, *scores, *loss, *gradient, *state;
   buffer *offset; /* of logit adjustment; NULL: none */
 };
 
@@ -468,6 +508,7 @@ static void evaluate(const struct instruction_set *set, const struct sweep *swee
   level->logits = arrays->logits->memory;
   level->labels = buffer_memory(arrays->labels);
   level->targets = buffer_memory(arrays->targets);
+  level->scores = buffer_memory(arrays->scores);
   level->gradient = arrays->gradient->memory;
   batch->levels = level;
   batch->level_count = 1;
@@ -478,24 +519,25 @@ static void evaluate(const struct instruction_set *set, const struct sweep *swee
 }
 
 static void free_arrays(struct arrays *arrays) {
-  buffer *all[] = {arrays->logits,   arrays->labels, arrays->targets, arrays->loss,
-                   arrays->gradient, arrays->state,  arrays->offset};
+  buffer *all[] = {arrays->logits, arrays->labels,   arrays->targets, arrays->scores,
+                   arrays->loss,   arrays->gradient, arrays->state,   arrays->offset};
   for (int i = 0; i < COUNT(all); ++i) buffer_free(all[i]);
 }
 
-/* Positives by label are n rows of one class; the others are one row of n classes. */
+/* Positives by label, and labels with scores, are n rows of one class; the others are one row of n classes. */
 static struct arrays run_chunk(const struct instruction_set *set, const struct sweep *sweep, const struct side *side,
                                const struct points *points) {
   static int32_t labels[CHUNK];
   static float targets[CHUNK];
-  const bool tall = !side->dense && side->t == 1;
+  const bool tall = side->scored || (!side->dense && side->t == 1);
   const int64_t n = (int64_t)points->n;
   const size_t size = dtype_size(points->dtype), loss_size = points->dtype == TARE_DTYPE_F64 ? 8 : 4;
   for (size_t i = 0; i < points->n; ++i) labels[i] = tall ? 0 : -1;
   for (size_t i = 0; i < points->n; ++i) targets[i] = (float)side->t;
   struct arrays arrays = place_arrays(set->device, points->logits[is_mirrored(side)], points->n * size, labels,
-                                      side->dense ? targets : NULL, points->n * sizeof *targets,
+                                      side->dense && !side->scored ? targets : NULL, points->n * sizeof *targets,
                                       (tall ? points->n : 1) * sizeof *labels, points->n * loss_size);
+  if (side->scored) arrays.scores = buffer_of(set->device, targets, points->n * sizeof *targets);
   tare_level level;
   tare_batch batch;
   tare_level_init_rows(&level, tall ? n : 1, tall ? 1 : n);
@@ -532,7 +574,8 @@ static void sweep_chunk(const struct sweep *sweep, const struct sweeping *job, c
                         struct expected expected[QUANTITIES]) {
   for (int s = 0; s < job->side_count; ++s) {
     const struct side *side = &job->sides[s];
-    bool known = is_mirrored(side) && s > 0 && sweep->alpha < 0; /* the positive's numbers are the negative's too */
+    bool known = is_mirrored(side) && s > 0 && sweep->alpha < 0 &&
+                 sweep->kind != TARE_LOSS_SIGMOID_VARIFOCAL; /* the positive's numbers are the negative's too */
     struct origin origin = {.at = points->z, .sign = is_mirrored(side) ? -1 : 1, .detail = side->t};
     if (!known) expect_chunk(sweep, side, points, expected);
     for (int i = 0; i < set_count; ++i) {
@@ -580,6 +623,8 @@ static void sweep_elements(const test_device *device, const struct sweeping *job
   { (sweeps), COUNT(sweeps), hard_sides, COUNT(hard_sides) }
 #define ALONE(sweeps) \
   { (sweeps), COUNT(sweeps), alone_sides, COUNT(alone_sides) }
+#define SCORED(sweeps) \
+  { (sweeps), COUNT(sweeps), score_sides, COUNT(score_sides) }
 #define SOFT(sweeps) \
   { (sweeps), COUNT(sweeps), soft_sides, COUNT(soft_sides) }
 
@@ -588,6 +633,8 @@ static const struct sweeping plain_job = HARD(plain_sweeps), power_job = HARD(po
 static const struct sweeping plain_alone_job = ALONE(plain_sweeps), power_alone_job = ALONE(power_sweeps),
                              poly_alone_job = ALONE(poly_sweeps);
 static const struct sweeping soft_job = SOFT(soft_sweeps), ghm_r_job = SOFT(ghm_r_sweeps);
+static const struct sweeping varifocal_job = HARD(varifocal_sweeps), varifocal_alone_job = ALONE(varifocal_sweeps),
+                             score_job = SCORED(score_sweeps);
 
 /* Single precision is most of the time, and tests run side by side. */
 Test(accuracy, f32_cross_entropy) { FOR_EACH_DEVICE(device) sweep_elements(device, &plain_job, TARE_DTYPE_F32, false); }
@@ -600,12 +647,21 @@ Test(accuracy, f32_focal_of_small_gamma) {
 
 Test(accuracy, f32_poly1) { FOR_EACH_DEVICE(device) sweep_elements(device, &poly_job, TARE_DTYPE_F32, false); }
 
+Test(accuracy, f32_varifocal) { FOR_EACH_DEVICE(device) sweep_elements(device, &varifocal_job, TARE_DTYPE_F32, true); }
+
+Test(accuracy, scores) {
+  FOR_EACH_DEVICE(device) {
+    for (int d = 0; d < COUNT(dtypes); ++d) sweep_elements(device, &score_job, dtypes[d], true);
+  }
+}
+
 Test(accuracy, other_formats) {
   FOR_EACH_DEVICE(device) {
     for (int d = 1; d < COUNT(dtypes); ++d) {
       sweep_elements(device, &plain_job, dtypes[d], false);
       sweep_elements(device, &power_job, dtypes[d], false);
       sweep_elements(device, &poly_job, dtypes[d], false);
+      sweep_elements(device, &varifocal_job, dtypes[d], true);
     }
   }
 }
@@ -622,6 +678,7 @@ Test(accuracy, gradient_alone) {
       sweep_elements(device, &plain_alone_job, dtypes[d], true);
       sweep_elements(device, &power_alone_job, dtypes[d], true);
       sweep_elements(device, &poly_alone_job, dtypes[d], true);
+      sweep_elements(device, &varifocal_alone_job, dtypes[d], true);
     }
   }
 }
@@ -657,7 +714,7 @@ static void check_uniform_batch(const struct instruction_set *set, const struct 
                tare_error_text(set->context));
   buffer_download(arrays.loss, "loss");
   const double got = *(const double *)arrays.loss->now;
-  const double want = ROWS * CLASSES * hard_pair(sweep, &alone_sides[0], oracle_point(z)).value;
+  const double want = ROWS * CLASSES * hard_pair(sweep, &alone_sides[0], z, oracle_point(z)).value;
   const double allowed = (dtype == TARE_DTYPE_F32 ? 5e-7 : 1.25e-6) * (1 + sweep->gamma);
   cr_expect(fabs(got - want) <= allowed * want, "%s %s %s: x = %g: got %.17g, want %.17g, off by %.3g",
             sweep_text(sweep, false, true), dtype_name(dtype), set->name, x, got, want, got / want - 1);

@@ -15,6 +15,8 @@ void oracle_problem_init(struct oracle_problem *problem, enum oracle_loss loss, 
                                      .classes = classes,
                                      .target_least = -1e-3,
                                      .target_most = 1.001,
+                                     .score_least = -1e-3,
+                                     .score_most = 1.001,
                                      .background_label = -1,
                                      .ignore_label = -2,
                                      .alpha = -1,
@@ -97,6 +99,13 @@ static bool has_invalid_target(const struct oracle_problem *problem, int64_t i) 
   return false;
 }
 
+/* Whether the score of row i, whose class and weight are given, spoils it. That of an element of weight 0 does not. */
+static bool has_invalid_score(const struct oracle_problem *problem, int64_t i, int64_t class) {
+  if (!problem->scores || class < 0) return false;
+  if (problem->element_weights && problem->element_weights[i * problem->classes + class] == 0) return false;
+  return !(problem->scores[i] >= problem->score_least && problem->scores[i] <= problem->score_most);
+}
+
 static struct row look(const struct oracle_problem *problem, int64_t i) {
   struct row row = {.counts = true, .class = -1};
   if (problem->labels) {
@@ -104,7 +113,9 @@ static struct row look(const struct oracle_problem *problem, int64_t i) {
     row.class = row_class(problem, problem->labels[i]);
   }
   row.weight = row.counts ? row_weight(problem, i, row.class) : 0;
-  if (problem->targets && problem->loss != ORACLE_GHM_R && row.weight != 0 && has_invalid_target(problem, i)) {
+  bool spoilt = problem->targets && problem->loss != ORACLE_GHM_R ? has_invalid_target(problem, i)
+                                                                  : has_invalid_score(problem, i, row.class);
+  if (row.weight != 0 && spoilt) {
     row.counts = false;
     row.weight = 0;
     row.spoilt = true;
@@ -173,6 +184,7 @@ static double divisor_of(const struct oracle_problem *problem, const struct orac
 /* ---- Elements -------------------------------------------------------------------------------------------------- */
 
 static double target_of(const struct oracle_problem *problem, struct row row, int64_t i, int64_t c) {
+  if (!problem->targets && problem->scores && row.class == c) return fmin(fmax(problem->scores[i], 0), 1);
   if (!problem->targets) return row.class == c ? 1 : 0;
   double t = problem->targets[i * problem->classes + c];
   return problem->loss == ORACLE_GHM_R ? t : fmin(fmax(t, 0), 1);
@@ -182,8 +194,13 @@ static double alpha_of(const struct oracle_problem *problem, int64_t c) {
   return problem->alpha_per_class ? problem->alpha_per_class[c] : problem->alpha;
 }
 
-static double element_weight(const struct oracle_problem *problem, struct row row, int64_t i, int64_t c, double t) {
-  double weight = row.weight;
+/* Positive weight and alpha are those of a target, or of a label whatever its score is. */
+static double kind_of_target(const struct oracle_problem *problem, struct row row, int64_t c, double t) {
+  return problem->targets || row.class != c ? t : 1;
+}
+
+static double element_weight(const struct oracle_problem *problem, struct row row, int64_t i, int64_t c) {
+  double weight = row.weight, t = kind_of_target(problem, row, c, target_of(problem, row, i, c));
   if (weight == 0 || is_ghm(problem)) return weight;
   if (problem->element_weights) weight *= problem->element_weights[i * problem->classes + c];
   if (problem->positive_weights) weight *= t * problem->positive_weights[c] + (1 - t);
@@ -198,11 +215,12 @@ static double fill_elements(const struct oracle_problem *problem, int64_t i, dou
   for (int64_t c = 0; c < problem->classes; ++c) {
     int64_t at = i * problem->classes + c;
     double t = target_of(problem, row, i, c);
-    double weight = element_weight(problem, row, i, c, t);
+    double weight = element_weight(problem, row, i, c);
     if (weight == 0) continue;
     if (is_ghm(problem)) weight = result->inverse_density[at];
     if (weight == 0) continue; /* also of a NaN */
-    struct oracle_pair pair = oracle_element(problem, problem->logits[at], t, alpha_of(problem, c));
+    struct oracle_pair pair =
+        oracle_element(problem, problem->logits[at], t, kind_of_target(problem, row, c, t), alpha_of(problem, c));
     result->element_loss[at] = weight * pair.value;
     result->gradient[at] = scale * weight * pair.derivative;
     sum += result->element_loss[at];

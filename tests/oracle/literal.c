@@ -103,6 +103,32 @@ struct oracle_pair literal_sigmoid(double x, double t, double gamma, double epsi
   return value_and_derivative(sigmoid_formula, x, &with);
 }
 
+struct varifocal_parameters {
+  double t, gamma;
+  int detached;
+  double x; /* where a detached modulator stands still */
+};
+
+static void varifocal_formula(mpfr_t value, const mpfr_t x, const void *parameters) {
+  const struct varifocal_parameters *with = parameters;
+  const struct sigmoid_parameters ce = {.t = with->t, .gamma = 0, .epsilon = 0};
+  mpfr_t p;
+  mpfr_init2(p, PRECISION);
+  sigmoid_formula(value, x, &ce);
+  mpfr_set(p, x, MPFR_RNDN);
+  if (with->detached) mpfr_set_d(p, with->x, MPFR_RNDN);
+  sigmoid(p, p);
+  power(p, p, with->gamma);
+  if (with->t > 0) mpfr_set_d(p, with->t, MPFR_RNDN);
+  mpfr_mul(value, value, p, MPFR_RNDN);
+  mpfr_clear(p);
+}
+
+struct oracle_pair literal_varifocal(double x, double t, double gamma, int detached) {
+  struct varifocal_parameters with = {.t = t, .gamma = gamma, .detached = detached, .x = x};
+  return value_and_derivative(varifocal_formula, x, &with);
+}
+
 /* ---- Softmax losses -------------------------------------------------------------------------------------------- */
 
 /* The row as a function of its logit number `moving`. */

@@ -12,6 +12,9 @@
 /** s^gamma*CE + epsilon*s^(gamma+1), CE = -t*log p - (1-t)*log(1-p), s = p*(1-t) + (1-p)*t; derivative by x. */
 struct oracle_pair literal_sigmoid(double x, double t, double gamma, double epsilon);
 
+/** t*CE where t > 0; p^gamma*CE where t = 0, and if `detached` p^gamma is that of x and is not moved; derivative by x. */
+struct oracle_pair literal_varifocal(double x, double t, double gamma, int detached);
+
 /** sum over k of -t_k*(1-p_k)^gamma*log p_k with p = softmax(x); dx [classes]. */
 double literal_softmax(int64_t classes, const double *x, const double *t, double gamma, double *dx);
 

@@ -36,6 +36,10 @@ struct oracle_pair oracle_soft_ce(double x, double t);
 struct oracle_pair oracle_soft_focal(double x, double t, double gamma);
 struct oracle_pair oracle_soft_poly1_extra(double x, double t, double gamma, double epsilon);
 
+/** Varifocal without alpha: t*CE(x,t) where t > 0; p^gamma*softplus(x) where t = 0, whose p^gamma is a constant of the
+ *  derivative if `detached`. By x. */
+struct oracle_pair oracle_varifocal(double x, double t, double gamma, int detached);
+
 /** t*alpha + (1-t)*(1-alpha); 1 where alpha is negative (off). */
 double oracle_alpha(double alpha, double t);
 
@@ -98,6 +102,7 @@ enum oracle_loss {
   ORACLE_SIGMOID_CE,
   ORACLE_SIGMOID_FOCAL,
   ORACLE_SIGMOID_POLY1,
+  ORACLE_SIGMOID_VARIFOCAL,
   ORACLE_SOFTMAX_CE,
   ORACLE_SOFTMAX_FOCAL,
   ORACLE_SOFTMAX_LOGIT_ADJUSTED,
@@ -128,12 +133,15 @@ struct oracle_problem {
   double target_least, target_most; /* -1e-3, 1.001: beyond, or NaN, a target of an element that counts makes its row
                                        invalid, as an invalid label does; within, it is moved into [0,1]. Softmax: finite
                                        and not below 0. GHM-R: any */
+  const double *scores; /* [rows], the target of the label's element; NULL: 1. Not read in rows without a class */
+  double score_least, score_most;                      /* as of targets, for scores of elements that count */
   int64_t first_label, background_label, ignore_label; /* 0, -1, -2 */
 
   double alpha;                  /* negative: off; -1 */
   const double *alpha_per_class; /* [classes] instead of alpha, or NULL */
   double gamma;                  /* 2; read by the focal losses and Poly-1 only */
   double poly_epsilon;           /* 1 */
+  double detached;               /* 0; varifocal: 1 where p^gamma is a constant of the gradient */
   const double *class_offset;    /* [classes]; ORACLE_SOFTMAX_LOGIT_ADJUSTED */
 
   const double *class_weights;    /* [classes] or NULL */
@@ -166,9 +174,10 @@ struct oracle_counts {
 /** Where the problem keeps a parameter, by its name on a command line, which no other has; NULL: nowhere. */
 double *oracle_parameter(struct oracle_problem *problem, const char *option);
 
-/** Loss and derivative of an element by its logit, of a loss that has such, with alpha but no other weight. alpha: of
- *  targets of 1, negative: off. */
-struct oracle_pair oracle_element(const struct oracle_problem *problem, double x, double t, double alpha);
+/** Loss and derivative of an element by its logit, of a loss that has such, with alpha but no other weight. of_alpha: t,
+ *  or 1 for a label whatever its score is. alpha: of targets of 1, negative: off. */
+struct oracle_pair oracle_element(const struct oracle_problem *problem, double x, double t, double of_alpha,
+                                  double alpha);
 
 /** factor*value, but 0 for a factor of 0, alpha's among them: nothing is left of a NaN or an infinity. */
 double oracle_times(double factor, double value);

@@ -77,6 +77,17 @@ struct oracle_pair oracle_soft_poly1_extra(double x, double t, double gamma, dou
   return (struct oracle_pair){.value = modulator * s.value, .derivative = (gamma + 1) * modulator * s.derivative};
 }
 
+struct oracle_pair oracle_varifocal(double x, double t, double gamma, int detached) {
+  if (t > 0) {
+    struct oracle_pair ce = oracle_soft_ce(x, t);
+    return (struct oracle_pair){.value = t * ce.value, .derivative = t * ce.derivative};
+  }
+  struct oracle_pair negative = by_logit(oracle_focal(oracle_point(-x), gamma), 0);
+  double p = oracle_point(x).p;
+  if (detached) negative.derivative = pow(p, gamma) * p;
+  return negative;
+}
+
 double oracle_alpha(double alpha, double t) { return alpha < 0 ? 1 : alpha * t + (1 - alpha) * (1 - t); }
 
 struct oracle_pair oracle_asl1(double d, double mu) {
@@ -91,6 +102,7 @@ double *oracle_parameter(struct oracle_problem *to, const char *option) {
   if (strcmp(option, "alpha") == 0) return &to->alpha;
   if (strcmp(option, "gamma") == 0) return &to->gamma;
   if (strcmp(option, "poly-epsilon") == 0) return &to->poly_epsilon;
+  if (strcmp(option, "modulator") == 0) return &to->detached;
   return NULL;
 }
 
@@ -103,8 +115,9 @@ static struct oracle_pair scaled(struct oracle_pair pair, double factor) {
 
 /* A loss without a case here does not compile. */
 #pragma GCC diagnostic error "-Wswitch"
-struct oracle_pair oracle_element(const struct oracle_problem *problem, double x, double t, double of_1) {
-  double alpha = oracle_alpha(of_1, t);
+struct oracle_pair oracle_element(const struct oracle_problem *problem, double x, double t, double of_alpha,
+                                  double of_1) {
+  double alpha = oracle_alpha(of_1, of_alpha);
   switch (problem->loss) {
     case ORACLE_SIGMOID_CE:
       return scaled(oracle_soft_ce(x, t), alpha);
@@ -115,6 +128,8 @@ struct oracle_pair oracle_element(const struct oracle_problem *problem, double x
       struct oracle_pair extra = oracle_soft_poly1_extra(x, t, problem->gamma, problem->poly_epsilon);
       return (struct oracle_pair){focal.value + extra.value, focal.derivative + extra.derivative};
     }
+    case ORACLE_SIGMOID_VARIFOCAL: /* alpha is that of the negatives */
+      return scaled(oracle_varifocal(x, t, problem->gamma, problem->detached != 0), t > 0 || of_1 < 0 ? 1 : of_1);
     case ORACLE_GHM_R:
       return oracle_asl1(x - t, problem->mu);
     case ORACLE_GHM_C:

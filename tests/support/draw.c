@@ -163,10 +163,21 @@ static void draw_targets(problem *p, random_source *s) {
   }
 }
 
-/* Logits of soft targets stay small, so that what cancels does. */
+/* Scores of labels, and anything in rows without a class. */
+static void draw_scores(problem *p, random_source *s) {
+  p->score_dtype = (int32_t)random_below(s, p->dtype == TARE_DTYPE_F64 ? 4 : 3);
+  p->scores = calloc((size_t)p->rows + 1, sizeof *p->scores);
+  for (int64_t i = 0; i < p->rows; i++) {
+    const bool has_class = p->labels[i] != p->background_label && p->labels[i] != p->ignore_label;
+    const double score = has_class || one_in(s, 2) ? draw_target(s) : ONE_OF(s, NAN, -5, 1e30, INFINITY);
+    p->scores[i] = round_to_dtype(p->score_dtype, score);
+  }
+}
+
+/* Logits of soft targets and of scores stay small, so that what cancels does. */
 static void keep_small(problem *p) {
   for (int64_t i = 0; i < p->rows * p->classes && p->head == NULL; i++) {
-    const bool soft = is_softmax(p->loss.kind) || (p->targets[i] > 0 && p->targets[i] < 1);
+    const bool soft = p->targets == NULL || is_softmax(p->loss.kind) || (p->targets[i] > 0 && p->targets[i] < 1);
     if (soft && isfinite(p->logits[i])) p->logits[i] = fmin(fmax(p->logits[i], -16), 16);
   }
 }
@@ -268,6 +279,7 @@ static void draw_offsets(problem *p, random_source *s) {
 static double draw_parameter(const tare_parameter_description *parameter, random_source *s) {
   if (strcmp(parameter->option, "alpha") == 0) return parameter->high > 1 && one_in(s, 3) ? 2.5 : draw_alpha(s);
   if (strcmp(parameter->option, "gamma") == 0) return draw_gamma(s);
+  if (parameter->type == TARE_PARAMETER_TYPE_CHOICE) return (double)random_below(s, (int64_t)parameter->high + 1);
   if (strcmp(parameter->option, "poly-epsilon") == 0) return ONE_OF(s, 1, 1, 0, 0.5, 3);
   return parameter->default_value;
 }
@@ -429,16 +441,18 @@ problem *draw_problem(int64_t index, bool heads) {
     free(p->labels);
     p->labels = NULL;
   }
+  if (takes_scores(kind) && p->targets == NULL && one_in(s, 3)) draw_scores(p, s);
   draw_all_weights(p, s);
   if (p->targets != NULL) p->place[ARRAY_LOGITS].broadcast = 0; /* what a logit may be depends on its target */
+  if (p->scores != NULL) p->place[ARRAY_SCORES].broadcast = 0;  /* and a score on its label */
   if (is_ghm(kind)) p->place[ARRAY_TARGETS].broadcast = 0;      /* and the other way round */
   make_numbers_agree(p);
-  if (p->targets != NULL && kind != TARE_LOSS_GHM_R) keep_small(p);
+  if ((p->targets != NULL && kind != TARE_LOSS_GHM_R) || p->scores != NULL) keep_small(p);
   keep_off_edges(p);
   if (is_ghm(kind) && p->loss.ghm.density == TARE_GHM_DENSITY_EXACT && !draw_window(p, s))
     p->loss.ghm.density = TARE_GHM_DENSITY_UNIT_REGION;
   draw_output(p, s);
-  if (p->targets != NULL && kind != TARE_LOSS_GHM_R) set_slack(p);
+  if ((p->targets != NULL && kind != TARE_LOSS_GHM_R) || p->scores != NULL) set_slack(p);
   return p;
 }
 

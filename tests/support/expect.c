@@ -82,6 +82,13 @@ static void set_targets(struct oracle_problem *to, const problem *p, double **ro
   to->targets = *rounded;
 }
 
+static void set_scores(struct oracle_problem *to, const problem *p) {
+  const bool is_half = p->score_dtype == TARE_DTYPE_F16 || p->score_dtype == TARE_DTYPE_BF16;
+  to->scores = p->scores;
+  to->score_least = round_to_dtype(p->score_dtype, is_half ? -1e-2 : -1e-3);
+  to->score_most = round_to_dtype(p->score_dtype, is_half ? 1.01 : 1.001);
+}
+
 outcome *problem_expect(problem *p) {
   struct oracle_problem question;
   oracle_problem_init(&question, oracle_kind(p->loss.kind), p->rows, p->classes);
@@ -90,6 +97,7 @@ outcome *problem_expect(problem *p) {
   question.labels = p->labels;
   double *rounded = NULL;
   set_targets(&question, p, &rounded);
+  set_scores(&question, p);
   question.first_label = p->first_label;
   question.background_label = p->background_label;
   question.ignore_label = p->ignore_label;

@@ -146,6 +146,30 @@ Test(oracle, soft_targets_are_the_textbook_formula) {
   conclude("soft focal and Poly-1, derivative (beyond 1e-15)", &derivative, 1e-14);
 }
 
+Test(oracle, varifocal_is_the_textbook_formula) {
+  static const double targets[] = {0, 1e-30, 1e-3, 0.5, 0.999, 1};
+  struct worst value = {0}, derivative = {0};
+  const double *x = points();
+  for (int k = 0; k < 6; ++k) {
+    for (int i = 0; i < POINTS; ++i) {
+      double t = targets[k], gamma = gammas[(i + k) % GAMMAS];
+      for (int detached = 0; detached < 2; ++detached) {
+        struct oracle_pair want = literal_varifocal(x[i], t, gamma, detached);
+        struct oracle_pair got = oracle_varifocal(x[i], t, gamma, detached);
+        note(&value, got.value, want.value, 0, "x %.17g t %g gamma %g", x[i], t, gamma);
+        note(&derivative, got.derivative, want.derivative, t > 0 && t < 1 ? 1e-15 * t : 0,
+             "x %.17g t %g gamma %g, detached %d", x[i], t, gamma, detached);
+      }
+    }
+  }
+  conclude("varifocal", &value, 1e-14);
+  conclude("varifocal, derivative (beyond 1e-15*t)", &derivative, 1e-14);
+  cr_assert_eq(oracle_varifocal(INFINITY, 0, 2, 0).derivative, 1);
+  cr_assert_eq(oracle_varifocal(INFINITY, 0, 2, 1).derivative, 1);
+  cr_assert_eq(oracle_varifocal(-INFINITY, 0, 0.5, 0).value, 0);
+  cr_assert_eq(oracle_varifocal(-INFINITY, 0.25, 0.5, 0).value, INFINITY);
+}
+
 Test(oracle, sigmoid_limits) {
   for (int g = 0; g < GAMMAS; ++g) {
     struct oracle_pair down = oracle_focal(oracle_point(-INFINITY), gammas[g]);
@@ -484,6 +508,45 @@ Test(oracle, batch_gradients_are_finite_differences) {
       check_differences(&problem, &batch);
     }
   }
+}
+
+/* Row 2 and 3 have no class, and row 4 no weight: their scores are not read. */
+Test(oracle, gradients_with_scores_are_finite_differences) {
+  struct small_batch batch = small_batch();
+  static const double positive[] = {3, 1, 0.5}, scores[ROWS] = {0.75, 0, NAN, NAN, NAN, 1.0005};
+  static const enum oracle_loss losses[] = {ORACLE_SIGMOID_CE, ORACLE_SIGMOID_VARIFOCAL};
+  for (int k = 0; k < 2; ++k) {
+    struct oracle_problem problem = problem_of(&batch, losses[k]);
+    problem.scores = scores;
+    problem.alpha = 0.6;
+    problem.gamma = 1.5;
+    problem.positive_weights = positive;
+    problem.normalizer = ORACLE_POSITIVES;
+    check_differences(&problem, &batch);
+    struct oracle_result result;
+    oracle_evaluate(&problem, &result);
+    cr_assert_eq(result.counts.positives, 4);
+    cr_assert_eq(result.divisor, 4);
+    double x = batch.logits[CLASSES + 2], alpha = 0.6; /* of the label, and of the negatives */
+    double ce = log1p(exp(x)), modulator = losses[k] == ORACLE_SIGMOID_CE ? 1 : pow(1 / (1 + exp(-x)), 1.5);
+    cr_assert_float_eq(result.element_loss[CLASSES + 2], 0.5 * 0.5 * alpha * modulator * ce, 1e-14);
+    oracle_result_free(&result);
+  }
+}
+
+Test(oracle, a_score_out_of_range_spoils_its_row) {
+  struct small_batch batch = small_batch();
+  double scores[ROWS] = {0.75, -0.5, NAN, NAN, NAN, NAN};
+  struct oracle_problem problem = problem_of(&batch, ORACLE_SIGMOID_VARIFOCAL);
+  struct oracle_result result;
+  problem.scores = scores;
+  problem.element_weights = NULL;
+  oracle_evaluate(&problem, &result);
+  cr_assert_eq(result.counts.invalid, 2);
+  cr_assert_eq(result.counts.positives, 2); /* the row of weight 0 is one */
+  for (int c = 0; c < CLASSES; ++c) cr_assert_eq(result.gradient[CLASSES + c], 0);
+  cr_assert_eq(result.row_loss[5], 0);
+  oracle_result_free(&result);
 }
 
 Test(oracle, soft_batch_gradients_are_finite_differences) {

@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Scores: the target of a label's element. Every loss that takes them gives the oracle's loss, gradient and counts, in
+ * every type and layout; a score out of range leaves its row out; a score that no label needs may be anything.
+ */
+#include <criterion/criterion.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/head.h"
+#include "support/npy.h"
+#include "support/numbers.h"
+#include "support/problem.h"
+
+static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16, TARE_DTYPE_F64};
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+#define FOR_EACH_SCORED_LOSS(kind) FOR_EACH_LOSS(kind) if (takes_scores(kind))
+
+/* Near p = q the gradient cancels: its error is measured against its operands. */
+static double slack_of(int32_t dtype) { return dtype == TARE_DTYPE_F64 ? 1e-14 : 2e-6; }
+
+static problem *scored(int32_t kind, int32_t dtype, int32_t score_dtype, int64_t rows, int64_t classes) {
+  problem *p = problem_new(kind, dtype, rows, classes);
+  problem_draw_scores(p, score_dtype);
+  p->slack = slack_of(dtype);
+  return p;
+}
+
+static void set_alpha(problem *p, double alpha) {
+  if (p->loss.kind == TARE_LOSS_SIGMOID_CE) p->loss.ce.alpha = alpha;
+  if (p->loss.kind == TARE_LOSS_SIGMOID_VARIFOCAL) p->loss.varifocal.alpha = alpha;
+}
+
+/* ---- Values ---------------------------------------------------------------------------------------------------- */
+
+Test(scores, every_type) {
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_SCORED_LOSS(kind) {
+      for (size_t d = 0; d < COUNT(dtypes); d++) {
+        for (size_t s = 0; s < COUNT(dtypes); s++) {
+          if (dtypes[s] == TARE_DTYPE_F64 && dtypes[d] != TARE_DTYPE_F64) continue;
+          problem *p = scored(kind, dtypes[d], dtypes[s], test_size(400, 60), 13);
+          CHECK_PROBLEM(p, device);
+          p->want = WANT_LOSS | WANT_GRADIENT | WANT_COUNTS; /* on a GPU a shorter way */
+          p->in_place = s % 2 == 0;
+          CHECK_PROBLEM(p, device);
+          problem_free(p);
+        }
+      }
+    }
+  }
+}
+
+Test(scores, sizes) {
+  static const int64_t classes[] = {1, 2, 3, 16, 17, 80, 81, 1203, 20011};
+  static const int64_t rows[] = {1, 2, 17, 1000};
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_SCORED_LOSS(kind) {
+      for (size_t c = 0; c < COUNT(classes); c++) {
+        for (size_t r = 0; r < COUNT(rows); r++) {
+          if (rows[r] * classes[c] > test_size(400000, 20000)) continue;
+          problem *p = scored(kind, TARE_DTYPE_F32, TARE_DTYPE_F16, rows[r], classes[c]);
+          if (c % 2) p->want = WANT_LOSS | WANT_GRADIENT | WANT_COUNTS;
+          CHECK_PROBLEM(p, device);
+          problem_free(p);
+        }
+      }
+    }
+  }
+}
+
+Test(scores, every_weight_and_normalizer) {
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_SCORED_LOSS(kind) {
+      for (int32_t normalizer = TARE_NORMALIZER_SUM; normalizer <= TARE_NORMALIZER_VALUE; normalizer++) {
+        problem *p = scored(kind, TARE_DTYPE_F32, TARE_DTYPE_F32, test_size(900, 70), 11);
+        set_alpha(p, 0.3);
+        problem_draw_row_weights(p);
+        problem_draw_element_weights(p);
+        p->positive_weights = random_class_weights(p, 1);
+        p->class_weights = random_class_weights(p, 2);
+        p->background_weight = 0.75;
+        p->normalizer = normalizer;
+        p->normalizer_value = 9.5;
+        p->slack *= 12;
+        CHECK_PROBLEM(p, device);
+        problem_free(p);
+      }
+    }
+  }
+}
+
+Test(scores, varifocal_of_every_gamma) {
+  static const double gammas[] = {0, 0.05, 0.5, 1, 1.5, 2, 3.7, 5, 50};
+  static const double alphas[] = {-1, 0, 1e-9, 0.75, 1 - 1e-6, 1, 3};
+  FOR_EACH_DEVICE(device) {
+    for (size_t g = 0; g < COUNT(gammas); g++) {
+      for (size_t a = 0; a < COUNT(alphas); a++) {
+        problem *p = scored(TARE_LOSS_SIGMOID_VARIFOCAL, dtypes[(g + a) % 4], TARE_DTYPE_F32, test_size(120, 30), 19);
+        p->loss.varifocal.gamma = gammas[g];
+        p->loss.varifocal.alpha = alphas[a];
+        p->loss.varifocal.modulator = (int32_t)(a + g) % 2;
+        CHECK_PROBLEM(p, device);
+        p->want = WANT_LOSS | WANT_GRADIENT;
+        CHECK_PROBLEM(p, device);
+        problem_free(p);
+      }
+    }
+  }
+}
+
+/* ---- Layouts --------------------------------------------------------------------------------------------------- */
+
+Test(scores, every_layout) {
+  static const level_shape shapes[] = {{4, 5, 3}, {2, 3, 3}, {8, 8, 3}};
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_SCORED_LOSS(kind) {
+      for (int way = 0; way < 24; way++) {
+        problem *p = problem_new_levels(kind, dtypes[way % 4], 2, way & 4 ? 7 : 8, 3, shapes);
+        problem_draw_scores(p, TARE_DTYPE_F16);
+        p->slack = slack_of(p->dtype);
+        p->place[ARRAY_LOGITS].channels_first = p->place[ARRAY_GRADIENT].channels_first = way & 1;
+        p->image_major = (way & 2) != 0;
+        p->in_place = way % 3 == 0;
+        if (!p->image_major) {
+          p->place[ARRAY_SCORES].channels_first = way & 4;
+          p->place[ARRAY_SCORES].pad[AXIS_X] = way % 3;
+          p->place[ARRAY_SCORES].flip = way % 5 == 0 ? 1u << AXIS_Y | 1u << AXIS_ANCHOR : 0;
+        }
+        if (way & 8) p->want = WANT_LOSS | WANT_GRADIENT | WANT_COUNTS;
+        CHECK_PROBLEM(p, device);
+        problem_free(p);
+      }
+    }
+  }
+}
+
+/* A stride of 0: one score for a row of pixels. */
+Test(scores, broadcast) {
+  static const level_shape shape = {4, 9, 2};
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_SCORED_LOSS(kind) {
+      problem *p = problem_new_levels(kind, TARE_DTYPE_F32, 3, 5, 1, &shape);
+      problem_draw_scores(p, TARE_DTYPE_F32);
+      p->slack = slack_of(p->dtype);
+      for (int64_t row = 0; row < p->rows; row++) p->scores[row] = (double)(row / 18 % 4) / 4;
+      p->place[ARRAY_SCORES].broadcast = 1u << AXIS_IMAGE | 1u << AXIS_X | 1u << AXIS_ANCHOR;
+      CHECK_PROBLEM(p, device);
+      problem_free(p);
+    }
+  }
+}
+
+/* A level without scores has scores of 1. */
+static tare_status without_scores_of_level_1(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
+                                             const tare_output *output, void *user) {
+  tare_level levels[2];
+  tare_batch changed = *batch;
+  (void)user;
+  memcpy(levels, batch->levels, sizeof levels);
+  levels[1].scores = NULL;
+  changed.levels = levels;
+  return tare_evaluate(context, loss, &changed, output, NULL);
+}
+
+Test(scores, a_level_may_have_none) {
+  static const level_shape shapes[] = {{4, 5, 3}, {3, 4, 3}};
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_SCORED_LOSS(kind) {
+      problem *p = problem_new_levels(kind, TARE_DTYPE_F32, 2, 8, 2, shapes);
+      problem_draw_scores(p, TARE_DTYPE_F32);
+      p->slack = slack_of(p->dtype);
+      for (int64_t row = 120; row < p->rows; row++) p->scores[row] = 1;
+      outcome *want = problem_expect(p);
+      p->call = without_scores_of_level_1;
+      outcome *got = problem_run(p, device);
+      CHECK_OUTCOME(p, got, want);
+      outcome_free(got);
+      outcome_free(want);
+      problem_free(p);
+    }
+  }
+}
+
+/* ---- What a score means ---------------------------------------------------------------------------------------- */
+
+/* A score of 1 is the label, bit for bit. */
+Test(scores, of_1_are_none) {
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_SCORED_LOSS(kind) {
+      for (size_t d = 0; d < COUNT(dtypes); d++) {
+        problem *p = problem_new(kind, dtypes[d], test_size(300, 60), 21);
+        set_alpha(p, 0.4);
+        outcome *labels = problem_run(p, device);
+        problem_draw_scores(p, TARE_DTYPE_F32);
+        for (int64_t row = 0; row < p->rows; row++) p->scores[row] = 1;
+        outcome *scores = problem_run(p, device);
+        CHECK_SAME_OUTCOME(p, scores, labels);
+        outcome_free(labels);
+        outcome_free(scores);
+        problem_free(p);
+      }
+    }
+  }
+}
+
+/* Without alpha in cross-entropy, a score is a dense target in the label's column. */
+Test(scores, are_dense_targets_of_one_column) {
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_SCORED_LOSS(kind) {
+      problem *p = scored(kind, TARE_DTYPE_F32, TARE_DTYPE_F32, test_size(300, 60), 9);
+      p->want = WANT_ALL & ~(unsigned)WANT_COUNTS;
+      outcome *scores = problem_run(p, device);
+      cr_assert_eq(scores->status, TARE_STATUS_OK, "%s", scores->text);
+      p->targets = calloc((size_t)(p->rows * 9), sizeof *p->targets);
+      for (int64_t row = 0; row < p->rows; row++)
+        if (p->labels[row] >= 0) p->targets[row * 9 + p->labels[row]] = p->scores[row];
+      free(p->scores);
+      p->scores = NULL;
+      outcome *targets = problem_run(p, device);
+      CHECK_OUTCOME(p, scores, targets);
+      outcome_free(scores);
+      outcome_free(targets);
+      problem_free(p);
+    }
+  }
+}
+
+/* Rows whose labels have scores of 0 are positives, and a divisor. */
+Test(scores, of_0_are_positives) {
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_SCORED_LOSS(kind) {
+      problem *p = scored(kind, TARE_DTYPE_F32, TARE_DTYPE_F32, 50, 6);
+      int64_t positives = 0;
+      for (int64_t row = 0; row < p->rows; row++) p->scores[row] = 0, positives += p->labels[row] >= 0;
+      p->normalizer = TARE_NORMALIZER_POSITIVES;
+      outcome *o = problem_run(p, device);
+      cr_assert_eq(o->counts.positives, positives);
+      outcome_free(o);
+      CHECK_PROBLEM(p, device);
+      problem_free(p);
+    }
+  }
+}
+
+/* The detached modulator changes the gradient of negatives alone. */
+Test(scores, a_detached_modulator_is_no_part_of_the_gradient) {
+  FOR_EACH_DEVICE(device) {
+    problem *p = scored(TARE_LOSS_SIGMOID_VARIFOCAL, TARE_DTYPE_F64, TARE_DTYPE_F64, 40, 7);
+    outcome *through = problem_run(p, device);
+    p->loss.varifocal.modulator = TARE_MODULATOR_DETACHED;
+    outcome *detached = problem_run(p, device);
+    cr_assert_eq(through->loss, detached->loss);
+    for (int64_t i = 0; i < p->rows * 7; i++) {
+      const int64_t label = p->labels[i / 7];
+      if (label == p->ignore_label) continue;
+      if (label == i % 7 && p->scores[i / 7] > 0) {
+        cr_assert_eq(through->gradient[i], detached->gradient[i]);
+      } else {
+        const double q = 1 / (1 + exp(-p->logits[i]));
+        CHECK_NEAR("gradient", detached->gradient[i], 0.75 * q * q * q, ((tolerance){1e-290, 1e-13}));
+      }
+    }
+    outcome_free(through);
+    outcome_free(detached);
+    problem_free(p);
+  }
+}
+
+/* The gradient is the derivative of the loss that the library gives. */
+Test(scores, gradients_are_finite_differences) {
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_SCORED_LOSS(kind) {
+      problem *p = scored(kind, TARE_DTYPE_F64, TARE_DTYPE_F64, 12, 4);
+      p->loss_dtype = TARE_DTYPE_F64;
+      outcome *whole = problem_run(p, device);
+      for (int64_t i = 0; i < p->rows * 4; i++) {
+        const double x = p->logits[i], h = 1e-5;
+        p->logits[i] = x + h;
+        outcome *above = problem_run(p, device);
+        p->logits[i] = x - h;
+        outcome *below = problem_run(p, device);
+        p->logits[i] = x;
+        cr_assert_float_eq(whole->gradient[i], (above->loss - below->loss) / (2 * h), 1e-7, "%s: element %d",
+                           problem_text(p), (int)i);
+        outcome_free(above);
+        outcome_free(below);
+      }
+      outcome_free(whole);
+      problem_free(p);
+    }
+  }
+}
+
+/* ---- Far out --------------------------------------------------------------------------------------------------- */
+
+static const double far_logits[] = {INFINITY, -INFINITY, NAN, 125, -125, 90, -90, 3e4, -3e4, 0, 1e-30, -16, 16};
+static const double far_scores[] = {0, 1e-30, 1e-3, 0.5, 0.999, 1};
+
+Test(scores, far_out) {
+  static const double gammas[] = {0, 0.05, 0.5, 1, 2, 5, 50}, alphas[] = {-1, 1e-9, 1 - 1e-6};
+  enum { LOGITS = COUNT(far_logits), SCORES = COUNT(far_scores) };
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_SCORED_LOSS(kind) {
+      for (size_t g = 0; g < COUNT(gammas) * COUNT(alphas) * COUNT(dtypes); g++) {
+        const int32_t dtype = dtypes[g % COUNT(dtypes)];
+        problem *p = problem_new(kind, dtype, LOGITS * SCORES, 2);
+        problem_draw_scores(p, TARE_DTYPE_F32);
+        p->slack = slack_of(dtype);
+        set_alpha(p, alphas[g / COUNT(dtypes) % COUNT(alphas)]);
+        if (kind == TARE_LOSS_SIGMOID_VARIFOCAL) {
+          p->loss.varifocal.gamma = gammas[g / COUNT(dtypes) / COUNT(alphas)];
+          p->loss.varifocal.modulator = (int32_t)g / 2 % 2;
+        }
+        for (int64_t row = 0; row < p->rows; row++) {
+          p->logits[2 * row] = p->logits[2 * row + 1] = round_to_dtype(dtype, far_logits[row % LOGITS]);
+          p->scores[row] = (double)(float)far_scores[row / LOGITS];
+          p->labels[row] = 1;
+        }
+        p->want &= ~(unsigned)WANT_LOSS;
+        CHECK_PROBLEM(p, device);
+        p->want &= ~(unsigned)(WANT_ROW_LOSS | WANT_ELEMENT_LOSS);
+        CHECK_PROBLEM(p, device);
+        problem_free(p);
+      }
+    }
+  }
+}
+
+/* ---- Out of range ---------------------------------------------------------------------------------------------- */
+
+/* The oracle's outcome, and the status that names the row. Keeps the problem. */
+static void expect_invalid(problem *p, const test_device *device, int64_t row) {
+  outcome *o = problem_run(p, device), *want = problem_expect(p);
+  const bool on_cpu = o->device->kind == TARE_DEVICE_CPU;
+  char name[64];
+  cr_assert_eq(on_cpu ? o->status : o->check_status, TARE_STATUS_INVALID_TARGET, "%s: %s, %s: %s", problem_text(p),
+               tare_status_name(o->status), tare_status_name(o->check_status), o->text);
+  snprintf(name, sizeof name, "score of row %" PRId64, row);
+  cr_assert_not_null(strstr(o->text, name), "no '%s' in: %s", name, o->text);
+  cr_assert_gt(want->counts.invalid, 0);
+  o->status = TARE_STATUS_OK; /* what it wrote is right */
+  CHECK_OUTCOME(p, o, want);
+  for (int64_t c = 0; c < p->classes && o->gradient; c++) cr_assert_eq(o->gradient[row * p->classes + c], 0);
+  outcome_free(o);
+  outcome_free(want);
+}
+
+Test(scores, out_of_range_leave_the_row_out) {
+  static const double bad[] = {NAN, INFINITY, -INFINITY, 2, -5, 1.00101, -0.00101, 1e4};
+  static const double bad_half[] = {NAN, INFINITY, -INFINITY, 2, -5, 1.02, -0.0102, 1e4};
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_SCORED_LOSS(kind) {
+      for (size_t n = 0; n < COUNT(bad) * COUNT(dtypes); n++) {
+        const int32_t dtype = dtypes[n % 4], score_dtype = dtypes[dtype == TARE_DTYPE_F64 ? n / 4 % 4 : n / 4 % 3];
+        const bool half = score_dtype == TARE_DTYPE_F16 || score_dtype == TARE_DTYPE_BF16;
+        problem *p = scored(kind, dtype, score_dtype, 90, 9);
+        const int64_t rows[] = {13, 31, 89};
+        for (size_t i = 0; i < COUNT(rows); i++) {
+          p->labels[rows[i]] = 4;
+          p->scores[rows[i]] = round_to_dtype(score_dtype, (half ? bad_half : bad)[n / 4]);
+        }
+        p->in_place = n % 2 == 0;
+        p->normalizer = (int32_t)(n % 5);
+        expect_invalid(p, device, 13);
+        p->want = WANT_LOSS | WANT_GRADIENT | WANT_COUNTS; /* without row losses, another way */
+        expect_invalid(p, device, 13);
+        p->place[ARRAY_LOGITS].channels_first = p->place[ARRAY_GRADIENT].channels_first = true;
+        expect_invalid(p, device, 13);
+        problem_free(p);
+      }
+    }
+  }
+}
+
+Test(scores, rounding_is_taken_for_0_and_1) {
+  static const double near[] = {1 + 1e-7, 1.001, 1.0005, -1e-3, -1e-9, -0.0, -5e-4}, near_half[] = {1.0078125, -0.01};
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_SCORED_LOSS(kind) {
+      for (size_t d = 0; d < 3; d++) {
+        problem *p = scored(kind, dtypes[d], dtypes[2 - d], 80, 5);
+        for (int64_t row = 0; row < p->rows; row++) {
+          const bool half = dtypes[2 - d] != TARE_DTYPE_F32;
+          const double score = half ? near_half[row % 2] : near[row % (int64_t)COUNT(near)];
+          p->scores[row] = round_to_dtype(dtypes[2 - d], score);
+        }
+        CHECK_PROBLEM(p, device);
+        outcome *outside = problem_run(p, device);
+        for (int64_t row = 0; row < p->rows; row++) p->scores[row] = p->scores[row] < 0.5 ? 0 : 1;
+        outcome *inside = problem_run(p, device);
+        CHECK_SAME_OUTCOME(p, outside, inside);
+        outcome_free(outside);
+        outcome_free(inside);
+        problem_free(p);
+      }
+    }
+  }
+}
+
+/* Rows without a class, ignored, or of weight 0, and labels' elements of weight 0. */
+Test(scores, that_are_not_read_may_be_anything) {
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_SCORED_LOSS(kind) {
+      for (size_t d = 0; d < COUNT(dtypes); d++) {
+        problem *p = scored(kind, dtypes[d], TARE_DTYPE_F32, 200, 8);
+        problem_draw_row_weights(p);
+        problem_draw_element_weights(p);
+        p->slack *= 8;
+        for (int64_t row = 0; row < p->rows; row++) {
+          const int64_t label = p->labels[row];
+          if (label < 0 || p->row_weights[row] == 0 || p->element_weights[row * 8 + label] == 0)
+            p->scores[row] = row % 2 ? NAN : -1e30;
+        }
+        outcome *o = problem_run(p, device);
+        cr_assert_eq(o->status, TARE_STATUS_OK, "%s: %s", problem_text(p), o->text);
+        cr_assert_eq(o->check_status, TARE_STATUS_OK, "%s: %s", problem_text(p), o->text);
+        outcome_free(o);
+        CHECK_PROBLEM(p, device);
+        problem_free(p);
+      }
+    }
+  }
+}
+
+Test(scores, the_first_of_many_is_named) {
+  static const level_shape shapes[] = {{40, 50, 3}, {20, 30, 3}};
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_SCORED_LOSS(kind) {
+      problem *p = problem_new_levels(kind, TARE_DTYPE_F32, 2, 5, 2, shapes);
+      problem_draw_scores(p, TARE_DTYPE_F32);
+      p->slack = slack_of(p->dtype);
+      for (int64_t row = p->rows - 1; row >= 977; row -= 1000) p->labels[row] = 1, p->scores[row] = -7;
+      const int64_t first = (p->rows - 1) % 1000 >= 977 ? (p->rows - 1) % 1000 : (p->rows - 1) % 1000 + 1000;
+      expect_invalid(p, device, first);
+      p->place[ARRAY_SCORES].channels_first = true;
+      expect_invalid(p, device, first);
+      problem_free(p);
+    }
+  }
+}
+
+/* ---- A detector's outputs ---------------------------------------------------------------------------------------- */
+
+/* How far two intervals of a centre and a logarithm of a length overlap, and reach together. */
+static void compare_spans(double a, double log_a, double b, double log_b, double *both, double *area_a,
+                          double *area_b) {
+  const double half_a = exp(log_a) / 2, half_b = exp(log_b) / 2;
+  *both *= fmax(0, fmin(a + half_a, b + half_b) - fmax(a - half_a, b - half_b));
+  *area_a *= 2 * half_a;
+  *area_b *= 2 * half_b;
+}
+
+/* The IoU of two boxes, as offsets and logarithms of sizes from the same anchor. */
+static double iou_of(const npy_array *boxes, const npy_array *targets, size_t row) {
+  double both = 1, ours = 1, theirs = 1;
+  for (size_t axis = 0; axis < 2; axis++) {
+    const size_t at = 4 * row + axis;
+    compare_spans(npy_number(boxes, at), npy_number(boxes, at + 2), npy_number(targets, at),
+                  npy_number(targets, at + 2), &both, &ours, &theirs);
+  }
+  return both / (ours + theirs - both);
+}
+
+static problem *detector_problem(int32_t kind, const char *state) {
+  char logits_name[64], boxes_name[64];
+  snprintf(logits_name, sizeof logits_name, "%s_logits.npy", state);
+  snprintf(boxes_name, sizeof boxes_name, "%s_boxes.npy", state);
+  npy_array logits = npy_real(logits_name), labels = npy_real("labels.npy");
+  npy_array boxes = npy_real(boxes_name), targets = npy_real("box_targets.npy");
+  problem *p = problem_new(kind, TARE_DTYPE_F32, logits.shape[0], logits.shape[1]);
+  p->scores = calloc((size_t)p->rows, sizeof *p->scores);
+  p->slack = slack_of(TARE_DTYPE_F32);
+  p->want = WANT_LOSS | WANT_GRADIENT | WANT_COUNTS;
+  for (size_t i = 0; i < logits.count; i++) p->logits[i] = npy_number(&logits, i);
+  for (size_t row = 0; row < labels.count; row++) {
+    p->labels[row] = (int64_t)npy_number(&labels, row);
+    p->scores[row] = p->labels[row] < 0 ? NAN : (double)(float)iou_of(&boxes, &targets, row);
+  }
+  npy_array *const all[] = {&logits, &labels, &boxes, &targets};
+  for (size_t i = 0; i < COUNT(all); i++) npy_free(all[i]);
+  return p;
+}
+
+Test(scores, of_a_detectors_boxes) {
+  static const char *const states[] = {"early", "late"};
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_SCORED_LOSS(kind) {
+      for (size_t s = 0; s < COUNT(states); s++) {
+        problem *p = detector_problem(kind, states[s]);
+        p->normalizer = TARE_NORMALIZER_POSITIVES;
+        CHECK_PROBLEM(p, device);
+        problem_free(p);
+      }
+    }
+  }
+}
+
+/* ---- The fused head -------------------------------------------------------------------------------------------- */
+
+Test(scores, of_a_fused_head) {
+  FOR_EACH_DEVICE(device) {
+    head_require_blas(device);
+    FOR_EACH_SCORED_LOSS(kind) {
+      problem *p = head_problem(kind, TARE_DTYPE_F32, test_size(3000, 1300), 9, 6);
+      problem_draw_scores(p, TARE_DTYPE_F16);
+      p->slack = slack_of(TARE_DTYPE_F32);
+      p->head->room = 0; /* several chunks */
+      p->normalizer = TARE_NORMALIZER_POSITIVES;
+      CHECK_PROBLEM(p, device);
+      p->labels[1111] = 3; /* beyond the first chunk of any device */
+      p->scores[1111] = NAN;
+      expect_invalid(p, device, 1111);
+      problem_free(p);
+    }
+  }
+}
