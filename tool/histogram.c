@@ -85,6 +85,7 @@ static void add(struct sums *sums, int32_t bins, double norm, double gradient) {
 
 static double target_of(const struct sample *sample, int64_t row, int64_t class, int64_t label) {
   if (sample->targets) return number_at(sample->target_dtype, sample->targets, row * sample->classes + class);
+  if (class == label && sample->scores) return number_at(sample->score_dtype, sample->scores, row);
   return class == label;
 }
 

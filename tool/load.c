@@ -74,6 +74,20 @@ static int load_targets(const char *path, bool bf16, struct sample *sample) {
                   array.shape[1], sample->classes);
 }
 
+static int load_scores(const char *path, bool bf16, struct sample *sample) {
+  struct npy array;
+  int status = npy_read("--scores", path, NPY_FLOATS | (bf16 ? (unsigned)NPY_U2 : 0), 1, &array);
+  if (status != TOOL_OK) return status;
+  sample->scores = array.data;
+  sample->score_dtype = dtype_of(array.type);
+  if (array.type == NPY_F8) { /* in place: the narrow element lies below */
+    for (int64_t row = 0; row < array.count; row++)
+      number_put(TARE_DTYPE_F32, array.data, row, number_at(TARE_DTYPE_F64, array.data, row));
+    sample->score_dtype = TARE_DTYPE_F32;
+  }
+  return check_rows("--scores", path, &array, sample); /* the library checks the scores that count */
+}
+
 static int load_row_weights(const char *path, struct sample *sample) {
   struct npy array;
   int status = npy_read("--row-weights", path, NPY_FLOATS, 1, &array);
@@ -173,6 +187,7 @@ int load_sample(const struct eval_options *options, struct sample *sample, int32
   if (options->dtype >= 0) status = sample_convert(sample, options->dtype);
   if (status == TOOL_OK && options->labels) status = load_labels(options->labels, sample);
   if (status == TOOL_OK && options->targets) status = load_targets(options->targets, bf16, sample);
+  if (status == TOOL_OK && options->scores) status = load_scores(options->scores, bf16, sample);
   if (status == TOOL_OK && options->row_weights) status = load_row_weights(options->row_weights, sample);
   if (status == TOOL_OK && options->class_counts) status = load_counts(options, sample);
   if (status == TOOL_OK && options->offsets) status = load_offsets(options->offsets, sample);

@@ -20,6 +20,7 @@ enum {
   LOGITS,
   LABELS,
   TARGETS,
+  SCORES,
   CLASS_COUNTS,
   BETA,
   TAU,
@@ -52,6 +53,10 @@ static const struct argp_option described[] = {
     {"labels", LABELS, "Y.npy", 0, "[rows] i4 or i8; ghm-r: only rows with a class count", 0},
     {"targets", TARGETS, "T.npy", 0,
      "[rows, classes] f2, f4, f8: soft targets in [0,1]; ghm-r: targets of the predictions", 0},
+    {"scores", SCORES, "S.npy", 0,
+     "[rows] f2, f4, f8 (rounded to f4): score in [0,1] of each label, such as an IoU; not read in rows without a "
+     "class",
+     0},
     {"row-weights", ROW_WEIGHTS, "F.npy", 0,
      "[rows] f2, f4, f8: weight of each row; GHM: a row of weight 0 does not count", 0},
     {"background", BACKGROUND, "L", 0, "Label of background rows (-1)", 0},
@@ -153,6 +158,9 @@ static int read_file_or_flag(int key, const char *text, struct eval_options *opt
     case TARGETS:
       options->targets = text;
       return TOOL_OK;
+    case SCORES:
+      options->scores = text;
+      return TOOL_OK;
     case ROW_WEIGHTS:
       options->row_weights = text;
       return TOOL_OK;
@@ -239,6 +247,7 @@ static error_t read_option(int key, char *text, struct argp_state *state) {
 static int check_taken(const struct reading *reading) {
   const tare_loss_description loss = loss_described(reading->kind);
   uint64_t wrong = 0;
+  if (!loss.takes_scores) wrong |= BIT(SCORES);
   if (!loss.takes_normalizer) wrong |= BIT(NORMALIZER);
   if (!loss.takes_class_weights) wrong |= BIT(CLASS_COUNTS) | BIT(BETA) | BIT(BACKGROUND_WEIGHT);
   if (!loss_has(reading->kind, "offset")) wrong |= BIT(TAU) | BIT(OFFSETS);
@@ -259,6 +268,7 @@ static int check_dense(const struct reading *reading) {
   }
   if (options->hard_negatives >= 0)
     return misuse("--hard-negatives with --targets: a row of targets is never background");
+  if (options->scores) return misuse("--scores with --targets: a score belongs to a label; give one of them");
   if (options->has_beta)
     return misuse("--class-counts with --targets: a row of targets has no class; use --row-weights");
   if (options->background_weight != 1) {

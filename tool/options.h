@@ -11,7 +11,7 @@
 #include "tare.h"
 
 struct eval_options {
-  const char *logits, *labels, *targets, *row_weights, *class_counts, *offsets;
+  const char *logits, *labels, *targets, *scores, *row_weights, *class_counts, *offsets;
   const char *grad_out, *row_loss_out, *plot;
   tare_loss_spec loss; /**< kind and parameters; only their text has been checked */
   double beta, tau, background_weight;

@@ -34,6 +34,7 @@ static int place_arrays(struct run *run, const struct sample *sample, bool gradi
     status = place(device, sample->labels, rows * (sample->label_dtype == TARE_LABEL_DTYPE_I64 ? 8 : 4), &run->labels);
   if (status == TOOL_OK)
     status = place(device, sample->targets, elements * dtype_size(sample->target_dtype), &run->targets);
+  if (status == TOOL_OK) status = place(device, sample->scores, rows * dtype_size(sample->score_dtype), &run->scores);
   if (status == TOOL_OK) status = place(device, sample->row_weights, rows * sizeof(float), &run->row_weights);
   if (status == TOOL_OK) {
     status = place(device, sample->class_weights, (uint64_t)sample->classes * sizeof(float), &run->class_weights);
@@ -49,6 +50,7 @@ static void describe(struct run *run, const struct sample *sample) {
   run->levels[0].gradient = run->gradient;
   run->levels[0].labels = run->labels;
   run->levels[0].targets = run->targets;
+  run->levels[0].scores = run->scores;
   run->levels[0].row_weights = run->row_weights;
   tare_batch_init(&run->batch);
   run->batch.levels = run->levels;
@@ -56,6 +58,7 @@ static void describe(struct run *run, const struct sample *sample) {
   run->batch.dtype = sample->dtype;
   run->batch.label_dtype = sample->label_dtype;
   run->batch.target_dtype = sample->target_dtype;
+  run->batch.score_dtype = sample->score_dtype;
   run->batch.classes = sample->classes;
   run->batch.first_label = sample->first_label;
   run->batch.background_label = sample->background_label;
@@ -132,7 +135,7 @@ void run_release(struct run *run) {
   if (!run->device) return;
   if (run->workspace) tare_context_set_workspace(run->device->context, NULL, 0);
   void *own[] = {run->scalars, run->state, run->workspace};
-  void *arrays[] = {run->logits,      run->gradient,      run->labels, run->targets,
+  void *arrays[] = {run->logits,      run->gradient,      run->labels, run->targets, run->scores,
                     run->row_weights, run->class_weights, run->offset, run->row_loss};
   for (size_t index = 0; index < sizeof own / sizeof own[0]; index++) device_free(run->device, own[index]);
   for (size_t index = 0; !run->owner && index < sizeof arrays / sizeof arrays[0]; index++) {
@@ -176,6 +179,7 @@ double run_bytes(const struct run *run) {
   if (run->levels[0].gradient) bytes *= 2;
   if (run->levels[0].labels) bytes += rows * (run->batch.label_dtype == TARE_LABEL_DTYPE_I64 ? 8 : 4);
   if (run->levels[0].targets) bytes += elements * (double)dtype_size(run->batch.target_dtype);
+  if (run->levels[0].scores) bytes += rows * (double)dtype_size(run->batch.score_dtype);
   if (run->levels[0].row_weights) bytes += rows * (double)sizeof(float);
   return bytes;
 }

@@ -19,7 +19,7 @@ struct run {
   tare_level levels[RUN_LEVELS]; /**< batch.level_count of them; all arrays but logits and labels need one level */
   tare_batch batch;
   tare_output output; /**< loss (f64) and counts; set the normalizer before run_once */
-  void *logits, *gradient, *labels, *targets, *row_weights, *class_weights, *offset,
+  void *logits, *gradient, *labels, *targets, *scores, *row_weights, *class_weights, *offset,
       *row_loss;                     /**< owned by the owner */
   void *scalars, *state, *workspace; /**< every run's own */
   uint64_t state_bytes, workspace_bytes;
@@ -45,7 +45,7 @@ int run_start(struct run *run);
 /** Median seconds of run_once over some repetitions, about `budget` seconds in all, at least one. */
 int run_time(struct run *run, double budget, double *seconds);
 
-/** Bytes that one evaluation must read and write: logits, gradient, labels, targets and row weights, each once. */
+/** Bytes that one evaluation must read and write: logits, gradient, labels, targets, scores and row weights, each once. */
 double run_bytes(const struct run *run);
 
 struct result {

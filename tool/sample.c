@@ -24,6 +24,7 @@ void sample_free(struct sample *sample) {
   free(sample->logits);
   free(sample->labels);
   free(sample->targets);
+  free(sample->scores);
   free(sample->row_weights);
   free(sample->class_weights);
   free(sample->offset);

@@ -103,7 +103,7 @@ class Level:
         self._set(name, array, self.library.strides(array))
 
 
-def make_batch(levels, dtype, label_dtype=_c.I32, target_dtype=_c.F32, **options):
+def make_batch(levels, dtype, label_dtype=_c.I32, target_dtype=_c.F32, score_dtype=_c.F32, **options):
     """The C batch of these levels (which it does not keep alive, but for their C structs)."""
     if not 1 <= len(levels) <= _c.MAX_LEVELS:
         raise ValueError(f"{len(levels)} levels of logits; there must be 1 to {_c.MAX_LEVELS}")
@@ -114,7 +114,8 @@ def make_batch(levels, dtype, label_dtype=_c.I32, target_dtype=_c.F32, **options
     _c.library.tare_batch_init_sized(batch, ctypes.sizeof(_c.Batch), ctypes.sizeof(_c.Level))
     array = (_c.Level * len(levels))(*[level.c for level in levels])
     batch.levels, batch.level_count = array, len(levels)
-    batch.dtype, batch.label_dtype, batch.target_dtype = dtype, label_dtype, target_dtype
+    batch.dtype, batch.label_dtype = dtype, label_dtype
+    batch.target_dtype, batch.score_dtype = target_dtype, score_dtype
     batch.images, batch.classes = levels[0].lengths[0], levels[0].lengths[4]
     if "hard_negatives" in options:
         select(batch, options.pop("hard_negatives"), options.pop("least_negatives", 0))

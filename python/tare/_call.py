@@ -12,7 +12,7 @@ from . import _batch, _c, _losses, _tensors
 
 DTYPES = {torch.float32: _c.F32, torch.float16: _c.F16, torch.bfloat16: _c.BF16, torch.float64: _c.F64}
 LABEL_DTYPES = {torch.int32: _c.I32, torch.int64: _c.I64}
-_ROWS = ("labels", "row_weights", "row_loss")  # per-level arrays without a class axis
+_ROWS = ("labels", "scores", "row_weights", "row_loss")  # per-level arrays without a class axis
 
 _torch = SimpleNamespace(strides=torch.Tensor.stride, pointer=torch.Tensor.data_ptr)
 
@@ -68,6 +68,7 @@ def problem_of(read, value, dtype, shapes, inputs, **arrays):
             place(level, name, tensor)
     label_dtype = _one_dtype("labels", arrays["labels"], LABEL_DTYPES) if "labels" in arrays else _c.I32
     target_dtype = _one_dtype("targets", arrays["targets"], DTYPES) if "targets" in arrays else _c.F32
+    score_dtype = _one_dtype("scores", arrays["scores"], DTYPES) if "scores" in arrays else _c.F32
 
     of_loss, pointers = _pointers(read.loss, singles, levels[0].lengths[4])
     loss = _losses.fill_loss(read.loss, read.parameters, of_loss)
@@ -75,7 +76,7 @@ def problem_of(read, value, dtype, shapes, inputs, **arrays):
         _tensors.check_state(singles["state"], _losses.value_of(read.loss, read.parameters, "bins"))
     output = _batch.make_output(value if read.normalizer == "value" else read.normalizer)
     output.normalizer_pointer = pointers.pop("normalizer", None)
-    batch = _batch.make_batch(levels, dtype, label_dtype, target_dtype, **read.batch, **pointers)
+    batch = _batch.make_batch(levels, dtype, label_dtype, target_dtype, score_dtype, **read.batch, **pointers)
     works = _losses.value_of(read.loss, read.parameters, "density") == "exact" or bool(batch.selection)
     return SimpleNamespace(loss=loss, batch=batch, output=output, levels=levels, works=works)
 

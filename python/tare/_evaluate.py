@@ -75,6 +75,7 @@ def evaluate(
     labels=None,
     *,
     targets=None,
+    scores=None,
     classes=None,
     row_weights=None,
     element_weights=None,
@@ -108,6 +109,8 @@ def evaluate(
         a class, ignore_label a row that adds nothing. Any other label is an error.
     targets: dense targets in [0,1] of the logits' shape, instead of labels. softmax-ce takes any non-negative rows.
         GHM-R: the values that the predictions should have. Labels beside targets only say which rows are ignored.
+    scores: one a row, in [0,1], such as the IoU of a box: the target of the label's element, instead of 1. A score of a
+        row without a class is not read. sigmoid-varifocal and sigmoid-ce take scores.
     row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights:
         float32 [C]. background_weight: a number.
     normalizer: the divisor of the loss and its gradient: "sum" (none), "elements", "rows", "positives", "weights", or a
@@ -152,6 +155,7 @@ def evaluate(
         options,
         labels=labels,
         targets=targets,
+        scores=scores,
         row_weights=row_weights,
         element_weights=element_weights,
     )
@@ -187,15 +191,15 @@ def evaluate(
 
 
 def _add_inputs(levels, several, options, **given):
-    """Labels, targets and weights into the levels, and the types of the first two into the batch's options."""
+    """Labels, targets, scores and weights into the levels; the types of the first three into the batch's options."""
     for name, array in given.items():
         arrays = _per_level(name, array, levels, several)
-        if arrays and name in ("labels", "targets"):
+        if arrays and name in ("labels", "targets", "scores"):
             options[name[:-1] + "_dtype"] = _dtype(name, arrays, LABEL_DTYPES if name == "labels" else DTYPES)
         elif arrays:
             arrays = [_float32(name, one) for one in arrays]
         for level, one in zip(levels, arrays):
-            (level.rows if name in ("labels", "row_weights") else level.elements)(name, one)
+            (level.rows if name in ("labels", "scores", "row_weights") else level.elements)(name, one)
 
 
 def _add_outputs(levels, maps, classes, gradient, row_loss, element_loss):

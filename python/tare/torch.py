@@ -56,6 +56,7 @@ def loss(
     labels=None,
     *,
     targets=None,
+    scores=None,
     classes=None,
     reduction="sum",
     normalizer="sum",
@@ -85,6 +86,8 @@ def loss(
         its row adds nothing, and check() reports it.
     targets: dense targets in [0,1] of the logits' shape, instead of labels. softmax-ce takes any non-negative rows.
         ghm-r: the values that the predictions should have. Labels beside targets only say which rows are ignored.
+    scores: one a row, in [0,1], such as the IoU of a box: the target of the label's element, instead of 1. A score of a
+        row without a class is not read. sigmoid-varifocal and sigmoid-ce take scores.
     reduction: "sum": a scalar, divided by the normalizer. "rows": one loss a row, [...] or [images, height, width,
         anchors]. "none": one loss an element, of the logits' shape; in a softmax loss one a row. Losses are float32
         (float64 for float64).
@@ -116,7 +119,13 @@ def loss(
     _check_what_is_wanted(labels, targets, reduction, normalizer)
     if fused and (reduction != "sum" or classes):
         raise ValueError("a Head has reduction 'sum' alone, and no maps")
-    given = {"labels": labels, "targets": targets, "row_weights": row_weights, "element_weights": element_weights}
+    given = {
+        "labels": labels,
+        "targets": targets,
+        "scores": scores,
+        "row_weights": row_weights,
+        "element_weights": element_weights,
+    }
     given = {key: one for key, one in given.items() if one is not None}
     arrays = [
         (key, array) for key, one in given.items() for array in _tensors.per_level(key, one, levels, several, classes)
@@ -222,6 +231,19 @@ def sigmoid_focal(logits, labels=None, *, gamma=2.0, alpha=0.25, **options):
 def sigmoid_poly1(logits, labels=None, *, gamma=2.0, alpha=None, epsilon=1.0, **options):
     """alpha_t*q^gamma*l + epsilon*q^(gamma+1) an element (Leng et al., arXiv 2204.12511, Poly-1 focal)."""
     return loss("sigmoid-poly1", logits, labels, gamma=gamma, alpha=alpha, epsilon=epsilon, **options)
+
+
+def sigmoid_varifocal(
+    logits, labels=None, scores=None, *, gamma=2.0, alpha=0.75, modulator="differentiated", **options
+):
+    """Varifocal loss (Zhang et al., arXiv 2008.13367, eq. 2): q*CE(x,q) of a label with score q > 0, and
+    alpha*p^gamma*softplus(x) of every other element. modulator: "differentiated" as in the paper, or "detached" as in
+    RT-DETR: whether the gradient is also that of p^gamma."""
+    if alpha is None:
+        alpha = -1.0
+    return loss(
+        "sigmoid-varifocal", logits, labels, scores=scores, gamma=gamma, alpha=alpha, modulator=modulator, **options
+    )
 
 
 def softmax_ce(logits, labels=None, **options):
