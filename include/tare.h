@@ -405,7 +405,7 @@ typedef enum tare_ghm_variant {
  *
  * With NULL the context's own scratch is used. That is enough without momentum and on one machine.
  *
- * A batch with N = 0 is no step: N and the counts become 0, S, 1/GD and the steps do not change, and the loss is 0. On
+ * A batch with N = 0 is no step. N and the counts become 0, and the loss is 0. S, 1/GD and the steps do not change. On
  * several machines the sum of their N decides, which tare_ghm_density_update reads from the state.
  *
  * One state serves all levels of a batch together, as the paper's N requires. mmdetection calls its module once for
