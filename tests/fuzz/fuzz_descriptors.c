@@ -129,6 +129,18 @@ static tare_batch take_batch(fuzz_input *input, tare_level *levels) {
   return batch;
 }
 
+/* After everything else, so that the inputs of the corpus mean what they did. */
+static void take_scores(fuzz_input *input, tare_batch *batch, tare_level *levels) {
+  if (take_below(input, 3) != 0) return;
+  batch->score_dtype = (int32_t)take_below(input, 5);
+  const sizes z = {.images = batch->images, .classes = batch->classes};
+  for (int32_t l = 0; l < batch->level_count; l++) {
+    tare_level *level = &levels[l];
+    if (level->logits == NULL) continue; /* sizes may be absurd */
+    place(input, &z, level, &level->scores, &level->scores_strides, false, bytes_of(batch->score_dtype));
+  }
+}
+
 /* The levels in exactly their bytes, at the distance that the caller's version has. */
 static void place_levels(fuzz_input *input, tare_batch *batch, const tare_level *levels) {
   const int64_t choice = take_below(input, 24);
@@ -187,6 +199,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   const tare_loss_spec loss = take_loss(&input);
   tare_batch batch = take_batch(&input, levels);
   const tare_output output = take_output(&input);
+  take_scores(&input, &batch, levels);
   place_levels(&input, &batch, levels);
   const void *const their_loss = versioned(&input, &loss, sizeof loss);
   const void *const their_batch = versioned(&input, &batch, sizeof batch);
