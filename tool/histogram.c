@@ -85,7 +85,7 @@ static void add(struct sums *sums, int32_t bins, double norm, double gradient) {
 
 static double target_of(const struct sample *sample, int64_t row, int64_t class, int64_t label) {
   if (sample->targets) return number_at(sample->target_dtype, sample->targets, row * sample->classes + class);
-  if (class == label && sample->scores) return number_at(sample->score_dtype, sample->scores, row);
+  if (class == label && sample->scores) return fmin(fmax(number_at(sample->score_dtype, sample->scores, row), 0), 1);
   return class == label;
 }
 
@@ -117,6 +117,9 @@ static void add_elements(const struct sample *sample, const tare_loss_spec *loss
   }
 }
 
+/* Whether the elements are counted here: the library counts elements, not rows of a softmax loss, and takes no scores. */
+static bool counts_here(int32_t kind, const struct sample *sample) { return kind_is_softmax(kind) || sample->scores; }
+
 static int sum_gradients(const struct run *run, const struct sample *sample, struct histogram *histogram) {
   int32_t bins = histogram->bins;
   struct sums sums = {calloc((size_t)bins, sizeof(int64_t)), histogram->weights, histogram->gradients};
@@ -130,12 +133,12 @@ static int sum_gradients(const struct run *run, const struct sample *sample, str
     else
       add_elements(sample, &run->loss, gradient, row, label, bins, &sums);
   }
-  bool softmax = kind_is_softmax(run->loss.kind); /* the library counts elements, not rows */
+  bool own_counts = counts_here(run->loss.kind, sample);
   for (int32_t bin = 0; status == TOOL_OK && bin < bins; bin++) {
     int64_t count = sums.counts[bin];
     histogram->weights[bin] = count ? sums.weights[bin] / (double)count : 0;
     histogram->gradients[bin] = count ? sums.gradients[bin] / (double)count : (double)NAN;
-    if (softmax) histogram->elements += histogram->counts[bin] = count;
+    if (own_counts) histogram->elements += histogram->counts[bin] = count;
   }
   free(gradient);
   free(sums.counts);
@@ -173,7 +176,7 @@ int histogram_measure(struct device *device, const struct sample *sample, const 
   if (status != TOOL_OK) return status;
   status = allocate(histogram, bins);
   if (status == TOOL_OK) status = run_prepare(&run, device, &wide, loss, true);
-  if (status == TOOL_OK && !kind_is_softmax(loss->kind)) status = count(device, &run, histogram);
+  if (status == TOOL_OK && !counts_here(loss->kind, &wide)) status = count(device, &run, histogram);
   if (status == TOOL_OK) {
     run.output.normalizer = output->normalizer;
     run.output.normalizer_value = output->normalizer_value;

@@ -60,6 +60,16 @@ Test(tool_scores, change_the_loss) {
   tool_folder_remove(&folder);
 }
 
+/* What the picture shows needs a histogram, which no GHM loss can count where labels have scores. */
+Test(tool_scores, a_plot) {
+  const tool_folder folder = folder_with_scores();
+  const int status = tool_shell(&folder, EVAL("sigmoid-varifocal") "--scores s.npy --plot p.svg");
+  char *text = tool_text(&folder, "err");
+  cr_assert(status == 0 || strstr(text, "gnuplot"), "%d: %s", status, text);
+  free(text);
+  tool_folder_remove(&folder);
+}
+
 static void expect_refused(const char *loss, const char *options, int status, const char *word) {
   const tool_folder folder = folder_with_scores();
   cr_assert_eq(tool_shell(&folder, EVAL("%s") " %s", loss, options), status, "%s", options);
