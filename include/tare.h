@@ -333,12 +333,13 @@ typedef enum tare_modulator {
 } tare_modulator;
 
 /**
- * Varifocal loss. Scores (tare_batch) are the quality of the labels' boxes; without scores each is 1. A label with score
- * q > 0 has loss q*CE(x,q) and gradient q*(p-q): neither alpha nor gamma is in it. Every other element is a negative, with
- * loss alpha*p^gamma*softplus(x). A label with score 0 is computed as a negative, as in mmdetection; it is a positive for
- * counts and keeps its positive weight. A dense target t > 0 is computed as a score, t = 0 as a negative.
- * The gradient of a negative is alpha*p^gamma*(p + gamma*(1-p)*softplus(x)) where the modulator p^gamma is differentiated
- * (the paper, mmdetection, PaddleDet, Ultralytics), and alpha*p^(gamma+1) where it is detached (RT-DETR, D-FINE, DEIM).
+ * Varifocal loss. Scores (tare_batch) are the quality of the labels' boxes; without scores each is 1. A label with
+ * score q > 0 has loss q*CE(x,q) and gradient q*(p-q): neither alpha nor gamma is in it. Every other element is a
+ * negative, with loss alpha*p^gamma*softplus(x). A label with score 0 is computed as a negative, as in mmdetection; it
+ * is a positive for counts and keeps its positive weight. A dense target t > 0 is computed as a score, t = 0 as a
+ * negative. The gradient of a negative is alpha*p^gamma*(p + gamma*(1-p)*softplus(x)) where the modulator p^gamma is
+ * differentiated (the paper, mmdetection, PaddleDet, Ultralytics), and alpha*p^(gamma+1) where it is detached (RT-DETR,
+ * D-FINE, DEIM).
  */
 typedef struct tare_varifocal_parameters {
   double alpha;      /**< [0,1e30], a factor of the negatives; negative: off. Default 0.75 */
@@ -519,8 +520,9 @@ TARE_API void tare_level_init_nhwc_sized(tare_level *level, int64_t anchors, int
  * TARE_NORMALIZER_WEIGHTS use the selected rows; TARE_NORMALIZER_POSITIVES does not change. tare_output::counts counts
  * the labels before the selection.
  *
- * Sigmoid and softmax losses with labels take a selection. GHM losses, dense targets, scores and the fused head do not. In a
- * softmax loss the background must be a class. The call needs a workspace of 8 bytes a row: see tare_workspace_size.
+ * Sigmoid and softmax losses with labels take a selection. GHM losses, dense targets, scores and the fused head do not.
+ * In a softmax loss the background must be a class. The call needs a workspace of 8 bytes a row: see
+ * tare_workspace_size.
  */
 typedef enum tare_selection {
   TARE_SELECTION_ALL = 0,           /**< every row that counts */
@@ -540,10 +542,10 @@ typedef enum tare_selection {
  * Labels are range-checked in 64 bits before they are narrowed. GHM-R's columns are not classes. There any label >=
  * first_label, other than background_label and ignore_label, marks its row as positive.
  *
- * Targets. Dense targets replace labels. Sigmoid CE, focal, Poly-1, varifocal and GHM-C take any t in [0,1]. Softmax CE, also
- * logit-adjusted, takes any row of finite numbers >= 0. f64 targets beside narrower logits are rounded to f32 first. A
- * t of exactly 0 or 1 gives the loss and the gradient of the label, bit for bit. So does a softmax row with all its
- * mass on one class, times the mass. A softmax row of zeros counts and adds nothing. Labels beside targets are
+ * Targets. Dense targets replace labels. Sigmoid CE, focal, Poly-1, varifocal and GHM-C take any t in [0,1]. Softmax
+ * CE, also logit-adjusted, takes any row of finite numbers >= 0. f64 targets beside narrower logits are rounded to f32
+ * first. A t of exactly 0 or 1 gives the loss and the gradient of the label, bit for bit. So does a softmax row with
+ * all its mass on one class, times the mass. A softmax row of zeros counts and adds nothing. Labels beside targets are
  * range-checked like others, but only say which rows are ignored. In GHM-R they say which rows count: those with a
  * class; without labels all rows count. With targets, softmax focal, class weights and TARE_NORMALIZER_POSITIVES are
  * TARE_STATUS_UNSUPPORTED, because a row has no class.
@@ -964,8 +966,9 @@ TARE_API const char *tare_build_description(void);
  *
  * Cancellation. With dense targets and scores strictly between 0 and 1 terms are subtracted, and in Poly-1 with a
  * negative epsilon. Then the ulp are those of the terms, not of the result. For the gradient of a sigmoid loss the
- * terms are weight*s^gamma*(p + t), and the additions of focal and Poly-1; for varifocal weight*t*(p + t). For CE itself they are weight*(CE + 2*max(x,0)*t). For
- * the gradient of softmax CE they are T*p + t, where T is the sum of the row's targets. Alpha counts 2 ulp.
+ * terms are weight*s^gamma*(p + t), and the additions of focal and Poly-1; for varifocal weight*t*(p + t). For CE
+ * itself they are weight*(CE + 2*max(x,0)*t). For the gradient of softmax CE they are T*p + t, where T is the sum of
+ * the row's targets. Alpha counts 2 ulp.
  *
  * The scalar loss is a sum in double of such losses, divided in double and rounded to its type. On a GPU a thread adds
  * its share of a tile in f32. The relative error of losses of one sign is at most that of their elements plus

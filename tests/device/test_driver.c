@@ -152,7 +152,8 @@ Test(driver, creation_fails_cleanly) {
                          "cudaErrorDevicesUnavailable");
   expect_no_context_when("cudaFuncGetAttributes", cudaErrorMemoryAllocation, TARE_STATUS_CUDA_ERROR,
                          "cudaErrorMemoryAllocation");
-  expect_no_context_when("cudaFuncGetAttributes", cudaErrorNoKernelImageForDevice, TARE_STATUS_NO_DEVICE, "built for");
+  expect_no_context_when("cudaFuncGetAttributes", cudaErrorNoKernelImageForDevice, TARE_STATUS_NO_DEVICE,
+                         "supported by this build");
   expect_no_context_when("cudaGetDeviceCount", cudaErrorUnknown, TARE_STATUS_CUDA_ERROR, "cudaErrorUnknown");
 }
 
