@@ -105,9 +105,12 @@ static int add_loss_options(const problem *p, char *text, size_t size) {
   text[0] = '\0';
   for (int32_t i = 0; i < count; i++) {
     const tare_parameter_description parameter = describe_parameter(p->loss.kind, i);
-    if (parameter.option[0] != '\0')
-      used += snprintf(text + used, size - (size_t)used, " --%s=%.17g", parameter.option,
-                       parameter_value(&p->loss, &parameter));
+    if (parameter.option[0] == '\0') continue;
+    const double value = parameter_value(&p->loss, &parameter);
+    if (parameter.type == TARE_PARAMETER_TYPE_CHOICE)
+      used += snprintf(text + used, size - (size_t)used, " --%s=%s", parameter.option, parameter.choices[(int)value]);
+    else
+      used += snprintf(text + used, size - (size_t)used, " --%s=%.17g", parameter.option, value);
   }
   return used;
 }
