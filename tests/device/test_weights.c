@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "support/numbers.h"
+#include "support/parameters.h"
 #include "support/problem.h"
 #include "support/random.h"
 
@@ -33,6 +34,11 @@ static void set_alpha(problem *p, double alpha) {
 }
 
 static bool takes_alpha(int32_t kind) { return kind != TARE_LOSS_SOFTMAX_CE && !is_ghm(kind); }
+
+static bool takes_alpha_per_class(int32_t kind) {
+  tare_parameter_description parameter;
+  return find_parameter(kind, "alpha_per_class", &parameter);
+}
 
 static double *random_alphas(const problem *p) {
   double *alphas = random_class_weights(p, 9);
@@ -71,7 +77,7 @@ Test(weights, softmax_alpha_above_one) {
 Test(weights, alpha_per_class) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      for (size_t d = 0; d < DTYPES && takes_alpha(kind); d++) {
+      for (size_t d = 0; d < DTYPES && takes_alpha_per_class(kind); d++) {
         problem *p = problem_new(kind, dtypes[d], 300, 23);
         p->alpha_per_class = random_alphas(p);
         CHECK_PROBLEM(p, device);
@@ -92,7 +98,7 @@ Test(weights, alpha_per_class) {
 Test(weights, alpha_per_class_of_wide_rows) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      for (size_t d = 0; d < DTYPES && takes_alpha(kind); d++) {
+      for (size_t d = 0; d < DTYPES && takes_alpha_per_class(kind); d++) {
         problem *p = problem_new(kind, dtypes[d], 3, 3100);
         p->alpha_per_class = random_alphas(p);
         CHECK_PROBLEM(p, device);
@@ -125,6 +131,7 @@ Test(weights, every_combination) {
     FOR_EACH_LOSS(kind) {
       for (unsigned which = 1; which <= EVERY; which++) {
         if (which & ~allowed_weights(kind)) continue;
+        if (which & PER_CLASS_ALPHA && !takes_alpha_per_class(kind)) continue;
         for (size_t d = 0; d < DTYPES; d++) {
           problem *p = problem_new(kind, dtypes[d], test_size(210, 40), 14);
           add_weights(p, which);
