@@ -19,9 +19,6 @@ typedef struct tare_cpu {
   uint64_t state[2 + 3 * TARE_MAX_BINS]; /* of a GHM call without a state of the caller's */
 } tare_cpu;
 
-/** How many threads share so many pieces of work. */
-int32_t tare_cpu_threads(const tare_cpu *cpu, int64_t work);
-
 /** Reads all labels; an invalid one is an error. */
 tare_status tare_cpu_scan_labels(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
                                  tare_label_scan *sum, tare_error *error);
@@ -40,14 +37,12 @@ tare_status tare_cpu_refuse_targets(const tare_problem *problem, const tare_targ
 /** Runs every tile and returns the sum of the loss. */
 double tare_cpu_run_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job);
 
-/** Calls `work` for every piece, on threads that are made for it and end with it, numbered from 0. OpenMP's would go on
- *  turning round and round for some milliseconds after it, on the cores that a BLAS's threads want next, and the caller
- *  would wait so for theirs. */
-void tare_cpu_share(const tare_cpu *cpu, int64_t pieces, void (*work)(void *argument, int64_t piece, int32_t thread),
-                    void *argument);
-
-/** tare_cpu_run_pass on such threads. */
+/** tare_cpu_run_pass on threads of the call's own: see tare_share. */
 double tare_cpu_share_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job);
+
+/** One more in `per_class` for each label of a class. */
+void tare_cpu_count_classes(const tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
+                            int64_t *per_class);
 
 /** The state of a GHM call: the caller's, or a fresh one. */
 tare_ghm_state tare_cpu_state(tare_cpu *cpu, const tare_problem *problem);
@@ -55,6 +50,14 @@ tare_ghm_state tare_cpu_state(tare_cpu *cpu, const tare_problem *problem);
 /** Before and after the passes that count gradient norms, TARE_PASS_HISTOGRAM. */
 void tare_cpu_clear_counts(tare_cpu *cpu);
 void tare_cpu_collect_counts(tare_cpu *cpu, int32_t bins, tare_ghm_state state);
+
+/** Counts the gradient norms of a batch into a state. */
+void tare_cpu_count_norms(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_ghm_state state);
+
+/** Puts the gradient density into the job: by bins, or of every key on its own. */
+void tare_cpu_use_bins(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_job *job);
+void tare_cpu_use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
+                                int64_t most_keys, double *workspace, tare_job *job);
 
 double tare_cpu_divisor(const tare_problem *problem, const tare_label_scan *scan);
 

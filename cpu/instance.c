@@ -43,6 +43,11 @@ enum { PLAIN = 0, GAMMA = 1, WHOLE = 0, PART = 1, APART = 0 };
 #include "targets_row.h"
 
 #include "adjust.h"
+#include "blocks.h"
+#include "sigmoid_loops.h"
+#include "sigmoid_weights.h"
+
+#include "density_keys.h"
 #include "sigmoid.h"
 #include "softmax.h"
 

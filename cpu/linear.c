@@ -12,6 +12,7 @@
 #include "core/divide.h"
 #include "half_rows.h"
 #include "linear_sizes.h"
+#include "threads.h"
 
 enum {
   BLOCK = 256, /* rows that a thread takes at a time */
@@ -93,7 +94,7 @@ static void lay_out(head *h, char *workspace, uint64_t bytes) {
   if (is_half(linear)) {
     float *weights = (float *)workspace, *bias = (float *)(workspace + rounded_up(4 * (uint64_t)(c * d)));
     h->converted = weights;
-    tare_cpu_share(h->cpu, blocks_of(c), convert_some_weights, h);
+    tare_share(h->cpu->threads, blocks_of(c), convert_some_weights, h);
     h->weights = weights;
     if (linear->bias) tare_read_half(linear->dtype, linear->bias, 0, c, bias);
     if (linear->bias) h->bias = bias;
@@ -142,7 +143,7 @@ static void write_some_bias(void *argument, int64_t piece, int32_t thread) {
 
 static void make_logits(head *h, chunk *k) {
   const int c = (int)h->problem->batch.classes, d = (int)h->linear->dimensions;
-  if (h->bias) tare_cpu_share(h->cpu, blocks_of(k->rows), write_some_bias, k);
+  if (h->bias) tare_share(h->cpu->threads, blocks_of(k->rows), write_some_bias, k);
   h->sgemm(TARE_CBLAS_ROW_MAJOR, TARE_CBLAS_PLAIN, TARE_CBLAS_TRANSPOSED, k->rows, c, d, 1, k->features,
            k->features_stride, h->weights, d, h->bias ? 1 : 0, h->logits, c);
   h->held = k->first;
@@ -156,7 +157,7 @@ static void open_chunk(head *h, int64_t first, int with_gradient, chunk *k) {
   k->rows = (int)(left < h->chunk_rows ? left : h->chunk_rows);
   place_features(h, k);
   if (h->held != first) {
-    if (is_half(h->linear)) tare_cpu_share(h->cpu, blocks_of(k->rows), convert_some_features, k);
+    if (is_half(h->linear)) tare_share(h->cpu->threads, blocks_of(k->rows), convert_some_features, k);
     make_logits(h, k);
   }
   tare_problem_slice(&k->problem, h->problem, first, k->rows, h->logits, with_gradient ? h->logits : NULL);
@@ -167,7 +168,7 @@ static int64_t lines_of(const head *h) { return (h->problem->batch.classes + LIN
 
 /** Cache lines that a piece of the bias gradient is wide: each thread takes one. */
 static int64_t strip_lines(const head *h) {
-  const int64_t threads = tare_cpu_threads(h->cpu, lines_of(h));
+  const int64_t threads = tare_threads_for(h->cpu->threads, lines_of(h));
   return (lines_of(h) + threads - 1) / threads;
 }
 
@@ -184,7 +185,7 @@ static void add_some_bias_gradient(void *argument, int64_t piece, int32_t thread
 
 static void add_bias_gradient(const head *h, chunk *k) {
   const int64_t strip = strip_lines(h);
-  tare_cpu_share(h->cpu, (lines_of(h) + strip - 1) / strip, add_some_bias_gradient, k);
+  tare_share(h->cpu->threads, (lines_of(h) + strip - 1) / strip, add_some_bias_gradient, k);
 }
 
 static void add_weights_gradient(const head *h, const chunk *k) {
@@ -223,7 +224,7 @@ static void write_features_gradient(const head *h, chunk *k) {
   float *to = half ? h->features : (float *)linear->features_gradient + k->first * stride;
   h->sgemm(TARE_CBLAS_ROW_MAJOR, TARE_CBLAS_PLAIN, TARE_CBLAS_PLAIN, k->rows, d, c, 1, h->logits, c, h->weights, d, 0,
            to, half ? d : (int)stride);
-  if (half) tare_cpu_share(h->cpu, blocks_of(k->rows), write_some_features_gradient, k);
+  if (half) tare_share(h->cpu->threads, blocks_of(k->rows), write_some_features_gradient, k);
   for (int64_t i = 0; i < k->rows && !half; i++) carry_scale(h, to + i * stride, d);
 }
 

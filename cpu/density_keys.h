@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Gradient norms of a block's elements: counted, collected, or turned into weights. */
+
+/** Finds the elements whose target lies between 0 and 1, and their gradient norms; returns how many. */
+static int32_t find_soft_norms(const stretch *on, const real *target, tare_scratch *scratch) {
+  tare_soft_norms *soft = &scratch->soft_norms;
+  int32_t n = 0;
+  for (int32_t i = 0; i < on->n; i++) {
+    if (target[i] == 0 || target[i] == 1) continue;
+    soft->x[n] = (double)on->x[i];
+    soft->target[n] = (double)target[i];
+    soft->at[n++] = i;
+  }
+  if (n) scratch->in_double->find_soft_norms(n, soft->x, soft->target, soft->norm);
+  return n;
+}
+
+/** The signed logit of each element in double; of a target between 0 and 1 the one whose g is the same. */
+static void double_keys(const tare_job *job, const stretch *on, const real *target, tare_scratch *scratch) {
+  const tare_soft_norms *soft = &scratch->soft_norms;
+  for (int32_t i = 0; i < on->n; i++) {
+    const double x = (double)on->x[i];
+    scratch->key[i] = job->problem->soft && target[i] == 1 ? -x : x;
+  }
+  const int32_t n = job->problem->soft ? find_soft_norms(on, target, scratch) : 0;
+  for (int32_t k = 0; k < n; k++) scratch->key[soft->at[k]] = log(soft->norm[k] / (1 - soft->norm[k]));
+}
+
+/** The bins of elements with dense targets. */
+static void find_soft_bins(const tare_bins *bins, const stretch *on, const real *target, tare_scratch *scratch) {
+  const tare_soft_norms *soft = &scratch->soft_norms;
+  for (int32_t i = 0; i < on->n; i++) {
+    if (target[i] != 0 && target[i] != 1) continue;
+    const double key = (double)(target[i] == 0 ? on->x[i] : -on->x[i]);
+    scratch->bin[i] = tare_bin_by_bisection(bins->lower_f64, bins->count, key);
+  }
+  const int32_t n = find_soft_norms(on, target, scratch);
+  for (int32_t k = 0; k < n; k++)
+    scratch->bin[soft->at[k]] = tare_bin_by_bisection(bins->norm_f64, bins->count, soft->norm[k]);
+}
+
+/** Weight x 1/GD of each element. */
+static void weigh_by_density(const tare_job *job, const stretch *on, const real *target, tare_scratch *scratch,
+                             real *out) {
+  const tare_bins *bins = job->bins;
+  if (job->density == TARE_DENSITY_BINS && !job->problem->soft) {
+    weigh_by_bins(bins, on->x, on->weight, on->n, scratch->bin, out);
+  } else if (job->density == TARE_DENSITY_BINS) {
+    find_soft_bins(bins, on, target, scratch);
+    for (int32_t i = 0; i < on->n; i++) out[i] = weight_by(on->weight[i], weight_of(bins)[scratch->bin[i]]);
+  } else {
+    double_keys(job, on, target, scratch);
+    tare_weigh_keys(job, on->n, scratch->key, scratch->place, scratch->inverse_density);
+    for (int32_t i = 0; i < on->n; i++) out[i] = weight_by(on->weight[i], (real)scratch->inverse_density[i]);
+  }
+}
+
+static void count_keys(const tare_job *job, const stretch *on, const real *target, tare_scratch *scratch) {
+  if (!job->problem->soft) {
+    count_bins(job->bins, on->x, on->weight, on->n, scratch);
+    return;
+  }
+  find_soft_bins(job->bins, on, target, scratch);
+  for (int32_t i = 0; i < on->n; i++) scratch->histogram[0][scratch->bin[i]] += on->weight[i] != 0;
+}
+
+static void collect_keys(const tare_job *job, const stretch *on, const real *target, tare_scratch *scratch) {
+  tare_collected_keys *keys = job->collected;
+  double_keys(job, on, target, scratch);
+  for (int32_t i = 0; i < on->n; i++)
+    if (on->weight[i] != 0) keys->key[keys->count++] = tare_key_or_least(scratch->key[i], -(double)INFINITY);
+}

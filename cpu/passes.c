@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Passes over labels and logits. A pass runs over groups of tiles, any thread any group. Each group has a place of its
+ * own for its sums, and groups are added in order. So the result depends on neither threads nor timing.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "backend.h"
+#include "exact.h"
+#include "threads.h"
+
+/** The first tile of a group; group `groups` is the end. */
+static int64_t group_start(const tare_tiling *tiling, int32_t group) {
+  const int64_t whole = tiling->tiles / tiling->groups, rest = tiling->tiles % tiling->groups;
+  return whole * group + rest * group / tiling->groups;
+}
+
+/* Labels. */
+
+static void scan_group(const tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, int32_t group,
+                       tare_label_scan *scan, int64_t *per_class) {
+  memset(scan, 0, sizeof *scan);
+  scan->first_invalid = INT64_MAX;
+  for (int64_t i = group_start(tiling, group); i < group_start(tiling, group + 1); i++) {
+    tare_tile tile;
+    tare_tile_at(tiling, problem, i, &tile);
+    cpu->kernels->f64->scan_labels(problem, &tile, scan, per_class);
+  }
+}
+
+static void add_scan(tare_label_scan *sum, const tare_label_scan *scan) {
+  sum->counts.rows += scan->counts.rows;
+  sum->counts.counted += scan->counts.counted;
+  sum->counts.positives += scan->counts.positives;
+  sum->counts.background += scan->counts.background;
+  sum->counts.ignored += scan->counts.ignored;
+  sum->counts.invalid += scan->counts.invalid;
+  sum->weights += scan->weights;
+  if (scan->first_invalid >= sum->first_invalid) return;
+  sum->first_invalid = scan->first_invalid;
+  sum->invalid_label = scan->invalid_label;
+}
+
+static tare_status refuse_label(const tare_problem *problem, const tare_label_scan *scan, tare_error *error) {
+  const tare_batch *b = &problem->batch;
+  char most[32] = "up";
+  if (problem->shape != TARE_SHAPE_REGRESSION)
+    snprintf(
+        most, sizeof most, "%lld",
+        b->first_label > INT64_MAX - b->classes ? (long long)INT64_MAX : (long long)(b->first_label + b->classes - 1));
+  return tare_fail(error, TARE_STATUS_INVALID_LABEL,
+                   "label of row %lld is %lld (%lld such rows); it must be in %lld..%s, background %lld or ignore %lld",
+                   (long long)scan->first_invalid, (long long)scan->invalid_label, (long long)scan->counts.invalid,
+                   (long long)b->first_label, most, (long long)b->background_label, (long long)b->ignore_label);
+}
+
+typedef struct label_pass {
+  tare_cpu *cpu;
+  const tare_tiling *tiling;
+  const tare_problem *problem;
+} label_pass;
+
+static void scan_labels_of_group(void *argument, int64_t group, int32_t thread) {
+  const label_pass *pass = argument;
+  (void)thread;
+  scan_group(pass->cpu, pass->tiling, pass->problem, (int32_t)group, &pass->cpu->scans[group], NULL);
+}
+
+tare_status tare_cpu_scan_labels(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
+                                 tare_label_scan *sum, tare_error *error) {
+  label_pass pass = {cpu, tiling, problem};
+  tare_share_by_openmp(cpu->threads, tiling->groups, scan_labels_of_group, &pass);
+  memset(sum, 0, sizeof *sum);
+  sum->first_invalid = INT64_MAX;
+  for (int32_t g = 0; g < tiling->groups; g++) add_scan(sum, &cpu->scans[g]);
+  return sum->counts.invalid ? refuse_label(problem, sum, error) : TARE_STATUS_OK;
+}
+
+void tare_cpu_count_classes(const tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
+                            int64_t *per_class) {
+  tare_label_scan scan;
+  for (int32_t g = 0; g < tiling->groups; g++) scan_group(cpu, tiling, problem, g, &scan, per_class);
+}
+
+/* Targets. */
+
+void tare_cpu_add_targets(const tare_cpu *cpu, int32_t groups, tare_target_scan *sum) {
+  for (int32_t g = 0; g < groups; g++) {
+    const tare_target_scan *found = &cpu->results[g].targets;
+    const int64_t rows = sum->rows + found->rows;
+    if (found->first_row < sum->first_row) *sum = *found;
+    sum->rows = rows;
+  }
+}
+
+/** Takes rows that a target or a score spoils out of those that count. A row with a score has a class. */
+static void leave_out(const tare_problem *problem, int64_t rows, tare_counts *counts) {
+  counts->counted -= rows;
+  if (problem->has_scores) counts->positives -= rows;
+}
+
+void tare_cpu_scan_targets(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
+                           tare_label_scan *scan) {
+  const tare_job job = {.problem = problem, .pass = TARE_PASS_TARGETS};
+  tare_target_scan found = TARE_NO_TARGETS;
+  if (!(problem->checks_targets || problem->has_scores) || !tare_counts_rows(&problem->output)) return;
+  tare_cpu_run_pass(cpu, tiling, &job);
+  tare_cpu_add_targets(cpu, tiling->groups, &found);
+  leave_out(problem, found.rows, &scan->counts);
+  scan->weights = 0;
+  for (int32_t g = 0; g < tiling->groups; g++) scan->weights += cpu->results[g].weights;
+}
+
+tare_status tare_cpu_refuse_targets(const tare_problem *problem, const tare_target_scan *found, tare_counts *counts,
+                                    tare_error *error) {
+  if (!found->rows) return TARE_STATUS_OK;
+  leave_out(problem, found->rows, counts);
+  counts->invalid += found->rows;
+  if (problem->has_scores)
+    return tare_fail(
+        error, TARE_STATUS_INVALID_TARGET,
+        "score of row %lld, class %lld is %g (%lld such rows); it must be in [0,1]; such rows added nothing "
+        "and their gradient is 0",
+        (long long)found->first_row, (long long)found->cls, found->value, (long long)found->rows);
+  return tare_fail(error, TARE_STATUS_INVALID_TARGET,
+                   "target of row %lld, class %lld is %g (%lld such rows); it must be %s; such rows added nothing and "
+                   "their gradient is 0",
+                   (long long)found->first_row, (long long)found->cls, found->value, (long long)found->rows,
+                   problem->shape == TARE_SHAPE_SOFTMAX ? "finite and >= 0" : "in [0,1]");
+}
+
+/* Passes over the logits. */
+
+static tare_tile_function *tile_function(const tare_cpu *cpu, const tare_problem *problem) {
+  const tare_kernels *kernels = cpu->kernels;
+  const tare_kernels_of_type *of_type = problem->batch.dtype == TARE_DTYPE_F64 ? kernels->f64 : kernels->f32;
+  if (problem->shape == TARE_SHAPE_REGRESSION) return kernels->f64->regression;
+  return problem->shape == TARE_SHAPE_SOFTMAX ? of_type->softmax : of_type->sigmoid;
+}
+
+static void run_group(const tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job, int32_t group,
+                      tare_scratch *scratch) {
+  tare_tile_function *run = tile_function(cpu, job->problem);
+  cpu->results[group] = (tare_group_result){.targets = TARE_NO_TARGETS};
+  for (int64_t i = group_start(tiling, group); i < group_start(tiling, group + 1); i++) {
+    tare_tile tile;
+    tare_tile_at(tiling, job->problem, i, &tile);
+    run(job, &tile, scratch, &cpu->results[group]);
+  }
+}
+
+static double sum_of_groups(const tare_cpu *cpu, int32_t groups) {
+  double sum = 0;
+  for (int32_t g = 0; g < groups; g++) sum += cpu->results[g].loss;
+  return sum;
+}
+
+typedef struct logit_pass {
+  const tare_cpu *cpu;
+  const tare_tiling *tiling;
+  const tare_job *job;
+} logit_pass;
+
+static void run_group_of_pass(void *argument, int64_t group, int32_t thread) {
+  const logit_pass *pass = argument;
+  run_group(pass->cpu, pass->tiling, pass->job, (int32_t)group, &pass->cpu->scratch[thread]);
+}
+
+double tare_cpu_run_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job) {
+  logit_pass pass = {cpu, tiling, job};
+  const int32_t threads = job->pass == TARE_PASS_COLLECT ? 1 : cpu->threads; /* keys are collected in order */
+  tare_share_by_openmp(threads, tiling->groups, run_group_of_pass, &pass);
+  return sum_of_groups(cpu, tiling->groups);
+}
+
+double tare_cpu_share_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job) {
+  logit_pass pass = {cpu, tiling, job};
+  tare_share(cpu->threads, tiling->groups, run_group_of_pass, &pass);
+  return sum_of_groups(cpu, tiling->groups);
+}
+
+/* Gradient density. */
+
+tare_ghm_state tare_cpu_state(tare_cpu *cpu, const tare_problem *problem) {
+  const tare_ghm_parameters *ghm = &problem->loss.ghm;
+  if (!ghm->state) memset(cpu->state, 0, sizeof cpu->state);
+  return tare_ghm_state_at(ghm->state ? ghm->state : cpu->state, ghm->bins);
+}
+
+void tare_cpu_clear_counts(tare_cpu *cpu) {
+  for (int32_t t = 0; t < cpu->threads; t++) memset(cpu->scratch[t].histogram, 0, sizeof cpu->scratch[t].histogram);
+}
+
+void tare_cpu_collect_counts(tare_cpu *cpu, int32_t bins, tare_ghm_state state) {
+  *state.total = 0;
+  for (int32_t k = 0; k < bins; k++) {
+    state.counts[k] = 0;
+    for (int32_t t = 0; t < cpu->threads; t++)
+      for (int part = 0; part < 4; part++) state.counts[k] += cpu->scratch[t].histogram[part][k];
+    *state.total += state.counts[k];
+  }
+}
+
+void tare_cpu_count_norms(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_ghm_state state) {
+  const tare_job job = {.problem = problem, .pass = TARE_PASS_HISTOGRAM, .bins = &cpu->bins};
+  tare_cpu_clear_counts(cpu);
+  tare_cpu_run_pass(cpu, tiling, &job);
+  tare_cpu_collect_counts(cpu, problem->loss.ghm.bins, state);
+}
+
+void tare_cpu_use_bins(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_job *job) {
+  const tare_ghm_state state = tare_cpu_state(cpu, problem);
+  tare_bins_make(&cpu->bins, &problem->loss);
+  if (!problem->loss.ghm.use_stored_density) {
+    tare_cpu_count_norms(cpu, tiling, problem, state);
+    tare_ghm_density_from_counts(&problem->loss.ghm, state);
+  }
+  tare_bins_set_weights(&cpu->bins, state.inverse_density);
+  job->density = TARE_DENSITY_BINS;
+  job->bins = &cpu->bins;
+}
+
+void tare_cpu_use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
+                                int64_t most_keys, double *workspace, tare_job *job) {
+  job->density = TARE_DENSITY_EXACT;
+  if (!most_keys) return; /* nor is there a workspace */
+  double *key = workspace, *spare = key + most_keys, *weight = spare + most_keys;
+  tare_collected_keys keys = {.key = key};
+  const tare_job collect = {.problem = problem, .pass = TARE_PASS_COLLECT, .collected = &keys};
+  tare_cpu_run_pass(cpu, tiling, &collect);
+  tare_exact_density(problem, keys.count, key, spare, weight, &job->sorted);
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The loops of the sigmoid family: a formula of the list over elements that lie side by side. */
+
+/** Loops run on whole units of elements. */
+enum { UNIT = 16 };
+
+/** Elements worked on side by side. x and slope may be the same array. */
+typedef struct stretch {
+  int32_t n;
+  const real *x;
+  real *weight, *plain_weight, *loss, *slope;
+  const real *target; /* read where elements have targets of their own */
+} stretch;
+
+/** What to compute of a tile's elements. */
+typedef struct element_task {
+  int32_t kind, power;
+  int is_soft, wants_slope;
+  formula_parameters parameters;
+} element_task;
+
+typedef pair hard_formula(real, real, real, const formula_parameters *, int);
+typedef pair soft_formula(real, real, real, real, const formula_parameters *, int);
+
+TARE_INLINE void hard_body(hard_formula *formula, const formula_parameters *parameters, int power, int wants_slope,
+                           int uses_plain, real factor, const stretch *on) {
+  const formula_parameters p = *parameters;
+  const real *x = on->x, *weight = on->weight, *plain_weight = on->plain_weight;
+  real *restrict loss = on->loss, *slope = on->slope;
+  const int32_t n = on->n;
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) { /* hot: sigmoid hard */
+    const real w = weight[i], plain = uses_plain ? plain_weight[i] : w;
+    const pair value = formula(-x[i], w, plain, &p, power);
+    const int counts = (w != 0) | (plain != 0);
+    loss[i] = counts ? value.loss : (real)0;
+    if (wants_slope) slope[i] = counts ? value.slope * factor : (real)0;
+  }
+}
+
+/** The formulas of a loss, each a constant. `positive` is `negative` where that is its mirror. */
+typedef struct formulas {
+  hard_formula *negative, *positive;
+  soft_formula *soft;
+} formulas;
+
+/** A target of 0 or 1. */
+TARE_INLINE pair at_end(formulas of, int is_one, real x, real w, real plain, const formula_parameters *p, int power) {
+  if (of.negative == of.positive) return of.negative(is_one ? x : -x, w, plain, p, power);
+  const pair one = of.positive(x, w, plain, p, power), zero = of.negative(-x, w, plain, p, power);
+  return make_pair(is_one ? one.loss : zero.loss, is_one ? one.slope : zero.slope);
+}
+
+TARE_INLINE void soft_body(formulas of, const formula_parameters *parameters, int power, int uses_plain, real factor,
+                           const stretch *on) {
+  const formula_parameters p = *parameters;
+  const real *x = on->x, *weight = on->weight, *plain_weight = on->plain_weight;
+  const real *restrict target = on->target;
+  real *restrict loss = on->loss, *slope = on->slope;
+  const int32_t n = on->n;
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) { /* hot: sigmoid soft */
+    const real w = weight[i], plain = uses_plain ? plain_weight[i] : w, t = target[i];
+    const pair hard = at_end(of, t == 1, x[i], w, plain, &p, power);
+    const pair between = of.soft(x[i], t, w, plain, &p, power);
+    const int counts = (w != 0) | (plain != 0), is_end = (t == 0) | (t == 1);
+    const real value = is_end ? hard.loss : between.loss;
+    const real derivative = (is_end ? hard.slope : between.slope) * factor;
+    const real by_x = t == 1 ? 0 - derivative : derivative; /* as of a label, the sign of 0 too */
+    loss[i] = counts ? value : (real)0;
+    slope[i] = counts ? by_x : (real)0;
+  }
+}
+
+/** Labels or dense targets, with or without a gradient; `power` and `uses_plain` are constants. */
+TARE_INLINE void element_loop(formulas of, int power, int uses_plain, const element_task *task, real factor,
+                              const stretch *on) {
+  if (task->is_soft)
+    soft_body(of, &task->parameters, power, uses_plain, factor, on);
+  else if (task->wants_slope)
+    hard_body(of.negative, &task->parameters, power, 1, uses_plain, factor, on);
+  else
+    hard_body(of.negative, &task->parameters, power, 0, uses_plain, factor, on);
+}
+
+/** The same, by the instance for a power; `has_powers` is a constant. */
+TARE_INLINE void element_loops(formulas of, int has_powers, int uses_plain, const element_task *task, real factor,
+                               const stretch *on) {
+  switch (has_powers ? task->power : TARE_POWER_0) {
+    case TARE_POWER_0:
+      element_loop(of, TARE_POWER_0, uses_plain, task, factor, on);
+      break;
+    case TARE_POWER_1:
+      element_loop(of, TARE_POWER_1, uses_plain, task, factor, on);
+      break;
+    case TARE_POWER_2:
+      element_loop(of, TARE_POWER_2, uses_plain, task, factor, on);
+      break;
+    case TARE_POWER_HALF:
+      element_loop(of, TARE_POWER_HALF, uses_plain, task, factor, on);
+      break;
+    case TARE_POWER_3_HALVES:
+      element_loop(of, TARE_POWER_3_HALVES, uses_plain, task, factor, on);
+      break;
+    default:
+      element_loop(of, TARE_POWER_GENERAL, uses_plain, task, factor, on);
+  }
+}
+
+/** Evaluates whole units of elements by the task's loss. */
+static void evaluate_elements(const element_task *task, real factor, const stretch *on) {
+  switch (task->kind) {
+#define CASE_SIGMOID(kind, formula, powers, alpha)                                                           \
+  case TARE_LOSS_##kind:                                                                                     \
+    element_loops((formulas){formula, formula##_positive, formula##_soft}, powers, alpha, task, factor, on); \
+    break;
+#define CASE_SOFTMAX(kind, formula, powers, alpha)
+#define CASE_REGRESSION(kind, formula, powers, alpha)
+#define TARE_LOSS(kind, formula, name, shape, powers, alpha, passes, member, takes) \
+  CASE_##shape(kind, formula, powers, alpha)
+#include "losses/losses.def"
+#undef TARE_LOSS
+#undef CASE_SIGMOID
+#undef CASE_SOFTMAX
+#undef CASE_REGRESSION
+  }
+}
