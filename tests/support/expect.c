@@ -45,7 +45,8 @@ static void copy_ghm(struct oracle_problem *to, const problem *p) {
 }
 
 static void copy_parameters(struct oracle_problem *to, const problem *p) {
-  to->alpha_per_class = p->alpha_per_class;
+  tare_parameter_description alphas;
+  if (find_parameter(p->loss.kind, "alpha_per_class", &alphas)) to->alpha_per_class = p->alpha_per_class;
   to->class_offset = p->class_offset;
   if (is_ghm(p->loss.kind)) {
     copy_ghm(to, p);
