@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Vectors that are copied to shared memory some iterations before they are used. */
+#ifndef TARE_CUDA_VECTOR_QUEUE_CUH
+#define TARE_CUDA_VECTOR_QUEUE_CUH
+
+#include "call.cuh"
+
+namespace tare {
+namespace sigmoid {
+
+constexpr int queue_slots = (copies_ahead + 1) * block_threads; /* of all threads of a block */
+
+/** A thread's vectors, one in each of its turns, on their way into shared memory some turns before they are looked at: of
+ *  loads that are waited for where they stand, too little is in flight to keep memory busy. A turn begins the copy of the
+ *  vector `copies_ahead` turns later; those of the first turns begin before. */
+template <cache hint, typename T>
+struct vector_queue {
+  static constexpr uint32_t slot_bytes = block_threads * sizeof(vector<T>);
+
+  shared_place first, last, now, before; /* slots of this thread: the turn's own, and the one that has become free */
+
+  __device__ __forceinline__ explicit vector_queue(vector<T> (&room)[queue_slots])
+      : first(place_in_shared(room + thread_rank())),
+        last(first + copies_ahead * slot_bytes),
+        now(first),
+        before(last) {}
+  __device__ __forceinline__ void copy(shared_place to, const T *from, bool is_there) {
+    if (is_there) start_copy<hint>(to, from);
+    close_copies();
+  }
+  /** Before the first turn, for each of the first `copies_ahead`. */
+  __device__ __forceinline__ void begin(int turn, const T *from, bool is_there) {
+    copy(first + uint32_t(turn) * slot_bytes, from, is_there);
+  }
+  /** At the beginning of a turn: the vector of the turn that follows so many after it. */
+  __device__ __forceinline__ void begin_turn(const T *from_ahead, bool is_there) {
+    copy(before, from_ahead, is_there);
+    wait_for_copies<copies_ahead>();
+  }
+  /** The turn's vector, if it was there. */
+  __device__ __forceinline__ vector<T> vector_of_turn() const { return load_vector_at<T>(now); }
+  __device__ __forceinline__ void end_turn() {
+    before = now;
+    now = now == last ? first : now + slot_bytes;
+  }
+};
+
+}  // namespace sigmoid
+
+}  // namespace tare
+
+#endif
