@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from types import SimpleNamespace
 
 import torch
@@ -81,18 +82,61 @@ def problem_of(read, value, dtype, shapes, inputs, **arrays):
     return SimpleNamespace(loss=loss, batch=batch, output=output, levels=levels, works=works)
 
 
-def run(read, value, logits, inputs, scale=None, loss=None, **arrays):
-    """One call of tare_evaluate: into the scalar `loss`, with the gradient times the scalar `scale`."""
-    shapes = [one.shape for one in logits]
-    problem = problem_of(read, value, _one_dtype("logits", logits, DTYPES), shapes, inputs, logits=logits, **arrays)
+def run(read, value, logits, inputs, scale=None, loss=None, pool=None, **arrays):
+    """One call of tare_evaluate: into the scalar `loss`, with the gradient times the scalar `scale`.
+
+    pool: a list in which the problem stays for the next call. It is of calls that differ in values and addresses alone.
+    """
+    try:
+        problem = pool.pop() if pool else None  # no other thread has it meanwhile
+    except IndexError:  # another thread took the last
+        problem = None
+    if problem is None:
+        shapes = [one.shape for one in logits]
+        problem = problem_of(read, value, _one_dtype("logits", logits, DTYPES), shapes, inputs, logits=logits, **arrays)
+        problem.slots = None if pool is None else _slots(problem, read, [*inputs, *logits], arrays)
+        if loss is not None:
+            problem.output.loss_dtype = DTYPES[loss.dtype]
+    else:
+        for (struct, name), tensor in zip(problem.slots, itertools.chain(inputs, logits, *arrays.values())):
+            setattr(struct, name, tensor.data_ptr())
+        if read.normalizer == "value":
+            problem.output.normalizer_value = value
+    output = problem.output
     if loss is not None:
-        problem.output.loss, problem.output.loss_dtype = loss.data_ptr(), DTYPES[loss.dtype]
+        output.loss = loss.data_ptr()
     if scale is not None:
-        problem.output.gradient_scale_pointer = scale.data_ptr()
+        output.gradient_scale_pointer = scale.data_ptr()
     context, stream = context_of(logits[0].device)
-    size = _workspace_size(context, problem) if problem.works else 0
-    with lent(context, size, logits[0]):
-        _c.check(_c.library.tare_evaluate(context, problem.loss, problem.batch, problem.output, stream), context)
+    if problem.works:
+        with lent(context, _workspace_size(context, problem), logits[0]):
+            _c.check(_c.library.tare_evaluate(context, problem.loss, problem.batch, output, stream), context)
+    elif status := _c.library.tare_evaluate(context, problem.loss, problem.batch, output, stream):
+        _c.check(status, context)
+    if problem.slots:
+        pool.append(problem)  # after an error it is dropped
+
+
+def _slots(problem, read, tensors, arrays):
+    """Where a problem has the pointers of `tensors` and `arrays`, as pairs of a struct and a field.
+
+    None if a pointer is another one, because an array had to be copied. Otherwise what the levels keep alive is let go.
+    """
+    levels = [problem.batch.levels[index] for index in range(problem.batch.level_count)]
+    slots = [(level, name) for name in read.arrays for level in levels]
+    parameters = _losses.DESCRIPTIONS[read.loss].parameters
+    for name in read.singles:
+        if name in parameters:
+            slots.append((_c.c_void_p.from_buffer(problem.loss, parameters[name].offset), "value"))
+        else:
+            place = (problem.output, "normalizer_pointer") if name == "normalizer" else (problem.batch, name)
+            slots.append(place)
+    slots += [(level, name) for name in ("logits", *arrays) for level in levels]
+    tensors = [*tensors, *itertools.chain(*arrays.values())]
+    if any((getattr(struct, name) or 0) != one.data_ptr() for (struct, name), one in zip(slots, tensors)):
+        return None
+    problem.levels = None
+    return slots
 
 
 def count(read, value, logits, inputs):

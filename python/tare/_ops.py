@@ -36,17 +36,24 @@ def _loss(logits, inputs, spec, value):
     last the new GHM state, if one was given."""
     read = _spec.read_spec(spec)
     _spec.check_traced(read, logits)
+    return losses_of(read, logits, inputs, value)
+
+
+def losses_of(read, logits, inputs, value, pool=None):
+    """_loss by a spec that was read. pool: of _call.run."""
     losses, gradients, states = _new_losses(read, logits), _new_gradients(read, logits), []
     if "state" in read.singles:
         _tensors.check_contents(inputs[-1])
         states = [inputs[-1].clone()]
         inputs = [*inputs[:-1], *states]
     if read.reduction == "sum":
-        _call.run(read, value, logits, inputs, loss=losses[0], **({"gradient": gradients} if read.keep else {}))
+        kept = {"gradient": gradients} if read.keep else {}
+        _call.run(read, value, logits, inputs, loss=losses[0], pool=pool, **kept)
     elif read.reduction == "histogram":
         _call.count(read, value, logits, inputs)
     else:
-        _call.run(read, value, logits, inputs, **{"row_loss" if read.reduction == "rows" else "element_loss": losses})
+        name = "row_loss" if read.reduction == "rows" else "element_loss"
+        _call.run(read, value, logits, inputs, pool=pool, **{name: losses})
     return losses + gradients + states
 
 
@@ -63,13 +70,17 @@ def _loss_fake(logits, inputs, spec, value):
 
 def _gradient(logits, inputs, upstream, spec, value):
     """The gradient by the logits of what _loss returned, each loss times its part of `upstream`."""
-    read = _spec.read_spec(spec)
+    return gradients_of(_spec.read_spec(spec), logits, inputs, upstream, value)
+
+
+def gradients_of(read, logits, inputs, upstream, value, pool=None):
+    """_gradient by a spec that was read. pool: of _call.run."""
     double = logits[0].dtype == torch.float64
     if double or (read.has_state and read.reduction != "sum"):
         return _multiplied(read, value, logits, inputs, upstream)
     gradients = [torch.empty_like(one) for one in logits]
     if read.reduction == "sum":
-        _call.run(read, value, logits, inputs, scale=upstream[0], gradient=gradients)
+        _call.run(read, value, logits, inputs, scale=upstream[0], pool=pool, gradient=gradients)
         return gradients
     if logits[0].device.type == "cpu" and not all(bool(above.isfinite().all()) for above in upstream):
         return _multiplied(read, value, logits, inputs, upstream)
@@ -172,12 +183,18 @@ class Evaluation(torch.autograd.Function):
     def forward(ctx, spec, value, keeps, count, has_state, *tensors):
         asked = _spec.with_setting(spec, _spec.KEEPS_GRADIENT, 1) if keeps else spec
         results = torch.ops.tare.loss(list(tensors[:count]), list(tensors[count:]), asked, value)
+        if has_state:  # the density of this pass, whatever becomes of the state until backward
+            spec = _spec.with_setting(spec, _spec.STORED_DENSITY, 1)
+        return Evaluation.finish(ctx, None, spec, value, keeps, count, has_state, tensors, results)
+
+    @staticmethod
+    def finish(ctx, call, spec, value, keeps, count, has_state, tensors, results):
+        """Saves what backward needs, and gives the results of forward. call: of _prepared, or None."""
         gradients = results[1 : 1 + count] if keeps else []
         results = results[:1] + results[1 + count :] if keeps else results
-        ctx.spec, ctx.value, ctx.count, ctx.has_state = spec, value, count, has_state
+        ctx.call, ctx.spec, ctx.value, ctx.count, ctx.has_state = call, spec, value, count, has_state
         ctx.set_materialize_grads(False)
-        if has_state:  # the density of this pass, whatever becomes of the state until backward
-            ctx.spec = _spec.with_setting(spec, _spec.STORED_DENSITY, 1)
+        if has_state:
             ctx.mark_non_differentiable(results[-1])
             tensors = (*tensors[:-1], results[-1])
         _autograd.keep(ctx, gradients, tensors)
@@ -204,7 +221,10 @@ class Evaluation(torch.autograd.Function):
             if any(above is None for above in upstream):
                 losses = torch.ops.tare.loss(logits, inputs, ctx.spec, ctx.value)
                 upstream = [torch.zeros_like(one) if above is None else above for above, one in zip(upstream, losses)]
-            gradients = torch.ops.tare.gradient(logits, inputs, upstream, ctx.spec, ctx.value)
+            if ctx.call is not None:
+                gradients = ctx.call.gradients(logits, inputs, upstream, ctx.value)
+            if not gradients:
+                gradients = torch.ops.tare.gradient(logits, inputs, upstream, ctx.spec, ctx.value)
         return logits, inputs, upstream, gradients
 
 
@@ -224,6 +244,11 @@ _autograd.derive(torch.ops.tare.loss.default, _train)
 _autograd.derive(torch.ops.tare.gradient.default, _autograd.no_second_derivative)
 
 
+def keeps_gradient(levels, reduction):
+    """Whether forward computes the gradient too, and keeps it."""
+    return levels[0].device.type == "cpu" and levels[0].dtype in KEPT and reduction == "sum"
+
+
 def evaluate(spec, reduction, value, levels, arrays, singles):
     """tare::loss with its gradient: the losses, then the state, if `singles` has one.
 
@@ -234,5 +259,5 @@ def evaluate(spec, reduction, value, levels, arrays, singles):
         return torch.ops.tare.loss(levels, inputs, spec, value)
     if not torch.compiler.is_compiling():
         _autograd.refuse_forward_mode([*levels, *inputs])
-    keeps = levels[0].device.type == "cpu" and levels[0].dtype in KEPT and reduction == "sum"
+    keeps = keeps_gradient(levels, reduction)
     return Evaluation.apply(spec, value, keeps, len(levels), "state" in singles, *levels, *inputs)

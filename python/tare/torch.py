@@ -21,7 +21,7 @@ from typing import NamedTuple, Optional
 
 import torch
 
-from . import _batch, _c, _call, _checks, _linear, _losses, _ops, _spec, _tensors
+from . import _batch, _c, _call, _checks, _linear, _losses, _ops, _prepared, _spec, _tensors
 from ._evaluate import logit_adjustment
 
 
@@ -114,6 +114,12 @@ def loss(
     (torch.func.jvp, jacfwd, forward_ad), the other transforms of torch.func, and batched gradients (vectorize=True,
     is_grads_batched). A graph of torch.jit.trace raises if its numbers may be wrong for the shape of the call.
     """
+    key = tensors = None
+    if _prepared.is_eager():
+        key, tensors = _prepared.key_of(locals())
+        if key is not None and (call := _prepared.find(key)):
+            value = _checks.number("normalizer", normalizer) if type(normalizer) in (int, float) else 1.0
+            return call(tensors, value, state)
     name, classes = _losses.loss_name(name), _batch.check_classes(classes)
     fused, several, levels = _levels_of(logits)
     _check_what_is_wanted(labels, targets, reduction, normalizer)
@@ -159,9 +165,17 @@ def loss(
     }
     if torch.jit.is_tracing():
         settings["traced"] = _spec.traced_shapes(levels, fixed=normalizer == "value" and divisor is None)
-    spec, tensors = _spec.write_spec(settings, list(given), list(singles)), [array for _, array in arrays]
+    spec, arrays = _spec.write_spec(settings, list(given), list(singles)), [array for _, array in arrays]
+    if key is not None and not fused and reduction != "histogram":
+        recipe = _prepared.recipe_of(tensors, levels, arrays, list(given.values()), singles)
+        if recipe is not None:
+            results = len(levels) if several and reduction != "sum" else None
+            call = _prepared.Call(spec, reduction, levels, arrays, singles, recipe, results)
+            result = call(tensors, value, state)
+            _prepared.keep(key, call)  # which passed the library's checks too
+            return result
     run, logits = (_linear.evaluate, logits) if fused else (_ops.evaluate, levels)
-    results = run(spec, reduction, value, logits, tensors, singles)
+    results = run(spec, reduction, value, logits, arrays, singles)
     if state is not None:
         state.copy_(results[-1])
     return list(results[: len(levels)]) if several and reduction != "sum" else results[0]

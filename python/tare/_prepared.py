@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls of a loss that were made before. One with the same settings, and with tensors of the same layout, skips the
+checks and the text, and fills structs that exist.
+
+Only values may differ from call to call: of the tensors, and of a normalizer that is a number. What checks values is
+done in every call. It serves eager calls alone; a graph needs the operators, and so does whoever watches operators.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.autograd import forward_ad
+
+from . import _call, _ops, _spec, _tensors
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_ANY_NUMBER = object()
+_CONSTANT = {int, float, bool, str, type(None), object}  # whose type and equality say all
+_KEYED = {*_PLAIN, list, tuple}
+_places = {}  # types of values -> where in them are no constants; never removed, because keys hold the lists' ids
+_readable = {}  # dispatch keys -> _is_readable
+_MOST = 512  # calls; detectors with images of many sizes make new ones all the time
+_calls = {}
+_as_it_is, _converted, _split, _fresh_state = range(4)  # how a tensor of the operator comes from the arguments
+
+try:
+    _C = torch._C
+    _keys_of, _transforms = _C._dispatch_keys, _C._are_functorch_transforms_active
+    _dispatch_modes, _function_modes = _C._len_torch_dispatch_stack, _C._len_torch_function_stack
+    _profiling = _C._autograd._profiler_enabled
+    _keys_of(torch.empty(0)).raw_repr()
+    _tracing, _known = _C._is_tracing, True
+except AttributeError:  # a PyTorch without these: every call is checked
+    _known = False
+
+
+def is_eager():
+    """Whether nothing watches, traces or transforms operators now."""
+    return not (
+        torch.compiler.is_compiling()
+        or not _known
+        or _tracing()
+        or forward_ad._current_level >= 0
+        or _dispatch_modes()
+        or _function_modes()
+        or _transforms()
+        or _profiling()
+    )
+
+
+def _is_readable(tensor, keys):
+    """Whether the library may read the memory of a tensor as it is: it is a dense one, in no wrapper, of a CPU or GPU.
+
+    keys: its dispatch keys, as a number; they tell all this.
+    """
+    if (known := _readable.get(keys)) is None:
+        known = tensor.layout == torch.strided and tensor.device.type in ("cpu", "cuda")
+        odd = tensor.is_quantized, tensor.is_nested, tensor.is_neg(), tensor.is_conj(), tensor._is_zerotensor()
+        known = known and not (any(odd) or _tensors.is_wrapped(tensor) or torch._is_functional_tensor(tensor))
+        _readable[keys] = known
+    return known
+
+
+def _layout(tensor):
+    """All of a tensor but its values; None if the library may not read it."""
+    keys = _keys_of(tensor).raw_repr()
+    if not (_readable.get(keys) or _is_readable(tensor, keys)) or type(tensor) not in _PLAIN:
+        return None
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.get_device(), keys, tensor.requires_grad
+
+
+def key_of(arguments):
+    """What a call is found by, and its tensors in the order of the arguments; (None, []) if it cannot be kept.
+
+    arguments: all of them, as locals() gives them.
+    """
+    if type(arguments["normalizer"]) in (int, float):
+        arguments["normalizer"] = _ANY_NUMBER  # the value is not part of the call
+    parameters, tensors = arguments.pop("parameters"), []
+    key = _key([*arguments.values(), *parameters, *parameters.values()], tensors)
+    return (key, tensors) if key else (None, [])
+
+
+def _key(values, tensors):
+    """Values, with layouts for tensors; None if one has no place in a key. Appends the tensors."""
+    kinds = tuple(map(type, values))
+    places = _places.get(kinds)
+    if places is None:
+        places = [index for index, kind in enumerate(kinds) if kind not in _CONSTANT]
+        if not all(kinds[index] in _KEYED for index in places):
+            return None
+        places = _places.setdefault(kinds, places)
+    for index in places:
+        value = values[index]
+        if kinds[index] in _PLAIN:
+            values[index] = layout = _layout(value)
+            tensors.append(value)
+        else:
+            values[index] = layout = _key([*value], tensors)
+        if layout is None:
+            return None
+    values.append(id(places))  # it stands for the types; without them 1 and True are equal
+    return tuple(values)
+
+
+def find(key):
+    return _calls.get(key)
+
+
+def keep(key, call):
+    if len(_calls) >= _MOST:
+        _calls.clear()
+    _calls[key] = call
+
+
+class Call:
+    """A call that passed all checks, to be made again with other values."""
+
+    def __init__(self, spec, reduction, levels, arrays, singles, recipe, results):
+        """levels, arrays, singles: as for _ops.evaluate. recipe: see recipe_of. results: what of the losses is
+        returned: a number of them, or None for the first alone."""
+        self.count, self.recipe, self.results = len(levels), recipe, results
+        self.direct = all(way is _as_it_is and place == index for index, (way, place) in enumerate(recipe, len(levels)))
+        self.has_state = "state" in singles
+        self.wants = any(level.requires_grad for level in levels)
+        self.keeps = _ops.keeps_gradient(levels, reduction)
+        self.spec = _spec.with_setting(spec, _spec.STORED_DENSITY, 1) if self.has_state else spec  # of backward
+        self.alone, self.later = _spec.read_spec(spec), _spec.read_spec(self.spec)
+        self.both = _spec.read_spec(_spec.with_setting(spec, _spec.KEEPS_GRADIENT, 1)) if self.keeps else self.alone
+        self.pools = [], [], []  # of the three above
+        plain = reduction == "sum" and not self.has_state
+        self.scalar = levels[0].new_empty((), dtype=_tensors.wide(levels[0].dtype)) if plain else None  # a model
+        self.nothing = [None] * (len(arrays) + len(singles))  # the gradients by these
+        self.layout = [_layout(one) for one in (*levels, *arrays, *_tensors.as_c(singles))]
+
+    def __call__(self, tensors, value, state):
+        tensors = tensors if self.direct else [*tensors[: self.count], *self._inputs(tensors)]
+        if self.wants and torch.is_grad_enabled():
+            results = Evaluation.apply(self, value, *tensors)
+            if self.scalar is not None:
+                return results
+        else:
+            results = self.losses(tensors, value, False)
+        if state is not None:
+            state.copy_(results[-1])
+        return results[0] if self.results is None else list(results[: self.results])
+
+    def _inputs(self, tensors):
+        for way, place in self.recipe:
+            if way is _as_it_is:
+                yield tensors[place]
+            elif way is _converted:
+                yield tensors[place].to(torch.float32).contiguous()
+            elif way is _split:
+                yield from torch.split(tensors[place[0]], place[1], -1)
+            else:
+                yield torch.zeros(place[0], dtype=torch.int64, device=place[1])
+
+    def losses(self, tensors, value, keeps):
+        count = self.count
+        logits, inputs = tensors[:count], tensors[count:]
+        read, pool = (self.both, self.pools[0]) if keeps else (self.alone, self.pools[1])
+        if self.scalar is None:
+            return _ops.losses_of(read, list(logits), list(inputs), value, pool)
+        loss = torch.empty_like(self.scalar)
+        if not keeps:
+            _call.run(read, value, logits, inputs, loss=loss, pool=pool)
+            return [loss]
+        gradients = [torch.empty_like(one) for one in logits]
+        _call.run(read, value, logits, inputs, loss=loss, pool=pool, gradient=gradients)
+        return [loss, *gradients]
+
+    def gradients(self, logits, inputs, upstream, value):
+        """As tare::gradient. [] if the tensors are not those of the call any more (their .data was set), or if somebody
+        watches the operators."""
+        tensors = [*logits, *inputs]
+        layouts = [_layout(one) for one in tensors] if is_eager() else []
+        if layouts != self.layout or None in map(_layout, upstream):
+            return []
+        return _ops.gradients_of(self.later, logits, inputs, upstream, value, self.pools[2])
+
+
+class Evaluation(_ops.Evaluation):
+    """_ops.Evaluation without the operators. apply() takes a Call in place of the text."""
+
+    @staticmethod
+    def forward(ctx, call, value, *tensors):
+        results = call.losses(tensors, value, call.keeps)
+        if call.scalar is None:
+            return _finish(ctx, call, value, tensors, results)
+        ctx.call, ctx.value, ctx.kept = call, value, results[1:]
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors)
+        return results[0]
+
+    @staticmethod
+    def backward(ctx, *upstream):
+        gradients, above = getattr(ctx, "kept", ()), upstream[0]
+        if gradients and type(above) is torch.Tensor and not torch.is_grad_enabled() and is_eager():
+            _ = ctx.saved_tensors  # PyTorch checks here that they are still there, and unchanged
+            factor = above.item()
+            if factor == 1 or math.isfinite(factor):
+                ctx.kept = ()
+                if factor != 1:
+                    for gradient in gradients:
+                        gradient.mul_(factor)
+                return (None, None, *gradients, *ctx.call.nothing)
+        call = ctx.call
+        ctx.spec, ctx.count, ctx.has_state, ctx.in_graph = call.spec, call.count, call.has_state, 0
+        return _ops.Evaluation.backward(ctx, *upstream)[3:]
+
+
+def _finish(ctx, call, value, tensors, results):
+    return _ops.Evaluation.finish(ctx, call, call.spec, value, call.keeps, call.count, call.has_state, tensors, results)
+
+
+def recipe_of(tensors, levels, arrays, given, singles):
+    """How arrays and singles come from the tensors of the arguments: pairs of a way and a place; None if otherwise.
+
+    tensors: of the arguments, as key_of gives them; arrays: by level; given: the arguments that these come from.
+    """
+    places = {id(one): index for index, one in enumerate(tensors)}
+    if len(places) != len(tensors):
+        return None  # one tensor in two roles: the next call may have two
+    recipe = []
+    for index, whole in enumerate(given):
+        parts = arrays[index * len(levels) : (index + 1) * len(levels)]
+        if id(whole) in places and len(levels) > 1:
+            recipe.append((_split, (places[id(whole)], [part.shape[-1] for part in parts])))
+        else:
+            recipe += [(_as_it_is, places.get(id(part))) for part in parts]
+    for key, one in singles.items():
+        place = places.get(id(one))
+        if place is None and key == "state":
+            recipe.append((_fresh_state, (one.numel(), one.device)))
+        elif key == "state" or (one.dtype == torch.float32 and one.is_contiguous()):
+            recipe.append((_as_it_is, place))
+        else:
+            recipe.append((_converted, place))
+    used = {place[0] if way is _split else place for way, place in recipe if way is not _fresh_state}
+    return recipe if used == set(range(len(levels), len(tensors))) else None  # else a number was read from a tensor
