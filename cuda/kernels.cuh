@@ -3,7 +3,7 @@
 #ifndef TARE_CUDA_KERNELS_CUH
 #define TARE_CUDA_KERNELS_CUH
 
-#include "call.cuh"
+#include "tiles.cuh"
 
 namespace tare {
 
