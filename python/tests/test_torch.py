@@ -387,6 +387,7 @@ def test_defaults_are_the_librarys():
     for name in tare.losses():
         thin = getattr(tare.torch, name.replace("-", "_"))
         given = {"targets": torch.zeros_like(x)} if name == "ghm-r" else {"labels": y.abs()}
+        given |= {"offset": torch.randn(x.shape[-1])} if name == "softmax-logit-adjusted" else {}
         assert torch.equal(thin(x, **given), tare.torch.loss(name, x, **given)), name
 
 
