@@ -11,12 +11,12 @@
 
 static tare_status evaluate_unknown(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                     const tare_output *output, void *user) {
-  static tare_problem problem;
+  static tare_problem checked;
   const int32_t *kind = user;
-  tare_status status = tare_problem_build(&problem, loss, batch, output, TARE_NEED_LOGITS, &context->error);
+  tare_status status = tare_problem_build(&checked, loss, batch, output, TARE_NEED_LOGITS, &context->error);
   cr_assert_eq(status, TARE_STATUS_OK, "%s", context->error.text);
-  problem.loss.kind = *kind;
-  return context->backend->evaluate(context->backend, &problem, NULL, 0, NULL, &context->error);
+  checked.loss.kind = *kind;
+  return context->backend->evaluate(context->backend, &checked, NULL, 0, NULL, &context->error);
 }
 
 static void check_refused(const test_device *device, int32_t listed, int32_t unknown) {
