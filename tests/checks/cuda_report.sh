@@ -11,12 +11,12 @@ set -eu
 nvcc=$1 source=$2 work=$3
 ptxas=$(dirname "$(readlink -f "$nvcc")")/ptxas
 [ -x "$ptxas" ] || ptxas=ptxas
+mkdir -p "$work" # before the pattern below, which leads through it
 disassembler=
 for candidate in "$(dirname "$ptxas")/nvdisasm" "$(command -v nvdisasm || true)" \
   "$work"/../disassembler/lib/python3*/site-packages/nvidia/*/bin/nvdisasm; do
   [ -n "$disassembler" ] || [ ! -x "$candidate" ] || disassembler=$candidate
 done
-mkdir -p "$work"
 rm -f "$work"/*.log "$work"/*.ptx "$work"/*.cubin
 
 # sort.cu is CUB's own.
