@@ -165,7 +165,8 @@ static void draw_targets(problem *p, random_source *s) {
 
 /* Scores of labels, and anything in rows without a class. */
 static void draw_scores(problem *p, random_source *s) {
-  repeat_along_axes(p, ARRAY_LABELS, p->labels, 1); /* what a score may be depends on the label that the row will have */
+  repeat_along_axes(p, ARRAY_LABELS, p->labels,
+                    1); /* what a score may be depends on the label that the row will have */
   p->score_dtype = (int32_t)random_below(s, p->dtype == TARE_DTYPE_F64 ? 4 : 3);
   p->scores = calloc((size_t)p->rows + 1, sizeof *p->scores);
   for (int64_t i = 0; i < p->rows; i++) {
