@@ -20,9 +20,9 @@ from typing import Callable
 import torch
 import torch.nn.functional as F
 
-from .. import _c, _checks, _tensors
+from .. import _c, _checks, _tensors, _wording
 
-NOT_A_LABEL = _c.NOT_A_LABEL
+NOT_A_LABEL = _wording.NOT_A_LABEL
 
 
 _INVALID_TARGET = 6

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one function behind tare.torch's losses: from its arguments to a kept call, or to the operators."""
+
+from typing import NamedTuple, Optional
+
+import torch
+
+from . import _batch, _c, _checks, _linear, _losses, _ops, _prepared, _spec, _tensors
+
+
+class Head(NamedTuple):
+    """A classifier that a loss takes instead of logits: features @ weight.T + bias.
+
+    All logits never exist at one time. The loss forms them one chunk of rows at a time. Backward forms them again, with
+    the gradients by all three. In float32 on a CPU one pass does both and keeps the gradients until backward.
+
+        loss = tare.torch.sigmoid_focal(tare.torch.Head(features, layer.weight, layer.bias), labels)
+
+    features: [..., D]; weight: [C, D]; bias: [C] or None; all float32, float16 or bfloat16.
+    workspace: the most bytes that a pass may take; None: the fastest size (96 MB on a CPU).
+
+    It needs OpenBLAS on a CPU (libopenblas.so.0, or the library that TARE_BLAS names), and cuBLAS on a GPU, which
+    PyTorch has loaded. Otherwise it raises tare.Error. It gives scalar losses only, and not GHM's exact density. The
+    gradients by weight and bias are summed in float32.
+    """
+
+    features: torch.Tensor
+    weight: torch.Tensor
+    bias: Optional[torch.Tensor] = None
+    workspace: Optional[int] = None
+
+
+def ghm_state(bins, device="cpu"):
+    """A fresh GHM state for `bins` unit regions: int64 [2 + 3*bins], all zero. The header says what it holds."""
+    bins = _checks.integer("bins", bins, 1, 1024)
+    return torch.zeros(2 + 3 * bins, dtype=torch.int64, device=device)
+
+
+def loss(
+    name,
+    logits,
+    labels=None,
+    *,
+    targets=None,
+    scores=None,
+    classes=None,
+    reduction="sum",
+    normalizer="sum",
+    row_weights=None,
+    element_weights=None,
+    class_weights=None,
+    background_weight=1.0,
+    hard_negatives=None,
+    least_negatives=None,
+    positive_weights=None,
+    first_label=0,
+    background_label=-1,
+    ignore_label=-2,
+    alpha=None,
+    state=None,
+    **parameters,
+):
+    """The loss of this name ("sigmoid-focal"; tare.losses() has them all), differentiable by the logits.
+
+    logits: float32, float16, bfloat16, on the CPU also float64. Rows [..., C] with one to four axes in front; or, with
+        `classes`, maps [images, anchors*classes, height, width]; or a list of up to 16 of either, the levels of a head,
+        in one launch. Any strides are accepted. Nothing is permuted, concatenated or copied. Or a Head.
+    labels: int32 or int64, one a row: [...], or for maps [images, height, width, anchors]. Neighbouring axes may be
+        joined ([images, rows of an image]). [images, anchors, height, width] is refused. For levels: a list of these,
+        or one tensor [images, rows of an image]. The class is label - first_label. background_label marks a row without
+        a class, ignore_label a row that adds nothing. Any other label is an error. The CPU reports it at once. On a GPU
+        its row adds nothing, and check() reports it.
+    targets: dense targets in [0,1] of the logits' shape, instead of labels. softmax-ce takes any non-negative rows.
+        ghm-r: the values that the predictions should have. Labels beside targets only say which rows are ignored.
+    scores: one a row, in [0,1], such as the IoU of a box: the target of the label's element, instead of 1. A score of a
+        row without a class is not read. sigmoid-varifocal and sigmoid-ce take scores.
+    reduction: "sum": a scalar, divided by the normalizer. "rows": one loss a row, [...] or [images, height, width,
+        anchors]. "none": one loss an element, of the logits' shape; in a softmax loss one a row. Losses are float32
+        (float64 for float64).
+    normalizer: "sum" (no divisor), "elements", "rows", "positives", "weights", a number, or a tensor with one element
+        on the logits' device. The tensor is read there, without a wait, and not clamped.
+    row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights: float32
+        [C]. background_weight: a number.
+    hard_negatives: a number r, for hard negative mining as in SSD. Of each image's background rows, only the ceil(r*P)
+        with the largest loss count. P is the number of the image's rows with a class. least_negatives is the least
+        number of negatives of an image. Images are the first axis of [images, rows, C] and of maps; [rows, C] is one
+        image.
+    alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Other parameters
+        have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
+        "mmdet"), momentum, use_stored_density, mu; offset: float32 [C], of softmax-logit-adjusted.
+    state: the state of a GHM loss, from ghm_state(bins). It is updated in place. The CPU refuses a state that Tare did
+        not write (an average, a cast). A GPU does not check it, because that would wait.
+
+    Returns a tensor. For levels and a reduction other than "sum" it returns a list of tensors.
+    Raises ValueError (tare.ArgumentError) for a wrong argument; for a wrong type or keyword this is a TypeError too.
+    Raises tare.Error for anything else.
+
+    Derivatives: backward mode, once. With create_graph=True the gradient can be differentiated by the upstream gradient
+    (GradNorm; torch.autograd.functional.jvp). These raise: a second derivative by the logits, forward mode
+    (torch.func.jvp, jacfwd, forward_ad), the other transforms of torch.func, and batched gradients (vectorize=True,
+    is_grads_batched). A graph of torch.jit.trace raises if its numbers may be wrong for the shape of the call.
+    """
+    key = tensors = None
+    if _prepared.is_eager():
+        key, tensors = _prepared.key_of(locals())
+        if key is not None and (call := _prepared.find(key)):
+            value = _checks.number("normalizer", normalizer) if type(normalizer) in (int, float) else 1.0
+            return call(tensors, value, state)
+    name, classes = _losses.loss_name(name), _batch.check_classes(classes)
+    fused, several, levels = _levels_of(logits)
+    _check_what_is_wanted(labels, targets, reduction, normalizer)
+    if fused and (reduction != "sum" or classes):
+        raise ValueError("a Head has reduction 'sum' alone, and no maps")
+    given = {
+        "labels": labels,
+        "targets": targets,
+        "scores": scores,
+        "row_weights": row_weights,
+        "element_weights": element_weights,
+    }
+    given = {key: one for key, one in given.items() if one is not None}
+    arrays = [
+        (key, array) for key, one in given.items() for array in _tensors.per_level(key, one, levels, several, classes)
+    ]
+    singles = {"class_weights": class_weights, "positive_weights": positive_weights}
+    per_class = parameters.pop("alpha_per_class", None)
+    if per_class is not None and alpha is not None:
+        raise ValueError("alpha and alpha_per_class are two names of one argument; give one of them")
+    if per_class is not None or (isinstance(alpha, torch.Tensor) and alpha.dim()):
+        singles["alpha_per_class"] = alpha if per_class is None else per_class
+    elif alpha is not None:
+        parameters["alpha"] = alpha
+    singles.update({key: parameters.pop(key) for key in _losses.vectors_of(name) if key in parameters})
+    parameters = _losses.parameters_of(name, parameters)
+    singles = {key: _tensors.real_tensor(key, one) for key, one in singles.items() if one is not None}
+    divisor, normalizer, value = _divisor(normalizer, levels[0].device)
+    singles.update({} if divisor is None else {"normalizer": divisor})
+    singles.update(_state_of(name, state, parameters, levels[0].device))
+    sources = [one for one in logits[:3] if one is not None] if fused else levels
+    _tensors.check_arguments(sources, arrays, singles)
+
+    settings = {
+        "loss": name,
+        "reduction": reduction,
+        "normalizer": normalizer,
+        "classes": classes or 0,
+        **_batch.label_options(
+            first_label, background_label, ignore_label, background_weight, hard_negatives, least_negatives
+        ),
+        **parameters,
+    }
+    if torch.jit.is_tracing():
+        settings["traced"] = _spec.traced_shapes(levels, fixed=normalizer == "value" and divisor is None)
+    spec, arrays = _spec.write_spec(settings, list(given), list(singles)), [array for _, array in arrays]
+    if key is not None and not fused and reduction != "histogram":
+        recipe = _prepared.recipe_of(tensors, levels, arrays, list(given.values()), singles)
+        if recipe is not None:
+            results = len(levels) if several and reduction != "sum" else None
+            call = _prepared.Call(spec, reduction, levels, arrays, singles, recipe, results)
+            result = call(tensors, value, state)
+            _prepared.keep(key, call)  # which passed the library's checks too
+            return result
+    run, logits = (_linear.evaluate, logits) if fused else (_ops.evaluate, levels)
+    results = run(spec, reduction, value, logits, arrays, singles)
+    if state is not None:
+        state.copy_(results[-1])
+    return list(results[: len(levels)]) if several and reduction != "sum" else results[0]
+
+
+def _levels_of(logits):
+    """Whether `logits` is a Head, whether it is a list of levels, and the tensors, level by level."""
+    if isinstance(logits, Head):
+        for place, one in zip(("features", "weight", "bias"), logits):
+            if one is not None or place != "bias":
+                _tensors.check_tensor(place, one)
+        return True, False, [logits.features]
+    if isinstance(logits, (list, tuple)):
+        if not logits:
+            raise ValueError("logits is an empty list; there must be 1 to 16 levels")
+        return False, True, [_tensors.check_tensor(f"logits[{index}]", one) for index, one in enumerate(logits)]
+    return False, False, [_tensors.check_tensor("logits", logits)]
+
+
+def _check_what_is_wanted(labels, targets, reduction, normalizer):
+    if labels is None and targets is None:
+        raise ValueError("labels and targets are None; one of them is needed")
+    if reduction != "histogram":  # which is ghm_histogram's own
+        _checks.word("reduction", reduction, ("sum", "rows", "none"))
+    if reduction != "sum" and not (isinstance(normalizer, str) and normalizer == "sum"):
+        raise ValueError(f"normalizer is given with reduction '{reduction}'; only a sum is divided")
+
+
+def _state_of(name, state, parameters, device):
+    """The GHM state of a call, if it has one: the caller's or a fresh one."""
+    if state is not None:
+        if not _losses.DESCRIPTIONS[name].has_state:
+            raise _losses.no_parameter(name, "state")
+        return {"state": _tensors.state_tensor(state)}
+    if not _spec.keeps_state(name, parameters):
+        return {}
+    bins = _losses.value_of(name, parameters, "bins")
+    return {"state": ghm_state(bins, device)}  # backward finds the density of this pass in it
+
+
+def _divisor(normalizer, device):
+    """A normalizer's tensor or None, its word in the spec, and its number or 1."""
+    if torch.compiler.is_compiling() and isinstance(normalizer, (int, float)):  # a number would be part of the graph
+        normalizer = torch.full((), float(normalizer), device=device)
+    if isinstance(normalizer, torch.Tensor):
+        return _tensors.real_tensor("normalizer", normalizer), "value", 1.0
+    if isinstance(normalizer, str):
+        return None, _checks.word("normalizer", normalizer, _c.NORMALIZERS, ", a number or a tensor"), 1.0
+    return None, "value", _checks.number("normalizer", normalizer)
