@@ -168,6 +168,7 @@ Test(selection, every_loss_and_normalizer) {
       if (is_softmax(kind)) p->background_label = p->first_label + 2;
       problem_draw_labels(p, 0.1, 0.1);
       problem_draw_row_weights(p);
+      if (!is_softmax(kind)) problem_draw_element_weights(p);
       p->class_weights = random_class_weights(p, 3);
       p->normalizer = normalizer;
       p->place[ARRAY_LOGITS].channels_first = p->place[ARRAY_GRADIENT].channels_first = normalizer % 2;

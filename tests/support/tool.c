@@ -187,3 +187,10 @@ void tool_expect_nothing_left(const tool_folder *folder, const char *what) {
                                     "a",     "link",  "hard",  "x.kept", "y.kept", "fail",    NULL};
   tool_folder_expect_only(folder, own, what);
 }
+
+void tool_expect_refused(const tool_folder *folder, const char *command, int status, const char *word) {
+  cr_assert_eq(tool_shell(folder, "%s", command), status, "%s", command);
+  char *text = tool_text(folder, "err");
+  cr_assert_not_null(strstr(text, word), "no '%s' for %s in: %s", word, command, text);
+  free(text);
+}

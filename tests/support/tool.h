@@ -48,6 +48,9 @@ tool_folder tool_folder_with_files(void);
  *  goes to "out" and "err" there. Returns the exit status; a signal is 128 and its number, as in any shell. */
 int tool_shell(const tool_folder *folder, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/** Runs a shell command as above. It must end with `status` and say `word` among its errors. */
+void tool_expect_refused(const tool_folder *folder, const char *command, int status, const char *word);
+
 /** The whole of a file in the folder; free() it. */
 char *tool_text(const tool_folder *folder, const char *name);
 
