@@ -100,6 +100,9 @@ typedef struct tare_error {
 tare_status tare_fail(tare_error *error, tare_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/** TARE_STATUS_WORKSPACE_TOO_SMALL unless `bytes` are at least what tare_workspace_size says, `needed`. */
+tare_status tare_check_workspace(uint64_t needed, uint64_t bytes, tare_error *error);
+
 /** Checks the arguments of a call and puts them in `problem`. `loss` and `output` may be NULL where the call has
  *  none. */
 tare_status tare_problem_build(tare_problem *problem, const tare_loss_spec *loss, const tare_batch *batch,
@@ -131,6 +134,14 @@ void tare_problem_slice(tare_problem *slice, const tare_problem *whole, int64_t 
                         float *gradient);
 
 static inline int tare_is_ghm(const tare_problem *problem) { return problem->passes == TARE_PASSES_DENSITY; }
+
+/** The class that the background label is itself in a softmax loss, else -1. */
+static inline int32_t tare_background_class(const tare_problem *problem) {
+  const tare_batch *b = &problem->batch;
+  if (problem->shape != TARE_SHAPE_SOFTMAX || b->background_label < b->first_label) return -1;
+  const uint64_t cls = (uint64_t)b->background_label - (uint64_t)b->first_label;
+  return cls < (uint64_t)b->classes ? (int32_t)cls : -1;
+}
 
 /** Bytes of one element. */
 static inline int64_t tare_dtype_bytes(int32_t dtype) {

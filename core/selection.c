@@ -18,15 +18,6 @@ tare_selection_room tare_selection_room_at(const tare_problem *problem, void *wo
   return (tare_selection_room){.loss = workspace, .label = labels};
 }
 
-tare_status tare_selection_check_room(const tare_problem *problem, uint64_t bytes, tare_error *error) {
-  const uint64_t needed = tare_selection_bytes(problem);
-  if (needed <= bytes) return TARE_STATUS_OK;
-  return tare_fail(error, TARE_STATUS_WORKSPACE_TOO_SMALL,
-                   "workspace has %llu bytes; this call needs %llu: see tare_workspace_size and "
-                   "tare_context_set_workspace",
-                   (unsigned long long)bytes, (unsigned long long)needed);
-}
-
 /** An array in row order, which a level's ROW_INDEX strides lead through. */
 static void put_in_row_order(tare_view *view, int name, void *data, int64_t element) {
   tare_array *array = &view->array[name];
@@ -48,19 +39,12 @@ void tare_selection_to_measure(const tare_problem *problem, const tare_selection
   }
 }
 
-int32_t tare_selection_background(const tare_problem *problem) {
-  const tare_batch *b = &problem->batch;
-  if (problem->shape != TARE_SHAPE_SOFTMAX || b->background_label < b->first_label) return -1;
-  const uint64_t cls = (uint64_t)b->background_label - (uint64_t)b->first_label;
-  return cls < (uint64_t)b->classes ? (int32_t)cls : -1;
-}
-
 void tare_selection_to_evaluate(const tare_problem *problem, const tare_selection_room *room, tare_problem *selected) {
   *selected = *problem;
   selected->output.counts = NULL; /* they tell of the caller's labels */
   selected->batch.label_dtype = TARE_LABEL_DTYPE_I32;
   selected->batch.first_label = 0;
-  selected->batch.background_label = tare_selection_background(problem);
+  selected->batch.background_label = tare_background_class(problem);
   selected->batch.ignore_label = TARE_NOT_SELECTED;
   for (int i = 0; i < problem->level_count; i++)
     put_in_row_order(&selected->view[i], TARE_LABELS, room->label, sizeof *room->label);
@@ -71,13 +55,6 @@ void tare_selection_images(const tare_problem *problem, tare_image_rows *of_leve
     const tare_view *view = &problem->view[i];
     of_level[i] = (tare_image_rows){.first = view->first_row, .step = view->rows / problem->batch.images};
   }
-}
-
-/** How many of an image's negatives are taken. */
-static int64_t wanted_of(double ratio, int64_t minimum, int64_t positives, int64_t negatives) {
-  const double by_ratio = ceil(ratio * (double)positives);
-  const double wanted = by_ratio > (double)minimum ? by_ratio : (double)minimum;
-  return wanted < (double)negatives ? (int64_t)wanted : negatives;
 }
 
 /* ---- On the CPU ----------------------------------------------------------------------------------------------------
@@ -169,7 +146,7 @@ static void drop(void *state, float loss, int32_t *label) {
 
 void tare_selection_settle(const tare_problem *problem, const tare_selection_room *room, int64_t image) {
   image_walk walk = {.levels = problem->level_count,
-                     .background = tare_selection_background(problem),
+                     .background = tare_background_class(problem),
                      .image = image,
                      .loss = room->loss,
                      .loss_is_double = loss_bytes(problem) == sizeof(double),
@@ -178,7 +155,8 @@ void tare_selection_settle(const tare_problem *problem, const tare_selection_roo
   int64_t negatives = 0;
   for_each_negative(&walk, count_negative, &negatives);
   const tare_batch *b = &problem->batch;
-  const int64_t taken = wanted_of(b->selection_ratio, b->selection_minimum, count_positives(&walk), negatives);
+  const int64_t taken =
+      tare_negatives_taken(b->selection_ratio, b->selection_minimum, (double)count_positives(&walk), (double)negatives);
   if (taken == negatives) return;
   if (taken == 0) {
     for_each_negative(&walk, drop, NULL);

@@ -32,17 +32,11 @@ uint64_t tare_selection_bytes(const tare_problem *problem);
 
 tare_selection_room tare_selection_room_at(const tare_problem *problem, void *workspace);
 
-/** TARE_STATUS_WORKSPACE_TOO_SMALL unless `bytes` are enough. */
-tare_status tare_selection_check_room(const tare_problem *problem, uint64_t bytes, tare_error *error);
-
 /** The problem whose row losses rank the rows: no output but these, and no weight of a row, a class or an element. */
 void tare_selection_to_measure(const tare_problem *problem, const tare_selection_room *room, tare_problem *measure);
 
 /** The problem with the room's labels. */
 void tare_selection_to_evaluate(const tare_problem *problem, const tare_selection_room *room, tare_problem *selected);
-
-/** The room's label of background: the class that the background is in a softmax loss, else -1. */
-int32_t tare_selection_background(const tare_problem *problem);
 
 /** Where the rows of an image lie, for each level. */
 void tare_selection_images(const tare_problem *problem, tare_image_rows *of_level);

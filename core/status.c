@@ -47,3 +47,11 @@ tare_status tare_fail(tare_error *error, tare_status status, const char *format,
   va_end(arguments);
   return status;
 }
+
+tare_status tare_check_workspace(uint64_t needed, uint64_t bytes, tare_error *error) {
+  if (needed <= bytes) return TARE_STATUS_OK;
+  return tare_fail(error, TARE_STATUS_WORKSPACE_TOO_SMALL,
+                   "workspace has %llu bytes; this call needs %llu: see tare_workspace_size and "
+                   "tare_context_set_workspace",
+                   (unsigned long long)bytes, (unsigned long long)needed);
+}

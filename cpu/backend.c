@@ -104,13 +104,10 @@ static tare_status evaluate(tare_backend *self, const tare_problem *problem, voi
   uint64_t needed;
   (void)stream;
   workspace_size(self, problem, &needed, error);
-  if (needed > workspace_bytes)
-    return tare_fail(error, TARE_STATUS_WORKSPACE_TOO_SMALL,
-                     "workspace has %llu bytes; this call needs %llu: see tare_workspace_size and "
-                     "tare_context_set_workspace",
-                     (unsigned long long)workspace_bytes, (unsigned long long)needed);
+  tare_status status = tare_check_workspace(needed, workspace_bytes, error);
+  if (status) return status;
   tare_tiling_make(&tiling, problem);
-  tare_status status = tare_cpu_scan_labels(cpu, &tiling, problem, &scan, error);
+  status = tare_cpu_scan_labels(cpu, &tiling, problem, &scan, error);
   if (status) return status;
   tare_counts counts = scan.counts; /* of the caller's labels */
   tare_problem selected;

@@ -160,11 +160,8 @@ tare_status evaluate_ghm(const backend *self, const tare_problem *problem, void 
   const bool exact = c.ghm.density == TARE_GHM_DENSITY_EXACT;
   if (exact) status = measure_exact_room(problem, &room);
   if (status != cudaSuccess) return cuda_failed(status, "asking for the sort's workspace", error);
-  if (exact && room.bytes > workspace_bytes)
-    return tare_fail(error, TARE_STATUS_WORKSPACE_TOO_SMALL,
-                     "workspace has %llu bytes; this call needs %llu: see tare_workspace_size and "
-                     "tare_context_set_workspace",
-                     (unsigned long long)workspace_bytes, (unsigned long long)room.bytes);
+  const tare_status too_small = tare_check_workspace(exact ? room.bytes : 0, workspace_bytes, error);
+  if (too_small) return too_small;
   if (problem->output.counts) status = launch_count(c, site, false);
   if (status == cudaSuccess)
     status = exact ? evaluate_exactly(room, workspace, &c, site) : evaluate_by_bins(self, problem, &c, site);
@@ -210,7 +207,7 @@ selection_call make_selection_call(const tare_problem *problem, const tare_selec
   memset(static_cast<void *>(&s), 0, sizeof s);
   tare_selection_images(problem, s.of_level);
   s.levels = problem->level_count;
-  s.background = tare_selection_background(problem);
+  s.background = tare_background_class(problem);
   s.images = problem->batch.images;
   s.minimum = problem->batch.selection_minimum;
   s.ratio = problem->batch.selection_ratio;
@@ -236,8 +233,8 @@ cudaError_t select_rows(const backend *self, const tare_problem *problem, const 
 
 tare_status evaluate_selected(const backend *self, const tare_problem *problem, void *workspace, uint64_t bytes,
                               const launch_site &site, tare_error *error) {
-  const tare_status room_status = tare_selection_check_room(problem, bytes, error);
-  if (room_status) return room_status;
+  const tare_status too_small = tare_check_workspace(tare_selection_bytes(problem), bytes, error);
+  if (too_small) return too_small;
   const tare_selection_room room = tare_selection_room_at(problem, workspace);
   cudaError_t status = select_rows(self, problem, room, site);
   tare_problem selected;

@@ -123,13 +123,6 @@ bool is_plain(const call &c, const level &l) {
          !l.view.array[TARE_ELEMENT_WEIGHTS].data && !l.view.array[TARE_ELEMENT_LOSS].data;
 }
 
-int32_t background_class_of(const tare_problem *problem) {
-  const tare_batch &b = problem->batch;
-  if (problem->shape != TARE_SHAPE_SOFTMAX || b.background_label < b.first_label) return -1;
-  const uint64_t cls = uint64_t(b.background_label) - uint64_t(b.first_label);
-  return cls < uint64_t(b.classes) ? int32_t(cls) : -1;
-}
-
 void fill_batch(const tare_problem *problem, call *c) {
   const tare_batch &b = problem->batch;
   c->kind = problem->loss.kind;
@@ -144,7 +137,7 @@ void fill_batch(const tare_problem *problem, call *c) {
   c->first_label = b.first_label;
   c->background_label = b.background_label;
   c->ignore_label = b.ignore_label;
-  c->background_class = background_class_of(problem);
+  c->background_class = tare_background_class(problem);
   c->is_mask = tare_is_ghm(problem);
   c->background_weight = float(b.background_weight);
   c->class_weights = b.class_weights;

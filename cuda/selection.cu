@@ -58,10 +58,8 @@ __device__ amount count_image(const selection_call &s, int64_t image) {
   const double all_positives = block_sum<block_threads>(positives);
   const double all_negatives = block_sum<block_threads>(negatives);
   if (thread_rank() == 0) {
-    const double by_ratio = ceil(s.ratio * all_positives);
-    const double wanted = by_ratio > double(s.minimum) ? by_ratio : double(s.minimum);
     found.negatives = int64_t(all_negatives);
-    found.taken = wanted < all_negatives ? int64_t(wanted) : found.negatives;
+    found.taken = tare_negatives_taken(s.ratio, s.minimum, all_positives, all_negatives);
   }
   __syncthreads();
   const amount result = found;

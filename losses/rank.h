@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The order of row losses in a selection, for both backends: the larger loss has the larger rank, and NaN the largest.
- * TARE_INLINE comes from the includer. */
+/* Hard negative mining, for both backends: how many rows are taken, and the order of their losses. The larger loss has
+ * the larger rank, and NaN the largest. TARE_INLINE comes from the includer, and so does ceil(). */
 #include <stdint.h>
 #include <string.h>
 
@@ -18,4 +18,11 @@ TARE_INLINE uint32_t tare_rank_of_loss(float loss) {
 TARE_INLINE int tare_rank_has_prefix(uint32_t rank, uint32_t prefix, int shift) {
   const int above = shift + TARE_RANK_BITS;
   return above >= 32 || rank >> above == prefix >> above;
+}
+
+/** How many of an image's negatives are taken. Counts of rows are exact in double. */
+TARE_INLINE int64_t tare_negatives_taken(double ratio, int64_t minimum, double positives, double negatives) {
+  const double by_ratio = ceil(ratio * positives);
+  const double wanted = by_ratio > (double)minimum ? by_ratio : (double)minimum;
+  return (int64_t)(wanted < negatives ? wanted : negatives);
 }

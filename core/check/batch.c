@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "batch.h"
 #include "core/backend.h"
 #include "core/structs.h"
 #include "core/view.h"
@@ -294,70 +295,10 @@ static tare_status add_level(tare_problem *problem, int index, int needs, tare_e
   return status;
 }
 
-static tare_status check_enum(const char *name, int32_t value, int32_t last, const char *allowed, tare_error *error) {
-  if (value >= 0 && value <= last) return TARE_STATUS_OK;
-  return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->%s is %d; it must be %s", name, value, allowed);
-}
-
-static tare_status check_selection(const tare_batch *batch, tare_error *error) {
-  const tare_status status = check_enum("selection", batch->selection, TARE_SELECTION_HARD_NEGATIVES,
-                                        "TARE_SELECTION_ALL (0) or TARE_SELECTION_HARD_NEGATIVES (1)", error);
-  if (status) return status;
-  if (!(batch->selection_ratio >= 0.0 && batch->selection_ratio <= 1e9))
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->selection_ratio is %g; it must be in [0,1e9]",
-                     batch->selection_ratio);
-  if (batch->selection_minimum < 0)
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->selection_minimum is %lld; it must be >= 0",
-                     (long long)batch->selection_minimum);
-  return TARE_STATUS_OK;
-}
-
-static tare_status check_scalars(const tare_batch *batch, tare_error *error) {
-  const char *const dtypes = "TARE_DTYPE_F32 (0), TARE_DTYPE_F16 (1), TARE_DTYPE_BF16 (2) or TARE_DTYPE_F64 (3)";
-  if (batch->level_count < 1 || batch->level_count > TARE_MAX_LEVELS)
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->level_count is %d; it must be in 1..%d",
-                     batch->level_count, TARE_MAX_LEVELS);
-  if (!batch->levels) return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->levels is NULL");
-  if (batch->level_stride < tare_level_layout.minimum || batch->level_stride > 65536 || batch->level_stride % 8 ||
-      !tare_ends_on_field(&tare_level_layout, batch->level_stride))
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "batch->level_stride is %llu; it must be sizeof(tare_level), %llu in this version, or end after "
-                     "an array and its strides: call tare_batch_init first",
-                     (unsigned long long)batch->level_stride, (unsigned long long)sizeof(tare_level));
-  tare_status status = check_enum("dtype", batch->dtype, TARE_DTYPE_F64, dtypes, error);
-  if (!status)
-    status = check_enum("label_dtype", batch->label_dtype, TARE_LABEL_DTYPE_I64,
-                        "TARE_LABEL_DTYPE_I32 (0) or TARE_LABEL_DTYPE_I64 (1)", error);
-  if (!status) status = check_enum("target_dtype", batch->target_dtype, TARE_DTYPE_F64, dtypes, error);
-  if (!status) status = check_enum("score_dtype", batch->score_dtype, TARE_DTYPE_F64, dtypes, error);
-  if (status) return status;
-  status = check_selection(batch, error);
-  if (status) return status;
-  if (batch->images < 0)
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->images is %lld; it must be >= 0",
-                     (long long)batch->images);
-  if (batch->classes < 1 || batch->classes > INT32_MAX)
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->classes is %lld; it must be in 1..2147483647",
-                     (long long)batch->classes);
-  if (batch->ignore_label == batch->background_label)
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "batch->ignore_label is %lld; it must differ from background_label, "
-                     "which has the same value",
-                     (long long)batch->ignore_label);
-  if (!(batch->background_weight >= 0.0 && batch->background_weight <= 1e30))
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->background_weight is %g; it must be in [0,1e30]",
-                     batch->background_weight);
-  if ((uintptr_t)batch->class_weights % 4 || (uintptr_t)batch->positive_weights % 4)
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "batch->class_weights is %p and positive_weights %p; they must be aligned to 4 bytes",
-                     (const void *)batch->class_weights, (const void *)batch->positive_weights);
-  return TARE_STATUS_OK;
-}
-
 static tare_status read_batch(tare_problem *problem, const tare_batch *batch, tare_error *error) {
   tare_batch_init(&problem->batch);
   const tare_status status = tare_read_struct(&problem->batch, batch, &tare_batch_layout, error);
-  return status ? status : check_scalars(&problem->batch, error);
+  return status ? status : tare_check_batch_scalars(&problem->batch, error);
 }
 
 /** The array that decides the order of the row axes. */

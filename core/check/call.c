@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "core/backend.h"
-#include "core/selection.h"
 #include "core/structs.h"
 
 static tare_status check_output(const tare_output *output, tare_error *error) {
@@ -139,7 +138,7 @@ static tare_status check_selection(const tare_problem *problem, int unseen, tare
     return refuse(problem, name, "its density is that of all elements; use a focal or cross-entropy loss", error);
   if (problem->soft) return refuse(problem, name, "a dense row is neither positive nor negative; use labels", error);
   if (unseen) return refuse(problem, name, "a fused head keeps no row losses; form the logits", error);
-  if (problem->shape == TARE_SHAPE_SOFTMAX && tare_selection_background(problem) < 0)
+  if (problem->shape == TARE_SHAPE_SOFTMAX && tare_background_class(problem) < 0)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "batch->background_label is %lld with TARE_SELECTION_HARD_NEGATIVES, first_label %lld and %lld "
                      "classes; in a softmax loss it must be a class: other background rows have no loss to rank",
