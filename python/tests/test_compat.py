@@ -173,8 +173,8 @@ def test_mmdet_focal_loss(reduction, avg_factor):
         theirs = 1.5 * reduced(loss, factor, reduction, avg_factor)
         for target in (y, one_hot(y)):
             agree(module(x, target, weight, avg_factor, reduction), theirs, x, wide)
-    with pytest.raises(ValueError, match="logits"):
-        mmdet.FocalLoss(activated=True)
+    with pytest.raises(ValueError, match="use_sigmoid"):
+        mmdet.FocalLoss(use_sigmoid=False)
 
 
 @pytest.mark.parametrize("avg_non_ignore", [False, True])

@@ -4,9 +4,12 @@
     from tare.compat.torchvision import sigmoid_focal_loss
 
 There is one module for each library: torchvision, fvcore, mmcv, mmdet, apex. No module imports the library of its name.
-These differences are common to all. Logits in float16 or bfloat16 are computed in float32, and losses are float32
-(float64 for float64). Nothing waits for a GPU. A mean over nothing is 0, not NaN. A second derivative raises. Targets
-and weights that require a gradient are refused. A module's docstring has its other differences.
+These differences are common to all. Logits in float16 or bfloat16 are computed in float32; the loss then has the
+type that the original's has, also under autocast. Nothing waits for a GPU. A mean over nothing is 0, not NaN. A second
+derivative raises. Labels may be of any integer type.
+
+What Tare's kernels do not compute, PyTorch computes by the original's formula: targets and weights that require a
+gradient, probabilities instead of logits, label smoothing of apex.
 
 Dense targets outside [0,1] (softmax: below 0) work as in the original: on a CPU, eagerly, PyTorch then computes the
 original's formula. Targets within 1e-3 of [0,1] are clamped. In a graph of torch.compile such targets raise. On a GPU
@@ -15,6 +18,7 @@ they cannot be seen without waiting: such a row adds nothing, and tare.torch.che
 
 from __future__ import annotations
 
+import functools
 from typing import Callable
 
 import torch
@@ -28,14 +32,37 @@ NOT_A_LABEL = _wording.NOT_A_LABEL
 _INVALID_TARGET = 6
 
 
-def or_original(ours: Callable[[], torch.Tensor], theirs: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """Tare's loss, or the original's formula if targets are out of Tare's range."""
+class Refused(AssertionError, ValueError):
+    """A refusal where the original has an assert: what catches either catches this."""
+
+
+def or_original(
+    ours: Callable[[], torch.Tensor], theirs: Callable[[], torch.Tensor], *constants: torch.Tensor | None
+) -> torch.Tensor:
+    """Tare's loss; or the original's formula if targets are out of Tare's range, or a constant asks for a gradient."""
+    if any(one is not None and one.requires_grad for one in constants):
+        return theirs()
     try:
         return ours()
     except _c.ArgumentError as error:
         if error.status != _INVALID_TARGET:
             raise
     return theirs()
+
+
+def loss_type(device: torch.device, *dtypes: torch.dtype) -> torch.dtype:
+    """The type of a loss that PyTorch's operators make of tensors of these types; autocast makes it float32."""
+    dtype = functools.reduce(torch.promote_types, dtypes)
+    if not dtype.is_floating_point:
+        return torch.float32
+    narrow = dtype in (torch.float16, torch.bfloat16)
+    return torch.float32 if narrow and torch.is_autocast_enabled(device.type) else dtype
+
+
+def as_labels(labels: torch.Tensor) -> torch.Tensor:
+    """Labels of any integer type, as one that the library takes."""
+    whole = not (labels.is_floating_point() or labels.dtype == torch.bool)
+    return labels.long() if whole and labels.dtype not in (torch.int32, torch.int64) else labels
 
 
 def check_tensors(**given: torch.Tensor | None) -> None:

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mmdet.models.losses: FocalLoss, CrossEntropyLoss, GHMC and GHMR, as of mmdetection 3, with the functions beside them.
+
+In a configuration either name a loss by `type='tare.compat.mmdet.FocalLoss'`, or replace mmdetection's own everywhere
+by one line:
+
+    custom_imports = dict(imports=['tare.compat.mmdet.replace'])
+
+In Python the line is `tare.compat.mmdet.register()`. The second way is the safer one: a few heads look at the name
+`FocalLoss` in the configuration, as GuidedAnchorHead does.
+
+avg_factor may be a tensor on the logits' device; nothing waits for it. A layout that the original would refuse or
+confuse with another is refused. Differences: alpha outside [0,1] is refused. GHM keeps its momentum sums in `state`
+(see tare.torch.GHMC); `acc_sum` and `edges` are copies for reading. load_state_dict takes the original's checkpoints
+too. Targets of GHM-C that require a gradient are refused.
+"""
+
+from .cross_entropy import CrossEntropyLoss, binary_cross_entropy, cross_entropy, mask_cross_entropy
+from .custom import CrossEntropyCustomLoss, FocalCustomLoss
+from .focal import FocalLoss, py_focal_loss_with_prob, py_sigmoid_focal_loss, sigmoid_focal_loss
+from .ghm import GHMC, GHMR
+from .registry import register
+
+__all__ = [
+    "GHMC",
+    "GHMR",
+    "CrossEntropyCustomLoss",
+    "CrossEntropyLoss",
+    "FocalCustomLoss",
+    "FocalLoss",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "mask_cross_entropy",
+    "py_focal_loss_with_prob",
+    "py_sigmoid_focal_loss",
+    "register",
+    "sigmoid_focal_loss",
+]
