@@ -104,5 +104,5 @@ def reduced(reduction, mean):
     """The keywords of tare.torch.loss for "none", "sum" or "mean", the last divided by `mean`."""
     known = {"none": {"reduction": "none"}, "sum": {}, "mean": {"normalizer": mean}}
     if reduction not in known:
-        raise ValueError(f"reduction is '{reduction}'; it is one of: none, mean, sum")
+        raise Refused(f"Invalid: reduction is '{reduction}'; it is one of: none, mean, sum")
     return known[reduction]

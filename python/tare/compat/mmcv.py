@@ -2,28 +2,34 @@
 """mmcv.ops: sigmoid_focal_loss, softmax_focal_loss and their modules.
 
 Differences: float16 gives no NaN, and bfloat16 works; a background row has weight 1, where mmcv reads beyond the end of
-`weight`; softmax with reduction "none" has a correct gradient; labels may be int32; more than 2^31 elements work; the
-CPU works. Labels above the number of classes are errors (in softmax, also that number itself).
+`weight`; softmax with reduction "none" has a correct gradient; more than 2^31 elements work; the CPU works. Labels
+above the number of classes are errors (in softmax, also that number itself). As in the original, target and weight get
+no gradient.
 """
 
 import torch
 
 from .. import _checks
 from .. import torch as tare
-from . import NOT_A_LABEL, check_tensors, reduced
+from . import NOT_A_LABEL, Refused, as_labels, check_tensors, loss_type, reduced
 
 
 def _check(input, target, weight, alpha, most):
     check_tensors(input=input, target=target, weight=weight)
     if input.dim() != 2 or target.shape != input.shape[:1]:
-        raise ValueError(f"input {tuple(input.shape)} and target {tuple(target.shape)} must be [N, C] and [N]")
+        raise Refused(f"input {tuple(input.shape)} and target {tuple(target.shape)} must be [N, C] and [N]")
     if weight is not None and not weight.numel():
         weight = None  # mmcv's own way to say so
     if weight is not None and weight.shape != input.shape[1:]:
-        raise ValueError(f"weight has shape {tuple(weight.shape)}; there are {input.shape[1]} classes")
+        raise Refused(f"weight has shape {tuple(weight.shape)}; there are {input.shape[1]} classes")
     if not 0 <= _checks.number("alpha", alpha) <= most:
         raise ValueError(f"alpha is {alpha}; it must be in [0,{most:g}]: mmcv has none that is off")
-    return float(max(len(input), 1)), weight
+    return float(max(len(input), 1)), None if weight is None else weight.detach()
+
+
+def _typed(loss, input, reduction):
+    """The loss in the original's type: the input's, but autocast sums in float32."""
+    return loss.to(input.dtype if reduction == "none" else loss_type(input.device, input.dtype))
 
 
 def sigmoid_focal_loss(input, target, gamma=2.0, alpha=0.25, weight=None, reduction="mean"):
@@ -32,8 +38,8 @@ def sigmoid_focal_loss(input, target, gamma=2.0, alpha=0.25, weight=None, reduct
     weight: float [C], multiplies the rows of a class. reduction: "none", [N, C]; "sum"; "mean", the sum over N rows.
     """
     rows, weight = _check(input, target, weight, alpha, 1)
-    classes = input.shape[1]
-    return tare.sigmoid_focal(
+    classes, target = input.shape[1], as_labels(target)
+    loss = tare.sigmoid_focal(
         input,
         torch.where(target < 0, classes, target),
         gamma=gamma,
@@ -43,6 +49,7 @@ def sigmoid_focal_loss(input, target, gamma=2.0, alpha=0.25, weight=None, reduct
         ignore_label=NOT_A_LABEL,
         **reduced(reduction, rows),
     )
+    return _typed(loss, input, reduction)
 
 
 def softmax_focal_loss(input, target, gamma=2.0, alpha=0.25, weight=None, reduction="mean"):
@@ -51,9 +58,9 @@ def softmax_focal_loss(input, target, gamma=2.0, alpha=0.25, weight=None, reduct
     alpha multiplies every row, weight [C] the rows of a class. reduction: "none", [N]; "sum"; "mean", the sum over N.
     """
     rows, weight = _check(input, target, weight, alpha, 1e30)
-    return tare.softmax_focal(
+    loss = tare.softmax_focal(
         input,
-        target.clamp(min=-1),
+        as_labels(target).clamp(min=-1),
         gamma=gamma,
         alpha=alpha,
         class_weights=weight,
@@ -61,6 +68,19 @@ def softmax_focal_loss(input, target, gamma=2.0, alpha=0.25, weight=None, reduct
         ignore_label=-1,
         **reduced(reduction, rows),
     )
+    return _typed(loss, input, reduction)
+
+
+class SigmoidFocalLossFunction:
+    """sigmoid_focal_loss under the name of the original's autograd function."""
+
+    apply = staticmethod(sigmoid_focal_loss)
+
+
+class SoftmaxFocalLossFunction:
+    """softmax_focal_loss under the name of the original's autograd function."""
+
+    apply = staticmethod(softmax_focal_loss)
 
 
 class _Module(torch.nn.Module):
