@@ -2,7 +2,8 @@
 """Tare: loss kernels for class-imbalanced dense detection, from Python.
 
 tare.evaluate takes NumPy arrays. tare.torch takes PyTorch tensors, with autograd, on CPU and GPU. tare.compat has the
-signatures of torchvision, fvcore, mmcv, mmdetection and apex. The C library's header, include/tare.h, is the manual.
+signatures of torchvision, fvcore, mmcv, mmdetection and apex; tare.patch puts them into an installed library. The C
+library's header, include/tare.h, is the manual.
 """
 
 from ._c import ArgumentError, Error
@@ -17,6 +18,7 @@ from ._evaluate import (
     logit_adjustment,
 )
 from ._losses import losses
+from ._patch import Patch, patch
 
 __version__ = "{}.{}.{}".format(*(lambda v: (v // 10000, v // 100 % 100, v % 100))(_library.tare_version()))
 
@@ -29,6 +31,7 @@ def build_description():
 __all__ = [
     "ArgumentError",
     "Error",
+    "Patch",
     "Result",
     "beta_from_volume",
     "build_description",
@@ -38,4 +41,5 @@ __all__ = [
     "ghm_state",
     "logit_adjustment",
     "losses",
+    "patch",
 ]

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tare.patch on stand-ins for the libraries: what is replaced, what is told, and that it can be undone."""
+
+import sys
+import types
+
+import pytest
+
+import tare
+from tare.compat import mmdet, torchvision
+
+ORIGINALS = (lambda *arguments: "the original", type("Original", (), {}))  # a tuple: a name here would be replaced
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    """Modules of a library of this name, with what they hold."""
+
+    def make(**contents):
+        made = {}
+        for name, attributes in contents.items():
+            name = name.replace("__", ".")
+            made[name] = types.ModuleType(name)
+            made[name].__path__ = []
+            made[name].__dict__.update(attributes)
+            monkeypatch.setitem(sys.modules, name, made[name])
+        return made
+
+    return make
+
+
+def installed(modules):
+    return modules(
+        torchvision={},
+        torchvision__ops={"sigmoid_focal_loss": ORIGINALS[0]},
+        torchvision__ops__focal_loss={"sigmoid_focal_loss": ORIGINALS[0]},
+        user={"loss": ORIGINALS[0], "LOSSES": {"focal": ORIGINALS[0], "l1": abs}, "other": abs},
+    )
+
+
+def test_every_attribute_and_dictionary(modules):
+    made = installed(modules)
+    user = made["user"]
+    patched = tare.patch("torchvision")
+    ours = torchvision.sigmoid_focal_loss
+    assert made["torchvision.ops"].sigmoid_focal_loss is ours and user.loss is ours
+    assert {"focal": ours, "l1": abs} == user.LOSSES and user.other is abs
+    assert set(patched.replaced) >= {
+        "torchvision.ops.sigmoid_focal_loss",
+        "torchvision.ops.focal_loss.sigmoid_focal_loss",
+        "user.loss",
+        "user.LOSSES['focal']",
+    }
+    assert "user.LOSSES['focal']" in repr(patched)
+    assert ORIGINALS[0] is not ours and tare.patch("torchvision").replaced == []  # done already
+    patched.undo()
+    assert made["torchvision.ops.focal_loss"].sigmoid_focal_loss is ORIGINALS[0]
+    assert user.loss is ORIGINALS[0] and user.LOSSES["focal"] is ORIGINALS[0] and torchvision.sigmoid_focal_loss is ours
+    assert patched.replaced == []
+    patched.undo()  # nothing left to do
+
+
+def test_a_with_block(modules):
+    user = installed(modules)["user"]
+    with pytest.raises(KeyError), tare.patch("torchvision") as patched:
+        assert user.loss is torchvision.sigmoid_focal_loss and patched.replaced
+        user.LOSSES["focal"] = abs  # somebody else's since
+        raise KeyError
+    assert user.loss is ORIGINALS[0] and user.LOSSES["focal"] is abs
+
+
+def test_the_registry_of_mmdetection(modules):
+    class Registry(dict):
+        def register_module(self, name, force, module):
+            self[name] = module
+
+    registry, losses = Registry(FocalLoss=ORIGINALS[1], L1Loss=object), {"FocalLoss": ORIGINALS[1]}
+    made = modules(
+        mmdet={},
+        mmdet__registry={"MODELS": registry},
+        mmdet__models={},
+        mmdet__models__losses=losses,
+        mmdet__models__losses__focal_loss=losses,
+        mmdet__models__losses__cross_entropy_loss={},
+        mmdet__models__losses__ghm_loss={},
+    )
+    with tare.patch("mmdet") as patched:
+        assert registry["FocalLoss"] is mmdet.FocalLoss and registry["L1Loss"] is object
+        assert made["mmdet.models.losses"].FocalLoss is mmdet.FocalLoss
+        assert "mmdet.registry.MODELS['FocalLoss']" in patched.replaced
+    assert registry["FocalLoss"] is ORIGINALS[1] and made["mmdet.models.losses"].FocalLoss is ORIGINALS[1]
+
+
+def test_what_is_no_library():
+    with pytest.raises(ValueError, match="library is 'keras'; it is one of: apex, fvcore, mmcv, mmdet, torchvision"):
+        tare.patch("keras")
