@@ -80,7 +80,8 @@ struct ghm_c {
   struct setting_type : setting {
     density_weights density;
   };
-  static constexpr bool uses_plain = false, backwards = true, scored = false, goes_by_score_rows = false;
+  static constexpr bool uses_plain = false, backwards = true, scored = false;
+  static constexpr bool is_hot = true, goes_by_score_rows = false;
 
   __device__ __forceinline__ static setting_type make(const ghm_call &c, const ghm_bins &bins) {
     setting_type s;
@@ -271,7 +272,7 @@ __device__ __forceinline__ void count_plane_tile(const ghm_call &c, const level 
 template <typename T>
 __device__ __forceinline__ void count_row_of_warp(const ghm_call &c, const level &l, const tile &t, counter &n,
                                                   int32_t row, bool reports) {
-  const row_role r = c.soft ? look_at_row_of_warp<true>(c, l, t, row, reports) : look_at_row(c, l, t, row);
+  const row_role r = c.soft ? look_at_row_of_warp(c, l, t, row, true, reports) : look_at_row(c, l, t, row);
   for (int64_t cls = lane(); cls < c.classes; cls += warp_size)
     count_element(c, l, t, n, r, row, cls,
                   to_float(static_cast<const T *>(l.view.array[TARE_LOGITS].data)[place(l, t, TARE_LOGITS, row, cls)]));
@@ -325,7 +326,7 @@ __global__ void __launch_bounds__(block_threads, walk == walk_flat ? 4 : 2)
   finish_histogram(c, n.histogram);
   const setting_of<Loss> s = Loss::make(c, n.bins);
   if constexpr (walk == walk_flat)
-    flat_pass<T, Loss, false>(c, s, roles, room);
+    flat_pass<T, Loss, false>(c, s, roles, room, false);
   else
     planes_pass<T, Loss>(c, s, room);
   finish_loss(c);

@@ -7,6 +7,7 @@
 #define TARE_CUDA_LOSSES_CUH
 
 #include "kernels.cuh"
+#include "losses/powers.h"
 
 namespace tare {
 
@@ -21,6 +22,7 @@ struct loss {
   static constexpr int32_t kind = the_kind, shape = the_shape, passes = the_passes;
   static constexpr bool has_power = powers, alpha_is_part = alpha == PART, labels_apart = alpha == APART;
   static constexpr bool takes_scores = (what_it_takes & TARE_TAKES_SCORES) != 0;
+  static constexpr bool can_have_scores = takes_scores || labels_apart; /* computed by a score_pass */
 };
 
 #define TARE_LOSS(KIND, formula, name, SHAPE, POWERS, ALPHA, PASSES, member, TAKES) \
@@ -29,6 +31,24 @@ struct loss {
 #undef TARE_LOSS
 
 }  // namespace losses
+
+/** The power with which a loss has kernels for each walk, and for labels and dense targets apart: up to 15 for three types
+ *  of logits. Most train with these. Every other instance has 6: see launch_loss in sigmoid.cuh. */
+template <typename Loss>
+constexpr int32_t hot_power = -1;
+template <>
+constexpr int32_t hot_power<losses::SIGMOID_CE> = TARE_POWER_0;
+template <>
+constexpr int32_t hot_power<losses::SIGMOID_FOCAL> = TARE_POWER_2;
+
+/** Losses with scores whose negatives are q^gamma*l, as those of varifocal loss. They share kernels, so such a loss adds
+ *  none. A loss with scores that is not listed here has kernels of its own. */
+template <typename Loss>
+constexpr bool shares_negatives = false;
+template <>
+constexpr bool shares_negatives<losses::SIGMOID_CE> = true;
+template <>
+constexpr bool shares_negatives<losses::SIGMOID_VARIFOCAL> = true;
 
 /** Whether a family of kernels computes the loss: its shape and its passes are those of the family. */
 template <typename Loss, int32_t shape, int32_t passes>

@@ -61,7 +61,6 @@ int64_t softmax_rows_of_tile(const tare_problem *problem, int32_t walk) {
 /** Which walk every level of the problem can take. */
 int32_t choose_walk(const tare_problem *problem) {
   if (problem->shape == TARE_SHAPE_SOFTMAX) return choose_softmax_walk(problem);
-  if (problem->soft && problem->labels_apart) return walk_rows; /* there is no other kernel for it */
   bool flat = true, planes = !problem->soft;
   for (int i = 0; i < problem->level_count; i++) {
     const tare_view &v = problem->view[i];

@@ -12,12 +12,11 @@
 #include <float.h>
 
 #include "device.cuh"
+#include "losses/powers.h"
 
 #define TARE_INLINE __device__ __forceinline__
 
 namespace tare {
-
-#include "losses/powers.h"
 
 /* Of float, for both namespaces. */
 #define LARGEST FLT_MAX

@@ -7,6 +7,9 @@
  *   flat     a thread takes 16 bytes along the classes; the row follows from the index
  *   planes   a thread takes 16 bytes along the rows, looks at their labels once, and goes from class to class (NCHW)
  *   rows     a warp takes a row, element by element: any strides, and row losses
+ *
+ * A loss has two kernels for each type of logits: planes, and flat_or_rows, which looks the walk up. The instances that most
+ * train with have a kernel for each walk: is_hot.
  */
 #ifndef TARE_CUDA_SIGMOID_CUH
 #define TARE_CUDA_SIGMOID_CUH
@@ -18,8 +21,22 @@
 namespace tare {
 namespace sigmoid {
 
+/** The walks flat and rows, by labels or dense targets. */
 template <typename T, typename Loss>
-cudaError_t launch_loss(const call_of<Loss> &c, const launch_site &site) {
+__global__ void __launch_bounds__(block_threads, 4) flat_or_rows(const TARE_GRID_CONSTANT call_of<Loss> c) {
+  TARE_SHARED(row_role[most_flat_rows], roles);
+  TARE_SHARED(vector<T>[queue_slots], room);
+  const setting_of<Loss> s = Loss::make(c);
+  if (c.levels[0].walk == walk_flat)
+    flat_pass<T, Loss, false>(c, s, roles, room, c.soft != 0);
+  else
+    rows_pass<T, Loss>(c, s, c.soft != 0);
+  finish_loss(c);
+}
+
+/** An instance with a kernel for each walk, and for labels and dense targets apart. */
+template <typename T, typename Loss>
+cudaError_t launch_hot(const call_of<Loss> &c, const launch_site &site) {
   switch (c.levels[0].walk) { /* all levels go the same way */
     case walk_flat:
       return c.soft ? launch(flat<T, Loss, true>, c.tile_count, site, c)
@@ -28,77 +45,71 @@ cudaError_t launch_loss(const call_of<Loss> &c, const launch_site &site) {
       return launch(planes<T, Loss>, c.tile_count, site, c);
     default:
       if constexpr (Loss::goes_by_score_rows)
-        return launch(rows<T, score_pass, true>, c.tile_count, site, c);
+        return launch(flat_or_rows<T, typename Loss::score_kernels>, c.tile_count, site, c);
       else
         return c.soft ? launch(rows<T, Loss, true>, c.tile_count, site, c)
                       : launch(rows<T, Loss, false>, c.tile_count, site, c);
   }
 }
 
-/** By labels whatever their targets are, and by dense targets where a label has a formula of its own. */
-template <typename T>
-cudaError_t launch_scores(const call &c, const launch_site &site) {
-  switch (c.levels[0].walk) {
-    case walk_flat:
-      return launch(flat<T, score_pass, false>, c.tile_count, site, c);
-    case walk_planes:
-      return launch(planes<T, score_pass>, c.tile_count, site, c);
-    default:
-      return launch(rows<T, score_pass, true>, c.tile_count, site, c);
-  }
-}
-
-template <typename T>
-cudaError_t load_scores() {
-  return load_kernels(flat<T, score_pass, false>, planes<T, score_pass>, rows<T, score_pass, true>);
+/** Any other has two kernels for each type of logits. */
+template <typename T, typename Loss>
+cudaError_t launch_loss(const call_of<Loss> &c, const launch_site &site) {
+  if constexpr (Loss::is_hot)
+    return launch_hot<T, Loss>(c, site);
+  else
+    return c.levels[0].walk == walk_planes ? launch(planes<T, Loss>, c.tile_count, site, c)
+                                           : launch(flat_or_rows<T, Loss>, c.tile_count, site, c);
 }
 
 template <typename T, typename Loss>
 cudaError_t load_loss() {
-  const cudaError_t status = load_kernels(flat<T, Loss, true>, flat<T, Loss, false>, planes<T, Loss>);
-  if constexpr (Loss::goes_by_score_rows)
-    return status;
-  else
-    return status == cudaSuccess ? load_kernels(rows<T, Loss, true>, rows<T, Loss, false>) : status;
+  if constexpr (!Loss::is_hot) {
+    return load_kernels(flat_or_rows<T, Loss>, planes<T, Loss>);
+  } else {
+    const cudaError_t status = load_kernels(flat<T, Loss, true>, flat<T, Loss, false>, planes<T, Loss>);
+    if constexpr (Loss::goes_by_score_rows)
+      return status;
+    else
+      return status == cudaSuccess ? load_kernels(rows<T, Loss, true>, rows<T, Loss, false>) : status;
+  }
 }
 
-/** Calls use(instance) with the instance of a loss for a power. Focal loss has one for gamma 2, which most train with. */
+/** Calls use(instance) with the instance of a loss for a power: a hot one, or one that looks the power up. */
 template <typename Loss, typename Use>
 cudaError_t with_power(int32_t power, Use &&use) {
-  if constexpr (!Loss::has_power) {
-    return use(one_pass<Loss, TARE_POWER_0>());
-  } else {
-    if constexpr (Loss::kind == TARE_LOSS_SIGMOID_FOCAL)
-      if (power == TARE_POWER_2) return use(one_pass<Loss, TARE_POWER_2>());
-    return use(one_pass<Loss, -1>());
-  }
+  if constexpr (!Loss::has_power) return use(one_pass<Loss, TARE_POWER_0>());
+  if constexpr (hot_power<Loss> >= 0)
+    if (power == hot_power<Loss>) return use(one_pass<Loss, hot_power<Loss>>());
+  if constexpr (Loss::has_power) return use(one_pass<Loss, -1>());
+  return cudaErrorInvalidValue;
+}
+
+/** Calls use(instance) with the instance that computes a call. Without scores, a hot loss has instances of its own. */
+template <typename Loss, typename Use>
+cudaError_t with_instance(bool has_scores, int32_t power, Use &&use) {
+  if constexpr (Loss::can_have_scores)
+    if (has_scores || hot_power<Loss> < 0) return use(score_pass_of<Loss>());
+  if constexpr (!Loss::can_have_scores || hot_power<Loss> >= 0) return with_power<Loss>(power, use);
+  return cudaErrorInvalidValue;
 }
 
 template <typename T>
 cudaError_t load_type() {
-  const cudaError_t loaded = load_scores<T>();
-  if (loaded != cudaSuccess) return loaded;
   return for_each_loss<TARE_SHAPE_SIGMOID, TARE_PASSES_ONE>([](auto loss) {
-    if constexpr (decltype(loss)::labels_apart) {
-      return cudaSuccess;
-    } else {
-      const auto load = [](auto instance) { return load_loss<T, decltype(instance)>(); };
-      const cudaError_t status = with_power<decltype(loss)>(TARE_POWER_2, load);
-      return status == cudaSuccess ? with_power<decltype(loss)>(TARE_POWER_GENERAL, load) : status;
-    }
+    using Loss = decltype(loss);
+    const auto load = [](auto instance) { return load_loss<T, decltype(instance)>(); };
+    cudaError_t status = with_instance<Loss>(Loss::can_have_scores, TARE_POWER_GENERAL, load);
+    if (status == cudaSuccess) status = with_instance<Loss>(false, TARE_POWER_GENERAL, load);
+    return status == cudaSuccess ? with_instance<Loss>(false, hot_power<Loss>, load) : status;
   });
 }
 
 template <typename T>
 cudaError_t launch_type(const call &c, const launch_site &site) {
   return with_loss<TARE_SHAPE_SIGMOID, TARE_PASSES_ONE>(c.kind, [&](auto loss) {
-    if constexpr (decltype(loss)::labels_apart) {
-      return launch_scores<T>(c, site);
-    } else {
-      if (c.has_scores) return launch_scores<T>(c, site);
-      return with_power<decltype(loss)>(c.power,
-                                        [&](auto instance) { return launch_loss<T, decltype(instance)>(c, site); });
-    }
+    return with_instance<decltype(loss)>(c.has_scores != 0, c.power,
+                                         [&](auto instance) { return launch_loss<T, decltype(instance)>(c, site); });
   });
 }
 

@@ -82,22 +82,22 @@ __device__ __forceinline__ float clamped_score(const call &c, const level &l, co
 /** An element of a score_pass: a label's target is its score, but it weighs as a label. */
 template <typename T, typename Loss>
 __device__ __forceinline__ exact::pair scored_element(const call &c, const level &l, const tile &t, const setting &s,
-                                                      row_role r, int32_t row, int64_t cls, float x) {
-  const bool hit = !c.soft && cls == r.cls;
-  const float target = c.soft ? target_at(c, l, t, row, cls) : hit ? clamped_score(c, l, t, row) : 0.0f;
+                                                      row_role r, int32_t row, int64_t cls, float x, bool soft) {
+  const bool hit = !soft && cls == r.cls;
+  const float target = soft ? target_at(c, l, t, row, cls) : hit ? clamped_score(c, l, t, row) : 0.0f;
   const float of_label = hit ? 1.0f : target;
   const weights w = weigh<Loss>(c, l, t, s, r.weight, row, cls, of_label, target_of_alpha(c, target, of_label));
   const exact::pair value = Loss::template at_target<sizeof(T) == 2>(c, s, x, target);
   return weighted<T>(c, s, value.loss, value.slope, w.outside);
 }
 
-/** Loss and gradient of element (row, cls) of a tile, whatever the target. */
-template <typename T, typename Loss, bool soft>
+/** Loss and gradient of element (row, cls) of a tile; `soft`: its target is dense, as in call. */
+template <typename T, typename Loss>
 __device__ __forceinline__ exact::pair element(const call_of<Loss> &c, const level &l, const tile &t,
-                                               const setting_of<Loss> &s, row_role r, int32_t row, int64_t cls,
-                                               float x) {
+                                               const setting_of<Loss> &s, row_role r, int32_t row, int64_t cls, float x,
+                                               bool soft) {
   if constexpr (Loss::scored) {
-    return scored_element<T, Loss>(c, l, t, s, r, row, cls, x);
+    return scored_element<T, Loss>(c, l, t, s, r, row, cls, x, soft);
   } else {
     if (soft) {
       const float target = target_at(c, l, t, row, cls);
@@ -126,9 +126,8 @@ __device__ __forceinline__ row_role look_at_scored_row(const call &c, const leve
 }
 
 /** A row, looked at by a warp. */
-template <bool soft>
 __device__ __forceinline__ row_role look_at_row_of_warp(const call &c, const level &l, const tile &t, int32_t row,
-                                                        bool reports) {
+                                                        bool soft, bool reports) {
   const row_role r = look_at_row(c, l, t, row);
   if (!soft || r.weight == 0.0f || !has_invalid_target(c, l, t, row)) return r;
   if (reports && lane() == 0) report_target(c, l, t, row);

@@ -47,16 +47,16 @@ __device__ __forceinline__ flat_steps make_flat_steps(const call &c, uint32_t si
 }
 
 /** `n` elements from element `at` of the tile (in order of rows, then classes); adds their loss. */
-template <typename T, typename Loss, bool soft>
+template <typename T, typename Loss>
 __device__ __forceinline__ void flat_piece(const call_of<Loss> &c, const level &l, const tile &t,
                                            const setting_of<Loss> &s, const row_role *roles, uint32_t at, int32_t row,
-                                           int32_t cls, int n, loss_sum &sum) {
+                                           int32_t cls, int n, bool soft, loss_sum &sum) {
   const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
   const T *const from = static_cast<const T *>(logits.data) + t.offset[TARE_LOGITS] + at;
   T *const to = static_cast<T *>(gradient.data) + t.offset[TARE_GRADIENT] + at;
 #pragma unroll 1
   for (int k = 0; k < n; k++) {
-    const exact::pair value = element<T, Loss, soft>(c, l, t, s, roles[row], row, cls, to_float(from[k]));
+    const exact::pair value = element<T, Loss>(c, l, t, s, roles[row], row, cls, to_float(from[k]), soft);
     sum.add(value.loss);
     if (gradient.data) to[k] = from_float<T>(value.slope);
     store_element_loss(l, t, row, cls, value.loss);
@@ -166,10 +166,10 @@ __device__ __forceinline__ void plain_piece(const call_of<Loss> &c, const level 
 }
 
 /** The loss of this thread's share of a tile: vectors the lean way where they are plain and in one row, element by element
- *  elsewhere. */
-template <typename T, typename Loss, bool soft>
+ *  elsewhere. With always_soft no vector goes the lean way. */
+template <typename T, typename Loss, bool always_soft>
 __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level &l, const tile &t,
-                                            const setting_of<Loss> &s, row_role *roles, bool lean,
+                                            const setting_of<Loss> &s, row_role *roles, bool soft, bool lean,
                                             const flat_steps &steps, flat_queue<cache::once, T> &queue) {
   constexpr uint32_t size = vector<T>::size;
   const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
@@ -183,12 +183,12 @@ __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level 
   int32_t cls = steps.cls;
   for (int32_t at = int32_t(thread_rank() * size); at < elements; at += int32_t(block_threads * size)) {
     queue.turn_to(at);
-    if (!soft && cls <= last)
+    if (!always_soft && cls <= last)
       plain_piece<T, Loss>(c, l, t, s, load_role(role), int32_t((role - first_role) / sizeof(row_role)), cls, queue,
                            to + at, wants_gradient, sum);
     else
-      flat_piece<T, Loss, soft>(c, l, t, s, roles, at, int32_t((role - first_role) / sizeof(row_role)), cls,
-                                min(int32_t(size), elements - at), sum);
+      flat_piece<T, Loss>(c, l, t, s, roles, at, int32_t((role - first_role) / sizeof(row_role)), cls,
+                          min(int32_t(size), elements - at), soft, sum);
     queue.end_turn();
     role += uint32_t(steps.rows) * sizeof(row_role);
     cls += steps.classes;
@@ -216,9 +216,10 @@ __device__ __forceinline__ void skip_invalid_rows(const call &c, const level &l,
   __syncthreads();
 }
 
-template <typename T, typename Loss, bool soft>
+/** By labels, or by dense targets (`soft`). */
+template <typename T, typename Loss, bool always_soft>
 __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_of<Loss> &s, row_role *roles,
-                                          vector<T> (&room)[queue_slots]) {
+                                          vector<T> (&room)[queue_slots], bool soft) {
   const flat_steps steps = make_flat_steps(c, vector<T>::size);
   for_each_tile<Loss::backwards>(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     const int32_t whole = !soft && l.plain ? t.rows * int32_t(c.classes) : 0;
@@ -230,9 +231,9 @@ __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_
       roles[row] = r;
       report_if_invalid(c, l, t, row);
     }
-    const bool lean = !__syncthreads_or(wide) && l.plain;
+    const bool lean = !__syncthreads_or(wide) && l.plain && !soft;
     if (soft) skip_invalid_rows(c, l, t, roles, true);
-    return flat_tile<T, Loss, soft>(c, l, t, s, roles, lean, steps, queue);
+    return flat_tile<T, Loss, always_soft>(c, l, t, s, roles, soft, lean, steps, queue);
   });
 }
 
@@ -241,7 +242,7 @@ __global__ void __launch_bounds__(block_threads, 4) flat(const TARE_GRID_CONSTAN
   TARE_SHARED(row_role[most_flat_rows], roles);
   TARE_SHARED(vector<T>[queue_slots], room);
   const setting_of<Loss> s = Loss::make(c);
-  flat_pass<T, Loss, soft>(c, s, roles, room);
+  flat_pass<T, Loss, soft>(c, s, roles, room, soft);
   finish_loss(c);
 }
 

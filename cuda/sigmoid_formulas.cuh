@@ -63,49 +63,24 @@ struct formula;
 #undef FORMULA_OF_SOFTMAX
 #undef FORMULA_OF_REGRESSION
 
-/** A loss that is evaluated in one pass, with the power as a constant (TARE_POWER_2), or looked up at run time (-1).
- *  `weight` is alpha where the formula has a part without it, and 1 elsewhere. */
-template <typename Loss, int fixed_power>
-struct one_pass {
-  using call_type = call;
-  using setting_type = setting;
-  static constexpr bool uses_plain = Loss::alpha_is_part, backwards = false, scored = false;
-  static constexpr bool goes_by_score_rows = Loss::takes_scores; /* whose kernel for rows serves it too */
-
-  __device__ __forceinline__ static bool has_lean_way(const setting &) { return true; }
-  __device__ __forceinline__ static setting make(const call &c) { return make_common_setting(c); }
-  __device__ __forceinline__ static int power_of(const setting &s) { return fixed_power < 0 ? s.power : fixed_power; }
-
-  /** An element whose target is 0; of a gradient of 16 bits, rough. At -inf it is nothing. */
-  template <bool rough>
-  __device__ __forceinline__ static exact::pair negative(const setting &s, float x, float weight, int power) {
-    if (!rough) return formula<Loss>::hard(-x, weight, 1.0f, &s.parameters, power);
-    const approximate::formula_parameters parameters = {s.parameters.gamma_hi, s.parameters.gamma_lo,
-                                                        s.parameters.epsilon};
-    const approximate::pair value = formula<Loss>::rough(-x, weight, 1.0f, &parameters, power);
-    return {value.loss, value.slope};
-  }
-
-  /** Any target of 0 or 1. The loss is never rough. */
-  template <bool rough>
-  __device__ __forceinline__ static exact::pair hard(const setting &s, float x, bool hit, float weight) {
-    exact::pair value = formula<Loss>::hard(hit ? x : -x, weight, 1.0f, &s.parameters, power_of(s));
-    if (rough && !hit) value.slope = negative<true>(s, x, weight, power_of(s)).slope;
-    return value;
-  }
-
-  __device__ __forceinline__ static exact::pair soft(const call &, const setting &s, float x, float t, float weight) {
-    return formula<Loss>::soft(x, t, weight, 1.0f, &s.parameters, power_of(s));
-  }
+/** Stands for all losses that share negatives. */
+struct sharing_losses {
+  static constexpr bool alpha_is_part = false;
 };
 
-/** Losses whose labels have scores, or a formula of their own; which loss it is, is looked up at run time. Their negatives
- *  are alike: q^gamma*l, whose gradient has a gamma of its own. */
+/** A loss whose labels have scores, or a formula of their own; or all losses that share negatives: then the formula of a
+ *  target above 0 is looked up. */
+template <typename Of>
 struct score_pass {
+  static_assert(!Of::alpha_is_part, "no kernel has scores and an alpha that weighs a part of the loss");
   using call_type = call;
   using setting_type = setting;
-  using negatives = formula<losses::SIGMOID_VARIFOCAL>;
-  static constexpr bool uses_plain = false, backwards = false, scored = true;
+  static constexpr bool is_shared = std::is_same_v<Of, sharing_losses>;
+  using negatives = formula<std::conditional_t<is_shared, losses::SIGMOID_VARIFOCAL, Of>>;
+  static constexpr bool uses_plain = false, backwards = false, scored = true, is_hot = false;
+
+  template <typename Loss>
+  static constexpr bool computes = is_shared ? shares_negatives<Loss> : std::is_same_v<Loss, Of>;
 
   __device__ __forceinline__ static bool has_lean_way(const setting &) { return true; }
   __device__ __forceinline__ static setting make(const call &c) {
@@ -133,9 +108,9 @@ struct score_pass {
       return value;
     }
     switch (c.kind) {
-#define FORMULA_OF_SIGMOID(KIND)                                                          \
-  case losses::KIND::kind:                                                                \
-    if constexpr (losses::KIND::takes_scores) return above_0<losses::KIND>(s, x, target); \
+#define FORMULA_OF_SIGMOID(KIND)                                                      \
+  case losses::KIND::kind:                                                            \
+    if constexpr (computes<losses::KIND>) return above_0<losses::KIND>(s, x, target); \
     break;
 #define FORMULA_OF_SOFTMAX(KIND)
 #define FORMULA_OF_REGRESSION(KIND)
@@ -151,11 +126,52 @@ struct score_pass {
     return {NAN, NAN}; /* launch_type lets no other kind through */
   }
 
-  template <typename Of>
+  template <typename Loss>
   __device__ __forceinline__ static exact::pair above_0(const setting &s, float x, float target) {
-    if (target != 1.0f) return formula<Of>::soft(x, target, 1.0f, 1.0f, &s.parameters, s.power);
-    const exact::pair value = formula<Of>::positive(x, 1.0f, 1.0f, &s.parameters, s.power);
+    if (target != 1.0f) return formula<Loss>::soft(x, target, 1.0f, 1.0f, &s.parameters, s.power);
+    const exact::pair value = formula<Loss>::positive(x, 1.0f, 1.0f, &s.parameters, s.power);
     return {value.loss, -value.slope};
+  }
+};
+
+template <typename Loss>
+using score_pass_of = score_pass<std::conditional_t<shares_negatives<Loss>, sharing_losses, Loss>>;
+
+/** A loss that is evaluated in one pass, with the power as a constant (TARE_POWER_2), or looked up at run time (-1).
+ *  `weight` is alpha where the formula has a part without it, and 1 elsewhere. */
+template <typename Loss, int fixed_power>
+struct one_pass {
+  using call_type = call;
+  using setting_type = setting;
+  static constexpr bool uses_plain = Loss::alpha_is_part, backwards = false, scored = false;
+  static constexpr bool is_hot = fixed_power >= 0 && fixed_power == hot_power<Loss>;
+  static constexpr bool goes_by_score_rows = Loss::takes_scores; /* whose kernel for rows serves it too */
+  using score_kernels = score_pass_of<Loss>;
+
+  __device__ __forceinline__ static bool has_lean_way(const setting &) { return true; }
+  __device__ __forceinline__ static setting make(const call &c) { return make_common_setting(c); }
+  __device__ __forceinline__ static int power_of(const setting &s) { return fixed_power < 0 ? s.power : fixed_power; }
+
+  /** An element whose target is 0; of a gradient of 16 bits, rough. At -inf it is nothing. */
+  template <bool rough>
+  __device__ __forceinline__ static exact::pair negative(const setting &s, float x, float weight, int power) {
+    if (!rough) return formula<Loss>::hard(-x, weight, 1.0f, &s.parameters, power);
+    const approximate::formula_parameters parameters = {s.parameters.gamma_hi, s.parameters.gamma_lo,
+                                                        s.parameters.epsilon};
+    const approximate::pair value = formula<Loss>::rough(-x, weight, 1.0f, &parameters, power);
+    return {value.loss, value.slope};
+  }
+
+  /** Any target of 0 or 1. The loss is never rough. */
+  template <bool rough>
+  __device__ __forceinline__ static exact::pair hard(const setting &s, float x, bool hit, float weight) {
+    exact::pair value = formula<Loss>::hard(hit ? x : -x, weight, 1.0f, &s.parameters, power_of(s));
+    if (rough && !hit) value.slope = negative<true>(s, x, weight, power_of(s)).slope;
+    return value;
+  }
+
+  __device__ __forceinline__ static exact::pair soft(const call &, const setting &s, float x, float t, float weight) {
+    return formula<Loss>::soft(x, t, weight, 1.0f, &s.parameters, power_of(s));
   }
 };
 

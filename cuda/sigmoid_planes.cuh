@@ -26,7 +26,7 @@ __device__ __forceinline__ void plane_piece(const call_of<Loss> &c, const level 
 #pragma unroll
   for (int k = 0; k < vector<T>::size; k++)
     if (k < n) {
-      const exact::pair value = element<T, Loss, false>(c, l, t, s, r[k], row + k, cls, to_float(v.at[k]));
+      const exact::pair value = element<T, Loss>(c, l, t, s, r[k], row + k, cls, to_float(v.at[k]), false);
       sum.add(value.loss);
       v.at[k] = from_float<T>(value.slope);
       store_element_loss(l, t, row + k, cls, value.loss);

@@ -14,18 +14,18 @@ __device__ __forceinline__ double sum_over_warp(const loss_sum &mine) {
   return double(warp_sum(mine.small));
 }
 
-template <typename T, typename Loss, bool soft>
+template <typename T, typename Loss>
 __device__ __forceinline__ double row_of_warp(const call_of<Loss> &c, const level &l, const tile &t,
-                                              const setting_of<Loss> &s, int32_t row) {
+                                              const setting_of<Loss> &s, int32_t row, bool soft) {
   const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT],
                    &row_loss = l.view.array[TARE_ROW_LOSS];
-  const row_role r = Loss::scored && !c.soft ? look_at_scored_row<Loss>(c, l, t, row, lane() == 0)
-                                             : look_at_row_of_warp<soft>(c, l, t, row, true);
+  const row_role r = Loss::scored && !soft ? look_at_scored_row<Loss>(c, l, t, row, lane() == 0)
+                                           : look_at_row_of_warp(c, l, t, row, soft, true);
   if (lane() == 0) report_if_invalid(c, l, t, row);
   loss_sum mine;
   for (int64_t cls = lane(); cls < c.classes; cls += warp_size) {
     const float x = to_float(static_cast<const T *>(logits.data)[place(l, t, TARE_LOGITS, row, cls)]);
-    const exact::pair value = element<T, Loss, soft>(c, l, t, s, r, row, cls, x);
+    const exact::pair value = element<T, Loss>(c, l, t, s, r, row, cls, x, soft);
     mine.add(value.loss);
     if (gradient.data)
       static_cast<T *>(gradient.data)[place(l, t, TARE_GRADIENT, row, cls)] = from_float<T>(value.slope);
@@ -37,15 +37,21 @@ __device__ __forceinline__ double row_of_warp(const call_of<Loss> &c, const leve
   return lane() == 0 ? sum : 0.0;
 }
 
-template <typename T, typename Loss, bool soft>
-__global__ void __launch_bounds__(block_threads, 4) rows(const TARE_GRID_CONSTANT call_of<Loss> c) {
-  const setting_of<Loss> s = Loss::make(c);
+/** By labels, or by dense targets (`soft`). */
+template <typename T, typename Loss>
+__device__ __forceinline__ void rows_pass(const call_of<Loss> &c, const setting_of<Loss> &s, bool soft) {
   for_each_tile<Loss::backwards>(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     double sum = 0.0;
     for (int32_t row = int32_t(thread_rank() / warp_size); row < t.rows; row += block_threads / warp_size)
-      sum += row_of_warp<T, Loss, soft>(c, l, t, s, row);
+      sum += row_of_warp<T, Loss>(c, l, t, s, row, soft);
     return sum;
   });
+}
+
+template <typename T, typename Loss, bool soft>
+__global__ void __launch_bounds__(block_threads, 4) rows(const TARE_GRID_CONSTANT call_of<Loss> c) {
+  const setting_of<Loss> s = Loss::make(c);
+  rows_pass<T, Loss>(c, s, soft);
   finish_loss(c);
 }
 

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # cuda_report.sh NVCC SOURCE WORK: compiles cuda/*.cu for sm_90 and holds what the compiler says against
-# cuda/budget.txt: no spills and no local memory anywhere, registers, the number of kernels, 16-byte loads and stores,
-# and instructions per element of the hot loops. Prints one line a kernel, and what is over its budget. Speed without a
+# cuda/budget.txt: no spills and no local memory anywhere, registers, the kernels of each loss and the size of their machine
+# code, 16-byte loads and stores, and instructions per element of the hot loops. Prints one line a kernel, and what is over its budget. Speed without a
 # GPU: it says what a kernel asks for, not how long it takes.
 #
 # Instructions are those of the machine code where a disassembler is found (nvdisasm beside nvcc, in PATH, or where
@@ -33,6 +33,16 @@ kernels() {
     /Compiling entry function/ { name = $2; sub(/^void */, "", name); sub(/\(.*/, "", name); gsub(/ /, "", name) }
     /bytes stack frame/ { split($0, word, " "); stack = word[1]; spills = word[5] + word[9] }
     /Used [0-9]+ registers/ { match($0, /Used [0-9]+/); print name, substr($0, RSTART + 5, RLENGTH - 5), stack, spills }'
+}
+
+# NAME bytes of machine code, a kernel a line. readelf warns of fields that only CUDA has.
+sizes() {
+  for cubin in "$work"/*.cubin; do readelf -SW "$cubin" 2>/dev/null; done | sed -n 's/^ *\[ *[0-9]*\] *\.text\.//p' | awk '
+    function number(hex,   i, value) {
+      for (i = 1; i <= length(hex); i++) value = value * 16 + index("0123456789abcdef", substr(hex, i, 1)) - 1
+      return value
+    }
+    { print $1, number($5) }' | demangled
 }
 
 # NAME least most turn, by tests/checks/sass_paths.awk.
@@ -75,11 +85,21 @@ else
   ptx_stretches | demangled >"$work/paths"
 fi
 kernels >"$work/kernels"
-awk -v kernels="$work/kernels" -v paths="$work/paths" -v machine="$disassembler" '
+sizes >"$work/sizes"
+awk -v kernels="$work/kernels" -v paths="$work/paths" -v sizes="$work/sizes" -v machine="$disassembler" '
   function fail(text) { failure[++failures] = text }
   function first_match(list, count, name,   i) {
     for (i = 1; i <= count; i++) if (name ~ pattern[list, i]) return i
     return 0
+  }
+  # The group of a kernel: what the first matching line of "kernels" stands for, or of "kernels-of-each", what it matches.
+  function group_of(name,   i) {
+    i = first_match("kernels", n["kernels"], name)
+    if (!i) return ""
+    uses[i] = 1
+    if (!each[i]) return pattern["kernels", i]
+    match(name, pattern["kernels", i])
+    return substr(name, RSTART, RLENGTH)
   }
   function held(name, what, instructions, per, most) {
     if (instructions == "-" || most == "-") return
@@ -87,7 +107,14 @@ awk -v kernels="$work/kernels" -v paths="$work/paths" -v machine="$disassembler"
     if (instructions / per > most) fail(name ": " instructions / per " " what " an element, allowed " most)
   }
   /^[ \t]*(#|$)/ { next }
-  $1 == "kernels" { limit_of_kernels = $2; next }
+  ($1 == "kernels" || $1 == "kernels-of-each") && NF == 4 {
+    i = ++n["kernels"]
+    pattern["kernels", i] = $2
+    limit["kernels", i] = $3
+    most_kilobytes[i] = $4
+    each[i] = $1 == "kernels-of-each"
+    next
+  }
   $1 == "vectors" { n["vectors"]++; pattern["vectors", n["vectors"]] = $2; next }
   $1 == "registers" { n[$1]++; pattern[$1, n[$1]] = $2; limit[$1, n[$1]] = $3; next }
   $1 == "instructions" && NF == 7 {
@@ -108,6 +135,10 @@ awk -v kernels="$work/kernels" -v paths="$work/paths" -v machine="$disassembler"
       most[w[1]] = w[3]
       turn[w[1]] = w[4]
     }
+    while ((getline line < sizes) > 0) {
+      split(line, w, " ")
+      kilobytes[w[1]] = w[2] / 1000
+    }
     while ((getline line < kernels) > 0) {
       split(line, w, " ")
       seen++
@@ -123,6 +154,14 @@ awk -v kernels="$work/kernels" -v paths="$work/paths" -v machine="$disassembler"
           held(w[1], "by the PTX", least[w[1]], per[i], allowed[i, "ptx"])
       }
       print "  " w[1]
+      group = group_of(w[1])
+      if (group == "") fail(w[1] ": no kernels line for it in cuda/budget.txt")
+      else {
+        members[group]++
+        size[group] += kilobytes[w[1]]
+        row[group] = first_match("kernels", n["kernels"], w[1])
+        if (!(w[1] in kilobytes)) fail(w[1] ": no size")
+      }
       if (w[3] > 0 || w[4] > 0) fail(w[1] ": " w[3] " bytes of stack, " w[4] " spilled")
       i = first_match("registers", n["registers"], w[1])
       if (!i) fail(w[1] ": no registers line for it in cuda/budget.txt")
@@ -131,8 +170,17 @@ awk -v kernels="$work/kernels" -v paths="$work/paths" -v machine="$disassembler"
     }
     for (i = 1; i <= n["instructions"]; i++)
       if (!used[i]) fail("no kernel matches instructions " pattern["instructions", i])
-    print seen " kernels of at most " limit_of_kernels
-    if (seen + 0 == 0 || seen > limit_of_kernels) fail(seen + 0 " kernels, allowed " limit_of_kernels)
+    for (i = 1; i <= n["kernels"]; i++)
+      if (!uses[i]) fail("no kernel matches kernels " pattern["kernels", i])
+    for (group in members) {
+      i = row[group]
+      all += size[group]
+      printf "%d of %d kernels, %d of %d kB: %s\n", members[group], limit["kernels", i], size[group], most_kilobytes[i], group
+      if (members[group] > limit["kernels", i]) fail(members[group] " kernels of " group ", allowed " limit["kernels", i])
+      if (size[group] > most_kilobytes[i]) fail(size[group] " kB of " group ", allowed " most_kilobytes[i])
+    }
+    printf "%d kernels, %d kB\n", seen, all
+    if (seen + 0 == 0) fail("no kernels")
     for (i = 1; i <= failures; i++) print "over budget: " failure[i]
     exit failures > 0
   }' "$source/cuda/budget.txt"
