@@ -3,6 +3,7 @@
 #ifndef TARE_CORE_BACKEND_H
 #define TARE_CORE_BACKEND_H
 
+#include "linear_plan.h"
 #include "problem.h"
 
 typedef struct tare_backend tare_backend;
@@ -21,13 +22,16 @@ struct tare_backend {
                                     tare_error *error);
   tare_status (*check)(tare_backend *self, tare_stream stream, tare_error *error);
 
-  /* The fused head: one level, one row axis, no logits; see tare_problem_slice. */
-  tare_status (*linear_evaluate)(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
-                                 void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error);
-  tare_status (*linear_histogram)(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
-                                  void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error);
-  tare_status (*linear_workspace)(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
-                                  uint64_t *least, uint64_t *ample, tare_error *error);
+  /** Sets `bytes` bytes of device memory to 0. */
+  tare_status (*clear)(tare_backend *self, void *data, uint64_t bytes, tare_stream stream, tare_error *error);
+
+  /* The fused head: one level, one row axis, no logits. The last two follow a plan and call core/linear_chunks.h. */
+  tare_status (*linear_needs)(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
+                              tare_linear_needs *needs, tare_error *error);
+  tare_status (*linear_evaluate)(tare_backend *self, const tare_linear_plan *plan, tare_stream stream,
+                                 tare_error *error);
+  tare_status (*linear_histogram)(tare_backend *self, const tare_linear_plan *plan, tare_stream stream,
+                                  tare_error *error);
 };
 
 tare_status tare_cpu_backend_create(const tare_context_options *options, tare_backend **backend, tare_error *error);

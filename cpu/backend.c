@@ -168,6 +168,12 @@ static tare_status check(tare_backend *self, tare_stream stream, tare_error *err
   return TARE_STATUS_OK;
 }
 
+static tare_status clear(tare_backend *self, void *data, uint64_t bytes, tare_stream stream, tare_error *error) {
+  (void)self, (void)stream, (void)error;
+  memset(data, 0, bytes);
+  return TARE_STATUS_OK;
+}
+
 static void read_cpu_name(char *name, size_t size) {
   char line[256];
   FILE *file = fopen("/proc/cpuinfo", "r");
@@ -212,9 +218,10 @@ tare_status tare_cpu_backend_create(const tare_context_options *options, tare_ba
                              .ghm_histogram = ghm_histogram,
                              .ghm_density_update = ghm_density_update,
                              .check = check,
+                             .clear = clear,
+                             .linear_needs = tare_cpu_linear_needs,
                              .linear_evaluate = tare_cpu_linear_evaluate,
-                             .linear_histogram = tare_cpu_linear_histogram,
-                             .linear_workspace = tare_cpu_linear_workspace};
+                             .linear_histogram = tare_cpu_linear_histogram};
   cpu->kernels = kernels;
   cpu->threads = options->threads ? options->threads : tare_default_threads();
 #ifndef _OPENMP

@@ -70,11 +70,11 @@ tare_gradient_scale tare_cpu_gradient_scale(const tare_problem *problem, double 
 void tare_cpu_write_output(const tare_output *output, double loss, const tare_counts *counts);
 
 /* The fused head: see struct tare_backend. */
-tare_status tare_cpu_linear_evaluate(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
-                                     void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error);
-tare_status tare_cpu_linear_histogram(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
-                                      void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error);
-tare_status tare_cpu_linear_workspace(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
-                                      uint64_t *least, uint64_t *ample, tare_error *error);
+tare_status tare_cpu_linear_needs(tare_backend *self, const tare_problem *problem, const tare_linear *linear,
+                                  tare_linear_needs *needs, tare_error *error);
+tare_status tare_cpu_linear_evaluate(tare_backend *self, const tare_linear_plan *plan, tare_stream stream,
+                                     tare_error *error);
+tare_status tare_cpu_linear_histogram(tare_backend *self, const tare_linear_plan *plan, tare_stream stream,
+                                      tare_error *error);
 
 #endif

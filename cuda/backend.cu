@@ -338,4 +338,11 @@ tare_status check(tare_backend *base, tare_stream stream, tare_error *error) {
   return seen[0] || seen[2] ? refuse_rows(seen, error) : TARE_STATUS_OK;
 }
 
+tare_status clear(tare_backend *base, void *data, uint64_t bytes, tare_stream stream, tare_error *error) {
+  const device_guard guard(reinterpret_cast<const backend *>(base));
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);
+  const cudaError_t status = cudaMemsetAsync(data, 0, size_t(bytes), reinterpret_cast<cudaStream_t>(stream));
+  return status == cudaSuccess ? TARE_STATUS_OK : cuda_failed(status, "clearing gradients", error);
+}
+
 }  // namespace tare

@@ -104,15 +104,14 @@ tare_status label_counts(tare_backend *base, const tare_problem *problem, tare_c
 tare_status ghm_histogram(tare_backend *base, const tare_problem *problem, tare_stream stream, tare_error *error);
 tare_status ghm_density_update(tare_backend *base, const tare_problem *problem, tare_stream stream, tare_error *error);
 tare_status check(tare_backend *base, tare_stream stream, tare_error *error);
+tare_status clear(tare_backend *base, void *data, uint64_t bytes, tare_stream stream, tare_error *error);
 
 /* ---- The fused head (linear.cu): see tare_backend -------------------------------------------------------------------- */
 
-tare_status linear_evaluate(tare_backend *base, const tare_problem *problem, const tare_linear *linear, void *workspace,
-                            uint64_t workspace_bytes, tare_stream stream, tare_error *error);
-tare_status linear_histogram(tare_backend *base, const tare_problem *problem, const tare_linear *linear,
-                             void *workspace, uint64_t workspace_bytes, tare_stream stream, tare_error *error);
-tare_status linear_workspace(tare_backend *base, const tare_problem *problem, const tare_linear *linear,
-                             uint64_t *least, uint64_t *ample, tare_error *error);
+tare_status linear_needs(tare_backend *base, const tare_problem *problem, const tare_linear *linear,
+                         tare_linear_needs *needs, tare_error *error);
+tare_status linear_evaluate(tare_backend *base, const tare_linear_plan *plan, tare_stream stream, tare_error *error);
+tare_status linear_histogram(tare_backend *base, const tare_linear_plan *plan, tare_stream stream, tare_error *error);
 
 }  // namespace tare
 

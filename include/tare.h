@@ -733,12 +733,14 @@ TARE_API void tare_linear_init_sized(tare_linear *linear, int64_t dimensions, ui
  * stride each. Its logits and gradient are NULL, and its dtype is TARE_DTYPE_F32, the type of the logits in the
  * workspace. Normalizer, scale, loss and counts are those of `output`. All gradients include scale and divisor.
  *
- * GHM with unit regions forms the logits twice, once to count gradient norms, unless loss->ghm.use_stored_density is 1.
+ * GHM with unit regions reads the logits twice, first to count gradient norms, unless loss->ghm.use_stored_density is 1.
+ * The first chunk's logits are kept from one pass to the next. A workspace larger than `ample` keeps more chunks', and
+ * one of `ample` + 4*N*C bytes keeps all. The other chunks form theirs twice. What is kept does not change the result.
  * The exact density sorts all logits and is TARE_STATUS_UNSUPPORTED.
  *
  * The workspace (tare_context_set_workspace) limits the rows of a chunk. Every size from `least` on works. The result
  * is bitwise repeatable for the same size of the workspace, the same BLAS and the same number of its threads. Other
- * sizes round differently. A batch without rows needs no workspace; its loss and gradients are 0.
+ * sizes below `ample` round differently. A batch without rows needs no workspace; its loss and gradients are 0.
  *
  * @return as tare_evaluate, and TARE_STATUS_NO_BLAS and TARE_STATUS_CAPTURING. Outputs are written only with
  *         TARE_STATUS_OK or TARE_STATUS_INVALID_TARGET; the workspace may be written in any case.
@@ -758,7 +760,8 @@ TARE_API tare_status tare_linear_ghm_histogram(tare_context *context, const tare
  * Bytes of workspace for these arguments.
  * @param output  may be NULL.
  * @param least   receives the least size; less is TARE_STATUS_WORKSPACE_TOO_SMALL; or NULL.
- * @param ample   receives the size from which more is not used; or NULL.
+ * @param ample   receives the size from which chunks get no larger; more is used by GHM alone (see
+ *                tare_linear_evaluate); or NULL.
  * @return as tare_linear_evaluate.
  */
 TARE_API tare_status tare_linear_workspace_size(tare_context *context, const tare_loss_spec *loss,

@@ -290,4 +290,57 @@ Test(linear_gpu, counts_of_a_call_that_failed_are_forgotten) {
   }
 }
 
+/** Runs a call and returns its products. */
+static uint64_t products_of(problem *p, const test_device *device) {
+  const uint64_t before = tare_emulator_products_run();
+  CHECK_PROBLEM(p, device);
+  return tare_emulator_products_run() - before;
+}
+
+static void expect_products(problem *p, const test_device *device, double room, uint64_t want) {
+  p->head->room = room;
+  const uint64_t got = products_of(p, device);
+  cr_assert_eq(got, want, "%s: %d products instead of %d", problem_text(p), (int)got, (int)want);
+}
+
+/* With the least workspace 300 rows are three chunks. The first one's logits stay from the pass that counts. */
+Test(linear_gpu, products_of_each_loss) {
+  FOR_EACH_GPU(device) {
+    head_require_blas(device);
+    FOR_EACH_LOSS(kind) {
+      problem *p = some_head(kind, TARE_DTYPE_F16, 0);
+      expect_products(p, device, 0, is_ghm(kind) ? 3 + 2 + 6 : 3 + 6);
+      expect_products(p, device, 1, 3);
+      p->head->outputs = 0;
+      expect_products(p, device, 0, is_ghm(kind) ? 3 + 2 : 3);
+      if (is_ghm(kind)) problem_add_ghm_state(p);
+      if (is_ghm(kind)) CHECK_PROBLEM(p, device);
+      if (is_ghm(kind)) p->loss.ghm.use_stored_density = 1;
+      expect_products(p, device, 0, 3);
+      problem_free(p);
+    }
+  }
+}
+
+/* An ample chunk of this GPU has 768 rows. Beyond that the workspace keeps the logits of more chunks, in its places. */
+Test(linear_gpu, logits_are_kept_where_the_workspace_has_room) {
+  static const double rooms[] = {1, 1.035, 2};
+  FOR_EACH_GPU(device) {
+    head_require_blas(device);
+    for (int32_t dtype = TARE_DTYPE_F32; dtype <= TARE_DTYPE_BF16; dtype++) {
+      problem *p = head_problem(TARE_LOSS_GHM_C, dtype, 2000, 40, 3);
+      outcome *first = NULL;
+      for (int r = 0; r < 3; r++) {
+        expect_products(p, device, rooms[r], 3 + 2 - (uint64_t)r + 6);
+        outcome *o = problem_run(p, device);
+        if (first != NULL) CHECK_SAME_OUTCOME(p, o, first);
+        if (first == NULL) first = o;
+        if (first != o) outcome_free(o);
+      }
+      outcome_free(first);
+      problem_free(p);
+    }
+  }
+}
+
 #endif
