@@ -30,7 +30,10 @@ def _run(read, value, head, inputs, workspace, scale=None, loss=None, gradients=
     least, ample = ctypes.c_uint64(), ctypes.c_uint64()
     arguments = (context, problem.loss, problem.batch, linear, problem.output)
     _c.check(_c.library.tare_linear_workspace_size(*arguments, least, ample), context)
-    size = ample.value if workspace < 0 else max(least.value, min(ample.value, workspace))
+    most = ample.value
+    if read.has_state and not read.parameters.get(_spec.STORED_DENSITY):
+        most += 4 * rows * weight.shape[0]  # there the logits stay between the two passes
+    size = ample.value if workspace < 0 else max(least.value, min(most, workspace))
     with _call.lent(context, size, features):
         _c.check(_c.library.tare_linear_evaluate(*arguments, stream), context)
 

@@ -17,7 +17,8 @@ class Head(NamedTuple):
         loss = tare.torch.sigmoid_focal(tare.torch.Head(features, layer.weight, layer.bias), labels)
 
     features: [..., D]; weight: [C, D]; bias: [C] or None; all float32, float16 or bfloat16.
-    workspace: the most bytes that a pass may take; None: the fastest size (96 MB on a CPU).
+    workspace: the most bytes that a pass may take; None: a size for large chunks (96 MB on a CPU). A GHM loss takes up
+    to 4 bytes more for each logit, and then forms no logit twice.
 
     It needs OpenBLAS on a CPU (libopenblas.so.0, or the library that TARE_BLAS names), and cuBLAS on a GPU, which
     PyTorch has loaded. Otherwise it raises tare.Error. It gives scalar losses only, and not GHM's exact density. The

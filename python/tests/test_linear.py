@@ -7,7 +7,7 @@ from torch.library import opcheck
 
 import tare
 import tare.torch
-from tare import _linear, _spec
+from tare import _call, _linear, _spec
 
 
 def draw(rows=700, dimensions=24, classes=9, dtype=torch.float32):
@@ -72,6 +72,17 @@ def test_on_a_cpu_one_pass_gives_loss_and_gradients(name, compiled, monkeypatch)
         loss(*head)
     loss(*[one.detach() for one in head])
     assert all(call["gradients"] == [None] * 3 for call in calls) and len(calls) == 2
+
+
+def test_a_larger_workspace_keeps_the_logits_of_ghm_alone(monkeypatch):
+    sizes, lent = [], _call.lent
+    monkeypatch.setattr(_call, "lent", lambda context, size, like: sizes.append(size) or lent(context, size, like))
+    head, y = draw()
+    losses = {}
+    for name in ("ghm-c", "sigmoid-focal"):
+        losses[name] = [tare.torch.loss(name, tare.torch.Head(*head, size), y) for size in (None, 1 << 40)]
+    assert sizes[1] - sizes[0] == 4 * 700 * 9 and sizes[3] == sizes[2]
+    assert all(torch.equal(*pair) for pair in losses.values())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
