@@ -5,10 +5,10 @@
 #include <stddef.h>
 #include <string.h>
 
-/** The shapes and passes that both backends have kernels for; of GHM with the formula, whose gradient norm it measures. */
+/** The families and passes that both backends have kernels for; of GHM with the formula, whose gradient norm it measures. */
 enum { KERNELS_SIGMOID_ONE, KERNELS_SOFTMAX_ONE, KERNELS_SIGMOID_DENSITY_sigmoid_ce, KERNELS_REGRESSION_DENSITY_ghm_r };
-#define KERNELS_ONE(SHAPE, formula) KERNELS_##SHAPE##_ONE
-#define KERNELS_DENSITY(SHAPE, formula) KERNELS_##SHAPE##_DENSITY_##formula
+#define KERNELS_ONE(FAMILY, formula) KERNELS_##FAMILY##_ONE
+#define KERNELS_DENSITY(FAMILY, formula) KERNELS_##FAMILY##_DENSITY_##formula
 
 enum { ALPHA_WHOLE, ALPHA_PART, ALPHA_APART };
 
@@ -21,18 +21,17 @@ enum {
 };
 
 static const tare_listed_loss losses[] = {
-#define TARE_LOSS(KIND, formula, text, SHAPE, POWERS, ALPHA, PASSES, the_member, TAKES) \
-  {.name = text,                                                                        \
-   .kind = TARE_LOSS_##KIND,                                                            \
-   .family = TARE_LOSS_FAMILY_##SHAPE,                                                  \
-   .shape = TARE_SHAPE_##SHAPE,                                                         \
-   .passes = TARE_PASSES_##PASSES,                                                      \
-   .takes = TAKES,                                                                      \
-   .alpha_is_part = ALPHA_##ALPHA == ALPHA_PART,                                        \
-   .labels_apart = ALPHA_##ALPHA == ALPHA_APART,                                        \
-   .kernels = KERNELS_##PASSES(SHAPE, formula),                                         \
-   .parameters = PARAMETERS_OF_##KIND,                                                  \
-   .member = #the_member,                                                               \
+#define TARE_LOSS(KIND, formula, text, FAMILY, POWERS, ALPHA, PASSES, the_member, TAKES) \
+  {.name = text,                                                                         \
+   .kind = TARE_LOSS_##KIND,                                                             \
+   .family = TARE_LOSS_FAMILY_##FAMILY,                                                  \
+   .passes = TARE_PASSES_##PASSES,                                                       \
+   .takes = TAKES,                                                                       \
+   .alpha_is_part = ALPHA_##ALPHA == ALPHA_PART,                                         \
+   .labels_apart = ALPHA_##ALPHA == ALPHA_APART,                                         \
+   .kernels = KERNELS_##PASSES(FAMILY, formula),                                         \
+   .parameters = PARAMETERS_OF_##KIND,                                                   \
+   .member = #the_member,                                                                \
    .end = offsetof(tare_loss_spec, the_member) + sizeof(((tare_loss_spec *)NULL)->the_member)},
 #include "losses/losses.def"
 #undef TARE_LOSS

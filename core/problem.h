@@ -8,8 +8,6 @@
 
 #include "tare.h"
 
-enum tare_shape { TARE_SHAPE_SIGMOID, TARE_SHAPE_SOFTMAX, TARE_SHAPE_REGRESSION };
-
 /** How often the logits are read: see losses/losses.def. */
 enum tare_passes { TARE_PASSES_ONE, TARE_PASSES_DENSITY };
 
@@ -20,24 +18,24 @@ enum tare_takes {
   TARE_TAKES_NORMALIZER = 4,    /* any; without it TARE_NORMALIZER_SUM alone */
   TARE_TAKES_ELEMENT_WEIGHTS = 8,
   TARE_TAKES_POSITIVE_WEIGHTS = 16,
-  TARE_GIVES_ELEMENT_LOSS = 32,
+  TARE_TAKES_ELEMENT_LOSS = 32,
   TARE_TAKES_EVERYTHING = 63, /* all of the above; scores are listed separately */
   TARE_TAKES_SCORES = 64
 };
 
 /** The arrays of a level. ROW_INDEX has no storage: its strides map a position to its row number. */
 enum tare_array_name {
-  TARE_LOGITS,
-  TARE_GRADIENT,
-  TARE_LABELS,
-  TARE_TARGETS,
-  TARE_SCORES,
-  TARE_ROW_WEIGHTS,
-  TARE_ELEMENT_WEIGHTS,
-  TARE_ROW_LOSS,
-  TARE_ELEMENT_LOSS,
-  TARE_ROW_INDEX,
-  TARE_ARRAYS
+  TARE_ARRAY_LOGITS,
+  TARE_ARRAY_GRADIENT,
+  TARE_ARRAY_LABELS,
+  TARE_ARRAY_TARGETS,
+  TARE_ARRAY_SCORES,
+  TARE_ARRAY_ROW_WEIGHTS,
+  TARE_ARRAY_ELEMENT_WEIGHTS,
+  TARE_ARRAY_ROW_LOSS,
+  TARE_ARRAY_ELEMENT_LOSS,
+  TARE_ARRAY_ROW_INDEX,
+  TARE_ARRAY_COUNT
 };
 
 enum { TARE_AXES = 4 };
@@ -53,12 +51,12 @@ typedef struct tare_view {
   int64_t dim[TARE_AXES];
   int64_t rows;
   int64_t first_row; /* rows of the levels before this one */
-  tare_array array[TARE_ARRAYS];
+  tare_array array[TARE_ARRAY_COUNT];
 } tare_view;
 
 typedef struct tare_problem {
   tare_loss_spec loss;
-  int32_t shape;         /* a tare_shape */
+  int32_t family;        /* a tare_loss_family */
   int32_t passes;        /* a tare_passes */
   int32_t takes;         /* bits of tare_takes */
   int32_t power;         /* a tare_power */
@@ -138,7 +136,7 @@ static inline int tare_is_ghm(const tare_problem *problem) { return problem->pas
 /** The class that the background label is itself in a softmax loss, else -1. */
 static inline int32_t tare_background_class(const tare_problem *problem) {
   const tare_batch *b = &problem->batch;
-  if (problem->shape != TARE_SHAPE_SOFTMAX || b->background_label < b->first_label) return -1;
+  if (problem->family != TARE_LOSS_FAMILY_SOFTMAX || b->background_label < b->first_label) return -1;
   const uint64_t cls = (uint64_t)b->background_label - (uint64_t)b->first_label;
   return cls < (uint64_t)b->classes ? (int32_t)cls : -1;
 }

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define TARE_INLINE static inline
-#include "losses/rank.h"
+#include "losses/loss_key.h"
 
 static uint64_t loss_bytes(const tare_problem *problem) { return problem->batch.dtype == TARE_DTYPE_F64 ? 8 : 4; }
 
@@ -21,7 +21,7 @@ tare_selection_room tare_selection_room_at(const tare_problem *problem, void *wo
 /** An array in row order, which a level's ROW_INDEX strides lead through. */
 static void put_in_row_order(tare_view *view, int name, void *data, int64_t element) {
   tare_array *array = &view->array[name];
-  *array = view->array[TARE_ROW_INDEX];
+  *array = view->array[TARE_ARRAY_ROW_INDEX];
   array->data = (char *)data + view->first_row * element;
   array->cls = 0;
 }
@@ -33,9 +33,10 @@ void tare_selection_to_measure(const tare_problem *problem, const tare_selection
   measure->batch.background_weight = 1;
   for (int i = 0; i < problem->level_count; i++) {
     tare_view *view = &measure->view[i];
-    const int absent[] = {TARE_GRADIENT, TARE_ELEMENT_LOSS, TARE_ROW_WEIGHTS, TARE_ELEMENT_WEIGHTS};
+    const int absent[] = {TARE_ARRAY_GRADIENT, TARE_ARRAY_ELEMENT_LOSS, TARE_ARRAY_ROW_WEIGHTS,
+                          TARE_ARRAY_ELEMENT_WEIGHTS};
     for (size_t k = 0; k < sizeof absent / sizeof *absent; k++) view->array[absent[k]].data = NULL;
-    put_in_row_order(view, TARE_ROW_LOSS, room->loss, (int64_t)loss_bytes(problem));
+    put_in_row_order(view, TARE_ARRAY_ROW_LOSS, room->loss, (int64_t)loss_bytes(problem));
   }
 }
 
@@ -47,7 +48,7 @@ void tare_selection_to_evaluate(const tare_problem *problem, const tare_selectio
   selected->batch.background_label = tare_background_class(problem);
   selected->batch.ignore_label = TARE_NOT_SELECTED;
   for (int i = 0; i < problem->level_count; i++)
-    put_in_row_order(&selected->view[i], TARE_LABELS, room->label, sizeof *room->label);
+    put_in_row_order(&selected->view[i], TARE_ARRAY_LABELS, room->label, sizeof *room->label);
 }
 
 void tare_selection_images(const tare_problem *problem, tare_image_rows *of_level) {
@@ -102,40 +103,40 @@ static void count_negative(void *state, float loss, int32_t *label) {
 typedef struct digit_counts {
   uint32_t prefix;
   int shift;
-  int64_t count[TARE_RANK_DIGITS];
+  int64_t count[TARE_DIGITS];
 } digit_counts;
 
 static void count_digit(void *state, float loss, int32_t *label) {
   digit_counts *counts = state;
-  const uint32_t rank = tare_rank_of_loss(loss);
+  const uint32_t key = tare_key_of_loss(loss);
   (void)label;
-  if (!tare_rank_has_prefix(rank, counts->prefix, counts->shift)) return;
-  counts->count[(rank >> counts->shift) % TARE_RANK_DIGITS]++;
+  if (!tare_key_has_prefix(key, counts->prefix, counts->shift)) return;
+  counts->count[(key >> counts->shift) % TARE_DIGITS]++;
 }
 
-/** The rank of the last negative taken, and how many of that rank are. */
+/** The key of the last negative taken, and how many of that key are. */
 typedef struct threshold {
-  uint32_t rank;
+  uint32_t key;
   int64_t ties;
 } threshold;
 
 static threshold find_threshold(const image_walk *walk, int64_t taken) {
-  threshold found = {.rank = 0, .ties = taken};
-  for (int shift = 32 - TARE_RANK_BITS; shift >= 0; shift -= TARE_RANK_BITS) {
-    digit_counts counts = {.prefix = found.rank, .shift = shift};
+  threshold found = {.key = 0, .ties = taken};
+  for (int shift = 32 - TARE_DIGIT_BITS; shift >= 0; shift -= TARE_DIGIT_BITS) {
+    digit_counts counts = {.prefix = found.key, .shift = shift};
     for_each_negative(walk, count_digit, &counts);
-    uint32_t digit = TARE_RANK_DIGITS - 1;
+    uint32_t digit = TARE_DIGITS - 1;
     for (; counts.count[digit] < found.ties; digit--) found.ties -= counts.count[digit];
-    found.rank |= digit << shift;
+    found.key |= digit << shift;
   }
   return found;
 }
 
 static void drop_below(void *state, float loss, int32_t *label) {
   threshold *lowest = state;
-  const uint32_t rank = tare_rank_of_loss(loss);
-  const int is_tie = rank == lowest->rank;
-  if (rank < lowest->rank || (is_tie && lowest->ties == 0)) *label = TARE_NOT_SELECTED;
+  const uint32_t key = tare_key_of_loss(loss);
+  const int is_tie = key == lowest->key;
+  if (key < lowest->key || (is_tie && lowest->ties == 0)) *label = TARE_NOT_SELECTED;
   if (is_tie && lowest->ties > 0) lowest->ties--;
 }
 

@@ -11,7 +11,7 @@ static void swap_axes(tare_view *view, int a, int b) {
   const int64_t dim = view->dim[a];
   view->dim[a] = view->dim[b];
   view->dim[b] = dim;
-  for (int i = 0; i < TARE_ARRAYS; i++) {
+  for (int i = 0; i < TARE_ARRAY_COUNT; i++) {
     const int64_t stride = view->array[i].stride[a];
     view->array[i].stride[a] = view->array[i].stride[b];
     view->array[i].stride[b] = stride;
@@ -31,9 +31,9 @@ static void order_axes(tare_view *view, int key) {
 }
 
 static int can_merge(const tare_view *view, int outer, int inner) {
-  for (int i = 0; i < TARE_ARRAYS; i++) {
+  for (int i = 0; i < TARE_ARRAY_COUNT; i++) {
     const tare_array *array = &view->array[i];
-    if (i != TARE_ROW_INDEX && !array->data) continue;
+    if (i != TARE_ARRAY_ROW_INDEX && !array->data) continue;
     if (array->stride[outer] != array->stride[inner] * view->dim[inner]) return 0;
   }
   return 1;
@@ -43,7 +43,7 @@ static int can_merge(const tare_view *view, int outer, int inner) {
 static void remove_axis(tare_view *view, int axis) {
   for (int a = axis; a > 0; a--) {
     view->dim[a] = view->dim[a - 1];
-    for (int i = 0; i < TARE_ARRAYS; i++) view->array[i].stride[a] = view->array[i].stride[a - 1];
+    for (int i = 0; i < TARE_ARRAY_COUNT; i++) view->array[i].stride[a] = view->array[i].stride[a - 1];
   }
   view->dim[0] = 1;
 }
@@ -71,11 +71,11 @@ void tare_problem_slice(tare_problem *slice, const tare_problem *whole, int64_t 
   tare_view *view = &slice->view[0];
   slice->rows = view->rows = view->dim[TARE_AXES - 1] = rows;
   view->first_row = first;
-  for (int name = 0; name < TARE_ROW_INDEX; name++) {
+  for (int name = 0; name < TARE_ARRAY_ROW_INDEX; name++) {
     tare_array *array = &view->array[name];
     if (array->data)
       array->data = (char *)array->data + first * array->stride[TARE_AXES - 1] * tare_array_bytes(whole, name);
   }
-  view->array[TARE_LOGITS].data = logits;
-  view->array[TARE_GRADIENT].data = gradient;
+  view->array[TARE_ARRAY_LOGITS].data = logits;
+  view->array[TARE_ARRAY_GRADIENT].data = gradient;
 }

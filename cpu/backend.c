@@ -31,7 +31,7 @@ static tare_status workspace_size(tare_backend *self, const tare_problem *proble
 
 double tare_cpu_divisor(const tare_problem *problem, const tare_label_scan *scan) {
   const tare_output *output = &problem->output;
-  const double classes = problem->shape == TARE_SHAPE_SOFTMAX ? 1.0 : (double)problem->batch.classes;
+  const double classes = problem->family == TARE_LOSS_FAMILY_SOFTMAX ? 1.0 : (double)problem->batch.classes;
   double divisor = 1;
   switch ((tare_normalizer)output->normalizer) {
     case TARE_NORMALIZER_SUM:
@@ -56,7 +56,7 @@ double tare_cpu_divisor(const tare_problem *problem, const tare_label_scan *scan
 
 /** Whether the kernels can multiply by it: float's own range for all logits but f64, and GHM-R's kernel is in double. */
 static int is_ordinary(const tare_problem *problem, double factor) {
-  if (problem->batch.dtype == TARE_DTYPE_F64 || problem->shape == TARE_SHAPE_REGRESSION) return isfinite(factor);
+  if (problem->batch.dtype == TARE_DTYPE_F64 || problem->family == TARE_LOSS_FAMILY_REGRESSION) return isfinite(factor);
   return factor == 0 || (fabs(factor) >= FLT_MIN && fabs(factor) <= FLT_MAX);
 }
 

@@ -6,7 +6,7 @@
 
 #include "core/problem.h"
 
-enum { TARE_CBLAS_ROW_MAJOR = 101, TARE_CBLAS_PLAIN = 111, TARE_CBLAS_TRANSPOSED = 112 };
+enum { TARE_CBLAS_ROW_MAJOR = 101, TARE_CBLAS_NO_TRANSPOSE = 111, TARE_CBLAS_TRANSPOSE = 112 };
 
 /** cblas_sgemm with 32-bit integers: c [m, n] = alpha a b + beta c. */
 typedef void tare_sgemm(int order, int a_form, int b_form, int m, int n, int k, float alpha, const float *a, int lda,

@@ -193,7 +193,7 @@ static void count_bins(const tare_bins *bins, const real *restrict key, const re
     return;
   }
 #endif
-  busy_chunks busy = {.key = real_scratch_of(scratch)->slope};
+  busy_chunks busy = {.key = real_scratch_of(scratch)->derivative};
   gather_busy_chunks(bins, key, weight, n, &busy);
   if (bins->count <= FEW_TO_COUNT)
     count_by_few(bins, &busy, scratch->histogram);

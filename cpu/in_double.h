@@ -21,17 +21,17 @@ static void find_margins(int32_t n, tare_margins *margins) {
 
 typedef pair margin_formula(double margin, double weight, const formula_parameters *, int power);
 
-/** Losses and slopes of n rows, by one formula with one power. */
+/** Losses and derivatives of n rows, by one formula with one power. */
 TARE_INLINE void margin_loop(margin_formula *formula, int power, const formula_parameters *parameters, int32_t n,
                              const double *restrict weight, tare_margins *margins) {
   const formula_parameters p = *parameters;
   const double *restrict margin = margins->margin;
-  double *restrict loss = margins->loss, *restrict slope = margins->slope;
+  double *restrict loss = margins->loss, *restrict derivative = margins->derivative;
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) { /* hot: softmax rows */
     const pair value = formula(margin[i], weight[i], &p, power);
     loss[i] = weight[i] != 0 ? value.loss : 0.0;
-    slope[i] = weight[i] != 0 ? value.slope : 0.0;
+    derivative[i] = weight[i] != 0 ? value.derivative : 0.0;
   }
 }
 
@@ -69,7 +69,7 @@ static void evaluate_margins(const tare_problem *problem, int32_t n, const doubl
     margin_loops(formula, powers, problem->power, &p, n, weight, margins); \
     break;
 #define CASE_REGRESSION(kind, formula, powers)
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, ...) CASE_##shape(kind, formula, powers)
+#define TARE_LOSS(kind, formula, name, family, powers, alpha, ...) CASE_##family(kind, formula, powers)
 #include "losses/losses.def"
 #undef TARE_LOSS
 #undef CASE_SIGMOID

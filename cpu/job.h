@@ -26,7 +26,7 @@ enum { TARE_ROW_BACKGROUND = -1, TARE_ROW_SKIPPED = -2 };
 enum tare_pass { TARE_PASS_EVALUATE, TARE_PASS_HISTOGRAM, TARE_PASS_COLLECT, TARE_PASS_TARGETS };
 
 /** How the gradient density weighs elements. */
-enum tare_density_use { TARE_DENSITY_NONE, TARE_DENSITY_BINS, TARE_DENSITY_EXACT };
+enum tare_density_use { TARE_DENSITY_USE_NONE, TARE_DENSITY_USE_BINS, TARE_DENSITY_USE_EXACT };
 
 enum { TARE_KEY_STEP = 64, TARE_KEY_LEVELS = 8 };
 
@@ -45,8 +45,8 @@ typedef struct tare_collected_keys {
   int64_t count;
 } tare_collected_keys;
 
-/** By what the kernels' slopes are multiplied. Where `after` is set, scale over divisor is no ordinary number of the
- *  kernels' type: they multiply by a factor of 1, and cpu/scale.h finishes each slope. */
+/** By what the kernels' derivatives are multiplied. Where `after` is set, scale over divisor is no ordinary number of the
+ *  kernels' type: they multiply by a factor of 1, and cpu/scale.h finishes each derivative. */
 typedef struct tare_gradient_scale {
   double factor;
   int32_t after;
@@ -66,7 +66,7 @@ typedef struct tare_job {
 /** Rows [0, rows) along the last axis of a view, from the element offsets given for each array. */
 typedef struct tare_tile {
   const tare_view *view;
-  int64_t offset[TARE_ARRAYS];
+  int64_t offset[TARE_ARRAY_COUNT];
   int32_t rows;
 } tare_tile;
 
@@ -105,7 +105,7 @@ typedef struct tare_group_result {
 /** Softmax rows by their margins, in double: what is known of each row, and what its loss is. */
 typedef struct tare_margins {
   TARE_ALIGNED double label_x[TARE_TILE_ROWS], maximum[TARE_TILE_ROWS], sum[TARE_TILE_ROWS], margin[TARE_TILE_ROWS];
-  TARE_ALIGNED double loss[TARE_TILE_ROWS], slope[TARE_TILE_ROWS];
+  TARE_ALIGNED double loss[TARE_TILE_ROWS], derivative[TARE_TILE_ROWS];
 } tare_margins;
 
 /** Elements with a target between 0 and 1: where they are in their block, and their gradient norm. */
@@ -116,7 +116,7 @@ typedef struct tare_soft_norms {
 
 /** What float kernels have done in double, by the kernels for f64 of the same instruction set: a call for an array. */
 typedef struct tare_double_kernels {
-  /** Losses and slopes of n softmax rows from label_x, maximum and sum. */
+  /** Losses and derivatives of n softmax rows from label_x, maximum and sum. */
   void (*evaluate_margins)(const tare_problem *problem, int32_t n, const double *weight, tare_margins *margins);
   double (*logarithm)(double x);
   /** norm = |sigmoid(x) - target| of n elements. */

@@ -37,7 +37,7 @@ static inline void tare_find_places(const tare_sorted_keys *sorted, int32_t n, c
 /** 1/GD of n <= TARE_BLOCK keys. */
 static inline void tare_weigh_keys(const tare_job *job, int32_t n, const double *key, int64_t *place,
                                    double *inverse_density) {
-  if (job->density == TARE_DENSITY_EXACT) {
+  if (job->density == TARE_DENSITY_USE_EXACT) {
     tare_find_places(&job->sorted, n, key, place);
     for (int32_t i = 0; i < n; i++) inverse_density[i] = job->sorted.count[0] ? job->sorted.weight[place[i]] : 0.0;
   } else {

@@ -4,11 +4,11 @@
 static void note_invalid(const tare_problem *problem, const tare_tile *tile, const int32_t *found,
                          tare_label_scan *scan) {
   const tare_view *view = tile->view;
-  const int64_t stride = view->array[TARE_LABELS].stride[TARE_AXES - 1];
+  const int64_t stride = view->array[TARE_ARRAY_LABELS].stride[TARE_AXES - 1];
   const void *labels = labels_of(problem, tile);
   for (int32_t i = 0; i < tile->rows; i++) {
-    const int64_t row =
-        view->first_row + tile->offset[TARE_ROW_INDEX] + i * view->array[TARE_ROW_INDEX].stride[TARE_AXES - 1];
+    const int64_t row = view->first_row + tile->offset[TARE_ARRAY_ROW_INDEX] +
+                        i * view->array[TARE_ARRAY_ROW_INDEX].stride[TARE_AXES - 1];
     if (found[i] != INVALID || row >= scan->first_invalid) continue;
     scan->first_invalid = row;
     scan->invalid_label = problem->batch.label_dtype == TARE_LABEL_DTYPE_I64 ? ((const int64_t *)labels)[i * stride]
@@ -19,7 +19,7 @@ static void note_invalid(const tare_problem *problem, const tare_tile *tile, con
 /** Row weight x class weight over the rows that count, as TARE_NORMALIZER_WEIGHTS has it. */
 static double sum_of_weights(const tare_problem *problem, const tare_tile *tile, const int32_t *found) {
   const float *given = row_weights_of(tile);
-  const int64_t stride = tile->view->array[TARE_ROW_WEIGHTS].stride[TARE_AXES - 1];
+  const int64_t stride = tile->view->array[TARE_ARRAY_ROW_WEIGHTS].stride[TARE_AXES - 1];
   const int32_t of_background = role_of_background(problem);
   double sum = 0;
   for (int32_t i = 0; i < tile->rows; i++) {
@@ -42,7 +42,7 @@ static void tare_tile_scan_labels(const tare_problem *problem, const tare_tile *
     ignored += found[i] == IGNORED;
   }
   const int32_t invalid = tile->rows - positives - background - ignored;
-  const int says_class = classes_are_known(problem) && tile->view->array[TARE_LABELS].data;
+  const int says_class = classes_are_known(problem) && tile->view->array[TARE_ARRAY_LABELS].data;
   tare_counts *counts = &scan->counts;
   counts->rows += tile->rows;
   counts->counted += positives + (role_of_background(problem) == TARE_ROW_SKIPPED ? 0 : background);

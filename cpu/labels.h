@@ -60,22 +60,22 @@ static void classify_for_regression(const tare_batch *batch, int32_t dtype, cons
 
 /** What a row is that has no label: of dense targets nothing more is known; in GHM-R it counts. */
 static int32_t unlabelled(const tare_problem *problem) {
-  return problem->shape == TARE_SHAPE_REGRESSION ? 0 : TARE_ROW_BACKGROUND;
+  return problem->family == TARE_LOSS_FAMILY_REGRESSION ? 0 : TARE_ROW_BACKGROUND;
 }
 
 static const void *labels_of(const tare_problem *problem, const tare_tile *tile) {
-  const tare_array *labels = &tile->view->array[TARE_LABELS];
+  const tare_array *labels = &tile->view->array[TARE_ARRAY_LABELS];
   const ptrdiff_t size = problem->batch.label_dtype == TARE_LABEL_DTYPE_I64 ? 8 : 4;
-  return labels->data ? (const char *)labels->data + tile->offset[TARE_LABELS] * size : NULL;
+  return labels->data ? (const char *)labels->data + tile->offset[TARE_ARRAY_LABELS] * size : NULL;
 }
 
 static void classify_tile(const tare_problem *problem, const tare_tile *tile, int32_t *found) {
   const tare_batch *batch = &problem->batch;
-  const int64_t stride = tile->view->array[TARE_LABELS].stride[TARE_AXES - 1];
+  const int64_t stride = tile->view->array[TARE_ARRAY_LABELS].stride[TARE_AXES - 1];
   const void *labels = labels_of(problem, tile);
   if (!labels)
     for (int32_t i = 0; i < tile->rows; i++) found[i] = unlabelled(problem);
-  else if (problem->shape == TARE_SHAPE_REGRESSION)
+  else if (problem->family == TARE_LOSS_FAMILY_REGRESSION)
     classify_for_regression(batch, batch->label_dtype, labels, stride, tile->rows, found);
   else if (batch->label_dtype == TARE_LABEL_DTYPE_I32 && stride == 1 &&
            batch->first_label == (int32_t)batch->first_label)
@@ -87,21 +87,21 @@ static void classify_tile(const tare_problem *problem, const tare_tile *tile, in
 /** What the loss makes of a background row: the class that its label is itself, in a softmax loss; no row of GHM-R, and of
  *  a softmax loss whose background is no class. */
 static int32_t role_of_background(const tare_problem *problem) {
-  if (problem->shape == TARE_SHAPE_REGRESSION) return TARE_ROW_SKIPPED;
-  if (problem->shape != TARE_SHAPE_SOFTMAX || problem->soft) return TARE_ROW_BACKGROUND;
+  if (problem->family == TARE_LOSS_FAMILY_REGRESSION) return TARE_ROW_SKIPPED;
+  if (problem->family != TARE_LOSS_FAMILY_SOFTMAX || problem->soft) return TARE_ROW_BACKGROUND;
   const int32_t cls = class_of(&problem->batch, problem->batch.background_label);
   return cls == INVALID ? TARE_ROW_SKIPPED : cls;
 }
 
 static int classes_are_known(const tare_problem *problem) {
-  return !problem->soft || problem->shape == TARE_SHAPE_REGRESSION;
+  return !problem->soft || problem->family == TARE_LOSS_FAMILY_REGRESSION;
 }
 
 /* Rows: what the loss makes of them. */
 
 static const float *row_weights_of(const tare_tile *tile) {
-  const tare_array *weights = &tile->view->array[TARE_ROW_WEIGHTS];
-  return weights->data ? (const float *)weights->data + tile->offset[TARE_ROW_WEIGHTS] : NULL;
+  const tare_array *weights = &tile->view->array[TARE_ARRAY_ROW_WEIGHTS];
+  return weights->data ? (const float *)weights->data + tile->offset[TARE_ARRAY_ROW_WEIGHTS] : NULL;
 }
 
 static double class_weight_of(const tare_batch *batch, int32_t cls) {
@@ -122,7 +122,7 @@ static void find_roles(const tare_problem *problem, const tare_tile *tile, int32
 
 static void weigh_rows(const tare_problem *problem, const tare_tile *tile, tare_tile_rows *rows) {
   const float *given = row_weights_of(tile);
-  const int64_t stride = tile->view->array[TARE_ROW_WEIGHTS].stride[TARE_AXES - 1];
+  const int64_t stride = tile->view->array[TARE_ARRAY_ROW_WEIGHTS].stride[TARE_AXES - 1];
   const int is_mask = tare_is_ghm(problem);
   const double of_background = problem->soft ? 1.0 : problem->batch.background_weight;
   const int by_class = problem->batch.class_weights && !problem->soft;

@@ -98,7 +98,7 @@ static tare_status form_logits(void *argument, const tare_linear_chunk *k) {
   int stride;
   const float *features = features_of(h, k, &stride);
   if (h->bias) share_rows(h, k, write_some_bias);
-  h->sgemm(TARE_CBLAS_ROW_MAJOR, TARE_CBLAS_PLAIN, TARE_CBLAS_TRANSPOSED, (int)k->rows, c, d, 1, features, stride,
+  h->sgemm(TARE_CBLAS_ROW_MAJOR, TARE_CBLAS_NO_TRANSPOSE, TARE_CBLAS_TRANSPOSE, (int)k->rows, c, d, 1, features, stride,
            h->weights, d, h->bias ? 1 : 0, k->logits, c);
   return TARE_STATUS_OK;
 }
@@ -150,7 +150,7 @@ static tare_status settle(void *argument) {
     tare_ghm_density_from_counts(&problem->loss.ghm, h->state);
   }
   tare_bins_set_weights(&h->cpu->bins, h->state.inverse_density);
-  h->job.density = TARE_DENSITY_BINS;
+  h->job.density = TARE_DENSITY_USE_BINS;
   h->job.bins = &h->cpu->bins;
   return TARE_STATUS_OK;
 }
@@ -200,13 +200,13 @@ static tare_status add_weights_gradient(void *argument, const tare_linear_chunk 
   float *to = h->apart ? h->apart : h->plan->linear->weights_gradient;
   int stride;
   const float *features = features_of(h, k, &stride);
-  h->sgemm(TARE_CBLAS_ROW_MAJOR, TARE_CBLAS_TRANSPOSED, TARE_CBLAS_PLAIN, c, d, (int)k->rows, 1, k->logits, c, features,
-           stride, keep, to, d);
+  h->sgemm(TARE_CBLAS_ROW_MAJOR, TARE_CBLAS_TRANSPOSE, TARE_CBLAS_NO_TRANSPOSE, c, d, (int)k->rows, 1, k->logits, c,
+           features, stride, keep, to, d);
   return TARE_STATUS_OK;
 }
 
 /** A gradient that is 0 without the scale stays 0; in the products a scale that is not finite would meet zeros. */
-static void carry_scale(const head *h, float *x, int64_t count) {
+static void apply_late_scale(const head *h, float *x, int64_t count) {
   for (int64_t i = 0; i < count && h->carried != 1; i++) x[i] = x[i] == 0 ? 0 : (float)((double)x[i] * h->carried);
 }
 
@@ -222,7 +222,7 @@ static void write_some_features_gradient(void *argument, int64_t piece, int32_t 
     tare_write_half(linear->dtype, linear->features_gradient, at, d, row);
     if (h->carried == 1) continue;
     tare_read_half(linear->dtype, linear->features_gradient, at, d, row); /* as it is rounded */
-    carry_scale(h, row, d);
+    apply_late_scale(h, row, d);
     tare_write_half(linear->dtype, linear->features_gradient, at, d, row);
   }
 }
@@ -234,18 +234,18 @@ static tare_status write_features_gradient(void *argument, const tare_linear_chu
   const int c = (int)classes_of(h), d = (int)linear->dimensions, half = is_half(linear);
   const int64_t stride = linear->features_gradient_stride;
   float *to = half ? h->plan->part[TARE_PART_FEATURES] : (float *)linear->features_gradient + k->first * stride;
-  h->sgemm(TARE_CBLAS_ROW_MAJOR, TARE_CBLAS_PLAIN, TARE_CBLAS_PLAIN, (int)k->rows, d, c, 1, k->logits, c, h->weights, d,
-           0, to, half ? d : (int)stride);
+  h->sgemm(TARE_CBLAS_ROW_MAJOR, TARE_CBLAS_NO_TRANSPOSE, TARE_CBLAS_NO_TRANSPOSE, (int)k->rows, d, c, 1, k->logits, c,
+           h->weights, d, 0, to, half ? d : (int)stride);
   h->converted = -1;
   if (half) share_rows(h, k, write_some_features_gradient);
-  for (int64_t i = 0; i < k->rows && !half; i++) carry_scale(h, to + i * stride, d);
+  for (int64_t i = 0; i < k->rows && !half; i++) apply_late_scale(h, to + i * stride, d);
   return TARE_STATUS_OK;
 }
 
 static void finish_weights_gradient(const head *h) {
   const int64_t count = classes_of(h) * h->plan->linear->dimensions;
   float *gradient = h->plan->linear->weights_gradient;
-  carry_scale(h, h->apart ? h->apart : gradient, count);
+  apply_late_scale(h, h->apart ? h->apart : gradient, count);
   for (int64_t i = 0; h->apart && i < count; i++) gradient[i] += h->apart[i];
 }
 

@@ -45,7 +45,7 @@ static void add_scan(tare_label_scan *sum, const tare_label_scan *scan) {
 static tare_status refuse_label(const tare_problem *problem, const tare_label_scan *scan, tare_error *error) {
   const tare_batch *b = &problem->batch;
   char most[32] = "up";
-  if (problem->shape != TARE_SHAPE_REGRESSION)
+  if (problem->family != TARE_LOSS_FAMILY_REGRESSION)
     snprintf(
         most, sizeof most, "%lld",
         b->first_label > INT64_MAX - b->classes ? (long long)INT64_MAX : (long long)(b->first_label + b->classes - 1));
@@ -127,7 +127,7 @@ tare_status tare_cpu_refuse_targets(const tare_problem *problem, const tare_targ
                    "target of row %lld, class %lld is %g (%lld such rows); it must be %s; such rows added nothing and "
                    "their gradient is 0",
                    (long long)found->first_row, (long long)found->cls, found->value, (long long)found->rows,
-                   problem->shape == TARE_SHAPE_SOFTMAX ? "finite and >= 0" : "in [0,1]");
+                   problem->family == TARE_LOSS_FAMILY_SOFTMAX ? "finite and >= 0" : "in [0,1]");
 }
 
 /* Passes over the logits. */
@@ -135,8 +135,8 @@ tare_status tare_cpu_refuse_targets(const tare_problem *problem, const tare_targ
 static tare_tile_function *tile_function(const tare_cpu *cpu, const tare_problem *problem) {
   const tare_kernels *kernels = cpu->kernels;
   const tare_kernels_of_type *of_type = problem->batch.dtype == TARE_DTYPE_F64 ? kernels->f64 : kernels->f32;
-  if (problem->shape == TARE_SHAPE_REGRESSION) return kernels->f64->regression;
-  return problem->shape == TARE_SHAPE_SOFTMAX ? of_type->softmax : of_type->sigmoid;
+  if (problem->family == TARE_LOSS_FAMILY_REGRESSION) return kernels->f64->regression;
+  return problem->family == TARE_LOSS_FAMILY_SOFTMAX ? of_type->softmax : of_type->sigmoid;
 }
 
 static void run_group(const tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job, int32_t group,
@@ -217,13 +217,13 @@ void tare_cpu_use_bins(tare_cpu *cpu, const tare_tiling *tiling, const tare_prob
     tare_ghm_density_from_counts(&problem->loss.ghm, state);
   }
   tare_bins_set_weights(&cpu->bins, state.inverse_density);
-  job->density = TARE_DENSITY_BINS;
+  job->density = TARE_DENSITY_USE_BINS;
   job->bins = &cpu->bins;
 }
 
 void tare_cpu_use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
                                 int64_t most_keys, double *workspace, tare_job *job) {
-  job->density = TARE_DENSITY_EXACT;
+  job->density = TARE_DENSITY_USE_EXACT;
   if (!most_keys) return; /* nor is there a workspace */
   double *key = workspace, *spare = key + most_keys, *weight = spare + most_keys;
   tare_collected_keys keys = {.key = key};

@@ -24,10 +24,11 @@ static void load_differences(const tare_job *job, const tare_tile *tile, const r
   real_scratch *s = real_scratch_of(scratch);
   for (int32_t i = 0; i < p->rows; i++) {
     const int32_t row = scratch->rows.positive[p->first + i];
-    load(batch->dtype, array[TARE_LOGITS].data, regression_offset(tile, TARE_LOGITS, row, p->first_column),
-         array[TARE_LOGITS].cls, p->columns, s->x + (ptrdiff_t)i * p->columns);
-    load(batch->target_dtype, array[TARE_TARGETS].data, regression_offset(tile, TARE_TARGETS, row, p->first_column),
-         array[TARE_TARGETS].cls, p->columns, s->target + (ptrdiff_t)i * p->columns);
+    load(batch->dtype, array[TARE_ARRAY_LOGITS].data, regression_offset(tile, TARE_ARRAY_LOGITS, row, p->first_column),
+         array[TARE_ARRAY_LOGITS].cls, p->columns, s->x + (ptrdiff_t)i * p->columns);
+    load(batch->target_dtype, array[TARE_ARRAY_TARGETS].data,
+         regression_offset(tile, TARE_ARRAY_TARGETS, row, p->first_column), array[TARE_ARRAY_TARGETS].cls, p->columns,
+         s->target + (ptrdiff_t)i * p->columns);
   }
   for (int32_t i = 0; i < p->n; i++) {
     s->x[i] -= s->target[i];
@@ -36,12 +37,12 @@ static void load_differences(const tare_job *job, const tare_tile *tile, const r
 }
 
 static void regression_loop(const real_scratch *s, double mu, int32_t n, double *restrict loss,
-                            double *restrict slope) {
+                            double *restrict derivative) {
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) { /* hot: ghm-r (any) */
     const pair value = ghm_r(s->x[i], s->weight[i], mu);
     loss[i] = s->weight[i] != 0 ? value.loss : 0.0;
-    slope[i] = s->weight[i] != 0 ? value.slope : 0.0;
+    derivative[i] = s->weight[i] != 0 ? value.derivative : 0.0;
   }
 }
 
@@ -54,12 +55,13 @@ static void store_regression(const tare_job *job, const tare_tile *tile, const r
   for (int32_t i = 0; i < p->rows; i++) {
     const int32_t row = scratch->rows.positive[p->first + i], at = i * p->columns;
     scratch->row_loss[row] += sum(s->loss + at, p->columns);
-    if (array[TARE_ELEMENT_LOSS].data)
-      store(loss_dtype, array[TARE_ELEMENT_LOSS].data, regression_offset(tile, TARE_ELEMENT_LOSS, row, p->first_column),
-            array[TARE_ELEMENT_LOSS].cls, p->columns, s->loss + at);
-    if (array[TARE_GRADIENT].data)
-      store(dtype, array[TARE_GRADIENT].data, regression_offset(tile, TARE_GRADIENT, row, p->first_column),
-            array[TARE_GRADIENT].cls, p->columns, s->slope + at);
+    if (array[TARE_ARRAY_ELEMENT_LOSS].data)
+      store(loss_dtype, array[TARE_ARRAY_ELEMENT_LOSS].data,
+            regression_offset(tile, TARE_ARRAY_ELEMENT_LOSS, row, p->first_column), array[TARE_ARRAY_ELEMENT_LOSS].cls,
+            p->columns, s->loss + at);
+    if (array[TARE_ARRAY_GRADIENT].data)
+      store(dtype, array[TARE_ARRAY_GRADIENT].data, regression_offset(tile, TARE_ARRAY_GRADIENT, row, p->first_column),
+            array[TARE_ARRAY_GRADIENT].cls, p->columns, s->derivative + at);
   }
 }
 
@@ -67,10 +69,10 @@ static void regression_evaluate(const tare_job *job, const tare_tile *tile, cons
                                 tare_scratch *scratch, tare_group_result *result) {
   real_scratch *s = real_scratch_of(scratch);
   tare_weigh_keys(job, p->n, scratch->key, scratch->place, s->weight);
-  regression_loop(s, job->problem->loss.ghm.mu, p->n, s->loss, s->slope);
+  regression_loop(s, job->problem->loss.ghm.mu, p->n, s->loss, s->derivative);
   result->loss += sum(s->loss, p->n);
-  for (int32_t i = 0; i < p->n; i++) s->slope[i] *= job->gradient.factor;
-  rescale(job, s->slope, p->n);
+  for (int32_t i = 0; i < p->n; i++) s->derivative[i] *= job->gradient.factor;
+  rescale(job, s->derivative, p->n);
   store_regression(job, tile, p, scratch);
 }
 
@@ -107,9 +109,9 @@ static void clear_other_rows(const tare_job *job, const tare_tile *tile, tare_sc
   memset(zeros, 0, TARE_BLOCK * sizeof *zeros);
   for (int32_t k = 0, first = 0; k <= scratch->rows.positives; k++) {
     const int32_t last = k < scratch->rows.positives ? scratch->rows.positive[k] : tile->rows;
-    clear_rows(job, tile, TARE_GRADIENT, dtype, first, last, zeros);
-    clear_rows(job, tile, TARE_ELEMENT_LOSS, dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32, first, last,
-               zeros);
+    clear_rows(job, tile, TARE_ARRAY_GRADIENT, dtype, first, last, zeros);
+    clear_rows(job, tile, TARE_ARRAY_ELEMENT_LOSS, dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32, first,
+               last, zeros);
     first = last + 1;
   }
 }

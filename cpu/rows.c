@@ -43,7 +43,7 @@ void tare_tile_at(const tare_tiling *tiling, const tare_problem *problem, int64_
   index[0] = rest / view->dim[1];
   tile->view = view;
   tile->rows = (int32_t)(inner - index[3] < size ? inner - index[3] : size);
-  for (int a = 0; a < TARE_ARRAYS; a++) {
+  for (int a = 0; a < TARE_ARRAY_COUNT; a++) {
     tile->offset[a] = 0;
     for (int axis = 0; axis < TARE_AXES; axis++) tile->offset[a] += index[axis] * view->array[a].stride[axis];
   }

@@ -15,7 +15,7 @@ typedef struct tare_tiling {
 
 /** Whether blocks run along rows, class after class (NCHW), rather than along classes. */
 static inline int tare_view_by_class(const tare_view *view, int64_t classes) {
-  const int64_t row = view->array[TARE_LOGITS].stride[TARE_AXES - 1], cls = view->array[TARE_LOGITS].cls;
+  const int64_t row = view->array[TARE_ARRAY_LOGITS].stride[TARE_AXES - 1], cls = view->array[TARE_ARRAY_LOGITS].cls;
   return classes == 1 || (row < 0 ? -row : row) < (cls < 0 ? -cls : cls);
 }
 

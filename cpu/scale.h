@@ -19,11 +19,11 @@ static double round_to_dtype(int32_t dtype, double x) {
   }
 }
 
-/** `slope` is what a factor of 1 gives. The gradient without the scale is taken as it would be written: one that is kept
+/** `derivative` is what a factor of 1 gives. The gradient without the scale is taken as it would be written: one that is kept
  *  and multiplied later has the same zeros. */
-static double rescaled(const tare_gradient_scale *gradient, int32_t dtype, double slope) {
-  if (slope == 0) return 0;
-  if (isfinite(gradient->scale)) return slope * tare_divide(gradient->scale, gradient->divisor);
-  const double unscaled = round_to_dtype(dtype, tare_divide(slope, gradient->divisor));
+static double rescaled(const tare_gradient_scale *gradient, int32_t dtype, double derivative) {
+  if (derivative == 0) return 0;
+  if (isfinite(gradient->scale)) return derivative * tare_divide(gradient->scale, gradient->divisor);
+  const double unscaled = round_to_dtype(dtype, tare_divide(derivative, gradient->divisor));
   return unscaled == 0 ? 0 : unscaled * gradient->scale;
 }

@@ -2,10 +2,10 @@
 /* Arrays of `real` in which a thread works: blocks of the sigmoid family, rows of the softmax family. */
 
 typedef struct real_scratch {
-  TARE_ALIGNED real x[TARE_BLOCK], weight[TARE_BLOCK], plain_weight[TARE_BLOCK], target[TARE_BLOCK];
-  TARE_ALIGNED real loss[TARE_BLOCK], slope[TARE_BLOCK], dense_weight[TARE_BLOCK];
+  TARE_ALIGNED real x[TARE_BLOCK], weight[TARE_BLOCK], base_weight[TARE_BLOCK], target[TARE_BLOCK];
+  TARE_ALIGNED real loss[TARE_BLOCK], derivative[TARE_BLOCK], dense_weight[TARE_BLOCK];
   TARE_ALIGNED real picked_x[TARE_BLOCK], picked_weight[TARE_BLOCK], picked_plain[TARE_BLOCK];
-  TARE_ALIGNED real picked_target[TARE_BLOCK], picked_loss[TARE_BLOCK], picked_slope[TARE_BLOCK];
+  TARE_ALIGNED real picked_target[TARE_BLOCK], picked_loss[TARE_BLOCK], picked_derivative[TARE_BLOCK];
   TARE_ALIGNED real row[TARE_ROW_BUFFER];
   TARE_ALIGNED real maximum[TARE_TILE_ROWS], label_x[TARE_TILE_ROWS];
   TARE_ALIGNED real row_weight[TARE_TILE_ROWS], class_weight[TARE_BLOCK];

@@ -7,7 +7,7 @@
  * (one read and one write of memory an element). All elements are computed as negatives, by their signed logit
  * z = -x; the few of the labels are gathered, done once more by their target, and put in their places: with the sign of x
  * turned where the target is 1 and its formula the mirror of a negative's, else as dense targets are.
- * Where the caller's elements are plain `real`, one behind the other, they are read and written where they are.
+ * Where the caller's elements are contiguous and of the type `real`, they are read and written in place.
  */
 
 /** Gathers the labels' elements with weights of their own; returns how many. They have targets of their own where the
@@ -15,7 +15,7 @@
 static int32_t pick_positives(const tare_job *job, const tare_tile *tile, const block *b, const real *x,
                               const element_task *of_labels, tare_scratch *scratch, real_scratch *s) {
   const tare_tile_rows *rows = &scratch->rows;
-  const int has_elements = tile->view->array[TARE_ELEMENT_WEIGHTS].data != NULL;
+  const int has_elements = tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS].data != NULL;
   int32_t picked = 0;
   for (int32_t p = 0; p < rows->positives && !job->problem->soft; p++) {
     const int32_t i = rows->positive[p] - b->first_row;
@@ -54,7 +54,7 @@ static void add_row_losses(const block *b, const real_scratch *s, double *row_lo
   }
 }
 
-/** The elements of a block at the caller's, where they are plain `real` one behind the other and can be worked on in
+/** The elements of a block at the caller's, if they are contiguous, of the type `real`, and can be worked on in
  *  place; NULL where they have to be brought together. */
 static real *in_place(const tare_job *job, const tare_tile *tile, const block *b, int name) {
   const tare_array *array = &tile->view->array[name];
@@ -68,20 +68,20 @@ static real *in_place(const tare_job *job, const tare_tile *tile, const block *b
 static stretch stretch_of(const tare_job *job, const tare_tile *tile, const block *b, int32_t clamps_targets,
                           real_scratch *s) {
   const tare_problem *problem = job->problem;
-  stretch on = {b->n, s->x, s->weight, s->plain_weight, s->loss, s->slope, s->target};
-  const int has_gradient = job->pass == TARE_PASS_EVALUATE && tile->view->array[TARE_GRADIENT].data != NULL;
-  const real *x = problem->soft ? NULL : in_place(job, tile, b, TARE_LOGITS);
-  real *slope = x && has_gradient ? in_place(job, tile, b, TARE_GRADIENT) : NULL;
+  stretch on = {b->n, s->x, s->weight, s->base_weight, s->loss, s->derivative, s->target};
+  const int has_gradient = job->pass == TARE_PASS_EVALUATE && tile->view->array[TARE_ARRAY_GRADIENT].data != NULL;
+  const real *x = problem->soft ? NULL : in_place(job, tile, b, TARE_ARRAY_LOGITS);
+  real *derivative = x && has_gradient ? in_place(job, tile, b, TARE_ARRAY_GRADIENT) : NULL;
   build_weights(job, tile, b, s);
-  for (int32_t i = b->n; i < whole_chunks(b->n); i++) s->x[i] = s->target[i] = s->weight[i] = s->plain_weight[i] = 0;
-  if (x && (slope || !has_gradient)) {
+  for (int32_t i = b->n; i < whole_chunks(b->n); i++) s->x[i] = s->target[i] = s->weight[i] = s->base_weight[i] = 0;
+  if (x && (derivative || !has_gradient)) {
     on.x = x;
-    if (slope) on.slope = slope;
+    if (derivative) on.derivative = derivative;
     return on;
   }
-  load_block(tile, b, TARE_LOGITS, problem->batch.dtype, s->x);
+  load_block(tile, b, TARE_ARRAY_LOGITS, problem->batch.dtype, s->x);
   if (!problem->soft) return on;
-  load_block(tile, b, TARE_TARGETS, problem->batch.target_dtype, s->target);
+  load_block(tile, b, TARE_ARRAY_TARGETS, problem->batch.target_dtype, s->target);
   if (clamps_targets) clamp_targets(s->target, b->n);
   weigh_soft(job, tile, b, s);
   return on;
@@ -100,7 +100,7 @@ static void run_whole(const tare_job *job, stretch on, const element_task *task,
     on.weight = s->dense_weight;
   }
   evaluate_elements(task, (real)job->gradient.factor, &on);
-  rescale(job, on.slope, on.n);
+  rescale(job, on.derivative, on.n);
 }
 
 /** Runs a loop on any number of elements: scratch is padded; what the caller's leave over goes through scratch. */
@@ -116,9 +116,11 @@ static void run(const tare_job *job, stretch on, const element_task *task, tare_
   run_whole(job, on, task, scratch);
   memcpy(s->x, on.x + whole, (size_t)rest * sizeof *s->x);
   for (int32_t i = rest; i < unit; i++) s->x[i] = 0;
-  const stretch tail = {unit, s->x, on.weight + whole, on.plain_weight + whole, on.loss + whole, s->slope, s->target};
+  const stretch tail = {unit,          s->x,     on.weight + whole, on.base_weight + whole, on.loss + whole,
+                        s->derivative, s->target};
   run_whole(job, tail, task, scratch);
-  if (on.slope != s->slope) memcpy(on.slope + whole, s->slope, (size_t)rest * sizeof *s->slope);
+  if (on.derivative != s->derivative)
+    memcpy(on.derivative + whole, s->derivative, (size_t)rest * sizeof *s->derivative);
 }
 
 static void evaluate_block(const tare_job *job, const tare_tile *tile, const block *b, const stretch *on,
@@ -130,15 +132,16 @@ static void evaluate_block(const tare_job *job, const tare_tile *tile, const blo
   if (positives->n) run(job, *positives, &tasks->labels, scratch);
   for (int32_t k = 0; k < positives->n; k++) {
     on->loss[scratch->picked_at[k]] = positives->loss[k];
-    on->slope[scratch->picked_at[k]] = tasks->labels.is_soft ? positives->slope[k] : 0 - positives->slope[k];
+    on->derivative[scratch->picked_at[k]] =
+        tasks->labels.is_soft ? positives->derivative[k] : 0 - positives->derivative[k];
   }
   result->loss += sum(s->loss, (b->n + UNIT - 1) / UNIT * UNIT);
-  if (view->array[TARE_ROW_LOSS].data) add_row_losses(b, s, scratch->row_loss);
-  if (view->array[TARE_ELEMENT_LOSS].data)
-    store_block(tile, b, TARE_ELEMENT_LOSS,
+  if (view->array[TARE_ARRAY_ROW_LOSS].data) add_row_losses(b, s, scratch->row_loss);
+  if (view->array[TARE_ARRAY_ELEMENT_LOSS].data)
+    store_block(tile, b, TARE_ARRAY_ELEMENT_LOSS,
                 job->problem->batch.dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32, s->loss);
-  if (view->array[TARE_GRADIENT].data && on->slope == s->slope)
-    store_block(tile, b, TARE_GRADIENT, job->problem->batch.dtype, s->slope);
+  if (view->array[TARE_ARRAY_GRADIENT].data && on->derivative == s->derivative)
+    store_block(tile, b, TARE_ARRAY_GRADIENT, job->problem->batch.dtype, s->derivative);
 }
 
 static void sigmoid_block(const tare_job *job, const tare_tile *tile, const block *b, const tile_tasks *tasks,
@@ -146,8 +149,8 @@ static void sigmoid_block(const tare_job *job, const tare_tile *tile, const bloc
   real_scratch *s = real_scratch_of(scratch);
   const stretch on = stretch_of(job, tile, b, scratch->clamps_targets, s);
   const int32_t picked = pick_positives(job, tile, b, on.x, &tasks->labels, scratch, s);
-  const stretch positives = {picked,         s->picked_x,     s->picked_weight, s->picked_plain,
-                             s->picked_loss, s->picked_slope, s->picked_target};
+  const stretch positives = {picked,         s->picked_x,          s->picked_weight, s->picked_plain,
+                             s->picked_loss, s->picked_derivative, s->picked_target};
   if (job->pass == TARE_PASS_EVALUATE) {
     evaluate_block(job, tile, b, &on, &positives, tasks, scratch, result);
   } else {
@@ -158,7 +161,7 @@ static void sigmoid_block(const tare_job *job, const tare_tile *tile, const bloc
     if (picked) take(job, &positives, NULL, scratch);
     for (int32_t k = 0; k < picked; k++) s->weight[scratch->picked_at[k]] = s->picked_weight[k]; /* GHM: no alpha */
   }
-  if (job->problem->soft || tile->view->array[TARE_ELEMENT_WEIGHTS].data) s->spread_lines = 0;
+  if (job->problem->soft || tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS].data) s->spread_lines = 0;
 }
 
 static block next_block(const tare_tile *tile, int64_t classes, int by_class, int32_t row, int64_t cls) {
@@ -183,12 +186,12 @@ static void sigmoid_tile(const tare_job *job, const tare_tile *tile, tare_scratc
   const element_task task = {.kind = problem->loss.kind,
                              .power = problem->power,
                              .is_soft = problem->soft,
-                             .wants_slope = tile->view->array[TARE_GRADIENT].data != NULL,
+                             .wants_derivative = tile->view->array[TARE_ARRAY_GRADIENT].data != NULL,
                              .parameters = parameters_of(problem)};
   tile_tasks tasks = {task, task};
   const int by_class = tare_view_by_class(tile->view, classes);
   if (!look_at_rows(job, tile, scratch, result)) return;
-  tasks.labels.is_soft |= problem->labels_apart || tile->view->array[TARE_SCORES].data;
+  tasks.labels.is_soft |= problem->labels_apart || tile->view->array[TARE_ARRAY_SCORES].data;
   weigh_lines(problem, tile, &scratch->rows, real_scratch_of(scratch));
   if (job->pass == TARE_PASS_HISTOGRAM && !problem->soft)
     scratch->histogram[0][0] +=

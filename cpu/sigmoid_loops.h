@@ -4,37 +4,37 @@
 /** Loops run on whole units of elements. */
 enum { UNIT = 16 };
 
-/** Elements worked on side by side. x and slope may be the same array. */
+/** Elements worked on side by side. x and derivative may be the same array. */
 typedef struct stretch {
   int32_t n;
   const real *x;
-  real *weight, *plain_weight, *loss, *slope;
+  real *weight, *base_weight, *loss, *derivative;
   const real *target; /* read where elements have targets of their own */
 } stretch;
 
 /** What to compute of a tile's elements. */
 typedef struct element_task {
   int32_t kind, power;
-  int is_soft, wants_slope;
+  int is_soft, wants_derivative;
   formula_parameters parameters;
 } element_task;
 
 typedef pair hard_formula(real, real, real, const formula_parameters *, int);
 typedef pair soft_formula(real, real, real, real, const formula_parameters *, int);
 
-TARE_INLINE void hard_body(hard_formula *formula, const formula_parameters *parameters, int power, int wants_slope,
-                           int uses_plain, real factor, const stretch *on) {
+TARE_INLINE void hard_body(hard_formula *formula, const formula_parameters *parameters, int power, int wants_derivative,
+                           int uses_base_weight, real factor, const stretch *on) {
   const formula_parameters p = *parameters;
-  const real *x = on->x, *weight = on->weight, *plain_weight = on->plain_weight;
-  real *restrict loss = on->loss, *slope = on->slope;
+  const real *x = on->x, *weight = on->weight, *base_weight = on->base_weight;
+  real *restrict loss = on->loss, *derivative = on->derivative;
   const int32_t n = on->n;
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) { /* hot: sigmoid hard */
-    const real w = weight[i], plain = uses_plain ? plain_weight[i] : w;
-    const pair value = formula(-x[i], w, plain, &p, power);
-    const int counts = (w != 0) | (plain != 0);
+    const real w = weight[i], base = uses_base_weight ? base_weight[i] : w;
+    const pair value = formula(-x[i], w, base, &p, power);
+    const int counts = (w != 0) | (base != 0);
     loss[i] = counts ? value.loss : (real)0;
-    if (wants_slope) slope[i] = counts ? value.slope * factor : (real)0;
+    if (wants_derivative) derivative[i] = counts ? value.derivative * factor : (real)0;
   }
 }
 
@@ -45,65 +45,65 @@ typedef struct formulas {
 } formulas;
 
 /** A target of 0 or 1. */
-TARE_INLINE pair at_end(formulas of, int is_one, real x, real w, real plain, const formula_parameters *p, int power) {
-  if (of.negative == of.positive) return of.negative(is_one ? x : -x, w, plain, p, power);
-  const pair one = of.positive(x, w, plain, p, power), zero = of.negative(-x, w, plain, p, power);
-  return make_pair(is_one ? one.loss : zero.loss, is_one ? one.slope : zero.slope);
+TARE_INLINE pair at_end(formulas of, int is_one, real x, real w, real base, const formula_parameters *p, int power) {
+  if (of.negative == of.positive) return of.negative(is_one ? x : -x, w, base, p, power);
+  const pair one = of.positive(x, w, base, p, power), zero = of.negative(-x, w, base, p, power);
+  return make_pair(is_one ? one.loss : zero.loss, is_one ? one.derivative : zero.derivative);
 }
 
-TARE_INLINE void soft_body(formulas of, const formula_parameters *parameters, int power, int uses_plain, real factor,
-                           const stretch *on) {
+TARE_INLINE void soft_body(formulas of, const formula_parameters *parameters, int power, int uses_base_weight,
+                           real factor, const stretch *on) {
   const formula_parameters p = *parameters;
-  const real *x = on->x, *weight = on->weight, *plain_weight = on->plain_weight;
+  const real *x = on->x, *weight = on->weight, *base_weight = on->base_weight;
   const real *restrict target = on->target;
-  real *restrict loss = on->loss, *slope = on->slope;
+  real *restrict loss = on->loss, *derivative = on->derivative;
   const int32_t n = on->n;
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) { /* hot: sigmoid soft */
-    const real w = weight[i], plain = uses_plain ? plain_weight[i] : w, t = target[i];
-    const pair hard = at_end(of, t == 1, x[i], w, plain, &p, power);
-    const pair between = of.soft(x[i], t, w, plain, &p, power);
-    const int counts = (w != 0) | (plain != 0), is_end = (t == 0) | (t == 1);
+    const real w = weight[i], base = uses_base_weight ? base_weight[i] : w, t = target[i];
+    const pair hard = at_end(of, t == 1, x[i], w, base, &p, power);
+    const pair between = of.soft(x[i], t, w, base, &p, power);
+    const int counts = (w != 0) | (base != 0), is_end = (t == 0) | (t == 1);
     const real value = is_end ? hard.loss : between.loss;
-    const real derivative = (is_end ? hard.slope : between.slope) * factor;
-    const real by_x = t == 1 ? 0 - derivative : derivative; /* as of a label, the sign of 0 too */
+    const real scaled = (is_end ? hard.derivative : between.derivative) * factor;
+    const real by_x = t == 1 ? 0 - scaled : scaled; /* as of a label, the sign of 0 too */
     loss[i] = counts ? value : (real)0;
-    slope[i] = counts ? by_x : (real)0;
+    derivative[i] = counts ? by_x : (real)0;
   }
 }
 
-/** Labels or dense targets, with or without a gradient; `power` and `uses_plain` are constants. */
-TARE_INLINE void element_loop(formulas of, int power, int uses_plain, const element_task *task, real factor,
+/** Labels or dense targets, with or without a gradient; `power` and `uses_base_weight` are constants. */
+TARE_INLINE void element_loop(formulas of, int power, int uses_base_weight, const element_task *task, real factor,
                               const stretch *on) {
   if (task->is_soft)
-    soft_body(of, &task->parameters, power, uses_plain, factor, on);
-  else if (task->wants_slope)
-    hard_body(of.negative, &task->parameters, power, 1, uses_plain, factor, on);
+    soft_body(of, &task->parameters, power, uses_base_weight, factor, on);
+  else if (task->wants_derivative)
+    hard_body(of.negative, &task->parameters, power, 1, uses_base_weight, factor, on);
   else
-    hard_body(of.negative, &task->parameters, power, 0, uses_plain, factor, on);
+    hard_body(of.negative, &task->parameters, power, 0, uses_base_weight, factor, on);
 }
 
 /** The same, by the instance for a power; `has_powers` is a constant. */
-TARE_INLINE void element_loops(formulas of, int has_powers, int uses_plain, const element_task *task, real factor,
+TARE_INLINE void element_loops(formulas of, int has_powers, int uses_base_weight, const element_task *task, real factor,
                                const stretch *on) {
   switch (has_powers ? task->power : TARE_POWER_0) {
     case TARE_POWER_0:
-      element_loop(of, TARE_POWER_0, uses_plain, task, factor, on);
+      element_loop(of, TARE_POWER_0, uses_base_weight, task, factor, on);
       break;
     case TARE_POWER_1:
-      element_loop(of, TARE_POWER_1, uses_plain, task, factor, on);
+      element_loop(of, TARE_POWER_1, uses_base_weight, task, factor, on);
       break;
     case TARE_POWER_2:
-      element_loop(of, TARE_POWER_2, uses_plain, task, factor, on);
+      element_loop(of, TARE_POWER_2, uses_base_weight, task, factor, on);
       break;
     case TARE_POWER_HALF:
-      element_loop(of, TARE_POWER_HALF, uses_plain, task, factor, on);
+      element_loop(of, TARE_POWER_HALF, uses_base_weight, task, factor, on);
       break;
     case TARE_POWER_3_HALVES:
-      element_loop(of, TARE_POWER_3_HALVES, uses_plain, task, factor, on);
+      element_loop(of, TARE_POWER_3_HALVES, uses_base_weight, task, factor, on);
       break;
     default:
-      element_loop(of, TARE_POWER_GENERAL, uses_plain, task, factor, on);
+      element_loop(of, TARE_POWER_GENERAL, uses_base_weight, task, factor, on);
   }
 }
 
@@ -116,8 +116,8 @@ static void evaluate_elements(const element_task *task, real factor, const stret
     break;
 #define CASE_SOFTMAX(kind, formula, powers, alpha)
 #define CASE_REGRESSION(kind, formula, powers, alpha)
-#define TARE_LOSS(kind, formula, name, shape, powers, alpha, passes, member, takes) \
-  CASE_##shape(kind, formula, powers, alpha)
+#define TARE_LOSS(kind, formula, name, family, powers, alpha, passes, member, takes) \
+  CASE_##family(kind, formula, powers, alpha)
 #include "losses/losses.def"
 #undef TARE_LOSS
 #undef CASE_SIGMOID

@@ -4,17 +4,17 @@
 /** What spread does, for lines of a few elements: looking at each would cost more than writing it. */
 static void spread_short(const block *b, const real *of_row, const real *of_class, int has_plain, real_scratch *s) {
   const real *restrict of_line = b->by_class ? of_class : of_row, *restrict along = b->by_class ? of_row : of_class;
-  real *restrict weight = s->weight, *restrict plain = s->plain_weight;
+  real *restrict weight = s->weight, *restrict base = s->base_weight;
   const int32_t length = b->length;
   for (int32_t i = 0; i < length; i++) {
     for (int32_t line = 0; line < b->lines; line++) weight[line * length + i] = of_line[line] * along[i];
     for (int32_t line = 0; has_plain && line < b->lines; line++)
-      plain[line * length + i] = b->by_class ? along[i] : of_line[line];
+      base[line * length + i] = b->by_class ? along[i] : of_line[line];
   }
   s->spread_lines = 0;
 }
 
-/** weight = row factor x class factor, and plain weight = row factor where the problem has those. Lines that hold what
+/** weight = row factor x class factor, and base weight = row factor where the problem has those. Lines that hold what
  *  they should already, as most do in a tile, are left alone. */
 static void spread(const block *b, const real *of_row, const real *of_class, int has_plain, real_scratch *s) {
   const real *of_line = b->by_class ? of_class : of_row, *along = b->by_class ? of_row : of_class;
@@ -31,7 +31,7 @@ static void spread(const block *b, const real *of_row, const real *of_class, int
 #pragma omp simd
     for (int32_t i = 0; i < b->length; i++) to[i] = factor * along[i]; /* hot: spread weights (any) */
     if (!has_plain) continue;
-    to = s->plain_weight + (ptrdiff_t)line * b->length;
+    to = s->base_weight + (ptrdiff_t)line * b->length;
     for (int32_t i = 0; i < b->length; i++) to[i] = b->by_class ? along[i] : factor;
   }
   s->spread_lines = b->lines;
@@ -59,7 +59,7 @@ TARE_INLINE real weight_between(real t, real at_0, real at_1) {
 
 static int has_plain_weights(const tare_problem *problem) { return problem->alpha_is_part || problem->soft; }
 
-/* A weight is row x alpha x element x positive weight, the plain one row x element x positive weight, in this order for
+/* A weight is row x alpha x element x positive weight, the base one row x element x positive weight, in this order for
  * labels and dense targets alike. */
 
 /** What a tile's rows and, where classes are alike, its classes weigh. */
@@ -84,18 +84,18 @@ static void build_weights(const tare_job *job, const tare_tile *tile, const bloc
   for (int32_t c = 0; c < b->classes && problem->alpha_per_class && !problem->soft; c++)
     s->class_weight[c] = alpha(problem, b->first_class + c, 0);
   spread(b, s->row_weight + b->first_row, s->class_weight, has_plain, s);
-  if (!tile->view->array[TARE_ELEMENT_WEIGHTS].data) return;
-  load_block(tile, b, TARE_ELEMENT_WEIGHTS, TARE_DTYPE_F32, s->loss);
+  if (!tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS].data) return;
+  load_block(tile, b, TARE_ARRAY_ELEMENT_WEIGHTS, TARE_DTYPE_F32, s->loss);
   if (problem->soft) return; /* weigh_soft takes them after alpha */
   for (int32_t i = 0; i < b->n; i++) s->weight[i] *= s->loss[i];
-  for (int32_t i = 0; i < b->n && has_plain; i++) s->plain_weight[i] *= s->loss[i];
+  for (int32_t i = 0; i < b->n && has_plain; i++) s->base_weight[i] *= s->loss[i];
 }
 
 /** One line of weigh_soft: its classes are `step` apart in at_0, at_1 and of_ones, which is 1 or 0. `jumps`: alpha is at_1
  *  wherever the target is above 0. */
 TARE_INLINE void weigh_soft_line(int32_t n, int step, int jumps, const real *restrict target,
                                  const real *restrict element, const real *restrict at_0, const real *restrict at_1,
-                                 const real *restrict of_ones, real *restrict weight, real *restrict plain) {
+                                 const real *restrict of_ones, real *restrict weight, real *restrict base) {
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) {
     const int32_t c = i * step;
@@ -103,14 +103,14 @@ TARE_INLINE void weigh_soft_line(int32_t n, int step, int jumps, const real *res
     const real ones = weight_between(t, 1, of_ones[c]);
     const real of_alpha = weight_between(jumps && t > 0 ? (real)1 : t, at_0[c], at_1[c]);
     weight[i] = weight[i] * of_alpha * of_element * ones;
-    plain[i] = plain[i] * of_element * ones;
+    base[i] = base[i] * of_element * ones;
   }
 }
 
 /** For dense targets: both weights hold the row's. */
 static void weigh_soft(const tare_job *job, const tare_tile *tile, const block *b, real_scratch *s) {
   const tare_problem *problem = job->problem;
-  const int has_elements = tile->view->array[TARE_ELEMENT_WEIGHTS].data != NULL;
+  const int has_elements = tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS].data != NULL;
   const int by_class = problem->alpha_per_class || problem->alpha >= 0 || problem->batch.positive_weights;
   const int jumps = problem->labels_apart;
   if (!has_elements && !by_class) return;
@@ -124,9 +124,9 @@ static void weigh_soft(const tare_job *job, const tare_tile *tile, const block *
     const real *element = has_elements ? s->loss + at : NULL;
     if (b->by_class)
       weigh_soft_line(b->length, 0, jumps, s->target + at, element, s->at_0 + line, s->at_1 + line, s->of_ones + line,
-                      s->weight + at, s->plain_weight + at);
+                      s->weight + at, s->base_weight + at);
     else
       weigh_soft_line(b->length, 1, jumps, s->target + at, element, s->at_0, s->at_1, s->of_ones, s->weight + at,
-                      s->plain_weight + at);
+                      s->base_weight + at);
   }
 }

@@ -42,7 +42,7 @@ static void weigh_rows_by_alpha(const tare_problem *problem, int32_t n, tare_til
   }
 }
 
-/** From maximum, sum and label logit of rows [first, first+n) to their losses and slopes. */
+/** From maximum, sum and label logit of rows [first, first+n) to their losses and derivatives. */
 static void finish_margins(const tare_job *job, int32_t first, int32_t n, tare_scratch *scratch) {
   const real_scratch *s = real_scratch_of(scratch);
   tare_margins *margins = &scratch->margins;
@@ -65,14 +65,14 @@ static void finish_margins(const tare_job *job, int32_t first, int32_t n, tare_s
 static void load_row(const tare_job *job, const tare_tile *tile, int32_t row, int32_t slot, int64_t padded,
                      tare_scratch *scratch) {
   real_scratch *s = real_scratch_of(scratch);
-  const tare_array *logits = &tile->view->array[TARE_LOGITS];
+  const tare_array *logits = &tile->view->array[TARE_ARRAY_LOGITS];
   const int64_t classes = job->problem->batch.classes;
   const int32_t label = scratch->rows.cls[row];
   real *x = s->row + slot * padded;
   s->label_x[slot] = s->maximum[slot] = 0;
   scratch->margins.sum[slot] = 1;
   if (label < 0) return;
-  load(job->problem->batch.dtype, logits->data, tile->offset[TARE_LOGITS] + row * logits->stride[TARE_AXES - 1],
+  load(job->problem->batch.dtype, logits->data, tile->offset[TARE_ARRAY_LOGITS] + row * logits->stride[TARE_AXES - 1],
        logits->cls, classes, x);
   adjust_row(job->problem, label, 0, classes, x);
   for (int64_t c = classes; c < padded; c++) x[c] = (real)-INFINITY;
@@ -82,10 +82,10 @@ static void load_row(const tare_job *job, const tare_tile *tile, int32_t row, in
 
 /** Zeros as the gradient of rows that add nothing: at once where they lie one behind the other. */
 static void zero_rows(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n) {
-  const tare_array *gradient = &tile->view->array[TARE_GRADIENT];
+  const tare_array *gradient = &tile->view->array[TARE_ARRAY_GRADIENT];
   const int64_t classes = job->problem->batch.classes, stride = gradient->stride[TARE_AXES - 1];
   const int64_t size = tare_dtype_bytes(job->problem->batch.dtype);
-  char *to = (char *)gradient->data + (tile->offset[TARE_GRADIENT] + first * stride) * size;
+  char *to = (char *)gradient->data + (tile->offset[TARE_ARRAY_GRADIENT] + first * stride) * size;
   if (gradient->cls == 1 && stride == classes)
     memset(to, 0, (size_t)(n * classes * size));
   else if (gradient->cls == 1)
@@ -102,7 +102,7 @@ static void multiply_far(real *x, int64_t step, int64_t n, double factor) {
 
 static void scale_row(const tare_job *job, int32_t slot, int64_t padded, tare_scratch *scratch) {
   real *restrict x = real_scratch_of(scratch)->row + slot * padded;
-  const double exact = scratch->margins.slope[slot] * job->gradient.factor / scratch->margins.sum[slot];
+  const double exact = scratch->margins.derivative[slot] * job->gradient.factor / scratch->margins.sum[slot];
   const real factor = (real)exact;
   if (magnitude(factor) > LARGEST) {
     multiply_far(x, 1, padded, exact);
@@ -114,13 +114,13 @@ static void scale_row(const tare_job *job, int32_t slot, int64_t padded, tare_sc
 
 static void write_rows(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n, int64_t padded,
                        tare_scratch *scratch) {
-  const tare_array *gradient = &tile->view->array[TARE_GRADIENT];
+  const tare_array *gradient = &tile->view->array[TARE_ARRAY_GRADIENT];
   const int32_t *label = scratch->rows.cls + first;
   real *x = real_scratch_of(scratch)->row;
   for (int32_t i = 0; i < n; i++)
     if (label[i] >= 0) scale_row(job, i, padded, scratch);
   for (int32_t i = 0; i < n; i++)
-    if (label[i] >= 0) x[i * padded + label[i]] = (real) - (scratch->margins.slope[i] * job->gradient.factor);
+    if (label[i] >= 0) x[i * padded + label[i]] = (real) - (scratch->margins.derivative[i] * job->gradient.factor);
   for (int32_t i = 0; i < n; i++)
     if (label[i] >= 0) rescale(job, x + i * padded, padded);
   for (int32_t i = 0, run; i < n; i += run) {
@@ -129,7 +129,7 @@ static void write_rows(const tare_job *job, const tare_tile *tile, int32_t first
     if (run) continue;
     run = 1;
     store(job->problem->batch.dtype, gradient->data,
-          tile->offset[TARE_GRADIENT] + (first + i) * gradient->stride[TARE_AXES - 1], gradient->cls,
+          tile->offset[TARE_ARRAY_GRADIENT] + (first + i) * gradient->stride[TARE_AXES - 1], gradient->cls,
           job->problem->batch.classes, x + i * padded);
   }
 }
@@ -149,7 +149,7 @@ static void softmax_rows(const tare_job *job, const tare_tile *tile, int32_t beg
     for (int32_t i = 0; i < n; i++)
       if (label[i] >= 0) scratch->margins.sum[i] = exponentiate(s->row + i * padded, padded, s->maximum[i]);
     finish_margins(job, first, n, scratch);
-    if (tile->view->array[TARE_GRADIENT].data) write_rows(job, tile, first, n, padded, scratch);
+    if (tile->view->array[TARE_ARRAY_GRADIENT].data) write_rows(job, tile, first, n, padded, scratch);
   }
 }
 
@@ -180,7 +180,7 @@ static void start_columns(int64_t classes, int32_t n, const int32_t *restrict la
 
 /** What row i's exponentials are multiplied by; 1 where that was too large for a real, and they have been already. */
 static real column_factor(const tare_job *job, int32_t i, int32_t n, tare_scratch *scratch) {
-  const double exact = scratch->margins.slope[i] * job->gradient.factor / scratch->margins.sum[i];
+  const double exact = scratch->margins.derivative[i] * job->gradient.factor / scratch->margins.sum[i];
   const real factor = (real)exact;
   if (!(magnitude(factor) > LARGEST)) return factor;
   multiply_far(real_scratch_of(scratch)->row + i, n, job->problem->batch.classes, exact);
@@ -189,7 +189,7 @@ static real column_factor(const tare_job *job, int32_t i, int32_t n, tare_scratc
 
 static void write_columns(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n, tare_scratch *scratch) {
   real_scratch *s = real_scratch_of(scratch);
-  const tare_array *gradient = &tile->view->array[TARE_GRADIENT];
+  const tare_array *gradient = &tile->view->array[TARE_ARRAY_GRADIENT];
   const int64_t classes = job->problem->batch.classes, row = gradient->stride[TARE_AXES - 1];
   const int32_t *label = scratch->rows.cls + first;
   real *restrict factor = s->label_x;
@@ -200,31 +200,32 @@ static void write_columns(const tare_job *job, const tare_tile *tile, int32_t fi
     for (int32_t i = 0; i < n; i++) line[i] *= factor[i]; /* hot: column gradient */
   }
   for (int32_t i = 0; i < n; i++) {
-    if (label[i] >= 0) s->row[label[i] * (int64_t)n + i] = (real) - (scratch->margins.slope[i] * job->gradient.factor);
+    if (label[i] >= 0)
+      s->row[label[i] * (int64_t)n + i] = (real) - (scratch->margins.derivative[i] * job->gradient.factor);
     if (label[i] < 0)
       for (int64_t c = 0; c < classes; c++) s->row[c * n + i] = 0; /* also over a NaN */
   }
   rescale(job, s->row, classes * n);
-  store_lines(job->problem->batch.dtype, gradient->data, tile->offset[TARE_GRADIENT] + first * row, gradient->cls, row,
-              classes, n, s->row);
+  store_lines(job->problem->batch.dtype, gradient->data, tile->offset[TARE_ARRAY_GRADIENT] + first * row, gradient->cls,
+              row, classes, n, s->row);
 }
 
 /** Rows [begin, end) of a tile. */
 static void softmax_columns(const tare_job *job, const tare_tile *tile, int32_t begin, int32_t end,
                             tare_scratch *scratch) {
   real_scratch *s = real_scratch_of(scratch);
-  const tare_array *logits = &tile->view->array[TARE_LOGITS];
+  const tare_array *logits = &tile->view->array[TARE_ARRAY_LOGITS];
   const int64_t classes = job->problem->batch.classes, row = logits->stride[TARE_AXES - 1];
   const int64_t wanted = 4096 / classes / 16 * 16;
   const int32_t fit = (int32_t)(wanted < 16 ? 16 : wanted > TARE_TILE_ROWS ? TARE_TILE_ROWS : wanted);
   for (int32_t first = begin; first < end; first += fit) {
     const int32_t n = end - first < fit ? end - first : fit;
-    load_lines(job->problem->batch.dtype, logits->data, tile->offset[TARE_LOGITS] + first * row, logits->cls, row,
+    load_lines(job->problem->batch.dtype, logits->data, tile->offset[TARE_ARRAY_LOGITS] + first * row, logits->cls, row,
                classes, n, s->row);
     adjust_columns(job->problem, scratch->rows.cls + first, classes, n, s->row);
     start_columns(classes, n, scratch->rows.cls + first, s->row, s, scratch->margins.sum);
     finish_margins(job, first, n, scratch);
-    if (tile->view->array[TARE_GRADIENT].data) write_columns(job, tile, first, n, scratch);
+    if (tile->view->array[TARE_ARRAY_GRADIENT].data) write_columns(job, tile, first, n, scratch);
   }
 }
 

@@ -30,26 +30,28 @@ static int32_t read_chunk(row_reader *r, int64_t first) {
   const int64_t left = r->classes - first, n = left < ROW_CHUNK ? left : ROW_CHUNK;
   if (r->loaded == first) return (int32_t)n;
   r->loaded = first;
-  load(batch->dtype, array[TARE_LOGITS].data, row_offset(r, TARE_LOGITS, first), array[TARE_LOGITS].cls, n, r->x);
+  load(batch->dtype, array[TARE_ARRAY_LOGITS].data, row_offset(r, TARE_ARRAY_LOGITS, first),
+       array[TARE_ARRAY_LOGITS].cls, n, r->x);
   adjust_row(r->job->problem, r->label, first, n, r->x);
   if (r->job->problem->soft)
-    load(batch->target_dtype, array[TARE_TARGETS].data, row_offset(r, TARE_TARGETS, first), array[TARE_TARGETS].cls, n,
-         r->t);
+    load(batch->target_dtype, array[TARE_ARRAY_TARGETS].data, row_offset(r, TARE_ARRAY_TARGETS, first),
+         array[TARE_ARRAY_TARGETS].cls, n, r->t);
   return (int32_t)n;
 }
 
-/** What a row comes to: m and S over the classes other than `label` (all if it is -1), sums of targets, loss, slope. */
+/** What a row comes to: m and S over the classes other than `label` (all if it is -1), sums of targets, loss, derivative. */
 typedef struct row_sums {
   int64_t label;
   real label_x, maximum;
-  double sum, targets, dot, loss, slope;
+  double sum, targets, dot, loss, derivative;
 } row_sums;
 
 /** Finds where a row of targets has its mass. On one class: the row gets this label, and the mass into its weight. On
  *  none: the row adds nothing. On several: it stays as it is, TARE_ROW_BACKGROUND. */
 static void label_by_mass(const tare_job *job, const tare_tile *tile, int32_t row, tare_scratch *scratch) {
-  const tare_array *targets = &tile->view->array[TARE_TARGETS];
-  const int64_t classes = job->problem->batch.classes, from = tile->offset[TARE_TARGETS] + row * targets->stride[3];
+  const tare_array *targets = &tile->view->array[TARE_ARRAY_TARGETS];
+  const int64_t classes = job->problem->batch.classes,
+                from = tile->offset[TARE_ARRAY_TARGETS] + row * targets->stride[3];
   real *t = real_scratch_of(scratch)->row, mass = 0;
   int64_t label = -1;
   for (int64_t first = 0; first < classes; first += ROW_CHUNK) {
@@ -98,21 +100,22 @@ static void row_sum(row_reader *r, row_sums *sums) {
 }
 
 static void write_row_gradient(row_reader *r, const row_sums *sums, double weight) {
-  const tare_array *gradient = &r->tile->view->array[TARE_GRADIENT];
+  const tare_array *gradient = &r->tile->view->array[TARE_ARRAY_GRADIENT];
   const int hard = sums->label >= 0;
   const double factor = weight * r->job->gradient.factor;
-  const double whole = hard ? sums->slope * r->job->gradient.factor : factor * sums->targets;
+  const double whole = hard ? sums->derivative * r->job->gradient.factor : factor * sums->targets;
   const double of_e = sums->sum == 0 ? 0 : whole / sums->sum; /* 0: there is no other class */
   for (int64_t first = 0; first < r->classes; first += ROW_CHUNK) {
     const int32_t n = read_chunk(r, first);
     for (int32_t i = 0; i < n; i++) {
       const double e = (double)exp_nonpositive(below_maximum(r->x[i], sums->maximum)) * of_e;
       const double soft = hard ? e : e - factor * (double)r->t[i];
-      r->x[i] = (real)(weight == 0 ? 0 : first + i == sums->label ? -sums->slope * r->job->gradient.factor : soft);
+      r->x[i] = (real)(weight == 0 ? 0 : first + i == sums->label ? -sums->derivative * r->job->gradient.factor : soft);
     }
     r->loaded = -1;
     rescale(r->job, r->x, n);
-    store(r->job->problem->batch.dtype, gradient->data, row_offset(r, TARE_GRADIENT, first), gradient->cls, n, r->x);
+    store(r->job->problem->batch.dtype, gradient->data, row_offset(r, TARE_ARRAY_GRADIENT, first), gradient->cls, n,
+          r->x);
   }
 }
 
@@ -123,7 +126,7 @@ static void hard_row(const tare_job *job, row_sums *sums, double weight, tare_sc
   margins->sum[0] = sums->sum;
   scratch->in_double->evaluate_margins(job->problem, 1, &weight, margins);
   sums->loss = margins->loss[0];
-  sums->slope = margins->slope[0];
+  sums->derivative = margins->derivative[0];
 }
 
 static void soft_row(row_sums *sums, double weight, const tare_scratch *scratch) {
@@ -146,5 +149,5 @@ static void softmax_one_row(const tare_job *job, const tare_tile *tile, int32_t 
       soft_row(&sums, weight, scratch);
   }
   scratch->row_loss[row] = sums.loss;
-  if (tile->view->array[TARE_GRADIENT].data) write_row_gradient(&r, &sums, weight);
+  if (tile->view->array[TARE_ARRAY_GRADIENT].data) write_row_gradient(&r, &sums, weight);
 }

@@ -64,7 +64,7 @@ static int are_within(int32_t dtype, const void *targets, int64_t offset, int64_
 
 /** The bits of 1, or of the largest number that a softmax loss takes, in a type of targets. */
 static uint64_t bits_of_most(const tare_problem *problem) {
-  const int is_double = problem->batch.dtype == TARE_DTYPE_F64, has_limit = problem->shape != TARE_SHAPE_SOFTMAX;
+  const int is_double = problem->batch.dtype == TARE_DTYPE_F64, has_limit = problem->family != TARE_LOSS_FAMILY_SOFTMAX;
   switch (problem->batch.target_dtype) {
     case TARE_DTYPE_F64:
       return (uint64_t)double_bits(has_limit ? 1.0 : is_double ? DBL_MAX : (double)FLT_MAX);
@@ -79,7 +79,7 @@ static uint64_t bits_of_most(const tare_problem *problem) {
 
 /** Whether all targets of a tile are surely what the formulas take. Where they lie in no lines, none are looked at. */
 static int targets_are_plain(const tare_problem *problem, const tare_tile *tile) {
-  const tare_array *targets = &tile->view->array[TARE_TARGETS];
+  const tare_array *targets = &tile->view->array[TARE_ARRAY_TARGETS];
   const int64_t row = targets->stride[TARE_AXES - 1], classes = problem->batch.classes, rows = tile->rows;
   const int32_t dtype = problem->batch.target_dtype;
   const int along_classes = targets->cls == 1 || classes == 1, joined = along_classes && (row == classes || rows == 1);
@@ -88,16 +88,16 @@ static int targets_are_plain(const tare_problem *problem, const tare_tile *tile)
   const uint64_t most = bits_of_most(problem);
   if (!along_classes && row != 1 && rows > 1) return 0;
   for (int64_t i = 0; i < lines; i++)
-    if (!are_within(dtype, targets->data, tile->offset[TARE_TARGETS] + i * (along_classes ? row : targets->cls), length,
-                    most))
+    if (!are_within(dtype, targets->data, tile->offset[TARE_ARRAY_TARGETS] + i * (along_classes ? row : targets->cls),
+                    length, most))
       return 0;
   return 1;
 }
 
 /** Takes note of a row's first target that no formula takes. */
 static void tare_note_target(tare_target_scan *scan, const tare_tile *tile, int32_t row, int64_t cls, double value) {
-  const int64_t step = tile->view->array[TARE_ROW_INDEX].stride[TARE_AXES - 1];
-  const int64_t number = tile->view->first_row + tile->offset[TARE_ROW_INDEX] + row * step;
+  const int64_t step = tile->view->array[TARE_ARRAY_ROW_INDEX].stride[TARE_AXES - 1];
+  const int64_t number = tile->view->first_row + tile->offset[TARE_ARRAY_ROW_INDEX] + row * step;
   scan->rows++;
   if (number >= scan->first_row) return;
   scan->first_row = number;

@@ -4,11 +4,12 @@
 /** Whether a row has such a target among the elements that have a weight; takes note of the first. */
 static int row_is_refused(const tare_problem *problem, const tare_tile *tile, int32_t row, tare_scratch *scratch,
                           tare_target_scan *scan) {
-  const tare_array *targets = &tile->view->array[TARE_TARGETS], *weights = &tile->view->array[TARE_ELEMENT_WEIGHTS];
+  const tare_array *targets = &tile->view->array[TARE_ARRAY_TARGETS],
+                   *weights = &tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS];
   const real least = (real)problem->target_least, most = (real)problem->target_most;
   const int64_t classes = problem->batch.classes;
-  const int64_t from = tile->offset[TARE_TARGETS] + row * targets->stride[TARE_AXES - 1];
-  const int64_t of_row = tile->offset[TARE_ELEMENT_WEIGHTS] + row * weights->stride[TARE_AXES - 1];
+  const int64_t from = tile->offset[TARE_ARRAY_TARGETS] + row * targets->stride[TARE_AXES - 1];
+  const int64_t of_row = tile->offset[TARE_ARRAY_ELEMENT_WEIGHTS] + row * weights->stride[TARE_AXES - 1];
   real *t = real_scratch_of(scratch)->target;
   for (int64_t first = 0; first < classes; first += TARE_BLOCK) {
     const int64_t n = classes - first < TARE_BLOCK ? classes - first : TARE_BLOCK;
@@ -44,7 +45,8 @@ static void check_targets(const tare_problem *problem, const tare_tile *tile, ta
  *  weight. */
 static void look_at_scores(const tare_problem *problem, const tare_tile *tile, tare_scratch *scratch,
                            tare_target_scan *scan) {
-  const tare_array *scores = &tile->view->array[TARE_SCORES], *weights = &tile->view->array[TARE_ELEMENT_WEIGHTS];
+  const tare_array *scores = &tile->view->array[TARE_ARRAY_SCORES],
+                   *weights = &tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS];
   const real least = (real)problem->score_least, most = (real)problem->score_most;
   tare_tile_rows *rows = &scratch->rows;
   real *score = real_scratch_of(scratch)->score;
@@ -52,10 +54,10 @@ static void look_at_scores(const tare_problem *problem, const tare_tile *tile, t
     const int32_t i = rows->positive[p];
     score[i] = 1;
     if (!scores->data) continue;
-    load(problem->batch.score_dtype, scores->data, tile->offset[TARE_SCORES] + i * scores->stride[TARE_AXES - 1], 1, 1,
-         &score[i]);
+    load(problem->batch.score_dtype, scores->data, tile->offset[TARE_ARRAY_SCORES] + i * scores->stride[TARE_AXES - 1],
+         1, 1, &score[i]);
     const int64_t element =
-        tile->offset[TARE_ELEMENT_WEIGHTS] + i * weights->stride[TARE_AXES - 1] + rows->cls[i] * weights->cls;
+        tile->offset[TARE_ARRAY_ELEMENT_WEIGHTS] + i * weights->stride[TARE_AXES - 1] + rows->cls[i] * weights->cls;
     const int is_valid = score[i] >= least && score[i] <= most;
     if (!is_valid && !(weights->data && ((const float *)weights->data)[element] == 0)) {
       tare_note_target(scan, tile, i, rows->cls[i], (double)score[i]);

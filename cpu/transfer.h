@@ -76,10 +76,10 @@ static void store_lines(int32_t dtype, void *data, int64_t offset, int64_t line_
   for (int64_t i = 0; i < lines; i++) store(dtype, data, offset + i * line_stride, stride, length, from + i * length);
 }
 
-/** Finishes slopes that were made with a factor of 1, where they need it. */
-static void rescale(const tare_job *job, real *slope, int64_t n) {
+/** Finishes derivatives that were made with a factor of 1, where they need it. */
+static void rescale(const tare_job *job, real *derivative, int64_t n) {
   for (int64_t i = 0; i < n && job->gradient.after; i++)
-    slope[i] = (real)rescaled(&job->gradient, job->problem->batch.dtype, (double)slope[i]);
+    derivative[i] = (real)rescaled(&job->gradient, job->problem->batch.dtype, (double)derivative[i]);
 }
 
 #undef LOAD_LOOP

@@ -28,7 +28,7 @@ cudaError_t is_captured(cudaStream_t stream, bool *captured) {
 }
 
 cudaError_t launch_evaluation(const call &c, const launch_site &site) {
-  const bool softmax = c.shape == TARE_SHAPE_SOFTMAX;
+  const bool softmax = c.family == TARE_LOSS_FAMILY_SOFTMAX;
   switch (c.dtype) {
     case TARE_DTYPE_F32:
       return softmax ? launch_softmax_f32(c, site) : launch_sigmoid_f32(c, site);
@@ -53,7 +53,7 @@ void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c
   const tare_bins &bins = self->bins;
   tare_bins_make(&self->bins, &problem->loss);
   const size_t count = size_t(bins.count) + 1;
-  if (problem->shape == TARE_SHAPE_REGRESSION) {
+  if (problem->family == TARE_LOSS_FAMILY_REGRESSION) {
     memcpy(c->lower, bins.lower_f64, count * sizeof *c->lower);
   } else {
     memcpy(c->ghm_c.lower, bins.lower_f32, count * sizeof *c->ghm_c.lower);
@@ -102,7 +102,7 @@ bool fits_on_chip(const backend *self, const tare_problem *problem, const ghm_ca
       uint64_t(problem->rows) * uint64_t(c.classes) * uint64_t(tare_dtype_bytes(problem->batch.dtype));
   const uint64_t cache = self->l2_bytes > 0 ? uint64_t(self->l2_bytes) : 0;
   if (!self->cooperative || bytes > cache / 4 * 3) return false;
-  return c.shape == TARE_SHAPE_REGRESSION || (!c.soft && c.levels[0].walk != walk_rows);
+  return c.family == TARE_LOSS_FAMILY_REGRESSION || (!c.soft && c.levels[0].walk != walk_rows);
 }
 
 /** Loss and gradient by unit regions: in one launch, or in two. */
@@ -111,7 +111,7 @@ cudaError_t evaluate_by_bins(const backend *self, const tare_problem *problem, g
   c->updates = 1;
   cudaError_t status = cudaErrorCooperativeLaunchTooLarge;
   if (fits_on_chip(self, problem, *c)) {
-    status = launch_pass(*c, ghm_pass::at_once, site);
+    status = launch_pass(*c, ghm_pass::fused, site);
     if (status == cudaErrorCooperativeLaunchTooLarge) cudaGetLastError(); /* somebody holds part of the GPU */
   }
   if (status != cudaErrorCooperativeLaunchTooLarge) return status;

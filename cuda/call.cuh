@@ -34,13 +34,13 @@ constexpr int64_t most_partials = 16384; /* places for partial sums in a context
 
 /** How the kernels go over a level. */
 enum walk : int32_t {
-  walk_flat,   /* along classes, 16 bytes at a time */
-  walk_planes, /* along rows, class after class: NCHW */
-  walk_rows    /* a warp a row, any strides */
+  walk_flat, /* along classes, 16 bytes at a time */
+  walk_nchw, /* along rows, class after class: NCHW */
+  walk_rows  /* a warp a row, any strides */
 };
 
 /** Softmax rows with labels that lanes do not share: see call::label_lanes. */
-enum : int32_t { label_by_warps = 0 /* walk_planes */, label_by_row = -1 /* walk_rows */ };
+enum : int32_t { label_by_warps = 0 /* walk_nchw */, label_by_row = -1 /* walk_rows */ };
 
 /** Division of numbers below 2^62 by one known before the launch: the device's own 64-bit division is a call, around
  *  which registers are spilled. */
@@ -71,9 +71,9 @@ struct level {
   tiling tiles;       /* of the loss kernels */
   tiling count_tiles; /* of the label kernel */
   int32_t walk;
-  int32_t aligned; /* logits and gradient can be read and written in vectors */
-  int32_t plain;   /* aligned, and no weight of an element or a class, and no other output than the gradient */
-  uint32_t magic;  /* ceil(2^32/classes), or 0 where that does not divide a tile's elements exactly */
+  int32_t aligned;         /* logits and gradient can be read and written in vectors */
+  int32_t allows_lean_way; /* aligned, and no weight of an element or a class, and no other output than the gradient */
+  uint32_t magic;          /* ceil(2^32/classes), or 0 where that does not divide a tile's elements exactly */
 };
 
 /** What a softmax loss adds to the logits of a row, by label and class: see adjust() in softmax.cuh. */
@@ -98,7 +98,7 @@ struct device_record {
 };
 
 struct call {
-  int32_t kind, shape, power, soft;
+  int32_t kind, family, power, soft;
   int32_t dtype, label_dtype, target_dtype, level_count;
   int64_t classes, first_label, background_label, ignore_label;
   int32_t background_class; /* softmax: the class that the background label is itself, or -1 */
@@ -114,7 +114,7 @@ struct call {
   int32_t has_scores, score_dtype; /* of labels; has_scores: any level has some */
   int32_t labels_apart;            /* as in tare_problem */
   float score_least, score_most;
-  float slope_gamma; /* gamma of the gradient: 0 where the modulator is detached */
+  float derivative_gamma; /* gamma of the gradient: 0 where the modulator is detached */
 
   int32_t normalizer, loss_dtype;
   double inverse_divisor; /* of a host value; used where the next two are not */
@@ -134,8 +134,8 @@ struct call {
   level levels[TARE_MAX_LEVELS];
 };
 
-/** What a launch of a GHM loss is for. `at_once` counts and evaluates, in a cooperative launch. */
-enum class ghm_pass : int32_t { count, collect, evaluate, at_once };
+/** What a launch of a GHM loss is for. `fused` counts and evaluates, in a cooperative launch. */
+enum class ghm_pass : int32_t { count, collect, evaluate, fused };
 
 /** The call of a GHM loss. */
 struct ghm_call : call {

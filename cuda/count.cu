@@ -14,7 +14,8 @@ struct tally {
 /** `spoilt`: by a dense target or a score. */
 __device__ void count_row(const call &c, const level &l, const tile &t, int32_t row, bool spoilt, tally *mine) {
   const int32_t found = spoilt ? row_invalid : find_class(c, l, t, row), role = role_of(c, found);
-  const bool labelled = l.view.array[TARE_LABELS].data != nullptr && (!c.soft || c.shape == TARE_SHAPE_REGRESSION);
+  const bool labelled =
+      l.view.array[TARE_ARRAY_LABELS].data != nullptr && (!c.soft || c.family == TARE_LOSS_FAMILY_REGRESSION);
   mine->ignored += found == row_ignored;
   mine->invalid += found == row_invalid;
   mine->background += labelled && found == row_background;
@@ -38,7 +39,7 @@ __device__ void add_count(uint64_t *total, uint32_t mine) {
 __device__ double inverse_divisor_from(const call &c, const device_record &r, double weights) {
   double divisor = 1;
   if (c.normalizer == TARE_NORMALIZER_ELEMENTS)
-    divisor = (c.shape == TARE_SHAPE_SOFTMAX ? 1.0 : double(c.classes)) * double(r.counted);
+    divisor = (c.family == TARE_LOSS_FAMILY_SOFTMAX ? 1.0 : double(c.classes)) * double(r.counted);
   if (c.normalizer == TARE_NORMALIZER_ROWS) divisor = double(r.counted);
   if (c.normalizer == TARE_NORMALIZER_POSITIVES) divisor = double(r.positives);
   if (c.normalizer == TARE_NORMALIZER_WEIGHTS) divisor = weights;
@@ -64,7 +65,7 @@ __device__ void finish_counts(const call &c, double weights) {
   r.counted = r.positives = r.background = r.ignored = r.invalid = 0;
 }
 
-__global__ void __launch_bounds__(block_threads) count(const TARE_GRID_CONSTANT call c, int reports) {
+__global__ void __launch_bounds__(block_threads) count_labels(const TARE_GRID_CONSTANT call c, int reports) {
   tally mine = {};
   for_each_tile(c, c.count_tile_count, &level::count_tiles, [&](const level &l, const tile &t) {
     mine.weights = 0;
@@ -92,9 +93,9 @@ __global__ void __launch_bounds__(block_threads) count(const TARE_GRID_CONSTANT 
 }  // namespace
 
 cudaError_t launch_count(const call &c, const launch_site &site, bool reports) {
-  return launch(count, c.count_tile_count, site, c, int(reports));
+  return launch(count_labels, c.count_tile_count, site, c, int(reports));
 }
 
-cudaError_t load_count() { return load_kernels(count); }
+cudaError_t load_count() { return load_kernels(count_labels); }
 
 }  // namespace tare

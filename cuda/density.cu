@@ -5,7 +5,8 @@
 namespace tare {
 namespace {
 
-__global__ void __launch_bounds__(block_threads) update(const tare_ghm_parameters ghm, const tare_ghm_state state) {
+__global__ void __launch_bounds__(block_threads)
+    ghm_update_density(const tare_ghm_parameters ghm, const tare_ghm_state state) {
   update_density(ghm, state, false);
 }
 
@@ -13,13 +14,13 @@ __global__ void __launch_bounds__(block_threads) update(const tare_ghm_parameter
 
 /** The gradient norm of a key, folded. */
 __device__ double norm_of_key(const ghm_call &c, double key) {
-  if (c.shape == TARE_SHAPE_REGRESSION) return tare_norm_of_difference(key, c.ghm.mu);
+  if (c.family == TARE_LOSS_FAMILY_REGRESSION) return tare_norm_of_difference(key, c.ghm.mu);
   return tare_norm_of_logit(key);
 }
 
 /** Norms of the sorted keys; whoever has the last of them knows how many they are. */
 __global__ void __launch_bounds__(block_threads)
-    find_norms(const TARE_GRID_CONSTANT ghm_call c, const double *sorted, uint64_t most, double *norms) {
+    exact_density_norms(const TARE_GRID_CONSTANT ghm_call c, const double *sorted, uint64_t most, double *norms) {
   for (uint64_t i = blockIdx.x * uint64_t(block_threads) + thread_rank(); i < most;
        i += gridDim.x * uint64_t(block_threads)) {
     if (isnan(sorted[i])) continue;
@@ -42,7 +43,7 @@ __device__ uint64_t first_past(uint64_t low, uint64_t high, Predicate &&is_past)
 }
 
 __global__ void __launch_bounds__(block_threads)
-    find_weights(const double *norms, const uint64_t *count, double epsilon, double *weights) {
+    exact_density_weights(const double *norms, const uint64_t *count, double epsilon, double *weights) {
   const double half = epsilon / 2;
   for (uint64_t i = blockIdx.x * uint64_t(block_threads) + thread_rank(); i < *count;
        i += gridDim.x * uint64_t(block_threads)) {
@@ -56,10 +57,10 @@ __global__ void __launch_bounds__(block_threads)
 
 }  // namespace
 
-cudaError_t load_density() { return load_kernels(update, find_norms, find_weights); }
+cudaError_t load_density() { return load_kernels(ghm_update_density, exact_density_norms, exact_density_weights); }
 
 cudaError_t launch_density_update(const tare_ghm_parameters &ghm, tare_ghm_state state, const launch_site &site) {
-  return launch(update, 1, site, ghm, state);
+  return launch(ghm_update_density, 1, site, ghm, state);
 }
 
 cudaError_t launch_exact_density(const ghm_call &c, double *sorted, void *sort_room, size_t sort_bytes, int64_t most,
@@ -68,9 +69,9 @@ cudaError_t launch_exact_density(const ghm_call &c, double *sorted, void *sort_r
   double *const norms = c.keys;
   cudaError_t status = cudaMemsetAsync(c.key_count, 0, sizeof *c.key_count, site.stream);
   if (status == cudaSuccess) status = sort_keys(sort_room, &sort_bytes, c.keys, sorted, most, site.stream);
-  if (status == cudaSuccess) status = launch(find_norms, blocks, site, c, sorted, uint64_t(most), norms);
+  if (status == cudaSuccess) status = launch(exact_density_norms, blocks, site, c, sorted, uint64_t(most), norms);
   if (status == cudaSuccess)
-    status = launch(find_weights, blocks, site, norms, c.key_count, c.ghm.epsilon, c.key_weights);
+    status = launch(exact_density_weights, blocks, site, norms, c.key_count, c.ghm.epsilon, c.key_weights);
   return status;
 }
 

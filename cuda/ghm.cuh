@@ -139,7 +139,7 @@ __device__ __forceinline__ void settle(const ghm_call &c) {
 __device__ __forceinline__ void finish_histogram(const ghm_call &c, const ghm_histogram &h) {
   hand_over(c, h);
   if (c.goes_on) return;
-  if (c.pass == ghm_pass::at_once)
+  if (c.pass == ghm_pass::fused)
     grid_barrier(&c.record->barrier, [&] { settle(c); });
   else if (last_block(&c.record->ticket))
     settle(c);

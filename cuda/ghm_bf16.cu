@@ -4,8 +4,8 @@
 #include "regression.cuh"
 
 cudaError_t tare::launch_ghm_bf16(const ghm_call &c, const launch_site &site) {
-  return c.shape == TARE_SHAPE_REGRESSION ? regression::launch_type<__nv_bfloat16>(c, site)
-                                          : sigmoid::launch_ghm_type<__nv_bfloat16>(c, site);
+  return c.family == TARE_LOSS_FAMILY_REGRESSION ? regression::launch_type<__nv_bfloat16>(c, site)
+                                                 : sigmoid::launch_ghm_type<__nv_bfloat16>(c, site);
 }
 
 cudaError_t tare::load_ghm_bf16() {

@@ -69,9 +69,9 @@ __device__ __forceinline__ density_weights make_weights(const ghm_call &c, const
 }
 
 /** An element whose 1/GD is 0 adds nothing, whatever its logit is. */
-__device__ __forceinline__ exact::pair by_density(float weight, float loss, float slope) {
+__device__ __forceinline__ exact::pair by_density(float weight, float loss, float derivative) {
   if (weight == 0.0f) return {0.0f, 0.0f};
-  return {weight * loss, weight * slope};
+  return {weight * loss, weight * derivative};
 }
 
 /** The loss, for the kernels of the family. */
@@ -80,7 +80,7 @@ struct ghm_c {
   struct setting_type : setting {
     density_weights density;
   };
-  static constexpr bool uses_plain = false, backwards = true, scored = false;
+  static constexpr bool uses_base_weight = false, backwards = true, scored = false;
   static constexpr bool is_hot = true, goes_by_score_rows = false;
 
   __device__ __forceinline__ static setting_type make(const ghm_call &c, const ghm_bins &bins) {
@@ -237,7 +237,7 @@ __device__ __forceinline__ void count_flat_tile(const ghm_call &c, const level &
 }
 
 template <typename T>
-__device__ __forceinline__ void count_plane_tile(const ghm_call &c, const level &l, const tile &t, counter &n) {
+__device__ __forceinline__ void count_nchw_tile(const ghm_call &c, const level &l, const tile &t, counter &n) {
   constexpr int size = vector<T>::size;
   const uint32_t across = uint32_t(t.rows + size - 1) / size;
   const uint32_t groups = across < block_threads ? block_threads / across : 1;
@@ -253,7 +253,8 @@ __device__ __forceinline__ void count_plane_tile(const ghm_call &c, const level 
     counted += r[k].weight != 0.0f;
   }
   for (int64_t cls = thread_rank() / across; cls < c.classes; cls += groups) {
-    const T *const from = static_cast<const T *>(l.view.array[TARE_LOGITS].data) + place(l, t, TARE_LOGITS, row, cls);
+    const T *const from =
+        static_cast<const T *>(l.view.array[TARE_ARRAY_LOGITS].data) + place(l, t, TARE_ARRAY_LOGITS, row, cls);
     if (whole) {
       const vector<T> v = load_vector(from);
       float key[size];
@@ -275,7 +276,8 @@ __device__ __forceinline__ void count_row_of_warp(const ghm_call &c, const level
   const row_role r = c.soft ? look_at_row_of_warp(c, l, t, row, true, reports) : look_at_row(c, l, t, row);
   for (int64_t cls = lane(); cls < c.classes; cls += warp_size)
     count_element(c, l, t, n, r, row, cls,
-                  to_float(static_cast<const T *>(l.view.array[TARE_LOGITS].data)[place(l, t, TARE_LOGITS, row, cls)]));
+                  to_float(static_cast<const T *>(
+                      l.view.array[TARE_ARRAY_LOGITS].data)[place(l, t, TARE_ARRAY_LOGITS, row, cls)]));
 }
 
 /** Counts or collects every element once. Rows without a valid label are reported by a histogram that is a call of its
@@ -294,8 +296,8 @@ __device__ __forceinline__ void count_pass(const ghm_call &c, counter &n, row_ro
       __syncthreads();
       if (c.soft) skip_invalid_rows(c, l, t, roles, reports);
       count_flat_tile<T>(c, l, t, n, roles, queue);
-    } else if (walk == walk_planes) {
-      count_plane_tile<T>(c, l, t, n);
+    } else if (walk == walk_nchw) {
+      count_nchw_tile<T>(c, l, t, n);
     } else {
       for (int32_t row = int32_t(thread_rank() / warp_size); row < t.rows; row += block_threads / warp_size)
         count_row_of_warp<T>(c, l, t, n, row, reports);
@@ -304,8 +306,8 @@ __device__ __forceinline__ void count_pass(const ghm_call &c, counter &n, row_ro
 }
 
 template <typename T, int32_t walk>
-__global__ void __launch_bounds__(block_threads, walk == walk_planes ? 3 : 4)
-    norms(const TARE_GRID_CONSTANT ghm_call c) {
+__global__ void __launch_bounds__(block_threads, walk == walk_nchw ? 3 : 4)
+    ghm_c_histogram(const TARE_GRID_CONSTANT ghm_call c) {
   TARE_SHARED(row_role[walk == walk_flat ? most_flat_rows : 1], roles);
   TARE_SHARED(vector<T>[walk == walk_flat ? queue_slots : 1], room);
   counter n = make_counter(c);
@@ -318,7 +320,7 @@ __global__ void __launch_bounds__(block_threads, walk == walk_planes ? 3 : 4)
 /** Cooperative: no block goes on before all have counted. */
 template <typename T, typename Loss, int32_t walk>
 __global__ void __launch_bounds__(block_threads, walk == walk_flat ? 4 : 2)
-    at_once(const TARE_GRID_CONSTANT ghm_call c) {
+    ghm_c_fused(const TARE_GRID_CONSTANT ghm_call c) {
   TARE_SHARED(row_role[walk == walk_flat ? most_flat_rows : 1], roles);
   TARE_SHARED(vector<T>[queue_slots], room);
   counter n = make_counter(c);
@@ -328,25 +330,25 @@ __global__ void __launch_bounds__(block_threads, walk == walk_flat ? 4 : 2)
   if constexpr (walk == walk_flat)
     flat_pass<T, Loss, false>(c, s, roles, room, false);
   else
-    planes_pass<T, Loss>(c, s, room);
+    nchw_pass<T, Loss>(c, s, room);
   finish_loss(c);
 }
 
 template <typename T, typename Loss>
-cudaError_t launch_at_once(const ghm_call &c, const launch_site &site) {
-  return c.levels[0].walk == walk_flat ? launch_together(at_once<T, Loss, walk_flat>, c.tile_count, site, c)
-                                       : launch_together(at_once<T, Loss, walk_planes>, c.tile_count, site, c);
+cudaError_t launch_fused(const ghm_call &c, const launch_site &site) {
+  return c.levels[0].walk == walk_flat ? launch_together(ghm_c_fused<T, Loss, walk_flat>, c.tile_count, site, c)
+                                       : launch_together(ghm_c_fused<T, Loss, walk_nchw>, c.tile_count, site, c);
 }
 
 template <typename T>
 cudaError_t launch_norms(const ghm_call &c, const launch_site &site) {
   switch (c.levels[0].walk) {
     case walk_flat:
-      return launch(norms<T, walk_flat>, c.tile_count, site, c);
-    case walk_planes:
-      return launch(norms<T, walk_planes>, c.tile_count, site, c);
+      return launch(ghm_c_histogram<T, walk_flat>, c.tile_count, site, c);
+    case walk_nchw:
+      return launch(ghm_c_histogram<T, walk_nchw>, c.tile_count, site, c);
     default:
-      return launch(norms<T, walk_rows>, c.tile_count, site, c);
+      return launch(ghm_c_histogram<T, walk_rows>, c.tile_count, site, c);
   }
 }
 
@@ -360,20 +362,20 @@ struct by_density_of<losses::GHM_C> {
 
 template <typename T>
 cudaError_t load_ghm_type() {
-  const cudaError_t status = for_each_loss<TARE_SHAPE_SIGMOID, TARE_PASSES_DENSITY>([](auto loss) {
+  const cudaError_t status = for_each_loss<TARE_LOSS_FAMILY_SIGMOID, TARE_PASSES_DENSITY>([](auto loss) {
     using Loss = typename by_density_of<decltype(loss)>::type;
-    const cudaError_t loaded = load_kernels(at_once<T, Loss, walk_flat>, at_once<T, Loss, walk_planes>);
+    const cudaError_t loaded = load_kernels(ghm_c_fused<T, Loss, walk_flat>, ghm_c_fused<T, Loss, walk_nchw>);
     return loaded == cudaSuccess ? load_loss<T, Loss>() : loaded;
   });
   if (status != cudaSuccess) return status;
-  return load_kernels(norms<T, walk_flat>, norms<T, walk_planes>, norms<T, walk_rows>);
+  return load_kernels(ghm_c_histogram<T, walk_flat>, ghm_c_histogram<T, walk_nchw>, ghm_c_histogram<T, walk_rows>);
 }
 
 template <typename T>
 cudaError_t launch_ghm_type(const ghm_call &c, const launch_site &site) {
-  return with_loss<TARE_SHAPE_SIGMOID, TARE_PASSES_DENSITY>(c.kind, [&](auto loss) {
+  return with_loss<TARE_LOSS_FAMILY_SIGMOID, TARE_PASSES_DENSITY>(c.kind, [&](auto loss) {
     using Loss = typename by_density_of<decltype(loss)>::type;
-    if (c.pass == ghm_pass::at_once) return launch_at_once<T, Loss>(c, site);
+    if (c.pass == ghm_pass::fused) return launch_fused<T, Loss>(c, site);
     return c.pass == ghm_pass::evaluate ? launch_loss<T, Loss>(c, site) : launch_norms<T>(c, site);
   });
 }

@@ -36,7 +36,7 @@ __device__ __forceinline__ void for_each_strip(const strip_walk &w, int64_t rows
 
 template <typename T>
 __global__ void __launch_bounds__(block_threads)
-    spread_bias(const T *bias, float *logits, int64_t elements, int32_t classes) {
+    broadcast_bias(const T *bias, float *logits, int64_t elements, int32_t classes) {
   const int64_t step = int64_t(gridDim.x) * block_threads;
   const uint32_t step_columns = uint32_t(step) % uint32_t(classes);
   int64_t at = blockIdx.x * int64_t(block_threads) + thread_rank();
@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(block_threads)
 /** Adds up columns: in f32 over a thread's rows of a strip, beyond that in f64. Rounds the gradient to T where that is as
  *  wide as a float's exponent; for f16 finds its largest element, so that it can be scaled. */
 template <typename T>
-__global__ void __launch_bounds__(block_threads) fold(const TARE_GRID_CONSTANT chunk_gradient g) {
+__global__ void __launch_bounds__(block_threads) reduce_columns(const TARE_GRID_CONSTANT chunk_gradient g) {
   constexpr bool measures = std::is_same<T, __half>::value, rounds = std::is_same<T, __nv_bfloat16>::value;
   TARE_SHARED(float[block_threads], of_thread);
   const strip_walk w = walk_of(g.rows, g.classes);
@@ -94,7 +94,7 @@ __device__ __forceinline__ float inverse_of(float scale) {
 }
 
 /** Rounds the gradient to f16. */
-__global__ void __launch_bounds__(block_threads) narrow(const TARE_GRID_CONSTANT chunk_gradient g) {
+__global__ void __launch_bounds__(block_threads) gradient_to_f16(const TARE_GRID_CONSTANT chunk_gradient g) {
   const float scale = scale_for(*static_cast<const volatile uint32_t *>(&g.record->largest));
   const strip_walk w = walk_of(g.rows, g.classes);
   for_each_strip(w, g.rows, g.classes, [&](uint32_t, uint32_t column, int64_t row, int64_t end, bool active) {
@@ -118,7 +118,7 @@ __device__ __forceinline__ float carry(float x, double scale) { return x == 0.0f
 
 template <typename T>
 __global__ void __launch_bounds__(block_threads)
-    carry_scale(const late_scale scale, T *data, int64_t rows, int64_t columns, int64_t stride) {
+    apply_late_scale(const late_scale scale, T *data, int64_t rows, int64_t columns, int64_t stride) {
   const double all = carried_by(scale);
   if (all == 1.0) return;
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x)
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(block_threads)
 }
 
 __global__ void __launch_bounds__(block_threads)
-    add_apart(const late_scale scale, const float *apart, float *to, int64_t count) {
+    add_late_scaled(const late_scale scale, const float *apart, float *to, int64_t count) {
   const double all = carried_by(scale);
   const int64_t step = int64_t(gridDim.x) * block_threads;
   for (int64_t i = blockIdx.x * int64_t(block_threads) + thread_rank(); i < count; i += step)
@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(block_threads)
 
 /** A block for 32 columns; its warps share the strips. */
 __global__ void __launch_bounds__(block_threads)
-    finish_sums(const double *sums, int64_t strips, int32_t classes, int32_t add, float *to, const late_scale scale) {
+    reduce_strips(const double *sums, int64_t strips, int32_t classes, int32_t add, float *to, const late_scale scale) {
   constexpr int warps = block_threads / int(warp_size);
   TARE_SHARED(double[block_threads], of_thread);
   const int64_t each = (strips + warps - 1) / warps, first = int64_t(thread_rank() / warp_size) * each;
@@ -162,15 +162,16 @@ __global__ void __launch_bounds__(block_threads)
 template <typename T>
 cudaError_t spread(const void *bias, float *logits, int64_t rows, int32_t classes, const launch_site &site) {
   const int64_t elements = rows * classes;
-  return launch(spread_bias<T>, (elements + block_threads - 1) / block_threads, site, static_cast<const T *>(bias),
+  return launch(broadcast_bias<T>, (elements + block_threads - 1) / block_threads, site, static_cast<const T *>(bias),
                 logits, elements, classes);
 }
 
 }  // namespace
 
 cudaError_t load_linear() {
-  return load_kernels(spread_bias<float>, spread_bias<__half>, spread_bias<__nv_bfloat16>, fold<float>, fold<__half>,
-                      fold<__nv_bfloat16>, narrow, finish_sums);
+  return load_kernels(broadcast_bias<float>, broadcast_bias<__half>, broadcast_bias<__nv_bfloat16>,
+                      reduce_columns<float>, reduce_columns<__half>, reduce_columns<__nv_bfloat16>, gradient_to_f16,
+                      reduce_strips);
 }
 
 cudaError_t launch_spread_bias(const void *bias, int32_t dtype, float *logits, int64_t rows, int32_t classes,
@@ -182,31 +183,31 @@ cudaError_t launch_spread_bias(const void *bias, int32_t dtype, float *logits, i
 
 cudaError_t launch_fold(const chunk_gradient &g, int32_t dtype, const launch_site &site) {
   const int64_t pieces = walk_of(g.rows, g.classes).pieces;
-  if (dtype == TARE_DTYPE_BF16) return launch(fold<__nv_bfloat16>, pieces, site, g);
-  if (dtype == TARE_DTYPE_F32 || !g.narrowed) return launch(fold<float>, pieces, site, g);
-  const cudaError_t status = launch(fold<__half>, pieces, site, g);
-  return status == cudaSuccess ? launch(narrow, pieces, site, g) : status;
+  if (dtype == TARE_DTYPE_BF16) return launch(reduce_columns<__nv_bfloat16>, pieces, site, g);
+  if (dtype == TARE_DTYPE_F32 || !g.narrowed) return launch(reduce_columns<float>, pieces, site, g);
+  const cudaError_t status = launch(reduce_columns<__half>, pieces, site, g);
+  return status == cudaSuccess ? launch(gradient_to_f16, pieces, site, g) : status;
 }
 
 cudaError_t launch_finish_sums(const double *sums, int64_t strips, int32_t classes, bool add, float *to,
                                const late_scale &scale, const launch_site &site) {
-  return launch(finish_sums, (classes + int64_t(warp_size) - 1) / warp_size, site, sums, strips, classes, int32_t(add),
-                to, scale);
+  return launch(reduce_strips, (classes + int64_t(warp_size) - 1) / warp_size, site, sums, strips, classes,
+                int32_t(add), to, scale);
 }
 
 cudaError_t launch_carry_scale(const late_scale &scale, int32_t dtype, void *data, int64_t rows, int64_t columns,
                                int64_t stride, const launch_site &site) {
   if (dtype == TARE_DTYPE_F16)
-    return launch(carry_scale<__half>, rows, site, scale, static_cast<__half *>(data), rows, columns, stride);
+    return launch(apply_late_scale<__half>, rows, site, scale, static_cast<__half *>(data), rows, columns, stride);
   if (dtype == TARE_DTYPE_BF16)
-    return launch(carry_scale<__nv_bfloat16>, rows, site, scale, static_cast<__nv_bfloat16 *>(data), rows, columns,
+    return launch(apply_late_scale<__nv_bfloat16>, rows, site, scale, static_cast<__nv_bfloat16 *>(data), rows, columns,
                   stride);
-  return launch(carry_scale<float>, rows, site, scale, static_cast<float *>(data), rows, columns, stride);
+  return launch(apply_late_scale<float>, rows, site, scale, static_cast<float *>(data), rows, columns, stride);
 }
 
 cudaError_t launch_add_apart(const late_scale &scale, const float *apart, float *to, int64_t count,
                              const launch_site &site) {
-  return launch(add_apart, (count + block_threads - 1) / block_threads, site, scale, apart, to, count);
+  return launch(add_late_scaled, (count + block_threads - 1) / block_threads, site, scale, apart, to, count);
 }
 
 }  // namespace tare

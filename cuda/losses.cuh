@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The list of losses as the kernels see it: a type for each loss, and a call with the type of a kind. A family of
- * kernels launches and loads the losses of its shape and passes. A loss that no family computes does not compile.
+ * kernels launches and loads the losses of its family and passes. A loss that no family computes does not compile.
  */
 #ifndef TARE_CUDA_LOSSES_CUH
 #define TARE_CUDA_LOSSES_CUH
@@ -14,19 +14,19 @@ namespace tare {
 /** A type for each loss, by its name in the list. */
 namespace losses {
 
-constexpr bool PLAIN = false, GAMMA = true; /* whether the formula has a power */
-enum { WHOLE, PART, APART };                /* what alpha is a factor of */
+constexpr bool NO_GAMMA = false, GAMMA = true; /* whether the formula has a power */
+enum { WHOLE, PART, APART };                   /* what alpha is a factor of */
 
-template <int32_t the_kind, int32_t the_shape, int32_t the_passes, bool powers, int alpha, int32_t what_it_takes>
+template <int32_t the_kind, int32_t the_family, int32_t the_passes, bool powers, int alpha, int32_t what_it_takes>
 struct loss {
-  static constexpr int32_t kind = the_kind, shape = the_shape, passes = the_passes;
+  static constexpr int32_t kind = the_kind, family = the_family, passes = the_passes;
   static constexpr bool has_power = powers, alpha_is_part = alpha == PART, labels_apart = alpha == APART;
   static constexpr bool takes_scores = (what_it_takes & TARE_TAKES_SCORES) != 0;
   static constexpr bool can_have_scores = takes_scores || labels_apart; /* computed by a score_pass */
 };
 
-#define TARE_LOSS(KIND, formula, name, SHAPE, POWERS, ALPHA, PASSES, member, TAKES) \
-  struct KIND : loss<TARE_LOSS_##KIND, TARE_SHAPE_##SHAPE, TARE_PASSES_##PASSES, POWERS, ALPHA, TAKES> {};
+#define TARE_LOSS(KIND, formula, name, FAMILY, POWERS, ALPHA, PASSES, member, TAKES) \
+  struct KIND : loss<TARE_LOSS_##KIND, TARE_LOSS_FAMILY_##FAMILY, TARE_PASSES_##PASSES, POWERS, ALPHA, TAKES> {};
 #include "losses/losses.def"
 #undef TARE_LOSS
 
@@ -50,25 +50,25 @@ constexpr bool shares_negatives<losses::SIGMOID_CE> = true;
 template <>
 constexpr bool shares_negatives<losses::SIGMOID_VARIFOCAL> = true;
 
-/** Whether a family of kernels computes the loss: its shape and its passes are those of the family. */
-template <typename Loss, int32_t shape, int32_t passes>
-constexpr bool is_of_family = (Loss::shape == shape) && (Loss::passes == passes);
+/** Whether a family of kernels computes the loss: its family and its passes are those of the family. */
+template <typename Loss, int32_t family, int32_t passes>
+constexpr bool is_of_family = (Loss::family == family) && (Loss::passes == passes);
 
-#define TARE_LOSS(KIND, ...)                                                                \
-  static_assert(is_of_family<losses::KIND, TARE_SHAPE_SIGMOID, TARE_PASSES_ONE> ||          \
-                    is_of_family<losses::KIND, TARE_SHAPE_SIGMOID, TARE_PASSES_DENSITY> ||  \
-                    is_of_family<losses::KIND, TARE_SHAPE_SOFTMAX, TARE_PASSES_ONE> ||      \
-                    is_of_family<losses::KIND, TARE_SHAPE_REGRESSION, TARE_PASSES_DENSITY>, \
-                #KIND                                                                       \
+#define TARE_LOSS(KIND, ...)                                                                      \
+  static_assert(is_of_family<losses::KIND, TARE_LOSS_FAMILY_SIGMOID, TARE_PASSES_ONE> ||          \
+                    is_of_family<losses::KIND, TARE_LOSS_FAMILY_SIGMOID, TARE_PASSES_DENSITY> ||  \
+                    is_of_family<losses::KIND, TARE_LOSS_FAMILY_SOFTMAX, TARE_PASSES_ONE> ||      \
+                    is_of_family<losses::KIND, TARE_LOSS_FAMILY_REGRESSION, TARE_PASSES_DENSITY>, \
+                #KIND                                                                             \
                 " of losses.def has no kernels: see sigmoid.cuh, ghm_c.cuh, softmax_launch.cuh, regression.cuh");
 #include "losses/losses.def"
 #undef TARE_LOSS
 
 /** Returns use(loss) for the loss of this kind, if it is one of the family's; else an error, and nothing is launched. */
-template <int32_t shape, int32_t passes, typename Use>
+template <int32_t family, int32_t passes, typename Use>
 cudaError_t with_loss(int32_t kind, Use &&use) {
-#define TARE_LOSS(KIND, ...)                               \
-  if constexpr (is_of_family<losses::KIND, shape, passes>) \
+#define TARE_LOSS(KIND, ...)                                \
+  if constexpr (is_of_family<losses::KIND, family, passes>) \
     if (kind == losses::KIND::kind) return use(losses::KIND());
 #include "losses/losses.def"
 #undef TARE_LOSS
@@ -76,11 +76,11 @@ cudaError_t with_loss(int32_t kind, Use &&use) {
 }
 
 /** Calls use(loss) for each loss of a family, until it fails. */
-template <int32_t shape, int32_t passes, typename Use>
+template <int32_t family, int32_t passes, typename Use>
 cudaError_t for_each_loss(Use &&use) {
   cudaError_t status = cudaSuccess;
-#define TARE_LOSS(KIND, ...)                               \
-  if constexpr (is_of_family<losses::KIND, shape, passes>) \
+#define TARE_LOSS(KIND, ...)                                \
+  if constexpr (is_of_family<losses::KIND, family, passes>) \
     if (status == cudaSuccess) status = use(losses::KIND());
 #include "losses/losses.def"
 #undef TARE_LOSS

@@ -10,7 +10,7 @@ namespace tare {
 /** Where a tile lies: the element offset of its first row in every array, and its length. */
 struct tile {
   int32_t level, rows;
-  int64_t offset[TARE_ARRAYS];
+  int64_t offset[TARE_ARRAY_COUNT];
 };
 
 /** By the first warp, a lane for each array; the others read it after a barrier. */
@@ -29,8 +29,8 @@ __device__ __forceinline__ void find_tile(const call &c, int64_t number, tiling 
     found->level = index;
     found->rows = int32_t(left < tiles.rows ? left : tiles.rows);
   }
-  static_assert(TARE_ARRAYS <= warp_size, "a lane each");
-  if (lane() < TARE_ARRAYS) {
+  static_assert(TARE_ARRAY_COUNT <= warp_size, "a lane each");
+  if (lane() < TARE_ARRAY_COUNT) {
     const int64_t *stride = view.array[lane()].stride;
     found->offset[lane()] = int64_t(at[0]) * stride[0] + int64_t(at[1]) * stride[1] + int64_t(at[2]) * stride[2] +
                             int64_t(at[3]) * stride[3];

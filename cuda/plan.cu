@@ -27,11 +27,11 @@ int32_t choose_label_walk(const tare_problem *problem) {
   for (int i = 0; i < problem->level_count; i++) {
     const tare_view &v = problem->view[i];
     if (!v.rows) continue;
-    const tare_array &logits = v.array[TARE_LOGITS], &gradient = v.array[TARE_GRADIENT];
+    const tare_array &logits = v.array[TARE_ARRAY_LOGITS], &gradient = v.array[TARE_ARRAY_GRADIENT];
     whole = whole && (classes == 1 || (logits.cls == 1 && (!gradient.data || gradient.cls == 1)));
     if (logits.stride[3] == 1 && logits.cls != 1) side_by_side += v.rows;
   }
-  return whole ? walk_flat : side_by_side * 2 > problem->rows ? walk_planes : walk_rows;
+  return whole ? walk_flat : side_by_side * 2 > problem->rows ? walk_nchw : walk_rows;
 }
 
 int32_t choose_softmax_walk(const tare_problem *problem) {
@@ -42,7 +42,7 @@ int32_t choose_softmax_walk(const tare_problem *problem) {
 int32_t label_lanes_of(const tare_problem *problem) {
   const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
   const int32_t walk = choose_label_walk(problem);
-  if (walk != walk_flat) return walk == walk_planes ? label_by_warps : label_by_row;
+  if (walk != walk_flat) return walk == walk_nchw ? label_by_warps : label_by_row;
   return softmax::row_shape_at(softmax::choose_row_shape(problem->batch.classes, bytes), bytes).lanes;
 }
 
@@ -51,7 +51,7 @@ int64_t softmax_rows_of_tile(const tare_problem *problem, int32_t walk) {
   const int64_t classes = problem->batch.classes;
   const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
   int64_t together = classes > softmax::most_classes_of_warp ? 1 : block_threads / 32;
-  if (walk == walk_planes) together = softmax::rows_of_planes;
+  if (walk == walk_nchw) together = softmax::rows_of_nchw;
   if (walk == walk_flat)
     together = block_threads / softmax::row_shape_at(softmax::choose_row_shape(classes, bytes), bytes).lanes;
   const int64_t times = problem->rows / (together * 2048) + 1;
@@ -60,25 +60,25 @@ int64_t softmax_rows_of_tile(const tare_problem *problem, int32_t walk) {
 
 /** Which walk every level of the problem can take. */
 int32_t choose_walk(const tare_problem *problem) {
-  if (problem->shape == TARE_SHAPE_SOFTMAX) return choose_softmax_walk(problem);
-  bool flat = true, planes = !problem->soft;
+  if (problem->family == TARE_LOSS_FAMILY_SOFTMAX) return choose_softmax_walk(problem);
+  bool flat = true, nchw = !problem->soft;
   for (int i = 0; i < problem->level_count; i++) {
     const tare_view &v = problem->view[i];
     if (!v.rows) continue;
-    const tare_array &logits = v.array[TARE_LOGITS], &gradient = v.array[TARE_GRADIENT];
+    const tare_array &logits = v.array[TARE_ARRAY_LOGITS], &gradient = v.array[TARE_ARRAY_GRADIENT];
     const int64_t classes = problem->batch.classes;
-    if (v.array[TARE_ROW_LOSS].data) return walk_rows;
+    if (v.array[TARE_ARRAY_ROW_LOSS].data) return walk_rows;
     flat = flat && is_run(v, logits, classes) && is_run(v, gradient, classes) && classes < (1 << 20);
-    planes = planes && logits.stride[3] == 1 && (!gradient.data || gradient.stride[3] == 1);
+    nchw = nchw && logits.stride[3] == 1 && (!gradient.data || gradient.stride[3] == 1);
   }
-  return flat ? walk_flat : planes ? walk_planes : walk_rows;
+  return flat ? walk_flat : nchw ? walk_nchw : walk_rows;
 }
 
 int64_t rows_of_tile(const tare_problem *problem, int32_t walk) {
   const int64_t classes = problem->batch.classes;
-  if (problem->shape == TARE_SHAPE_REGRESSION) return 1024;
-  if (problem->shape == TARE_SHAPE_SOFTMAX) return softmax_rows_of_tile(problem, walk);
-  if (walk == walk_planes) return 256;
+  if (problem->family == TARE_LOSS_FAMILY_REGRESSION) return 1024;
+  if (problem->family == TARE_LOSS_FAMILY_SOFTMAX) return softmax_rows_of_tile(problem, walk);
+  if (walk == walk_nchw) return 256;
   if (walk == walk_rows) return 64;
   const int64_t rows = 8192 / classes / 8 * 8; /* whole vectors of any type, and no turn of a block for a few of them */
   return rows < 8 ? 8 : rows > most_flat_rows ? most_flat_rows : rows;
@@ -106,7 +106,7 @@ bool is_aligned(const tare_problem *problem, const tare_view &v, const tare_arra
   const int64_t bytes = tare_dtype_bytes(problem->batch.dtype), size = 16 / bytes;
   bool fits = reinterpret_cast<uintptr_t>(a.data) % 16 == 0;
   for (int axis = 0; axis < 3; axis++) fits = fits && (v.dim[axis] == 1 || a.stride[axis] % size == 0);
-  if (walk == walk_planes) fits = fits && (a.cls % size == 0 || problem->batch.classes == 1);
+  if (walk == walk_nchw) fits = fits && (a.cls % size == 0 || problem->batch.classes == 1);
   return fits;
 }
 
@@ -115,17 +115,17 @@ uint32_t magic_of(int64_t classes, int64_t tile_elements) {
   return uint32_t(((uint64_t(1) << 32) + uint64_t(classes) - 1) / uint64_t(classes));
 }
 
-/** See level::plain. Poly-1 has a term that alpha does not weigh, so its alpha may be 0 or 1. */
-bool is_plain(const call &c, const level &l) {
+/** See level::allows_lean_way. Poly-1 has a term that alpha does not weigh, so its alpha may be 0 or 1. */
+bool allows_lean_way(const call &c, const level &l) {
   const bool zero_alpha = c.has_alpha && (c.alpha == 0.0f || c.alpha_of_0 == 0.0f);
   return l.aligned && !zero_alpha && !c.alpha_per_class && !c.positive_weights &&
-         !l.view.array[TARE_ELEMENT_WEIGHTS].data && !l.view.array[TARE_ELEMENT_LOSS].data;
+         !l.view.array[TARE_ARRAY_ELEMENT_WEIGHTS].data && !l.view.array[TARE_ARRAY_ELEMENT_LOSS].data;
 }
 
 void fill_batch(const tare_problem *problem, call *c) {
   const tare_batch &b = problem->batch;
   c->kind = problem->loss.kind;
-  c->shape = problem->shape;
+  c->family = problem->family;
   c->power = problem->power;
   c->soft = problem->soft;
   c->dtype = b.dtype;
@@ -157,7 +157,7 @@ void fill_batch(const tare_problem *problem, call *c) {
   c->gamma_hi = float(problem->gamma);
   c->gamma_lo = float(problem->gamma - double(c->gamma_hi));
   c->epsilon = float(problem->poly_epsilon);
-  c->slope_gamma = problem->modulator_is_detached ? 0.0f : c->gamma_hi;
+  c->derivative_gamma = problem->modulator_is_detached ? 0.0f : c->gamma_hi;
 }
 
 void fill_output(const backend *self, const tare_problem *problem, call *c) {
@@ -182,16 +182,16 @@ bool counts_divisor(const tare_output &output) { return tare_counts_rows(&output
 void fill_levels(const tare_problem *problem, call *c) {
   const int32_t walk = choose_walk(problem);
   for (int i = 0; i < problem->level_count; i++) c->levels[i].view = problem->view[i];
-  if (problem->shape == TARE_SHAPE_SOFTMAX) c->label_lanes = label_lanes_of(problem);
+  if (problem->family == TARE_LOSS_FAMILY_SOFTMAX) c->label_lanes = label_lanes_of(problem);
   c->tile_count = cut(problem, rows_of_tile(problem, walk), &level::tiles, c);
   c->count_tile_count = cut(problem, 1024, &level::count_tiles, c);
   for (int i = 0; i < problem->level_count; i++) {
     level &l = c->levels[i];
     l.walk = walk;
-    l.aligned = is_aligned(problem, l.view, l.view.array[TARE_LOGITS], walk) &&
-                is_aligned(problem, l.view, l.view.array[TARE_GRADIENT], walk);
+    l.aligned = is_aligned(problem, l.view, l.view.array[TARE_ARRAY_LOGITS], walk) &&
+                is_aligned(problem, l.view, l.view.array[TARE_ARRAY_GRADIENT], walk);
     l.magic = magic_of(problem->batch.classes, l.tiles.rows * problem->batch.classes);
-    l.plain = is_plain(*c, l);
+    l.allows_lean_way = allows_lean_way(*c, l);
   }
 }
 

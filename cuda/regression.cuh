@@ -18,7 +18,7 @@ typedef double real;
 #define ROOT_IS_MAGNITUDE 1e9
 
 struct pair {
-  double loss, slope;
+  double loss, derivative;
 };
 
 TARE_INLINE double square_root(double x) { return sqrt(x); }
@@ -43,7 +43,7 @@ struct formula;
       return in_double::name(difference, weight, mu);                                                      \
     }                                                                                                      \
   };
-#define TARE_LOSS(KIND, name, text, SHAPE, ...) FORMULA_OF_##SHAPE(KIND, name)
+#define TARE_LOSS(KIND, name, text, FAMILY, ...) FORMULA_OF_##FAMILY(KIND, name)
 #include "losses/losses.def"
 #undef TARE_LOSS
 #undef FORMULA_OF_SIGMOID
@@ -72,9 +72,9 @@ __device__ __forceinline__ double weight_of_key(const ghm_call &c, double key) {
 template <typename T>
 __device__ __forceinline__ double difference_at(const ghm_call &c, const level &l, const tile &t, int32_t row,
                                                 int64_t column) {
-  const tare_array &predictions = l.view.array[TARE_LOGITS], &targets = l.view.array[TARE_TARGETS];
-  return double(to_float(static_cast<const T *>(predictions.data)[place(l, t, TARE_LOGITS, row, column)])) -
-         read_as<double>(targets.data, c.target_dtype, place(l, t, TARE_TARGETS, row, column));
+  const tare_array &predictions = l.view.array[TARE_ARRAY_LOGITS], &targets = l.view.array[TARE_ARRAY_TARGETS];
+  return double(to_float(static_cast<const T *>(predictions.data)[place(l, t, TARE_ARRAY_LOGITS, row, column)])) -
+         read_as<double>(targets.data, c.target_dtype, place(l, t, TARE_ARRAY_TARGETS, row, column));
 }
 
 /** Counts or collects a row. */
@@ -108,20 +108,21 @@ __device__ __forceinline__ double evaluate_row(const ghm_call &c, const level &l
       if (weight != 0.0) v = formula<Loss>::exact(d, weight, c.ghm.mu);
     }
     sum += v.loss;
-    if (array[TARE_GRADIENT].data)
-      static_cast<T *>(array[TARE_GRADIENT].data)[place(l, t, TARE_GRADIENT, row, column)] =
-          finished<T>(c, factor, float(v.slope));
-    if (array[TARE_ELEMENT_LOSS].data)
-      static_cast<float *>(array[TARE_ELEMENT_LOSS].data)[place(l, t, TARE_ELEMENT_LOSS, row, column)] = float(v.loss);
+    if (array[TARE_ARRAY_GRADIENT].data)
+      static_cast<T *>(array[TARE_ARRAY_GRADIENT].data)[place(l, t, TARE_ARRAY_GRADIENT, row, column)] =
+          finished<T>(c, factor, float(v.derivative));
+    if (array[TARE_ARRAY_ELEMENT_LOSS].data)
+      static_cast<float *>(array[TARE_ARRAY_ELEMENT_LOSS].data)[place(l, t, TARE_ARRAY_ELEMENT_LOSS, row, column)] =
+          float(v.loss);
   }
-  if (array[TARE_ROW_LOSS].data)
-    static_cast<float *>(array[TARE_ROW_LOSS].data)[place(l, t, TARE_ROW_LOSS, row, 0)] = float(sum);
+  if (array[TARE_ARRAY_ROW_LOSS].data)
+    static_cast<float *>(array[TARE_ARRAY_ROW_LOSS].data)[place(l, t, TARE_ARRAY_ROW_LOSS, row, 0)] = float(sum);
   return sum;
 }
 
 /** Every pass, by ghm_call::pass. */
 template <typename T, typename Loss>
-__global__ void __launch_bounds__(block_threads, 4) authentic(const TARE_GRID_CONSTANT ghm_call c) {
+__global__ void __launch_bounds__(block_threads, 4) ghm_r(const TARE_GRID_CONSTANT ghm_call c) {
   if (c.pass != ghm_pass::evaluate) {
     ghm_histogram h = make_histogram(c);
     __syncthreads();
@@ -143,14 +144,14 @@ __global__ void __launch_bounds__(block_threads, 4) authentic(const TARE_GRID_CO
 
 template <typename T>
 cudaError_t load_type() {
-  return for_each_loss<TARE_SHAPE_REGRESSION, TARE_PASSES_DENSITY>(
-      [](auto loss) { return load_kernels(authentic<T, decltype(loss)>); });
+  return for_each_loss<TARE_LOSS_FAMILY_REGRESSION, TARE_PASSES_DENSITY>(
+      [](auto loss) { return load_kernels(ghm_r<T, decltype(loss)>); });
 }
 
 template <typename T>
 cudaError_t launch_type(const ghm_call &c, const launch_site &site) {
-  return with_loss<TARE_SHAPE_REGRESSION, TARE_PASSES_DENSITY>(c.kind, [&](auto loss) {
-    return launch_as(c.pass == ghm_pass::at_once, authentic<T, decltype(loss)>, c.tile_count, site, c);
+  return with_loss<TARE_LOSS_FAMILY_REGRESSION, TARE_PASSES_DENSITY>(c.kind, [&](auto loss) {
+    return launch_as(c.pass == ghm_pass::fused, ghm_r<T, decltype(loss)>, c.tile_count, site, c);
   });
 }
 

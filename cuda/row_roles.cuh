@@ -11,8 +11,8 @@ namespace tare {
 constexpr int32_t row_background = -1, row_skipped = -2, row_invalid = -3, row_ignored = -4;
 
 __device__ __forceinline__ int64_t label_at(const call &c, const level &l, const tile &t, int32_t row) {
-  const tare_array &labels = l.view.array[TARE_LABELS];
-  const int64_t at = t.offset[TARE_LABELS] + row * labels.stride[TARE_AXES - 1];
+  const tare_array &labels = l.view.array[TARE_ARRAY_LABELS];
+  const int64_t at = t.offset[TARE_ARRAY_LABELS] + row * labels.stride[TARE_AXES - 1];
   return c.label_dtype == TARE_LABEL_DTYPE_I64 ? __ldg(static_cast<const long long *>(labels.data) + at)
                                                : __ldg(static_cast<const int *>(labels.data) + at);
 }
@@ -22,30 +22,30 @@ __device__ __forceinline__ int32_t classify(const call &c, int64_t label) {
   if (label == c.ignore_label) return row_ignored;
   if (label == c.background_label) return row_background;
   if (label < c.first_label) return row_invalid;
-  if (c.shape == TARE_SHAPE_REGRESSION) return 0;
+  if (c.family == TARE_LOSS_FAMILY_REGRESSION) return 0;
   const uint64_t cls = uint64_t(label) - uint64_t(c.first_label);
   return cls < uint64_t(c.classes) ? int32_t(cls) : row_invalid;
 }
 
 __device__ __forceinline__ int32_t find_class(const call &c, const level &l, const tile &t, int32_t row) {
-  if (l.view.array[TARE_LABELS].data) return classify(c, label_at(c, l, t, row));
-  return c.shape == TARE_SHAPE_REGRESSION ? 0 : row_background;
+  if (l.view.array[TARE_ARRAY_LABELS].data) return classify(c, label_at(c, l, t, row));
+  return c.family == TARE_LOSS_FAMILY_REGRESSION ? 0 : row_background;
 }
 
 /** What the loss makes of it: its class or row_background, or row_skipped. */
 __device__ __forceinline__ int32_t role_of(const call &c, int32_t found) {
   if (found == row_ignored || found == row_invalid) return row_skipped;
-  if (c.soft && c.shape != TARE_SHAPE_REGRESSION) return row_background;
+  if (c.soft && c.family != TARE_LOSS_FAMILY_REGRESSION) return row_background;
   if (found != row_background) return found;
-  if (c.shape == TARE_SHAPE_REGRESSION) return row_skipped;
-  if (c.shape == TARE_SHAPE_SOFTMAX && c.background_class < 0) return row_skipped;
+  if (c.family == TARE_LOSS_FAMILY_REGRESSION) return row_skipped;
+  if (c.family == TARE_LOSS_FAMILY_SOFTMAX && c.background_class < 0) return row_skipped;
   return c.background_class;
 }
 
 __device__ __forceinline__ float row_weight_at(const level &l, const tile &t, int32_t row) {
-  const tare_array &weights = l.view.array[TARE_ROW_WEIGHTS];
+  const tare_array &weights = l.view.array[TARE_ARRAY_ROW_WEIGHTS];
   if (!weights.data) return 1.0f;
-  return __ldg(static_cast<const float *>(weights.data) + t.offset[TARE_ROW_WEIGHTS] +
+  return __ldg(static_cast<const float *>(weights.data) + t.offset[TARE_ARRAY_ROW_WEIGHTS] +
                row * weights.stride[TARE_AXES - 1]);
 }
 
@@ -74,12 +74,13 @@ __device__ __forceinline__ row_role look_at_row(const call &c, const level &l, c
 
 /** A row's number in row order. */
 __device__ __forceinline__ int64_t row_number(const level &l, const tile &t, int32_t row) {
-  return l.view.first_row + t.offset[TARE_ROW_INDEX] + row * l.view.array[TARE_ROW_INDEX].stride[TARE_AXES - 1];
+  return l.view.first_row + t.offset[TARE_ARRAY_ROW_INDEX] +
+         row * l.view.array[TARE_ARRAY_ROW_INDEX].stride[TARE_AXES - 1];
 }
 
 /** A row whose label is none is remembered for tare_context_synchronize; called for one element of each row. */
 __device__ __forceinline__ void report_if_invalid(const call &c, const level &l, const tile &t, int32_t row) {
-  if (!l.view.array[TARE_LABELS].data || find_class(c, l, t, row) != row_invalid) return;
+  if (!l.view.array[TARE_ARRAY_LABELS].data || find_class(c, l, t, row) != row_invalid) return;
   atomic_add(&c.record->invalid_rows, uint64_t(1));
   atomic_min(&c.record->first_invalid, uint64_t(row_number(l, t, row)));
 }
@@ -88,10 +89,10 @@ __device__ __forceinline__ void report_if_invalid(const call &c, const level &l,
 __device__ __forceinline__ bool is_invalid_target(const call &c, const level &l, const tile &t, int32_t row,
                                                   int64_t cls) {
   const float target =
-      read_as<float>(l.view.array[TARE_TARGETS].data, c.target_dtype, place(l, t, TARE_TARGETS, row, cls));
+      read_as<float>(l.view.array[TARE_ARRAY_TARGETS].data, c.target_dtype, place(l, t, TARE_ARRAY_TARGETS, row, cls));
   if (target >= c.target_least && target <= c.target_most) return false;
-  const float *const weights = static_cast<const float *>(l.view.array[TARE_ELEMENT_WEIGHTS].data);
-  return !weights || __ldg(weights + place(l, t, TARE_ELEMENT_WEIGHTS, row, cls)) != 0.0f;
+  const float *const weights = static_cast<const float *>(l.view.array[TARE_ARRAY_ELEMENT_WEIGHTS].data);
+  return !weights || __ldg(weights + place(l, t, TARE_ARRAY_ELEMENT_WEIGHTS, row, cls)) != 0.0f;
 }
 
 /** Whether a row has one; by a whole warp. */
@@ -110,14 +111,14 @@ __device__ __forceinline__ void report_target(const call &c, const level &l, con
 /** A dense target of a loss that takes none outside [0,1]; by rounding, or without a weight, it may be. */
 __device__ __forceinline__ float target_at(const call &c, const level &l, const tile &t, int32_t row, int64_t cls) {
   const float target =
-      read_as<float>(l.view.array[TARE_TARGETS].data, c.target_dtype, place(l, t, TARE_TARGETS, row, cls));
+      read_as<float>(l.view.array[TARE_ARRAY_TARGETS].data, c.target_dtype, place(l, t, TARE_ARRAY_TARGETS, row, cls));
   return fminf(fmaxf(target, 0.0f), 1.0f); /* NaN becomes 0 */
 }
 
 /** The score of a row with a class, as it stands; 1 in a level without scores. */
 __device__ __forceinline__ float score_at(const call &c, const level &l, const tile &t, int32_t row) {
-  const tare_array &scores = l.view.array[TARE_SCORES];
-  return scores.data ? read_as<float>(scores.data, c.score_dtype, place(l, t, TARE_SCORES, row, 0)) : 1.0f;
+  const tare_array &scores = l.view.array[TARE_ARRAY_SCORES];
+  return scores.data ? read_as<float>(scores.data, c.score_dtype, place(l, t, TARE_ARRAY_SCORES, row, 0)) : 1.0f;
 }
 
 /** Whether a row's score is one that no formula takes, of a label whose element has a weight. */
@@ -126,8 +127,8 @@ __device__ __forceinline__ bool has_invalid_score(const call &c, const level &l,
   if (r.cls < 0) return false;
   const float score = score_at(c, l, t, row);
   if (score >= c.score_least && score <= c.score_most) return false;
-  const float *const weights = static_cast<const float *>(l.view.array[TARE_ELEMENT_WEIGHTS].data);
-  return !weights || __ldg(weights + place(l, t, TARE_ELEMENT_WEIGHTS, row, r.cls)) != 0.0f;
+  const float *const weights = static_cast<const float *>(l.view.array[TARE_ARRAY_ELEMENT_WEIGHTS].data);
+  return !weights || __ldg(weights + place(l, t, TARE_ARRAY_ELEMENT_WEIGHTS, row, r.cls)) != 0.0f;
 }
 
 }  // namespace tare

@@ -33,7 +33,7 @@ __device__ __forceinline__ double gradient_scale_of(const call &c) {
   return c.scale_follows && !is_finite(scale) ? 1.0 : scale;
 }
 
-/** Scale over divisor; to be multiplied by if it is ordinary, else a slope is `rescaled`. */
+/** Scale over divisor; to be multiplied by if it is ordinary, else a derivative is `rescaled`. */
 __device__ __forceinline__ float gradient_factor_of(const call &c) {
   return float(gradient_scale_of(c) * inverse_divisor_of(c));
 }
@@ -41,20 +41,21 @@ __device__ __forceinline__ bool is_ordinary(float factor) {
   return fabsf(factor) >= FLT_MIN && fabsf(factor) <= FLT_MAX;
 }
 
-/** A slope times weight, scale and 1/divisor. One that is 0 without the scale, as it would be written, stays 0. */
+/** A derivative times weight, scale and 1/divisor. One that is 0 without the scale, as it would be written, stays 0. */
 template <typename T>
-__device__ __forceinline__ float rescaled(const call &c, float slope, float weight = 1.0f) {
-  if (slope == 0.0f) return 0.0f;
-  const double scale = gradient_scale_of(c), inverse = inverse_divisor_of(c), weighted = double(slope) * double(weight);
+__device__ __forceinline__ float rescaled(const call &c, float derivative, float weight = 1.0f) {
+  if (derivative == 0.0f) return 0.0f;
+  const double scale = gradient_scale_of(c), inverse = inverse_divisor_of(c),
+               weighted = double(derivative) * double(weight);
   if (is_finite(scale)) return float(weighted * (scale * inverse));
   const float unscaled = to_float(from_float<T>(float(weighted * inverse)));
   return unscaled == 0.0f ? 0.0f : unscaled * float(scale);
 }
 
-/** A slope as it is written. */
+/** A derivative as it is written. */
 template <typename T>
-__device__ __forceinline__ T finished(const call &c, float factor, float slope) {
-  return from_float<T>(is_ordinary(factor) ? slope * factor : rescaled<T>(c, slope));
+__device__ __forceinline__ T finished(const call &c, float factor, float derivative) {
+  return from_float<T>(is_ordinary(factor) ? derivative * factor : rescaled<T>(c, derivative));
 }
 
 /* ---- Sums of the loss -------------------------------------------------------------------------------------------- */

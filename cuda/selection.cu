@@ -11,9 +11,9 @@ namespace tare {
 namespace {
 
 #define TARE_INLINE __device__ __forceinline__
-#include "losses/rank.h"
+#include "losses/loss_key.h"
 
-constexpr uint32_t digits = TARE_RANK_DIGITS;
+constexpr uint32_t digits = TARE_DIGITS;
 static_assert(digits == block_threads, "a digit for each thread");
 
 __global__ void __launch_bounds__(block_threads)
@@ -67,9 +67,9 @@ __device__ amount count_image(const selection_call &s, int64_t image) {
   return result;
 }
 
-/** The rank of the last negative taken, and how many of that rank are. */
+/** The key of the last negative taken, and how many of that key are. */
 struct threshold {
-  uint32_t rank;
+  uint32_t key;
   int64_t ties;
 };
 
@@ -77,19 +77,19 @@ __device__ threshold find_threshold(const selection_call &s, int64_t image, int6
   TARE_SHARED(uint32_t[digits], counts);
   TARE_SHARED(threshold, found);
   threshold now = {0, taken};
-  for (int shift = 32 - TARE_RANK_BITS; shift >= 0; shift -= TARE_RANK_BITS) {
+  for (int shift = 32 - TARE_DIGIT_BITS; shift >= 0; shift -= TARE_DIGIT_BITS) {
     counts[thread_rank()] = 0;
     __syncthreads();
     for_each_row(s, image, [&](int64_t row, bool is_there) {
       if (!is_there || !is_negative(s, row)) return;
-      const uint32_t rank = tare_rank_of_loss(s.loss[row]);
-      if (tare_rank_has_prefix(rank, now.rank, shift)) atomic_add(&counts[(rank >> shift) % digits], uint32_t(1));
+      const uint32_t key = tare_key_of_loss(s.loss[row]);
+      if (tare_key_has_prefix(key, now.key, shift)) atomic_add(&counts[(key >> shift) % digits], uint32_t(1));
     });
     __syncthreads();
     if (thread_rank() == 0) {
       uint32_t digit = digits - 1;
       for (; int64_t(counts[digit]) < now.ties; digit--) now.ties -= int64_t(counts[digit]);
-      now.rank |= digit << shift;
+      now.key |= digit << shift;
       found = now;
     }
     __syncthreads();
@@ -118,12 +118,11 @@ __device__ uint32_t rank_among(bool yes, uint32_t *all) {
 __device__ void drop_below(const selection_call &s, int64_t image, threshold lowest) {
   for_each_row(s, image, [&](int64_t row, bool is_there) {
     const bool negative = is_there && is_negative(s, row);
-    const uint32_t rank = negative ? tare_rank_of_loss(s.loss[row]) : 0u;
-    const bool is_tie = negative && rank == lowest.rank;
+    const uint32_t key = negative ? tare_key_of_loss(s.loss[row]) : 0u;
+    const bool is_tie = negative && key == lowest.key;
     uint32_t ties;
     const uint32_t before = rank_among(is_tie, &ties);
-    if (negative && (rank < lowest.rank || (is_tie && int64_t(before) >= lowest.ties)))
-      s.label[row] = TARE_NOT_SELECTED;
+    if (negative && (key < lowest.key || (is_tie && int64_t(before) >= lowest.ties))) s.label[row] = TARE_NOT_SELECTED;
     lowest.ties = lowest.ties > int64_t(ties) ? lowest.ties - int64_t(ties) : 0;
   });
 }
@@ -134,7 +133,7 @@ __device__ void drop_all(const selection_call &s, int64_t image) {
   });
 }
 
-__global__ void __launch_bounds__(block_threads) settle_labels(const TARE_GRID_CONSTANT selection_call s) {
+__global__ void __launch_bounds__(block_threads) select_negatives(const TARE_GRID_CONSTANT selection_call s) {
   for (int64_t image = blockIdx.x; image < s.images; image += gridDim.x) {
     const amount a = count_image(s, image);
     if (a.taken == a.negatives) continue;
@@ -152,9 +151,9 @@ cudaError_t launch_gather_labels(const call &c, int32_t background, int32_t *lab
 }
 
 cudaError_t launch_settle_labels(const selection_call &s, const launch_site &site) {
-  return launch(settle_labels, s.images, site, s);
+  return launch(select_negatives, s.images, site, s);
 }
 
-cudaError_t load_selection() { return load_kernels(gather_labels, settle_labels); }
+cudaError_t load_selection() { return load_kernels(gather_labels, select_negatives); }
 
 }  // namespace tare

@@ -5,17 +5,17 @@
  * Blocks go from tile to tile. An element is computed by its signed logit u (x where the target is 0, -x where it is 1),
  * so both cases are the same formula and a target of 1 costs two signs. Three walks over a tile:
  *   flat     a thread takes 16 bytes along the classes; the row follows from the index
- *   planes   a thread takes 16 bytes along the rows, looks at their labels once, and goes from class to class (NCHW)
+ *   NCHW     a thread takes 16 bytes along the rows, looks at their labels once, and goes from class to class
  *   rows     a warp takes a row, element by element: any strides, and row losses
  *
- * A loss has two kernels for each type of logits: planes, and flat_or_rows, which looks the walk up. The instances that most
+ * A loss has two kernels for each type of logits: sigmoid_nchw, and sigmoid_flat_or_rows, which looks the walk up. The instances that most
  * train with have a kernel for each walk: is_hot.
  */
 #ifndef TARE_CUDA_SIGMOID_CUH
 #define TARE_CUDA_SIGMOID_CUH
 
 #include "sigmoid_flat.cuh"
-#include "sigmoid_planes.cuh"
+#include "sigmoid_nchw.cuh"
 #include "sigmoid_rows.cuh"
 
 namespace tare {
@@ -23,7 +23,7 @@ namespace sigmoid {
 
 /** The walks flat and rows, by labels or dense targets. */
 template <typename T, typename Loss>
-__global__ void __launch_bounds__(block_threads, 4) flat_or_rows(const TARE_GRID_CONSTANT call_of<Loss> c) {
+__global__ void __launch_bounds__(block_threads, 4) sigmoid_flat_or_rows(const TARE_GRID_CONSTANT call_of<Loss> c) {
   TARE_SHARED(row_role[most_flat_rows], roles);
   TARE_SHARED(vector<T>[queue_slots], room);
   const setting_of<Loss> s = Loss::make(c);
@@ -39,16 +39,16 @@ template <typename T, typename Loss>
 cudaError_t launch_hot(const call_of<Loss> &c, const launch_site &site) {
   switch (c.levels[0].walk) { /* all levels go the same way */
     case walk_flat:
-      return c.soft ? launch(flat<T, Loss, true>, c.tile_count, site, c)
-                    : launch(flat<T, Loss, false>, c.tile_count, site, c);
-    case walk_planes:
-      return launch(planes<T, Loss>, c.tile_count, site, c);
+      return c.soft ? launch(sigmoid_flat<T, Loss, true>, c.tile_count, site, c)
+                    : launch(sigmoid_flat<T, Loss, false>, c.tile_count, site, c);
+    case walk_nchw:
+      return launch(sigmoid_nchw<T, Loss>, c.tile_count, site, c);
     default:
       if constexpr (Loss::goes_by_score_rows)
-        return launch(flat_or_rows<T, typename Loss::score_kernels>, c.tile_count, site, c);
+        return launch(sigmoid_flat_or_rows<T, typename Loss::score_kernels>, c.tile_count, site, c);
       else
-        return c.soft ? launch(rows<T, Loss, true>, c.tile_count, site, c)
-                      : launch(rows<T, Loss, false>, c.tile_count, site, c);
+        return c.soft ? launch(sigmoid_rows<T, Loss, true>, c.tile_count, site, c)
+                      : launch(sigmoid_rows<T, Loss, false>, c.tile_count, site, c);
   }
 }
 
@@ -58,20 +58,21 @@ cudaError_t launch_loss(const call_of<Loss> &c, const launch_site &site) {
   if constexpr (Loss::is_hot)
     return launch_hot<T, Loss>(c, site);
   else
-    return c.levels[0].walk == walk_planes ? launch(planes<T, Loss>, c.tile_count, site, c)
-                                           : launch(flat_or_rows<T, Loss>, c.tile_count, site, c);
+    return c.levels[0].walk == walk_nchw ? launch(sigmoid_nchw<T, Loss>, c.tile_count, site, c)
+                                         : launch(sigmoid_flat_or_rows<T, Loss>, c.tile_count, site, c);
 }
 
 template <typename T, typename Loss>
 cudaError_t load_loss() {
   if constexpr (!Loss::is_hot) {
-    return load_kernels(flat_or_rows<T, Loss>, planes<T, Loss>);
+    return load_kernels(sigmoid_flat_or_rows<T, Loss>, sigmoid_nchw<T, Loss>);
   } else {
-    const cudaError_t status = load_kernels(flat<T, Loss, true>, flat<T, Loss, false>, planes<T, Loss>);
+    const cudaError_t status =
+        load_kernels(sigmoid_flat<T, Loss, true>, sigmoid_flat<T, Loss, false>, sigmoid_nchw<T, Loss>);
     if constexpr (Loss::goes_by_score_rows)
       return status;
     else
-      return status == cudaSuccess ? load_kernels(rows<T, Loss, true>, rows<T, Loss, false>) : status;
+      return status == cudaSuccess ? load_kernels(sigmoid_rows<T, Loss, true>, sigmoid_rows<T, Loss, false>) : status;
   }
 }
 
@@ -96,7 +97,7 @@ cudaError_t with_instance(bool has_scores, int32_t power, Use &&use) {
 
 template <typename T>
 cudaError_t load_type() {
-  return for_each_loss<TARE_SHAPE_SIGMOID, TARE_PASSES_ONE>([](auto loss) {
+  return for_each_loss<TARE_LOSS_FAMILY_SIGMOID, TARE_PASSES_ONE>([](auto loss) {
     using Loss = decltype(loss);
     const auto load = [](auto instance) { return load_loss<T, decltype(instance)>(); };
     cudaError_t status = with_instance<Loss>(Loss::can_have_scores, TARE_POWER_GENERAL, load);
@@ -107,7 +108,7 @@ cudaError_t load_type() {
 
 template <typename T>
 cudaError_t launch_type(const call &c, const launch_site &site) {
-  return with_loss<TARE_SHAPE_SIGMOID, TARE_PASSES_ONE>(c.kind, [&](auto loss) {
+  return with_loss<TARE_LOSS_FAMILY_SIGMOID, TARE_PASSES_ONE>(c.kind, [&](auto loss) {
     return with_instance<decltype(loss)>(c.has_scores != 0, c.power,
                                          [&](auto instance) { return launch_loss<T, decltype(instance)>(c, site); });
   });

@@ -20,37 +20,37 @@ struct weights {
 };
 
 template <typename Loss>
-__device__ __forceinline__ weights make_weights_of(float plain, float alpha) {
-  return Loss::uses_plain ? weights{alpha, plain} : weights{1.0f, plain * alpha};
+__device__ __forceinline__ weights make_weights_of(float base, float alpha) {
+  return Loss::uses_base_weight ? weights{alpha, base} : weights{1.0f, base * alpha};
 }
 
 template <typename Loss>
 __device__ __forceinline__ weights weigh(const call &c, const level &l, const tile &t, const setting &s, float of_row,
                                          int32_t row, int64_t cls, float target, float target_of_alpha) {
-  float plain = of_row, at_0 = s.at_0, at_1 = s.at_1;
-  if (l.view.array[TARE_ELEMENT_WEIGHTS].data)
-    plain *= __ldg(static_cast<const float *>(l.view.array[TARE_ELEMENT_WEIGHTS].data) +
-                   place(l, t, TARE_ELEMENT_WEIGHTS, row, cls));
+  float base = of_row, at_0 = s.at_0, at_1 = s.at_1;
+  if (l.view.array[TARE_ARRAY_ELEMENT_WEIGHTS].data)
+    base *= __ldg(static_cast<const float *>(l.view.array[TARE_ARRAY_ELEMENT_WEIGHTS].data) +
+                  place(l, t, TARE_ARRAY_ELEMENT_WEIGHTS, row, cls));
   if (s.by_class) {
-    if (c.positive_weights) plain *= weight_between(target, 1.0f, __ldg(c.positive_weights + cls));
+    if (c.positive_weights) base *= weight_between(target, 1.0f, __ldg(c.positive_weights + cls));
     if (c.alpha_per_class) at_1 = __ldg(c.alpha_per_class + cls), at_0 = 1.0f - at_1; /* of a float: rounded once */
   }
-  return make_weights_of<Loss>(plain, weight_between(target_of_alpha, at_0, at_1));
+  return make_weights_of<Loss>(base, weight_between(target_of_alpha, at_0, at_1));
 }
 
-/** Whether weight times factor is a float, so that no slope of 0 becomes NaN by it. */
+/** Whether weight times factor is a float, so that no derivative of 0 becomes NaN by it. */
 __device__ __forceinline__ bool has_factor(const setting &s, float weight) {
   return is_ordinary(s.factor) && fabsf(weight * s.factor) <= FLT_MAX;
 }
 
-/** Loss and gradient of an element from its unweighted ones; 0 and 0 where its weight is 0, whatever they are. A slope of 0
+/** Loss and gradient of an element from its unweighted ones; 0 and 0 where its weight is 0, whatever they are. A derivative of 0
  *  stays 0 under any weight and factor. */
 template <typename T>
-__device__ __forceinline__ exact::pair weighted(const call &c, const setting &s, float loss, float slope,
+__device__ __forceinline__ exact::pair weighted(const call &c, const setting &s, float loss, float derivative,
                                                 float weight) {
   if (weight == 0.0f) return {0.0f, 0.0f};
-  if (!has_factor(s, weight)) return {loss * weight, rescaled<T>(c, slope, weight)};
-  return {loss * weight, slope * (weight * s.factor)};
+  if (!has_factor(s, weight)) return {loss * weight, rescaled<T>(c, derivative, weight)};
+  return {loss * weight, derivative * (weight * s.factor)};
 }
 
 /** An element whose target is 1 (`hit`) or 0. Its gradient is the same, bit for bit, as in the lean walks. */
@@ -58,7 +58,7 @@ template <typename T, typename Loss>
 __device__ __forceinline__ exact::pair hard_element(const call_of<Loss> &c, const setting_of<Loss> &s, float x,
                                                     bool hit, weights w) {
   const exact::pair value = Loss::template hard<sizeof(T) == 2>(s, x, hit, w.inside);
-  return weighted<T>(c, s, value.loss, hit ? -value.slope : value.slope, w.outside);
+  return weighted<T>(c, s, value.loss, hit ? -value.derivative : value.derivative, w.outside);
 }
 
 template <typename T, typename Loss>
@@ -66,7 +66,7 @@ __device__ __forceinline__ exact::pair soft_element(const call_of<Loss> &c, cons
                                                     float target, weights w) {
   if (target == 0.0f || target == 1.0f) return hard_element<T, Loss>(c, s, x, target == 1.0f, w);
   const exact::pair value = Loss::soft(c, s, x, target, w.inside);
-  return weighted<T>(c, s, value.loss, value.slope, w.outside);
+  return weighted<T>(c, s, value.loss, value.derivative, w.outside);
 }
 
 /** What a target is to alpha, where a label has a formula of its own. */
@@ -88,7 +88,7 @@ __device__ __forceinline__ exact::pair scored_element(const call &c, const level
   const float of_label = hit ? 1.0f : target;
   const weights w = weigh<Loss>(c, l, t, s, r.weight, row, cls, of_label, target_of_alpha(c, target, of_label));
   const exact::pair value = Loss::template at_target<sizeof(T) == 2>(c, s, x, target);
-  return weighted<T>(c, s, value.loss, value.slope, w.outside);
+  return weighted<T>(c, s, value.loss, value.derivative, w.outside);
 }
 
 /** Loss and gradient of element (row, cls) of a tile; `soft`: its target is dense, as in call. */
@@ -111,8 +111,8 @@ __device__ __forceinline__ exact::pair element(const call_of<Loss> &c, const lev
 
 __device__ __forceinline__ void store_element_loss(const level &l, const tile &t, int32_t row, int64_t cls,
                                                    float loss) {
-  const tare_array &a = l.view.array[TARE_ELEMENT_LOSS];
-  if (a.data) static_cast<float *>(a.data)[place(l, t, TARE_ELEMENT_LOSS, row, cls)] = loss;
+  const tare_array &a = l.view.array[TARE_ARRAY_ELEMENT_LOSS];
+  if (a.data) static_cast<float *>(a.data)[place(l, t, TARE_ARRAY_ELEMENT_LOSS, row, cls)] = loss;
 }
 
 /** A row as its label and, in a score_pass, its score make it. */
@@ -136,7 +136,7 @@ __device__ __forceinline__ row_role look_at_row_of_warp(const call &c, const lev
 
 template <typename T>
 __device__ __forceinline__ const T *logits_of(const level &l, const tile &t) {
-  return static_cast<const T *>(l.view.array[TARE_LOGITS].data) + t.offset[TARE_LOGITS];
+  return static_cast<const T *>(l.view.array[TARE_ARRAY_LOGITS].data) + t.offset[TARE_ARRAY_LOGITS];
 }
 
 }  // namespace sigmoid

@@ -51,14 +51,14 @@ template <typename T, typename Loss>
 __device__ __forceinline__ void flat_piece(const call_of<Loss> &c, const level &l, const tile &t,
                                            const setting_of<Loss> &s, const row_role *roles, uint32_t at, int32_t row,
                                            int32_t cls, int n, bool soft, loss_sum &sum) {
-  const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
-  const T *const from = static_cast<const T *>(logits.data) + t.offset[TARE_LOGITS] + at;
-  T *const to = static_cast<T *>(gradient.data) + t.offset[TARE_GRADIENT] + at;
+  const tare_array &logits = l.view.array[TARE_ARRAY_LOGITS], &gradient = l.view.array[TARE_ARRAY_GRADIENT];
+  const T *const from = static_cast<const T *>(logits.data) + t.offset[TARE_ARRAY_LOGITS] + at;
+  T *const to = static_cast<T *>(gradient.data) + t.offset[TARE_ARRAY_GRADIENT] + at;
 #pragma unroll 1
   for (int k = 0; k < n; k++) {
     const exact::pair value = element<T, Loss>(c, l, t, s, roles[row], row, cls, to_float(from[k]), soft);
     sum.add(value.loss);
-    if (gradient.data) to[k] = from_float<T>(value.slope);
+    if (gradient.data) to[k] = from_float<T>(value.derivative);
     store_element_loss(l, t, row, cls, value.loss);
     if (++cls == c.classes) cls = 0, row++;
   }
@@ -68,22 +68,22 @@ __device__ __forceinline__ void flat_piece(const call_of<Loss> &c, const level &
 template <typename Loss>
 __device__ __forceinline__ bool is_lean(const setting_of<Loss> &s, float of_row) {
   if (Loss::scored && !has_factor(s, of_row * s.at_1)) return false;
-  return Loss::has_lean_way(s) && has_factor(s, of_row * (Loss::uses_plain ? 1.0f : s.at_0));
+  return Loss::has_lean_way(s) && has_factor(s, of_row * (Loss::uses_base_weight ? 1.0f : s.at_0));
 }
 
-/** Loss of a vector of negatives times `shrink`, without choices; they are of one row, or each of its own. Slopes replace
+/** Loss of a vector of negatives times `shrink`, without choices; they are of one row, or each of its own. Derivatives replace
  *  the logits. */
 template <typename Loss, bool rough, int power, int rows, int size>
 __device__ __forceinline__ float negatives_to_power(const setting_of<Loss> &s, const row_role (&row)[rows],
                                                     float (&x)[size]) {
-  const float shared = Loss::uses_plain ? 1.0f : s.at_0;
+  const float shared = Loss::uses_base_weight ? 1.0f : s.at_0;
   float sum = 0.0f;
 #pragma unroll
   for (int k = 0; k < size; k++) {
     const float own = row[rows == 1 ? 0 : k].weight;
-    const exact::pair value = Loss::template negative<rough>(s, x[k], Loss::uses_plain ? s.at_0 : 1.0f, power);
+    const exact::pair value = Loss::template negative<rough>(s, x[k], Loss::uses_base_weight ? s.at_0 : 1.0f, power);
     sum = rows == 1 ? fmaf(value.loss, shrink, sum) : fmaf(own * shrink, value.loss, sum);
-    x[k] = value.slope * (own * shared * s.factor);
+    x[k] = value.derivative * (own * shared * s.factor);
   }
   return (rows == 1 ? sum * row[0].weight : sum) * shared;
 }
@@ -120,11 +120,11 @@ __device__ __forceinline__ exact::pair take_hit(const call_of<Loss> &c, const le
     const float score = clamped_score(c, l, t, row);
     const float weight = r.weight * (target_of_alpha(c, score, 1.0f) == 0.0f ? s.at_0 : s.at_1);
     const exact::pair value = Loss::template at_target<false>(c, s, taken, score);
-    return {value.loss * weight, value.slope * (weight * s.factor)};
+    return {value.loss * weight, value.derivative * (weight * s.factor)};
   } else {
     const weights w = make_weights_of<Loss>(r.weight, s.at_1);
     const exact::pair value = Loss::template hard<false>(s, taken, true, w.inside);
-    return {value.loss * w.outside, -value.slope * (w.outside * s.factor)};
+    return {value.loss * w.outside, -value.derivative * (w.outside * s.factor)};
   }
 }
 
@@ -134,13 +134,13 @@ __device__ __forceinline__ row_role load_role(shared_place at) {
 }
 
 /** A whole vector that lies in one row, where every element of a row has one of two weights, neither 0, and nothing but
- *  loss and gradient is wanted (level::plain): what nearly all elements of nearly all batches are. All are computed as
+ *  loss and gradient is wanted (level::allows_lean_way): what nearly all elements of nearly all batches are. All are computed as
  *  negatives; the row's class, rarely one of them, is seen to by itself. Adds their loss to a sum. */
 template <typename T, typename Loss>
-__device__ __forceinline__ void plain_piece(const call_of<Loss> &c, const level &l, const tile &t,
-                                            const setting_of<Loss> &s, row_role r, int32_t row, int32_t cls,
-                                            const flat_queue<cache::once, T> &queue, T *to, int32_t wants_gradient,
-                                            loss_sum &sum) {
+__device__ __forceinline__ void lean_piece(const call_of<Loss> &c, const level &l, const tile &t,
+                                           const setting_of<Loss> &s, row_role r, int32_t row, int32_t cls,
+                                           const flat_queue<cache::once, T> &queue, T *to, int32_t wants_gradient,
+                                           loss_sum &sum) {
   if (r.weight == 0.0f) { /* nothing, even of a NaN */
     if (wants_gradient) store_vector<cache::once>(to, vector<T>{});
     return;
@@ -150,31 +150,32 @@ __device__ __forceinline__ void plain_piece(const call_of<Loss> &c, const level 
   const int32_t hit = r.cls - cls;
   const bool apart = uint32_t(hit) < uint32_t(vector<T>::size);
   T *to_hit = nullptr;
-  float slope_of_hit = 0.0f;
+  float derivative_of_hit = 0.0f;
   if (apart) {
     const exact::pair value = take_hit<Loss>(c, l, t, s, r, row, hit, x);
     sum.add(value.loss);
-    slope_of_hit = value.slope;
+    derivative_of_hit = value.derivative;
     to_hit = to + hit;
   }
   const row_role one[1] = {r};
   sum.add_shrunk(negatives<Loss, sizeof(T) == 2>(s, one, x));
   if (wants_gradient) {
     store_floats<cache::once>(to, x);
-    if (apart) *to_hit = from_float<T>(slope_of_hit);
+    if (apart) *to_hit = from_float<T>(derivative_of_hit);
   }
 }
 
-/** The loss of this thread's share of a tile: vectors the lean way where they are plain and in one row, element by element
+/** The loss of this thread's share of a tile: vectors the lean way where the level allows it and they are in one row, element by element
  *  elsewhere. With always_soft no vector goes the lean way. */
 template <typename T, typename Loss, bool always_soft>
 __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level &l, const tile &t,
                                             const setting_of<Loss> &s, row_role *roles, bool soft, bool lean,
                                             const flat_steps &steps, flat_queue<cache::once, T> &queue) {
   constexpr uint32_t size = vector<T>::size;
-  const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
+  const tare_array &logits = l.view.array[TARE_ARRAY_LOGITS], &gradient = l.view.array[TARE_ARRAY_GRADIENT];
   const int32_t wants_gradient = in_register(int32_t(gradient.data != nullptr));
-  T *const to = in_register(static_cast<T *>(wants_gradient ? gradient.data : logits.data) + t.offset[TARE_GRADIENT]);
+  T *const to =
+      in_register(static_cast<T *>(wants_gradient ? gradient.data : logits.data) + t.offset[TARE_ARRAY_GRADIENT]);
   const int32_t classes = in_register(int32_t(c.classes)), elements = in_register(t.rows * classes);
   const int32_t last = in_register(lean ? classes - int32_t(size) : -1); /* where a vector ends its row */
   const shared_place first_role = place_in_shared(roles);
@@ -184,8 +185,8 @@ __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level 
   for (int32_t at = int32_t(thread_rank() * size); at < elements; at += int32_t(block_threads * size)) {
     queue.turn_to(at);
     if (!always_soft && cls <= last)
-      plain_piece<T, Loss>(c, l, t, s, load_role(role), int32_t((role - first_role) / sizeof(row_role)), cls, queue,
-                           to + at, wants_gradient, sum);
+      lean_piece<T, Loss>(c, l, t, s, load_role(role), int32_t((role - first_role) / sizeof(row_role)), cls, queue,
+                          to + at, wants_gradient, sum);
     else
       flat_piece<T, Loss>(c, l, t, s, roles, at, int32_t((role - first_role) / sizeof(row_role)), cls,
                           min(int32_t(size), elements - at), soft, sum);
@@ -222,7 +223,7 @@ __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_
                                           vector<T> (&room)[queue_slots], bool soft) {
   const flat_steps steps = make_flat_steps(c, vector<T>::size);
   for_each_tile<Loss::backwards>(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
-    const int32_t whole = !soft && l.plain ? t.rows * int32_t(c.classes) : 0;
+    const int32_t whole = !soft && l.allows_lean_way ? t.rows * int32_t(c.classes) : 0;
     flat_queue<cache::once, T> queue(room, logits_of<T>(l, t), whole);
     int wide = 0;
     for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
@@ -231,14 +232,14 @@ __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_
       roles[row] = r;
       report_if_invalid(c, l, t, row);
     }
-    const bool lean = !__syncthreads_or(wide) && l.plain && !soft;
+    const bool lean = !__syncthreads_or(wide) && l.allows_lean_way && !soft;
     if (soft) skip_invalid_rows(c, l, t, roles, true);
     return flat_tile<T, Loss, always_soft>(c, l, t, s, roles, soft, lean, steps, queue);
   });
 }
 
 template <typename T, typename Loss, bool soft>
-__global__ void __launch_bounds__(block_threads, 4) flat(const TARE_GRID_CONSTANT call_of<Loss> c) {
+__global__ void __launch_bounds__(block_threads, 4) sigmoid_flat(const TARE_GRID_CONSTANT call_of<Loss> c) {
   TARE_SHARED(row_role[most_flat_rows], roles);
   TARE_SHARED(vector<T>[queue_slots], room);
   const setting_of<Loss> s = Loss::make(c);

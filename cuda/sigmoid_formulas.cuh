@@ -36,27 +36,27 @@ struct formula;
 #define FORMULA_OF_SIGMOID(KIND, name)                                                                               \
   template <>                                                                                                        \
   struct formula<losses::KIND> {                                                                                     \
-    __device__ __forceinline__ static exact::pair hard(float z, float weight, float plain,                           \
+    __device__ __forceinline__ static exact::pair hard(float z, float weight, float base,                            \
                                                        const exact::formula_parameters *parameters, int power) {     \
-      return exact::name(z, weight, plain, parameters, power);                                                       \
+      return exact::name(z, weight, base, parameters, power);                                                        \
     }                                                                                                                \
-    __device__ __forceinline__ static exact::pair positive(float z, float weight, float plain,                       \
+    __device__ __forceinline__ static exact::pair positive(float z, float weight, float base,                        \
                                                            const exact::formula_parameters *parameters, int power) { \
-      return exact::name##_positive(z, weight, plain, parameters, power);                                            \
+      return exact::name##_positive(z, weight, base, parameters, power);                                             \
     }                                                                                                                \
-    __device__ __forceinline__ static approximate::pair rough(float z, float weight, float plain,                    \
+    __device__ __forceinline__ static approximate::pair rough(float z, float weight, float base,                     \
                                                               const approximate::formula_parameters *parameters,     \
                                                               int power) {                                           \
-      return approximate::name(z, weight, plain, parameters, power);                                                 \
+      return approximate::name(z, weight, base, parameters, power);                                                  \
     }                                                                                                                \
-    __device__ __forceinline__ static exact::pair soft(float x, float target, float weight, float plain,             \
+    __device__ __forceinline__ static exact::pair soft(float x, float target, float weight, float base,              \
                                                        const exact::formula_parameters *parameters, int power) {     \
-      return exact::name##_soft(x, target, weight, plain, parameters, power);                                        \
+      return exact::name##_soft(x, target, weight, base, parameters, power);                                         \
     }                                                                                                                \
   };
 #define FORMULA_OF_SOFTMAX(KIND, name)
 #define FORMULA_OF_REGRESSION(KIND, name)
-#define TARE_LOSS(KIND, name, text, SHAPE, ...) FORMULA_OF_##SHAPE(KIND, name)
+#define TARE_LOSS(KIND, name, text, FAMILY, ...) FORMULA_OF_##FAMILY(KIND, name)
 #include "losses/losses.def"
 #undef TARE_LOSS
 #undef FORMULA_OF_SIGMOID
@@ -77,7 +77,7 @@ struct score_pass {
   using setting_type = setting;
   static constexpr bool is_shared = std::is_same_v<Of, sharing_losses>;
   using negatives = formula<std::conditional_t<is_shared, losses::SIGMOID_VARIFOCAL, Of>>;
-  static constexpr bool uses_plain = false, backwards = false, scored = true, is_hot = false;
+  static constexpr bool uses_base_weight = false, backwards = false, scored = true, is_hot = false;
 
   template <typename Loss>
   static constexpr bool computes = is_shared ? shares_negatives<Loss> : std::is_same_v<Loss, Of>;
@@ -85,7 +85,7 @@ struct score_pass {
   __device__ __forceinline__ static bool has_lean_way(const setting &) { return true; }
   __device__ __forceinline__ static setting make(const call &c) {
     setting s = make_common_setting(c);
-    s.parameters.slope_gamma = c.slope_gamma;
+    s.parameters.derivative_gamma = c.derivative_gamma;
     return s;
   }
   __device__ __forceinline__ static int power_of(const setting &s) { return s.power; }
@@ -94,17 +94,17 @@ struct score_pass {
   __device__ __forceinline__ static exact::pair negative(const setting &s, float x, float weight, int power) {
     if (!rough) return negatives::hard(-x, weight, 1.0f, &s.parameters, power);
     const approximate::formula_parameters parameters = {s.parameters.gamma_hi, s.parameters.gamma_lo,
-                                                        s.parameters.epsilon, s.parameters.slope_gamma};
+                                                        s.parameters.epsilon, s.parameters.derivative_gamma};
     const approximate::pair value = negatives::rough(-x, weight, 1.0f, &parameters, power);
-    return {value.loss, value.slope};
+    return {value.loss, value.derivative};
   }
 
-  /** Any target, by x. Of a target of 0 the slope is rough, the loss never. */
+  /** Any target, by x. Of a target of 0 the derivative is rough, the loss never. */
   template <bool rough>
   __device__ __forceinline__ static exact::pair at_target(const call &c, const setting &s, float x, float target) {
     if (target == 0.0f) {
       exact::pair value = negative<false>(s, x, 1.0f, s.power);
-      if (rough) value.slope = negative<true>(s, x, 1.0f, s.power).slope;
+      if (rough) value.derivative = negative<true>(s, x, 1.0f, s.power).derivative;
       return value;
     }
     switch (c.kind) {
@@ -114,7 +114,7 @@ struct score_pass {
     break;
 #define FORMULA_OF_SOFTMAX(KIND)
 #define FORMULA_OF_REGRESSION(KIND)
-#define TARE_LOSS(KIND, name, text, SHAPE, ...) FORMULA_OF_##SHAPE(KIND)
+#define TARE_LOSS(KIND, name, text, FAMILY, ...) FORMULA_OF_##FAMILY(KIND)
 #include "losses/losses.def"
 #undef TARE_LOSS
 #undef FORMULA_OF_SIGMOID
@@ -130,7 +130,7 @@ struct score_pass {
   __device__ __forceinline__ static exact::pair above_0(const setting &s, float x, float target) {
     if (target != 1.0f) return formula<Loss>::soft(x, target, 1.0f, 1.0f, &s.parameters, s.power);
     const exact::pair value = formula<Loss>::positive(x, 1.0f, 1.0f, &s.parameters, s.power);
-    return {value.loss, -value.slope};
+    return {value.loss, -value.derivative};
   }
 };
 
@@ -143,7 +143,7 @@ template <typename Loss, int fixed_power>
 struct one_pass {
   using call_type = call;
   using setting_type = setting;
-  static constexpr bool uses_plain = Loss::alpha_is_part, backwards = false, scored = false;
+  static constexpr bool uses_base_weight = Loss::alpha_is_part, backwards = false, scored = false;
   static constexpr bool is_hot = fixed_power >= 0 && fixed_power == hot_power<Loss>;
   static constexpr bool goes_by_score_rows = Loss::takes_scores; /* whose kernel for rows serves it too */
   using score_kernels = score_pass_of<Loss>;
@@ -159,14 +159,14 @@ struct one_pass {
     const approximate::formula_parameters parameters = {s.parameters.gamma_hi, s.parameters.gamma_lo,
                                                         s.parameters.epsilon};
     const approximate::pair value = formula<Loss>::rough(-x, weight, 1.0f, &parameters, power);
-    return {value.loss, value.slope};
+    return {value.loss, value.derivative};
   }
 
   /** Any target of 0 or 1. The loss is never rough. */
   template <bool rough>
   __device__ __forceinline__ static exact::pair hard(const setting &s, float x, bool hit, float weight) {
     exact::pair value = formula<Loss>::hard(hit ? x : -x, weight, 1.0f, &s.parameters, power_of(s));
-    if (rough && !hit) value.slope = negative<true>(s, x, weight, power_of(s)).slope;
+    if (rough && !hit) value.derivative = negative<true>(s, x, weight, power_of(s)).derivative;
     return value;
   }
 

@@ -17,23 +17,23 @@ __device__ __forceinline__ double sum_over_warp(const loss_sum &mine) {
 template <typename T, typename Loss>
 __device__ __forceinline__ double row_of_warp(const call_of<Loss> &c, const level &l, const tile &t,
                                               const setting_of<Loss> &s, int32_t row, bool soft) {
-  const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT],
-                   &row_loss = l.view.array[TARE_ROW_LOSS];
+  const tare_array &logits = l.view.array[TARE_ARRAY_LOGITS], &gradient = l.view.array[TARE_ARRAY_GRADIENT],
+                   &row_loss = l.view.array[TARE_ARRAY_ROW_LOSS];
   const row_role r = Loss::scored && !soft ? look_at_scored_row<Loss>(c, l, t, row, lane() == 0)
                                            : look_at_row_of_warp(c, l, t, row, soft, true);
   if (lane() == 0) report_if_invalid(c, l, t, row);
   loss_sum mine;
   for (int64_t cls = lane(); cls < c.classes; cls += warp_size) {
-    const float x = to_float(static_cast<const T *>(logits.data)[place(l, t, TARE_LOGITS, row, cls)]);
+    const float x = to_float(static_cast<const T *>(logits.data)[place(l, t, TARE_ARRAY_LOGITS, row, cls)]);
     const exact::pair value = element<T, Loss>(c, l, t, s, r, row, cls, x, soft);
     mine.add(value.loss);
     if (gradient.data)
-      static_cast<T *>(gradient.data)[place(l, t, TARE_GRADIENT, row, cls)] = from_float<T>(value.slope);
+      static_cast<T *>(gradient.data)[place(l, t, TARE_ARRAY_GRADIENT, row, cls)] = from_float<T>(value.derivative);
     store_element_loss(l, t, row, cls, value.loss);
   }
   const double sum = sum_over_warp(mine);
   if (lane() == 0 && row_loss.data)
-    static_cast<float *>(row_loss.data)[place(l, t, TARE_ROW_LOSS, row, 0)] = float(sum);
+    static_cast<float *>(row_loss.data)[place(l, t, TARE_ARRAY_ROW_LOSS, row, 0)] = float(sum);
   return lane() == 0 ? sum : 0.0;
 }
 
@@ -49,7 +49,7 @@ __device__ __forceinline__ void rows_pass(const call_of<Loss> &c, const setting_
 }
 
 template <typename T, typename Loss, bool soft>
-__global__ void __launch_bounds__(block_threads, 4) rows(const TARE_GRID_CONSTANT call_of<Loss> c) {
+__global__ void __launch_bounds__(block_threads, 4) sigmoid_rows(const TARE_GRID_CONSTANT call_of<Loss> c) {
   const setting_of<Loss> s = Loss::make(c);
   rows_pass<T, Loss>(c, s, soft);
   finish_loss(c);

@@ -5,7 +5,7 @@
  * With m and S over the classes other than the label, e_k = exp(x_k - m), the margin z = (x_y - m) - log S makes a row's
  * loss that of one signed logit. The gradient is D*e_k/S, and -D at the label. Three walks over a tile:
  *   registers  a few lanes a row, read and written once (softmax_registers.cuh)
- *   planes     a lane a row, warps share the classes (softmax_planes.cuh): NCHW
+ *   NCHW       a lane for each row; warps share the classes (softmax_nchw.cuh)
  *   rows       a warp or a block a row, any strides, any length, dense targets (softmax_rows.cuh)
  * Which loss it is, and which power, is looked up once a row. A sum follows the numbers of the classes, never where
  * they lie in memory.
@@ -38,19 +38,19 @@ __device__ __forceinline__ setting make_setting(const call &c) {
 
 template <typename T>
 __device__ __forceinline__ const T *logits_at(const level &l, const tile &t, int32_t row) {
-  return static_cast<const T *>(l.view.array[TARE_LOGITS].data) + place(l, t, TARE_LOGITS, row, 0);
+  return static_cast<const T *>(l.view.array[TARE_ARRAY_LOGITS].data) + place(l, t, TARE_ARRAY_LOGITS, row, 0);
 }
 
 /** NULL where no gradient is wanted. */
 template <typename T>
 __device__ __forceinline__ T *gradient_at(const level &l, const tile &t, int32_t row) {
-  T *const data = static_cast<T *>(l.view.array[TARE_GRADIENT].data);
-  return data ? data + place(l, t, TARE_GRADIENT, row, 0) : nullptr;
+  T *const data = static_cast<T *>(l.view.array[TARE_ARRAY_GRADIENT].data);
+  return data ? data + place(l, t, TARE_ARRAY_GRADIENT, row, 0) : nullptr;
 }
 
 __device__ __forceinline__ void store_row_loss(const level &l, const tile &t, int32_t row, float loss) {
-  float *const data = static_cast<float *>(l.view.array[TARE_ROW_LOSS].data);
-  if (data) data[place(l, t, TARE_ROW_LOSS, row, 0)] = loss * loss_unit;
+  float *const data = static_cast<float *>(l.view.array[TARE_ARRAY_ROW_LOSS].data);
+  if (data) data[place(l, t, TARE_ARRAY_ROW_LOSS, row, 0)] = loss * loss_unit;
 }
 
 /** A row's class and whole weight, alpha included. Skipped rows have weight 0 and a class below 0; so has, with its
@@ -103,17 +103,17 @@ __device__ __forceinline__ float exp_of(float x, float maximum) {
 /** What is left of a row: its loss, D times the gradient's factor, and that over S. Where that cannot be a float, D alone
  *  (`after`), and what it is multiplied by is finished afterwards. */
 struct outcome {
-  float loss, slope, of_e, weight;
+  float loss, derivative, of_e, weight;
   bool after;
 };
 
-/** A slope made with an outcome. */
+/** A derivative made with an outcome. */
 template <typename T>
-__device__ __forceinline__ float finished_slope(const call &c, const outcome &o, float slope) {
-  return o.after ? rescaled<T>(c, slope, o.weight) : slope;
+__device__ __forceinline__ float finished_derivative(const call &c, const outcome &o, float derivative) {
+  return o.after ? rescaled<T>(c, derivative, o.weight) : derivative;
 }
 
-/** What slopes are multiplied by, one factor after the other: of all, what no float is; of a scale that is not finite,
+/** What derivatives are multiplied by, one factor after the other: of all, what no float is; of a scale that is not finite,
  *  what is before it. */
 struct two_factors {
   float first, second;
@@ -130,18 +130,18 @@ __device__ __forceinline__ two_factors factors_of(const call &c, float weight) {
 }
 
 template <typename T>
-__device__ __forceinline__ float multiply_by(float slope, const two_factors &by) {
-  float product = slope * by.first;
+__device__ __forceinline__ float multiply_by(float derivative, const two_factors &by) {
+  float product = derivative * by.first;
   if (sizeof(T) < 4 && by.rounds) product = to_float(from_float<T>(product));
   return product == 0.0f ? 0.0f : product * by.second;
 }
 
 /** Finishes a row's exponentials, so that they are left to be multiplied by 1. */
 template <typename T, int count>
-__device__ __forceinline__ void finish_slopes(const call &c, outcome *o, float (&e)[count]) {
+__device__ __forceinline__ void finish_derivatives(const call &c, outcome *o, float (&e)[count]) {
   if (!o->after) return;
   two_factors by = factors_of(c, o->weight);
-  o->slope = multiply_by<T>(o->slope, by);
+  o->derivative = multiply_by<T>(o->derivative, by);
   by.first *= o->of_e;
   o->of_e = 1.0f;
 #pragma unroll
@@ -158,7 +158,7 @@ __device__ __forceinline__ void finish_slopes(const call &c, outcome *o, float (
 #define FORMULA_OF_REGRESSION(KIND, name)
 __device__ __forceinline__ exact::pair formula_of(const call &c, const setting &s, float z, float weight) {
   switch (c.kind) {
-#define TARE_LOSS(KIND, name, text, SHAPE, ...) FORMULA_OF_##SHAPE(KIND, name)
+#define TARE_LOSS(KIND, name, text, FAMILY, ...) FORMULA_OF_##FAMILY(KIND, name)
 #include "losses/losses.def"
 #undef TARE_LOSS
   }
@@ -169,14 +169,14 @@ __device__ __forceinline__ exact::pair formula_of(const call &c, const setting &
 #undef FORMULA_OF_REGRESSION
 
 /** The formula at z + rest, where rest is what rounding took from the margin: with a power it would show as more than the
- *  rounding of the logits. To first order; the slope falls like q^(1+gamma) where z is large and rest matters. */
+ *  rounding of the logits. To first order; the derivative falls like q^(1+gamma) where z is large and rest matters. */
 __device__ __forceinline__ exact::pair formula_near(const call &c, const setting &s, float z, float rest,
                                                     float weight) {
   exact::pair value = formula_of(c, s, z, weight);
   const float steepness = z <= 0.0f ? 0.0f : 1.0f + s.parameters.gamma_hi; /* gamma is 0 without a power */
   if (fabsf(z) <= FLT_MAX) {
-    value.loss = fmaf(-rest, value.slope, value.loss);
-    value.slope = fmaf(-rest * steepness, value.slope, value.slope);
+    value.loss = fmaf(-rest, value.derivative, value.loss);
+    value.derivative = fmaf(-rest * steepness, value.derivative, value.derivative);
   }
   return value;
 }
@@ -194,10 +194,10 @@ __device__ __forceinline__ outcome finish_row(const call &c, const setting &s, f
   exact::pair value = formula_near(c, s, near, rest, weight);
   float loss = value.loss / loss_unit;
   if (z < -FLT_MAX) loss = weight * float(z * (-1.0 / loss_unit)); /* whose float may be infinite */
-  float slope = value.slope * s.factor;
-  const bool after = !is_ordinary(s.factor) || !(fabsf(weight) <= FLT_MAX) || fabsf(slope) > FLT_MAX;
-  if (after) slope = formula_near(c, s, near, rest, 1.0f).slope;
-  return {loss, slope, slope / sum, weight, after};
+  float derivative = value.derivative * s.factor;
+  const bool after = !is_ordinary(s.factor) || !(fabsf(weight) <= FLT_MAX) || fabsf(derivative) > FLT_MAX;
+  if (after) derivative = formula_near(c, s, near, rest, 1.0f).derivative;
+  return {loss, derivative, derivative / sum, weight, after};
 }
 
 /** A sum of many terms in float, whose rounding is carried along. */

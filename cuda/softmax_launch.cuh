@@ -3,7 +3,7 @@
 #ifndef TARE_CUDA_SOFTMAX_LAUNCH_CUH
 #define TARE_CUDA_SOFTMAX_LAUNCH_CUH
 
-#include "softmax_planes.cuh"
+#include "softmax_nchw.cuh"
 #include "softmax_registers.cuh"
 #include "softmax_rows.cuh"
 
@@ -13,13 +13,13 @@ namespace softmax {
 template <typename T, int index>
 cudaError_t launch_registers(const call &c, const launch_site &site) {
   constexpr row_shape shape = row_shape_at(index, int(sizeof(T)));
-  return launch(registers<T, shape.lanes, shape.vectors>, c.tile_count, site, c);
+  return launch(softmax_registers<T, shape.lanes, shape.vectors>, c.tile_count, site, c);
 }
 
 template <typename T, int index>
 cudaError_t load_registers() {
   constexpr row_shape shape = row_shape_at(index, int(sizeof(T)));
-  return load_kernels(registers<T, shape.lanes, shape.vectors>);
+  return load_kernels(softmax_registers<T, shape.lanes, shape.vectors>);
 }
 
 template <typename T>
@@ -31,15 +31,16 @@ cudaError_t load_type() {
   if (status == cudaSuccess) status = load_registers<T, 3>();
   if (status == cudaSuccess) status = load_registers<T, 4>();
   if (status != cudaSuccess) return status;
-  return load_kernels(rows<T, block_threads, true, true>, rows<T, block_threads, true, false>,
-                      rows<T, block_threads, false, false>, rows<T, 32, true, true>, rows<T, 32, true, false>,
-                      rows<T, 32, false, false>, planes<T, reread>, planes<T, held>);
+  return load_kernels(softmax_rows<T, block_threads, true, true>, softmax_rows<T, block_threads, true, false>,
+                      softmax_rows<T, block_threads, false, false>, softmax_rows<T, 32, true, true>,
+                      softmax_rows<T, 32, true, false>, softmax_rows<T, 32, false, false>, softmax_nchw<T, reread>,
+                      softmax_nchw<T, held>);
 }
 
 template <typename T, bool soft, bool adjusts>
 cudaError_t launch_rows(const call &c, const launch_site &site) {
-  return c.classes > most_classes_of_warp ? launch(rows<T, block_threads, soft, adjusts>, c.tile_count, site, c)
-                                          : launch(rows<T, 32, soft, adjusts>, c.tile_count, site, c);
+  return c.classes > most_classes_of_warp ? launch(softmax_rows<T, block_threads, soft, adjusts>, c.tile_count, site, c)
+                                          : launch(softmax_rows<T, 32, soft, adjusts>, c.tile_count, site, c);
 }
 
 template <typename T>
@@ -63,9 +64,9 @@ cudaError_t launch_walk(const call &c, const launch_site &site) {
   switch (c.levels[0].walk) { /* all levels go the same way */
     case walk_flat:
       return launch_flat<T>(c, site);
-    case walk_planes:
-      return c.classes > most_classes_of_planes ? launch(planes<T, reread>, c.tile_count, site, c)
-                                                : launch(planes<T, held>, c.tile_count, site, c);
+    case walk_nchw:
+      return c.classes > most_classes_of_nchw ? launch(softmax_nchw<T, reread>, c.tile_count, site, c)
+                                              : launch(softmax_nchw<T, held>, c.tile_count, site, c);
     default:
       if (!c.soft) return launch_rows<T, false, false>(c, site);
       return is_adjusted(c) ? launch_rows<T, true, true>(c, site) : launch_rows<T, true, false>(c, site);
@@ -75,7 +76,7 @@ cudaError_t launch_walk(const call &c, const launch_site &site) {
 /** Which loss it is, the kernels look up: formula_of. */
 template <typename T>
 cudaError_t launch_type(const call &c, const launch_site &site) {
-  return with_loss<TARE_SHAPE_SOFTMAX, TARE_PASSES_ONE>(c.kind, [&](auto) { return launch_walk<T>(c, site); });
+  return with_loss<TARE_LOSS_FAMILY_SOFTMAX, TARE_PASSES_ONE>(c.kind, [&](auto) { return launch_walk<T>(c, site); });
 }
 
 }  // namespace softmax

@@ -141,7 +141,7 @@ __device__ __forceinline__ void store_row(const call &c, const row_part &p, cons
     vector<T> v;
 #pragma unroll
     for (int k = 0; k < size; k++)
-      v.at[k] = from_float<T>(at == j * lanes * size + k ? -o.slope : e[j * size + k] * o.of_e);
+      v.at[k] = from_float<T>(at == j * lanes * size + k ? -o.derivative : e[j * size + k] * o.of_e);
     if (in_phase && is_inside(p, cls, size)) {
       store_vector<cache::once>(to + cls, v);
     } else {
@@ -175,7 +175,7 @@ __device__ __forceinline__ float row_in_registers(const call &c, const level &l,
   }
   __syncwarp(); /* all of the row has been read, should the gradient take its place */
   T *const to = gradient_at<T>(l, t, row);
-  finish_slopes<T>(c, &o, x);
+  finish_derivatives<T>(c, &o, x);
   if (to) store_row<lanes, vectors>(c, p, o, r.cls, to, x);
   if (!active || lane() % lanes != 0) return 0.0f;
   store_row_loss(l, t, row, o.loss);
@@ -189,7 +189,7 @@ constexpr int blocks_for(int elements) { return elements > 32 ? 2 : elements > 1
 
 template <typename T, int lanes, int vectors>
 __global__ void __launch_bounds__(block_threads, blocks_for(vectors *vector<T>::size))
-    registers(const TARE_GRID_CONSTANT call c) {
+    softmax_registers(const TARE_GRID_CONSTANT call c) {
   constexpr int together = block_threads / lanes;
   const setting s = make_setting(c);
   for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {

@@ -50,7 +50,7 @@ struct long_row {
   int32_t target_dtype, n;
   adjustment by;
 
-  __device__ __forceinline__ static int32_t rank() { return int32_t(thread_rank()) % threads; }
+  __device__ __forceinline__ static int32_t thread() { return int32_t(thread_rank()) % threads; }
   __device__ __forceinline__ float x(int32_t label, int32_t cls) const {
     const float logit = to_float(from[cls * from_step]);
     return adjusts ? adjust(by, label, cls, logit) : logit;
@@ -64,11 +64,16 @@ template <typename T, int threads, bool adjusts>
 __device__ __forceinline__ long_row<T, threads, adjusts> make_long_row(const call &c, const level &l, const tile &t,
                                                                        int32_t row) {
   const tare_array *const array = l.view.array;
-  return {logits_at<T>(l, t, row),  gradient_at<T>(l, t, row),
-          array[TARE_LOGITS].cls,   array[TARE_GRADIENT].cls,
-          array[TARE_TARGETS].data, place(l, t, TARE_TARGETS, row, 0),
-          array[TARE_TARGETS].cls,  c.target_dtype,
-          int32_t(c.classes),       c.adjusts};
+  return {logits_at<T>(l, t, row),
+          gradient_at<T>(l, t, row),
+          array[TARE_ARRAY_LOGITS].cls,
+          array[TARE_ARRAY_GRADIENT].cls,
+          array[TARE_ARRAY_TARGETS].data,
+          place(l, t, TARE_ARRAY_TARGETS, row, 0),
+          array[TARE_ARRAY_TARGETS].cls,
+          c.target_dtype,
+          int32_t(c.classes),
+          c.adjusts};
 }
 
 /** Where a row of targets has its mass, for its weight: on one class, which becomes its label; on none: it is skipped; on
@@ -76,7 +81,7 @@ __device__ __forceinline__ long_row<T, threads, adjusts> make_long_row(const cal
 template <typename T, int threads, bool adjusts>
 __device__ __forceinline__ row_role find_mass(const call &c, const long_row<T, threads, adjusts> &a, float weight) {
   int32_t label = -1, masses = 0, invalid = 0;
-  for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
+  for (int32_t cls = a.thread(); cls < a.n; cls += threads) {
     const float target = a.target(cls);
     invalid |= !(target >= c.target_least && target <= c.target_most);
     if (target != 0.0f) label = cls, masses++;
@@ -93,7 +98,7 @@ template <typename T, int threads, bool adjusts>
 __device__ __forceinline__ float maximum_of(const long_row<T, threads, adjusts> &a, int32_t label) {
   float maximum = -INFINITY;
 #pragma unroll 4
-  for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
+  for (int32_t cls = a.thread(); cls < a.n; cls += threads) {
     const float x = a.x(label, cls);
     if (cls != label) maximum = fmaxf(maximum, x);
   }
@@ -105,7 +110,7 @@ template <typename V, typename T, int threads, bool adjusts>
 __device__ __forceinline__ V sum_of(const long_row<T, threads, adjusts> &a, int32_t label, float maximum) {
   running_sum sum = {0.0f, 0.0f};
 #pragma unroll 4
-  for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
+  for (int32_t cls = a.thread(); cls < a.n; cls += threads) {
     const float e = exp_of<T>(a.x(label, cls), maximum);
     sum.add(cls == label ? 0.0f : e);
   }
@@ -135,11 +140,11 @@ __device__ __forceinline__ float sum_of_lanes(const long_row<T, threads, adjusts
   return place[0];
 }
 
-/** softmax_planes.cuh: `parts` warps take every so many of the classes; with many classes, rounding is carried along. */
+/** softmax_nchw.cuh: `parts` warps take every so many of the classes; with many classes, rounding is carried along. */
 template <typename T, int threads, bool adjusts>
 __device__ __forceinline__ float sum_of_warps(const long_row<T, threads, adjusts> &a, int32_t label, float maximum) {
   constexpr int parts = block_threads / int(warp_size);
-  const bool carries = a.n > most_classes_of_planes;
+  const bool carries = a.n > most_classes_of_nchw;
   running_sum sum = {0.0f, 0.0f};
   for (int32_t cls = int32_t(lane()) % parts; cls < a.n; cls += parts) {
     const float e = cls == label ? 0.0f : exp_of<T>(a.x(label, cls), maximum);
@@ -161,16 +166,16 @@ __device__ __forceinline__ float sum_of_label(const call &c, const long_row<T, t
   return sum_of_lanes(a, label, maximum, c.label_lanes);
 }
 
-/** Gradient o.of_e*e_k - scale*t_k, or without targets -o.slope at the label. */
+/** Gradient o.of_e*e_k - scale*t_k, or without targets -o.derivative at the label. */
 template <bool has_targets, typename T, int threads, bool adjusts>
 __device__ __forceinline__ void store_row(const call &c, const long_row<T, threads, adjusts> &a, int32_t label,
                                           float maximum, const outcome &o, float scale, bool skipped) {
 #pragma unroll 4
-  for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
+  for (int32_t cls = a.thread(); cls < a.n; cls += threads) {
     float value = exp_of<T>(a.x(label, cls), maximum) * o.of_e;
     if (has_targets) value = fmaf(-scale, a.target(cls), value);
-    if (!has_targets && cls == label) value = -o.slope;
-    a.to[cls * a.to_step] = from_float<T>(skipped ? 0.0f : finished_slope<T>(c, o, value));
+    if (!has_targets && cls == label) value = -o.derivative;
+    a.to[cls * a.to_step] = from_float<T>(skipped ? 0.0f : finished_derivative<T>(c, o, value));
   }
 }
 
@@ -196,7 +201,7 @@ __device__ __forceinline__ float soft_row(const call &c, const setting &s, const
   const float maximum = maximum_of(a, -1);
   double sum = sum_of<double>(a, -1, maximum);
   double targets = 0, dot = 0;
-  for (int32_t cls = a.rank(); cls < a.n; cls += threads) {
+  for (int32_t cls = a.thread(); cls < a.n; cls += threads) {
     const float target = a.target(cls);
     targets += double(target);
     const float x = a.x(-1, cls);
@@ -228,7 +233,7 @@ __device__ __forceinline__ float one_row(const call &c, const level &l, const ti
     loss = soft_row(c, s, a, r.weight);
   else
     loss = hard_row<soft>(c, s, a, r.cls, r.weight);
-  if (a.rank() != 0) return 0.0f;
+  if (a.thread() != 0) return 0.0f;
   store_row_loss(l, t, row, loss);
   report_if_invalid(c, l, t, row);
   if (soft && r.cls == row_invalid) report_target(c, l, t, row);
@@ -238,7 +243,7 @@ __device__ __forceinline__ float one_row(const call &c, const level &l, const ti
 /** With labels, whether logits are adjusted is looked up once a row. Dense rows that are adjusted have instances of their
  *  own (`adjusts`): both in one would take more registers, and a block less on a multiprocessor. */
 template <typename T, int threads, bool soft, bool adjusts>
-__global__ void __launch_bounds__(block_threads, soft ? 2 : 3) rows(const TARE_GRID_CONSTANT call c) {
+__global__ void __launch_bounds__(block_threads, soft ? 2 : 3) softmax_rows(const TARE_GRID_CONSTANT call c) {
   const setting s = make_setting(c);
   for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     float sum = 0.0f;

@@ -37,11 +37,11 @@ constexpr int choose_row_shape(int64_t classes, int bytes) {
 /** Beyond this many classes the general walk gives a row a block instead of a warp. */
 constexpr int64_t most_classes_of_warp = 1024;
 
-/** Rows that a block has in its registers at a time, over its planes. */
-constexpr int rows_of_planes = 32;
+/** Rows that a block has in its registers at a time, over all its classes. */
+constexpr int rows_of_nchw = 32;
 
-/** Classes up to which the planes of those rows stay in registers. */
-constexpr int64_t most_classes_of_planes = 128;
+/** Classes up to which the classes of those rows stay in registers. */
+constexpr int64_t most_classes_of_nchw = 128;
 
 }  // namespace softmax
 }  // namespace tare

@@ -11,20 +11,20 @@
 
 /** One value and D, minus its derivative by the signed logit z (or, for soft targets, the derivative by x). */
 typedef struct pair {
-  real loss, slope;
+  real loss, derivative;
 } pair;
 
-TARE_INLINE pair make_pair(real loss, real slope) {
+TARE_INLINE pair make_pair(real loss, real derivative) {
   pair result;
   result.loss = loss;
-  result.slope = slope;
+  result.derivative = derivative;
   return result;
 }
 
 /** Parameters of a formula, as the kernels want them. gamma = gamma_hi + gamma_lo to twice the precision of real. */
 typedef struct formula_parameters {
   real gamma_hi, gamma_lo, epsilon;
-  real slope_gamma; /* gamma of the gradient: 0 where the modulator is detached */
+  real derivative_gamma; /* gamma of the gradient: 0 where the modulator is detached */
 } formula_parameters;
 
 /** For a signed logit z, with e = exp(-|z|): p = sigmoid(z), q = 1-p and l = -log p without cancellation. */

@@ -9,12 +9,12 @@
 #include "core/view.h"
 #include "overlap.h"
 
-static const char *const array_names[TARE_ARRAYS] = {"logits",       "gradient",    "labels",          "targets",
-                                                     "scores",       "row_weights", "element_weights", "row_loss",
-                                                     "element_loss", "rows"};
+static const char *const array_names[TARE_ARRAY_COUNT] = {"logits",       "gradient",    "labels",          "targets",
+                                                          "scores",       "row_weights", "element_weights", "row_loss",
+                                                          "element_loss", "rows"};
 
 /** Whether each array has a class axis. */
-static const unsigned char has_classes[TARE_ARRAYS] = {1, 1, 0, 1, 0, 0, 1, 0, 1, 0};
+static const unsigned char has_classes[TARE_ARRAY_COUNT] = {1, 1, 0, 1, 0, 0, 1, 0, 1, 0};
 
 /** A stride that is safe in arithmetic. The stride of an axis of length 1 may be any number and could overflow. */
 static int64_t usable_stride(int64_t stride, int64_t length) {
@@ -34,17 +34,17 @@ static void set_array(tare_view *view, int64_t classes, int name, const void *da
 
 int64_t tare_array_bytes(const tare_problem *problem, int name) {
   switch (name) {
-    case TARE_LABELS:
+    case TARE_ARRAY_LABELS:
       return problem->batch.label_dtype == TARE_LABEL_DTYPE_I64 ? 8 : 4;
-    case TARE_TARGETS:
+    case TARE_ARRAY_TARGETS:
       return tare_dtype_bytes(problem->batch.target_dtype);
-    case TARE_SCORES:
+    case TARE_ARRAY_SCORES:
       return tare_dtype_bytes(problem->batch.score_dtype);
-    case TARE_ROW_WEIGHTS:
-    case TARE_ELEMENT_WEIGHTS:
+    case TARE_ARRAY_ROW_WEIGHTS:
+    case TARE_ARRAY_ELEMENT_WEIGHTS:
       return 4;
-    case TARE_ROW_LOSS:
-    case TARE_ELEMENT_LOSS:
+    case TARE_ARRAY_ROW_LOSS:
+    case TARE_ARRAY_ELEMENT_LOSS:
       return problem->batch.dtype == TARE_DTYPE_F64 ? 8 : 4;
     default:
       return tare_dtype_bytes(problem->batch.dtype);
@@ -95,7 +95,9 @@ static int is_injective(const tare_problem *problem, const tare_view *view, int 
   return 1;
 }
 
-static int is_output(int name) { return name == TARE_GRADIENT || name == TARE_ROW_LOSS || name == TARE_ELEMENT_LOSS; }
+static int is_output(int name) {
+  return name == TARE_ARRAY_GRADIENT || name == TARE_ARRAY_ROW_LOSS || name == TARE_ARRAY_ELEMENT_LOSS;
+}
 
 static tare_status check_array(const tare_problem *problem, const tare_view *view, int level, int name,
                                tare_error *error) {
@@ -123,7 +125,7 @@ static tare_status check_array(const tare_problem *problem, const tare_view *vie
 
 /** Whether the gradient is in place: the logits' pointer, and their strides on every axis longer than 1. */
 static int is_in_place(const tare_problem *problem, const tare_view *view) {
-  const tare_array *a = &view->array[TARE_LOGITS], *b = &view->array[TARE_GRADIENT];
+  const tare_array *a = &view->array[TARE_ARRAY_LOGITS], *b = &view->array[TARE_ARRAY_GRADIENT];
   if (a->data != b->data) return 0;
   for (int axis = 0; axis <= TARE_AXES; axis++)
     if (axis_length(problem, view, axis) > 1 && axis_stride(a, axis) != axis_stride(b, axis)) return 0;
@@ -144,7 +146,7 @@ tare_footprint tare_view_footprint(const tare_problem *problem, const tare_view 
 
 static tare_status check_overlap(const tare_problem *problem, int i, int a, int j, int b, tare_error *error) {
   const tare_view *v = &problem->view[i], *w = &problem->view[j];
-  if (i == j && a == TARE_GRADIENT && b == TARE_LOGITS && is_in_place(problem, v)) return TARE_STATUS_OK;
+  if (i == j && a == TARE_ARRAY_GRADIENT && b == TARE_ARRAY_LOGITS && is_in_place(problem, v)) return TARE_STATUS_OK;
   const tare_footprint first = tare_view_footprint(problem, v, a), second = tare_view_footprint(problem, w, b);
   if (!tare_footprints_overlap(&first, &second)) return TARE_STATUS_OK;
   return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
@@ -161,10 +163,10 @@ static int is_present(const tare_problem *problem, int level, int name) {
 static tare_status check_overlaps(const tare_problem *problem, tare_error *error) {
   tare_status status = TARE_STATUS_OK;
   for (int i = 0; i < problem->level_count; i++)
-    for (int a = 0; a < TARE_ROW_INDEX; a++) {
+    for (int a = 0; a < TARE_ARRAY_ROW_INDEX; a++) {
       if (!is_output(a) || !is_present(problem, i, a)) continue;
       for (int j = 0; j < problem->level_count; j++)
-        for (int b = 0; b < TARE_ROW_INDEX && !status; b++)
+        for (int b = 0; b < TARE_ARRAY_ROW_INDEX && !status; b++)
           if (is_present(problem, j, b) && !(is_output(b) && (j < i || (j == i && b <= a))))
             status = check_overlap(problem, i, a, j, b, error);
     }
@@ -217,27 +219,27 @@ static void fill_view(tare_view *view, const tare_batch *batch, const tare_level
   const int64_t index[TARE_AXES] = {image, line, row, 1}, classes = batch->classes;
   const int64_t dim[TARE_AXES] = {batch->images, level->height, level->width, level->anchors};
   memcpy(view->dim, dim, sizeof dim);
-  set_array(view, classes, TARE_LOGITS, level->logits, &level->logits_strides);
-  set_array(view, classes, TARE_GRADIENT, level->gradient, &level->gradient_strides);
-  set_array(view, classes, TARE_LABELS, level->labels, &level->labels_strides);
-  set_array(view, classes, TARE_TARGETS, level->targets, &level->targets_strides);
-  set_array(view, classes, TARE_SCORES, level->scores, &level->scores_strides);
-  set_array(view, classes, TARE_ROW_WEIGHTS, level->row_weights, &level->row_weights_strides);
-  set_array(view, classes, TARE_ELEMENT_WEIGHTS, level->element_weights, &level->element_weights_strides);
-  set_array(view, classes, TARE_ROW_LOSS, level->row_loss, &level->row_loss_strides);
-  set_array(view, classes, TARE_ELEMENT_LOSS, level->element_loss, &level->element_loss_strides);
-  memcpy(view->array[TARE_ROW_INDEX].stride, index, sizeof index);
+  set_array(view, classes, TARE_ARRAY_LOGITS, level->logits, &level->logits_strides);
+  set_array(view, classes, TARE_ARRAY_GRADIENT, level->gradient, &level->gradient_strides);
+  set_array(view, classes, TARE_ARRAY_LABELS, level->labels, &level->labels_strides);
+  set_array(view, classes, TARE_ARRAY_TARGETS, level->targets, &level->targets_strides);
+  set_array(view, classes, TARE_ARRAY_SCORES, level->scores, &level->scores_strides);
+  set_array(view, classes, TARE_ARRAY_ROW_WEIGHTS, level->row_weights, &level->row_weights_strides);
+  set_array(view, classes, TARE_ARRAY_ELEMENT_WEIGHTS, level->element_weights, &level->element_weights_strides);
+  set_array(view, classes, TARE_ARRAY_ROW_LOSS, level->row_loss, &level->row_loss_strides);
+  set_array(view, classes, TARE_ARRAY_ELEMENT_LOSS, level->element_loss, &level->element_loss_strides);
+  memcpy(view->array[TARE_ARRAY_ROW_INDEX].stride, index, sizeof index);
 }
 
 /** Strides of a fused head's logits, as if all of them were in memory, in row order. */
 static tare_status set_unseen_logits(const tare_problem *problem, tare_view *view, int index, tare_error *error) {
-  for (int name = TARE_LOGITS; name <= TARE_GRADIENT; name++)
+  for (int name = TARE_ARRAY_LOGITS; name <= TARE_ARRAY_GRADIENT; name++)
     if (view->array[name].data)
       return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                        "batch->levels[%d].%s is %p; it must be NULL, because a fused head forms the logits itself",
                        index, array_names[name], view->array[name].data);
-  const tare_array *rows = &view->array[TARE_ROW_INDEX];
-  for (int name = TARE_LOGITS; name <= TARE_GRADIENT; name++) {
+  const tare_array *rows = &view->array[TARE_ARRAY_ROW_INDEX];
+  for (int name = TARE_ARRAY_LOGITS; name <= TARE_ARRAY_GRADIENT; name++) {
     for (int axis = 0; axis < TARE_AXES; axis++)
       view->array[name].stride[axis] = rows->stride[axis] * problem->batch.classes;
     view->array[name].cls = 1;
@@ -249,16 +251,16 @@ static tare_status set_unseen_logits(const tare_problem *problem, tare_view *vie
 static tare_status check_presence(const tare_problem *problem, const tare_view *view, int index, int needs,
                                   tare_error *error) {
   const int labels_alone = !(needs & TARE_NEED_LOGITS);
-  if (!labels_alone && !(needs & TARE_NEED_LINEAR) && !view->array[TARE_LOGITS].data)
+  if (!labels_alone && !(needs & TARE_NEED_LINEAR) && !view->array[TARE_ARRAY_LOGITS].data)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->levels[%d].logits is NULL", index);
-  if (!labels_alone && problem->loss.kind == TARE_LOSS_GHM_R && !view->array[TARE_TARGETS].data)
+  if (!labels_alone && problem->loss.kind == TARE_LOSS_GHM_R && !view->array[TARE_ARRAY_TARGETS].data)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "batch->levels[%d].targets is NULL; ghm-r needs targets, since it compares predictions with them",
                      index);
-  if (!view->array[TARE_LABELS].data && (labels_alone || !view->array[TARE_TARGETS].data))
+  if (!view->array[TARE_ARRAY_LABELS].data && (labels_alone || !view->array[TARE_ARRAY_TARGETS].data))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->levels[%d].labels is NULL%s", index,
                      labels_alone ? "" : ", and so is targets; give one of them");
-  if (!labels_alone && (view->array[TARE_TARGETS].data != NULL) != problem->soft)
+  if (!labels_alone && (view->array[TARE_ARRAY_TARGETS].data != NULL) != problem->soft)
     return tare_fail(
         error, TARE_STATUS_INVALID_ARGUMENT,
         "batch->levels[%d].targets is %s, unlike the levels before it; either all levels have targets, or none", index,
@@ -283,15 +285,16 @@ static tare_status add_level(tare_problem *problem, int index, int needs, tare_e
   if (!view->rows) return TARE_STATUS_OK;
   fill_view(view, &problem->batch, &level);
   if (needs & TARE_NEED_LOGITS) {
-    if (problem->rows == view->rows) problem->soft = view->array[TARE_TARGETS].data != NULL;
-    problem->has_scores |= view->array[TARE_SCORES].data != NULL;
+    if (problem->rows == view->rows) problem->soft = view->array[TARE_ARRAY_TARGETS].data != NULL;
+    problem->has_scores |= view->array[TARE_ARRAY_SCORES].data != NULL;
   } else {
-    for (int i = 0; i < TARE_ROW_INDEX; i++)
-      if (i != TARE_LABELS) view->array[i] = (tare_array){0}; /* neither read nor checked */
+    for (int i = 0; i < TARE_ARRAY_ROW_INDEX; i++)
+      if (i != TARE_ARRAY_LABELS) view->array[i] = (tare_array){0}; /* neither read nor checked */
   }
   if (needs & TARE_NEED_LINEAR) status = set_unseen_logits(problem, view, index, error);
   if (!status) status = check_presence(problem, view, index, needs, error);
-  for (int name = 0; name < TARE_ROW_INDEX && !status; name++) status = check_array(problem, view, index, name, error);
+  for (int name = 0; name < TARE_ARRAY_ROW_INDEX && !status; name++)
+    status = check_array(problem, view, index, name, error);
   return status;
 }
 
@@ -303,8 +306,8 @@ static tare_status read_batch(tare_problem *problem, const tare_batch *batch, ta
 
 /** The array that decides the order of the row axes. */
 static int key_array(const tare_view *view, int needs) {
-  if (needs & TARE_NEED_LINEAR) return TARE_ROW_INDEX;
-  return view->array[TARE_LOGITS].data ? TARE_LOGITS : TARE_LABELS;
+  if (needs & TARE_NEED_LINEAR) return TARE_ARRAY_ROW_INDEX;
+  return view->array[TARE_ARRAY_LOGITS].data ? TARE_ARRAY_LOGITS : TARE_ARRAY_LABELS;
 }
 
 static tare_status check_linear_batch(const tare_batch *batch, tare_error *error) {

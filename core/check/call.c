@@ -56,13 +56,13 @@ static int any_level_has(const tare_problem *problem, int name) {
 
 static tare_status refuse(const tare_problem *problem, const char *what, const char *why, tare_error *error) {
   return tare_fail(error, TARE_STATUS_UNSUPPORTED, "%s with %s%s: %s", what, tare_loss_name(problem->loss.kind),
-                   problem->soft && problem->shape != TARE_SHAPE_REGRESSION ? " and dense targets" : "", why);
+                   problem->soft && problem->family != TARE_LOSS_FAMILY_REGRESSION ? " and dense targets" : "", why);
 }
 
 static tare_status check_soft(const tare_problem *problem, tare_error *error) {
   if (!(problem->takes & TARE_TAKES_TARGETS))
     return refuse(problem, "batch->levels[].targets", "this loss needs labels; softmax-ce takes dense targets", error);
-  if (problem->shape == TARE_SHAPE_REGRESSION) return TARE_STATUS_OK;
+  if (problem->family == TARE_LOSS_FAMILY_REGRESSION) return TARE_STATUS_OK;
   if (problem->batch.class_weights || problem->batch.background_weight != 1.0)
     return refuse(problem, "batch->class_weights or background_weight",
                   "a row of dense targets has no class; use row_weights or element_weights", error);
@@ -119,8 +119,9 @@ static tare_status check_taken(const tare_problem *problem, tare_error *error) {
       {batch->class_weights || batch->background_weight != 1.0, TARE_TAKES_CLASS_WEIGHTS,
        "batch->class_weights or background_weight"},
       {batch->positive_weights != NULL, TARE_TAKES_POSITIVE_WEIGHTS, "batch->positive_weights"},
-      {any_level_has(problem, TARE_ELEMENT_WEIGHTS), TARE_TAKES_ELEMENT_WEIGHTS, "batch->levels[].element_weights"},
-      {any_level_has(problem, TARE_ELEMENT_LOSS), TARE_GIVES_ELEMENT_LOSS, "batch->levels[].element_loss"},
+      {any_level_has(problem, TARE_ARRAY_ELEMENT_WEIGHTS), TARE_TAKES_ELEMENT_WEIGHTS,
+       "batch->levels[].element_weights"},
+      {any_level_has(problem, TARE_ARRAY_ELEMENT_LOSS), TARE_TAKES_ELEMENT_LOSS, "batch->levels[].element_loss"},
   };
   for (size_t i = 0; i < sizeof arguments / sizeof *arguments; i++)
     if (arguments[i].given && !(problem->takes & arguments[i].needs))
@@ -138,7 +139,7 @@ static tare_status check_selection(const tare_problem *problem, int unseen, tare
     return refuse(problem, name, "its density is that of all elements; use a focal or cross-entropy loss", error);
   if (problem->soft) return refuse(problem, name, "a dense row is neither positive nor negative; use labels", error);
   if (unseen) return refuse(problem, name, "a fused head keeps no row losses; form the logits", error);
-  if (problem->shape == TARE_SHAPE_SOFTMAX && tare_background_class(problem) < 0)
+  if (problem->family == TARE_LOSS_FAMILY_SOFTMAX && tare_background_class(problem) < 0)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "batch->background_label is %lld with TARE_SELECTION_HARD_NEGATIVES, first_label %lld and %lld "
                      "classes; in a softmax loss it must be a class: other background rows have no loss to rank",
@@ -164,10 +165,10 @@ static void targets_range(int32_t dtype, double *least, double *most) {
 
 static void set_targets(tare_problem *problem) {
   const int is_double = problem->batch.dtype == TARE_DTYPE_F64;
-  problem->checks_targets = problem->soft && problem->shape != TARE_SHAPE_REGRESSION;
+  problem->checks_targets = problem->soft && problem->family != TARE_LOSS_FAMILY_REGRESSION;
   targets_range(problem->batch.target_dtype, &problem->target_least, &problem->target_most);
   targets_range(problem->batch.score_dtype, &problem->score_least, &problem->score_most);
-  if (problem->shape == TARE_SHAPE_SOFTMAX) {
+  if (problem->family == TARE_LOSS_FAMILY_SOFTMAX) {
     problem->target_least = 0;
     problem->target_most = is_double ? DBL_MAX : (double)FLT_MAX;
   }

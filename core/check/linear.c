@@ -88,9 +88,9 @@ static int is_in_place(const tare_linear *linear, const place *places, int i, in
 static tare_status check_overlaps(const tare_linear *linear, const tare_problem *problem, place *places,
                                   tare_error *error) {
   int count = OWN_ARRAYS;
-  for (int name = TARE_LABELS; problem->rows && name < TARE_ROW_INDEX; name++)
+  for (int name = TARE_ARRAY_LABELS; problem->rows && name < TARE_ARRAY_ROW_INDEX; name++)
     places[count++] = (place){"batch->levels[0].", tare_array_text(name), problem->view[0].array[name].data,
-                              name == TARE_ROW_LOSS || name == TARE_ELEMENT_LOSS,
+                              name == TARE_ARRAY_ROW_LOSS || name == TARE_ARRAY_ELEMENT_LOSS,
                               tare_view_footprint(problem, &problem->view[0], name)};
   for (int i = 0; i < OWN_ARRAYS; i++)
     for (int j = i + 1; j < count; j++) {
@@ -107,7 +107,7 @@ static tare_status check_overlaps(const tare_linear *linear, const tare_problem 
 
 tare_status tare_linear_build(tare_linear *linear, const tare_linear *theirs, const tare_problem *problem,
                               tare_error *error) {
-  place places[OWN_ARRAYS + TARE_ARRAYS];
+  place places[OWN_ARRAYS + TARE_ARRAY_COUNT];
   tare_linear_init(linear, 0);
   tare_status status = tare_read_struct(linear, theirs, &tare_linear_layout, error);
   if (!status) status = check_scalars(linear, error);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The sigmoid family along rows, class after class (NCHW): a thread takes 16 bytes and looks at their labels once. */
-#ifndef TARE_CUDA_SIGMOID_PLANES_CUH
-#define TARE_CUDA_SIGMOID_PLANES_CUH
+#ifndef TARE_CUDA_SIGMOID_NCHW_CUH
+#define TARE_CUDA_SIGMOID_NCHW_CUH
 
 #include "sigmoid_elements.cuh"
 #include "vector_queue.cuh"
@@ -11,12 +11,12 @@ namespace sigmoid {
 
 /** One class of up to a vector of rows; adds their loss. */
 template <typename T, typename Loss>
-__device__ __forceinline__ void plane_piece(const call_of<Loss> &c, const level &l, const tile &t,
-                                            const setting_of<Loss> &s, const row_role (&r)[vector<T>::size],
-                                            int32_t row, int64_t cls, int n, loss_sum &sum) {
-  const tare_array &logits = l.view.array[TARE_LOGITS], &gradient = l.view.array[TARE_GRADIENT];
-  const T *const from = static_cast<const T *>(logits.data) + place(l, t, TARE_LOGITS, row, cls);
-  T *const to = gradient.data ? static_cast<T *>(gradient.data) + place(l, t, TARE_GRADIENT, row, cls) : nullptr;
+__device__ __forceinline__ void nchw_piece(const call_of<Loss> &c, const level &l, const tile &t,
+                                           const setting_of<Loss> &s, const row_role (&r)[vector<T>::size], int32_t row,
+                                           int64_t cls, int n, loss_sum &sum) {
+  const tare_array &logits = l.view.array[TARE_ARRAY_LOGITS], &gradient = l.view.array[TARE_ARRAY_GRADIENT];
+  const T *const from = static_cast<const T *>(logits.data) + place(l, t, TARE_ARRAY_LOGITS, row, cls);
+  T *const to = gradient.data ? static_cast<T *>(gradient.data) + place(l, t, TARE_ARRAY_GRADIENT, row, cls) : nullptr;
   const bool whole = l.aligned && n == vector<T>::size;
   vector<T> v;
   if (whole)
@@ -28,7 +28,7 @@ __device__ __forceinline__ void plane_piece(const call_of<Loss> &c, const level 
     if (k < n) {
       const exact::pair value = element<T, Loss>(c, l, t, s, r[k], row + k, cls, to_float(v.at[k]), false);
       sum.add(value.loss);
-      v.at[k] = from_float<T>(value.slope);
+      v.at[k] = from_float<T>(value.derivative);
       store_element_loss(l, t, row + k, cls, value.loss);
     }
   if (!to) return;
@@ -41,16 +41,16 @@ __device__ __forceinline__ void plane_piece(const call_of<Loss> &c, const level 
 }
 
 /** A thread's share of a tile that goes along rows: a vector of rows, and every so many of the classes. */
-struct plane_share {
+struct nchw_share {
   int32_t row, n; /* n: how many of the rows there are; 0 for a thread without a share */
   uint32_t first, step;
 };
 
 template <typename T>
-__device__ __forceinline__ plane_share share_of_thread(const tile &t) {
+__device__ __forceinline__ nchw_share share_of_thread(const tile &t) {
   constexpr int size = vector<T>::size;
   const uint32_t across = uint32_t(t.rows + size - 1) / size;
-  plane_share p;
+  nchw_share p;
   p.step = across < block_threads ? block_threads / across : 1;
   p.first = thread_rank() / across;
   p.row = int32_t(thread_rank() % across) * size;
@@ -60,43 +60,44 @@ __device__ __forceinline__ plane_share share_of_thread(const tile &t) {
 
 /** The queue of such a share. */
 template <cache hint, typename T>
-struct plane_queue : vector_queue<hint, T> {
+struct nchw_queue : vector_queue<hint, T> {
   const T *ahead;
   int64_t step; /* of `ahead`, from turn to turn */
 
-  __device__ __forceinline__ plane_queue(vector<T> (&room)[queue_slots], const call &c, const level &l, const tile &t,
-                                         const plane_share &p)
-      : vector_queue<hint, T>(room), step(p.step * l.view.array[TARE_LOGITS].cls) {
-    ahead = static_cast<const T *>(l.view.array[TARE_LOGITS].data) + place(l, t, TARE_LOGITS, p.row, p.first);
+  __device__ __forceinline__ nchw_queue(vector<T> (&room)[queue_slots], const call &c, const level &l, const tile &t,
+                                        const nchw_share &p)
+      : vector_queue<hint, T>(room), step(p.step * l.view.array[TARE_ARRAY_LOGITS].cls) {
+    ahead =
+        static_cast<const T *>(l.view.array[TARE_ARRAY_LOGITS].data) + place(l, t, TARE_ARRAY_LOGITS, p.row, p.first);
     for (int k = 0; k < copies_ahead; k++, ahead += step) this->begin(k, ahead, p.first + k * p.step < c.classes);
   }
-  __device__ __forceinline__ void turn_to(const call &c, const plane_share &p, int64_t cls) {
+  __device__ __forceinline__ void turn_to(const call &c, const nchw_share &p, int64_t cls) {
     this->begin_turn(ahead, cls + copies_ahead * p.step < c.classes);
     ahead += step;
   }
 };
 
-/** A share of whole vectors in a level that is plain (level::plain), all elements as negatives; a vector that holds its
+/** A share of whole vectors in a level that allows it (level::allows_lean_way), all elements as negatives; a vector that holds its
  *  row's class goes the general way. Adds the loss. */
 template <typename T, typename Loss>
-__device__ __forceinline__ void plain_planes(const call_of<Loss> &c, const level &l, const tile &t,
-                                             const setting_of<Loss> &s, const row_role (&r)[vector<T>::size],
-                                             const plane_share &p, vector<T> (&room)[queue_slots], loss_sum &sum) {
+__device__ __forceinline__ void lean_nchw(const call_of<Loss> &c, const level &l, const tile &t,
+                                          const setting_of<Loss> &s, const row_role (&r)[vector<T>::size],
+                                          const nchw_share &p, vector<T> (&room)[queue_slots], loss_sum &sum) {
   constexpr int size = vector<T>::size;
-  const tare_array &gradient = l.view.array[TARE_GRADIENT];
-  plane_queue<cache::once, T> queue(room, c, l, t, p);
+  const tare_array &gradient = l.view.array[TARE_ARRAY_GRADIENT];
+  nchw_queue<cache::once, T> queue(room, c, l, t, p);
   T *to = nullptr;
-  if (gradient.data) to = static_cast<T *>(gradient.data) + place(l, t, TARE_GRADIENT, p.row, p.first);
+  if (gradient.data) to = static_cast<T *>(gradient.data) + place(l, t, TARE_ARRAY_GRADIENT, p.row, p.first);
   const int64_t to_step = to ? p.step * gradient.cls : 0;
   bool all_count = true;
 #pragma unroll
   for (int k = 0; k < size; k++) all_count = all_count && r[k].weight != 0.0f;
   for (int32_t cls = int32_t(p.first); cls < int32_t(c.classes); cls += int32_t(p.step)) {
     queue.turn_to(c, p, cls);
-    bool is_plain = true;
+    bool has_no_hit = true;
 #pragma unroll
-    for (int k = 0; k < size; k++) is_plain = is_plain && r[k].cls != cls;
-    if (is_plain) {
+    for (int k = 0; k < size; k++) has_no_hit = has_no_hit && r[k].cls != cls;
+    if (has_no_hit) {
       float x[size];
       widen(queue.vector_of_turn(), x);
       if (!all_count) {
@@ -106,7 +107,7 @@ __device__ __forceinline__ void plain_planes(const call_of<Loss> &c, const level
       sum.add_shrunk(negatives<Loss, sizeof(T) == 2>(s, r, x));
       if (to) store_floats<cache::once>(to, x);
     } else {
-      plane_piece<T, Loss>(c, l, t, s, r, p.row, cls, size, sum);
+      nchw_piece<T, Loss>(c, l, t, s, r, p.row, cls, size, sum);
     }
     queue.end_turn();
     to += to_step;
@@ -115,14 +116,14 @@ __device__ __forceinline__ void plain_planes(const call_of<Loss> &c, const level
 
 /** Threads share a tile's rows, a vector each, and its classes, every so many. */
 template <typename T, typename Loss>
-__device__ __forceinline__ double plane_tile(const call_of<Loss> &c, const level &l, const tile &t,
-                                             const setting_of<Loss> &s, vector<T> (&room)[queue_slots]) {
+__device__ __forceinline__ double nchw_tile(const call_of<Loss> &c, const level &l, const tile &t,
+                                            const setting_of<Loss> &s, vector<T> (&room)[queue_slots]) {
   constexpr int size = vector<T>::size;
-  const plane_share p = share_of_thread<T>(t);
+  const nchw_share p = share_of_thread<T>(t);
   loss_sum sum;
   if (p.n == 0) return 0.0;
   row_role r[size];
-  bool lean = l.plain && p.n == size;
+  bool lean = l.allows_lean_way && p.n == size;
 #pragma unroll
   for (int k = 0; k < size; k++) {
     r[k] = k < p.n ? look_at_scored_row<Loss>(c, l, t, p.row + k, p.first == 0) : row_role{row_skipped, 0.0f};
@@ -130,25 +131,25 @@ __device__ __forceinline__ double plane_tile(const call_of<Loss> &c, const level
     lean = lean && is_lean<Loss>(s, r[k].weight);
   }
   if (lean) {
-    plain_planes<T, Loss>(c, l, t, s, r, p, room, sum);
+    lean_nchw<T, Loss>(c, l, t, s, r, p, room, sum);
     return sum.all();
   }
-  for (int64_t cls = p.first; cls < c.classes; cls += p.step) plane_piece<T, Loss>(c, l, t, s, r, p.row, cls, p.n, sum);
+  for (int64_t cls = p.first; cls < c.classes; cls += p.step) nchw_piece<T, Loss>(c, l, t, s, r, p.row, cls, p.n, sum);
   return sum.all();
 }
 
 template <typename T, typename Loss>
-__device__ __forceinline__ void planes_pass(const call_of<Loss> &c, const setting_of<Loss> &s,
-                                            vector<T> (&room)[queue_slots]) {
+__device__ __forceinline__ void nchw_pass(const call_of<Loss> &c, const setting_of<Loss> &s,
+                                          vector<T> (&room)[queue_slots]) {
   for_each_tile<Loss::backwards>(c, c.tile_count, &level::tiles,
-                                 [&](const level &l, const tile &t) { return plane_tile<T, Loss>(c, l, t, s, room); });
+                                 [&](const level &l, const tile &t) { return nchw_tile<T, Loss>(c, l, t, s, room); });
 }
 
 template <typename T, typename Loss>
-__global__ void __launch_bounds__(block_threads, 2) planes(const TARE_GRID_CONSTANT call_of<Loss> c) {
+__global__ void __launch_bounds__(block_threads, 2) sigmoid_nchw(const TARE_GRID_CONSTANT call_of<Loss> c) {
   TARE_SHARED(vector<T>[queue_slots], room);
   const setting_of<Loss> s = Loss::make(c);
-  planes_pass<T, Loss>(c, s, room);
+  nchw_pass<T, Loss>(c, s, room);
   finish_loss(c);
 }
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Hard negative mining, for both backends: how many rows are taken, and the order of their losses. The larger loss has
- * the larger rank, and NaN the largest. TARE_INLINE comes from the includer, and so does ceil(). */
+ * the larger key, and NaN the largest. TARE_INLINE comes from the includer, and so does ceil(). */
 #include <stdint.h>
 #include <string.h>
 
-enum { TARE_RANK_BITS = 8, TARE_RANK_DIGITS = 1 << TARE_RANK_BITS };
+enum { TARE_DIGIT_BITS = 8, TARE_DIGITS = 1 << TARE_DIGIT_BITS };
 
-TARE_INLINE uint32_t tare_rank_of_loss(float loss) {
+TARE_INLINE uint32_t tare_key_of_loss(float loss) {
   const float unsigned_zero = loss + 0.0f; /* -0 ties with 0 */
   uint32_t bits;
   memcpy(&bits, &unsigned_zero, sizeof bits);
@@ -15,9 +15,9 @@ TARE_INLINE uint32_t tare_rank_of_loss(float loss) {
 }
 
 /** Whether the digits above `shift` and its own are those of `prefix`. The first digit has none above it. */
-TARE_INLINE int tare_rank_has_prefix(uint32_t rank, uint32_t prefix, int shift) {
-  const int above = shift + TARE_RANK_BITS;
-  return above >= 32 || rank >> above == prefix >> above;
+TARE_INLINE int tare_key_has_prefix(uint32_t key, uint32_t prefix, int shift) {
+  const int above = shift + TARE_DIGIT_BITS;
+  return above >= 32 || key >> above == prefix >> above;
 }
 
 /** How many of an image's negatives are taken. Counts of rows are exact in double. */

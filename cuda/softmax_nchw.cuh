@@ -4,8 +4,8 @@
  * and the warps of a block take every eighth class each. What they find meets in shared memory. Up to 128 classes stay
  * in registers between the sweeps; with more, each sweep reads them again.
  */
-#ifndef TARE_CUDA_SOFTMAX_PLANES_CUH
-#define TARE_CUDA_SOFTMAX_PLANES_CUH
+#ifndef TARE_CUDA_SOFTMAX_NCHW_CUH
+#define TARE_CUDA_SOFTMAX_NCHW_CUH
 
 #include "softmax.cuh"
 
@@ -13,7 +13,7 @@ namespace tare {
 namespace softmax {
 
 constexpr int plane_warps = block_threads / 32;
-static_assert(rows_of_planes == 32, "a lane a row");
+static_assert(rows_of_nchw == 32, "a lane a row");
 
 /** A lane's row of `from`, class after class. */
 template <typename T, bool adjusts>
@@ -45,7 +45,7 @@ __device__ __forceinline__ float meet(float (&meeting)[block_threads], float min
 /** A warp's classes held in registers. */
 template <typename T, bool adjusts>
 struct held {
-  static constexpr int count = int(most_classes_of_planes) / plane_warps;
+  static constexpr int count = int(most_classes_of_nchw) / plane_warps;
   static constexpr int blocks = 2; /* of a multiprocessor, that there are to be registers for */
   float x[count];
 
@@ -75,11 +75,11 @@ struct held {
   }
   __device__ __forceinline__ void store(const call &c, const column<T, adjusts> &a, int32_t label, float, outcome o,
                                         bool skipped) {
-    finish_slopes<T>(c, &o, x);
+    finish_derivatives<T>(c, &o, x);
 #pragma unroll
     for (int i = 0; i < count; i++) {
       const int32_t cls = int32_t(thread_rank() / 32) + i * plane_warps;
-      const float value = skipped ? 0.0f : cls == label ? -o.slope : x[i] * o.of_e;
+      const float value = skipped ? 0.0f : cls == label ? -o.derivative : x[i] * o.of_e;
       if (cls < a.n) a.to[cls * a.to_step] = from_float<T>(value);
     }
   }
@@ -115,7 +115,7 @@ struct reread {
 #pragma unroll 4
     for (int32_t cls = int32_t(thread_rank() / 32); cls < a.n; cls += plane_warps) {
       const float e = e_of(a, label, cls, maximum);
-      const float value = finished_slope<T>(c, o, cls == label ? -o.slope : e * o.of_e);
+      const float value = finished_derivative<T>(c, o, cls == label ? -o.derivative : e * o.of_e);
       a.to[cls * a.to_step] = from_float<T>(skipped ? 0.0f : value);
     }
   }
@@ -126,9 +126,12 @@ template <typename T, template <typename, bool> class Classes, bool adjusts>
 __device__ __forceinline__ float row_of_lane(const call &c, const level &l, const tile &t, const setting &s,
                                              int32_t row, bool active, float (&maxima)[block_threads],
                                              float (&sums)[block_threads]) {
-  const column<T, adjusts> a = {logits_at<T>(l, t, row),         gradient_at<T>(l, t, row),
-                                l.view.array[TARE_LOGITS].cls,   l.view.array[TARE_GRADIENT].cls,
-                                active ? int32_t(c.classes) : 0, c.adjusts};
+  const column<T, adjusts> a = {logits_at<T>(l, t, row),
+                                gradient_at<T>(l, t, row),
+                                l.view.array[TARE_ARRAY_LOGITS].cls,
+                                l.view.array[TARE_ARRAY_GRADIENT].cls,
+                                active ? int32_t(c.classes) : 0,
+                                c.adjusts};
   const row_role r = weigh_row(c, l, t, row);
   const float label_x = active && r.cls >= 0 ? a.x(r.cls, r.cls) : 0.0f;
   Classes<T, adjusts> classes;
@@ -145,13 +148,14 @@ __device__ __forceinline__ float row_of_lane(const call &c, const level &l, cons
 }
 
 template <typename T, template <typename, bool> class Classes>
-__global__ void __launch_bounds__(block_threads, Classes<T, false>::blocks) planes(const TARE_GRID_CONSTANT call c) {
+__global__ void __launch_bounds__(block_threads, Classes<T, false>::blocks)
+    softmax_nchw(const TARE_GRID_CONSTANT call c) {
   TARE_SHARED(float[block_threads], maxima);
   TARE_SHARED(float[block_threads], sums);
   const setting s = make_setting(c);
   for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     float sum = 0.0f;
-    for (int32_t first = 0; first < t.rows; first += rows_of_planes) {
+    for (int32_t first = 0; first < t.rows; first += rows_of_nchw) {
       const int32_t row = first + int32_t(lane());
       const bool active = row < t.rows;
       const int32_t at = active ? row : first;
