@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "backend.h"
+#include "losses/ghm.h"
 
 static tare_status no_context(void) {
   return tare_fail(tare_thread_error(), TARE_STATUS_INVALID_ARGUMENT, "context is NULL");
@@ -80,7 +81,9 @@ tare_status tare_ghm_density_update(tare_context *context, const tare_loss_spec 
   return context->backend->ghm_density_update(context->backend, &problem, stream, &context->error);
 }
 
-uint64_t tare_ghm_state_bytes(int32_t bins) { return bins >= 1 && bins <= 1024 ? 8 * (2 + 3 * (uint64_t)bins) : 0; }
+uint64_t tare_ghm_state_bytes(int32_t bins) {
+  return bins >= 1 && bins <= TARE_MAX_BINS ? 8 * (2 + 3 * (uint64_t)bins) : 0;
+}
 
 tare_status tare_context_synchronize(tare_context *context, tare_stream stream) {
   if (!context) return no_context();

@@ -8,6 +8,7 @@
 
 #include "backend.h"
 #include "losses.h"
+#include "losses/ghm.h"
 #include "structs.h"
 
 static const char *const density_names[] = {"unit-region", "exact", NULL};
@@ -34,10 +35,12 @@ typedef struct parameter {
 #define ANY .range = RANGE_ANY
 #define FINITE .range = RANGE_FINITE, .low = -HUGE_VAL, .high = HUGE_VAL, .limits = "finite"
 #define BETWEEN(a, b, kind, text) .range = kind, .low = a, .high = b, .limits = text
-#define CLOSED(a, b) BETWEEN(a, b, RANGE_CLOSED, "in [" #a "," #b "]")
-#define OPEN_LOW(a, b) BETWEEN(a, b, RANGE_OPEN_LOW, "in (" #a "," #b "]")
-#define OPEN_HIGH(a, b) BETWEEN(a, b, RANGE_OPEN_HIGH, "in [" #a "," #b ")")
-#define OFF_OR(a, b) BETWEEN(a, b, RANGE_OFF_OR, "in [" #a "," #b "], or negative for off")
+#define TEXT_OF(number) #number
+#define TEXT(number) TEXT_OF(number) /* of a macro's value, not of its name */
+#define CLOSED(a, b) BETWEEN(a, b, RANGE_CLOSED, "in [" TEXT(a) "," TEXT(b) "]")
+#define OPEN_LOW(a, b) BETWEEN(a, b, RANGE_OPEN_LOW, "in (" TEXT(a) "," TEXT(b) "]")
+#define OPEN_HIGH(a, b) BETWEEN(a, b, RANGE_OPEN_HIGH, "in [" TEXT(a) "," TEXT(b) ")")
+#define OFF_OR(a, b) BETWEEN(a, b, RANGE_OFF_OR, "in [" TEXT(a) "," TEXT(b) "], or negative for off")
 #define INTO(to) .copy = (int32_t)offsetof(tare_problem, to)
 #define KEEP .copy = -1
 
@@ -139,6 +142,36 @@ static tare_status check_value(const parameter *p, const tare_loss_spec *loss, t
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "loss->%s is %.0f; it must be 0 (%s) or 1 (%s)", p->field,
                      value, p->choices[0], p->choices[1]);
   return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "loss->%s is %.10g; it must be %s", p->field, value, p->limits);
+}
+
+/** Whether the four bytes at `offset` belong to a parameter that any loss has in this member. */
+static int is_in_parameter(const char *member, int32_t offset) {
+  const size_t length = strlen(member);
+  for (int i = 0; i < PARAMETERS; i++) {
+    const parameter *p = &parameters[i];
+    if (offset < p->offset || offset >= p->offset + (int32_t)size_of(p)) continue;
+    if (!strncmp(p->field, member, length) && p->field[length] == '.') return 1;
+  }
+  return 0;
+}
+
+tare_status tare_check_reserved(const tare_loss_spec *loss, const tare_listed_loss *listed, tare_error *error) {
+  if (loss->reserved)
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "loss->reserved is %d; it must be 0", loss->reserved);
+  const int32_t first = (int32_t)offsetof(tare_loss_spec, ce), size = (int32_t)sizeof *loss;
+  for (int32_t at = first; at < size; at += (int32_t)sizeof(int32_t)) {
+    int32_t word;
+    memcpy(&word, (const char *)loss + at, sizeof word);
+    if (!word) continue;
+    if (at >= (int32_t)listed->end)
+      return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                       "loss->reserved_words[%d] is set; %s has no parameter there: start with tare_loss_spec_init",
+                       (at - first) / 8, listed->name);
+    if (!is_in_parameter(listed->member, at))
+      return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "loss->%s.reserved is %d; it must be 0", listed->member,
+                       word);
+  }
+  return TARE_STATUS_OK;
 }
 
 int tare_is_parameter_at(const char *member, uint64_t offset) {

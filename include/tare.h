@@ -425,8 +425,8 @@ typedef struct tare_ghm_parameters {
 
 typedef struct tare_loss_spec {
   uint64_t struct_size;
-  int32_t kind; /**< a tare_loss_kind; it selects the member of the union */
-  int32_t reserved;
+  int32_t kind;     /**< a tare_loss_kind; it selects the member of the union */
+  int32_t reserved; /**< 0; so is what a loss does not use of the union. Another value is refused */
   union {
     tare_ce_parameters ce;                         /**< TARE_LOSS_SIGMOID_CE; TARE_LOSS_SOFTMAX_CE has no parameters */
     tare_focal_parameters focal;                   /**< TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SOFTMAX_FOCAL */

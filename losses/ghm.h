@@ -5,7 +5,8 @@
 
 #include "tare.h"
 
-enum { TARE_MAX_BINS = 1024, TARE_FEW_BINS = 32 };
+#define TARE_MAX_BINS 1024 /* a macro, because texts name it */
+enum { TARE_FEW_BINS = 32 };
 
 /** Bins of the gradient norm by their first keys: bin k holds the keys in [lower[k], lower[k+1]). A key is the signed
  *  logit of a hard target (x where t = 0, -x where t = 1), or |difference| in GHM-R. The g of a target between 0 and 1

@@ -54,6 +54,8 @@ tare_status tare_problem_set_loss(tare_problem *problem, const tare_loss_spec *l
   if (status) return status;
   const tare_listed_loss *listed = tare_find_loss(kind);
   if (!listed) return tare_fail_unknown_loss(error, "loss->", kind);
+  const tare_status reserved = tare_check_reserved(&problem->loss, listed, error);
+  if (reserved) return reserved;
   problem->family = listed->family;
   problem->passes = listed->passes;
   problem->takes = listed->takes;

@@ -169,6 +169,17 @@ Test(errors, the_base_call_itself_is_right) {
   }
 }
 
+/* A later version may give them a meaning. */
+Test(errors, reserved_fields_are_zero) {
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_LOSS(kind) {
+      INVALID(kind, "loss->reserved", "7", b.loss.reserved = 7);
+      INVALID(kind, "loss->reserved_words[15]", NULL, b.loss.reserved_words[15] = 1);
+    }
+    INVALID(TARE_LOSS_SIGMOID_VARIFOCAL, "loss->varifocal.reserved", "-1", b.loss.varifocal.reserved = -1);
+  }
+}
+
 /* ---- Losses ---------------------------------------------------------------------------------------------------- */
 
 Test(errors, loss) {
