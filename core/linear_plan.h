@@ -25,7 +25,7 @@ enum tare_linear_part {
 typedef struct tare_part_size {
   uint64_t fixed;
   uint64_t of_row;  /* for each row of a chunk */
-  uint64_t of_step; /* for each `step_rows` rows of a chunk, the last of which may be fewer */
+  uint64_t of_step; /* for each `step_rows` rows of a chunk, or the rest */
 } tare_part_size;
 
 /** What a backend needs. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Structs of other versions. No version has a struct_size that ends inside a field: half of a pointer or number would
- * be read. Hence the list of all fields.
+ * Structs of other versions. A struct_size that ends inside a field is refused, since half of a number or pointer would
+ * be read. So the starts of all fields are listed.
  */
 #include "structs.h"
 

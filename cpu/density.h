@@ -119,7 +119,7 @@ static void weigh_by_bins(const tare_bins *bins, const real *restrict key, const
 
 /* Counts. */
 
-/** Chunks that hold anything beyond the first bin, one behind the other, and the largest key of each. */
+/** The chunks with keys beyond the first bin, packed, and the largest key of each. */
 typedef struct busy_chunks {
   int32_t n;
   real *key, largest[TARE_BLOCK / CHUNK];

@@ -56,7 +56,7 @@ static double norm_of_key(const tare_problem *problem, double key) {
   return tare_norm_of_logit(key);
 }
 
-/** Levels of every 64th key, one behind the other in `room`. */
+/** Levels of every 64th key. They follow each other in `room`. */
 static void describe(int64_t n, const double *key, const double *weight, double *room, tare_sorted_keys *sorted) {
   *sorted = (tare_sorted_keys){.level = {key}, .count = {n}, .levels = 1, .weight = weight};
   while (sorted->count[sorted->levels - 1] > TARE_KEY_STEP && sorted->levels < TARE_KEY_LEVELS) {

@@ -5,7 +5,7 @@
 
 #include "job.h"
 
-/** Bytes of workspace for so many keys: the keys, their weights, and room to sort. */
+/** Bytes of workspace for this number of keys: the keys, their weights, and room to sort. */
 static inline uint64_t tare_exact_bytes(int64_t keys) { return 3 * sizeof(double) * (uint64_t)keys; }
 
 /** Sorts `key`, writes 1/GD of each sorted key into `weight`, and describes both; what that needs lies in `spare`. */

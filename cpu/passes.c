@@ -224,7 +224,7 @@ void tare_cpu_use_bins(tare_cpu *cpu, const tare_tiling *tiling, const tare_prob
 void tare_cpu_use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
                                 int64_t most_keys, double *workspace, tare_job *job) {
   job->density = TARE_DENSITY_USE_EXACT;
-  if (!most_keys) return; /* nor is there a workspace */
+  if (!most_keys) return; /* there is no workspace either */
   double *key = workspace, *spare = key + most_keys, *weight = spare + most_keys;
   tare_collected_keys keys = {.key = key};
   const tare_job collect = {.problem = problem, .pass = TARE_PASS_COLLECT, .collected = &keys};

@@ -2,8 +2,8 @@
 /*
  * Gradients whose scale over divisor is no ordinary number: infinite, NaN, or outside the range of a float.
  *
- * A gradient that is 0 without the scale stays 0, whatever the scale is. All others carry an infinite or NaN scale, so
- * that whoever looks for one finds it. A finite scale is applied in double, so that only the result has to be a float.
+ * A gradient that is 0 without the scale stays 0, whatever the scale is. Every other gradient becomes infinite or NaN
+ * with the scale, so a check for overflow finds it. A finite scale is applied in double: only the result must be a float.
  */
 
 static double round_to_dtype(int32_t dtype, double x) {

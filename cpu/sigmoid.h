@@ -87,7 +87,7 @@ static stretch stretch_of(const tare_job *job, const tare_tile *tile, const bloc
   return on;
 }
 
-/** What a tile's elements are computed by: most as negatives or by dense targets, those of labels apart. */
+/** The two loops of a tile. Most elements are negatives or have dense targets. Those of labels have a loop of their own. */
 typedef struct tile_tasks {
   element_task elements, labels;
 } tile_tasks;

@@ -7,9 +7,9 @@
  * that finds m, the one that forms e_k = exp(x_k - m) and S, and the one that writes the gradient D*e_k/S; what is left
  * of a row, its margin, is worked on for many rows at a time, in double.
  *
- * Rows lie one behind the other there where classes are contiguous (and not few), or class after class where rows are
- * (NCHW), so that the loops run along memory in both. A row too long for the buffer, or with dense targets of several
- * classes, takes cpu/softmax_row.h.
+ * The buffer holds row after row if the classes are contiguous and not few. It holds class after class if the rows are
+ * contiguous (NCHW). So the loops run along memory in both cases. A row that is too long for the buffer, or has dense
+ * targets of several classes, takes cpu/softmax_row.h.
  */
 
 /** x - m without the NaN of inf - inf: a maximum of +inf stands for itself. */
@@ -56,10 +56,10 @@ static void finish_margins(const tare_job *job, int32_t first, int32_t n, tare_s
 
 #include "softmax_row.h"
 
-/* Rows one behind the other. */
+/* Row after row. */
 
-/* Each step is taken for all rows of the buffer before the next: a label's logit that is taken out one by one would
- * otherwise hold up the vector that reads over it. */
+/* Each step is taken for all rows of the buffer before the next step. Otherwise a vector would wait for the label's logit,
+ * which is stored alone and then read as part of that vector. */
 
 /** Brings rows to length `padded`, in the buffer, and takes the logits of their labels out. */
 static void load_row(const tare_job *job, const tare_tile *tile, int32_t row, int32_t slot, int64_t padded,
@@ -80,7 +80,7 @@ static void load_row(const tare_job *job, const tare_tile *tile, int32_t row, in
   x[label] = (real)-INFINITY;
 }
 
-/** Zeros as the gradient of rows that add nothing: at once where they lie one behind the other. */
+/** Writes zeros as the gradient of rows that add nothing: in one call if the rows are contiguous. */
 static void zero_rows(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n) {
   const tare_array *gradient = &tile->view->array[TARE_ARRAY_GRADIENT];
   const int64_t classes = job->problem->batch.classes, stride = gradient->stride[TARE_AXES - 1];

@@ -50,7 +50,7 @@ static int any_above_64_bits(const double *restrict from, int64_t n, int64_t mos
   return any < 0;
 }
 
-/** Whether n targets, one behind the other, are all in [0, most], whose bits are given. */
+/** Whether n contiguous targets are all in [0, most]. `most` is given by its bits. */
 static int are_within(int32_t dtype, const void *targets, int64_t offset, int64_t n, uint64_t most) {
   switch (dtype) {
     case TARE_DTYPE_F64:

@@ -13,7 +13,7 @@ typedef void tare_piece_function(void *argument, int64_t piece, int32_t thread);
 /** To be called before the first work: a forked child then works on one thread, where its parent's are gone. */
 void tare_watch_forks(void);
 
-/** How many threads share so many pieces, of at most `threads`. */
+/** The number of threads, at most `threads`, that share this number of pieces. */
 int32_t tare_threads_for(int32_t threads, int64_t pieces);
 
 /** How many threads a context has unless it is told. */

@@ -57,7 +57,7 @@ static void store(int32_t dtype, void *data, int64_t offset, int64_t stride, int
   }
 }
 
-/** `lines` runs of `length` elements, packed one behind the other in `to`. */
+/** Packs `lines` runs of `length` elements into `to`. */
 static void load_lines(int32_t dtype, const void *data, int64_t offset, int64_t line_stride, int64_t stride,
                        int64_t lines, int64_t length, real *restrict to) {
   if (stride == 1 && line_stride == length) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The few functions of cuBLAS that the fused head calls, as a table that is filled when it is first needed: cuBLAS weighs
- * 600 MB, and whoever does not use the fused head must not need it. Its header is not needed either; that the types here
- * are those of cublas_v2.h is checked by tests/checks/cublas.cpp.
+ * The few functions of cuBLAS that the fused head calls, as a table that is filled on first use. cuBLAS has 600 MB, and
+ * a program without the fused head must not need it. Its header is not needed either: tests/checks/cublas.cpp checks that
+ * the types here are those of cublas_v2.h.
  */
 #ifndef TARE_CUDA_BLAS_CUH
 #define TARE_CUDA_BLAS_CUH

@@ -18,7 +18,7 @@ __device__ double norm_of_key(const ghm_call &c, double key) {
   return tare_norm_of_logit(key);
 }
 
-/** Norms of the sorted keys; whoever has the last of them knows how many they are. */
+/** Norms of the sorted keys. The thread with the last of them writes their number. */
 __global__ void __launch_bounds__(block_threads)
     exact_density_norms(const TARE_GRID_CONSTANT ghm_call c, const double *sorted, uint64_t most, double *norms) {
   for (uint64_t i = blockIdx.x * uint64_t(block_threads) + thread_rank(); i < most;

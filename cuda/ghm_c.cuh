@@ -91,8 +91,8 @@ struct ghm_c {
   }
   __device__ __forceinline__ static setting_type make(const ghm_call &c) { return make(c, make_bins(c)); }
 
-  /** A NaN lies in the first bin, and so does the -inf that stands for a class taken apart: 1/GD must not turn its loss of
-   *  0 into a NaN, nor hide the NaN. */
+  /** The first bin holds NaN, and the -inf that take_hit leaves in place of a label's logit. 1/GD must neither turn the
+   *  loss of 0 into a NaN nor hide a NaN. */
   __device__ __forceinline__ static bool has_lean_way(const setting_type &s) {
     return s.density.keys || (s.density.of_first > 0.0f && s.density.of_first <= FLT_MAX);
   }
@@ -142,7 +142,7 @@ struct counter {
   ghm_histogram histogram;
 };
 
-/** By all threads; ends with a barrier. */
+/** All threads call it. It ends with a barrier. */
 __device__ __forceinline__ counter make_counter(const ghm_call &c) {
   counter n;
   n.bins = make_bins(c);
@@ -183,7 +183,7 @@ __device__ __forceinline__ void count_element(const ghm_call &c, const level &l,
     n.histogram.first++;
 }
 
-/** A vector of keys of hard targets, `counted` of which count; the others are NaN. */
+/** Counts a vector of keys of hard targets. `counted` of them count; the others are NaN. */
 template <int size>
 __device__ __forceinline__ void count_keys(counter &n, const float (&key)[size], uint32_t counted) {
   bool beyond = false;

@@ -149,7 +149,7 @@ tare_status form_logits(void *argument, const tare_linear_chunk *k) {
   const tare_linear &l = *h.plan->linear;
   const int32_t classes = classes_of(h);
   tare_status status = TARE_STATUS_OK;
-  if (l.bias) status = launch_failed(h, launch_spread_bias(l.bias, l.dtype, k->logits, k->rows, classes, h.site));
+  if (l.bias) status = launch_failed(h, launch_broadcast_bias(l.bias, l.dtype, k->logits, k->rows, classes, h.site));
   if (status) return status;
   return multiply(h, classes, k->rows, l.dimensions, h.one, {l.weights, h.type, l.dimensions, blas_transposed},
                   features_at(h, *k), l.bias ? h.one : h.zero, {k->logits, CUDA_R_32F, classes, blas_as_it_is},
@@ -171,10 +171,11 @@ tare_status fold_gradient(void *argument, const tare_linear_chunk *k) {
   g.record = h->self->record;
   h->gradient = g.narrowed ? matrix{g.narrowed, h->type, g.narrowed_stride, blas_as_it_is}
                            : matrix{g.logits_gradient, CUDA_R_32F, g.classes, blas_as_it_is};
-  return g.sums || g.narrowed ? launch_failed(*h, launch_fold(g, h->plan->linear->dtype, h->site)) : TARE_STATUS_OK;
+  return g.sums || g.narrowed ? launch_failed(*h, launch_reduce_columns(g, h->plan->linear->dtype, h->site))
+                              : TARE_STATUS_OK;
 }
 
-/** This call's gradient by W lies apart where it must be known by itself before it is added. */
+/** A gradient by W that is added to another, and whose scale is on the device, is first formed in a place of its own. */
 float *weights_gradient_apart(const head &h) {
   const bool is_apart = h.plan->linear->accumulate && h.plan->problem->output.gradient_scale_pointer;
   return is_apart ? part<float>(h, TARE_PART_APART) : h.plan->linear->weights_gradient;
@@ -208,12 +209,12 @@ tare_status finish_products(const head &h, const late_scale &scale) {
   float *const weights = weights_gradient_apart(h);
   cudaError_t status = cudaSuccess;
   if (l.weights_gradient && weights != l.weights_gradient)
-    status = launch_add_apart(scale, weights, l.weights_gradient, classes * l.dimensions, h.site);
+    status = launch_add_late_scaled(scale, weights, l.weights_gradient, classes * l.dimensions, h.site);
   else if (l.weights_gradient)
-    status = launch_carry_scale(scale, TARE_DTYPE_F32, weights, classes, l.dimensions, l.dimensions, h.site);
+    status = launch_apply_late_scale(scale, TARE_DTYPE_F32, weights, classes, l.dimensions, l.dimensions, h.site);
   if (status == cudaSuccess && l.features_gradient)
-    status = launch_carry_scale(scale, l.dtype, l.features_gradient, h.plan->problem->rows, l.dimensions,
-                                l.features_gradient_stride, h.site);
+    status = launch_apply_late_scale(scale, l.dtype, l.features_gradient, h.plan->problem->rows, l.dimensions,
+                                     l.features_gradient_stride, h.site);
   return launch_failed(h, status);
 }
 
@@ -224,8 +225,8 @@ tare_status finish(void *argument) {
   const late_scale scale = {output.gradient_scale, output.gradient_scale_pointer};
   const tare_status status = finish_products(h, scale);
   if (status || !l.bias_gradient) return status;
-  return launch_failed(h, launch_finish_sums(part<double>(h, TARE_PART_BIAS_SUMS), strips_of(h.plan->chunk_rows),
-                                             classes_of(h), l.accumulate != 0, l.bias_gradient, scale, h.site));
+  return launch_failed(h, launch_reduce_strips(part<double>(h, TARE_PART_BIAS_SUMS), strips_of(h.plan->chunk_rows),
+                                               classes_of(h), l.accumulate != 0, l.bias_gradient, scale, h.site));
 }
 
 /* ---- Passes ---------------------------------------------------------------------------------------------------------- */

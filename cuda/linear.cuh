@@ -23,12 +23,12 @@ struct chunk_gradient {
 inline int64_t strips_of(int64_t rows) { return (rows + strip_rows - 1) / strip_rows; }
 
 /** The bias in every row of [rows, classes] logits. */
-cudaError_t launch_spread_bias(const void *bias, int32_t dtype, float *logits, int64_t rows, int32_t classes,
-                               const launch_site &site);
+cudaError_t launch_broadcast_bias(const void *bias, int32_t dtype, float *logits, int64_t rows, int32_t classes,
+                                  const launch_site &site);
 
 /** Adds up the columns, and rounds to `dtype` what is to be narrowed; f16, whose range is short, after scaling by a power
  *  of two that takes the chunk's largest element near the top of it. The inverse of that is left in the record. */
-cudaError_t launch_fold(const chunk_gradient &g, int32_t dtype, const launch_site &site);
+cudaError_t launch_reduce_columns(const chunk_gradient &g, int32_t dtype, const launch_site &site);
 
 /** The gradient's scale on the device: what is formed without it where it is not finite (call::scale_follows). */
 struct late_scale {
@@ -37,16 +37,16 @@ struct late_scale {
 };
 
 /** The strips' sums, in order, into [classes], or added to what stands there. */
-cudaError_t launch_finish_sums(const double *sums, int64_t strips, int32_t classes, bool add, float *to,
-                               const late_scale &scale, const launch_site &site);
+cudaError_t launch_reduce_strips(const double *sums, int64_t strips, int32_t classes, bool add, float *to,
+                                 const late_scale &scale, const launch_site &site);
 
-/** Multiplies [rows, columns] of `dtype`, `stride` apart, by a scale that is not finite; 0 stays 0. */
-cudaError_t launch_carry_scale(const late_scale &scale, int32_t dtype, void *data, int64_t rows, int64_t columns,
-                               int64_t stride, const launch_site &site);
+/** Multiplies [rows, columns] of `dtype` with this row stride by a scale that is not finite. 0 stays 0. */
+cudaError_t launch_apply_late_scale(const late_scale &scale, int32_t dtype, void *data, int64_t rows, int64_t columns,
+                                    int64_t stride, const launch_site &site);
 
-/** Adds `count` numbers that were kept apart, times a scale that is not finite. */
-cudaError_t launch_add_apart(const late_scale &scale, const float *apart, float *to, int64_t count,
-                             const launch_site &site);
+/** Adds `count` numbers, multiplied by a scale that is not finite. */
+cudaError_t launch_add_late_scaled(const late_scale &scale, const float *apart, float *to, int64_t count,
+                                   const launch_site &site);
 
 }  // namespace tare
 

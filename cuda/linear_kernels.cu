@@ -174,14 +174,14 @@ cudaError_t load_linear() {
                       reduce_strips);
 }
 
-cudaError_t launch_spread_bias(const void *bias, int32_t dtype, float *logits, int64_t rows, int32_t classes,
-                               const launch_site &site) {
+cudaError_t launch_broadcast_bias(const void *bias, int32_t dtype, float *logits, int64_t rows, int32_t classes,
+                                  const launch_site &site) {
   if (dtype == TARE_DTYPE_F16) return spread<__half>(bias, logits, rows, classes, site);
   if (dtype == TARE_DTYPE_BF16) return spread<__nv_bfloat16>(bias, logits, rows, classes, site);
   return spread<float>(bias, logits, rows, classes, site);
 }
 
-cudaError_t launch_fold(const chunk_gradient &g, int32_t dtype, const launch_site &site) {
+cudaError_t launch_reduce_columns(const chunk_gradient &g, int32_t dtype, const launch_site &site) {
   const int64_t pieces = walk_of(g.rows, g.classes).pieces;
   if (dtype == TARE_DTYPE_BF16) return launch(reduce_columns<__nv_bfloat16>, pieces, site, g);
   if (dtype == TARE_DTYPE_F32 || !g.narrowed) return launch(reduce_columns<float>, pieces, site, g);
@@ -189,14 +189,14 @@ cudaError_t launch_fold(const chunk_gradient &g, int32_t dtype, const launch_sit
   return status == cudaSuccess ? launch(gradient_to_f16, pieces, site, g) : status;
 }
 
-cudaError_t launch_finish_sums(const double *sums, int64_t strips, int32_t classes, bool add, float *to,
-                               const late_scale &scale, const launch_site &site) {
+cudaError_t launch_reduce_strips(const double *sums, int64_t strips, int32_t classes, bool add, float *to,
+                                 const late_scale &scale, const launch_site &site) {
   return launch(reduce_strips, (classes + int64_t(warp_size) - 1) / warp_size, site, sums, strips, classes,
                 int32_t(add), to, scale);
 }
 
-cudaError_t launch_carry_scale(const late_scale &scale, int32_t dtype, void *data, int64_t rows, int64_t columns,
-                               int64_t stride, const launch_site &site) {
+cudaError_t launch_apply_late_scale(const late_scale &scale, int32_t dtype, void *data, int64_t rows, int64_t columns,
+                                    int64_t stride, const launch_site &site) {
   if (dtype == TARE_DTYPE_F16)
     return launch(apply_late_scale<__half>, rows, site, scale, static_cast<__half *>(data), rows, columns, stride);
   if (dtype == TARE_DTYPE_BF16)
@@ -205,8 +205,8 @@ cudaError_t launch_carry_scale(const late_scale &scale, int32_t dtype, void *dat
   return launch(apply_late_scale<float>, rows, site, scale, static_cast<float *>(data), rows, columns, stride);
 }
 
-cudaError_t launch_add_apart(const late_scale &scale, const float *apart, float *to, int64_t count,
-                             const launch_site &site) {
+cudaError_t launch_add_late_scaled(const late_scale &scale, const float *apart, float *to, int64_t count,
+                                   const launch_site &site) {
   return launch(add_late_scaled, (count + block_threads - 1) / block_threads, site, scale, apart, to, count);
 }
 

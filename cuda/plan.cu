@@ -12,7 +12,7 @@ namespace tare {
 
 namespace {
 
-/** Rows one behind the other, each contiguous. */
+/** Whether the classes of a row are contiguous, and so are the rows. */
 bool is_run(const tare_view &v, const tare_array &a, int64_t classes) {
   return !a.data || ((a.cls == 1 || classes == 1) && (a.stride[3] == classes || v.dim[3] == 1));
 }
@@ -46,7 +46,7 @@ int32_t label_lanes_of(const tare_problem *problem) {
   return softmax::row_shape_at(softmax::choose_row_shape(problem->batch.classes, bytes), bytes).lanes;
 }
 
-/** So many that a block goes on for a while, yet all blocks have some. */
+/** Enough rows to keep a block busy for a while, few enough that all blocks have some. */
 int64_t softmax_rows_of_tile(const tare_problem *problem, int32_t walk) {
   const int64_t classes = problem->batch.classes;
   const int bytes = int(tare_dtype_bytes(problem->batch.dtype));

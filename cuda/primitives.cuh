@@ -3,8 +3,8 @@
  * The primitives of losses/formulas.h on a GPU, and the formulas themselves: to float's own precision
  * (namespace exact), and less of it where only 16 bits of the gradient are kept (namespace approximate).
  *
- * exp takes its integer part apart and leaves the fraction to ex2.approx; the reciprocal gets one Newton step; log1p is
- * a polynomial, since lg2.approx(1+e) has nothing left of a small e. See docs/primitives.md.
+ * exp splits off the integer part of the exponent and gives the fraction to ex2.approx. The reciprocal gets one Newton
+ * step. log1p is a polynomial, since lg2.approx(1+e) has nothing left of a small e. See docs/primitives.md.
  */
 #ifndef TARE_CUDA_PRIMITIVES_CUH
 #define TARE_CUDA_PRIMITIVES_CUH

@@ -60,10 +60,10 @@ __device__ __forceinline__ T finished(const call &c, float factor, float derivat
 
 /* ---- Sums of the loss -------------------------------------------------------------------------------------------- */
 
-constexpr float largest_addend = 1e30f; /* so many floats can be added that no thread has more */
-constexpr float shrink = 0x1p-8f;       /* a vector's losses are added so much smaller */
+constexpr float largest_addend = 1e30f; /* no thread adds so many of these that the sum is infinite */
+constexpr float shrink = 0x1p-8f;       /* the losses of a vector are multiplied by it before they are added */
 
-/** What a thread adds up: apart, and in a larger unit, what might leave a float's range. */
+/** The sum of a thread. Losses that might leave a float's range are added separately, in a larger unit. */
 struct loss_sum {
   float small = 0.0f, shrunk = 0.0f, large = 0.0f; /* in units of 1, 1/shrink, 2^40 */
   __device__ __forceinline__ void add(float loss) {

@@ -17,7 +17,7 @@ struct flat_queue : vector_queue<hint, T> {
   const T *ahead; /* a turn copies what lies so far from its own */
   int32_t end;    /* the first element of a turn that copies nothing */
 
-  /** `whole`: of so many elements of the tile full vectors are taken. */
+  /** `whole`: the number of elements of the tile that are taken as full vectors. */
   __device__ __forceinline__ flat_queue(vector<T> (&room)[queue_slots], const T *tile, int32_t whole)
       : vector_queue<hint, T>(room) {
     const int32_t mine = int32_t(thread_rank()) * vector<T>::size, last = whole - vector<T>::size;

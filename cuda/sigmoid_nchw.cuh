@@ -40,7 +40,7 @@ __device__ __forceinline__ void nchw_piece(const call_of<Loss> &c, const level &
       if (k < n) to[k] = v.at[k];
 }
 
-/** A thread's share of a tile that goes along rows: a vector of rows, and every so many of the classes. */
+/** A thread's share of an NCHW tile: a vector of rows, and every `step`-th class. */
 struct nchw_share {
   int32_t row, n; /* n: how many of the rows there are; 0 for a thread without a share */
   uint32_t first, step;
@@ -114,7 +114,7 @@ __device__ __forceinline__ void lean_nchw(const call_of<Loss> &c, const level &l
   }
 }
 
-/** Threads share a tile's rows, a vector each, and its classes, every so many. */
+/** Threads share the rows of a tile, a vector each, and its classes: see nchw_share. */
 template <typename T, typename Loss>
 __device__ __forceinline__ double nchw_tile(const call_of<Loss> &c, const level &l, const tile &t,
                                             const setting_of<Loss> &s, vector<T> (&room)[queue_slots]) {

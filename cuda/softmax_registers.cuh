@@ -2,9 +2,9 @@
 /*
  * Softmax rows with contiguous classes, held in registers: one read of the logits, one write of the gradient.
  *
- * `lanes` lanes share a row. It is cut into 16-byte vectors at the addresses where such lie, the first of which may
- * start before the row, by `phase` elements, and the last end behind it; vector v belongs to lane v % lanes. A vector
- * wholly inside the row is moved as one, the others element by element, nothing outside the row is touched.
+ * `lanes` lanes share a row. It is cut into 16-byte vectors at aligned addresses. The first vector may start before the
+ * row, by `phase` elements, and the last may end after it. Vector v belongs to lane v % lanes. A vector that lies inside
+ * the row is moved whole, the others element by element. Nothing outside the row is touched.
  *
  * Place k of a lane's vectors holds classes that are the same modulo lanes*size, in growing order, so adding them place
  * by place, turning the places by `phase` and only then adding those up gives a sum that does not depend on the phase.

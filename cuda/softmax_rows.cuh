@@ -140,7 +140,7 @@ __device__ __forceinline__ float sum_of_lanes(const long_row<T, threads, adjusts
   return place[0];
 }
 
-/** softmax_nchw.cuh: `parts` warps take every so many of the classes; with many classes, rounding is carried along. */
+/** As in softmax_nchw.cuh: each of `parts` warps takes every `parts`-th class. With many classes, rounding is compensated. */
 template <typename T, int threads, bool adjusts>
 __device__ __forceinline__ float sum_of_warps(const long_row<T, threads, adjusts> &a, int32_t label, float maximum) {
   constexpr int parts = block_threads / int(warp_size);

@@ -18,7 +18,7 @@ __host__ __device__ __forceinline__ int64_t partials_of(int64_t tiles) {
   return (tiles + (int64_t(1) << shift) - 1) >> shift;
 }
 
-/** A block's share of the groups of tiles: every so many, or the same from the last to the first. */
+/** A block's share of the groups of tiles: every gridDim.x-th, from the first to the last or from the last to the first. */
 template <bool backwards>
 struct group_walk {
   uint32_t groups, rounds, round;
@@ -71,7 +71,7 @@ __device__ __forceinline__ void for_each_tile(const call &c, int64_t tiles, tili
   }
 }
 
-/** Adds the partial sums of so many tiles in an order that depends on their number alone; the result is in thread 0. */
+/** Adds the partial sums of `tiles` tiles. The order depends on their number alone. Thread 0 has the result. */
 __device__ __forceinline__ double sum_of_partials(const call &c, int64_t tiles) {
   const int64_t count = partials_of(tiles), each = (count + block_threads - 1) / block_threads;
   const int64_t first = thread_rank() * each, end = first + each < count ? first + each : count;

@@ -32,7 +32,7 @@ struct vector_queue {
   __device__ __forceinline__ void begin(int turn, const T *from, bool is_there) {
     copy(first + uint32_t(turn) * slot_bytes, from, is_there);
   }
-  /** At the beginning of a turn: the vector of the turn that follows so many after it. */
+  /** At the beginning of a turn: copies the vector of the turn that comes `copies_ahead` later. */
   __device__ __forceinline__ void begin_turn(const T *from_ahead, bool is_there) {
     copy(before, from_ahead, is_there);
     wait_for_copies<copies_ahead>();

@@ -12,7 +12,7 @@ constexpr size_t copy_size = 16;
 
 void start_copy(void *to, const void *from, place at = place::here());
 void close_copies();                 /* ends a group of those begun since the last */
-void wait_for_copies(unsigned open); /* all groups but the last so many are there */
+void wait_for_copies(unsigned open); /* all groups have arrived, but for the last `open` */
 
 }  // namespace emulator
 

@@ -35,7 +35,7 @@ To saturate(From whole) {
 
 }  // namespace emulator
 
-/* seed.cpp: a float that is off from the exact value by up to so many ulp, which depend on the argument and the seed.
+/* seed.cpp: a float within `ulps` of the exact value. The error depends on the argument and the seed.
  * Powers of two, zeros, infinities and NaN are exact. */
 namespace emulator {
 float within(double exact, float argument, double ulps);

@@ -230,7 +230,7 @@ void test_indices() {
   }
 }
 
-/* 60 GB, of which a few pages exist. */
+/* 60 GB; only a few pages of them exist. */
 void test_far() {
   const int64_t stride = int64_t(5) << 28;
   float *base = nullptr;

@@ -134,7 +134,7 @@ static void next_step(problem *p, int step) {
   problem_draw_labels(p, 0.2, 0.05);
 }
 
-/* The state's sums and weights against the module's: w = tot / (S * non-empty bins), of which the library keeps w/tot. */
+/* The state's sums and weights against the module's: w = tot / (S * non-empty bins). The library keeps w/tot. */
 static void check_weights(const problem *p, const struct mmdet_module *module, int step) {
   const int bins = p->loss.ghm.bins;
   int non_empty = 0;

@@ -190,7 +190,7 @@ Test(ghm_edges, counts_at_the_thresholds_in_double) {
   }
 }
 
-/* Between k/M and the float of it; more bins than are compared one by one, since those are guessed first. */
+/* Between k/M and the float of it. So many bins are not compared each: a bin is guessed first, then corrected. */
 Test(ghm_edges, edges_of_mmdetection_are_floats) {
   FOR_EACH_DEVICE(device) {
     for (int bins = 2; bins <= MOST_BINS; bins += test_size(7, 97)) {

@@ -286,7 +286,7 @@ Test(labels, a_bad_label_is_read_at_its_stride) {
   }
 }
 
-/* One class, anchor after anchor: rows that lie one behind the other in every array, yet not in row order. */
+/* One class, anchor after anchor: the rows are contiguous in every array, but not in row order. */
 Test(labels, rows_are_numbered_where_all_arrays_are_one_run) {
   static const level_shape shape = {4, 5, 3};
   FOR_EACH_DEVICE(device) {

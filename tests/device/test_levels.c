@@ -254,7 +254,7 @@ Test(levels, slices_of_larger_tensors) {
   }
 }
 
-/* A detection head that shares one tensor with box outputs: rows of C + 4 of which C are logits. */
+/* A detection head that shares one tensor with box outputs: C logits in rows of C + 4. */
 Test(levels, classes_beside_boxes_in_one_row) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
@@ -382,7 +382,7 @@ Test(levels, everything_broadcast) {
   }
 }
 
-/* One row of logits for every anchor (a shared head), labels apart. */
+/* All anchors share one row of logits (a shared head), and each has a label of its own. */
 Test(levels, logits_shared_by_anchors) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {

@@ -335,8 +335,9 @@ Test(scale, no_density_no_part) {
   }
 }
 
-/* Nor does an ignored row or one of weight 0 by any density: 1/GD of a bin that has been empty for long is infinite in
- * single precision, and one that is given may be NaN. So may be that of the logit 0, which fills up vectors. */
+/* An ignored row, or one of weight 0, gets no NaN from any density either. 1/GD of a bin that has long been empty is
+ * infinite in single precision, and a 1/GD that the caller gives may be NaN. So may be that of the logit 0, which pads
+ * vectors. */
 static void check_starved_bins(const test_device *device, int32_t dtype, int way, int32_t bins,
                                double inverse_density) {
   static const double counted[] = {0.6, -0.6, 2, -2, 1.2, -1.2}, others[] = {NAN, -INFINITY, -30, 30, 0, INFINITY};

@@ -171,7 +171,7 @@ Test(soft_targets, large_losses_times_small_modulators) {
           problem *p = far_problem(kind, dtypes[d], far_powers[g]);
           p->want = WANT_GRADIENT;
           CHECK_PROBLEM(p, device);
-          p->want = WANT_ELEMENT_LOSS; /* of which nothing cancels */
+          p->want = WANT_ELEMENT_LOSS; /* nothing cancels in it */
           p->slack = 0;
           CHECK_PROBLEM(p, device);
           problem_free(p);

@@ -51,7 +51,7 @@ static void call_free(call *c) {
   free(c);
 }
 
-/* The first `size` bytes of a struct that says it has so many, and 0xFF behind them. */
+/* The first `size` bytes of a struct whose struct_size is that, then 0xFF. */
 static void *cut(unsigned char memory[MOST], const void *whole, size_t whole_size, uint64_t size) {
   memset(memory, 0xFF, MOST);
   memcpy(memory, whole, size < whole_size ? size : whole_size);

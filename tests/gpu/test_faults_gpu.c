@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every call of CUDA fails in turn, in each of the library's calls: a status with a text, no error left behind in CUDA, no
- * memory lost, inputs untouched, and a context that computes rightly afterwards. The emulator plays the failures.
+ * In each call of the library, each call of CUDA fails once. Then there is a status with a text, CUDA holds no error, no
+ * memory is lost, inputs are untouched, and the context computes right results afterwards. The emulator makes the calls
+ * fail.
  */
 #include <criterion/criterion.h>
 #include <stdio.h>

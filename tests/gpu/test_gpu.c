@@ -244,7 +244,7 @@ Test(gpu, a_check_during_a_capture) {
 }
 
 /* Kernels step through the classes with 32 bits. */
-/* Images an odd number of elements apart, whose rows are otherwise fit for vectors: no axis can be merged with another. */
+/* Images at an odd stride, with rows that are otherwise fit for vectors. No axis can be merged with another. */
 typedef struct odd_images {
   const test_device *device;
   int64_t image, y, x; /* strides */
@@ -581,15 +581,15 @@ static bool is_special(const huge *h, int64_t row) {
   return false;
 }
 
-/* Of `count` elements that follow each other on the fast axis, from (slow, fast) on: whether all are as they should be to
- * the bit. Billions of elements that are looked at one by one would take most of a GPU's time. */
+/* Whether `count` elements of the fast axis, from (slow, fast) on, are right to the bit. They are compared as a whole:
+ * billions of comparisons of elements would take most of the time. */
 static bool are_plain(const huge *h, const uint16_t *got, int64_t count, int64_t slow, int64_t fast,
                       const uint16_t *plain) {
   if (!h->channels_first) return memcmp(got, plain + fast, (size_t)count * sizeof *got) == 0;
   return got[0] == plain[slow] && memcmp(got, got + 1, (size_t)(count - 1) * sizeof *got) == 0;
 }
 
-/* Special rows are left out: the caller looks at them one by one. Plain rows differ by column only. */
+/* Special rows are left out: the caller compares each of them. Other rows differ by column only. */
 static void expect_plain_elements(const huge *h, const uint16_t *plain) {
   const int64_t elements = h->rows * h->classes, fast_size = h->channels_first ? h->rows : h->classes;
   uint16_t *chunk;

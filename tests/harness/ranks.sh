@@ -47,8 +47,8 @@ for count in 1 2 3; do
 done
 cat "$scratch/out"
 
-# A test that cannot fail proves nothing: each comparison must notice that nothing was added up. One does not, rightly:
-# with two ranks of which one has no rows, the other has the whole batch.
+# A test that cannot fail proves nothing: each comparison must notice that nothing was added up. One is right not to: if
+# one of two ranks has no rows, the other has the whole batch.
 for count in 2 3; do
   run $count --without-reduction
   [ "$status" -eq 1 ] || fail "$count ranks without the reduction: exit status $status, expected 1"

@@ -9,8 +9,8 @@
 #   tally.sh FOLDER NAME script COMMAND...       counts one: status 0 passed, 77 skipped (last line says why), else failed
 #
 # Leaves FOLDER/NAME.count ("passed failed skipped") and FOLDER/NAME.skipped (lines of "cases, which, why" between tabs;
-# a why that begins with "no GPU" is told apart). What the test puts in TMPDIR is removed behind it. Exit status: 1 if
-# something failed or nothing ran at all, 77 if everything was skipped, else 0.
+# a why that begins with "no GPU" is counted separately). What the test leaves in TMPDIR is removed. Exit status: 1 if
+# something failed or nothing ran, 77 if everything was skipped, else 0.
 set -u
 folder=$1 name=$2 kind=$3
 shift 3

@@ -10,7 +10,7 @@
 
 #include "random.h"
 
-/* An array of so many elements has some that tell; a few may all round to 0 in a half type. */
+/* An array with this many elements has some that are not 0. A few elements may all round to 0 in a half type. */
 enum { MANY = 64 };
 
 /* Below this, what is computed in single precision is promised within 1e-36 only: zeros may pass there. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The tool where the system fails it: each of its calls that open, read, write, close or rename a file, make a thread or
- * load a library fails in turn. What it then calls good is whole; what it refuses says so and leaves nothing. A limit of
- * file size stands for a disk that is full after so many bytes.
+ * The tool when the system fails: each call that opens, reads, writes, closes or renames a file, makes a thread or loads
+ * a library fails once. If the tool then reports success, its answer is complete. If it refuses, it says so and leaves
+ * nothing. A limit of the file size stands for a full disk.
  */
 #define _GNU_SOURCE
 #include <criterion/criterion.h>

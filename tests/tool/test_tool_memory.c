@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The tool without memory: each of its allocations fails in turn, alone or with all after it. What it then calls good is
- * the whole answer; what it refuses leaves nothing.
+ * The tool without memory: each of its allocations fails once, alone or with all that follow. If the tool then reports
+ * success, its answer is complete. If it refuses, it leaves nothing.
  */
 #define _GNU_SOURCE
 #include <criterion/criterion.h>

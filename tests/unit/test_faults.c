@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The library where the system fails it. Making a context: each allocation fails in turn. A call on a context allocates
- * nothing, and makes threads, or does with fewer, in a fused head alone. A BLAS that cannot be loaded is said, and all else
- * works. The linker puts these functions in the place of the library's own calls (--wrap).
+ * The library when the system fails. When a context is created, each allocation fails once. A call on a context allocates
+ * nothing. Only the fused head makes threads, and it works with fewer. A BLAS that cannot be loaded is reported, and
+ * everything else works. The linker replaces the library's own calls by these functions (--wrap).
  */
 #define _GNU_SOURCE
 #include <criterion/criterion.h>
