@@ -24,6 +24,15 @@ def _nms(boxes, scores, iou_threshold, offset):
     return torchvision.ops.nms(boxes, scores, float(iou_threshold))
 
 
+def _roi_align(input, rois, output, argmax_y, argmax_x, pool_mode, aligned, **options):
+    """Forward alone, as targets of masks need it; the module below has a gradient."""
+    import torchvision
+
+    size = options["aligned_height"], options["aligned_width"]
+    scale, ratio = options["spatial_scale"], options["sampling_ratio"]
+    output.copy_(torchvision.ops.roi_align(input, rois, size, scale, ratio, aligned))
+
+
 class _Operators(types.ModuleType):
     def __getattr__(self, name):
         if name.startswith("__"):
@@ -34,7 +43,7 @@ class _Operators(types.ModuleType):
 def install():
     """Puts the stand-ins in place. Call it before mmcv.ops is imported."""
     operators = _Operators("mmcv._ext")
-    operators.nms = _nms
+    operators.nms, operators.roi_align_forward = _nms, _roi_align
     operators.__spec__ = importlib.machinery.ModuleSpec("mmcv._ext", None)
     sys.modules["mmcv._ext"] = operators
     from mmcv.ops import RoIAlign

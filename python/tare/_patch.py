@@ -14,7 +14,7 @@ _CROSS_ENTROPY = ("CrossEntropyLoss", "CrossEntropyCustomLoss")
 _CROSS_ENTROPIES = ("cross_entropy", "binary_cross_entropy", "mask_cross_entropy")
 _PROBABILITIES = ("py_sigmoid_focal_loss", "py_focal_loss_with_prob")
 
-# Where a library defines what tare.compat's module of its name has.
+# Where a library defines what tare.compat's module of its name has. A pair: its name there, and Tare's.
 _LIBRARIES = {
     "apex": {"apex.contrib.focal_loss.focal_loss": ("focal_loss", "FocalLoss")},
     "fvcore": {"fvcore.nn.focal_loss": _STAR},
@@ -25,7 +25,12 @@ _LIBRARIES = {
         "mmdet.models.losses.ghm_loss": ("GHMC", "GHMR"),
     },
     "torchvision": {"torchvision.ops.focal_loss": ("sigmoid_focal_loss",)},
+    "transformers": {
+        "transformers.loss.loss_for_object_detection": ("sigmoid_focal_loss",),
+        "transformers.loss.loss_grounding_dino": (("sigmoid_focal_loss", "grounding_dino_sigmoid_focal_loss"),),
+    },
 }
+_LOADED_BEFORE = {"mmdet": ("mmdet.models",), "transformers": ("transformers.loss.loss_utils",)}  # all that import them
 
 
 class Patch:
@@ -92,22 +97,23 @@ def patch(library: str) -> Patch:
         with tare.patch("mmdet") as patched:
             print(patched.replaced)
 
-    library: "apex", "fvcore", "mmcv", "mmdet" or "torchvision"; tare.compat has what they get. The library is imported.
-    Every attribute of a loaded module that is the original object is replaced, and every such value of a dictionary of
-    one; for mmdet its registry too. A torch.nn.Module that exists already keeps its losses.
+    library: "apex", "fvcore", "mmcv", "mmdet", "torchvision" or "transformers"; tare.compat has what they get. The
+    library is imported. Every attribute of a loaded module that is the original object is replaced, and every such
+    value of a dictionary of one; for mmdet its registry too. A torch.nn.Module that exists already keeps its losses.
     """
     if library not in _LIBRARIES:
         raise ValueError(f"library is {library!r}; it is one of: {', '.join(_LIBRARIES)}")
     ours = importlib.import_module(f"tare.compat.{library}")
     patched, pairs = Patch(library), {}
-    if library == "mmdet":
-        importlib.import_module("mmdet.models")
+    for module in _LOADED_BEFORE.get(library, ()):
+        importlib.import_module(module)
     for module, names in _LIBRARIES[library].items():
         theirs = importlib.import_module(module)
         for name in names:
-            original = getattr(theirs, name, None)
-            if original is not None and original is not getattr(ours, name):
-                pairs[id(original)] = original, getattr(ours, name)
+            there, here = (name, name) if isinstance(name, str) else name
+            original = getattr(theirs, there, None)
+            if original is not None and original is not getattr(ours, here):
+                pairs[id(original)] = original, getattr(ours, here)
     patched._replace_everywhere(pairs)
     if library == "mmdet":
         patched._register()

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tare.compat import apex, fvcore, mmcv, torchvision
+from tare.compat import apex, fvcore, mmcv, torchvision, transformers
 
 SCRIPTED = (
     torchvision.sigmoid_focal_loss,
@@ -117,6 +117,29 @@ def test_names_and_errors_of_the_originals():
     ):
         with pytest.raises(TypeError):
             call()
+
+
+def test_transformers():
+    x, t = torch.randn(2, 5, 3, requires_grad=True), torch.randint(0, 2, (2, 5, 3)).float()
+    wide = x.detach().double().requires_grad_()
+    for alpha in (0.25, -1):
+        elements = focal(wide, t.double(), alpha, 2.0)
+        for number in (4.0, 4, torch.tensor([4.0]), torch.tensor(4)):
+            for function, exact in (
+                (transformers.sigmoid_focal_loss, elements.mean(1).sum() / 4),
+                (transformers.grounding_dino_sigmoid_focal_loss, elements.sum() / 4),
+            ):
+                found = function(x, t, number, alpha=alpha, gamma=2.0)
+                assert found.shape == getattr(number, "shape", ()) and found.dtype == torch.float32
+                torch.testing.assert_close(found.double().reshape(()), exact, rtol=1e-5, atol=0)
+                (gradient,) = torch.autograd.grad(found.sum(), x)
+                (slope,) = torch.autograd.grad(exact, wide, retain_graph=True)
+                torch.testing.assert_close(gradient.double(), slope, rtol=1e-4, atol=1e-8)
+    flat = transformers.grounding_dino_sigmoid_focal_loss(x.flatten(), t.flatten(), 4)
+    torch.testing.assert_close(flat, transformers.grounding_dino_sigmoid_focal_loss(x, t, 4))
+    assert transformers.sigmoid_focal_loss(x.half(), t.half(), 4).dtype == torch.float16
+    with pytest.raises(ValueError, match="second axis"):
+        transformers.sigmoid_focal_loss(x.flatten(), t.flatten(), 4)
 
 
 # ---- apex -----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import types
 import pytest
 
 import tare
-from tare.compat import mmdet, torchvision
+from tare.compat import mmdet, torchvision, transformers
 
 ORIGINALS = (lambda *arguments: "the original", type("Original", (), {}))  # a tuple: a name here would be replaced
 
@@ -69,6 +69,23 @@ def test_a_with_block(modules):
     assert user.loss is ORIGINALS[0] and user.LOSSES["focal"] is abs
 
 
+def test_a_name_that_tare_has_under_another(modules):
+    made = modules(
+        transformers={},
+        transformers__loss={},
+        transformers__loss__loss_utils={"LOSS_MAPPING": {"focal": ORIGINALS[0]}},
+        transformers__loss__loss_for_object_detection={"sigmoid_focal_loss": ORIGINALS[0]},
+        transformers__loss__loss_deformable_detr={"sigmoid_focal_loss": ORIGINALS[0]},
+        transformers__loss__loss_grounding_dino={"sigmoid_focal_loss": ORIGINALS[1]},
+    )
+    with tare.patch("transformers"):
+        assert made["transformers.loss.loss_deformable_detr"].sigmoid_focal_loss is transformers.sigmoid_focal_loss
+        assert made["transformers.loss.loss_utils"].LOSS_MAPPING["focal"] is transformers.sigmoid_focal_loss
+        found = made["transformers.loss.loss_grounding_dino"].sigmoid_focal_loss
+        assert found is transformers.grounding_dino_sigmoid_focal_loss
+    assert made["transformers.loss.loss_grounding_dino"].sigmoid_focal_loss is ORIGINALS[1]
+
+
 def test_the_registry_of_mmdetection(modules):
     class Registry(dict):
         def register_module(self, name, force, module):
@@ -92,5 +109,6 @@ def test_the_registry_of_mmdetection(modules):
 
 
 def test_what_is_no_library():
-    with pytest.raises(ValueError, match="library is 'keras'; it is one of: apex, fvcore, mmcv, mmdet, torchvision"):
+    known = "apex, fvcore, mmcv, mmdet, torchvision, transformers"
+    with pytest.raises(ValueError, match=f"library is 'keras'; it is one of: {known}"):
         tare.patch("keras")

@@ -3,7 +3,9 @@
 
     from tare.compat.torchvision import sigmoid_focal_loss
 
-There is one module for each library: torchvision, fvcore, mmcv, mmdet, apex. No module imports the library of its name.
+There is one module for each library: torchvision, fvcore, mmcv, mmdet, apex, transformers. Only registering in
+mmdetection imports the library. tare.patch puts the functions into an installed one.
+
 These differences are common to all. Logits in float16 or bfloat16 are computed in float32; the loss then has the
 type that the original's has, also under autocast. Nothing waits for a GPU. A mean over nothing is 0, not NaN. A second
 derivative raises. Labels may be of any integer type.
