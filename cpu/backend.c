@@ -77,7 +77,8 @@ void tare_cpu_write_output(const tare_output *output, double loss, const tare_co
   if (output->counts) *output->counts = *counts;
 }
 
-/** Loss and gradient of a problem whose labels are valid. `counts` gets the rows with an invalid target. */
+/** Loss and gradient of a problem whose labels are valid. `counts` gets the rows with an invalid target. Many parameters:
+ *  four inputs, the workspace and three results. */
 static tare_status evaluate_rows(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
                                  const tare_label_scan *scan, void *workspace, tare_counts *counts, double *loss,
                                  tare_error *error) {

@@ -123,6 +123,8 @@ static void run(const tare_job *job, stretch on, const element_task *task, tare_
     memcpy(on.derivative + whole, s->derivative, (size_t)rest * sizeof *s->derivative);
 }
 
+/** Loss and gradient of a block: its elements, then its positives again. Many parameters: all state of a tile is with
+ *  the caller. */
 static void evaluate_block(const tare_job *job, const tare_tile *tile, const block *b, const stretch *on,
                            const stretch *positives, const tile_tasks *tasks, tare_scratch *scratch,
                            tare_group_result *result) {

@@ -57,7 +57,7 @@ static void store(int32_t dtype, void *data, int64_t offset, int64_t stride, int
   }
 }
 
-/** Packs `lines` runs of `length` elements into `to`. */
+/** Packs `lines` runs of `length` elements into `to`. Many parameters: an array of two strides has six. */
 static void load_lines(int32_t dtype, const void *data, int64_t offset, int64_t line_stride, int64_t stride,
                        int64_t lines, int64_t length, real *restrict to) {
   if (stride == 1 && line_stride == length) {
@@ -67,6 +67,7 @@ static void load_lines(int32_t dtype, const void *data, int64_t offset, int64_t 
   for (int64_t i = 0; i < lines; i++) load(dtype, data, offset + i * line_stride, stride, length, to + i * length);
 }
 
+/** The reverse. Many parameters: as there. */
 static void store_lines(int32_t dtype, void *data, int64_t offset, int64_t line_stride, int64_t stride, int64_t lines,
                         int64_t length, const real *restrict from) {
   if (stride == 1 && line_stride == length) {

@@ -25,6 +25,7 @@ lint() {
   "$build/ruff/bin/ruff" format --quiet --check
   scripts/check_includes.py
   scripts/check_names.py "$build"
+  scripts/check_functions.py
   git log -1 --format=%B | scripts/check_subject.sh /dev/stdin
   git ls-files 'losses/*.c' 'core/*.c' 'cpu/*.c' 'tool/*.c' | xargs clang-tidy --quiet -p "$build"
   echo "lint: clean"

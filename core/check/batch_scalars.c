@@ -20,8 +20,7 @@ static tare_status check_selection(const tare_batch *batch, tare_error *error) {
   return TARE_STATUS_OK;
 }
 
-tare_status tare_check_batch_scalars(const tare_batch *batch, tare_error *error) {
-  const char *const dtypes = "TARE_DTYPE_F32 (0), TARE_DTYPE_F16 (1), TARE_DTYPE_BF16 (2) or TARE_DTYPE_F64 (3)";
+static tare_status check_level_array(const tare_batch *batch, tare_error *error) {
   if (batch->level_count < 1 || batch->level_count > TARE_MAX_LEVELS)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->level_count is %d; it must be in 1..%d",
                      batch->level_count, TARE_MAX_LEVELS);
@@ -32,7 +31,13 @@ tare_status tare_check_batch_scalars(const tare_batch *batch, tare_error *error)
                      "batch->level_stride is %llu; it must be sizeof(tare_level), %llu in this version, or end after "
                      "an array and its strides: call tare_batch_init first",
                      (unsigned long long)batch->level_stride, (unsigned long long)sizeof(tare_level));
-  tare_status status = check_enum("dtype", batch->dtype, TARE_DTYPE_F64, dtypes, error);
+  return TARE_STATUS_OK;
+}
+
+tare_status tare_check_batch_scalars(const tare_batch *batch, tare_error *error) {
+  const char *const dtypes = "TARE_DTYPE_F32 (0), TARE_DTYPE_F16 (1), TARE_DTYPE_BF16 (2) or TARE_DTYPE_F64 (3)";
+  tare_status status = check_level_array(batch, error);
+  if (!status) status = check_enum("dtype", batch->dtype, TARE_DTYPE_F64, dtypes, error);
   if (!status)
     status = check_enum("label_dtype", batch->label_dtype, TARE_LABEL_DTYPE_I64,
                         "TARE_LABEL_DTYPE_I32 (0) or TARE_LABEL_DTYPE_I64 (1)", error);
