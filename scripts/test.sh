@@ -68,7 +68,7 @@ read_name() {
     echo "dev: '$1' is not understood; the form is NAME[/CASE] [--device cpu|emulated|cuda]" >&2
     exit 2
   fi
-  source=$(find tests -name "test_${name#test_}.c")
+  source=$(find tests -name "test_${name#test_}.c" -o -type d -name "test_${name#test_}")
   if [ -n "$source" ]; then
     name=test_${name#test_}
   fi
