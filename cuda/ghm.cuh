@@ -53,7 +53,8 @@ __device__ __forceinline__ uint64_t place_of_key(const double *keys, uint64_t co
   return low;
 }
 
-/** Keeps an element's key for the sort; NaN, which sorts behind all, if it does not count. */
+/** Keeps an element's key for the sort, or NaN if the element does not count: NaN is sorted to the end. Many parameters:
+ *  an element is named by level, tile, row and class. */
 __device__ __forceinline__ void collect_key(const ghm_call &c, const level &l, const tile &t, int32_t row, int64_t cls,
                                             bool counts, double key, double if_nan) {
   const double kept = key == key ? key : if_nan;

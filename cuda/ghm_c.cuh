@@ -156,7 +156,7 @@ __device__ __forceinline__ void count_key(counter &n, float key) {
   n.histogram.add(bin_of(n.bins, key, rcp_approx(1.0f + exp2_approx(key * -0x1.715476p+0f))));
 }
 
-/** Counts or collects one element. */
+/** Counts or collects one element. Many parameters: an element is named by level, tile, row and class. */
 __device__ __forceinline__ void count_element(const ghm_call &c, const level &l, const tile &t, counter &n, row_role r,
                                               int32_t row, int64_t cls, float x) {
   const bool collects = c.pass == ghm_pass::collect;

@@ -125,7 +125,8 @@ tare_status start(head *h) {
 
 /* ---- Products -------------------------------------------------------------------------------------------------------- */
 
-/** to [n, m] = alpha*b*a + beta*to, where a is [k, m] and b [n, k] after their `how`. */
+/** to [n, m] = alpha*b*a + beta*to, where a is [k, m] and b [n, k] after their `how`. Many parameters: those of
+ *  GEMM. */
 tare_status multiply(const head &h, int64_t m, int64_t n, int64_t k, const float *alpha, const matrix &a,
                      const matrix &b, const float *beta, const matrix &to, const char *doing) {
   const blas_status status =

@@ -46,7 +46,8 @@ __device__ __forceinline__ flat_steps make_flat_steps(const call &c, uint32_t si
   return {int32_t(first / classes), int32_t(first % classes), int32_t(step / classes), int32_t(step % classes)};
 }
 
-/** `n` elements from element `at` of the tile (in order of rows, then classes); adds their loss. */
+/** Adds the loss of `n` elements from element `at` of the tile, in order of rows, then classes. Many parameters: the
+ *  place is given as a number, a row and a class, because a division is dearer than two registers. */
 template <typename T, typename Loss>
 __device__ __forceinline__ void flat_piece(const call_of<Loss> &c, const level &l, const tile &t,
                                            const setting_of<Loss> &s, const row_role *roles, uint32_t at, int32_t row,
@@ -107,7 +108,8 @@ __device__ __forceinline__ float negatives(const setting_of<Loss> &s, const row_
   }
 }
 
-/** Loss and gradient of element `hit`, the class of its row; its logit becomes one that is nothing to a negative. */
+/** Loss and gradient of element `hit`, the class of its row. Its logit becomes one whose loss as a negative is 0. Many
+ *  parameters: as element(). */
 template <typename Loss, int size>
 __device__ __forceinline__ exact::pair take_hit(const call_of<Loss> &c, const level &l, const tile &t,
                                                 const setting_of<Loss> &s, row_role r, int32_t row, int32_t hit,
@@ -133,9 +135,10 @@ __device__ __forceinline__ row_role load_role(shared_place at) {
   return {int32_t(bits.x), __uint_as_float(bits.y)};
 }
 
-/** A whole vector that lies in one row, where every element of a row has one of two weights, neither 0, and nothing but
- *  loss and gradient is wanted (level::allows_lean_way): what nearly all elements of nearly all batches are. All are computed as
- *  negatives; the row's class, rarely one of them, is seen to by itself. Adds their loss to a sum. */
+/** Adds the loss of a whole vector in one row. The level allows it (level::allows_lean_way): a row's elements have one of
+ *  two weights, neither is 0, and only loss and gradient are wanted. Nearly all elements of most batches are such. All
+ *  are computed as negatives. The row's class is rarely one of them, and take_hit computes it. Many parameters: as
+ *  flat_piece. */
 template <typename T, typename Loss>
 __device__ __forceinline__ void lean_piece(const call_of<Loss> &c, const level &l, const tile &t,
                                            const setting_of<Loss> &s, row_role r, int32_t row, int32_t cls,
@@ -165,8 +168,9 @@ __device__ __forceinline__ void lean_piece(const call_of<Loss> &c, const level &
   }
 }
 
-/** The loss of this thread's share of a tile: vectors the lean way where the level allows it and they are in one row, element by element
- *  elsewhere. With always_soft no vector goes the lean way. */
+/** The loss of this thread's share of a tile. A vector goes the lean way if the level allows it and the vector lies in one
+ *  row; other elements go one by one. With always_soft no vector goes the lean way. Many parameters: the two ways share
+ *  the tile's roles, steps and queue. */
 template <typename T, typename Loss, bool always_soft>
 __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level &l, const tile &t,
                                             const setting_of<Loss> &s, row_role *roles, bool soft, bool lean,

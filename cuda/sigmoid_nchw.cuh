@@ -9,7 +9,7 @@
 namespace tare {
 namespace sigmoid {
 
-/** One class of up to a vector of rows; adds their loss. */
+/** Adds the loss of one class of up to a vector of rows. Many parameters: as element(). */
 template <typename T, typename Loss>
 __device__ __forceinline__ void nchw_piece(const call_of<Loss> &c, const level &l, const tile &t,
                                            const setting_of<Loss> &s, const row_role (&r)[vector<T>::size], int32_t row,
@@ -77,8 +77,9 @@ struct nchw_queue : vector_queue<hint, T> {
   }
 };
 
-/** A share of whole vectors in a level that allows it (level::allows_lean_way), all elements as negatives; a vector that holds its
- *  row's class goes the general way. Adds the loss. */
+/** Adds the loss of a share of whole vectors in a level that allows it (level::allows_lean_way). All elements are computed
+ *  as negatives; a vector that holds its row's class goes the general way. Many parameters: the queue's room is in shared
+ *  memory, and the roles are in registers. */
 template <typename T, typename Loss>
 __device__ __forceinline__ void lean_nchw(const call_of<Loss> &c, const level &l, const tile &t,
                                           const setting_of<Loss> &s, const row_role (&r)[vector<T>::size],

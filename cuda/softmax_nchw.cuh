@@ -121,7 +121,8 @@ struct reread {
   }
 };
 
-/** A row for each lane, or none (active is false). By all threads: two barriers. Returns the loss in the first warp. */
+/** A row for each lane, or none (active is false). By all threads: two barriers. Returns the loss in the first warp.
+ *  Many parameters: the two arrays are in shared memory, which only a kernel declares. */
 template <typename T, template <typename, bool> class Classes, bool adjusts>
 __device__ __forceinline__ float row_of_lane(const call &c, const level &l, const tile &t, const setting &s,
                                              int32_t row, bool active, float (&maxima)[block_threads],

@@ -8,6 +8,7 @@ Functions that include/tare.h declares are documented there and may have as many
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -31,11 +32,11 @@ def comment_above(lines: list, line: int) -> str:
     first = last
     while first >= 0 and lines[first].lstrip().startswith(("/*", "*", "//")):
         first -= 1
-    return " ".join(lines[first + 1 : last + 1])
+    return re.sub(r"[\s*]+", " ", " ".join(lines[first + 1 : last + 1]))
 
 
 def parameter_count(tag: dict) -> int:
-    inside = tag.get("signature", "()").strip()[1:-1].strip()
+    inside = re.sub(r"<[^<>]*>", "", tag.get("signature", "()")).strip()[1:-1].strip()
     return 0 if inside in ("", "void") else inside.count(",") + 1
 
 
