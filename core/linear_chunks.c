@@ -12,7 +12,7 @@ static void open_chunk(const tare_linear_plan *plan, int64_t first, int with_gra
                      with_gradient ? chunk->logits : NULL);
 }
 
-/** From the last chunk to the first, so that those whose place is shared come first. */
+/** Goes from the last chunk to the first, so that chunks whose place is shared come first. */
 static tare_status measure_chunks(const tare_linear_plan *plan, const tare_linear_steps *steps, void *head) {
   const int64_t last = (plan->problem->rows - 1) / plan->chunk_rows * plan->chunk_rows;
   tare_linear_chunk chunk;

@@ -91,7 +91,7 @@ static size_t size_of(const parameter *p) {
 }
 
 void tare_parameters_set_defaults(tare_loss_spec *loss) {
-  /* What a loss does not use of its member holds what it holds for those that do: off, and GHM-R's mu. */
+  /* Fields of the member that this loss does not use have the default of the losses that do: off, and GHM-R's mu. */
   if (loss->kind == TARE_LOSS_SOFTMAX_CE) loss->ce.alpha = -1;
   if (loss->kind == TARE_LOSS_GHM_C) loss->ghm.mu = 0.02;
   for (int i = 0; i < PARAMETERS; i++) {

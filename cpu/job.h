@@ -78,7 +78,7 @@ typedef struct tare_tile_rows {
   int32_t positive[TARE_TILE_ROWS];
 } tare_tile_rows;
 
-/** What a pass over the labels finds. */
+/** The result of a pass over the labels. */
 typedef struct tare_label_scan {
   tare_counts counts;
   double weights;        /* sum of row weight x class weight over rows that count; for TARE_NORMALIZER_WEIGHTS only */
@@ -86,7 +86,7 @@ typedef struct tare_label_scan {
   int64_t invalid_label;
 } tare_label_scan;
 
-/** What a pass finds of targets that no formula takes. */
+/** Invalid targets that a pass found. */
 typedef struct tare_target_scan {
   int64_t rows;           /* that have one */
   int64_t first_row, cls; /* the first of them, and its first such class; INT64_MAX if none */

@@ -5,7 +5,7 @@
  * are vectorised: with few classes there are nearly as many labels as logits.
  */
 
-/** What a label can be besides a class and TARE_ROW_BACKGROUND. */
+/** Other values of a label than a class and TARE_ROW_BACKGROUND. */
 enum { INVALID = -3, IGNORED = -4 };
 
 static int32_t class_of(const tare_batch *batch, int64_t label) {

@@ -39,7 +39,7 @@ typedef struct head {
   tare_target_scan targets; /* invalid ones, of the pass over all chunks */
 } head;
 
-/** What threads share of a chunk. */
+/** Data of a chunk that the threads share. */
 typedef struct chunk_work {
   const head *head;
   const tare_linear_chunk *chunk;

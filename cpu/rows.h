@@ -5,7 +5,7 @@
 
 #include "job.h"
 
-/** How a problem is cut into tiles: a matter of its shape alone, so that sums do not depend on threads. */
+/** How a problem is cut into tiles. It depends on the sizes alone, so sums do not depend on threads. */
 typedef struct tare_tiling {
   int64_t tiles;                           /* of all levels */
   int64_t first_tile[TARE_MAX_LEVELS + 1]; /* of each level, and the end */

@@ -11,7 +11,7 @@ static void measure(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem
   tare_cpu_run_pass(cpu, tiling, &job);
 }
 
-/** What the pieces of the work share. Each writes labels of its own. */
+/** Data that the pieces of the work share. Each piece writes its own labels. */
 typedef struct settling {
   const tare_cpu *cpu;
   const tare_tiling *tiling;

@@ -12,7 +12,7 @@ typedef struct stretch {
   const real *target; /* read where elements have targets of their own */
 } stretch;
 
-/** What to compute of a tile's elements. */
+/** The results that are wanted of a tile's elements. */
 typedef struct element_task {
   int32_t kind, power;
   int is_soft, wants_derivative;

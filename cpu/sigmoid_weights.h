@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the elements of a block weigh. */
+/* The weights of the elements of a block. */
 
-/** What spread does, for lines of a few elements: looking at each would cost more than writing it. */
+/** As spread, for lines of a few elements, where a check of each line would cost more than writing it. */
 static void spread_short(const block *b, const real *of_row, const real *of_class, int has_plain, real_scratch *s) {
   const real *restrict of_line = b->by_class ? of_class : of_row, *restrict along = b->by_class ? of_row : of_class;
   real *restrict weight = s->weight, *restrict base = s->base_weight;
@@ -51,7 +51,7 @@ static real alpha(const tare_problem *problem, int64_t c, int positive) {
   return (real)(positive ? alpha : 1.0 - alpha);
 }
 
-/** What a dense target makes of a weight that is at_0 at t = 0 and at_1 at t = 1: exactly these there. Nothing cancels. */
+/** The weight at a dense target: exactly at_0 at t = 0 and at_1 at t = 1, between them linear. Nothing cancels. */
 TARE_INLINE real weight_between(real t, real at_0, real at_1) {
   const real mixed = multiply_add(t, at_1, ((real)1 - t) * at_0);
   return t == 0 ? at_0 : t == 1 ? at_1 : mixed;
@@ -62,7 +62,7 @@ static int has_plain_weights(const tare_problem *problem) { return problem->alph
 /* A weight is row x alpha x element x positive weight, the base one row x element x positive weight, in this order for
  * labels and dense targets alike. */
 
-/** What a tile's rows and, where classes are alike, its classes weigh. */
+/** The weights of a tile's rows and, if all classes have the same weights, of its classes. */
 static void weigh_lines(const tare_problem *problem, const tare_tile *tile, const tare_tile_rows *rows,
                         real_scratch *s) {
   const real of_class = problem->soft ? (real)1 : alpha(problem, 0, 0);

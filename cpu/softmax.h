@@ -42,7 +42,7 @@ static void weigh_rows_by_alpha(const tare_problem *problem, int32_t n, tare_til
   }
 }
 
-/** From maximum, sum and label logit of rows [first, first+n) to their losses and derivatives. */
+/** Computes losses and derivatives of rows [first, first+n) from their maximum, sum and label logit. */
 static void finish_margins(const tare_job *job, int32_t first, int32_t n, tare_scratch *scratch) {
   const real_scratch *s = real_scratch_of(scratch);
   tare_margins *margins = &scratch->margins;

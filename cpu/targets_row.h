@@ -69,7 +69,7 @@ static void look_at_scores(const tare_problem *problem, const tare_tile *tile, t
   }
 }
 
-/** What is left outside [0,1] by rounding, or has no weight. A NaN becomes 0. */
+/** Clamps targets that are outside [0,1] by rounding, or have no weight. NaN becomes 0. */
 static void clamp_targets(real *restrict target, int32_t n) {
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) { /* hot: clamp targets (any) */
@@ -78,7 +78,7 @@ static void clamp_targets(real *restrict target, int32_t n) {
   }
 }
 
-/** What a tile's rows are to the loss. Returns whether the pass wants more of the tile. */
+/** Finds the roles of a tile's rows in the loss. Returns whether the pass needs more of the tile. */
 static int look_at_rows(const tare_job *job, const tare_tile *tile, tare_scratch *scratch, tare_group_result *result) {
   tare_tile_rows_decode(job->problem, tile, &scratch->rows);
   check_targets(job->problem, tile, scratch, &result->targets);

@@ -16,7 +16,7 @@ void tare_watch_forks(void);
 /** The number of threads, at most `threads`, that share this number of pieces. */
 int32_t tare_threads_for(int32_t threads, int64_t pieces);
 
-/** How many threads a context has unless it is told. */
+/** The default number of threads of a context. */
 int32_t tare_default_threads(void);
 
 /** Calls `work` for every piece, on OpenMP's threads. Without OpenMP: on the caller's alone. */

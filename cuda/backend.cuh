@@ -70,7 +70,7 @@ class relaxed_capture {
 
 /* ---- From a problem to a call (plan.cu) ---------------------------------------------------------------------------- */
 
-/** All of it; zeroed first, so that what is not set is the same from call to call. */
+/** Fills the whole call. It is zeroed first, so fields that are not set are the same from call to call. */
 void make_call(const backend *self, const tare_problem *problem, call *c);
 
 /** The levels alone, of a problem that differs in nothing else. */

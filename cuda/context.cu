@@ -115,7 +115,7 @@ cudaError_t load_all_kernels() {
   return status;
 }
 
-/** What CUDA says where nothing in the library was compiled for the GPU, and nothing can be from its PTX. */
+/** Errors of CUDA that mean: the library has neither machine code nor usable PTX for this GPU. */
 bool says_no_kernel(cudaError_t status) {
   return status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction ||
          status == cudaErrorInvalidKernelImage || status == cudaErrorUnsupportedPtxVersion ||

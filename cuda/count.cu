@@ -25,7 +25,7 @@ __device__ void count_row(const call &c, const level &l, const tile &t, int32_t 
   if (c.per_class && found >= 0) atomic_add(reinterpret_cast<uint64_t *>(c.per_class) + found, uint64_t(1));
 }
 
-/** By its score. */
+/** Whether the score of a row is invalid. */
 __device__ bool is_spoilt(const call &c, const level &l, const tile &t, int32_t row) {
   const row_role r = look_at_row(c, l, t, row);
   return r.weight != 0.0f && has_invalid_score(c, l, t, r, row);
@@ -46,7 +46,7 @@ __device__ double inverse_divisor_from(const call &c, const device_record &r, do
   return divisor == 0 ? 1 : reciprocal(divisor);
 }
 
-/** By thread 0 of the last block: hands the counts on and leaves zeros for the next launch. */
+/** Thread 0 of the last block calls it. It writes the counts, and zeros for the next launch. */
 __device__ void finish_counts(const call &c, double weights) {
   device_record &r = *c.record;
   const volatile device_record &seen = r;

@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(block_threads)
   }
 }
 
-/** Of the sorted norms [low, high), the first for which `is_past` holds; it goes on holding. */
+/** The first of the sorted norms [low, high) for which `is_past` holds. It holds for all that follow. */
 template <typename Predicate>
 __device__ uint64_t first_past(uint64_t low, uint64_t high, Predicate &&is_past) {
   while (low < high) {

@@ -299,7 +299,7 @@ __device__ __forceinline__ unsigned block_rank() {
 }
 __device__ __forceinline__ unsigned lane() { return thread_rank() % warp_size; }
 
-/* Of `width` lanes (a power of two) at a time, to every one of them, in an order that never changes. */
+/* Sums over `width` lanes (a power of two). Each of them gets the sum. The order never changes. */
 template <int width = 32, typename T>
 __device__ __forceinline__ T warp_sum(T x) {
 #pragma unroll

@@ -121,7 +121,7 @@ __device__ __forceinline__ void update_density(const tare_ghm_parameters &ghm, c
   if (thread_rank() == 0 && ghm.momentum > 0.0) *state.steps = tare_next_step(steps);
 }
 
-/** By the last block, when all have handed over: the counts go to the state, with the density if it is wanted. */
+/** The last block calls it when all blocks have added their counts. It writes them to the state, and the density if wanted. */
 __device__ __forceinline__ void settle(const ghm_call &c) {
   uint64_t mine = 0;
   for (int32_t k = int32_t(thread_rank()); k < c.ghm.bins; k += block_threads) {

@@ -352,7 +352,7 @@ cudaError_t launch_norms(const ghm_call &c, const launch_site &site) {
   }
 }
 
-/** What computes a loss of the list from the density of its gradient norm. A loss without one does not compile. */
+/** The type that computes a loss of the list from the density of its gradient norm. A loss without one does not compile. */
 template <typename Loss>
 struct by_density_of;
 template <>

@@ -39,7 +39,7 @@ cudaError_t launch(void (*kernel)(P...), int64_t work, const launch_site &site, 
   return launch_as(false, kernel, work, site, arguments...);
 }
 
-/** All blocks at a time, for tare::grid_barrier. */
+/** Launches all blocks at the same time, as tare::grid_barrier needs it. */
 template <typename... P, typename... A>
 cudaError_t launch_together(void (*kernel)(P...), int64_t work, const launch_site &site, const A &...arguments) {
   return launch_as(true, kernel, work, site, arguments...);
@@ -57,7 +57,7 @@ cudaError_t load_kernels(Kernel... kernels) {
 /** Counts labels; `reports`: remembers invalid rows for tare_context_synchronize. */
 cudaError_t launch_count(const call &c, const launch_site &site, bool reports);
 
-/** All kernels of a file, or of a family on one type of logits. Whoever adds a kernel adds it to its file's list. */
+/** Load all kernels of a file, or of a family on one type of logits. A new kernel goes into the list of its file. */
 cudaError_t load_count();
 cudaError_t load_density();
 cudaError_t load_linear();
@@ -86,7 +86,7 @@ cudaError_t launch_ghm_f32(const ghm_call &c, const launch_site &site);
 cudaError_t launch_ghm_f16(const ghm_call &c, const launch_site &site);
 cudaError_t launch_ghm_bf16(const ghm_call &c, const launch_site &site);
 
-/** From the counts in a state: momentum sums, 1/GD, and one step more. */
+/** Computes momentum sums and 1/GD from the counts in a state, and counts the step. */
 cudaError_t launch_density_update(const tare_ghm_parameters &ghm, tare_ghm_state state, const launch_site &site);
 
 /** The exact density of the `most` keys collected: sorts them into `sorted`, finds 1/GD of each, and how many they are;

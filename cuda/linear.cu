@@ -63,7 +63,7 @@ tare_status launch_failed(const head &h, cudaError_t status) {
 
 constexpr uint64_t least_blas_bytes = 64 << 10; /* below 16 KiB some products of cuBLAS fail */
 
-/** What NVIDIA recommends for cuBLAS: with less, products whose result is small find no room to be split. */
+/** The workspace that NVIDIA recommends for cuBLAS. With less, products with a small result cannot be split. */
 uint64_t ample_blas_bytes(const backend *self) { return self->major >= 9 ? 32 << 20 : 4 << 20; }
 
 /** The gradient by the logits is rounded to the features' type. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the fused head does with a chunk between cuBLAS's products. The chunk has just been written and lies in L2. */
+/* The kernels of the fused head between cuBLAS's products of a chunk. The chunk has just been written and is in L2. */
 #include <type_traits>
 
 #include "linear.cuh"
@@ -88,7 +88,7 @@ __device__ __forceinline__ float scale_for(uint32_t largest) {
   return __uint_as_float(uint32_t(wanted < 240 ? wanted : 240) << 23); /* its inverse is a normal number, too */
 }
 
-/** Of a power of two. */
+/** 1/scale of a power of two. */
 __device__ __forceinline__ float inverse_of(float scale) {
   return __uint_as_float((254u << 23) - __float_as_uint(scale));
 }

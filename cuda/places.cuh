@@ -13,7 +13,7 @@ struct tile {
   int64_t offset[TARE_ARRAY_COUNT];
 };
 
-/** By the first warp, a lane for each array; the others read it after a barrier. */
+/** The first warp fills it, a lane for each array. The other warps read it after a barrier. */
 __device__ __forceinline__ void find_tile(const call &c, int64_t number, tiling level::*which, tile *found) {
   int index = 0;
   while (index + 1 < c.level_count && number >= (c.levels[index + 1].*which).first) index++;

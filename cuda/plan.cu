@@ -195,7 +195,7 @@ void fill_levels(const tare_problem *problem, call *c) {
   }
 }
 
-/** All of it; zeroed first, so that what is not set is the same from call to call. */
+/** Fills the whole call. It is zeroed first, so fields that are not set are the same from call to call. */
 void make_call(const backend *self, const tare_problem *problem, call *c) {
   memset(static_cast<void *>(c), 0, sizeof *c);
   fill_batch(problem, c);

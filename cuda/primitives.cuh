@@ -18,7 +18,7 @@
 
 namespace tare {
 
-/* Of float, for both namespaces. */
+/* Constants of float, for both namespaces. */
 #define LARGEST FLT_MAX
 #define SMALLEST_NORMAL FLT_MIN
 #define LARGEST_EXPONENT 87.0f
@@ -119,7 +119,7 @@ TARE_INLINE float magnitude(float x) { return fabsf(x); }
 TARE_INLINE float exp_nonpositive(float x) { return exp2_approx(x * 0x1.715476p+0f); }
 TARE_INLINE float exp_sum(float hi, float) { return exp_nonpositive(hi); }
 
-/** As e/(1+e) times a polynomial: a degree less than without, and e/(1+e) is needed anyway. */
+/** e/(1+e) times a polynomial. This saves a degree, and e/(1+e) is needed anyway. */
 TARE_INLINE float log1p_unit(float e) {
   float p = -0x1.b88226p-9f;
   p = fmaf(p, e, 0x1.0f39d2p-6f);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What labels, weights, targets and scores make of a row. Invalid ones are reported. */
+/* The role of a row in a loss, from its label, weight, targets and score. Invalid rows are reported. */
 #ifndef TARE_CUDA_ROW_ROLES_CUH
 #define TARE_CUDA_ROW_ROLES_CUH
 
@@ -32,7 +32,7 @@ __device__ __forceinline__ int32_t find_class(const call &c, const level &l, con
   return c.family == TARE_LOSS_FAMILY_REGRESSION ? 0 : row_background;
 }
 
-/** What the loss makes of it: its class or row_background, or row_skipped. */
+/** The role of the row in the loss: its class, row_background or row_skipped. */
 __device__ __forceinline__ int32_t role_of(const call &c, int32_t found) {
   if (found == row_ignored || found == row_invalid) return row_skipped;
   if (c.soft && c.family != TARE_LOSS_FAMILY_REGRESSION) return row_background;

@@ -27,7 +27,7 @@ __device__ __forceinline__ double inverse_divisor_of(const call &c) {
 
 __device__ __forceinline__ bool is_finite(double x) { return fabs(x) <= DBL_MAX; }
 
-/** Of the kernels of a fused head one that is not finite is left to what follows its products. */
+/** In a fused head, a scale that is not finite is applied after the products. */
 __device__ __forceinline__ double gradient_scale_of(const call &c) {
   const double scale = c.gradient_scale * (c.gradient_scale_pointer ? double(*c.gradient_scale_pointer) : 1.0);
   return c.scale_follows && !is_finite(scale) ? 1.0 : scale;

@@ -11,7 +11,7 @@ extern "C" {
 
 namespace tare {
 
-/** What settles the labels. */
+/** The parameters of select_negatives. */
 struct selection_call {
   tare_image_rows of_level[TARE_MAX_LEVELS];
   int32_t levels, background;

@@ -8,13 +8,13 @@
 namespace tare {
 namespace sigmoid {
 
-/** What a dense target makes of a weight that is at_0 at t = 0 and at_1 at t = 1: exactly these there. Nothing cancels. */
+/** The weight at a dense target: exactly at_0 at t = 0 and at_1 at t = 1, between them linear. Nothing cancels. */
 __device__ __forceinline__ float weight_between(float target, float at_0, float at_1) {
   const float mixed = fmaf(target, at_1, (1.0f - target) * at_0);
   return target == 0.0f ? at_0 : target == 1.0f ? at_1 : mixed;
 }
 
-/** What an element weighs: the formula gets `inside`, and what it gives is multiplied by `outside`. */
+/** The weight of an element: the formula gets `inside`, and its results are multiplied by `outside`. */
 struct weights {
   float inside, outside;
 };
@@ -70,7 +70,7 @@ __device__ __forceinline__ exact::pair soft_element(const call_of<Loss> &c, cons
   return weighted<T>(c, s, value.loss, value.derivative, w.outside);
 }
 
-/** What a target is to alpha, where a label has a formula of its own. */
+/** The target that alpha depends on. It differs from the target where a label has a formula of its own. */
 __device__ __forceinline__ float target_of_alpha(const call &c, float target, float of_label) {
   return !c.labels_apart ? of_label : target == 0.0f ? 0.0f : 1.0f;
 }

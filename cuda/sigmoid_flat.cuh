@@ -221,7 +221,7 @@ __device__ __forceinline__ void skip_invalid_rows(const call &c, const level &l,
   __syncthreads();
 }
 
-/** By labels, or by dense targets (`soft`). */
+/** Evaluates all tiles, by labels or by dense targets (`soft`). */
 template <typename T, typename Loss, bool always_soft>
 __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_of<Loss> &s, row_role *roles,
                                           vector<T> (&room)[queue_slots], bool soft) {

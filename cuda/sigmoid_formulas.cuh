@@ -9,7 +9,7 @@
 namespace tare {
 namespace sigmoid {
 
-/** What all elements share, in registers. */
+/** Numbers that all elements share, in registers. */
 struct setting {
   exact::formula_parameters parameters;
   float factor;     /* of the gradient */
@@ -99,7 +99,7 @@ struct score_pass {
     return {value.loss, value.derivative};
   }
 
-  /** Any target, by x. Of a target of 0 the derivative is rough, the loss never. */
+  /** An element with any target, with the derivative by x. The derivative of a target of 0 may be rough. The loss never is. */
   template <bool rough>
   __device__ __forceinline__ static exact::pair at_target(const call &c, const setting &s, float x, float target) {
     if (target == 0.0f) {
@@ -162,7 +162,7 @@ struct one_pass {
     return {value.loss, value.derivative};
   }
 
-  /** Any target of 0 or 1. The loss is never rough. */
+  /** An element with a target of 0 or 1. The loss is never rough. */
   template <bool rough>
   __device__ __forceinline__ static exact::pair hard(const setting &s, float x, bool hit, float weight) {
     exact::pair value = formula<Loss>::hard(hit ? x : -x, weight, 1.0f, &s.parameters, power_of(s));

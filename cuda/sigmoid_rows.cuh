@@ -37,7 +37,7 @@ __device__ __forceinline__ double row_of_warp(const call_of<Loss> &c, const leve
   return lane() == 0 ? sum : 0.0;
 }
 
-/** By labels, or by dense targets (`soft`). */
+/** Evaluates all tiles, by labels or by dense targets (`soft`). */
 template <typename T, typename Loss>
 __device__ __forceinline__ void rows_pass(const call_of<Loss> &c, const setting_of<Loss> &s, bool soft) {
   for_each_tile<Loss::backwards>(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {

@@ -23,7 +23,7 @@ namespace softmax {
 /** A row's loss may be twice the largest float: it is kept in units of 2^8, and 16 of them can be added. */
 constexpr float loss_unit = 0x1p8f;
 
-/** What all rows share, in registers. */
+/** Numbers that all rows share, in registers. */
 struct setting {
   exact::formula_parameters parameters;
   float factor; /* of the gradient */
@@ -77,7 +77,7 @@ __device__ __forceinline__ float adjust(const adjustment &by, int32_t /* label *
 /** x - m without the NaN of inf - inf: a maximum of +inf stands for itself. */
 __device__ __forceinline__ float below_maximum(float x, float maximum) { return x == maximum ? 0.0f : x - maximum; }
 
-/** Where the maximum is infinite, x stands for x - maximum already, and 0 for the maximum. */
+/** If the maximum is infinite, x is x - maximum already, and the maximum counts as 0. */
 __device__ __forceinline__ float spare_infinity(float x, float maximum) {
   return maximum > FLT_MAX ? below_maximum(x, maximum) : x;
 }

@@ -15,7 +15,7 @@ struct row_shape {
 
 constexpr int row_shapes = 5;
 
-/** Of logits of 4 bytes: up to 13, 93, 189, 509, 1533 classes; of 2 bytes: up to 25, 121, 249, 761, 1529. */
+/** They hold up to 13, 93, 189, 509 and 1533 classes of 4 bytes, or 25, 121, 249, 761 and 1529 of 2 bytes. */
 constexpr row_shape row_shape_at(int index, int bytes) {
   constexpr row_shape of_4[row_shapes] = {{2, 2}, {8, 3}, {8, 6}, {32, 4}, {32, 12}};
   constexpr row_shape of_2[row_shapes] = {{2, 2}, {4, 4}, {8, 4}, {32, 3}, {32, 6}};

@@ -24,7 +24,7 @@ To bit_cast(From from) {
   return to;
 }
 
-/* As cvt.rzi does: NaN is 0, and what does not fit is the nearest that does. */
+/* As cvt.rzi: NaN becomes 0, and numbers that do not fit become the nearest that do. */
 template <typename To, typename From>
 To saturate(From whole) {
   if (isnan(whole)) return 0;
@@ -74,7 +74,7 @@ TARE_EMULATOR_MIN_MAX(unsigned long)
 TARE_EMULATOR_MIN_MAX(long long)
 TARE_EMULATOR_MIN_MAX(unsigned long long)
 #undef TARE_EMULATOR_MIN_MAX
-/* Of a number and a NaN, the number. */
+/* If one is NaN, the result is the other. */
 inline float min(float a, float b) { return fminf(a, b); }
 inline float max(float a, float b) { return fmaxf(a, b); }
 inline double min(double a, double b) { return fmin(a, b); }

@@ -20,7 +20,7 @@ TARE_INLINE int tare_key_has_prefix(uint32_t key, uint32_t prefix, int shift) {
   return above >= 32 || key >> above == prefix >> above;
 }
 
-/** How many of an image's negatives are taken. Counts of rows are exact in double. */
+/** The number of an image's negatives that are taken. Counts of rows are exact in double. */
 TARE_INLINE int64_t tare_negatives_taken(double ratio, int64_t minimum, double positives, double negatives) {
   const double by_ratio = ceil(ratio * positives);
   const double wanted = by_ratio > (double)minimum ? by_ratio : (double)minimum;

@@ -8,13 +8,13 @@
 
 TARE_INLINE int tare_is_upper_norm(double folded) { return copysign(1.0, folded) < 0; }
 
-/** Of GHM-C's key, the signed logit u: sigmoid(u). */
+/** The gradient norm of GHM-C's key, the signed logit u: sigmoid(u). */
 TARE_INLINE double tare_norm_of_logit(double u) {
   const double e = exp(-fabs(u)), nearer = e / (1.0 + e);
   return u > 0 ? -nearer : nearer;
 }
 
-/** Of GHM-R's key, |difference|: r/sqrt(r^2+1) with r = key/mu. */
+/** The gradient norm of GHM-R's key, |difference|: r/sqrt(r^2+1) with r = key/mu. */
 TARE_INLINE double tare_norm_of_difference(double key, double mu) {
   const double ratio = key / mu;
   if (ratio > 1e150) return -(0.5 / ratio / ratio);
