@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "backend.h"
+#include "core/class_sums.h"
 #include "core/divide.h"
 #include "exact.h"
 #include "isa.h"
@@ -20,10 +21,15 @@
 
 static int64_t elements_of(const tare_problem *problem) { return problem->rows * problem->batch.classes; }
 
+/** Bytes of workspace for the exact density or a selection. */
+static uint64_t bytes_before_sums(const tare_problem *problem) {
+  const int is_exact = tare_is_ghm(problem) && problem->loss.ghm.density == TARE_GHM_DENSITY_EXACT;
+  return is_exact ? tare_exact_bytes(elements_of(problem)) : tare_selection_bytes(problem);
+}
+
 static tare_status workspace_size(tare_backend *self, const tare_problem *problem, uint64_t *bytes, tare_error *error) {
   (void)self, (void)error;
-  const int is_exact = tare_is_ghm(problem) && problem->loss.ghm.density == TARE_GHM_DENSITY_EXACT;
-  *bytes = is_exact ? tare_exact_bytes(elements_of(problem)) : tare_selection_bytes(problem);
+  *bytes = tare_with_class_sums(problem, bytes_before_sums(problem));
   return TARE_STATUS_OK;
 }
 
@@ -92,6 +98,8 @@ static tare_status evaluate_rows(tare_cpu *cpu, const tare_tiling *tiling, const
     tare_cpu_use_exact_density(cpu, tiling, problem, elements_of(problem), workspace, &job);
   else if (tare_is_ghm(problem))
     tare_cpu_use_bins(cpu, tiling, problem, &job);
+  if (tare_sums_classes(problem)) /* before a gradient takes the place of its logit */
+    tare_cpu_sum_classes(cpu, tiling, &job, tare_class_sum_room(problem, workspace, bytes_before_sums(problem)));
   *loss = tare_divide(tare_cpu_run_pass(cpu, tiling, &job), divisor);
   tare_cpu_add_targets(cpu, tiling->groups, &found);
   return tare_cpu_refuse_targets(problem, &found, counts, error);
@@ -237,7 +245,10 @@ tare_status tare_cpu_backend_create(const tare_context_options *options, tare_ba
     return tare_fail(error, TARE_STATUS_OUT_OF_MEMORY, "no memory for the scratch of %d threads (%zu bytes)",
                      options->threads ? options->threads : tare_default_threads(), bytes);
   }
-  for (int32_t t = 0; t < cpu->threads; t++) cpu->scratch[t].in_double = &kernels->f64->in_double;
+  for (int32_t t = 0; t < cpu->threads; t++) {
+    cpu->scratch[t].in_double = &kernels->f64->in_double;
+    cpu->scratch[t].class_sums = NULL;
+  }
   tare_watch_forks();
   *backend = &cpu->base;
   return TARE_STATUS_OK;

@@ -59,6 +59,9 @@ void tare_cpu_use_bins(tare_cpu *cpu, const tare_tiling *tiling, const tare_prob
 void tare_cpu_use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
                                 int64_t most_keys, double *workspace, tare_job *job);
 
+/** The sums of each class, of the losses and gradients that `evaluation` is going to compute. */
+void tare_cpu_sum_classes(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *evaluation, tare_class_sums *room);
+
 double tare_cpu_divisor(const tare_problem *problem, const tare_label_scan *scan);
 
 /** The host's scale times the device's. */

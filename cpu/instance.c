@@ -47,6 +47,7 @@ enum { NO_GAMMA = 0, GAMMA = 1, WHOLE = 0, PART = 1, APART = 0 };
 #include "sigmoid_loops.h"
 #include "sigmoid_weights.h"
 
+#include "class_sums.h"
 #include "density_keys.h"
 #include "sigmoid.h"
 #include "softmax.h"

@@ -129,7 +129,6 @@ enum { TARE_REAL_SCRATCH_BYTES = 8 * (20 * TARE_BLOCK + 4 * TARE_TILE_ROWS + TAR
 /** Scratch of one thread. */
 typedef struct tare_scratch {
   TARE_ALIGNED unsigned char of_real[TARE_REAL_SCRATCH_BYTES];
-  const tare_double_kernels *in_double; /* of the context's instruction set */
   tare_margins margins;
   tare_soft_norms soft_norms;
   TARE_ALIGNED double row_loss[TARE_TILE_ROWS];
@@ -138,8 +137,10 @@ typedef struct tare_scratch {
   TARE_ALIGNED int32_t bin[TARE_BLOCK];
   int32_t picked_at[TARE_BLOCK];
   tare_tile_rows rows;
-  int32_t clamps_targets;              /* some of the tile's are not in [0,1] */
-  int64_t histogram[4][TARE_MAX_BINS]; /* added up at the end: neighbours that fall in one bin need not wait */
+  const tare_double_kernels *in_double; /* of the context's instruction set */
+  tare_class_sums *class_sums;          /* [classes]: what elements are added to, of a pass that sums; else NULL */
+  int32_t clamps_targets;               /* some of the tile's are not in [0,1] */
+  int64_t histogram[4][TARE_MAX_BINS];  /* added up at the end: neighbours that fall in one bin need not wait */
 } tare_scratch;
 
 typedef void tare_tile_function(const tare_job *job, const tare_tile *tile, tare_scratch *scratch,

@@ -7,14 +7,17 @@
 #include <string.h>
 
 #include "backend.h"
+#include "core/class_sums.h"
 #include "exact.h"
 #include "threads.h"
 
-/** The first tile of a group; group `groups` is the end. */
-static int64_t group_start(const tare_tiling *tiling, int32_t group) {
-  const int64_t whole = tiling->tiles / tiling->groups, rest = tiling->tiles % tiling->groups;
-  return whole * group + rest * group / tiling->groups;
+/** The first tile of a part, of so many parts; part `parts` is the end. */
+static int64_t start_of(const tare_tiling *tiling, int32_t parts, int64_t part) {
+  const int64_t whole = tiling->tiles / parts, rest = tiling->tiles % parts;
+  return whole * part + rest * part / parts;
 }
+
+static int64_t group_start(const tare_tiling *tiling, int32_t group) { return start_of(tiling, tiling->groups, group); }
 
 /* Labels. */
 
@@ -178,6 +181,58 @@ double tare_cpu_share_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_
   logit_pass pass = {cpu, tiling, job};
   tare_share(cpu->threads, tiling->groups, run_group_of_pass, &pass);
   return sum_of_groups(cpu, tiling->groups);
+}
+
+/* Sums of each class. */
+
+typedef struct sums_pass {
+  const tare_cpu *cpu;
+  const tare_tiling *tiling;
+  const tare_job *job;
+  tare_class_sums *room; /* of slice 1 and those that follow it */
+  int32_t slices;
+} sums_pass;
+
+static tare_class_sums *sums_of_slice(const sums_pass *pass, int64_t slice) {
+  const tare_problem *problem = pass->job->problem;
+  return slice ? pass->room + (slice - 1) * problem->batch.classes : problem->output.class_sums;
+}
+
+static void sum_slice(void *argument, int64_t slice, int32_t thread) {
+  const sums_pass *pass = argument;
+  const tare_problem *problem = pass->job->problem;
+  tare_scratch *scratch = &pass->cpu->scratch[thread];
+  tare_tile_function *run = tile_function(pass->cpu, problem);
+  tare_group_result unused = {.targets = TARE_NO_TARGETS};
+  scratch->class_sums = sums_of_slice(pass, slice);
+  memset(scratch->class_sums, 0, (size_t)problem->batch.classes * sizeof *scratch->class_sums);
+  for (int64_t i = start_of(pass->tiling, pass->slices, slice); i < start_of(pass->tiling, pass->slices, slice + 1);
+       i++) {
+    tare_tile tile;
+    tare_tile_at(pass->tiling, problem, i, &tile);
+    run(pass->job, &tile, scratch, &unused);
+  }
+  scratch->class_sums = NULL;
+}
+
+static void add_sums(tare_class_sums *sum, const tare_class_sums *more) {
+  sum->loss += more->loss;
+  sum->positive_gradient += more->positive_gradient;
+  sum->negative_gradient += more->negative_gradient;
+  sum->count += more->count;
+}
+
+void tare_cpu_sum_classes(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *evaluation, tare_class_sums *room) {
+  tare_problem summed;
+  tare_job job = *evaluation;
+  tare_class_sums_to_measure(evaluation->problem, &summed);
+  job.problem = &summed;
+  job.gradient = (tare_gradient_scale){.factor = 1};
+  sums_pass pass = {cpu, tiling, &job, room, tare_class_sum_slices(&summed)};
+  tare_share_by_openmp(cpu->threads, pass.slices, sum_slice, &pass);
+  for (int32_t slice = 1; slice < pass.slices; slice++)
+    for (int64_t c = 0; c < summed.batch.classes; c++)
+      add_sums(&summed.output.class_sums[c], &sums_of_slice(&pass, slice)[c]);
 }
 
 /* Gradient density. */

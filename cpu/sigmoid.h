@@ -65,12 +65,12 @@ static real *in_place(const tare_job *job, const tare_tile *tile, const block *b
 }
 
 /** The elements of a block with target 0, or with soft targets: in place, or brought together with what they weigh. */
-static stretch stretch_of(const tare_job *job, const tare_tile *tile, const block *b, int32_t clamps_targets,
+static stretch stretch_of(const tare_job *job, const tare_tile *tile, const block *b, const tare_scratch *scratch,
                           real_scratch *s) {
   const tare_problem *problem = job->problem;
   stretch on = {b->n, s->x, s->weight, s->base_weight, s->loss, s->derivative, s->target};
   const int has_gradient = job->pass == TARE_PASS_EVALUATE && tile->view->array[TARE_ARRAY_GRADIENT].data != NULL;
-  const real *x = problem->soft ? NULL : in_place(job, tile, b, TARE_ARRAY_LOGITS);
+  const real *x = problem->soft || scratch->class_sums ? NULL : in_place(job, tile, b, TARE_ARRAY_LOGITS);
   real *derivative = x && has_gradient ? in_place(job, tile, b, TARE_ARRAY_GRADIENT) : NULL;
   build_weights(job, tile, b, s);
   for (int32_t i = b->n; i < whole_chunks(b->n); i++) s->x[i] = s->target[i] = s->weight[i] = s->base_weight[i] = 0;
@@ -82,7 +82,7 @@ static stretch stretch_of(const tare_job *job, const tare_tile *tile, const bloc
   load_block(tile, b, TARE_ARRAY_LOGITS, problem->batch.dtype, s->x);
   if (!problem->soft) return on;
   load_block(tile, b, TARE_ARRAY_TARGETS, problem->batch.target_dtype, s->target);
-  if (clamps_targets) clamp_targets(s->target, b->n);
+  if (scratch->clamps_targets) clamp_targets(s->target, b->n);
   weigh_soft(job, tile, b, s);
   return on;
 }
@@ -144,12 +144,13 @@ static void evaluate_block(const tare_job *job, const tare_tile *tile, const blo
                 job->problem->batch.dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32, s->loss);
   if (view->array[TARE_ARRAY_GRADIENT].data && on->derivative == s->derivative)
     store_block(tile, b, TARE_ARRAY_GRADIENT, job->problem->batch.dtype, s->derivative);
+  if (scratch->class_sums) sum_block(b, positives->n, job->problem->soft, scratch);
 }
 
 static void sigmoid_block(const tare_job *job, const tare_tile *tile, const block *b, const tile_tasks *tasks,
                           tare_scratch *scratch, tare_group_result *result) {
   real_scratch *s = real_scratch_of(scratch);
-  const stretch on = stretch_of(job, tile, b, scratch->clamps_targets, s);
+  const stretch on = stretch_of(job, tile, b, scratch, s);
   const int32_t picked = pick_positives(job, tile, b, on.x, &tasks->labels, scratch, s);
   const stretch positives = {picked,         s->picked_x,          s->picked_weight, s->picked_plain,
                              s->picked_loss, s->picked_derivative, s->picked_target};
@@ -188,11 +189,13 @@ static void sigmoid_tile(const tare_job *job, const tare_tile *tile, tare_scratc
   const element_task task = {.kind = problem->loss.kind,
                              .power = problem->power,
                              .is_soft = problem->soft,
-                             .wants_derivative = tile->view->array[TARE_ARRAY_GRADIENT].data != NULL,
+                             .wants_derivative = tile->view->array[TARE_ARRAY_GRADIENT].data || scratch->class_sums,
                              .parameters = parameters_of(problem)};
   tile_tasks tasks = {task, task};
   const int by_class = tare_view_by_class(tile->view, classes);
+  const int64_t spoilt = result->targets.rows;
   if (!look_at_rows(job, tile, scratch, result)) return;
+  if (scratch->class_sums) count_for_all_classes(problem, tile, result->targets.rows - spoilt, scratch);
   tasks.labels.is_soft |= problem->labels_apart || tile->view->array[TARE_ARRAY_SCORES].data;
   weigh_lines(problem, tile, &scratch->rows, real_scratch_of(scratch));
   if (job->pass == TARE_PASS_HISTOGRAM && !problem->soft)

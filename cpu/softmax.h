@@ -112,9 +112,8 @@ static void scale_row(const tare_job *job, int32_t slot, int64_t padded, tare_sc
   for (int64_t c = 0; c < padded; c++) x[c] *= factor; /* hot: softmax gradient */
 }
 
-static void write_rows(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n, int64_t padded,
-                       tare_scratch *scratch) {
-  const tare_array *gradient = &tile->view->array[TARE_ARRAY_GRADIENT];
+/** Turns the exponentials of rows with a label into their gradients. */
+static void form_rows(const tare_job *job, int32_t first, int32_t n, int64_t padded, tare_scratch *scratch) {
   const int32_t *label = scratch->rows.cls + first;
   real *x = real_scratch_of(scratch)->row;
   for (int32_t i = 0; i < n; i++)
@@ -123,6 +122,13 @@ static void write_rows(const tare_job *job, const tare_tile *tile, int32_t first
     if (label[i] >= 0) x[i * padded + label[i]] = (real) - (scratch->margins.derivative[i] * job->gradient.factor);
   for (int32_t i = 0; i < n; i++)
     if (label[i] >= 0) rescale(job, x + i * padded, padded);
+}
+
+static void store_rows(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n, int64_t padded,
+                       tare_scratch *scratch) {
+  const tare_array *gradient = &tile->view->array[TARE_ARRAY_GRADIENT];
+  const int32_t *label = scratch->rows.cls + first;
+  const real *x = real_scratch_of(scratch)->row;
   for (int32_t i = 0, run; i < n; i += run) {
     for (run = 0; i + run < n && label[i + run] < 0;) run++;
     if (run) zero_rows(job, tile, first + i, run); /* also over a NaN */
@@ -149,7 +155,9 @@ static void softmax_rows(const tare_job *job, const tare_tile *tile, int32_t beg
     for (int32_t i = 0; i < n; i++)
       if (label[i] >= 0) scratch->margins.sum[i] = exponentiate(s->row + i * padded, padded, s->maximum[i]);
     finish_margins(job, first, n, scratch);
-    if (tile->view->array[TARE_ARRAY_GRADIENT].data) write_rows(job, tile, first, n, padded, scratch);
+    if (tile->view->array[TARE_ARRAY_GRADIENT].data || scratch->class_sums) form_rows(job, first, n, padded, scratch);
+    if (tile->view->array[TARE_ARRAY_GRADIENT].data) store_rows(job, tile, first, n, padded, scratch);
+    if (scratch->class_sums) sum_rows(job->problem->batch.classes, first, n, padded, scratch);
   }
 }
 
@@ -187,10 +195,10 @@ static real column_factor(const tare_job *job, int32_t i, int32_t n, tare_scratc
   return 1;
 }
 
-static void write_columns(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n, tare_scratch *scratch) {
+/** Turns exponentials into gradients, and those of rows without a label into zeros. */
+static void form_columns(const tare_job *job, int32_t first, int32_t n, tare_scratch *scratch) {
   real_scratch *s = real_scratch_of(scratch);
-  const tare_array *gradient = &tile->view->array[TARE_ARRAY_GRADIENT];
-  const int64_t classes = job->problem->batch.classes, row = gradient->stride[TARE_AXES - 1];
+  const int64_t classes = job->problem->batch.classes;
   const int32_t *label = scratch->rows.cls + first;
   real *restrict factor = s->label_x;
   for (int32_t i = 0; i < n; i++) factor[i] = label[i] < 0 ? 0 : column_factor(job, i, n, scratch);
@@ -206,6 +214,11 @@ static void write_columns(const tare_job *job, const tare_tile *tile, int32_t fi
       for (int64_t c = 0; c < classes; c++) s->row[c * n + i] = 0; /* also over a NaN */
   }
   rescale(job, s->row, classes * n);
+}
+
+static void store_columns(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n, const real_scratch *s) {
+  const tare_array *gradient = &tile->view->array[TARE_ARRAY_GRADIENT];
+  const int64_t classes = job->problem->batch.classes, row = gradient->stride[TARE_AXES - 1];
   store_lines(job->problem->batch.dtype, gradient->data, tile->offset[TARE_ARRAY_GRADIENT] + first * row, gradient->cls,
               row, classes, n, s->row);
 }
@@ -225,7 +238,9 @@ static void softmax_columns(const tare_job *job, const tare_tile *tile, int32_t 
     adjust_columns(job->problem, scratch->rows.cls + first, classes, n, s->row);
     start_columns(classes, n, scratch->rows.cls + first, s->row, s, scratch->margins.sum);
     finish_margins(job, first, n, scratch);
-    if (tile->view->array[TARE_ARRAY_GRADIENT].data) write_columns(job, tile, first, n, scratch);
+    if (tile->view->array[TARE_ARRAY_GRADIENT].data || scratch->class_sums) form_columns(job, first, n, scratch);
+    if (tile->view->array[TARE_ARRAY_GRADIENT].data) store_columns(job, tile, first, n, s);
+    if (scratch->class_sums) sum_columns(classes, first, n, scratch);
   }
 }
 
@@ -256,11 +271,13 @@ static void softmax_dense(const tare_job *job, const tare_tile *tile, tare_scrat
 static void softmax_tile(const tare_job *job, const tare_tile *tile, tare_scratch *scratch, tare_group_result *result) {
   const tare_problem *problem = job->problem;
   if (!look_at_rows(job, tile, scratch, result)) return;
+  if (scratch->class_sums) count_labels_of_classes(problem, tile, scratch);
   if (problem->alpha_per_class || problem->alpha >= 0) weigh_rows_by_alpha(problem, tile->rows, &scratch->rows);
   if (problem->soft)
     softmax_dense(job, tile, scratch);
   else
     softmax_labelled(job, tile, 0, tile->rows, scratch);
   for (int32_t i = 0; i < tile->rows; i++) result->loss += scratch->row_loss[i];
+  if (scratch->class_sums) sum_row_losses(tile->rows, scratch);
   store_row_loss(problem, tile, scratch->row_loss);
 }

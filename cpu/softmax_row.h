@@ -99,7 +99,7 @@ static void row_sum(row_reader *r, row_sums *sums) {
   }
 }
 
-static void write_row_gradient(row_reader *r, const row_sums *sums, double weight) {
+static void write_row_gradient(row_reader *r, const row_sums *sums, double weight, const tare_scratch *scratch) {
   const tare_array *gradient = &r->tile->view->array[TARE_ARRAY_GRADIENT];
   const int hard = sums->label >= 0;
   const double factor = weight * r->job->gradient.factor;
@@ -114,8 +114,10 @@ static void write_row_gradient(row_reader *r, const row_sums *sums, double weigh
     }
     r->loaded = -1;
     rescale(r->job, r->x, n);
-    store(r->job->problem->batch.dtype, gradient->data, row_offset(r, TARE_ARRAY_GRADIENT, first), gradient->cls, n,
-          r->x);
+    if (scratch->class_sums) sum_chunk(sums->label - first, n, r->x, scratch->class_sums + first);
+    if (gradient->data)
+      store(r->job->problem->batch.dtype, gradient->data, row_offset(r, TARE_ARRAY_GRADIENT, first), gradient->cls, n,
+            r->x);
   }
 }
 
@@ -149,5 +151,6 @@ static void softmax_one_row(const tare_job *job, const tare_tile *tile, int32_t 
       soft_row(&sums, weight, scratch);
   }
   scratch->row_loss[row] = sums.loss;
-  if (tile->view->array[TARE_ARRAY_GRADIENT].data) write_row_gradient(&r, &sums, weight);
+  if (tile->view->array[TARE_ARRAY_GRADIENT].data || scratch->class_sums)
+    write_row_gradient(&r, &sums, weight, scratch);
 }

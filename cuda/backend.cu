@@ -41,6 +41,16 @@ cudaError_t launch_evaluation(const call &c, const launch_site &site) {
   }
 }
 
+/** If they are wanted. `evaluation`: a call or a ghm_call. */
+template <typename Call>
+static cudaError_t sum_classes(const tare_problem *problem, const Call &evaluation, tare_class_sums *room,
+                               const launch_site &site) {
+  if (!tare_sums_classes(problem)) return cudaSuccess;
+  class_sums_call c;
+  make_class_sums_call(problem, evaluation, room, &c);
+  return launch_class_sums(c, site);
+}
+
 /* ---- GHM ------------------------------------------------------------------------------------------------------------ */
 
 void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c) {
@@ -105,18 +115,26 @@ bool fits_on_chip(const backend *self, const tare_problem *problem, const ghm_ca
   return c.family == TARE_LOSS_FAMILY_REGRESSION || (!c.soft && c.levels[0].walk != walk_rows);
 }
 
-/** Loss and gradient by unit regions: in one launch, or in two. */
-cudaError_t evaluate_by_bins(const backend *self, const tare_problem *problem, ghm_call *c, const launch_site &site) {
-  if (c->ghm.use_stored_density) return launch_pass(*c, ghm_pass::evaluate, site);
+/** The last pass: the density is known. */
+cudaError_t evaluate_by_density(const tare_problem *problem, const ghm_call &c, tare_class_sums *sum_room,
+                                const launch_site &site) {
+  const cudaError_t status = sum_classes(problem, c, sum_room, site);
+  return status == cudaSuccess ? launch_pass(c, ghm_pass::evaluate, site) : status;
+}
+
+/** Loss and gradient by unit regions: in one launch, or in two, between which the classes are summed. */
+cudaError_t evaluate_by_bins(const backend *self, const tare_problem *problem, tare_class_sums *sum_room, ghm_call *c,
+                             const launch_site &site) {
+  if (c->ghm.use_stored_density) return evaluate_by_density(problem, *c, sum_room, site);
   c->updates = 1;
   cudaError_t status = cudaErrorCooperativeLaunchTooLarge;
-  if (fits_on_chip(self, problem, *c)) {
+  if (!tare_sums_classes(problem) && fits_on_chip(self, problem, *c)) {
     status = launch_pass(*c, ghm_pass::fused, site);
     if (status == cudaErrorCooperativeLaunchTooLarge) cudaGetLastError(); /* somebody holds part of the GPU */
   }
   if (status != cudaErrorCooperativeLaunchTooLarge) return status;
   status = launch_pass(*c, ghm_pass::count, site);
-  return status == cudaSuccess ? launch_pass(*c, ghm_pass::evaluate, site) : status;
+  return status == cudaSuccess ? evaluate_by_density(problem, *c, sum_room, site) : status;
 }
 
 /** The workspace of the exact density: keys, weights, room for sorted keys or norms, the number of keys, the sort's own.
@@ -137,8 +155,9 @@ cudaError_t measure_exact_room(const tare_problem *problem, exact_room *room) {
   return status;
 }
 
-cudaError_t evaluate_exactly(const exact_room &room, void *workspace, ghm_call *c, const launch_site &site) {
-  if (!room.most) return launch_pass(*c, ghm_pass::evaluate, site);
+cudaError_t evaluate_exactly(const tare_problem *problem, const exact_room &room, void *workspace,
+                             tare_class_sums *sum_room, ghm_call *c, const launch_site &site) {
+  if (!room.most) return evaluate_by_density(problem, *c, sum_room, site);
   char *const sort_room = static_cast<char *>(workspace);
   c->key_count = reinterpret_cast<uint64_t *>(sort_room + (room.sort_bytes + 255) / 256 * 256);
   c->keys = reinterpret_cast<double *>(c->key_count) + 32;
@@ -148,23 +167,25 @@ cudaError_t evaluate_exactly(const exact_room &room, void *workspace, ghm_call *
   const relaxed_capture relaxed; /* CUB's kernels are loaded when they are first launched, which may be in a capture */
   if (status == cudaSuccess) status = launch_exact_density(*c, sorted, sort_room, room.sort_bytes, room.most, site);
   c->keys = sorted;
-  return status == cudaSuccess ? launch_pass(*c, ghm_pass::evaluate, site) : status;
+  return status == cudaSuccess ? evaluate_by_density(problem, *c, sum_room, site) : status;
 }
 
 tare_status evaluate_ghm(const backend *self, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,
                          const launch_site &site, tare_error *error) {
   ghm_call c;
   make_ghm_call(self, problem, &c);
-  exact_room room;
+  exact_room room = {};
   cudaError_t status = cudaSuccess;
   const bool exact = c.ghm.density == TARE_GHM_DENSITY_EXACT;
   if (exact) status = measure_exact_room(problem, &room);
   if (status != cudaSuccess) return cuda_failed(status, "asking for the sort's workspace", error);
-  const tare_status too_small = tare_check_workspace(exact ? room.bytes : 0, workspace_bytes, error);
+  const tare_status too_small = tare_check_workspace(tare_with_class_sums(problem, room.bytes), workspace_bytes, error);
   if (too_small) return too_small;
+  tare_class_sums *const sum_room = tare_class_sum_room(problem, workspace, room.bytes);
   if (problem->output.counts) status = launch_count(c, site, false);
   if (status == cudaSuccess)
-    status = exact ? evaluate_exactly(room, workspace, &c, site) : evaluate_by_bins(self, problem, &c, site);
+    status = exact ? evaluate_exactly(problem, room, workspace, sum_room, &c, site)
+                   : evaluate_by_bins(self, problem, sum_room, &c, site);
   return launch_failed(status, error);
 }
 
@@ -195,10 +216,12 @@ tare_status ghm_density_update(tare_backend *base, const tare_problem *problem, 
 
 namespace {
 
-/** Labels are counted first where the divisor or the counts are wanted; then the loss. */
-cudaError_t evaluate_rows(const tare_problem *problem, const call &c, const launch_site &site) {
+/** Labels are counted first where the divisor or the counts are wanted; then classes are summed; then the loss. */
+cudaError_t evaluate_rows(const tare_problem *problem, const call &c, tare_class_sums *sum_room,
+                          const launch_site &site) {
   cudaError_t status = cudaSuccess;
   if (counts_divisor(problem->output) || problem->output.counts) status = launch_count(c, site, false);
+  if (status == cudaSuccess) status = sum_classes(problem, c, sum_room, site);
   return status == cudaSuccess ? launch_evaluation(c, site) : status;
 }
 
@@ -233,7 +256,8 @@ cudaError_t select_rows(const backend *self, const tare_problem *problem, const 
 
 tare_status evaluate_selected(const backend *self, const tare_problem *problem, void *workspace, uint64_t bytes,
                               const launch_site &site, tare_error *error) {
-  const tare_status too_small = tare_check_workspace(tare_selection_bytes(problem), bytes, error);
+  const uint64_t selection_bytes = tare_selection_bytes(problem);
+  const tare_status too_small = tare_check_workspace(tare_with_class_sums(problem, selection_bytes), bytes, error);
   if (too_small) return too_small;
   const tare_selection_room room = tare_selection_room_at(problem, workspace);
   cudaError_t status = select_rows(self, problem, room, site);
@@ -241,7 +265,8 @@ tare_status evaluate_selected(const backend *self, const tare_problem *problem, 
   tare_selection_to_evaluate(problem, &room, &selected);
   call c;
   make_call(self, &selected, &c);
-  if (status == cudaSuccess) status = evaluate_rows(&selected, c, site);
+  if (status == cudaSuccess)
+    status = evaluate_rows(&selected, c, tare_class_sum_room(problem, workspace, selection_bytes), site);
   return launch_failed(status, error);
 }
 
@@ -259,21 +284,23 @@ tare_status evaluate(tare_backend *base, const tare_problem *problem, void *work
   const launch_site site = {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors};
   if (tare_is_ghm(problem)) return evaluate_ghm(self, problem, workspace, workspace_bytes, site, error);
   if (tare_selects(problem)) return evaluate_selected(self, problem, workspace, workspace_bytes, site, error);
+  const tare_status too_small = tare_check_workspace(tare_with_class_sums(problem, 0), workspace_bytes, error);
+  if (too_small) return too_small;
   call c;
   make_call(self, problem, &c);
-  return launch_failed(evaluate_rows(problem, c, site), error);
+  return launch_failed(evaluate_rows(problem, c, tare_class_sum_room(problem, workspace, 0), site), error);
 }
 
 tare_status workspace_size(tare_backend *base, const tare_problem *problem, uint64_t *bytes, tare_error *error) {
   const backend *self = reinterpret_cast<const backend *>(base);
-  *bytes = tare_selection_bytes(problem);
+  *bytes = tare_with_class_sums(problem, tare_selection_bytes(problem));
   if (!tare_is_ghm(problem) || problem->loss.ghm.density != TARE_GHM_DENSITY_EXACT) return TARE_STATUS_OK;
   const device_guard guard(self);
   if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);
   exact_room room;
   const cudaError_t status = measure_exact_room(problem, &room);
   if (status != cudaSuccess) return cuda_failed(status, "asking for the sort's workspace", error);
-  *bytes = room.bytes;
+  *bytes = tare_with_class_sums(problem, room.bytes);
   return TARE_STATUS_OK;
 }
 

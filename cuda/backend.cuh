@@ -6,6 +6,7 @@
 #include <cuda.h>
 
 #include "blas.cuh"
+#include "class_sums.cuh"
 #include "kernels.cuh"
 
 extern "C" {
@@ -75,6 +76,12 @@ void make_call(const backend *self, const tare_problem *problem, call *c);
 
 /** The levels alone, of a problem that differs in nothing else. */
 void fill_levels(const tare_problem *problem, call *c);
+
+/** The call that sums what `evaluation`, a call or a ghm_call, is going to compute. */
+void make_class_sums_call(const tare_problem *problem, const call &evaluation, tare_class_sums *room,
+                          class_sums_call *c);
+void make_class_sums_call(const tare_problem *problem, const ghm_call &evaluation, tare_class_sums *room,
+                          class_sums_call *c);
 
 /** Whether the divisor comes from counting the labels. */
 bool counts_divisor(const tare_output &output);

@@ -58,6 +58,7 @@ cudaError_t load_kernels(Kernel... kernels) {
 cudaError_t launch_count(const call &c, const launch_site &site, bool reports);
 
 /** Load all kernels of a file, or of a family on one type of logits. A new kernel goes into the list of its file. */
+cudaError_t load_class_sums();
 cudaError_t load_count();
 cudaError_t load_density();
 cudaError_t load_linear();

@@ -203,4 +203,36 @@ void make_call(const backend *self, const tare_problem *problem, call *c) {
   fill_levels(problem, c);
 }
 
+/* ---- Sums of each class ------------------------------------------------------------------------------------------- */
+
+namespace {
+
+/** What is the same for every loss: neither divisor nor scale, and tiles of its own. */
+void fill_class_sums(const tare_problem *problem, tare_class_sums *room, class_sums_call *c) {
+  c->normalizer = TARE_NORMALIZER_SUM;
+  c->inverse_divisor = c->gradient_scale = 1.0;
+  c->divisor_pointer = c->gradient_scale_pointer = nullptr;
+  c->divisor_counted = 0;
+  c->tile_count = cut(problem, rows_summed, &level::tiles, c);
+  c->sums = problem->output.class_sums;
+  c->room = room;
+  c->slices = tare_class_sum_slices(problem);
+}
+
+}  // namespace
+
+void make_class_sums_call(const tare_problem *problem, const call &evaluation, tare_class_sums *room,
+                          class_sums_call *c) {
+  memset(static_cast<void *>(c), 0, sizeof *c);
+  static_cast<call &>(*c) = evaluation;
+  fill_class_sums(problem, room, c);
+}
+
+void make_class_sums_call(const tare_problem *problem, const ghm_call &evaluation, tare_class_sums *room,
+                          class_sums_call *c) {
+  memset(static_cast<void *>(c), 0, sizeof *c);
+  static_cast<ghm_call &>(*c) = evaluation;
+  fill_class_sums(problem, room, c);
+}
+
 }  // namespace tare

@@ -610,6 +610,23 @@ typedef struct tare_counts {
 } tare_counts;
 
 /**
+ * Sums over the elements of one class. g is the derivative of the loss by the logit. Loss and g include every weight
+ * (and 1/GD), but neither divisor nor gradient_scale. t is the element's target: 1 at the label, or the label's score;
+ * 0 at the other classes; or the dense target. In a softmax loss the loss of a row belongs to the class of its label.
+ * A factor of 0 leaves nothing of a g that is not finite.
+ *
+ * An element adds what it is in f32 (f64 logits: in double), before it is rounded to f16 or bf16. The sums are in double
+ * and in a fixed order: bitwise the same from run to run, for any number of threads and any grid. Rows that do not
+ * count, and elements of weight 0, add nothing. Ranks may add their sums.
+ */
+typedef struct tare_class_sums {
+  double loss;
+  double positive_gradient; /**< sum of t*|g| */
+  double negative_gradient; /**< sum of (1-t)*|g| */
+  double count;             /**< rows that count, of any weight; softmax losses: those with a label of this class */
+} tare_class_sums;
+
+/**
  * Outputs of the whole batch. A NULL pointer means "not requested".
  *
  * Divisor and scale are host values or pointers to device scalars. A captured graph freezes the host values. The
@@ -629,6 +646,9 @@ typedef struct tare_output {
   double gradient_scale;               /**< finite in f32, also divided by normalizer_value; default 1 */
   const float *gradient_scale_pointer; /**< a factor of gradient_scale; device memory; or NULL */
   tare_counts *counts;                 /**< device memory; or NULL */
+  /** [classes]; device memory; or NULL. Written, not added to. Not with GHM-R, with dense targets of a softmax loss, or
+   *  with a fused head. The logits are read once more, and the call may need a workspace: see tare_workspace_size. */
+  tare_class_sums *class_sums;
 } tare_output;
 
 /** Fills the defaults. */
@@ -657,9 +677,9 @@ TARE_API tare_status tare_evaluate(tare_context *context, const tare_loss_spec *
                                    const tare_output *output, tare_stream stream);
 
 /**
- * Bytes of workspace that tare_evaluate needs for these arguments: 0 except for the exact GHM density and for hard
- * negative mining, of a batch with rows.
- * @param output  may be NULL.
+ * Bytes of workspace that tare_evaluate needs for these arguments: 0 except for the exact GHM density, for hard
+ * negative mining, and for class_sums of 512 rows or more. Class sums take at most 16 MiB.
+ * @param output  may be NULL, which asks for no class_sums.
  * @return as tare_evaluate.
  */
 TARE_API tare_status tare_workspace_size(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,

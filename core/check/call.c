@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/backend.h"
+#include "core/class_sums.h"
 #include "core/structs.h"
 
 static tare_status check_output(const tare_output *output, tare_error *error) {
@@ -152,6 +153,7 @@ static tare_status check_combinations(const tare_problem *problem, int needs, ta
   tare_status status = problem->soft ? check_soft(problem, error) : TARE_STATUS_OK;
   if (!status) status = check_selection(problem, needs & TARE_NEED_LINEAR, error);
   if (!status) status = check_scores(problem, error);
+  if (!status) status = tare_check_class_sums(problem, needs & TARE_NEED_LINEAR, error);
   return status ? status : check_taken(problem, error);
 }
 

@@ -207,6 +207,28 @@ static double element_weight(const struct oracle_problem *problem, struct row ro
   return weight;
 }
 
+/* Columns that are no classes have no sums. A target of 0 leaves nothing of a gradient that is not finite. */
+static bool sums_classes(const struct oracle_problem *problem) {
+  return problem->loss != ORACLE_GHM_R && !(is_softmax(problem) && problem->targets);
+}
+
+static void add_element(const struct oracle_problem *problem, struct oracle_result *result, int64_t c, double t,
+                        double loss, double derivative) {
+  struct oracle_class_sums *sums = &result->class_sums[c];
+  if (!sums_classes(problem)) return;
+  sums->loss += loss;
+  sums->positive += oracle_times(t, fabs(derivative));
+  sums->negative += oracle_times(1 - t, fabs(derivative));
+}
+
+static void count_for_classes(const struct oracle_problem *problem, struct oracle_result *result) {
+  for (int64_t i = 0; sums_classes(problem) && i < problem->rows; ++i) {
+    struct row row = look(problem, i);
+    for (int64_t c = 0; row.counts && c < problem->classes; ++c)
+      if (!is_softmax(problem) || row.class == c) result->class_sums[c].count += 1;
+  }
+}
+
 /* Fills the row of a sigmoid or GHM loss; returns its weighted loss. `scale` belongs to the gradient alone. */
 static double fill_elements(const struct oracle_problem *problem, int64_t i, double scale,
                             struct oracle_result *result) {
@@ -223,6 +245,7 @@ static double fill_elements(const struct oracle_problem *problem, int64_t i, dou
         oracle_element(problem, problem->logits[at], t, kind_of_target(problem, row, c, t), alpha_of(problem, c));
     result->element_loss[at] = weight * pair.value;
     result->gradient[at] = scale * weight * pair.derivative;
+    add_element(problem, result, c, t, result->element_loss[at], weight * pair.derivative);
     sum += result->element_loss[at];
   }
   return (double)sum;
@@ -245,7 +268,12 @@ static double fill_softmax(const struct oracle_problem *problem, int64_t i, doub
     if (focal && alpha >= 0) weight *= alpha;
     loss = oracle_adjusted_softmax_row(problem->classes, x, offset, row.class, focal ? problem->gamma : 0, dx);
   }
-  for (int64_t c = 0; c < problem->classes; ++c) dx[c] = scale * oracle_times(weight, dx[c]);
+  for (int64_t c = 0; c < problem->classes; ++c) {
+    const bool is_label = c == row.class;
+    dx[c] = oracle_times(weight, dx[c]);
+    add_element(problem, result, c, is_label, is_label ? oracle_times(weight, loss) : 0, dx[c]);
+    dx[c] *= scale;
+  }
   return oracle_times(weight, loss);
 }
 
@@ -333,7 +361,8 @@ static void exact_density(const struct oracle_problem *problem, struct oracle_re
 static void allocate(const struct oracle_problem *problem, struct oracle_result *result) {
   int64_t elements = problem->rows * problem->classes;
   *result = (struct oracle_result){.gradient = density_allocate(elements, sizeof(double)),
-                                   .row_loss = density_allocate(problem->rows, sizeof(double))};
+                                   .row_loss = density_allocate(problem->rows, sizeof(double)),
+                                   .class_sums = density_allocate(problem->classes, sizeof *result->class_sums)};
   if (!is_softmax(problem)) result->element_loss = density_allocate(elements, sizeof(double));
   if (is_ghm(problem)) result->inverse_density = density_allocate(elements, sizeof(double));
 }
@@ -341,6 +370,7 @@ static void allocate(const struct oracle_problem *problem, struct oracle_result 
 void oracle_evaluate(const struct oracle_problem *problem, struct oracle_result *result) {
   allocate(problem, result);
   result->counts = count_rows(problem);
+  count_for_classes(problem, result);
   result->divisor = divisor_of(problem, &result->counts);
   if (is_ghm(problem) && problem->exact_density)
     exact_density(problem, result);
@@ -362,5 +392,6 @@ void oracle_result_free(struct oracle_result *result) {
   free(result->row_loss);
   free(result->element_loss);
   free(result->inverse_density);
+  free(result->class_sums);
   *result = (struct oracle_result){0};
 }

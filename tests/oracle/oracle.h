@@ -182,16 +182,25 @@ struct oracle_pair oracle_element(const struct oracle_problem *problem, double x
 /** factor*value, but 0 for a factor of 0, alpha's among them: nothing is left of a NaN or an infinity. */
 double oracle_times(double factor, double value);
 
+/** What the elements of one class come to: weighted, neither normalized nor scaled. t is the element's target. */
+struct oracle_class_sums {
+  double loss;     /* softmax: of rows with a label of the class */
+  double positive; /* sum of t*|derivative by the logit| */
+  double negative; /* sum of (1-t)*|derivative by the logit| */
+  double count;    /* rows that count; softmax: those with a label of the class */
+};
+
 /** Filled by oracle_evaluate, freed by oracle_result_free. */
 struct oracle_result {
   double loss;    /* normalized */
   double divisor; /* what it was divided by */
   struct oracle_counts counts;
-  double *gradient;            /* [rows, classes], normalized and scaled */
-  double *row_loss;            /* [rows], weighted, not normalized */
-  double *element_loss;        /* [rows, classes], the same; softmax losses: NULL */
-  double *inverse_density;     /* [rows, classes], GHM: 1/GD of each element, 0 where it does not count; else NULL */
-  struct oracle_ghm_state ghm; /* GHM with unit regions: the state after the call (`given`: before it) */
+  double *gradient;        /* [rows, classes], normalized and scaled */
+  double *row_loss;        /* [rows], weighted, not normalized */
+  double *element_loss;    /* [rows, classes], the same; softmax losses: NULL */
+  double *inverse_density; /* [rows, classes], GHM: 1/GD of each element, 0 where it does not count; else NULL */
+  struct oracle_class_sums *class_sums; /* [classes]; left 0 with dense targets of a softmax loss, and for GHM-R */
+  struct oracle_ghm_state ghm;          /* GHM with unit regions: the state after the call (`given`: before it) */
 };
 
 /** A row with an invalid label or target adds nothing and is counted, as on a GPU. Arguments are not checked; memory

@@ -344,6 +344,12 @@ static void draw_output(problem *p, random_source *s) {
   p->normalizer_on_device = one_in(s, 2);
 }
 
+/* Heads, the columns of GHM-R, and dense rows of a softmax loss have none. */
+static void draw_class_sums(problem *p, random_source *s) {
+  const bool has_none = p->head != NULL || p->loss.kind == TARE_LOSS_GHM_R || (is_softmax(p->loss.kind) && p->targets);
+  if (!has_none && one_in(s, 3)) p->want |= WANT_CLASS_SUMS;
+}
+
 static double largest(const double *weights, int64_t count) {
   double most = 1;
   for (int64_t i = 0; weights != NULL && i < count; i++) most = fmax(most, weights[i]);
@@ -454,6 +460,7 @@ problem *draw_problem(int64_t index, bool heads) {
   if (is_ghm(kind) && p->loss.ghm.density == TARE_GHM_DENSITY_EXACT && !draw_window(p, s))
     p->loss.ghm.density = TARE_GHM_DENSITY_UNIT_REGION;
   draw_output(p, s);
+  draw_class_sums(p, s);
   if ((p->targets != NULL && kind != TARE_LOSS_GHM_R) || p->scores != NULL) set_slack(p);
   return p;
 }

@@ -90,6 +90,17 @@ static void set_scores(struct oracle_problem *to, const problem *p) {
   to->score_most = round_to_dtype(p->score_dtype, is_half ? 1.01 : 1.001);
 }
 
+static double *copy_class_sums(const struct oracle_result *answer, int64_t classes) {
+  double *sums = calloc((size_t)classes * 4, sizeof *sums);
+  for (int64_t c = 0; c < classes; c++) {
+    sums[4 * c] = answer->class_sums[c].loss;
+    sums[4 * c + 1] = answer->class_sums[c].positive;
+    sums[4 * c + 2] = answer->class_sums[c].negative;
+    sums[4 * c + 3] = answer->class_sums[c].count;
+  }
+  return sums;
+}
+
 outcome *problem_expect(problem *p) {
   struct oracle_problem question;
   oracle_problem_init(&question, oracle_kind(p->loss.kind), p->rows, p->classes);
@@ -127,6 +138,7 @@ outcome *problem_expect(problem *p) {
   keep_if(&o->gradient, &answer.gradient, p->want & WANT_GRADIENT && p->head == NULL);
   keep_if(&o->row_loss, &answer.row_loss, p->want & WANT_ROW_LOSS);
   keep_if(&o->element_loss, &answer.element_loss, p->want & WANT_ELEMENT_LOSS);
+  if (p->want & WANT_CLASS_SUMS) o->class_sums = copy_class_sums(&answer, p->classes);
   oracle_result_free(&answer);
   free(rounded);
   return o;
@@ -192,6 +204,10 @@ tolerance loss_tolerance(const problem *p) {
   return (tolerance){.absolute = 1e-34, .relative = doubles ? computed_relative(p) : 1e-6};
 }
 
+tolerance class_sums_tolerance(const problem *p) {
+  return (tolerance){.absolute = 1e-30 + p->slack * (double)p->rows, .relative = computed_relative(p) + 1e-12};
+}
+
 static void check_counts(const char *file, int line, const problem *p, const tare_counts *got,
                          const tare_counts *want) {
   const int64_t pairs[6][2] = {{got->rows, want->rows},           {got->counted, want->counted},
@@ -223,6 +239,7 @@ void check_outcome_at(const char *file, int line, const problem *p, const outcom
   if (p->want & WANT_LOSS) check_array(file, line, p, "loss", &got->loss, &want->loss, 1, loss_tolerance(p));
   if (p->want & WANT_COUNTS) check_counts(file, line, p, &got->counts, &want->counts);
   if (p->head != NULL) head_check(file, line, p, got, want);
+  check_array(file, line, p, "class sums", got->class_sums, want->class_sums, 4 * p->classes, class_sums_tolerance(p));
   if (p->rows == 0) return;
   check_array(file, line, p, "gradient", got->gradient, want->gradient, p->rows * p->classes, gradient_tolerance(p));
   check_array(file, line, p, "row loss", got->row_loss, want->row_loss, p->rows, row_tolerance(p));
@@ -247,6 +264,8 @@ void check_same_outcome_at(const char *file, int line, const problem *p, const o
   if (p->want & WANT_LOSS) check_same(file, line, what, &got->loss, &want->loss, 1);
   if (p->want & WANT_COUNTS) check_counts(file, line, p, &got->counts, &want->counts);
   if (p->head != NULL) head_check_same(file, line, p, got, want);
+  if (p->want & WANT_CLASS_SUMS)
+    check_same(file, line, what, got->class_sums, want->class_sums, 4 * (size_t)p->classes);
   if (p->want & WANT_GRADIENT && p->head == NULL)
     check_same(file, line, what, got->gradient, want->gradient, (size_t)got->elements);
   if (p->want & WANT_ROW_LOSS) check_same(file, line, what, got->row_loss, want->row_loss, (size_t)got->rows);

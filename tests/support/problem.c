@@ -240,6 +240,7 @@ void outcome_free(outcome *o) {
   free(o->gradient);
   free(o->row_loss);
   free(o->element_loss);
+  free(o->class_sums);
   head_outcome_free(o->head);
   free(o);
 }

@@ -54,7 +54,8 @@ enum want {
   WANT_ROW_LOSS = 4,
   WANT_ELEMENT_LOSS = 8,
   WANT_COUNTS = 16,
-  WANT_ALL = 31
+  WANT_ALL = 31, /* of what every call can give */
+  WANT_CLASS_SUMS = 32
 };
 
 /* tare_evaluate in another way: on a stream, through a graph. It waits for what it started. */
@@ -155,6 +156,7 @@ typedef struct outcome {
   double loss;
   tare_counts counts;
   double *gradient, *row_loss, *element_loss;
+  double *class_sums;        /* [classes, 4], as tare_class_sums */
   struct head_outcome *head; /* of a fused head, which has no gradient by the logits; else NULL */
 } outcome;
 
@@ -184,5 +186,6 @@ tolerance gradient_tolerance(const problem *p);
 tolerance element_tolerance(const problem *p);
 tolerance row_tolerance(const problem *p);
 tolerance loss_tolerance(const problem *p);
+tolerance class_sums_tolerance(const problem *p);
 
 #endif
