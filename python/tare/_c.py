@@ -168,6 +168,10 @@ class Counts(ctypes.Structure):
     _fields_ = [(name, c_int64) for name in ("rows", "counted", "positives", "background", "ignored", "invalid")]
 
 
+class ClassSums(ctypes.Structure):
+    _fields_ = [(name, c_double) for name in ("loss", "positive_gradient", "negative_gradient", "count")]
+
+
 class Output(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_uint64),
@@ -179,6 +183,7 @@ class Output(ctypes.Structure):
         ("gradient_scale", c_double),
         ("gradient_scale_pointer", c_void_p),
         ("counts", c_void_p),
+        ("class_sums", c_void_p),
     ]
 
 

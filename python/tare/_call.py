@@ -78,12 +78,13 @@ def problem_of(read, value, dtype, shapes, inputs, **arrays):
     output = _batch.make_output(value if read.normalizer == "value" else read.normalizer)
     output.normalizer_pointer = pointers.pop("normalizer", None)
     batch = _batch.make_batch(levels, dtype, label_dtype, target_dtype, score_dtype, **read.batch, **pointers)
-    works = _losses.value_of(read.loss, read.parameters, "density") == "exact" or bool(batch.selection)
+    works = _losses.value_of(read.loss, read.parameters, "density") == "exact" or bool(batch.selection) or read.sums
     return SimpleNamespace(loss=loss, batch=batch, output=output, levels=levels, works=works)
 
 
-def run(read, value, logits, inputs, scale=None, loss=None, pool=None, **arrays):
-    """One call of tare_evaluate: into the scalar `loss`, with the gradient times the scalar `scale`.
+def run(read, value, logits, inputs, scale=None, loss=None, sums=None, pool=None, **arrays):
+    """One call of tare_evaluate: into the scalar `loss`, with the gradient times the scalar `scale`, and with `sums` of
+    each class.
 
     pool: a list in which the problem stays for the next call. It is of calls that differ in values and addresses alone.
     """
@@ -105,6 +106,8 @@ def run(read, value, logits, inputs, scale=None, loss=None, pool=None, **arrays)
     output = problem.output
     if loss is not None:
         output.loss = loss.data_ptr()
+    if sums is not None:
+        output.class_sums = sums.data_ptr()
     if scale is not None:
         output.gradient_scale_pointer = scale.data_ptr()
     context, stream = context_of(logits[0].device)

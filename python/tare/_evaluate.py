@@ -67,6 +67,7 @@ class Result(NamedTuple):
     row_loss: object
     element_loss: object
     counts: dict
+    class_sums: object = None
 
 
 def evaluate(
@@ -92,6 +93,7 @@ def evaluate(
     gradient_scale=1.0,
     row_loss=False,
     element_loss=False,
+    class_sums=False,
     alpha=None,
     state=None,
     threads=0,
@@ -117,6 +119,10 @@ def evaluate(
         number.
     gradient: True to compute it. gradient_scale multiplies it before it is rounded to the logits' type.
     row_loss, element_loss: True to compute them: float32 (float64 for float64), not normalized.
+    class_sums: True for sums of each class, float64 [C, 4], in this order: loss; t*|g| and (1-t)*|g|, where g is the
+        derivative by a logit and t its target; rows that count. They include every weight, but neither divisor nor
+        gradient_scale, and are formed before a gradient is rounded. In a softmax loss, loss and count are of the rows
+        with this label. Not for ghm-r, nor for softmax losses with targets.
     hard_negatives: a number r, for hard negative mining as in SSD. Of each image's background rows, only the ceil(r*P)
         with the largest loss count. P is the number of the image's rows with a class. least_negatives is the least
         number of negatives of an image. Images are the first axis of [images, rows, C] and of maps; [rows, C] is one
@@ -132,7 +138,7 @@ def evaluate(
     finite are refused.
 
     Returns a Result: loss (a Python float, formed in double), gradient (of the logits' type and layout), row_loss,
-    element_loss (None if not computed), and counts of rows.
+    element_loss (None if not computed), counts of rows, and class_sums (None if not computed).
     Raises ValueError (tare.ArgumentError) for a wrong argument; for a wrong type or keyword this is a TypeError too.
     Raises tare.Error for anything else.
     """
@@ -183,11 +189,13 @@ def evaluate(
     c_loss, _ = _losses.make_loss(loss, parameters, **pointers)
     output = _batch.make_output(normalizer, gradient_scale)
     value, counts = ctypes.c_double(), _c.Counts()
+    sums = np.empty((levels[0].lengths[4], 4)) if _checks.flag("class_sums", class_sums) else None
+    output.class_sums = None if sums is None else _numpy.pointer(sums)
     output.loss, output.loss_dtype = ctypes.addressof(value), _c.F64
     output.counts = ctypes.addressof(counts)
     _run(c_loss, _batch.make_batch(levels, **options), output, threads)
     shown = [arrays if several or arrays is None else arrays[0] for arrays in wanted]
-    return Result(value.value, *shown, {name: getattr(counts, name) for name, _ in counts._fields_})
+    return Result(value.value, *shown, {name: getattr(counts, name) for name, _ in counts._fields_}, sums)
 
 
 def _add_inputs(levels, several, options, **given):

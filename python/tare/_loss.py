@@ -57,6 +57,7 @@ def loss(
     first_label=0,
     background_label=-1,
     ignore_label=-2,
+    class_sums=False,
     alpha=None,
     state=None,
     **parameters,
@@ -86,13 +87,19 @@ def loss(
         with the largest loss count. P is the number of the image's rows with a class. least_negatives is the least
         number of negatives of an image. Images are the first axis of [images, rows, C] and of maps; [rows, C] is one
         image.
+    class_sums: True to return (loss, sums): the sums of each class, float64 [C, 4], in this order: loss; t*|g| and
+        (1-t)*|g|, where g is the derivative by a logit and t its target; rows that count. They include every weight,
+        but no normalizer and nothing from above, and are formed before a gradient is rounded. In a softmax loss, loss
+        and count are of the rows with this label. No derivative goes through them. Ranks may add theirs. Not for ghm-r,
+        for softmax losses with targets, or for a Head.
     alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Other parameters
         have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
         "mmdet"), momentum, use_stored_density, mu; offset: float32 [C], of softmax-logit-adjusted.
     state: the state of a GHM loss, from ghm_state(bins). It is updated in place. The CPU refuses a state that Tare did
         not write (an average, a cast). A GPU does not check it, because that would wait.
 
-    Returns a tensor. For levels and a reduction other than "sum" it returns a list of tensors.
+    Returns a tensor. For levels and a reduction other than "sum" it returns a list of tensors. With class_sums it returns
+    the pair of this and the sums.
     Raises ValueError (tare.ArgumentError) for a wrong argument; for a wrong type or keyword this is a TypeError too.
     Raises tare.Error for anything else.
 
@@ -112,6 +119,9 @@ def loss(
     _check_what_is_wanted(labels, targets, reduction, normalizer)
     if fused and (reduction != "sum" or classes):
         raise ValueError("a Head has reduction 'sum' alone, and no maps")
+    has_sums = _checks.flag("class_sums", class_sums)
+    if has_sums and (fused or reduction == "histogram"):
+        raise ValueError(f"class_sums is True with a {'Head' if fused else 'histogram'}, which has none; leave it out")
     given = {
         "labels": labels,
         "targets": targets,
@@ -149,6 +159,7 @@ def loss(
             first_label, background_label, ignore_label, background_weight, hard_negatives, least_negatives
         ),
         **parameters,
+        **({_spec.SUMS_CLASSES: 1} if has_sums else {}),
     }
     if torch.jit.is_tracing():
         settings["traced"] = _spec.traced_shapes(levels, fixed=normalizer == "value" and divisor is None)
@@ -161,11 +172,14 @@ def loss(
             result = call(tensors, value, state)
             _prepared.keep(key, call)  # which passed the library's checks too
             return result
-    run, logits = (_linear.evaluate, logits) if fused else (_ops.evaluate, levels)
-    results = run(spec, reduction, value, logits, arrays, singles)
+    if fused:
+        results = _linear.evaluate(spec, reduction, value, logits, arrays, singles)
+    else:
+        results = _ops.evaluate(spec, reduction, value, levels, arrays, singles, has_sums)
     if state is not None:
         state.copy_(results[-1])
-    return list(results[: len(levels)]) if several and reduction != "sum" else results[0]
+    losses = list(results[: len(levels)]) if several and reduction != "sum" else results[0]
+    return (losses, results[1 if reduction == "sum" else len(levels)]) if has_sums else losses
 
 
 def _levels_of(logits):

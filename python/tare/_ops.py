@@ -33,7 +33,7 @@ def _new_losses(read, logits):
 
 def _loss(logits, inputs, spec, value):
     """The losses that `spec` requests; then, with keep-gradient=1 and a scalar loss, the gradients of the same pass;
-    last the new GHM state, if one was given."""
+    with class-sums=1 the sums of each class; last the new GHM state, if one was given."""
     read = _spec.read_spec(spec)
     _spec.check_traced(read, logits)
     return losses_of(read, logits, inputs, value)
@@ -42,29 +42,36 @@ def _loss(logits, inputs, spec, value):
 def losses_of(read, logits, inputs, value, pool=None):
     """_loss by a spec that was read. pool: of _call.run."""
     losses, gradients, states = _new_losses(read, logits), _new_gradients(read, logits), []
+    sums = _new_sums(read, logits)
+    wanted = {"sums": sums[0]} if sums else {}
     if "state" in read.singles:
         _tensors.check_contents(inputs[-1])
         states = [inputs[-1].clone()]
         inputs = [*inputs[:-1], *states]
     if read.reduction == "sum":
         kept = {"gradient": gradients} if read.keep else {}
-        _call.run(read, value, logits, inputs, loss=losses[0], pool=pool, **kept)
+        _call.run(read, value, logits, inputs, loss=losses[0], pool=pool, **wanted, **kept)
     elif read.reduction == "histogram":
         _call.count(read, value, logits, inputs)
     else:
         name = "row_loss" if read.reduction == "rows" else "element_loss"
-        _call.run(read, value, logits, inputs, pool=pool, **{name: losses})
-    return losses + gradients + states
+        _call.run(read, value, logits, inputs, pool=pool, **wanted, **{name: losses})
+    return losses + gradients + sums + states
 
 
 def _new_gradients(read, logits):
     return [torch.empty_like(one) for one in logits] if read.keep else []
 
 
+def _new_sums(read, logits):
+    classes = read.classes or logits[0].shape[-1]
+    return [logits[0].new_empty((classes, 4), dtype=torch.float64)] if read.sums else []
+
+
 def _loss_fake(logits, inputs, spec, value):
     read = _spec.read_spec(spec)
     states = inputs[-1:] if "state" in read.singles else []
-    new = _new_losses(read, logits) + _new_gradients(read, logits)
+    new = _new_losses(read, logits) + _new_gradients(read, logits) + _new_sums(read, logits)
     return new + [torch.empty_like(state) for state in states]
 
 
@@ -177,32 +184,34 @@ def _over_rows(elements, classes):
 
 class Evaluation(torch.autograd.Function):
     """tare::loss with its gradient. apply(spec, value, whether to keep the gradient of this pass, number of levels,
-    whether the last tensor is a state, *logits, *other tensors)."""
+    whether the last tensor is a state, whether classes are summed, *logits, *other tensors)."""
 
     @staticmethod
-    def forward(ctx, spec, value, keeps, count, has_state, *tensors):
+    def forward(ctx, spec, value, keeps, count, has_state, has_sums, *tensors):
         asked = _spec.with_setting(spec, _spec.KEEPS_GRADIENT, 1) if keeps else spec
         results = torch.ops.tare.loss(list(tensors[:count]), list(tensors[count:]), asked, value)
         if has_state:  # the density of this pass, whatever becomes of the state until backward
             spec = _spec.with_setting(spec, _spec.STORED_DENSITY, 1)
-        return Evaluation.finish(ctx, None, spec, value, keeps, count, has_state, tensors, results)
+        return Evaluation.finish(ctx, None, spec, value, keeps, count, has_state, has_sums, tensors, results)
 
     @staticmethod
-    def finish(ctx, call, spec, value, keeps, count, has_state, tensors, results):
+    def finish(ctx, call, spec, value, keeps, count, has_state, has_sums, tensors, results):
         """Saves what backward needs, and gives the results of forward. call: of _prepared, or None."""
         gradients = results[1 : 1 + count] if keeps else []
         results = results[:1] + results[1 + count :] if keeps else results
         ctx.call, ctx.spec, ctx.value, ctx.count, ctx.has_state = call, spec, value, count, has_state
+        ctx.constants = int(has_state) + int(has_sums)
         ctx.set_materialize_grads(False)
+        if ctx.constants:
+            ctx.mark_non_differentiable(*results[-ctx.constants :])
         if has_state:
-            ctx.mark_non_differentiable(results[-1])
             tensors = (*tensors[:-1], results[-1])
         _autograd.keep(ctx, gradients, tensors)
         return tuple(results)
 
     @staticmethod
     def backward(ctx, *upstream):
-        upstream = upstream[: len(upstream) - ctx.has_state]
+        upstream = upstream[: len(upstream) - ctx.constants]
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
             _, inputs, _, gradients = Evaluation.gradients(ctx, upstream)
         else:  # create_graph=True
@@ -210,7 +219,7 @@ class Evaluation(torch.autograd.Function):
                 logits, inputs, upstream, gradients = Evaluation.gradients(ctx, upstream)
             derivative = functools.partial(_by_upstream, ctx.spec, ctx.value, ctx.count)
             gradients = _autograd.as_linear(gradients, upstream, logits, inputs, derivative)
-        return (None, None, None, None, None, *gradients, *[None] * len(inputs))
+        return (None, None, None, None, None, None, *gradients, *[None] * len(inputs))
 
     @staticmethod
     def gradients(ctx, upstream):
@@ -233,7 +242,9 @@ def _train(logits, inputs, spec, value):
     _tensors.check_constants(inputs)
     read = _spec.read_spec(spec)
     plain = _spec.without_setting(spec, _spec.KEEPS_GRADIENT)
-    results = list(Evaluation.apply(plain, value, False, len(logits), "state" in read.singles, *logits, *inputs))
+    results = list(
+        Evaluation.apply(plain, value, False, len(logits), "state" in read.singles, read.sums, *logits, *inputs)
+    )
     if not read.keep:
         return results
     with torch.no_grad():  # a graph that keeps the gradient has it among the results
@@ -249,8 +260,9 @@ def keeps_gradient(levels, reduction):
     return levels[0].device.type == "cpu" and levels[0].dtype in KEPT and reduction == "sum"
 
 
-def evaluate(spec, reduction, value, levels, arrays, singles):
-    """tare::loss with its gradient: the losses, then the state, if `singles` has one.
+def evaluate(spec, reduction, value, levels, arrays, singles, has_sums=False):
+    """tare::loss with its gradient: the losses, then the sums of each class if `has_sums`, then the state, if `singles`
+    has one.
 
     reduction: the one in the spec, which a compiler cannot read.
     """
@@ -260,4 +272,4 @@ def evaluate(spec, reduction, value, levels, arrays, singles):
     if not torch.compiler.is_compiling():
         _autograd.refuse_forward_mode([*levels, *inputs])
     keeps = keeps_gradient(levels, reduction)
-    return Evaluation.apply(spec, value, keeps, len(levels), "state" in singles, *levels, *inputs)
+    return Evaluation.apply(spec, value, keeps, len(levels), "state" in singles, has_sums, *levels, *inputs)

@@ -123,14 +123,14 @@ class Call:
         returned: a number of them, or None for the first alone."""
         self.count, self.recipe, self.results = len(levels), recipe, results
         self.direct = all(way is _as_it_is and place == index for index, (way, place) in enumerate(recipe, len(levels)))
-        self.has_state = "state" in singles
+        self.has_state, self.has_sums = "state" in singles, _spec.read_spec(spec).sums
         self.wants = any(level.requires_grad for level in levels)
         self.keeps = _ops.keeps_gradient(levels, reduction)
         self.spec = _spec.with_setting(spec, _spec.STORED_DENSITY, 1) if self.has_state else spec  # of backward
         self.alone, self.later = _spec.read_spec(spec), _spec.read_spec(self.spec)
         self.both = _spec.read_spec(_spec.with_setting(spec, _spec.KEEPS_GRADIENT, 1)) if self.keeps else self.alone
         self.pools = [], [], []  # of the three above
-        plain = reduction == "sum" and not self.has_state
+        plain = reduction == "sum" and not self.has_state and not self.has_sums
         self.scalar = levels[0].new_empty((), dtype=_tensors.wide(levels[0].dtype)) if plain else None  # a model
         self.nothing = [None] * (len(arrays) + len(singles))  # the gradients by these
         self.layout = [_layout(one) for one in (*levels, *arrays, *_tensors.as_c(singles))]
@@ -145,7 +145,8 @@ class Call:
             results = self.losses(tensors, value, False)
         if state is not None:
             state.copy_(results[-1])
-        return results[0] if self.results is None else list(results[: self.results])
+        losses = results[0] if self.results is None else list(results[: self.results])
+        return (losses, results[self.results or 1]) if self.has_sums else losses
 
     def _inputs(self, tensors):
         for way, place in self.recipe:
@@ -209,11 +210,13 @@ class Evaluation(_ops.Evaluation):
                 return (None, None, *gradients, *ctx.call.nothing)
         call = ctx.call
         ctx.spec, ctx.count, ctx.has_state, ctx.in_graph = call.spec, call.count, call.has_state, 0
-        return _ops.Evaluation.backward(ctx, *upstream)[3:]
+        ctx.constants = int(call.has_state) + int(call.has_sums)
+        return _ops.Evaluation.backward(ctx, *upstream)[4:]
 
 
 def _finish(ctx, call, value, tensors, results):
-    return _ops.Evaluation.finish(ctx, call, call.spec, value, call.keeps, call.count, call.has_state, tensors, results)
+    has = call.has_state, call.has_sums
+    return _ops.Evaluation.finish(ctx, call, call.spec, value, call.keeps, call.count, *has, tensors, results)
 
 
 def recipe_of(tensors, levels, arrays, given, singles):

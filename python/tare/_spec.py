@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from . import _batch, _losses
 
 KEEPS_GRADIENT = "keep-gradient"  # a setting: the gradient of the same pass is wanted
+SUMS_CLASSES = "class-sums"  # a setting: the sums of each class are among the results
 STORED_DENSITY = "use_stored_density"  # a parameter: 1/GD is the one in the state
 _BATCH = (
     "first_label",
@@ -75,6 +76,7 @@ def read_spec(spec):
     read.traced = settings.pop("traced", None)
     parameters = {key: _number(value) for key, value in settings.items()}
     read.keep = bool(parameters.pop(KEEPS_GRADIENT, 0))  # no name that a caller can give
+    read.sums = bool(parameters.pop(SUMS_CLASSES, 0))
     read.loss = _losses.loss_name(read.loss)
     read.parameters = _losses.parameters_of(read.loss, parameters)
     if read.reduction not in ("sum", "rows", "none", "histogram"):  # the last is of ghm_histogram alone
