@@ -254,6 +254,10 @@ def test_functions_are_the_modules():
         module = mmdet.CrossEntropyLoss(class_weight=[1.0, 2.0, 3.0], ignore_index=255, avg_non_ignore=True, **options)
         assert function(x, ignored, weight, **given) == module(x, ignored, weight)
         assert function(x, y, ignore_index=None) == mmdet.CrossEntropyLoss(**options)(x, y)
+    single, one = torch.randn(()), torch.rand(())  # a tensor without axes
+    exact = F.binary_cross_entropy_with_logits(single, one)
+    torch.testing.assert_close(mmdet.binary_cross_entropy(single, one), exact)
+    assert mmdet.py_sigmoid_focal_loss(single, one).shape == ()
     assert mmdet.sigmoid_focal_loss(x, y, weight) == mmdet.FocalLoss()(x, y, weight)
     assert mmdet.py_sigmoid_focal_loss(x, dense) == mmdet.FocalLoss()(x, dense)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import torch
 
-from ... import _checks
-from .. import Refused, check_tensors, reduced, torchvision, widened
+from ... import _checks, _tensors
+from .. import Refused, check_tensors, reduced, torchvision
 
 _EPSILON = torch.finfo(torch.float32).eps
 
@@ -87,5 +87,5 @@ def dense_loss(loss, pred, target, options):
     rows = torchvision.as_rows(pred)
     if "element_weights" in options:
         options = {**options, "element_weights": options["element_weights"].reshape(rows.shape)}
-    result = loss(rows, targets=target.to(widened(pred[:0]).dtype).reshape(rows.shape), **options)
+    result = loss(rows, targets=target.to(_tensors.wide(pred.dtype)).reshape(rows.shape), **options)
     return result.reshape(pred.shape) if options.get("reduction") == "none" else result
