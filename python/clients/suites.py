@@ -5,8 +5,9 @@
 
 LIBRARY: fvcore, mmcv, mmdet or torchvision. FOLDER: a copy of its repository. The library must be installed, except
 mmdetection, which is imported from FOLDER and needs mmengine, mmcv-lite and torchvision. mmcv's compiled operators have
-stand-ins (compiled_ops.py). --without-tare runs the same tests on the original, to tell what fails without Tare too.
---pretend-cuda: tests that move tensors to a GPU stay on the CPU. mmcv's tests do nothing without it.
+stand-ins (compiled_ops.py), and pretrained weights are not fetched. --without-tare runs the same tests on the original,
+to tell what fails without Tare too. --pretend-cuda: tests that move tensors to a GPU stay on the CPU. mmcv's tests do
+nothing without it.
 """
 
 import argparse
@@ -65,6 +66,13 @@ def pretend_cuda():
     torch.Tensor.to = lambda self, *arguments, **keywords: self if arguments[:1] == ("cuda",) else to(self, *arguments)
 
 
+def without_downloads():
+    """Pretrained weights are not fetched; the tests run with random ones."""
+    from mmengine.model import weight_init
+
+    weight_init.PretrainedInit.__call__ = lambda self, module: None
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("library", choices=SUITES)
@@ -77,6 +85,7 @@ def main():
         compiled_ops.install()
     if arguments.library == "mmdet":
         sys.path.insert(0, str(arguments.folder.resolve()))
+        without_downloads()
     if arguments.pretend_cuda:
         pretend_cuda()
     if not arguments.without_tare:
