@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "class_sums.h"
 #include "load.h"
 #include "plot.h"
 #include "report.h"
@@ -29,6 +30,7 @@ struct evaluation {
   double seconds;
   struct histogram histogram;                      /* of a GHM loss, or for the plot */
   struct curves curves;                            /* for the plot of GHM-C */
+  tare_class_sums *class_sums;                     /* [classes], if they are wanted */
   FILE *gradient_file, *row_loss_file, *plot_file; /* of the options that were given */
 };
 
@@ -207,6 +209,10 @@ static void print_report(const struct evaluation *eval) {
            eval->options.loss.ghm.density == TARE_GHM_DENSITY_EXACT ? "exact" : "unit-region");
     print_bars(&eval->histogram);
   }
+  if (eval->class_sums) {
+    printf("\n  Sums of each class, without the normalizer:\n\n");
+    print_class_sums(eval->class_sums, eval->sample.classes);
+  }
   const char *files[] = {eval->options.grad_out, eval->options.row_loss_out, eval->options.plot};
   static const char *const names[] = {"gradient", "row losses", "picture"};
   for (int index = 0; index < 3; index++) {
@@ -234,6 +240,7 @@ static json_t *report_json(const struct evaluation *eval) {
   if (kind_is_ghm(eval->options.loss.kind)) {
     json_set(object, "histogram", json_histogram(&eval->histogram));
   }
+  if (eval->class_sums) json_set(object, "class_sums", json_class_sums(eval->class_sums, eval->sample.classes));
   return object;
 }
 
@@ -255,6 +262,7 @@ int verb_eval(int argc, char **argv) {
   status = load_sample(&eval.options, &eval.sample, &eval.file_dtype);
   if (status == TOOL_OK) status = open_outputs(&eval);
   if (status == TOOL_OK) status = compute(&eval);
+  if (status == TOOL_OK && eval.options.class_sums) status = class_sums_measure(&eval.run, &eval.class_sums);
   if (status == TOOL_OK) status = look_at_gradients(&eval);
   if (status == TOOL_OK) status = write_gradient(&eval);
   if (status == TOOL_OK) status = write_row_loss(&eval);
@@ -264,6 +272,7 @@ int verb_eval(int argc, char **argv) {
   if (status == TOOL_OK) status = outfile_commit();
   histogram_free(&eval.histogram);
   curves_free(&eval.curves);
+  free(eval.class_sums);
   run_release(&eval.run);
   sample_free(&eval.sample);
   device_close(&eval.device);

@@ -40,6 +40,7 @@ enum {
   GRAD_OUT,
   ROW_LOSS_OUT,
   PLOT,
+  CLASS_SUMS,
   JSON,
   PARAMETER /* and those after it: the parameters of the losses */
 };
@@ -84,6 +85,9 @@ static const struct argp_option described[] = {
     {"plot", PLOT, "P.svg", 0,
      "Draw the histogram of gradient norms and the weights as SVG; for ghm-c, its gradient beside those of CE and "
      "focal. Needs gnuplot, which may take 20 seconds",
+     0},
+    {"class-sums", CLASS_SUMS, 0, 0,
+     "Show for each class its rows, loss, and sums of |gradient| over positives and negatives, before the normalizer",
      0},
     {"json", JSON, 0, 0, "Print one JSON object instead of a table", 0},
     {0, 0, 0, 0, "Where it runs:", 5},
@@ -176,6 +180,9 @@ static int read_file_or_flag(int key, const char *text, struct eval_options *opt
       return parse_output("--row-loss-out", text, ".npy", true, &options->row_loss_out);
     case PLOT:
       return parse_output("--plot", text, ".svg", false, &options->plot);
+    case CLASS_SUMS:
+      options->class_sums = true;
+      return TOOL_OK;
     default:
       options->json = true;
       return TOOL_OK;
@@ -327,12 +334,24 @@ static int check_counts(const struct reading *reading) {
   return TOOL_OK;
 }
 
+static int check_class_sums(const struct reading *reading) {
+  const int32_t family = loss_described(reading->kind).family;
+  if (!reading->options->class_sums) return TOOL_OK;
+  if (family == TARE_LOSS_FAMILY_REGRESSION)
+    return misuse("--class-sums with %s: its columns are no classes", tare_loss_name(reading->kind));
+  if (family == TARE_LOSS_FAMILY_SOFTMAX && reading->options->targets)
+    return misuse("--class-sums with %s and --targets: a row's loss belongs to no class; use --labels",
+                  tare_loss_name(reading->kind));
+  return TOOL_OK;
+}
+
 static int check_together(const struct reading *reading) {
   const struct eval_options *options = reading->options;
   const bool dense = options->targets && loss_described(reading->kind).family != TARE_LOSS_FAMILY_REGRESSION;
   int status = dense ? check_dense(reading) : TOOL_OK;
   if (status == TOOL_OK && kind_is_ghm(reading->kind)) status = check_density(reading);
   if (status == TOOL_OK) status = check_taken(reading);
+  if (status == TOOL_OK) status = check_class_sums(reading);
   return status == TOOL_OK ? check_counts(reading) : status;
 }
 
@@ -359,7 +378,8 @@ int eval_options_read(struct eval_options *options, int argc, char **argv) {
       "--json: loss, name, normalizer (the divisor used) and normalizer_kind, rows, classes, positives, background, "
       "ignored, counted, grad_l1, grad_l2 (of the gradient as returned), device, device_name, reason (why not a GPU), "
       "instruction_set, threads, dtype, milliseconds, gigabytes_per_second; GHM adds histogram {edges, counts, "
-      "weights}. A weight is N/GD; in the exact density it is the mean of its bin. "
+      "weights}; --class-sums adds class_sums {loss, positive_gradient, negative_gradient, count}. A weight is N/GD; "
+      "in the exact density it is the mean of its bin. "
       "Numbers that JSON cannot express are \"NaN\", \"Infinity\" or \"-Infinity\".",
       NULL,
       NULL,

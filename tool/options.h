@@ -22,7 +22,7 @@ struct eval_options {
   int32_t normalizer;
   double normalizer_value;
   int32_t device, dtype, threads; /**< dtype -1: as the file has it */
-  bool json;
+  bool json, class_sums;
   uint64_t given; /**< which options stood on the command line; options.c knows the bits */
 };
 

@@ -98,8 +98,8 @@ def loss(
     state: the state of a GHM loss, from ghm_state(bins). It is updated in place. The CPU refuses a state that Tare did
         not write (an average, a cast). A GPU does not check it, because that would wait.
 
-    Returns a tensor. For levels and a reduction other than "sum" it returns a list of tensors. With class_sums it returns
-    the pair of this and the sums.
+    Returns a tensor. For levels and a reduction other than "sum" it returns a list of tensors. With class_sums it
+    returns the pair of this and the sums.
     Raises ValueError (tare.ArgumentError) for a wrong argument; for a wrong type or keyword this is a TypeError too.
     Raises tare.Error for anything else.
 
