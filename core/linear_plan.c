@@ -5,7 +5,7 @@
 typedef struct room {
   int64_t chunk_rows, kept_rows;
   uint64_t blas_bytes;
-  uint64_t offset[TARE_LINEAR_PARTS], bytes_of[TARE_LINEAR_PARTS];
+  uint64_t offset[TARE_PART_COUNT], bytes_of[TARE_PART_COUNT];
   uint64_t bytes; /* of all parts, and of what aligns the first */
 } room;
 
@@ -29,7 +29,7 @@ static room cut(const tare_linear_needs *needs, const tare_problem *problem, int
                 uint64_t blas_bytes) {
   room r = {.chunk_rows = chunk_rows, .kept_rows = kept_rows, .blas_bytes = blas_bytes};
   uint64_t end = 0;
-  for (int part = 0; part < TARE_LINEAR_PARTS; part++) {
+  for (int part = 0; part < TARE_PART_COUNT; part++) {
     r.bytes_of[part] = part_bytes(needs, problem, &r, part);
     r.offset[part] = rounded_up(end, needs->alignment);
     if (r.bytes_of[part]) end = r.offset[part] + r.bytes_of[part];
@@ -91,7 +91,7 @@ void tare_linear_plan_sizes(const tare_linear_needs *needs, const tare_problem *
 static void place_parts(tare_linear_plan *plan, const tare_linear_needs *needs, const room *r, void *workspace) {
   const uintptr_t start = (uintptr_t)workspace, past = needs->aligns_first ? start % needs->alignment : 0;
   char *first = (char *)workspace + (past ? needs->alignment - past : 0);
-  for (int part = 0; part < TARE_LINEAR_PARTS; part++)
+  for (int part = 0; part < TARE_PART_COUNT; part++)
     plan->part[part] = r->bytes_of[part] ? first + r->offset[part] : NULL;
 }
 

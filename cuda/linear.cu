@@ -47,7 +47,7 @@ struct head {
 int32_t classes_of(const head &h) { return int32_t(h.plan->problem->batch.classes); }
 
 template <typename T>
-T *part(const head &h, tare_linear_part which) {
+T *part(const head &h, tare_part which) {
   return static_cast<T *>(h.plan->part[which]);
 }
 
