@@ -251,7 +251,7 @@ cudaError_t select_rows(const backend *self, const tare_problem *problem, const 
   tare_selection_to_measure(problem, &room, &measured);
   make_call(self, &measured, &c);
   if (status == cudaSuccess) status = launch_evaluation(c, site);
-  return status == cudaSuccess ? launch_settle_labels(s, site) : status;
+  return status == cudaSuccess ? launch_select_negatives(s, site) : status;
 }
 
 tare_status evaluate_selected(const backend *self, const tare_problem *problem, void *workspace, uint64_t bytes,

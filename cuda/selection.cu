@@ -150,7 +150,7 @@ cudaError_t launch_gather_labels(const call &c, int32_t background, int32_t *lab
   return launch(gather_labels, c.count_tile_count, site, c, background, label);
 }
 
-cudaError_t launch_settle_labels(const selection_call &s, const launch_site &site) {
+cudaError_t launch_select_negatives(const selection_call &s, const launch_site &site) {
   return launch(select_negatives, s.images, site, s);
 }
 

@@ -25,7 +25,7 @@ struct selection_call {
 cudaError_t launch_gather_labels(const call &c, int32_t background, int32_t *label, const launch_site &site);
 
 /** Settles the labels, a block for each image. */
-cudaError_t launch_settle_labels(const selection_call &s, const launch_site &site);
+cudaError_t launch_select_negatives(const selection_call &s, const launch_site &site);
 
 }  // namespace tare
 
