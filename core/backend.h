@@ -4,7 +4,7 @@
 #define TARE_CORE_BACKEND_H
 
 #include "linear_plan.h"
-#include "problem.h"
+#include "plan.h"
 
 typedef struct tare_backend tare_backend;
 
@@ -12,9 +12,10 @@ typedef struct tare_backend tare_backend;
 struct tare_backend {
   void (*destroy)(tare_backend *self);
   void (*describe)(tare_backend *self, tare_context_description *description);
-  tare_status (*evaluate)(tare_backend *self, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,
-                          tare_stream stream, tare_error *error);
-  tare_status (*workspace_size)(tare_backend *self, const tare_problem *problem, uint64_t *bytes, tare_error *error);
+  /** Refuses what this backend does not compute. `own_bytes`, 0 before, receives what it needs for itself in the
+   *  workspace of an exact density. */
+  tare_status (*needs)(tare_backend *self, const tare_problem *problem, uint64_t *own_bytes, tare_error *error);
+  tare_status (*evaluate)(tare_backend *self, const tare_plan *plan, tare_stream stream, tare_error *error);
   tare_status (*label_counts)(tare_backend *self, const tare_problem *problem, tare_counts *counts, int64_t *per_class,
                               tare_stream stream, tare_error *error);
   tare_status (*ghm_histogram)(tare_backend *self, const tare_problem *problem, tare_stream stream, tare_error *error);
@@ -43,6 +44,9 @@ struct tare_context {
   char reason[256];
   tare_error error;
 };
+
+/** Plans an evaluation with the context's workspace, whose size is yet to be checked. */
+tare_status tare_plan_evaluation(tare_context *context, const tare_problem *problem, tare_plan *plan);
 
 /** The text of the calling thread's last failed call without a context. */
 tare_error *tare_thread_error(void);

@@ -9,15 +9,23 @@ static tare_status no_context(void) {
   return tare_fail(tare_thread_error(), TARE_STATUS_INVALID_ARGUMENT, "context is NULL");
 }
 
+tare_status tare_plan_evaluation(tare_context *context, const tare_problem *problem, tare_plan *plan) {
+  uint64_t own_bytes = 0;
+  const tare_status status = context->backend->needs(context->backend, problem, &own_bytes, &context->error);
+  if (!status) tare_plan_make(plan, problem, own_bytes, context->workspace);
+  return status;
+}
+
 tare_status tare_evaluate(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                           const tare_output *output, tare_stream stream) {
   if (!context) return no_context();
   tare_problem problem;
   if (!output) return tare_fail(&context->error, TARE_STATUS_INVALID_ARGUMENT, "output is NULL");
-  const tare_status status = tare_problem_build(&problem, loss, batch, output, TARE_NEED_LOGITS, &context->error);
-  if (status) return status;
-  return context->backend->evaluate(context->backend, &problem, context->workspace, context->workspace_bytes, stream,
-                                    &context->error);
+  tare_plan plan;
+  tare_status status = tare_problem_build(&problem, loss, batch, output, TARE_NEED_LOGITS, &context->error);
+  if (!status) status = tare_plan_evaluation(context, &problem, &plan);
+  if (!status) status = tare_check_workspace(plan.bytes, context->workspace_bytes, &context->error);
+  return status ? status : context->backend->evaluate(context->backend, &plan, stream, &context->error);
 }
 
 tare_status tare_workspace_size(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
@@ -25,9 +33,11 @@ tare_status tare_workspace_size(tare_context *context, const tare_loss_spec *los
   if (!context) return no_context();
   tare_problem problem;
   if (!bytes) return tare_fail(&context->error, TARE_STATUS_INVALID_ARGUMENT, "bytes is NULL");
-  const tare_status status = tare_problem_build(&problem, loss, batch, output, TARE_NEED_LOGITS, &context->error);
-  if (status) return status;
-  return context->backend->workspace_size(context->backend, &problem, bytes, &context->error);
+  tare_plan plan;
+  tare_status status = tare_problem_build(&problem, loss, batch, output, TARE_NEED_LOGITS, &context->error);
+  if (!status) status = tare_plan_evaluation(context, &problem, &plan);
+  if (!status) *bytes = plan.bytes;
+  return status;
 }
 
 tare_status tare_label_counts(tare_context *context, const tare_batch *batch, tare_counts *counts, int64_t *per_class,

@@ -14,7 +14,7 @@ static tare_status build(tare_context *context, const tare_loss_spec *loss, cons
   tare_problem *const problem = &call->problem;
   tare_error *const error = &context->error;
   tare_status status = tare_problem_build(problem, loss, batch, output, TARE_NEED_LOGITS | TARE_NEED_LINEAR, error);
-  if (!status && tare_is_ghm(problem) && problem->loss.ghm.density == TARE_GHM_DENSITY_EXACT)
+  if (!status && tare_density_source(problem) == TARE_DENSITY_SOURCE_KEYS)
     status = tare_fail(
         error, TARE_STATUS_UNSUPPORTED,
         "loss->ghm.density is TARE_GHM_DENSITY_EXACT; it sorts all logits, and a fused head never has them all: "
@@ -38,7 +38,9 @@ static tare_status evaluate_no_rows(tare_context *context, const head_call *call
   tare_backend *const backend = context->backend;
   const tare_linear *const linear = &call->linear;
   const uint64_t of_bias = sizeof(float) * (uint64_t)call->problem.batch.classes;
-  tare_status status = backend->evaluate(backend, &call->problem, NULL, 0, stream, &context->error);
+  tare_plan plan;
+  tare_status status = tare_plan_evaluation(context, &call->problem, &plan); /* it needs no workspace */
+  if (!status) status = backend->evaluate(backend, &plan, stream, &context->error);
   if (!status && linear->weights_gradient && !linear->accumulate)
     status = backend->clear(backend, linear->weights_gradient, of_bias * (uint64_t)linear->dimensions, stream,
                             &context->error);
@@ -56,8 +58,7 @@ tare_status tare_linear_evaluate(tare_context *context, const tare_loss_spec *lo
   tare_status status = build(context, loss, batch, linear, output, &call);
   if (status) return status;
   if (!call.problem.rows) return evaluate_no_rows(context, &call, stream);
-  const int measures = tare_is_ghm(&call.problem) && !call.problem.loss.ghm.use_stored_density;
-  status = make_plan(context, &call, measures, &plan);
+  status = make_plan(context, &call, tare_density_source(&call.problem) == TARE_DENSITY_SOURCE_COUNTS, &plan);
   return status ? status : context->backend->linear_evaluate(context->backend, &plan, stream, &context->error);
 }
 

@@ -19,17 +19,12 @@
 #include "selection.h"
 #include "threads.h"
 
-static int64_t elements_of(const tare_problem *problem) { return problem->rows * problem->batch.classes; }
+#define TARE_INLINE static inline
+#include "core/divisor.h"
 
-/** Bytes of workspace for the exact density or a selection. */
-static uint64_t bytes_before_sums(const tare_problem *problem) {
-  const int is_exact = tare_is_ghm(problem) && problem->loss.ghm.density == TARE_GHM_DENSITY_EXACT;
-  return is_exact ? tare_exact_bytes(elements_of(problem)) : tare_selection_bytes(problem);
-}
-
-static tare_status workspace_size(tare_backend *self, const tare_problem *problem, uint64_t *bytes, tare_error *error) {
-  (void)self, (void)error;
-  *bytes = tare_with_class_sums(problem, bytes_before_sums(problem));
+static tare_status needs(tare_backend *self, const tare_problem *problem, uint64_t *own_bytes, tare_error *error) {
+  (void)self, (void)problem, (void)error; /* it computes everything */
+  *own_bytes = 0;
   return TARE_STATUS_OK;
 }
 
@@ -37,27 +32,10 @@ static tare_status workspace_size(tare_backend *self, const tare_problem *proble
 
 double tare_cpu_divisor(const tare_problem *problem, const tare_label_scan *scan) {
   const tare_output *output = &problem->output;
-  const double classes = problem->family == TARE_LOSS_FAMILY_SOFTMAX ? 1.0 : (double)problem->batch.classes;
-  double divisor = 1;
-  switch ((tare_normalizer)output->normalizer) {
-    case TARE_NORMALIZER_SUM:
-      break;
-    case TARE_NORMALIZER_ELEMENTS:
-      divisor = classes * (double)scan->counts.counted;
-      break;
-    case TARE_NORMALIZER_ROWS:
-      divisor = (double)scan->counts.counted;
-      break;
-    case TARE_NORMALIZER_POSITIVES:
-      divisor = (double)scan->counts.positives;
-      break;
-    case TARE_NORMALIZER_WEIGHTS:
-      divisor = scan->weights;
-      break;
-    case TARE_NORMALIZER_VALUE:
-      return output->normalizer_pointer ? *output->normalizer_pointer : output->normalizer_value;
-  }
-  return divisor == 0 ? 1 : divisor;
+  if (output->normalizer == TARE_NORMALIZER_VALUE)
+    return output->normalizer_pointer ? *output->normalizer_pointer : output->normalizer_value;
+  return tare_counted_divisor(output->normalizer, problem->family, problem->batch.classes, (double)scan->counts.counted,
+                              (double)scan->counts.positives, scan->weights);
 }
 
 /** Whether the kernels can multiply by it: float's own range for all logits but f64, and GHM-R's kernel is in double. */
@@ -83,53 +61,50 @@ void tare_cpu_write_output(const tare_output *output, double loss, const tare_co
   if (output->counts) *output->counts = *counts;
 }
 
-/** Loss and gradient of a problem whose labels are valid. `counts` gets the rows with an invalid target. Many parameters:
- *  four inputs, the workspace and three results. */
-static tare_status evaluate_rows(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
-                                 const tare_label_scan *scan, void *workspace, tare_counts *counts, double *loss,
-                                 tare_error *error) {
+/** Loss and gradient of the plan's problem, or the one with selected rows. Its labels are valid, and `scan` has counted
+ *  them. `counts` gets the rows with an invalid target. */
+static tare_status evaluate_rows(tare_cpu *cpu, const tare_plan *plan, const tare_problem *problem,
+                                 const tare_label_scan *scan, tare_counts *counts, double *loss, tare_error *error) {
+  tare_tiling made;
+  const tare_tiling *const tiling = &made;
+  tare_tiling_make(&made, problem);
   tare_label_scan rows = *scan;
   tare_target_scan found = TARE_NO_TARGETS;
   tare_cpu_scan_targets(cpu, tiling, problem, &rows);
   const double divisor = tare_cpu_divisor(problem, &rows);
   tare_job job = {.problem = problem, .pass = TARE_PASS_EVALUATE};
   job.gradient = tare_cpu_gradient_scale(problem, tare_cpu_scale(&problem->output), divisor);
-  if (tare_is_ghm(problem) && problem->loss.ghm.density == TARE_GHM_DENSITY_EXACT)
-    tare_cpu_use_exact_density(cpu, tiling, problem, elements_of(problem), workspace, &job);
-  else if (tare_is_ghm(problem))
-    tare_cpu_use_bins(cpu, tiling, problem, &job);
+  if (plan->density == TARE_DENSITY_SOURCE_KEYS)
+    tare_cpu_use_exact_density(cpu, tiling, plan, &job);
+  else if (plan->density != TARE_DENSITY_SOURCE_NONE)
+    tare_cpu_use_bins(cpu, tiling, plan, &job);
   if (tare_sums_classes(problem)) /* before a gradient takes the place of its logit */
-    tare_cpu_sum_classes(cpu, tiling, &job, tare_class_sum_room(problem, workspace, bytes_before_sums(problem)));
+    tare_cpu_sum_classes(cpu, tiling, &job, plan->class_sums);
   *loss = tare_divide(tare_cpu_run_pass(cpu, tiling, &job), divisor);
   tare_cpu_add_targets(cpu, tiling->groups, &found);
   return tare_cpu_refuse_targets(problem, &found, counts, error);
 }
 
-static tare_status evaluate(tare_backend *self, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,
-                            tare_stream stream, tare_error *error) {
+static tare_status evaluate(tare_backend *self, const tare_plan *plan, tare_stream stream, tare_error *error) {
   tare_cpu *cpu = (tare_cpu *)self;
+  const tare_problem *problem = plan->problem;
   tare_tiling tiling;
   tare_label_scan scan;
-  uint64_t needed;
   (void)stream;
-  workspace_size(self, problem, &needed, error);
-  tare_status status = tare_check_workspace(needed, workspace_bytes, error);
-  if (status) return status;
   tare_tiling_make(&tiling, problem);
-  status = tare_cpu_scan_labels(cpu, &tiling, problem, &scan, error);
+  tare_status status = tare_cpu_scan_labels(cpu, &tiling, problem, &scan, error);
   if (status) return status;
   tare_counts counts = scan.counts; /* of the caller's labels */
   tare_problem selected;
-  const tare_problem *const caller = problem;
-  if (tare_selects(problem)) {
-    tare_cpu_select(cpu, &tiling, problem, workspace, &selected);
+  if (plan->selects) {
+    tare_cpu_select(cpu, &tiling, plan, &selected);
     problem = &selected;
     status = tare_cpu_scan_labels(cpu, &tiling, problem, &scan, error);
     if (status) return status;
   }
   double loss;
-  status = evaluate_rows(cpu, &tiling, problem, &scan, workspace, &counts, &loss, error);
-  tare_cpu_write_output(&caller->output, loss, &counts);
+  status = evaluate_rows(cpu, plan, problem, &scan, &counts, &loss, error);
+  tare_cpu_write_output(&plan->problem->output, loss, &counts);
   return status;
 }
 
@@ -221,8 +196,8 @@ tare_status tare_cpu_backend_create(const tare_context_options *options, tare_ba
   if (!cpu) return tare_fail(error, TARE_STATUS_OUT_OF_MEMORY, "no memory for a CPU context (%zu bytes)", sizeof *cpu);
   cpu->base = (tare_backend){.destroy = destroy,
                              .describe = describe,
+                             .needs = needs,
                              .evaluate = evaluate,
-                             .workspace_size = workspace_size,
                              .label_counts = label_counts,
                              .ghm_histogram = ghm_histogram,
                              .ghm_density_update = ghm_density_update,

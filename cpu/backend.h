@@ -55,9 +55,8 @@ void tare_cpu_collect_counts(tare_cpu *cpu, int32_t bins, tare_ghm_state state);
 void tare_cpu_count_norms(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_ghm_state state);
 
 /** Puts the gradient density into the job: by bins, or of every key on its own. */
-void tare_cpu_use_bins(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_job *job);
-void tare_cpu_use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
-                                int64_t most_keys, double *workspace, tare_job *job);
+void tare_cpu_use_bins(tare_cpu *cpu, const tare_tiling *tiling, const tare_plan *plan, tare_job *job);
+void tare_cpu_use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const tare_plan *plan, tare_job *job);
 
 /** The sums of each class, of the losses and gradients that `evaluation` is going to compute. */
 void tare_cpu_sum_classes(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *evaluation, tare_class_sums *room);

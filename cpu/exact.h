@@ -5,9 +5,6 @@
 
 #include "job.h"
 
-/** Bytes of workspace for this number of keys: the keys, their weights, and room to sort. */
-static inline uint64_t tare_exact_bytes(int64_t keys) { return 3 * sizeof(double) * (uint64_t)keys; }
-
 /** Sorts `key`, writes 1/GD of each sorted key into `weight`, and describes both; what that needs lies in `spare`. */
 void tare_exact_density(const tare_problem *problem, int64_t n, double *key, double *spare, double *weight,
                         tare_sorted_keys *sorted);

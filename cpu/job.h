@@ -19,9 +19,6 @@ enum {
   TARE_MAX_GROUPS = 4096      /* results of a call: tiles are grouped so that there are never more */
 };
 
-/** A row's class where it has none. */
-enum { TARE_ROW_BACKGROUND = -1, TARE_ROW_SKIPPED = -2 };
-
 /** What a pass over the logits is for. */
 enum tare_pass { TARE_PASS_EVALUATE, TARE_PASS_HISTOGRAM, TARE_PASS_COLLECT, TARE_PASS_TARGETS };
 

@@ -9,7 +9,7 @@ static void note_invalid(const tare_problem *problem, const tare_tile *tile, con
   for (int32_t i = 0; i < tile->rows; i++) {
     const int64_t row = view->first_row + tile->offset[TARE_ARRAY_ROW_INDEX] +
                         i * view->array[TARE_ARRAY_ROW_INDEX].stride[TARE_AXES - 1];
-    if (found[i] != INVALID || row >= scan->first_invalid) continue;
+    if (found[i] != TARE_ROW_INVALID || row >= scan->first_invalid) continue;
     scan->first_invalid = row;
     scan->invalid_label = problem->batch.label_dtype == TARE_LABEL_DTYPE_I64 ? ((const int64_t *)labels)[i * stride]
                                                                              : ((const int32_t *)labels)[i * stride];
@@ -20,7 +20,7 @@ static void note_invalid(const tare_problem *problem, const tare_tile *tile, con
 static double sum_of_weights(const tare_problem *problem, const tare_tile *tile, const int32_t *found) {
   const float *given = row_weights_of(tile);
   const int64_t stride = tile->view->array[TARE_ARRAY_ROW_WEIGHTS].stride[TARE_AXES - 1];
-  const int32_t of_background = role_of_background(problem);
+  const int32_t of_background = tare_background_role(problem);
   double sum = 0;
   for (int32_t i = 0; i < tile->rows; i++) {
     const int32_t role = found[i] == TARE_ROW_BACKGROUND ? of_background : found[i];
@@ -39,13 +39,13 @@ static void tare_tile_scan_labels(const tare_problem *problem, const tare_tile *
   for (int32_t i = 0; i < tile->rows; i++) { /* hot: counts of labels (any) */
     positives += found[i] >= 0;
     background += found[i] == TARE_ROW_BACKGROUND;
-    ignored += found[i] == IGNORED;
+    ignored += found[i] == TARE_ROW_IGNORED;
   }
   const int32_t invalid = tile->rows - positives - background - ignored;
   const int says_class = classes_are_known(problem) && tile->view->array[TARE_ARRAY_LABELS].data;
   tare_counts *counts = &scan->counts;
   counts->rows += tile->rows;
-  counts->counted += positives + (role_of_background(problem) == TARE_ROW_SKIPPED ? 0 : background);
+  counts->counted += positives + (tare_background_role(problem) == TARE_ROW_SKIPPED ? 0 : background);
   counts->positives += says_class ? positives : 0;
   counts->background += says_class ? background : 0;
   counts->ignored += ignored;

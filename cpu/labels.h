@@ -1,21 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What labels and weights make of a tile's rows. First each label becomes a class, TARE_ROW_BACKGROUND, IGNORED or INVALID,
+ * What labels and weights make of a tile's rows. First each label becomes a class, TARE_ROW_BACKGROUND, _IGNORED or _INVALID,
  * in 64 bits before it is narrowed; then the loss decides what such a row is to it. The loops have no branch, so that they
  * are vectorised: with few classes there are nearly as many labels as logits.
  */
 
-/** Other values of a label than a class and TARE_ROW_BACKGROUND. */
-enum { INVALID = -3, IGNORED = -4 };
-
 static int32_t class_of(const tare_batch *batch, int64_t label) {
   const uint64_t cls = (uint64_t)label - (uint64_t)batch->first_label;
-  return ((label >= batch->first_label) & (cls < (uint64_t)batch->classes)) ? (int32_t)cls : INVALID;
+  return ((label >= batch->first_label) & (cls < (uint64_t)batch->classes)) ? (int32_t)cls : TARE_ROW_INVALID;
 }
 
 static int32_t classify(const tare_batch *batch, int64_t label) {
   const int32_t cls = class_of(batch, label);
-  return label == batch->ignore_label ? IGNORED : label == batch->background_label ? TARE_ROW_BACKGROUND : cls;
+  return label == batch->ignore_label ? TARE_ROW_IGNORED : label == batch->background_label ? TARE_ROW_BACKGROUND : cls;
 }
 
 /** The usual labels, in 32 bits throughout: first_label fits there, and a special label that does not is met by none. */
@@ -27,9 +24,9 @@ static void classify_narrow(const tare_batch *batch, const int32_t *restrict lab
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) { /* hot: labels */
     const int32_t x = label[i], cls = (int32_t)((uint32_t)x - (uint32_t)first);
-    int32_t what = ((x >= first) & (cls >= 0) & (cls < classes)) ? cls : INVALID;
+    int32_t what = ((x >= first) & (cls >= 0) & (cls < classes)) ? cls : TARE_ROW_INVALID;
     what = ((x == background) & has_background) ? TARE_ROW_BACKGROUND : what;
-    found[i] = ((x == ignore) & has_ignore) ? IGNORED : what;
+    found[i] = ((x == ignore) & has_ignore) ? TARE_ROW_IGNORED : what;
   }
 }
 
@@ -53,8 +50,10 @@ static void classify_for_regression(const tare_batch *batch, int32_t dtype, cons
   const int32_t *narrow = labels;
   for (int32_t i = 0; i < n; i++) {
     const int64_t label = dtype == TARE_LABEL_DTYPE_I64 ? wide[i * stride] : narrow[i * stride];
-    const int32_t cls = label >= batch->first_label ? 0 : INVALID;
-    found[i] = label == batch->ignore_label ? IGNORED : label == batch->background_label ? TARE_ROW_BACKGROUND : cls;
+    const int32_t cls = label >= batch->first_label ? 0 : TARE_ROW_INVALID;
+    found[i] = label == batch->ignore_label       ? TARE_ROW_IGNORED
+               : label == batch->background_label ? TARE_ROW_BACKGROUND
+                                                  : cls;
   }
 }
 
@@ -84,15 +83,6 @@ static void classify_tile(const tare_problem *problem, const tare_tile *tile, in
     classify_wide(batch, batch->label_dtype, labels, stride, tile->rows, found);
 }
 
-/** What the loss makes of a background row: the class that its label is itself, in a softmax loss; no row of GHM-R, and of
- *  a softmax loss whose background is no class. */
-static int32_t role_of_background(const tare_problem *problem) {
-  if (problem->family == TARE_LOSS_FAMILY_REGRESSION) return TARE_ROW_SKIPPED;
-  if (problem->family != TARE_LOSS_FAMILY_SOFTMAX || problem->soft) return TARE_ROW_BACKGROUND;
-  const int32_t cls = class_of(&problem->batch, problem->batch.background_label);
-  return cls == INVALID ? TARE_ROW_SKIPPED : cls;
-}
-
 static int classes_are_known(const tare_problem *problem) {
   return !problem->soft || problem->family == TARE_LOSS_FAMILY_REGRESSION;
 }
@@ -110,7 +100,7 @@ static double class_weight_of(const tare_batch *batch, int32_t cls) {
 }
 
 static void find_roles(const tare_problem *problem, const tare_tile *tile, int32_t *restrict cls) {
-  const int32_t of_background = role_of_background(problem), has_classes = classes_are_known(problem);
+  const int32_t of_background = tare_background_role(problem), has_classes = classes_are_known(problem);
   classify_tile(problem, tile, cls);
 #pragma omp simd
   for (int32_t i = 0; i < tile->rows; i++) { /* hot: roles of rows (any) */

@@ -264,10 +264,11 @@ void tare_cpu_count_norms(tare_cpu *cpu, const tare_tiling *tiling, const tare_p
   tare_cpu_collect_counts(cpu, problem->loss.ghm.bins, state);
 }
 
-void tare_cpu_use_bins(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_job *job) {
+void tare_cpu_use_bins(tare_cpu *cpu, const tare_tiling *tiling, const tare_plan *plan, tare_job *job) {
+  const tare_problem *problem = plan->problem;
   const tare_ghm_state state = tare_cpu_state(cpu, problem);
   tare_bins_make(&cpu->bins, &problem->loss);
-  if (!problem->loss.ghm.use_stored_density) {
+  if (plan->density == TARE_DENSITY_SOURCE_COUNTS) {
     tare_cpu_count_norms(cpu, tiling, problem, state);
     tare_ghm_density_from_counts(&problem->loss.ghm, state);
   }
@@ -276,13 +277,11 @@ void tare_cpu_use_bins(tare_cpu *cpu, const tare_tiling *tiling, const tare_prob
   job->bins = &cpu->bins;
 }
 
-void tare_cpu_use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
-                                int64_t most_keys, double *workspace, tare_job *job) {
+void tare_cpu_use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const tare_plan *plan, tare_job *job) {
   job->density = TARE_DENSITY_USE_EXACT;
-  if (!most_keys) return; /* there is no workspace either */
-  double *key = workspace, *spare = key + most_keys, *weight = spare + most_keys;
-  tare_collected_keys keys = {.key = key};
-  const tare_job collect = {.problem = problem, .pass = TARE_PASS_COLLECT, .collected = &keys};
+  if (!plan->keys) return; /* nor is there a workspace */
+  tare_collected_keys keys = {.key = plan->key};
+  const tare_job collect = {.problem = plan->problem, .pass = TARE_PASS_COLLECT, .collected = &keys};
   tare_cpu_run_pass(cpu, tiling, &collect);
-  tare_exact_density(problem, keys.count, key, spare, weight, &job->sorted);
+  tare_exact_density(plan->problem, keys.count, plan->key, plan->spare, plan->weight, &job->sorted);
 }

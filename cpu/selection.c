@@ -42,9 +42,9 @@ static void settle_image(void *argument, int64_t image, int32_t thread) {
   tare_selection_settle(s->problem, &s->room, image);
 }
 
-void tare_cpu_select(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, void *workspace,
-                     tare_problem *selected) {
-  settling s = {cpu, tiling, problem, tare_selection_room_at(problem, workspace), tare_background_class(problem)};
+void tare_cpu_select(tare_cpu *cpu, const tare_tiling *tiling, const tare_plan *plan, tare_problem *selected) {
+  const tare_problem *problem = plan->problem;
+  settling s = {cpu, tiling, problem, plan->selection, tare_background_class(problem)};
   measure(cpu, tiling, problem, &s.room);
   tare_share_by_openmp(cpu->threads, tiling->tiles, gather_labels_of_tile, &s);
   tare_share_by_openmp(cpu->threads, problem->batch.images, settle_image, &s);

@@ -4,10 +4,8 @@
 #define TARE_CPU_SELECTION_H
 
 #include "backend.h"
-#include "core/selection.h"
 
 /** Measures, settles, and makes the problem to evaluate. Its labels lie in the workspace. */
-void tare_cpu_select(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, void *workspace,
-                     tare_problem *selected);
+void tare_cpu_select(tare_cpu *cpu, const tare_tiling *tiling, const tare_plan *plan, tare_problem *selected);
 
 #endif

@@ -122,71 +122,53 @@ cudaError_t evaluate_by_density(const tare_problem *problem, const ghm_call &c, 
   return status == cudaSuccess ? launch_pass(c, ghm_pass::evaluate, site) : status;
 }
 
-/** Loss and gradient by unit regions: in one launch, or in two, between which the classes are summed. */
-cudaError_t evaluate_by_bins(const backend *self, const tare_problem *problem, tare_class_sums *sum_room, ghm_call *c,
-                             const launch_site &site) {
-  if (c->ghm.use_stored_density) return evaluate_by_density(problem, *c, sum_room, site);
+/** Loss and gradient by unit regions that are counted first: in one launch, or in two, between which the classes are
+ *  summed. */
+cudaError_t evaluate_by_counts(const backend *self, const tare_plan &plan, ghm_call *c, const launch_site &site) {
   c->updates = 1;
   cudaError_t status = cudaErrorCooperativeLaunchTooLarge;
-  if (!tare_sums_classes(problem) && fits_on_chip(self, problem, *c)) {
+  if (!tare_sums_classes(plan.problem) && fits_on_chip(self, plan.problem, *c)) {
     status = launch_pass(*c, ghm_pass::fused, site);
     if (status == cudaErrorCooperativeLaunchTooLarge) cudaGetLastError(); /* somebody holds part of the GPU */
   }
   if (status != cudaErrorCooperativeLaunchTooLarge) return status;
   status = launch_pass(*c, ghm_pass::count, site);
-  return status == cudaSuccess ? evaluate_by_density(problem, *c, sum_room, site) : status;
+  return status == cudaSuccess ? evaluate_by_density(plan.problem, *c, plan.class_sums, site) : status;
 }
 
-/** The workspace of the exact density: keys, weights, room for sorted keys or norms, the number of keys, the sort's own.
- *  0 bytes where there are no elements. */
-struct exact_room {
-  int64_t most;
-  size_t sort_bytes;
-  uint64_t bytes;
-};
+/** What the exact density needs at the start of its workspace: space for the sort, and then the number of keys. */
+constexpr uint64_t count_bytes = 256;
 
-cudaError_t measure_exact_room(const tare_problem *problem, exact_room *room) {
-  room->most = problem->rows * problem->batch.classes;
-  room->sort_bytes = 0;
-  room->bytes = 0;
-  if (!room->most) return cudaSuccess;
-  const cudaError_t status = sort_keys(nullptr, &room->sort_bytes, nullptr, nullptr, room->most, nullptr);
-  room->bytes = 3 * 8 * uint64_t(room->most) + 256 + (room->sort_bytes + 255) / 256 * 256;
+cudaError_t measure_own_bytes(int64_t keys, uint64_t *bytes) {
+  size_t of_sort = 0;
+  const cudaError_t status = keys ? sort_keys(nullptr, &of_sort, nullptr, nullptr, keys, nullptr) : cudaSuccess;
+  *bytes = (of_sort + 255) / 256 * 256 + count_bytes;
   return status;
 }
 
-cudaError_t evaluate_exactly(const tare_problem *problem, const exact_room &room, void *workspace,
-                             tare_class_sums *sum_room, ghm_call *c, const launch_site &site) {
-  if (!room.most) return evaluate_by_density(problem, *c, sum_room, site);
-  char *const sort_room = static_cast<char *>(workspace);
-  c->key_count = reinterpret_cast<uint64_t *>(sort_room + (room.sort_bytes + 255) / 256 * 256);
-  c->keys = reinterpret_cast<double *>(c->key_count) + 32;
-  c->key_weights = c->keys + room.most;
-  double *const sorted = c->key_weights + room.most;
+cudaError_t evaluate_exactly(const tare_plan &plan, ghm_call *c, const launch_site &site) {
+  if (!plan.keys) return evaluate_by_density(plan.problem, *c, plan.class_sums, site);
+  const size_t sort_bytes = size_t(plan.own_bytes - count_bytes);
+  c->key_count = reinterpret_cast<uint64_t *>(static_cast<char *>(plan.own) + sort_bytes);
+  c->keys = plan.key;
+  c->key_weights = plan.weight;
   cudaError_t status = launch_pass(*c, ghm_pass::collect, site);
   const relaxed_capture relaxed; /* CUB's kernels are loaded when they are first launched, which may be in a capture */
-  if (status == cudaSuccess) status = launch_exact_density(*c, sorted, sort_room, room.sort_bytes, room.most, site);
-  c->keys = sorted;
-  return status == cudaSuccess ? evaluate_by_density(problem, *c, sum_room, site) : status;
+  if (status == cudaSuccess) status = launch_exact_density(*c, plan.spare, plan.own, sort_bytes, plan.keys, site);
+  c->keys = plan.spare;
+  return status == cudaSuccess ? evaluate_by_density(plan.problem, *c, plan.class_sums, site) : status;
 }
 
-tare_status evaluate_ghm(const backend *self, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,
-                         const launch_site &site, tare_error *error) {
+cudaError_t evaluate_ghm(const backend *self, const tare_plan &plan, const launch_site &site) {
   ghm_call c;
-  make_ghm_call(self, problem, &c);
-  exact_room room = {};
-  cudaError_t status = cudaSuccess;
-  const bool exact = c.ghm.density == TARE_GHM_DENSITY_EXACT;
-  if (exact) status = measure_exact_room(problem, &room);
-  if (status != cudaSuccess) return cuda_failed(status, "asking for the sort's workspace", error);
-  const tare_status too_small = tare_check_workspace(tare_with_class_sums(problem, room.bytes), workspace_bytes, error);
-  if (too_small) return too_small;
-  tare_class_sums *const sum_room = tare_class_sum_room(problem, workspace, room.bytes);
-  if (problem->output.counts) status = launch_count(c, site, false);
-  if (status == cudaSuccess)
-    status = exact ? evaluate_exactly(problem, room, workspace, sum_room, &c, site)
-                   : evaluate_by_bins(self, problem, sum_room, &c, site);
-  return launch_failed(status, error);
+  make_ghm_call(self, plan.problem, &c);
+  if (tare_counts_labels(&plan.problem->output)) {
+    const cudaError_t status = launch_count(c, site, false);
+    if (status != cudaSuccess) return status;
+  }
+  if (plan.density == TARE_DENSITY_SOURCE_KEYS) return evaluate_exactly(plan, &c, site);
+  if (plan.density == TARE_DENSITY_SOURCE_STATE) return evaluate_by_density(plan.problem, c, plan.class_sums, site);
+  return evaluate_by_counts(self, plan, &c, site);
 }
 
 }  // namespace
@@ -220,7 +202,7 @@ namespace {
 cudaError_t evaluate_rows(const tare_problem *problem, const call &c, tare_class_sums *sum_room,
                           const launch_site &site) {
   cudaError_t status = cudaSuccess;
-  if (counts_divisor(problem->output) || problem->output.counts) status = launch_count(c, site, false);
+  if (tare_counts_labels(&problem->output)) status = launch_count(c, site, false);
   if (status == cudaSuccess) status = sum_classes(problem, c, sum_room, site);
   return status == cudaSuccess ? launch_evaluation(c, site) : status;
 }
@@ -254,54 +236,45 @@ cudaError_t select_rows(const backend *self, const tare_problem *problem, const 
   return status == cudaSuccess ? launch_select_negatives(s, site) : status;
 }
 
-tare_status evaluate_selected(const backend *self, const tare_problem *problem, void *workspace, uint64_t bytes,
-                              const launch_site &site, tare_error *error) {
-  const uint64_t selection_bytes = tare_selection_bytes(problem);
-  const tare_status too_small = tare_check_workspace(tare_with_class_sums(problem, selection_bytes), bytes, error);
-  if (too_small) return too_small;
-  const tare_selection_room room = tare_selection_room_at(problem, workspace);
-  cudaError_t status = select_rows(self, problem, room, site);
+cudaError_t evaluate_selected(const backend *self, const tare_plan &plan, const launch_site &site) {
+  const cudaError_t status = select_rows(self, plan.problem, plan.selection, site);
+  if (status != cudaSuccess) return status;
   tare_problem selected;
-  tare_selection_to_evaluate(problem, &room, &selected);
+  tare_selection_to_evaluate(plan.problem, &plan.selection, &selected);
   call c;
   make_call(self, &selected, &c);
-  if (status == cudaSuccess)
-    status = evaluate_rows(&selected, c, tare_class_sum_room(problem, workspace, selection_bytes), site);
-  return launch_failed(status, error);
+  return evaluate_rows(&selected, c, plan.class_sums, site);
+}
+
+cudaError_t evaluate_all(const backend *self, const tare_plan &plan, const launch_site &site) {
+  call c;
+  make_call(self, plan.problem, &c);
+  return evaluate_rows(plan.problem, c, plan.class_sums, site);
 }
 
 }  // namespace
 
 /* ---- The verbs ------------------------------------------------------------------------------------------------------ */
 
-tare_status evaluate(tare_backend *base, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,
-                     tare_stream stream, tare_error *error) {
+tare_status needs(tare_backend *base, const tare_problem *problem, uint64_t *own_bytes, tare_error *error) {
   const backend *self = reinterpret_cast<const backend *>(base);
   const tare_status missing = refuse_what_is_missing(problem, error);
-  if (missing) return missing;
+  if (missing || tare_density_source(problem) != TARE_DENSITY_SOURCE_KEYS) return missing;
+  const device_guard guard(self);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);
+  const cudaError_t status = measure_own_bytes(problem->rows * problem->batch.classes, own_bytes);
+  return status == cudaSuccess ? TARE_STATUS_OK : cuda_failed(status, "asking for the sort's workspace", error);
+}
+
+tare_status evaluate(tare_backend *base, const tare_plan *plan, tare_stream stream, tare_error *error) {
+  const backend *self = reinterpret_cast<const backend *>(base);
   const device_guard guard(self);
   if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);
   const launch_site site = {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors};
-  if (tare_is_ghm(problem)) return evaluate_ghm(self, problem, workspace, workspace_bytes, site, error);
-  if (tare_selects(problem)) return evaluate_selected(self, problem, workspace, workspace_bytes, site, error);
-  const tare_status too_small = tare_check_workspace(tare_with_class_sums(problem, 0), workspace_bytes, error);
-  if (too_small) return too_small;
-  call c;
-  make_call(self, problem, &c);
-  return launch_failed(evaluate_rows(problem, c, tare_class_sum_room(problem, workspace, 0), site), error);
-}
-
-tare_status workspace_size(tare_backend *base, const tare_problem *problem, uint64_t *bytes, tare_error *error) {
-  const backend *self = reinterpret_cast<const backend *>(base);
-  *bytes = tare_with_class_sums(problem, tare_selection_bytes(problem));
-  if (!tare_is_ghm(problem) || problem->loss.ghm.density != TARE_GHM_DENSITY_EXACT) return TARE_STATUS_OK;
-  const device_guard guard(self);
-  if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);
-  exact_room room;
-  const cudaError_t status = measure_exact_room(problem, &room);
-  if (status != cudaSuccess) return cuda_failed(status, "asking for the sort's workspace", error);
-  *bytes = tare_with_class_sums(problem, room.bytes);
-  return TARE_STATUS_OK;
+  const cudaError_t status = plan->density != TARE_DENSITY_SOURCE_NONE ? evaluate_ghm(self, *plan, site)
+                             : plan->selects                           ? evaluate_selected(self, *plan, site)
+                                                                       : evaluate_all(self, *plan, site);
+  return launch_failed(status, error);
 }
 
 tare_status label_counts(tare_backend *base, const tare_problem *problem, tare_counts *counts, int64_t *per_class,

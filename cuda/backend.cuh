@@ -83,9 +83,6 @@ void make_class_sums_call(const tare_problem *problem, const call &evaluation, t
 void make_class_sums_call(const tare_problem *problem, const ghm_call &evaluation, tare_class_sums *room,
                           class_sums_call *c);
 
-/** Whether the divisor comes from counting the labels. */
-bool counts_divisor(const tare_output &output);
-
 /* ---- Passes (backend.cu) ------------------------------------------------------------------------------------------- */
 
 /** Loss and gradient in one launch; not of a GHM loss. */
@@ -103,9 +100,8 @@ cudaError_t launch_pass(const ghm_call &c, ghm_pass pass, const launch_site &sit
 /** TARE_STATUS_UNSUPPORTED for what a GPU does not compute. */
 tare_status refuse_what_is_missing(const tare_problem *problem, tare_error *error);
 
-tare_status evaluate(tare_backend *base, const tare_problem *problem, void *workspace, uint64_t workspace_bytes,
-                     tare_stream stream, tare_error *error);
-tare_status workspace_size(tare_backend *base, const tare_problem *problem, uint64_t *bytes, tare_error *error);
+tare_status needs(tare_backend *base, const tare_problem *problem, uint64_t *own_bytes, tare_error *error);
+tare_status evaluate(tare_backend *base, const tare_plan *plan, tare_stream stream, tare_error *error);
 tare_status label_counts(tare_backend *base, const tare_problem *problem, tare_counts *counts, int64_t *per_class,
                          tare_stream stream, tare_error *error);
 tare_status ghm_histogram(tare_backend *base, const tare_problem *problem, tare_stream stream, tare_error *error);

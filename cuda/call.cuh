@@ -101,10 +101,10 @@ struct call {
   int32_t kind, family, power, soft;
   int32_t dtype, label_dtype, target_dtype, level_count;
   int64_t classes, first_label, background_label, ignore_label;
-  int32_t background_class; /* softmax: the class that the background label is itself, or -1 */
-  int32_t is_mask;          /* GHM: row weights only select */
-  int32_t label_lanes;      /* softmax: lanes that share a row with a label, or one of the next two */
-  float alpha, alpha_of_0;  /* of targets 1 and 0, each rounded once from double */
+  int32_t background_role; /* see tare_background_role */
+  int32_t is_mask;         /* GHM: row weights only select */
+  int32_t label_lanes;     /* softmax: lanes that share a row with a label, or one of the next two */
+  float alpha, alpha_of_0; /* of targets 1 and 0, each rounded once from double */
   float background_weight, gamma_hi, gamma_lo, epsilon;
   int32_t has_alpha;
   const float *alpha_per_class, *class_weights, *positive_weights;

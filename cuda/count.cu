@@ -6,6 +6,9 @@
 namespace tare {
 namespace {
 
+#define TARE_INLINE __device__ __forceinline__
+#include "core/divisor.h"
+
 struct tally {
   uint32_t counted, positives, background, ignored, invalid;
   double weights;
@@ -36,16 +39,6 @@ __device__ void add_count(uint64_t *total, uint32_t mine) {
   if (thread_rank() == 0 && sum) atomic_add(total, uint64_t(sum));
 }
 
-__device__ double inverse_divisor_from(const call &c, const device_record &r, double weights) {
-  double divisor = 1;
-  if (c.normalizer == TARE_NORMALIZER_ELEMENTS)
-    divisor = (c.family == TARE_LOSS_FAMILY_SOFTMAX ? 1.0 : double(c.classes)) * double(r.counted);
-  if (c.normalizer == TARE_NORMALIZER_ROWS) divisor = double(r.counted);
-  if (c.normalizer == TARE_NORMALIZER_POSITIVES) divisor = double(r.positives);
-  if (c.normalizer == TARE_NORMALIZER_WEIGHTS) divisor = weights;
-  return divisor == 0 ? 1 : reciprocal(divisor);
-}
-
 /** Thread 0 of the last block calls it. It writes the counts, and zeros for the next launch. */
 __device__ void finish_counts(const call &c, double weights) {
   device_record &r = *c.record;
@@ -61,7 +54,8 @@ __device__ void finish_counts(const call &c, double weights) {
   if (c.counts)
     *c.counts = {int64_t(now.rows),       int64_t(now.counted), int64_t(now.positives),
                  int64_t(now.background), int64_t(now.ignored), int64_t(now.invalid)};
-  r.inverse_divisor = inverse_divisor_from(c, now, weights);
+  r.inverse_divisor = reciprocal(
+      tare_counted_divisor(c.normalizer, c.family, c.classes, double(now.counted), double(now.positives), weights));
   r.counted = r.positives = r.background = r.ignored = r.invalid = 0;
 }
 

@@ -234,8 +234,7 @@ tare_status finish(void *argument) {
 
 tare_status count_labels(void *argument) {
   const head &h = *static_cast<head *>(argument);
-  const tare_output &output = h.plan->problem->output;
-  if (!counts_divisor(output) && !output.counts) return TARE_STATUS_OK;
+  if (!tare_counts_labels(&h.plan->problem->output)) return TARE_STATUS_OK;
   return launch_failed(h, launch_count(*h.c, h.site, false));
 }
 

@@ -136,7 +136,7 @@ void fill_batch(const tare_problem *problem, call *c) {
   c->first_label = b.first_label;
   c->background_label = b.background_label;
   c->ignore_label = b.ignore_label;
-  c->background_class = tare_background_class(problem);
+  c->background_role = tare_background_role(problem);
   c->is_mask = tare_is_ghm(problem);
   c->background_weight = float(b.background_weight);
   c->class_weights = b.class_weights;
@@ -166,7 +166,7 @@ void fill_output(const backend *self, const tare_problem *problem, call *c) {
   c->loss_dtype = o.loss_dtype;
   c->inverse_divisor = o.normalizer == TARE_NORMALIZER_VALUE ? 1.0 / o.normalizer_value : 1.0;
   c->divisor_pointer = o.normalizer == TARE_NORMALIZER_VALUE ? o.normalizer_pointer : nullptr;
-  c->divisor_counted = counts_divisor(o);
+  c->divisor_counted = tare_counts_rows(&o);
   c->gradient_scale = o.gradient_scale;
   c->gradient_scale_pointer = o.gradient_scale_pointer;
   c->loss = o.loss;
@@ -176,8 +176,6 @@ void fill_output(const backend *self, const tare_problem *problem, call *c) {
 }
 
 }  // namespace
-
-bool counts_divisor(const tare_output &output) { return tare_counts_rows(&output); }
 
 void fill_levels(const tare_problem *problem, call *c) {
   const int32_t walk = choose_walk(problem);

@@ -8,7 +8,8 @@
 namespace tare {
 
 /** A row's class where it has none. */
-constexpr int32_t row_background = -1, row_skipped = -2, row_invalid = -3, row_ignored = -4;
+constexpr int32_t row_background = TARE_ROW_BACKGROUND, row_skipped = TARE_ROW_SKIPPED, row_invalid = TARE_ROW_INVALID,
+                  row_ignored = TARE_ROW_IGNORED;
 
 __device__ __forceinline__ int64_t label_at(const call &c, const level &l, const tile &t, int32_t row) {
   const tare_array &labels = l.view.array[TARE_ARRAY_LABELS];
@@ -36,10 +37,7 @@ __device__ __forceinline__ int32_t find_class(const call &c, const level &l, con
 __device__ __forceinline__ int32_t role_of(const call &c, int32_t found) {
   if (found == row_ignored || found == row_invalid) return row_skipped;
   if (c.soft && c.family != TARE_LOSS_FAMILY_REGRESSION) return row_background;
-  if (found != row_background) return found;
-  if (c.family == TARE_LOSS_FAMILY_REGRESSION) return row_skipped;
-  if (c.family == TARE_LOSS_FAMILY_SOFTMAX && c.background_class < 0) return row_skipped;
-  return c.background_class;
+  return found == row_background ? c.background_role : found;
 }
 
 __device__ __forceinline__ float row_weight_at(const level &l, const tile &t, int32_t row) {

@@ -552,6 +552,19 @@ Test(errors, workspace) {
   }
 }
 
+/* The size is asked for first, so it is refused first. */
+Test(errors, what_a_gpu_does_not_compute) {
+  FOR_EACH_DEVICE(device) {
+    if (device_computes(device, TARE_LOSS_GHM_C, TARE_DTYPE_F64)) continue;
+    for (int32_t density = TARE_GHM_DENSITY_UNIT_REGION; density <= TARE_GHM_DENSITY_EXACT; density++) {
+      for (int which = EVALUATE; which <= WORKSPACE_SIZE; which++) {
+        REFUSED((which_call)which, TARE_LOSS_GHM_C, UNSUPPORTED, "batch->dtype", "TARE_DTYPE_F64",
+                (b.batch.dtype = TARE_DTYPE_F64, b.loss.ghm.density = density));
+      }
+    }
+  }
+}
+
 static tare_status any_simple_call(const base *b, int which, int64_t rows, int64_t classes, tare_dtype dtype,
                                    tare_normalizer normalizer) {
   const void *logits = b->memory[0].logits->memory;

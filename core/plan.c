@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "plan.h"
+
+#include "class_sums.h"
+
+static void place_keys(tare_plan *plan, uint64_t own_bytes, void *workspace) {
+  plan->keys = plan->problem->rows * plan->problem->batch.classes;
+  if (!plan->keys) return;
+  plan->own_bytes = own_bytes;
+  plan->bytes = own_bytes + 3 * sizeof(double) * (uint64_t)plan->keys;
+  if (!workspace) return;
+  plan->own = workspace;
+  plan->key = (double *)((char *)workspace + own_bytes);
+  plan->weight = plan->key + plan->keys;
+  plan->spare = plan->weight + plan->keys;
+}
+
+void tare_plan_make(tare_plan *plan, const tare_problem *problem, uint64_t own_bytes, void *workspace) {
+  *plan = (tare_plan){.problem = problem, .density = tare_density_source(problem), .selects = tare_selects(problem)};
+  if (plan->density == TARE_DENSITY_SOURCE_KEYS) place_keys(plan, own_bytes, workspace);
+  if (plan->selects) plan->bytes = tare_selection_bytes(problem);
+  if (plan->selects && workspace) plan->selection = tare_selection_room_at(problem, workspace);
+  if (!tare_sums_classes(problem)) return;
+  if (workspace) plan->class_sums = tare_class_sum_room(problem, workspace, plan->bytes);
+  plan->bytes = tare_with_class_sums(problem, plan->bytes);
+}
