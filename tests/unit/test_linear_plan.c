@@ -21,7 +21,7 @@ static char memory[MOST_BYTES + 256];
 static tare_linear_needs some_needs(int aligns_first) {
   tare_linear_needs n = {
       .step_rows = 32, .ample_rows = 100, .alignment = 64, .aligns_first = aligns_first, .ample_blas = 4096};
-  for (int part = 0; part < TARE_LINEAR_PARTS; part++)
+  for (int part = 0; part < TARE_PART_COUNT; part++)
     n.size[part] = (tare_part_size){.fixed = 12u * (unsigned)part, .of_row = 4, .of_step = 8};
   n.size[TARE_PART_BLAS] = (tare_part_size){.fixed = 500};
   n.size[TARE_PART_APART] = (tare_part_size){.fixed = 0};
@@ -40,7 +40,7 @@ static uint64_t bytes_of(const tare_linear_plan *plan, const tare_linear_needs *
 static void check_parts(const tare_linear_plan *plan, const tare_linear_needs *needs, const char *workspace,
                         uint64_t bytes) {
   const char *end = workspace;
-  for (int part = 0; part < TARE_LINEAR_PARTS; part++) {
+  for (int part = 0; part < TARE_PART_COUNT; part++) {
     const char *start = plan->part[part];
     const uint64_t size = bytes_of(plan, needs, part);
     cr_assert_eq(start == NULL, size == 0, "part %d has %llu bytes", part, (unsigned long long)size);
