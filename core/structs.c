@@ -53,7 +53,9 @@ static const uint16_t output_starts[] = {AT(tare_output, loss),
                                          AT(tare_output, gradient_scale),
                                          AT(tare_output, gradient_scale_pointer),
                                          AT(tare_output, counts),
-                                         AT(tare_output, class_sums)};
+                                         AT(tare_output, class_sums),
+                                         AT(tare_output, nonfinite_gradient),
+                                         AT(tare_output, nonfinite_loss)};
 static const uint16_t linear_starts[] = {AT(tare_linear, dimensions)}; /* every version has it all */
 static const uint16_t loss_description_starts[] = {AT(tare_loss_description, name),
                                                    AT(tare_loss_description, kind),

@@ -14,6 +14,7 @@
 #include "backend.h"
 #include "core/class_sums.h"
 #include "core/divide.h"
+#include "core/flags.h"
 #include "exact.h"
 #include "isa.h"
 #include "selection.h"
@@ -105,6 +106,7 @@ static tare_status evaluate(tare_backend *self, const tare_plan *plan, tare_stre
   double loss;
   status = evaluate_rows(cpu, plan, problem, &scan, &counts, &loss, error);
   tare_cpu_write_output(&plan->problem->output, loss, &counts);
+  if (tare_has_flags(&plan->problem->output)) tare_cpu_set_flags(cpu, &tiling, plan->problem, loss);
   return status;
 }
 

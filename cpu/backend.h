@@ -69,6 +69,9 @@ double tare_cpu_scale(const tare_output *output);
 /** How the kernels apply scale/divisor. */
 tare_gradient_scale tare_cpu_gradient_scale(const tare_problem *problem, double scale, double divisor);
 
+/** The flags of a loss and a gradient that are not finite; both have been written. */
+void tare_cpu_set_flags(const tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, double loss);
+
 void tare_cpu_write_output(const tare_output *output, double loss, const tare_counts *counts);
 
 /* The fused head: see struct tare_backend. */

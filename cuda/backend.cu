@@ -10,6 +10,10 @@
 #include "backend.cuh"
 #include "selection.cuh"
 
+extern "C" {
+#include "core/flags.h"
+}
+
 namespace tare {
 
 tare_status cuda_failed(cudaError_t status, const char *doing, tare_error *error) {
@@ -274,7 +278,11 @@ tare_status evaluate(tare_backend *base, const tare_plan *plan, tare_stream stre
   const cudaError_t status = plan->density != TARE_DENSITY_SOURCE_NONE ? evaluate_ghm(self, *plan, site)
                              : plan->selects                           ? evaluate_selected(self, *plan, site)
                                                                        : evaluate_all(self, *plan, site);
-  return launch_failed(status, error);
+  const tare_output &output = plan->problem->output;
+  if (status != cudaSuccess || !tare_has_flags(&output)) return launch_failed(status, error);
+  call c;
+  make_call(self, plan->problem, &c);
+  return launch_failed(launch_flags(c, output.nonfinite_gradient, output.nonfinite_loss, site), error);
 }
 
 tare_status label_counts(tare_backend *base, const tare_problem *problem, tare_counts *counts, int64_t *per_class,

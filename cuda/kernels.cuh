@@ -57,10 +57,14 @@ cudaError_t load_kernels(Kernel... kernels) {
 /** Counts labels; `reports`: remembers invalid rows for tare_context_synchronize. */
 cudaError_t launch_count(const call &c, const launch_site &site, bool reports);
 
+/** Sets the flags, or one of them, if what the call has written is not finite. */
+cudaError_t launch_flags(const call &c, float *gradient_flag, float *loss_flag, const launch_site &site);
+
 /** Load all kernels of a file, or of a family on one type of logits. A new kernel goes into the list of its file. */
 cudaError_t load_class_sums();
 cudaError_t load_count();
 cudaError_t load_density();
+cudaError_t load_flags();
 cudaError_t load_linear();
 cudaError_t load_selection();
 cudaError_t load_sigmoid_f32();

@@ -649,6 +649,11 @@ typedef struct tare_output {
   /** [classes]; device memory; or NULL. Written, not added to. Not with GHM-R, with dense targets of a softmax loss, or
    *  with a fused head. The logits are read once more, and the call may need a workspace: see tare_workspace_size. */
   tare_class_sums *class_sums;
+  /** float[1]: set to 1 if an element of the gradient is infinite or NaN as it is written, after scale and rounding
+   *  (AMP's found_inf). Never cleared. Rows that do not count have a gradient of 0, so they never set it. It needs a
+   *  gradient. Not with a fused head. Device memory; or NULL */
+  float *nonfinite_gradient;
+  float *nonfinite_loss; /**< the same for the scalar `loss`, which must be given */
 } tare_output;
 
 /** Fills the defaults. */

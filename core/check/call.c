@@ -7,6 +7,7 @@
 
 #include "core/backend.h"
 #include "core/class_sums.h"
+#include "core/flags.h"
 #include "core/structs.h"
 
 static tare_status check_output(const tare_output *output, tare_error *error) {
@@ -154,6 +155,7 @@ static tare_status check_combinations(const tare_problem *problem, int needs, ta
   if (!status) status = check_selection(problem, needs & TARE_NEED_LINEAR, error);
   if (!status) status = check_scores(problem, error);
   if (!status) status = tare_check_class_sums(problem, needs & TARE_NEED_LINEAR, error);
+  if (!status) status = tare_check_flags(problem, needs & TARE_NEED_LINEAR, error);
   return status ? status : check_taken(problem, error);
 }
 

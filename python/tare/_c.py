@@ -184,6 +184,8 @@ class Output(ctypes.Structure):
         ("gradient_scale_pointer", c_void_p),
         ("counts", c_void_p),
         ("class_sums", c_void_p),
+        ("nonfinite_gradient", c_void_p),
+        ("nonfinite_loss", c_void_p),
     ]
 
 

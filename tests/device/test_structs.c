@@ -165,7 +165,9 @@ static const size_t output_ends[] = {AT(tare_output, loss),
                                      AT(tare_output, gradient_scale),
                                      AT(tare_output, gradient_scale_pointer),
                                      AT(tare_output, counts),
-                                     AT(tare_output, class_sums)};
+                                     AT(tare_output, class_sums),
+                                     AT(tare_output, nonfinite_gradient),
+                                     AT(tare_output, nonfinite_loss)};
 
 Test(structs, an_output_ends_on_a_field) {
   FOR_EACH_DEVICE(device) {
