@@ -10,7 +10,7 @@ enum { KERNELS_SIGMOID_ONE, KERNELS_SOFTMAX_ONE, KERNELS_SIGMOID_DENSITY_sigmoid
 #define KERNELS_ONE(FAMILY, formula) KERNELS_##FAMILY##_ONE
 #define KERNELS_DENSITY(FAMILY, formula) KERNELS_##FAMILY##_DENSITY_##formula
 
-enum { ALPHA_WHOLE, ALPHA_PART, ALPHA_APART };
+enum { ALPHA_WHOLE, ALPHA_PART, ALPHA_APART, ALPHA_NEGATIVES };
 
 enum {
 #define TARE_PARAMETERS_OF(KIND) PARAMETERS_OF_##KIND,
@@ -28,7 +28,8 @@ static const tare_listed_loss losses[] = {
    .passes = TARE_PASSES_##PASSES,                                                       \
    .takes = TAKES,                                                                       \
    .alpha_is_part = ALPHA_##ALPHA == ALPHA_PART,                                         \
-   .labels_apart = ALPHA_##ALPHA == ALPHA_APART,                                         \
+   .labels_apart = ALPHA_##ALPHA >= ALPHA_APART,                                         \
+   .alpha_of_negatives = ALPHA_##ALPHA == ALPHA_NEGATIVES,                               \
    .kernels = KERNELS_##PASSES(FAMILY, formula),                                         \
    .parameters = PARAMETERS_OF_##KIND,                                                   \
    .member = #the_member,                                                                \

@@ -8,8 +8,8 @@
 typedef struct tare_listed_loss {
   const char *name;
   int32_t kind, family, passes, takes;
-  int32_t alpha_is_part, labels_apart; /* see tare_problem */
-  int32_t kernels;                     /* which do family and passes; a loss without any does not compile */
+  int32_t alpha_is_part, labels_apart, alpha_of_negatives; /* see tare_problem */
+  int32_t kernels;    /* which do family and passes; a loss without any does not compile */
   int32_t parameters; /* the loss's place in parameters.def; a loss that is not there does not compile */
   const char *member; /* of tare_loss_spec's union */
   uint64_t end;       /* of that member, in tare_loss_spec */

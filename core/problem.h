@@ -64,10 +64,12 @@ typedef struct tare_problem {
   double alpha;          /* negative: off */
   const float *alpha_per_class;
   const float *class_offset;     /* softmax: added to the logits of each class; NULL: nothing is */
-  int32_t labels_apart;          /* alpha is a factor of the elements with target 0 alone, as it is; a target of 1 has a
-                                    formula that is not their mirror */
+  int32_t labels_apart;          /* a label's element has a formula of its own, not the mirror of a negative's */
+  int32_t alpha_of_negatives;    /* alpha is a factor of the negatives alone, as it is */
   int32_t modulator_is_detached; /* q^gamma is a constant of the gradient */
+  int32_t positives_are_labels;  /* varifocal: a label with score 0 is not a negative */
   double gamma, poly_epsilon;
+  double p_exponent; /* IoU-aware: of p in a label's target */
 
   tare_batch batch;
   tare_output output;
@@ -151,6 +153,11 @@ static inline int32_t tare_background_role(const tare_problem *problem) {
   if (problem->family != TARE_LOSS_FAMILY_SOFTMAX || problem->soft) return TARE_ROW_BACKGROUND;
   const int32_t cls = tare_background_class(problem);
   return cls < 0 ? TARE_ROW_SKIPPED : cls;
+}
+
+/** Whether a label with score 0 is computed and weighed as a negative. */
+static inline int tare_is_negative_at_0(const tare_problem *problem) {
+  return problem->loss.kind == TARE_LOSS_SIGMOID_VARIFOCAL && !problem->positives_are_labels;
 }
 
 /** Bytes of one element. */

@@ -30,7 +30,7 @@
 #include "losses/ghm_r.h"
 
 /** Columns of losses.def as numbers. */
-enum { NO_GAMMA = 0, GAMMA = 1, WHOLE = 0, PART = 1, APART = 0 };
+enum { NO_GAMMA = 0, GAMMA = 1, WHOLE = 0, PART = 1 };
 
 #if TARE_REAL_BITS == 32 && defined(__AVX512BW__)
 #define HAS_FEW_BINS

@@ -25,7 +25,7 @@ static int32_t pick_positives(const tare_job *job, const tare_tile *tile, const 
     const real of_row = s->row_weight[rows->positive[p]], of_ones = positive_weight(job->problem, b->first_class + c);
     const real of_element = has_elements ? s->loss[at] : (real)1; /* where build_weights left them */
     const real score = s->score[rows->positive[p]];
-    const int has_alpha_of_1 = score > 0 || !job->problem->labels_apart;
+    const int has_alpha_of_1 = score > 0 || !tare_is_negative_at_0(job->problem);
     s->picked_x[picked] = of_labels->is_soft ? x[at] : -x[at];
     s->picked_target[picked] = score;
     s->picked_weight[picked] = of_row * alpha(job->problem, b->first_class + c, has_alpha_of_1) * of_element * of_ones;
@@ -189,6 +189,7 @@ static void sigmoid_tile(const tare_job *job, const tare_tile *tile, tare_scratc
   const element_task task = {.kind = problem->loss.kind,
                              .power = problem->power,
                              .is_soft = problem->soft,
+                             .has_negatives = 1,
                              .wants_derivative = tile->view->array[TARE_ARRAY_GRADIENT].data || scratch->class_sums,
                              .parameters = parameters_of(problem)};
   tile_tasks tasks = {task, task};
@@ -197,6 +198,7 @@ static void sigmoid_tile(const tare_job *job, const tare_tile *tile, tare_scratc
   if (!look_at_rows(job, tile, scratch, result)) return;
   if (scratch->class_sums) count_for_all_classes(problem, tile, result->targets.rows - spoilt, scratch);
   tasks.labels.is_soft |= problem->labels_apart || tile->view->array[TARE_ARRAY_SCORES].data;
+  tasks.labels.has_negatives = tare_is_negative_at_0(problem);
   weigh_lines(problem, tile, &scratch->rows, real_scratch_of(scratch));
   if (job->pass == TARE_PASS_HISTOGRAM && !problem->soft)
     scratch->histogram[0][0] +=

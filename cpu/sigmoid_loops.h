@@ -16,11 +16,13 @@ typedef struct stretch {
 typedef struct element_task {
   int32_t kind, power;
   int is_soft, wants_derivative;
+  int has_negatives; /* a target of 0 is a negative, also where labels have a formula of their own */
   formula_parameters parameters;
 } element_task;
 
 typedef pair hard_formula(real, real, real, const formula_parameters *, int);
 typedef pair soft_formula(real, real, real, real, const formula_parameters *, int);
+typedef pair label_formula(real, real, real, const formula_parameters *, int);
 
 TARE_INLINE void hard_body(hard_formula *formula, const formula_parameters *parameters, int power, int wants_derivative,
                            int uses_base_weight, real factor, const stretch *on) {
@@ -38,18 +40,12 @@ TARE_INLINE void hard_body(hard_formula *formula, const formula_parameters *para
   }
 }
 
-/** The formulas of a loss, each a constant. `positive` is `negative` where that is its mirror. */
+/** The formulas of a loss, each a constant: `hard` and `soft`, or `label` and scored_negative. */
 typedef struct formulas {
-  hard_formula *negative, *positive;
+  hard_formula *hard;
   soft_formula *soft;
+  label_formula *label;
 } formulas;
-
-/** A target of 0 or 1. */
-TARE_INLINE pair at_end(formulas of, int is_one, real x, real w, real base, const formula_parameters *p, int power) {
-  if (of.negative == of.positive) return of.negative(is_one ? x : -x, w, base, p, power);
-  const pair one = of.positive(x, w, base, p, power), zero = of.negative(-x, w, base, p, power);
-  return make_pair(is_one ? one.loss : zero.loss, is_one ? one.derivative : zero.derivative);
-}
 
 TARE_INLINE void soft_body(formulas of, const formula_parameters *parameters, int power, int uses_base_weight,
                            real factor, const stretch *on) {
@@ -61,7 +57,7 @@ TARE_INLINE void soft_body(formulas of, const formula_parameters *parameters, in
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) { /* hot: sigmoid soft */
     const real w = weight[i], base = uses_base_weight ? base_weight[i] : w, t = target[i];
-    const pair hard = at_end(of, t == 1, x[i], w, base, &p, power);
+    const pair hard = of.hard(t == 1 ? x[i] : -x[i], w, base, &p, power);
     const pair between = of.soft(x[i], t, w, base, &p, power);
     const int counts = (w != 0) | (base != 0), is_end = (t == 0) | (t == 1);
     const real value = is_end ? hard.loss : between.loss;
@@ -72,15 +68,36 @@ TARE_INLINE void soft_body(formulas of, const formula_parameters *parameters, in
   }
 }
 
+/** Targets above 0, and also those of 0 unless `keeps` says that they have their values already. */
+TARE_INLINE void label_body(label_formula *formula, const formula_parameters *parameters, int power, int keeps,
+                            real factor, const stretch *on) {
+  const formula_parameters p = *parameters;
+  const real *x = on->x, *weight = on->weight;
+  const real *restrict target = on->target;
+  real *restrict loss = on->loss, *restrict derivative = on->derivative;
+  const int32_t n = on->n;
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) { /* hot: sigmoid labels */
+    const real w = weight[i], t = target[i];
+    const pair value = formula(x[i], t, w, &p, power);
+    const real own_loss = w != 0 ? value.loss : (real)0, own_derivative = w != 0 ? value.derivative * factor : (real)0;
+    const int is_kept = (keeps != 0) & (t == 0);
+    loss[i] = is_kept ? loss[i] : own_loss;
+    derivative[i] = is_kept ? derivative[i] : own_derivative;
+  }
+}
+
 /** Labels or dense targets, with or without a gradient; `power` and `uses_base_weight` are constants. */
 TARE_INLINE void element_loop(formulas of, int power, int uses_base_weight, const element_task *task, real factor,
                               const stretch *on) {
-  if (task->is_soft)
+  if (of.label)
+    label_body(of.label, &task->parameters, power, task->has_negatives, factor, on);
+  else if (task->is_soft)
     soft_body(of, &task->parameters, power, uses_base_weight, factor, on);
   else if (task->wants_derivative)
-    hard_body(of.negative, &task->parameters, power, 1, uses_base_weight, factor, on);
+    hard_body(of.hard, &task->parameters, power, 1, uses_base_weight, factor, on);
   else
-    hard_body(of.negative, &task->parameters, power, 0, uses_base_weight, factor, on);
+    hard_body(of.hard, &task->parameters, power, 0, uses_base_weight, factor, on);
 }
 
 /** The same, by the instance for a power; `has_powers` is a constant. */
@@ -107,12 +124,30 @@ TARE_INLINE void element_loops(formulas of, int has_powers, int uses_base_weight
   }
 }
 
+/** The negatives of every loss whose labels have a formula of their own. */
+static void scored_negatives(const element_task *task, real factor, const stretch *on) {
+  element_task negatives = *task;
+  negatives.wants_derivative |= task->is_soft;
+  negatives.is_soft = 0;
+  element_loops((formulas){.hard = scored_negative}, GAMMA, WHOLE, &negatives, factor, on);
+}
+
+/* What the alpha column of losses.def makes of a loss. */
+#define EVALUATE_WHOLE(formula, powers) \
+  element_loops((formulas){.hard = formula, .soft = formula##_soft}, powers, WHOLE, task, factor, on);
+#define EVALUATE_PART(formula, powers) \
+  element_loops((formulas){.hard = formula, .soft = formula##_soft}, powers, PART, task, factor, on);
+#define EVALUATE_APART(formula, powers)                                          \
+  if (!task->is_soft || task->has_negatives) scored_negatives(task, factor, on); \
+  if (task->is_soft) element_loops((formulas){.label = formula##_label}, powers, WHOLE, task, factor, on);
+#define EVALUATE_NEGATIVES(formula, powers) EVALUATE_APART(formula, powers)
+
 /** Evaluates whole units of elements by the task's loss. */
 static void evaluate_elements(const element_task *task, real factor, const stretch *on) {
   switch (task->kind) {
-#define CASE_SIGMOID(kind, formula, powers, alpha)                                                           \
-  case TARE_LOSS_##kind:                                                                                     \
-    element_loops((formulas){formula, formula##_positive, formula##_soft}, powers, alpha, task, factor, on); \
+#define CASE_SIGMOID(kind, formula, powers, alpha) \
+  case TARE_LOSS_##kind:                           \
+    EVALUATE_##alpha(formula, powers);             \
     break;
 #define CASE_SOFTMAX(kind, formula, powers, alpha)
 #define CASE_REGRESSION(kind, formula, powers, alpha)
@@ -123,5 +158,9 @@ static void evaluate_elements(const element_task *task, real factor, const stret
 #undef CASE_SIGMOID
 #undef CASE_SOFTMAX
 #undef CASE_REGRESSION
+#undef EVALUATE_WHOLE
+#undef EVALUATE_PART
+#undef EVALUATE_APART
+#undef EVALUATE_NEGATIVES
   }
 }

@@ -46,7 +46,7 @@ static real positive_weight(const tare_problem *problem, int64_t c) {
 
 static real alpha(const tare_problem *problem, int64_t c, int positive) {
   if (!problem->alpha_per_class && problem->alpha < 0) return 1;
-  if (problem->labels_apart) return positive ? (real)1 : (real)problem->alpha;
+  if (problem->alpha_of_negatives) return positive ? (real)1 : (real)problem->alpha;
   const double alpha = problem->alpha_per_class ? problem->alpha_per_class[c] : problem->alpha;
   return (real)(positive ? alpha : 1.0 - alpha);
 }
@@ -112,7 +112,7 @@ static void weigh_soft(const tare_job *job, const tare_tile *tile, const block *
   const tare_problem *problem = job->problem;
   const int has_elements = tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS].data != NULL;
   const int by_class = problem->alpha_per_class || problem->alpha >= 0 || problem->batch.positive_weights;
-  const int jumps = problem->labels_apart;
+  const int jumps = problem->alpha_of_negatives;
   if (!has_elements && !by_class) return;
   for (int32_t c = 0; c < b->classes; c++) {
     s->at_0[c] = alpha(problem, b->first_class + c, 0);

@@ -112,9 +112,11 @@ struct call {
   float target_least, target_most; /* of dense targets of elements that count */
   int32_t checks_targets;
   int32_t has_scores, score_dtype; /* of labels; has_scores: any level has some */
-  int32_t labels_apart;            /* as in tare_problem */
+  int32_t alpha_of_negatives;      /* as in tare_problem */
+  int32_t negative_at_0;           /* a label with score 0 is a negative */
   float score_least, score_most;
-  float derivative_gamma; /* gamma of the gradient: 0 where the modulator is detached */
+  float derivative_gamma;             /* gamma of the gradient: 0 where the modulator is detached */
+  float p_hi, p_lo, rest_hi, rest_lo; /* as in formula_parameters */
 
   int32_t normalizer, loss_dtype;
   double inverse_divisor; /* of a host value; used where the next two are not */

@@ -142,8 +142,8 @@ void fill_batch(const tare_problem *problem, call *c) {
   c->class_weights = b.class_weights;
   c->positive_weights = b.positive_weights;
   c->has_alpha = problem->alpha >= 0;
-  c->alpha = problem->labels_apart ? 1.0f : float(problem->alpha);
-  c->alpha_of_0 = problem->labels_apart ? float(problem->alpha) : float(1.0 - problem->alpha);
+  c->alpha = problem->alpha_of_negatives ? 1.0f : float(problem->alpha);
+  c->alpha_of_0 = problem->alpha_of_negatives ? float(problem->alpha) : float(1.0 - problem->alpha);
   c->alpha_per_class = problem->alpha_per_class;
   c->adjusts.class_offset = problem->class_offset;
   c->checks_targets = problem->checks_targets;
@@ -151,13 +151,18 @@ void fill_batch(const tare_problem *problem, call *c) {
   c->target_most = float(problem->target_most);
   c->has_scores = problem->has_scores;
   c->score_dtype = b.score_dtype;
-  c->labels_apart = problem->labels_apart;
+  c->alpha_of_negatives = problem->alpha_of_negatives;
+  c->negative_at_0 = tare_is_negative_at_0(problem);
   c->score_least = float(problem->score_least);
   c->score_most = float(problem->score_most);
   c->gamma_hi = float(problem->gamma);
   c->gamma_lo = float(problem->gamma - double(c->gamma_hi));
   c->epsilon = float(problem->poly_epsilon);
   c->derivative_gamma = problem->modulator_is_detached ? 0.0f : c->gamma_hi;
+  c->p_hi = float(problem->p_exponent);
+  c->p_lo = float(problem->p_exponent - double(c->p_hi));
+  c->rest_hi = float(1 - problem->p_exponent);
+  c->rest_lo = float(1 - problem->p_exponent - double(c->rest_hi));
 }
 
 void fill_output(const backend *self, const tare_problem *problem, call *c) {

@@ -70,9 +70,15 @@ __device__ __forceinline__ exact::pair soft_element(const call_of<Loss> &c, cons
   return weighted<T>(c, s, value.loss, value.derivative, w.outside);
 }
 
-/** The target that alpha depends on. It differs from the target where a label has a formula of its own. */
-__device__ __forceinline__ float target_of_alpha(const call &c, float target, float of_label) {
-  return !c.labels_apart ? of_label : target == 0.0f ? 0.0f : 1.0f;
+/** Whether a target is a negative's. `is_label`: it is a score. */
+__device__ __forceinline__ bool is_negative(const call &c, float target, bool is_label) {
+  return target == 0.0f && (!is_label || c.negative_at_0);
+}
+
+/** The target that alpha depends on. */
+__device__ __forceinline__ float target_of_alpha(const call &c, float target, bool is_label) {
+  if (!c.alpha_of_negatives) return is_label ? 1.0f : target;
+  return is_negative(c, target, is_label) ? 0.0f : 1.0f;
 }
 
 /** A score in [0,1]. */
@@ -86,9 +92,17 @@ __device__ __forceinline__ exact::pair scored_element(const call &c, const level
                                                       row_role r, int32_t row, int64_t cls, float x, bool soft) {
   const bool hit = !soft && cls == r.cls;
   const float target = soft ? target_at(c, l, t, row, cls) : hit ? clamped_score(c, l, t, row) : 0.0f;
-  const float of_label = hit ? 1.0f : target;
-  const weights w = weigh<Loss>(c, l, t, s, r.weight, row, cls, of_label, target_of_alpha(c, target, of_label));
-  const exact::pair value = Loss::template at_target<sizeof(T) == 2>(c, s, x, target);
+  const weights w = weigh<Loss>(c, l, t, s, r.weight, row, cls, hit ? 1.0f : target, target_of_alpha(c, target, hit));
+  const exact::pair value = Loss::template at_target<sizeof(T) == 2>(c, s, x, target, is_negative(c, target, hit));
+  return weighted<T>(c, s, value.loss, value.derivative, w.outside);
+}
+
+/** An element of a score_pass whose row has another class, or none. Many parameters: as element(). */
+template <typename T, typename Loss>
+__device__ __forceinline__ exact::pair element_off_label(const call &c, const level &l, const tile &t, const setting &s,
+                                                         row_role r, int32_t row, int64_t cls, float x) {
+  const weights w = weigh<Loss>(c, l, t, s, r.weight, row, cls, 0.0f, 0.0f);
+  const exact::pair value = Loss::template negative_of_any_power<sizeof(T) == 2>(s, x);
   return weighted<T>(c, s, value.loss, value.derivative, w.outside);
 }
 

@@ -47,17 +47,20 @@ __device__ __forceinline__ flat_steps make_flat_steps(const call &c, uint32_t si
 }
 
 /** Adds the loss of `n` elements from element `at` of the tile, in order of rows, then classes. Many parameters: the
- *  place is given as a number, a row and a class, because a division is dearer than two registers. */
+ *  place is given as a number, a row and a class, because a division is dearer than two registers.
+ *  `derivatives`: of labels whose loss is in the sum already; or NULL. */
 template <typename T, typename Loss>
 __device__ __forceinline__ void flat_piece(const call_of<Loss> &c, const level &l, const tile &t,
-                                           const setting_of<Loss> &s, const row_role *roles, uint32_t at, int32_t row,
-                                           int32_t cls, int n, bool soft, loss_sum &sum) {
+                                           const setting_of<Loss> &s, const row_role *roles, const float *derivatives,
+                                           uint32_t at, int32_t row, int32_t cls, int n, bool soft, loss_sum &sum) {
   const tare_array &logits = l.view.array[TARE_ARRAY_LOGITS], &gradient = l.view.array[TARE_ARRAY_GRADIENT];
   const T *const from = static_cast<const T *>(logits.data) + t.offset[TARE_ARRAY_LOGITS] + at;
   T *const to = static_cast<T *>(gradient.data) + t.offset[TARE_ARRAY_GRADIENT] + at;
 #pragma unroll 1
   for (int k = 0; k < n; k++) {
-    const exact::pair value = element<T, Loss>(c, l, t, s, roles[row], row, cls, to_float(from[k]), soft);
+    const exact::pair value = derivatives && cls == roles[row].cls
+                                  ? exact::pair{0.0f, derivatives[row]}
+                                  : element<T, Loss>(c, l, t, s, roles[row], row, cls, to_float(from[k]), soft);
     sum.add(value.loss);
     if (gradient.data) to[k] = from_float<T>(value.derivative);
     store_element_loss(l, t, row, cls, value.loss);
@@ -108,21 +111,28 @@ __device__ __forceinline__ float negatives(const setting_of<Loss> &s, const row_
   }
 }
 
-/** Loss and gradient of element `hit`, the class of its row. Its logit becomes one whose loss as a negative is 0. Many
- *  parameters: as element(). */
+/** Loss and gradient of a label's element in a level that allows the lean way. */
+template <typename T, typename Loss>
+__device__ __forceinline__ exact::pair scored_label(const call &c, const level &l, const tile &t, const setting &s,
+                                                    row_role r, int32_t row) {
+  const float x = to_float(logits_of<T>(l, t)[int64_t(row) * c.classes + r.cls]), score = clamped_score(c, l, t, row);
+  const float weight = r.weight * (target_of_alpha(c, score, true) == 0.0f ? s.at_0 : s.at_1);
+  const exact::pair value = Loss::template at_target<false>(c, s, x, score, is_negative(c, score, true));
+  return {value.loss * weight, value.derivative * (weight * s.factor)};
+}
+
+/** Loss and gradient of element `hit`, the class of its row. Its logit becomes one whose loss as a negative is 0. The loss of
+ *  a label with a score is in the sum already. */
 template <typename Loss, int size>
-__device__ __forceinline__ exact::pair take_hit(const call_of<Loss> &c, const level &l, const tile &t,
-                                                const setting_of<Loss> &s, row_role r, int32_t row, int32_t hit,
-                                                float (&x)[size]) {
+__device__ __forceinline__ exact::pair take_hit(const setting_of<Loss> &s, row_role r, const float *derivatives,
+                                                int32_t row, int32_t hit, float (&x)[size]) {
   float taken = 0.0f;
 #pragma unroll
   for (int k = 0; k < size; k++)
     if (k == hit) taken = x[k], x[k] = -INFINITY;
   if constexpr (Loss::scored) {
-    const float score = clamped_score(c, l, t, row);
-    const float weight = r.weight * (target_of_alpha(c, score, 1.0f) == 0.0f ? s.at_0 : s.at_1);
-    const exact::pair value = Loss::template at_target<false>(c, s, taken, score);
-    return {value.loss * weight, value.derivative * (weight * s.factor)};
+    (void)taken;
+    return {0.0f, derivatives[row]};
   } else {
     const weights w = make_weights_of<Loss>(r.weight, s.at_1);
     const exact::pair value = Loss::template hard<false>(s, taken, true, w.inside);
@@ -140,10 +150,9 @@ __device__ __forceinline__ row_role load_role(shared_place at) {
  *  are computed as negatives. The row's class is rarely one of them, and take_hit computes it. Many parameters: as
  *  flat_piece. */
 template <typename T, typename Loss>
-__device__ __forceinline__ void lean_piece(const call_of<Loss> &c, const level &l, const tile &t,
-                                           const setting_of<Loss> &s, row_role r, int32_t row, int32_t cls,
-                                           const flat_queue<cache::once, T> &queue, T *to, int32_t wants_gradient,
-                                           loss_sum &sum) {
+__device__ __forceinline__ void lean_piece(const setting_of<Loss> &s, row_role r, const float *derivatives, int32_t row,
+                                           int32_t cls, const flat_queue<cache::once, T> &queue, T *to,
+                                           int32_t wants_gradient, loss_sum &sum) {
   if (r.weight == 0.0f) { /* nothing, even of a NaN */
     if (wants_gradient) store_vector<cache::once>(to, vector<T>{});
     return;
@@ -155,8 +164,8 @@ __device__ __forceinline__ void lean_piece(const call_of<Loss> &c, const level &
   T *to_hit = nullptr;
   float derivative_of_hit = 0.0f;
   if (apart) {
-    const exact::pair value = take_hit<Loss>(c, l, t, s, r, row, hit, x);
-    sum.add(value.loss);
+    const exact::pair value = take_hit<Loss>(s, r, derivatives, row, hit, x);
+    if (!Loss::scored) sum.add(value.loss);
     derivative_of_hit = value.derivative;
     to_hit = to + hit;
   }
@@ -173,8 +182,9 @@ __device__ __forceinline__ void lean_piece(const call_of<Loss> &c, const level &
  *  the tile's roles, steps and queue. */
 template <typename T, typename Loss, bool always_soft>
 __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level &l, const tile &t,
-                                            const setting_of<Loss> &s, row_role *roles, bool soft, bool lean,
-                                            const flat_steps &steps, flat_queue<cache::once, T> &queue) {
+                                            const setting_of<Loss> &s, row_role *roles, const float *derivatives,
+                                            bool soft, bool lean, const flat_steps &steps,
+                                            flat_queue<cache::once, T> &queue) {
   constexpr uint32_t size = vector<T>::size;
   const tare_array &logits = l.view.array[TARE_ARRAY_LOGITS], &gradient = l.view.array[TARE_ARRAY_GRADIENT];
   const int32_t wants_gradient = in_register(int32_t(gradient.data != nullptr));
@@ -189,11 +199,12 @@ __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level 
   for (int32_t at = int32_t(thread_rank() * size); at < elements; at += int32_t(block_threads * size)) {
     queue.turn_to(at);
     if (!always_soft && cls <= last)
-      lean_piece<T, Loss>(c, l, t, s, load_role(role), int32_t((role - first_role) / sizeof(row_role)), cls, queue,
+      lean_piece<T, Loss>(s, load_role(role), derivatives, int32_t((role - first_role) / sizeof(row_role)), cls, queue,
                           to + at, wants_gradient, sum);
     else
-      flat_piece<T, Loss>(c, l, t, s, roles, at, int32_t((role - first_role) / sizeof(row_role)), cls,
-                          min(int32_t(size), elements - at), soft, sum);
+      flat_piece<T, Loss>(c, l, t, s, roles, Loss::scored && lean ? derivatives : nullptr, at,
+                          int32_t((role - first_role) / sizeof(row_role)), cls, min(int32_t(size), elements - at), soft,
+                          sum);
     queue.end_turn();
     role += uint32_t(steps.rows) * sizeof(row_role);
     cls += steps.classes;
@@ -229,16 +240,26 @@ __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_
   for_each_tile<Loss::backwards>(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     const int32_t whole = !soft && l.allows_lean_way ? t.rows * int32_t(c.classes) : 0;
     flat_queue<cache::once, T> queue(room, logits_of<T>(l, t), whole);
+    TARE_SHARED(float[Loss::scored ? most_flat_rows : 1], derivatives);
+    loss_sum of_labels;
     int wide = 0;
     for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
       const row_role r = look_at_scored_row<Loss>(c, l, t, row, true);
       wide |= !is_lean<Loss>(s, r.weight);
       roles[row] = r;
+      if constexpr (Loss::scored) {
+        if (l.allows_lean_way && !soft && r.cls >= 0) {
+          const exact::pair value = scored_label<T, Loss>(c, l, t, s, r, row);
+          of_labels.add(value.loss);
+          derivatives[row] = value.derivative;
+        }
+      }
       report_if_invalid(c, l, t, row);
     }
     const bool lean = !__syncthreads_or(wide) && l.allows_lean_way && !soft;
     if (soft) skip_invalid_rows(c, l, t, roles, true);
-    return flat_tile<T, Loss, always_soft>(c, l, t, s, roles, soft, lean, steps, queue);
+    const double sum = flat_tile<T, Loss, always_soft>(c, l, t, s, roles, derivatives, soft, lean, steps, queue);
+    return Loss::scored && lean ? sum + of_labels.all() : sum;
   });
 }
 

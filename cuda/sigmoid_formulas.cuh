@@ -33,39 +33,70 @@ __device__ __forceinline__ setting make_common_setting(const call &c) {
 template <typename Loss>
 struct formula;
 
-#define FORMULA_OF_SIGMOID(KIND, name)                                                                               \
-  template <>                                                                                                        \
-  struct formula<losses::KIND> {                                                                                     \
-    __device__ __forceinline__ static exact::pair hard(float z, float weight, float base,                            \
-                                                       const exact::formula_parameters *parameters, int power) {     \
-      return exact::name(z, weight, base, parameters, power);                                                        \
-    }                                                                                                                \
-    __device__ __forceinline__ static exact::pair positive(float z, float weight, float base,                        \
-                                                           const exact::formula_parameters *parameters, int power) { \
-      return exact::name##_positive(z, weight, base, parameters, power);                                             \
-    }                                                                                                                \
-    __device__ __forceinline__ static approximate::pair rough(float z, float weight, float base,                     \
-                                                              const approximate::formula_parameters *parameters,     \
-                                                              int power) {                                           \
-      return approximate::name(z, weight, base, parameters, power);                                                  \
-    }                                                                                                                \
-    __device__ __forceinline__ static exact::pair soft(float x, float target, float weight, float base,              \
-                                                       const exact::formula_parameters *parameters, int power) {     \
-      return exact::name##_soft(x, target, weight, base, parameters, power);                                         \
-    }                                                                                                                \
+/** Of a loss whose labels have a formula of their own. */
+#define LABEL_FORMULA(KIND, name)                                                                                 \
+  template <>                                                                                                     \
+  struct formula<losses::KIND> {                                                                                  \
+    __device__ __forceinline__ static exact::pair label(float x, float score,                                     \
+                                                        const exact::formula_parameters *parameters, int power) { \
+      return exact::name##_label(x, score, 1.0f, parameters, power);                                              \
+    }                                                                                                             \
   };
-#define FORMULA_OF_SOFTMAX(KIND, name)
-#define FORMULA_OF_REGRESSION(KIND, name)
-#define TARE_LOSS(KIND, name, text, FAMILY, ...) FORMULA_OF_##FAMILY(KIND, name)
+
+/** Of the others. */
+#define MIRRORED_FORMULAS(KIND, name)                                                                            \
+  template <>                                                                                                    \
+  struct formula<losses::KIND> {                                                                                 \
+    __device__ __forceinline__ static exact::pair hard(float z, float weight, float base,                        \
+                                                       const exact::formula_parameters *parameters, int power) { \
+      return exact::name(z, weight, base, parameters, power);                                                    \
+    }                                                                                                            \
+    __device__ __forceinline__ static approximate::pair rough(float z, float weight, float base,                 \
+                                                              const approximate::formula_parameters *parameters, \
+                                                              int power) {                                       \
+      return approximate::name(z, weight, base, parameters, power);                                              \
+    }                                                                                                            \
+    __device__ __forceinline__ static exact::pair soft(float x, float target, float weight, float base,          \
+                                                       const exact::formula_parameters *parameters, int power) { \
+      return exact::name##_soft(x, target, weight, base, parameters, power);                                     \
+    }                                                                                                            \
+  };
+#define FORMULAS_OF_WHOLE(KIND, name) MIRRORED_FORMULAS(KIND, name)
+#define FORMULAS_OF_PART(KIND, name) MIRRORED_FORMULAS(KIND, name)
+#define FORMULAS_OF_APART(KIND, name) LABEL_FORMULA(KIND, name)
+#define FORMULAS_OF_NEGATIVES(KIND, name) LABEL_FORMULA(KIND, name)
+#define FORMULA_OF_SIGMOID(KIND, name, ALPHA) FORMULAS_OF_##ALPHA(KIND, name)
+#define FORMULA_OF_SOFTMAX(KIND, name, ALPHA)
+#define FORMULA_OF_REGRESSION(KIND, name, ALPHA)
+#define TARE_LOSS(KIND, name, text, FAMILY, POWERS, ALPHA, ...) FORMULA_OF_##FAMILY(KIND, name, ALPHA)
 #include "losses/losses.def"
 #undef TARE_LOSS
 #undef FORMULA_OF_SIGMOID
 #undef FORMULA_OF_SOFTMAX
 #undef FORMULA_OF_REGRESSION
+#undef FORMULAS_OF_WHOLE
+#undef FORMULAS_OF_PART
+#undef FORMULAS_OF_APART
+#undef FORMULAS_OF_NEGATIVES
+#undef LABEL_FORMULA
+#undef MIRRORED_FORMULAS
 
 /** Stands for all losses that share negatives. */
 struct sharing_losses {
   static constexpr bool alpha_is_part = false;
+};
+
+template <>
+struct formula<sharing_losses> {
+  __device__ __forceinline__ static exact::pair hard(float z, float weight, float base,
+                                                     const exact::formula_parameters *parameters, int power) {
+    return exact::scored_negative(z, weight, base, parameters, power);
+  }
+  __device__ __forceinline__ static approximate::pair rough(float z, float weight, float base,
+                                                            const approximate::formula_parameters *parameters,
+                                                            int power) {
+    return approximate::scored_negative(z, weight, base, parameters, power);
+  }
 };
 
 /** A loss whose labels have scores, or a formula of their own; or all losses that share negatives: then the formula of a
@@ -76,7 +107,7 @@ struct score_pass {
   using call_type = call;
   using setting_type = setting;
   static constexpr bool is_shared = std::is_same_v<Of, sharing_losses>;
-  using negatives = formula<std::conditional_t<is_shared, losses::SIGMOID_VARIFOCAL, Of>>;
+  using negatives = formula<Of>;
   static constexpr bool uses_base_weight = false, backwards = false, scored = true, is_hot = false;
 
   template <typename Loss>
@@ -86,6 +117,8 @@ struct score_pass {
   __device__ __forceinline__ static setting make(const call &c) {
     setting s = make_common_setting(c);
     s.parameters.derivative_gamma = c.derivative_gamma;
+    s.parameters.p_hi = c.p_hi, s.parameters.p_lo = c.p_lo;
+    s.parameters.rest_hi = c.rest_hi, s.parameters.rest_lo = c.rest_lo;
     return s;
   }
   __device__ __forceinline__ static int power_of(const setting &s) { return s.power; }
@@ -99,18 +132,23 @@ struct score_pass {
     return {value.loss, value.derivative};
   }
 
-  /** An element with any target, with the derivative by x. The derivative of a target of 0 may be rough. The loss never is. */
+  /** The derivative is rough, the loss never. */
   template <bool rough>
-  __device__ __forceinline__ static exact::pair at_target(const call &c, const setting &s, float x, float target) {
-    if (target == 0.0f) {
-      exact::pair value = negative<false>(s, x, 1.0f, s.power);
-      if (rough) value.derivative = negative<true>(s, x, 1.0f, s.power).derivative;
-      return value;
-    }
+  __device__ __forceinline__ static exact::pair negative_of_any_power(const setting &s, float x) {
+    exact::pair value = negative<false>(s, x, 1.0f, s.power);
+    if (rough) value.derivative = negative<true>(s, x, 1.0f, s.power).derivative;
+    return value;
+  }
+
+  /** Any target, by x. */
+  template <bool rough>
+  __device__ __forceinline__ static exact::pair at_target(const call &c, const setting &s, float x, float target,
+                                                          bool is_negative) {
+    if (is_negative) return negative_of_any_power<rough>(s, x);
     switch (c.kind) {
-#define FORMULA_OF_SIGMOID(KIND)                                                      \
-  case losses::KIND::kind:                                                            \
-    if constexpr (computes<losses::KIND>) return above_0<losses::KIND>(s, x, target); \
+#define FORMULA_OF_SIGMOID(KIND)                                                       \
+  case losses::KIND::kind:                                                             \
+    if constexpr (computes<losses::KIND>) return of_label<losses::KIND>(s, x, target); \
     break;
 #define FORMULA_OF_SOFTMAX(KIND)
 #define FORMULA_OF_REGRESSION(KIND)
@@ -127,10 +165,14 @@ struct score_pass {
   }
 
   template <typename Loss>
-  __device__ __forceinline__ static exact::pair above_0(const setting &s, float x, float target) {
-    if (target != 1.0f) return formula<Loss>::soft(x, target, 1.0f, 1.0f, &s.parameters, s.power);
-    const exact::pair value = formula<Loss>::positive(x, 1.0f, 1.0f, &s.parameters, s.power);
-    return {value.loss, -value.derivative};
+  __device__ __forceinline__ static exact::pair of_label(const setting &s, float x, float target) {
+    if constexpr (Loss::labels_apart) {
+      return formula<Loss>::label(x, target, &s.parameters, s.power);
+    } else {
+      if (target != 0.0f && target != 1.0f) return formula<Loss>::soft(x, target, 1.0f, 1.0f, &s.parameters, s.power);
+      const exact::pair value = formula<Loss>::hard(target == 1.0f ? x : -x, 1.0f, 1.0f, &s.parameters, s.power);
+      return {value.loss, target == 1.0f ? -value.derivative : value.derivative};
+    }
   }
 };
 

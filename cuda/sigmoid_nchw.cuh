@@ -9,6 +9,39 @@
 namespace tare {
 namespace sigmoid {
 
+/** The labels' elements of a score_pass among one class of a vector of rows, each by itself: their formulas are long. Their
+ *  logits are in `from`, their gradient goes to `to`, or nowhere. Adds their loss. Many parameters: as element(). */
+template <typename T, typename Loss>
+__device__ __forceinline__ void nchw_labels(const call &c, const level &l, const tile &t, const setting &s,
+                                            const row_role (&r)[vector<T>::size], int32_t row, int64_t cls,
+                                            const vector<T> &from, T *to, loss_sum &sum) {
+#pragma unroll 1
+  for (int k = 0; k < vector<T>::size; k++) {
+    row_role of = r[0];
+    float x = to_float(from.at[0]);
+#pragma unroll
+    for (int j = 1; j < vector<T>::size; j++)
+      if (j == k) of = r[j], x = to_float(from.at[j]);
+    if (of.cls != cls) continue;
+    const exact::pair value = scored_element<T, Loss>(c, l, t, s, of, row + k, cls, x, false);
+    sum.add(value.loss);
+    if (to) to[k] = from_float<T>(value.derivative);
+    store_element_loss(l, t, row + k, cls, value.loss);
+  }
+}
+
+/** An element of one class of a vector of rows; of a score_pass only if it is not the label's. Many parameters: as
+ *  element(). */
+template <typename T, typename Loss>
+__device__ __forceinline__ exact::pair nchw_element(const call_of<Loss> &c, const level &l, const tile &t,
+                                                    const setting_of<Loss> &s, row_role r, int32_t row, int64_t cls,
+                                                    float x) {
+  if constexpr (Loss::scored)
+    return element_off_label<T, Loss>(c, l, t, s, r, row, cls, x);
+  else
+    return element<T, Loss>(c, l, t, s, r, row, cls, x, false);
+}
+
 /** Adds the loss of one class of up to a vector of rows. Many parameters: as element(). */
 template <typename T, typename Loss>
 __device__ __forceinline__ void nchw_piece(const call_of<Loss> &c, const level &l, const tile &t,
@@ -23,21 +56,26 @@ __device__ __forceinline__ void nchw_piece(const call_of<Loss> &c, const level &
     v = load_vector<cache::once>(from);
   else
     for (int k = 0; k < vector<T>::size; k++) v.at[k] = k < n ? from[k] : from_float<T>(0.0f);
+  const vector<T> logits_of_rows = v;
+  bool has_label = false;
 #pragma unroll
   for (int k = 0; k < vector<T>::size; k++)
-    if (k < n) {
-      const exact::pair value = element<T, Loss>(c, l, t, s, r[k], row + k, cls, to_float(v.at[k]), false);
+    if (k < n && Loss::scored && r[k].cls == cls) {
+      has_label = true;
+    } else if (k < n) {
+      const exact::pair value = nchw_element<T, Loss>(c, l, t, s, r[k], row + k, cls, to_float(v.at[k]));
       sum.add(value.loss);
       v.at[k] = from_float<T>(value.derivative);
       store_element_loss(l, t, row + k, cls, value.loss);
     }
-  if (!to) return;
-  if (whole)
+  if (to && whole)
     store_vector<cache::once>(to, v);
-  else
+  else if (to)
 #pragma unroll
     for (int k = 0; k < vector<T>::size; k++)
       if (k < n) to[k] = v.at[k];
+  if constexpr (Loss::scored)
+    if (has_label) nchw_labels<T, Loss>(c, l, t, s, r, row, cls, logits_of_rows, to, sum);
 }
 
 /** A thread's share of an NCHW tile: a vector of rows, and every `step`-th class. */
@@ -98,15 +136,17 @@ __device__ __forceinline__ void lean_nchw(const call_of<Loss> &c, const level &l
     bool has_no_hit = true;
 #pragma unroll
     for (int k = 0; k < size; k++) has_no_hit = has_no_hit && r[k].cls != cls;
-    if (has_no_hit) {
+    if (has_no_hit || Loss::scored) {
       float x[size];
       widen(queue.vector_of_turn(), x);
-      if (!all_count) {
+      if (!all_count || !has_no_hit) {
 #pragma unroll
-        for (int k = 0; k < size; k++) x[k] = r[k].weight == 0.0f ? -INFINITY : x[k]; /* nothing, even of a NaN */
+        for (int k = 0; k < size; k++) x[k] = r[k].weight == 0.0f || r[k].cls == cls ? -INFINITY : x[k]; /* nothing */
       }
       sum.add_shrunk(negatives<Loss, sizeof(T) == 2>(s, r, x));
       if (to) store_floats<cache::once>(to, x);
+      if constexpr (Loss::scored)
+        if (!has_no_hit) nchw_labels<T, Loss>(c, l, t, s, r, p.row, cls, queue.vector_of_turn(), to, sum);
     } else {
       nchw_piece<T, Loss>(c, l, t, s, r, p.row, cls, size, sum);
     }

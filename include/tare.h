@@ -289,7 +289,7 @@ typedef enum tare_loss_kind {
    *   l:  CE = max(x,0) - x*t + log1p(e^-|x|), its gradient p-t
    *   q:  s = p*(1-t) + (1-p)*t
    *   sigmoid focal  alpha_t*s^gamma*CE, gradient alpha_t*s^gamma*(p-t + gamma*(1-2t)*p*(1-p)/s*CE)
-   *   varifocal      t*CE, gradient t*(p-t)
+   *   varifocal, quality focal, matchability-aware, IoU-aware: as a label with score t
    *   Poly-1         adds eps*s^(gamma+1), gradient eps*(gamma+1)*s^gamma*(1-2t)*p*(1-p)
    *   softmax CE     -sum t_k*log p_k, gradient (sum t)*p - t */
   TARE_LOSS_SIGMOID_CE = 0,    /**< alpha_t*l per element (alpha-balanced cross-entropy) */
@@ -297,8 +297,15 @@ typedef enum tare_loss_kind {
   TARE_LOSS_SIGMOID_POLY1 = 2, /**< alpha_t*q^gamma*l + eps*q^(gamma+1) (PolyLoss, arXiv 2204.12511, Poly-1 focal) */
   TARE_LOSS_SIGMOID_VARIFOCAL = 3, /**< q*CE(x,q) of a label with score q > 0, alpha*p^gamma*l of the other elements
                                         (VarifocalNet, arXiv 2008.13367, eq. 2) */
-  TARE_LOSS_SOFTMAX_CE = 10,       /**< -log softmax(x)_y per row */
-  TARE_LOSS_SOFTMAX_FOCAL = 11,    /**< alpha*q^gamma*(-log p), p = softmax(x)_y, per row */
+  TARE_LOSS_SIGMOID_QUALITY_FOCAL =
+      4,                              /**< alpha_t*|p-t|^beta*CE(x,t), t the score of a label, else 0 (Generalized Focal
+                                            Loss, arXiv 2006.04388, eq. 2) */
+  TARE_LOSS_SIGMOID_MATCHABILITY = 5, /**< CE(x,q^gamma) of a label with score q, alpha*p^gamma*l of the other elements
+                                            (DEIM's matchability-aware loss, arXiv 2412.04234) */
+  TARE_LOSS_SIGMOID_IOU_AWARE = 6,    /**< CE(x,t) of a label with score q, t = max(p^a*q^(1-a),0.01); p^gamma*l of the
+                                            other elements (Align-DETR's IA-BCE, arXiv 2304.07527) */
+  TARE_LOSS_SOFTMAX_CE = 10,          /**< -log softmax(x)_y per row */
+  TARE_LOSS_SOFTMAX_FOCAL = 11,       /**< alpha*q^gamma*(-log p), p = softmax(x)_y, per row */
   TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED = 12, /**< -log softmax(x + offset)_y per row (arXiv 2007.07314, eq. 10) */
   TARE_LOSS_GHM_C = 20,                  /**< sum of CE/GD(g), g = |sigmoid(x)-t| (arXiv 1811.05181, eq. 9) */
   TARE_LOSS_GHM_R = 21 /**< sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (eq. 12) */
@@ -332,21 +339,67 @@ typedef enum tare_modulator {
   TARE_MODULATOR_DETACHED = 1        /**< the modulator is a constant of the gradient */
 } tare_modulator;
 
+/** What tells the positives of varifocal loss. */
+typedef enum tare_positives {
+  TARE_POSITIVES_BY_SCORE = 0, /**< a score above 0 */
+  TARE_POSITIVES_BY_LABEL = 1  /**< the label */
+} tare_positives;
+
 /**
  * Varifocal loss. Scores (tare_batch) are the quality of the labels' boxes; without scores each is 1. A label with
  * score q > 0 has loss q*CE(x,q) and gradient q*(p-q): neither alpha nor gamma is in it. Every other element is a
- * negative, with loss alpha*p^gamma*softplus(x). A label with score 0 is computed as a negative, as in mmdetection; it
- * is a positive for counts and keeps its positive weight. A dense target t > 0 is computed as a score, t = 0 as a
- * negative. The gradient of a negative is alpha*p^gamma*(p + gamma*(1-p)*softplus(x)) where the modulator p^gamma is
- * differentiated (the paper, mmdetection, PaddleDet, Ultralytics), and alpha*p^(gamma+1) where it is detached (RT-DETR,
- * D-FINE, DEIM).
+ * negative, with loss alpha*p^gamma*softplus(x). A dense target t > 0 is computed as a score, t = 0 as a negative. The
+ * gradient of a negative is alpha*p^gamma*(p + gamma*(1-p)*softplus(x)) where the modulator p^gamma is differentiated
+ * (the paper, mmdetection, PaddleDet, Ultralytics), and alpha*p^(gamma+1) where it is detached (RT-DETR, D-FINE, DEIM).
+ *
+ * A label with score 0 is computed as a negative with TARE_POSITIVES_BY_SCORE (mmdetection). With
+ * TARE_POSITIVES_BY_LABEL its element weighs nothing: loss and gradient are 0 (RT-DETR, D-FINE). In both cases it is a
+ * positive for counts and keeps its positive weight. Dense targets have no labels: with them TARE_POSITIVES_BY_LABEL is
+ * TARE_STATUS_UNSUPPORTED.
  */
 typedef struct tare_varifocal_parameters {
   double alpha;      /**< [0,1e30], a factor of the negatives; negative: off. Default 0.75 */
   double gamma;      /**< [0,10000]; default 2. Powers cost as in tare_focal_parameters */
   int32_t modulator; /**< a tare_modulator; default TARE_MODULATOR_DIFFERENTIATED */
-  int32_t reserved;  /**< 0 */
+  int32_t positives; /**< a tare_positives; default TARE_POSITIVES_BY_SCORE */
 } tare_varifocal_parameters;
+
+/**
+ * Quality focal loss. The target t is the score of a label (1 without scores) in its element, and 0 in every other. The
+ * loss is alpha_t*s^beta*CE(x,t) with s = |p-t|. The gradient is alpha_t*(s^beta*(p-t) + beta*s^(beta-1)*sgn(p-t)*
+ * p*(1-p)*CE). Where p = t it is 0 for every beta. alpha_t is that of a label whatever its score is, and that of focal
+ * loss for dense targets. The paper has no alpha; with one this is the position-supervised loss of Stable-DINO (arXiv
+ * 2304.04742). Without scores it is focal loss.
+ */
+typedef struct tare_quality_focal_parameters {
+  double alpha; /**< as in tare_ce_parameters; default off (-1) */
+  const float *alpha_per_class;
+  double beta; /**< [0,10000]; default 2. Powers cost as in tare_focal_parameters */
+} tare_quality_focal_parameters;
+
+/**
+ * Matchability-aware loss. A label with score q (1 without scores) has the cross-entropy of the target q^gamma, with
+ * gradient p - q^gamma, also at q = 0. Every other element is a negative, with loss alpha*p^gamma*softplus(x). Its
+ * gradient is alpha*p^(gamma+1) where the modulator is detached (DEIM), else that of varifocal loss. A dense target t >
+ * 0 is computed as a score, t = 0 as a negative.
+ */
+typedef struct tare_matchability_parameters {
+  double alpha;      /**< [0,1e30], a factor of the negatives; negative: off. Default off (-1) */
+  double gamma;      /**< [0,10000]; default 1.5 */
+  int32_t modulator; /**< a tare_modulator; default TARE_MODULATOR_DETACHED */
+  int32_t reserved;  /**< 0 */
+} tare_matchability_parameters;
+
+/**
+ * IoU-aware cross-entropy (IA-BCE). A label with score q (1 without scores) has the cross-entropy of the target t =
+ * max(p^a*q^(1-a), 0.01), p = sigmoid(x), a = p_exponent. t is a constant of the gradient, which is p-t. Every other
+ * element is a negative, with loss p^gamma*softplus(x), whose modulator is differentiated. A dense target t > 0 is
+ * computed as a score, t = 0 as a negative. LW-DETR, RF-DETR and SAM 3 train with it.
+ */
+typedef struct tare_iou_aware_parameters {
+  double gamma;      /**< [0,10000]; default 2 */
+  double p_exponent; /**< a, in [0,1]; default 0.25. 0 leaves the score alone, 1 leaves p alone */
+} tare_iou_aware_parameters;
 
 /**
  * Logit-adjusted softmax cross-entropy: softmax CE of z_c = x_c + offset_c. The gradient by x is softmax(z) - onehot.
@@ -432,6 +485,9 @@ typedef struct tare_loss_spec {
     tare_focal_parameters focal;                   /**< TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SOFTMAX_FOCAL */
     tare_poly1_parameters poly1;                   /**< TARE_LOSS_SIGMOID_POLY1 */
     tare_varifocal_parameters varifocal;           /**< TARE_LOSS_SIGMOID_VARIFOCAL */
+    tare_quality_focal_parameters quality_focal;   /**< TARE_LOSS_SIGMOID_QUALITY_FOCAL */
+    tare_matchability_parameters matchability;     /**< TARE_LOSS_SIGMOID_MATCHABILITY */
+    tare_iou_aware_parameters iou_aware;           /**< TARE_LOSS_SIGMOID_IOU_AWARE */
     tare_logit_adjusted_parameters logit_adjusted; /**< TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED */
     tare_ghm_parameters ghm;                       /**< TARE_LOSS_GHM_C, TARE_LOSS_GHM_R */
     uint64_t reserved_words[16];
@@ -542,8 +598,8 @@ typedef enum tare_selection {
  * Labels are range-checked in 64 bits before they are narrowed. GHM-R's columns are not classes. There any label >=
  * first_label, other than background_label and ignore_label, marks its row as positive.
  *
- * Targets. Dense targets replace labels. Sigmoid CE, focal, Poly-1, varifocal and GHM-C take any t in [0,1]. Softmax
- * CE, also logit-adjusted, takes any row of finite numbers >= 0. f64 targets beside narrower logits are rounded to f32
+ * Targets. Dense targets replace labels. The sigmoid losses and GHM-C take any t in [0,1]. Softmax CE, also
+ * logit-adjusted, takes any row of finite numbers >= 0. f64 targets beside narrower logits are rounded to f32
  * first. A t of exactly 0 or 1 gives the loss and the gradient of the label, bit for bit. So does a softmax row with
  * all its mass on one class, times the mass. A softmax row of zeros counts and adds nothing. Labels beside targets are
  * range-checked like others, but only say which rows are ignored. In GHM-R they say which rows count: those with a
@@ -976,7 +1032,9 @@ TARE_API const char *tare_build_description(void);
  *   sigmoid CE, GHM-C, GHM-R     4
  *   sigmoid focal                4*(1+gamma)
  *   sigmoid Poly-1               4*(2+gamma)
- *   sigmoid varifocal            4*(1+gamma); of a label's element 4
+ *   varifocal, matchability      4*(1+gamma); of a label's element 4
+ *   quality focal                4*(1+beta)
+ *   IoU-aware                    4*(1+gamma); of a label's element 6
  *   softmax CE                   4 + r,             r = the largest |x_k - m|, m the largest logit off the label
  *   softmax focal                4*(1+gamma) + r
  *   softmax logit-adjusted       4 + r + 2s,        r of z = x + offset, s = the largest |z_k| of a class not excluded
@@ -995,8 +1053,10 @@ TARE_API const char *tare_build_description(void);
  * Cancellation. With dense targets and scores strictly between 0 and 1 terms are subtracted, and in Poly-1 with a
  * negative epsilon. Then the ulp are those of the terms, not of the result. For the gradient of a sigmoid loss the
  * terms are weight*s^gamma*(p + t), and the additions of focal and Poly-1; for varifocal weight*t*(p + t). For CE
- * itself they are weight*(CE + 2*max(x,0)*t). For the gradient of softmax CE they are T*p + t, where T is the sum of
- * the row's targets. Alpha counts 2 ulp.
+ * itself they are weight*(CE + 2*max(x,0)*t). For matchability-aware and IoU-aware labels t is the target that the score
+ * gives. For the gradient of softmax CE they are T*p + t, where T is the sum of the row's targets. Alpha counts 2 ulp.
+ * In quality focal loss s = |p-t| may be off by 4 ulp of p + t, which the power beta passes on. With beta below 1 the
+ * gradient is unbounded near p = t, and there as good as s is.
  *
  * The scalar loss is a sum in double of such losses, divided in double and rounded to its type. On a GPU a thread adds
  * its share of a tile in f32. The relative error of losses of one sign is at most that of their elements plus

@@ -25,6 +25,8 @@ TARE_INLINE pair make_pair(real loss, real derivative) {
 typedef struct formula_parameters {
   real gamma_hi, gamma_lo, epsilon;
   real derivative_gamma; /* gamma of the gradient: 0 where the modulator is detached */
+  real p_hi, p_lo;       /* exponent of p in the target of an IoU-aware label, and of the score: */
+  real rest_hi, rest_lo; /* 1 - p, in two parts as well */
 } formula_parameters;
 
 /** For a signed logit z, with e = exp(-|z|): p = sigmoid(z), q = 1-p and l = -log p without cancellation. */
@@ -45,16 +47,19 @@ TARE_INLINE terms terms_of(real z) {
   return t;
 }
 
-/** gamma*(a + b) for a >= 0 and a + b >= 0. a is exact, and b is the rest of a logarithm. The product is in two parts;
- *  in one part it would be off by |gamma*a| half ulps. */
-TARE_INLINE log_parts general_exponent(real a, real b, const formula_parameters *parameters) {
-  const real gamma = parameters->gamma_hi;
-  const real product = gamma * a;
-  const real rest = product_error(gamma, a, product) + parameters->gamma_lo * a + gamma * b;
+/** (hi + lo)*(a + b) for a >= 0 and a + b >= 0. a is exact, and b is the rest of a logarithm. The product is in two
+ *  parts; in one part it would be off by |hi*a| half ulps. */
+TARE_INLINE log_parts exponent_in_parts(real a, real b, real hi, real lo) {
+  const real product = hi * a;
+  const real rest = product_error(hi, a, product) + lo * a + hi * b;
   log_parts y;
   y.hi = product + rest;
   y.lo = rest - (y.hi - product);
   return y;
+}
+
+TARE_INLINE log_parts general_exponent(real a, real b, const formula_parameters *parameters) {
+  return exponent_in_parts(a, b, parameters->gamma_hi, parameters->gamma_lo);
 }
 
 /** q^gamma; `power` is a constant after inlining. -log q = max(z,0) + log1p(e). Beyond the clamp every term that the

@@ -7,8 +7,6 @@ TARE_INLINE pair sigmoid_ce(real z, real weight, real base_weight, const formula
   return make_pair(weight * t.l, weight * t.q);
 }
 
-#define sigmoid_ce_positive sigmoid_ce /* the mirror */
-
 TARE_INLINE pair sigmoid_ce_soft(real x, real target, real weight, real base_weight,
                                  const formula_parameters *parameters, int power) {
   const soft_terms t = soft_terms_of(x, target);

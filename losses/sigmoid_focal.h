@@ -29,8 +29,6 @@ TARE_INLINE pair focal_soft_of_terms(soft_terms t, real target, modulator m, con
   return result;
 }
 
-#define sigmoid_focal_positive sigmoid_focal /* the mirror */
-
 TARE_INLINE pair sigmoid_focal_soft(real x, real target, real weight, real base_weight,
                                     const formula_parameters *parameters, int power) {
   const soft_terms t = soft_terms_of(x, target);

@@ -12,8 +12,6 @@ TARE_INLINE pair sigmoid_poly1(real z, real weight, real base_weight, const form
   return result;
 }
 
-#define sigmoid_poly1_positive sigmoid_poly1 /* the mirror */
-
 /** With a soft target q becomes s, and ds/dx = (1-2t)*p*(1-p). */
 TARE_INLINE pair sigmoid_poly1_soft(real x, real target, real weight, real base_weight,
                                     const formula_parameters *parameters, int power) {

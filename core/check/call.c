@@ -65,6 +65,10 @@ static tare_status check_soft(const tare_problem *problem, tare_error *error) {
   if (!(problem->takes & TARE_TAKES_TARGETS))
     return refuse(problem, "batch->levels[].targets", "this loss needs labels; softmax-ce takes dense targets", error);
   if (problem->family == TARE_LOSS_FAMILY_REGRESSION) return TARE_STATUS_OK;
+  if (problem->positives_are_labels)
+    return refuse(problem, "loss->varifocal.positives TARE_POSITIVES_BY_LABEL",
+                  "a dense target has no label; use TARE_POSITIVES_BY_SCORE, where a target above 0 is a positive",
+                  error);
   if (problem->batch.class_weights || problem->batch.background_weight != 1.0)
     return refuse(problem, "batch->class_weights or background_weight",
                   "a row of dense targets has no class; use row_weights or element_weights", error);
@@ -87,7 +91,7 @@ static void list_takers_of_scores(char *text, size_t size) {
 }
 
 static tare_status check_scores(const tare_problem *problem, tare_error *error) {
-  char takers[128], why[192];
+  char takers[256], why[320];
   if (!problem->has_scores) return TARE_STATUS_OK;
   if (!(problem->takes & TARE_TAKES_SCORES)) {
     list_takers_of_scores(takers, sizeof takers);

@@ -61,6 +61,7 @@ tare_status tare_problem_set_loss(tare_problem *problem, const tare_loss_spec *l
   problem->takes = listed->takes;
   problem->alpha_is_part = listed->alpha_is_part;
   problem->labels_apart = listed->labels_apart;
+  problem->alpha_of_negatives = listed->alpha_of_negatives;
   problem->alpha = -1.0;
   return check_parameters(problem, error);
 }

@@ -75,7 +75,8 @@ def loss(
     targets: dense targets in [0,1] of the logits' shape, instead of labels. softmax-ce takes any non-negative rows.
         ghm-r: the values that the predictions should have. Labels beside targets only say which rows are ignored.
     scores: one a row, in [0,1], such as the IoU of a box: the target of the label's element, instead of 1. A score of a
-        row without a class is not read. sigmoid-varifocal and sigmoid-ce take scores.
+        row without a class is not read. sigmoid-ce, varifocal, quality-focal, matchability and iou-aware
+        take scores.
     reduction: "sum": a scalar, divided by the normalizer. "rows": one loss a row, [...] or [images, height, width,
         anchors]. "none": one loss an element, of the logits' shape; in a softmax loss one a row. Losses are float32
         (float64 for float64).

@@ -47,16 +47,42 @@ def sigmoid_poly1(logits, labels=None, *, gamma=2.0, alpha=None, epsilon=1.0, **
 
 
 def sigmoid_varifocal(
-    logits, labels=None, scores=None, *, gamma=2.0, alpha=0.75, modulator="differentiated", **options
+    logits,
+    labels=None,
+    scores=None,
+    *,
+    gamma=2.0,
+    alpha=0.75,
+    modulator="differentiated",
+    positives="by-score",
+    **options,
 ):
     """Varifocal loss (Zhang et al., arXiv 2008.13367, eq. 2): q*CE(x,q) of a label with score q > 0, and
     alpha*p^gamma*softplus(x) of every other element. modulator: "differentiated" as in the paper, or "detached" as in
-    RT-DETR: whether the gradient is also that of p^gamma."""
-    if alpha is None:
-        alpha = -1.0
-    return loss(
-        "sigmoid-varifocal", logits, labels, scores=scores, gamma=gamma, alpha=alpha, modulator=modulator, **options
-    )
+    RT-DETR: whether the gradient is also that of p^gamma. positives: "by-score", a label with score 0 is a negative, as
+    in mmdetection; or "by-label", it adds nothing, as in RT-DETR."""
+    options.update(gamma=gamma, alpha=-1.0 if alpha is None else alpha, modulator=modulator, positives=positives)
+    return loss("sigmoid-varifocal", logits, labels, scores=scores, **options)
+
+
+def sigmoid_quality_focal(logits, labels=None, scores=None, *, beta=2.0, alpha=None, **options):
+    """Quality focal loss (Li et al., arXiv 2006.04388, eq. 2): |p-t|^beta*CE(x,t), where t is the score of a label in
+    its element, else 0. With alpha this is the position-supervised loss of Stable-DINO (arXiv 2304.04742)."""
+    return loss("sigmoid-quality-focal", logits, labels, scores=scores, beta=beta, alpha=alpha, **options)
+
+
+def sigmoid_matchability(logits, labels=None, scores=None, *, gamma=1.5, alpha=None, modulator="detached", **options):
+    """Matchability-aware loss (Huang et al., DEIM, arXiv 2412.04234): CE(x,q^gamma) of a label with score q, and
+    alpha*p^gamma*softplus(x) of every other element. modulator: "detached" as in DEIM, or "differentiated"."""
+    options.update(gamma=gamma, alpha=alpha, modulator=modulator)
+    return loss("sigmoid-matchability", logits, labels, scores=scores, **options)
+
+
+def sigmoid_iou_aware(logits, labels=None, scores=None, *, gamma=2.0, p_exponent=0.25, **options):
+    """IA-BCE (Cai et al., Align-DETR, arXiv 2304.07527; LW-DETR, RF-DETR): CE(x,t) of a label with score q, where
+    t = max(p^a*q^(1-a), 0.01) is a constant of the gradient and a = p_exponent; p^gamma*softplus(x) of every other
+    element."""
+    return loss("sigmoid-iou-aware", logits, labels, scores=scores, gamma=gamma, p_exponent=p_exponent, **options)
 
 
 def softmax_ce(logits, labels=None, **options):

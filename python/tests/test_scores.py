@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores of labels, and the varifocal loss, on NumPy arrays and tensors, against the formulas in double."""
+"""Scores of labels, and the losses made for them, on NumPy arrays and tensors, against the formulas in double."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,19 @@ def reference(x, labels, scores, kind, gamma=2.0, alpha=0.75, detached=False):
     hit = labels[:, None] == np.arange(x.shape[1])
     q = np.where(hit, np.nan_to_num(scores)[:, None], 0)
     ce, slope = softplus - x * q, p - q
-    if kind == "sigmoid-varifocal":
+    if kind == "sigmoid-quality-focal":
+        s, sign = np.abs(p - q), np.sign(p - q)
+        loss = s**gamma * ce
+        slope = s**gamma * (p - q) + gamma * s ** (gamma - 1) * sign * p * (1 - p) * ce
+    elif kind == "sigmoid-matchability":
+        target = np.where(hit, q**gamma, 0)
+        loss = np.where(hit, softplus - x * target, p**gamma * softplus)
+        slope = np.where(hit, p - target, p ** (gamma + 1))
+    elif kind == "sigmoid-iou-aware":
+        target = np.maximum(p**0.25 * q**0.75, 0.01)
+        loss = np.where(hit, softplus - x * target, p**gamma * softplus)
+        slope = np.where(hit, p - target, p**gamma * (p + gamma * (1 - p) * softplus))
+    elif kind == "sigmoid-varifocal":
         through = 0 if detached else gamma * (1 - p) * softplus
         loss = np.where(q > 0, q * ce, alpha * p**gamma * softplus)
         slope = np.where(q > 0, q * slope, alpha * p**gamma * (p + through))
@@ -21,6 +33,9 @@ def reference(x, labels, scores, kind, gamma=2.0, alpha=0.75, detached=False):
         loss = ce
     counts = (labels != -2)[:, None]
     return np.where(counts, loss, 0), np.where(counts, slope, 0)
+
+
+KINDS = ["sigmoid-ce", "sigmoid-varifocal", "sigmoid-quality-focal", "sigmoid-matchability", "sigmoid-iou-aware"]
 
 
 def batch(rows=200, classes=7, dtype=np.float32):
@@ -32,10 +47,11 @@ def batch(rows=200, classes=7, dtype=np.float32):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("kind", ["sigmoid-ce", "sigmoid-varifocal"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_numpy(kind, dtype):
     x, labels, scores = batch(dtype=dtype)
-    loss, gradient = reference(x.astype(float), labels, scores.astype(float), kind)
+    gamma = 1.5 if kind == "sigmoid-matchability" else 2.0
+    loss, gradient = reference(x.astype(float), labels, scores.astype(float), kind, gamma)
     found = tare.evaluate(kind, x, labels, scores=scores, element_loss=True)
     np.testing.assert_allclose(found.element_loss, loss, rtol=2e-6, atol=1e-7)
     np.testing.assert_allclose(found.gradient, gradient, rtol=2e-5, atol=2e-6)
@@ -60,7 +76,7 @@ def test_numpy_levels():
 
 def test_errors():
     x, labels, scores = batch()
-    with pytest.raises(tare.Error, match="takes no scores; these do: sigmoid-ce, sigmoid-varifocal"):
+    with pytest.raises(tare.Error, match="takes no scores; these do: sigmoid-ce, sigmoid-varifocal, sigmoid-qual"):
         tare.evaluate("sigmoid-focal", x, labels, scores=scores)
     with pytest.raises(ValueError, match="f64 scores go with f64 logits"):
         tare.evaluate("sigmoid-ce", x, labels, scores=scores.astype(float))
@@ -100,6 +116,37 @@ def test_torch():
         positives = (labels >= 0).sum()
         np.testing.assert_allclose(loss.item(), value.sum() / positives, rtol=1e-6)
         np.testing.assert_allclose(logits.grad.numpy(), 3 * gradient / positives, rtol=2e-5, atol=2e-7)
+
+
+def test_torch_losses():
+    torch = pytest.importorskip("torch")
+    import tare.torch
+
+    x, labels, scores = batch()
+    y, q = torch.tensor(labels), torch.tensor(scores)
+    losses = {
+        "sigmoid-quality-focal": (tare.torch.sigmoid_quality_focal, {"beta": 1.5}),
+        "sigmoid-matchability": (tare.torch.sigmoid_matchability, {"gamma": 1.5}),
+        "sigmoid-iou-aware": (tare.torch.sigmoid_iou_aware, {"gamma": 1.5}),
+    }
+    for name, (function, parameters) in losses.items():
+        logits = torch.tensor(x, requires_grad=True)
+        function(logits, y, q, **parameters).backward()
+        _, gradient = reference(x.astype(float), labels, scores.astype(float), name, 1.5)
+        np.testing.assert_allclose(logits.grad.numpy(), gradient, rtol=1e-4, atol=4e-6, err_msg=name)
+    with pytest.raises(tare.Error, match="a dense target has no label"):
+        tare.torch.sigmoid_varifocal(torch.tensor(x), targets=torch.rand(x.shape), positives="by-label")
+
+
+def test_varifocal_positives():
+    x, labels, scores = batch()
+    scores[labels >= 0] = 0
+    by_label = tare.evaluate("sigmoid-varifocal", x, labels, scores=scores, positives="by-label", element_loss=True)
+    by_score = tare.evaluate("sigmoid-varifocal", x, labels, scores=scores, element_loss=True)
+    hit = labels[:, None] == np.arange(x.shape[1])
+    assert (by_label.element_loss[hit] == 0).all() and (by_label.gradient[hit] == 0).all()
+    assert (by_score.element_loss[hit] > 0).all()
+    np.testing.assert_array_equal(by_label.gradient[~hit], by_score.gradient[~hit])
 
 
 def test_torch_forms():

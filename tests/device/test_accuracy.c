@@ -66,7 +66,9 @@ static void close_sets(struct instruction_set *sets, int count) {
 
 struct sweep {
   tare_loss_kind kind;
-  double alpha, gamma, epsilon; /* alpha below 0: off; epsilon: of Poly-1, mu of GHM-R, 1: varifocal detached */
+  double alpha, gamma,
+      epsilon; /* alpha below 0: off; gamma: also beta; epsilon: of Poly-1, mu of GHM-R, the exponent of
+                                   p of IoU-aware, 1: the modulator is detached */
 };
 
 static const struct sweep plain_sweeps[] = {{TARE_LOSS_SIGMOID_CE, -1, 0, 0},
@@ -91,7 +93,11 @@ static const struct sweep varifocal_sweeps[] = {
 static const struct sweep score_sweeps[] = {{TARE_LOSS_SIGMOID_CE, -1, 0, 0},
                                             {TARE_LOSS_SIGMOID_CE, 0.25, 0, 0},
                                             {TARE_LOSS_SIGMOID_VARIFOCAL, 0.75, 2, 0},
-                                            {TARE_LOSS_SIGMOID_VARIFOCAL, -1, 0.5, 1}};
+                                            {TARE_LOSS_SIGMOID_VARIFOCAL, -1, 0.5, 1},
+                                            {TARE_LOSS_SIGMOID_QUALITY_FOCAL, -1, 2, 0},
+                                            {TARE_LOSS_SIGMOID_QUALITY_FOCAL, 0.25, 0.5, 0},
+                                            {TARE_LOSS_SIGMOID_MATCHABILITY, -1, 1.5, 1},
+                                            {TARE_LOSS_SIGMOID_IOU_AWARE, -1, 2, 0.25}};
 static const struct sweep soft_sweeps[] = {{TARE_LOSS_SIGMOID_CE, -1, 0, 0},      {TARE_LOSS_SIGMOID_CE, 0.25, 0, 0},
                                            {TARE_LOSS_GHM_C, -1, 0, 0},           {TARE_LOSS_SIGMOID_FOCAL, -1, 0.5, 0},
                                            {TARE_LOSS_SIGMOID_FOCAL, 0.25, 2, 0}, {TARE_LOSS_SIGMOID_FOCAL, -1, 3.7, 0},
@@ -102,16 +108,29 @@ static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 
+static bool takes_modulator(const struct sweep *sweep) {
+  return sweep->kind == TARE_LOSS_SIGMOID_VARIFOCAL || sweep->kind == TARE_LOSS_SIGMOID_MATCHABILITY;
+}
+
+/* A label's element is no mirror of a negative. */
+static bool has_own_labels(const struct sweep *sweep) {
+  return takes_modulator(sweep) || sweep->kind == TARE_LOSS_SIGMOID_QUALITY_FOCAL ||
+         sweep->kind == TARE_LOSS_SIGMOID_IOU_AWARE;
+}
+
+static const char *epsilon_text(const struct sweep *sweep) {
+  return sweep->kind == TARE_LOSS_GHM_R ? "mu" : sweep->kind == TARE_LOSS_SIGMOID_IOU_AWARE ? "exponent of p" : "eps";
+}
+
 static const char *sweep_text(const struct sweep *sweep, bool soft, bool alone) {
   static char text[96];
   int used = snprintf(text, sizeof text, "%s", tare_loss_name(sweep->kind));
   if (sweep->gamma > 0) used += snprintf(text + used, sizeof text - (size_t)used, " gamma %g", sweep->gamma);
   if (sweep->alpha >= 0) used += snprintf(text + used, sizeof text - (size_t)used, " alpha %g", sweep->alpha);
-  if (sweep->kind == TARE_LOSS_SIGMOID_VARIFOCAL && sweep->epsilon > 0)
+  if (takes_modulator(sweep) && sweep->epsilon > 0)
     used += snprintf(text + used, sizeof text - (size_t)used, " detached");
   else if (sweep->epsilon > 0)
-    used += snprintf(text + used, sizeof text - (size_t)used, " %s %g", sweep->kind == TARE_LOSS_GHM_R ? "mu" : "eps",
-                     sweep->epsilon);
+    used += snprintf(text + used, sizeof text - (size_t)used, " %s %g", epsilon_text(sweep), sweep->epsilon);
   snprintf(text + used, sizeof text - (size_t)used, "%s", soft ? ", soft targets" : alone ? ", gradient alone" : "");
   return text;
 }
@@ -144,6 +163,19 @@ static void fill_loss(tare_loss_spec *loss, const struct sweep *sweep, const buf
       loss->varifocal.alpha = sweep->alpha;
       loss->varifocal.gamma = sweep->gamma;
       loss->varifocal.modulator = sweep->epsilon > 0 ? TARE_MODULATOR_DETACHED : TARE_MODULATOR_DIFFERENTIATED;
+      break;
+    case TARE_LOSS_SIGMOID_QUALITY_FOCAL:
+      loss->quality_focal.alpha = sweep->alpha;
+      loss->quality_focal.beta = sweep->gamma;
+      break;
+    case TARE_LOSS_SIGMOID_MATCHABILITY:
+      loss->matchability.alpha = sweep->alpha;
+      loss->matchability.gamma = sweep->gamma;
+      loss->matchability.modulator = sweep->epsilon > 0 ? TARE_MODULATOR_DETACHED : TARE_MODULATOR_DIFFERENTIATED;
+      break;
+    case TARE_LOSS_SIGMOID_IOU_AWARE:
+      loss->iou_aware.gamma = sweep->gamma;
+      loss->iou_aware.p_exponent = sweep->epsilon;
       break;
     case TARE_LOSS_GHM_C:
     case TARE_LOSS_GHM_R:
@@ -178,7 +210,8 @@ static double bound_of(const struct sweep *sweep, bool soft, int32_t written) {
   if (written == TARE_DTYPE_F64) return 1e-13 / DBL_EPSILON;
   if (written != TARE_DTYPE_F32) return 1;
   const double of_alpha = sweep->alpha < 0 ? 0 : soft ? 2 : counts_alpha(sweep) ? 0.5 : 0;
-  if (sweep->kind == TARE_LOSS_SIGMOID_VARIFOCAL && soft) return 4; /* the gamma of a negative is no part of it */
+  if (has_own_labels(sweep) && sweep->kind != TARE_LOSS_SIGMOID_QUALITY_FOCAL && soft)
+    return sweep->kind == TARE_LOSS_SIGMOID_IOU_AWARE ? 6 : 4; /* the gamma of a negative is no part of it */
   return 4 * (1 + sweep->gamma + (sweep->kind == TARE_LOSS_SIGMOID_POLY1)) + of_alpha;
 }
 
@@ -416,11 +449,24 @@ static struct oracle_pair combine(struct oracle_pair main, double factor, struct
   return (struct oracle_pair){factor * main.value + extra.value, factor * main.derivative + extra.derivative};
 }
 
-/* By x; alpha is a factor of the negatives, and of the label's element in cross-entropy. */
-static struct oracle_pair varifocal_pair(const struct sweep *sweep, double x, double t) {
-  struct oracle_pair none = {0, 0};
-  double alpha = t > 0 || sweep->alpha < 0 ? 1 : sweep->alpha;
-  return combine(oracle_varifocal(x, t, sweep->gamma, sweep->epsilon > 0), alpha, none);
+static enum oracle_loss oracle_of(const struct sweep *sweep) {
+  switch (sweep->kind) {
+    case TARE_LOSS_SIGMOID_QUALITY_FOCAL:
+      return ORACLE_SIGMOID_QUALITY_FOCAL;
+    case TARE_LOSS_SIGMOID_MATCHABILITY:
+      return ORACLE_SIGMOID_MATCHABILITY;
+    case TARE_LOSS_SIGMOID_IOU_AWARE:
+      return ORACLE_SIGMOID_IOU_AWARE;
+    default:
+      return ORACLE_SIGMOID_VARIFOCAL;
+  }
+}
+
+/* By x, of a loss whose labels have a formula of their own. */
+static struct oracle_detached own_pair(const struct sweep *sweep, double x, double t, bool is_label) {
+  const struct oracle_problem problem = {
+      .loss = oracle_of(sweep), .gamma = sweep->gamma, .p_exponent = sweep->epsilon, .detached = sweep->epsilon > 0};
+  return oracle_element(&problem, (struct oracle_element){x, t, is_label ? 1 : t, sweep->alpha, NAN});
 }
 
 /* By z, for a hard target. */
@@ -428,8 +474,8 @@ static struct oracle_pair hard_pair(const struct sweep *sweep, const struct side
                                     struct oracle_point at) {
   double alpha = oracle_alpha(sweep->alpha, side->t);
   struct oracle_pair none = {0, 0};
-  if (sweep->kind == TARE_LOSS_SIGMOID_VARIFOCAL) {
-    struct oracle_pair by_x = varifocal_pair(sweep, side->t == 1 ? z : -z, side->t);
+  if (has_own_labels(sweep)) {
+    struct oracle_detached by_x = own_pair(sweep, side->t == 1 ? z : -z, side->t, false);
     return (struct oracle_pair){by_x.value, side->t == 1 ? by_x.derivative : -by_x.derivative};
   }
   if (sweep->kind == TARE_LOSS_SIGMOID_FOCAL) return combine(oracle_focal(at, sweep->gamma), alpha, none);
@@ -442,7 +488,10 @@ static struct oracle_pair hard_pair(const struct sweep *sweep, const struct side
 static struct oracle_pair soft_pair(const struct sweep *sweep, const struct side *side, double x, double t) {
   double alpha = oracle_alpha(sweep->alpha, side->scored ? 1 : t);
   struct oracle_pair none = {0, 0};
-  if (sweep->kind == TARE_LOSS_SIGMOID_VARIFOCAL) return varifocal_pair(sweep, x, t);
+  if (has_own_labels(sweep)) {
+    struct oracle_detached own = own_pair(sweep, x, t, side->scored);
+    return (struct oracle_pair){own.value, own.derivative};
+  }
   if (sweep->kind == TARE_LOSS_GHM_R) return oracle_asl1(x - t, sweep->epsilon);
   if (sweep->kind == TARE_LOSS_SIGMOID_FOCAL) return combine(oracle_soft_focal(x, t, sweep->gamma), alpha, none);
   if (sweep->kind == TARE_LOSS_SIGMOID_POLY1)
@@ -458,10 +507,34 @@ static struct oracle_pair soft_size(const struct sweep *sweep, const struct side
   if (t == 0 || t == 1 || sweep->kind == TARE_LOSS_GHM_R || !isfinite(x)) return want;
   struct oracle_point at = oracle_point(x);
   double modulator = oracle_alpha(sweep->alpha, side->scored ? 1 : t) * pow(at.p * (1 - t) + at.q * t, sweep->gamma);
-  if (sweep->kind == TARE_LOSS_SIGMOID_VARIFOCAL) modulator = t;
+  if (has_own_labels(sweep)) modulator = sweep->kind == TARE_LOSS_SIGMOID_VARIFOCAL ? t : 1;
+  if (sweep->kind == TARE_LOSS_SIGMOID_MATCHABILITY) t = pow(t, sweep->gamma);
+  if (sweep->kind == TARE_LOSS_SIGMOID_IOU_AWARE) t = own_pair(sweep, x, t, true).factor;
   double rest = want.derivative - modulator * (at.p - t);
   return (struct oracle_pair){.value = want.value + modulator * 2 * fmax(x, 0) * t,
                               .derivative = modulator * (at.p + t) + fabs(rest)};
+}
+
+/* |p-t|^beta*CE(x,t) and its derivative, if |p-t| were s. */
+static struct oracle_pair quality_at(double beta, double x, double t, double s) {
+  struct oracle_point at = oracle_point(x);
+  double ce = oracle_soft_ce(x, t).value, term = isinf(ce) ? 0 : at.p * at.q * ce;
+  return (struct oracle_pair){pow(s, beta) * ce, pow(s, beta + 1) + (beta > 0 ? beta * pow(s, beta - 1) * term : 0)};
+}
+
+/* What |p-t| off by 4 ulp of p+t makes of quality focal loss, and 4*(1+beta) ulp of the results. Where it may be 0 and
+ * beta is below 1, the derivative may be anything. */
+static void widen_quality(const struct sweep *sweep, const struct written *written, enum quantity quantity, double x,
+                          double t, double *unit) {
+  const double p = oracle_point(x).p, s = fabs(p - t), alpha = sweep->alpha < 0 ? 1 : sweep->alpha;
+  const double off = (written->epsilon < 1e-10 ? 0x1p-50 : 0x1p-21) * (p + t);
+  const struct oracle_pair here = quality_at(sweep->gamma, x, t, s), above = quality_at(sweep->gamma, x, t, s + off);
+  struct oracle_pair below = quality_at(sweep->gamma, x, t, fmax(s - off, 0));
+  if (s <= off) below = (struct oracle_pair){0, -above.derivative};
+  const double reach = quantity == LOSS
+                           ? fmax(fabs(above.value - here.value), fabs(below.value - here.value))
+                           : fmax(fabs(above.derivative - here.derivative), fabs(below.derivative - here.derivative));
+  *unit = s <= off && sweep->gamma < 1 && quantity == GRADIENT ? 0 : 1 / (1 / *unit + alpha * reach / written->bound);
 }
 
 static void expect_chunk(const struct sweep *sweep, const struct side *side, const struct points *points,
@@ -477,6 +550,9 @@ static void expect_chunk(const struct sweep *sweep, const struct side *side, con
     expected[LOSS].per_unit[i] = per_unit(&loss, want.value, size.value);
     expected[GRADIENT].want[i] = want.derivative;
     expected[GRADIENT].per_unit[i] = per_unit(&gradient, want.derivative, size.derivative);
+    if (sweep->kind != TARE_LOSS_SIGMOID_QUALITY_FOCAL || t == 0 || t == 1 || isinf(want.value)) continue;
+    widen_quality(sweep, &loss, LOSS, points->z[i], t, &expected[LOSS].per_unit[i]);
+    widen_quality(sweep, &gradient, GRADIENT, points->z[i], t, &expected[GRADIENT].per_unit[i]);
   }
 }
 
@@ -575,7 +651,7 @@ static void sweep_chunk(const struct sweep *sweep, const struct sweeping *job, c
   for (int s = 0; s < job->side_count; ++s) {
     const struct side *side = &job->sides[s];
     bool known = is_mirrored(side) && s > 0 && sweep->alpha < 0 &&
-                 sweep->kind != TARE_LOSS_SIGMOID_VARIFOCAL; /* the positive's numbers are the negative's too */
+                 !has_own_labels(sweep); /* the positive's numbers are the negative's too */
     struct origin origin = {.at = points->z, .sign = is_mirrored(side) ? -1 : 1, .detail = side->t};
     if (!known) expect_chunk(sweep, side, points, expected);
     for (int i = 0; i < set_count; ++i) {

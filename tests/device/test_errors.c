@@ -176,7 +176,7 @@ Test(errors, reserved_fields_are_zero) {
       INVALID(kind, "loss->reserved", "7", b.loss.reserved = 7);
       INVALID(kind, "loss->reserved_words[15]", NULL, b.loss.reserved_words[15] = 1);
     }
-    INVALID(TARE_LOSS_SIGMOID_VARIFOCAL, "loss->varifocal.reserved", "-1", b.loss.varifocal.reserved = -1);
+    INVALID(TARE_LOSS_SIGMOID_MATCHABILITY, "loss->matchability.reserved", "-1", b.loss.matchability.reserved = -1);
   }
 }
 

@@ -10,9 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/boxes.h"
 #include "support/head.h"
-#include "support/npy.h"
 #include "support/numbers.h"
+#include "support/parameters.h"
 #include "support/problem.h"
 
 static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16, TARE_DTYPE_F64};
@@ -31,8 +32,30 @@ static problem *scored(int32_t kind, int32_t dtype, int32_t score_dtype, int64_t
 }
 
 static void set_alpha(problem *p, double alpha) {
-  if (p->loss.kind == TARE_LOSS_SIGMOID_CE) p->loss.ce.alpha = alpha;
-  if (p->loss.kind == TARE_LOSS_SIGMOID_VARIFOCAL) p->loss.varifocal.alpha = alpha;
+  tare_parameter_description parameter;
+  if (find_parameter(p->loss.kind, "alpha", &parameter)) parameter_set(&p->loss, &parameter, alpha);
+}
+
+static void set_if(problem *p, const char *name, double value) {
+  tare_parameter_description parameter;
+  if (find_parameter(p->loss.kind, name, &parameter)) parameter_set(&p->loss, &parameter, value);
+}
+
+static void set_exponent(problem *p, double exponent) {
+  set_if(p, "gamma", exponent);
+  set_if(p, "beta", exponent);
+}
+
+/* Each choice and each exponent that a loss has, by a number. */
+static void set_dialect(problem *p, size_t n) {
+  set_if(p, "modulator", (double)(n % 2));
+  set_if(p, "positives", (double)(n / 2 % 2));
+  set_if(p, "p_exponent", (double)(n % 3) / 2);
+}
+
+static double most_alpha(int32_t kind) {
+  tare_parameter_description alpha;
+  return find_parameter(kind, "alpha", &alpha) ? alpha.high : 0;
 }
 
 /* ---- Values ---------------------------------------------------------------------------------------------------- */
@@ -94,16 +117,19 @@ Test(scores, every_weight_and_normalizer) {
   }
 }
 
-Test(scores, varifocal_of_every_gamma) {
+Test(scores, of_every_exponent) {
   static const double gammas[] = {0, 0.05, 0.5, 1, 1.5, 2, 3.7, 5, 50};
   static const double alphas[] = {-1, 0, 1e-9, 0.75, 1 - 1e-6, 1, 3};
   FOR_EACH_DEVICE(device) {
-    for (size_t g = 0; g < COUNT(gammas); g++) {
-      for (size_t a = 0; a < COUNT(alphas); a++) {
-        problem *p = scored(TARE_LOSS_SIGMOID_VARIFOCAL, dtypes[(g + a) % 4], TARE_DTYPE_F32, test_size(120, 30), 19);
-        p->loss.varifocal.gamma = gammas[g];
-        p->loss.varifocal.alpha = alphas[a];
-        p->loss.varifocal.modulator = (int32_t)(a + g) % 2;
+    FOR_EACH_SCORED_LOSS(kind) {
+      for (size_t g = 0; g < COUNT(gammas) * COUNT(alphas); g++) {
+        const size_t a = g / COUNT(gammas);
+        if (kind == TARE_LOSS_SIGMOID_CE && g % COUNT(gammas)) continue;
+        problem *p = scored(kind, dtypes[(g + a) % 4], TARE_DTYPE_F32, test_size(120, 30), 19);
+        set_exponent(p, gammas[g % COUNT(gammas)]);
+        set_alpha(p, fmin(alphas[a], most_alpha(kind)));
+        set_dialect(p, g);
+        problem_keep_off_p(p);
         CHECK_PROBLEM(p, device);
         p->want = WANT_LOSS | WANT_GRADIENT;
         CHECK_PROBLEM(p, device);
@@ -213,6 +239,9 @@ Test(scores, are_dense_targets_of_one_column) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_SCORED_LOSS(kind) {
       problem *p = scored(kind, TARE_DTYPE_F32, TARE_DTYPE_F32, test_size(300, 60), 9);
+      const bool is_positive_at_0 = kind == TARE_LOSS_SIGMOID_MATCHABILITY || kind == TARE_LOSS_SIGMOID_IOU_AWARE;
+      for (int64_t row = 0; is_positive_at_0 && row < p->rows; row++)
+        if (p->scores[row] == 0) p->scores[row] = 0.25;
       p->want = WANT_ALL & ~(unsigned)WANT_COUNTS;
       outcome *scores = problem_run(p, device);
       cr_assert_eq(scores->status, TARE_STATUS_OK, "%s", scores->text);
@@ -247,6 +276,60 @@ Test(scores, of_0_are_positives) {
   }
 }
 
+/* A label with score 0 is a negative, or nothing, even with a logit that is not a number. */
+Test(scores, positives_by_label_weigh_their_score) {
+  static const double logits[] = {2, INFINITY, -INFINITY, NAN, -125, 125};
+  FOR_EACH_DEVICE(device) {
+    for (size_t d = 0; d < COUNT(dtypes); d++) {
+      problem *p = scored(TARE_LOSS_SIGMOID_VARIFOCAL, dtypes[d], TARE_DTYPE_F32, COUNT(logits), 3);
+      for (int64_t row = 0; row < p->rows; row++) {
+        p->logits[row * 3 + 1] = logits[row];
+        p->labels[row] = 1;
+        p->scores[row] = 0;
+      }
+      p->want = WANT_GRADIENT | WANT_ELEMENT_LOSS | WANT_COUNTS;
+      CHECK_PROBLEM(p, device);
+      p->loss.varifocal.positives = TARE_POSITIVES_BY_LABEL;
+      CHECK_PROBLEM(p, device);
+      outcome *o = problem_run(p, device);
+      cr_assert_eq(o->counts.positives, p->rows);
+      for (int64_t row = 0; row < p->rows; row++) {
+        cr_assert_eq(o->gradient[row * 3 + 1], 0);
+        cr_assert_eq(o->element_loss[row * 3 + 1], 0);
+      }
+      outcome_free(o);
+      p->targets = calloc((size_t)(p->rows * 3), sizeof *p->targets);
+      free(p->scores);
+      p->scores = NULL;
+      o = problem_run(p, device);
+      cr_assert_eq(o->status, TARE_STATUS_UNSUPPORTED);
+      cr_assert_not_null(strstr(o->text, "TARE_POSITIVES_BY_LABEL"), "%s", o->text);
+      outcome_free(o);
+      problem_free(p);
+    }
+  }
+}
+
+/* Quality focal loss has no gradient where p = t, also with an exponent below 1. */
+Test(scores, a_score_that_is_p_has_no_gradient) {
+  static const double betas[] = {0.05, 0.5, 1, 1.5, 2, 5, 50};
+  FOR_EACH_DEVICE(device) {
+    for (size_t n = 0; n < COUNT(betas) * COUNT(dtypes); n++) {
+      problem *p = problem_new(TARE_LOSS_SIGMOID_QUALITY_FOCAL, dtypes[n % 4], 8, 1);
+      problem_draw_scores(p, TARE_DTYPE_F32);
+      p->loss.quality_focal.beta = betas[n / 4];
+      for (int64_t row = 0; row < 8; row++) p->logits[row] = 0, p->labels[row] = 0, p->scores[row] = 0.5;
+      CHECK_PROBLEM(p, device);
+      p->want = WANT_LOSS | WANT_GRADIENT;
+      outcome *o = problem_run(p, device);
+      for (int64_t row = 0; row < 8; row++) cr_assert_eq(o->gradient[row], 0, "beta %g", betas[n / 4]);
+      cr_assert_eq(o->loss, 0);
+      outcome_free(o);
+      problem_free(p);
+    }
+  }
+}
+
 /* The detached modulator changes the gradient of negatives alone. */
 Test(scores, a_detached_modulator_is_no_part_of_the_gradient) {
   FOR_EACH_DEVICE(device) {
@@ -271,12 +354,14 @@ Test(scores, a_detached_modulator_is_no_part_of_the_gradient) {
   }
 }
 
-/* The gradient is the derivative of the loss that the library gives. */
+/* The gradient is the derivative of the loss that the library gives, where nothing of it is detached. */
 Test(scores, gradients_are_finite_differences) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_SCORED_LOSS(kind) {
       problem *p = scored(kind, TARE_DTYPE_F64, TARE_DTYPE_F64, 12, 4);
       p->loss_dtype = TARE_DTYPE_F64;
+      set_if(p, "modulator", TARE_MODULATOR_DIFFERENTIATED);
+      set_if(p, "p_exponent", 0); /* the target is then the score */
       outcome *whole = problem_run(p, device);
       for (int64_t i = 0; i < p->rows * 4; i++) {
         const double x = p->logits[i], h = 1e-5;
@@ -312,10 +397,8 @@ Test(scores, far_out) {
         problem_draw_scores(p, TARE_DTYPE_F32);
         p->slack = slack_of(dtype);
         set_alpha(p, alphas[g / COUNT(dtypes) % COUNT(alphas)]);
-        if (kind == TARE_LOSS_SIGMOID_VARIFOCAL) {
-          p->loss.varifocal.gamma = gammas[g / COUNT(dtypes) / COUNT(alphas)];
-          p->loss.varifocal.modulator = (int32_t)g / 2 % 2;
-        }
+        set_exponent(p, gammas[g / COUNT(dtypes) / COUNT(alphas)]);
+        set_dialect(p, g / 2);
         for (int64_t row = 0; row < p->rows; row++) {
           p->logits[2 * row] = p->logits[2 * row + 1] = round_to_dtype(dtype, far_logits[row % LOGITS]);
           p->scores[row] = (double)(float)far_scores[row / LOGITS];
@@ -445,52 +528,13 @@ Test(scores, the_first_of_many_is_named) {
 
 /* ---- A detector's outputs ---------------------------------------------------------------------------------------- */
 
-/* How far two intervals of a centre and a logarithm of a length overlap, and reach together. */
-static void compare_spans(double a, double log_a, double b, double log_b, double *both, double *area_a,
-                          double *area_b) {
-  const double half_a = exp(log_a) / 2, half_b = exp(log_b) / 2;
-  *both *= fmax(0, fmin(a + half_a, b + half_b) - fmax(a - half_a, b - half_b));
-  *area_a *= 2 * half_a;
-  *area_b *= 2 * half_b;
-}
-
-/* The IoU of two boxes, as offsets and logarithms of sizes from the same anchor. */
-static double iou_of(const npy_array *boxes, const npy_array *targets, size_t row) {
-  double both = 1, ours = 1, theirs = 1;
-  for (size_t axis = 0; axis < 2; axis++) {
-    const size_t at = 4 * row + axis;
-    compare_spans(npy_number(boxes, at), npy_number(boxes, at + 2), npy_number(targets, at),
-                  npy_number(targets, at + 2), &both, &ours, &theirs);
-  }
-  return both / (ours + theirs - both);
-}
-
-static problem *detector_problem(int32_t kind, const char *state) {
-  char logits_name[64], boxes_name[64];
-  snprintf(logits_name, sizeof logits_name, "%s_logits.npy", state);
-  snprintf(boxes_name, sizeof boxes_name, "%s_boxes.npy", state);
-  npy_array logits = npy_real(logits_name), labels = npy_real("labels.npy");
-  npy_array boxes = npy_real(boxes_name), targets = npy_real("box_targets.npy");
-  problem *p = problem_new(kind, TARE_DTYPE_F32, logits.shape[0], logits.shape[1]);
-  p->scores = calloc((size_t)p->rows, sizeof *p->scores);
-  p->slack = slack_of(TARE_DTYPE_F32);
-  p->want = WANT_LOSS | WANT_GRADIENT | WANT_COUNTS;
-  for (size_t i = 0; i < logits.count; i++) p->logits[i] = npy_number(&logits, i);
-  for (size_t row = 0; row < labels.count; row++) {
-    p->labels[row] = (int64_t)npy_number(&labels, row);
-    p->scores[row] = p->labels[row] < 0 ? NAN : (double)(float)iou_of(&boxes, &targets, row);
-  }
-  npy_array *const all[] = {&logits, &labels, &boxes, &targets};
-  for (size_t i = 0; i < COUNT(all); i++) npy_free(all[i]);
-  return p;
-}
-
 Test(scores, of_a_detectors_boxes) {
   static const char *const states[] = {"early", "late"};
   FOR_EACH_DEVICE(device) {
     FOR_EACH_SCORED_LOSS(kind) {
       for (size_t s = 0; s < COUNT(states); s++) {
-        problem *p = detector_problem(kind, states[s]);
+        problem *p = problem_of_detector(kind, states[s]);
+        p->slack = slack_of(TARE_DTYPE_F32);
         p->normalizer = TARE_NORMALIZER_POSITIVES;
         CHECK_PROBLEM(p, device);
         problem_free(p);

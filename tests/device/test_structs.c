@@ -89,9 +89,17 @@ static const size_t focal_ends[] = {16, AT(tare_loss_spec, focal.alpha_per_class
 static const size_t logit_adjusted_ends[] = {16, AT(tare_loss_spec, logit_adjusted.offset) + 8};
 static const size_t poly1_ends[] = {16, AT(tare_loss_spec, poly1.alpha_per_class), AT(tare_loss_spec, poly1.gamma),
                                     AT(tare_loss_spec, poly1.epsilon), AT(tare_loss_spec, poly1.epsilon) + 8};
-static const size_t varifocal_ends[] = {16, AT(tare_loss_spec, varifocal.gamma),
-                                        AT(tare_loss_spec, varifocal.modulator),
-                                        AT(tare_loss_spec, varifocal.reserved) + 4};
+static const size_t varifocal_ends[] = {
+    16, AT(tare_loss_spec, varifocal.gamma), AT(tare_loss_spec, varifocal.modulator),
+    AT(tare_loss_spec, varifocal.positives), AT(tare_loss_spec, varifocal.positives) + 4};
+static const size_t quality_focal_ends[] = {16, AT(tare_loss_spec, quality_focal.alpha_per_class),
+                                            AT(tare_loss_spec, quality_focal.beta),
+                                            AT(tare_loss_spec, quality_focal.beta) + 8};
+static const size_t matchability_ends[] = {16, AT(tare_loss_spec, matchability.gamma),
+                                           AT(tare_loss_spec, matchability.modulator),
+                                           AT(tare_loss_spec, matchability.reserved) + 4};
+static const size_t iou_aware_ends[] = {16, AT(tare_loss_spec, iou_aware.p_exponent),
+                                        AT(tare_loss_spec, iou_aware.p_exponent) + 8};
 static const size_t ghm_ends[] = {16,
                                   AT(tare_loss_spec, ghm.density),
                                   AT(tare_loss_spec, ghm.variant),
@@ -109,6 +117,9 @@ static bool loss_ends(int32_t kind, uint64_t size) {
   if (is_ghm(kind)) return ENDS(ghm_ends);
   if (kind == TARE_LOSS_SIGMOID_POLY1) return ENDS(poly1_ends);
   if (kind == TARE_LOSS_SIGMOID_VARIFOCAL) return ENDS(varifocal_ends);
+  if (kind == TARE_LOSS_SIGMOID_QUALITY_FOCAL) return ENDS(quality_focal_ends);
+  if (kind == TARE_LOSS_SIGMOID_MATCHABILITY) return ENDS(matchability_ends);
+  if (kind == TARE_LOSS_SIGMOID_IOU_AWARE) return ENDS(iou_aware_ends);
   if (kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED) return ENDS(logit_adjusted_ends);
   return kind == TARE_LOSS_SIGMOID_FOCAL || kind == TARE_LOSS_SOFTMAX_FOCAL ? ENDS(focal_ends) : ENDS(ce_ends);
 }

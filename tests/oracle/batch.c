@@ -22,6 +22,7 @@ void oracle_problem_init(struct oracle_problem *problem, enum oracle_loss loss, 
                                      .alpha = -1,
                                      .gamma = 2,
                                      .poly_epsilon = 1,
+                                     .p_exponent = 0.25,
                                      .background_weight = 1,
                                      .normalizer = ORACLE_SUM,
                                      .normalizer_value = 1,
@@ -241,11 +242,16 @@ static double fill_elements(const struct oracle_problem *problem, int64_t i, dou
     if (weight == 0) continue;
     if (is_ghm(problem)) weight = result->inverse_density[at];
     if (weight == 0) continue; /* also of a NaN */
-    struct oracle_pair pair =
-        oracle_element(problem, problem->logits[at], t, kind_of_target(problem, row, c, t), alpha_of(problem, c));
-    result->element_loss[at] = weight * pair.value;
-    result->gradient[at] = scale * weight * pair.derivative;
-    add_element(problem, result, c, t, result->element_loss[at], weight * pair.derivative);
+    struct oracle_element element = {.x = problem->logits[at],
+                                     .t = t,
+                                     .of_alpha = kind_of_target(problem, row, c, t),
+                                     .alpha = alpha_of(problem, c),
+                                     .given = problem->factors ? problem->factors[at] : NAN};
+    struct oracle_detached loss = oracle_element(problem, element);
+    result->element_loss[at] = weight * loss.value;
+    result->gradient[at] = scale * weight * loss.derivative;
+    result->factors[at] = loss.factor;
+    add_element(problem, result, c, t, result->element_loss[at], weight * loss.derivative);
     sum += result->element_loss[at];
   }
   return (double)sum;
@@ -363,7 +369,10 @@ static void allocate(const struct oracle_problem *problem, struct oracle_result 
   *result = (struct oracle_result){.gradient = density_allocate(elements, sizeof(double)),
                                    .row_loss = density_allocate(problem->rows, sizeof(double)),
                                    .class_sums = density_allocate(problem->classes, sizeof *result->class_sums)};
-  if (!is_softmax(problem)) result->element_loss = density_allocate(elements, sizeof(double));
+  if (!is_softmax(problem)) {
+    result->element_loss = density_allocate(elements, sizeof(double));
+    result->factors = density_allocate(elements, sizeof(double));
+  }
   if (is_ghm(problem)) result->inverse_density = density_allocate(elements, sizeof(double));
 }
 
@@ -391,6 +400,7 @@ void oracle_result_free(struct oracle_result *result) {
   free(result->gradient);
   free(result->row_loss);
   free(result->element_loss);
+  free(result->factors);
   free(result->inverse_density);
   free(result->class_sums);
   *result = (struct oracle_result){0};

@@ -129,6 +129,82 @@ struct oracle_pair literal_varifocal(double x, double t, double gamma, int detac
   return value_and_derivative(varifocal_formula, x, &with);
 }
 
+/* -t*log p - (1-t)*log(1-p) */
+static void cross_entropy(mpfr_t ce, const mpfr_t p, const mpfr_t t) {
+  mpfr_t rest;
+  mpfr_init2(rest, PRECISION);
+  mpfr_log(ce, p, MPFR_RNDN);
+  mpfr_mul(ce, ce, t, MPFR_RNDN);
+  mpfr_ui_sub(rest, 1, p, MPFR_RNDN);
+  mpfr_log(rest, rest, MPFR_RNDN);
+  mpfr_add(ce, ce, rest, MPFR_RNDN);
+  mpfr_fms(ce, rest, t, ce, MPFR_RNDN);
+  mpfr_clear(rest);
+}
+
+struct score_parameters {
+  double t, exponent;
+  double x; /* where what is detached stands still */
+};
+
+static void quality_focal_formula(mpfr_t value, const mpfr_t x, const void *parameters) {
+  const struct score_parameters *with = parameters;
+  mpfr_t p, t;
+  mpfr_inits2(PRECISION, p, t, (mpfr_ptr)NULL);
+  sigmoid(p, x);
+  mpfr_set_d(t, with->t, MPFR_RNDN);
+  cross_entropy(value, p, t);
+  mpfr_sub(p, p, t, MPFR_RNDN);
+  mpfr_abs(p, p, MPFR_RNDN);
+  power(p, p, with->exponent);
+  mpfr_mul(value, value, p, MPFR_RNDN);
+  mpfr_clears(p, t, (mpfr_ptr)NULL);
+}
+
+static void matchability_formula(mpfr_t value, const mpfr_t x, const void *parameters) {
+  const struct score_parameters *with = parameters;
+  mpfr_t p, t;
+  mpfr_inits2(PRECISION, p, t, (mpfr_ptr)NULL);
+  sigmoid(p, x);
+  mpfr_set_d(t, with->t, MPFR_RNDN);
+  power(t, t, with->exponent);
+  cross_entropy(value, p, t);
+  mpfr_clears(p, t, (mpfr_ptr)NULL);
+}
+
+static void iou_aware_formula(mpfr_t value, const mpfr_t x, const void *parameters) {
+  const struct score_parameters *with = parameters;
+  mpfr_t p, t, part;
+  mpfr_inits2(PRECISION, p, t, part, (mpfr_ptr)NULL);
+  mpfr_set_d(p, with->x, MPFR_RNDN);
+  sigmoid(p, p);
+  power(t, p, with->exponent);
+  mpfr_set_d(part, with->t, MPFR_RNDN);
+  power(part, part, 1 - with->exponent);
+  mpfr_mul(t, t, part, MPFR_RNDN);
+  if (mpfr_cmp_d(t, 0.01) < 0) mpfr_set_d(t, 0.01, MPFR_RNDN);
+  sigmoid(p, x);
+  cross_entropy(value, p, t);
+  mpfr_clears(p, t, part, (mpfr_ptr)NULL);
+}
+
+static struct oracle_pair with_score(formula f, double x, double t, double exponent) {
+  const struct score_parameters with = {.t = t, .exponent = exponent, .x = x};
+  return value_and_derivative(f, x, &with);
+}
+
+struct oracle_pair literal_quality_focal(double x, double t, double beta) {
+  return with_score(quality_focal_formula, x, t, beta);
+}
+
+struct oracle_pair literal_matchability(double x, double t, double gamma) {
+  return with_score(matchability_formula, x, t, gamma);
+}
+
+struct oracle_pair literal_iou_aware(double x, double t, double a) {
+  return with_score(iou_aware_formula, x, t, a);
+}
+
 /* ---- Softmax losses -------------------------------------------------------------------------------------------- */
 
 /* The row as a function of its logit number `moving`. */

@@ -15,6 +15,12 @@ struct oracle_pair literal_sigmoid(double x, double t, double gamma, double epsi
 /** t*CE where t > 0; p^gamma*CE where t = 0, and if `detached` p^gamma is that of x and is not moved; derivative by x. */
 struct oracle_pair literal_varifocal(double x, double t, double gamma, int detached);
 
+/** Losses of an element with a score t; derivative by x. What is detached is that of x, and is not moved.
+ *  |t-p|^beta*CE(x,t); CE(x,t^gamma); CE(x,max(p^a*t^(1-a),0.01)), whose target is detached. */
+struct oracle_pair literal_quality_focal(double x, double t, double beta);
+struct oracle_pair literal_matchability(double x, double t, double gamma);
+struct oracle_pair literal_iou_aware(double x, double t, double a);
+
 /** sum over k of -t_k*(1-p_k)^gamma*log p_k with p = softmax(x); dx [classes]. */
 double literal_softmax(int64_t classes, const double *x, const double *t, double gamma, double *dx);
 

@@ -36,9 +36,23 @@ struct oracle_pair oracle_soft_ce(double x, double t);
 struct oracle_pair oracle_soft_focal(double x, double t, double gamma);
 struct oracle_pair oracle_soft_poly1_extra(double x, double t, double gamma, double epsilon);
 
-/** Varifocal without alpha: t*CE(x,t) where t > 0; p^gamma*softplus(x) where t = 0, whose p^gamma is a constant of the
- *  derivative if `detached`. By x. */
-struct oracle_pair oracle_varifocal(double x, double t, double gamma, int detached);
+/** A value, its derivative by x, and the factor that is a constant of the derivative (1: none is). */
+struct oracle_detached {
+  double value, derivative, factor;
+};
+
+/* Losses with a score t, without alpha. `given`: the factor that stands still while x moves; NaN: that of x. */
+
+/** p^gamma*softplus(x): an element without a label. Its p^gamma is a constant of the derivative if `detached`. */
+struct oracle_detached oracle_scored_negative(double x, double gamma, int detached, double given);
+/** t*CE(x,t). */
+struct oracle_pair oracle_varifocal_label(double x, double t);
+/** |t-p|^beta*CE(x,t); the derivative is 0 where p = t. */
+struct oracle_pair oracle_quality_focal(double x, double t, double beta);
+/** CE(x,t^gamma). */
+struct oracle_pair oracle_matchability_label(double x, double t, double gamma);
+/** CE(x,max(p^a*t^(1-a),0.01)), whose target is the factor that is a constant of the derivative. */
+struct oracle_detached oracle_iou_aware_label(double x, double t, double a, double given);
 
 /** t*alpha + (1-t)*(1-alpha); 1 where alpha is negative (off). */
 double oracle_alpha(double alpha, double t);
@@ -103,6 +117,9 @@ enum oracle_loss {
   ORACLE_SIGMOID_FOCAL,
   ORACLE_SIGMOID_POLY1,
   ORACLE_SIGMOID_VARIFOCAL,
+  ORACLE_SIGMOID_QUALITY_FOCAL,
+  ORACLE_SIGMOID_MATCHABILITY,
+  ORACLE_SIGMOID_IOU_AWARE,
   ORACLE_SOFTMAX_CE,
   ORACLE_SOFTMAX_FOCAL,
   ORACLE_SOFTMAX_LOGIT_ADJUSTED,
@@ -141,8 +158,12 @@ struct oracle_problem {
   const double *alpha_per_class; /* [classes] instead of alpha, or NULL */
   double gamma;                  /* 2; read by the focal losses and Poly-1 only */
   double poly_epsilon;           /* 1 */
-  double detached;               /* 0; varifocal: 1 where p^gamma is a constant of the gradient */
-  const double *class_offset;    /* [classes]; ORACLE_SOFTMAX_LOGIT_ADJUSTED */
+  double detached;               /* 0; varifocal, matchability: 1 where p^gamma is a constant of the gradient */
+  double by_label;               /* 0; varifocal: 1 where a label with score 0 is no negative */
+  double p_exponent;             /* 0.25; IoU-aware */
+  const double
+      *factors; /* [rows, classes]: what detached factors are, as a result has them; NULL: those of the logits */
+  const double *class_offset; /* [classes]; ORACLE_SOFTMAX_LOGIT_ADJUSTED */
 
   const double *class_weights;    /* [classes] or NULL */
   double background_weight;       /* 1 */
@@ -174,10 +195,16 @@ struct oracle_counts {
 /** Where the problem keeps a parameter, by its name on a command line, which no other has; NULL: nowhere. */
 double *oracle_parameter(struct oracle_problem *problem, const char *option);
 
-/** Loss and derivative of an element by its logit, of a loss that has such, with alpha but no other weight. of_alpha: t,
- *  or 1 for a label whatever its score is. alpha: of targets of 1, negative: off. */
-struct oracle_pair oracle_element(const struct oracle_problem *problem, double x, double t, double of_alpha,
-                                  double alpha);
+/** An element, of a loss that has such. */
+struct oracle_element {
+  double x, t;
+  double of_alpha; /* t, or 1 for a label whatever its score is */
+  double alpha;    /* of targets of 1; negative: off */
+  double given;    /* the factor that is a constant of the derivative; NaN: that of x */
+};
+
+/** Its loss and derivative by its logit, with alpha but no other weight. */
+struct oracle_detached oracle_element(const struct oracle_problem *problem, struct oracle_element element);
 
 /** factor*value, but 0 for a factor of 0, alpha's among them: nothing is left of a NaN or an infinity. */
 double oracle_times(double factor, double value);
@@ -198,6 +225,7 @@ struct oracle_result {
   double *gradient;        /* [rows, classes], normalized and scaled */
   double *row_loss;        /* [rows], weighted, not normalized */
   double *element_loss;    /* [rows, classes], the same; softmax losses: NULL */
+  double *factors;         /* [rows, classes], constants of the gradient, 1 where there are none; softmax: NULL */
   double *inverse_density; /* [rows, classes], GHM: 1/GD of each element, 0 where it does not count; else NULL */
   struct oracle_class_sums *class_sums; /* [classes]; left 0 with dense targets of a softmax loss, and for GHM-R */
   struct oracle_ghm_state ghm;          /* GHM with unit regions: the state after the call (`given`: before it) */

@@ -77,15 +77,56 @@ struct oracle_pair oracle_soft_poly1_extra(double x, double t, double gamma, dou
   return (struct oracle_pair){.value = modulator * s.value, .derivative = (gamma + 1) * modulator * s.derivative};
 }
 
-struct oracle_pair oracle_varifocal(double x, double t, double gamma, int detached) {
-  if (t > 0) {
-    struct oracle_pair ce = oracle_soft_ce(x, t);
-    return (struct oracle_pair){.value = t * ce.value, .derivative = t * ce.derivative};
-  }
-  struct oracle_pair negative = by_logit(oracle_focal(oracle_point(-x), gamma), 0);
-  double p = oracle_point(x).p;
-  if (detached) negative.derivative = pow(p, gamma) * p;
-  return negative;
+/* ---- Losses with scores ---------------------------------------------------------------------------------------- */
+
+struct oracle_detached oracle_scored_negative(double x, double gamma, int detached, double given) {
+  struct oracle_point p = oracle_point(x);
+  struct oracle_pair through = by_logit(oracle_focal(oracle_point(-x), gamma), 0), ce = oracle_soft_ce(x, 0);
+  if (!detached) return (struct oracle_detached){through.value, through.derivative, 1};
+  double factor = isnan(given) ? pow(p.p, gamma) : given;
+  return (struct oracle_detached){vanishing(factor, ce.value), factor * p.p, factor};
+}
+
+struct oracle_pair oracle_varifocal_label(double x, double t) {
+  struct oracle_pair ce = oracle_soft_ce(x, t);
+  return (struct oracle_pair){oracle_times(t, ce.value), oracle_times(t, ce.derivative)};
+}
+
+/* p - t, from the side where less is lost. */
+static double distance(double x, double t) {
+  struct oracle_point at = oracle_point(x);
+  return x > 0 ? (1 - t) - at.q : at.p - t;
+}
+
+struct oracle_pair oracle_quality_focal(double x, double t, double beta) {
+  struct oracle_point at = oracle_point(x);
+  double d = distance(x, t), s = fabs(d), sign = (d > 0) - (d < 0), ce = oracle_soft_ce(x, t).value;
+  if (isnan(x)) return (struct oracle_pair){NAN, NAN};
+  if (s == 0) return (struct oracle_pair){beta == 0 ? ce : 0, 0};
+  double slope = d + beta * sign * vanishing(at.p * at.q / s, ce);
+  return (struct oracle_pair){modulated(s, beta, ce), modulated(s, beta, slope)};
+}
+
+/* CE of the target e^log_target, whose distance to 1 is formed by expm1, since it may round to 1. */
+static struct oracle_pair ce_of_exponent(double x, double log_target) {
+  double rest = -expm1(log_target);
+  if (!(x > 0) || rest > 0.5) return oracle_soft_ce(x, exp(log_target));
+  return (struct oracle_pair){vanishing(rest, x) + log1p(exp(-x)), rest - oracle_point(x).q};
+}
+
+struct oracle_pair oracle_matchability_label(double x, double t, double gamma) {
+  if (t == 0 || t == 1 || gamma == 0) return oracle_soft_ce(x, t == 0 && gamma > 0 ? 0 : 1);
+  if (x == -INFINITY) return (struct oracle_pair){INFINITY, -pow(t, gamma)}; /* also if the target underflows */
+  return ce_of_exponent(x, gamma * log(t));
+}
+
+struct oracle_detached oracle_iou_aware_label(double x, double t, double a, double given) {
+  struct oracle_point at = oracle_point(x);
+  double log_target = -vanishing(a, at.l) + (t > 0 ? (1 - a) * log(t) : a < 1 ? -INFINITY : 0);
+  double own = fmax(exp(log_target), 0.01), target = isnan(given) ? own : given;
+  if (isnan(x)) return (struct oracle_detached){NAN, NAN, NAN};
+  struct oracle_pair ce = own == target && own > 0.01 ? ce_of_exponent(x, log_target) : oracle_soft_ce(x, target);
+  return (struct oracle_detached){ce.value, ce.derivative, target};
 }
 
 double oracle_alpha(double alpha, double t) { return alpha < 0 ? 1 : alpha * t + (1 - alpha) * (1 - t); }
@@ -103,41 +144,65 @@ double *oracle_parameter(struct oracle_problem *to, const char *option) {
   if (strcmp(option, "gamma") == 0) return &to->gamma;
   if (strcmp(option, "poly-epsilon") == 0) return &to->poly_epsilon;
   if (strcmp(option, "modulator") == 0) return &to->detached;
+  if (strcmp(option, "positives") == 0) return &to->by_label;
+  if (strcmp(option, "quality-beta") == 0) return &to->gamma;
+  if (strcmp(option, "p-exponent") == 0) return &to->p_exponent;
   return NULL;
 }
 
 double oracle_times(double factor, double value) { return factor == 0 ? 0 : factor * value; }
 
-static struct oracle_pair scaled(struct oracle_pair pair, double factor) {
-  return (struct oracle_pair){.value = oracle_times(factor, pair.value),
-                              .derivative = oracle_times(factor, pair.derivative)};
+static struct oracle_detached scaled(struct oracle_detached element, double factor) {
+  return (struct oracle_detached){oracle_times(factor, element.value), oracle_times(factor, element.derivative),
+                                  element.factor};
+}
+
+/* Nothing of it is a constant of the derivative. */
+static struct oracle_detached whole(struct oracle_pair pair) {
+  return (struct oracle_detached){pair.value, pair.derivative, 1};
+}
+
+/* An element of a loss whose alpha, if any, is a factor of the negatives alone. `is_positive`: it has a label. */
+static struct oracle_detached scored(const struct oracle_problem *problem, struct oracle_element e, int is_positive) {
+  double alpha = e.alpha < 0 ? 1 : e.alpha;
+  if (!is_positive) {
+    int detached = problem->detached != 0 && problem->loss != ORACLE_SIGMOID_IOU_AWARE;
+    return scaled(oracle_scored_negative(e.x, problem->gamma, detached, e.given), alpha);
+  }
+  if (problem->loss == ORACLE_SIGMOID_VARIFOCAL) return whole(oracle_varifocal_label(e.x, e.t));
+  if (problem->loss == ORACLE_SIGMOID_MATCHABILITY) return whole(oracle_matchability_label(e.x, e.t, problem->gamma));
+  return oracle_iou_aware_label(e.x, e.t, problem->p_exponent, e.given);
 }
 
 /* A loss without a case here does not compile. */
 #pragma GCC diagnostic error "-Wswitch"
-struct oracle_pair oracle_element(const struct oracle_problem *problem, double x, double t, double of_alpha,
-                                  double of_1) {
-  double alpha = oracle_alpha(of_1, of_alpha);
+struct oracle_detached oracle_element(const struct oracle_problem *problem, struct oracle_element e) {
+  double alpha = oracle_alpha(e.alpha, e.of_alpha);
   switch (problem->loss) {
     case ORACLE_SIGMOID_CE:
-      return scaled(oracle_soft_ce(x, t), alpha);
+      return scaled(whole(oracle_soft_ce(e.x, e.t)), alpha);
     case ORACLE_SIGMOID_FOCAL:
-      return scaled(oracle_soft_focal(x, t, problem->gamma), alpha);
+      return scaled(whole(oracle_soft_focal(e.x, e.t, problem->gamma)), alpha);
     case ORACLE_SIGMOID_POLY1: {
-      struct oracle_pair focal = scaled(oracle_soft_focal(x, t, problem->gamma), alpha);
-      struct oracle_pair extra = oracle_soft_poly1_extra(x, t, problem->gamma, problem->poly_epsilon);
-      return (struct oracle_pair){focal.value + extra.value, focal.derivative + extra.derivative};
+      struct oracle_detached focal = scaled(whole(oracle_soft_focal(e.x, e.t, problem->gamma)), alpha);
+      struct oracle_pair extra = oracle_soft_poly1_extra(e.x, e.t, problem->gamma, problem->poly_epsilon);
+      return (struct oracle_detached){focal.value + extra.value, focal.derivative + extra.derivative, 1};
     }
-    case ORACLE_SIGMOID_VARIFOCAL: /* alpha is that of the negatives */
-      return scaled(oracle_varifocal(x, t, problem->gamma, problem->detached != 0), t > 0 || of_1 < 0 ? 1 : of_1);
+    case ORACLE_SIGMOID_QUALITY_FOCAL:
+      return scaled(whole(oracle_quality_focal(e.x, e.t, problem->gamma)), alpha);
+    case ORACLE_SIGMOID_VARIFOCAL:
+      return scored(problem, e, problem->by_label != 0 ? e.of_alpha > 0 : e.t > 0);
+    case ORACLE_SIGMOID_MATCHABILITY:
+    case ORACLE_SIGMOID_IOU_AWARE:
+      return scored(problem, e, e.of_alpha > 0);
     case ORACLE_GHM_R:
-      return oracle_asl1(x - t, problem->mu);
+      return whole(oracle_asl1(e.x - e.t, problem->mu));
     case ORACLE_GHM_C:
-      return oracle_soft_ce(x, t);
+      return whole(oracle_soft_ce(e.x, e.t));
     case ORACLE_SOFTMAX_CE:
     case ORACLE_SOFTMAX_FOCAL:
     case ORACLE_SOFTMAX_LOGIT_ADJUSTED:
       break; /* rows, not elements */
   }
-  return (struct oracle_pair){NAN, NAN};
+  return (struct oracle_detached){NAN, NAN, NAN};
 }

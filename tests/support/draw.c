@@ -280,7 +280,8 @@ static void draw_offsets(problem *p, random_source *s) {
 /* Of a parameter that is not named here the default. */
 static double draw_parameter(const tare_parameter_description *parameter, random_source *s) {
   if (strcmp(parameter->option, "alpha") == 0) return parameter->high > 1 && one_in(s, 3) ? 2.5 : draw_alpha(s);
-  if (strcmp(parameter->option, "gamma") == 0) return draw_gamma(s);
+  if (strcmp(parameter->option, "gamma") == 0 || strcmp(parameter->option, "quality-beta") == 0) return draw_gamma(s);
+  if (strcmp(parameter->option, "p-exponent") == 0) return ONE_OF(s, 0.25, 0.25, 0, 0.5);
   if (parameter->type == TARE_PARAMETER_TYPE_CHOICE) return (double)random_below(s, (int64_t)parameter->high + 1);
   if (strcmp(parameter->option, "poly-epsilon") == 0) return ONE_OF(s, 1, 1, 0, 0.5, 3);
   return parameter->default_value;
@@ -450,13 +451,15 @@ problem *draw_problem(int64_t index, bool heads) {
     p->labels = NULL;
   }
   if (takes_scores(kind) && p->targets == NULL && one_in(s, 3)) draw_scores(p, s);
+  if (kind == TARE_LOSS_SIGMOID_VARIFOCAL && p->targets != NULL) p->loss.varifocal.positives = TARE_POSITIVES_BY_SCORE;
   draw_all_weights(p, s);
   if (p->targets != NULL) p->place[ARRAY_LOGITS].broadcast = 0; /* what a logit may be depends on its target */
   if (p->scores != NULL) p->place[ARRAY_SCORES].broadcast = 0;  /* and a score on its label */
-  if (is_ghm(kind)) p->place[ARRAY_TARGETS].broadcast = 0;      /* and the other way round */
+  if (is_ghm(kind) || kind == TARE_LOSS_SIGMOID_QUALITY_FOCAL) p->place[ARRAY_TARGETS].broadcast = 0; /* and back */
   make_numbers_agree(p);
   if ((p->targets != NULL && kind != TARE_LOSS_GHM_R) || p->scores != NULL) keep_small(p);
   keep_off_edges(p);
+  problem_keep_off_p(p);
   if (is_ghm(kind) && p->loss.ghm.density == TARE_GHM_DENSITY_EXACT && !draw_window(p, s))
     p->loss.ghm.density = TARE_GHM_DENSITY_UNIT_REGION;
   draw_output(p, s);

@@ -148,7 +148,7 @@ outcome *problem_expect(problem *p) {
 static double exponent_of(const problem *p) {
   tare_parameter_description epsilon;
   const bool is_poly = find_parameter(p->loss.kind, "epsilon", &epsilon) && !is_ghm(p->loss.kind);
-  return named_parameter(&p->loss, "gamma", 0) + (is_poly ? 1 : 0);
+  return named_parameter(&p->loss, "gamma", 0) + named_parameter(&p->loss, "beta", 0) + (is_poly ? 1 : 0);
 }
 
 /* Softmax: a difference of logits carries an error of its own size, and so does each sum of logit and offset. */

@@ -42,6 +42,21 @@ bool takes_scores(int32_t kind) {
   return description.takes_scores != 0;
 }
 
+static void keep_off(double *target, double logit) {
+  if (fabs(*target - oracle_point(logit).p) < 0.05) *target = *target < 0.5 ? 1 : 0;
+}
+
+void problem_keep_off_p(problem *p) {
+  if (p->loss.kind != TARE_LOSS_SIGMOID_QUALITY_FOCAL) return;
+  for (int64_t i = 0; i < p->rows * p->classes && p->targets != NULL; i++)
+    if (p->targets[i] > 0 && p->targets[i] < 1) keep_off(&p->targets[i], p->logits[i]);
+  for (int64_t row = 0; row < p->rows && p->scores != NULL && p->labels != NULL; row++) {
+    const int64_t cls = p->labels[row] - p->first_label;
+    const bool is_soft = p->scores[row] > 0 && p->scores[row] < 1;
+    if (is_soft && cls >= 0 && cls < p->classes) keep_off(&p->scores[row], p->logits[row * p->classes + cls]);
+  }
+}
+
 bool is_ghm(int32_t kind) { return describe_loss(kind).has_state != 0; }
 
 static random_source source_of(const problem *p, uint64_t salt) {

@@ -143,6 +143,9 @@ bool is_softmax(int32_t kind);
 bool is_ghm(int32_t kind);
 bool takes_scores(int32_t kind);
 
+/** Moves scores and dense targets of quality focal loss away from p: near p its gradient is as good as that difference. */
+void problem_keep_off_p(problem *p);
+
 /** The loss, its size and its parameters in one line, for messages. Valid until the next call. */
 const char *problem_text(const problem *p);
 

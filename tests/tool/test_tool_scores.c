@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/boxes.h"
 #include "support/npy.h"
+#include "support/problem.h"
 #include "support/tool.h"
 
 static void use_built_tool(void) {
@@ -41,13 +43,17 @@ static tool_folder folder_with_scores(void) {
   return folder;
 }
 
-static double loss_of(const tool_folder *folder, const char *options) {
-  cr_assert_eq(tool_shell(folder, EVAL("sigmoid-varifocal") "--json %s", options), 0, "%s", options);
+static double loss_by(const tool_folder *folder, const char *loss, const char *options) {
+  cr_assert_eq(tool_shell(folder, EVAL("%s") "--json %s", loss, options), 0, "%s", options);
   char *text = tool_text(folder, "out");
   const char *at = strstr(text, "\"loss\":");
-  const double loss = at ? strtod(at + strlen("\"loss\":"), NULL) : (double)NAN;
+  const double value = at ? strtod(at + strlen("\"loss\":"), NULL) : (double)NAN;
   free(text);
-  return loss;
+  return value;
+}
+
+static double loss_of(const tool_folder *folder, const char *options) {
+  return loss_by(folder, "sigmoid-varifocal", options);
 }
 
 Test(tool_scores, change_the_loss) {
@@ -59,6 +65,55 @@ Test(tool_scores, change_the_loss) {
   cr_assert(loss_of(&folder, "--scores s.npy --gamma 1 --alpha 0.5") != scores);
   cr_assert_eq(tool_shell(&folder, EVAL("sigmoid-ce") "--scores s.npy"), 0);
   tool_folder_remove(&folder);
+}
+
+/* Each parameter of a loss is an option. */
+Test(tool_scores, every_loss_has_its_options) {
+  static const struct {
+    const char *loss, *option;
+  } losses[] = {{"sigmoid-quality-focal", "--quality-beta 1"}, {"sigmoid-quality-focal", "--alpha 0.25"},
+                {"sigmoid-matchability", "--gamma 2"},         {"sigmoid-matchability", "--alpha 0.75"},
+                {"sigmoid-iou-aware", "--p-exponent 0.5"},     {"sigmoid-iou-aware", "--gamma 1"}};
+  const tool_folder folder = folder_with_scores();
+  for (size_t i = 0; i < sizeof losses / sizeof *losses; i++) {
+    char options[128];
+    snprintf(options, sizeof options, "--scores s.npy %s", losses[i].option);
+    const double plain = loss_by(&folder, losses[i].loss, "--scores s.npy");
+    cr_assert(loss_by(&folder, losses[i].loss, options) != plain, "%s", options);
+    cr_assert(loss_by(&folder, losses[i].loss, "") != plain, "%s", losses[i].loss);
+  }
+  cr_assert(loss_of(&folder, "--scores s.npy --positives by-label") == loss_of(&folder, "--scores s.npy"));
+  tool_folder_remove(&folder);
+}
+
+/* A detector's logits, with the IoU of its boxes as scores. */
+Test(tool_scores, of_a_detectors_boxes) {
+  char logits[512], labels[512], command[2048], path[512];
+  npy_real_path(logits, sizeof logits, "late_logits.npy");
+  npy_real_path(labels, sizeof labels, "labels.npy");
+  FOR_EACH_LOSS(kind) {
+    if (!takes_scores(kind)) continue;
+    const tool_folder folder = tool_folder_make();
+    problem *p = problem_of_detector(kind, "late");
+    float *scores = calloc((size_t)p->rows, sizeof *scores);
+    for (int64_t row = 0; row < p->rows; row++) scores[row] = (float)p->scores[row];
+    tool_file(path, sizeof path, &folder, "s.npy");
+    npy_write(path, "<f4", false, p->rows, 0, scores, (size_t)p->rows * sizeof *scores);
+    snprintf(command, sizeof command,
+             "$TARE eval --loss %s --device cpu --logits %s --labels %s --scores s.npy --normalizer positives --json",
+             tare_loss_name(kind), logits, labels);
+    cr_assert_eq(tool_shell(&folder, "%s", command), 0, "%s", command);
+    p->want = WANT_LOSS;
+    p->normalizer = TARE_NORMALIZER_POSITIVES;
+    outcome *want = problem_expect(p);
+    char *text = tool_text(&folder, "out"), *at = strstr(text, "\"loss\":");
+    CHECK_NEAR(command, at ? strtod(at + strlen("\"loss\":"), NULL) : (double)NAN, want->loss, ((tolerance){0, 1e-6}));
+    free(text);
+    free(scores);
+    outcome_free(want);
+    problem_free(p);
+    tool_folder_remove(&folder);
+  }
 }
 
 /* What the picture shows needs a histogram, which no GHM loss can count where labels have scores. */
@@ -84,4 +139,7 @@ Test(tool_scores, wrong_usage) {
   expect_refused("sigmoid-varifocal", "--scores x.npy", 1, "--scores x.npy: ");
   expect_refused("sigmoid-varifocal", "--modulator half", 2, "--modulator");
   expect_refused("sigmoid-varifocal", "--gamma -1", 1, "gamma");
+  expect_refused("sigmoid-varifocal", "--positives half", 2, "--positives");
+  expect_refused("sigmoid-quality-focal", "--gamma 1", 2, "--gamma does not belong to sigmoid-quality-focal");
+  expect_refused("sigmoid-iou-aware", "--p-exponent 1.5", 1, "p-exponent is 1.5");
 }

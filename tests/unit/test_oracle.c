@@ -146,6 +146,12 @@ Test(oracle, soft_targets_are_the_textbook_formula) {
   conclude("soft focal and Poly-1, derivative (beyond 1e-15)", &derivative, 1e-14);
 }
 
+static struct oracle_pair varifocal(double x, double t, double gamma, int detached) {
+  if (t > 0) return oracle_varifocal_label(x, t);
+  const struct oracle_detached negative = oracle_scored_negative(x, gamma, detached, NAN);
+  return (struct oracle_pair){negative.value, negative.derivative};
+}
+
 Test(oracle, varifocal_is_the_textbook_formula) {
   static const double targets[] = {0, 1e-30, 1e-3, 0.5, 0.999, 1};
   struct worst value = {0}, derivative = {0};
@@ -155,7 +161,7 @@ Test(oracle, varifocal_is_the_textbook_formula) {
       double t = targets[k], gamma = gammas[(i + k) % GAMMAS];
       for (int detached = 0; detached < 2; ++detached) {
         struct oracle_pair want = literal_varifocal(x[i], t, gamma, detached);
-        struct oracle_pair got = oracle_varifocal(x[i], t, gamma, detached);
+        struct oracle_pair got = varifocal(x[i], t, gamma, detached);
         note(&value, got.value, want.value, 0, "x %.17g t %g gamma %g", x[i], t, gamma);
         note(&derivative, got.derivative, want.derivative, t > 0 && t < 1 ? 1e-15 * t : 0,
              "x %.17g t %g gamma %g, detached %d", x[i], t, gamma, detached);
@@ -164,10 +170,68 @@ Test(oracle, varifocal_is_the_textbook_formula) {
   }
   conclude("varifocal", &value, 1e-14);
   conclude("varifocal, derivative (beyond 1e-15*t)", &derivative, 1e-14);
-  cr_assert_eq(oracle_varifocal(INFINITY, 0, 2, 0).derivative, 1);
-  cr_assert_eq(oracle_varifocal(INFINITY, 0, 2, 1).derivative, 1);
-  cr_assert_eq(oracle_varifocal(-INFINITY, 0, 0.5, 0).value, 0);
-  cr_assert_eq(oracle_varifocal(-INFINITY, 0.25, 0.5, 0).value, INFINITY);
+  cr_assert_eq(varifocal(INFINITY, 0, 2, 0).derivative, 1);
+  cr_assert_eq(varifocal(INFINITY, 0, 2, 1).derivative, 1);
+  cr_assert_eq(varifocal(-INFINITY, 0, 0.5, 0).value, 0);
+  cr_assert_eq(varifocal(-INFINITY, 0, 0.5, 1).value, 0);
+  cr_assert_eq(varifocal(-INFINITY, 0.25, 0.5, 0).value, INFINITY);
+}
+
+/* The label's elements of three losses. The third has the exponent of p, at most 1. */
+static struct oracle_pair scored_label(int loss, double x, double t, double exponent) {
+  if (loss == 0) return oracle_quality_focal(x, t, exponent);
+  if (loss == 1) return oracle_matchability_label(x, t, exponent);
+  const struct oracle_detached pair = oracle_iou_aware_label(x, t, exponent, NAN);
+  return (struct oracle_pair){pair.value, pair.derivative};
+}
+
+static struct oracle_pair literal_label(int loss, double x, double t, double exponent) {
+  if (loss == 0) return literal_quality_focal(x, t, exponent);
+  return loss == 1 ? literal_matchability(x, t, exponent) : literal_iou_aware(x, t, exponent);
+}
+
+/* What a difference p - target loses, and s^(beta-1) makes of it, is the oracle's error too. */
+Test(oracle, labels_with_scores_are_the_textbook_formula) {
+  static const double scores[] = {0, 1e-30, 1e-3, 0.3, 0.5, 0.999, 1}, exponents[] = {0, 0.25, 0.5, 1};
+  static const char *const names[] = {"quality focal", "matchability", "IoU-aware"};
+  const double *x = points();
+  for (int loss = 0; loss < 3; ++loss) {
+    struct worst value = {0}, derivative = {0};
+    for (int k = 0; k < 7; ++k) {
+      for (int i = k % 3; i < POINTS; i += 3) {
+        double t = scores[k], exponent = loss < 2 ? gammas[(i + k) % GAMMAS] : exponents[(i + k) % 4];
+        double s = fabs(oracle_point(x[i]).p - t);
+        if (loss == 0 && s < 1e-3 && t > 1e-30 && t < 1) continue;
+        struct oracle_pair want = literal_label(loss, x[i], t, exponent), got = scored_label(loss, x[i], t, exponent);
+        double lost = 4e-16 * fmax(x[i], 1), of_s = loss == 0 && exponent < 1 ? exponent * pow(s, exponent - 2) : 1;
+        double terms = t == 1 ? loss == 2 && exponent == 1 : t > 0 || loss == 2;
+        note(&value, got.value, want.value, lost * terms, "x %.17g t %g exponent %g", x[i], t, exponent);
+        note(&derivative, got.derivative, want.derivative, lost * of_s * terms, "x %.17g t %g exponent %g", x[i], t,
+             exponent);
+      }
+    }
+    conclude(names[loss], &value, 1e-14);
+    conclude(names[loss], &derivative, 1e-14);
+  }
+}
+
+Test(oracle, labels_with_scores_at_their_limits) {
+  static const double beyond[] = {0.05, 0.5, 1, 2, 50};
+  for (int i = 0; i < 5; ++i) {
+    cr_assert_eq(oracle_quality_focal(0, 0.5, beyond[i]).derivative, 0, "beta %g at p = t", beyond[i]);
+    cr_assert_eq(oracle_quality_focal(0, 0.5, beyond[i]).value, 0);
+    cr_assert_eq(oracle_quality_focal(-INFINITY, 1, beyond[i]).derivative, -1);
+    cr_assert_eq(oracle_quality_focal(INFINITY, 1, beyond[i]).value, 0);
+    cr_assert_float_eq(oracle_quality_focal(INFINITY, 0.25, beyond[i]).derivative, pow(0.75, beyond[i] + 1), 1e-15);
+    cr_assert_eq(oracle_matchability_label(INFINITY, 0, beyond[i]).derivative, 1);
+    cr_assert_eq(oracle_matchability_label(-INFINITY, 0, beyond[i]).value, 0);
+  }
+  cr_assert_eq(oracle_quality_focal(0, 0.5, 0).value, log(2));
+  cr_assert_eq(oracle_varifocal_label(NAN, 0).value, 0);
+  cr_assert_eq(oracle_iou_aware_label(-INFINITY, 1, 0.25, NAN).derivative, -0.01);
+  cr_assert_eq(oracle_iou_aware_label(-INFINITY, 0.5, 0, NAN).derivative, -0.5);
+  cr_assert_eq(oracle_iou_aware_label(INFINITY, 1, 0.25, NAN).value, 0);
+  cr_assert_eq(oracle_iou_aware_label(0, 0, 1, NAN).derivative, 0);
 }
 
 Test(oracle, sigmoid_limits) {
@@ -475,6 +539,7 @@ static void check_differences(struct oracle_problem *problem, struct small_batch
       continue;
     }
     double x = batch->logits[i], h = 1e-5;
+    problem->factors = result.factors;
     batch->logits[i] = x + h;
     double above = loss_of(problem);
     batch->logits[i] = x - h;
@@ -484,6 +549,7 @@ static void check_differences(struct oracle_problem *problem, struct small_batch
                        "loss %d element %d: %g", (int)problem->loss, i, result.gradient[i]);
   }
   if (result.element_loss) cr_assert_float_eq(elements, rows, 1e-14);
+  problem->factors = NULL;
   oracle_result_free(&result);
 }
 
@@ -514,12 +580,14 @@ Test(oracle, batch_gradients_are_finite_differences) {
 Test(oracle, gradients_with_scores_are_finite_differences) {
   struct small_batch batch = small_batch();
   static const double positive[] = {3, 1, 0.5}, scores[ROWS] = {0.75, 0, NAN, NAN, NAN, 1.0005};
-  static const enum oracle_loss losses[] = {ORACLE_SIGMOID_CE, ORACLE_SIGMOID_VARIFOCAL};
-  for (int k = 0; k < 2; ++k) {
-    struct oracle_problem problem = problem_of(&batch, losses[k]);
+  static const enum oracle_loss losses[] = {ORACLE_SIGMOID_CE, ORACLE_SIGMOID_VARIFOCAL, ORACLE_SIGMOID_QUALITY_FOCAL,
+                                            ORACLE_SIGMOID_MATCHABILITY, ORACLE_SIGMOID_IOU_AWARE};
+  for (int k = 0; k < 10; ++k) {
+    struct oracle_problem problem = problem_of(&batch, losses[k % 5]);
     problem.scores = scores;
-    problem.alpha = 0.6;
+    problem.alpha = losses[k % 5] == ORACLE_SIGMOID_IOU_AWARE ? -1 : 0.6;
     problem.gamma = 1.5;
+    problem.detached = problem.by_label = k >= 5;
     problem.positive_weights = positive;
     problem.normalizer = ORACLE_POSITIVES;
     check_differences(&problem, &batch);
@@ -527,9 +595,9 @@ Test(oracle, gradients_with_scores_are_finite_differences) {
     oracle_evaluate(&problem, &result);
     cr_assert_eq(result.counts.positives, 4);
     cr_assert_eq(result.divisor, 4);
-    double x = batch.logits[CLASSES + 2], alpha = 0.6; /* of the label, and of the negatives */
-    double ce = log1p(exp(x)), modulator = losses[k] == ORACLE_SIGMOID_CE ? 1 : pow(1 / (1 + exp(-x)), 1.5);
-    cr_assert_float_eq(result.element_loss[CLASSES + 2], 0.5 * 0.5 * alpha * modulator * ce, 1e-14);
+    double x = batch.logits[CLASSES + 2], p = 1 / (1 + exp(-x)), ce = log1p(exp(x)); /* of a label with score 0 */
+    double want[] = {0.6 * ce, k < 5 ? 0.6 * pow(p, 1.5) * ce : 0, 0.6 * pow(p, 1.5) * ce, ce, ce - 0.01 * x};
+    cr_assert_float_eq(result.element_loss[CLASSES + 2], 0.5 * 0.5 * want[k % 5], 1e-14, "loss %d", k);
     oracle_result_free(&result);
   }
 }
