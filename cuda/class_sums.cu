@@ -123,6 +123,7 @@ struct evaluator_of<Loss, TARE_PASSES_DENSITY> {
   using type = typename sigmoid::by_density_of<Loss>::type;
 };
 
+/** element() for one loss. Many parameters: as sigmoid::element. */
 template <typename Loss>
 __device__ __forceinline__ exact::pair element_of(const class_sums_call &c, const level &l, const tile &t,
                                                   const setting_type &s, row_role r, int32_t row, int32_t cls,

@@ -141,20 +141,24 @@ void fill_batch(const tare_problem *problem, call *c) {
   c->background_weight = float(b.background_weight);
   c->class_weights = b.class_weights;
   c->positive_weights = b.positive_weights;
-  c->has_alpha = problem->alpha >= 0;
-  c->alpha = problem->alpha_of_negatives ? 1.0f : float(problem->alpha);
-  c->alpha_of_0 = problem->alpha_of_negatives ? float(problem->alpha) : float(1.0 - problem->alpha);
-  c->alpha_per_class = problem->alpha_per_class;
   c->adjusts.class_offset = problem->class_offset;
   c->checks_targets = problem->checks_targets;
   c->target_least = float(problem->target_least);
   c->target_most = float(problem->target_most);
   c->has_scores = problem->has_scores;
   c->score_dtype = b.score_dtype;
-  c->alpha_of_negatives = problem->alpha_of_negatives;
-  c->negative_at_0 = tare_is_negative_at_0(problem);
   c->score_least = float(problem->score_least);
   c->score_most = float(problem->score_most);
+}
+
+/** The loss's parameters in f32, or as pairs of f32. */
+void fill_parameters(const tare_problem *problem, call *c) {
+  c->has_alpha = problem->alpha >= 0;
+  c->alpha = problem->alpha_of_negatives ? 1.0f : float(problem->alpha);
+  c->alpha_of_0 = problem->alpha_of_negatives ? float(problem->alpha) : float(1.0 - problem->alpha);
+  c->alpha_per_class = problem->alpha_per_class;
+  c->alpha_of_negatives = problem->alpha_of_negatives;
+  c->negative_at_0 = tare_is_negative_at_0(problem);
   c->gamma_hi = float(problem->gamma);
   c->gamma_lo = float(problem->gamma - double(c->gamma_hi));
   c->epsilon = float(problem->poly_epsilon);
@@ -202,6 +206,7 @@ void fill_levels(const tare_problem *problem, call *c) {
 void make_call(const backend *self, const tare_problem *problem, call *c) {
   memset(static_cast<void *>(c), 0, sizeof *c);
   fill_batch(problem, c);
+  fill_parameters(problem, c);
   fill_output(self, problem, c);
   fill_levels(problem, c);
 }
