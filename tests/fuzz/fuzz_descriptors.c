@@ -39,18 +39,19 @@ typedef struct sizes {
   size_t logits, labels, targets, losses; /* bytes of an element */
 } sizes;
 
-static void place(fuzz_input *input, const sizes *z, tare_level *level, const void **array, tare_strides *strides,
-                  bool has_classes, size_t element) {
+/* An array of a level, or NULL; its strides are changed now and then. */
+static void *place(fuzz_input *input, const sizes *z, const tare_level *level, tare_strides *strides, bool has_classes,
+                   size_t element) {
   const int64_t lengths[5] = {z->images, level->height, level->width, level->anchors, has_classes ? z->classes : 0};
   const int64_t choice = take_below(input, 16);
-  if (choice == 0) return; /* NULL */
+  if (choice == 0) return NULL;
   if (choice < 5) *strides = take_strides(input);
   char *at = fuzz_array(input, lengths, strides, element);
-  *array = choice == 15 && at != NULL ? at + 1 : at; /* a bad alignment, mostly */
+  return choice == 15 && at != NULL ? at + 1 : at; /* a bad alignment, mostly */
 }
 
 static void take_labels(fuzz_input *input, const sizes *z, tare_level *level) {
-  place(input, z, level, &level->labels, &level->labels_strides, false, z->labels);
+  level->labels = place(input, z, level, &level->labels_strides, false, z->labels);
   const int64_t lengths[5] = {z->images, level->height, level->width, level->anchors, 0};
   int64_t below;
   const int64_t span = fuzz_span(lengths, &level->labels_strides, &below);
@@ -75,19 +76,18 @@ static tare_level take_level(fuzz_input *input, const sizes *z) {
   const bool absurd =
       level.width < 0 || level.width > 64 || z->images < 0 || z->images > 64 || z->classes < 1 || z->classes > 4096;
   if (absurd) return level; /* no arrays: the call must find that out without them */
-  place(input, z, &level, &level.logits, &level.logits_strides, true, z->logits);
-  place(input, z, &level, (const void **)&level.gradient, &level.gradient_strides, true, z->logits);
+  level.logits = place(input, z, &level, &level.logits_strides, true, z->logits);
+  level.gradient = place(input, z, &level, &level.gradient_strides, true, z->logits);
   if (take_below(input, 4) == 0)
     level.gradient = (void *)(uintptr_t)level.logits, level.gradient_strides = level.logits_strides;
   take_labels(input, z, &level);
-  if (take_below(input, 3) == 0) place(input, z, &level, &level.targets, &level.targets_strides, true, z->targets);
+  if (take_below(input, 3) == 0) level.targets = place(input, z, &level, &level.targets_strides, true, z->targets);
+  if (take_below(input, 3) == 0) level.row_weights = place(input, z, &level, &level.row_weights_strides, false, 4);
   if (take_below(input, 3) == 0)
-    place(input, z, &level, (const void **)&level.row_weights, &level.row_weights_strides, false, 4);
+    level.element_weights = place(input, z, &level, &level.element_weights_strides, true, 4);
+  level.row_loss = place(input, z, &level, &level.row_loss_strides, false, z->losses);
   if (take_below(input, 3) == 0)
-    place(input, z, &level, (const void **)&level.element_weights, &level.element_weights_strides, true, 4);
-  place(input, z, &level, (const void **)&level.row_loss, &level.row_loss_strides, false, z->losses);
-  if (take_below(input, 3) == 0)
-    place(input, z, &level, (const void **)&level.element_loss, &level.element_loss_strides, true, z->losses);
+    level.element_loss = place(input, z, &level, &level.element_loss_strides, true, z->losses);
   return level;
 }
 
@@ -137,7 +137,7 @@ static void take_scores(fuzz_input *input, tare_batch *batch, tare_level *levels
   for (int32_t l = 0; l < batch->level_count; l++) {
     tare_level *level = &levels[l];
     if (level->logits == NULL) continue; /* sizes may be absurd */
-    place(input, &z, level, &level->scores, &level->scores_strides, false, bytes_of(batch->score_dtype));
+    level->scores = place(input, &z, level, &level->scores_strides, false, bytes_of(batch->score_dtype));
   }
 }
 

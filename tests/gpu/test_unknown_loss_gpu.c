@@ -16,7 +16,9 @@ static tare_status evaluate_unknown(tare_context *context, const tare_loss_spec 
   tare_status status = tare_problem_build(&checked, loss, batch, output, TARE_NEED_LOGITS, &context->error);
   cr_assert_eq(status, TARE_STATUS_OK, "%s", context->error.text);
   checked.loss.kind = *kind;
-  return context->backend->evaluate(context->backend, &checked, NULL, 0, NULL, &context->error);
+  tare_plan plan;
+  tare_plan_make(&plan, &checked, 0, NULL);
+  return context->backend->evaluate(context->backend, &plan, NULL, &context->error);
 }
 
 static void check_refused(const test_device *device, int32_t listed, int32_t unknown) {
