@@ -108,8 +108,7 @@ using setting_type = sigmoid::ghm_c::setting_type; /* the widest */
 __device__ __forceinline__ setting_type make_setting(const class_sums_call &c) {
   if (c.is_mask) return sigmoid::ghm_c::make(c);
   setting_type s = {};
-  static_cast<sigmoid::setting &>(s) = sigmoid::make_common_setting(c);
-  s.parameters.derivative_gamma = c.derivative_gamma;
+  static_cast<sigmoid::setting &>(s) = sigmoid::make_score_setting(c);
   return s;
 }
 

@@ -29,6 +29,15 @@ __device__ __forceinline__ setting make_common_setting(const call &c) {
   return s;
 }
 
+/** With the parameters of losses with scores. The other losses' kernels do without them. */
+__device__ __forceinline__ setting make_score_setting(const call &c) {
+  setting s = make_common_setting(c);
+  s.parameters.derivative_gamma = c.derivative_gamma;
+  s.parameters.p_hi = c.p_hi, s.parameters.p_lo = c.p_lo;
+  s.parameters.rest_hi = c.rest_hi, s.parameters.rest_lo = c.rest_lo;
+  return s;
+}
+
 /** The formulas of a loss. What losses/formulas.h says of their parameters holds. */
 template <typename Loss>
 struct formula;
@@ -114,13 +123,7 @@ struct score_pass {
   static constexpr bool computes = is_shared ? shares_negatives<Loss> : std::is_same_v<Loss, Of>;
 
   __device__ __forceinline__ static bool has_lean_way(const setting &) { return true; }
-  __device__ __forceinline__ static setting make(const call &c) {
-    setting s = make_common_setting(c);
-    s.parameters.derivative_gamma = c.derivative_gamma;
-    s.parameters.p_hi = c.p_hi, s.parameters.p_lo = c.p_lo;
-    s.parameters.rest_hi = c.rest_hi, s.parameters.rest_lo = c.rest_lo;
-    return s;
-  }
+  __device__ __forceinline__ static setting make(const call &c) { return make_score_setting(c); }
   __device__ __forceinline__ static int power_of(const setting &s) { return s.power; }
 
   template <bool rough>
