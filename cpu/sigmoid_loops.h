@@ -82,8 +82,9 @@ TARE_INLINE void label_body(label_formula *formula, const formula_parameters *pa
     const pair value = formula(x[i], t, w, &p, power);
     const real own_loss = w != 0 ? value.loss : (real)0, own_derivative = w != 0 ? value.derivative * factor : (real)0;
     const int is_kept = (keeps != 0) & (t == 0);
-    loss[i] = is_kept ? loss[i] : own_loss;
-    derivative[i] = is_kept ? derivative[i] : own_derivative;
+    const real old_loss = loss[i], old_derivative = derivative[i]; /* always: SSE2 has no masked load */
+    loss[i] = is_kept ? old_loss : own_loss;
+    derivative[i] = is_kept ? old_derivative : own_derivative;
   }
 }
 
