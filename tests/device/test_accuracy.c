@@ -526,6 +526,7 @@ static struct oracle_pair quality_at(double beta, double x, double t, double s) 
  * beta is below 1, the derivative may be anything. */
 static void widen_quality(const struct sweep *sweep, const struct written *written, enum quantity quantity, double x,
                           double t, double *unit) {
+  if (*unit == 0) return; /* not measured */
   const double p = oracle_point(x).p, s = fabs(p - t), alpha = sweep->alpha < 0 ? 1 : sweep->alpha;
   const double off = (written->epsilon < 1e-10 ? 0x1p-50 : 0x1p-21) * (p + t);
   const struct oracle_pair here = quality_at(sweep->gamma, x, t, s), above = quality_at(sweep->gamma, x, t, s + off);
