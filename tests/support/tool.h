@@ -34,6 +34,13 @@ typedef struct tool_answer {
  *  run. */
 extern const char *tool_built;
 
+/** The .init of a suite whose tests run the tool: the one of this build, whose path CMake gives to a test's own files. */
+static inline void tool_use_built(void) {
+#ifdef TARE_TOOL_PATH
+  tool_built = TARE_TOOL_PATH;
+#endif
+}
+
 /** Runs the tool (TARE_TOOL, else tool_built) with arguments separated by blanks; skips the test where
  *  there is no tool. A file it writes may have `file_limit` bytes; 0: no limit. */
 tool_answer tool_run(const tool_folder *folder, int64_t file_limit, const char *format, ...)

@@ -19,13 +19,7 @@
 
 enum { PATH_BYTES = 512 };
 
-static void use_built_tool(void) {
-#ifdef TARE_TOOL_PATH
-  tool_built = TARE_TOOL_PATH;
-#endif
-}
-
-TestSuite(tool_calls, .init = use_built_tool, .timeout = 300);
+TestSuite(tool_calls, .init = tool_use_built, .timeout = 300);
 
 /* Bytes of a file in the folder, -1: there is none. */
 static int64_t size_of(const tool_folder *folder, const char *name) {

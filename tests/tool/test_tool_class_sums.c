@@ -9,13 +9,7 @@
 #include "support/answer.h"
 #include "support/tool.h"
 
-static void use_built_tool(void) {
-#ifdef TARE_TOOL_PATH
-  tool_built = TARE_TOOL_PATH;
-#endif
-}
-
-TestSuite(tool_class_sums, .init = use_built_tool);
+TestSuite(tool_class_sums, .init = tool_use_built);
 
 #define EVAL(loss) "$TARE eval --loss " loss " --device cpu --logits x.npy --labels y.npy "
 

@@ -18,13 +18,7 @@
 
 enum { MOST = 8, PATH_BYTES = 512 };
 
-static void use_built_tool(void) {
-#ifdef TARE_TOOL_PATH
-  tool_built = TARE_TOOL_PATH;
-#endif
-}
-
-TestSuite(tool_counts, .init = use_built_tool);
+TestSuite(tool_counts, .init = tool_use_built);
 
 static void write_bytes(const char *path, const void *bytes, size_t length) {
   FILE *file = fopen(path, "wb");

@@ -15,13 +15,7 @@
 
 enum { PATH_BYTES = 512 };
 
-static void use_built_tool(void) {
-#ifdef TARE_TOOL_PATH
-  tool_built = TARE_TOOL_PATH;
-#endif
-}
-
-TestSuite(tool_files, .init = use_built_tool, .timeout = 300);
+TestSuite(tool_files, .init = tool_use_built, .timeout = 300);
 
 static void expect_said(const tool_folder *folder, const char *name, const char *said, const char *what) {
   char *text = tool_text(folder, name);

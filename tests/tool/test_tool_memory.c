@@ -16,13 +16,7 @@
 
 enum { PATH_BYTES = 512 };
 
-static void use_built_tool(void) {
-#ifdef TARE_TOOL_PATH
-  tool_built = TARE_TOOL_PATH;
-#endif
-}
-
-TestSuite(tool_memory, .init = use_built_tool, .timeout = 300);
+TestSuite(tool_memory, .init = tool_use_built, .timeout = 300);
 
 #ifdef TARE_FAILING_MALLOC
 static bool is_there(const tool_folder *folder, const char *name) {

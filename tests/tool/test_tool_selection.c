@@ -8,13 +8,7 @@
 #include "support/npy.h"
 #include "support/tool.h"
 
-static void use_built_tool(void) {
-#ifdef TARE_TOOL_PATH
-  tool_built = TARE_TOOL_PATH;
-#endif
-}
-
-TestSuite(tool_selection, .init = use_built_tool);
+TestSuite(tool_selection, .init = tool_use_built);
 
 #define EVAL(loss) "$TARE eval --loss " loss " --device cpu --logits x.npy --labels y.npy"
 

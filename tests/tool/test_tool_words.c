@@ -12,13 +12,7 @@
 #include "support/npy.h"
 #include "support/tool.h"
 
-static void use_built_tool(void) {
-#ifdef TARE_TOOL_PATH
-  tool_built = TARE_TOOL_PATH;
-#endif
-}
-
-TestSuite(tool_words, .init = use_built_tool);
+TestSuite(tool_words, .init = tool_use_built);
 
 enum { ROWS = 400, CLASSES = 3 };
 

@@ -3,13 +3,7 @@
 #define _GNU_SOURCE
 #include "real_data.h"
 
-static void use_built_tool(void) {
-#ifdef TARE_TOOL_PATH
-  tool_built = TARE_TOOL_PATH;
-#endif
-}
-
-TestSuite(tool, .init = use_built_tool);
+TestSuite(tool, .init = tool_use_built);
 
 Test(tool, sigmoid_focal) {
   static const double gammas[] = {0, 0.5, 1, 1.5, 2, 3.7, 5};
