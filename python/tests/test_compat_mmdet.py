@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import tare.torch
 from tare.compat import apex, fvcore, mmcv, mmdet, torchvision
 
 EPSILON = torch.finfo(torch.float32).eps
@@ -275,86 +274,6 @@ def test_focal_losses_take_no_layout_for_another():
         mmcv.sigmoid_focal_loss(x, y, weight=torch.ones(3, 1))
     with pytest.raises(ValueError, match="weight has shape"):
         mmcv.softmax_focal_loss(x, y, weight=torch.ones(4))
-
-
-class OriginalGhm:
-    def __init__(self, bins, momentum):
-        self.bins, self.momentum, self.sums = bins, momentum, torch.zeros(bins)
-        self.edges = torch.arange(bins + 1).float() / bins
-        self.edges[-1] = 1e3
-
-    def __call__(self, g, loss, label_weight):
-        weights, valid, bins = torch.zeros_like(loss), label_weight > 0, 0
-        for i in range(self.bins):
-            inside = (g >= self.edges[i]) & (g < self.edges[i + 1]) & valid
-            count = inside.sum().item()
-            if count > 0:
-                if self.momentum > 0:
-                    self.sums[i] = self.momentum * self.sums[i] + (1 - self.momentum) * count
-                weights[inside] = 1 / (self.sums[i] if self.momentum > 0 else count)
-                bins += 1
-        return (loss * weights / max(bins, 1)).sum()
-
-
-@pytest.mark.parametrize("momentum", [0, 0.75])
-@pytest.mark.parametrize(
-    "shape, mask",
-    [
-        ((20, 3), (20, 3)),
-        ((3, 3), (3, 3)),
-        ((20, 3), (20, 1)),
-        ((3, 3), (3,)),
-        ((4, 3, 5), (4, 3, 5)),
-        ((30,), (30,)),
-        ((3, 3), (3, 1)),
-    ],
-)
-def test_ghm_c_of_dense_targets_and_weights_of_elements(shape, mask, momentum):
-    torch.manual_seed(0)
-    module, original = mmdet.GHMC(momentum=momentum), OriginalGhm(10, momentum)
-    for _ in range(3):
-        pred, target, weight = torch.randn(shape) * 2, torch.randint(0, 2, shape), (torch.rand(mask) < 0.6).float()
-        loss = F.binary_cross_entropy_with_logits(pred.double(), target.double(), reduction="none")
-        theirs = original((pred.sigmoid() - target.float()).abs(), loss, weight)
-        torch.testing.assert_close(module(pred, target, weight).double(), theirs, rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize("momentum", [0, 0.75])
-@pytest.mark.parametrize(
-    "shape, mask", [((20, 4), (20, 4)), ((4, 4), (4, 4)), ((20, 4), (20, 1)), ((4, 4), (4,)), ((3, 4, 5), (3, 4, 5))]
-)
-def test_ghm_r_of_weights_of_elements(shape, mask, momentum):
-    """Columns of label_weight that differ: the first alone used to decide."""
-    torch.manual_seed(0)
-    module, original = mmdet.GHMR(momentum=momentum), OriginalGhm(10, momentum)
-    for _ in range(3):
-        pred, target, weight = torch.randn(shape) * 0.05, torch.randn(shape) * 0.05, (torch.rand(mask) < 0.6).float()
-        difference = pred.double() - target.double()
-        root = (difference**2 + 0.02**2).sqrt()
-        theirs = original((difference.abs() / root).float(), root - 0.02, weight)
-        torch.testing.assert_close(module(pred, target, weight).double(), theirs, rtol=1e-5, atol=1e-7)
-
-
-def test_ghm_takes_no_layout_for_another():
-    y = lambda *shape: torch.zeros(shape, dtype=torch.int64)
-    cases = [
-        ((3, 3, 5), (3, 3), (3,)),
-        ((4, 3), (3,), (4,)),
-        ((4, 3), (4,), (3,)),
-        ((4, 3), (4, 1), (4,)),
-        ((4, 3), (4, 3), (2, 4, 3)),
-        ((4, 3), (4,), (4, 3)),
-    ]
-    for pred, target, weight in cases:
-        with pytest.raises(ValueError, match="labels|weight"):
-            mmdet.GHMC()(torch.randn(pred), y(*target), torch.ones(weight))
-    for target, weight in (((4, 1), (4, 4)), ((4,), (4, 4)), ((4, 4), (3, 4, 4)), ((4, 4), (2,))):
-        with pytest.raises(ValueError, match="shape|weight"):
-            mmdet.GHMR()(torch.randn(4, 4), torch.zeros(target), torch.ones(weight))
-    for module in (mmdet.GHMC(), mmdet.GHMR()):
-        assert isinstance(module, (tare.torch.GHMC, tare.torch.GHMR))
-        with pytest.raises(ValueError, match="reduction_override"):
-            module(torch.randn(4, 4), torch.zeros(4, 4), torch.ones(4, 4), reduction_override="avg")
 
 
 def test_what_is_no_tensor_of_real_numbers():

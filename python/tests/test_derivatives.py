@@ -1,50 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No derivative is wrong in silence: forward mode, second derivatives, derivatives by what comes from above, traced
-graphs, fake tensors."""
+"""No derivative is wrong in silence: forward mode, second derivatives, derivatives by what comes from above."""
 
 import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
-from torch._subclasses import FakeTensorMode
+from support import NAMES, REDUCTIONS, blas, few, make
 
-import tare
 import tare.torch
 from tare.compat import fvcore, mmcv, mmdet
-
-LOSSES = [
-    "sigmoid-ce",
-    "sigmoid-focal",
-    "sigmoid-poly1",
-    "softmax-ce",
-    "softmax-focal",
-    "softmax-logit-adjusted",
-    "ghm-c",
-    "ghm-r",
-]
-REDUCTIONS = ["sum", "rows", "none"]
-
-
-def draw(rows=20, classes=5, dtype=torch.float64, seed=0):
-    torch.manual_seed(seed)
-    return torch.randn(rows, classes, dtype=dtype), torch.randint(0, classes, (rows,))
-
-
-def make(name, reduction="sum", dtype=torch.float64, **options):
-    """The logits of a loss, and the loss as a function of them."""
-    x, y = draw(dtype=dtype)
-    if name == "ghm-r":
-        options["targets"] = torch.randn_like(x)
-    return x, lambda x: tare.torch.loss(name, x, y, reduction=reduction, **options)
-
-
-def blas():
-    try:
-        tare.torch.sigmoid_ce(tare.torch.Head(torch.ones(1, 1), torch.ones(1, 1)), torch.zeros(1, dtype=torch.int32))
-    except tare.Error as error:
-        if error.name == "TARE_STATUS_NO_BLAS":
-            pytest.skip(error.text)
-        raise
-
 
 # ---- forward mode ---------------------------------------------------------------------------------------------------
 
@@ -52,7 +15,7 @@ FORWARD = pytest.raises(RuntimeError, match="forward mode|torch.func|jvp")
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", NAMES)
 def test_forward_mode_raises(name, reduction):
     x, loss = make(name, reduction)
     v = torch.randn_like(x)
@@ -70,7 +33,7 @@ def test_forward_mode_raises(name, reduction):
 
 
 def test_forward_mode_by_targets_weights_and_normalizer_raises():
-    x, y = draw(dtype=torch.float32)
+    x, y = few(dtype=torch.float32)
     calls = {
         "targets": lambda t: tare.torch.sigmoid_ce(x, targets=t),
         "row_weights": lambda w: weighted(row_weights=w[:, 0]),
@@ -89,7 +52,7 @@ def test_forward_mode_by_targets_weights_and_normalizer_raises():
 
 
 def test_forward_mode_of_a_head_and_of_compat_raises():
-    x, y = draw(dtype=torch.float32)
+    x, y = few(dtype=torch.float32)
     dense = torch.nn.functional.one_hot(y, 5).float()
     calls = [
         lambda x: mmdet.FocalLoss()(x, y),
@@ -169,32 +132,12 @@ def test_forward_mode_under_compile_and_in_an_exported_program_raises():
     torch.testing.assert_close(asks.grad, other.grad)
 
 
-def test_torch_func_and_batched_gradients_raise():
-    x, loss = make("sigmoid-focal", "rows")
-    total = lambda x: loss(x).sum()
-    for call in (
-        lambda: torch.func.grad(total)(x),
-        lambda: torch.func.vmap(loss)(x.expand(3, 20, 5)),
-        lambda: torch.func.jacrev(loss)(x),
-        lambda: torch.func.hessian(total)(x),
-    ):
-        with pytest.raises(RuntimeError, match="torch.func"):
-            call()
-    x.requires_grad_()
-    with pytest.raises(RuntimeError, match="is_grads_batched, vectorize=True"):
-        torch.autograd.grad(loss(x), x, torch.eye(20, dtype=x.dtype), is_grads_batched=True)
-    with pytest.raises(RuntimeError, match="is_grads_batched, vectorize=True"):
-        torch.autograd.functional.jacobian(loss, x, vectorize=True)
-    exact = torch.stack([torch.autograd.grad(row, x, retain_graph=True)[0] for row in loss(x)])
-    torch.testing.assert_close(torch.autograd.functional.jacobian(loss, x), exact)
-
-
 # ---- by what comes from above ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_derivative_by_the_upstream_is_that_of_a_linear_function(name, reduction, dtype):
     x, loss = make(name, reduction, dtype)
     x.requires_grad_()
@@ -224,7 +167,7 @@ def test_a_derivative_by_the_upstream_is_that_of_a_linear_function(name, reducti
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", NAMES)
 def test_jvp_by_two_backwards(name, reduction):
     x, loss = make(name, reduction)
     v = torch.randn_like(x)
@@ -269,7 +212,7 @@ def test_levels_of_maps_by_the_upstream(reduction):
 
 
 def test_one_of_several_upstreams_is_missing():
-    x, y = draw()
+    x, y = few()
     x.requires_grad_()
     rows = tare.torch.sigmoid_focal([x[:8], x[8:]], [y[:8], y[8:]], reduction="rows")
     above = torch.rand(8, dtype=torch.float64, requires_grad=True)
@@ -337,7 +280,7 @@ def test_a_head_by_the_upstream(name, dtype):
 
 
 def test_logits_changed_in_place_before_the_second_backward_are_noticed():
-    x, y = draw()
+    x, y = few()
     x.requires_grad_()
     logits = x * 1
     above = torch.tensor(1.0, dtype=x.dtype, requires_grad=True)
@@ -353,7 +296,7 @@ def test_logits_changed_in_place_before_the_second_backward_are_noticed():
 @pytest.mark.parametrize("name", ["sigmoid-focal", "softmax-ce"])
 def test_a_gradient_of_zero_stays_zero_under_any_upstream(name, factor, compiled):
     torch._dynamo.reset()
-    x, y = draw(dtype=torch.float32)
+    x, y = few(dtype=torch.float32)
     x.requires_grad_()
     y[:3] = -2
     loss = lambda x: tare.torch.loss(name, x, y)
@@ -363,83 +306,8 @@ def test_a_gradient_of_zero_stays_zero_under_any_upstream(name, factor, compiled
         assert not gradient[:3].any() and not gradient[3:].isfinite().any()
 
 
-# ---- graphs and tensors without values ------------------------------------------------------------------------------
-
-TRACED = {
-    "positives": lambda x, y: tare.torch.sigmoid_focal(x, y, normalizer="positives"),
-    "number": lambda x, y: tare.torch.sigmoid_focal(x, y, normalizer=float(len(x))),
-    "tensor": lambda x, y: tare.torch.sigmoid_ce(x, y, normalizer=(y >= 0).sum()),
-    "rows": lambda x, y: tare.torch.softmax_ce(x, y, reduction="rows"),
-    "none": lambda x, y: tare.torch.sigmoid_ce(x, y, reduction="none"),
-    "levels": lambda x, y: tare.torch.sigmoid_focal([x[:3], x[3:]], y),
-    "ghm": lambda x, y: tare.torch.ghm_c(x, y),
-    "mmdet": lambda x, y: mmdet.CrossEntropyLoss()(x, y),
-    "focal": lambda x, y: mmdet.FocalLoss()(x, y),
-    "mmcv": lambda x, y: mmcv.sigmoid_focal_loss(x, y),
-    "head": lambda x, y: tare.torch.sigmoid_focal(tare.torch.Head(x, torch.ones(4, x.shape[1])), y),
-}
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("asks", [False, True])
-@pytest.mark.parametrize("name", TRACED)
-def test_a_traced_graph_is_right_for_another_shape_or_raises(name, asks):
-    loss = TRACED[name]
-    if name == "head":
-        blas()
-        with pytest.raises(RuntimeError, match="bool"):
-            torch.jit.trace(loss, draw(dtype=torch.float32))
-        return
-    given = lambda *shape: (lambda x, y: (x.requires_grad_(asks), y))(*draw(*shape, dtype=torch.float32))
-    traced = torch.jit.trace(loss, given(6, 4), check_trace=False)
-    for shape in ((6, 4), (9, 4), (6, 7)):
-        x, y = given(*shape)
-        try:
-            found = traced(x, y)
-        except RuntimeError as error:
-            assert shape != (6, 4) and "trace it again" in str(error)
-            continue
-        expected = loss(x, y)
-        assert torch.equal(found, expected)
-        if asks:
-            for one, other in zip(torch.autograd.grad(found.sum(), x), torch.autograd.grad(expected.sum(), x)):
-                assert torch.equal(one, other)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
-@pytest.mark.parametrize("name", LOSSES)
-def test_a_training_step_of_fake_tensors(name, dtype):
-    with FakeTensorMode():
-        for reduction in REDUCTIONS:
-            x, loss = make(name, reduction, dtype)
-            x.requires_grad_()
-            found = loss(x)
-            (found.sum() * 3).backward()
-            assert x.grad.shape == x.shape and x.grad.dtype == dtype
-            rows = name.startswith("softmax") and reduction != "sum"
-            assert found.shape == {"sum": (), "rows": (20,), "none": (20,) if rows else (20, 5)}[reduction]
-
-
-def test_a_training_step_of_a_fake_model():
-    with FakeTensorMode():
-        body, head = torch.nn.Linear(6, 6), torch.nn.Linear(6, 5)
-        ghm = tare.torch.GHMC(momentum=0.5)
-        optimizer = torch.optim.SGD([*body.parameters(), *head.parameters()], 0.1)
-        features, y = body(torch.randn(20, 6)), torch.randint(0, 5, (20,))
-        loss = tare.torch.sigmoid_focal(tare.torch.Head(features, head.weight, head.bias), y, normalizer="positives")
-        weights = torch.rand(20, dtype=torch.float64)
-        loss = loss + ghm(head(features), y) + tare.torch.softmax_ce(head(features), y, row_weights=weights)
-        loss = loss + mmdet.CrossEntropyLoss(class_weight=[1.0] * 5)(head(features), y, avg_factor=y.sum())
-        loss.backward()
-        optimizer.step()
-        assert body.weight.grad.shape == (6, 6) and head.bias.grad.shape == (5,)
-    meta = torch.randn(20, 5, device="meta", requires_grad=True)
-    tare.torch.sigmoid_focal(meta, torch.zeros(20, dtype=torch.int64, device="meta")).backward()
-    assert meta.grad.shape == (20, 5)
-
-
 def test_no_argument_loses_its_gradient():
-    x, y = draw(dtype=torch.float32)
+    x, y = few(dtype=torch.float32)
     x.requires_grad_()
     asks = torch.rand(20, 5, requires_grad=True)
     one = torch.tensor(0.5, requires_grad=True)
