@@ -14,14 +14,23 @@ from torch.autograd import forward_ad
 from . import _tensors
 
 _SECOND = "Tare computes no second derivatives"
+NO_FORWARD_MODE = (
+    "Tare's losses have no derivative in forward mode (torch.func.jvp, jacfwd, forward_ad); "
+    "use backward(), torch.autograd.grad, or torch.autograd.functional.jvp"
+)
+NO_TRANSFORM = (
+    "torch.func (grad, vjp, jacrev) differentiates tare.torch's functions of logits; it was called with an exported "
+    "program, a graph, or a Head"
+)
 _library = torch.library.Library("tare", "FRAGMENT")
+_transforms_active = torch._C._are_functorch_transforms_active
 
 
 def derive(operator, train):
     """What autograd does with an operator that is called by itself, as in an exported program.
 
     Forward mode raises, because PyTorch would take the result for a constant. In backward mode `train` gives the
-    results.
+    results. Under torch.func it raises; _transforms is for those who call the Python functions.
     """
 
     def kernel(keyset, *arguments):
@@ -29,6 +38,8 @@ def derive(operator, train):
         tensors = [one for one in tensors if isinstance(one, torch.Tensor)]
         refuse_forward_mode(tensors)
         if torch.is_grad_enabled() and any(one.requires_grad for one in tensors):
+            if _transforms_active():
+                raise RuntimeError(NO_TRANSFORM)
             return train(*arguments)
         with torch._C._AutoDispatchBelowAutograd():
             return operator.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
@@ -41,10 +52,7 @@ def refuse_forward_mode(tensors):
     if forward_ad._current_level >= 0 and any(
         one is not None and forward_ad.unpack_dual(one).tangent is not None for one in tensors
     ):
-        raise RuntimeError(
-            "Tare's losses have no derivative in forward mode (torch.func.jvp, jacfwd, forward_ad); "
-            "use backward(), torch.autograd.grad, or torch.autograd.functional.jvp"
-        )
+        raise RuntimeError(NO_FORWARD_MODE)
 
 
 def no_second_derivative(*arguments):
@@ -103,11 +111,6 @@ def _check_upstream(above):
         return
     if not torch.compiler.is_compiling():
         refuse_forward_mode([above])  # a kept gradient is multiplied by a number
-    if _tensors.is_wrapped(above):
-        raise RuntimeError(
-            "many gradients at once (is_grads_batched, vectorize=True) are not supported by Tare's "
-            "losses; ask for them one after the other"
-        )
 
 
 def keep(ctx, gradients, tensors):
@@ -139,7 +142,8 @@ def take(ctx, upstream):
         return tensors, []
     gradients = vars(ctx).pop("kept", [])
     if gradients and not _tensors.is_plain(upstream):  # fake: it has no value
-        return tensors, [scaled(gradient, upstream.detach()) for gradient in gradients]
+        upstream = upstream if _tensors.is_wrapped(upstream) else upstream.detach()
+        return tensors, [scaled(gradient, upstream) for gradient in gradients]
     if gradients and (factor := upstream.item()) != 1:
         if not math.isfinite(factor):
             return tensors, [scaled(gradient, upstream.detach()) for gradient in gradients]

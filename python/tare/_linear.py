@@ -111,7 +111,7 @@ torch.library.register_fake("tare::linear_loss", _loss_fake)
 torch.library.register_fake("tare::linear_gradient", _gradient_fake)
 
 
-class _Linear(torch.autograd.Function):
+class TareLinearLoss(torch.autograd.Function):
     """tare::linear_loss with its gradients. keeps: those of features, weight and bias that are kept from its pass."""
 
     @staticmethod
@@ -131,10 +131,10 @@ class _Linear(torch.autograd.Function):
     def backward(ctx, upstream, *state):
         wanted = list(ctx.needs_input_grad[5:8])
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-            _, inputs, gradients = _Linear.gradients(ctx, upstream, wanted)
+            _, inputs, gradients = TareLinearLoss.gradients(ctx, upstream, wanted)
         else:  # create_graph=True
             with torch.no_grad():
-                head, inputs, gradients = _Linear.gradients(ctx, upstream, wanted)
+                head, inputs, gradients = TareLinearLoss.gradients(ctx, upstream, wanted)
             derivative = functools.partial(_by_upstream, wanted, ctx.spec, ctx.value, ctx.workspace)
             gradients = _autograd.as_linear(gradients, [upstream], head, inputs, derivative)
         return (None, None, None, None, None, *gradients, *[None] * len(inputs))
@@ -144,12 +144,22 @@ class _Linear(torch.autograd.Function):
         """Features, weight and bias; the other tensors; and the gradients by the first three, or None."""
         (features, weight, bias, *inputs), gradients = _autograd.take(ctx, upstream)
         if not gradients:
+            if not torch.compiler.is_compiling():
+                _refuse_wrapped([upstream])
             gradients = torch.ops.tare.linear_gradient(
                 features, weight, bias, inputs, upstream, wanted, ctx.spec, ctx.value, ctx.workspace
             )
         kinds = (features.dtype, weight.dtype, weight.dtype)
         gradients = [one.to(kind) if want else None for one, want, kind in zip(gradients, wanted, kinds)]
         return (features, weight, bias), inputs, gradients
+
+
+def _refuse_wrapped(tensors):
+    if any(one is not None and _tensors.is_wrapped(one) for one in tensors):
+        raise RuntimeError(
+            "a Head takes no part in torch.func, vmap or batched gradients (is_grads_batched, vectorize=True); "
+            "give the logits"
+        )
 
 
 def _by_upstream(wanted, spec, value, workspace, weights, upstream, constants):
@@ -169,7 +179,9 @@ def _train(features, weight, bias, inputs, wanted, spec, value, workspace):
     """tare::linear_loss where it is called by itself and a gradient is wanted."""
     _tensors.check_constants(inputs)
     has_state = "state" in _spec.read_spec(spec).singles
-    results = list(_Linear.apply(spec, value, workspace, (False,) * 3, has_state, features, weight, bias, *inputs))
+    results = list(
+        TareLinearLoss.apply(spec, value, workspace, (False,) * 3, has_state, features, weight, bias, *inputs)
+    )
     if not any(wanted):
         return results
     with torch.no_grad():
@@ -212,6 +224,7 @@ def evaluate(spec, reduction, value, head, arrays, singles):
     inputs, limit = [*arrays, *_tensors.as_c(singles)], -1 if workspace is None else workspace
     if not torch.compiler.is_compiling():
         _autograd.refuse_forward_mode([*head, *inputs])
+        _refuse_wrapped([*head, *inputs])
     keeps = torch.is_grad_enabled() and features.device.type == "cpu" and features.dtype == torch.float32
     keeps = tuple(keeps and one is not None and one.requires_grad for one in head)
-    return _Linear.apply(spec, value, limit, keeps, "state" in singles, *head, *inputs)
+    return TareLinearLoss.apply(spec, value, limit, keeps, "state" in singles, *head, *inputs)

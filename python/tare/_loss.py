@@ -104,10 +104,11 @@ def loss(
     Raises ValueError (tare.ArgumentError) for a wrong argument; for a wrong type or keyword this is a TypeError too.
     Raises tare.Error for anything else.
 
-    Derivatives: backward mode, once. With create_graph=True the gradient can be differentiated by the upstream gradient
-    (GradNorm; torch.autograd.functional.jvp). These raise: a second derivative by the logits, forward mode
-    (torch.func.jvp, jacfwd, forward_ad), the other transforms of torch.func, and batched gradients (vectorize=True,
-    is_grads_batched). A graph of torch.jit.trace raises if its numbers may be wrong for the shape of the call.
+    Derivatives: backward mode, once, also by torch.func (grad, vjp, vmap, jacrev; a batch is one call after the other)
+    and batched gradients (vectorize=True, is_grads_batched). With create_graph=True the gradient can be differentiated
+    by the upstream gradient (GradNorm; torch.autograd.functional.jvp). These raise: a second derivative by the logits,
+    forward mode (torch.func.jvp, jacfwd, forward_ad), and torch.func around a Head or an exported program. A graph of
+    torch.jit.trace raises if its numbers may be wrong for the shape of the call.
     """
     key = tensors = None
     if _prepared.is_eager():
@@ -178,7 +179,7 @@ def loss(
     else:
         results = _ops.evaluate(spec, reduction, value, levels, arrays, singles, has_sums)
     if state is not None:
-        state.copy_(results[-1])
+        _write_state(state, results[-1], parameters)
     losses = list(results[: len(levels)]) if several and reduction != "sum" else results[0]
     return (losses, results[1 if reduction == "sum" else len(levels)]) if has_sums else losses
 
@@ -216,6 +217,17 @@ def _state_of(name, state, parameters, device):
         return {}
     bins = _losses.value_of(name, parameters, "bins")
     return {"state": ghm_state(bins, device)}  # backward finds the density of this pass in it
+
+
+def _write_state(state, result, parameters):
+    if not torch.compiler.is_compiling() and _tensors.is_wrapped(result):
+        if parameters.get(_spec.STORED_DENSITY):
+            return  # it is as it was
+        raise RuntimeError(
+            "state is written by a GHM loss, and torch.func allows no writing; leave it out, or update it before with "
+            "ghm_histogram and ghm_density and give use_stored_density=True"
+        )
+    state.copy_(result)
 
 
 def _divisor(normalizer, device):

@@ -8,12 +8,15 @@ A normalizer that is a number is a separate argument, because it may change from
 
 from __future__ import annotations
 
+import contextlib
 import functools
 
 import torch
+from torch.profiler import record_function
 
-from . import _autograd, _batch, _call, _spec, _tensors
+from . import _autograd, _batch, _call, _spec, _tensors, _transforms
 
+is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # an older PyTorch's graphs are as before
 KEPT = (torch.float32, torch.float64, torch.bfloat16)  # whose range lets a gradient be kept and scaled later
 
 
@@ -31,12 +34,18 @@ def _new_losses(read, logits):
     return [torch.empty_like(one, dtype=wide) for one in logits]
 
 
+def _in_profile(name):
+    """The name of the loss in a profile, below that of the operator."""
+    return record_function(name) if torch._C._autograd._profiler_enabled() else contextlib.nullcontext()
+
+
 def _loss(logits, inputs, spec, value):
     """The losses that `spec` requests; then, with keep-gradient=1 and a scalar loss, the gradients of the same pass;
     with class-sums=1 the sums of each class; last the new GHM state, if one was given."""
     read = _spec.read_spec(spec)
     _spec.check_traced(read, logits)
-    return losses_of(read, logits, inputs, value)
+    with _in_profile(f"tare::{read.loss}".replace("-", "_")):
+        return losses_of(read, logits, inputs, value)
 
 
 def losses_of(read, logits, inputs, value, pool=None):
@@ -77,7 +86,9 @@ def _loss_fake(logits, inputs, spec, value):
 
 def _gradient(logits, inputs, upstream, spec, value):
     """The gradient by the logits of what _loss returned, each loss times its part of `upstream`."""
-    return gradients_of(_spec.read_spec(spec), logits, inputs, upstream, value)
+    read = _spec.read_spec(spec)
+    with _in_profile(f"tare::{read.loss}_backward".replace("-", "_")):
+        return gradients_of(read, logits, inputs, upstream, value)
 
 
 def gradients_of(read, logits, inputs, upstream, value, pool=None):
@@ -182,7 +193,7 @@ def _over_rows(elements, classes):
     return elements.reshape(images, channels // classes, classes, height, width).sum(2).permute(0, 2, 3, 1)
 
 
-class Evaluation(torch.autograd.Function):
+class TareLoss(torch.autograd.Function):
     """tare::loss with its gradient. apply(spec, value, whether to keep the gradient of this pass, number of levels,
     whether the last tensor is a state, whether classes are summed, *logits, *other tensors)."""
 
@@ -192,7 +203,7 @@ class Evaluation(torch.autograd.Function):
         results = torch.ops.tare.loss(list(tensors[:count]), list(tensors[count:]), asked, value)
         if has_state:  # the density of this pass, whatever becomes of the state until backward
             spec = _spec.with_setting(spec, _spec.STORED_DENSITY, 1)
-        return Evaluation.finish(ctx, None, spec, value, keeps, count, has_state, has_sums, tensors, results)
+        return TareLoss.finish(ctx, None, spec, value, keeps, count, has_state, has_sums, tensors, results)
 
     @staticmethod
     def finish(ctx, call, spec, value, keeps, count, has_state, has_sums, tensors, results):
@@ -213,10 +224,10 @@ class Evaluation(torch.autograd.Function):
     def backward(ctx, *upstream):
         upstream = upstream[: len(upstream) - ctx.constants]
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-            _, inputs, _, gradients = Evaluation.gradients(ctx, upstream)
+            _, inputs, _, gradients = TareLoss.gradients(ctx, upstream)
         else:  # create_graph=True
             with torch.no_grad():
-                logits, inputs, upstream, gradients = Evaluation.gradients(ctx, upstream)
+                logits, inputs, upstream, gradients = TareLoss.gradients(ctx, upstream)
             derivative = functools.partial(_by_upstream, ctx.spec, ctx.value, ctx.count)
             gradients = _autograd.as_linear(gradients, upstream, logits, inputs, derivative)
         return (None, None, None, None, None, None, *gradients, *[None] * len(inputs))
@@ -230,7 +241,9 @@ class Evaluation(torch.autograd.Function):
             if any(above is None for above in upstream):
                 losses = torch.ops.tare.loss(logits, inputs, ctx.spec, ctx.value)
                 upstream = [torch.zeros_like(one) if above is None else above for above, one in zip(upstream, losses)]
-            if ctx.call is not None:
+            if not torch.compiler.is_compiling() and any(map(_tensors.is_wrapped, upstream)):  # many at once
+                gradients = _multiplied(_spec.read_spec(ctx.spec), ctx.value, logits, inputs, upstream)
+            elif ctx.call is not None:
                 gradients = ctx.call.gradients(logits, inputs, upstream, ctx.value)
             if not gradients:
                 gradients = torch.ops.tare.gradient(logits, inputs, upstream, ctx.spec, ctx.value)
@@ -242,8 +255,9 @@ def _train(logits, inputs, spec, value):
     _tensors.check_constants(inputs)
     read = _spec.read_spec(spec)
     plain = _spec.without_setting(spec, _spec.KEEPS_GRADIENT)
+    keeps = keeps_gradient(logits, read.reduction) and not read.keep
     results = list(
-        Evaluation.apply(plain, value, False, len(logits), "state" in read.singles, read.sums, *logits, *inputs)
+        TareLoss.apply(plain, value, keeps, len(logits), "state" in read.singles, read.sums, *logits, *inputs)
     )
     if not read.keep:
         return results
@@ -253,6 +267,12 @@ def _train(logits, inputs, spec, value):
 
 _autograd.derive(torch.ops.tare.loss.default, _train)
 _autograd.derive(torch.ops.tare.gradient.default, _autograd.no_second_derivative)
+_transforms.batch(torch.ops.tare.loss.default)
+_transforms.batch(torch.ops.tare.gradient.default)
+
+
+def _is_recorded():
+    return torch.jit.is_tracing() or is_exporting()
 
 
 def keeps_gradient(levels, reduction):
@@ -267,9 +287,13 @@ def evaluate(spec, reduction, value, levels, arrays, singles, has_sums=False):
     reduction: the one in the spec, which a compiler cannot read.
     """
     inputs = [*arrays, *_tensors.as_c(singles)]
+    if _is_recorded():  # a graph of operators, whose own derivatives hold whoever runs it
+        return torch.ops.tare.loss(levels, inputs, spec, value)
+    if not torch.compiler.is_compiling() and any(map(_tensors.is_wrapped, [*levels, *inputs])):
+        return list(_transforms.Loss.apply(spec, value, len(levels), "state" in singles, has_sums, *levels, *inputs))
     if not (torch.is_grad_enabled() and any(level.requires_grad for level in levels)):
         return torch.ops.tare.loss(levels, inputs, spec, value)
     if not torch.compiler.is_compiling():
         _autograd.refuse_forward_mode([*levels, *inputs])
     keeps = keeps_gradient(levels, reduction)
-    return Evaluation.apply(spec, value, keeps, len(levels), "state" in singles, has_sums, *levels, *inputs)
+    return TareLoss.apply(spec, value, keeps, len(levels), "state" in singles, has_sums, *levels, *inputs)

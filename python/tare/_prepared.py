@@ -27,6 +27,7 @@ _as_it_is, _converted, _split, _fresh_state = range(4)  # how a tensor of the op
 
 try:
     _C = torch._C
+    _is_batched = _C._functorch.is_legacy_batchedtensor
     _keys_of, _transforms = _C._dispatch_keys, _C._are_functorch_transforms_active
     _dispatch_modes, _function_modes = _C._len_torch_dispatch_stack, _C._len_torch_function_stack
     _profiling = _C._autograd._profiler_enabled
@@ -138,7 +139,7 @@ class Call:
     def __call__(self, tensors, value, state):
         tensors = tensors if self.direct else [*tensors[: self.count], *self._inputs(tensors)]
         if self.wants and torch.is_grad_enabled():
-            results = Evaluation.apply(self, value, *tensors)
+            results = TareLoss.apply(self, value, *tensors)
             if self.scalar is not None:
                 return results
         else:
@@ -183,8 +184,8 @@ class Call:
         return _ops.gradients_of(self.later, logits, inputs, upstream, value, self.pools[2])
 
 
-class Evaluation(_ops.Evaluation):
-    """_ops.Evaluation without the operators. apply() takes a Call in place of the text."""
+class TareLoss(_ops.TareLoss):
+    """_ops.TareLoss without the operators. apply() takes a Call in place of the text."""
 
     @staticmethod
     def forward(ctx, call, value, *tensors):
@@ -199,7 +200,8 @@ class Evaluation(_ops.Evaluation):
     @staticmethod
     def backward(ctx, *upstream):
         gradients, above = getattr(ctx, "kept", ()), upstream[0]
-        if gradients and type(above) is torch.Tensor and not torch.is_grad_enabled() and is_eager():
+        plain = type(above) is torch.Tensor and not (torch.is_grad_enabled() or _is_batched(above))
+        if gradients and plain and is_eager():
             _ = ctx.saved_tensors  # PyTorch checks here that they are still there, and unchanged
             factor = above.item()
             if factor == 1 or math.isfinite(factor):
@@ -211,12 +213,12 @@ class Evaluation(_ops.Evaluation):
         call = ctx.call
         ctx.spec, ctx.count, ctx.has_state, ctx.in_graph = call.spec, call.count, call.has_state, 0
         ctx.constants = int(call.has_state) + int(call.has_sums)
-        return _ops.Evaluation.backward(ctx, *upstream)[4:]
+        return _ops.TareLoss.backward(ctx, *upstream)[4:]
 
 
 def _finish(ctx, call, value, tensors, results):
     has = call.has_state, call.has_sums
-    return _ops.Evaluation.finish(ctx, call, call.spec, value, call.keeps, call.count, *has, tensors, results)
+    return _ops.TareLoss.finish(ctx, call, call.spec, value, call.keeps, call.count, *has, tensors, results)
 
 
 def recipe_of(tensors, levels, arrays, given, singles):

@@ -21,15 +21,11 @@ def check_tensor(name: str, given: Any) -> torch.Tensor:
             f"{name} is a sparse, quantized or nested tensor; it must be a dense one (to_dense(), "
             "dequantize(), to_padded_tensor())"
         )
-    if is_wrapped(given):
-        raise RuntimeError(
-            f"{name} is a tensor of torch.func (vmap, grad, jvp or what is made of them); Tare's losses "
-            "are differentiated by backward() or torch.autograd.grad alone"
-        )
     return given
 
 
 def is_wrapped(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is one of torch.func (grad, vmap, jvp), or of batched gradients."""
     functorch = torch._C._functorch
     return functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor)
 
@@ -68,9 +64,15 @@ def real_tensor(name: str, given: Any) -> torch.Tensor:
 
 
 def is_plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is on the CPU and has values now: it is not fake and not in a graph."""
+    """Whether a tensor is on the CPU and has values now: it is not fake, batched or in a graph."""
     plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.device.type == "cpu"
-    return plain and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    watched = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack()
+    return plain and not (watched or _is_pre_dispatch() or is_wrapped(tensor))
+
+
+def _is_pre_dispatch() -> bool:
+    """Whether make_fx(pre_dispatch=True) or torch.export records operators above autograd."""
+    return torch._C._dispatch_tls_is_dispatch_key_included(torch._C.DispatchKey.PreDispatch)
 
 
 def as_c(singles):
