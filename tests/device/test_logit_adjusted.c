@@ -29,7 +29,7 @@ static problem *exact_problem(int32_t kind, int32_t dtype, int64_t classes, enum
   problem *p = problem_new_levels(kind, dtype, 1, classes, 1, &shape);
   random_source source = random_from((uint64_t)classes);
   for (int64_t i = 0; i < p->rows * classes; i++) p->logits[i] = (double)random_below(&source, 200) / 4 - 25;
-  for (int64_t c = 0; c < classes && p->class_offset != NULL; c++) p->class_offset[c] = (double)(c * 7 % 23) / -4;
+  for (int64_t c = 0; c < classes && p->offset != NULL; c++) p->offset[c] = (double)(c * 7 % 23) / -4;
   p->in_place = manner == IN_PLACE;
   for (int a = 0; a < ARRAY_KINDS; a++) {
     p->place[a].channels_first = manner == PLANES;
@@ -54,7 +54,7 @@ Test(logit_adjusted, is_softmax_ce_of_the_sums) {
           problem *adjusted =
               exact_problem(TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, dtypes[d], widths[w], (enum manner)manner);
           problem *plain = exact_problem(TARE_LOSS_SOFTMAX_CE, dtypes[d], widths[w], (enum manner)manner);
-          add_offsets(plain, adjusted->class_offset);
+          add_offsets(plain, adjusted->offset);
           outcome *got = problem_run(adjusted, device), *want = problem_run(plain, device);
           CHECK_SAME_OUTCOME(adjusted, got, want);
           outcome_free(got);
@@ -72,8 +72,8 @@ Test(logit_adjusted, no_offsets_are_softmax_ce) {
     for (int d = 0; d < DTYPES; d++) {
       problem *p = problem_new(TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, dtypes[d], 50, 81);
       problem *plain = problem_new(TARE_LOSS_SOFTMAX_CE, dtypes[d], 50, 81);
-      free(p->class_offset);
-      p->class_offset = NULL;
+      free(p->offset);
+      p->offset = NULL;
       outcome *got = problem_run(p, device), *want = problem_run(plain, device);
       CHECK_SAME_OUTCOME(p, got, want);
       outcome_free(got);
@@ -112,7 +112,7 @@ Test(logit_adjusted, background_that_is_a_class) {
       problem *p = problem_new(TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, TARE_DTYPE_F32, 100, 81);
       p->background_label = last ? 80 : 0;
       problem_draw_labels(p, 0.3, 0.1);
-      p->class_offset[p->background_label] = -0.01;
+      p->offset[p->background_label] = -0.01;
       p->normalizer = TARE_NORMALIZER_ROWS;
       CHECK_PROBLEM(p, device);
       problem_free(p);
@@ -168,7 +168,7 @@ static void check_end(const test_device *device, int32_t dtype, const end *e, bo
   for (int64_t i = 0; i < p->rows * 5; i++) p->logits[i] = e->x[i % 5];
   for (int64_t i = 0; i < p->rows; i++) p->labels[i] = 0;
   p->drawn = true; /* a certain row has a gradient of zeros */
-  memcpy(p->class_offset, e->offset, sizeof e->offset);
+  memcpy(p->offset, e->offset, sizeof e->offset);
   for (int a = 0; a < ARRAY_KINDS; a++) p->place[a].channels_first = planes;
   outcome *o = problem_run(p, device);
   cr_assert_eq(o->status, TARE_STATUS_OK, "%s", o->text);
@@ -222,7 +222,7 @@ Test(logit_adjusted, a_sum_beyond_the_type) {
     const double x[] = {0, 3e38, -3e38}, offset[] = {0, 3e38, -3e38};
     for (int c = 0; c < 3; c++) {
       p->logits[c] = (double)(float)x[c];
-      p->class_offset[c] = (double)(float)offset[c];
+      p->offset[c] = (double)(float)offset[c];
     }
     p->labels[0] = 0;
     outcome *o = problem_run(p, device);
@@ -275,7 +275,7 @@ Test(logit_adjusted, balanced_softmax) {
     problem *p = problem_new(TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, TARE_DTYPE_F32, 60, 3);
     float offset[3];
     cr_assert_eq(tare_logit_adjustment(3, counts, 1, offset), TARE_STATUS_OK);
-    for (int c = 0; c < 3; c++) p->class_offset[c] = (double)offset[c];
+    for (int c = 0; c < 3; c++) p->offset[c] = (double)offset[c];
     outcome *o = problem_run(p, device);
     for (int64_t i = 0; i < p->rows; i++) {
       long double sum = 0;
@@ -310,7 +310,7 @@ Test(logit_adjusted, real_batch) {
       const int64_t label = (int64_t)npy_number(&labels, (size_t)i);
       p->labels[i] = label == -1 ? 3 : label;
     }
-    for (int c = 0; c < 4; c++) p->class_offset[c] = (double)offset[c];
+    for (int c = 0; c < 4; c++) p->offset[c] = (double)offset[c];
     p->normalizer = TARE_NORMALIZER_ROWS;
     CHECK_PROBLEM(p, device);
     problem_free(p);

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "rows.h"
+
 void *density_allocate(int64_t count, size_t size) {
   void *memory = calloc(count > 0 ? (size_t)count : 1, size);
   if (!memory) abort();
@@ -106,4 +108,90 @@ void density_exact(int64_t n, const struct oracle_norm *norms, double epsilon, d
     inverse_density[k] = (double)(length / (long double)inside);
   }
   free(sorted);
+}
+
+/* ---- A batch --------------------------------------------------------------------------------------------------- */
+
+static int bin_of(const struct oracle_problem *problem, double x, double t) {
+  if (problem->loss->is_regression) return oracle_ghm_r_bin(x - t, problem->mu, problem->bins, problem->variant);
+  return oracle_ghm_c_bin(x, t, problem->bins, problem->variant);
+}
+
+static struct oracle_norm norm_of(const struct oracle_problem *problem, double x, double t) {
+  return problem->loss->is_regression ? density_norm_r(x - t, problem->mu) : density_norm_c(x, t);
+}
+
+/* Calls `visit` with each element that belongs to N. */
+typedef void (*element_visitor)(const struct oracle_problem *problem, int64_t at, double x, double t, void *user);
+
+static void each_ghm_element(const struct oracle_problem *problem, element_visitor visit, void *user) {
+  for (int64_t i = 0; i < problem->rows; ++i) {
+    struct row_role row = row_role(problem, i);
+    if (row.weight == 0) continue;
+    for (int64_t c = 0; c < problem->classes; ++c) {
+      int64_t at = i * problem->classes + c;
+      visit(problem, at, problem->logits[at], row_target(problem, row, i, c), user);
+    }
+  }
+}
+
+static void count_element(const struct oracle_problem *problem, int64_t at, double x, double t, void *user) {
+  struct oracle_ghm_state *state = user;
+  (void)at;
+  state->counts[bin_of(problem, x, t)] += 1;
+  state->total += 1;
+}
+
+static void take_weight(const struct oracle_problem *problem, int64_t at, double x, double t, void *user) {
+  struct oracle_result *result = user;
+  result->inverse_density[at] = result->ghm.weights[bin_of(problem, x, t)];
+}
+
+static void unit_regions(const struct oracle_problem *problem, struct oracle_result *result) {
+  struct oracle_ghm_state *state = &result->ghm;
+  if (problem->state) *state = *problem->state;
+  if (!problem->use_stored_density) {
+    state->total = 0;
+    for (int k = 0; k < problem->bins; ++k) state->counts[k] = 0;
+    each_ghm_element(problem, count_element, state);
+    density_update(state, problem->bins, problem->momentum, problem->variant);
+    if (problem->state) *problem->state = *state;
+  }
+  each_ghm_element(problem, take_weight, result);
+}
+
+/* The elements of N side by side. */
+struct gathered {
+  int64_t n;
+  struct oracle_norm *norms;
+  double *weights;
+  int64_t *places;
+};
+
+static void gather(const struct oracle_problem *problem, int64_t at, double x, double t, void *user) {
+  struct gathered *all = user;
+  all->norms[all->n] = norm_of(problem, x, t);
+  all->places[all->n] = at;
+  all->n += 1;
+}
+
+static void exact_density(const struct oracle_problem *problem, struct oracle_result *result) {
+  int64_t most = problem->rows * problem->classes;
+  struct gathered all = {.norms = density_allocate(most, sizeof(struct oracle_norm)),
+                         .weights = density_allocate(most, sizeof(double)),
+                         .places = density_allocate(most, sizeof(int64_t))};
+  each_ghm_element(problem, gather, &all);
+  density_exact(all.n, all.norms, problem->epsilon, all.weights);
+  for (int64_t k = 0; k < all.n; ++k) result->inverse_density[all.places[k]] = all.weights[k];
+  result->ghm.total = all.n;
+  free(all.norms);
+  free(all.weights);
+  free(all.places);
+}
+
+void density_of_batch(const struct oracle_problem *problem, struct oracle_result *result) {
+  if (problem->density)
+    exact_density(problem, result);
+  else
+    unit_regions(problem, result);
 }

@@ -22,6 +22,9 @@ struct oracle_norm density_norm_r(double d, double mu);
 /** 1/GD of each of n gradient norms among all of them. The window is closed: |g_k - g| <= epsilon/2. */
 void density_exact(int64_t n, const struct oracle_norm *norms, double epsilon, double *inverse_density);
 
+/** Fills result->inverse_density, and result->ghm; updates problem->state. */
+void density_of_batch(const struct oracle_problem *problem, struct oracle_result *result);
+
 /** malloc that ends the test program instead of returning NULL; zeroed. */
 void *density_allocate(int64_t count, size_t size);
 

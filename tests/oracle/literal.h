@@ -12,7 +12,7 @@
 /** s^gamma*CE + epsilon*s^(gamma+1), CE = -t*log p - (1-t)*log(1-p), s = p*(1-t) + (1-p)*t; derivative by x. */
 struct oracle_pair literal_sigmoid(double x, double t, double gamma, double epsilon);
 
-/** t*CE where t > 0; p^gamma*CE where t = 0, and if `detached` p^gamma is that of x and is not moved; derivative by x. */
+/** t*CE where t > 0; p^gamma*CE where t = 0. `detached`: p^gamma is a constant of the derivative, which is by x. */
 struct oracle_pair literal_varifocal(double x, double t, double gamma, int detached);
 
 /** Losses of an element with a score t; derivative by x. What is detached is that of x, and is not moved.

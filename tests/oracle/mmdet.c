@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mmdetection's GHMC and GHMR (mmdet/models/losses/ghm_loss.py), with the tensor expressions written as loops in double.
+ * mmdetection's GHMC and GHMR (mmdet/models/losses/ghm_loss.py): its tensor expressions as loops in double.
  */
 #include "mmdet.h"
 

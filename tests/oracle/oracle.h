@@ -112,20 +112,47 @@ int oracle_ghm_r_bin(double d, double mu, int bins, int mmdet);
 
 /* ---- A whole batch --------------------------------------------------------------------------------------------- */
 
-enum oracle_loss {
-  ORACLE_SIGMOID_CE,
-  ORACLE_SIGMOID_FOCAL,
-  ORACLE_SIGMOID_POLY1,
-  ORACLE_SIGMOID_VARIFOCAL,
-  ORACLE_SIGMOID_QUALITY_FOCAL,
-  ORACLE_SIGMOID_MATCHABILITY,
-  ORACLE_SIGMOID_IOU_AWARE,
-  ORACLE_SOFTMAX_CE,
-  ORACLE_SOFTMAX_FOCAL,
-  ORACLE_SOFTMAX_LOGIT_ADJUSTED,
-  ORACLE_GHM_C,
-  ORACLE_GHM_R
+struct oracle_problem;
+
+/** An element, of a loss that goes over elements. */
+struct oracle_element {
+  double x, t;
+  double of_alpha; /* t, or 1 for a label whatever its score is */
+  double alpha;    /* of targets of 1; negative: off */
+  double given;    /* the factor that is a constant of the derivative; NaN: that of x */
 };
+
+/** A row, of a loss that goes over rows. */
+struct oracle_row {
+  const double *x; /* [classes] */
+  const double *t; /* [classes], or NULL: the label decides */
+  int64_t label;
+  double alpha; /* of the label; negative: off */
+};
+
+/** What the oracle knows of a loss: one of the two formulas. */
+struct oracle_loss {
+  /** Loss and derivative by the logit, with alpha but no other weight. */
+  struct oracle_detached (*element)(const struct oracle_problem *problem, struct oracle_element element);
+  /** Loss, and derivatives dx [classes] by the logits, with alpha but no other weight. */
+  double (*row)(const struct oracle_problem *problem, struct oracle_row row, double *dx);
+  int has_density;   /* elements are weighted by the density of their gradient norms */
+  int is_regression; /* logits are predictions, and columns are no classes */
+};
+
+/** Each loss by the name that it has in the library's list. sigmoid.c defines those of elements, softmax.c of rows. */
+extern const struct oracle_loss ORACLE_SIGMOID_CE;
+extern const struct oracle_loss ORACLE_SIGMOID_FOCAL;
+extern const struct oracle_loss ORACLE_SIGMOID_POLY1;
+extern const struct oracle_loss ORACLE_SIGMOID_VARIFOCAL;
+extern const struct oracle_loss ORACLE_SIGMOID_QUALITY_FOCAL;
+extern const struct oracle_loss ORACLE_SIGMOID_MATCHABILITY;
+extern const struct oracle_loss ORACLE_SIGMOID_IOU_AWARE;
+extern const struct oracle_loss ORACLE_SOFTMAX_CE;
+extern const struct oracle_loss ORACLE_SOFTMAX_FOCAL;
+extern const struct oracle_loss ORACLE_SOFTMAX_LOGIT_ADJUSTED;
+extern const struct oracle_loss ORACLE_GHM_C;
+extern const struct oracle_loss ORACLE_GHM_R;
 
 enum oracle_normalizer { ORACLE_SUM, ORACLE_ELEMENTS, ORACLE_ROWS, ORACLE_POSITIVES, ORACLE_WEIGHTS, ORACLE_VALUE };
 
@@ -140,30 +167,40 @@ struct oracle_ghm_state {
   double weights[ORACLE_MAX_BINS];
 };
 
-/** Everything [rows, classes] or [rows] is contiguous, row-major. oracle_problem_init sets the defaults named here. */
+/** Everything [rows, classes] or [rows] is contiguous, row-major. oracle_problem_init sets the defaults named here.
+ *  A parameter of a loss has the name that the library's table of parameters gives it; losses share a name. */
 struct oracle_problem {
-  enum oracle_loss loss;
+  const struct oracle_loss *loss;
   int64_t rows, classes;
   const double *logits;  /* [rows, classes]; GHM-R: predictions */
   const int64_t *labels; /* [rows]; NULL only with targets */
   const double *targets; /* [rows, classes]; NULL: labels decide. Labels beside targets only mark ignored rows */
   double target_least, target_most; /* -1e-3, 1.001: beyond, or NaN, a target of an element that counts makes its row
-                                       invalid, as an invalid label does; within, it is moved into [0,1]. Softmax: finite
-                                       and not below 0. GHM-R: any */
+                                       invalid, as an invalid label does; within, it is moved into [0,1]. Softmax:
+                                       finite and not below 0. GHM-R: any */
   const double *scores; /* [rows], the target of the label's element; NULL: 1. Not read in rows without a class */
   double score_least, score_most;                      /* as of targets, for scores of elements that count */
   int64_t first_label, background_label, ignore_label; /* 0, -1, -2 */
 
-  double alpha;                  /* negative: off; -1 */
-  const double *alpha_per_class; /* [classes] instead of alpha, or NULL */
-  double gamma;                  /* 2; read by the focal losses and Poly-1 only */
-  double poly_epsilon;           /* 1 */
-  double detached;               /* 0; varifocal, matchability: 1 where p^gamma is a constant of the gradient */
-  double by_label;               /* 0; varifocal: 1 where a label with score 0 is no negative */
-  double p_exponent;             /* 0.25; IoU-aware */
+  double alpha;                   /* negative: off; -1 */
+  const double *alpha_per_class;  /* [classes] instead of alpha, or NULL */
+  double gamma;                   /* 2 */
+  double beta;                    /* 2; quality focal */
+  double epsilon;                 /* Poly-1: the coefficient, 1; GHM: the window of the exact density, 0.1 */
+  double p_exponent;              /* 0.25; IoU-aware */
+  const double *offset;           /* [classes]; logit-adjusted softmax */
+  int modulator;                  /* 0; 1: p^gamma is a constant of the gradient */
+  int positives;                  /* 0; varifocal: 1 where a label with score 0 is no negative */
+  int bins;                       /* 30; GHM-R: 10 */
+  int density;                    /* 0: unit regions; 1: exact */
+  int variant;                    /* 0: the paper's; 1: mmdetection's */
+  int use_stored_density;         /* 0; 1: use state->weights as they are */
+  double momentum;                /* 0 */
+  double mu;                      /* 0.02 */
+  struct oracle_ghm_state *state; /* read and updated; NULL: a fresh one each time */
+
   const double
       *factors; /* [rows, classes]: what detached factors are, as a result has them; NULL: those of the logits */
-  const double *class_offset; /* [classes]; ORACLE_SOFTMAX_LOGIT_ADJUSTED */
 
   const double *class_weights;    /* [classes] or NULL */
   double background_weight;       /* 1 */
@@ -174,37 +211,14 @@ struct oracle_problem {
   enum oracle_normalizer normalizer; /* ORACLE_SUM */
   double normalizer_value;           /* 1 */
   double gradient_scale;             /* 1 */
-
-  int bins;                       /* 30; GHM-R: 10 */
-  int exact_density;              /* 0: unit regions */
-  int mmdet;                      /* 0: the paper's variant */
-  int given;                      /* 1: use state->weights as they are */
-  double momentum;                /* 0 */
-  double ghm_epsilon;             /* 0.1 */
-  double mu;                      /* 0.02 */
-  struct oracle_ghm_state *state; /* read and updated; NULL: a fresh one each time */
 };
 
-void oracle_problem_init(struct oracle_problem *problem, enum oracle_loss loss, int64_t rows, int64_t classes);
+void oracle_problem_init(struct oracle_problem *problem, const struct oracle_loss *loss, int64_t rows, int64_t classes);
 
 /** Rows by what their label made of them. */
 struct oracle_counts {
   int64_t rows, counted, positives, background, ignored, invalid;
 };
-
-/** Where the problem keeps a parameter, by its name on a command line, which no other has; NULL: nowhere. */
-double *oracle_parameter(struct oracle_problem *problem, const char *option);
-
-/** An element, of a loss that has such. */
-struct oracle_element {
-  double x, t;
-  double of_alpha; /* t, or 1 for a label whatever its score is */
-  double alpha;    /* of targets of 1; negative: off */
-  double given;    /* the factor that is a constant of the derivative; NaN: that of x */
-};
-
-/** Its loss and derivative by its logit, with alpha but no other weight. */
-struct oracle_detached oracle_element(const struct oracle_problem *problem, struct oracle_element element);
 
 /** factor*value, but 0 for a factor of 0, alpha's among them: nothing is left of a NaN or an infinity. */
 double oracle_times(double factor, double value);
@@ -228,7 +242,7 @@ struct oracle_result {
   double *factors;         /* [rows, classes], constants of the gradient, 1 where there are none; softmax: NULL */
   double *inverse_density; /* [rows, classes], GHM: 1/GD of each element, 0 where it does not count; else NULL */
   struct oracle_class_sums *class_sums; /* [classes]; left 0 with dense targets of a softmax loss, and for GHM-R */
-  struct oracle_ghm_state ghm;          /* GHM with unit regions: the state after the call (`given`: before it) */
+  struct oracle_ghm_state ghm;          /* GHM with unit regions: the state after the call */
 };
 
 /** A row with an invalid label or target adds nothing and is counted, as on a GPU. Arguments are not checked; memory

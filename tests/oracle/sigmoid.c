@@ -4,7 +4,6 @@
  * L1. Every expression adds terms of one sign or of known size, so that nothing is lost to cancellation.
  */
 #include <math.h>
-#include <string.h>
 
 #include "oracle.h"
 
@@ -139,17 +138,6 @@ struct oracle_pair oracle_asl1(double d, double mu) {
 
 /* ---- The losses of a batch ------------------------------------------------------------------------------------ */
 
-double *oracle_parameter(struct oracle_problem *to, const char *option) {
-  if (strcmp(option, "alpha") == 0) return &to->alpha;
-  if (strcmp(option, "gamma") == 0) return &to->gamma;
-  if (strcmp(option, "poly-epsilon") == 0) return &to->poly_epsilon;
-  if (strcmp(option, "modulator") == 0) return &to->detached;
-  if (strcmp(option, "positives") == 0) return &to->by_label;
-  if (strcmp(option, "quality-beta") == 0) return &to->gamma;
-  if (strcmp(option, "p-exponent") == 0) return &to->p_exponent;
-  return NULL;
-}
-
 double oracle_times(double factor, double value) { return factor == 0 ? 0 : factor * value; }
 
 static struct oracle_detached scaled(struct oracle_detached element, double factor) {
@@ -162,47 +150,64 @@ static struct oracle_detached whole(struct oracle_pair pair) {
   return (struct oracle_detached){pair.value, pair.derivative, 1};
 }
 
-/* An element of a loss whose alpha, if any, is a factor of the negatives alone. `is_positive`: it has a label. */
-static struct oracle_detached scored(const struct oracle_problem *problem, struct oracle_element e, int is_positive) {
-  double alpha = e.alpha < 0 ? 1 : e.alpha;
-  if (!is_positive) {
-    int detached = problem->detached != 0 && problem->loss != ORACLE_SIGMOID_IOU_AWARE;
-    return scaled(oracle_scored_negative(e.x, problem->gamma, detached, e.given), alpha);
-  }
-  if (problem->loss == ORACLE_SIGMOID_VARIFOCAL) return whole(oracle_varifocal_label(e.x, e.t));
-  if (problem->loss == ORACLE_SIGMOID_MATCHABILITY) return whole(oracle_matchability_label(e.x, e.t, problem->gamma));
-  return oracle_iou_aware_label(e.x, e.t, problem->p_exponent, e.given);
+static struct oracle_detached with_alpha(struct oracle_element e, struct oracle_pair pair) {
+  return scaled(whole(pair), oracle_alpha(e.alpha, e.of_alpha));
 }
 
-/* A loss without a case here does not compile. */
-#pragma GCC diagnostic error "-Wswitch"
-struct oracle_detached oracle_element(const struct oracle_problem *problem, struct oracle_element e) {
-  double alpha = oracle_alpha(e.alpha, e.of_alpha);
-  switch (problem->loss) {
-    case ORACLE_SIGMOID_CE:
-      return scaled(whole(oracle_soft_ce(e.x, e.t)), alpha);
-    case ORACLE_SIGMOID_FOCAL:
-      return scaled(whole(oracle_soft_focal(e.x, e.t, problem->gamma)), alpha);
-    case ORACLE_SIGMOID_POLY1: {
-      struct oracle_detached focal = scaled(whole(oracle_soft_focal(e.x, e.t, problem->gamma)), alpha);
-      struct oracle_pair extra = oracle_soft_poly1_extra(e.x, e.t, problem->gamma, problem->poly_epsilon);
-      return (struct oracle_detached){focal.value + extra.value, focal.derivative + extra.derivative, 1};
-    }
-    case ORACLE_SIGMOID_QUALITY_FOCAL:
-      return scaled(whole(oracle_quality_focal(e.x, e.t, problem->gamma)), alpha);
-    case ORACLE_SIGMOID_VARIFOCAL:
-      return scored(problem, e, problem->by_label != 0 ? e.of_alpha > 0 : e.t > 0);
-    case ORACLE_SIGMOID_MATCHABILITY:
-    case ORACLE_SIGMOID_IOU_AWARE:
-      return scored(problem, e, e.of_alpha > 0);
-    case ORACLE_GHM_R:
-      return whole(oracle_asl1(e.x - e.t, problem->mu));
-    case ORACLE_GHM_C:
-      return whole(oracle_soft_ce(e.x, e.t));
-    case ORACLE_SOFTMAX_CE:
-    case ORACLE_SOFTMAX_FOCAL:
-    case ORACLE_SOFTMAX_LOGIT_ADJUSTED:
-      break; /* rows, not elements */
-  }
-  return (struct oracle_detached){NAN, NAN, NAN};
+static struct oracle_detached ce(const struct oracle_problem *problem, struct oracle_element e) {
+  (void)problem;
+  return with_alpha(e, oracle_soft_ce(e.x, e.t));
 }
+const struct oracle_loss ORACLE_SIGMOID_CE = {.element = ce};
+
+static struct oracle_detached focal(const struct oracle_problem *problem, struct oracle_element e) {
+  return with_alpha(e, oracle_soft_focal(e.x, e.t, problem->gamma));
+}
+const struct oracle_loss ORACLE_SIGMOID_FOCAL = {.element = focal};
+
+static struct oracle_detached poly1(const struct oracle_problem *problem, struct oracle_element e) {
+  struct oracle_detached main = focal(problem, e);
+  struct oracle_pair extra = oracle_soft_poly1_extra(e.x, e.t, problem->gamma, problem->epsilon);
+  return (struct oracle_detached){main.value + extra.value, main.derivative + extra.derivative, 1};
+}
+const struct oracle_loss ORACLE_SIGMOID_POLY1 = {.element = poly1};
+
+static struct oracle_detached quality_focal(const struct oracle_problem *problem, struct oracle_element e) {
+  return with_alpha(e, oracle_quality_focal(e.x, e.t, problem->beta));
+}
+const struct oracle_loss ORACLE_SIGMOID_QUALITY_FOCAL = {.element = quality_focal};
+
+/* Alpha is a factor of the negatives alone. */
+static struct oracle_detached scored_negative(const struct oracle_problem *problem, struct oracle_element e,
+                                              int detached) {
+  return scaled(oracle_scored_negative(e.x, problem->gamma, detached, e.given), e.alpha < 0 ? 1 : e.alpha);
+}
+
+static struct oracle_detached varifocal(const struct oracle_problem *problem, struct oracle_element e) {
+  int is_positive = problem->positives ? e.of_alpha > 0 : e.t > 0;
+  return is_positive ? whole(oracle_varifocal_label(e.x, e.t)) : scored_negative(problem, e, problem->modulator);
+}
+const struct oracle_loss ORACLE_SIGMOID_VARIFOCAL = {.element = varifocal};
+
+static struct oracle_detached matchability(const struct oracle_problem *problem, struct oracle_element e) {
+  if (e.of_alpha > 0) return whole(oracle_matchability_label(e.x, e.t, problem->gamma));
+  return scored_negative(problem, e, problem->modulator);
+}
+const struct oracle_loss ORACLE_SIGMOID_MATCHABILITY = {.element = matchability};
+
+static struct oracle_detached iou_aware(const struct oracle_problem *problem, struct oracle_element e) {
+  if (e.of_alpha > 0) return oracle_iou_aware_label(e.x, e.t, problem->p_exponent, e.given);
+  return scored_negative(problem, e, 0);
+}
+const struct oracle_loss ORACLE_SIGMOID_IOU_AWARE = {.element = iou_aware};
+
+static struct oracle_detached ghm_c(const struct oracle_problem *problem, struct oracle_element e) {
+  (void)problem;
+  return whole(oracle_soft_ce(e.x, e.t));
+}
+const struct oracle_loss ORACLE_GHM_C = {.element = ghm_c, .has_density = 1};
+
+static struct oracle_detached ghm_r(const struct oracle_problem *problem, struct oracle_element e) {
+  return whole(oracle_asl1(e.x - e.t, problem->mu));
+}
+const struct oracle_loss ORACLE_GHM_R = {.element = ghm_r, .has_density = 1, .is_regression = 1};

@@ -139,3 +139,26 @@ double oracle_softmax_row(int64_t classes, const double *x, int64_t y, double ga
 double oracle_soft_softmax_row(int64_t classes, const double *x, const double *t, double *dx) {
   return oracle_adjusted_soft_softmax_row(classes, x, NULL, t, dx);
 }
+
+/* ---- The losses of a batch ------------------------------------------------------------------------------------ */
+
+static double logit_adjusted(const struct oracle_problem *problem, struct oracle_row row, double *dx) {
+  const double *offset = problem->offset;
+  if (row.t) return oracle_adjusted_soft_softmax_row(problem->classes, row.x, offset, row.t, dx);
+  return oracle_adjusted_softmax_row(problem->classes, row.x, offset, row.label, 0, dx);
+}
+const struct oracle_loss ORACLE_SOFTMAX_LOGIT_ADJUSTED = {.row = logit_adjusted};
+
+static double ce(const struct oracle_problem *problem, struct oracle_row row, double *dx) {
+  if (row.t) return oracle_soft_softmax_row(problem->classes, row.x, row.t, dx);
+  return oracle_softmax_row(problem->classes, row.x, row.label, 0, dx);
+}
+const struct oracle_loss ORACLE_SOFTMAX_CE = {.row = ce};
+
+static double focal(const struct oracle_problem *problem, struct oracle_row row, double *dx) {
+  double alpha = row.alpha < 0 ? 1 : row.alpha;
+  double loss = oracle_softmax_row(problem->classes, row.x, row.label, problem->gamma, dx);
+  for (int64_t k = 0; k < problem->classes; ++k) dx[k] = oracle_times(alpha, dx[k]);
+  return oracle_times(alpha, loss);
+}
+const struct oracle_loss ORACLE_SOFTMAX_FOCAL = {.row = focal};

@@ -13,52 +13,30 @@
 #include "parameters.h"
 #include "problem.h"
 
-/* A loss of the list that the oracle has not does not compile. */
-static enum oracle_loss oracle_kind(int32_t kind) {
-  switch (kind) {
-#define TARE_LOSS(KIND, ...) \
-  case TARE_LOSS_##KIND:     \
-    return ORACLE_##KIND;
-#include "losses/losses.def"
-#undef TARE_LOSS
-  }
-  cr_assert_fail("the library has no loss %d", (int)kind);
-  return ORACLE_SIGMOID_CE;
-}
-
 static enum oracle_normalizer oracle_normalizer(int32_t normalizer) {
   static const enum oracle_normalizer names[] = {ORACLE_SUM,       ORACLE_ELEMENTS, ORACLE_ROWS,
                                                  ORACLE_POSITIVES, ORACLE_WEIGHTS,  ORACLE_VALUE};
   return names[normalizer];
 }
 
-static void copy_ghm(struct oracle_problem *to, const problem *p) {
-  const tare_ghm_parameters *ghm = &p->loss.ghm;
-  to->bins = ghm->bins;
-  to->exact_density = ghm->density == TARE_GHM_DENSITY_EXACT;
-  to->mmdet = ghm->variant == TARE_GHM_VARIANT_MMDET;
-  to->given = ghm->use_stored_density;
-  to->momentum = ghm->momentum;
-  to->ghm_epsilon = ghm->epsilon;
-  to->mu = ghm->mu;
-  to->state = p->oracle_state;
-}
+#define COPY_NUMBER(name, value) to->name = (value)
+#define COPY_INTEGER(name, value) to->name = (value)
+#define COPY_CHOICE(names) COPY_NUMBER
+#define COPY_PER_CLASS(name, value) to->name = p->name
+#define COPY_STATE(name, value) to->name = p->oracle_state
 
+/* A parameter that the oracle has no field for does not compile. */
 static void copy_parameters(struct oracle_problem *to, const problem *p) {
-  tare_parameter_description alphas;
-  if (find_parameter(p->loss.kind, "alpha_per_class", &alphas)) to->alpha_per_class = p->alpha_per_class;
-  to->class_offset = p->class_offset;
-  if (is_ghm(p->loss.kind)) {
-    copy_ghm(to, p);
-    return;
-  }
-  const int32_t count = describe_loss(p->loss.kind).parameters;
-  for (int32_t i = 0; i < count; i++) {
-    const tare_parameter_description parameter = describe_parameter(p->loss.kind, i);
-    if (parameter.type == TARE_PARAMETER_TYPE_PER_CLASS) continue;
-    double *at = oracle_parameter(to, parameter.option);
-    if (at == NULL) cr_assert_fail("%s: the oracle has no parameter %s", tare_loss_name(p->loss.kind), parameter.name);
-    *at = parameter_value(&p->loss, &parameter);
+  switch (p->loss.kind) {
+    default:
+#define TARE_PARAMETERS_OF(KIND) \
+  break;                         \
+  case TARE_LOSS_##KIND:
+#define TARE_PARAMETER(KIND, field, name, option, TYPE, ...) COPY_##TYPE(name, p->loss.field);
+#include "losses/parameters.def"
+#undef TARE_PARAMETERS_OF
+#undef TARE_PARAMETER
+      break;
   }
 }
 
@@ -103,7 +81,7 @@ static double *copy_class_sums(const struct oracle_result *answer, int64_t class
 
 outcome *problem_expect(problem *p) {
   struct oracle_problem question;
-  oracle_problem_init(&question, oracle_kind(p->loss.kind), p->rows, p->classes);
+  oracle_problem_init(&question, oracle_loss_of(p->loss.kind), p->rows, p->classes);
   copy_parameters(&question, p);
   question.logits = p->logits;
   question.labels = p->labels;
@@ -157,11 +135,11 @@ static double widest_row(const problem *p) {
   for (int64_t row = 0; row < p->rows; row++) {
     double low = INFINITY, high = -INFINITY;
     for (int64_t c = 0; c < p->classes; c++) {
-      const double x = p->logits[row * p->classes + c] + (p->class_offset != NULL ? p->class_offset[c] : 0);
+      const double x = p->logits[row * p->classes + c] + (p->offset != NULL ? p->offset[c] : 0);
       if (!isfinite(x)) continue;
       low = fmin(low, x);
       high = fmax(high, x);
-      if (p->class_offset != NULL) largest = fmax(largest, fabs(x));
+      if (p->offset != NULL) largest = fmax(largest, fabs(x));
     }
     widest = fmax(widest, high - low);
   }

@@ -63,3 +63,15 @@ double named_parameter(const tare_loss_spec *loss, const char *name, double othe
   tare_parameter_description parameter;
   return find_parameter(loss->kind, name, &parameter) ? parameter_value(loss, &parameter) : otherwise;
 }
+
+const struct oracle_loss *oracle_loss_of(int32_t kind) {
+  switch (kind) {
+#define TARE_LOSS(KIND, ...) \
+  case TARE_LOSS_##KIND:     \
+    return &ORACLE_##KIND;
+#include "losses/losses.def"
+#undef TARE_LOSS
+  }
+  cr_assert_fail("the library has no loss %d", (int)kind);
+  return NULL;
+}

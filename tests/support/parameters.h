@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The parameters of a problem's loss, by the names that the library's description gives them. So the tests set, draw and
- * print those of a loss that they have never heard of. */
+/* The parameters of a problem's loss, by the names that the library's description gives them. So the tests set, draw
+ * and print those of a loss that they have never heard of. */
 #ifndef TARE_TESTS_PARAMETERS_H
 #define TARE_TESTS_PARAMETERS_H
 
 #include <stdbool.h>
 
+#include "../oracle/oracle.h"
 #include "tare.h"
 
 tare_loss_description describe_loss(int32_t kind);
@@ -21,5 +22,8 @@ bool find_parameter(int32_t kind, const char *name, tare_parameter_description *
 
 /** Its value, or `otherwise` if the loss has no such parameter. */
 double named_parameter(const tare_loss_spec *loss, const char *name, double otherwise);
+
+/** The oracle's. A loss that its header lacks does not compile, and one without a formula does not link. */
+const struct oracle_loss *oracle_loss_of(int32_t kind);
 
 #endif

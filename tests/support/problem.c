@@ -177,7 +177,7 @@ problem *problem_new_levels(int32_t kind, int32_t dtype, int64_t images, int64_t
   p->logits = calloc((size_t)(p->rows * classes) + 1, sizeof *p->logits);
   p->labels = calloc((size_t)p->rows + 1, sizeof *p->labels);
   problem_draw_labels(p, 0.35, 0.05);
-  if (kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED) p->class_offset = random_offsets(p);
+  if (kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED) p->offset = random_offsets(p);
   if (kind == TARE_LOSS_GHM_R) {
     p->targets = calloc((size_t)(p->rows * classes) + 1, sizeof *p->targets);
     draw_regression(p);
@@ -202,7 +202,7 @@ void problem_free(problem *p) {
   free(p->class_weights);
   free(p->positive_weights);
   free(p->alpha_per_class);
-  free(p->class_offset);
+  free(p->offset);
   free(p->ghm_state);
   free(p->oracle_state);
   head_free(p->head);

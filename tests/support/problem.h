@@ -79,7 +79,7 @@ typedef struct problem {
   double *row_weights;                                        /* [rows] */
   double *element_weights;                                    /* [rows, classes] */
   double *class_weights, *positive_weights, *alpha_per_class; /* [classes] */
-  double *class_offset;                                       /* [classes]; only of the loss that needs them */
+  double *offset;                                             /* [classes]; only of the loss that needs them */
 
   int32_t normalizer;
   double normalizer_value;
@@ -143,7 +143,7 @@ bool is_softmax(int32_t kind);
 bool is_ghm(int32_t kind);
 bool takes_scores(int32_t kind);
 
-/** Moves scores and dense targets of quality focal loss away from p: near p its gradient is as good as that difference. */
+/** Moves scores and dense targets of quality focal loss away from p, where its gradient loses its digits. */
 void problem_keep_off_p(problem *p);
 
 /** The loss, its size and its parameters in one line, for messages. Valid until the next call. */
@@ -165,8 +165,8 @@ typedef struct outcome {
 
 void outcome_free(outcome *o);
 
-/** Evaluates by the library: a fused head where the problem has one. A status other than TARE_STATUS_OK is the caller's to judge. What the device does not compute
- *  (device_computes) it must refuse; the CPU then computes it, so that the test goes on. */
+/** Evaluates by the library: a fused head where the problem has one. The caller judges a status. A device must refuse
+ *  what it does not compute (device_computes); the CPU then computes it, so that the test goes on. */
 outcome *problem_run(problem *p, const test_device *device);
 
 /** Evaluates by the oracle. */

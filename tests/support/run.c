@@ -111,7 +111,7 @@ static void make_scalars(run_state *r) {
   if (p->want & WANT_COUNTS) r->counts = buffer_new(r->device, sizeof(tare_counts), 0);
   if (p->want & WANT_CLASS_SUMS) r->class_sums = buffer_new(r->device, (size_t)p->classes * sizeof(tare_class_sums), 8);
   r->alpha = floats(r->device, p->alpha_per_class, p->classes);
-  r->offset = floats(r->device, p->class_offset, p->classes);
+  r->offset = floats(r->device, p->offset, p->classes);
   r->class_weights = floats(r->device, p->class_weights, p->classes);
   r->positive_weights = floats(r->device, p->positive_weights, p->classes);
   if (p->normalizer_on_device) r->normalizer = floats(r->device, &p->normalizer_value, 1);

@@ -21,6 +21,7 @@
 #include "support/buffers.h"
 #include "support/devices.h"
 #include "support/numbers.h"
+#include "support/parameters.h"
 #include "support/random.h"
 #include "tare.h"
 
@@ -242,8 +243,8 @@ struct expected {
   double *want, *per_unit;
 };
 
-/* Where the outputs come from: their logits are sign * at[i], and a gradient is sign times what is expected. Detail: the
- * target, or the number of classes of a softmax loss. */
+/* Where the outputs come from: their logits are sign * at[i], and a gradient is sign times what is expected. Detail:
+ * the target, or the number of classes of a softmax loss. */
 struct origin {
   const double *at;
   double sign, detail;

@@ -33,24 +33,12 @@ static inline struct oracle_pair combine(struct oracle_pair main, double factor,
   return (struct oracle_pair){factor * main.value + extra.value, factor * main.derivative + extra.derivative};
 }
 
-static inline enum oracle_loss oracle_of(const struct sweep *sweep) {
-  switch (sweep->kind) {
-    case TARE_LOSS_SIGMOID_QUALITY_FOCAL:
-      return ORACLE_SIGMOID_QUALITY_FOCAL;
-    case TARE_LOSS_SIGMOID_MATCHABILITY:
-      return ORACLE_SIGMOID_MATCHABILITY;
-    case TARE_LOSS_SIGMOID_IOU_AWARE:
-      return ORACLE_SIGMOID_IOU_AWARE;
-    default:
-      return ORACLE_SIGMOID_VARIFOCAL;
-  }
-}
-
 /* By x, of a loss whose labels have a formula of their own. */
 static inline struct oracle_detached own_pair(const struct sweep *sweep, double x, double t, bool is_label) {
   const struct oracle_problem problem = {
-      .loss = oracle_of(sweep), .gamma = sweep->gamma, .p_exponent = sweep->epsilon, .detached = sweep->epsilon > 0};
-  return oracle_element(&problem, (struct oracle_element){x, t, is_label ? 1 : t, sweep->alpha, NAN});
+      .gamma = sweep->gamma, .beta = sweep->gamma, .p_exponent = sweep->epsilon, .modulator = sweep->epsilon > 0};
+  const struct oracle_element element = {x, t, is_label ? 1 : t, sweep->alpha, NAN};
+  return oracle_loss_of((int32_t)sweep->kind)->element(&problem, element);
 }
 
 /* By z, for a hard target. */

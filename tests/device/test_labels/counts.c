@@ -21,7 +21,7 @@ static tare_batch flat_batch(const problem *p, tare_level *level, const buffer *
 
 static struct oracle_counts expected_counts(const problem *p, int64_t *per_class) {
   struct oracle_problem question;
-  oracle_problem_init(&question, ORACLE_SIGMOID_CE, p->rows, p->classes);
+  oracle_problem_init(&question, &ORACLE_SIGMOID_CE, p->rows, p->classes);
   question.labels = p->labels;
   question.first_label = p->first_label;
   question.background_label = p->background_label;

@@ -61,8 +61,8 @@ static void check_sparse(const test_device *device, int32_t kind, tare_strides s
   output.loss = &loss;
   tare_loss_spec loss_spec = p->loss;
   float offset[SPARSE_CLASSES];
-  for (int c = 0; p->class_offset != NULL && c < SPARSE_CLASSES; c++) offset[c] = (float)p->class_offset[c];
-  if (p->class_offset != NULL) loss_spec.logit_adjusted.offset = offset;
+  for (int c = 0; p->offset != NULL && c < SPARSE_CLASSES; c++) offset[c] = (float)p->offset[c];
+  if (p->offset != NULL) loss_spec.logit_adjusted.offset = offset;
   const tare_status status = tare_evaluate(device->context, &loss_spec, &batch, &output, NULL);
   cr_assert_eq(status, TARE_STATUS_OK, "%s: %s", problem_text(p), tare_error_text(device->context));
   cr_assert_eq(tare_context_synchronize(device->context, NULL), TARE_STATUS_OK);

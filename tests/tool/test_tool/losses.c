@@ -197,7 +197,7 @@ Test(tool, logit_adjusted) {
     dataset d = load(states[s], "logits");
     for (int weighted = 0; weighted < 2; weighted++) {
       problem *p = problem_of(&d, TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED);
-      oracle_logit_adjustment(d.classes, real, 1.5, p->class_offset);
+      oracle_logit_adjustment(d.classes, real, 1.5, p->offset);
       snprintf(more, sizeof more, "--class-counts %s --tau 1.5%s", counts_path, weighted ? " --beta 0.99" : "");
       if (weighted) {
         p->class_weights = calloc((size_t)d.classes, sizeof *p->class_weights);

@@ -79,9 +79,9 @@ static int add_loss_options(const problem *p, char *text, size_t size) {
 /* The offsets go through a file. */
 int add_offsets(const problem *p, char *text, size_t size) {
   static char path[PATH_BYTES];
-  if (p->class_offset == NULL || strstr(text, "--tau") != NULL) return 0;
+  if (p->offset == NULL || strstr(text, "--tau") != NULL) return 0;
   snprintf(path, sizeof path, "%s/tare_offsets_%d.npy", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", (int)getpid());
-  npy_write(path, "<f8", false, p->classes, 0, p->class_offset, (size_t)p->classes * sizeof *p->class_offset);
+  npy_write(path, "<f8", false, p->classes, 0, p->offset, (size_t)p->classes * sizeof *p->offset);
   const size_t used = strlen(text);
   return snprintf(text + used, size - used, " --offsets %s", path);
 }

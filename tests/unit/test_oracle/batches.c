@@ -24,7 +24,7 @@ static struct small_batch small_batch(void) {
   return batch;
 }
 
-static struct oracle_problem problem_of(struct small_batch *batch, enum oracle_loss loss) {
+static struct oracle_problem problem_of(struct small_batch *batch, const struct oracle_loss *loss) {
   struct oracle_problem problem;
   oracle_problem_init(&problem, loss, ROWS, CLASSES);
   problem.logits = batch->logits;
@@ -61,8 +61,8 @@ static void check_differences(struct oracle_problem *problem, struct small_batch
     batch->logits[i] = x - h;
     double below = loss_of(problem);
     batch->logits[i] = x;
-    cr_assert_float_eq(result.gradient[i], problem->gradient_scale * (above - below) / (2 * h), 1e-9,
-                       "loss %d element %d: %g", (int)problem->loss, i, result.gradient[i]);
+    cr_assert_float_eq(result.gradient[i], problem->gradient_scale * (above - below) / (2 * h), 1e-9, "element %d: %g",
+                       i, result.gradient[i]);
   }
   if (result.element_loss) cr_assert_float_eq(elements, rows, 1e-14);
   problem->factors = NULL;
@@ -73,13 +73,14 @@ Test(oracle, batch_gradients_are_finite_differences) {
   struct small_batch batch = small_batch();
   static const double per_class[] = {0.3, 1.5, 2}, alphas[] = {0.25, 0.5, 0.9}, positive[] = {3, 1, 0.5};
   static const double offsets[] = {-0.5, -4, 1.25};
-  for (int loss = ORACLE_SIGMOID_CE; loss <= ORACLE_SOFTMAX_LOGIT_ADJUSTED; ++loss) {
-    for (int normalizer = ORACLE_SUM; normalizer <= ORACLE_VALUE; ++normalizer) {
-      struct oracle_problem problem = problem_of(&batch, (enum oracle_loss)loss);
-      bool softmax = loss >= ORACLE_SOFTMAX_CE;
+  for (int32_t k = 0; k < tare_loss_count(); ++k) {
+    const struct oracle_loss *loss = oracle_loss_of(tare_loss_kind_at(k));
+    for (int normalizer = ORACLE_SUM; normalizer <= ORACLE_VALUE && !loss->has_density; ++normalizer) {
+      struct oracle_problem problem = problem_of(&batch, loss);
+      bool softmax = loss->row != NULL;
       problem.normalizer = (enum oracle_normalizer)normalizer;
       problem.normalizer_value = 2.5;
-      problem.class_offset = offsets;
+      problem.offset = offsets;
       problem.class_weights = per_class;
       problem.background_weight = 0.7;
       problem.alpha_per_class = normalizer % 2 ? alphas : NULL;
@@ -96,14 +97,15 @@ Test(oracle, batch_gradients_are_finite_differences) {
 Test(oracle, gradients_with_scores_are_finite_differences) {
   struct small_batch batch = small_batch();
   static const double positive[] = {3, 1, 0.5}, scores[ROWS] = {0.75, 0, NAN, NAN, NAN, 1.0005};
-  static const enum oracle_loss losses[] = {ORACLE_SIGMOID_CE, ORACLE_SIGMOID_VARIFOCAL, ORACLE_SIGMOID_QUALITY_FOCAL,
-                                            ORACLE_SIGMOID_MATCHABILITY, ORACLE_SIGMOID_IOU_AWARE};
+  static const struct oracle_loss *const losses[] = {&ORACLE_SIGMOID_CE, &ORACLE_SIGMOID_VARIFOCAL,
+                                                     &ORACLE_SIGMOID_QUALITY_FOCAL, &ORACLE_SIGMOID_MATCHABILITY,
+                                                     &ORACLE_SIGMOID_IOU_AWARE};
   for (int k = 0; k < 10; ++k) {
     struct oracle_problem problem = problem_of(&batch, losses[k % 5]);
     problem.scores = scores;
-    problem.alpha = losses[k % 5] == ORACLE_SIGMOID_IOU_AWARE ? -1 : 0.6;
-    problem.gamma = 1.5;
-    problem.detached = problem.by_label = k >= 5;
+    problem.alpha = losses[k % 5] == &ORACLE_SIGMOID_IOU_AWARE ? -1 : 0.6;
+    problem.gamma = problem.beta = 1.5;
+    problem.modulator = problem.positives = k >= 5;
     problem.positive_weights = positive;
     problem.normalizer = ORACLE_POSITIVES;
     check_differences(&problem, &batch);
@@ -121,7 +123,7 @@ Test(oracle, gradients_with_scores_are_finite_differences) {
 Test(oracle, a_score_out_of_range_spoils_its_row) {
   struct small_batch batch = small_batch();
   double scores[ROWS] = {0.75, -0.5, NAN, NAN, NAN, NAN};
-  struct oracle_problem problem = problem_of(&batch, ORACLE_SIGMOID_VARIFOCAL);
+  struct oracle_problem problem = problem_of(&batch, &ORACLE_SIGMOID_VARIFOCAL);
   struct oracle_result result;
   problem.scores = scores;
   problem.element_weights = NULL;
@@ -137,24 +139,23 @@ Test(oracle, soft_batch_gradients_are_finite_differences) {
   struct small_batch batch = small_batch();
   double targets[ROWS * CLASSES];
   for (int i = 0; i < ROWS * CLASSES; ++i) targets[i] = i % 4 / 3.0;
-  for (int loss = ORACLE_SIGMOID_CE; loss <= ORACLE_SOFTMAX_CE; ++loss) {
-    struct oracle_problem problem = problem_of(&batch, (enum oracle_loss)loss);
+  for (int32_t k = 0; k < tare_loss_count(); ++k) {
+    const struct oracle_loss *loss = oracle_loss_of(tare_loss_kind_at(k));
+    if (loss->has_density || !describe_loss(tare_loss_kind_at(k)).takes_targets) continue;
+    struct oracle_problem problem = problem_of(&batch, loss);
+    problem.offset = (const double[]){-0.5, -4, 1.25};
     problem.targets = targets;
     problem.normalizer = ORACLE_WEIGHTS;
     check_differences(&problem, &batch);
   }
-  struct oracle_problem adjusted = problem_of(&batch, ORACLE_SOFTMAX_LOGIT_ADJUSTED);
-  adjusted.targets = targets;
-  adjusted.class_offset = (const double[]){-0.5, -4, 1.25};
-  check_differences(&adjusted, &batch);
 }
 
-/* Every factor of an element by hand: row, class or background, element, positive, alpha; ignored and weight-0 rows 0. */
+/* Every factor of an element by hand: row, class or background, element, positive, alpha. Ignored rows give 0. */
 Test(oracle, weights_multiply) {
   struct small_batch batch = small_batch();
   static const double per_class[] = {0.3, 1.5, 2}, alphas[] = {0.25, 0.5, 0.9}, positive[] = {3, 1, 0.5};
   static const double row_class_weight[ROWS] = {0.3, 2 * 0.5, 0.7 * 2, 0, 0, 1.5 * 0.25};
-  struct oracle_problem problem = problem_of(&batch, ORACLE_SIGMOID_FOCAL);
+  struct oracle_problem problem = problem_of(&batch, &ORACLE_SIGMOID_FOCAL);
   problem.class_weights = per_class;
   problem.background_weight = 0.7;
   problem.alpha_per_class = alphas;
@@ -162,7 +163,7 @@ Test(oracle, weights_multiply) {
   problem.positive_weights = positive;
   struct oracle_result sigmoid, softmax;
   oracle_evaluate(&problem, &sigmoid);
-  problem.loss = ORACLE_SOFTMAX_FOCAL;
+  problem.loss = &ORACLE_SOFTMAX_FOCAL;
   problem.element_weights = problem.positive_weights = NULL;
   oracle_evaluate(&problem, &softmax);
   for (int i = 0; i < ROWS; ++i) {
@@ -186,18 +187,19 @@ Test(oracle, an_alpha_of_zero_takes_infinity_but_not_nan) {
   int64_t labels[] = {0, 0};
   struct oracle_problem problem;
   struct oracle_result result;
-  oracle_problem_init(&problem, ORACLE_SIGMOID_POLY1, 2, 1);
+  oracle_problem_init(&problem, &ORACLE_SIGMOID_POLY1, 2, 1);
   problem.logits = logits;
   problem.labels = labels;
   problem.alpha = 0;
   oracle_evaluate(&problem, &result);
-  cr_assert_eq(result.element_loss[0], problem.poly_epsilon);
+  cr_assert_eq(result.element_loss[0], problem.epsilon);
   cr_assert_eq(result.gradient[0], 0);
   cr_assert(isnan(result.element_loss[1]) && isnan(result.gradient[1]));
   oracle_result_free(&result);
 }
 
-static double divisor_with(struct small_batch *batch, enum oracle_loss loss, enum oracle_normalizer normalizer) {
+static double divisor_with(struct small_batch *batch, const struct oracle_loss *loss,
+                           enum oracle_normalizer normalizer) {
   static const double per_class[] = {0.3, 1.5, 2};
   struct oracle_problem problem = problem_of(batch, loss);
   problem.class_weights = per_class;
@@ -212,22 +214,22 @@ static double divisor_with(struct small_batch *batch, enum oracle_loss loss, enu
 
 Test(oracle, divisors) {
   struct small_batch batch = small_batch();
-  cr_assert_eq(divisor_with(&batch, ORACLE_SIGMOID_CE, ORACLE_ELEMENTS), 15);
-  cr_assert_eq(divisor_with(&batch, ORACLE_SOFTMAX_CE, ORACLE_ELEMENTS), 4);
-  cr_assert_eq(divisor_with(&batch, ORACLE_SIGMOID_CE, ORACLE_ROWS), 5);
-  cr_assert_eq(divisor_with(&batch, ORACLE_SOFTMAX_CE, ORACLE_ROWS), 4);
-  cr_assert_eq(divisor_with(&batch, ORACLE_SIGMOID_CE, ORACLE_POSITIVES), 4);
+  cr_assert_eq(divisor_with(&batch, &ORACLE_SIGMOID_CE, ORACLE_ELEMENTS), 15);
+  cr_assert_eq(divisor_with(&batch, &ORACLE_SOFTMAX_CE, ORACLE_ELEMENTS), 4);
+  cr_assert_eq(divisor_with(&batch, &ORACLE_SIGMOID_CE, ORACLE_ROWS), 5);
+  cr_assert_eq(divisor_with(&batch, &ORACLE_SOFTMAX_CE, ORACLE_ROWS), 4);
+  cr_assert_eq(divisor_with(&batch, &ORACLE_SIGMOID_CE, ORACLE_POSITIVES), 4);
   double positives = 0.3 + 0.5 * 2 + 0.25 * 1.5;
-  cr_assert_float_eq(divisor_with(&batch, ORACLE_SOFTMAX_CE, ORACLE_WEIGHTS), positives, 1e-15);
-  cr_assert_float_eq(divisor_with(&batch, ORACLE_SIGMOID_CE, ORACLE_WEIGHTS), positives + 2 * 0.7, 1e-15);
+  cr_assert_float_eq(divisor_with(&batch, &ORACLE_SOFTMAX_CE, ORACLE_WEIGHTS), positives, 1e-15);
+  cr_assert_float_eq(divisor_with(&batch, &ORACLE_SIGMOID_CE, ORACLE_WEIGHTS), positives + 2 * 0.7, 1e-15);
   for (int i = 0; i < ROWS; ++i) batch.labels[i] = -2;
-  cr_assert_eq(divisor_with(&batch, ORACLE_SIGMOID_CE, ORACLE_ROWS), 1);
-  cr_assert_eq(divisor_with(&batch, ORACLE_SIGMOID_CE, ORACLE_POSITIVES), 1);
+  cr_assert_eq(divisor_with(&batch, &ORACLE_SIGMOID_CE, ORACLE_ROWS), 1);
+  cr_assert_eq(divisor_with(&batch, &ORACLE_SIGMOID_CE, ORACLE_POSITIVES), 1);
 }
 
 Test(oracle, labels) {
   struct small_batch batch = small_batch();
-  struct oracle_problem problem = problem_of(&batch, ORACLE_SIGMOID_CE);
+  struct oracle_problem problem = problem_of(&batch, &ORACLE_SIGMOID_CE);
   problem.first_label = 1;
   problem.background_label = 0;
   cr_assert_eq(oracle_row_kind(&problem, 0), ORACLE_BACKGROUND);
@@ -256,7 +258,7 @@ Test(oracle, background_inside_the_classes) {
   int64_t label = 1;
   struct oracle_problem problem;
   struct oracle_result result;
-  oracle_problem_init(&problem, ORACLE_SOFTMAX_CE, 1, 3);
+  oracle_problem_init(&problem, &ORACLE_SOFTMAX_CE, 1, 3);
   problem.logits = logits;
   problem.labels = &label;
   problem.background_label = 1;
@@ -264,7 +266,7 @@ Test(oracle, background_inside_the_classes) {
   cr_assert_eq(result.loss, oracle_softmax_row(3, logits, 1, 0, NULL));
   cr_assert(result.counts.counted == 1 && result.counts.positives == 0 && result.counts.background == 1);
   oracle_result_free(&result);
-  problem.loss = ORACLE_SIGMOID_CE;
+  problem.loss = &ORACLE_SIGMOID_CE;
   oracle_evaluate(&problem, &result);
   cr_assert_eq(result.element_loss[1], oracle_soft_ce(2, 0).value);
   cr_assert(result.counts.counted == 1 && result.counts.positives == 0);

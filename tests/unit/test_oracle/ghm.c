@@ -91,35 +91,36 @@ static void draw(struct ghm_batch *batch, random_source *random) {
   }
 }
 
-static struct oracle_problem ghm_problem(struct ghm_batch *batch, enum oracle_loss loss) {
+static struct oracle_problem ghm_problem(struct ghm_batch *batch, const struct oracle_loss *loss) {
   struct oracle_problem problem;
   oracle_problem_init(&problem, loss, N_ROWS, N_CLASSES);
   problem.logits = batch->logits;
   problem.labels = batch->labels;
   problem.row_weights = batch->row_weights;
-  problem.targets = loss == ORACLE_GHM_R ? batch->targets : NULL;
+  problem.targets = loss == &ORACLE_GHM_R ? batch->targets : NULL;
   return problem;
 }
 
 /* Whether element i belongs to N, and its gradient norm. */
-static bool in_n(const struct ghm_batch *batch, enum oracle_loss loss, int i) {
+static bool in_n(const struct ghm_batch *batch, const struct oracle_loss *loss, int i) {
   int row = i / N_CLASSES;
-  return batch->row_weights[row] > 0 && (loss == ORACLE_GHM_C || batch->labels[row] >= 0);
+  return batch->row_weights[row] > 0 && (loss == &ORACLE_GHM_C || batch->labels[row] >= 0);
 }
 
-static double norm_at(const struct ghm_batch *batch, enum oracle_loss loss, int i) {
-  if (loss == ORACLE_GHM_R) return oracle_ghm_r_norm(batch->logits[i] - batch->targets[i], 0.02);
+static double norm_at(const struct ghm_batch *batch, const struct oracle_loss *loss, int i) {
+  if (loss == &ORACLE_GHM_R) return oracle_ghm_r_norm(batch->logits[i] - batch->targets[i], 0.02);
   return oracle_ghm_c_norm(batch->logits[i], batch->labels[i / N_CLASSES] == i % N_CLASSES);
 }
 
 /* 1 - g, not by that subtraction. */
-static double rest_at(const struct ghm_batch *batch, enum oracle_loss loss, int i) {
+static double rest_at(const struct ghm_batch *batch, const struct oracle_loss *loss, int i) {
   double difference = batch->logits[i] - batch->targets[i];
-  if (loss == ORACLE_GHM_C) return oracle_ghm_c_norm(batch->logits[i], batch->labels[i / N_CLASSES] != i % N_CLASSES);
+  if (loss == &ORACLE_GHM_C) return oracle_ghm_c_norm(batch->logits[i], batch->labels[i / N_CLASSES] != i % N_CLASSES);
   return 0.02 * 0.02 / (0.02 * 0.02 + difference * difference) / (1 + norm_at(batch, loss, i));
 }
 
-static double exact_by_definition(const struct ghm_batch *batch, enum oracle_loss loss, int i, double epsilon) {
+static double exact_by_definition(const struct ghm_batch *batch, const struct oracle_loss *loss, int i,
+                                  double epsilon) {
   double g = norm_at(batch, loss, i);
   int inside = 0;
   for (int k = 0; k < N; ++k) inside += in_n(batch, loss, k) && fabs(norm_at(batch, loss, k) - g) <= epsilon / 2;
@@ -132,16 +133,18 @@ Test(oracle, exact_density_is_its_definition) {
   struct ghm_batch batch;
   struct oracle_result result;
   int checked = 0;
-  for (int loss = ORACLE_GHM_C; loss <= ORACLE_GHM_R; ++loss) {
+  const struct oracle_loss *const losses[] = {&ORACLE_GHM_C, &ORACLE_GHM_R};
+  for (int k = 0; k < 2; ++k) {
+    const struct oracle_loss *loss = losses[k];
     for (int e = 0; e < 4; ++e) {
       draw(&batch, &random);
-      struct oracle_problem problem = ghm_problem(&batch, (enum oracle_loss)loss);
-      problem.exact_density = 1;
-      problem.ghm_epsilon = epsilons[e];
+      struct oracle_problem problem = ghm_problem(&batch, loss);
+      problem.density = 1;
+      problem.epsilon = epsilons[e];
       oracle_evaluate(&problem, &result);
       for (int i = 0; i < N; ++i) {
-        double density = exact_by_definition(&batch, (enum oracle_loss)loss, i, epsilons[e]);
-        double want = in_n(&batch, (enum oracle_loss)loss, i) ? 1 / density : 0;
+        double density = exact_by_definition(&batch, loss, i, epsilons[e]);
+        double want = in_n(&batch, loss, i) ? 1 / density : 0;
         cr_assert_float_eq(result.inverse_density[i], want, 1e-14 * want);
         checked += want > 0;
         if (want > 0 && epsilons[e] == 2) cr_assert_float_eq(density, (double)result.ghm.total, 1e-9);
@@ -162,7 +165,7 @@ Test(oracle, momentum_starts_from_the_first_histogram) {
   double sums[BINS] = {0};
   for (int step = 0; step < 5; ++step) {
     draw(&batch, &random);
-    struct oracle_problem problem = ghm_problem(&batch, ORACLE_GHM_C);
+    struct oracle_problem problem = ghm_problem(&batch, &ORACLE_GHM_C);
     problem.bins = BINS;
     problem.momentum = 0.75;
     problem.state = &state;
@@ -170,12 +173,12 @@ Test(oracle, momentum_starts_from_the_first_histogram) {
     oracle_evaluate(&problem, &result);
     double counts[BINS] = {0}, loss = 0;
     for (int i = 0; i < N; ++i)
-      if (in_n(&batch, ORACLE_GHM_C, i)) counts[(int)(BINS * norm_at(&batch, ORACLE_GHM_C, i))] += 1;
+      if (in_n(&batch, &ORACLE_GHM_C, i)) counts[(int)(BINS * norm_at(&batch, &ORACLE_GHM_C, i))] += 1;
     for (int k = 0; k < BINS; ++k) sums[k] = step == 0 ? counts[k] : 0.75 * sums[k] + 0.25 * counts[k];
     for (int i = 0; i < N; ++i) {
-      if (!in_n(&batch, ORACLE_GHM_C, i)) continue;
+      if (!in_n(&batch, &ORACLE_GHM_C, i)) continue;
       double t = batch.labels[i / N_CLASSES] == i % N_CLASSES;
-      loss += oracle_soft_ce(batch.logits[i], t).value / (BINS * sums[(int)(BINS * norm_at(&batch, ORACLE_GHM_C, i))]);
+      loss += oracle_soft_ce(batch.logits[i], t).value / (BINS * sums[(int)(BINS * norm_at(&batch, &ORACLE_GHM_C, i))]);
     }
     for (int k = 0; k < BINS; ++k) cr_assert_eq(state.counts[k], (int64_t)counts[k]);
     cr_assert_float_eq(result.loss, loss, 1e-12 * loss);
@@ -190,15 +193,15 @@ Test(oracle, given_weights_are_used_as_they_are) {
   draw(&batch, &random);
   struct oracle_ghm_state state = {.total = 3};
   for (int k = 0; k < 30; ++k) state.weights[k] = k + 1;
-  struct oracle_problem problem = ghm_problem(&batch, ORACLE_GHM_C);
-  problem.given = 1;
+  struct oracle_problem problem = ghm_problem(&batch, &ORACLE_GHM_C);
+  problem.use_stored_density = 1;
   problem.state = &state;
   struct oracle_result result;
   oracle_evaluate(&problem, &result);
   int checked = 0;
   for (int i = 0; i < N; ++i) {
-    if (!in_n(&batch, ORACLE_GHM_C, i)) continue;
-    cr_assert_eq(result.inverse_density[i], 1 + (int)(30 * norm_at(&batch, ORACLE_GHM_C, i)));
+    if (!in_n(&batch, &ORACLE_GHM_C, i)) continue;
+    cr_assert_eq(result.inverse_density[i], 1 + (int)(30 * norm_at(&batch, &ORACLE_GHM_C, i)));
     checked += 1;
   }
   cr_assert(checked > 0 && state.total == 3 && state.steps == 0);
@@ -208,15 +211,15 @@ Test(oracle, given_weights_are_used_as_they_are) {
 /* ---- mmdetection ----------------------------------------------------------------------------------------------- */
 
 /* The tensors that mmdetection's heads would pass: one-hot targets, label weights per element. */
-static void as_tensors(const struct ghm_batch *batch, enum oracle_loss loss, double *target, double *weight) {
+static void as_tensors(const struct ghm_batch *batch, const struct oracle_loss *loss, double *target, double *weight) {
   for (int i = 0; i < N; ++i) {
-    target[i] = loss == ORACLE_GHM_R ? batch->targets[i] : batch->labels[i / N_CLASSES] == i % N_CLASSES;
+    target[i] = loss == &ORACLE_GHM_R ? batch->targets[i] : batch->labels[i / N_CLASSES] == i % N_CLASSES;
     weight[i] = in_n(batch, loss, i) ? batch->row_weights[i / N_CLASSES] : 0;
   }
 }
 
-static void compare_modules(enum oracle_loss loss, int bins, double momentum) {
-  struct mmdet_module module = {.bins = bins, .momentum = momentum, .mu = loss == ORACLE_GHM_R ? 0.02 : 0};
+static void compare_modules(const struct oracle_loss *loss, int bins, double momentum) {
+  struct mmdet_module module = {.bins = bins, .momentum = momentum, .mu = loss == &ORACLE_GHM_R ? 0.02 : 0};
   struct oracle_ghm_state state = {0};
   random_source random = random_from(6);
   struct ghm_batch batch;
@@ -227,7 +230,7 @@ static void compare_modules(enum oracle_loss loss, int bins, double momentum) {
     as_tensors(&batch, loss, target, weight);
     double want = mmdet_forward(&module, N, batch.logits, target, weight, gradient);
     struct oracle_problem problem = ghm_problem(&batch, loss);
-    problem.mmdet = 1;
+    problem.variant = 1;
     problem.bins = bins;
     problem.momentum = momentum;
     problem.state = &state;
@@ -237,12 +240,12 @@ static void compare_modules(enum oracle_loss loss, int bins, double momentum) {
     for (int i = 0; i < N; ++i) note(&worst, result.gradient[i], gradient[i], 1e-17, "step %d, element %d", step, i);
     oracle_result_free(&result);
   }
-  conclude(loss == ORACLE_GHM_R ? "mmdetection GHM-R" : "mmdetection GHM-C", &worst, 1e-12);
+  conclude(loss == &ORACLE_GHM_R ? "mmdetection GHM-R" : "mmdetection GHM-C", &worst, 1e-12);
 }
 
 Test(oracle, mmdetection_modules) {
-  compare_modules(ORACLE_GHM_C, 30, 0.75);
-  compare_modules(ORACLE_GHM_C, 10, 0);
-  compare_modules(ORACLE_GHM_R, 10, 0.75);
-  compare_modules(ORACLE_GHM_R, 10, 0);
+  compare_modules(&ORACLE_GHM_C, 30, 0.75);
+  compare_modules(&ORACLE_GHM_C, 10, 0);
+  compare_modules(&ORACLE_GHM_R, 10, 0.75);
+  compare_modules(&ORACLE_GHM_R, 10, 0);
 }

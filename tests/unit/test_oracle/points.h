@@ -12,6 +12,7 @@
 #include "oracle/literal.h"
 #include "oracle/mmdet.h"
 #include "oracle/oracle.h"
+#include "support/parameters.h"
 #include "support/random.h"
 
 /* ---- Errors ---------------------------------------------------------------------------------------------------- */
