@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Drawing a random problem: size, layout, labels, numbers, weights, outputs, in this order.
+ * A random problem: size, layout, labels, numbers, weights, outputs, in this order.
  */
 #include "draw.h"
 
@@ -9,208 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "draw_parts.h"
 #include "head.h"
 #include "numbers.h"
 #include "parameters.h"
 
-enum { MOST_ELEMENTS = 3000, MOST_EXACT = 600 };
+enum { MOST_EXACT = 600 };
 
-static bool one_in(random_source *s, int64_t n) { return random_below(s, n) == 0; }
-
-static double one_of(random_source *s, const double *values, size_t count) {
-  return values[random_below(s, (int64_t)count)];
-}
-#define ONE_OF(s, ...) \
-  one_of((s), (const double[]){__VA_ARGS__}, sizeof((const double[]){__VA_ARGS__}) / sizeof(double))
-
-/* ---- Sizes and layout --------------------------------------------------------------------------------------------- */
-
-static int64_t draw_classes(random_source *s) {
-  if (one_in(s, 12)) return 60 + random_below(s, 200);
-  return one_in(s, 3) ? 1 + random_below(s, 3) : 1 + random_below(s, 40);
-}
-
-/* Few problems are empty, most are small, and some are one long level. */
-static int32_t draw_levels(random_source *s, int64_t classes, int64_t *images, level_shape *levels) {
-  const int64_t most = MOST_ELEMENTS / classes + 1;
-  *images = one_in(s, 40) ? 0 : 1 + (one_in(s, 3) ? random_below(s, 3) : 0);
-  if (one_in(s, 3)) {
-    levels[0] = (level_shape){.height = 1, .width = random_below(s, most), .anchors = 1};
-    return 1;
-  }
-  const int32_t count = (int32_t)(one_in(s, 20) ? TARE_MAX_LEVELS : 1 + random_below(s, 4));
-  const int64_t side = (int64_t)sqrt((double)(most / (*images + 1) / count)) + 2;
-  for (int32_t l = 0; l < count; l++) {
-    levels[l] = (level_shape){
-        .height = random_below(s, side), .width = 1 + random_below(s, side), .anchors = 1 + random_below(s, 3)};
-  }
-  return count;
-}
-
-static placement draw_placement(random_source *s, bool channels_first, bool is_output) {
-  placement place = {.channels_first = channels_first, .phase = one_in(s, 3) ? random_below(s, 9) : 0};
-  if (one_in(s, 5)) place.channels_first = !channels_first;
-  for (int axis = 0; axis < AXES; axis++) {
-    if (one_in(s, 8)) place.pad[axis] = 1 + random_below(s, 3);
-    if (one_in(s, 12)) place.flip |= 1u << axis;
-    if (!is_output && one_in(s, 15)) place.broadcast |= 1u << axis;
-  }
-  return place;
-}
-
-static bool is_output_array(int kind) {
-  return kind == ARRAY_GRADIENT || kind == ARRAY_ROW_LOSS || kind == ARRAY_ELEMENT_LOSS;
-}
-
-static void draw_layout(problem *p, random_source *s) {
-  const bool plain = one_in(s, 3), channels_first = one_in(s, 2);
-  p->in_place = one_in(s, 3);
-  p->image_major = one_in(s, 4);
-  for (int kind = 0; kind < ARRAY_KINDS && !plain; kind++) {
-    p->place[kind] = draw_placement(s, channels_first, is_output_array(kind) || (kind == ARRAY_LOGITS && p->in_place));
-  }
-  if (!p->image_major) return;
-  for (int kind = 0; kind < ARRAY_KINDS; kind++) {
-    if (is_row_array(kind)) p->place[kind] = (placement){0};
-  }
-}
-
-/* Along an axis of stride 0 the numbers are those of its index 0: where, in row order, those of a place stand. */
-static int64_t source_of_broadcast(const problem *p, const level_shape *shape, unsigned axes, int64_t classes,
-                                   int64_t place) {
-  const int64_t lengths[AXES] = {p->images, shape->height, shape->width, shape->anchors, classes};
-  int64_t source = 0, stride = 1;
-  for (int axis = AXES - 1; axis >= 0; axis--) {
-    if (!(axes >> axis & 1u)) source += place % lengths[axis] * stride;
-    place /= lengths[axis];
-    stride *= lengths[axis];
-  }
-  return source;
-}
-
-/* All numbers here are 8 bytes wide. */
-static void repeat_along_axes(const problem *p, int kind, void *numbers, int64_t classes) {
-  char *at = numbers;
-  if (numbers == NULL || p->place[kind].broadcast == 0) return;
-  for (int32_t l = 0; l < p->level_count; l++) {
-    const level_shape *shape = &p->levels[l];
-    const int64_t count = p->images * shape->height * shape->width * shape->anchors * classes;
-    for (int64_t i = 0; i < count; i++) {
-      memcpy(at + 8 * i, at + 8 * source_of_broadcast(p, shape, p->place[kind].broadcast, classes, i), 8);
-    }
-    at += 8 * count;
-  }
-}
-
-static void make_numbers_agree(problem *p) {
-  repeat_along_axes(p, ARRAY_LOGITS, p->logits, p->classes);
-  repeat_along_axes(p, ARRAY_LABELS, p->labels, 1);
-  repeat_along_axes(p, ARRAY_TARGETS, p->targets, p->classes);
-  repeat_along_axes(p, ARRAY_SCORES, p->scores, 1);
-  repeat_along_axes(p, ARRAY_ROW_WEIGHTS, p->row_weights, 1);
-  repeat_along_axes(p, ARRAY_ELEMENT_WEIGHTS, p->element_weights, p->classes);
-}
-
-/* ---- Numbers ------------------------------------------------------------------------------------------------------ */
-
-/* What a detector gives; far out; the ends of the type, where the loss is no longer finite; ties. */
-static double draw_logit(random_source *s, const problem *p, int64_t manner) {
-  const double x = random_normal(s);
-  switch (manner) {
-    case 0:
-      return 30 * x;
-    case 1:
-      return one_in(s, 6) ? ONE_OF(s, INFINITY, -INFINITY, NAN, 1e4, -1e4, 1e-30, -1e-30, 88.8, -103.5, 0, -0.0)
-                          : 4 * x;
-    case 2:
-      return (double)random_below(s, 5) - 2;
-    case 3:
-      return pow(10, 12 * random_uniform(s) - 10) * (x < 0 ? -1 : 1);
-    default:
-      return 3 * x - (is_softmax(p->loss.kind) ? 0 : 2);
-  }
-}
-
-static void draw_logits(problem *p, random_source *s) {
-  const int64_t manner = random_below(s, 10);
-  for (int64_t i = 0; i < p->rows * p->classes; i++) {
-    p->logits[i] = round_to_dtype(p->dtype, draw_logit(s, p, manner));
-  }
-}
-
-/* GHM-R: differences of every size around mu. The predictions are made from the targets. */
-static void draw_regression(problem *p, random_source *s) {
-  const double mu = p->loss.ghm.mu;
-  for (int64_t i = 0; i < p->rows * p->classes; i++) {
-    const double difference = random_normal(s) * mu * pow(10, 3 * random_uniform(s) - 1);
-    p->targets[i] = round_to_dtype(p->target_dtype, random_normal(s));
-    p->logits[i] = round_to_dtype(p->dtype, one_in(s, 50) ? p->targets[i] : p->targets[i] + difference);
-  }
-}
-
-static double draw_target(random_source *s) {
-  const int64_t choice = random_below(s, 10);
-  if (choice < 4) return 0;
-  if (choice < 6) return 1;
-  return choice == 6 ? ONE_OF(s, 0.5, 0.001, 0.999) : random_uniform(s);
-}
-
-static void draw_targets(problem *p, random_source *s) {
-  p->target_dtype = (int32_t)random_below(s, 4);
-  p->targets = calloc((size_t)(p->rows * p->classes) + 1, sizeof *p->targets);
-  for (int64_t i = 0; i < p->rows * p->classes; i++) {
-    p->targets[i] = round_to_dtype(p->target_dtype, draw_target(s));
-  }
-}
-
-/* Scores of labels, and anything in rows without a class. */
-static void draw_scores(problem *p, random_source *s) {
-  repeat_along_axes(p, ARRAY_LABELS, p->labels,
-                    1); /* what a score may be depends on the label that the row will have */
-  p->score_dtype = (int32_t)random_below(s, p->dtype == TARE_DTYPE_F64 ? 4 : 3);
-  p->scores = calloc((size_t)p->rows + 1, sizeof *p->scores);
-  for (int64_t i = 0; i < p->rows; i++) {
-    const bool has_class = p->labels[i] != p->background_label && p->labels[i] != p->ignore_label;
-    const double score = has_class || one_in(s, 2) ? draw_target(s) : ONE_OF(s, NAN, -5, 1e30, INFINITY);
-    p->scores[i] = round_to_dtype(p->score_dtype, score);
-  }
-}
-
-/* Logits of soft targets and of scores stay small, so that what cancels does. */
-static void keep_small(problem *p) {
-  for (int64_t i = 0; i < p->rows * p->classes && p->head == NULL; i++) {
-    const bool soft = p->targets == NULL || is_softmax(p->loss.kind) || (p->targets[i] > 0 && p->targets[i] < 1);
-    if (soft && isfinite(p->logits[i])) p->logits[i] = fmin(fmax(p->logits[i], -16), 16);
-  }
-}
-
-static bool is_near_edge(const problem *p, int64_t i) {
-  const double x = p->logits[i], t = p->targets[i];
-  const double norm =
-      p->loss.kind == TARE_LOSS_GHM_R ? oracle_ghm_r_norm(x - t, p->loss.ghm.mu) : oracle_ghm_c_norm(x, t);
-  const double place = norm * p->loss.ghm.bins;
-  return norm > 0 && norm < 1 && fabs(place - nearbyint(place)) < 2e-3;
-}
-
-/* Bins that soft norms fall in, and those of GHM-R, are decided with a rounding: elements keep off the edges. A soft target
- * that is near one wherever the logit is becomes a hard one; a fused head's logits stay as they are. */
-static void keep_off_edges(problem *p) {
-  const bool regression = p->loss.kind == TARE_LOSS_GHM_R;
-  if (!is_ghm(p->loss.kind) || p->loss.ghm.density == TARE_GHM_DENSITY_EXACT || p->targets == NULL) return;
-  for (int64_t i = 0; i < p->rows * p->classes; i++) {
-    for (int tries = 0; tries < 20 && is_near_edge(p, i); tries++) {
-      const double step = regression ? 0.25 * fabs(p->logits[i] - p->targets[i]) : 0.25;
-      if (p->head == NULL) {
-        p->logits[i] = round_to_dtype(p->dtype, p->logits[i] + step);
-      } else if (regression) {
-        p->targets[i] = round_to_dtype(p->target_dtype, p->targets[i] + step);
-      }
-    }
-    if (!regression && is_near_edge(p, i)) p->targets[i] = 1;
-  }
-}
-
-/* ---- Labels ------------------------------------------------------------------------------------------------------- */
+/* ---- Labels ------------------------------------------------------------------------------------------------------ */
 
 static void draw_convention(problem *p, random_source *s) {
   p->label_dtype = (int32_t)random_below(s, 2);
@@ -248,7 +54,7 @@ static void draw_labels(problem *p, random_source *s) {
   for (int64_t i = 0; i < p->rows; i++) p->labels[i] = draw_label(p, s, positive, ignored);
 }
 
-/* ---- Parameters and weights ----------------------------------------------------------------------------------------- */
+/* ---- Parameters and weights -------------------------------------------------------------------------------------- */
 
 static double draw_alpha(random_source *s) { return ONE_OF(s, -1, -1, 0.25, 0.75, 0, 1, 0.9999, 1e-4, 0.999); }
 
@@ -273,7 +79,7 @@ static void draw_offsets(problem *p, random_source *s) {
   for (int64_t c = 0; c < p->classes; c++) {
     double offset = manner == 0 ? -3 : (manner == 1 ? 60 : 4) * random_normal(s);
     if (manner == 2 && one_in(s, 6)) offset = -INFINITY;
-    p->class_offset[c] = (double)(float)offset;
+    p->offset[c] = (double)(float)offset;
   }
 }
 
@@ -292,7 +98,7 @@ static void draw_parameters(problem *p, random_source *s) {
     draw_ghm(p, s);
     return;
   }
-  if (p->class_offset != NULL) draw_offsets(p, s);
+  if (p->offset != NULL) draw_offsets(p, s);
   const int32_t count = describe_loss(p->loss.kind).parameters;
   for (int32_t i = 0; i < count; i++) {
     const tare_parameter_description parameter = describe_parameter(p->loss.kind, i);
@@ -327,7 +133,7 @@ static void draw_all_weights(problem *p, random_source *s) {
   if (one_in(s, 3)) p->background_weight = ONE_OF(s, 0, 0.5, 1, 3);
 }
 
-/* ---- Outputs ------------------------------------------------------------------------------------------------------ */
+/* ---- Outputs ----------------------------------------------------------------------------------------------------- */
 
 static void draw_output(problem *p, random_source *s) {
   const unsigned all = is_softmax(p->loss.kind) ? WANT_ALL & ~(unsigned)WANT_ELEMENT_LOSS : WANT_ALL;
@@ -366,43 +172,7 @@ static void set_slack(problem *p) {
   p->slack = (p->dtype == TARE_DTYPE_F64 ? 1e-14 : 2e-6) * weights * scale / divisor;
 }
 
-/* ---- The exact density -------------------------------------------------------------------------------------------- */
-
-static bool decides(const problem *p, const double *norms, int64_t count, double epsilon) {
-  const double margin = p->dtype == TARE_DTYPE_F64 ? 1e-12 : 4e-6;
-  for (int64_t i = 0; i < count; i++) {
-    for (int64_t k = 0; k < i; k++) {
-      if (fabs(fabs(norms[i] - norms[k]) - epsilon / 2) < margin) return true;
-    }
-  }
-  return false;
-}
-
-/* A window whose ends no element is within rounding of. False: none was found. */
-static bool draw_window(problem *p, random_source *s) {
-  const int64_t count = p->rows * p->classes;
-  double *norms = calloc((size_t)count + 1, sizeof *norms);
-  for (int64_t i = 0; i < count; i++) {
-    const int64_t row = i / p->classes;
-    const double hard =
-        p->labels != NULL && p->labels[row] == p->first_label + i % p->classes && p->labels[row] != p->background_label
-            ? 1
-            : 0;
-    const double t = p->targets != NULL ? p->targets[i] : hard;
-    norms[i] = p->loss.kind == TARE_LOSS_GHM_R ? oracle_ghm_r_norm(p->logits[i] - t, p->loss.ghm.mu)
-                                               : oracle_ghm_c_norm(p->logits[i], t);
-    if (isnan(norms[i])) norms[i] = 0;
-  }
-  bool found = false;
-  for (int tries = 0; tries < 200 && !found; tries++) {
-    p->loss.ghm.epsilon = pow(10, -2.5 * random_uniform(s)) * 2;
-    found = !decides(p, norms, count, p->loss.ghm.epsilon);
-  }
-  free(norms);
-  return found;
-}
-
-/* ---- Together ----------------------------------------------------------------------------------------------------- */
+/* ---- Together ---------------------------------------------------------------------------------------------------- */
 
 static problem *draw_head(int32_t kind, random_source *s) {
   const int64_t classes = 1 + random_below(s, one_in(s, 4) ? 90 : 12), dimensions = 1 + random_below(s, 24);
@@ -420,16 +190,6 @@ static problem *draw_head(int32_t kind, random_source *s) {
     h->bias = NULL;
     head_multiply(p);
   }
-  return p;
-}
-
-static problem *draw_shape(int32_t kind, random_source *s) {
-  level_shape levels[TARE_MAX_LEVELS];
-  int64_t images;
-  const int64_t classes = kind == TARE_LOSS_GHM_R && one_in(s, 2) ? 4 : draw_classes(s);
-  const int32_t count = draw_levels(s, classes, &images, levels);
-  problem *p = problem_new_levels(kind, (int32_t)random_below(s, 4), images, classes, count, levels);
-  draw_layout(p, s);
   return p;
 }
 
