@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From a checked problem to a call by value: which walk the kernels take, how the rows are cut into tiles, and what else
- * a kernel wants to know. Nothing here touches the device.
+ * From a checked problem to a call by value: which walk the kernels take, how the rows are cut into tiles, and what
+ * else a kernel wants to know. Nothing here touches the device.
  */
 #include <cstring>
 
@@ -17,8 +17,8 @@ bool is_run(const tare_view &v, const tare_array &a, int64_t classes) {
   return !a.data || ((a.cls == 1 || classes == 1) && (a.stride[3] == classes || v.dim[3] == 1));
 }
 
-/** With labels, rows of a softmax loss stay in registers if their classes are contiguous and not too many; else they are
- *  taken side by side if that is how most of them lie. */
+/** With labels, rows of a softmax loss stay in registers if their classes are contiguous and not too many; else they
+ *  are taken side by side if that is how most of them lie. */
 int32_t choose_label_walk(const tare_problem *problem) {
   const int64_t classes = problem->batch.classes;
   const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
@@ -211,7 +211,7 @@ void make_call(const backend *self, const tare_problem *problem, call *c) {
   fill_levels(problem, c);
 }
 
-/* ---- Sums of each class ------------------------------------------------------------------------------------------- */
+/* ---- Sums of each class ------------------------------------------------------------------------------------------ */
 
 namespace {
 
