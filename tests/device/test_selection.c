@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/npy.h"
 #include "support/numbers.h"
 #include "support/problem.h"
 
@@ -39,7 +40,7 @@ static tare_status evaluate_selected(tare_context *context, const tare_loss_spec
   return status;
 }
 
-/* ---- What is to be selected --------------------------------------------------------------------------------------- */
+/* ---- What is to be selected -------------------------------------------------------------------------------------- */
 
 typedef struct ranked {
   float loss;
@@ -103,7 +104,7 @@ static int64_t settle(problem *p, const test_device *device, const mining *m) {
   return taken;
 }
 
-/* ---- Comparison --------------------------------------------------------------------------------------------------- */
+/* ---- Comparison -------------------------------------------------------------------------------------------------- */
 
 /** Evaluates with the selection, and without it on the labels that are to be selected. Returns the negatives taken. */
 static int64_t check_mining(problem *p, const test_device *device, double ratio, int64_t minimum) {
@@ -262,7 +263,43 @@ Test(selection, no_rows) {
   }
 }
 
-/* ---- Refusals ------------------------------------------------------------------------------------------------------ */
+/* ---- Real data --------------------------------------------------------------------------------------------------- */
+
+/* Two images of a detector's anchors, thinned out to `each` rows an image. In a softmax loss the background is class 3,
+ * whose logit is 0. */
+static problem *real_batch(int32_t kind, const char *logits_name, int64_t each) {
+  npy_array logits = npy_real(logits_name), labels = npy_real("labels.npy");
+  const level_shape one = {1, each, 1};
+  const int64_t thinning = logits.shape[0] / 2 / each, classes = is_softmax(kind) ? 4 : 3;
+  problem *p = problem_new_levels(kind, TARE_DTYPE_F32, 2, classes, 1, &one);
+  if (is_softmax(kind)) p->background_label = 3;
+  for (int64_t row = 0; row < p->rows; row++) {
+    const int64_t label = (int64_t)npy_number(&labels, (size_t)(row * thinning));
+    p->labels[row] = label == -1 ? p->background_label : label;
+    for (int64_t c = 0; c < classes; c++)
+      p->logits[row * classes + c] = c == 3 ? 0 : npy_number(&logits, (size_t)(row * thinning * 3 + c));
+  }
+  npy_free(&logits);
+  npy_free(&labels);
+  return p;
+}
+
+Test(selection, real_batch) {
+  static const int32_t kinds[] = {TARE_LOSS_SOFTMAX_CE, TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SIGMOID_VARIFOCAL};
+  static const char *const states[] = {"init_logits.npy", "early_logits.npy", "late_logits.npy"};
+  FOR_EACH_DEVICE(device) {
+    for (int k = 0; k < 3; k++) {
+      for (int s = 0; s < 3; s++) {
+        problem *p = real_batch(kinds[k], states[s], test_size(57600, 3840));
+        p->normalizer = TARE_NORMALIZER_POSITIVES;
+        cr_assert_gt(check_mining(p, device, 3, 0), 0);
+        problem_free(p);
+      }
+    }
+  }
+}
+
+/* ---- Refusals ---------------------------------------------------------------------------------------------------- */
 
 static void expect_refused(problem *p, const test_device *device, mining m, tare_status status, const char *word) {
   p->call = evaluate_selected;
