@@ -16,8 +16,8 @@
 #   results.tar.gz                 all results: bench-*.json, head-*.json, peers-*.json, ncu-*.txt, *.tap and the above
 # It runs the programs that bench/gpu_pack.sh left in .gpu, if their sources are unchanged. Otherwise, or with the part
 # `build`, it builds them first. A test that is skipped because of a missing GPU or missing data is a failure here. A
-# step that would begin later than TARE_CHECK_SECONDS (540) after the start is left out, and a line says so. No step runs
-# longer than 45 s after that. A case that hangs is killed after TARE_TEST_SECONDS (60), and the tests after 200 s.
+# step that would begin later than TARE_CHECK_SECONDS (540) after the start is left out, and a line says so. No step
+# runs longer than 45 s after that. A case that hangs is killed after TARE_TEST_SECONDS (60), and the tests after 200 s.
 # --dry-run runs the same steps with the emulated device and tiny sizes.
 set -u
 cd "$(dirname "$0")/.." || exit 1

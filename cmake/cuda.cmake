@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Whether the CUDA backend is built, and for which GPUs: cuda/*.cu, when there are any and nvcc is here. Comes before the
-# first target: a target takes CMAKE_CUDA_ARCHITECTURES when it is made, and cannot be generated without.
+# Whether the CUDA backend is built, and for which GPUs: cuda/*.cu, when there are any and nvcc is here. Comes before
+# the first target: a target takes CMAKE_CUDA_ARCHITECTURES when it is made, and cannot be generated without.
 
 file(GLOB cuda_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/cuda/*.cu")
 set(missing "")
@@ -20,8 +20,8 @@ elseif(TARE_CUDA STREQUAL "AUTO" OR TARE_CUDA)
   endif()
 endif()
 
-# Without a choice of the caller's: every generation from 7.5 on that this toolkit knows, and PTX for later ones. CUDA 12
-# has generations before 7.0 in all-major, whose parameters are too small for our kernels.
+# Without a choice of the caller's: every generation from 7.5 on that this toolkit knows, and PTX for later ones. CUDA
+# 12 has generations before 7.0 in all-major, whose parameters are too small for our kernels.
 if(CUDAToolkit_VERSION AND CUDAToolkit_VERSION VERSION_LESS 13)
   set(tare_architectures 75-real 80-real 90)
   if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12.8)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# The CUDA backend in the library. cudart is linked statically and finds the driver at run time, so that one library runs
-# with and without one. Nothing of C++'s runtime is used, so C links everything.
+# The CUDA backend in the library. cudart is linked statically and finds the driver at run time, so that one library
+# runs with and without one. Nothing of C++'s runtime is used, so C links everything.
 
 if(TARE_BUILD_CUDA)
   add_library(tare_cuda OBJECT ${cuda_sources})

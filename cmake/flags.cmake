@@ -34,8 +34,8 @@ if(TARE_SANITIZE)
   if(TARE_FUZZER)
     add_compile_options(-fsanitize=fuzzer-no-link)
   endif()
-  # -O1, as AddressSanitizer's manual has it: cpu/instance.c compiles in a third of the time of -O0, and tests run faster.
-  # Reports need line numbers and no more of -g.
+  # -O1, as AddressSanitizer's manual has it: cpu/instance.c compiles in a third of the time of -O0, and tests run
+  # faster. Reports need line numbers and no more of -g.
   add_compile_options(-O1 -g1 -fsanitize=address,undefined $<$<COMPILE_LANGUAGE:C>:-fsanitize=${c_sanitizers}>
                       -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)

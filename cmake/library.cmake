@@ -75,8 +75,8 @@ set_target_properties(tare_static PROPERTIES OUTPUT_NAME tare)
 if(NOT TARE_SANITIZE)
   target_link_options(tare PRIVATE LINKER:-z,defs)
 endif()
-# OpenMP's threads outlive a call. They would crash in code that dlclose has taken away, so the library stays loaded, and
-# so does a plugin that has the static one inside.
+# OpenMP's threads outlive a call. They would crash in code that dlclose has taken away, so the library stays loaded,
+# and so does a plugin that has the static one inside.
 target_link_options(tare PRIVATE LINKER:-z,nodelete)
 set(type $<TARGET_PROPERTY:TYPE>)
 target_link_options(tare_static INTERFACE

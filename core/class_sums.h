@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sums of each class (tare_output::class_sums). The batch is cut into slices, by its shape alone. Each slice has sums of
- * its own, and the slices are added in order. So the sums depend neither on threads nor on blocks. The first slice's sums
- * are the output itself; the others lie in the workspace.
+ * Sums of each class (tare_output::class_sums). The batch is cut into slices, by its shape alone. Each slice has sums
+ * of its own, and the slices are added in order. So the sums depend neither on threads nor on blocks. The first slice's
+ * sums are the output itself; the others lie in the workspace.
  */
 #ifndef TARE_CORE_CLASS_SUMS_H
 #define TARE_CORE_CLASS_SUMS_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The divisor that follows from counted rows, for both backends. TARE_INLINE comes from the includer. Counts of rows are
- * exact in double. */
+/* The divisor that follows from counted rows, for both backends. TARE_INLINE comes from the includer. Counts of rows
+ * are exact in double. */
 
 /** Of a normalizer that counts rows; 1 where nothing counts, and for the other normalizers. */
 TARE_INLINE double tare_counted_divisor(int32_t normalizer, int32_t family, int64_t classes, double counted,

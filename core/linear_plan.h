@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The plan of a fused head: the rows of a chunk, where the parts of the workspace lie, and which logits are kept from one
- * pass to the next. A backend says what it needs. All else is decided here, for every backend.
+ * The plan of a fused head: the rows of a chunk, where the parts of the workspace lie, and which logits are kept from
+ * one pass to the next. A backend says what it needs. All else is decided here, for every backend.
  */
 #ifndef TARE_CORE_LINEAR_PLAN_H
 #define TARE_CORE_LINEAR_PLAN_H

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
-/** The families and passes that both backends have kernels for; of GHM with the formula, whose gradient norm it measures. */
+/** Families and passes that both backends have kernels for. With DENSITY the formula's gradient norm is measured. */
 enum { KERNELS_SIGMOID_ONE, KERNELS_SOFTMAX_ONE, KERNELS_SIGMOID_DENSITY_sigmoid_ce, KERNELS_REGRESSION_DENSITY_ghm_r };
 #define KERNELS_ONE(FAMILY, formula) KERNELS_##FAMILY##_ONE
 #define KERNELS_DENSITY(FAMILY, formula) KERNELS_##FAMILY##_DENSITY_##formula

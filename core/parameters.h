@@ -12,7 +12,7 @@ void tare_parameters_set_defaults(tare_loss_spec *loss);
  *  table names. */
 tare_status tare_parameters_read(tare_problem *problem, tare_error *error);
 
-/** Refuses a loss whose reserved fields are not 0: a later version may give them a meaning, which this one would miss. */
+/** Refuses a loss whose reserved fields are not 0: a later version may give them a meaning. */
 tare_status tare_check_reserved(const tare_loss_spec *loss, const tare_listed_loss *listed, tare_error *error);
 
 /** Whether a parameter of any loss with this member of tare_loss_spec's union begins at this offset. */

@@ -146,8 +146,8 @@ static inline int32_t tare_background_class(const tare_problem *problem) {
 /** A row's class where it has none. Its label says BACKGROUND, INVALID or IGNORED; a loss computes BACKGROUND alone. */
 enum tare_row_role { TARE_ROW_BACKGROUND = -1, TARE_ROW_SKIPPED = -2, TARE_ROW_INVALID = -3, TARE_ROW_IGNORED = -4 };
 
-/** What the loss makes of a background row. In a softmax loss it is of the class that its label is, or skipped where that
- *  is no class. GHM-R skips it. */
+/** What the loss makes of a background row. In a softmax loss it is of the class that its label is, or skipped where
+ *  that is no class. GHM-R skips it. */
 static inline int32_t tare_background_role(const tare_problem *problem) {
   if (problem->family == TARE_LOSS_FAMILY_REGRESSION) return TARE_ROW_SKIPPED;
   if (problem->family != TARE_LOSS_FAMILY_SOFTMAX || problem->soft) return TARE_ROW_BACKGROUND;

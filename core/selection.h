@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Selection of rows by their loss: hard negative mining. Measure: the row losses, without weights. Settle: new labels, in
- * which a row that is not selected is ignored. Evaluate: the loss with these labels. The kernels of a loss know nothing
- * of it.
+ * Selection of rows by their loss: hard negative mining. Measure: the row losses, without weights. Settle: new labels,
+ * in which a row that is not selected is ignored. Evaluate: the loss with these labels. The kernels of a loss know
+ * nothing of it.
  */
 #ifndef TARE_CORE_SELECTION_H
 #define TARE_CORE_SELECTION_H

@@ -6,7 +6,7 @@
  * there. Other losses never call it.
  */
 
-/** The logit that the softmax takes. The label is below 0 where the row has none. An offset of -inf excludes the class. */
+/** The logit that the softmax takes. The label is below 0 if the row has none. An offset of -inf excludes the class. */
 TARE_INLINE real adjust(const float *restrict class_offset, int64_t label, int64_t cls, real x) {
   const real offset = (real)class_offset[cls];
   (void)label;

@@ -39,7 +39,7 @@ double tare_cpu_divisor(const tare_problem *problem, const tare_label_scan *scan
                               (double)scan->counts.positives, scan->weights);
 }
 
-/** Whether the kernels can multiply by it: float's own range for all logits but f64, and GHM-R's kernel is in double. */
+/** Whether the kernels can multiply by it: float's range, but double's for logits in f64 and for GHM-R. */
 static int is_ordinary(const tare_problem *problem, double factor) {
   if (problem->batch.dtype == TARE_DTYPE_F64 || problem->family == TARE_LOSS_FAMILY_REGRESSION) return isfinite(factor);
   return factor == 0 || (fabs(factor) >= FLT_MIN && fabs(factor) <= FLT_MAX);

@@ -23,7 +23,7 @@ typedef struct tare_cpu {
 tare_status tare_cpu_scan_labels(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
                                  tare_label_scan *sum, tare_error *error);
 
-/** With dense targets, before the divisor is known: takes rows that have an invalid one out of what has been scanned. */
+/** With dense targets, before the divisor is known: takes rows with an invalid target out of the counts. */
 void tare_cpu_scan_targets(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
                            tare_label_scan *scan);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sums of each class, by the kernels: of a block in scratch, whose losses and derivatives are ready. In double, in an order
- * that depends on the shape alone. */
+/* Sums of each class, by the kernels: of a block in scratch, whose losses and derivatives are ready. In double, in an
+ * order that depends on the shape alone. */
 
 /** Rows of a tile that count, in every class; `spoilt` of them have an invalid target or score. */
 static void count_for_all_classes(const tare_problem *problem, const tare_tile *tile, int64_t spoilt,

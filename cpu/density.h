@@ -3,11 +3,11 @@
  * Bins of signed logits, counted or turned into the weights 1/GD.
  *
  * In detection most elements lie in the first bin, so keys are taken in chunks, and a chunk whose largest key is below
- * the second bin is done at once. Where it reaches into a few bins its keys are compared with the thresholds up to there.
- * For many bins, the bin is guessed as floor(sigmoid*M); the guess is certain unless sigmoid*M lies within rounding (that of
- * the edges too, where these are floats) of a whole number, and only a chunk with such a key compares with the thresholds, which makes the bins exact. (Comparing
- * every key would take two gathers, and those cost more than all the rest.) Up to 32 bins have a faster way with AVX-512:
- * few_bins.h.
+ * the second bin is done at once. Where it reaches into a few bins its keys are compared with the thresholds up to
+ * there. For many bins, the bin is guessed as floor(sigmoid*M); the guess is certain unless sigmoid*M lies within
+ * rounding (that of the edges too, where these are floats) of a whole number, and only a chunk with such a key compares
+ * with the thresholds, which makes the bins exact. (Comparing every key would take two gathers, and those cost more
+ * than all the rest.) Up to 32 bins have a faster way with AVX-512: few_bins.h.
  */
 
 enum { CHUNK = 64, FEW_TO_WEIGH = 20, FEW_TO_COUNT = 32 };
@@ -30,7 +30,7 @@ TARE_INLINE real largest_key(const real *restrict key) {
   return largest;
 }
 
-/** Of more than FEW_TO_WEIGH bins: how many of the lowest keys up to `largest` may lie in, if that is so few; else all. */
+/** With more than FEW_TO_WEIGH bins: how many of the lowest bins hold all keys up to `largest`; all if too many. */
 TARE_INLINE int32_t bins_up_to(const tare_bins *bins, real largest) {
   int32_t reached = 1;
   if (largest >= lower_of(bins)[FEW_TO_WEIGH]) return bins->count;

@@ -2,7 +2,7 @@
 /*
  * Up to 32 bins with AVX-512, for float keys: thresholds and weights stand in two registers each, and a bin is found by
  * bisection in them, five permutations for sixteen keys. Plain C does not say that, and takes twice the time (see
- * docs/measurements/2026-11-27-cpu-rows-and-few-bins.md). The bins are those of density.h, which has the same for everything else.
+ * docs/measurements/2026-11-27-cpu-rows-and-few-bins.md). density.h has the general case.
  */
 
 enum { FEW_LANES = 16, FEW_CHUNK = 64 };

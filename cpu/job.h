@@ -27,8 +27,8 @@ enum tare_density_use { TARE_DENSITY_USE_NONE, TARE_DENSITY_USE_BINS, TARE_DENSI
 
 enum { TARE_KEY_STEP = 64, TARE_KEY_LEVELS = 8 };
 
-/** The keys of the exact density in order, and 1/GD of each. level[0] has all of them, each further level every 64th of the
- *  one before: a search touches one stretch of memory a level instead of one place for each halving. */
+/** The keys of the exact density in order, and 1/GD of each. level[0] has all of them, each further level every 64th of
+ *  the one before: a search touches one stretch of memory a level instead of one place for each halving. */
 typedef struct tare_sorted_keys {
   const double *level[TARE_KEY_LEVELS];
   int64_t count[TARE_KEY_LEVELS];
@@ -42,8 +42,8 @@ typedef struct tare_collected_keys {
   int64_t count;
 } tare_collected_keys;
 
-/** By what the kernels' derivatives are multiplied. Where `after` is set, scale over divisor is no ordinary number of the
- *  kernels' type: they multiply by a factor of 1, and cpu/scale.h finishes each derivative. */
+/** By what the kernels' derivatives are multiplied. Where `after` is set, scale over divisor is no ordinary number of
+ *  the kernels' type: they multiply by a factor of 1, and cpu/scale.h finishes each derivative. */
 typedef struct tare_gradient_scale {
   double factor;
   int32_t after;

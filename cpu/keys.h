@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Keys in double, which need no guess: those of dense targets, |difference| of GHM-R, and all keys of the exact density.
- * Bins and positions are found by bisection. */
+/* Keys in double, which need no guess: those of dense targets, |difference| of GHM-R, and all keys of the exact
+ * density. Bins and positions are found by bisection. */
 
 /** The largest k < count with lower[k] <= key, 0 for NaN. */
 static inline int32_t tare_bin_by_bisection(const double *lower, int32_t count, double key) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What labels and weights make of a tile's rows. First each label becomes a class, TARE_ROW_BACKGROUND, _IGNORED or _INVALID,
- * in 64 bits before it is narrowed; then the loss decides what such a row is to it. The loops have no branch, so that they
- * are vectorised: with few classes there are nearly as many labels as logits.
+ * What labels and weights make of a tile's rows. First each label becomes a class, TARE_ROW_BACKGROUND, _IGNORED or
+ * _INVALID, in 64 bits before it is narrowed; then the loss decides what such a row is to it. The loops have no branch,
+ * so that they are vectorised: with few classes there are nearly as many labels as logits.
  */
 
 static int32_t class_of(const tare_batch *batch, int64_t label) {
@@ -15,7 +15,7 @@ static int32_t classify(const tare_batch *batch, int64_t label) {
   return label == batch->ignore_label ? TARE_ROW_IGNORED : label == batch->background_label ? TARE_ROW_BACKGROUND : cls;
 }
 
-/** The usual labels, in 32 bits throughout: first_label fits there, and a special label that does not is met by none. */
+/** The usual labels, in 32 bits throughout: first_label fits. No label equals a special label that does not fit. */
 static void classify_narrow(const tare_batch *batch, const int32_t *restrict label, int32_t n,
                             int32_t *restrict found) {
   const int32_t first = (int32_t)batch->first_label, classes = (int32_t)batch->classes;

@@ -204,7 +204,7 @@ TARE_INLINE double twice_atanh(double s) {
 /** log1p(e) for e in [0,1]. */
 TARE_INLINE double log1p_unit(double e) { return twice_atanh(e / (2.0 + e)); }
 
-/** log(x) = hi + lo for normal x > 0; NaN for NaN. hi, a multiple of log 2 cut short, is exact. The exponent becomes a double by way of its bits, since AVX2 has no such conversion. */
+/** log(x) = hi + lo for normal x > 0; NaN for NaN. hi, a multiple of log 2 cut short, is exact. */
 typedef struct log_parts {
   double hi, lo;
 } log_parts;
@@ -214,7 +214,7 @@ TARE_INLINE log_parts log_positive(double x) {
   const uint64_t shifted = (uint64_t)(bits_of(x) - 0x3fe6a09e667f3bcd) + 0x4000000000000000u;
   const int64_t exponent = (int64_t)(shifted >> 52) - 1024; /* a logical shift, which every vector unit has */
   const double m = from_bits(bits_of(x) - (int64_t)((uint64_t)exponent << 52));
-  const double k = from_bits(sign_free + exponent) - 0x1.8p52;
+  const double k = from_bits(sign_free + exponent) - 0x1.8p52; /* AVX2 converts no int64_t */
   const double log_m = twice_atanh((m - 1.0) / (m + 1.0));
   log_parts result;
   result.hi = k * LOG_2_HI;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * GHM-R: prediction - target, over the columns of rows that have a class. Such rows are few. Only they are read, and they
- * are packed. The gradient of the others is filled with zeros. All is in double: the difference of two floats is then
- * exact, and so are the bins.
+ * GHM-R: prediction - target, over the columns of rows that have a class. Such rows are few. Only they are read, and
+ * they are packed. The gradient of the others is filled with zeros. All is in double: the difference of two floats is
+ * then exact, and so are the bins.
  */
 
 /** Some of a tile's rows with a class, and some of their columns: rows->positive[first .. first+rows). */

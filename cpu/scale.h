@@ -3,7 +3,7 @@
  * Gradients whose scale over divisor is no ordinary number: infinite, NaN, or outside the range of a float.
  *
  * A gradient that is 0 without the scale stays 0, whatever the scale is. Every other gradient becomes infinite or NaN
- * with the scale, so a check for overflow finds it. A finite scale is applied in double: only the result must be a float.
+ * with the scale, so a check for overflow finds it. A finite scale is applied in double: only the result is rounded.
  */
 
 static double round_to_dtype(int32_t dtype, double x) {
@@ -19,8 +19,8 @@ static double round_to_dtype(int32_t dtype, double x) {
   }
 }
 
-/** `derivative` is what a factor of 1 gives. The gradient without the scale is taken as it would be written: one that is kept
- *  and multiplied later has the same zeros. */
+/** `derivative` is what a factor of 1 gives. The gradient without the scale is taken as it would be written: one that
+ *  is kept and multiplied later has the same zeros. */
 static double rescaled(const tare_gradient_scale *gradient, int32_t dtype, double derivative) {
   if (derivative == 0) return 0;
   if (isfinite(gradient->scale)) return derivative * tare_divide(gradient->scale, gradient->divisor);

@@ -5,9 +5,9 @@
  * A block of up to TARE_BLOCK elements is brought into first-level cache, worked on there by loops that the compiler
  * vectorises, and taken out again, so types, strides and phases of the caller's arrays concern only the two transfers
  * (one read and one write of memory an element). All elements are computed as negatives, by their signed logit
- * z = -x; the few of the labels are gathered, done once more by their target, and put in their places: with the sign of x
- * turned where the target is 1 and its formula the mirror of a negative's, else as dense targets are.
- * Where the caller's elements are contiguous and of the type `real`, they are read and written in place.
+ * z = -x; the few of the labels are gathered, done once more by their target, and put in their places: with the sign of
+ * x turned where the target is 1 and its formula the mirror of a negative's, else as dense targets are. Where the
+ * caller's elements are contiguous and of the type `real`, they are read and written in place.
  */
 
 /** Gathers the labels' elements with weights of their own; returns how many. They have targets of their own where the
@@ -87,7 +87,7 @@ static stretch stretch_of(const tare_job *job, const tare_tile *tile, const bloc
   return on;
 }
 
-/** The two loops of a tile. Most elements are negatives or have dense targets. Those of labels have a loop of their own. */
+/** The two loops of a tile. Most elements are negatives or have dense targets. The labels' have their own loop. */
 typedef struct tile_tasks {
   element_task elements, labels;
 } tile_tasks;

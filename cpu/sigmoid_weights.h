@@ -91,8 +91,8 @@ static void build_weights(const tare_job *job, const tare_tile *tile, const bloc
   for (int32_t i = 0; i < b->n && has_plain; i++) s->base_weight[i] *= s->loss[i];
 }
 
-/** One line of weigh_soft: its classes are `step` apart in at_0, at_1 and of_ones, which is 1 or 0. `jumps`: alpha is at_1
- *  wherever the target is above 0. Many parameters: `restrict` arrays, without which the loop is not vectorised. */
+/** One line of weigh_soft: its classes are `step` apart in at_0, at_1 and of_ones; `step` is 1 or 0. `jumps`: alpha is
+ *  at_1 for targets above 0. Many parameters: `restrict` arrays, without which the loop is not vectorised. */
 TARE_INLINE void weigh_soft_line(int32_t n, int step, int jumps, const real *restrict target,
                                  const real *restrict element, const real *restrict at_0, const real *restrict at_1,
                                  const real *restrict of_ones, real *restrict weight, real *restrict base) {

@@ -58,8 +58,8 @@ static void finish_margins(const tare_job *job, int32_t first, int32_t n, tare_s
 
 /* Row after row. */
 
-/* Each step is taken for all rows of the buffer before the next step. Otherwise a vector would wait for the label's logit,
- * which is stored alone and then read as part of that vector. */
+/* Each step is taken for all rows of the buffer before the next step. Otherwise a vector would wait for the label's
+ * logit, which is stored alone and then read as part of that vector. */
 
 /** Brings rows to length `padded`, in the buffer, and takes the logits of their labels out. */
 static void load_row(const tare_job *job, const tare_tile *tile, int32_t row, int32_t slot, int64_t padded,

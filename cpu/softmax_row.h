@@ -39,7 +39,7 @@ static int32_t read_chunk(row_reader *r, int64_t first) {
   return (int32_t)n;
 }
 
-/** What a row comes to: m and S over the classes other than `label` (all if it is -1), sums of targets, loss, derivative. */
+/** Results of a row: m and S over the classes other than `label` (-1: all), sums of targets, loss, derivative. */
 typedef struct row_sums {
   int64_t label;
   real label_x, maximum;

@@ -2,8 +2,8 @@
 /*
  * Dense targets, looked at before anything of their tile is computed: the gradient may take the logits' place.
  *
- * In nearly all tiles every target is in [0,1]. The bits tell that with an instruction a vector: those of the numbers from
- * 0 on are in the numbers' order, and those of all others, NaN among them, are larger.
+ * In nearly all tiles every target is in [0,1]. The bits tell that with an instruction a vector: those of the numbers
+ * from 0 on are in the numbers' order, and those of all others, NaN among them, are larger.
  */
 
 static uint16_t largest_of_16_bits(const uint16_t *restrict from, int64_t n) {

@@ -55,7 +55,7 @@ static cudaError_t sum_classes(const tare_problem *problem, const Call &evaluati
   return launch_class_sums(c, site);
 }
 
-/* ---- GHM ------------------------------------------------------------------------------------------------------------ */
+/* ---- GHM --------------------------------------------------------------------------------------------------------- */
 
 void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c) {
   memset(static_cast<void *>(c), 0, sizeof *c);
@@ -198,7 +198,7 @@ tare_status ghm_density_update(tare_backend *base, const tare_problem *problem, 
   return launch_failed(launch_density_update(ghm, tare_ghm_state_at(ghm.state, ghm.bins), site), error);
 }
 
-/* ---- Without and with a selection --------------------------------------------------------------------------------- */
+/* ---- Without and with a selection -------------------------------------------------------------------------------- */
 
 namespace {
 
@@ -258,7 +258,7 @@ cudaError_t evaluate_all(const backend *self, const tare_plan &plan, const launc
 
 }  // namespace
 
-/* ---- The verbs ------------------------------------------------------------------------------------------------------ */
+/* ---- The verbs --------------------------------------------------------------------------------------------------- */
 
 tare_status needs(tare_backend *base, const tare_problem *problem, uint64_t *own_bytes, tare_error *error) {
   const backend *self = reinterpret_cast<const backend *>(base);
@@ -302,8 +302,8 @@ tare_status label_counts(tare_backend *base, const tare_problem *problem, tare_c
   return status == cudaSuccess ? TARE_STATUS_OK : cuda_failed(status, "launching the label kernel", error);
 }
 
-/** Takes the numbers of invalid rows and the first of them, by label and by target as they lie there, out of the record,
- *  when the stream's work is done. */
+/** Takes the numbers of invalid rows and the first of them, by label and by target as they lie there, out of the
+ *  record, when the stream's work is done. */
 cudaError_t take_invalid(device_record *record, cudaStream_t stream, uint64_t (&seen)[4]) {
   static const uint64_t none[4] = {0, ~uint64_t(0), 0, ~uint64_t(0)};
   cudaError_t status = cudaMemcpyAsync(seen, record, sizeof seen, cudaMemcpyDeviceToHost, stream);

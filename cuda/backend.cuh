@@ -69,7 +69,7 @@ class relaxed_capture {
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
 };
 
-/* ---- From a problem to a call (plan.cu) ---------------------------------------------------------------------------- */
+/* ---- From a problem to a call (call.cu) -------------------------------------------------------------------------- */
 
 /** Fills the whole call. It is zeroed first, so fields that are not set are the same from call to call. */
 void make_call(const backend *self, const tare_problem *problem, call *c);
@@ -83,7 +83,7 @@ void make_class_sums_call(const tare_problem *problem, const call &evaluation, t
 void make_class_sums_call(const tare_problem *problem, const ghm_call &evaluation, tare_class_sums *room,
                           class_sums_call *c);
 
-/* ---- Passes (backend.cu) ------------------------------------------------------------------------------------------- */
+/* ---- Passes (backend.cu) ----------------------------------------------------------------------------------------- */
 
 /** Loss and gradient in one launch; not of a GHM loss. */
 cudaError_t launch_evaluation(const call &c, const launch_site &site);
@@ -95,7 +95,7 @@ void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c
 /** One pass of a GHM loss, or all of it. */
 cudaError_t launch_pass(const ghm_call &c, ghm_pass pass, const launch_site &site);
 
-/* ---- The verbs (backend.cu): see tare_backend ------------------------------------------------------------------------- */
+/* ---- The verbs (backend.cu): see tare_backend -------------------------------------------------------------------- */
 
 /** TARE_STATUS_UNSUPPORTED for what a GPU does not compute. */
 tare_status refuse_what_is_missing(const tare_problem *problem, tare_error *error);
@@ -109,7 +109,7 @@ tare_status ghm_density_update(tare_backend *base, const tare_problem *problem, 
 tare_status check(tare_backend *base, tare_stream stream, tare_error *error);
 tare_status clear(tare_backend *base, void *data, uint64_t bytes, tare_stream stream, tare_error *error);
 
-/* ---- The fused head (linear.cu): see tare_backend -------------------------------------------------------------------- */
+/* ---- The fused head (linear.cu): see tare_backend ---------------------------------------------------------------- */
 
 tare_status linear_needs(tare_backend *base, const tare_problem *problem, const tare_linear *linear,
                          tare_linear_needs *needs, tare_error *error);

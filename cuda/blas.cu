@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Loads cuBLAS: first of all the copy that this process has already, as PyTorch's has, so that there is one of it; else by
- * the names that carry a major version that is known here, since the bare name may belong to any version. It is never
- * unloaded. What failed is tried again by the next call: the library may have been brought in since.
+ * Loads cuBLAS: first of all the copy that this process has already, as PyTorch's has, so that there is one of it; else
+ * by the names that carry a major version that is known here, since the bare name may belong to any version. It is
+ * never unloaded. What failed is tried again by the next call: the library may have been brought in since.
  */
 #include "blas.cuh"
 

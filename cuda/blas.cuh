@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The few functions of cuBLAS that the fused head calls, as a table that is filled on first use. cuBLAS has 600 MB, and
- * a program without the fused head must not need it. Its header is not needed either: tests/checks/cublas.cpp checks that
- * the types here are those of cublas_v2.h.
+ * a program without the fused head must not need it. Its header is not needed either: tests/checks/cublas.cpp checks
+ * that the types here are those of cublas_v2.h.
  */
 #ifndef TARE_CUDA_BLAS_CUH
 #define TARE_CUDA_BLAS_CUH
@@ -41,12 +41,12 @@ struct blas_table {
                         blas_compute, blas_algorithm);
 };
 
-/** TARE_STATUS_OK and the table, the same for all; or TARE_STATUS_NO_BLAS with a text that says what was looked for. Any thread. */
+/** TARE_STATUS_OK and the table, the same for all; or TARE_STATUS_NO_BLAS and what was searched. Any thread. */
 tare_status load_blas(const blas_table **table, tare_error *error);
 
-/** A handle of cuBLAS in one GPU's primary context, lent to one call at a time. Handles are kept for later calls, of any
- *  context of that GPU: one can be made neither in a capture nor quickly. A call gives its handle its own stream and
- *  workspace, so that work of the call before may still run. */
+/** A handle of cuBLAS in one GPU's primary context, lent to one call at a time. Handles are kept for later calls, of
+ *  any context of that GPU: one can be made neither in a capture nor quickly. A call gives its handle its own stream
+ *  and workspace, so that work of the call before may still run. */
 struct blas_handle {
   blas_handle *next;
   const void *primary;

@@ -2,9 +2,9 @@
 /*
  * What a kernel gets: the whole call by value, cut into tiles.
  *
- * A tile is some rows, consecutive along the last axis of a level's view, with all their classes. Its size depends on the
- * shape alone. A group of tiles (of one, but for the largest batches) has a place for its partial sum. The last block adds
- * these in order, so the result depends on neither the grid nor the order of blocks.
+ * A tile is some rows, consecutive along the last axis of a level's view, with all their classes. Its size depends on
+ * the shape alone. A group of tiles (of one, but for the largest batches) has a place for its partial sum. The last
+ * block adds these in order, so the result depends on neither the grid nor the order of blocks.
  */
 #ifndef TARE_CUDA_CALL_CUH
 #define TARE_CUDA_CALL_CUH

@@ -3,9 +3,9 @@
  * Sums of each class.
  *
  * The kernels of a loss know nothing of it. These two (a family each) evaluate every loss and every type of logits once
- * more, in f32, with loss and type looked up at run time: an instance for each would multiply the library's size for what
- * few calls ask for. A block takes a slice, tile by tile: first it looks at the tile's rows, then its threads share rows
- * and classes. Each adds its own rows in double; their sums are added in the order of the threads, tiles and slices.
+ * more, in f32. Loss and type are looked up at run time: an instance for each would multiply the library's size, and
+ * few calls need it. A block takes a slice, tile by tile: it looks at the tile's rows, then its threads share rows and
+ * classes. Each adds its own rows in double; their sums are added in the order of the threads, tiles and slices.
  */
 #include "class_sums.cuh"
 
@@ -101,7 +101,7 @@ __device__ __forceinline__ bool counts(const call &c, const level &l, const tile
   return role_of(c, find_class(c, l, t, row)) != row_skipped;
 }
 
-/* ---- The sigmoid family --------------------------------------------------------------------------------------------- */
+/* ---- The sigmoid family ------------------------------------------------------------------------------------------ */
 
 using setting_type = sigmoid::ghm_c::setting_type; /* the widest */
 
@@ -204,7 +204,7 @@ __global__ void __launch_bounds__(block_threads, 2) sum_sigmoid_classes(const TA
   });
 }
 
-/* ---- The softmax family --------------------------------------------------------------------------------------------- */
+/* ---- The softmax family ------------------------------------------------------------------------------------------ */
 
 struct softmax_row {
   int32_t cls;     /* below 0: the row adds nothing */
@@ -265,7 +265,7 @@ __global__ void __launch_bounds__(block_threads, 2) sum_softmax_classes(const TA
   });
 }
 
-/* ---- Slices ----------------------------------------------------------------------------------------------------------- */
+/* ---- Slices ------------------------------------------------------------------------------------------------------ */
 
 __global__ void __launch_bounds__(block_threads)
     add_class_sums(tare_class_sums *sums, const tare_class_sums *room, int32_t slices, int64_t classes) {

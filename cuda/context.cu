@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Making and ending a CUDA backend: the choice of a GPU, its primary context, the record in its memory, and all kernels
- * loaded. No other call of the backend allocates, loads or waits, but for tare_context_synchronize and the first use of cuBLAS.
+ * loaded. No other call of the backend allocates, loads or waits, except tare_context_synchronize and cuBLAS's first.
  *
  * Another GPU than the caller's is made current by the driver's calls. cudaSetDevice cannot be undone: since CUDA 12 it
  * makes a context on the GPU that it is given, so that putting the caller's device back would make one there.
@@ -20,7 +20,7 @@ namespace tare {
 
 namespace {
 
-/* ---- The driver's calls -------------------------------------------------------------------------------------------- */
+/* ---- The driver's calls ------------------------------------------------------------------------------------------ */
 
 template <typename Function>
 cudaError_t find_driver_call(const char *name, Function *place) {
@@ -53,7 +53,7 @@ cudaError_t retain_primary_context(backend *self) {
   return cudaError_t(status); /* the same numbers */
 }
 
-/* ---- Which GPU ------------------------------------------------------------------------------------------------------ */
+/* ---- Which GPU --------------------------------------------------------------------------------------------------- */
 
 /** The first driver that runs this library: that of its CUDA's major version, or in CUDA 12 the first that takes more
  *  than 4 KB of kernel parameters. */
@@ -102,7 +102,7 @@ cudaError_t read_attributes(backend *self) {
   return status;
 }
 
-/* ---- What a context holds --------------------------------------------------------------------------------------------- */
+/* ---- What a context holds ---------------------------------------------------------------------------------------- */
 
 cudaError_t load_all_kernels() {
   cudaError_t (*const files[])() = {load_class_sums,   load_count,       load_density,     load_flags,
@@ -196,7 +196,7 @@ tare_status open(backend *self, tare_error *error) {
 
 }  // namespace
 
-/* ---- Guards ------------------------------------------------------------------------------------------------------------ */
+/* ---- Guards ------------------------------------------------------------------------------------------------------ */
 
 device_guard::device_guard(const backend *self) : status(cudaSuccess), driver_(self->driver) {
   CUcontext current = nullptr;

@@ -60,8 +60,8 @@ namespace tare {
 /* ---- Approximations in one instruction -----------------------------------------------------------------------------
  * NaN, infinities and zeros are alike in both worlds, and so is that subnormal arguments and results become zero.
  * Rounding is not: the device's 2^x is taken to be within 1.41 ulp, 1/x within 0.98 and the root within 1, and the twin
- * errs by as much, differently under each seed, but for powers of two, which are exact. log2 between 0.5 and 2 is within
- * 2^-22 absolutely on a device, which near 1 is many ulp; the twin is better. */
+ * errs by as much, differently under each seed, but for powers of two, which are exact. log2 between 0.5 and 2 is
+ * within 2^-22 absolutely on a device, which near 1 is many ulp; the twin is better. */
 
 #ifdef TARE_EMULATED
 inline float flush(float x) { return fabsf(x) < 1.17549435e-38f ? copysignf(0.0f, x) : x; }
@@ -185,7 +185,7 @@ __device__ __forceinline__ void store_floats(T *to, const float (&x)[vector<T>::
 }
 
 /* ---- Places in shared memory, and copies that run ahead -----------------------------------------------------------
- * A place is an address of 32 bits: of a pointer the compiler forms 64, and the start of shared memory anew at each use.
+ * A place is an address of 32 bits. From a pointer the compiler forms 64 bits at each use.
  *
  * start_copy begins to bring 16 bytes to a place, close_copies ends a group of such copies, and wait_for_copies waits
  * until all of this thread's groups but the last `open` are there. What they bring is this thread's alone unless a
@@ -273,7 +273,7 @@ __device__ __forceinline__ void wait_for_copies() {
 }
 #endif
 
-/* ---- Atomics of fixed-width integers: CUDA's own know `unsigned long long`, which uint64_t is not ------------------ */
+/* ---- Atomics of fixed-width integers: CUDA's own know `unsigned long long`, which uint64_t is not ---------------- */
 
 __device__ __forceinline__ uint32_t atomic_add(uint32_t *at, uint32_t value) { return atomicAdd(at, value); }
 __device__ __forceinline__ uint64_t atomic_add(uint64_t *at, uint64_t value) {

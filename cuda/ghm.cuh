@@ -16,7 +16,7 @@ namespace tare {
 
 #include "losses/momentum.h"
 
-/* ---- Bins ----------------------------------------------------------------------------------------------------------- */
+/* ---- Bins -------------------------------------------------------------------------------------------------------- */
 
 /** The bins of GHM-C, in shared memory. */
 struct ghm_bins {
@@ -53,18 +53,18 @@ __device__ __forceinline__ uint64_t place_of_key(const double *keys, uint64_t co
   return low;
 }
 
-/** Keeps an element's key for the sort, or NaN if the element does not count: NaN is sorted to the end. Many parameters:
- *  an element is named by level, tile, row and class. */
+/** Keeps an element's key for the sort, or NaN if the element does not count: NaN is sorted to the end. Many
+ *  parameters: an element is named by level, tile, row and class. */
 __device__ __forceinline__ void collect_key(const ghm_call &c, const level &l, const tile &t, int32_t row, int64_t cls,
                                             bool counts, double key, double if_nan) {
   const double kept = key == key ? key : if_nan;
   c.keys[row_number(l, t, row) * c.classes + cls] = counts ? kept : __longlong_as_double(0x7fffffffffffffffll);
 }
 
-/* ---- Counts --------------------------------------------------------------------------------------------------------- */
+/* ---- Counts ------------------------------------------------------------------------------------------------------ */
 
-/** A block's counts, in shared memory. Each bin has as many copies, side by side, as there is room for, up to one for each
- *  lane, so that lanes that fall in one bin need not wait for each other. */
+/** A block's counts, in shared memory. Each bin has as many copies, side by side, as there is room for, up to one for
+ *  each lane, so that lanes that fall in one bin need not wait for each other. */
 struct ghm_histogram {
   uint32_t *counts; /* [bins << shift] */
   int32_t shift;
@@ -98,7 +98,7 @@ __device__ __forceinline__ void hand_over(const ghm_call &c, const ghm_histogram
   }
 }
 
-/* ---- Density -------------------------------------------------------------------------------------------------------- */
+/* ---- Density ----------------------------------------------------------------------------------------------------- */
 
 /** Momentum sums, 1/GD and one step more from the counts of a state: tare_ghm_density_from_counts by a block. N, which
  *  its first thread may just have written, is read behind a barrier. A fresh state has no past that could stay. */
@@ -121,7 +121,7 @@ __device__ __forceinline__ void update_density(const tare_ghm_parameters &ghm, c
   if (thread_rank() == 0 && ghm.momentum > 0.0) *state.steps = tare_next_step(steps);
 }
 
-/** The last block calls it when all blocks have added their counts. It writes them to the state, and the density if wanted. */
+/** The last block calls it when all have added their counts. It writes them to the state, and the density if wanted. */
 __device__ __forceinline__ void settle(const ghm_call &c) {
   uint64_t mine = 0;
   for (int32_t k = int32_t(thread_rank()); k < c.ghm.bins; k += block_threads) {

@@ -28,7 +28,7 @@ __device__ __forceinline__ double key_of_norm(float norm) {
 /** The bins of such a g, in the call's own memory. */
 __device__ __forceinline__ ghm_bins norm_bins(const ghm_call &c) { return {c.ghm.bins, c.ghm_c.norm[1], c.ghm_c.norm}; }
 
-/* ---- Evaluating ----------------------------------------------------------------------------------------------------- */
+/* ---- Evaluating -------------------------------------------------------------------------------------------------- */
 
 /** 1/GD of an element: by its bin, from shared memory, or by its place among the sorted keys. */
 struct density_weights {
@@ -135,7 +135,7 @@ struct ghm_c {
   }
 };
 
-/* ---- Counting ------------------------------------------------------------------------------------------------------- */
+/* ---- Counting ---------------------------------------------------------------------------------------------------- */
 
 struct counter {
   ghm_bins bins;
@@ -315,7 +315,7 @@ __global__ void __launch_bounds__(block_threads, walk == walk_nchw ? 3 : 4)
   if (c.pass == ghm_pass::count) finish_histogram(c, n.histogram);
 }
 
-/* ---- Both ----------------------------------------------------------------------------------------------------------- */
+/* ---- Both -------------------------------------------------------------------------------------------------------- */
 
 /** Cooperative: no block goes on before all have counted. */
 template <typename T, typename Loss, int32_t walk>
@@ -352,7 +352,7 @@ cudaError_t launch_norms(const ghm_call &c, const launch_site &site) {
   }
 }
 
-/** The type that computes a loss of the list from the density of its gradient norm. A loss without one does not compile. */
+/** The type that computes a loss from the density of its gradient norm. A loss without one does not compile. */
 template <typename Loss>
 struct by_density_of;
 template <>

@@ -13,7 +13,7 @@ struct launch_site {
   int multiprocessors;
 };
 
-/** Launches `kernel` with a block for each piece of work, but no more than can be resident; `together`: cooperatively. */
+/** Launches `kernel` with a block for each piece of work, as many as can be resident; `together`: cooperatively. */
 template <typename... P, typename... A>
 cudaError_t launch_as(bool together, void (*kernel)(P...), int64_t work, const launch_site &site,
                       const A &...arguments) {
@@ -77,8 +77,8 @@ cudaError_t load_ghm_f32();
 cudaError_t load_ghm_f16();
 cudaError_t load_ghm_bf16();
 
-/** Loss and gradient of the sigmoid family, or the softmax family, in one launch; a file for each type of logits, so that
- *  they compile side by side. */
+/** Loss and gradient of the sigmoid family, or the softmax family, in one launch; a file for each type of logits, so
+ *  that they compile side by side. */
 cudaError_t launch_sigmoid_f32(const call &c, const launch_site &site);
 cudaError_t launch_sigmoid_f16(const call &c, const launch_site &site);
 cudaError_t launch_sigmoid_bf16(const call &c, const launch_site &site);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The steps of the fused head on a GPU; core/linear_chunks.h has their order. A chunk is so small that its logits only ever
- * exist in L2.
+ * The steps of the fused head on a GPU; core/linear_chunks.h has their order. A chunk is so small that its logits only
+ * ever exist in L2.
  *
- * A chunk's logits are a product of cuBLAS in f32, an ordinary flat batch for the loss kernels, which put the gradient in
- * their place. All work is put on the caller's stream. cuBLAS is row-major's mirror image: it sees every array transposed,
- * and all its leading dimensions are our row strides.
+ * A chunk's logits are a product of cuBLAS in f32, an ordinary flat batch for the loss kernels, which put the gradient
+ * in their place. All work is put on the caller's stream. cuBLAS is row-major's mirror image: it sees every array
+ * transposed, and all its leading dimensions are our row strides.
  */
 #include <algorithm>
 #include <cstring>
@@ -59,7 +59,7 @@ tare_status launch_failed(const head &h, cudaError_t status) {
   return status == cudaSuccess ? TARE_STATUS_OK : cuda_failed(status, "launching a kernel of the fused head", h.error);
 }
 
-/* ---- What a call needs ----------------------------------------------------------------------------------------------- */
+/* ---- What a call needs ------------------------------------------------------------------------------------------- */
 
 constexpr uint64_t least_blas_bytes = 64 << 10; /* below 16 KiB some products of cuBLAS fail */
 
@@ -123,7 +123,7 @@ tare_status start(head *h) {
   return set_scalars(h);
 }
 
-/* ---- Products -------------------------------------------------------------------------------------------------------- */
+/* ---- Products ---------------------------------------------------------------------------------------------------- */
 
 /** to [n, m] = alpha*b*a + beta*to, where a is [k, m] and b [n, k] after their `how`. Many parameters: those of
  *  GEMM. */
@@ -176,7 +176,7 @@ tare_status fold_gradient(void *argument, const tare_linear_chunk *k) {
                               : TARE_STATUS_OK;
 }
 
-/** A gradient by W that is added to another, and whose scale is on the device, is first formed in a place of its own. */
+/** A gradient by W that is added to another and has its scale on the device is first formed elsewhere. */
 float *weights_gradient_apart(const head &h) {
   const bool is_apart = h.plan->linear->accumulate && h.plan->problem->output.gradient_scale_pointer;
   return is_apart ? part<float>(h, TARE_PART_APART) : h.plan->linear->weights_gradient;
@@ -230,7 +230,7 @@ tare_status finish(void *argument) {
                                                classes_of(h), l.accumulate != 0, l.bias_gradient, scale, h.site));
 }
 
-/* ---- Passes ---------------------------------------------------------------------------------------------------------- */
+/* ---- Passes ------------------------------------------------------------------------------------------------------ */
 
 tare_status count_labels(void *argument) {
   const head &h = *static_cast<head *>(argument);
@@ -309,7 +309,7 @@ tare_status run_head(tare_backend *base, const tare_linear_plan *plan, tare_stre
 
 }  // namespace
 
-/* ---- The verbs ------------------------------------------------------------------------------------------------------- */
+/* ---- The verbs --------------------------------------------------------------------------------------------------- */
 
 tare_status linear_needs(tare_backend *base, const tare_problem *problem, const tare_linear *linear,
                          tare_linear_needs *needs, tare_error *error) {

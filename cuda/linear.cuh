@@ -26,8 +26,8 @@ inline int64_t strips_of(int64_t rows) { return (rows + strip_rows - 1) / strip_
 cudaError_t launch_broadcast_bias(const void *bias, int32_t dtype, float *logits, int64_t rows, int32_t classes,
                                   const launch_site &site);
 
-/** Adds up the columns, and rounds to `dtype` what is to be narrowed; f16, whose range is short, after scaling by a power
- *  of two that takes the chunk's largest element near the top of it. The inverse of that is left in the record. */
+/** Adds up the columns, and rounds to `dtype` what is to be narrowed. f16 has a short range: it is scaled first, by a
+ *  power of two that takes the chunk's largest element near its top. The record gets the inverse of that power. */
 cudaError_t launch_reduce_columns(const chunk_gradient &g, int32_t dtype, const launch_site &site);
 
 /** The gradient's scale on the device: what is formed without it where it is not finite (call::scale_follows). */

@@ -22,8 +22,8 @@ __host__ __device__ __forceinline__ strip_walk walk_of(int64_t rows, int32_t cla
   return w;
 }
 
-/** Calls `work(strip, column, first row, end row, active)` by all threads of a block for each of its pieces; the rows are
- *  every `down`-th. */
+/** Calls `work(strip, column, first row, end row, active)` by all threads of a block for each of its pieces; the rows
+ *  are every `down`-th. */
 template <typename Work>
 __device__ __forceinline__ void for_each_strip(const strip_walk &w, int64_t rows, int32_t classes, Work &&work) {
   const uint32_t beside = thread_rank() % w.across, below = thread_rank() / w.across;
@@ -48,8 +48,8 @@ __global__ void __launch_bounds__(block_threads)
   }
 }
 
-/** Adds up columns: in f32 over a thread's rows of a strip, beyond that in f64. Rounds the gradient to T where that is as
- *  wide as a float's exponent; for f16 finds its largest element, so that it can be scaled. */
+/** Adds up columns: in f32 over a thread's rows of a strip, beyond that in f64. Rounds the gradient to T where that is
+ *  as wide as a float's exponent; for f16 finds its largest element, so that it can be scaled. */
 template <typename T>
 __global__ void __launch_bounds__(block_threads) reduce_columns(const TARE_GRID_CONSTANT chunk_gradient g) {
   constexpr bool measures = std::is_same<T, __half>::value, rounds = std::is_same<T, __nv_bfloat16>::value;

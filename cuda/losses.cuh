@@ -32,8 +32,8 @@ struct loss {
 
 }  // namespace losses
 
-/** The power with which a loss has kernels for each walk, and for labels and dense targets apart: up to 15 for three types
- *  of logits. Most train with these. Every other instance has 6: see launch_loss in sigmoid.cuh. */
+/** The power with which a loss has kernels for each walk, and for labels and dense targets apart: up to 15 for three
+ *  types of logits. Most train with these. Every other instance has 6: see launch_loss in sigmoid.cuh. */
 template <typename Loss>
 constexpr int32_t hot_power = -1;
 template <>
@@ -62,7 +62,7 @@ constexpr bool is_of_family = (Loss::family == family) && (Loss::passes == passe
 #include "losses/losses.def"
 #undef TARE_LOSS
 
-/** Returns use(loss) for the loss of this kind, if it is one of the family's; else an error, and nothing is launched. */
+/** Returns use(loss) for the loss of this kind, if it is of the family; else an error, and nothing is launched. */
 template <int32_t family, int32_t passes, typename Use>
 cudaError_t with_loss(int32_t kind, Use &&use) {
 #define TARE_LOSS(KIND, ...)                                \

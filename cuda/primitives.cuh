@@ -45,8 +45,8 @@ TARE_INLINE float square_root(float x) {
 }
 TARE_INLINE float magnitude(float x) { return fabsf(x); }
 
-/** exp(x)*2^more for 0 >= x > -88.3 and |more| small beside 1. The integer part of x*log2(e), which comes from the last bits
- *  of a sum, becomes an exponent, exactly; ex2.approx errs least on what is left. 0 below -87.68. */
+/** exp(x)*2^more for 0 >= x > -88.3 and |more| small beside 1. The integer part of x*log2(e), which comes from the last
+ *  bits of a sum, becomes an exponent, exactly; ex2.approx errs least on what is left. 0 below -87.68. */
 TARE_INLINE float exp_moderate(float x, float more) {
   const float round_to_integer = 0x1.8p23f;
   const float shifted = fmaf(x, 0x1.715476p+0f, round_to_integer), n = shifted - round_to_integer;

@@ -23,7 +23,7 @@ __device__ __forceinline__ double inverse_divisor_of(const call &c) {
   return c.divisor_pointer ? reciprocal(double(*c.divisor_pointer)) : c.inverse_divisor;
 }
 
-/* ---- The gradient's scale: cpu/scale.h says what holds ------------------------------------------------------------ */
+/* ---- The gradient's scale: cpu/scale.h says what holds ----------------------------------------------------------- */
 
 __device__ __forceinline__ bool is_finite(double x) { return fabs(x) <= DBL_MAX; }
 

@@ -2,8 +2,8 @@
 /*
  * Hard negative mining: which background rows of an image have the largest losses.
  *
- * A block takes an image. A radix selection, most significant digit first, reads the image's losses once for each of four
- * digits and moves nothing; the last reading takes ties in row order, so that the result is the same on every run.
+ * A block takes an image. A radix selection, most significant digit first, reads the image's losses once for each of
+ * four digits and moves nothing; the last reading takes ties in row order, so that the result is the same on every run.
  */
 #include "selection.cuh"
 
@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(block_threads)
   });
 }
 
-/** Calls work(row, is_there) for an image's rows, block_threads at a time and in row order, by every thread of the block. */
+/** Every thread calls work(row, is_there) for an image's rows, block_threads at a time and in row order. */
 template <typename Work>
 __device__ void for_each_row(const selection_call &s, int64_t image, Work &&work) {
   for (int32_t level = 0; level < s.levels; level++) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Selection of rows on a GPU: see core/selection.h. Two kernels between the one that measures and those that evaluate. */
+/* Selection of rows on a GPU (core/selection.h): two kernels between the one that measures and those that evaluate. */
 #ifndef TARE_CUDA_SELECTION_CUH
 #define TARE_CUDA_SELECTION_CUH
 

@@ -2,14 +2,14 @@
 /*
  * The sigmoid family: loss and gradient in one launch, one read and one write of memory an element.
  *
- * Blocks go from tile to tile. An element is computed by its signed logit u (x where the target is 0, -x where it is 1),
- * so both cases are the same formula and a target of 1 costs two signs. Three walks over a tile:
+ * Blocks go from tile to tile. An element is computed by its signed logit u (x where the target is 0, -x where it is
+ * 1), so both cases are the same formula and a target of 1 costs two signs. Three walks over a tile:
  *   flat     a thread takes 16 bytes along the classes; the row follows from the index
  *   NCHW     a thread takes 16 bytes along the rows, looks at their labels once, and goes from class to class
  *   rows     a warp takes a row, element by element: any strides, and row losses
  *
- * A loss has two kernels for each type of logits: sigmoid_nchw, and sigmoid_flat_or_rows, which looks the walk up. The instances that most
- * train with have a kernel for each walk: is_hot.
+ * A loss has two kernels for each type of logits: sigmoid_nchw, and sigmoid_flat_or_rows, which looks the walk up. The
+ * instances that most train with have a kernel for each walk: is_hot.
  */
 #ifndef TARE_CUDA_SIGMOID_CUH
 #define TARE_CUDA_SIGMOID_CUH

@@ -24,7 +24,7 @@ __device__ __forceinline__ weights make_weights_of(float base, float alpha) {
   return Loss::uses_base_weight ? weights{alpha, base} : weights{1.0f, base * alpha};
 }
 
-/** The weights of element (row, cls). Many parameters: as element(), and the targets of the loss and of alpha differ. */
+/** Weights of element (row, cls). Many parameters: as element(), and the targets of loss and alpha differ. */
 template <typename Loss>
 __device__ __forceinline__ weights weigh(const call &c, const level &l, const tile &t, const setting &s, float of_row,
                                          int32_t row, int64_t cls, float target, float target_of_alpha) {
@@ -44,8 +44,8 @@ __device__ __forceinline__ bool has_factor(const setting &s, float weight) {
   return is_ordinary(s.factor) && fabsf(weight * s.factor) <= FLT_MAX;
 }
 
-/** Loss and gradient of an element from its unweighted ones; 0 and 0 where its weight is 0, whatever they are. A derivative of 0
- *  stays 0 under any weight and factor. */
+/** Loss and gradient of an element from its unweighted ones; 0 and 0 where its weight is 0, whatever they are. A
+ *  derivative of 0 stays 0 under any weight and factor. */
 template <typename T>
 __device__ __forceinline__ exact::pair weighted(const call &c, const setting &s, float loss, float derivative,
                                                 float weight) {
@@ -86,7 +86,7 @@ __device__ __forceinline__ float clamped_score(const call &c, const level &l, co
   return fminf(fmaxf(score_at(c, l, t, row), 0.0f), 1.0f); /* NaN becomes 0 */
 }
 
-/** An element of a score_pass: a label's target is its score, but it weighs as a label. Many parameters: as element(). */
+/** An element of a score_pass: a label's target is its score, but it weighs as a label. Many parameters: element(). */
 template <typename T, typename Loss>
 __device__ __forceinline__ exact::pair scored_element(const call &c, const level &l, const tile &t, const setting &s,
                                                       row_role r, int32_t row, int64_t cls, float x, bool soft) {
@@ -106,8 +106,8 @@ __device__ __forceinline__ exact::pair element_off_label(const call &c, const le
   return weighted<T>(c, s, value.loss, value.derivative, w.outside);
 }
 
-/** Loss and gradient of element (row, cls) of a tile; `soft`: its target is dense, as in call. Many parameters: an element
- *  is named by level, tile, row and class, and its logit, role and settings are in registers. */
+/** Loss and gradient of element (row, cls) of a tile; `soft`: its target is dense, as in call. Many parameters: an
+ *  element is named by level, tile, row and class, and its logit, role and settings are in registers. */
 template <typename T, typename Loss>
 __device__ __forceinline__ exact::pair element(const call_of<Loss> &c, const level &l, const tile &t,
                                                const setting_of<Loss> &s, row_role r, int32_t row, int64_t cls, float x,

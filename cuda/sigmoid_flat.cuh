@@ -75,8 +75,8 @@ __device__ __forceinline__ bool is_lean(const setting_of<Loss> &s, float of_row)
   return Loss::has_lean_way(s) && has_factor(s, of_row * (Loss::uses_base_weight ? 1.0f : s.at_0));
 }
 
-/** Loss of a vector of negatives times `shrink`, without choices; they are of one row, or each of its own. Derivatives replace
- *  the logits. */
+/** Loss of a vector of negatives times `shrink`, without choices; they are of one row, or each of its own. Derivatives
+ *  replace the logits. */
 template <typename Loss, bool rough, int power, int rows, int size>
 __device__ __forceinline__ float negatives_to_power(const setting_of<Loss> &s, const row_role (&row)[rows],
                                                     float (&x)[size]) {
@@ -121,8 +121,8 @@ __device__ __forceinline__ exact::pair scored_label(const call &c, const level &
   return {value.loss * weight, value.derivative * (weight * s.factor)};
 }
 
-/** Loss and gradient of element `hit`, the class of its row. Its logit becomes one whose loss as a negative is 0. The loss of
- *  a label with a score is in the sum already. */
+/** Loss and gradient of element `hit`, the class of its row. Its logit becomes one whose loss as a negative is 0. The
+ *  loss of a label with a score is in the sum already. */
 template <typename Loss, int size>
 __device__ __forceinline__ exact::pair take_hit(const setting_of<Loss> &s, row_role r, const float *derivatives,
                                                 int32_t row, int32_t hit, float (&x)[size]) {
@@ -145,9 +145,9 @@ __device__ __forceinline__ row_role load_role(shared_place at) {
   return {int32_t(bits.x), __uint_as_float(bits.y)};
 }
 
-/** Adds the loss of a whole vector in one row. The level allows it (level::allows_lean_way): a row's elements have one of
- *  two weights, neither is 0, and only loss and gradient are wanted. Nearly all elements of most batches are such. All
- *  are computed as negatives. The row's class is rarely one of them, and take_hit computes it. Many parameters: as
+/** Adds the loss of a whole vector in one row. The level allows it (level::allows_lean_way): a row's elements have one
+ *  of two weights, neither is 0, and only loss and gradient are wanted. Nearly all elements of most batches are such.
+ *  All are computed as negatives. The row's class is rarely one of them, and take_hit computes it. Many parameters: as
  *  flat_piece. */
 template <typename T, typename Loss>
 __device__ __forceinline__ void lean_piece(const setting_of<Loss> &s, row_role r, const float *derivatives, int32_t row,
@@ -177,9 +177,9 @@ __device__ __forceinline__ void lean_piece(const setting_of<Loss> &s, row_role r
   }
 }
 
-/** The loss of this thread's share of a tile. A vector goes the lean way if the level allows it and the vector lies in one
- *  row; other elements go one by one. With always_soft no vector goes the lean way. Many parameters: the two ways share
- *  the tile's roles, steps and queue. */
+/** The loss of this thread's share of a tile. A vector goes the lean way if the level allows it and the vector lies in
+ *  one row; other elements go one by one. With always_soft no vector goes the lean way. Many parameters: the two ways
+ *  share the tile's roles, steps and queue. */
 template <typename T, typename Loss, bool always_soft>
 __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level &l, const tile &t,
                                             const setting_of<Loss> &s, row_role *roles, const float *derivatives,
@@ -213,8 +213,8 @@ __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level 
   return sum.all();
 }
 
-/** Skips the rows of a tile that a dense target spoils, before anything of them is computed. By all threads, between two
- *  barriers; ends with a third. */
+/** Skips the rows of a tile that a dense target spoils, before anything of them is computed. By all threads, between
+ *  two barriers; ends with a third. */
 __device__ __forceinline__ void skip_invalid_rows(const call &c, const level &l, const tile &t, row_role *roles,
                                                   bool reports) {
   const uint32_t elements = uint32_t(t.rows) * uint32_t(c.classes);

@@ -108,8 +108,8 @@ struct formula<sharing_losses> {
   }
 };
 
-/** A loss whose labels have scores, or a formula of their own; or all losses that share negatives: then the formula of a
- *  target above 0 is looked up. */
+/** A loss whose labels have scores, or a formula of their own; or all losses that share negatives: then the formula of
+ *  a target above 0 is looked up. */
 template <typename Of>
 struct score_pass {
   static_assert(!Of::alpha_is_part, "no kernel has scores and an alpha that weighs a part of the loss");

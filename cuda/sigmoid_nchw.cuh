@@ -9,8 +9,8 @@
 namespace tare {
 namespace sigmoid {
 
-/** The labels' elements of a score_pass among one class of a vector of rows, each by itself: their formulas are long. Their
- *  logits are in `from`, their gradient goes to `to`, or nowhere. Adds their loss. Many parameters: as element(). */
+/** The labels' elements of a score_pass in one class of a vector of rows, one by one: their formulas are long. `from`
+ *  has their logits; `to` takes their gradient, or is NULL. Adds their loss. Many parameters: as element(). */
 template <typename T, typename Loss>
 __device__ __forceinline__ void nchw_labels(const call &c, const level &l, const tile &t, const setting &s,
                                             const row_role (&r)[vector<T>::size], int32_t row, int64_t cls,
@@ -115,9 +115,9 @@ struct nchw_queue : vector_queue<hint, T> {
   }
 };
 
-/** Adds the loss of a share of whole vectors in a level that allows it (level::allows_lean_way). All elements are computed
- *  as negatives; a vector that holds its row's class goes the general way. Many parameters: the queue's room is in shared
- *  memory, and the roles are in registers. */
+/** Adds the loss of a share of whole vectors in a level that allows it (level::allows_lean_way). All elements are
+ *  computed as negatives; a vector that holds its row's class goes the general way. Many parameters: the queue's room
+ *  is in shared memory, and the roles are in registers. */
 template <typename T, typename Loss>
 __device__ __forceinline__ void lean_nchw(const call_of<Loss> &c, const level &l, const tile &t,
                                           const setting_of<Loss> &s, const row_role (&r)[vector<T>::size],

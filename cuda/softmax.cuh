@@ -2,8 +2,8 @@
 /*
  * The softmax family: loss and gradient of whole rows.
  *
- * With m and S over the classes other than the label, e_k = exp(x_k - m), the margin z = (x_y - m) - log S makes a row's
- * loss that of one signed logit. The gradient is D*e_k/S, and -D at the label. Three walks over a tile:
+ * With m and S over the classes other than the label, e_k = exp(x_k - m), the margin z = (x_y - m) - log S makes a
+ * row's loss that of one signed logit. The gradient is D*e_k/S, and -D at the label. Three walks over a tile:
  *   registers  a few lanes a row, read and written once (softmax_registers.cuh)
  *   NCHW       a lane for each row; warps share the classes (softmax_nchw.cuh)
  *   rows       a warp or a block a row, any strides, any length, dense targets (softmax_rows.cuh)
@@ -68,7 +68,7 @@ __device__ __forceinline__ row_role weigh_row(const call &c, const level &l, con
 
 __host__ __device__ __forceinline__ bool is_adjusted(const call &c) { return c.adjusts.class_offset != nullptr; }
 
-/** The logit that the softmax takes. The label is below 0 where the row has none. An offset of -inf excludes the class. */
+/** The logit that the softmax takes. The label is below 0 if the row has none. An offset of -inf excludes the class. */
 __device__ __forceinline__ float adjust(const adjustment &by, int32_t /* label */, int32_t cls, float x) {
   const float offset = __ldg(by.class_offset + cls);
   return offset == -INFINITY ? offset : x + offset;
@@ -84,8 +84,8 @@ __device__ __forceinline__ float spare_infinity(float x, float maximum) {
 __device__ __forceinline__ float spare_infinity(float maximum) { return fabsf(maximum) > FLT_MAX ? 0.0f : maximum; }
 
 /** exp(x - base) for a finite base, not below x. Of wide logits the difference is carried in two parts: in one, its
- *  rounding alone could come to all that the result may be off by. Of half types the product by log2(e) is rounded too: an
- *  error of |d| half ulps, which the result may be off by twice, and nothing to the sum, where d*exp(d) is small. */
+ *  rounding alone could come to all that the result may be off by. Of half types the product by log2(e) is rounded too:
+ *  an error of |d| half ulps, which the result may be off by twice, and nothing to the sum, where d*exp(d) is small. */
 template <typename T>
 __device__ __forceinline__ float exp_below(float x, float base) {
   const float d = x - base;
@@ -100,8 +100,8 @@ __device__ __forceinline__ float exp_of(float x, float maximum) {
   return exp_below<T>(spare_infinity(x, maximum), spare_infinity(maximum));
 }
 
-/** What is left of a row: its loss, D times the gradient's factor, and that over S. Where that cannot be a float, D alone
- *  (`after`), and what it is multiplied by is finished afterwards. */
+/** What is left of a row: its loss, D times the gradient's factor, and that over S. Where that cannot be a float, D
+ *  alone (`after`), and what it is multiplied by is finished afterwards. */
 struct outcome {
   float loss, derivative, of_e, weight;
   bool after;
@@ -113,8 +113,8 @@ __device__ __forceinline__ float finished_derivative(const call &c, const outcom
   return o.after ? rescaled<T>(c, derivative, o.weight) : derivative;
 }
 
-/** What derivatives are multiplied by, one factor after the other: of all, what no float is; of a scale that is not finite,
- *  what is before it. */
+/** What derivatives are multiplied by, one factor after the other: of all, what no float is; of a scale that is not
+ *  finite, what is before it. */
 struct two_factors {
   float first, second;
   bool rounds; /* in between, to the type that is written */
@@ -168,8 +168,8 @@ __device__ __forceinline__ exact::pair formula_of(const call &c, const setting &
 #undef FORMULA_OF_SOFTMAX
 #undef FORMULA_OF_REGRESSION
 
-/** The formula at z + rest, where rest is what rounding took from the margin: with a power it would show as more than the
- *  rounding of the logits. To first order; the derivative falls like q^(1+gamma) where z is large and rest matters. */
+/** The formula at z + rest, to first order. rest is what rounding took from the margin; a power would make it larger
+ *  than the rounding of the logits. The derivative falls like q^(1+gamma) where z is large and rest matters. */
 __device__ __forceinline__ exact::pair formula_near(const call &c, const setting &s, float z, float rest,
                                                     float weight) {
   exact::pair value = formula_of(c, s, z, weight);
@@ -181,8 +181,8 @@ __device__ __forceinline__ exact::pair formula_near(const call &c, const setting
   return value;
 }
 
-/** From m, S and the label's logit. A second +inf among the other classes shows as a sum above 1, and has no limit: NaN.
- *  No other class at all, or none above -inf: the label is certain. The margin is rounded once. */
+/** From m, S and the label's logit. A second +inf among the other classes shows as a sum above 1, and has no limit:
+ *  NaN. No other class at all, or none above -inf: the label is certain. The margin is rounded once. */
 __device__ __forceinline__ outcome finish_row(const call &c, const setting &s, float weight, float label_x,
                                               float maximum, float sum) {
   if (weight == 0.0f) return {0.0f, 0.0f, 0.0f, 0.0f, false};

@@ -3,8 +3,8 @@
  * Softmax rows with contiguous classes, held in registers: one read of the logits, one write of the gradient.
  *
  * `lanes` lanes share a row. It is cut into 16-byte vectors at aligned addresses. The first vector may start before the
- * row, by `phase` elements, and the last may end after it. Vector v belongs to lane v % lanes. A vector that lies inside
- * the row is moved whole, the others element by element. Nothing outside the row is touched.
+ * row, by `phase` elements, and the last may end after it. Vector v belongs to lane v % lanes. A vector that lies
+ * inside the row is moved whole, the others element by element. Nothing outside the row is touched.
  *
  * Place k of a lane's vectors holds classes that are the same modulo lanes*size, in growing order, so adding them place
  * by place, turning the places by `phase` and only then adding those up gives a sum that does not depend on the phase.
@@ -183,8 +183,8 @@ __device__ __forceinline__ float row_in_registers(const call &c, const level &l,
   return o.loss;
 }
 
-/** Blocks of a multiprocessor that there are to be registers for; told nothing, the compiler rather spills than have one
- *  less than it likes. */
+/** Blocks of a multiprocessor that there are to be registers for; told nothing, the compiler rather spills than have
+ *  one less than it likes. */
 constexpr int blocks_for(int elements) { return elements > 32 ? 2 : elements > 16 ? 3 : 4; }
 
 template <typename T, int lanes, int vectors>

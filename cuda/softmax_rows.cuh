@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One softmax row of any length, strides and target, by a warp or a whole block, in three sweeps: the maximum, the sums,
- * the gradient.
+ * One softmax row of any length, strides and target, by a warp or a whole block, in three sweeps: the maximum, the
+ * sums, the gradient.
  *
- * Dense targets t: loss sum(t_k*(log S - (x_k-m))), gradient sum(t)*p - t, with m and S over all classes; a row with all
- * its mass on one class takes the formula of that label, times the mass.
+ * Dense targets t: loss sum(t_k*(log S - (x_k-m))), gradient sum(t)*p - t, with m and S over all classes; a row with
+ * all its mass on one class takes the formula of that label, times the mass.
  */
 #ifndef TARE_CUDA_SOFTMAX_ROWS_CUH
 #define TARE_CUDA_SOFTMAX_ROWS_CUH
@@ -76,8 +76,8 @@ __device__ __forceinline__ long_row<T, threads, adjusts> make_long_row(const cal
           c.adjusts};
 }
 
-/** Where a row of targets has its mass, for its weight: on one class, which becomes its label; on none: it is skipped; on
- *  several: class row_background. A target that no formula takes makes it row_invalid. */
+/** Where a row of targets has its mass, for its weight: on one class, which becomes its label; on none: it is skipped;
+ *  on several: class row_background. A target that no formula takes makes it row_invalid. */
 template <typename T, int threads, bool adjusts>
 __device__ __forceinline__ row_role find_mass(const call &c, const long_row<T, threads, adjusts> &a, float weight) {
   int32_t label = -1, masses = 0, invalid = 0;
@@ -118,7 +118,7 @@ __device__ __forceinline__ V sum_of(const long_row<T, threads, adjusts> &a, int3
 }
 
 /* The sum of a row in the order in which the walk of its batch would add it up if it had labels: a row of dense targets
- * with all its mass on one class gives the bits of the label. Each warp, or each of its parts, adds up all of the row. */
+ * with all its mass on one class gives the bits of the label. Each warp, or each part of it, adds up the whole row. */
 
 /** softmax_registers.cuh, `lanes` lanes a row. */
 template <typename T, int threads, bool adjusts>
@@ -140,7 +140,7 @@ __device__ __forceinline__ float sum_of_lanes(const long_row<T, threads, adjusts
   return place[0];
 }
 
-/** As in softmax_nchw.cuh: each of `parts` warps takes every `parts`-th class. With many classes, rounding is compensated. */
+/** As in softmax_nchw.cuh: each of `parts` warps takes every `parts`-th class. Rounding of many is compensated. */
 template <typename T, int threads, bool adjusts>
 __device__ __forceinline__ float sum_of_warps(const long_row<T, threads, adjusts> &a, int32_t label, float maximum) {
   constexpr int parts = block_threads / int(warp_size);
@@ -240,8 +240,8 @@ __device__ __forceinline__ float one_row(const call &c, const level &l, const ti
   return loss;
 }
 
-/** With labels, whether logits are adjusted is looked up once a row. Dense rows that are adjusted have instances of their
- *  own (`adjusts`): both in one would take more registers, and a block less on a multiprocessor. */
+/** With labels, whether logits are adjusted is looked up once a row. Dense rows that are adjusted have instances of
+ *  their own (`adjusts`): both in one would take more registers, and a block less on a multiprocessor. */
 template <typename T, int threads, bool soft, bool adjusts>
 __global__ void __launch_bounds__(block_threads, soft ? 2 : 3) softmax_rows(const TARE_GRID_CONSTANT call c) {
   const setting s = make_setting(c);

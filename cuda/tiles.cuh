@@ -18,7 +18,7 @@ __host__ __device__ __forceinline__ int64_t partials_of(int64_t tiles) {
   return (tiles + (int64_t(1) << shift) - 1) >> shift;
 }
 
-/** A block's share of the groups of tiles: every gridDim.x-th, from the first to the last or from the last to the first. */
+/** A block's share of the groups of tiles: every gridDim.x-th, from the first to the last, or backwards. */
 template <bool backwards>
 struct group_walk {
   uint32_t groups, rounds, round;
@@ -36,10 +36,10 @@ struct group_walk {
   }
 };
 
-/** Calls `work(level, tile)` for this block's share of the tiles, or for the same tiles from the last to the first. What
- *  it returns, if it returns anything, is added over the block's threads, then over the tiles of a group, and put in the
- *  group's place. By all threads. The place of the next tile is found before the work on one begins, so that only the
- *  first is waited for. */
+/** Calls `work(level, tile)` for this block's share of the tiles, or for the same tiles from the last to the first.
+ *  What it returns, if it returns anything, is added over the block's threads, then over the tiles of a group, and put
+ *  in the group's place. By all threads. The place of the next tile is found before the work on one begins, so that
+ *  only the first is waited for. */
 template <bool backwards = false, typename Work>
 __device__ __forceinline__ void for_each_tile(const call &c, int64_t tiles, tiling level::*which, Work &&work) {
   TARE_SHARED(tile[2], found);

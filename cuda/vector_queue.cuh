@@ -10,9 +10,9 @@ namespace sigmoid {
 
 constexpr int queue_slots = (copies_ahead + 1) * block_threads; /* of all threads of a block */
 
-/** A thread's vectors, one in each of its turns, on their way into shared memory some turns before they are looked at: of
- *  loads that are waited for where they stand, too little is in flight to keep memory busy. A turn begins the copy of the
- *  vector `copies_ahead` turns later; those of the first turns begin before. */
+/** A thread's vectors, one in each of its turns, on their way into shared memory some turns before they are looked at:
+ *  of loads that are waited for where they stand, too little is in flight to keep memory busy. A turn begins the copy
+ *  of the vector `copies_ahead` turns later; those of the first turns begin before. */
 template <cache hint, typename T>
 struct vector_queue {
   static constexpr uint32_t slot_bytes = block_threads * sizeof(vector<T>);

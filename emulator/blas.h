@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Twins of dlopen and its kind for .cu files: the libraries that they find are the emulator's own stand-ins (cublas.cpp),
- * so that the code that looks for a library is tried as well as the code that uses it. */
+/* Twins of dlopen and its kind for .cu files: the libraries that they find are the emulator's own stand-ins
+ * (cublas.cpp), so that the code that looks for a library is tried as well as the code that uses it. */
 #ifndef TARE_EMULATOR_BLAS_H
 #define TARE_EMULATOR_BLAS_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Devices and their contexts: which one a thread has chosen, what is current to it, and which primary contexts exist. As
- * since CUDA 12, cudaSetDevice makes one. Every other call that needs a context makes that of the chosen device. */
+/* Devices and their contexts: which one a thread has chosen, what is current to it, and which primary contexts exist.
+ * As since CUDA 12, cudaSetDevice makes one. Every other call that needs a context makes that of the chosen device. */
 #include <cuda.h>
 #include <string.h>
 

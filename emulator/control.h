@@ -12,8 +12,8 @@
 extern "C" {
 #endif
 
-/* Instead of the environment variables TARE_EMULATOR_SEED, _PROFILE (tiny, cache, h100) and _NO_DEVICE (driver, old, none;
- * "" for a device that works). False for an unknown name. */
+/* Instead of the environment variables TARE_EMULATOR_SEED, _PROFILE (tiny, cache, h100) and _NO_DEVICE (driver, old,
+ * none; "" for a device that works). False for an unknown name. */
 void tare_emulator_set_seed(uint64_t seed);
 bool tare_emulator_set_profile(const char *name);
 bool tare_emulator_set_no_device(const char *why);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Twin of copies to shared memory that run ahead (cp.async): what a thread copies is there when it has waited for it, and
- * not before; until then the place holds something else. Under a seed some copies are early, as on a GPU. */
+/* Twin of copies to shared memory that run ahead (cp.async): what a thread copies is there when it has waited for it,
+ * and not before; until then the place holds something else. Under a seed some copies are early, as on a GPU. */
 #ifndef TARE_EMULATOR_COPIES_H
 #define TARE_EMULATOR_COPIES_H
 

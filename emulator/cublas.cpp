@@ -36,7 +36,7 @@ uint64_t products;
 
 bool found_is(const char *what) { return strcmp(found, what) == 0; }
 
-/* ---- Products: C [m, n] = alpha A [m, k] B [k, n] + beta C, column by column ------------------------------------------- */
+/* ---- Products: C [m, n] = alpha A [m, k] B [k, n] + beta C, column by column ------------------------------------- */
 
 struct matrix {
   const void *data;
@@ -156,7 +156,7 @@ int gemm(cublasContext *handle, int how_a, int how_b, int m, int n, int k, const
   return submitted ? execution_failed : status;
 }
 
-/* ---- Handles ----------------------------------------------------------------------------------------------------------- */
+/* ---- Handles ----------------------------------------------------------------------------------------------------- */
 
 int create(cublasContext **handle) {
   const cudaError_t status = api("cublasCreate", [] { return refuse_in_capture(); }); /* it allocates */
@@ -223,7 +223,7 @@ char error_text[200];
 
 }  // namespace
 
-/* ---- The search for it -------------------------------------------------------------------------------------------------- */
+/* ---- The search for it ------------------------------------------------------------------------------------------- */
 
 void *open_library(const char *name, int flags) {
   const bool is_loaded = found_is("loaded") && strcmp(name, "libcublas.so.12") == 0;

@@ -31,7 +31,7 @@ std::map<const void *, known_kernel> &kernels() {
 
 uint64_t kernels_run = 0;
 
-/* A kernel is loaded when it is first used on a device. Where a capture forbids what is unsafe, that is forbidden too. */
+/* A kernel is loaded when it is first used on a device. A capture that forbids unsafe calls forbids that too. */
 cudaError_t load(known_kernel &k) {
   const unsigned here = 1u << current_device();
   if (k.loaded & here) return cudaSuccess;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Work on streams. Each stream has its own order. Work runs when somebody waits for it, when other work that waits for it
- * runs, or when a stream holds too much of it; under a seed also at any call. So nothing is there that was not waited for,
- * and streams that nothing orders take turns in an order that no program may count on. */
+/* Work on streams. Each stream has its own order. Work runs when somebody waits for it, when other work that waits for
+ * it runs, or when a stream holds too much of it; under a seed also at any call. So nothing is there that was not
+ * waited for, and streams that nothing orders take turns in an order that no program may count on. */
 #include <map>
 #include <set>
 

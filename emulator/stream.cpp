@@ -119,7 +119,7 @@ cudaError_t refuse_in_capture() {
   return status;
 }
 
-/* Waiting for a stream that is being captured would never end. For others it is as unsafe as cudaMalloc, to be strict. */
+/* Waiting for a stream that is being captured would never end. For others it counts as unsafe, like cudaMalloc. */
 cudaError_t refuse_to_wait(cudaStream_t handle) {
   CUstream_st *s = find_stream(handle);
   if (!s) return cudaErrorInvalidResourceHandle;

@@ -61,8 +61,8 @@ struct thread {
   unsigned copy_groups = 0;
 };
 
-/* Lanes as bit masks. Values are in two rows that alternate: a fast lane may write its value for the next operation while
- * a slow one still reads this one. It cannot be two operations ahead. */
+/* Lanes as bit masks. Values are in two rows that alternate: a fast lane may write its value for the next operation
+ * while a slow one still reads this one. It cannot be two operations ahead. */
 struct warp {
   thread *lanes[warp_size] = {};
   uint32_t members = 0;

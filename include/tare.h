@@ -671,9 +671,9 @@ typedef struct tare_counts {
  * 0 at the other classes; or the dense target. In a softmax loss the loss of a row belongs to the class of its label.
  * A factor of 0 leaves nothing of a g that is not finite.
  *
- * An element adds what it is in f32 (f64 logits: in double), before it is rounded to f16 or bf16. The sums are in double
- * and in a fixed order: bitwise the same from run to run, for any number of threads and any grid. Rows that do not
- * count, and elements of weight 0, add nothing. Ranks may add their sums.
+ * An element adds what it is in f32 (f64 logits: in double), before it is rounded to f16 or bf16. The sums are in
+ * double and in a fixed order: bitwise the same from run to run, for any number of threads and any grid. Rows that do
+ * not count, and elements of weight 0, add nothing. Ranks may add their sums.
  */
 typedef struct tare_class_sums {
   double loss;
@@ -814,10 +814,10 @@ TARE_API void tare_linear_init_sized(tare_linear *linear, int64_t dimensions, ui
  * stride each. Its logits and gradient are NULL, and its dtype is TARE_DTYPE_F32, the type of the logits in the
  * workspace. Normalizer, scale, loss and counts are those of `output`. All gradients include scale and divisor.
  *
- * GHM with unit regions reads the logits twice, first to count gradient norms, unless loss->ghm.use_stored_density is 1.
- * The first chunk's logits are kept from one pass to the next. A workspace larger than `ample` keeps more chunks', and
- * one of `ample` + 4*N*C bytes keeps all. The other chunks form theirs twice. What is kept does not change the result.
- * The exact density sorts all logits and is TARE_STATUS_UNSUPPORTED.
+ * GHM with unit regions reads the logits twice, first to count gradient norms, unless loss->ghm.use_stored_density is
+ * 1. The first chunk's logits are kept from one pass to the next. A workspace larger than `ample` keeps more chunks',
+ * and one of `ample` + 4*N*C bytes keeps all. The other chunks form theirs twice. What is kept does not change the
+ * result. The exact density sorts all logits and is TARE_STATUS_UNSUPPORTED.
  *
  * The workspace (tare_context_set_workspace) limits the rows of a chunk. Every size from `least` on works. The result
  * is bitwise repeatable for the same size of the workspace, the same BLAS and the same number of its threads. Other
@@ -1053,10 +1053,10 @@ TARE_API const char *tare_build_description(void);
  * Cancellation. With dense targets and scores strictly between 0 and 1 terms are subtracted, and in Poly-1 with a
  * negative epsilon. Then the ulp are those of the terms, not of the result. For the gradient of a sigmoid loss the
  * terms are weight*s^gamma*(p + t), and the additions of focal and Poly-1; for varifocal weight*t*(p + t). For CE
- * itself they are weight*(CE + 2*max(x,0)*t). For matchability-aware and IoU-aware labels t is the target that the score
- * gives. For the gradient of softmax CE they are T*p + t, where T is the sum of the row's targets. Alpha counts 2 ulp.
- * In quality focal loss s = |p-t| may be off by 4 ulp of p + t, which the power beta passes on. With beta below 1 the
- * gradient is unbounded near p = t, and there as good as s is.
+ * itself they are weight*(CE + 2*max(x,0)*t). For matchability-aware and IoU-aware labels t is the target that the
+ * score gives. For the gradient of softmax CE they are T*p + t, where T is the sum of the row's targets. Alpha counts 2
+ * ulp. In quality focal loss s = |p-t| may be off by 4 ulp of p + t, which the power beta passes on. With beta below 1
+ * the gradient is unbounded near p = t, and there as good as s is.
  *
  * The scalar loss is a sum in double of such losses, divided in double and rounded to its type. On a GPU a thread adds
  * its share of a tile in f32. The relative error of losses of one sign is at most that of their elements plus

@@ -26,6 +26,7 @@ lint() {
   scripts/check_includes.py
   scripts/check_names.py "$build"
   scripts/check_functions.py
+  scripts/check_lines.py
   git log -1 --format=%B | scripts/check_subject.sh /dev/stdin
   git ls-files 'losses/*.c' 'core/*.c' 'cpu/*.c' 'tool/*.c' | xargs clang-tidy --quiet -p "$build"
   echo "lint: clean"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=sh disable=SC2154 # dev sets build and may_install, packages.sh python
-# What Tare needs of this machine, and how it is installed. `want` collects what is missing; `install_wanted` installs it
-# where a verb may (setup, demo, test), and otherwise ends with the list.
+# What Tare needs of this machine, and how it is installed. `want` collects what is missing; `install_wanted` installs
+# it where a verb may (setup, demo, test), and otherwise ends with the list.
 
 packages=
 want() { # want PACKAGE COMMAND...: the package is needed if the command fails
@@ -118,8 +118,9 @@ has_modules() { # has_modules PYTHON MODULE...
   "$1" -c 'import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, sys.argv[2:])))' "$@" 2>/dev/null
 }
 
-# Sets `python` to the Python that runs the tests of the package. TARE_TORCH=ON installs PyTorch for them (gigabytes, once);
-# without it PyTorch is used where it is. TARE_TORCH=OFF leaves it out. NumPy and pytest are small and always there.
+# Sets `python` to the Python that runs the tests of the package. TARE_TORCH=ON installs PyTorch for them (gigabytes,
+# once); without it PyTorch is used where it is. TARE_TORCH=OFF leaves it out. NumPy and pytest are small and always
+# there.
 prepare_python() {
   cache=${XDG_CACHE_HOME:-$HOME/.cache}/tare
   python=python3

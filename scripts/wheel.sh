@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=sh disable=SC2154 # dev sets build and may_install, packages.sh python
 # ./dev wheel. `pip wheel` makes a wheel for machines like this one: its tag says linux and no more, and it needs the
-# system's OpenMP runtime. auditwheel puts the runtime in and finds the oldest C library that will do, which the tag names.
+# system's OpenMP runtime. auditwheel puts the runtime in and finds the oldest C library that will do, which the tag
+# names.
 wheel() {
   want_build
   want python3-venv python3 -c 'import ensurepip, venv'

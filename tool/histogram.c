@@ -117,7 +117,7 @@ static void add_elements(const struct sample *sample, const tare_loss_spec *loss
   }
 }
 
-/* Whether the elements are counted here: the library counts elements, not rows of a softmax loss, and takes no scores. */
+/* Whether the tool counts the elements: the library counts no rows of a softmax loss, and takes no scores. */
 static bool counts_here(int32_t kind, const struct sample *sample) { return kind_is_softmax(kind) || sample->scores; }
 
 static int sum_gradients(const struct run *run, const struct sample *sample, struct histogram *histogram) {

@@ -16,8 +16,8 @@ struct plot_text {
   const char *plain;   /**< "plain cross-entropy: g" */
 };
 
-/** Draws to `file`, which must have a descriptor: the histogram, and beside it its weights and gradients, or `curves` if
- *  not NULL. TOOL_OK, or TOOL_FAILED after complaining. */
+/** Draws to `file`, which must have a descriptor: the histogram, and beside it its weights and gradients, or `curves`
+ *  if not NULL. TOOL_OK, or TOOL_FAILED after complaining. */
 int plot_svg(FILE *file, const char *path, const struct histogram *histogram, const struct curves *curves,
              const struct plot_text *text);
 

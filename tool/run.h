@@ -45,7 +45,7 @@ int run_start(struct run *run);
 /** Median seconds of run_once over some repetitions, about `budget` seconds in all, at least one. */
 int run_time(struct run *run, double budget, double *seconds);
 
-/** Bytes that one evaluation must read and write: logits, gradient, labels, targets, scores and row weights, each once. */
+/** Bytes that one evaluation reads and writes: logits, gradient, labels, targets, scores and row weights, each once. */
 double run_bytes(const struct run *run);
 
 struct result {

@@ -60,7 +60,7 @@ __global__ void ticket_too_early(float *x) {
   if (threadIdx.x == 0 && last) x[0] = partial[0] + partial[1] + partial[2] + partial[3] - 3;
 }
 
-/* Takes what a copy that runs ahead brings before it has waited for it: for the group before the last instead of the last. */
+/* Uses what a copy that runs ahead brings too early: it waits for the group before the last, not for the last. */
 template <bool right>
 __global__ void copied_too_early(float *x) {
   TARE_SHARED(float4[128], kept);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cublas_check LIBRARY: the library's own table of cuBLAS (cuda/blas.cuh) against cublas_v2.h, when this file is compiled;
- * then loads the real cuBLAS by the library's own code and asks it to start, which without a GPU it refuses.
+ * cublas_check LIBRARY: the library's own table of cuBLAS (cuda/blas.cuh) against cublas_v2.h, when this file is
+ * compiled; then loads the real cuBLAS by the library's own code and asks it to start, which without a GPU it refuses.
  */
 #include <cublas_v2.h>
 #include <stdio.h>

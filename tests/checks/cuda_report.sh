@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # cuda_report.sh NVCC SOURCE WORK: compiles cuda/*.cu for sm_90 and holds what the compiler says against
-# cuda/budget.txt: no spills and no local memory anywhere, registers, the kernels of each loss and the size of their machine
-# code, 16-byte loads and stores, and instructions per element of the hot loops. Prints one line a kernel, and what is over its budget. Speed without a
-# GPU: it says what a kernel asks for, not how long it takes.
+# cuda/budget.txt: no spills and no local memory anywhere, registers, the kernels of each loss and the size of their
+# machine code, 16-byte loads and stores, and instructions per element of the hot loops. Prints one line a kernel, and
+# what is over its budget. Speed without a GPU: it says what a kernel asks for, not how long it takes.
 #
 # Instructions are those of the machine code where a disassembler is found (nvdisasm beside nvcc, in PATH, or where
 # ./dev test puts it: a Python environment in WORK/../disassembler), and otherwise of the PTX, with their own budget.
@@ -50,10 +50,10 @@ machine_paths() {
   for cubin in "$work"/*.cubin; do "$disassembler" -c "$cubin"; done | awk -f "$source/tests/checks/sass_paths.awk"
 }
 
-# NAME instructions - -, for the shortest stretch from a 16-byte load (also of what was copied to shared memory ahead) to
-# the next 16-byte store in the text of the PTX; in a kernel that stores no vectors, to the first branch (the one around
-# what most vectors of a histogram need not do). Moves and changes of sign, which cost nothing in the machine code, are
-# left out.
+# NAME instructions - -, for the shortest stretch from a 16-byte load (also of what was copied to shared memory ahead)
+# to the next 16-byte store in the text of the PTX; in a kernel that stores no vectors, to the first branch (the one
+# around what most vectors of a histogram need not do). Moves and changes of sign, which cost nothing in the machine
+# code, are left out.
 ptx_stretches() {
   cat "$work"/*.ptx | awk '
     function end_kernel() {
@@ -92,7 +92,8 @@ awk -v kernels="$work/kernels" -v paths="$work/paths" -v sizes="$work/sizes" -v 
     for (i = 1; i <= count; i++) if (name ~ pattern[list, i]) return i
     return 0
   }
-  # The group of a kernel: what the first matching line of "kernels" stands for, or of "kernels-of-each", what it matches.
+  # The group of a kernel: what the first matching line of "kernels" stands for, or of "kernels-of-each", what it
+  # matches.
   function group_of(name,   i) {
     i = first_match("kernels", n["kernels"], name)
     if (!i) return ""

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# header.sh INCLUDE CC CXX: include/tare.h compiles alone, twice over, as strict C11 and C++17. So does the program in its
-# introduction, as C11.
+# header.sh INCLUDE CC CXX: include/tare.h compiles alone, twice over, as strict C11 and C++17. So does the program in
+# its introduction, as C11.
 set -eu
 include=$1 cc=$2 cxx=$3
 warnings="-pedantic-errors -Wall -Wextra -Wshadow -Wconversion -Werror"

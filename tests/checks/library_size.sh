@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# library_size.sh READELF SOURCE LIBRARY ARCHITECTURES: whether the shared library is small enough for its losses. Machine
-# code and tables for the CPU have one limit, the kernels of each GPU architecture another. A sigmoid loss with powers has
-# 36 loops for the CPU: six powers, three instruction sets, two types. cuda/budget.txt has the limits of each loss's
-# kernels, which are compressed here.
+# library_size.sh READELF SOURCE LIBRARY ARCHITECTURES: whether the shared library is small enough for its losses.
+# Machine code and tables for the CPU have one limit, the kernels of each GPU architecture another. A sigmoid loss with
+# powers has 36 loops for the CPU: six powers, three instruction sets, two types. cuda/budget.txt has the limits of each
+# loss's kernels, which are compressed here.
 set -eu
 readelf=$1 source=$2 library=$3 architectures=$4
 losses=$(grep -c '^TARE_LOSS(' "$source/losses/losses.def")

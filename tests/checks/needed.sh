@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# needed.sh READELF LIBRARY: the shared library needs C's own libraries and an OpenMP runtime. No driver, no CUDA runtime
-# (it is inside), no C++: what a program in C on a machine without a GPU has.
+# needed.sh READELF LIBRARY: the shared library needs C's own libraries and an OpenMP runtime. No driver, no CUDA
+# runtime (it is inside), no C++: what a program in C on a machine without a GPU has.
 set -eu
 readelf=$1 library=$2
 needed=$("$readelf" -d "$library" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')

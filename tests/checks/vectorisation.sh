@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # vectorisation.sh SOURCE BUILD COMPILER_ID: gcc's own report says that the hot loops are vectorised at full width.
 # A hot loop is a `for` line that ends in a comment "hot: NAME", or "hot: NAME (any)" where a narrower vector will do.
-# cpu/instance.c is compiled once more per instruction set and type, with the command line of this build; the report must name
-# each tagged line, or one within two lines of it, with vectors of 16 (baseline), 32 (avx2) or 64 (avx512) bytes. A
-# tagged line is compiled for many formulas: with avx2 and avx512 none of them may be left out (baseline has no vector
-# form of some conversions of doubles; what is left out there is shown as "-N").
+# cpu/instance.c is compiled once more per instruction set and type, with the command line of this build; the report
+# must name each tagged line, or one within two lines of it, with vectors of 16 (baseline), 32 (avx2) or 64 (avx512)
+# bytes. A tagged line is compiled for many formulas: with avx2 and avx512 none of them may be left out (baseline has no
+# vector form of some conversions of doubles; what is left out there is shown as "-N").
 set -eu
 source=$1 build=$2 compiler=$3
 if [ "$compiler" != GNU ]; then

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sums of each class: those of the oracle, the same bits whatever the threads and other outputs are, and no other output
- * changed by them.
+ * Sums of each class: those of the oracle, the same bits whatever the threads and other outputs are, and no other
+ * output changed by them.
  */
 #include <criterion/criterion.h>
 #include <math.h>
@@ -211,7 +211,7 @@ Test(class_sums, invalid_rows_add_nothing) {
   }
 }
 
-/* ---- With a selection ---------------------------------------------------------------------------------------------- */
+/* ---- With a selection -------------------------------------------------------------------------------------------- */
 
 static tare_status evaluate_selected(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                      const tare_output *output, void *user) {
@@ -254,7 +254,7 @@ Test(class_sums, selected_rows) {
   }
 }
 
-/* ---- Refusals and workspace ---------------------------------------------------------------------------------------- */
+/* ---- Refusals and workspace -------------------------------------------------------------------------------------- */
 
 static void expect_refused(problem *p, const test_device *device, tare_status status, const char *word) {
   p->want |= WANT_CLASS_SUMS;

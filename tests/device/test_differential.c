@@ -16,7 +16,7 @@
 #include "support/draw.h"
 #include "support/head.h"
 
-/* ---- Which problem it was ----------------------------------------------------------------------------------------- */
+/* ---- Which problem it was ---------------------------------------------------------------------------------------- */
 
 static char running[2048]; /* the line that repeats what runs now; empty: nothing does */
 
@@ -55,7 +55,7 @@ static void note(const problem *p, int64_t index, const test_device *device, con
            instruction_set, program, problem_text(p));
 }
 
-/* ---- One problem -------------------------------------------------------------------------------------------------- */
+/* ---- One problem ------------------------------------------------------------------------------------------------- */
 
 enum { STEPS = 3 };
 
@@ -63,7 +63,7 @@ static tare_context *context_of(const test_device *device, int64_t index) {
   return device_context(device, device->kind == TARE_DEVICE_CPU ? 1 + (int32_t)(index % 4) : 0);
 }
 
-/* The same again on another number of threads: bit for bit. A state has moved on, so problems that have one are left. */
+/* Again on another number of threads: bit for bit. A state has moved on, so problems with one are left out. */
 static void check_repeats(problem *p, const test_device *device, const outcome *first) {
   if (p->ghm_state != NULL || p->rows == 0) return;
   tare_context *const usual_context = p->context;
@@ -101,7 +101,7 @@ static void check_one(int64_t index, const test_device *device, bool heads, cons
   problem_free(p);
 }
 
-/* ---- All of them -------------------------------------------------------------------------------------------------- */
+/* ---- All of them ------------------------------------------------------------------------------------------------- */
 
 static int64_t how_many(const test_device *device) {
   const char *sweep = getenv("TARE_SWEEP");

@@ -190,7 +190,7 @@ Test(driver, auto_takes_the_cpu_only_where_there_is_no_gpu) {
   }
 }
 
-/* ---- Several GPUs ------------------------------------------------------------------------------------------------- */
+/* ---- Several GPUs ------------------------------------------------------------------------------------------------ */
 
 static tare_context *open_gpu(int32_t index) {
   tare_context_options options;
@@ -215,7 +215,7 @@ static void use_gpu(int32_t index) {
   tare_context_destroy(context);
 }
 
-/* A rank that works on one GPU of eight must not hold memory on another: a thread that never chose a device stays so. */
+/* A rank that works on one GPU of eight must not hold memory on another: a call chooses no device for its thread. */
 Test(driver, no_context_is_made_on_another_gpu) {
   cr_assert(tare_emulator_set_devices(4));
   use_gpu(3);

@@ -52,8 +52,8 @@ static const void *data_of(const tare_level *level, int kind) {
   return all[kind];
 }
 
-/* Which strides have no meaning: those of axes of length 1, a class axis that an array has not, and all of an array that
- * is not there. They get `value`, or if that is `mixed` a different one each. */
+/* Which strides have no meaning: those of axes of length 1, a class axis that an array has not, and all of an array
+ * that is not there. They get `value`, or if that is `mixed` a different one each. */
 typedef struct fill {
   int64_t value;
   bool mixed;

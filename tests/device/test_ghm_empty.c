@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * GHM of a batch in which nothing counts: no rows, or none that has a weight. The loss is 0, the batch is no step of the
- * momentum, and tare_workspace_size says what tare_evaluate wants.
+ * GHM of a batch in which nothing counts: no rows, or none that has a weight. The loss is 0, the batch is no step of
+ * the momentum, and tare_workspace_size says what tare_evaluate wants.
  */
 #include <criterion/criterion.h>
 #include <stdio.h>

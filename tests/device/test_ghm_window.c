@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The window of GHM's exact density, [g-epsilon/2, g+epsilon/2] inside [0,1], however narrow it is: its length keeps all
- * its digits, and it holds what lies in it, at both ends of [0,1].
+ * The window of GHM's exact density, [g-epsilon/2, g+epsilon/2] inside [0,1], however narrow it is: its length keeps
+ * all its digits, and it holds what lies in it, at both ends of [0,1].
  */
 #include <criterion/criterion.h>
 #include <math.h>
@@ -106,7 +106,7 @@ static void check_soft(const test_device *device, int32_t dtype, double epsilon,
   problem_free(p);
 }
 
-/* Targets between 0 and 1 beside those that are 0 or 1. Norms are no nearer than the narrowest window but where equal. */
+/* Targets between 0 and 1, and of 0 and 1. Norms are equal, or further apart than the narrowest window. */
 Test(ghm_window, norms_of_soft_targets) {
   static const double doubles[] = {1e-12, 1e-9, 1e-6, 1e-3, 0.3, 2}, floats[] = {1e-3, 0.3, 2};
   FOR_EACH_DEVICE(device) {

@@ -336,7 +336,7 @@ Test(linear, products_that_round) {
   }
 }
 
-/* ---- Labels that are none ----------------------------------------------------------------------------------------- */
+/* ---- Labels that are none ---------------------------------------------------------------------------------------- */
 
 Test(linear, an_invalid_label) {
   FOR_EACH_DEVICE(device) {

@@ -347,7 +347,7 @@ Test(linear_errors, a_longer_struct) {
   }
 }
 
-/* ---- No BLAS ------------------------------------------------------------------------------------------------------ */
+/* ---- No BLAS ----------------------------------------------------------------------------------------------------- */
 
 static void expect_no_blas(const char *name, const char *in_text) {
   setenv("TARE_BLAS", name, 1); /* read once a process: each case is one */

@@ -224,7 +224,7 @@ Test(scale, softmax_gradients_of_factors_beyond_single_precision) {
   }
 }
 
-/* ---- Sums of losses near the largest float ------------------------------------------------------------------------- */
+/* ---- Sums of losses near the largest float ----------------------------------------------------------------------- */
 
 /* Every element's loss is a float, their sum is none, and over its divisor it is one again. */
 static void check_sum(const test_device *device, int32_t kind, int32_t dtype, int way, bool on_device) {
@@ -296,7 +296,7 @@ Test(scale, divisors_at_the_ends) {
   }
 }
 
-/* ---- An element that the density gives no weight ------------------------------------------------------------------ */
+/* ---- An element that the density gives no weight ----------------------------------------------------------------- */
 
 /* It adds nothing, whatever its logit is, as with any weight of 0: 1/GD is 0 in the first bin and the last. */
 Test(scale, no_density_no_part) {

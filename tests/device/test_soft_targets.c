@@ -143,8 +143,8 @@ Test(soft_targets, hard_ones_keep_tiny_values) {
 
 /* ---- Ends of the number line ----------------------------------------------------------------------------------- */
 
-/* A modulator s^gamma too small to be written beside a CE that is large or infinite; kappa = p(1-p)/s where s is all but
- * 0; targets down to the smallest. What can be written is right, and an infinite CE stays infinite. */
+/* A modulator s^gamma too small to be written beside a CE that is large or infinite; kappa = p(1-p)/s where s is all
+ * but 0; targets down to the smallest. What can be written is right, and an infinite CE stays infinite. */
 static const double far_logits[] = {INFINITY, 3e38, 1e30, 3e4, 700, 200, 100, 87, 50, 20, 1};
 static const double near_targets[] = {1e-45, 1e-40, 1e-30, 1e-20, 1.35e-3, 0.132, 0.5, 0.999, 1 - 0x1p-23, 1 - 0x1p-24};
 static const double far_powers[] = {0, 0.01, 0.05, 0.5, 1, 1.5, 2, 3.7, 50, 300, 1e4};

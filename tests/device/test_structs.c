@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Structs of other versions: a struct may end behind any field, and nowhere else. Each size from 0 to beyond the struct is
- * tried, with bytes of 0xFF behind it, which no call may read or write.
+ * Structs of other versions: a struct may end behind any field, and nowhere else. Each size from 0 to beyond the struct
+ * is tried, with bytes of 0xFF behind it, which no call may read or write.
  */
 #include <criterion/criterion.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Targets that are exactly 0 or 1: what they weigh, and that a dense one is the label, bit for bit, in every loss, type,
- * layout and kind of weight.
+ * Targets that are exactly 0 or 1: what they weigh, and that a dense one is the label, bit for bit, in every loss,
+ * type, layout and kind of weight.
  */
 #include <criterion/criterion.h>
 #include <math.h>

@@ -169,9 +169,9 @@ Test(values, scale_comes_before_rounding) {
 
 /* ---- Asking for less ------------------------------------------------------------------------------------------- */
 
-/* A GPU may go over the elements in another order where other outputs are wanted, and its sum is rounded otherwise. Where
- * only loss and gradient are, a gradient of 16 bits is computed to some 20: near the middle between two of its numbers
- * the other one may be nearer. */
+/* A GPU may go over the elements in another order where other outputs are wanted, and its sum is rounded otherwise.
+ * Where only loss and gradient are, a gradient of 16 bits is computed to some 20: near the middle between two of its
+ * numbers the other one may be nearer. */
 static void expect_same_but_for_order(const problem *p, outcome *part, const outcome *whole) {
   if (p->want & WANT_LOSS) {
     CHECK_NEAR("loss", part->loss, whole->loss, ((tolerance){1e-30, 1e-6}));

@@ -26,7 +26,7 @@ int64_t fuzz_computed, fuzz_refused;
 
 void fuzz_count(bool computed) { ++*(computed ? &fuzz_computed : &fuzz_refused); }
 
-/* ---- Numbers ------------------------------------------------------------------------------------------------------ */
+/* ---- Numbers ----------------------------------------------------------------------------------------------------- */
 
 uint8_t take_byte(fuzz_input *input) {
   if (input->left == 0) return 0;
@@ -74,7 +74,7 @@ double take_odd_double(fuzz_input *input) {
   return choice < 14 ? usual[choice] : take_double(input);
 }
 
-/* ---- Guarded memory ----------------------------------------------------------------------------------------------- */
+/* ---- Guarded memory ---------------------------------------------------------------------------------------------- */
 
 enum { PAGE = 4096, MOST_PIECES = 512 };
 

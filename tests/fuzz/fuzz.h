@@ -12,7 +12,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* ---- Input as numbers: what is missing reads as 0 -------------------------------------------------------------------- */
+/* ---- Input as numbers: what is missing reads as 0 ---------------------------------------------------------------- */
 
 typedef struct fuzz_input {
   const uint8_t *at;
@@ -30,10 +30,10 @@ int64_t take_below(fuzz_input *input, int64_t n);
 int64_t take_odd_int(fuzz_input *input);
 double take_odd_double(fuzz_input *input);
 
-/* ---- Guarded memory --------------------------------------------------------------------------------------------------- */
+/* ---- Guarded memory ---------------------------------------------------------------------------------------------- */
 
-/** `bytes` that begin or end at memory that must not be touched, as the input decides, filled with FUZZ_FILL. Never NULL.
- *  `alignment` is a power of two. All of it is freed by guarded_free_all. */
+/** `bytes` that begin or end at memory that must not be touched, as the input decides, filled with FUZZ_FILL. Never
+ *  NULL. `alignment` is a power of two. All of it is freed by guarded_free_all. */
 void *guarded(fuzz_input *input, size_t bytes, size_t alignment);
 enum { FUZZ_FILL = 0xA5 };
 
@@ -42,12 +42,12 @@ void guarded_remember(void);
 bool guarded_is_unchanged(void);
 void guarded_free_all(void);
 
-/* ---- What came of it: a target that only ever refuses shows nothing ---------------------------------------------------- */
+/* ---- What came of it: a target that only ever refuses shows nothing ---------------------------------------------- */
 
 extern int64_t fuzz_computed, fuzz_refused;
 void fuzz_count(bool computed);
 
-/* ---- Properties -------------------------------------------------------------------------------------------------------- */
+/* ---- Properties -------------------------------------------------------------------------------------------------- */
 
 #define EXPECT(condition, ...)                                                \
   do {                                                                        \

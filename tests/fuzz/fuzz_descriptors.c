@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Descriptions of any bytes: each struct lies in memory of exactly the size that it claims, each array in exactly the bytes
- * that its axes reach. The call computes or refuses with a text; it reads and writes nothing else, and a refusal writes
- * nothing at all.
+ * Descriptions of any bytes: each struct lies in memory of exactly the size that it claims, each array in exactly the
+ * bytes that its axes reach. The call computes or refuses with a text; it reads and writes nothing else, and a refusal
+ * writes nothing at all.
  */
 #include <string.h>
 

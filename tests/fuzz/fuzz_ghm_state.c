@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A GHM state of any bytes, in memory of exactly its size: every call that takes it computes with it as it is or refuses it,
- * and touches nothing beside it. `given` writes nothing into it.
+ * A GHM state of any bytes, in memory of exactly its size: every call that takes it computes with it as it is or
+ * refuses it, and touches nothing beside it. `given` writes nothing into it.
  */
 #include <string.h>
 

@@ -13,8 +13,8 @@
 
 enum { MOST_WORDS = 24, MOST_TEXT = 2048 };
 
-/* Words that print and end the process: --help, --usage, --version, however they are cut short; and -\xff, whose character
- * glibc's argp takes for the end of the words and then for a question mark. */
+/* Words that print and end the process: --help, --usage, --version, however they are cut short; and -\xff, whose
+ * character glibc's argp takes for the end of the words and then for a question mark. */
 static bool is_cut(const char *word, const char *whole) { return *word && strncmp(whole, word, strlen(word)) == 0; }
 
 static bool ends_the_process(const char *word) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Levels and strides: arrays that lie anywhere in one piece of memory, over each other too. What overlaps where it must not
- * is refused; what is computed is what contiguous arrays give, and every other byte stays as it was.
+ * Levels and strides: arrays that lie anywhere in one piece of memory, over each other too. What overlaps where it must
+ * not is refused; what is computed is what contiguous arrays give, and every other byte stays as it was.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -39,7 +39,7 @@ typedef struct layout {
   unsigned char *heap, *before;
 } layout;
 
-/* ---- Making one ------------------------------------------------------------------------------------------------------ */
+/* ---- Making one -------------------------------------------------------------------------------------------------- */
 
 static tare_strides take_strides(fuzz_input *input, const int64_t lengths[5], bool with_classes) {
   int64_t s[5] = {0}, span = 1;
@@ -95,7 +95,7 @@ static void take_level(fuzz_input *input, layout *l, int32_t index, size_t *next
   level->element_loss = v[ELEMENT_LOSS].memory, level->element_loss_strides = v[ELEMENT_LOSS].strides;
 }
 
-/* ---- Where everything lies --------------------------------------------------------------------------------------------- */
+/* ---- Where everything lies --------------------------------------------------------------------------------------- */
 
 static void add_places(const layout *l, int level, int array, int64_t *first) {
   const view *v = &l->views[level][array];
@@ -144,7 +144,7 @@ static bool any_clash(void) {
   return false;
 }
 
-/* ---- Computing --------------------------------------------------------------------------------------------------------- */
+/* ---- Computing --------------------------------------------------------------------------------------------------- */
 
 static float logits[MOST], gradient[MOST], row_loss[MOST], element_loss[MOST], row_weights[MOST];
 static int32_t labels[MOST];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A fuzz target without a fuzzer: replay [-r COUNT] FILE-OR-FOLDER... runs it over every file and over COUNT inputs made
- * from them by a few changed, added or dropped bytes, by the seed of TARE_TEST_SEED. The input that runs when the process
- * dies is kept in replay-failed.bin, where the process runs.
+ * A fuzz target without a fuzzer: replay [-r COUNT] FILE-OR-FOLDER... runs it over every file and over COUNT inputs
+ * made from them by a few changed, added or dropped bytes, by the seed of TARE_TEST_SEED. The input that runs when the
+ * process dies is kept in replay-failed.bin, where the process runs.
  */
 #define _GNU_SOURCE
 #include <dirent.h>

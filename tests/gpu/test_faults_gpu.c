@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * In each call of the library, each call of CUDA fails once. Then there is a status with a text, CUDA holds no error, no
- * memory is lost, inputs are untouched, and the context computes right results afterwards. The emulator makes the calls
- * fail.
+ * In each call of the library, each call of CUDA fails once. Then there is a status with a text, CUDA holds no error,
+ * no memory is lost, inputs are untouched, and the context computes right results afterwards. The emulator makes the
+ * calls fail.
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -49,7 +49,7 @@ static void expect_reported(const char *what, const fault *f, tare_status status
   cr_assert_neq(text[0], '\0', "%s, call %u: %s without a text", what, f->successes, tare_status_name(status));
 }
 
-/* ---- Evaluations -------------------------------------------------------------------------------------------------- */
+/* ---- Evaluations ------------------------------------------------------------------------------------------------- */
 
 /* A device that is lost stays so: every call says it. Then another device stands in its place. */
 static tare_status after(fault *f, tare_context *context, tare_status status) {
@@ -99,8 +99,8 @@ static void set_call(problem *p, problem_call *call, head_call *head, fault *f) 
   p->head->user = f;
 }
 
-/* One failure; false once the call has fewer calls of CUDA than that. A fresh context, since its first fused head starts
- * cuBLAS. */
+/* One failure; false once the call has fewer calls of CUDA than that. A fresh context, since its first fused head
+ * starts cuBLAS. */
 static bool fails_at(problem *p, const test_device *device, problem_call *call, fault *f) {
   const bool sticky = f->error == errors[STICKY];
   p->context = device_context(device, 0);
@@ -180,7 +180,7 @@ Test(faults_gpu, fused_head) {
   }
 }
 
-/* ---- Contexts ----------------------------------------------------------------------------------------------------- */
+/* ---- Contexts ---------------------------------------------------------------------------------------------------- */
 
 static bool creation_fails_at(const test_device *device, fault *f) {
   tare_context_options options;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A GHM loss whose logits fit in the second-level cache is counted and evaluated by one cooperative launch, any other by
- * two launches. Emulated devices with a small and a large cache take the same batch in both ways. The results are the
- * same, and a launch that fails does not change the results of a later one.
+ * A GHM loss whose logits fit in the second-level cache is counted and evaluated by one cooperative launch, any other
+ * by two launches. Emulated devices with a small and a large cache take the same batch in both ways. The results are
+ * the same, and a launch that fails does not change the results of a later one.
  */
 #include <criterion/criterion.h>
 #include <string.h>

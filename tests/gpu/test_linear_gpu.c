@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What only a GPU has of the fused head: streams, captured graphs, gradients of half types near the ends of their range,
- * and the search for cuBLAS, whose answers the emulator plays.
+ * What only a GPU has of the fused head: streams, captured graphs, gradients of half types near the ends of their
+ * range, and the search for cuBLAS, whose answers the emulator plays.
  */
 #include <criterion/criterion.h>
 #include <math.h>
@@ -151,7 +151,7 @@ Test(linear_gpu, two_contexts_on_two_streams_at_once) {
 
 /* ---- The range of f16 -------------------------------------------------------------------------------------------- */
 
-/* The gradient by the logits is far below what f16 can hold, or far above; that by the weights, f32, has all its digits. */
+/* The gradient by the logits is far below or above f16's range; that by the weights, f32, has all its digits. */
 Test(linear_gpu, gradients_beyond_the_range_of_f16) {
   static const double scales[] = {0x1p-60, 0x1p-30, 0x1p30, 0x1p60};
   FOR_EACH_GPU(device) {
@@ -167,8 +167,8 @@ Test(linear_gpu, gradients_beyond_the_range_of_f16) {
 }
 
 /* In one context: the range that f16 is given is that of its own chunk, whatever came before. */
-/* Gradients so small that the power of two which takes them to the top of f16 would not be a float's. Large features bring
- * the weights' gradient back to where it can be compared. */
+/* Gradients so small that the power of two which takes them to the top of f16 would not be a float's. Large features
+ * bring the weights' gradient back to where it can be compared. */
 Test(linear_gpu, gradients_that_no_scale_takes_to_the_top_of_f16) {
   FOR_EACH_GPU(device) {
     head_require_blas(device);
@@ -252,8 +252,8 @@ Test(linear_gpu, a_product_that_fails_is_reported) {
   }
 }
 
-/* Blocks that take several pieces of the sums, in many orders of their threads: more strips of rows than blocks run at a
- * time, and more columns, which takes a cache that holds several strips of them. */
+/* Blocks that take several pieces of the sums, in many orders of their threads: more strips of rows than blocks run at
+ * a time, and more columns, which takes a cache that holds several strips of them. */
 Test(linear_gpu, blocks_that_take_several_pieces) {
   static const int64_t shapes[][2] = {{2600, 5}, {700, 600}};
   cr_assert(tare_emulator_set_profile("cache"));

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# total.sh [--brief] FOLDER...: adds up what tests/harness/tally.sh left in these folders. Lists what failed, and what was
-# skipped and why (for want of a GPU: one line a test); then a table by device, and one line, "tests: N passed,
-# N failed, N skipped". --brief: the table and that line alone. FOLDER/expected names every test with its label; one that left
-# nothing behind counts as failed. Exit status 1 if anything failed or nothing passed.
+# total.sh [--brief] FOLDER...: adds up what tests/harness/tally.sh left in these folders. Lists what failed, and what
+# was skipped and why (for want of a GPU: one line a test); then a table by device, and one line, "tests: N passed, N
+# failed, N skipped". --brief: the table and that line alone. FOLDER/expected names every test with its label; one that
+# left nothing behind counts as failed. Exit status 1 if anything failed or nothing passed.
 set -u
 brief=0
 [ "${1:-}" != --brief ] || { brief=1 && shift; }

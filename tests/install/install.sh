@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# install.sh CONSUMER BUILD CMAKE CC CXX READELF: installs BUILD into a folder of its own, moves that folder, and builds and
-# runs the program in CONSUMER against it: by find_package (shared, static, C and C++) and by pkg-config.
+# install.sh CONSUMER BUILD CMAKE CC CXX READELF: installs BUILD into a folder of its own, moves that folder, and builds
+# and runs the program in CONSUMER against it: by find_package (shared, static, C and C++) and by pkg-config.
 set -eu
 consumer=$1 build=$2 cmake=$3 cc=$4 cxx=$5 readelf=$6
 work=$build/install-test

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An allocator that fails, for LD_PRELOAD: the allocation number TARE_FAIL_AT (1: the first) finds no memory, and with
- * TARE_FAIL_ON=1 every later one too. The first that fails makes the file TARE_FAIL_MARK. Counting begins with main: the
- * CUDA runtime's constructors do not survive a failure.
+ * TARE_FAIL_ON=1 every later one too. The first that fails makes the file TARE_FAIL_MARK. Counting begins with main:
+ * the CUDA runtime's constructors do not survive a failure.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -5,8 +5,8 @@
 
 #include "problem.h"
 
-/** Logits and labels of a detector, "early" or "late" in its training. The scores of labels are the IoU of its boxes with
- *  their targets, as floats; NaN in rows without a class. */
+/** Logits and labels of a detector, "early" or "late" in its training. The scores of labels are the IoU of its boxes
+ *  with their targets, as floats; NaN in rows without a class. */
 problem *problem_of_detector(int32_t kind, const char *state);
 
 #endif

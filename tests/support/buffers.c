@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Guarded device memory: [guard | misalignment | memory | guard], or with a page on either side that must not be touched.
+ * Guarded device memory: [guard | misalignment | memory | guard], or with a page on either side that faults.
  */
 #define _GNU_SOURCE
 #include "buffers.h"

@@ -34,8 +34,8 @@ buffer *buffer_of(const test_device *device, const void *data, size_t bytes);
 
 void buffer_free(buffer *buffer);
 
-/** Where the buffers made from now on lie: 0 between guards (the default); 1: their end, 2: their start, or as near to it
- *  as alignment allows, at memory that must not be touched, so that reading outside them fails too. A device's own
+/** Where the buffers made from now on lie: 0 between guards (the default); 1: their end, 2: their start, or as near to
+ *  it as alignment allows, at memory that must not be touched, so that reading outside them fails too. A device's own
  *  memory ends, for 1, where its allocation ends. `misalign` then means nothing. */
 void buffers_against_wall(int side);
 

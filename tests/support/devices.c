@@ -162,7 +162,7 @@ bool test_small(void) {
 
 int64_t test_size(int64_t size, int64_t small) { return test_small() ? small : size; }
 
-/* ---- Cases that hang ----------------------------------------------------------------------------------------------- */
+/* ---- Cases that hang --------------------------------------------------------------------------------------------- */
 
 /* TARE_TEST_SECONDS ends every case that takes longer, as a failure. Criterion's own --timeout does not: version 2.4.1
  * takes the option and goes on waiting. */

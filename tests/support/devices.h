@@ -37,8 +37,8 @@ test_device *devices_next(test_device *device);
 /** For what only a GPU has. CMake runs a test that says this on the emulated GPU and on a real one, not on the CPU. */
 #define FOR_EACH_GPU(device) FOR_EACH_DEVICE(device) if ((device)->kind == TARE_DEVICE_CUDA)
 
-/** Whether the device computes this loss on logits of this type. All that it does not is named here, and nowhere else in
- *  the tests: problem_run expects a refusal, FOR_EACH_LOSS leaves the loss out, and the test says so. */
+/** Whether the device computes this loss on logits of this type. All that it does not is named here, and nowhere else
+ *  in the tests: problem_run expects a refusal, FOR_EACH_LOSS leaves the loss out, and the test says so. */
 bool device_computes(const test_device *device, int32_t loss_kind, int32_t dtype);
 
 /** `device` if it computes that, else the CPU, with a context open, so that the test goes on. Counts one evaluation or

@@ -229,8 +229,8 @@ void head_outcome_free(struct head_outcome *o) {
 
 /* ---- Comparison -------------------------------------------------------------------------------------------------- */
 
-/** Both in units of the sum of the terms' magnitudes, where the errors of a sum are alike; `rounded` is the type that the
- *  sum is written in, and `terms` their number. `lost` is the part of the largest term that a term may be off by. */
+/** Both in units of the sum of the terms' magnitudes, where the errors of a sum are alike; `rounded` is the type of the
+ *  written sum, and `terms` their number. `lost` is the part of the largest term that a term may be off by. */
 static void check_sums(const char *file, int line, const problem *p, const char *name, const head_gradient *got,
                        const head_gradient *want, int32_t rounded, int64_t terms, double of_gradient, double lost) {
   if (want->count == 0) return;

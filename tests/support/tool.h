@@ -34,7 +34,7 @@ typedef struct tool_answer {
  *  run. */
 extern const char *tool_built;
 
-/** The .init of a suite whose tests run the tool: the one of this build, whose path CMake gives to a test's own files. */
+/** The .init of a suite whose tests run this build's tool. CMake gives its path to a test's own files. */
 static inline void tool_use_built(void) {
 #ifdef TARE_TOOL_PATH
   tool_built = TARE_TOOL_PATH;
@@ -51,8 +51,8 @@ void tool_answer_free(tool_answer *answer);
 /** A folder with x.npy (logits), y.npy (labels) and c.csv (counts). */
 tool_folder tool_folder_with_files(void);
 
-/** Runs a shell command in the folder: $TARE is the tool, $EVAL an evaluation of the files without outputs. What it says
- *  goes to "out" and "err" there. Returns the exit status; a signal is 128 and its number, as in any shell. */
+/** Runs a shell command in the folder: $TARE is the tool, $EVAL an evaluation of the files without outputs. What it
+ *  says goes to "out" and "err" there. Returns the exit status; a signal is 128 and its number, as in any shell. */
 int tool_shell(const tool_folder *folder, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /** Runs a shell command as above. It must end with `status` and say `word` among its errors. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Everything that threads share in the library, from several threads at once, under ThreadSanitizer: the making of contexts,
- * texts of errors, the BLAS that is loaded once, the threads of a fused head, names, and a fork in between. Every thread has
- * a context of its own and must get the numbers that one thread alone gets.
+ * Everything that threads share in the library, from several threads at once, under ThreadSanitizer: the making of
+ * contexts, texts of errors, the BLAS that is loaded once, the threads of a fused head, names, and a fork in between.
+ * Every thread has a context of its own and must get the numbers that one thread alone gets.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -39,7 +39,7 @@ static void fill(void) {
   for (int i = 0; i < ROWS; i++) labels[i] = i * 7 % (CLASSES + 2) - 2;
 }
 
-/* ---- What one thread does --------------------------------------------------------------------------------------------- */
+/* ---- What one thread does ---------------------------------------------------------------------------------------- */
 
 typedef struct answers {
   double losses[LOSSES], head[LOSSES];
@@ -138,7 +138,7 @@ static void work(answers *a, int number, int threads) {
   free(room);
 }
 
-/* ---- Many ------------------------------------------------------------------------------------------------------------- */
+/* ---- Many -------------------------------------------------------------------------------------------------------- */
 
 static answers alone;
 

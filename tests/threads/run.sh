@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# run.sh DRIVER: the driver under ThreadSanitizer, once as a beginning of everything in several threads, once as many rounds.
-# The sanitizer wants its addresses where they usually are, so they are not made random. OpenBLAS is no business of ours.
+# run.sh DRIVER: the driver under ThreadSanitizer, once as a beginning of everything in several threads, once as many
+# rounds. The sanitizer wants its addresses where they usually are, so they are not made random. OpenBLAS is no business
+# of ours.
 set -eu
 fixed=
 if command -v setarch >/dev/null && setarch "$(uname -m)" -R true 2>/dev/null; then fixed="setarch $(uname -m) -R"; fi

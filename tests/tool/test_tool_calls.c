@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The tool when the system fails: each call that opens, reads, writes, closes or renames a file, makes a thread or loads
- * a library fails once. If the tool then reports success, its answer is complete. If it refuses, it says so and leaves
- * nothing. A limit of the file size stands for a full disk.
+ * The tool when the system fails: each call that opens, reads, writes, closes or renames a file, makes a thread or
+ * loads a library fails once. If the tool then reports success, its answer is complete. If it refuses, it says so and
+ * leaves nothing. A limit of the file size stands for a full disk.
  */
 #define _GNU_SOURCE
 #include <criterion/criterion.h>
@@ -58,7 +58,7 @@ static void check_all_or_nothing(const tool_folder *folder, const command *c, in
   tool_expect_nothing_left(folder, what);
 }
 
-/* ---- Calls -------------------------------------------------------------------------------------------------------- */
+/* ---- Calls ------------------------------------------------------------------------------------------------------- */
 
 /* The name of the call that failed, or nothing. */
 static bool fail_call(const tool_folder *folder, const command *c, int at, int64_t whole, char name[64]) {
@@ -108,9 +108,9 @@ Test(tool_calls, a_picture) {
   fail_each_call("$EVAL --json --plot a.svg", "a.svg", true, 5); /* gnuplot takes its time */
 }
 
-/* ---- Sizes -------------------------------------------------------------------------------------------------------- */
+/* ---- Sizes ------------------------------------------------------------------------------------------------------- */
 
-/* Every output ends at every size that it may not reach: SIGXFSZ would come, and is no reason to leave something behind. */
+/* Every output ends at every size below its own: SIGXFSZ would come, and is no reason to leave something behind. */
 static void limit_file(const char *option, int64_t step) {
   const tool_folder folder = tool_folder_with_files();
   cr_assert_eq(tool_shell(&folder, "\"$TARE\" $EVAL %s a", option), 0);

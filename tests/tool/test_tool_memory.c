@@ -45,7 +45,7 @@ static void check_whole(const char *out, const char *reference, const char *cons
   answer_free(whole);
 }
 
-/* What the tool calls good is whole; what it refuses leaves no file and, of JSON, no part. Returns whether it failed. */
+/* A success leaves whole files; a failure leaves no file and no part of the JSON. Returns whether it failed. */
 static bool fail_allocation(const tool_folder *folder, int at, int on, const char *command, const char *reference,
                             const char *const *arrays) {
   take_away(folder, "fail");

@@ -16,7 +16,7 @@ TestSuite(tool_words, .init = tool_use_built);
 
 enum { ROWS = 400, CLASSES = 3 };
 
-/* Beside the usual files: t.npy (targets), d.npy (f64 logits), none.npy (no classes), bad.npy (a label that is none). */
+/* Beside the usual files: t.npy (targets), d.npy (f64 logits), none.npy (no classes), bad.npy (an invalid label). */
 static tool_folder make_folder(void) {
   static const double zeros[ROWS * CLASSES];
   static int32_t labels[ROWS] = {[7] = 99};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The library when the system fails. When a context is created, each allocation fails once. A call on a context allocates
- * nothing. Only the fused head makes threads, and it works with fewer. A BLAS that cannot be loaded is reported, and
- * everything else works. The linker replaces the library's own calls by these functions (--wrap).
+ * The library when the system fails. When a context is created, each allocation fails once. A call on a context
+ * allocates nothing. Only the fused head makes threads, and it works with fewer. A BLAS that cannot be loaded is
+ * reported, and everything else works. The linker replaces the library's own calls by these functions (--wrap).
  */
 #define _GNU_SOURCE
 #include <criterion/criterion.h>
@@ -14,7 +14,7 @@
 #include "support/head.h"
 #include "support/problem.h"
 
-/* ---- Calls that fail ---------------------------------------------------------------------------------------------------- */
+/* ---- Calls that fail --------------------------------------------------------------------------------------------- */
 
 enum { ALLOCATIONS = 1, THREADS = 2, LIBRARIES = 4 };
 
@@ -68,7 +68,7 @@ static test_device *the_cpu(void) {
 }
 #define FOR_THE_CPU(device) for (test_device *device = the_cpu(); device != NULL; device = devices_next(device))
 
-/* ---- Contexts ----------------------------------------------------------------------------------------------------------- */
+/* ---- Contexts ---------------------------------------------------------------------------------------------------- */
 
 static tare_status make_context(const test_device *device, tare_context **context) {
   tare_context_options options;
@@ -101,7 +101,7 @@ Test(faults, a_context_without_memory) {
   }
 }
 
-/* ---- Calls ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Calls ------------------------------------------------------------------------------------------------------- */
 
 static tare_status without_memory(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                   const tare_output *output, void *user) {
@@ -136,7 +136,7 @@ Test(faults, evaluations_allocate_nothing) {
   }
 }
 
-/* ---- Fused heads ---------------------------------------------------------------------------------------------------------- */
+/* ---- Fused heads ------------------------------------------------------------------------------------------------- */
 
 typedef struct thread_fault {
   int number, seen;

@@ -25,8 +25,8 @@ static const test_device *cpu_with(const char *instruction_set) {
   return devices_first();
 }
 
-/* Numbers of bins around 32, and of keys around the chunks of 64 and the blocks of 1,024 that the loops have. Few, some or
- * most of the logits lie beyond the first bin. Some rows are masked. */
+/* Numbers of bins around 32, and of keys around the chunks of 64 and the blocks of 1,024 that the loops have. Few, some
+ * or most of the logits lie beyond the first bin. Some rows are masked. */
 static void check_density(const char *instruction_set) {
   static const int32_t bin_counts[] = {1, 2, 10, 16, 17, 31, 32, 33, 64, 1024};
   static const struct { double mean, deviation; } logits[] = {{-7, 1.5}, {-4.6, 1.5}, {-1, 3}};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The plan of a fused head and its loop over chunks: parts that fit, steps in their order, and no product that is formed
- * twice although it could be kept. Products of the CPU's BLAS are counted where the library looks its function up.
+ * The plan of a fused head and its loop over chunks: parts that fit, steps in their order, and no product formed twice
+ * that could be kept. Products of the CPU's BLAS are counted where the library looks its function up.
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@
 #include "cpu/blas.h"
 #include "support/head.h"
 
-/* ---- Parts of the workspace --------------------------------------------------------------------------------------- */
+/* ---- Parts of the workspace -------------------------------------------------------------------------------------- */
 
 enum { CLASSES = 10, DIMENSIONS = 7, MOST_BYTES = 1 << 18 };
 static char memory[MOST_BYTES + 256];
@@ -105,7 +105,7 @@ Test(linear_plan, no_rows_need_no_workspace) {
   cr_assert(least == 0 && ample == 0);
 }
 
-/* ---- The order of the steps --------------------------------------------------------------------------------------- */
+/* ---- The order of the steps -------------------------------------------------------------------------------------- */
 
 /** Steps that write a letter each, and the chunk's first row. Number `fails_at` fails. */
 typedef struct record {
@@ -176,7 +176,7 @@ Test(linear_plan, a_step_that_fails_is_the_last) {
   }
 }
 
-/* ---- Products of the CPU ------------------------------------------------------------------------------------------ */
+/* ---- Products of the CPU ----------------------------------------------------------------------------------------- */
 
 static tare_sgemm *real_sgemm;
 static int products;

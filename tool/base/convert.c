@@ -34,7 +34,7 @@ const char *dtype_name(int32_t dtype) {
   }
 }
 
-/* A format with `mantissa` stored bits whose smallest normal number is 2^least and whose largest exponent is -least+1. */
+/* A format with `mantissa` stored bits, the smallest normal number 2^least and the largest exponent -least+1. */
 static uint16_t narrow(double value, int mantissa, int least) {
   uint16_t sign = signbit(value) ? 0x8000 : 0;
   uint16_t infinity = (uint16_t)((2 - 2 * least + 1) << mantissa);

@@ -164,8 +164,8 @@ static int prepare_lane(struct bench *bench, struct lane *lane) {
   }
   if (status == TOOL_OK) status = run_borrow(&lane->run, owner, &lane->contender.loss);
   if (status != TOOL_OK) return status;
-  /* Loss and gradient are what is timed: no counting of labels, which on a GPU is a launch of its own, and no state to be
-   * cleared before each call. */
+  /* Loss and gradient are what is timed: no counting of labels, which on a GPU is a launch of its own, and no state to
+   * be cleared before each call. */
   lane->run.output.counts = NULL;
   if (kind_is_ghm(lane->contender.loss.kind)) lane->run.loss.ghm.state = NULL;
   lane->run.state_bytes = 0;

@@ -17,7 +17,7 @@
 #include "tool/base/progress.h"
 #include "tool/report.h"
 
-/* ---- What it runs on ---------------------------------------------------------------------------------------------- */
+/* ---- What it runs on --------------------------------------------------------------------------------------------- */
 
 /** An array of normal numbers on the device. */
 static int make_normals(struct fused *bench, int64_t count, double deviation, uint64_t seed, void **memory) {
@@ -115,7 +115,7 @@ static int prepare(struct fused *bench) {
   return status;
 }
 
-/* ---- The two ways ------------------------------------------------------------------------------------------------- */
+/* ---- The two ways ------------------------------------------------------------------------------------------------ */
 
 static int run_fused(struct fused *bench, struct fused_lane *lane) {
   tare_context *context = bench->device->context;
@@ -162,7 +162,7 @@ static int time_run(struct fused *bench, run_function *run, struct fused_lane *l
   return status == TOOL_OK && times ? times_add(times, taken) : status;
 }
 
-/* ---- Memory -------------------------------------------------------------------------------------------------------- */
+/* ---- Memory ------------------------------------------------------------------------------------------------------ */
 
 static int measure_peak(struct fused *bench, run_function *run, struct fused_lane *lane, void **memory, uint64_t bytes,
                         struct cost *cost) {
@@ -201,7 +201,7 @@ static int measure_memory(struct fused *bench) {
   return status;
 }
 
-/* ---- Time ---------------------------------------------------------------------------------------------------------- */
+/* ---- Time -------------------------------------------------------------------------------------------------------- */
 
 static int run_round(struct fused *bench, bool warm_up) {
   int status = time_run(bench, run_products, NULL, warm_up ? NULL : &bench->products);
@@ -226,7 +226,7 @@ static int measure_time(struct fused *bench) {
   return status;
 }
 
-/* ---- The benchmark ------------------------------------------------------------------------------------------------- */
+/* ---- The benchmark ----------------------------------------------------------------------------------------------- */
 
 static void release(struct fused *bench) {
   struct classifier *c = &bench->classifier;

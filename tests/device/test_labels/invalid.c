@@ -65,7 +65,7 @@ Test(labels, wide_ones_are_checked_before_narrowing) {
   }
 }
 
-/* A special label that no int32 can be is met by none: 2^32-1 is not -1, and class 0 may lie beyond what labels reach. */
+/* No int32 label equals a special label beyond int32: 2^32-1 is not -1. Class 0 may lie beyond all labels. */
 Test(labels, special_ones_may_be_wider_than_labels) {
   static const convention wide[] = {{0, INT64_C(4294967295), INT64_C(4294967294)},
                                     {0, -1, INT64_C(4294967294)},

@@ -100,8 +100,8 @@ Test(levels, large_heads) {
   }
 }
 
-/* Loss and gradient alone, which is what training asks for and for which a GPU has its fastest paths; planes wider than a
- * tile of theirs, and more classes than such a tile takes at a time. */
+/* Loss and gradient alone, which is what training asks for and for which a GPU has its fastest paths; planes wider than
+ * a tile of theirs, and more classes than such a tile takes at a time. */
 Test(levels, heads_of_loss_and_gradient_alone) {
   static const level_shape wide[] = {{20, 20, 2}, {9, 7, 1}};
   FOR_EACH_DEVICE(device) {
