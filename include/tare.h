@@ -167,7 +167,6 @@ typedef enum tare_normalizer {
  * @param labels      int32 [rows]: 0..classes-1, -1 for background, -2 for ignored; device memory.
  * @param alpha       weight of elements with target 1; the others have 1-alpha (Lin et al., arXiv 1708.02002, eq. 5).
  *                    In a softmax loss: a factor of every row. Negative: off.
- * @param gamma       exponent of the modulator q^gamma, in [0,10000].
  * @param normalizer  the divisor; not TARE_NORMALIZER_VALUE.
  * @param loss        float[1]; device memory; or NULL.
  * @param gradient    [rows, classes] of `dtype`, by the logits, of the normalized loss; device memory; may be `logits`
@@ -177,7 +176,11 @@ typedef enum tare_normalizer {
 TARE_API tare_status tare_sigmoid_ce(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
                                      const void *logits, const int32_t *labels, double alpha,
                                      tare_normalizer normalizer, float *loss, void *gradient, tare_stream stream);
-/** Sigmoid focal loss; parameters as above. @return as tare_evaluate. */
+/**
+ * Sigmoid focal loss; other parameters as above.
+ * @param gamma  exponent of the modulator q^gamma, in [0,10000].
+ * @return as tare_evaluate.
+ */
 TARE_API tare_status tare_sigmoid_focal(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
                                         const void *logits, const int32_t *labels, double gamma, double alpha,
                                         tare_normalizer normalizer, float *loss, void *gradient, tare_stream stream);

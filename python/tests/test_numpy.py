@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """tare.evaluate on NumPy arrays against the papers' formulas in double precision."""
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
 import reference
@@ -311,9 +308,3 @@ def test_class_balanced_weights_refuses_betas():
     ]:
         with pytest.raises(ValueError, match=text):
             tare.class_balanced_weights([1, 2], beta)
-
-
-def test_the_readmes_program(capsys):
-    readme = Path(__file__).parents[2].joinpath("README.md").read_text()
-    exec(re.search(r"```python\n(import numpy.*?)```", readme, re.S).group(1), {})
-    assert capsys.readouterr().out.startswith("loss 22.863 of 300 objects")

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tare.torch: values and gradients against the papers' formulas and PyTorch's own losses in double precision."""
 
-import re
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -317,11 +315,3 @@ def test_threads_and_forks_of_pytorch():
     [worker.start() for worker in workers]
     [worker.join() for worker in workers]
     assert all(torch.equal(result, expected) for result in results)
-
-
-def test_the_readmes_programs(capsys):
-    readme = Path(__file__).parents[2].joinpath("README.md").read_text()
-    first, second = re.findall(r"```python\n((?:import torch|from tare).*?)```", readme, re.S)
-    exec(first, {})
-    assert re.match(r"loss \d+\.\d+, norm of the gradient \d", capsys.readouterr().out)
-    exec(second, {})
