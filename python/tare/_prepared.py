@@ -19,11 +19,13 @@ _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _ANY_NUMBER = object()
 _CONSTANT = {int, float, bool, str, type(None), object}  # whose type and equality say all
 _KEYED = {*_PLAIN, list, tuple}
-_places = {}  # types of values -> where in them are no constants; never removed, because keys hold the lists' ids
-_readable = {}  # dispatch keys -> _is_readable
+_places: dict = {}  # types of values -> where in them are no constants; never removed, because keys hold the lists' ids
+_readable: dict = {}  # dispatch keys -> _is_readable
 _MOST = 512  # calls; detectors with images of many sizes make new ones all the time
-_calls = {}
-_as_it_is, _converted, _split, _fresh_state = range(4)  # how a tensor of the operator comes from the arguments
+_calls: dict = {}
+_as_it_is, _converted, _widened, _split, _fresh_state = range(
+    5
+)  # how a tensor of the operator comes from the arguments
 
 try:
     _C = torch._C
@@ -155,8 +157,10 @@ class Call:
                 yield tensors[place]
             elif way is _converted:
                 yield tensors[place].to(torch.float32).contiguous()
+            elif way is _widened:
+                yield tensors[place[0]].to(place[1])
             elif way is _split:
-                yield from torch.split(tensors[place[0]], place[1], -1)
+                yield from torch.split(tensors[place[0]].to(place[2]), place[1], -1)
             else:
                 yield torch.zeros(place[0], dtype=torch.int64, device=place[1])
 
@@ -232,10 +236,16 @@ def recipe_of(tensors, levels, arrays, given, singles):
     recipe = []
     for index, whole in enumerate(given):
         parts = arrays[index * len(levels) : (index + 1) * len(levels)]
-        if id(whole) in places and len(levels) > 1:
-            recipe.append((_split, (places[id(whole)], [part.shape[-1] for part in parts])))
+        split = id(whole) in places and len(levels) > 1
+        wholes = [whole] if id(whole) in places else whole
+        if any(part.dtype != one.dtype and one.dtype not in _tensors.WIDER for part, one in zip(parts, wholes)):
+            return None  # the values of a weight that is converted are checked
+        if split:
+            recipe.append((_split, (places[id(whole)], [part.shape[-1] for part in parts], parts[0].dtype)))
         else:
-            recipe += [(_as_it_is, places.get(id(part))) for part in parts]
+            for part, one in zip(parts, wholes):
+                place = places[id(one)]
+                recipe.append((_as_it_is, place) if part is one else (_widened, (place, part.dtype)))
     for key, one in singles.items():
         place = places.get(id(one))
         if place is None and key == "state":
@@ -244,5 +254,5 @@ def recipe_of(tensors, levels, arrays, given, singles):
             recipe.append((_as_it_is, place))
         else:
             recipe.append((_converted, place))
-    used = {place[0] if way is _split else place for way, place in recipe if way is not _fresh_state}
+    used = {place[0] if way in (_split, _widened) else place for way, place in recipe if way is not _fresh_state}
     return recipe if used == set(range(len(levels), len(tensors))) else None  # else a number was read from a tensor

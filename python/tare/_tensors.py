@@ -9,6 +9,15 @@ import torch
 
 from . import _batch, _checks, _ghm
 
+# Integers that the library reads as a wider type. torch.uint64 is none of them: its large values would be other labels.
+WIDER = {
+    torch.uint8: torch.int32,
+    torch.int8: torch.int32,
+    torch.int16: torch.int32,
+    torch.uint16: torch.int32,
+    torch.uint32: torch.int64,
+}
+
 
 def check_tensor(name: str, given: Any) -> torch.Tensor:
     """`given`, which must be a tensor in memory, with the layout of its strides."""
@@ -41,7 +50,15 @@ def per_level(name, given, levels, several, classes):
         arrays = _batch.shares(check_tensor(name, given), lengths, lambda whole, rows: torch.split(whole, rows, -1))
     if len(arrays) != len(levels):
         raise ValueError(f"{name} has {len(arrays)} levels, logits have {len(levels)}")
-    return [_float32(name, array) if name.endswith("weights") else check_tensor(name, array) for array in arrays]
+    convert = _float32 if name.endswith("weights") else _wide_labels if name == "labels" else check_tensor
+    return [convert(name, array) for array in arrays]
+
+
+def _wide_labels(name: str, given: Any) -> torch.Tensor:
+    """Labels of a type that the library reads, if any integers."""
+    given = check_tensor(name, given)
+    wider = WIDER.get(given.dtype)
+    return given if wider is None else given.to(wider)
 
 
 def _float32(name: str, given: Any) -> torch.Tensor:

@@ -107,6 +107,30 @@ def test_levels_with_a_tensor_each_or_one_for_all():
         assert [tuple(row.shape) for row in rows] == [(2, 6), (2, 4), (2, 1)]
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.uint16, torch.uint32, torch.int32])
+def test_labels_of_any_integer_type(dtype):
+    x, y = draw()
+    y = y.where(y >= 0, 7)
+    options = {"background_label": 7}
+    expected, given = evaluate(x, y, **options), y.to(dtype)
+    levels = [x.detach()[None, :5].requires_grad_(), x.detach()[None, 5:].requires_grad_()]
+    for _ in range(2):
+        same(evaluate(x, given, **options), expected)
+        for labels in (given[None], [given[None, :5], given[None, 5:]]):
+            loss = tare.torch.sigmoid_focal(levels, labels, **options)
+            torch.testing.assert_close(loss, expected[0])
+            torch.testing.assert_close(torch.cat(torch.autograd.grad(loss, levels), 1)[0], expected[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64])
+def test_weights_of_levels_in_another_type(dtype):
+    x, y = draw()
+    levels, weights = [x.detach()[None, :5], x.detach()[None, 5:]], torch.randint(0, 3, (1, 12)).float()
+    expected = tare.torch.sigmoid_ce(levels, y[None], row_weights=weights)
+    for _ in range(2):
+        assert torch.equal(tare.torch.sigmoid_ce(levels, y[None], row_weights=weights.to(dtype)), expected)
+
+
 def test_one_tensor_in_two_roles():
     x, both = draw()[0], torch.rand(12, 5)
     first = evaluate(x, targets=both, element_weights=both)
