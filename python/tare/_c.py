@@ -328,7 +328,7 @@ def check(status, context=None):
 # ---- contexts -------------------------------------------------------------------------------------------------------
 
 # (device, index, stream, threads, thread, capture) -> context; never removed, because captured graphs need them
-_contexts = {}
+_contexts: dict = {}
 _lock = threading.Lock()
 
 

@@ -65,7 +65,7 @@ def _check_real(name: str, value: Any) -> None:
     """Refuses values that float() would convert with a loss."""
     kinds = ("bool", "complex", "datetime", "timedelta", "<", ">", "|", "object")
     other = isinstance(value, (bool, str, bytes, complex)) or _kind(value).startswith(kinds)
-    if other or getattr(value, "shape", ()):
+    if other or tuple(getattr(value, "shape", ())):
         raise WrongType(f"{name} is {shown(value)}; it must be a number")
     if getattr(value, "requires_grad", False):
         raise ValueError(f"{name} asks for a gradient, and none would reach it; give a number, or detach() it")

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one function behind tare.torch's losses: from its arguments to a kept call, or to the operators."""
 
-from typing import NamedTuple, Optional
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from . import _batch, _c, _checks, _linear, _losses, _ops, _prepared, _spec, _tensors
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._types import Alpha, Levels, LossName, Normalizer, Parameters, Reduction
 
 
 class Head(NamedTuple):
@@ -27,47 +34,47 @@ class Head(NamedTuple):
 
     features: torch.Tensor
     weight: torch.Tensor
-    bias: Optional[torch.Tensor] = None
-    workspace: Optional[int] = None
+    bias: torch.Tensor | None = None
+    workspace: int | None = None
 
 
-def ghm_state(bins, device="cpu"):
+def ghm_state(bins: int, device: torch.device | str = "cpu") -> torch.Tensor:
     """A fresh GHM state for `bins` unit regions: int64 [2 + 3*bins], all zero. The header says what it holds."""
     bins = _checks.integer("bins", bins, 1, 1024)
     return torch.zeros(2 + 3 * bins, dtype=torch.int64, device=device)
 
 
 def loss(
-    name,
-    logits,
-    labels=None,
+    name: LossName,
+    logits: Levels | Head,
+    labels: Levels | None = None,
     *,
-    targets=None,
-    scores=None,
-    classes=None,
-    reduction="sum",
-    normalizer="sum",
-    row_weights=None,
-    element_weights=None,
-    class_weights=None,
-    background_weight=1.0,
-    hard_negatives=None,
-    least_negatives=None,
-    positive_weights=None,
-    first_label=0,
-    background_label=-1,
-    ignore_label=-2,
-    class_sums=False,
-    alpha=None,
-    state=None,
-    **parameters,
-):
+    targets: Levels | None = None,
+    scores: Levels | None = None,
+    classes: int | None = None,
+    reduction: Reduction = "sum",
+    normalizer: Normalizer | float | torch.Tensor = "sum",
+    row_weights: Levels | None = None,
+    element_weights: Levels | None = None,
+    class_weights: torch.Tensor | None = None,
+    background_weight: float = 1.0,
+    hard_negatives: float | None = None,
+    least_negatives: int | None = None,
+    positive_weights: torch.Tensor | None = None,
+    first_label: int = 0,
+    background_label: int = -1,
+    ignore_label: int = -2,
+    class_sums: bool = False,
+    alpha: Alpha = None,
+    state: torch.Tensor | None = None,
+    **parameters: Unpack[Parameters],
+) -> Any:
     """The loss of this name ("sigmoid-focal"; tare.losses() has them all), differentiable by the logits.
 
     logits: float32, float16, bfloat16, on the CPU also float64. Rows [..., C] with one to four axes in front; or, with
         `classes`, maps [images, anchors*classes, height, width]; or a list of up to 16 of either, the levels of a head,
         in one launch. Any strides are accepted. Nothing is permuted, concatenated or copied. Or a Head.
-    labels: int32 or int64, one a row: [...], or for maps [images, height, width, anchors]. Neighbouring axes may be
+    labels: integers, one a row: [...], or for maps [images, height, width, anchors]. Neighbouring axes may be
         joined ([images, rows of an image]). [images, anchors, height, width] is refused. For levels: a list of these,
         or one tensor [images, rows of an image]. The class is label - first_label. background_label marks a row without
         a class, ignore_label a row that adds nothing. Any other label is an error. The CPU reports it at once. On a GPU
@@ -136,19 +143,20 @@ def loss(
         (key, array) for key, one in given.items() for array in _tensors.per_level(key, one, levels, several, classes)
     ]
     singles = {"class_weights": class_weights, "positive_weights": positive_weights}
-    per_class = parameters.pop("alpha_per_class", None)
+    own: dict[str, Any] = dict(parameters)
+    per_class = own.pop("alpha_per_class", None)
     if per_class is not None and alpha is not None:
         raise ValueError("alpha and alpha_per_class are two names of one argument; give one of them")
     if per_class is not None or (isinstance(alpha, torch.Tensor) and alpha.dim()):
         singles["alpha_per_class"] = alpha if per_class is None else per_class
     elif alpha is not None:
-        parameters["alpha"] = alpha
-    singles.update({key: parameters.pop(key) for key in _losses.vectors_of(name) if key in parameters})
-    parameters = _losses.parameters_of(name, parameters)
+        own["alpha"] = alpha
+    singles.update({key: own.pop(key) for key in _losses.vectors_of(name) if key in own})
+    own = _losses.parameters_of(name, own)
     singles = {key: _tensors.real_tensor(key, one) for key, one in singles.items() if one is not None}
     divisor, normalizer, value = _divisor(normalizer, levels[0].device)
     singles.update({} if divisor is None else {"normalizer": divisor})
-    singles.update(_state_of(name, state, parameters, levels[0].device))
+    singles.update(_state_of(name, state, own, levels[0].device))
     sources = [one for one in logits[:3] if one is not None] if fused else levels
     _tensors.check_arguments(sources, arrays, singles)
 
@@ -160,7 +168,7 @@ def loss(
         **_batch.label_options(
             first_label, background_label, ignore_label, background_weight, hard_negatives, least_negatives
         ),
-        **parameters,
+        **own,
         **({_spec.SUMS_CLASSES: 1} if has_sums else {}),
     }
     if torch.jit.is_tracing():
@@ -179,7 +187,7 @@ def loss(
     else:
         results = _ops.evaluate(spec, reduction, value, levels, arrays, singles, has_sums)
     if state is not None:
-        _write_state(state, results[-1], parameters)
+        _write_state(state, results[-1], own)
     losses = list(results[: len(levels)]) if several and reduction != "sum" else results[0]
     return (losses, results[1 if reduction == "sum" else len(levels)]) if has_sums else losses
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ _CROSS_ENTROPIES = ("cross_entropy", "binary_cross_entropy", "mask_cross_entropy
 _PROBABILITIES = ("py_sigmoid_focal_loss", "py_focal_loss_with_prob")
 
 # Where a library defines what tare.compat's module of its name has. A pair: its name there, and Tare's.
-_LIBRARIES = {
+_LIBRARIES: dict[str, dict[str, tuple]] = {
     "apex": {"apex.contrib.focal_loss.focal_loss": ("focal_loss", "FocalLoss")},
     "fvcore": {"fvcore.nn.focal_loss": _STAR},
     "mmcv": {"mmcv.ops.focal_loss": (*_FOCAL, "SigmoidFocalLossFunction", "SoftmaxFocalLossFunction")},
@@ -40,7 +41,8 @@ class Patch:
     """
 
     def __init__(self, library: str) -> None:
-        self.library, self.replaced = library, []
+        self.library = library
+        self.replaced: list[str] = []
         self._undo: list[Callable[[], None]] = []
 
     def undo(self) -> None:
@@ -87,7 +89,7 @@ class Patch:
         models = sys.modules["mmdet.registry"].MODELS
         for name, original in importlib.import_module("tare.compat.mmdet").register().items():
             self.replaced.append(f"mmdet.registry.MODELS[{name!r}]")
-            self._undo.append(lambda name=name, one=original: models.register_module(name=name, force=True, module=one))
+            self._undo.append(functools.partial(models.register_module, name=name, force=True, module=original))
 
 
 def patch(library: str) -> Patch:
@@ -104,7 +106,8 @@ def patch(library: str) -> Patch:
     if library not in _LIBRARIES:
         raise ValueError(f"library is {library!r}; it is one of: {', '.join(_LIBRARIES)}")
     ours = importlib.import_module(f"tare.compat.{library}")
-    patched, pairs = Patch(library), {}
+    patched = Patch(library)
+    pairs: dict[int, tuple[Any, Any]] = {}
     for module in _LOADED_BEFORE.get(library, ()):
         importlib.import_module(module)
     for module, names in _LIBRARIES[library].items():

@@ -72,8 +72,9 @@ def check_tensors(**given: torch.Tensor | None) -> None:
     for name, tensor in given.items():
         if tensor is None and name == "weight":
             continue
-        if _tensors.check_tensor(name, tensor).is_complex():
-            raise _checks.WrongType(f"{name} is {tensor.dtype}; it must be of real numbers")
+        checked = _tensors.check_tensor(name, tensor)
+        if checked.is_complex():
+            raise _checks.WrongType(f"{name} is {checked.dtype}; it must be of real numbers")
 
 
 def widened(tensor: torch.Tensor) -> torch.Tensor:

@@ -196,9 +196,10 @@ def _soft_with_factors(pred, targets, factors, options):
 
 def _check_factors(factors: torch.Tensor | None, pred: torch.Tensor) -> None:
     """class_weight weighs positives, and broadcasts to the logits."""
+    if factors is None:
+        return
     try:
-        if factors is not None:
-            factors.broadcast_to(pred.shape)
+        factors.broadcast_to(pred.shape)
     except RuntimeError:
         raise ValueError(f"class_weight has shape {tuple(factors.shape)}; there are {pred.shape[-1]} classes") from None
 

@@ -18,6 +18,8 @@ def _check_reduction(reduction):
 class _Checkpoints:
     """The original's buffers `acc_sum` and `edges`: for reading, and from its checkpoints."""
 
+    bins: int
+
     @property
     def edges(self):
         """Limits of the bins, float32 [bins + 1]."""

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Types of arguments, for editors and type checkers. A test compares the words with the library's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, TypedDict, Union
+
+if TYPE_CHECKING:
+    import torch
+
+LossName = Literal[
+    "sigmoid-ce",
+    "sigmoid-focal",
+    "sigmoid-poly1",
+    "sigmoid-varifocal",
+    "sigmoid-quality-focal",
+    "sigmoid-matchability",
+    "sigmoid-iou-aware",
+    "softmax-ce",
+    "softmax-focal",
+    "softmax-logit-adjusted",
+    "ghm-c",
+    "ghm-r",
+]
+Reduction = Literal["sum", "rows", "none"]
+Normalizer = Literal["sum", "elements", "rows", "positives", "weights"]
+Density = Literal["unit-region", "exact"]
+Variant = Literal["paper", "mmdet"]
+Modulator = Literal["differentiated", "detached"]
+Positives = Literal["by-score", "by-label"]
+Levels = Union["torch.Tensor", Sequence["torch.Tensor"]]
+Alpha = Union[float, "torch.Tensor", None]
+
+
+class CommonOptions(TypedDict, total=False):
+    """The options that every loss of tare.torch takes; tare.torch.loss explains them."""
+
+    classes: int | None
+    reduction: Reduction
+    normalizer: Normalizer | float | torch.Tensor
+    row_weights: Levels | None
+    element_weights: Levels | None
+    class_weights: torch.Tensor | None
+    background_weight: float
+    hard_negatives: float | None
+    least_negatives: int | None
+    positive_weights: torch.Tensor | None
+    first_label: int
+    background_label: int
+    ignore_label: int
+    class_sums: bool
+
+
+class ScoredOptions(CommonOptions, total=False):
+    """Those beside scores that have an argument of their own."""
+
+    targets: Levels | None
+
+
+class ScoredAlphaOptions(ScoredOptions, total=False):
+    """The same of a loss whose alpha may be one value a class."""
+
+    alpha_per_class: torch.Tensor | None
+
+
+class Options(ScoredOptions, total=False):
+    """All of them."""
+
+    scores: Levels | None
+
+
+class AlphaOptions(Options, total=False):
+    """Those of a loss whose alpha may be one value a class."""
+
+    alpha_per_class: torch.Tensor | None
+
+
+class GhmROptions(CommonOptions, total=False):
+    """Those of ghm_r."""
+
+    density: Density
+    epsilon: float
+    variant: Variant
+    use_stored_density: bool
+
+
+class GhmOptions(GhmROptions, total=False):
+    """Those of ghm_c."""
+
+    targets: Levels | None
+
+
+class Parameters(TypedDict, total=False):
+    """The parameters of all losses, beside alpha and state."""
+
+    density: Density
+    epsilon: float
+    variant: Variant
+    use_stored_density: bool
+    alpha_per_class: torch.Tensor | None
+    gamma: float
+    beta: float
+    p_exponent: float
+    modulator: Modulator
+    positives: Positives
+    bins: int
+    momentum: float
+    mu: float
+    offset: torch.Tensor
+
+
+class Settings(Parameters, Options, total=False):
+    """What a module of tare.torch.nn may be given: what does not change from batch to batch."""
+
+    alpha: Alpha

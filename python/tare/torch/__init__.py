@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tare's losses on PyTorch tensors, with autograd, on CPU and GPU, eagerly and under torch.compile.
+
+    loss = tare.torch.sigmoid_focal(logits, labels, normalizer="positives")
+    loss.backward()
+
+On a GPU the forward pass reads the logits and keeps only references to its arguments. The backward pass evaluates
+again, with the upstream gradient as a scale. The scale is applied in single precision before the gradient is rounded to
+the logits' type. So float16 gradients under AMP's loss scale are rounded once. This moves 12 bytes for a float32 logit;
+keeping a gradient and multiplying it moves 16. Nothing waits for a GPU.
+
+On a CPU a scalar loss of float32, float64 or bfloat16 logits is computed together with its gradient, in one pass. The
+gradient is kept until the first backward and takes as much memory as the logits. float16, and the reductions "rows" and
+"none", are evaluated twice there too. In both cases backward may run twice.
+
+Every function takes the arguments of `loss`. Arguments other than the logits are constants. They get no gradient, and
+an argument that requires one is refused. Autocast has no effect: half types are computed in float32.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+from .. import _c, _call, _checks, _tensors
+from .._loss import Head, ghm_state, loss
+from . import nn
+from ._functions import (
+    ghm_c,
+    ghm_r,
+    sigmoid_ce,
+    sigmoid_focal,
+    sigmoid_iou_aware,
+    sigmoid_matchability,
+    sigmoid_poly1,
+    sigmoid_quality_focal,
+    sigmoid_varifocal,
+    softmax_ce,
+    softmax_focal,
+    softmax_logit_adjusted,
+)
+from .nn import GHMC, GHMR, LogitAdjustedLoss
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .._types import Levels, LossName, Parameters, Reduction
+
+# ---- GHM ------------------------------------------------------------------------------------------------------------
+
+
+def ghm_histogram(
+    name: LossName,
+    logits: Levels,
+    labels: Levels | None = None,
+    *,
+    state: torch.Tensor,
+    **options: Unpack[Parameters],
+) -> None:
+    """Counts the gradient norms of this rank's part of a batch into words [1, 2+bins) of `state` ("ghm-c" or "ghm-r").
+
+    For one batch on several ranks: count, add these words over the ranks, update the density, evaluate with it:
+
+        tare.torch.ghm_histogram("ghm-c", logits, labels, bins=30, state=state)
+        torch.distributed.all_reduce(state[1:32])
+        tare.torch.ghm_density("ghm-c", state, bins=30, momentum=0.75)
+        loss = world_size * tare.torch.ghm_c(logits, labels, bins=30, state=state, use_stored_density=True)
+
+    The factor world_size is for gradients that are averaged over the ranks, as DistributedDataParallel does. The
+    arguments are those of `loss`. Unit regions only.
+    """
+    if "reduction" in options:
+        raise _checks.WrongType("a histogram has no reduction")
+    loss(name, logits, labels, state=_tensors.state_tensor(state), reduction=cast("Reduction", "histogram"), **options)
+
+
+def ghm_density(name: LossName, state: torch.Tensor, **parameters: Unpack[Parameters]) -> None:
+    """Computes momentum sums and 1/GD from the counts in `state` and adds one step, in place. Not in torch.compile.
+
+    parameters: bins, momentum, variant, as the loss has them.
+    """
+    _call.update_density(name, state, parameters)
+
+
+# ---- a GPU's errors -------------------------------------------------------------------------------------------------
+
+
+def check(device: torch.device | str | int | None = None) -> None:
+    """Raises the errors that evaluations on a GPU found since the last check.
+
+    A label that is neither a class, nor background, nor ignore raises ValueError. An error of the device raises
+    tare.Error. It waits for the GPU's current stream and checks the evaluations on it. If a graph was captured, it
+    waits for the whole GPU and checks every graph.
+
+    device: a GPU; None: the current one. Without a GPU it does nothing, because the CPU raises at once. While the
+    current stream is being captured it raises tare.Error, and the capture goes on.
+    """
+    gpu = torch.device("cuda" if device is None else device)
+    if gpu.type != "cuda" or not torch.cuda.is_available():
+        return
+    index = torch.cuda.current_device() if gpu.index is None else gpu.index
+    stream = _call.raw_stream(index)
+    if _c.capture_of(stream):
+        raise _c.Error(_c.CAPTURING, "the current stream is being captured; check after its graph has run")
+    graphs = _c.contexts_of_graphs(index)
+    if graphs:  # whose replays may be on any stream
+        torch.cuda.synchronize(index)
+    for context in [*_c.contexts_of(_c.CUDA, index, stream), *graphs]:
+        _c.check(_c.library.tare_context_synchronize(context, stream), context)
+
+
+__all__ = [
+    "GHMC",
+    "GHMR",
+    "Head",
+    "LogitAdjustedLoss",
+    "check",
+    "ghm_c",
+    "ghm_density",
+    "ghm_histogram",
+    "ghm_r",
+    "ghm_state",
+    "loss",
+    "nn",
+    "sigmoid_ce",
+    "sigmoid_focal",
+    "sigmoid_iou_aware",
+    "sigmoid_matchability",
+    "sigmoid_poly1",
+    "sigmoid_quality_focal",
+    "sigmoid_varifocal",
+    "softmax_ce",
+    "softmax_focal",
+    "softmax_logit_adjusted",
+]

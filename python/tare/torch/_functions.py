@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The losses as functions: `loss` with each one's parameters and their defaults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .._loss import Head, loss
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .._types import (
+        Alpha,
+        AlphaOptions,
+        GhmOptions,
+        GhmROptions,
+        Levels,
+        Modulator,
+        Options,
+        Positives,
+        ScoredAlphaOptions,
+        ScoredOptions,
+    )
+
+
+def by_name(name: str) -> Any:
+    return globals()[name.replace("-", "_")]
+
+
+def sigmoid_ce(
+    logits: Levels | Head, labels: Levels | None = None, *, alpha: Alpha = None, **options: Unpack[AlphaOptions]
+) -> Any:
+    """alpha_t*l an element: binary cross-entropy of each class, l = -log p. alpha: of targets 1, 1-alpha of others."""
+    return loss("sigmoid-ce", logits, labels, alpha=alpha, **options)
+
+
+def sigmoid_focal(
+    logits: Levels | Head,
+    labels: Levels | None = None,
+    *,
+    gamma: float = 2.0,
+    alpha: Alpha = 0.25,
+    **options: Unpack[AlphaOptions],
+) -> Any:
+    """alpha_t*q^gamma*l an element (Lin et al., arXiv 1708.02002, eq. 5). gamma >= 0; alpha None or negative: off."""
+    if alpha is None:
+        alpha = -1.0
+    if options.get("alpha_per_class") is not None and isinstance(alpha, float) and alpha in (-1.0, 0.25):
+        alpha = None  # it was not given
+    return loss("sigmoid-focal", logits, labels, gamma=gamma, alpha=alpha, **options)
+
+
+def sigmoid_poly1(
+    logits: Levels | Head,
+    labels: Levels | None = None,
+    *,
+    gamma: float = 2.0,
+    alpha: Alpha = None,
+    epsilon: float = 1.0,
+    **options: Unpack[AlphaOptions],
+) -> Any:
+    """alpha_t*q^gamma*l + epsilon*q^(gamma+1) an element (Leng et al., arXiv 2204.12511, Poly-1 focal)."""
+    return loss("sigmoid-poly1", logits, labels, gamma=gamma, alpha=alpha, epsilon=epsilon, **options)
+
+
+def sigmoid_varifocal(
+    logits: Levels | Head,
+    labels: Levels | None = None,
+    scores: Levels | None = None,
+    *,
+    gamma: float = 2.0,
+    alpha: Alpha = 0.75,
+    modulator: Modulator = "differentiated",
+    positives: Positives = "by-score",
+    **options: Unpack[ScoredOptions],
+) -> Any:
+    """Varifocal loss (Zhang et al., arXiv 2008.13367, eq. 2): q*CE(x,q) of a label with score q > 0, and
+    alpha*p^gamma*softplus(x) of every other element. modulator: "differentiated" as in the paper, or "detached" as in
+    RT-DETR: whether the gradient is also that of p^gamma. positives: "by-score", a label with score 0 is a negative, as
+    in mmdetection; or "by-label", it adds nothing, as in RT-DETR."""
+    alpha = -1.0 if alpha is None else alpha
+    return loss(
+        "sigmoid-varifocal",
+        logits,
+        labels,
+        scores=scores,
+        gamma=gamma,
+        alpha=alpha,
+        modulator=modulator,
+        positives=positives,
+        **options,
+    )
+
+
+def sigmoid_quality_focal(
+    logits: Levels | Head,
+    labels: Levels | None = None,
+    scores: Levels | None = None,
+    *,
+    beta: float = 2.0,
+    alpha: Alpha = None,
+    **options: Unpack[ScoredAlphaOptions],
+) -> Any:
+    """Quality focal loss (Li et al., arXiv 2006.04388, eq. 2): |p-t|^beta*CE(x,t), where t is the score of a label in
+    its element, else 0. With alpha this is the position-supervised loss of Stable-DINO (arXiv 2304.04742)."""
+    return loss("sigmoid-quality-focal", logits, labels, scores=scores, beta=beta, alpha=alpha, **options)
+
+
+def sigmoid_matchability(
+    logits: Levels | Head,
+    labels: Levels | None = None,
+    scores: Levels | None = None,
+    *,
+    gamma: float = 1.5,
+    alpha: Alpha = None,
+    modulator: Modulator = "detached",
+    **options: Unpack[ScoredOptions],
+) -> Any:
+    """Matchability-aware loss (Huang et al., DEIM, arXiv 2412.04234): CE(x,q^gamma) of a label with score q, and
+    alpha*p^gamma*softplus(x) of every other element. modulator: "detached" as in DEIM, or "differentiated"."""
+    return loss(
+        "sigmoid-matchability", logits, labels, scores=scores, gamma=gamma, alpha=alpha, modulator=modulator, **options
+    )
+
+
+def sigmoid_iou_aware(
+    logits: Levels | Head,
+    labels: Levels | None = None,
+    scores: Levels | None = None,
+    *,
+    gamma: float = 2.0,
+    p_exponent: float = 0.25,
+    **options: Unpack[ScoredOptions],
+) -> Any:
+    """IA-BCE (Cai et al., Align-DETR, arXiv 2304.07527; LW-DETR, RF-DETR): CE(x,t) of a label with score q, where
+    t = max(p^a*q^(1-a), 0.01) is a constant of the gradient and a = p_exponent; p^gamma*softplus(x) of every other
+    element."""
+    return loss("sigmoid-iou-aware", logits, labels, scores=scores, gamma=gamma, p_exponent=p_exponent, **options)
+
+
+def softmax_ce(logits: Levels | Head, labels: Levels | None = None, **options: Unpack[Options]) -> Any:
+    """-log softmax(x)_y a row."""
+    return loss("softmax-ce", logits, labels, **options)
+
+
+def softmax_focal(
+    logits: Levels | Head,
+    labels: Levels | None = None,
+    *,
+    gamma: float = 2.0,
+    alpha: Alpha = None,
+    **options: Unpack[AlphaOptions],
+) -> Any:
+    """alpha*q^gamma*(-log p) a row, p = softmax(x)_y, q = 1-p. alpha multiplies every row, or is float32 [C]."""
+    return loss("softmax-focal", logits, labels, gamma=gamma, alpha=alpha, **options)
+
+
+def softmax_logit_adjusted(
+    logits: Levels | Head, labels: Levels | None = None, *, offset: torch.Tensor, **options: Unpack[Options]
+) -> Any:
+    """-log softmax(x + offset)_y a row (Menon et al., arXiv 2007.07314, eq. 10).
+
+    offset: float32 [C], from tare.logit_adjustment(counts, tau). With tau 1 this is balanced softmax (arXiv
+    2007.10740). Use it in training only; at inference use the logits without offsets.
+    """
+    if offset is None:
+        raise ValueError("offset is None; it must be float32 [C], as tare.logit_adjustment makes it")
+    return loss("softmax-logit-adjusted", logits, labels, offset=offset, **options)
+
+
+def ghm_c(
+    logits: Levels | Head,
+    labels: Levels | None = None,
+    *,
+    bins: int = 30,
+    momentum: float = 0.0,
+    state: torch.Tensor | None = None,
+    **options: Unpack[GhmOptions],
+) -> Any:
+    """Sum of CE/GD(g), g = |sigmoid(x)-t|, GD the gradient density (Li et al., arXiv 1811.05181, eq. 9)."""
+    return loss("ghm-c", logits, labels, bins=bins, momentum=momentum, state=state, **options)
+
+
+def ghm_r(
+    predictions: Levels | Head,
+    targets: Levels,
+    labels: Levels | None = None,
+    *,
+    mu: float = 0.02,
+    bins: int = 10,
+    momentum: float = 0.0,
+    state: torch.Tensor | None = None,
+    **options: Unpack[GhmROptions],
+) -> Any:
+    """Sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (Li et al., eq. 12). labels: what counts."""
+    return loss(
+        "ghm-r", predictions, labels, targets=targets, mu=mu, bins=bins, momentum=momentum, state=state, **options
+    )

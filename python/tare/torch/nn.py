@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The losses as modules: settings in the constructor, logits and labels in the call.
+
+    loss = tare.torch.nn.SigmoidFocalLoss(gamma=1.5, normalizer="positives")
+    loss(logits, labels).backward()
+
+A constructor takes the parameters and options of the loss's function, but not what changes from batch to batch: labels,
+targets, scores, row_weights and element_weights are the call's. The call's options come before the constructor's.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .. import _checks, _evaluate, _losses, _tensors
+from .._loss import Head, ghm_state
+from .._loss import loss as loss_of
+from . import _functions, _scripted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Unpack
+
+    from .._types import GhmOptions, GhmROptions, Levels, LossName, Options, Settings
+
+_OF_A_CALL = ("logits", "labels", "targets", "scores", "row_weights", "element_weights", "state", "parameters", "name")
+_OPTIONS = [name for name in inspect.signature(loss_of).parameters if name not in _OF_A_CALL]
+
+
+def _check_options(name: str, options: dict[str, Any]) -> None:
+    """What a constructor can know to be wrong."""
+    known = _losses.DESCRIPTIONS[name].parameters
+    for key in options:
+        if key in _OF_A_CALL:
+            raise _checks.WrongType(f"{key} is given to the constructor; give it in the call")
+        if key not in known and key not in _OPTIONS:
+            raise _losses.no_parameter(name, key)
+    plain = {key: one for key, one in options.items() if key in known and not isinstance(one, torch.Tensor)}
+    _losses.parameters_of(
+        name, {key: one for key, one in plain.items() if one is not None and not known[key].is_pointer}
+    )
+
+
+class Loss(torch.nn.Module):
+    """The base of the modules. `name` is the loss, `options` are its settings.
+
+    Settings that are tensors (class_weights, positive_weights, alpha of each class) are buffers: they move with the
+    model and are in its state_dict(). They stay float32 when the model is cast, and keep their values in to_empty().
+    torch.jit.script takes a module for calls with logits and labels, if its other settings are words and numbers.
+    """
+
+    name: str
+
+    def __init_subclass__(cls, name: str | None = None, **rest: Any) -> None:
+        """name: the loss of a class that has no constructor of its own."""
+        super().__init_subclass__(**rest)
+        if name is None:
+            return
+        cls.name, function = name, _functions.by_name(name)
+        cls.__doc__ = cls.__doc__ or function.__doc__
+        given = inspect.signature(function).parameters.values()
+        kept = [one for one in given if one.kind in (one.KEYWORD_ONLY, one.VAR_KEYWORD)]
+        cls.__signature__ = inspect.Signature(kept)
+
+    def __init__(self, **options: Unpack[Settings]) -> None:
+        super().__init__()
+        _check_options(self.name, dict(options))
+        self.function = _functions.by_name(self.name)
+        self.options: dict[str, Any] = {}
+        for key, one in options.items():
+            if isinstance(one, torch.Tensor) and one.dim():
+                self.register_buffer(key, _tensors.real_tensor(key, one).detach().to(torch.float32).clone())
+            else:
+                self.options[key] = one
+
+    def _fresh(self, key: str) -> torch.Tensor:
+        """The value of a buffer whose memory is lost (meta). NaN shows where nothing is loaded afterwards."""
+        return torch.full(self._buffers[key].shape, torch.nan)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Loss:
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for key, one in before.items():
+            moved = self._buffers[key]
+            if moved is not one:  # only where to; what it holds may be nothing (to_empty) or rounded (half)
+                self._buffers[key] = (self._fresh(key) if one.is_meta else one).to(moved.device)
+        return self
+
+    def forward(self, logits: Levels | Head, labels: Levels | None = None, **options: Unpack[Settings]) -> Any:
+        return self.function(logits, labels, **{**self.options, **self._buffers, **options})
+
+    def extra_repr(self) -> str:
+        shapes = {key: f"float32 {list(one.shape)}" for key, one in self._buffers.items()}
+        return ", ".join(f"{key}={value}" for key, value in {**self.options, **shapes}.items())
+
+    def __prepare_scriptable__(self) -> torch.nn.Module:
+        return _scripted.Module(self.name, self._buffers, self.options)
+
+
+# One line a loss. tare.losses() has the names; a test compares.
+
+
+class SigmoidCELoss(Loss, name="sigmoid-ce"): ...
+
+
+class SigmoidFocalLoss(Loss, name="sigmoid-focal"): ...
+
+
+class SigmoidPoly1Loss(Loss, name="sigmoid-poly1"): ...
+
+
+class SigmoidVarifocalLoss(Loss, name="sigmoid-varifocal"): ...
+
+
+class SigmoidQualityFocalLoss(Loss, name="sigmoid-quality-focal"): ...
+
+
+class SigmoidMatchabilityLoss(Loss, name="sigmoid-matchability"): ...
+
+
+class SigmoidIoUAwareLoss(Loss, name="sigmoid-iou-aware"): ...
+
+
+class SoftmaxCELoss(Loss, name="softmax-ce"): ...
+
+
+class SoftmaxFocalLoss(Loss, name="softmax-focal"): ...
+
+
+class SoftmaxLogitAdjustedLoss(Loss, name="softmax-logit-adjusted"): ...
+
+
+# ---- settings that come from class counts ---------------------------------------------------------------------------
+
+
+class _OfCounts(Loss):
+    """A buffer [C] that follows from class counts."""
+
+    def __init__(self, key: str, values: Any, options: dict[str, Any]) -> None:
+        self._values = tuple(values.tolist())
+        super().__init__(**options, **{key: self._fresh(key)})
+
+    def _fresh(self, key: str) -> torch.Tensor:
+        return torch.tensor(self._values, dtype=torch.float32, device="cpu")
+
+
+def _as_numbers(counts: Any) -> Any:
+    return counts.detach().cpu().numpy() if isinstance(counts, torch.Tensor) else counts
+
+
+class LogitAdjustedLoss(_OfCounts):
+    """softmax_logit_adjusted with the offsets tau*log(n_c/sum n) of class counts. Call it with logits, labels and the
+    options of `loss`.
+
+    counts: training samples of each class [C], including background if that is a class. A count of 0 counts as 1.
+    The offsets are a buffer. They stay float32 when the model is cast.
+    """
+
+    name = "softmax-logit-adjusted"
+
+    def __init__(self, counts: Sequence[float], tau: float = 1.0, **options: Unpack[Options]) -> None:
+        super().__init__("offset", _evaluate.logit_adjustment(_as_numbers(counts), tau), dict(options))
+        self.tau = tau
+
+    def extra_repr(self) -> str:
+        given = {"classes": len(self.offset), "tau": self.tau, **self.options}
+        return ", ".join(f"{key}={value}" for key, value in given.items())
+
+
+class ClassBalancedLoss(_OfCounts):
+    """A loss with the class weights of Cui et al. (arXiv 1901.05555): 1/E_n of each class, E_n = (1-beta^n)/(1-beta),
+    scaled so that their sum is the number of classes.
+
+    counts: training samples of each class [C]. loss: a loss with class weights, by name. options: its parameters and
+    options. Background rows have background_weight, whose default is 1.
+    """
+
+    def __init__(
+        self,
+        counts: Sequence[float],
+        beta: float = 0.999,
+        loss: LossName = "sigmoid-focal",
+        **options: Any,
+    ) -> None:
+        self.name = _losses.loss_name(loss)
+        if not _losses.DESCRIPTIONS[self.name].takes_class_weights:
+            raise ValueError(f"loss is '{loss}', which has no class weights")
+        super().__init__("class_weights", _evaluate.class_balanced_weights(_as_numbers(counts), beta), dict(options))
+        self.beta = beta
+
+    def extra_repr(self) -> str:
+        given = {"loss": repr(self.name), "classes": len(self.class_weights), "beta": self.beta, **self.options}
+        return ", ".join(f"{key}={value}" for key, value in given.items())
+
+
+# ---- GHM ------------------------------------------------------------------------------------------------------------
+
+
+class _Ghm(torch.nn.Module):
+    """The base of both GHM modules: settings and the state. state_dict() saves the state; it moves with the model.
+
+    The state is not a buffer, because its words are counts and doubles that no average may touch. So
+    AveragedModel(use_buffers=True), other averages of a model (EMA, SWA), averages over ranks and
+    DistributedDataParallel's broadcast leave it alone. A copy of a model keeps its own sums, and so does each rank.
+    ghm_histogram gives one density for all ranks.
+
+    state_dict() gives a copy of the state. load_state_dict refuses a state that Tare did not write, such as an average
+    of checkpoints. to_empty() keeps the state, or makes a fresh one if it had no memory (meta). half() does not change
+    it.
+    """
+
+    def __init__(self, bins: int, momentum: float, options: dict[str, Any]) -> None:
+        super().__init__()
+        self.bins, self.momentum, self.options = bins, momentum, options
+        self.state = ghm_state(bins)
+
+    def __prepare_scriptable__(self) -> None:
+        raise TypeError("torch.jit.script writes no state of GHM; use torch.compile, or leave this module out")
+
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        moved = fn(self.state)  # says where to; what it holds may be nothing (to_empty) or rounded (type)
+        if moved is not self.state:
+            self.state = ghm_state(self.bins, moved.device) if self.state.is_meta else self.state.to(moved.device)
+        return self
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + "state"] = self.state.clone()
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
+        key = prefix + "state"
+        others = {name: one for name, one in state_dict.items() if name != key}
+        super()._load_from_state_dict(others, prefix, local_metadata, strict, missing, unexpected, errors)
+        if key not in state_dict:
+            missing += [key] if strict else []
+            return
+        try:
+            loaded = _tensors.loaded_state(state_dict[key], self.bins)
+        except ValueError as error:
+            errors.append(f"{key}: {error}")
+            return
+        self.state = loaded if self.state.is_meta else self.state.copy_(loaded)
+
+    def extra_repr(self) -> str:
+        given = {"bins": self.bins, "momentum": self.momentum, **self.options}
+        return ", ".join(f"{key}={value}" for key, value in given.items())
+
+
+class GHMC(_Ghm):
+    """ghm_c with its momentum sums in `state`. Call it with logits, labels and the options of `loss`."""
+
+    def __init__(self, bins: int = 30, momentum: float = 0.0, **options: Unpack[GhmOptions]) -> None:
+        super().__init__(bins, momentum, dict(options))
+
+    def forward(self, logits: Levels | Head, labels: Levels | None = None, **options: Unpack[GhmOptions]) -> Any:
+        return _functions.ghm_c(
+            logits, labels, bins=self.bins, momentum=self.momentum, state=self.state, **self.options, **options
+        )
+
+
+class GHMR(_Ghm):
+    """ghm_r with its momentum sums in `state`. Call it with predictions, targets and the options of `loss`."""
+
+    def __init__(self, mu: float = 0.02, bins: int = 10, momentum: float = 0.0, **options: Unpack[GhmOptions]) -> None:
+        super().__init__(bins, momentum, {"mu": mu, **options})
+
+    def forward(
+        self, predictions: Levels | Head, targets: Levels, labels: Levels | None = None, **options: Unpack[GhmROptions]
+    ) -> Any:
+        return _functions.ghm_r(
+            predictions,
+            targets,
+            labels,
+            bins=self.bins,
+            momentum=self.momentum,
+            state=self.state,
+            **self.options,
+            **options,
+        )
