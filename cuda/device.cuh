@@ -191,12 +191,15 @@ __device__ __forceinline__ void store_floats(T *to, const float (&x)[vector<T>::
  * until all of this thread's groups but the last `open` are there. What they bring is this thread's alone unless a
  * barrier follows. Before sm_80 a copy is done when it has begun, and there is no use in running ahead. */
 
-#if defined(TARE_EMULATED_COPIES_AHEAD)
-constexpr int copies_ahead = TARE_EMULATED_COPIES_AHEAD;
-#elif defined(TARE_EMULATED) || !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
-constexpr int copies_ahead = 3;
+#if defined(TARE_EMULATED) || !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+constexpr int most_copies_ahead = 3;
 #else
-constexpr int copies_ahead = 0;
+constexpr int most_copies_ahead = 0;
+#endif
+#ifdef TARE_EMULATED
+inline const int copies_ahead = emulator::copies_ahead(most_copies_ahead); /* both ways in one build */
+#else
+constexpr int copies_ahead = most_copies_ahead;
 #endif
 
 #ifdef TARE_EMULATED
@@ -244,6 +247,7 @@ template <int open>
 inline void wait_for_copies() {
   emulator::wait_for_copies(open);
 }
+inline void wait_for_copies_ahead() { emulator::wait_for_copies(unsigned(copies_ahead)); }
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 template <cache hint>
 __device__ __forceinline__ void start_copy(shared_place to, const void *from) {
@@ -271,6 +275,10 @@ template <int open>
 __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(open) : "memory");
 }
+#endif
+#ifndef TARE_EMULATED
+/** Waits until all groups but the last `copies_ahead` are there. */
+__device__ __forceinline__ void wait_for_copies_ahead() { wait_for_copies<copies_ahead>(); }
 #endif
 
 /* ---- Atomics of fixed-width integers: CUDA's own know `unsigned long long`, which uint64_t is not ---------------- */

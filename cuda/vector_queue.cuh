@@ -8,7 +8,7 @@
 namespace tare {
 namespace sigmoid {
 
-constexpr int queue_slots = (copies_ahead + 1) * block_threads; /* of all threads of a block */
+constexpr int queue_slots = (most_copies_ahead + 1) * block_threads; /* of all threads of a block */
 
 /** A thread's vectors, one in each of its turns, on their way into shared memory some turns before they are looked at:
  *  of loads that are waited for where they stand, too little is in flight to keep memory busy. A turn begins the copy
@@ -35,7 +35,7 @@ struct vector_queue {
   /** At the beginning of a turn: copies the vector of the turn that comes `copies_ahead` later. */
   __device__ __forceinline__ void begin_turn(const T *from_ahead, bool is_there) {
     copy(before, from_ahead, is_there);
-    wait_for_copies<copies_ahead>();
+    wait_for_copies_ahead();
   }
   /** The turn's vector, if it was there. */
   __device__ __forceinline__ vector<T> vector_of_turn() const { return load_vector_at<T>(now); }

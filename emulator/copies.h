@@ -14,6 +14,9 @@ void start_copy(void *to, const void *from, place at = place::here());
 void close_copies();                 /* ends a group of those begun since the last */
 void wait_for_copies(unsigned open); /* all groups have arrived, but for the last `open` */
 
+/** How many groups a kernel lets run ahead: `most`, or with TARE_EMULATOR_COPIES_AHEAD=0 none, as before sm_80. */
+int copies_ahead(int most);
+
 }  // namespace emulator
 
 #endif
