@@ -27,12 +27,22 @@ target_compile_definitions(tare_objects PRIVATE TARE_VERSION_STRING="${PROJECT_V
 target_compile_options(tare_objects PRIVATE -ffp-contract=off -fopenmp-simd) # losses/twofold.h counts on every rounding
 set(tare_object_targets tare_objects)
 
+# What gcc vectorised, for tests/checks/vectorisation.sh; by a path relative to the build folder, where the compiler runs.
+set(report OFF)
+if(PROJECT_IS_TOP_LEVEL AND TARE_TESTS AND NOT TARE_SANITIZE AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
+  set(report ON)
+  file(MAKE_DIRECTORY "${PROJECT_BINARY_DIR}/vectorisation")
+endif()
+
 function(tare_add_instance isa) # tare_add_instance(isa flag...)
   foreach(bits IN ITEMS 32 64)
     set(target tare_instance_${isa}_f${bits})
     add_library(${target} OBJECT "${PROJECT_SOURCE_DIR}/cpu/instance.c")
     target_compile_definitions(${target} PRIVATE TARE_REAL_BITS=${bits} TARE_KERNELS=tare_kernels_${isa}_f${bits})
     target_compile_options(${target} PRIVATE ${TARE_HOT_FLAGS} ${ARGN})
+    if(report)
+      target_compile_options(${target} PRIVATE -fopt-info-vec-optimized-missed=vectorisation/${isa}_f${bits}.report)
+    endif()
     list(APPEND tare_instance_targets ${target})
   endforeach()
   set(tare_instance_targets ${tare_instance_targets} PARENT_SCOPE)

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # vectorisation.sh SOURCE BUILD COMPILER_ID: gcc's own report says that the hot loops are vectorised at full width.
 # A hot loop is a `for` line that ends in a comment "hot: NAME", or "hot: NAME (any)" where a narrower vector will do.
-# cpu/instance.c is compiled once more per instruction set and type, with the command line of this build; the report
-# must name each tagged line, or one within two lines of it, with vectors of 16 (baseline), 32 (avx2) or 64 (avx512)
-# bytes. A tagged line is compiled for many formulas: with avx2 and avx512 none of them may be left out (baseline has no
-# vector form of some conversions of doubles; what is left out there is shown as "-N").
+# The build writes a report for each instruction set and type (cmake/library.cmake). Where one is missing or older than
+# a source, as a compiler cache leaves it, cpu/instance.c is compiled once more with the same command. The report must
+# name each tagged line, or one within two lines of it, with vectors of 16 (baseline), 32 (avx2) or 64 (avx512) bytes. A
+# tagged line is compiled for many formulas: with avx2 and avx512 none of them may be left out (baseline has no vector
+# form of some conversions of doubles; what is left out there is shown as "-N").
 set -eu
 source=$1 build=$2 compiler=$3
 if [ "$compiler" != GNU ]; then
@@ -24,15 +25,22 @@ grep '"command":.*/cpu/instance\.c' "$build/compile_commands.json" |
   sed -e 's/^ *"command": "//' -e 's/",\{0,1\}$//' -e 's/\\\(.\)/\1/g' >"$scratch/commands"
 directory=$(sed -n 's/^ *"directory": "\(.*\)",$/\1/p' "$build/compile_commands.json" | head -n 1)
 
+# fresh REPORT: no source is newer.
+fresh() {
+  [ -s "$1" ] && [ -z "$(cd "$source" && find include losses core cpu -newer "$1" -name '*.[ch]' | head -n 1)" ]
+}
+
+export CCACHE_DISABLE=1
 isas=
 while read -r command; do
-  isa=$(echo "$command" | sed 's/.*-DTARE_KERNELS=tare_kernels_\([a-z0-9]*\)_f[0-9]*.*/\1/')
+  report=$build/$(echo "$command" | sed 's/.*-fopt-info-vec-optimized-missed=\([^ ]*\).*/\1/')
+  isa=$(basename "$report" .report) && isa=${isa%_f*}
   case " $isas " in *" $isa "*) ;; *) isas="$isas $isa" ;; esac
-  (cd "$directory" && eval "$command -o /dev/null -fopt-info-vec-optimized-missed=$scratch/$isa.report")
+  fresh "$report" || (cd "$directory" && eval "$command -o /dev/null")
   # Tag lines and report lines alike: file, line, rest; the file as the tags name it.
   sed -nE -e 's#^.*/((cpu|core)/[^:]*):([0-9]+):.*loop vectorized using ([0-9]+) byte vectors.*#\1\t\3\t\4#p' \
     -e "s#^.*/((cpu|core)/[^:]*):([0-9]+):.*couldn't vectorize loop.*#\1\t\3\t0#p" \
-    "$scratch/$isa.report" >>"$scratch/$isa.loops"
+    "$report" >>"$scratch/$isa.loops"
 done <"$scratch/commands"
 [ -n "$isas" ] || { echo "cpu/instance.c is not among the compile commands of $build"; exit 1; }
 
