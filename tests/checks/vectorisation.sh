@@ -20,8 +20,8 @@ trap 'rm -rf "$scratch"' EXIT
   sed -E 's|^([^:]*):([0-9]+):.*/\* hot: (.*[^ ]) +\*/.*|\1\t\2\t\3|' >"$scratch/tags"
 [ -s "$scratch/tags" ] || { echo "no loop is tagged hot"; exit 1; }
 
-# The compile commands, one a line, as the shell would take them.
-grep '"command":.*/cpu/instance\.c' "$build/compile_commands.json" |
+# The commands that write a report, one a line, as the shell would take them.
+grep '"command":.*-fopt-info-vec.*/cpu/instance\.c' "$build/compile_commands.json" |
   sed -e 's/^ *"command": "//' -e 's/",\{0,1\}$//' -e 's/\\\(.\)/\1/g' >"$scratch/commands"
 directory=$(sed -n 's/^ *"directory": "\(.*\)",$/\1/p' "$build/compile_commands.json" | head -n 1)
 
@@ -42,7 +42,7 @@ while read -r command; do
     -e "s#^.*/((cpu|core)/[^:]*):([0-9]+):.*couldn't vectorize loop.*#\1\t\3\t0#p" \
     "$report" >>"$scratch/$isa.loops"
 done <"$scratch/commands"
-[ -n "$isas" ] || { echo "cpu/instance.c is not among the compile commands of $build"; exit 1; }
+[ -n "$isas" ] || { echo "no compile command of $build writes a report of cpu/instance.c"; exit 1; }
 
 # shellcheck disable=SC2086
 awk -F '\t' -v isas="${isas# }" -v scratch="$scratch" '
