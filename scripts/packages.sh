@@ -100,17 +100,22 @@ make_environment() { # make_environment FOLDER PACKAGE...: a Python environment,
   fi
 }
 
-# nvdisasm, with which tests/checks/cuda_report.sh counts instructions in the machine code. A CUDA toolkit may lack it;
-# without it the report counts in the PTX.
+# nvdisasm and cuobjdump, with which tests/checks/cuda_report.sh reads the machine code of the build. A CUDA toolkit may
+# lack them; without them the report compiles once more, and counts instructions in the PTX.
 fetch_disassembler() { # fetch_disassembler FOLDER
   nvcc=$(command -v nvcc || command -v /usr/local/cuda/bin/nvcc) || return 0
-  if command -v nvdisasm >/dev/null || [ -x "$(dirname "$(readlink -f "$nvcc")")/nvdisasm" ] || [ -d "$1" ]; then
-    return 0
-  fi
-  echo "dev: fetching nvdisasm from PyPI, once" >&2
-  if ! make_environment "$1" nvidia-cuda-nvdisasm 2>/dev/null; then
+  missing=
+  for tool in nvdisasm cuobjdump; do
+    if command -v "$tool" >/dev/null || [ -x "$(dirname "$(readlink -f "$nvcc")")/$tool" ] ||
+      [ -n "$(find "$1" -path "*/bin/$tool" 2>/dev/null)" ]; then continue; fi
+    missing="$missing nvidia-cuda-$tool"
+  done
+  [ -n "$missing" ] || return 0
+  echo "dev: fetching$missing from PyPI, once" >&2
+  # shellcheck disable=SC2086
+  if ! make_environment "$1" $missing 2>/dev/null; then
     rm -rf "$1"
-    echo "dev: no nvdisasm; instructions are counted in the PTX" >&2
+    echo "dev: no$missing; instructions are counted in the PTX" >&2
   fi
 }
 

@@ -1,38 +1,67 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# cuda_report.sh NVCC SOURCE WORK: compiles cuda/*.cu for sm_90 and holds what the compiler says against
+# cuda_report.sh NVCC SOURCE WORK OBJECT...: holds what the compiler made of cuda/*.cu for sm_90 against
 # cuda/budget.txt: no spills and no local memory anywhere, registers, the kernels of each loss and the size of their
 # machine code, 16-byte loads and stores, and instructions per element of the hot loops. Prints one line a kernel, and
 # what is over its budget. Speed without a GPU: it says what a kernel asks for, not how long it takes.
 #
-# Instructions are those of the machine code where a disassembler is found (nvdisasm beside nvcc, in PATH, or where
-# ./dev test puts it: a Python environment in WORK/../disassembler), and otherwise of the PTX, with their own budget.
+# The machine code is that of the build's OBJECTs where cuobjdump and nvdisasm are found (beside nvcc, in PATH, or where
+# ./dev puts them: a Python environment in WORK/../disassembler) and the objects have code for sm_90. Otherwise the
+# sources are compiled once more, and without nvdisasm the instructions are those of the PTX, with their own budget.
 set -eu
 nvcc=$1 source=$2 work=$3
+shift 3
 ptxas=$(dirname "$(readlink -f "$nvcc")")/ptxas
 [ -x "$ptxas" ] || ptxas=ptxas
+rm -rf "$work"
 mkdir -p "$work" # before the pattern below, which leads through it
-disassembler=
-for candidate in "$(dirname "$ptxas")/nvdisasm" "$(command -v nvdisasm || true)" \
-  "$work"/../disassembler/lib/python3*/site-packages/nvidia/*/bin/nvdisasm; do
-  [ -n "$disassembler" ] || [ ! -x "$candidate" ] || disassembler=$candidate
-done
-rm -f "$work"/*.log "$work"/*.ptx "$work"/*.cubin
+
+tool() { # tool NAME: where it is, or nothing
+  for candidate in "$(dirname "$ptxas")/$1" "$(command -v "$1" || true)" \
+    "$work"/../disassembler/lib/python3*/site-packages/nvidia/*/bin/"$1"; do
+    [ ! -x "$candidate" ] || { echo "$candidate" && return; }
+  done
+}
+disassembler=$(tool nvdisasm)
+extractor=$(tool cuobjdump)
+
+# The objects' own cubins and NAME.usage, what cuobjdump says of their registers; fails where one has no code for sm_90.
+extract() {
+  [ -n "$disassembler" ] && [ -n "$extractor" ] && [ $# -gt 0 ] || return 1
+  for object; do
+    case $object in */sort.cu.*) continue ;; esac # CUB's own
+    name=$(basename "$object" .cu.o)
+    "$extractor" -lelf "$object" >"$work/elves" 2>/dev/null || return 1
+    grep -q . "$work/elves" || continue # host code alone
+    (cd "$work" && "$extractor" -arch sm_90 -xelf all "$object" >/dev/null) || return 1
+    "$extractor" -arch sm_90 -res-usage "$object" >"$work/$name.usage"
+    grep -q 'sm_90\.cubin' "$work/elves" || return 1
+  done
+}
 
 # sort.cu is CUB's own.
-# shellcheck disable=SC2016 # the inner shell expands
-find "$source/cuda" -name '*.cu' ! -name sort.cu | sort | xargs -P "$(nproc)" -I{} sh -euc '
-  base=$4/$(basename "$5" .cu)
-  "$1" -std=c++17 -arch=sm_90 -O3 -fmad=false -DNDEBUG -ptx -I"$3" -I"$3/include" "$5" -o "$base.ptx"
-  "$2" -v -arch=sm_90 "$base.ptx" -o "$base.cubin" >"$base.log" 2>&1 || { cat "$base.log"; exit 255; }
-' sh "$nvcc" "$ptxas" "$source" "$work" {}
+compile() {
+  # shellcheck disable=SC2016 # the inner shell expands
+  find "$source/cuda" -name '*.cu' ! -name sort.cu | sort | xargs -P "$(nproc)" -I{} sh -euc '
+    base=$4/$(basename "$5" .cu)
+    "$1" -std=c++17 -arch=sm_90 -O3 -fmad=false -DNDEBUG -ptx -I"$3" -I"$3/include" "$5" -o "$base.ptx"
+    "$2" -v -arch=sm_90 "$base.ptx" -o "$base.cubin" >"$base.log" 2>&1 || { cat "$base.log"; exit 255; }
+  ' sh "$nvcc" "$ptxas" "$source" "$work" {}
+}
 
-# NAME registers stack spills, a kernel a line; names demangled, without spaces.
+# NAME registers stack, a kernel a line; names demangled, without spaces. What is spilled lies on the stack.
 kernels() {
-  cat "$work"/*.log | c++filt | sed 's/, /,/g; s/> >/>>/g; s/(anonymous namespace)/anonymous/g' | awk -F"'" '
-    /Compiling entry function/ { name = $2; sub(/^void */, "", name); sub(/\(.*/, "", name); gsub(/ /, "", name) }
-    /bytes stack frame/ { split($0, word, " "); stack = word[1]; spills = word[5] + word[9] }
-    /Used [0-9]+ registers/ { match($0, /Used [0-9]+/); print name, substr($0, RSTART + 5, RLENGTH - 5), stack, spills }'
+  if [ -n "$extracted" ]; then
+    cat "$work"/*.usage | awk '
+      / Function / { name = $2; sub(/:$/, "", name) }
+      / REG:/ { split($1, registers, ":"); split($2, stack, ":"); print name, registers[2], stack[2] }' | demangled
+  else
+    cat "$work"/*.log | awk -F"'" '
+      /Compiling entry function/ { name = $2 }
+      /bytes stack frame/ { split($0, word, " "); stack = word[1] }
+      /Used [0-9]+ registers/ { match($0, /Used [0-9]+/); print name, substr($0, RSTART + 5, RLENGTH - 5), stack }' |
+      demangled
+  fi
 }
 
 # NAME bytes of machine code, a kernel a line. readelf warns of fields that only CUDA has.
@@ -75,6 +104,14 @@ demangled() {
   c++filt | sed 's/, /,/g; s/> >/>>/g; s/(anonymous namespace)/anonymous/g; s/^void //; s/(.*)\( [-0-9 ]*\)$/\1/'
 }
 
+extracted=
+if extract "$@"; then
+  extracted=yes
+  echo "the machine code of the build's objects, by $extractor"
+else
+  rm -f "$work"/*.cubin
+  compile
+fi
 first=$(find "$work" -name '*.cubin' | head -n 1)
 if [ -n "$disassembler" ] && "$disassembler" -c "$first" >/dev/null 2>&1; then
   echo "instructions of the machine code, by $disassembler"
@@ -163,7 +200,7 @@ awk -v kernels="$work/kernels" -v paths="$work/paths" -v sizes="$work/sizes" -v 
         row[group] = first_match("kernels", n["kernels"], w[1])
         if (!(w[1] in kilobytes)) fail(w[1] ": no size")
       }
-      if (w[3] > 0 || w[4] > 0) fail(w[1] ": " w[3] " bytes of stack, " w[4] " spilled")
+      if (w[3] > 0) fail(w[1] ": " w[3] " bytes of stack, spilled ones among them")
       i = first_match("registers", n["registers"], w[1])
       if (!i) fail(w[1] ": no registers line for it in cuda/budget.txt")
       else if (w[2] > limit["registers", i]) fail(w[1] ": " w[2] " registers, allowed " limit["registers", i])
