@@ -103,8 +103,10 @@ static int write_gradient(const struct evaluation *eval) {
   void *gradient;
   int status = run_gradient(&eval->run, &gradient);
   if (status != TOOL_OK) return status;
-  int64_t shape[] = {eval->sample.rows, eval->sample.classes};
-  if (npy_write(eval->gradient_file, npy_type_of(eval->sample.dtype), 2, shape, gradient) != 0)
+  int64_t shape[4];
+  const int axes = maps_shape_of_elements(&eval->sample.maps, eval->sample.rows, eval->sample.classes, shape);
+  status = maps_from_rows(&eval->sample.maps, gradient, dtype_size(eval->sample.dtype));
+  if (status == TOOL_OK && npy_write(eval->gradient_file, npy_type_of(eval->sample.dtype), axes, shape, gradient) != 0)
     status = outfile_failed("--grad-out", path);
   free(gradient);
   return status;
@@ -113,7 +115,8 @@ static int write_gradient(const struct evaluation *eval) {
 static int write_row_loss(struct evaluation *eval) {
   const char *path = eval->options.row_loss_out;
   if (!path) return TOOL_OK;
-  int64_t rows = eval->sample.rows;
+  int64_t rows = eval->sample.rows, shape[4];
+  const int axes = maps_shape_of_rows(&eval->sample.maps, rows, shape);
   int32_t dtype = eval->sample.dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32;
   size_t bytes = (size_t)rows * dtype_size(dtype);
   void *losses = malloc(bytes ? bytes : 1);
@@ -123,7 +126,7 @@ static int write_row_loss(struct evaluation *eval) {
     number_put(TARE_DTYPE_F32, losses, row, number_at(TARE_DTYPE_F64, losses, row));
   }
   int status = TOOL_OK;
-  if (npy_write(eval->row_loss_file, NPY_F4, 1, &rows, losses) != 0) status = outfile_failed("--row-loss-out", path);
+  if (npy_write(eval->row_loss_file, NPY_F4, axes, shape, losses) != 0) status = outfile_failed("--row-loss-out", path);
   free(losses);
   return status;
 }

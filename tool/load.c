@@ -29,8 +29,10 @@ static int32_t dtype_of(enum npy_type type) {
 
 int load_logits(const char *role, const char *path, bool bf16, struct sample *sample) {
   struct npy array;
-  int status = npy_read(role, path, NPY_FLOATS | (bf16 ? (unsigned)NPY_U2 : 0), 2, &array);
+  const unsigned types = NPY_FLOATS | (bf16 ? (unsigned)NPY_U2 : 0);
+  int status = maps_read_elements(role, path, types, &sample->maps, &array);
   if (status != TOOL_OK) return status;
+  if (sample->maps.layout != AXES_ROWS) sample->images = sample->maps.images;
   sample->logits = array.data;
   sample->dtype = dtype_of(array.type);
   sample->rows = array.shape[0];
@@ -54,7 +56,7 @@ static int check_images(const struct sample *sample) {
 
 int load_labels(const char *path, struct sample *sample) {
   struct npy array;
-  int status = npy_read("--labels", path, NPY_INTEGERS, 1, &array);
+  int status = maps_read_rows("--labels", path, NPY_INTEGERS, &sample->maps, &array);
   if (status != TOOL_OK) return status;
   sample->labels = array.data;
   sample->label_dtype = array.type == NPY_I8 ? TARE_LABEL_DTYPE_I64 : TARE_LABEL_DTYPE_I32;
@@ -63,7 +65,8 @@ int load_labels(const char *path, struct sample *sample) {
 
 static int load_targets(const char *path, bool bf16, struct sample *sample) {
   struct npy array;
-  int status = npy_read("--targets", path, NPY_FLOATS | (bf16 ? (unsigned)NPY_U2 : 0), 2, &array);
+  const unsigned types = NPY_FLOATS | (bf16 ? (unsigned)NPY_U2 : 0);
+  int status = maps_read_elements("--targets", path, types, &sample->maps, &array);
   if (status != TOOL_OK) return status;
   sample->targets = array.data;
   sample->target_dtype = dtype_of(array.type);
@@ -76,7 +79,8 @@ static int load_targets(const char *path, bool bf16, struct sample *sample) {
 
 static int load_scores(const char *path, bool bf16, struct sample *sample) {
   struct npy array;
-  int status = npy_read("--scores", path, NPY_FLOATS | (bf16 ? (unsigned)NPY_U2 : 0), 1, &array);
+  const unsigned types = NPY_FLOATS | (bf16 ? (unsigned)NPY_U2 : 0);
+  int status = maps_read_rows("--scores", path, types, &sample->maps, &array);
   if (status != TOOL_OK) return status;
   sample->scores = array.data;
   sample->score_dtype = dtype_of(array.type);
@@ -90,7 +94,7 @@ static int load_scores(const char *path, bool bf16, struct sample *sample) {
 
 static int load_row_weights(const char *path, struct sample *sample) {
   struct npy array;
-  int status = npy_read("--row-weights", path, NPY_FLOATS, 1, &array);
+  int status = maps_read_rows("--row-weights", path, NPY_FLOATS, &sample->maps, &array);
   if (status != TOOL_OK) return status;
   status = check_rows("--row-weights", path, &array, sample);
   if (status == TOOL_OK) {
@@ -172,13 +176,15 @@ static int fold_box_labels(struct sample *sample) {
 int load_sample(const struct eval_options *options, struct sample *sample, int32_t *file_dtype) {
   sample_init(sample);
   bool bf16 = options->dtype == TARE_DTYPE_BF16;
+  sample->maps.layout = options->layout;
+  sample->maps.classes = options->classes;
+  sample->images = options->images;
   int status = load_logits("--logits", options->logits, bf16, sample);
   if (status != TOOL_OK) return status;
   *file_dtype = sample->dtype;
   sample->background_weight = options->background_weight;
   sample->hard_negatives = options->hard_negatives;
   sample->least_negatives = options->least_negatives;
-  sample->images = options->images;
   status = check_images(sample);
   if (status != TOOL_OK) return status;
   sample->first_label = options->first_label;

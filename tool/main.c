@@ -12,6 +12,7 @@
 
 #include "report.h"
 #include "tare.h"
+#include "tool/base/nearest.h"
 #include "tool/base/outfile.h"
 #include "tool/base/problem.h"
 #include "tool/base/progress.h"
@@ -92,5 +93,7 @@ int main(int argc, char **argv) {
     print_version(stdout, NULL);
     return finish_output();
   }
-  return misuse("'%s' is not a verb", word);
+  struct nearest nearest = {.word = word};
+  for (int index = 0; index < VERBS; index++) nearest_consider(&nearest, verbs[index].name);
+  return misuse("'%s' is not a verb%s", word, nearest_hint(&nearest, ""));
 }

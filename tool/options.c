@@ -10,47 +10,20 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "maps.h"
 #include "parameters.h"
+#include "reading.h"
 #include "sample.h"
 #include "tool/base/parse.h"
 #include "tool/base/problem.h"
 
-enum {
-  LOSS = 256,
-  LOGITS,
-  LABELS,
-  TARGETS,
-  SCORES,
-  CLASS_COUNTS,
-  BETA,
-  TAU,
-  OFFSETS,
-  BACKGROUND_WEIGHT,
-  ROW_WEIGHTS,
-  BACKGROUND,
-  IGNORE,
-  FIRST_LABEL,
-  HARD_NEGATIVES,
-  LEAST_NEGATIVES,
-  IMAGES,
-  NORMALIZER,
-  DEVICE,
-  DTYPE,
-  THREADS,
-  GRAD_OUT,
-  ROW_LOSS_OUT,
-  PLOT,
-  CLASS_SUMS,
-  JSON,
-  PARAMETER /* and those after it: the parameters of the losses */
-};
-#define BIT(key) (UINT64_C(1) << ((key)-LOSS))
-
-static const struct argp_option described[] = {
+const struct argp_option eval_described[] = {
     {0, 0, 0, 0, "Input (.npy, little-endian, C order):", 1},
     {"loss", LOSS, "NAME", 0, NULL, 0}, /* the library's names: see all_options */
     {"logits", LOGITS, "X.npy", 0,
-     "[rows, classes] f2, f4, f8, or u2 (the bits of bf16) with --dtype bf16; ghm-r: predictions", 0},
+     "[rows, classes] f2, f4, f8, or u2 (the bits of bf16) with --dtype bf16; or maps: see --layout; ghm-r: "
+     "predictions",
+     0},
     {"labels", LABELS, "Y.npy", 0, "[rows] i4 or i8; ghm-r: only rows with a class count", 0},
     {"targets", TARGETS, "T.npy", 0,
      "[rows, classes] f2, f4, f8: soft targets in [0,1]; ghm-r: targets of the predictions", 0},
@@ -63,6 +36,12 @@ static const struct argp_option described[] = {
     {"background", BACKGROUND, "L", 0, "Label of background rows (-1)", 0},
     {"ignore", IGNORE, "L", 0, "Label of rows that add nothing (-2)", 0},
     {"first-label", FIRST_LABEL, "L", 0, "Label of class 0 (0)", 0},
+    {"layout", LAYOUT, "HOW", 0,
+     "Axes of logits, targets and gradient: rows; nchw, [images, anchors*classes, height, width]; or nhwc, [images, "
+     "height, width, anchors*classes]. Labels of maps are [images, height, width, anchors], or flat in this order "
+     "(rows)",
+     0},
+    {"classes", CLASSES, "C", 0, "With --layout nchw or nhwc: the number of classes (ghm-r: columns)", 0},
     {"dtype", DTYPE, "TYPE", 0, "f32, f16, bf16: round the logits to this type first (the file's type)", 0},
     {0, 0, 0, 0, "The loss:", 2},
     {"class-counts", CLASS_COUNTS, "F", 0,
@@ -98,13 +77,6 @@ static const struct argp_option described[] = {
 static const struct choice dtypes[] = {
     {"f32", TARE_DTYPE_F32}, {"f16", TARE_DTYPE_F16}, {"bf16", TARE_DTYPE_BF16}, {NULL, 0}};
 
-/* Parameters are kept separately until the loss is known, because they share a union. */
-struct reading {
-  struct eval_options *options;
-  int32_t kind;
-  struct parameter_value parameters[MAX_PARAMETERS];
-};
-
 static const char *loss_names(void) {
   static char names[256];
   size_t used = 0;
@@ -117,14 +89,14 @@ static const char *loss_names(void) {
 
 /* The options above, with the parameters of the losses under their heading. */
 static const struct argp_option *all_options(void) {
-  enum { OURS = sizeof described / sizeof described[0] };
+  enum { OURS = sizeof eval_described / sizeof eval_described[0] };
   static struct argp_option all[OURS + MAX_PARAMETERS];
   int32_t count = parameter_options()->count, used = 0;
   for (int32_t index = 0; index < (int32_t)OURS; index++) {
-    all[used] = described[index];
-    if (described[index].key == LOSS) all[used].doc = loss_names();
+    all[used] = eval_described[index];
+    if (eval_described[index].key == LOSS) all[used].doc = loss_names();
     used++;
-    bool heading = described[index].doc && strncmp(described[index].doc, "Parameters", 10) == 0;
+    bool heading = eval_described[index].doc && strncmp(eval_described[index].doc, "Parameters", 10) == 0;
     for (int32_t parameter = 0; heading && parameter < count; parameter++) {
       all[used++] = parameter_argp(parameter, PARAMETER + parameter);
     }
@@ -232,6 +204,10 @@ static int read_value(int key, const char *text, struct reading *reading) {
       return parse_choice("--device", text, device_choices, &options->device);
     case DTYPE:
       return parse_choice("--dtype", text, dtypes, &options->dtype);
+    case LAYOUT:
+      return parse_choice("--layout", text, axes_choices, &options->layout);
+    case CLASSES:
+      return parse_int64("--classes", text, 1, INT32_MAX, &options->classes);
     case THREADS:
       return parse_int32("--threads", text, 1, 1024, &options->threads);
     default:
@@ -248,111 +224,6 @@ static error_t read_option(int key, char *text, struct argp_state *state) {
   if (key < LOSS || key > JSON) return ARGP_ERR_UNKNOWN;
   reading->options->given |= BIT(key);
   return read_value(key, text, reading) == TOOL_OK ? 0 : EINVAL;
-}
-
-/* The options beside its parameters that only some losses take. */
-static int check_taken(const struct reading *reading) {
-  const tare_loss_description loss = loss_described(reading->kind);
-  uint64_t wrong = 0;
-  if (!loss.takes_scores) wrong |= BIT(SCORES);
-  if (!loss.takes_normalizer) wrong |= BIT(NORMALIZER);
-  if (!loss.takes_class_weights) wrong |= BIT(CLASS_COUNTS) | BIT(BETA) | BIT(BACKGROUND_WEIGHT);
-  if (!loss_has(reading->kind, "offset")) wrong |= BIT(TAU) | BIT(OFFSETS);
-  wrong &= reading->options->given;
-  for (const struct argp_option *option = described; wrong; option++) {
-    if (option->key < LOSS || !(wrong & BIT(option->key))) continue;
-    return misuse("--%s does not belong to %s%s", option->name, loss.name,
-                  option->key == NORMALIZER ? ", which has its own normalizer" : "");
-  }
-  return TOOL_OK;
-}
-
-/* A row of targets has no class. */
-static int check_dense(const struct reading *reading) {
-  const struct eval_options *options = reading->options;
-  if (!loss_described(reading->kind).takes_targets) {
-    return misuse("%s takes --labels, not --targets; softmax-ce takes --targets", tare_loss_name(reading->kind));
-  }
-  if (options->hard_negatives >= 0)
-    return misuse("--hard-negatives with --targets: a row of targets is never background");
-  if (options->scores) return misuse("--scores with --targets: a score belongs to a label; give one of them");
-  if (options->has_beta)
-    return misuse("--class-counts with --targets: a row of targets has no class; use --row-weights");
-  if (options->background_weight != 1) {
-    return misuse("--background-weight with --targets: a row of targets is never background; use --row-weights");
-  }
-  if (options->normalizer == TARE_NORMALIZER_POSITIVES) {
-    return misuse("--normalizer positives with --targets: a row of targets is never positive; give a NUMBER");
-  }
-  return TOOL_OK;
-}
-
-static bool is_given(const struct reading *reading, const char *option) {
-  const struct parameter_options *options = parameter_options();
-  for (int32_t index = 0; index < options->count; index++)
-    if (strcmp(options->of[index].option, option) == 0) return reading->parameters[index].given;
-  return false;
-}
-
-static int check_density(const struct reading *reading) {
-  const tare_ghm_parameters *ghm = &reading->options->loss.ghm;
-  if (ghm->density != TARE_GHM_DENSITY_EXACT) {
-    return is_given(reading, "epsilon") ? misuse("--epsilon is the window of --density exact") : TOOL_OK;
-  }
-  if (ghm->momentum > 0) return misuse("--momentum with --density exact: the exact density has no counts to keep");
-  if (ghm->variant == TARE_GHM_VARIANT_MMDET) {
-    return misuse("--ghm-variant mmdet with --density exact: mmdetection only has unit regions");
-  }
-  return TOOL_OK;
-}
-
-static int check_files(const struct reading *reading) {
-  const struct eval_options *options = reading->options;
-  uint64_t given = options->given;
-  if (!(given & BIT(LOSS))) return misuse("--loss is missing");
-  if (!options->logits) return misuse("--logits is missing");
-  if (!options->labels && !options->targets) return misuse("--labels or --targets is missing");
-  if (loss_described(reading->kind).family == TARE_LOSS_FAMILY_REGRESSION && (!options->labels || !options->targets)) {
-    return misuse("%s needs --targets, and --labels to say which rows count", tare_loss_name(reading->kind));
-  }
-  if ((given & (BIT(LEAST_NEGATIVES) | BIT(IMAGES))) && !(given & BIT(HARD_NEGATIVES)))
-    return misuse("--%s goes with --hard-negatives", given & BIT(IMAGES) ? "images" : "least-negatives");
-  if ((options->has_beta || options->has_tau) && !options->class_counts)
-    return misuse("--%s needs --class-counts", options->has_beta ? "beta" : "tau");
-  return TOOL_OK;
-}
-
-/* What the counts are for, and where the offsets of a loss that has them come from. */
-static int check_counts(const struct reading *reading) {
-  const struct eval_options *options = reading->options;
-  const bool takes_offset = loss_has(reading->kind, "offset");
-  if (options->class_counts && !options->has_beta && !options->has_tau)
-    return misuse("--class-counts needs --beta%s", takes_offset ? " or --tau" : "");
-  if (options->offsets && options->has_tau) return misuse("--offsets and --tau: give one of them");
-  if (takes_offset && !options->offsets && !options->has_tau)
-    return misuse("%s needs --class-counts and --tau, or --offsets", tare_loss_name(reading->kind));
-  return TOOL_OK;
-}
-
-static int check_class_sums(const struct reading *reading) {
-  const int32_t family = loss_described(reading->kind).family;
-  if (!reading->options->class_sums) return TOOL_OK;
-  if (family == TARE_LOSS_FAMILY_REGRESSION)
-    return misuse("--class-sums with %s: its columns are no classes", tare_loss_name(reading->kind));
-  if (family == TARE_LOSS_FAMILY_SOFTMAX && reading->options->targets)
-    return misuse("--class-sums with %s and --targets: a row's loss belongs to no class; use --labels",
-                  tare_loss_name(reading->kind));
-  return TOOL_OK;
-}
-
-static int check_together(const struct reading *reading) {
-  const struct eval_options *options = reading->options;
-  const bool dense = options->targets && loss_described(reading->kind).family != TARE_LOSS_FAMILY_REGRESSION;
-  int status = dense ? check_dense(reading) : TOOL_OK;
-  if (status == TOOL_OK && kind_is_ghm(reading->kind)) status = check_density(reading);
-  if (status == TOOL_OK) status = check_taken(reading);
-  if (status == TOOL_OK) status = check_class_sums(reading);
-  return status == TOOL_OK ? check_counts(reading) : status;
 }
 
 int eval_options_read(struct eval_options *options, int argc, char **argv) {
@@ -385,8 +256,8 @@ int eval_options_read(struct eval_options *options, int argc, char **argv) {
       NULL,
       NULL};
   int status = parse_arguments(&argp, NULL, argc, argv, &reading);
-  if (status == TOOL_OK) status = check_files(&reading);
+  if (status == TOOL_OK) status = reading_check_files(&reading);
   if (status == TOOL_OK) status = parameters_fill(reading.kind, reading.parameters, &options->loss);
-  if (status == TOOL_OK) status = check_together(&reading);
+  if (status == TOOL_OK) status = reading_check_together(&reading);
   return status;
 }

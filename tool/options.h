@@ -18,6 +18,8 @@ struct eval_options {
   bool has_beta, has_tau;
   double hard_negatives; /**< per positive; below 0: all rows are taken */
   int64_t least_negatives, images;
+  int32_t layout;  /**< an enum axes */
+  int64_t classes; /**< of maps */
   int64_t first_label, background, ignore;
   int32_t normalizer;
   double normalizer_value;

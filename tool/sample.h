@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "maps.h"
 #include "tare.h"
 
 struct sample {
@@ -24,6 +25,7 @@ struct sample {
   double background_weight;
   double hard_negatives; /**< per positive; below 0: all rows are taken */
   int64_t least_negatives, images;
+  struct maps maps; /**< where the rows come from */
   int64_t first_label, background_label, ignore_label;
 };
 

@@ -116,7 +116,18 @@ Test(tool_words, what_goes_together) {
       {EVAL("sigmoid-focal") "--loss sigmoid-ce", "--loss is given twice", "--help"},
       {"weights --class-counts c.csv --beta .9 --beta .9", "--beta is given twice", "--help"},
       {"bench --rows 10 --rows 20", "--rows is given twice", "--help"},
-      {EVAL("sigmoid-focal") "--bogus 3", "--bogus", "unrecognized"},
+      {EVAL("sigmoid-focal") "--bogus 3", "unrecognized option '--bogus'", "--help"},
+      {EVAL("sigmoid-focal") "--gama 3", "unrecognized option '--gama'", "did you mean --gamma?"},
+      {EVAL("sigmoid-focl"), "--loss sigmoid-focl", "did you mean sigmoid-focal?"},
+      {EVAL("focal"), "--loss focal", "did you mean sigmoid-focal?"},
+      {EVAL("sigmoid-ce") "--device cdua", "--device cdua", "did you mean cuda?"},
+      {"bench --tread 3", "unrecognized option '--tread'", "did you mean --threads?"},
+      {"weigths", "'weigths' is not a verb", "did you mean weights?"},
+      {EVAL("sigmoid-ce") "--layout nchw", "--layout nchw needs --classes", "channel"},
+      {EVAL("sigmoid-ce") "--classes 3", "--classes goes with --layout", "nhwc"},
+      {EVAL("sigmoid-ce") "--layout nhwc --classes 3 --hard-negatives 3 --images 2", "--images with --layout nhwc",
+       "shape"},
+      {EVAL("sigmoid-ce") "--layout nhwc --classes 3", "found shape", "expected four axes with --layout nhwc"},
   };
   const tool_folder folder = make_folder();
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -42,6 +42,8 @@ static const struct type *type_of(enum npy_type type) {
   return NULL;
 }
 
+size_t npy_size(enum npy_type type) { return (size_t)type_of(type)->size; }
+
 /* What is being read, for the error line. */
 struct reader {
   const char *role, *path;
@@ -205,7 +207,7 @@ static int check_type(const struct reader *reader, const struct header *header, 
   return refuse(reader, "found type '%s', expected %s; convert with x.astype('%s')", descr, expected, remedy);
 }
 
-static void print_shape(const struct npy *array, char *text, size_t size) {
+void npy_print_shape(const struct npy *array, char *text, size_t size) {
   size_t used = (size_t)snprintf(text, size, "(");
   for (int axis = 0; axis < array->dimensions && used < size; axis++) {
     used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, axis ? ", " : "", array->shape[axis]);
@@ -215,7 +217,7 @@ static void print_shape(const struct npy *array, char *text, size_t size) {
 
 static int check_shape(const struct reader *reader, const struct header *header, int dimensions, struct npy *array) {
   char shape[256];
-  print_shape(array, shape, sizeof shape);
+  npy_print_shape(array, shape, sizeof shape);
   array->count = 1;
   bool empty = false;
   for (int axis = 0; axis < array->dimensions; axis++) empty |= array->shape[axis] == 0;
@@ -225,10 +227,11 @@ static int check_shape(const struct reader *reader, const struct header *header,
     }
   }
   if (empty) array->count = 0;
-  if (array->dimensions != dimensions) {
+  if (dimensions != NPY_ANY_DIMENSIONS && array->dimensions != dimensions) {
     return refuse(reader, "found shape %s, expected %s; %s", shape,
                   dimensions == 1 ? "one axis (rows,)" : "two axes (rows, columns)",
-                  dimensions == 1 ? "flatten with x.reshape(-1)" : "reshape with x.reshape(-1, columns)");
+                  dimensions == 1 ? "flatten with x.reshape(-1)"
+                                  : "move the columns to the last axis, then x.reshape(-1, columns)");
   }
   if (header->fortran) {
     return refuse(reader, "found Fortran order (columns first), expected C order; save np.ascontiguousarray(x)");
@@ -293,7 +296,7 @@ static int read_header(const struct reader *reader, struct header *header, struc
 static int read_data(const struct reader *reader, struct npy *array) {
   const struct type *type = type_of(array->type);
   char shape[256];
-  print_shape(array, shape, sizeof shape);
+  npy_print_shape(array, shape, sizeof shape);
   int64_t bytes, found = reader->file_size - (int64_t)ftello(reader->file);
   bool beyond = __builtin_mul_overflow(array->count, type->size, &bytes);
   if (beyond || bytes > PTRDIFF_MAX) {
@@ -341,7 +344,7 @@ int npy_write(FILE *file, enum npy_type type, int dimensions, const int64_t *sha
     bytes *= (size_t)shape[axis];
   }
   char tuple[256], header[512];
-  print_shape(&array, tuple, sizeof tuple);
+  npy_print_shape(&array, tuple, sizeof tuple);
   int length = snprintf(header, sizeof header, "{'descr': '%s', 'fortran_order': False, 'shape': %s, }",
                         type_of(type)->descr, tuple);
   while ((10 + length + 1) % 64 != 0)

@@ -23,11 +23,19 @@ struct npy {
   void *data;    /**< count elements in C order; free() it */
 };
 
+enum { NPY_ANY_DIMENSIONS = -1 };
+
 /**
- * Reads `path`, an array of `dimensions` axes whose type is one of `types`. `role` ("--logits") begins the error line.
+ * Reads `path`, an array of `dimensions` axes (or NPY_ANY_DIMENSIONS) whose type is one of `types`. `role` ("--logits") begins the error line.
  * Returns TOOL_OK, or TOOL_FAILED after complaining; then array->data is NULL.
  */
 int npy_read(const char *role, const char *path, unsigned types, int dimensions, struct npy *array);
+
+/** A shape as Python prints it. */
+void npy_print_shape(const struct npy *array, char *text, size_t size);
+
+/** @return the bytes of an element. */
+size_t npy_size(enum npy_type type);
 
 /** Writes a version 1 file. Returns 0, or -1 with errno set. */
 int npy_write(FILE *file, enum npy_type type, int dimensions, const int64_t *shape, const void *data);

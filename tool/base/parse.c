@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "nearest.h"
 #include "problem.h"
 #include "tare.h"
 
@@ -92,7 +93,9 @@ int parse_int32(const char *option, const char *text, int32_t low, int32_t high,
 
 int parse_choice(const char *option, const char *text, const struct choice *choices, int32_t *value) {
   char names[256] = "";
+  struct nearest nearest = {.word = text};
   for (const struct choice *choice = choices; choice->name; choice++) {
+    nearest_consider(&nearest, choice->name);
     if (strcmp(text, choice->name) == 0) {
       *value = choice->value;
       return TOOL_OK;
@@ -100,7 +103,7 @@ int parse_choice(const char *option, const char *text, const struct choice *choi
     size_t used = strlen(names);
     snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", choice->name);
   }
-  return misuse("%s %s: expected one of %s", option, text, names);
+  return misuse("%s %s: expected one of %s%s", option, text, names, nearest_hint(&nearest, ""));
 }
 
 int parse_output(const char *option, const char *text, const char *extension, bool may_lack, const char **path) {
@@ -115,11 +118,13 @@ int parse_loss(const char *text, int32_t *kind) {
   *kind = tare_loss_kind_from_name(text);
   if (*kind >= 0) return TOOL_OK;
   char names[512] = "";
+  struct nearest nearest = {.word = text};
   for (int32_t index = 0; index < tare_loss_count(); index++) {
     size_t used = strlen(names);
+    nearest_consider(&nearest, tare_loss_name(tare_loss_kind_at(index)));
     snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", tare_loss_name(tare_loss_kind_at(index)));
   }
-  return misuse("--loss %s: expected one of %s", text, names);
+  return misuse("--loss %s: expected one of %s%s", text, names, nearest_hint(&nearest, ""));
 }
 
 /* argp would print a second line ("Try ... --help") and exit with its own status. Without an error stream it does
@@ -181,8 +186,38 @@ static error_t once(int key, char *argument, struct argp_state *state) {
   return found;
 }
 
+/* getopt takes the beginning of a name where only one option has it; of several that have it it says so itself. */
+static const struct argp_option *option_of(const struct argp *argp, const char *name, size_t length) {
+  const struct argp_option *const lists[] = {argp->options, of_help};
+  for (size_t list = 0; list < 2; list++) {
+    for (const struct argp_option *option = lists[list]; option->name || option->doc || option->key; option++)
+      if (option->name && strncmp(option->name, name, length) == 0) return option;
+  }
+  return NULL;
+}
+
+/* Options that do not exist are refused here: getopt's own line has no hint. */
+static int check_names(const struct argp *argp, int argc, char **argv) {
+  for (int index = 1; index < argc; index++) {
+    if (strncmp(argv[index], "--", 2) != 0) continue;
+    if (argv[index][2] == 0) return TOOL_OK;
+    char name[64];
+    snprintf(name, sizeof name, "%s", argv[index] + 2);
+    name[strcspn(name, "=")] = 0;
+    const struct argp_option *found = option_of(argp, name, strlen(name));
+    if (found && found->arg && !strchr(argv[index], '=')) index++; /* the next one is its value */
+    if (found) continue;
+    struct nearest nearest = {.word = name};
+    for (const struct argp_option *option = argp->options; option->name || option->doc || option->key; option++)
+      if (option->name) nearest_consider(&nearest, option->name);
+    return misuse("unrecognized option '--%s'%s", name, nearest_hint(&nearest, "--"));
+  }
+  return TOOL_OK;
+}
+
 int parse_arguments(const struct argp *argp, const char *repeatable, int argc, char **argv, void *input) {
   argp_err_exit_status = TOOL_MISUSED;
+  if (check_names(argp, argc, argv) != TOOL_OK) return TOOL_MISUSED;
   struct argp inner = *argp;
   inner.parser = once;
   struct argp_child children[] = {{&inner, 0, NULL, 0}, {NULL, 0, NULL, 0}};

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which options of `tare eval` go together: an option that has no effect is refused.
+ */
+#include "reading.h"
+
+#include <string.h>
+
+#include "maps.h"
+#include "sample.h"
+#include "tool/base/problem.h"
+
+/* The options beside its parameters that only some losses take. */
+static int check_taken(const struct reading *reading) {
+  const tare_loss_description loss = loss_described(reading->kind);
+  uint64_t wrong = 0;
+  if (!loss.takes_scores) wrong |= BIT(SCORES);
+  if (!loss.takes_normalizer) wrong |= BIT(NORMALIZER);
+  if (!loss.takes_class_weights) wrong |= BIT(CLASS_COUNTS) | BIT(BETA) | BIT(BACKGROUND_WEIGHT);
+  if (!loss_has(reading->kind, "offset")) wrong |= BIT(TAU) | BIT(OFFSETS);
+  wrong &= reading->options->given;
+  for (const struct argp_option *option = eval_described; wrong; option++) {
+    if (option->key < LOSS || !(wrong & BIT(option->key))) continue;
+    return misuse("--%s does not belong to %s%s", option->name, loss.name,
+                  option->key == NORMALIZER ? ", which has its own normalizer" : "");
+  }
+  return TOOL_OK;
+}
+
+/* A row of targets has no class. */
+static int check_dense(const struct reading *reading) {
+  const struct eval_options *options = reading->options;
+  if (!loss_described(reading->kind).takes_targets) {
+    return misuse("%s takes --labels, not --targets; softmax-ce takes --targets", tare_loss_name(reading->kind));
+  }
+  if (options->hard_negatives >= 0)
+    return misuse("--hard-negatives with --targets: a row of targets is never background");
+  if (options->scores) return misuse("--scores with --targets: a score belongs to a label; give one of them");
+  if (options->has_beta)
+    return misuse("--class-counts with --targets: a row of targets has no class; use --row-weights");
+  if (options->background_weight != 1) {
+    return misuse("--background-weight with --targets: a row of targets is never background; use --row-weights");
+  }
+  if (options->normalizer == TARE_NORMALIZER_POSITIVES) {
+    return misuse("--normalizer positives with --targets: a row of targets is never positive; give a NUMBER");
+  }
+  return TOOL_OK;
+}
+
+static bool is_given(const struct reading *reading, const char *option) {
+  const struct parameter_options *options = parameter_options();
+  for (int32_t index = 0; index < options->count; index++)
+    if (strcmp(options->of[index].option, option) == 0) return reading->parameters[index].given;
+  return false;
+}
+
+static int check_density(const struct reading *reading) {
+  const tare_ghm_parameters *ghm = &reading->options->loss.ghm;
+  if (ghm->density != TARE_GHM_DENSITY_EXACT) {
+    return is_given(reading, "epsilon") ? misuse("--epsilon is the window of --density exact") : TOOL_OK;
+  }
+  if (ghm->momentum > 0) return misuse("--momentum with --density exact: the exact density has no counts to keep");
+  if (ghm->variant == TARE_GHM_VARIANT_MMDET) {
+    return misuse("--ghm-variant mmdet with --density exact: mmdetection only has unit regions");
+  }
+  return TOOL_OK;
+}
+
+int reading_check_files(const struct reading *reading) {
+  const struct eval_options *options = reading->options;
+  uint64_t given = options->given;
+  if (!(given & BIT(LOSS))) return misuse("--loss is missing");
+  if (!options->logits) return misuse("--logits is missing");
+  if (!options->labels && !options->targets) return misuse("--labels or --targets is missing");
+  if (loss_described(reading->kind).family == TARE_LOSS_FAMILY_REGRESSION && (!options->labels || !options->targets)) {
+    return misuse("%s needs --targets, and --labels to say which rows count", tare_loss_name(reading->kind));
+  }
+  if ((given & (BIT(LEAST_NEGATIVES) | BIT(IMAGES))) && !(given & BIT(HARD_NEGATIVES)))
+    return misuse("--%s goes with --hard-negatives", given & BIT(IMAGES) ? "images" : "least-negatives");
+  if (options->layout != AXES_ROWS && !(given & BIT(CLASSES)))
+    return misuse("--layout %s needs --classes: channel = anchor * classes + class", axes_name(options->layout));
+  if (options->layout == AXES_ROWS && given & BIT(CLASSES))
+    return misuse("--classes goes with --layout nchw or nhwc; rows have their classes as their last axis");
+  if (options->layout != AXES_ROWS && given & BIT(IMAGES))
+    return misuse("--images with --layout %s: the shape says how many there are", axes_name(options->layout));
+  if ((options->has_beta || options->has_tau) && !options->class_counts)
+    return misuse("--%s needs --class-counts", options->has_beta ? "beta" : "tau");
+  return TOOL_OK;
+}
+
+/* What the counts are for, and where the offsets of a loss that has them come from. */
+static int check_counts(const struct reading *reading) {
+  const struct eval_options *options = reading->options;
+  const bool takes_offset = loss_has(reading->kind, "offset");
+  if (options->class_counts && !options->has_beta && !options->has_tau)
+    return misuse("--class-counts needs --beta%s", takes_offset ? " or --tau" : "");
+  if (options->offsets && options->has_tau) return misuse("--offsets and --tau: give one of them");
+  if (takes_offset && !options->offsets && !options->has_tau)
+    return misuse("%s needs --class-counts and --tau, or --offsets", tare_loss_name(reading->kind));
+  return TOOL_OK;
+}
+
+static int check_class_sums(const struct reading *reading) {
+  const int32_t family = loss_described(reading->kind).family;
+  if (!reading->options->class_sums) return TOOL_OK;
+  if (family == TARE_LOSS_FAMILY_REGRESSION)
+    return misuse("--class-sums with %s: its columns are no classes", tare_loss_name(reading->kind));
+  if (family == TARE_LOSS_FAMILY_SOFTMAX && reading->options->targets)
+    return misuse("--class-sums with %s and --targets: a row's loss belongs to no class; use --labels",
+                  tare_loss_name(reading->kind));
+  return TOOL_OK;
+}
+
+int reading_check_together(const struct reading *reading) {
+  const struct eval_options *options = reading->options;
+  const bool dense = options->targets && loss_described(reading->kind).family != TARE_LOSS_FAMILY_REGRESSION;
+  int status = dense ? check_dense(reading) : TOOL_OK;
+  if (status == TOOL_OK && kind_is_ghm(reading->kind)) status = check_density(reading);
+  if (status == TOOL_OK) status = check_taken(reading);
+  if (status == TOOL_OK) status = check_class_sums(reading);
+  return status == TOOL_OK ? check_counts(reading) : status;
+}
