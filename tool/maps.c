@@ -74,6 +74,10 @@ static int take_axes(const char *role, const char *path, struct maps *maps, cons
   return TOOL_OK;
 }
 
+static bool are_equal(const struct maps *a, const struct maps *b) {
+  return a->images == b->images && a->height == b->height && a->width == b->width && a->anchors == b->anchors;
+}
+
 int maps_read_elements(const char *role, const char *path, unsigned types, struct maps *maps, struct npy *array) {
   int status = npy_read(role, path, types, NPY_ANY_DIMENSIONS, array);
   if (status != TOOL_OK) return status;
@@ -81,7 +85,7 @@ int maps_read_elements(const char *role, const char *path, unsigned types, struc
   if (status == TOOL_OK && maps->layout != AXES_ROWS) {
     const struct maps before = *maps;
     status = take_axes(role, path, maps, array);
-    if (status == TOOL_OK && before.anchors && memcmp(&before, maps, sizeof before) != 0)
+    if (status == TOOL_OK && before.anchors && !are_equal(&before, maps))
       status = complain("%s %s: its shape is not that of the logits", role, path);
     if (status == TOOL_OK) status = transpose(maps, array->data, npy_size(array->type), true);
     array->dimensions = 2;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Arrays of a network's maps: [images, anchors*classes, height, width] or channels last. The tool evaluates rows, so what
- * is read becomes rows in the library's order (image, y, x, anchor), and what is written becomes a map again.
+ * Arrays of a network's maps: [images, anchors*classes, height, width] or channels last. The tool evaluates rows. So
+ * what is read becomes rows in the library's order (image, y, x, anchor), and what is written becomes a map again.
  */
 #ifndef TARE_TOOL_MAPS_H
 #define TARE_TOOL_MAPS_H
@@ -29,8 +29,8 @@ int maps_read_elements(const char *role, const char *path, unsigned types, struc
 /** Reads an array with a number a row. Afterwards it has one axis. */
 int maps_read_rows(const char *role, const char *path, unsigned types, const struct maps *maps, struct npy *array);
 
-/** Turns rows of `size` bytes an element into the map that they came from, in place. TOOL_OK, or TOOL_FAILED if there is
- *  no memory. */
+/** Turns rows of `size` bytes an element into the map that they came from, in place. TOOL_OK, or TOOL_FAILED if there
+ *  is no memory. */
 int maps_from_rows(const struct maps *maps, void *data, size_t size);
 
 /** The shapes of what is written: of elements, and of one number a row. They return the number of axes. */

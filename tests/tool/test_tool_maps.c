@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Maps on the command line: the same numbers as [images, anchors*classes, height, width], with channels last, and as rows
- * give the same loss, and a gradient in the layout of the logits. */
+/* Maps on the command line: the same numbers as [images, anchors*classes, height, width], with channels last, and as
+ * rows give the same loss, and a gradient in the layout of the logits. */
 #include <criterion/criterion.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -23,11 +23,11 @@ struct npy {
   void *data;    /**< count elements in C order; free() it */
 };
 
-enum { NPY_ANY_DIMENSIONS = -1 };
+#define NPY_ANY_DIMENSIONS (-1)
 
 /**
- * Reads `path`, an array of `dimensions` axes (or NPY_ANY_DIMENSIONS) whose type is one of `types`. `role` ("--logits") begins the error line.
- * Returns TOOL_OK, or TOOL_FAILED after complaining; then array->data is NULL.
+ * Reads `path`, an array of `dimensions` axes (or NPY_ANY_DIMENSIONS) whose type is one of `types`. `role` ("--logits")
+ * begins the error line. Returns TOOL_OK, or TOOL_FAILED after complaining; then array->data is NULL.
  */
 int npy_read(const char *role, const char *path, unsigned types, int dimensions, struct npy *array);
 
