@@ -23,12 +23,15 @@ static inline int tare_density_source(const tare_problem *problem) {
 }
 
 /** Whether something of the output depends on counts of labels. */
-static inline int tare_counts_labels(const tare_output *output) { return tare_counts_rows(output) || output->counts; }
+static inline int tare_counts_labels(const tare_output *output) {
+  return tare_counts_rows(output) || output->counts || output->normalizer_sums;
+}
 
 typedef struct tare_plan {
   const tare_problem *problem;
   int density;                   /* a tare_density_source */
   int selects;                   /* two steps before: row losses are measured, labels settled */
+  int evaluates;                 /* something depends on the logits; else sums of the normalizers are all */
   uint64_t bytes;                /* of the whole workspace */
   tare_selection_room selection; /* if it selects */
   tare_class_sums *class_sums;   /* of slice 1 and those that follow it; see core/class_sums.h */

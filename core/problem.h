@@ -114,9 +114,15 @@ tare_status tare_problem_set_batch(tare_problem *problem, const tare_batch *batc
 /** Checks `loss` alone and fills the loss fields of `problem`. */
 tare_status tare_problem_set_loss(tare_problem *problem, const tare_loss_spec *loss, tare_error *error);
 
-/** Whether the divisor comes from counting rows. */
+/** Whether the divisor is formed from the batch. */
 static inline int tare_counts_rows(const tare_output *output) {
   return output->normalizer != TARE_NORMALIZER_SUM && output->normalizer != TARE_NORMALIZER_VALUE;
+}
+
+/** Whether targets are summed, by a pass of its own over labels, scores and targets. */
+static inline int tare_sums_targets(const tare_output *output) {
+  return output->normalizer == TARE_NORMALIZER_TARGETS || output->normalizer == TARE_NORMALIZER_ONES ||
+         output->normalizer_sums;
 }
 
 /** Bytes of an element of one of the problem's arrays. */

@@ -55,7 +55,10 @@ static const uint16_t output_starts[] = {AT(tare_output, loss),
                                          AT(tare_output, counts),
                                          AT(tare_output, class_sums),
                                          AT(tare_output, nonfinite_gradient),
-                                         AT(tare_output, nonfinite_loss)};
+                                         AT(tare_output, nonfinite_loss),
+                                         AT(tare_output, normalizer_addend),
+                                         AT(tare_output, normalizer_minimum),
+                                         AT(tare_output, normalizer_sums)};
 static const uint16_t linear_starts[] = {AT(tare_linear, dimensions)}; /* every version has it all */
 static const uint16_t loss_description_starts[] = {AT(tare_loss_description, name),
                                                    AT(tare_loss_description, kind),

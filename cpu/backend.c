@@ -31,12 +31,22 @@ static tare_status needs(tare_backend *self, const tare_problem *problem, uint64
 
 /* The verbs. */
 
+/** What the normalizers give for rows that have been scanned. */
+static tare_normalizer_sums sums_of_scan(const tare_problem *problem, const tare_label_scan *scan) {
+  tare_normalizer_sums sums = tare_sums_of_rows(problem->family, problem->batch.classes, (double)scan->counts.counted,
+                                                (double)scan->counts.positives, scan->weights);
+  sums.targets = scan->targets;
+  sums.ones = scan->ones;
+  return sums;
+}
+
 double tare_cpu_divisor(const tare_problem *problem, const tare_label_scan *scan) {
   const tare_output *output = &problem->output;
   if (output->normalizer == TARE_NORMALIZER_VALUE)
     return output->normalizer_pointer ? *output->normalizer_pointer : output->normalizer_value;
-  return tare_counted_divisor(output->normalizer, problem->family, problem->batch.classes, (double)scan->counts.counted,
-                              (double)scan->counts.positives, scan->weights);
+  if (output->normalizer == TARE_NORMALIZER_SUM) return 1;
+  const tare_normalizer_sums sums = sums_of_scan(problem, scan);
+  return tare_divisor_of_sums(output->normalizer, &sums, output->normalizer_addend, output->normalizer_minimum);
 }
 
 /** Whether the kernels can multiply by it: float's range, but double's for logits in f64 and for GHM-R. */
@@ -62,17 +72,13 @@ void tare_cpu_write_output(const tare_output *output, double loss, const tare_co
   if (output->counts) *output->counts = *counts;
 }
 
-/** Loss and gradient of the plan's problem, or the one with selected rows. Its labels are valid, and `scan` has counted
- *  them. `counts` gets the rows with an invalid target. */
-static tare_status evaluate_rows(tare_cpu *cpu, const tare_plan *plan, const tare_problem *problem,
-                                 const tare_label_scan *scan, tare_counts *counts, double *loss, tare_error *error) {
-  tare_tiling made;
-  const tare_tiling *const tiling = &made;
-  tare_tiling_make(&made, problem);
-  tare_label_scan rows = *scan;
-  tare_target_scan found = TARE_NO_TARGETS;
-  tare_cpu_scan_targets(cpu, tiling, problem, &rows);
-  const double divisor = tare_cpu_divisor(problem, &rows);
+void tare_cpu_write_sums(const tare_problem *problem, const tare_label_scan *scan) {
+  if (problem->output.normalizer_sums) *problem->output.normalizer_sums = sums_of_scan(problem, scan);
+}
+
+/** Loss and gradient of the plan's problem, or the one with selected rows. */
+static double evaluate_logits(tare_cpu *cpu, const tare_tiling *tiling, const tare_plan *plan,
+                              const tare_problem *problem, double divisor) {
   tare_job job = {.problem = problem, .pass = TARE_PASS_EVALUATE};
   job.gradient = tare_cpu_gradient_scale(problem, tare_cpu_scale(&problem->output), divisor);
   if (plan->density == TARE_DENSITY_SOURCE_KEYS)
@@ -81,8 +87,22 @@ static tare_status evaluate_rows(tare_cpu *cpu, const tare_plan *plan, const tar
     tare_cpu_use_bins(cpu, tiling, plan, &job);
   if (tare_sums_classes(problem)) /* before a gradient takes the place of its logit */
     tare_cpu_sum_classes(cpu, tiling, &job, plan->class_sums);
-  *loss = tare_divide(tare_cpu_run_pass(cpu, tiling, &job), divisor);
-  tare_cpu_add_targets(cpu, tiling->groups, &found);
+  return tare_divide(tare_cpu_run_pass(cpu, tiling, &job), divisor);
+}
+
+/** Everything of a problem whose labels are valid, and which `scan` has counted. `counts` gets the rows with an invalid
+ *  target. */
+static tare_status evaluate_rows(tare_cpu *cpu, const tare_plan *plan, const tare_problem *problem,
+                                 const tare_label_scan *scan, tare_counts *counts, double *loss, tare_error *error) {
+  tare_tiling tiling;
+  tare_tiling_make(&tiling, problem);
+  tare_label_scan rows = *scan;
+  tare_target_scan found = TARE_NO_TARGETS;
+  tare_cpu_scan_targets(cpu, &tiling, problem, &rows);
+  tare_cpu_write_sums(problem, &rows);
+  *loss = 0;
+  if (plan->evaluates) *loss = evaluate_logits(cpu, &tiling, plan, problem, tare_cpu_divisor(problem, &rows));
+  tare_cpu_add_targets(cpu, tiling.groups, &found); /* of the last pass */
   return tare_cpu_refuse_targets(problem, &found, counts, error);
 }
 

@@ -23,7 +23,8 @@ typedef struct tare_cpu {
 tare_status tare_cpu_scan_labels(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
                                  tare_label_scan *sum, tare_error *error);
 
-/** With dense targets, before the divisor is known: takes rows with an invalid target out of the counts. */
+/** Before the divisor is known: takes rows that have an invalid target or score out of what has been scanned, and sums
+ *  targets where that is wanted. */
 void tare_cpu_scan_targets(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
                            tare_label_scan *scan);
 
@@ -60,6 +61,9 @@ void tare_cpu_use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const 
 
 /** The sums of each class, of the losses and gradients that `evaluation` is going to compute. */
 void tare_cpu_sum_classes(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *evaluation, tare_class_sums *room);
+
+/** The sums of the normalizers, if they are wanted, of what has been scanned. */
+void tare_cpu_write_sums(const tare_problem *problem, const tare_label_scan *scan);
 
 double tare_cpu_divisor(const tare_problem *problem, const tare_label_scan *scan);
 

@@ -40,6 +40,7 @@ enum { NO_GAMMA = 0, GAMMA = 1, WHOLE = 0, PART = 1 };
 #include "transfer.h"
 
 #include "parameters.h"
+#include "target_sums.h"
 #include "targets_row.h"
 
 #include "adjust.h"

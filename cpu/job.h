@@ -78,7 +78,8 @@ typedef struct tare_tile_rows {
 /** The result of a pass over the labels. */
 typedef struct tare_label_scan {
   tare_counts counts;
-  double weights;        /* sum of row weight x class weight over rows that count; for TARE_NORMALIZER_WEIGHTS only */
+  double weights;        /* sum of row weight x class weight over rows that count; where the divisor is formed of it */
+  double targets, ones;  /* sum of targets, and how many are 1; by TARE_PASS_TARGETS */
   int64_t first_invalid; /* in row order; INT64_MAX if none */
   int64_t invalid_label;
 } tare_label_scan;
@@ -93,7 +94,7 @@ typedef struct tare_target_scan {
 /** The sum of a group of tiles. */
 typedef struct tare_group_result {
   double loss;
-  double weights; /* TARE_PASS_TARGETS: of the rows that count */
+  double weights, targets_sum, ones; /* TARE_PASS_TARGETS: of the rows that count */
   tare_target_scan targets;
 } tare_group_result;
 

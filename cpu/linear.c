@@ -114,6 +114,7 @@ static tare_status count_labels(void *argument) {
   if (status) return status;
   tare_label_scan rows = h->scan;
   tare_cpu_scan_targets(h->cpu, &tiling, problem, &rows);
+  tare_cpu_write_sums(problem, &rows);
   h->divisor = tare_cpu_divisor(problem, &rows);
   const double scale = tare_cpu_scale(&problem->output);
   h->carried = isfinite(scale) ? 1 : scale;

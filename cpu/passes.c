@@ -106,13 +106,18 @@ static void leave_out(const tare_problem *problem, int64_t rows, tare_counts *co
 void tare_cpu_scan_targets(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
                            tare_label_scan *scan) {
   const tare_job job = {.problem = problem, .pass = TARE_PASS_TARGETS};
+  const int is_spoilt = (problem->checks_targets || problem->has_scores) && tare_counts_rows(&problem->output);
   tare_target_scan found = TARE_NO_TARGETS;
-  if (!(problem->checks_targets || problem->has_scores) || !tare_counts_rows(&problem->output)) return;
+  if (!is_spoilt && !tare_sums_targets(&problem->output)) return;
   tare_cpu_run_pass(cpu, tiling, &job);
   tare_cpu_add_targets(cpu, tiling->groups, &found);
   leave_out(problem, found.rows, &scan->counts);
   scan->weights = 0;
-  for (int32_t g = 0; g < tiling->groups; g++) scan->weights += cpu->results[g].weights;
+  for (int32_t g = 0; g < tiling->groups; g++) {
+    scan->weights += cpu->results[g].weights;
+    scan->targets += cpu->results[g].targets_sum;
+    scan->ones += cpu->results[g].ones;
+  }
 }
 
 tare_status tare_cpu_refuse_targets(const tare_problem *problem, const tare_target_scan *found, tare_counts *counts,

@@ -80,10 +80,14 @@ static void clamp_targets(real *restrict target, int32_t n) {
 
 /** Finds the roles of a tile's rows in the loss. Returns whether the pass needs more of the tile. */
 static int look_at_rows(const tare_job *job, const tare_tile *tile, tare_scratch *scratch, tare_group_result *result) {
-  tare_tile_rows_decode(job->problem, tile, &scratch->rows);
-  check_targets(job->problem, tile, scratch, &result->targets);
-  if (!job->problem->soft) look_at_scores(job->problem, tile, scratch, &result->targets);
+  const tare_problem *problem = job->problem;
+  const int sums = job->pass == TARE_PASS_TARGETS && tare_sums_targets(&problem->output);
+  tare_tile_rows_decode(problem, tile, &scratch->rows);
+  if (sums) memcpy(scratch->row_loss, scratch->rows.weight, (size_t)tile->rows * sizeof *scratch->row_loss);
+  check_targets(problem, tile, scratch, &result->targets);
+  if (!problem->soft) look_at_scores(problem, tile, scratch, &result->targets);
   if (job->pass != TARE_PASS_TARGETS) return 1;
   for (int32_t i = 0; i < tile->rows; i++) result->weights += scratch->rows.weight[i];
+  if (sums) sum_targets(problem, tile, scratch->row_loss, scratch, result);
   return 0;
 }

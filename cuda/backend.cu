@@ -31,6 +31,13 @@ cudaError_t is_captured(cudaStream_t stream, bool *captured) {
   return cudaSuccess;
 }
 
+cudaError_t launch_normalizers(const tare_output &output, const call &c, const launch_site &site, bool reports) {
+  if (!tare_counts_labels(&output)) return cudaSuccess;
+  const cudaError_t status = launch_count(c, site, reports);
+  if (status != cudaSuccess || !tare_sums_targets(&output)) return status;
+  return launch_target_sums(c, output.normalizer_sums, site);
+}
+
 cudaError_t launch_evaluation(const call &c, const launch_site &site) {
   const bool softmax = c.family == TARE_LOSS_FAMILY_SOFTMAX;
   switch (c.dtype) {
@@ -166,10 +173,8 @@ cudaError_t evaluate_exactly(const tare_plan &plan, ghm_call *c, const launch_si
 cudaError_t evaluate_ghm(const backend *self, const tare_plan &plan, const launch_site &site) {
   ghm_call c;
   make_ghm_call(self, plan.problem, &c);
-  if (tare_counts_labels(&plan.problem->output)) {
-    const cudaError_t status = launch_count(c, site, false);
-    if (status != cudaSuccess) return status;
-  }
+  const cudaError_t status = launch_normalizers(plan.problem->output, c, site);
+  if (status != cudaSuccess) return status;
   if (plan.density == TARE_DENSITY_SOURCE_KEYS) return evaluate_exactly(plan, &c, site);
   if (plan.density == TARE_DENSITY_SOURCE_STATE) return evaluate_by_density(plan.problem, c, plan.class_sums, site);
   return evaluate_by_counts(self, plan, &c, site);
@@ -202,11 +207,11 @@ tare_status ghm_density_update(tare_backend *base, const tare_problem *problem, 
 
 namespace {
 
-/** Labels are counted first where the divisor or the counts are wanted; then classes are summed; then the loss. */
+/** Labels are counted first where the divisor or the counts are wanted, and targets summed; then classes are summed; then
+ *  the loss. */
 cudaError_t evaluate_rows(const tare_problem *problem, const call &c, tare_class_sums *sum_room,
                           const launch_site &site) {
-  cudaError_t status = cudaSuccess;
-  if (tare_counts_labels(&problem->output)) status = launch_count(c, site, false);
+  cudaError_t status = launch_normalizers(problem->output, c, site);
   if (status == cudaSuccess) status = sum_classes(problem, c, sum_room, site);
   return status == cudaSuccess ? launch_evaluation(c, site) : status;
 }
@@ -253,6 +258,7 @@ cudaError_t evaluate_selected(const backend *self, const tare_plan &plan, const 
 cudaError_t evaluate_all(const backend *self, const tare_plan &plan, const launch_site &site) {
   call c;
   make_call(self, plan.problem, &c);
+  if (!plan.evaluates) return launch_normalizers(plan.problem->output, c, site, true);
   return evaluate_rows(plan.problem, c, plan.class_sums, site);
 }
 

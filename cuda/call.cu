@@ -176,6 +176,8 @@ void fill_output(const backend *self, const tare_problem *problem, call *c) {
   c->inverse_divisor = o.normalizer == TARE_NORMALIZER_VALUE ? 1.0 / o.normalizer_value : 1.0;
   c->divisor_pointer = o.normalizer == TARE_NORMALIZER_VALUE ? o.normalizer_pointer : nullptr;
   c->divisor_counted = tare_counts_rows(&o);
+  c->divisor_addend = o.normalizer_addend;
+  c->divisor_minimum = o.normalizer_minimum;
   c->gradient_scale = o.gradient_scale;
   c->gradient_scale_pointer = o.gradient_scale_pointer;
   c->loss = o.loss;

@@ -87,6 +87,8 @@ struct device_record {
   uint64_t invalid_targets, first_target; /* the same, by a dense target */
   uint64_t rows, counted, positives, background, ignored, invalid; /* being counted; 0 between launches */
   double inverse_divisor;
+  tare_normalizer_sums sums; /* of the last launch that counted labels, and of the one after it that summed targets */
+  uint64_t ones;             /* being counted; 0 between launches */
   uint32_t ticket;
   uint32_t largest; /* the fused head's: bits of the largest |gradient| of a chunk; 0 between launches */
   grid_barrier_state barrier;
@@ -121,8 +123,9 @@ struct call {
   int32_t normalizer, loss_dtype;
   double inverse_divisor; /* of a host value; used where the next two are not */
   const float *divisor_pointer;
-  int32_t divisor_counted; /* the label kernel leaves it in the record */
+  int32_t divisor_counted; /* the label kernel, or the one that sums targets, leaves it in the record */
   int32_t scale_follows;   /* a gradient scale that is not finite is applied after the products of a fused head */
+  double divisor_addend, divisor_minimum;
   double gradient_scale;
   const float *gradient_scale_pointer;
   void *loss;

@@ -54,8 +54,8 @@ __device__ void finish_counts(const call &c, double weights) {
   if (c.counts)
     *c.counts = {int64_t(now.rows),       int64_t(now.counted), int64_t(now.positives),
                  int64_t(now.background), int64_t(now.ignored), int64_t(now.invalid)};
-  r.inverse_divisor = reciprocal(
-      tare_counted_divisor(c.normalizer, c.family, c.classes, double(now.counted), double(now.positives), weights));
+  r.sums = tare_sums_of_rows(c.family, c.classes, double(now.counted), double(now.positives), weights);
+  r.inverse_divisor = reciprocal(tare_divisor_of_sums(c.normalizer, &r.sums, c.divisor_addend, c.divisor_minimum));
   r.counted = r.positives = r.background = r.ignored = r.invalid = 0;
 }
 

@@ -57,6 +57,10 @@ cudaError_t load_kernels(Kernel... kernels) {
 /** Counts labels; `reports`: remembers invalid rows for tare_context_synchronize. */
 cudaError_t launch_count(const call &c, const launch_site &site, bool reports);
 
+/** Sums targets, and forms the divisor that depends on them, after launch_count. `sums`: receives what all normalizers give;
+ *  or NULL. */
+cudaError_t launch_target_sums(const call &c, tare_normalizer_sums *sums, const launch_site &site);
+
 /** Sets the flags, or one of them, if what the call has written is not finite. */
 cudaError_t launch_flags(const call &c, float *gradient_flag, float *loss_flag, const launch_site &site);
 
@@ -73,6 +77,7 @@ cudaError_t load_sigmoid_bf16();
 cudaError_t load_softmax_f32();
 cudaError_t load_softmax_f16();
 cudaError_t load_softmax_bf16();
+cudaError_t load_target_sums();
 cudaError_t load_ghm_f32();
 cudaError_t load_ghm_f16();
 cudaError_t load_ghm_bf16();

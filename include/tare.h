@@ -152,7 +152,10 @@ typedef enum tare_normalizer {
   TARE_NORMALIZER_ROWS = 2,      /**< rows that count */
   TARE_NORMALIZER_POSITIVES = 3, /**< max(1, rows with a class other than background) */
   TARE_NORMALIZER_WEIGHTS = 4,   /**< sum of row weight x class weight over rows that count (PyTorch's weighted mean) */
-  TARE_NORMALIZER_VALUE = 5      /**< the caller's value, without a clamp: see tare_output::normalizer_value */
+  TARE_NORMALIZER_VALUE = 5,     /**< the caller's value, without a clamp: see tare_output::normalizer_value */
+  TARE_NORMALIZER_TARGETS = 6,   /**< sum of the targets of rows that count, without weights. A label's target is its
+                                      score (1 without scores); or the targets are dense. Not in GHM losses */
+  TARE_NORMALIZER_ONES = 7       /**< number of these targets that are 1 (the centers of CenterNet's maps) */
 } tare_normalizer;
 
 /* ------------------------------------------------------------------------------------------------------------------
@@ -686,6 +689,17 @@ typedef struct tare_class_sums {
 } tare_class_sums;
 
 /**
+ * What each normalizer gives for a batch, in double, before tare_output::normalizer_addend and normalizer_minimum.
+ * Ranks may add theirs, field by field. A target outside [0,1] is clamped, and NaN is 0. Where a row's target is
+ * checked, such a value makes the row invalid, so that it does not count: see tare_batch. A softmax loss has a target
+ * of 1 at the label of each row that counts.
+ */
+typedef struct tare_normalizer_sums {
+  double elements, rows, positives, weights, targets, ones;
+  double reserved[2]; /**< written as 0 */
+} tare_normalizer_sums;
+
+/**
  * Outputs of the whole batch. A NULL pointer means "not requested".
  *
  * Divisor and scale are host values or pointers to device scalars. A captured graph freezes the host values. The
@@ -713,6 +727,13 @@ typedef struct tare_output {
    *  gradient. Not with a fused head. Device memory; or NULL */
   float *nonfinite_gradient;
   float *nonfinite_loss; /**< the same for the scalar `loss`, which must be given */
+  /** The divisor is max(minimum, sum + addend), and 1 where that is 0. Both are in [0,1e30], and 0 with
+   *  TARE_NORMALIZER_SUM and TARE_NORMALIZER_VALUE. EfficientDet: POSITIVES with an addend of 1. Ultralytics: TARGETS
+   *  with a minimum of 1. Default 0 */
+  double normalizer_addend, normalizer_minimum;
+  /** Device memory, aligned to 8 bytes; or NULL. Not in GHM losses. A call that asks for these sums, and for no more
+   *  than counts beside them, reads no logits: ranks add what it gives, and pass their divisor to a second call. */
+  tare_normalizer_sums *normalizer_sums;
 } tare_output;
 
 /** Fills the defaults. */
@@ -859,6 +880,8 @@ TARE_API tare_status tare_linear_workspace_size(tare_context *context, const tar
  * ranks (NCCL, MPI, torch.distributed) and passes it back:
  *
  *   positives:  tare_label_counts -> all-reduce -> max(1, .) -> TARE_NORMALIZER_VALUE
+ *   targets:    tare_evaluate for tare_output::normalizer_sums alone -> all-reduce -> max(1, .)
+ *               -> TARE_NORMALIZER_VALUE
  *   GHM:        tare_ghm_histogram -> all-reduce words [1, 2+bins) of the state, int64 -> tare_ghm_density_update
  *               -> tare_evaluate with ghm.use_stored_density = 1
  *

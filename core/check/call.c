@@ -9,6 +9,7 @@
 #include "core/class_sums.h"
 #include "core/flags.h"
 #include "core/structs.h"
+#include "normalizer.h"
 
 static tare_status check_output(const tare_output *output, tare_error *error) {
   if (output->loss_dtype != TARE_DTYPE_F32 && output->loss_dtype != TARE_DTYPE_F64)
@@ -18,36 +19,18 @@ static tare_status check_output(const tare_output *output, tare_error *error) {
   if ((uintptr_t)output->loss % (uintptr_t)tare_dtype_bytes(output->loss_dtype))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "output->loss is %p; it must be aligned to %d bytes",
                      output->loss, (int)tare_dtype_bytes(output->loss_dtype));
-  if (output->normalizer < TARE_NORMALIZER_SUM || output->normalizer > TARE_NORMALIZER_VALUE)
-    return tare_fail(
-        error, TARE_STATUS_INVALID_ARGUMENT,
-        "output->normalizer is %d; it must be a tare_normalizer, TARE_NORMALIZER_SUM (0) to TARE_NORMALIZER_VALUE (5)",
-        output->normalizer);
-  if (!isfinite(output->normalizer_value) || output->normalizer_value == 0.0)
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "output->normalizer_value is %g; it must be finite and not 0",
-                     output->normalizer_value);
-  if (!isfinite(1.0 / output->normalizer_value))
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "output->normalizer_value is %g; its reciprocal must be finite: use a value of at least 1e-308",
-                     output->normalizer_value);
   if (!isfinite((float)output->gradient_scale))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "output->gradient_scale is %g; it must be within +-3.4e38, the range of f32",
                      output->gradient_scale);
-  if (output->normalizer == TARE_NORMALIZER_VALUE && !output->normalizer_pointer &&
-      !isfinite(output->gradient_scale / output->normalizer_value))
-    return tare_fail(
-        error, TARE_STATUS_INVALID_ARGUMENT,
-        "output->gradient_scale %g over output->normalizer_value %g is not finite; it must be below 1.8e308",
-        output->gradient_scale, output->normalizer_value);
-  if ((uintptr_t)output->normalizer_pointer % 4 || (uintptr_t)output->gradient_scale_pointer % 4)
+  if ((uintptr_t)output->gradient_scale_pointer % 4)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "output->normalizer_pointer is %p and gradient_scale_pointer %p; they must be aligned to 4 bytes",
-                     (const void *)output->normalizer_pointer, (const void *)output->gradient_scale_pointer);
+                     "output->gradient_scale_pointer is %p; it must be aligned to 4 bytes",
+                     (const void *)output->gradient_scale_pointer);
   if ((uintptr_t)output->counts % 8)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "output->counts is %p; it must be aligned to 8 bytes",
                      (void *)output->counts);
-  return TARE_STATUS_OK;
+  return tare_check_normalizer(output, error);
 }
 
 static int any_level_has(const tare_problem *problem, int name) {
@@ -72,9 +55,6 @@ static tare_status check_soft(const tare_problem *problem, tare_error *error) {
   if (problem->batch.class_weights || problem->batch.background_weight != 1.0)
     return refuse(problem, "batch->class_weights or background_weight",
                   "a row of dense targets has no class; use row_weights or element_weights", error);
-  if (problem->output.normalizer == TARE_NORMALIZER_POSITIVES)
-    return refuse(problem, "output->normalizer TARE_NORMALIZER_POSITIVES",
-                  "a row of dense targets has no class; use TARE_NORMALIZER_VALUE", error);
   return TARE_STATUS_OK;
 }
 
@@ -158,6 +138,7 @@ static tare_status check_combinations(const tare_problem *problem, int needs, ta
   tare_status status = problem->soft ? check_soft(problem, error) : TARE_STATUS_OK;
   if (!status) status = check_selection(problem, needs & TARE_NEED_LINEAR, error);
   if (!status) status = check_scores(problem, error);
+  if (!status) status = tare_check_normalizer_of(problem, error);
   if (!status) status = tare_check_class_sums(problem, needs & TARE_NEED_LINEAR, error);
   if (!status) status = tare_check_flags(problem, needs & TARE_NEED_LINEAR, error);
   return status ? status : check_taken(problem, error);

@@ -178,7 +178,10 @@ static const size_t output_ends[] = {AT(tare_output, loss),
                                      AT(tare_output, counts),
                                      AT(tare_output, class_sums),
                                      AT(tare_output, nonfinite_gradient),
-                                     AT(tare_output, nonfinite_loss)};
+                                     AT(tare_output, nonfinite_loss),
+                                     AT(tare_output, normalizer_addend),
+                                     AT(tare_output, normalizer_minimum),
+                                     AT(tare_output, normalizer_sums)};
 
 Test(structs, an_output_ends_on_a_field) {
   FOR_EACH_DEVICE(device) {

@@ -179,11 +179,14 @@ static tare_output take_output(fuzz_input *input) {
   if (take_below(input, 4) == 0) output.loss_dtype = TARE_DTYPE_F64;
   if (take_below(input, 8) != 0) output.loss = guarded(input, bytes_of(output.loss_dtype), bytes_of(output.loss_dtype));
   if (take_below(input, 2) == 0) output.counts = guarded(input, sizeof(tare_counts), 8);
-  output.normalizer = (int32_t)take_below(input, 7);
+  output.normalizer = (int32_t)take_below(input, 9);
   if (take_below(input, 4) == 0) output.normalizer_value = take_odd_double(input);
   if (take_below(input, 4) == 0) output.gradient_scale = take_odd_double(input);
   output.normalizer_pointer = take_floats(input, 1);
   output.gradient_scale_pointer = take_floats(input, 1);
+  if (take_below(input, 4) == 1) output.normalizer_sums = guarded(input, sizeof(tare_normalizer_sums), 8);
+  if (take_below(input, 4) == 1) output.normalizer_addend = take_odd_double(input);
+  if (take_below(input, 4) == 1) output.normalizer_minimum = take_odd_double(input);
   return output;
 }
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A whole batch: what the sum is divided by, and the losses and gradients of all elements.
+ * A whole batch: the losses and gradients of all elements.
  */
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
 #include "density.h"
+#include "normalizers.h"
 #include "oracle.h"
 #include "rows.h"
 
@@ -32,39 +33,6 @@ void oracle_problem_init(struct oracle_problem *problem, const struct oracle_los
                                      .gradient_scale = 1,
                                      .bins = loss->is_regression ? 10 : 30,
                                      .mu = 0.02};
-}
-
-/* ---- The divisor ----------------------------------------------------------------------------------------------- */
-
-static double weight_sum(const struct oracle_problem *problem) {
-  long double sum = 0;
-  for (int64_t i = 0; i < problem->rows; ++i) sum += row_role(problem, i).weight;
-  return (double)sum;
-}
-
-static double divisor_of(const struct oracle_problem *problem, const struct oracle_counts *counts) {
-  double divisor = 1;
-  switch (problem->normalizer) {
-    case ORACLE_SUM:
-      divisor = 1;
-      break;
-    case ORACLE_ELEMENTS:
-      divisor = (double)counts->counted * (problem->loss->row ? 1 : (double)problem->classes);
-      break;
-    case ORACLE_ROWS:
-      divisor = (double)counts->counted;
-      break;
-    case ORACLE_POSITIVES:
-      divisor = (double)counts->positives;
-      break;
-    case ORACLE_WEIGHTS:
-      divisor = weight_sum(problem);
-      break;
-    case ORACLE_VALUE:
-      divisor = problem->normalizer_value;
-      break;
-  }
-  return divisor == 0 ? 1 : divisor;
 }
 
 /* ---- Elements -------------------------------------------------------------------------------------------------- */
@@ -170,9 +138,10 @@ static void allocate(const struct oracle_problem *problem, struct oracle_result 
 
 void oracle_evaluate(const struct oracle_problem *problem, struct oracle_result *result) {
   allocate(problem, result);
-  result->counts = row_counts_of(problem);
+  result->counts = row_counts_of(problem, 0, problem->rows);
   count_for_classes(problem, result);
-  result->divisor = divisor_of(problem, &result->counts);
+  result->normalizer_sums = normalizer_sums_of(problem, 0, problem->rows);
+  result->divisor = normalizer_divisor(problem, &result->normalizer_sums);
   if (problem->loss->has_density) density_of_batch(problem, result);
 
   double scale = problem->gradient_scale / result->divisor;

@@ -154,7 +154,16 @@ extern const struct oracle_loss ORACLE_SOFTMAX_LOGIT_ADJUSTED;
 extern const struct oracle_loss ORACLE_GHM_C;
 extern const struct oracle_loss ORACLE_GHM_R;
 
-enum oracle_normalizer { ORACLE_SUM, ORACLE_ELEMENTS, ORACLE_ROWS, ORACLE_POSITIVES, ORACLE_WEIGHTS, ORACLE_VALUE };
+enum oracle_normalizer {
+  ORACLE_SUM,
+  ORACLE_ELEMENTS,
+  ORACLE_ROWS,
+  ORACLE_POSITIVES,
+  ORACLE_WEIGHTS,
+  ORACLE_VALUE,
+  ORACLE_TARGETS,
+  ORACLE_ONES
+};
 
 #define ORACLE_MAX_BINS 1024
 
@@ -210,6 +219,8 @@ struct oracle_problem {
 
   enum oracle_normalizer normalizer; /* ORACLE_SUM */
   double normalizer_value;           /* 1 */
+  double normalizer_addend;          /* 0; added to what a normalizer is formed of */
+  double normalizer_minimum;         /* 0; the least divisor that is formed */
   double gradient_scale;             /* 1 */
 };
 
@@ -231,11 +242,19 @@ struct oracle_class_sums {
   double count;    /* rows that count; softmax: those with a label of the class */
 };
 
+/** What each normalizer gives: of rows that count, whatever they weigh. */
+struct oracle_normalizer_sums {
+  double elements, rows, positives, weights;
+  double targets; /* their sum, where each lies in [0,1] (softmax: is not below 0) after clamping */
+  double ones;    /* how many are 1 */
+};
+
 /** Filled by oracle_evaluate, freed by oracle_result_free. */
 struct oracle_result {
   double loss;    /* normalized */
   double divisor; /* what it was divided by */
   struct oracle_counts counts;
+  struct oracle_normalizer_sums normalizer_sums;
   double *gradient;        /* [rows, classes], normalized and scaled */
   double *row_loss;        /* [rows], weighted, not normalized */
   double *element_loss;    /* [rows, classes], the same; softmax losses: NULL */

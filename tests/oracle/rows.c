@@ -80,9 +80,9 @@ struct row_role row_role(const struct oracle_problem *problem, int64_t i) {
   return row;
 }
 
-struct oracle_counts row_counts_of(const struct oracle_problem *problem) {
-  struct oracle_counts counts = {.rows = problem->rows};
-  for (int64_t i = 0; i < problem->rows; ++i) {
+struct oracle_counts row_counts_of(const struct oracle_problem *problem, int64_t first, int64_t end) {
+  struct oracle_counts counts = {.rows = end - first};
+  for (int64_t i = first; i < end; ++i) {
     struct row_role row = row_role(problem, i);
     counts.counted += row.counts;
     counts.invalid += row.spoilt;
@@ -104,7 +104,7 @@ struct oracle_counts oracle_label_counts(const struct oracle_problem *problem, i
   for (int64_t i = 0; per_class && i < problem->rows; ++i)
     if (oracle_row_kind(problem, problem->labels[i]) == ORACLE_POSITIVE)
       per_class[class_of(problem, problem->labels[i])] += 1;
-  return row_counts_of(&labels_only);
+  return row_counts_of(&labels_only, 0, problem->rows);
 }
 
 double row_target(const struct oracle_problem *problem, struct row_role row, int64_t i, int64_t c) {

@@ -21,6 +21,7 @@ struct row_role row_role(const struct oracle_problem *problem, int64_t i);
 /** The target of element c of row i, whose role is given. */
 double row_target(const struct oracle_problem *problem, struct row_role row, int64_t i, int64_t c);
 
-struct oracle_counts row_counts_of(const struct oracle_problem *problem);
+/** Of rows [first, end). */
+struct oracle_counts row_counts_of(const struct oracle_problem *problem, int64_t first, int64_t end);
 
 #endif /* TARE_TESTS_ORACLE_ROWS_H */

@@ -144,8 +144,13 @@ static void draw_output(problem *p, random_source *s) {
   p->gradient_scale = one_in(s, 2) ? ONE_OF(s, 1, -1, 0.5, 128, 0) : 1;
   if (one_in(s, 4)) p->device_scale = ONE_OF(s, 2, -3, 0.125);
   if (is_ghm(p->loss.kind)) return;
-  p->normalizer = (int32_t)random_below(s, 6);
+  p->normalizer = (int32_t)random_below(s, 8);
   if (p->targets != NULL && p->normalizer == TARE_NORMALIZER_POSITIVES) p->normalizer = TARE_NORMALIZER_SUM;
+  if (one_in(s, 4)) p->want |= WANT_NORMALIZER_SUMS;
+  if (p->normalizer != TARE_NORMALIZER_SUM && p->normalizer != TARE_NORMALIZER_VALUE) {
+    p->normalizer_minimum = ONE_OF(s, 1, 2.5, 1e4); /* below 1 it would be a factor of the slack */
+    p->normalizer_addend = ONE_OF(s, 0, 0, 1, 0.5);
+  }
   if (p->normalizer != TARE_NORMALIZER_VALUE) return;
   p->normalizer_value = ONE_OF(s, 1, 7, 0.25, -2, 1000.5);
   p->normalizer_on_device = one_in(s, 2);

@@ -14,8 +14,8 @@
 #include "problem.h"
 
 static enum oracle_normalizer oracle_normalizer(int32_t normalizer) {
-  static const enum oracle_normalizer names[] = {ORACLE_SUM,       ORACLE_ELEMENTS, ORACLE_ROWS,
-                                                 ORACLE_POSITIVES, ORACLE_WEIGHTS,  ORACLE_VALUE};
+  static const enum oracle_normalizer names[] = {ORACLE_SUM,     ORACLE_ELEMENTS, ORACLE_ROWS,    ORACLE_POSITIVES,
+                                                 ORACLE_WEIGHTS, ORACLE_VALUE,    ORACLE_TARGETS, ORACLE_ONES};
   return names[normalizer];
 }
 
@@ -79,6 +79,15 @@ static double *copy_class_sums(const struct oracle_result *answer, int64_t class
   return sums;
 }
 
+static tare_normalizer_sums copy_normalizer_sums(const struct oracle_normalizer_sums *sums) {
+  return (tare_normalizer_sums){.elements = sums->elements,
+                                .rows = sums->rows,
+                                .positives = sums->positives,
+                                .weights = sums->weights,
+                                .targets = sums->targets,
+                                .ones = sums->ones};
+}
+
 outcome *problem_expect(problem *p) {
   struct oracle_problem question;
   oracle_problem_init(&question, oracle_loss_of(p->loss.kind), p->rows, p->classes);
@@ -98,6 +107,8 @@ outcome *problem_expect(problem *p) {
   question.positive_weights = p->positive_weights;
   question.normalizer = oracle_normalizer(p->normalizer);
   question.normalizer_value = p->normalizer_on_device ? (double)(float)p->normalizer_value : p->normalizer_value;
+  question.normalizer_addend = p->normalizer_addend;
+  question.normalizer_minimum = p->normalizer_minimum;
   question.gradient_scale = p->gradient_scale * (p->device_scale != 0 ? (double)(float)p->device_scale : 1);
 
   struct oracle_result answer;
@@ -112,6 +123,7 @@ outcome *problem_expect(problem *p) {
                             .background = answer.counts.background,
                             .ignored = answer.counts.ignored,
                             .invalid = answer.counts.invalid};
+  o->normalizer_sums = copy_normalizer_sums(&answer.normalizer_sums);
   if (p->head != NULL) o->head = head_expect(p, answer.gradient);
   keep_if(&o->gradient, &answer.gradient, p->want & WANT_GRADIENT && p->head == NULL);
   keep_if(&o->row_loss, &answer.row_loss, p->want & WANT_ROW_LOSS);
@@ -201,6 +213,24 @@ static void check_counts(const char *file, int line, const problem *p, const tar
   }
 }
 
+/* Counts are exact, and sums are in double. */
+static void check_normalizer_sums(const char *file, int line, const problem *p, const tare_normalizer_sums *got,
+                                  const tare_normalizer_sums *want) {
+  const double pairs[8][2] = {
+      {got->elements, want->elements}, {got->rows, want->rows},      {got->positives, want->positives},
+      {got->ones, want->ones},         {got->reserved[0], 0},        {got->reserved[1], 0},
+      {got->weights, want->weights},   {got->targets, want->targets}};
+  static const char *const names[8] = {"elements",    "rows",        "positives", "ones",
+                                       "reserved[0]", "reserved[1]", "weights",   "targets"};
+  for (int i = 0; i < 8; i++) {
+    if (i == 2 && p->targets != NULL) continue; /* as in check_counts */
+    const double allowed = i < 6 ? 0 : 1e-12 * fabs(pairs[i][1]);
+    if (!(fabs(pairs[i][0] - pairs[i][1]) <= allowed))
+      cr_assert_fail("%s:%d: %s: normalizer_sums.%s: got %.17g, want %.17g", file, line, problem_text(p), names[i],
+                     pairs[i][0], pairs[i][1]);
+  }
+}
+
 static void check_array(const char *file, int line, const problem *p, const char *name, const double *got,
                         const double *want, int64_t count, tolerance allowed) {
   char what[640];
@@ -216,6 +246,8 @@ void check_outcome_at(const char *file, int line, const problem *p, const outcom
   if (p->want == 0) cr_assert_fail("%s:%d: %s: nothing was compared", file, line, problem_text(p));
   if (p->want & WANT_LOSS) check_array(file, line, p, "loss", &got->loss, &want->loss, 1, loss_tolerance(p));
   if (p->want & WANT_COUNTS) check_counts(file, line, p, &got->counts, &want->counts);
+  if (p->want & WANT_NORMALIZER_SUMS)
+    check_normalizer_sums(file, line, p, &got->normalizer_sums, &want->normalizer_sums);
   if (p->head != NULL) head_check(file, line, p, got, want);
   check_array(file, line, p, "class sums", got->class_sums, want->class_sums, 4 * p->classes, class_sums_tolerance(p));
   if (p->rows == 0) return;
@@ -241,6 +273,8 @@ void check_same_outcome_at(const char *file, int line, const problem *p, const o
   snprintf(what, sizeof what, "outcome of %s", problem_text(p));
   if (p->want & WANT_LOSS) check_same(file, line, what, &got->loss, &want->loss, 1);
   if (p->want & WANT_COUNTS) check_counts(file, line, p, &got->counts, &want->counts);
+  if (p->want & WANT_NORMALIZER_SUMS)
+    check_same(file, line, what, &got->normalizer_sums.elements, &want->normalizer_sums.elements, 8);
   if (p->head != NULL) head_check_same(file, line, p, got, want);
   if (p->want & WANT_CLASS_SUMS)
     check_same(file, line, what, got->class_sums, want->class_sums, 4 * (size_t)p->classes);

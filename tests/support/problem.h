@@ -55,7 +55,8 @@ enum want {
   WANT_ELEMENT_LOSS = 8,
   WANT_COUNTS = 16,
   WANT_ALL = 31, /* of what every call can give */
-  WANT_CLASS_SUMS = 32
+  WANT_CLASS_SUMS = 32,
+  WANT_NORMALIZER_SUMS = 64
 };
 
 /* tare_evaluate in another way: on a stream, through a graph. It waits for what it started. */
@@ -83,6 +84,7 @@ typedef struct problem {
 
   int32_t normalizer;
   double normalizer_value;
+  double normalizer_addend, normalizer_minimum;
   bool normalizer_on_device; /* pass the value by normalizer_pointer */
   double gradient_scale;
   double device_scale; /* not 0: gradient_scale_pointer */
@@ -158,6 +160,7 @@ typedef struct outcome {
   int64_t rows, elements;
   double loss;
   tare_counts counts;
+  tare_normalizer_sums normalizer_sums;
   double *gradient, *row_loss, *element_loss;
   double *class_sums;        /* [classes, 4], as tare_class_sums */
   struct head_outcome *head; /* of a fused head, which has no gradient by the logits; else NULL */

@@ -20,8 +20,8 @@ typedef struct run_state {
   const test_device *device;
   tare_context *context;
   placed_array arrays[ARRAY_KINDS];
-  buffer *loss, *counts, *class_sums, *alpha, *offset, *class_weights, *positive_weights, *normalizer, *scale, *ghm,
-      *workspace;
+  buffer *loss, *counts, *class_sums, *normalizer_sums, *alpha, *offset, *class_weights, *positive_weights, *normalizer,
+      *scale, *ghm, *workspace;
   tare_level levels[TARE_MAX_LEVELS];
   head_run head;
 } run_state;
@@ -110,6 +110,7 @@ static void make_scalars(run_state *r) {
   if (p->want & WANT_LOSS) r->loss = buffer_new(r->device, p->loss_dtype == TARE_DTYPE_F64 ? 8 : 4, 0);
   if (p->want & WANT_COUNTS) r->counts = buffer_new(r->device, sizeof(tare_counts), 0);
   if (p->want & WANT_CLASS_SUMS) r->class_sums = buffer_new(r->device, (size_t)p->classes * sizeof(tare_class_sums), 8);
+  if (p->want & WANT_NORMALIZER_SUMS) r->normalizer_sums = buffer_new(r->device, sizeof(tare_normalizer_sums), 8);
   r->alpha = floats(r->device, p->alpha_per_class, p->classes);
   r->offset = floats(r->device, p->offset, p->classes);
   r->class_weights = floats(r->device, p->class_weights, p->classes);
@@ -166,6 +167,9 @@ static tare_output make_output(const run_state *r) {
   output.gradient_scale_pointer = buffer_memory(r->scale);
   output.counts = buffer_memory(r->counts);
   output.class_sums = buffer_memory(r->class_sums);
+  output.normalizer_addend = p->normalizer_addend;
+  output.normalizer_minimum = p->normalizer_minimum;
+  output.normalizer_sums = buffer_memory(r->normalizer_sums);
   return output;
 }
 
@@ -241,6 +245,10 @@ static void read_outcome(run_state *r, outcome *o) {
     o->class_sums = malloc(r->class_sums->bytes);
     memcpy(o->class_sums, r->class_sums->now, r->class_sums->bytes);
   }
+  if (r->normalizer_sums != NULL) {
+    buffer_download(r->normalizer_sums, "normalizer sums");
+    memcpy(&o->normalizer_sums, r->normalizer_sums->now, sizeof o->normalizer_sums);
+  }
   if (r->ghm != NULL) {
     buffer_download(r->ghm, "GHM state");
     memcpy(p->ghm_state, r->ghm->now, r->ghm->bytes);
@@ -253,6 +261,7 @@ static void expect_nothing_written(run_state *r) {
   if (r->loss != NULL) buffer_expect_unchanged(r->loss, "loss of a failed call");
   if (r->counts != NULL) buffer_expect_unchanged(r->counts, "counts of a failed call");
   if (r->class_sums != NULL) buffer_expect_unchanged(r->class_sums, "class sums of a failed call");
+  if (r->normalizer_sums != NULL) buffer_expect_unchanged(r->normalizer_sums, "normalizer sums of a failed call");
   if (r->ghm != NULL) buffer_expect_unchanged(r->ghm, "GHM state of a failed call");
 }
 
@@ -277,7 +286,7 @@ static void release(run_state *r) {
   }
   buffer *const rest[] = {r->loss,   r->counts,        r->class_sums,       r->alpha,
                           r->offset, r->class_weights, r->positive_weights, r->normalizer,
-                          r->scale,  r->ghm,           r->workspace};
+                          r->scale,  r->ghm,           r->workspace,        r->normalizer_sums};
   for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) buffer_free(rest[i]);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The plan of an evaluation: passes, parts of the workspace, and the divisor, which every backend takes from core/. */
 #include <criterion/criterion.h>
+#include <math.h>
 #include <string.h>
 
 #include "core/losses.h"
@@ -83,7 +84,7 @@ Test(plan, class_sums_follow_the_other_parts) {
 
 Test(plan, labels_are_counted_for_a_divisor_or_for_the_counts) {
   tare_counts counts;
-  for (int32_t normalizer = TARE_NORMALIZER_SUM; normalizer <= TARE_NORMALIZER_VALUE; normalizer++) {
+  for (int32_t normalizer = TARE_NORMALIZER_SUM; normalizer <= TARE_NORMALIZER_ONES; normalizer++) {
     tare_output output;
     tare_output_init(&output);
     output.normalizer = normalizer;
@@ -94,8 +95,27 @@ Test(plan, labels_are_counted_for_a_divisor_or_for_the_counts) {
   }
 }
 
+static double bounded(int32_t normalizer, double scale, double addend, double minimum) {
+  tare_normalizer_sums sums = tare_sums_of_rows(TARE_LOSS_FAMILY_SIGMOID, 80, 7 * scale, 3 * scale, 2.5 * scale);
+  sums.targets = 1.25 * scale;
+  sums.ones = 2 * scale;
+  return tare_divisor_of_sums(normalizer, &sums, addend, minimum);
+}
+
 static double divisor(int32_t normalizer, int32_t family, double scale) {
-  return tare_counted_divisor(normalizer, family, 80, 7 * scale, 3 * scale, 2.5 * scale);
+  const tare_normalizer_sums sums = tare_sums_of_rows(family, 80, 7 * scale, 3 * scale, 2.5 * scale);
+  return tare_divisor_of_sums(normalizer, &sums, 0, 0);
+}
+
+Test(plan, a_divisor_has_an_addend_and_a_minimum) {
+  cr_assert_eq(bounded(TARE_NORMALIZER_TARGETS, 1, 0, 0), 1.25);
+  cr_assert_eq(bounded(TARE_NORMALIZER_TARGETS, 1, 1, 0), 2.25);
+  cr_assert_eq(bounded(TARE_NORMALIZER_TARGETS, 1, 1, 3), 3);
+  cr_assert_eq(bounded(TARE_NORMALIZER_TARGETS, 0, 0, 0), 1);
+  cr_assert_eq(bounded(TARE_NORMALIZER_TARGETS, 0, 0, 0.5), 0.5);
+  cr_assert_eq(bounded(TARE_NORMALIZER_ONES, 1, 0.5, 1), 2.5);
+  cr_assert_eq(bounded(TARE_NORMALIZER_POSITIVES, 1, 1, 1), 4);
+  cr_assert(isnan(bounded(TARE_NORMALIZER_WEIGHTS, NAN, 1, 1)), "a weight of NaN is not hidden");
 }
 
 Test(plan, divisors) {

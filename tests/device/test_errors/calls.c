@@ -9,7 +9,7 @@ Test(errors, output) {
   FOR_EACH_DEVICE(device) {
     INVALID(TARE_LOSS_SIGMOID_CE, "loss_dtype", "1", b.output.loss_dtype = TARE_DTYPE_F16);
     INVALID(TARE_LOSS_SIGMOID_CE, "loss_dtype", "7", b.output.loss_dtype = 7);
-    INVALID(TARE_LOSS_SIGMOID_CE, "normalizer", "6", b.output.normalizer = 6);
+    INVALID(TARE_LOSS_SIGMOID_CE, "normalizer", "8", b.output.normalizer = 8);
     INVALID(TARE_LOSS_SIGMOID_CE, "normalizer", "-1", b.output.normalizer = -1);
     INVALID(TARE_LOSS_SIGMOID_CE, "normalizer_value", "0",
             (b.output.normalizer = TARE_NORMALIZER_VALUE, b.output.normalizer_value = 0));
