@@ -55,8 +55,9 @@ static int compute(struct evaluation *eval) {
   int status = run_prepare(run, &eval->device, &eval->sample, &eval->options.loss, true);
   if (status == TOOL_OK && eval->options.row_loss_out) status = run_add_row_loss(run);
   if (status != TOOL_OK) return status;
-  run->output.normalizer = eval->options.normalizer;
-  run->output.normalizer_value = eval->options.normalizer_value;
+  const struct eval_options *options = &eval->options;
+  run_divide(run, &(struct divisor){options->normalizer, options->normalizer_value, options->normalizer_addend,
+                                    options->normalizer_minimum});
   status = run_once(run);
   if (status == TOOL_OK) status = run_result(run, &eval->result);
   if (status == TOOL_OK) status = run_time(run, 0.15, &eval->seconds);
@@ -157,6 +158,10 @@ static const char *normalizer_name(const struct evaluation *eval) {
       return "rows";
     case TARE_NORMALIZER_POSITIVES:
       return "positives";
+    case TARE_NORMALIZER_TARGETS:
+      return "targets";
+    case TARE_NORMALIZER_ONES:
+      return "ones";
     case TARE_NORMALIZER_VALUE:
       return "given";
     default:

@@ -178,8 +178,8 @@ int histogram_measure(struct device *device, const struct sample *sample, const 
   if (status == TOOL_OK) status = run_prepare(&run, device, &wide, loss, true);
   if (status == TOOL_OK && !counts_here(loss->kind, &wide)) status = count(device, &run, histogram);
   if (status == TOOL_OK) {
-    run.output.normalizer = output->normalizer;
-    run.output.normalizer_value = output->normalizer_value;
+    run_divide(&run, &(struct divisor){output->normalizer, output->normalizer_value, output->normalizer_addend,
+                                       output->normalizer_minimum});
     run.output.gradient_scale = kind_is_ghm(loss->kind) ? (double)histogram->elements : divisor;
     if (run.output.gradient_scale == 0) run.output.gradient_scale = 1;
     status = run_once(&run);

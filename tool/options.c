@@ -56,7 +56,13 @@ const struct argp_option eval_described[] = {
      "Of an image's background rows take only the R*P with the largest loss; P is its number of rows with a class", 0},
     {"least-negatives", LEAST_NEGATIVES, "K", 0, "With --hard-negatives: at least K of an image (0)", 0},
     {"images", IMAGES, "N", 0, "With --hard-negatives: the rows belong to N images, one after another (1)", 0},
-    {"normalizer", NORMALIZER, "HOW", 0, "Divide by: sum (nothing), elements, rows, positives, or a NUMBER (sum)", 0},
+    {"normalizer", NORMALIZER, "HOW", 0,
+     "Divide by: sum (nothing), elements, rows, positives, targets (their sum: labels count as their score, or 1), "
+     "ones "
+     "(number of targets of 1), or a NUMBER (sum)",
+     0},
+    {"normalizer-addend", NORMALIZER_ADDEND, "A", 0, "Added to what --normalizer counts or sums (0)", 0},
+    {"normalizer-minimum", NORMALIZER_MINIMUM, "M", 0, "The least divisor that --normalizer forms (0)", 0},
     {0, 0, 0, 0, "Parameters (with the losses that take them, and their defaults):", 3},
     {0, 0, 0, 0, "Output:", 4},
     {"grad-out", GRAD_OUT, "G.npy", 0, "Write the gradient, in the logits' type (bf16 as u2)", 0},
@@ -109,6 +115,8 @@ static int read_normalizer(const char *text, struct eval_options *options) {
                                         {"elements", TARE_NORMALIZER_ELEMENTS},
                                         {"rows", TARE_NORMALIZER_ROWS},
                                         {"positives", TARE_NORMALIZER_POSITIVES},
+                                        {"targets", TARE_NORMALIZER_TARGETS},
+                                        {"ones", TARE_NORMALIZER_ONES},
                                         {NULL, 0}};
   for (const struct choice *choice = names; choice->name; choice++) {
     if (strcmp(text, choice->name) == 0) {
@@ -120,7 +128,8 @@ static int read_normalizer(const char *text, struct eval_options *options) {
   enum number found = text_number(text, &options->normalizer_value);
   if (found == NUMBER_FINE) return TOOL_OK;
   if (found != NUMBER_NONE) return parse_double("--normalizer", text, &options->normalizer_value);
-  return misuse("--normalizer '%s': expected sum, elements, rows, positives or a finite decimal number", text);
+  return misuse("--normalizer '%s': expected sum, elements, rows, positives, targets, ones or a finite decimal number",
+                text);
 }
 
 static int read_file_or_flag(int key, const char *text, struct eval_options *options) {
@@ -194,6 +203,10 @@ static int read_value(int key, const char *text, struct reading *reading) {
       return parse_int64("--images", text, 1, INT64_MAX, &options->images);
     case NORMALIZER:
       return read_normalizer(text, options);
+    case NORMALIZER_ADDEND:
+      return parse_double("--normalizer-addend", text, &options->normalizer_addend);
+    case NORMALIZER_MINIMUM:
+      return parse_double("--normalizer-minimum", text, &options->normalizer_minimum);
     case BACKGROUND:
       return parse_int64("--background", text, INT64_MIN, INT64_MAX, &options->background);
     case IGNORE:

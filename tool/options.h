@@ -22,7 +22,7 @@ struct eval_options {
   int64_t classes; /**< of maps */
   int64_t first_label, background, ignore;
   int32_t normalizer;
-  double normalizer_value;
+  double normalizer_value, normalizer_addend, normalizer_minimum;
   int32_t device, dtype, threads; /**< dtype -1: as the file has it */
   bool json, class_sums;
   uint64_t given; /**< which options stood on the command line; options.c knows the bits */

@@ -42,7 +42,7 @@ static int check_dense(const struct reading *reading) {
     return misuse("--background-weight with --targets: a row of targets is never background; use --row-weights");
   }
   if (options->normalizer == TARE_NORMALIZER_POSITIVES) {
-    return misuse("--normalizer positives with --targets: a row of targets is never positive; give a NUMBER");
+    return misuse("--normalizer positives with --targets: a row of targets is never positive; use targets or ones");
   }
   return TOOL_OK;
 }

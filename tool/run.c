@@ -13,6 +13,7 @@
 #include "tool/base/stopwatch.h"
 
 struct scalars {
+  tare_normalizer_sums sums; /* if the divisor depends on them */
   double loss;
   tare_counts counts;
 };
@@ -192,24 +193,43 @@ int run_gradient(const struct run *run, void **gradient) {
   return TOOL_OK;
 }
 
-static double divisor_of(const struct run *run, const tare_counts *counts) {
-  double value = 1;
-  switch (run->output.normalizer) {
+void run_divide(struct run *run, const struct divisor *divisor) {
+  struct scalars *scalars = run->scalars;
+  const bool sums = divisor->normalizer == TARE_NORMALIZER_TARGETS || divisor->normalizer == TARE_NORMALIZER_ONES;
+  run->output.normalizer = divisor->normalizer;
+  run->output.normalizer_value = divisor->value;
+  run->output.normalizer_addend = divisor->addend;
+  run->output.normalizer_minimum = divisor->minimum;
+  run->output.normalizer_sums = sums ? &scalars->sums : NULL;
+}
+
+static double divisor_of(const struct run *run, const struct scalars *scalars) {
+  const tare_output *output = &run->output;
+  const tare_counts *counts = &scalars->counts;
+  double sum = 1;
+  switch (output->normalizer) {
     case TARE_NORMALIZER_ELEMENTS:
-      value = (double)counts->counted * (kind_is_softmax(run->loss.kind) ? 1 : (double)run->batch.classes);
+      sum = (double)counts->counted * (kind_is_softmax(run->loss.kind) ? 1 : (double)run->batch.classes);
       break;
     case TARE_NORMALIZER_ROWS:
-      value = (double)counts->counted;
+      sum = (double)counts->counted;
       break;
     case TARE_NORMALIZER_POSITIVES:
-      value = (double)counts->positives;
+      sum = (double)counts->positives;
+      break;
+    case TARE_NORMALIZER_TARGETS:
+      sum = scalars->sums.targets;
+      break;
+    case TARE_NORMALIZER_ONES:
+      sum = scalars->sums.ones;
       break;
     case TARE_NORMALIZER_VALUE:
-      return run->output.normalizer_value;
+      return output->normalizer_value;
     default:
       break;
   }
-  return value == 0 ? 1 : value;
+  sum = fmax(sum + output->normalizer_addend, output->normalizer_minimum);
+  return sum == 0 ? 1 : sum;
 }
 
 /* Rows are summed first, so that a long array keeps its precision. */
@@ -233,7 +253,7 @@ int run_result(const struct run *run, struct result *result) {
   struct scalars scalars;
   device_get(run->device, &scalars, run->scalars, sizeof scalars);
   *result = (struct result){.loss = scalars.loss, .counts = scalars.counts};
-  result->divisor = divisor_of(run, &scalars.counts);
+  result->divisor = divisor_of(run, &scalars);
   if (!run->levels[0].gradient) return TOOL_OK;
   void *gradient;
   int status = run_gradient(run, &gradient);

@@ -18,7 +18,7 @@ struct run {
   tare_loss_spec loss;
   tare_level levels[RUN_LEVELS]; /**< batch.level_count of them; all arrays but logits and labels need one level */
   tare_batch batch;
-  tare_output output; /**< loss (f64) and counts; set the normalizer before run_once */
+  tare_output output; /**< loss (f64) and counts */
   void *logits, *gradient, *labels, *targets, *scores, *row_weights, *class_weights, *offset,
       *row_loss;                     /**< owned by the owner */
   void *scalars, *state, *workspace; /**< every run's own */
@@ -32,6 +32,15 @@ int run_prepare(struct run *run, struct device *device, const struct sample *sam
 
 /** Another loss on the arrays of `owner`, which must outlive it. */
 int run_borrow(struct run *run, struct run *owner, const tare_loss_spec *loss);
+
+/** What loss and gradient are divided by. */
+struct divisor {
+  int32_t normalizer;
+  double value, addend, minimum;
+};
+
+/** Before run_once. Without it nothing is divided. */
+void run_divide(struct run *run, const struct divisor *divisor);
 
 int run_add_row_loss(struct run *run);
 void run_release(struct run *run);

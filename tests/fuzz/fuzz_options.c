@@ -39,7 +39,7 @@ static void check_ranges(const struct eval_options *options) {
   EXPECT(options->threads >= 0 && options->threads <= 1024, "threads %d", (int)options->threads);
   EXPECT(options->dtype >= -1 && options->dtype <= TARE_DTYPE_F64, "dtype %d", (int)options->dtype);
   EXPECT(options->device >= TARE_DEVICE_AUTO && options->device <= TARE_DEVICE_CUDA, "device %d", (int)options->device);
-  EXPECT(options->normalizer >= TARE_NORMALIZER_SUM && options->normalizer <= TARE_NORMALIZER_VALUE, "%d",
+  EXPECT(options->normalizer >= TARE_NORMALIZER_SUM && options->normalizer <= TARE_NORMALIZER_ONES, "%d",
          (int)options->normalizer);
   EXPECT(isfinite(options->normalizer_value) && isfinite(options->background_weight) && isfinite(options->beta), "NaN");
 }

@@ -55,10 +55,14 @@ Test(tool, sigmoid_poly1) {
 
 Test(tool, normalizers) {
   dataset d = load("late", "logits");
-  for (int32_t normalizer = TARE_NORMALIZER_SUM; normalizer <= TARE_NORMALIZER_POSITIVES; normalizer++) {
+  static const int32_t normalizers[] = {TARE_NORMALIZER_SUM,       TARE_NORMALIZER_ELEMENTS, TARE_NORMALIZER_ROWS,
+                                        TARE_NORMALIZER_POSITIVES, TARE_NORMALIZER_TARGETS,  TARE_NORMALIZER_ONES};
+  for (size_t i = 0; i < sizeof normalizers / sizeof *normalizers; i++) {
     problem *p = problem_of(&d, TARE_LOSS_SIGMOID_FOCAL);
-    p->normalizer = normalizer;
-    check_eval(p, &d, "");
+    p->normalizer = normalizers[i];
+    p->normalizer_addend = i == 3 ? 1 : 0;
+    p->normalizer_minimum = i == 4 ? 1e6 : 0;
+    check_eval(p, &d, i == 3 ? "--normalizer-addend 1" : i == 4 ? "--normalizer-minimum 1e6" : "");
   }
   problem *p = problem_of(&d, TARE_LOSS_SIGMOID_FOCAL);
   p->normalizer = TARE_NORMALIZER_VALUE;

@@ -88,7 +88,7 @@ int add_offsets(const problem *p, char *text, size_t size) {
 
 /* The command line that says what the problem says. */
 static void command_of(const problem *p, const dataset *d, const char *more, char *text, size_t size) {
-  static const char *const normalizers[] = {"sum", "elements", "rows", "positives"};
+  static const char *const normalizers[] = {"sum", "elements", "rows", "positives", "", "", "targets", "ones"};
   int used = snprintf(text, size, "eval --loss %s --logits %s --labels %s --json %s", tare_loss_name(p->loss.kind),
                       d->logits, d->labels, more);
   used += add_offsets(p, text, size);
