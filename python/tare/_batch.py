@@ -124,11 +124,13 @@ def make_batch(levels, dtype, label_dtype=_c.I32, target_dtype=_c.F32, score_dty
     return batch
 
 
-def make_output(normalizer="sum", gradient_scale=1.0):
+def make_output(normalizer="sum", gradient_scale=1.0, normalizer_addend=0.0, normalizer_minimum=0.0):
     """The C output with its normalizer: a name, a number, or (later) a pointer."""
     output = _c.Output()
     _c.library.tare_output_init_sized(output, ctypes.sizeof(_c.Output))
     output.gradient_scale = _checks.number("gradient_scale", gradient_scale)
+    output.normalizer_addend = _checks.number("normalizer_addend", normalizer_addend)
+    output.normalizer_minimum = _checks.number("normalizer_minimum", normalizer_minimum)
     if isinstance(normalizer, str):
         output.normalizer = _c.NORMALIZERS[_checks.word("normalizer", normalizer, _c.NORMALIZERS, ", or a number")]
     else:

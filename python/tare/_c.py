@@ -37,7 +37,7 @@ STATUSES = {
 }
 F32, F16, BF16, F64 = range(4)
 I32, I64 = range(2)
-NORMALIZERS = {"sum": 0, "elements": 1, "rows": 2, "positives": 3, "weights": 4}
+NORMALIZERS = {"sum": 0, "elements": 1, "rows": 2, "positives": 3, "weights": 4, "targets": 6, "ones": 7}
 VALUE = 5  # the normalizer that the caller gives
 CPU, CUDA = 1, 2
 HARD_NEGATIVES = 1  # the selection
@@ -172,6 +172,13 @@ class ClassSums(ctypes.Structure):
     _fields_ = [(name, c_double) for name in ("loss", "positive_gradient", "negative_gradient", "count")]
 
 
+NORMALIZER_SUMS = ("elements", "rows", "positives", "weights", "targets", "ones")
+
+
+class NormalizerSums(ctypes.Structure):
+    _fields_ = [*[(name, c_double) for name in NORMALIZER_SUMS], ("reserved", c_double * 2)]
+
+
 class Output(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_uint64),
@@ -186,6 +193,9 @@ class Output(ctypes.Structure):
         ("class_sums", c_void_p),
         ("nonfinite_gradient", c_void_p),
         ("nonfinite_loss", c_void_p),
+        ("normalizer_addend", c_double),
+        ("normalizer_minimum", c_double),
+        ("normalizer_sums", c_void_p),
     ]
 
 

@@ -75,7 +75,7 @@ def problem_of(read, value, dtype, shapes, inputs, **arrays):
     loss = _losses.fill_loss(read.loss, read.parameters, of_loss)
     if "state" in singles:
         _tensors.check_state(singles["state"], _losses.value_of(read.loss, read.parameters, "bins"))
-    output = _batch.make_output(value if read.normalizer == "value" else read.normalizer)
+    output = _batch.make_output(value if read.normalizer == "value" else read.normalizer, **read.output)
     output.normalizer_pointer = pointers.pop("normalizer", None)
     batch = _batch.make_batch(levels, dtype, label_dtype, target_dtype, score_dtype, **read.batch, **pointers)
     works = _losses.value_of(read.loss, read.parameters, "density") == "exact" or bool(batch.selection) or read.sums

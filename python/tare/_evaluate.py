@@ -2,61 +2,11 @@
 """tare.evaluate and its companions: the C library's calls on NumPy arrays, on the CPU."""
 
 import ctypes
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 
-from . import _batch, _c, _checks, _ghm, _losses
-
-DTYPES = {"float32": _c.F32, "float16": _c.F16, "bfloat16": _c.BF16, "float64": _c.F64}  # bfloat16: as ml_dtypes has it
-LABEL_DTYPES = {"int32": _c.I32, "int64": _c.I64}
-
-
-def _strides(array):
-    """Strides in elements; those of axes without a second element mean nothing and are 0."""
-    steps = [step if length > 1 else 0 for step, length in zip(array.strides, array.shape)]
-    if any(step % array.itemsize for step in steps):
-        raise ValueError(f"an array's strides {array.strides} are no multiples of its element's size; copy it first")
-    return tuple(step // array.itemsize for step in steps)
-
-
-def _pointer(array):
-    if not array.flags.aligned:
-        raise ValueError("an array is not aligned to its element's size; copy it first")
-    return array.__array_interface__["data"][0]
-
-
-_numpy = SimpleNamespace(strides=_strides, pointer=_pointer)
-
-
-def _masked(given):
-    return isinstance(given, np.ma.MaskedArray) or (isinstance(given, (list, tuple)) and any(map(_masked, given)))
-
-
-def _array(name, given):
-    """`given` as an array that has lost nothing on the way."""
-    if _masked(given):
-        raise _checks.WrongType(
-            f"{name} is a masked array, whose mask would be lost; fill it (x.filled(0)), and mark "
-            "rows that shall not count by ignore_label or a row weight of 0"
-        )
-    try:
-        return np.asarray(given)
-    except Exception as error:  # a ragged list, a tensor that asks for a gradient or lies on a GPU
-        raise _checks.WrongType(f"{name} cannot be taken as an array: {error}") from None
-
-
-def _float32(name, given):
-    """Weights as float32; what this type cannot hold is refused."""
-    array = _array(name, given)
-    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
-        raise _checks.WrongType(f"{name} are {array.dtype}; they must be real numbers")
-    with np.errstate(over="ignore"):
-        narrow = array.astype(np.float32, copy=False)
-    if array.dtype.itemsize > 4 and (lost := np.isinf(narrow) & ~np.isinf(array)).any():
-        raise ValueError(f"{name} hold {array[lost].flat[0]:g}, which is not finite in float32")
-    return narrow
+from . import _arrays, _batch, _c, _checks, _ghm, _losses
 
 
 class Result(NamedTuple):
@@ -68,6 +18,7 @@ class Result(NamedTuple):
     element_loss: object
     counts: dict
     class_sums: object = None
+    normalizer_sums: object = None
 
 
 def evaluate(
@@ -89,11 +40,14 @@ def evaluate(
     background_label=-1,
     ignore_label=-2,
     normalizer="sum",
+    normalizer_addend=0.0,
+    normalizer_minimum=0.0,
     gradient=True,
     gradient_scale=1.0,
     row_loss=False,
     element_loss=False,
     class_sums=False,
+    normalizer_sums=False,
     alpha=None,
     state=None,
     threads=0,
@@ -116,14 +70,18 @@ def evaluate(
         take scores.
     row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights:
         float32 [C]. background_weight: a number.
-    normalizer: the divisor of the loss and its gradient: "sum" (none), "elements", "rows", "positives", "weights", or a
-        number.
+    normalizer: the divisor of the loss and its gradient: "sum" (none), "elements", "rows", "positives", "weights",
+        "targets" (the sum of the targets of rows that count, unweighted; a label's is its score, or 1), "ones" (the
+        number of these that are 1), or a number. A divisor that is not a number is max(normalizer_minimum, sum +
+        normalizer_addend).
     gradient: True to compute it. gradient_scale multiplies it before it is rounded to the logits' type.
     row_loss, element_loss: True to compute them: float32 (float64 for float64), not normalized.
     class_sums: True for sums of each class, float64 [C, 4], in this order: loss; t*|g| and (1-t)*|g|, where g is the
         derivative by a logit and t its target; rows that count. They include every weight, but neither divisor nor
         gradient_scale, and are formed before a gradient is rounded. In a softmax loss, loss and count are of the rows
         with this label. Not for ghm-r, nor for softmax losses with targets.
+    normalizer_sums: True for a dict of what each normalizer gives, before addend and minimum. Ranks may add theirs. Not
+        for a GHM loss.
     hard_negatives: a number r, for hard negative mining as in SSD. Of each image's background rows, only the ceil(r*P)
         with the largest loss count. P is the number of the image's rows with a class. least_negatives is the least
         number of negatives of an image. Images are the first axis of [images, rows, C] and of maps; [rows, C] is one
@@ -139,12 +97,12 @@ def evaluate(
     finite are refused.
 
     Returns a Result: loss (a Python float, formed in double), gradient (of the logits' type and layout), row_loss,
-    element_loss (None if not computed), counts of rows, and class_sums (None if not computed).
+    element_loss (None if not computed), counts of rows, class_sums and normalizer_sums (None if not computed).
     Raises ValueError (tare.ArgumentError) for a wrong argument; for a wrong type or keyword this is a TypeError too.
     Raises tare.Error for anything else.
     """
     several, classes = isinstance(logits, (list, tuple)), _batch.check_classes(classes)
-    maps = [_array("logits", one) for one in (logits if several else [logits])]
+    maps = [_arrays.as_array("logits", one) for one in (logits if several else [logits])]
     if not maps:
         raise ValueError("logits is an empty list; there must be 1 to 16 levels")
     if labels is None and targets is None:
@@ -152,8 +110,8 @@ def evaluate(
     options = _batch.label_options(
         first_label, background_label, ignore_label, background_weight, hard_negatives, least_negatives
     )
-    options["dtype"] = _dtype("logits", maps, DTYPES)
-    levels = [_batch.Level(_numpy, one.shape, classes) for one in maps]
+    options["dtype"] = _dtype("logits", maps, _arrays.DTYPES)
+    levels = [_batch.Level(_arrays.library, one.shape, classes) for one in maps]
     for level, one in zip(levels, maps):
         level.elements("logits", one)
     _add_inputs(
@@ -180,23 +138,26 @@ def evaluate(
     of_loss = {key: parameters.pop(key, None) for key in _losses.vectors_of(loss)} | {name: alpha}
     vectors = _vectors(levels, class_weights=class_weights, positive_weights=positive_weights, **of_loss)
     pointers = {
-        "alpha_per_class" if key == "alpha" else key: _numpy.pointer(vectors.pop(key))
+        "alpha_per_class" if key == "alpha" else key: _arrays.library.pointer(vectors.pop(key))
         for key in of_loss
         if key in vectors
     }
-    options.update({name: _numpy.pointer(vector) for name, vector in vectors.items()})
+    options.update({name: _arrays.library.pointer(vector) for name, vector in vectors.items()})
     if state is not None:
         pointers["state"] = _state(loss, state, parameters, levels)
     c_loss, _ = _losses.make_loss(loss, parameters, **pointers)
-    output = _batch.make_output(normalizer, gradient_scale)
+    output = _batch.make_output(normalizer, gradient_scale, normalizer_addend, normalizer_minimum)
     value, counts = ctypes.c_double(), _c.Counts()
+    divisors = _c.NormalizerSums() if _checks.flag("normalizer_sums", normalizer_sums) else None
+    output.normalizer_sums = None if divisors is None else ctypes.addressof(divisors)
     sums = np.empty((levels[0].lengths[4], 4)) if _checks.flag("class_sums", class_sums) else None
-    output.class_sums = None if sums is None else _numpy.pointer(sums)
+    output.class_sums = None if sums is None else _arrays.library.pointer(sums)
     output.loss, output.loss_dtype = ctypes.addressof(value), _c.F64
     output.counts = ctypes.addressof(counts)
     _run(c_loss, _batch.make_batch(levels, **options), output, threads)
     shown = [arrays if several or arrays is None else arrays[0] for arrays in wanted]
-    return Result(value.value, *shown, {name: getattr(counts, name) for name, _ in counts._fields_}, sums)
+    divisors = divisors and {name: getattr(divisors, name) for name in _c.NORMALIZER_SUMS}
+    return Result(value.value, *shown, {name: getattr(counts, name) for name, _ in counts._fields_}, sums, divisors)
 
 
 def _add_inputs(levels, several, options, **given):
@@ -204,9 +165,11 @@ def _add_inputs(levels, several, options, **given):
     for name, array in given.items():
         arrays = _per_level(name, array, levels, several)
         if arrays and name in ("labels", "targets", "scores"):
-            options[name[:-1] + "_dtype"] = _dtype(name, arrays, LABEL_DTYPES if name == "labels" else DTYPES)
+            options[name[:-1] + "_dtype"] = _dtype(
+                name, arrays, _arrays.LABEL_DTYPES if name == "labels" else _arrays.DTYPES
+            )
         elif arrays:
-            arrays = [_float32(name, one) for one in arrays]
+            arrays = [_arrays.as_float32(name, one) for one in arrays]
         for level, one in zip(levels, arrays):
             (level.rows if name in ("labels", "scores", "row_weights") else level.elements)(name, one)
 
@@ -254,12 +217,12 @@ def _per_level(name, given, levels, several):
     if given is None:
         return []
     if not several:
-        return [_array(name, given)]
+        return [_arrays.as_array(name, given)]
     if not isinstance(given, (list, tuple)):
-        return _batch.shares(_array(name, given), [level.lengths for level in levels], _split)
+        return _batch.shares(_arrays.as_array(name, given), [level.lengths for level in levels], _split)
     if len(given) != len(levels):
         raise ValueError(f"{name} has {len(given)} levels, logits have {len(levels)}")
-    return [_array(name, array) for array in given]
+    return [_arrays.as_array(name, array) for array in given]
 
 
 def _split(array, rows):
@@ -272,7 +235,7 @@ def _vectors(levels, **given):
     for name, value in given.items():
         if value is None:
             continue
-        vectors[name] = np.ascontiguousarray(_float32(name, value))
+        vectors[name] = np.ascontiguousarray(_arrays.as_float32(name, value))
         if np.shape(value) != (classes,):
             raise ValueError(f"{name} has shape {np.shape(value)}; it must be [{classes}]")
     return vectors
@@ -294,7 +257,12 @@ def _state(loss, state, parameters, levels):
     if not _losses.DESCRIPTIONS[name].has_state:
         raise _losses.no_parameter(name, "state")
     bins = _losses.value_of(name, parameters, "bins")
-    if not isinstance(state, np.ndarray) or _masked(state) or state.dtype != np.int64 or not state.flags.c_contiguous:
+    if (
+        not isinstance(state, np.ndarray)
+        or _arrays.is_masked(state)
+        or state.dtype != np.int64
+        or not state.flags.c_contiguous
+    ):
         raise _checks.WrongType("state must be a contiguous int64 array, as ghm_state makes it")
     if state.shape != (_state_words(bins),):
         raise ValueError(f"state has shape {state.shape}; for {bins} bins it is [{_state_words(bins)}]")
@@ -306,7 +274,7 @@ def _state(loss, state, parameters, levels):
         if any(np.may_share_memory(state, array) for array in level.kept):
             raise ValueError("state shares memory with another argument; give it memory of its own")
     _ghm.check_state(state, bins)
-    return _numpy.pointer(state)
+    return _arrays.library.pointer(state)
 
 
 def _numbers(name, given, kinds, wanted):

@@ -54,6 +54,8 @@ def loss(
     classes: int | None = None,
     reduction: Reduction = "sum",
     normalizer: Normalizer | float | torch.Tensor = "sum",
+    normalizer_addend: float = 0.0,
+    normalizer_minimum: float = 0.0,
     row_weights: Levels | None = None,
     element_weights: Levels | None = None,
     class_weights: torch.Tensor | None = None,
@@ -87,8 +89,10 @@ def loss(
     reduction: "sum": a scalar, divided by the normalizer. "rows": one loss a row, [...] or [images, height, width,
         anchors]. "none": one loss an element, of the logits' shape; in a softmax loss one a row. Losses are float32
         (float64 for float64).
-    normalizer: "sum" (no divisor), "elements", "rows", "positives", "weights", a number, or a tensor with one element
-        on the logits' device. The tensor is read there, without a wait, and not clamped.
+    normalizer: "sum" (no divisor), "elements", "rows", "positives", "weights", "targets" (the sum of the targets of
+        rows that count, unweighted; a label's is its score, or 1), "ones" (the number of these that are 1), a number,
+        or a tensor with one element on the logits' device. The tensor is read there, without a wait, and not clamped.
+        A divisor that is formed from the batch is max(normalizer_minimum, sum + normalizer_addend).
     row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights: float32
         [C]. background_weight: a number.
     hard_negatives: a number r, for hard negative mining as in SSD. Of each image's background rows, only the ceil(r*P)
@@ -164,6 +168,7 @@ def loss(
         "loss": name,
         "reduction": reduction,
         "normalizer": normalizer,
+        **_bounds(normalizer_addend=normalizer_addend, normalizer_minimum=normalizer_minimum),
         "classes": classes or 0,
         **_batch.label_options(
             first_label, background_label, ignore_label, background_weight, hard_negatives, least_negatives
@@ -236,6 +241,12 @@ def _write_state(state, result, parameters):
             "ghm_histogram and ghm_density and give use_stored_density=True"
         )
     state.copy_(result)
+
+
+def _bounds(**given):
+    """What is not 0 of a divisor's addend and minimum."""
+    numbers = {name: _checks.number(name, one) for name, one in given.items()}
+    return {name: one for name, one in numbers.items() if one}
 
 
 def _divisor(normalizer, device):

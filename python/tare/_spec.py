@@ -19,6 +19,7 @@ _BATCH = (
     "hard_negatives",
     "least_negatives",
 )
+_OUTPUT = ("normalizer_addend", "normalizer_minimum")
 
 
 def keeps_state(name, parameters):
@@ -73,6 +74,7 @@ def read_spec(spec):
         singles=_names(take("singles")),
         batch=_batch.label_options(**{key: _number(take(key)) for key in _BATCH if key in settings}),
     )
+    read.output = {key: float(take(key)) for key in _OUTPUT if key in settings}
     read.traced = settings.pop("traced", None)
     parameters = {key: _number(value) for key, value in settings.items()}
     read.keep = bool(parameters.pop(KEEPS_GRADIENT, 0))  # no name that a caller can give

@@ -24,7 +24,7 @@ LossName = Literal[
     "ghm-r",
 ]
 Reduction = Literal["sum", "rows", "none"]
-Normalizer = Literal["sum", "elements", "rows", "positives", "weights"]
+Normalizer = Literal["sum", "elements", "rows", "positives", "weights", "targets", "ones"]
 Density = Literal["unit-region", "exact"]
 Variant = Literal["paper", "mmdet"]
 Modulator = Literal["differentiated", "detached"]
@@ -39,6 +39,8 @@ class CommonOptions(TypedDict, total=False):
     classes: int | None
     reduction: Reduction
     normalizer: Normalizer | float | torch.Tensor
+    normalizer_addend: float
+    normalizer_minimum: float
     row_weights: Levels | None
     element_weights: Levels | None
     class_weights: torch.Tensor | None

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Divisors that are formed from targets, of NumPy arrays, and the sums of all normalizers."""
+
+import numpy as np
+import pytest
+
+import tare
+
+
+def _batch(rows=500, classes=5, seed=7):
+    source = np.random.default_rng(seed)
+    logits = source.normal(-1, 3, (rows, classes)).astype(np.float32)
+    labels = source.integers(-2, classes, rows).astype(np.int32)
+    scores = source.integers(0, 5, rows).astype(np.float32) / 4
+    return logits, labels, scores
+
+
+def test_scores_are_summed():
+    logits, labels, scores = _batch()
+    arguments = ("sigmoid-varifocal", logits, labels)
+    whole = tare.evaluate(*arguments, scores=scores)
+    found = tare.evaluate(*arguments, scores=scores, normalizer="targets", normalizer_sums=True)
+    chosen = scores[labels >= 0]
+    assert found.loss == pytest.approx(whole.loss / chosen.sum(), rel=1e-12)
+    assert found.normalizer_sums == {
+        "elements": 5.0 * (labels != -2).sum(),
+        "rows": (labels != -2).sum(),
+        "positives": len(chosen),
+        "weights": (labels != -2).sum(),
+        "targets": chosen.sum(),
+        "ones": (chosen == 1).sum(),
+    }
+    ones = tare.evaluate(*arguments, scores=scores, normalizer="ones")
+    assert ones.loss == pytest.approx(whole.loss / (chosen == 1).sum(), rel=1e-12)
+    np.testing.assert_allclose(found.gradient, whole.gradient / chosen.sum(), rtol=1e-5)
+    assert whole.normalizer_sums is None
+
+
+def test_dense_targets_are_summed():
+    logits, _, _ = _batch()
+    targets = np.random.default_rng(1).integers(0, 5, logits.shape).astype(np.float32) / 4
+    whole = tare.evaluate("sigmoid-ce", logits, targets=targets)
+    found = tare.evaluate("sigmoid-ce", logits, targets=targets, normalizer="targets", normalizer_sums=True)
+    assert found.loss == pytest.approx(whole.loss / targets.sum(), rel=1e-12)
+    assert found.normalizer_sums["ones"] == (targets == 1).sum()
+
+
+@pytest.mark.parametrize("addend, minimum, divisor", [(1, 0, 3), (0, 10, 10), (1, 10, 10), (9, 10, 11), (0, 0, 2)])
+def test_addend_and_minimum(addend, minimum, divisor):
+    logits, labels = np.ones((4, 2), np.float32), np.array([0, 1, -1, -2])
+    whole = tare.evaluate("sigmoid-ce", logits, labels).loss
+    options = dict(normalizer="positives", normalizer_addend=addend, normalizer_minimum=minimum)
+    assert tare.evaluate("sigmoid-ce", logits, labels, **options).loss == whole / divisor
+
+
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        (dict(normalizer="rows", normalizer_addend=-1), r"normalizer_addend is -1; it must be in \[0,1e30\]"),
+        (dict(normalizer_minimum=1), "normalizer_minimum is 1 with normalizer 'sum'; it must be 0"),
+        (dict(normalizer=2.0, normalizer_addend=1), "normalizer_addend is 1 with normalizer 'value'; it must be 0"),
+        (dict(normalizer="rows", normalizer_minimum=float("nan")), "normalizer_minimum"),
+    ],
+)
+def test_refusals(options, text):
+    logits, labels, _ = _batch(9)
+    with pytest.raises(ValueError, match=text):
+        tare.evaluate("sigmoid-ce", logits, labels, **options)
+
+
+def test_ghm_has_its_own():
+    logits, labels, _ = _batch(9)
+    with pytest.raises(tare.Error, match="normalizer_sums with ghm-c, which has its own normalizer"):
+        tare.evaluate("ghm-c", logits, labels, normalizer_sums=True)
