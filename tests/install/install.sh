@@ -38,7 +38,17 @@ fi
 pc=$(find "$work/prefix" -name tare.pc)
 libdir=$(dirname "$(dirname "$pc")")
 export PKG_CONFIG_PATH="${pc%/*}"
-[ ! -x "$work/prefix/bin/tare" ] || run "the tool" "$work/prefix/bin/tare" info
+if [ -x "$work/prefix/bin/tare" ]; then
+  run "the tool" "$work/prefix/bin/tare" info
+  for file in bash-completion/completions/tare zsh/site-functions/_tare; do
+    [ -f "$work/prefix/share/$file" ] || { echo "$file is not installed"; exit 1; }
+  done
+  if [ -d "$build/man" ]; then
+    for page in tare tare-eval tare-weights; do
+      grep -q '^\.SH DESCRIPTION' "$work/prefix/share/man/man1/$page.1" || { echo "no man page of $page"; exit 1; }
+    done
+  fi
+fi
 # shellcheck disable=SC2046
 quiet "$cc" "$consumer/main.c" $(pkg-config --cflags --libs tare) "-Wl,-rpath,$libdir" -o "$work/pc_shared"
 run "pkg-config, shared" "$work/pc_shared"
