@@ -63,7 +63,7 @@ tare_status tare_check_class_sums(const tare_problem *problem, int unseen, tare_
   if (!tare_sums_classes(problem)) return TARE_STATUS_OK;
   if (problem->family == TARE_LOSS_FAMILY_REGRESSION)
     return tare_fail(error, TARE_STATUS_UNSUPPORTED,
-                     "output->class_sums with %s: its columns are no classes; leave class_sums NULL", name);
+                     "output->class_sums with %s: its columns are not classes; leave class_sums NULL", name);
   if (problem->family == TARE_LOSS_FAMILY_SOFTMAX && problem->soft)
     return tare_fail(error, TARE_STATUS_UNSUPPORTED,
                      "output->class_sums with %s and dense targets: a row's loss belongs to no class; use labels, or "

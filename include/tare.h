@@ -8,7 +8,7 @@
  *   loss spec   which loss, and its parameters (section 4)
  *   batch       the levels of a detector's head: logits, labels, weights, gradients, each with its strides (section 5)
  *   output      the scalar loss, the divisor, the gradient's scale, the counts of rows (section 6)
- *   stream      where a GPU does the work; some losses also need a workspace that the caller lends (section 7)
+ *   stream      where a GPU does the work; some losses also need a workspace from the caller (section 7)
  *
  * A complete program, with a simple call of section 2:
  *
@@ -17,7 +17,7 @@
  *
  *   int main(void) {
  *     const float logits[2 * 3] = {2.0f, -1.0f, 0.5f, -3.0f, -2.0f, -4.0f};
- *     const int32_t labels[2] = {0, -1}; // row 0 is of class 0, row 1 is background
+ *     const int32_t labels[2] = {0, -1}; // row 0 has class 0, row 1 is background
  *     float loss, gradient[2 * 3];
  *     tare_context_options options;
  *     tare_context_options_init(&options);
@@ -55,8 +55,9 @@
  * once.
  *
  * Determinism. A sum is formed over tiles whose size depends on the shape alone, and tiles are added in order, in
- * double. So a result is bitwise the same from run to run and for any number of threads. Requesting other outputs may
- * change the order of the loss's sum, and so its last bits. Results of different devices agree up to rounding.
+ * double. So a result is bitwise the same from run to run and for any number of threads. Which outputs are requested
+ * may change the order in which the loss is summed, and so its last bits. Results of different devices agree up to
+ * rounding.
  *
  * Everything here exists since version 0.1 unless its comment says otherwise.
  */
@@ -281,8 +282,9 @@ TARE_API tare_status tare_context_describe(tare_context *context, tare_context_d
  * last call. (On the CPU the evaluation itself returns the error.) Errors of a graph are in the context that it was
  * captured with: synchronize that context, on the stream that the graph was launched on.
  *
- * @return TARE_STATUS_OK; TARE_STATUS_INVALID_LABEL or else TARE_STATUS_INVALID_TARGET, the text naming the first such
- *         row; TARE_STATUS_CUDA_ERROR; TARE_STATUS_CAPTURING if `stream` is being captured (the capture goes on).
+ * @return TARE_STATUS_OK; TARE_STATUS_INVALID_LABEL, or else TARE_STATUS_INVALID_TARGET, with a text that names the
+ *         first such row; TARE_STATUS_CUDA_ERROR; TARE_STATUS_CAPTURING if `stream` is being captured (the capture goes
+ *         on).
  */
 TARE_API tare_status tare_context_synchronize(tare_context *context, tare_stream stream);
 
@@ -301,17 +303,19 @@ typedef enum tare_loss_kind {
   TARE_LOSS_SIGMOID_CE = 0,    /**< alpha_t*l per element (alpha-balanced cross-entropy) */
   TARE_LOSS_SIGMOID_FOCAL = 1, /**< alpha_t*q^gamma*l (arXiv 1708.02002, eq. 5) */
   TARE_LOSS_SIGMOID_POLY1 = 2, /**< alpha_t*q^gamma*l + eps*q^(gamma+1) (PolyLoss, arXiv 2204.12511, Poly-1 focal) */
-  TARE_LOSS_SIGMOID_VARIFOCAL = 3, /**< q*CE(x,q) of a label with score q > 0, alpha*p^gamma*l of the other elements
-                                        (VarifocalNet, arXiv 2008.13367, eq. 2) */
-  TARE_LOSS_SIGMOID_QUALITY_FOCAL =
-      4,                              /**< alpha_t*|p-t|^beta*CE(x,t), t the score of a label, else 0 (Generalized Focal
-                                            Loss, arXiv 2006.04388, eq. 2) */
-  TARE_LOSS_SIGMOID_MATCHABILITY = 5, /**< CE(x,q^gamma) of a label with score q, alpha*p^gamma*l of the other elements
-                                            (DEIM's matchability-aware loss, arXiv 2412.04234) */
-  TARE_LOSS_SIGMOID_IOU_AWARE = 6,    /**< CE(x,t) of a label with score q, t = max(p^a*q^(1-a),0.01); p^gamma*l of the
-                                            other elements (Align-DETR's IA-BCE, arXiv 2304.07527) */
-  TARE_LOSS_SOFTMAX_CE = 10,          /**< -log softmax(x)_y per row */
-  TARE_LOSS_SOFTMAX_FOCAL = 11,       /**< alpha*q^gamma*(-log p), p = softmax(x)_y, per row */
+  /** q*CE(x,q) of a label with score q > 0, alpha*p^gamma*l of the other elements (VarifocalNet, arXiv 2008.13367,
+   *  eq. 2) */
+  TARE_LOSS_SIGMOID_VARIFOCAL = 3,
+  /** alpha_t*|p-t|^beta*CE(x,t), t the score of a label, else 0 (Generalized Focal Loss, arXiv 2006.04388, eq. 2) */
+  TARE_LOSS_SIGMOID_QUALITY_FOCAL = 4,
+  /** CE(x,q^gamma) of a label with score q, alpha*p^gamma*l of the other elements (DEIM's matchability-aware loss,
+   *  arXiv 2412.04234) */
+  TARE_LOSS_SIGMOID_MATCHABILITY = 5,
+  /** CE(x,t) of a label with score q, t = max(p^a*q^(1-a),0.01); p^gamma*l of the other elements (Align-DETR's IA-BCE,
+   *  arXiv 2304.07527) */
+  TARE_LOSS_SIGMOID_IOU_AWARE = 6,
+  TARE_LOSS_SOFTMAX_CE = 10,             /**< -log softmax(x)_y per row */
+  TARE_LOSS_SOFTMAX_FOCAL = 11,          /**< alpha*q^gamma*(-log p), p = softmax(x)_y, per row */
   TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED = 12, /**< -log softmax(x + offset)_y per row (arXiv 2007.07314, eq. 10) */
   TARE_LOSS_GHM_C = 20,                  /**< sum of CE/GD(g), g = |sigmoid(x)-t| (arXiv 1811.05181, eq. 9) */
   TARE_LOSS_GHM_R = 21 /**< sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (eq. 12) */
@@ -345,7 +349,7 @@ typedef enum tare_modulator {
   TARE_MODULATOR_DETACHED = 1        /**< the modulator is a constant of the gradient */
 } tare_modulator;
 
-/** What tells the positives of varifocal loss. */
+/** Which elements are the positives of varifocal loss. */
 typedef enum tare_positives {
   TARE_POSITIVES_BY_SCORE = 0, /**< a score above 0 */
   TARE_POSITIVES_BY_LABEL = 1  /**< the label */
@@ -353,14 +357,14 @@ typedef enum tare_positives {
 
 /**
  * Varifocal loss. Scores (tare_batch) are the quality of the labels' boxes; without scores each is 1. A label with
- * score q > 0 has loss q*CE(x,q) and gradient q*(p-q): neither alpha nor gamma is in it. Every other element is a
+ * score q > 0 has loss q*CE(x,q) and gradient q*(p-q). It uses neither alpha nor gamma. Every other element is a
  * negative, with loss alpha*p^gamma*softplus(x). A dense target t > 0 is computed as a score, t = 0 as a negative. The
  * gradient of a negative is alpha*p^gamma*(p + gamma*(1-p)*softplus(x)) where the modulator p^gamma is differentiated
  * (the paper, mmdetection, PaddleDet, Ultralytics), and alpha*p^(gamma+1) where it is detached (RT-DETR, D-FINE, DEIM).
  *
  * A label with score 0 is computed as a negative with TARE_POSITIVES_BY_SCORE (mmdetection). With
- * TARE_POSITIVES_BY_LABEL its element weighs nothing: loss and gradient are 0 (RT-DETR, D-FINE). In both cases it is a
- * positive for counts and keeps its positive weight. Dense targets have no labels: with them TARE_POSITIVES_BY_LABEL is
+ * TARE_POSITIVES_BY_LABEL its loss and gradient are 0 (RT-DETR, D-FINE). In both cases it is a positive for counts and
+ * keeps its positive weight. Dense targets have no labels: with them TARE_POSITIVES_BY_LABEL is
  * TARE_STATUS_UNSUPPORTED.
  */
 typedef struct tare_varifocal_parameters {
@@ -371,11 +375,11 @@ typedef struct tare_varifocal_parameters {
 } tare_varifocal_parameters;
 
 /**
- * Quality focal loss. The target t is the score of a label (1 without scores) in its element, and 0 in every other. The
- * loss is alpha_t*s^beta*CE(x,t) with s = |p-t|. The gradient is alpha_t*(s^beta*(p-t) + beta*s^(beta-1)*sgn(p-t)*
- * p*(1-p)*CE). Where p = t it is 0 for every beta. alpha_t is that of a label whatever its score is, and that of focal
- * loss for dense targets. The paper has no alpha; with one this is the position-supervised loss of Stable-DINO (arXiv
- * 2304.04742). Without scores it is focal loss.
+ * Quality focal loss. In a label's element the target t is the label's score (1 without scores). In every other element
+ * it is 0. The loss is alpha_t*s^beta*CE(x,t) with s = |p-t|. The gradient is alpha_t*(s^beta*(p-t) +
+ * beta*s^(beta-1)*sgn(p-t)*p*(1-p)*CE). Where p = t it is 0 for every beta. A label has the alpha_t of the target 1,
+ * whatever its score is. A dense target has the alpha_t of focal loss. The paper has no alpha. With an alpha this is
+ * the position-supervised loss of Stable-DINO (arXiv 2304.04742). Without scores it is focal loss.
  */
 typedef struct tare_quality_focal_parameters {
   double alpha; /**< as in tare_ce_parameters; default off (-1) */
@@ -385,9 +389,9 @@ typedef struct tare_quality_focal_parameters {
 
 /**
  * Matchability-aware loss. A label with score q (1 without scores) has the cross-entropy of the target q^gamma, with
- * gradient p - q^gamma, also at q = 0. Every other element is a negative, with loss alpha*p^gamma*softplus(x). Its
- * gradient is alpha*p^(gamma+1) where the modulator is detached (DEIM), else that of varifocal loss. A dense target t >
- * 0 is computed as a score, t = 0 as a negative.
+ * gradient p - q^gamma. This includes q = 0. Every other element is a negative, with loss alpha*p^gamma*softplus(x).
+ * If the modulator is detached (DEIM), its gradient is alpha*p^(gamma+1), else that of varifocal loss. A dense target
+ * above 0 is computed as a score, and 0 as a negative.
  */
 typedef struct tare_matchability_parameters {
   double alpha;      /**< [0,1e30], a factor of the negatives; negative: off. Default off (-1) */
@@ -404,7 +408,7 @@ typedef struct tare_matchability_parameters {
  */
 typedef struct tare_iou_aware_parameters {
   double gamma;      /**< [0,10000]; default 2 */
-  double p_exponent; /**< a, in [0,1]; default 0.25. 0 leaves the score alone, 1 leaves p alone */
+  double p_exponent; /**< a, in [0,1]; default 0.25. 0: the target is the score; 1: it is p */
 } tare_iou_aware_parameters;
 
 /**
@@ -414,11 +418,12 @@ typedef struct tare_iou_aware_parameters {
  *   balanced softmax  tau = 1, prior_c = n_c/sum n (Ren et al., arXiv 2007.10740)
  *
  * tare_logit_adjustment (section 10) makes these offsets from class counts. A constant added to all offsets changes
- * nothing. Use the offsets in training only: at inference the bare logits are the balanced ones.
+ * nothing. Use the offsets in training only. At inference use the logits without offsets.
  *
  * z is formed in f32 (f64 logits: in double) and rounded once. A z beyond its type's range is infinite. An offset of
  * -inf excludes its class: z is -inf, even if the logit is NaN. The class has probability 0 and gradient 0.
- * A row with an excluded label has loss +inf. Offsets of +inf and NaN act as such logits do. Offsets are not checked.
+ * A row with an excluded label has loss +inf. An offset of +inf or NaN acts like a logit of +inf or NaN. Offsets are
+ * not checked.
  */
 typedef struct tare_logit_adjusted_parameters {
   const float *offset; /**< [classes]; device memory; NULL (default): none, which is softmax CE */
@@ -442,21 +447,21 @@ typedef enum tare_ghm_variant {
  * is only a mask. Class, element and positive weights are refused, and so is any normalizer but TARE_NORMALIZER_SUM.
  *
  * Unit regions. For hard labels the bin of an element is exact. Thresholds decide it in logit space: tau_k is the first
- * value of the logits' type whose exact gradient norm reaches k/bins. So every backend counts the same. GHM-R compares
- * |d| in double. mmdetection's edges are floats for every type of logits. g = 1 is in the last bin. NaN is in the first
- * (in the exact density it counts as g = 0). A dense target of exactly 0 or 1 is in the bin of its label. For a target
- * between 0 and 1, g itself is compared with k/bins: in double on the CPU, in f32 on a GPU. So an element within
- * rounding of an edge may be on either side.
+ * value of the logits' type whose exact gradient norm reaches k/bins. So the counts are the same on every backend.
+ * GHM-R compares |d| in double. mmdetection's edges are floats for every type of logits. g = 1 is in the last bin. NaN
+ * is in the first (in the exact density it counts as g = 0). A dense target of exactly 0 or 1 is in the bin of its
+ * label. For a target between 0 and 1, g itself is compared with k/bins: in double on the CPU, in f32 on a GPU. So an
+ * element within rounding of an edge may be on either side.
  *
  * Exact density. The window includes both ends. Its length is min(g, eps/2) + min(1-g, eps/2). g and 1-g are formed
- * separately in double, each with an error of about 4e-16 of itself. The difference of two norms is that of the smaller
- * of these. If eps is below the spacing of g, a window holds equal g only. For a target between 0 and 1, g is |p-t|: in
- * double on the CPU, in f32 on a GPU.
+ * separately in double, each with an error of about 4e-16 of itself. The difference of two norms is formed from
+ * whichever of the two, g or 1-g, is smaller. If eps is below the spacing of g, a window has only elements of equal g.
+ * For a target between 0 and 1, g is |p-t|: in double on the CPU, in f32 on a GPU.
  *
  * State. `state` is device memory of tare_ghm_state_bytes(bins) bytes, aligned to 8 bytes. The caller owns it. A fresh
  * state is all zero bytes. It may be copied, saved and restored as bytes. In 8-byte words:
  *
- *   [0]                      int64   steps taken with momentum; stays at 2^63-1; below 0 counts as 0
+ *   [0]                      int64   steps taken with momentum; stays at 2^63-1; a negative number counts as 0
  *   [1]                      int64   N of the last histogram
  *   [2 .. 2+bins)            int64   counts of the last histogram
  *   [2+bins .. 2+2*bins)     double  S: momentum sums; without momentum, the counts of the last batch with N > 0
@@ -465,11 +470,11 @@ typedef enum tare_ghm_variant {
  *
  * With NULL the context's own scratch is used. That is enough without momentum and on one machine.
  *
- * A batch with N = 0 is no step. N and the counts become 0, and the loss is 0. S, 1/GD and the steps do not change. On
- * several machines the sum of their N decides, which tare_ghm_density_update reads from the state.
+ * A batch with N = 0 is not a step. N and the counts become 0, and the loss is 0. S, 1/GD and the steps do not change.
+ * On several machines the sum of their N decides. tare_ghm_density_update reads it from the state.
  *
- * One state serves all levels of a batch together, as the paper's N requires. mmdetection calls its module once for
- * each level, and so updates its sums once for each level.
+ * One state serves all levels of a batch together, as the paper's N requires. mmdetection calls its module, and so
+ * updates its sums, once for each level.
  */
 typedef struct tare_ghm_parameters {
   int32_t bins;               /**< 1..1024; default 30 for GHM-C, 10 for GHM-R */
@@ -485,7 +490,7 @@ typedef struct tare_ghm_parameters {
 typedef struct tare_loss_spec {
   uint64_t struct_size;
   int32_t kind;     /**< a tare_loss_kind; it selects the member of the union */
-  int32_t reserved; /**< 0; so is what a loss does not use of the union. Another value is refused */
+  int32_t reserved; /**< must be 0, like the parts of the union that the loss does not use */
   union {
     tare_ce_parameters ce;                         /**< TARE_LOSS_SIGMOID_CE; TARE_LOSS_SOFTMAX_CE has no parameters */
     tare_focal_parameters focal;                   /**< TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SOFTMAX_FOCAL */
@@ -509,17 +514,17 @@ TARE_API void tare_loss_spec_init_sized(tare_loss_spec *loss, tare_loss_kind kin
  * --------------------------------------------------------------------------------------------------------------- */
 
 /** Distance, in elements, between neighbours along each axis. Input strides may be 0 (broadcast) or negative. Elements
- *  of an output must not overlap. The stride of an axis of length 0 or 1 is not used. Other strides may reach 2^58
- *  elements up and down. `cls` is ignored in an array without a class axis. */
+ *  of an output must not overlap. The stride of an axis of length 0 or 1 is not used. An array may span up to 2^58
+ *  elements in each direction. `cls` is ignored in an array without a class axis. */
 typedef struct tare_strides {
   int64_t image, y, x, anchor, cls;
 } tare_strides;
 
 /**
  * One level of a detector's head: images x height x width x anchors rows of C logits, anywhere in memory. The row
- * order, for labels and error texts, is image, y, x, anchor (anchor fastest). With several levels, it is level after
- * level. Every array has its own strides. So a head's NCHW output is used directly, with labels in level-major or
- * image-major order. Pointers only need the natural alignment of their element type.
+ * order, for labels and error texts, is image, y, x, anchor (anchor fastest). Several levels follow one another. Every
+ * array has its own strides. So a head's NCHW output is used directly, with labels in level-major or image-major order.
+ * Pointers only need the natural alignment of their element type.
  *
  * The gradient either has the logits' pointer and strides (in place), or overlaps no other array of the batch. Row and
  * element losses are f32 (f64 for f64 logits). They include every weight but no divisor, and are 0 in rows that do not
@@ -543,7 +548,7 @@ typedef struct tare_level {
   tare_strides row_loss_strides;
   void *element_loss; /**< not in softmax losses; or NULL */
   tare_strides element_loss_strides;
-  /** one a row, tare_batch::score_dtype, in [0,1]: the target of the label's element; NULL: 1 */
+  /** one per row, tare_batch::score_dtype, in [0,1]: the target of the label's element; NULL: 1 */
   const void *scores;
   tare_strides scores_strides;
 } tare_level;
@@ -577,13 +582,13 @@ TARE_API void tare_level_init_nhwc_sized(tare_level *level, int64_t anchors, int
  * P))). P is the number of the image's rows with a class. An image's rows are those of all its levels.
  *
  * Rows are ranked by their row loss in f32, without row, class and element weights, divisor and scale. NaN is the
- * largest. Among equal losses the first in row order is taken. The result is the same on every run. A row that is not
+ * largest. Of equal losses, the first in row order is taken. The result is the same on every run. A row that is not
  * selected adds nothing and has a gradient of 0. TARE_NORMALIZER_ROWS, TARE_NORMALIZER_ELEMENTS and
  * TARE_NORMALIZER_WEIGHTS use the selected rows; TARE_NORMALIZER_POSITIVES does not change. tare_output::counts counts
  * the labels before the selection.
  *
- * Sigmoid and softmax losses with labels take a selection. GHM losses, dense targets, scores and the fused head do not.
- * In a softmax loss the background must be a class. The call needs a workspace of 8 bytes a row: see
+ * Sigmoid and softmax losses with labels allow a selection. GHM losses, dense targets, scores and the fused head do
+ * not. In a softmax loss the background must be a class. The call needs a workspace of 8 bytes per row: see
  * tare_workspace_size.
  */
 typedef enum tare_selection {
@@ -592,43 +597,44 @@ typedef enum tare_selection {
 } tare_selection;
 
 /**
- * Labels. The class of a row is label - first_label. A label equal to ignore_label is ignored. Otherwise one equal to
- * background_label is background. Otherwise the class must be in [0, classes). A background label may also be in the
- * range of the classes. A softmax loss then treats it as that class, with that class's weight and not
- * background_weight. A sigmoid loss treats it as a row of zeros. No loss counts it as positive.
+ * Labels. The class of a row is label - first_label. A row whose label equals ignore_label is ignored. Any other row
+ * whose label equals background_label is background. The class of every other row must be in [0, classes). A background
+ * label may also be in the range of the classes. A softmax loss then treats it as that class, with that class's weight
+ * and not background_weight. A sigmoid loss treats it as a row of zeros. No loss counts it as positive.
  *
  *   mmcv       background_label = classes
  *   apex       background_label = -1, ignore_label = -2 (the defaults)
  *   Detectron  background_label = 0, first_label = 1
  *
- * Labels are range-checked in 64 bits before they are narrowed. GHM-R's columns are not classes. There any label >=
+ * Labels are range-checked in 64 bits before they are narrowed. GHM-R's columns are not classes. In GHM-R any label >=
  * first_label, other than background_label and ignore_label, marks its row as positive.
  *
- * Targets. Dense targets replace labels. The sigmoid losses and GHM-C take any t in [0,1]. Softmax CE, also
- * logit-adjusted, takes any row of finite numbers >= 0. f64 targets beside narrower logits are rounded to f32
- * first. A t of exactly 0 or 1 gives the loss and the gradient of the label, bit for bit. So does a softmax row with
- * all its mass on one class, times the mass. A softmax row of zeros counts and adds nothing. Labels beside targets are
- * range-checked like others, but only say which rows are ignored. In GHM-R they say which rows count: those with a
- * class; without labels all rows count. With targets, softmax focal, class weights and TARE_NORMALIZER_POSITIVES are
- * TARE_STATUS_UNSUPPORTED, because a row has no class.
+ * Targets. Dense targets replace labels. The sigmoid losses and GHM-C take any t in [0,1]. Softmax CE, with or without
+ * logit adjustment, takes any row of finite numbers >= 0. If the logits are narrower than f64, targets in f64 are
+ * rounded to f32 first. A t of exactly 0 or 1 gives the loss and the gradient of the label, bit for bit. So does a
+ * softmax row with all its mass on one class, times the mass. A softmax row whose targets are all 0 counts and adds
+ * nothing. Labels given with targets are range-checked like others, but only say which rows are ignored. In GHM-R they
+ * say which rows count: those with a class. Without labels all rows count. With targets, softmax focal, class weights
+ * and TARE_NORMALIZER_POSITIVES are TARE_STATUS_UNSUPPORTED, because a row has no class.
  *
  * Scores. A label may carry a quality score q in [0,1], such as the IoU of its box. The target of the element of the
  * row's class is then q. Every other element is a negative, as without scores. NULL is a score of 1. A row with a label
- * is a positive for counts and divisors at any score, also at 0. The label's element keeps the label's weights (alpha,
- * positive weight); they are not blended with q. tare_loss_description says which losses take scores. f64 scores need
- * f64 logits. Some levels may have scores and others none. Scores beside targets are TARE_STATUS_UNSUPPORTED. A score
- * is checked as a target is, in rows with a class and a weight other than 0.
+ * is a positive for counts and divisors whatever its score is, even 0. The label's element keeps the label's weights
+ * (alpha, positive weight); they are not blended with q. tare_loss_description says which losses take scores. f64
+ * scores need f64 logits. Some levels may have scores and others not. Scores together with targets are
+ * TARE_STATUS_UNSUPPORTED. A score is checked like a target, in rows with a class and a weight other than 0.
  *
  * Targets out of range. A t in [-1e-3, 1.001] (f16 and bf16 targets: [-0.01, 1.01]) is clamped to [0,1]. The ends are
- * rounded to the targets' type. f64 targets beside narrower logits are rounded to f32 before the comparison. Any other
- * value, and NaN, makes its row invalid; in softmax CE a negative value or one that is not finite does. An invalid row
- * adds nothing and has a gradient of 0. It counts as invalid, and not in divisors or in N of GHM. The call writes every
- * output, returns TARE_STATUS_INVALID_TARGET and names row and class. On a GPU tare_context_synchronize returns it and
- * names the row. Not checked are: targets of GHM-R, of ignored rows, and of rows and elements of weight 0.
+ * rounded to the targets' type. If the logits are narrower than f64, targets in f64 are rounded to f32 before the
+ * comparison. Any other value, and NaN, makes its row invalid. In softmax CE a negative or non-finite value does. An
+ * invalid row adds nothing and has a gradient of 0. It is counted as invalid, and neither in divisors nor in GHM's N.
+ * The call writes every output, returns TARE_STATUS_INVALID_TARGET and names row and class. On a GPU
+ * tare_context_synchronize returns it and names the row. Targets of GHM-R, of ignored rows, and of rows and elements of
+ * weight 0 are not checked.
  *
  * Weights. An element's weight is row weight x class weight x element weight x positive weight x alpha_t. Row and
- * element weights may be negative; a NaN weight gives NaN. A GHM loss treats a row weight that is not above 0, and NaN,
- * as a mask of 0.
+ * element weights may be negative; a NaN weight gives NaN. In a GHM loss a row weight that is NaN or not above 0 masks
+ * its row.
  *
  * An ignored row, a row of weight 0, and an element whose weight (alpha_t included) is 0 add nothing and have gradients
  * of 0, even if their logits are NaN.
@@ -675,11 +681,11 @@ typedef struct tare_counts {
  * Sums over the elements of one class. g is the derivative of the loss by the logit. Loss and g include every weight
  * (and 1/GD), but neither divisor nor gradient_scale. t is the element's target: 1 at the label, or the label's score;
  * 0 at the other classes; or the dense target. In a softmax loss the loss of a row belongs to the class of its label.
- * A factor of 0 leaves nothing of a g that is not finite.
+ * A factor of 0 gives 0, even if g is infinite or NaN.
  *
- * An element adds what it is in f32 (f64 logits: in double), before it is rounded to f16 or bf16. The sums are in
- * double and in a fixed order: bitwise the same from run to run, for any number of threads and any grid. Rows that do
- * not count, and elements of weight 0, add nothing. Ranks may add their sums.
+ * Each element is added in f32 (f64 logits: in double), before it is rounded to f16 or bf16. The sums are in double and
+ * in a fixed order: bitwise the same from run to run, for any number of threads and any grid. Rows that do not count,
+ * and elements of weight 0, add nothing. Ranks may add their sums.
  */
 typedef struct tare_class_sums {
   double loss;
@@ -716,7 +722,7 @@ typedef struct tare_output {
   int32_t normalizer;                  /**< a tare_normalizer; default TARE_NORMALIZER_SUM */
   double normalizer_value;             /**< for TARE_NORMALIZER_VALUE; it and its reciprocal are finite; default 1 */
   const float *normalizer_pointer;     /**< for TARE_NORMALIZER_VALUE, instead of the value; device memory; or NULL */
-  double gradient_scale;               /**< finite in f32, also divided by normalizer_value; default 1 */
+  double gradient_scale;               /**< finite in f32, also after division by normalizer_value; default 1 */
   const float *gradient_scale_pointer; /**< a factor of gradient_scale; device memory; or NULL */
   tare_counts *counts;                 /**< device memory; or NULL */
   /** [classes]; device memory; or NULL. Written, not added to. Not with GHM-R, with dense targets of a softmax loss, or
@@ -745,17 +751,17 @@ TARE_API void tare_output_init_sized(tare_output *output, uint64_t struct_size);
  * --------------------------------------------------------------------------------------------------------------- */
 
 /**
- * Forward, backward, or both, in one pass over the logits: writes what `output` and the levels request. On a GPU
- * everything is put on `stream`, the call does not wait, and it can be captured in a graph.
+ * Forward, backward, or both, in one pass over the logits: writes what `output` and the levels request. On a GPU all
+ * work is put on `stream`. The call does not wait, and it can be captured in a graph.
  *
  * Infinities (z is the signed logit): z = -inf gives loss +inf and gradient -alpha_t by z; z = +inf gives 0 and 0; a
  * NaN logit gives NaN. In a softmax loss a logit of -inf is probability 0, and loss +inf if it is the label's. One
- * logit of +inf that is not the label's gives loss +inf. Several of +inf, or all -inf, give NaN. The gradient is finite
- * wherever its limit is.
+ * logit of +inf that is not the label's gives loss +inf. Several logits of +inf, or none above -inf, give NaN. The
+ * gradient is finite wherever its limit is.
  *
  * @return TARE_STATUS_OK; TARE_STATUS_INVALID_ARGUMENT; TARE_STATUS_UNSUPPORTED; TARE_STATUS_CUDA_ERROR;
- *         TARE_STATUS_WORKSPACE_TOO_SMALL; on the CPU TARE_STATUS_INVALID_LABEL, the text naming the row, and
- *         TARE_STATUS_INVALID_TARGET, the text naming row and class. Outputs are written only with TARE_STATUS_OK,
+ *         TARE_STATUS_WORKSPACE_TOO_SMALL; on the CPU also TARE_STATUS_INVALID_LABEL, whose text names the row, and
+ *         TARE_STATUS_INVALID_TARGET, whose text names row and class. Outputs are written only with TARE_STATUS_OK,
  *         TARE_STATUS_INVALID_TARGET or TARE_STATUS_CUDA_ERROR.
  */
 TARE_API tare_status tare_evaluate(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
@@ -773,7 +779,7 @@ TARE_API tare_status tare_workspace_size(tare_context *context, const tare_loss_
 /**
  * Lends the context a workspace for the calls that follow. The caller owns it and keeps it until work that uses it has
  * run.
- * @param workspace  device memory, aligned to 16 bytes; NULL, with `bytes` 0, to take it back.
+ * @param workspace  device memory, aligned to 16 bytes; NULL, with `bytes` 0, to end the loan.
  * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT.
  */
 TARE_API tare_status tare_context_set_workspace(tare_context *context, void *workspace, uint64_t bytes);
@@ -783,7 +789,8 @@ TARE_API tare_status tare_context_set_workspace(tare_context *context, void *wor
  *
  * A head's last layer is a product: logits = X W^T + b. These calls take X, W and b instead of the logits. They work on
  * one chunk of rows at a time. They form the chunk's logits in the workspace, evaluate the loss there, and turn the
- * gradient by the logits into gradients by X, W and b. All logits, or their gradient, never exist at one time.
+ * gradient by the logits into gradients by X, W and b. The full array of logits never exists, and neither does its
+ * gradient.
  *
  * Matrix products use an external BLAS, which is loaded when first needed. On the CPU it is a CBLAS with 32-bit
  * integers (default libopenblas.so.0; the build or the environment variable TARE_BLAS may name another). On a GPU it is
@@ -794,12 +801,13 @@ TARE_API tare_status tare_context_set_workspace(tare_context *context, void *wor
  * so make one call on that GPU before.
  *
  * A CBLAS has threads of its own, which Tare neither counts nor changes. Tare makes no guarantee about it after fork().
- * (OpenBLAS on pthreads works there, on OpenMP it hangs.) Between two products the loss runs on threads that are made
- * for it and end with it, no more than the context's. Making threads is the only system allocation of these calls.
+ * (There OpenBLAS works if it was built with pthreads, and hangs if it was built with OpenMP.) Between two products the
+ * loss runs on threads that are made for it and end with it. They are at most as many as the context's. Making them is
+ * the only system allocation of these calls.
  *
  * A device scale that is not finite is applied to the products: a gradient that is 0 without it stays 0. With
- * `accumulate` the gradient by W then needs space of its own in the workspace. As in any product, a feature that is not
- * finite makes NaN of weights_gradient, even if its row's gradient is 0.
+ * `accumulate` the gradient by W then needs space of its own in the workspace. As in any product, a feature that is
+ * infinite or NaN makes weights_gradient NaN, even if its row's gradient is 0.
  * --------------------------------------------------------------------------------------------------------------- */
 
 /**
@@ -839,11 +847,11 @@ TARE_API void tare_linear_init_sized(tare_linear *linear, int64_t dimensions, ui
  * workspace. Normalizer, scale, loss and counts are those of `output`. All gradients include scale and divisor.
  *
  * GHM with unit regions reads the logits twice, first to count gradient norms, unless loss->ghm.use_stored_density is
- * 1. The first chunk's logits are kept from one pass to the next. A workspace larger than `ample` keeps more chunks',
- * and one of `ample` + 4*N*C bytes keeps all. The other chunks form theirs twice. What is kept does not change the
- * result. The exact density sorts all logits and is TARE_STATUS_UNSUPPORTED.
+ * 1. The first chunk's logits are kept from one pass to the next. A workspace larger than `ample` keeps those of more
+ * chunks, and one of `ample` + 4*N*C bytes keeps all. The logits of the other chunks are formed twice. What is kept
+ * does not change the result. The exact density sorts all logits and is TARE_STATUS_UNSUPPORTED.
  *
- * The workspace (tare_context_set_workspace) limits the rows of a chunk. Every size from `least` on works. The result
+ * The workspace (tare_context_set_workspace) limits the rows of a chunk. Any size of at least `least` works. The result
  * is bitwise repeatable for the same size of the workspace, the same BLAS and the same number of its threads. Other
  * sizes below `ample` round differently. A batch without rows needs no workspace; its loss and gradients are 0.
  *
@@ -864,7 +872,7 @@ TARE_API tare_status tare_linear_ghm_histogram(tare_context *context, const tare
 /**
  * Bytes of workspace for these arguments.
  * @param output  may be NULL.
- * @param least   receives the least size; less is TARE_STATUS_WORKSPACE_TOO_SMALL; or NULL.
+ * @param least   receives the smallest size that works; or NULL.
  * @param ample   receives the size from which chunks get no larger; more is used by GHM alone (see
  *                tare_linear_evaluate); or NULL.
  * @return as tare_linear_evaluate.
@@ -959,8 +967,8 @@ TARE_API tare_status tare_class_balanced_weights_real(int64_t classes, const dou
 /**
  * Offsets of logit adjustment: offset_c = tau*log(n_c/sum n), formed in double and rounded once. A count of 0 counts
  * as 1. Frequencies that sum to 1 serve as counts if none is 0.
- * @param counts  double [classes], each finite and >= 0; host memory. A 0 beside a count strictly between 0 and 1 is
- *                refused: there a single sample is not 1.
+ * @param counts  double [classes], each finite and >= 0; host memory. A 0 together with a count strictly between 0 and
+ *                1 is refused, because then 1 is not a single sample.
  * @param tau     in [-1e30,1e30]. 1 is balanced softmax. 0 changes no logit. -tau adjusts logits after training.
  * @param offset  float [classes]; host memory. What tare_logit_adjusted_parameters takes (copied to the device).
  * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)).
@@ -1028,7 +1036,7 @@ typedef struct tare_parameter_description {
   const char *field;  /**< "focal.gamma": its field in tare_loss_spec, as error texts name it */
   const char *help;   /**< one line of text */
   const char *limits; /**< the range as text: "in [0,10000]"; empty if there is none */
-  const char *const *choices; /**< TARE_PARAMETER_TYPE_CHOICE: the names by value, NULL behind the last; else NULL */
+  const char *const *choices; /**< TARE_PARAMETER_TYPE_CHOICE: the names by value, then NULL; for other types NULL */
   int32_t type;               /**< a tare_parameter_type */
   int32_t offset;             /**< of the value, in bytes from the start of tare_loss_spec */
   double low, high;           /**< the range */
@@ -1045,7 +1053,7 @@ typedef struct tare_parameter_description {
  */
 TARE_API tare_status tare_loss_parameter(int32_t kind, int32_t index, tare_parameter_description *description);
 
-/** @return a text on how this library was built: version, compiler, CUDA, OpenMP. Never NULL. */
+/** @return a text that says how this library was built: version, compiler, CUDA, OpenMP. Never NULL. */
 TARE_API const char *tare_build_description(void);
 
 /* ------------------------------------------------------------------------------------------------------------------
@@ -1076,13 +1084,13 @@ TARE_API const char *tare_build_description(void);
  *
  * Results below 1e-30 (f64: 1e-290) may instead be off by 1e-36 (1e-290), before weights, epsilon, divisor and scale.
  *
- * Cancellation. With dense targets and scores strictly between 0 and 1 terms are subtracted, and in Poly-1 with a
- * negative epsilon. Then the ulp are those of the terms, not of the result. For the gradient of a sigmoid loss the
- * terms are weight*s^gamma*(p + t), and the additions of focal and Poly-1; for varifocal weight*t*(p + t). For CE
- * itself they are weight*(CE + 2*max(x,0)*t). For matchability-aware and IoU-aware labels t is the target that the
- * score gives. For the gradient of softmax CE they are T*p + t, where T is the sum of the row's targets. Alpha counts 2
- * ulp. In quality focal loss s = |p-t| may be off by 4 ulp of p + t, which the power beta passes on. With beta below 1
- * the gradient is unbounded near p = t, and there as good as s is.
+ * Cancellation. Terms are subtracted with dense targets and scores strictly between 0 and 1, and in Poly-1 with a
+ * negative epsilon. There an ulp is one of the terms, not of the result. For the gradient of a sigmoid loss the terms
+ * are weight*s^gamma*(p + t), and the additions of focal and Poly-1; for varifocal weight*t*(p + t). For CE itself they
+ * are weight*(CE + 2*max(x,0)*t). For matchability-aware and IoU-aware labels t is the target that the score gives. For
+ * the gradient of softmax CE they are T*p + t, where T is the sum of the row's targets. Alpha counts 2 ulp. In quality
+ * focal loss s = |p-t| may be off by 4 ulp of p + t, which the power beta passes on. With beta below 1 the gradient is
+ * unbounded near p = t, and there it is only as exact as s.
  *
  * The scalar loss is a sum in double of such losses, divided in double and rounded to its type. On a GPU a thread adds
  * its share of a tile in f32. The relative error of losses of one sign is at most that of their elements plus
@@ -1102,7 +1110,7 @@ TARE_API const char *tare_build_description(void);
  *   - An element's loss must be a finite f32 to be added (f64 logits: a finite double). The sum, and a softmax row's
  *     loss, may exceed f32.
  *   - A power or exponential below 1.2e-38 (f64: 3.4e-308) is 0.
- *   - A divisor of 0, infinity or NaN on the device is used without change. A gradient of 0 stays 0.
+ *   - A divisor on the device that is 0, infinite or NaN is used as it is. A gradient of 0 stays 0.
  * --------------------------------------------------------------------------------------------------------------- */
 
 #ifdef __cplusplus

@@ -35,7 +35,7 @@ enum { VERBS = sizeof verbs / sizeof verbs[0] };
 static void print_usage(FILE *stream) {
   fprintf(stream, "tare: loss kernels for class-imbalanced dense detection, on the command line\n\n");
   for (int index = 0; index < VERBS; index++) fprintf(stream, "  tare %-8s %s\n", verbs[index].name, verbs[index].what);
-  fprintf(stream, "\nOptions of each: tare VERB --help. Version: tare --version.\n");
+  fprintf(stream, "\ntare VERB --help shows the options of a verb, tare --version the version.\n");
 }
 
 static void print_version(FILE *stream, struct argp_state *state) {

@@ -53,8 +53,9 @@ const struct argp_option eval_described[] = {
      0},
     {"background-weight", BACKGROUND_WEIGHT, "W", 0, "Weight of background rows (1)", 0},
     {"hard-negatives", HARD_NEGATIVES, "R", 0,
-     "Of an image's background rows take only the R*P with the largest loss; P is its number of rows with a class", 0},
-    {"least-negatives", LEAST_NEGATIVES, "K", 0, "With --hard-negatives: at least K of an image (0)", 0},
+     "In each image use only the R*P background rows with the largest loss; P is its number of rows with a class", 0},
+    {"least-negatives", LEAST_NEGATIVES, "K", 0,
+     "With --hard-negatives: use at least K background rows of an image (0)", 0},
     {"images", IMAGES, "N", 0, "With --hard-negatives: the rows belong to N images, one after another (1)", 0},
     {"normalizer", NORMALIZER, "HOW", 0,
      "Divide by: sum (nothing), elements, rows, positives, targets (their sum: labels count as their score, or 1), "
@@ -68,7 +69,7 @@ const struct argp_option eval_described[] = {
     {"grad-out", GRAD_OUT, "G.npy", 0, "Write the gradient, in the logits' type (bf16 as u2)", 0},
     {"row-loss-out", ROW_LOSS_OUT, "R.npy", 0, "Write the loss of each row, before the normalizer, as f4", 0},
     {"plot", PLOT, "P.svg", 0,
-     "Draw the histogram of gradient norms and the weights as SVG; for ghm-c, its gradient beside those of CE and "
+     "Draw the histogram of gradient norms and the weights as SVG; for ghm-c, its gradient next to those of CE and "
      "focal. Needs gnuplot, which may take 20 seconds",
      0},
     {"class-sums", CLASS_SUMS, 0, 0,

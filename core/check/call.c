@@ -91,7 +91,7 @@ static tare_status check_scores(const tare_problem *problem, tare_error *error) 
 /** The reason why a loss does not take an input. */
 static const char *reason_of(const tare_problem *problem) {
   if (tare_is_ghm(problem)) return "a GHM loss takes no weights but row_weights, which select rows";
-  return "a softmax loss has one term a row; use row_weights, class_weights and row_loss";
+  return "a softmax loss has one term per row; use row_weights, class_weights and row_loss";
 }
 
 static tare_status check_taken(const tare_problem *problem, tare_error *error) {

@@ -15,13 +15,13 @@ struct counts {
 };
 
 /** What the files must look like, for --help. */
-#define COUNTS_HELP                                                                                               \
-  "The counts of --class-counts are finite, 0 or more, and not all 0; they need not be whole. A .npy holds them " \
-  "as i4, i8, f4 or f8 [classes]. A .csv has one line a class, commas between fields, its count in the last: "    \
-  "1169, 1e3 and 12.5 are counts. Its first line may be a heading: then its last field begins with a letter and " \
-  "has no digit. A column of class ids (headed id, class_id, category_id, class, category, label or index; "      \
-  "without such a heading the first column, if it starts with a number) must rise from line to line, since the "  \
-  "first line is class 0, the next class 1. Nothing is sorted, cut or left out; anything else is an error."
+#define COUNTS_HELP                                                                                                  \
+  "The counts of --class-counts are finite, 0 or more, and not all 0; they need not be whole. A .npy holds them "    \
+  "as i4, i8, f4 or f8 [classes]. A .csv has one line per class, commas between fields, and the count in the last: " \
+  "1169, 1e3 and 12.5 are counts. Its first line may be a heading: then its last field begins with a letter and "    \
+  "has no digit. A column of class ids (headed id, class_id, category_id, class, category, label or index; "         \
+  "without such a heading the first column, if it starts with a number) must increase from line to line: the "       \
+  "first line is class 0, the next is class 1. Nothing is sorted, cut or left out; anything else is an error."
 
 /** Returns TOOL_OK, or TOOL_FAILED after complaining; then nothing is to be freed. */
 int counts_read(const char *path, struct counts *counts);

@@ -35,7 +35,8 @@ const struct choice bench_layouts[] = {
 
 static const struct argp_option described[] = {
     {0, 0, 0, 0, "What:", 1},
-    {"loss", LOSS, "NAME", 0, "Only this loss; may be repeated; " CB_FOCAL " is one more (all)", 0},
+    {"loss", LOSS, "NAME", 0, "Only this loss; may be repeated; " CB_FOCAL ", class-balanced focal, is one too (all)",
+     0},
     {"gamma", GAMMA, "G", 0, "Exponent of the focal losses (sigmoid-focal 2, 1.5 and 3.7, else 2)", 0},
     {"bins", BINS, "M", 0, "Unit regions of GHM (ghm-c 10 and 30, ghm-r 10)", 0},
     {0, 0, 0, 0, "On what:", 2},
@@ -44,7 +45,8 @@ static const struct argp_option described[] = {
     {"dtype", DTYPE, "TYPE", 0, "f32, f16, bf16 or f64 (f32)", 0},
     {"layout", LAYOUT, "HOW", 0, "rows, nchw or nhwc as a detector's head makes them, or levels: five nchw maps (rows)",
      0},
-    {"head", HEAD, "D", 0, "Compare a fused head of D features with separate product, loss and two products", 0},
+    {"head", HEAD, "D", 0,
+     "Compare a fused head of D features with its steps done separately: a product, the loss, two products", 0},
     {"workspace", WORKSPACE, "MB", 0, "Size of the fused head's workspace (ample)", 0},
     {"distribution", DISTRIBUTION, "D", 0,
      "detector: N(-4.6,1.5), 0.5 % positives; normal:MEAN,SD; file:X.npy, repeated to fill --rows and --classes "
@@ -173,7 +175,7 @@ int bench_options_read(struct bench_options *options, int argc, char **argv) {
       described,
       read_option,
       NULL,
-      "Times loss and gradient in one call. Compares them with a plain copy of the same bytes, by the "
+      "Times loss and gradient in one call. Compares them with a plain copy of the same bytes, with the "
       "same number of threads in the same run.\v"
       "Defaults are in parentheses.",
       NULL,
