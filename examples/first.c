@@ -5,7 +5,7 @@
 
 int main(void) {
   const float logits[2 * 3] = {2.0f, -1.0f, 0.5f, -3.0f, -2.0f, -4.0f};
-  const int32_t labels[2] = {0, -1}; /* row 0 is of class 0, row 1 is background */
+  const int32_t labels[2] = {0, -1}; /* row 0 has class 0, row 1 is background */
   float loss, gradient[2 * 3];
   tare_context_options options;
   tare_context_options_init(&options);

@@ -44,7 +44,8 @@
  *  12. Accuracy and limits                error bounds, infinities, ranges
  *
  * Words. A row is one anchor. C is the number of classes. x is a logit, y a label, t a target in [0,1]. For a hard
- * target z = +x where t = 1 and -x where t = 0; p = sigmoid(z), q = 1-p, l = -log p. GD is the gradient density.
+ * target z = +x where t = 1 and -x where t = 0; p = sigmoid(z), q = 1-p, l = -log p. A gradient "by x" is the gradient
+ * with respect to x. GD is the gradient density.
  *
  * Memory. *Device memory* is memory of the context's GPU; on a CPU context it is ordinary memory. Structs, the array of
  * levels, plain scalars and everything in sections 10 and 11 are always in ordinary host memory. A call never

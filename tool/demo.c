@@ -119,7 +119,7 @@ static int show_losses(struct demo *demo) {
   printf(
       "\nEvery loss with its gradient, computed together in one call. Values are divided by the number of positive\n"
       "rows; GHM divides by gradient density instead. softmax-*: background rows have no class and add nothing.\n"
-      "cb: class-balanced weights, beta 0.999. ghm-r: box regression, 4 coordinates a row. GB/s: bytes read and\n"
+      "cb: class-balanced weights, beta 0.999. ghm-r: box regression, 4 coordinates per row. GB/s: bytes read and\n"
       "written.\n\n");
   table_print(&table, true);
   return TOOL_OK;
@@ -128,7 +128,7 @@ static int show_losses(struct demo *demo) {
 static void show_histogram(const struct demo *demo) {
   const struct histogram *histogram = &demo->histogram;
   printf(
-      "\nHow wrong is each of the %s logits that count? Its gradient norm g = |sigmoid(x)-t| says so, from 0 to 1.\n"
+      "\nHow wrong is each of the %s logits that count? Its gradient norm g = |sigmoid(x)-t| tells, from 0 to 1.\n"
       "%.1f %% lie in the first of %d bins: the easy background that would outweigh everything else. GHM-C gives each\n"
       "logit the weight N/GD, so that rare gradient norms count more. The bars have a logarithmic scale.\n\n",
       grouped(histogram->elements).of,

@@ -104,7 +104,7 @@ static int check_class_sums(const struct reading *reading) {
   const int32_t family = loss_described(reading->kind).family;
   if (!reading->options->class_sums) return TOOL_OK;
   if (family == TARE_LOSS_FAMILY_REGRESSION)
-    return misuse("--class-sums with %s: its columns are no classes", tare_loss_name(reading->kind));
+    return misuse("--class-sums with %s: its columns are not classes", tare_loss_name(reading->kind));
   if (family == TARE_LOSS_FAMILY_SOFTMAX && reading->options->targets)
     return misuse("--class-sums with %s and --targets: a row's loss belongs to no class; use --labels",
                   tare_loss_name(reading->kind));

@@ -165,7 +165,7 @@ static int say_why(enum child_end end, const struct child_answer *answer, const 
     case CHILD_NOT_RUN:
       return complain("--plot %s: cannot run gnuplot: %s", path, strerror(errno));
     case CHILD_TOO_LATE:
-      return complain("--plot %s: gnuplot did not end within %d seconds, and was killed", path, MOST_SECONDS);
+      return complain("--plot %s: gnuplot did not finish within %d seconds, and was killed", path, MOST_SECONDS);
     case CHILD_TOO_LARGE:
       return complain("--plot %s: gnuplot drew more than %d MiB, and was killed", path, MOST_BYTES >> 20);
     case CHILD_FAILED:

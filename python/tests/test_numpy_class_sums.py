@@ -45,7 +45,7 @@ def test_threads_and_half_types_do_not_change_them():
 
 def test_refusals():
     logits, labels = _batch(9, 4)
-    with pytest.raises(tare.Error, match="class_sums with ghm-r: its columns are no classes"):
+    with pytest.raises(tare.Error, match="class_sums with ghm-r: its columns are not classes"):
         tare.evaluate("ghm-r", logits, targets=logits, class_sums=True)
     with pytest.raises(tare.Error, match="a row's loss belongs to no class; use labels"):
         tare.evaluate("softmax-ce", logits, targets=np.abs(logits), class_sums=True)

@@ -25,6 +25,8 @@ from pathlib import Path
 
 import pytest
 
+import tare
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
@@ -142,3 +144,8 @@ def test_what_is_shown():
             if language == "sh":
                 assert {f"./dev {verb}" in dev for verb in re.findall(r"\./dev (\w+)", text)} <= {True}, where
                 assert set(re.findall(r"--preset (\S+)", text)) <= presets, where
+
+
+def test_the_readme_has_a_row_for_every_loss():
+    text = (ROOT / "README.md").read_text()
+    assert [name for name in tare.losses() if f"\n| `{name}` |" not in text] == []

@@ -277,7 +277,7 @@ static tare_status misplaced(tare_context *context, const tare_loss_spec *loss, 
 Test(class_sums, refusals) {
   FOR_EACH_DEVICE(device) {
     expect_refused(problem_new(TARE_LOSS_GHM_R, TARE_DTYPE_F32, 9, 4), device, TARE_STATUS_UNSUPPORTED,
-                   "output->class_sums with ghm-r: its columns are no classes");
+                   "output->class_sums with ghm-r: its columns are not classes");
     problem *dense = problem_new(TARE_LOSS_SOFTMAX_CE, TARE_DTYPE_F32, 9, 3);
     problem_draw_targets(dense, TARE_DTYPE_F32);
     expect_refused(dense, device, TARE_STATUS_UNSUPPORTED, "a row's loss belongs to no class; use labels");

@@ -60,7 +60,7 @@ Test(tool_class_sums, are_a_table) {
 
 Test(tool_class_sums, refusals) {
   const tool_folder folder = tool_folder_with_files();
-  tool_expect_refused(&folder, EVAL("ghm-r") "--targets x.npy --class-sums", 2, "its columns are no classes");
+  tool_expect_refused(&folder, EVAL("ghm-r") "--targets x.npy --class-sums", 2, "its columns are not classes");
   tool_expect_refused(&folder, "$TARE eval --loss softmax-ce --logits x.npy --targets x.npy --class-sums", 2,
                       "a row's loss belongs to no class; use --labels");
   tool_folder_remove(&folder);

@@ -231,7 +231,7 @@ Test(tool_files, a_gnuplot_that_hangs) {
   const time_t before = time(NULL);
   cr_assert_eq(tool_shell(&folder, WITH_GNUPLOT), 1);
   cr_assert_lt(time(NULL) - before, 60);
-  expect_said(&folder, "err", "gnuplot did not end within 20 seconds", "hanging");
+  expect_said(&folder, "err", "gnuplot did not finish within 20 seconds", "hanging");
   expect_all_gone(&folder, "hanging");
   tool_expect_nothing_left(&folder, "hanging");
   tool_folder_remove(&folder);

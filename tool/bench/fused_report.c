@@ -69,7 +69,7 @@ void fused_print(struct fused *bench) {
       products * 1e3, products > 0 ? operations(bench) / products * 1e-9 : 0, spread * 100);
   if (spread > 0.2) {
     printf(
-        "The products vary much from round to round: other work keeps this machine busy. Do not trust these "
+        "The products vary a lot from round to round: other work keeps this machine busy. Do not trust these "
         "times.\n");
   }
 }

@@ -130,14 +130,14 @@ void bench_print(struct bench *bench) {
   table_print(&table, true);
   double spread = all > 0 ? (times_quantile(&bench->copies, 0.8) - times_quantile(&bench->copies, 0.2)) / all : 0;
   printf(
-      "\nms: median run time; p20, p80: its 20th and 80th percentiles. ns x cores: ns an element times threads.\n"
+      "\nms: median run time; p20, p80: its 20th and 80th percentiles. ns x cores: ns per element times threads.\n"
       "GB/s: logits read and gradient written, with labels and targets. of copy: that rate over the rate of plain\n"
       "copies of the logits (their median; p20 to p80 spread is %.0f %% of it). focals: median ratio to the time of\n"
       "the first sigmoid-focal in the same round. ghm-r is on [rows, 4].\n",
       spread * 100);
   if (spread > 0.2) {
     printf(
-        "The copies vary much from round to round: other work keeps this machine busy. Do not trust these "
+        "The copies vary a lot from round to round: other work keeps this machine busy. Do not trust these "
         "times.\n");
   }
 }
