@@ -207,8 +207,8 @@ tare_status ghm_density_update(tare_backend *base, const tare_problem *problem, 
 
 namespace {
 
-/** Labels are counted first where the divisor or the counts are wanted, and targets summed; then classes are summed; then
- *  the loss. */
+/** Labels are counted first where the divisor or the counts are wanted, and targets summed; then classes are summed;
+ *  then the loss. */
 cudaError_t evaluate_rows(const tare_problem *problem, const call &c, tare_class_sums *sum_room,
                           const launch_site &site) {
   cudaError_t status = launch_normalizers(problem->output, c, site);

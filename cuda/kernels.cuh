@@ -57,8 +57,8 @@ cudaError_t load_kernels(Kernel... kernels) {
 /** Counts labels; `reports`: remembers invalid rows for tare_context_synchronize. */
 cudaError_t launch_count(const call &c, const launch_site &site, bool reports);
 
-/** Sums targets, and forms the divisor that depends on them, after launch_count. `sums`: receives what all normalizers give;
- *  or NULL. */
+/** Sums targets, and forms the divisor that depends on them, after launch_count. `sums`: receives what all normalizers
+ *  give; or NULL. */
 cudaError_t launch_target_sums(const call &c, tare_normalizer_sums *sums, const launch_site &site);
 
 /** Sets the flags, or one of them, if what the call has written is not finite. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sums of targets and numbers of targets equal to 1: a pass of its own over labels, scores and targets, after the one that
- * counts labels. Numbers are added by atomics, where no order shows; sums go through a partial sum for each tile. */
+/* Sums of targets and numbers of targets equal to 1: a pass of its own over labels, scores and targets, after the one
+ * that counts labels. Numbers are added by atomics, where no order shows; sums go through a partial sum for each
+ * tile. */
 #include "kernels.cuh"
 
 namespace tare {
