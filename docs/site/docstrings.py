@@ -9,7 +9,11 @@ _SPECIAL = re.compile(r"([*|`\\]|(?<=\w)_(?!\w))")
 
 
 def escaped(text):
-    return _SPECIAL.sub(r"\\\1", text)
+    """Text without markup, but for `code`."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return _SPECIAL.sub(r"\\\1", text)
+    return "``".join(part if index % 2 else _SPECIAL.sub(r"\\\1", part) for index, part in enumerate(parts))
 
 
 def paragraphs(lines):
@@ -22,21 +26,31 @@ def paragraphs(lines):
             block = []
 
 
+def is_list(block):
+    """Whether a paragraph is a list of arguments: after the first one every other line is one too, or is indented."""
+    begins = [bool(_ITEM.match(line)) for line in block]
+    first = begins.index(True) if True in begins else len(block)
+    return first < len(block) and all(
+        begin or line.startswith("    ") for begin, line in zip(begins[first:], block[first:])
+    )
+
+
 def items(block):
-    """The lines of a paragraph, each argument as a point of a list. A line that is not indented ends the list."""
-    inside = False
+    """The lines of a paragraph, each argument as a point of a list."""
+    if not is_list(block):
+        yield from map(escaped, block)
+        return
     for line in block:
         match = _ITEM.match(line)
         if match:
             yield from ("", f"* **{escaped(match[1])}**: {escaped(line[match.end() :])}")
-        elif inside and line.startswith("    "):
-            yield f"  {escaped(line.strip())}"
         else:
-            yield from ["", escaped(line)] if inside else [escaped(line)]
-        inside = bool(match) or (inside and line.startswith("    "))
+            yield f"  {escaped(line.strip())}" if line.startswith("    ") else escaped(line)
 
 
 def convert(app, what, name, thing, options, lines):
+    if lines and lines[0].startswith("Alias for field number"):  # a NamedTuple's own text
+        lines[:] = []
     text = []
     for block in paragraphs(lines):
         if all(line.startswith("    ") for line in block):

@@ -22,6 +22,13 @@ def described(kind):
     return found
 
 
+def choices_of(found):
+    words = []
+    while found.choices[len(words)]:
+        words.append(found.choices[len(words)].decode())
+    return words
+
+
 def parameter(kind, index):
     """One line: `gamma` 2, in [0,10000]: exponent ..."""
     found = _c.ParameterDescription()
@@ -32,8 +39,9 @@ def parameter(kind, index):
         return f"{text}: {found.help.decode()}"
     value = f"{found.default_value:g}"
     if found.choices:
-        value = found.choices[int(found.default_value)].decode()
-    elif found.negative_is_off and found.default_value < 0:
+        words = choices_of(found)
+        return f"{text} = {words[int(found.default_value)]}, of {' or '.join(words)}: {found.help.decode()}"
+    if found.negative_is_off and found.default_value < 0:
         value = "off"
     limits = f", {found.limits.decode()}" if found.limits else ""
     return f"{text} = {value}{limits}: {found.help.decode()}"

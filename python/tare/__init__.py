@@ -2,8 +2,8 @@
 """Tare: loss kernels for class-imbalanced dense detection, from Python.
 
 tare.evaluate takes NumPy arrays. tare.torch takes PyTorch tensors, with autograd, on CPU and GPU. tare.compat has the
-signatures of torchvision, fvcore, mmcv, mmdetection and apex; tare.patch puts them into an installed library. The C
-library's header, include/tare.h, is the manual.
+signatures of torchvision, fvcore, mmcv, mmdetection, apex and transformers; tare.patch puts them into an installed
+library. The C library's header, include/tare.h, is the manual.
 """
 
 from ._c import ArgumentError, Error

@@ -89,6 +89,7 @@ def folder(tmp_path, monkeypatch):
 
     binaries = Path(os.environ["TARE_LIBRARY"]).parent / "bin"
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
     monkeypatch.setenv("PATH", f"{binaries}:{os.environ['PATH']}")
     for name in ("torchvision", "torchvision.ops", "torchvision.ops.focal_loss"):
         module = types.ModuleType(name)
