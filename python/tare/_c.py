@@ -235,6 +235,7 @@ _PROTOTYPES = {
     "tare_evaluate": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), POINTER(Output), c_void_p]),
     "tare_workspace_size": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), POINTER(Output), POINTER(c_uint64)]),
     "tare_linear_init_sized": (None, [POINTER(Linear), c_int64, c_uint64]),
+    "tare_linear_ghm_histogram": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), POINTER(Linear), c_void_p]),
     "tare_linear_evaluate": (
         _STATUS,
         [c_void_p, POINTER(Loss), POINTER(Batch), POINTER(Linear), POINTER(Output), c_void_p],

@@ -150,6 +150,15 @@ def count(read, value, logits, inputs):
     _c.check(_c.library.tare_ghm_histogram(context, problem.loss, problem.batch, stream), context)
 
 
+def sum_normalizers(read, logits, inputs, sums):
+    """tare_evaluate for tare_normalizer_sums alone: it reads no logits."""
+    shapes = [one.shape for one in logits]
+    problem = problem_of(read, 1.0, _one_dtype("logits", logits, DTYPES), shapes, inputs, logits=logits)
+    problem.output.normalizer_sums = sums.data_ptr()
+    context, stream = context_of(logits[0].device)
+    _c.check(_c.library.tare_evaluate(context, problem.loss, problem.batch, problem.output, stream), context)
+
+
 def update_density(name, state, parameters):
     """tare_ghm_density_update: in place."""
     state = _tensors.state_tensor(state)

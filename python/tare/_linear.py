@@ -15,7 +15,8 @@ from . import _autograd, _c, _call, _checks, _spec, _tensors
 
 
 def _run(read, value, head, inputs, workspace, scale=None, loss=None, gradients=(None, None, None)):
-    """One call of tare_linear_evaluate: into the scalar `loss`, with the gradients times the scalar `scale`."""
+    """One call of tare_linear_evaluate: into the scalar `loss`, with the gradients times the scalar `scale`. Or of
+    tare_linear_ghm_histogram, into the state."""
     features, weight, _ = head
     rows, dimensions = features.shape
     problem = _call.problem_of(read, value, _c.F32, [(rows, weight.shape[0])], inputs)
@@ -35,7 +36,10 @@ def _run(read, value, head, inputs, workspace, scale=None, loss=None, gradients=
         most += 4 * rows * weight.shape[0]  # there the logits stay between the two passes
     size = ample.value if workspace < 0 else max(least.value, min(most, workspace))
     with _call.lent(context, size, features):
-        _c.check(_c.library.tare_linear_evaluate(*arguments, stream), context)
+        if read.reduction == "histogram":
+            _c.check(_c.library.tare_linear_ghm_histogram(*arguments[:-1], stream), context)
+        else:
+            _c.check(_c.library.tare_linear_evaluate(*arguments, stream), context)
 
 
 def _pointer(tensor):

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from . import _batch, _c, _checks, _linear, _losses, _ops, _prepared, _spec, _tensors
+from . import _batch, _c, _checks, _linear, _losses, _ops, _prepared, _ranks, _spec, _tensors
 
 if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
     from typing_extensions import Unpack
 
-    from ._types import Alpha, Levels, LossName, Normalizer, Parameters, Reduction
+    from ._types import Alpha, Gradients, Levels, LossName, Normalizer, Parameters, Reduction
+
+
+_INTERNAL = ("histogram", "divisor")  # reductions of ghm_histogram and _ranks
 
 
 class Head(NamedTuple):
@@ -67,6 +71,8 @@ def loss(
     background_label: int = -1,
     ignore_label: int = -2,
     class_sums: bool = False,
+    process_group: ProcessGroup | None = None,
+    gradients: Gradients = "averaged",
     alpha: Alpha = None,
     state: torch.Tensor | None = None,
     **parameters: Unpack[Parameters],
@@ -99,6 +105,11 @@ def loss(
         with the largest loss count. P is the number of the image's rows with a class. least_negatives is the least
         number of negatives of an image. Images are the first axis of [images, rows, C] and of maps; [rows, C] is one
         image.
+    process_group: of torch.distributed, where each rank has some rows of one batch, or none. The divisor, or the
+        density of a GHM loss, is the whole batch's, and so are class sums: they are added over the ranks. A number or a
+        tensor as normalizer is the whole batch's already. gradients: "averaged", as DistributedDataParallel and FSDP do
+        over this group, or "summed". The mean (averaged) or the sum (summed) of the ranks' losses is the loss of the
+        whole batch. Reductions "rows" and "none": GHM losses alone, and not scaled.
     class_sums: True to return (loss, sums): the sums of each class, float64 [C, 4], in this order: loss; t*|g| and
         (1-t)*|g|, where g is the derivative by a logit and t its target; rows that count. They include every weight,
         but no normalizer and nothing from above, and are formed before a gradient is rounded. In a softmax loss, loss
@@ -121,6 +132,31 @@ def loss(
     forward mode (torch.func.jvp, jacfwd, forward_ad), and torch.func around a Head or an exported program. A graph of
     torch.jit.trace raises if its numbers may be wrong for the shape of the call.
     """
+    if process_group is not None:
+        options = {
+            "targets": targets,
+            "scores": scores,
+            "classes": classes,
+            "reduction": reduction,
+            "normalizer": normalizer,
+            "normalizer_addend": normalizer_addend,
+            "normalizer_minimum": normalizer_minimum,
+            "row_weights": row_weights,
+            "element_weights": element_weights,
+            "class_weights": class_weights,
+            "background_weight": background_weight,
+            "hard_negatives": hard_negatives,
+            "least_negatives": least_negatives,
+            "positive_weights": positive_weights,
+            "first_label": first_label,
+            "background_label": background_label,
+            "ignore_label": ignore_label,
+            "class_sums": class_sums,
+            "alpha": alpha,
+            "state": state,
+            **parameters,
+        }
+        return _ranks.evaluate(loss, name, logits, labels, process_group, gradients, options)
     key = tensors = None
     if _prepared.is_eager():
         key, tensors = _prepared.key_of(locals())
@@ -130,10 +166,12 @@ def loss(
     name, classes = _losses.loss_name(name), _batch.check_classes(classes)
     fused, several, levels = _levels_of(logits)
     _check_what_is_wanted(labels, targets, reduction, normalizer)
-    if fused and (reduction != "sum" or classes):
+    if fused and (reduction not in ("sum", "histogram") or classes):
         raise ValueError("a Head has reduction 'sum' alone, and no maps")
+    if gradients != "averaged":
+        raise ValueError(f"gradients is {_checks.shown(gradients)} without a process_group; they go together")
     has_sums = _checks.flag("class_sums", class_sums)
-    if has_sums and (fused or reduction == "histogram"):
+    if has_sums and (fused or reduction in _INTERNAL):
         raise ValueError(f"class_sums is True with a {'Head' if fused else 'histogram'}, which has none; leave it out")
     given = {
         "labels": labels,
@@ -179,7 +217,7 @@ def loss(
     if torch.jit.is_tracing():
         settings["traced"] = _spec.traced_shapes(levels, fixed=normalizer == "value" and divisor is None)
     spec, arrays = _spec.write_spec(settings, list(given), list(singles)), [array for _, array in arrays]
-    if key is not None and not fused and reduction != "histogram":
+    if key is not None and not fused and reduction not in _INTERNAL:
         recipe = _prepared.recipe_of(tensors, levels, arrays, list(given.values()), singles)
         if recipe is not None:
             results = len(levels) if several and reduction != "sum" else None
@@ -193,7 +231,7 @@ def loss(
         results = _ops.evaluate(spec, reduction, value, levels, arrays, singles, has_sums)
     if state is not None:
         _write_state(state, results[-1], own)
-    losses = list(results[: len(levels)]) if several and reduction != "sum" else results[0]
+    losses = list(results[: len(levels)]) if several and reduction in ("rows", "none") else results[0]
     return (losses, results[1 if reduction == "sum" else len(levels)]) if has_sums else losses
 
 
@@ -214,7 +252,7 @@ def _levels_of(logits):
 def _check_what_is_wanted(labels, targets, reduction, normalizer):
     if labels is None and targets is None:
         raise ValueError("labels and targets are None; one of them is needed")
-    if reduction != "histogram":  # which is ghm_histogram's own
+    if reduction not in _INTERNAL:
         _checks.word("reduction", reduction, ("sum", "rows", "none"))
     if reduction != "sum" and not (isinstance(normalizer, str) and normalizer == "sum"):
         raise ValueError(f"normalizer is given with reduction '{reduction}'; only a sum is divided")

@@ -29,6 +29,8 @@ def _new_losses(read, logits):
         return [logits[0].new_empty((), dtype=wide)]
     if read.reduction == "histogram":
         return []
+    if read.reduction == "divisor":
+        return [logits[0].new_zeros(8, dtype=torch.float64)]
     if read.reduction == "rows":
         return [one.new_empty(_batch.row_shape(one.shape, read.classes), dtype=wide) for one in logits]
     return [torch.empty_like(one, dtype=wide) for one in logits]
@@ -62,6 +64,8 @@ def losses_of(read, logits, inputs, value, pool=None):
         _call.run(read, value, logits, inputs, loss=losses[0], pool=pool, **wanted, **kept)
     elif read.reduction == "histogram":
         _call.count(read, value, logits, inputs)
+    elif read.reduction == "divisor":
+        _call.sum_normalizers(read, logits, inputs, losses[0])
     else:
         name = "row_loss" if read.reduction == "rows" else "element_loss"
         _call.run(read, value, logits, inputs, pool=pool, **wanted, **{name: losses})

@@ -81,7 +81,7 @@ def read_spec(spec):
     read.sums = bool(parameters.pop(SUMS_CLASSES, 0))
     read.loss = _losses.loss_name(read.loss)
     read.parameters = _losses.parameters_of(read.loss, parameters)
-    if read.reduction not in ("sum", "rows", "none", "histogram"):  # the last is of ghm_histogram alone
+    if read.reduction not in ("sum", "rows", "none", "histogram", "divisor"):  # two are internal: see _loss
         raise ValueError(f"reduction is '{read.reduction}'; it is one of: sum, rows, none")
     description = _losses.DESCRIPTIONS[read.loss]
     read.has_state = description.has_state

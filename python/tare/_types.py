@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Union
 
 if TYPE_CHECKING:
     import torch
+    from torch.distributed import ProcessGroup
 
 LossName = Literal[
     "sigmoid-ce",
@@ -25,6 +26,7 @@ LossName = Literal[
 ]
 Reduction = Literal["sum", "rows", "none"]
 Normalizer = Literal["sum", "elements", "rows", "positives", "weights", "targets", "ones"]
+Gradients = Literal["averaged", "summed"]
 Density = Literal["unit-region", "exact"]
 Variant = Literal["paper", "mmdet"]
 Modulator = Literal["differentiated", "detached"]
@@ -52,6 +54,8 @@ class CommonOptions(TypedDict, total=False):
     background_label: int
     ignore_label: int
     class_sums: bool
+    process_group: ProcessGroup | None
+    gradients: Gradients
 
 
 class ScoredOptions(CommonOptions, total=False):

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 def ghm_histogram(
     name: LossName,
-    logits: Levels,
+    logits: Levels | Head,
     labels: Levels | None = None,
     *,
     state: torch.Tensor,
@@ -60,7 +60,8 @@ def ghm_histogram(
 ) -> None:
     """Counts the gradient norms of this rank's part of a batch into words [1, 2+bins) of `state` ("ghm-c" or "ghm-r").
 
-    For one batch on several ranks: count, add these words over the ranks, update the density, evaluate with it:
+    It is a step of what process_group= does, for ranks that communicate in other ways: count, add these words over the
+    ranks, update the density, evaluate with it:
 
         tare.torch.ghm_histogram("ghm-c", logits, labels, bins=30, state=state)
         torch.distributed.all_reduce(state[1:32])

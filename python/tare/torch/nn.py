@@ -10,6 +10,7 @@ targets, scores, row_weights and element_weights are the call's. The call's opti
 
 from __future__ import annotations
 
+import copy
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,20 @@ def _check_options(name: str, options: dict[str, Any]) -> None:
     )
 
 
-class Loss(torch.nn.Module):
+class _Module(torch.nn.Module):
+    """What all of them share: `options`, and copies that share a process group, which cannot be copied."""
+
+    options: dict[str, Any]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Module:
+        if (group := self.options.get("process_group")) is not None:
+            memo[id(group)] = group
+        copied = memo[id(self)] = self.__class__.__new__(self.__class__)
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
+
+
+class Loss(_Module):
     """The base of the modules. `name` is the loss, `options` are its settings.
 
     Settings that are tensors (class_weights, positive_weights, alpha of each class) are buffers: they move with the
@@ -70,7 +84,7 @@ class Loss(torch.nn.Module):
         super().__init__()
         _check_options(self.name, dict(options))
         self.function = _functions.by_name(self.name)
-        self.options: dict[str, Any] = {}
+        self.options = {}
         for key, one in options.items():
             if isinstance(one, torch.Tensor) and one.dim():
                 self.register_buffer(key, _tensors.real_tensor(key, one).detach().to(torch.float32).clone())
@@ -200,7 +214,7 @@ class ClassBalancedLoss(_OfCounts):
 # ---- GHM ------------------------------------------------------------------------------------------------------------
 
 
-class _Ghm(torch.nn.Module):
+class _Ghm(_Module):
     """The base of both GHM modules: settings and the state. state_dict() saves the state; it moves with the model.
 
     The state is not a buffer, because its words are counts and doubles that no average may touch. So

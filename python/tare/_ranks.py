@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One batch on several ranks: what decides a divisor or a gradient density is added by torch.distributed.
+
+Every rank makes the same collectives, also one without rows: an all-reduce of a count or of a sum, or of GHM's counts,
+and one of class sums. They are on the current stream.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from . import _call, _checks, _losses, _spec, _tensors
+
+_COUNTS = ("elements", "rows", "positives", "ones")  # which are whole numbers
+_SUMS = ("elements", "rows", "positives", "weights", "targets", "ones")  # of tare_normalizer_sums, in its order
+_OF_A_RESULT = ("reduction", "normalizer", "normalizer_addend", "normalizer_minimum", "class_sums")
+
+
+def size(group: Any) -> int:
+    """The number of ranks in a process group."""
+    if dist.is_available() and group is dist.GroupMember.NON_GROUP_MEMBER:  # what new_group gives the others
+        raise ValueError("process_group does not contain this process; call the loss without it, or not at all")
+    if not dist.is_available() or not isinstance(group, dist.ProcessGroup):
+        raise _checks.WrongType(
+            f"process_group is {_checks.shown(group)}; it must be one of torch.distributed, such as dist.group.WORLD"
+        )
+    return dist.get_world_size(group)
+
+
+def evaluate(loss, name, logits, labels, group, gradients, options):
+    """`loss` of this rank's rows, with the divisor or the density of the rows of all ranks. options: the keywords of
+    `loss`."""
+    share = size(group) if _checks.word("gradients", gradients, ("averaged", "summed")) == "averaged" else 1
+    name = _losses.loss_name(name)
+    options = {key: one for key, one in options.items() if one is not None}
+    if _losses.DESCRIPTIONS[name].has_state:
+        result = _by_density(loss, name, logits, labels, group, options)
+        scales = share != 1 and options.get("reduction", "sum") == "sum"
+    else:
+        reduction = options.get("reduction", "sum")
+        if reduction != "sum":
+            raise ValueError(f"process_group is given with reduction '{reduction}'; only a sum is divided")
+        divisor = _divisor(loss, name, logits, labels, group, options)
+        result = loss(name, logits, labels, **{**options, "normalizer": divisor / share})
+        scales = False
+    if options.get("class_sums"):
+        result, sums = result
+        dist.all_reduce(sums, group=group)
+        return (result * share if scales else result), sums
+    return result * share if scales else result
+
+
+def _divisor(loss, name, logits, labels, group, options):
+    """The divisor of the whole batch: max(minimum, sum + addend), and 1 for 0. Takes its options out."""
+    normalizer = options.pop("normalizer", "sum")
+    addend, minimum = options.pop("normalizer_addend", 0.0), options.pop("normalizer_minimum", 0.0)
+    if not isinstance(normalizer, str):
+        return normalizer if isinstance(normalizer, torch.Tensor) else _checks.number("normalizer", normalizer)
+    if _checks.word("normalizer", normalizer, ("sum", *_SUMS)) == "sum":
+        return 1.0
+    given = {key: one for key, one in options.items() if key not in _OF_A_RESULT}
+    with torch.no_grad():
+        found = loss(name, _as_logits(logits), labels, reduction="divisor", **given)[_SUMS.index(normalizer)]
+        found = found.to(torch.int64) if normalizer in _COUNTS else found.clone()
+        dist.all_reduce(found, group=group)
+        divisor = (found + _checks.number("normalizer_addend", addend)).to(torch.float64)
+        divisor = divisor.clamp(min=_checks.number("normalizer_minimum", minimum))
+        return torch.where(divisor == 0, 1.0, divisor)
+
+
+def _as_logits(logits):
+    """Logits of the shape that a Head makes, without memory: a divisor depends on none."""
+    if not hasattr(logits, "features"):
+        return logits
+    features = _tensors.check_tensor("features", logits.features)
+    return features.new_zeros(()).expand(*features.shape[:-1], logits.weight.shape[0])
+
+
+def _by_density(loss, name, logits, labels, group, options):
+    """A GHM loss: counts, their sum over the ranks, the density of that, and this rank's part of the loss."""
+    if options.get("density") == "exact":
+        raise ValueError("density is 'exact' with a process_group; it is not a sum over ranks. Take 'unit-region'")
+    stored = _checks.flag("use_stored_density", options.pop(_spec.STORED_DENSITY, False))
+    state, momentum = options.pop("state", None), options.pop("momentum", 0.0)
+    bins = _losses.value_of(name, _losses.parameters_of(name, _numbers(name, options)), "bins")
+    if not stored:
+        if state is None:
+            state = torch.zeros(2 + 3 * bins, dtype=torch.int64, device=_device_of(logits))
+        given = {key: one for key, one in options.items() if key not in _OF_A_RESULT}
+        with torch.no_grad():
+            loss(name, logits, labels, state=state, reduction="histogram", **given)
+            dist.all_reduce(state[1 : 2 + bins], group=group)
+            own = {key: options[key] for key in ("variant",) if key in options}
+            _call.update_density(name, state, {"bins": bins, "momentum": momentum, **own})
+    return loss(name, logits, labels, state=state, **{_spec.STORED_DENSITY: True}, **options)
+
+
+def _numbers(name, options):
+    return {key: options[key] for key in _losses.DESCRIPTIONS[name].parameters if key in options}
+
+
+def _device_of(logits):
+    return (logits[0] if isinstance(logits, (list, tuple)) else logits).device
