@@ -11,6 +11,7 @@
 #include "class_sums.h"
 #include "load.h"
 #include "plot.h"
+#include "provenance.h"
 #include "report.h"
 #include "run.h"
 #include "tool/base/convert.h"
@@ -22,6 +23,7 @@
 
 struct evaluation {
   struct eval_options options;
+  json_t *command; /* as it was given */
   struct sample sample;
   int32_t file_dtype;
   struct device device;
@@ -248,6 +250,8 @@ static json_t *report_json(const struct evaluation *eval) {
   if (kind_is_ghm(eval->options.loss.kind)) {
     json_set(object, "histogram", json_histogram(&eval->histogram));
   }
+  provenance_add(object, &eval->options.loss);
+  json_set(object, "command", json_incref(eval->command));
   if (eval->class_sums) json_set(object, "class_sums", json_class_sums(eval->class_sums, eval->sample.classes));
   return object;
 }
@@ -262,10 +266,13 @@ static int report(const struct evaluation *eval) {
 }
 
 int verb_eval(int argc, char **argv) {
-  struct evaluation eval = {0};
+  struct evaluation eval = {.command = provenance_command(argc, argv)};
   int status = eval_options_read(&eval.options, argc, argv);
   if (status == TOOL_OK) status = device_open(&eval.device, eval.options.device, eval.options.threads);
-  if (status != TOOL_OK) return status;
+  if (status != TOOL_OK) {
+    json_decref(eval.command);
+    return status;
+  }
   progress_begin("reading");
   status = load_sample(&eval.options, &eval.sample, &eval.file_dtype);
   if (status == TOOL_OK) status = open_outputs(&eval);
@@ -281,6 +288,7 @@ int verb_eval(int argc, char **argv) {
   histogram_free(&eval.histogram);
   curves_free(&eval.curves);
   free(eval.class_sums);
+  json_decref(eval.command);
   run_release(&eval.run);
   sample_free(&eval.sample);
   device_close(&eval.device);

@@ -262,7 +262,8 @@ int eval_options_read(struct eval_options *options, int argc, char **argv) {
       "GB/s counts logits, gradient, labels, targets and row weights once each.\n\n"
       "--json: loss, name, normalizer (the divisor used) and normalizer_kind, rows, classes, positives, background, "
       "ignored, counted, grad_l1, grad_l2 (of the gradient as returned), device, device_name, reason (why not a GPU), "
-      "instruction_set, threads, dtype, milliseconds, gigabytes_per_second; GHM adds histogram {edges, counts, "
+      "instruction_set, threads, dtype, milliseconds, gigabytes_per_second; and what repeats the run: command, "
+      "parameters (of the loss, with defaults), version, build, date (UTC). GHM adds histogram {edges, counts, "
       "weights}; --class-sums adds class_sums {loss, positive_gradient, negative_gradient, count}. A weight is N/GD; "
       "in the exact density it is the mean of its bin. "
       "Numbers that JSON cannot express are \"NaN\", \"Infinity\" or \"-Infinity\".",

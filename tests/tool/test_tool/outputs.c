@@ -65,6 +65,28 @@ Test(tool, gradient_and_row_losses_as_files) {
   tool_folder_remove(&folder);
 }
 
+/* A report in JSON has what repeats it: the words of the command, and parameters that nobody gave. */
+Test(tool, json_says_how_to_repeat_the_run) {
+  const tool_folder folder = tool_folder_with_files();
+  tool_answer answer = tool_run(&folder, 0,
+                                "eval --device cpu --loss sigmoid-poly1 --gamma 1.5 --json --logits %s/x.npy "
+                                "--labels %s/y.npy",
+                                folder.path, folder.path);
+  cr_assert_eq(answer.status, 0, "%s", answer.err);
+  answer_json *found = answer_read(answer.out);
+  cr_assert_eq(answer_number(found, "parameters.gamma"), 1.5);
+  cr_assert_eq(answer_number(found, "parameters.epsilon"), 1);
+  cr_assert_eq(answer_count(found, "command"), 13);
+  cr_assert_str_eq(answer_text(found, "command.0"), "tare");
+  cr_assert_str_eq(answer_text(found, "command.1"), "eval");
+  cr_assert_str_eq(answer_text(found, "command.5"), "sigmoid-poly1");
+  cr_assert_eq(strlen(answer_text(found, "date")), strlen("2026-01-31T23:59:59Z"));
+  cr_assert_neq(answer_text(found, "version")[0], '\0');
+  answer_free(found);
+  tool_answer_free(&answer);
+  tool_folder_remove(&folder);
+}
+
 /* Logits rounded to a half type first: the oracle of the rounded logits gives the loss. */
 Test(tool, half_types) {
   static const int32_t halves[] = {TARE_DTYPE_F16, TARE_DTYPE_BF16};
