@@ -32,7 +32,7 @@ int load_logits(const char *role, const char *path, bool bf16, struct sample *sa
   const unsigned types = NPY_FLOATS | (bf16 ? (unsigned)NPY_U2 : 0);
   int status = maps_read_elements(role, path, types, &sample->maps, &array);
   if (status != TOOL_OK) return status;
-  if (sample->maps.layout != AXES_ROWS) sample->images = sample->maps.images;
+  if (sample->maps.images > 0) sample->images = sample->maps.images; /* without images there are no rows */
   sample->logits = array.data;
   sample->dtype = dtype_of(array.type);
   sample->rows = array.shape[0];

@@ -24,9 +24,10 @@ static int discard(struct npy *array) {
 
 /* An anchor's classes are neighbours in rows; in NCHW they are height*width elements apart. Channels last are rows. */
 static int transpose(const struct maps *maps, void *data, size_t size, bool to_rows) {
+  const bool empty = !maps->images || !maps->height || !maps->width || !maps->anchors; /* others may be huge then */
+  if (maps->layout != AXES_NCHW || empty) return TOOL_OK;
   const size_t plane = (size_t)(maps->height * maps->width), channels = (size_t)(maps->anchors * maps->classes);
   const size_t image = plane * channels * size;
-  if (maps->layout != AXES_NCHW || image == 0) return TOOL_OK;
   char *copy = malloc(image);
   if (!copy) return complain("no memory to reorder the maps of one image");
   for (int64_t index = 0; index < maps->images; index++) {
@@ -89,7 +90,7 @@ int maps_read_elements(const char *role, const char *path, unsigned types, struc
       status = complain("%s %s: its shape is not that of the logits", role, path);
     if (status == TOOL_OK) status = transpose(maps, array->data, npy_size(array->type), true);
     array->dimensions = 2;
-    array->shape[0] = maps->images * maps->height * maps->width * maps->anchors;
+    array->shape[0] = array->count / maps->classes;
     array->shape[1] = maps->classes;
   }
   return status == TOOL_OK ? TOOL_OK : discard(array);

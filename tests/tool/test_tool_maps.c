@@ -83,6 +83,14 @@ Test(tool_maps, the_same_in_every_layout) {
   tool_folder_remove(&folder);
 }
 
+Test(tool_maps, maps_without_elements) {
+  const tool_folder folder = folder_with_maps();
+  write_array(&folder, "none.npy", "<f4", "0, 6, 1099511627776, 1099511627776", rows, 0);
+  write_array(&folder, "y0.npy", "<i4", "0,", rows, 0);
+  cr_assert_eq(tool_shell(&folder, EVAL "--logits none.npy --labels y0.npy --layout nchw --classes 3"), 0);
+  tool_folder_remove(&folder);
+}
+
 Test(tool_maps, shapes_that_are_not_maps) {
   const tool_folder folder = folder_with_maps();
   tool_expect_refused(&folder, EVAL "--logits nchw.npy --labels y.npy", 1, "--layout nchw --classes C");
