@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
     from typing_extensions import Unpack
 
-    from ._types import Alpha, Gradients, Levels, LossName, Normalizer, Parameters, Reduction
+    from ._types import AllOptions, Alpha, Gradients, Levels, LossName, Normalizer, Parameters, Reduction
 
 
 _INTERNAL = ("histogram", "divisor")  # reductions of ghm_histogram and _ranks
@@ -48,35 +48,7 @@ def ghm_state(bins: int, device: torch.device | str = "cpu") -> torch.Tensor:
     return torch.zeros(2 + 3 * bins, dtype=torch.int64, device=device)
 
 
-def loss(
-    name: LossName,
-    logits: Levels | Head,
-    labels: Levels | None = None,
-    *,
-    targets: Levels | None = None,
-    scores: Levels | None = None,
-    classes: int | None = None,
-    reduction: Reduction = "sum",
-    normalizer: Normalizer | float | torch.Tensor = "sum",
-    normalizer_addend: float = 0.0,
-    normalizer_minimum: float = 0.0,
-    row_weights: Levels | None = None,
-    element_weights: Levels | None = None,
-    class_weights: torch.Tensor | None = None,
-    background_weight: float = 1.0,
-    hard_negatives: float | None = None,
-    least_negatives: int | None = None,
-    positive_weights: torch.Tensor | None = None,
-    first_label: int = 0,
-    background_label: int = -1,
-    ignore_label: int = -2,
-    class_sums: bool = False,
-    process_group: ProcessGroup | None = None,
-    gradients: Gradients = "averaged",
-    alpha: Alpha = None,
-    state: torch.Tensor | None = None,
-    **parameters: Unpack[Parameters],
-) -> Any:
+def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **options: Unpack[AllOptions]) -> Any:
     """The loss of this name ("sigmoid-focal"; tare.losses() has them all), differentiable by the logits.
 
     logits: float32, float16, bfloat16, on the CPU also float64. Rows [..., C] with one to four axes in front; or, with
@@ -132,37 +104,50 @@ def loss(
     forward mode (torch.func.jvp, jacfwd, forward_ad), and torch.func around a Head or an exported program. A graph of
     torch.jit.trace raises if its numbers may be wrong for the shape of the call.
     """
-    if process_group is not None:
-        options = {
-            "targets": targets,
-            "scores": scores,
-            "classes": classes,
-            "reduction": reduction,
-            "normalizer": normalizer,
-            "normalizer_addend": normalizer_addend,
-            "normalizer_minimum": normalizer_minimum,
-            "row_weights": row_weights,
-            "element_weights": element_weights,
-            "class_weights": class_weights,
-            "background_weight": background_weight,
-            "hard_negatives": hard_negatives,
-            "least_negatives": least_negatives,
-            "positive_weights": positive_weights,
-            "first_label": first_label,
-            "background_label": background_label,
-            "ignore_label": ignore_label,
-            "class_sums": class_sums,
-            "alpha": alpha,
-            "state": state,
-            **parameters,
-        }
-        return _ranks.evaluate(loss, name, logits, labels, process_group, gradients, options)
+    if options.get("process_group") is not None:
+        return _ranks.evaluate(loss, name, logits, labels, dict(options))
     key = tensors = None
     if _prepared.is_eager():
-        key, tensors = _prepared.key_of(locals())
+        key, tensors = _prepared.key_of(name, logits, labels, options)
         if key is not None and (call := _prepared.find(key)):
+            normalizer = options.get("normalizer")
             value = _checks.number("normalizer", normalizer) if type(normalizer) in (int, float) else 1.0
-            return call(tensors, value, state)
+            return call(tensors, value, options.get("state"))
+    return first_call(key, tensors, name, logits, labels, **options)
+
+
+def first_call(
+    key: Any,
+    tensors: Any,
+    name: LossName,
+    logits: Levels | Head,
+    labels: Levels | None,
+    *,
+    targets: Levels | None = None,
+    scores: Levels | None = None,
+    classes: int | None = None,
+    reduction: Reduction = "sum",
+    normalizer: Normalizer | float | torch.Tensor = "sum",
+    normalizer_addend: float = 0.0,
+    normalizer_minimum: float = 0.0,
+    row_weights: Levels | None = None,
+    element_weights: Levels | None = None,
+    class_weights: torch.Tensor | None = None,
+    background_weight: float = 1.0,
+    hard_negatives: float | None = None,
+    least_negatives: int | None = None,
+    positive_weights: torch.Tensor | None = None,
+    first_label: int = 0,
+    background_label: int = -1,
+    ignore_label: int = -2,
+    class_sums: bool = False,
+    process_group: ProcessGroup | None = None,
+    gradients: Gradients = "averaged",
+    alpha: Alpha = None,
+    state: torch.Tensor | None = None,
+    **parameters: Unpack[Parameters],
+) -> Any:
+    """A call that was not made before. Its keywords are those of `loss`. key, tensors: of _prepared, or None."""
     name, classes = _losses.loss_name(name), _batch.check_classes(classes)
     fused, several, levels = _levels_of(logits)
     _check_what_is_wanted(labels, targets, reduction, normalizer)

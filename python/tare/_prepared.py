@@ -74,15 +74,12 @@ def _layout(tensor):
     return tensor.shape, tensor.stride(), tensor.dtype, tensor.get_device(), keys, tensor.requires_grad
 
 
-def key_of(arguments):
-    """What a call is found by, and its tensors in the order of the arguments; (None, []) if it cannot be kept.
-
-    arguments: all of them, as locals() gives them.
-    """
-    if type(arguments["normalizer"]) in (int, float):
-        arguments["normalizer"] = _ANY_NUMBER  # the value is not part of the call
-    parameters, tensors = arguments.pop("parameters"), []
-    key = _key([*arguments.values(), *parameters, *parameters.values()], tensors)
+def key_of(name, logits, labels, options):
+    """What a call is found by, and its tensors in the order of the arguments; (None, []) if it cannot be kept."""
+    if type(options.get("normalizer")) in (int, float):
+        options = {**options, "normalizer": _ANY_NUMBER}  # the value is not part of the call
+    tensors = []
+    key = _key([name, logits, labels, *options, *options.values()], tensors)
     return (key, tensors) if key else (None, [])
 
 

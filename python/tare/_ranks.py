@@ -30,9 +30,10 @@ def size(group: Any) -> int:
     return dist.get_world_size(group)
 
 
-def evaluate(loss, name, logits, labels, group, gradients, options):
+def evaluate(loss, name, logits, labels, options):
     """`loss` of this rank's rows, with the divisor or the density of the rows of all ranks. options: the keywords of
     `loss`."""
+    group, gradients = options.pop("process_group"), options.pop("gradients", "averaged")
     share = size(group) if _checks.word("gradients", gradients, ("averaged", "summed")) == "averaged" else 1
     name = _losses.loss_name(name)
     options = {key: one for key, one in options.items() if one is not None}

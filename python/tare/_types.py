@@ -120,3 +120,9 @@ class Settings(Parameters, Options, total=False):
     """What a module of tare.torch.nn may be given: what does not change from batch to batch."""
 
     alpha: Alpha
+
+
+class AllOptions(Settings, total=False):
+    """The keywords of tare.torch.loss."""
+
+    state: torch.Tensor | None

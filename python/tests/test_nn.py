@@ -12,7 +12,7 @@ from support import draw
 
 import tare
 import tare.torch
-from tare import _losses, _types
+from tare import _loss, _losses, _types
 from tare.torch import nn
 
 GHM = {"ghm-c": nn.GHMC, "ghm-r": nn.GHMR}
@@ -143,5 +143,5 @@ def test_types_have_the_librarys_words():
         assert parameter.choices == (typing.get_args(kinds[key]) if key in kinds else ())
     assert set(known) == {*_types.Parameters.__annotations__, "alpha", "state"}
     assert list(typing.get_args(_types.Normalizer)) == list(tare._c.NORMALIZERS)
-    given = {"name", "logits", "labels", "alpha", "state", "parameters"}
-    assert set(inspect.signature(tare.torch.loss).parameters) - given == set(_types.Options.__annotations__)
+    given = {"key", "tensors", "name", "logits", "labels", "alpha", "state", "parameters"}
+    assert set(inspect.signature(_loss.first_call).parameters) - given == set(_types.Options.__annotations__)

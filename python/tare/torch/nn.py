@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import _checks, _evaluate, _losses, _tensors
-from .._loss import Head, ghm_state
-from .._loss import loss as loss_of
+from .._loss import Head, first_call, ghm_state
 from . import _functions, _scripted
 
 if TYPE_CHECKING:
@@ -28,8 +27,9 @@ if TYPE_CHECKING:
 
     from .._types import GhmOptions, GhmROptions, Levels, LossName, Options, Settings
 
-_OF_A_CALL = ("logits", "labels", "targets", "scores", "row_weights", "element_weights", "state", "parameters", "name")
-_OPTIONS = [name for name in inspect.signature(loss_of).parameters if name not in _OF_A_CALL]
+_OF_A_CALL = ("labels", "targets", "scores", "row_weights", "element_weights", "state")
+_NO_OPTIONS = (*_OF_A_CALL, "key", "tensors", "name", "logits", "parameters")
+_OPTIONS = [name for name in inspect.signature(first_call).parameters if name not in _NO_OPTIONS]
 
 
 def _check_options(name: str, options: dict[str, Any]) -> None:
@@ -235,18 +235,27 @@ class _Ghm(_Module):
     def __prepare_scriptable__(self) -> None:
         raise TypeError("torch.jit.script writes no state of GHM; use torch.compile, or leave this module out")
 
-    def _apply(self, fn, recurse=True):
+    def _apply(self, fn: Any, recurse: bool = True) -> _Ghm:
         super()._apply(fn, recurse)
         moved = fn(self.state)  # says where to; what it holds may be nothing (to_empty) or rounded (type)
         if moved is not self.state:
             self.state = ghm_state(self.bins, moved.device) if self.state.is_meta else self.state.to(moved.device)
         return self
 
-    def _save_to_state_dict(self, destination, prefix, keep_vars):
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[prefix + "state"] = self.state.clone()
 
-    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing: list[str],
+        unexpected: list[str],
+        errors: list[str],
+    ) -> None:
         key = prefix + "state"
         others = {name: one for name, one in state_dict.items() if name != key}
         super()._load_from_state_dict(others, prefix, local_metadata, strict, missing, unexpected, errors)
