@@ -18,11 +18,13 @@ lint() {
   want_lint
   install_wanted
   fetch_ruff
+  fetch_mypy
   configure "$build"
   c_files | xargs clang-format --dry-run -Werror
   git ls-files --cached --others --exclude-standard dev .ci/run '*.sh' | xargs shellcheck
   "$build/ruff/bin/ruff" check --quiet
   "$build/ruff/bin/ruff" format --quiet --check
+  "$build/mypy/bin/mypy" --cache-dir "$build/mypy/cache" --no-error-summary
   scripts/check_includes.py
   scripts/check_names.py "$build"
   scripts/check_functions.py

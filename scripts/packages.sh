@@ -154,6 +154,22 @@ prepare_python() {
   fi
 }
 
+# mypy checks the type hints of the Python package. NumPy's are needed for that, PyTorch's are not.
+mypy=mypy==2.4.1
+fetch_mypy() {
+  if [ "$(cat "$build/mypy/version" 2>/dev/null)" = "$mypy" ]; then return 0; fi
+  want_python
+  install_wanted
+  echo "dev: fetching $mypy from PyPI, once" >&2
+  rm -rf "$build/mypy"
+  mkdir -p "$build"
+  if ! make_environment "$build/mypy" "$mypy" numpy; then
+    rm -rf "$build/mypy"
+    exit 1
+  fi
+  echo "$mypy" >"$build/mypy/version"
+}
+
 # ruff comes from PyPI: Debian has none, and only one version can say how files are to be laid out.
 ruff_version() { sed -n 's/^required-version = "==\(.*\)"$/\1/p' pyproject.toml; }
 fetch_ruff() {

@@ -23,7 +23,7 @@ from ._patch import Patch, patch
 __version__ = "{}.{}.{}".format(*(lambda v: (v // 10000, v // 100 % 100, v % 100))(_library.tare_version()))
 
 
-def build_description():
+def build_description() -> str:
     """A text on how the C library was built: version, compiler, CUDA, OpenMP."""
     return _library.tare_build_description().decode()
 

@@ -1,58 +1,65 @@
 # SPDX-License-Identifier: Apache-2.0
 """tare.evaluate and its companions: the C library's calls on NumPy arrays, on the CPU."""
 
+from __future__ import annotations
+
 import ctypes
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from . import _arrays, _batch, _c, _checks, _ghm, _losses
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from ._types import LossName, Normalizer
 
 
 class Result(NamedTuple):
     """What evaluate returns. Where the logits were a list of levels, so are gradient, row_loss and element_loss."""
 
     loss: float
-    gradient: object
-    row_loss: object
-    element_loss: object
-    counts: dict
-    class_sums: object = None
-    normalizer_sums: object = None
+    gradient: Any
+    row_loss: Any
+    element_loss: Any
+    counts: dict[str, int]
+    class_sums: np.ndarray | None = None
+    normalizer_sums: dict[str, float] | None = None
 
 
 def evaluate(
-    loss,
-    logits,
-    labels=None,
+    loss: LossName,
+    logits: Any,
+    labels: Any = None,
     *,
-    targets=None,
-    scores=None,
-    classes=None,
-    row_weights=None,
-    element_weights=None,
-    class_weights=None,
-    background_weight=1.0,
-    hard_negatives=None,
-    least_negatives=None,
-    positive_weights=None,
-    first_label=0,
-    background_label=-1,
-    ignore_label=-2,
-    normalizer="sum",
-    normalizer_addend=0.0,
-    normalizer_minimum=0.0,
-    gradient=True,
-    gradient_scale=1.0,
-    row_loss=False,
-    element_loss=False,
-    class_sums=False,
-    normalizer_sums=False,
-    alpha=None,
-    state=None,
-    threads=0,
-    **parameters,
-):
+    targets: Any = None,
+    scores: Any = None,
+    classes: int | None = None,
+    row_weights: Any = None,
+    element_weights: Any = None,
+    class_weights: ArrayLike | None = None,
+    background_weight: float = 1.0,
+    hard_negatives: float | None = None,
+    least_negatives: int | None = None,
+    positive_weights: ArrayLike | None = None,
+    first_label: int = 0,
+    background_label: int = -1,
+    ignore_label: int = -2,
+    normalizer: Normalizer | float = "sum",
+    normalizer_addend: float = 0.0,
+    normalizer_minimum: float = 0.0,
+    gradient: bool = True,
+    gradient_scale: float = 1.0,
+    row_loss: bool = False,
+    element_loss: bool = False,
+    class_sums: bool = False,
+    normalizer_sums: bool = False,
+    alpha: ArrayLike | None = None,
+    state: np.ndarray | None = None,
+    threads: int = 0,
+    **parameters: Any,
+) -> Result:
     """Loss, gradient and counts of NumPy arrays.
 
     loss: its name, "sigmoid-focal" (tare.losses() has them all).
@@ -155,9 +162,10 @@ def evaluate(
     output.loss, output.loss_dtype = ctypes.addressof(value), _c.F64
     output.counts = ctypes.addressof(counts)
     _run(c_loss, _batch.make_batch(levels, **options), output, threads)
-    shown = [arrays if several or arrays is None else arrays[0] for arrays in wanted]
-    divisors = divisors and {name: getattr(divisors, name) for name in _c.NORMALIZER_SUMS}
-    return Result(value.value, *shown, {name: getattr(counts, name) for name, _ in counts._fields_}, sums, divisors)
+    by_element, by_row, elements = [one if several or one is None else one[0] for one in wanted]
+    of_normalizers = {name: getattr(divisors, name) for name in _c.NORMALIZER_SUMS} if divisors else None
+    rows = {str(name): getattr(counts, name) for name, *_ in counts._fields_}
+    return Result(value.value, by_element, by_row, elements, rows, sums, of_normalizers)
 
 
 def _add_inputs(levels, several, options, **given):
@@ -246,7 +254,7 @@ def _state_words(bins):
     return _c.library.tare_ghm_state_bytes(_checks.integer("bins", bins, 1, 1024)) // 8
 
 
-def ghm_state(bins):
+def ghm_state(bins: int) -> np.ndarray:
     """A fresh GHM state for `bins` unit regions: int64 [2 + 3*bins], all zero. The header says what it holds."""
     return np.zeros(_state_words(bins), np.int64)
 
@@ -312,7 +320,7 @@ def _typed(array, kind):
     return None if array is None else array.ctypes.data_as(ctypes.POINTER(kind))
 
 
-def class_balanced_weights(counts, beta=0.999):
+def class_balanced_weights(counts: ArrayLike, beta: ArrayLike = 0.999) -> np.ndarray:
     """Class weights of Cui et al., arXiv 1901.05555: w_c is proportional to (1-beta)/(1-beta^n_c).
 
     The weights add up to the number of classes present. A class with n_c = 0 gets 0.
@@ -320,17 +328,17 @@ def class_balanced_weights(counts, beta=0.999):
     counts: rows of each class [C], finite and >= 0. They are integers, or floats where a row counts in part (soft
     labels, weighted samples). beta: a number in [0,1), or one for each class. Returns float32 [C].
     """
-    counts, kind, call = _counts(counts)
-    weights, betas = np.empty(len(counts), np.float32), None
+    given, kind, call = _counts(counts)
+    weights, betas = np.empty(len(given), np.float32), None
     if np.ndim(beta):
-        betas, beta = _betas(beta, len(counts)), 0.0
+        betas, beta = _betas(beta, len(given)), 0.0
     beta = _checks.number("beta", beta)
-    arrays = _typed(counts, kind), beta, _typed(betas, ctypes.c_double), _typed(weights, ctypes.c_float)
-    _c.check(call(len(counts), *arrays))
+    arrays = _typed(given, kind), beta, _typed(betas, ctypes.c_double), _typed(weights, ctypes.c_float)
+    _c.check(call(len(given), *arrays))
     return weights
 
 
-def logit_adjustment(counts, tau=1.0):
+def logit_adjustment(counts: ArrayLike, tau: float = 1.0) -> np.ndarray:
     """Offsets tau*log(n_c/sum n) of softmax-logit-adjusted (Menon et al., arXiv 2007.07314, eq. 10). tau 1 is balanced
     softmax (arXiv 2007.10740); -tau adjusts logits after training instead.
 
@@ -344,14 +352,14 @@ def logit_adjustment(counts, tau=1.0):
     return offset
 
 
-def effective_number(n, beta):
+def effective_number(n: float, beta: float) -> float:
     """E_n = (1-beta^n)/(1-beta) of `n` samples, beta in [0,1) (Cui et al., eq. 2)."""
     value, n, beta = ctypes.c_double(), _checks.number("n", n, finite=False), _checks.number("beta", beta)
     _c.check(_c.library.tare_effective_number(n, beta, value))
     return value.value
 
 
-def beta_from_volume(volume):
+def beta_from_volume(volume: float) -> float:
     """beta = (N-1)/N of a class whose prototypes fill a volume of N, 1 to 2^52 (Cui et al., section 3.2)."""
     value = ctypes.c_double()
     _c.check(_c.library.tare_beta_from_volume(_checks.number("volume", volume), value))

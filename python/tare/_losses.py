@@ -76,7 +76,7 @@ DESCRIPTIONS = dict(
 )  # by name, in the library's order
 
 
-def losses():
+def losses() -> dict[str, int]:
     """The names of all losses ("sigmoid-focal"), in the library's order, with their numbers."""
     return {name: description.kind for name, description in DESCRIPTIONS.items()}
 

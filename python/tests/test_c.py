@@ -119,10 +119,10 @@ def test_every_parameter_is_set_where_the_library_reads_it():
 
 
 def test_no_module_decides_by_the_name_of_a_loss():
-    """Which losses there are, and what each has, the library says. Only the functions of tare.torch name theirs."""
+    """Which losses there are, and what each has, the library says. Only tare.torch and _types.py name theirs."""
     words = {word for name in tare.losses() for word in (name, name.split("-")[0])}
     for file in Path(tare.__file__).parent.glob("*.py"):
-        if file.name != "torch.py":
+        if file.name != "_types.py":
             constants = [node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)]
             assert not words.intersection(one for one in constants if isinstance(one, str)), file
 
@@ -198,3 +198,21 @@ def test_contexts_are_kept_by_stream_and_thread():
     thread.join()
     assert others[0] is not _c.context()
     assert len(_c.contexts_of(_c.CPU, -1, 0)) >= 3
+
+
+def run_module(**environment):
+    command = [sys.executable, "-m", "tare", "--version"]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+
+
+def test_the_module_is_the_tool(tmp_path):
+    tool = Path(_c.library._name).resolve().parent / "bin" / "tare"
+    if not tool.exists():
+        pytest.skip("the tool was not built")
+    assert run_module().stdout == f"tare {tare.__version__}\n"
+    copy = tmp_path / "libtare.so"  # of a library without a tool beside it
+    copy.write_bytes(Path(_c.library._name).read_bytes())
+    alone = run_module(TARE_LIBRARY=str(copy), PATH=str(tmp_path))
+    assert alone.returncode == 1 and "is not installed here" in alone.stderr
+    found = run_module(TARE_LIBRARY=str(copy), PATH=str(tool.parent))
+    assert found.stdout == f"tare {tare.__version__}\n"
