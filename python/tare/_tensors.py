@@ -25,6 +25,10 @@ def check_tensor(name: str, given: Any) -> torch.Tensor:
         raise _checks.WrongType(f"{name} is of type {type(given).__name__}; it must be a tensor")
     if torch.compiler.is_compiling():
         return given
+    if type(given).__name__ == "DTensor":
+        raise _checks.WrongType(
+            f"{name} is a DTensor; give to_local(), and process_group=mesh.get_group() for the divisor of all rows"
+        )
     if given.layout != torch.strided or given.is_quantized or given.is_nested:
         raise _checks.WrongType(
             f"{name} is a sparse, quantized or nested tensor; it must be a dense one (to_dense(), "

@@ -14,6 +14,7 @@ import traceback
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor, init_device_mesh
 
 import tare.torch
 
@@ -149,6 +150,10 @@ def check_refusals(group):
     ):
         with pytest.raises(ValueError, match=text):
             FOCAL(x, y, **{"process_group": group, **options})
+    if dist.get_world_size(group) == 3:
+        whole = DTensor.from_local(x, init_device_mesh("cpu", (3,)))
+        with pytest.raises(TypeError, match="logits is a DTensor; give to_local"):
+            FOCAL(whole, y)
     with pytest.raises(ValueError, match="density is 'exact'"):
         tare.torch.ghm_c(x, y, density="exact", process_group=group)
 
