@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tool/base/convert.h"
 #include "tool/base/counts.h"
@@ -173,6 +174,46 @@ static int fold_box_labels(struct sample *sample) {
   return TOOL_OK;
 }
 
+/* Adds the rows of a level behind those that are there. Takes its arrays. */
+static int append_level(const char *path, struct sample *part, struct sample *sample) {
+  if (part->dtype != sample->dtype || part->classes != sample->classes)
+    return complain("--logits %s: found %" PRId64 " classes of %s, expected %" PRId64 " of %s, as the first level has",
+                    path, part->classes, dtype_name(part->dtype), sample->classes, dtype_name(sample->dtype));
+  if (!part->labels != !sample->labels || (part->labels && part->label_dtype != sample->label_dtype))
+    return complain("--labels of %s: expected the type of the first level's labels", path);
+  const size_t row = (size_t)sample->classes * dtype_size(sample->dtype);
+  const size_t label = sample->label_dtype == TARE_LABEL_DTYPE_I64 ? 8 : 4;
+  const size_t before = (size_t)sample->rows, added = (size_t)part->rows;
+  char *logits = realloc(sample->logits, (before + added) * row + 1);
+  if (logits) sample->logits = logits;
+  char *labels = logits && part->labels ? realloc(sample->labels, (before + added) * label + 1) : NULL;
+  if (labels) sample->labels = labels;
+  if (!logits || (part->labels && !labels)) return complain("--logits %s: no memory to join the levels", path);
+  memcpy(logits + before * row, part->logits, added * row);
+  if (labels) memcpy(labels + before * label, part->labels, added * label);
+  sample->rows += part->rows;
+  return TOOL_OK;
+}
+
+/* The levels of a head, joined to one array of rows: level after level, as the library orders them. */
+static int load_levels(const struct eval_options *options, bool bf16, struct sample *sample) {
+  const bool each = options->more_labels[0];
+  int status = each ? load_labels(options->labels, sample) : TOOL_OK;
+  for (int32_t index = 0; index < TARE_MAX_LEVELS - 1 && options->more_logits[index]; index++) {
+    const char *path = options->more_logits[index];
+    struct sample part;
+    sample_init(&part);
+    part.maps = (struct maps){.layout = options->layout, .classes = options->classes};
+    if (status == TOOL_OK) status = load_logits("--logits", path, bf16, &part);
+    if (status == TOOL_OK && each) status = load_labels(options->more_labels[index], &part);
+    if (status == TOOL_OK) status = append_level(path, &part, sample);
+    sample_free(&part);
+  }
+  sample->maps = (struct maps){.layout = AXES_ROWS};
+  sample->images = 1;
+  return status;
+}
+
 int load_sample(const struct eval_options *options, struct sample *sample, int32_t *file_dtype) {
   sample_init(sample);
   bool bf16 = options->dtype == TARE_DTYPE_BF16;
@@ -180,6 +221,8 @@ int load_sample(const struct eval_options *options, struct sample *sample, int32
   sample->maps.classes = options->classes;
   sample->images = options->images;
   int status = load_logits("--logits", options->logits, bf16, sample);
+  if (status != TOOL_OK) return status;
+  if (options->more_logits[0]) status = load_levels(options, bf16, sample);
   if (status != TOOL_OK) return status;
   *file_dtype = sample->dtype;
   sample->background_weight = options->background_weight;
@@ -191,7 +234,7 @@ int load_sample(const struct eval_options *options, struct sample *sample, int32
   sample->background_label = options->background;
   sample->ignore_label = options->ignore;
   if (options->dtype >= 0) status = sample_convert(sample, options->dtype);
-  if (status == TOOL_OK && options->labels) status = load_labels(options->labels, sample);
+  if (status == TOOL_OK && options->labels && !sample->labels) status = load_labels(options->labels, sample);
   if (status == TOOL_OK && options->targets) status = load_targets(options->targets, bf16, sample);
   if (status == TOOL_OK && options->scores) status = load_scores(options->scores, bf16, sample);
   if (status == TOOL_OK && options->row_weights) status = load_row_weights(options->row_weights, sample);

@@ -21,10 +21,13 @@ const struct argp_option eval_described[] = {
     {0, 0, 0, 0, "Input (.npy, little-endian, C order):", 1},
     {"loss", LOSS, "NAME", 0, NULL, 0}, /* the library's names: see all_options */
     {"logits", LOGITS, "X.npy", 0,
-     "[rows, classes] f2, f4, f8, or u2 (the bits of bf16) with --dtype bf16; or maps: see --layout; ghm-r: "
-     "predictions",
+     "[rows, classes] f2, f4, f8, or u2 (the bits of bf16) with --dtype bf16; or maps: see --layout; once "
+     "for each level of a head; ghm-r: predictions",
      0},
-    {"labels", LABELS, "Y.npy", 0, "[rows] i4 or i8; ghm-r: only rows with a class count", 0},
+    {"labels", LABELS, "Y.npy", 0,
+     "[rows] i4 or i8; with several --logits once for each, or one file of all rows, level after level; ghm-r: only "
+     "rows with a class count",
+     0},
     {"targets", TARGETS, "T.npy", 0,
      "[rows, classes] f2, f4, f8: soft targets in [0,1]; ghm-r: targets of the predictions", 0},
     {"scores", SCORES, "S.npy", 0,
@@ -133,14 +136,26 @@ static int read_normalizer(const char *text, struct eval_options *options) {
                 text);
 }
 
+/* A file more of an option that may be given for each level. */
+static int add_file(const char *option, const char *text, const char **first, const char **more) {
+  if (!*first) {
+    *first = text;
+    return TOOL_OK;
+  }
+  for (int32_t index = 0; index < TARE_MAX_LEVELS - 1; index++) {
+    if (more[index]) continue;
+    more[index] = text;
+    return TOOL_OK;
+  }
+  return misuse("%s is given more than %d times; a batch has at most as many levels", option, TARE_MAX_LEVELS);
+}
+
 static int read_file_or_flag(int key, const char *text, struct eval_options *options) {
   switch (key) {
     case LOGITS:
-      options->logits = text;
-      return TOOL_OK;
+      return add_file("--logits", text, &options->logits, options->more_logits);
     case LABELS:
-      options->labels = text;
-      return TOOL_OK;
+      return add_file("--labels", text, &options->labels, options->more_labels);
     case TARGETS:
       options->targets = text;
       return TOOL_OK;
@@ -270,7 +285,7 @@ int eval_options_read(struct eval_options *options, int argc, char **argv) {
       NULL,
       NULL,
       NULL};
-  int status = parse_arguments(&argp, NULL, argc, argv, &reading);
+  int status = parse_arguments(&argp, (const char *const[]){"logits", "labels", NULL}, argc, argv, &reading);
   if (status == TOOL_OK) status = reading_check_files(&reading);
   if (status == TOOL_OK) status = parameters_fill(reading.kind, reading.parameters, &options->loss);
   if (status == TOOL_OK) status = reading_check_together(&reading);

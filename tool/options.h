@@ -12,6 +12,7 @@
 
 struct eval_options {
   const char *logits, *labels, *targets, *scores, *row_weights, *class_counts, *offsets;
+  const char *more_logits[TARE_MAX_LEVELS - 1], *more_labels[TARE_MAX_LEVELS - 1]; /**< of further levels, or NULL */
   const char *grad_out, *row_loss_out, *plot;
   tare_loss_spec loss; /**< kind and parameters; only their text has been checked */
   double beta, tau, background_weight;

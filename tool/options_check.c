@@ -66,6 +66,24 @@ static int check_density(const struct reading *reading) {
   return TOOL_OK;
 }
 
+/* Rows of several levels are joined, so what has their layout, or an order of their images, is not there. */
+static int check_levels(const struct eval_options *options) {
+  const struct {
+    const char *name;
+    bool given;
+  } alone[] = {{"--targets", options->targets},
+               {"--grad-out", options->grad_out},
+               {"--row-loss-out", options->row_loss_out},
+               {"--hard-negatives", options->hard_negatives >= 0}};
+  for (size_t index = 0; index < sizeof alone / sizeof alone[0]; index++)
+    if (alone[index].given)
+      return misuse("%s goes with one --logits; evaluate the levels one by one", alone[index].name);
+  for (int32_t index = 0; options->more_labels[0] && index < TARE_MAX_LEVELS - 1; index++)
+    if (!options->more_logits[index] != !options->more_labels[index])
+      return misuse("--logits and --labels are given for different numbers of levels");
+  return TOOL_OK;
+}
+
 int reading_check_files(const struct reading *reading) {
   const struct eval_options *options = reading->options;
   uint64_t given = options->given;
@@ -77,6 +95,9 @@ int reading_check_files(const struct reading *reading) {
   }
   if ((given & (BIT(LEAST_NEGATIVES) | BIT(IMAGES))) && !(given & BIT(HARD_NEGATIVES)))
     return misuse("--%s goes with --hard-negatives", given & BIT(IMAGES) ? "images" : "least-negatives");
+  if (options->more_logits[0] && check_levels(options) != TOOL_OK) return TOOL_MISUSED;
+  if (options->more_labels[0] && !options->more_logits[0])
+    return misuse("--labels is given twice, and --logits once; give both for each level");
   if (options->layout != AXES_ROWS && !(given & BIT(CLASSES)))
     return misuse("--layout %s needs --classes: channel = anchor * classes + class", axes_name(options->layout));
   if (options->layout == AXES_ROWS && given & BIT(CLASSES))

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/answer.h"
 #include "support/npy.h"
 #include "support/tool.h"
 
@@ -37,17 +38,21 @@ static size_t place_in_nchw(size_t element) {
 }
 
 static tool_folder folder_with_maps(void) {
-  static int32_t labels[ROWS];
+  static int32_t labels[2 * ROWS];
+  static float joined[2 * ELEMENTS];
   const tool_folder folder = tool_folder_make();
   for (size_t i = 0; i < ELEMENTS; i++) nchw[place_in_nchw(i)] = rows[i] = (float)(i * 37 % 101) / 20 - 3;
-  for (int32_t i = 0; i < ROWS; i++) labels[i] = i * 7 % (C + 2) - 2;
+  for (int32_t i = 0; i < ROWS; i++) labels[i] = labels[i + ROWS] = i * 7 % (C + 2) - 2;
+  for (size_t i = 0; i < ELEMENTS; i++) joined[i] = joined[i + ELEMENTS] = rows[i];
+  write_array(&folder, "joined.npy", "<f4", "160, 3", joined, sizeof joined);
+  write_array(&folder, "all.npy", "<i4", "160,", labels, sizeof labels);
   write_array(&folder, "rows.npy", "<f4", "80, 3", rows, sizeof rows);
   write_array(&folder, "nchw.npy", "<f4", "2, 6, 4, 5", nchw, sizeof nchw);
   write_array(&folder, "nhwc.npy", "<f4", "2, 4, 5, 6", rows, sizeof rows);
   write_array(&folder, "other.npy", "<f4", "1, 6, 4, 10", nchw, sizeof nchw);
-  write_array(&folder, "flat.npy", "<i4", "80,", labels, sizeof labels);
-  write_array(&folder, "y.npy", "<i4", "2, 4, 5, 2", labels, sizeof labels);
-  write_array(&folder, "wrong.npy", "<i4", "2, 2, 4, 5", labels, sizeof labels);
+  write_array(&folder, "flat.npy", "<i4", "80,", labels, sizeof labels / 2);
+  write_array(&folder, "y.npy", "<i4", "2, 4, 5, 2", labels, sizeof labels / 2);
+  write_array(&folder, "wrong.npy", "<i4", "2, 2, 4, 5", labels, sizeof labels / 2);
   return folder;
 }
 
@@ -80,6 +85,35 @@ Test(tool_maps, the_same_in_every_layout) {
       cr_assert_eq(found[i ? e : place_in_nchw(e)], want[e], "%s: element %zu", layouts[i], e);
     data_of(&folder, "r.npy", "(2, 4, 5, 2)");
   }
+  tool_folder_remove(&folder);
+}
+
+/* Levels give what their rows give, level after level: labels in one file, or in one for each. */
+Test(tool_maps, levels) {
+  const tool_folder folder = folder_with_maps();
+  static const char *const ways[] = {
+      "--logits joined.npy --labels all.npy",
+      "--layout nchw --classes 3 --logits nchw.npy --logits nchw.npy --labels all.npy",
+      "--layout nhwc --classes 3 --logits nhwc.npy --labels y.npy --logits nhwc.npy --labels flat.npy",
+      "--logits rows.npy --logits rows.npy --labels flat.npy --labels flat.npy"};
+  double loss[4], norm[4];
+  for (int i = 0; i < 4; i++) {
+    cr_assert_eq(tool_shell(&folder, EVAL "%s --json", ways[i]), 0, "%s", ways[i]);
+    char *text = tool_text(&folder, "out");
+    answer_json *found = answer_read(text);
+    loss[i] = answer_number(found, "loss");
+    norm[i] = answer_number(found, "grad_l1");
+    cr_assert_eq(answer_number(found, "rows"), 2 * ROWS);
+    cr_assert(loss[i] == loss[0] && norm[i] == norm[0], "%s: %.17g, not %.17g", ways[i], loss[i], loss[0]);
+    answer_free(found);
+    free(text);
+  }
+  tool_expect_refused(&folder, EVAL "--logits rows.npy --logits rows.npy --labels all.npy --grad-out g.npy", 2,
+                      "--grad-out goes with one --logits");
+  tool_expect_refused(&folder, EVAL "--logits rows.npy --labels flat.npy --labels flat.npy", 2,
+                      "--labels is given twice");
+  tool_expect_refused(&folder, EVAL "--logits rows.npy --logits rows.npy --labels flat.npy", 1, "expected 160");
+  tool_expect_refused(&folder, EVAL "--logits rows.npy --logits nhwc.npy --labels all.npy", 1, "--layout nchw");
   tool_folder_remove(&folder);
 }
 

@@ -132,8 +132,8 @@ int parse_loss(const char *text, int32_t *kind) {
 struct wrapped {
   void *input;
   const struct argp *argp;
-  const char *repeatable;
-  uint64_t seen; /* which of argp's options, by their place */
+  const char *const *repeatable; /* ended by NULL; or NULL: none */
+  uint64_t seen;                 /* which of argp's options, by their place */
 };
 
 /* In place of argp's own, among which is a hidden --HANG that sleeps for an hour. */
@@ -167,7 +167,8 @@ static bool is_repeated(struct wrapped *wrapped, int key) {
   const struct argp_option *option = wrapped->argp->options;
   for (int place = 0; place < 64 && (option->name || option->doc); place++, option++) {
     if (!option->name || option->key != key || !option->arg) continue;
-    if (wrapped->repeatable && strcmp(option->name, wrapped->repeatable) == 0) return false;
+    for (const char *const *name = wrapped->repeatable; name && *name; name++)
+      if (strcmp(option->name, *name) == 0) return false;
     if (wrapped->seen >> place & 1) {
       misuse("--%s is given twice", option->name);
       return true;
@@ -215,7 +216,7 @@ static int check_names(const struct argp *argp, int argc, char **argv) {
   return TOOL_OK;
 }
 
-int parse_arguments(const struct argp *argp, const char *repeatable, int argc, char **argv, void *input) {
+int parse_arguments(const struct argp *argp, const char *const *repeatable, int argc, char **argv, void *input) {
   argp_err_exit_status = TOOL_MISUSED;
   if (check_names(argp, argc, argv) != TOOL_OK) return TOOL_MISUSED;
   struct argp inner = *argp;

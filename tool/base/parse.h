@@ -39,7 +39,7 @@ extern const struct choice dtype_choices[];
 int parse_output(const char *option, const char *text, const char *extension, bool may_lack, const char **path);
 
 /** Runs argp so that every error is one line and TOOL_MISUSED. An option with a value may be given only once, except
- *  the one named `repeatable`; NULL: no exception. */
-int parse_arguments(const struct argp *argp, const char *repeatable, int argc, char **argv, void *input);
+ *  those named in `repeatable`, which NULL ends; NULL: no exception. */
+int parse_arguments(const struct argp *argp, const char *const *repeatable, int argc, char **argv, void *input);
 
 #endif

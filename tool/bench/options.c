@@ -187,7 +187,7 @@ int bench_options_read(struct bench_options *options, int argc, char **argv) {
                                     .dtype = TARE_DTYPE_F32,
                                     .distribution = detector_distribution,
                                     .distribution_text = "detector"};
-  int status = parse_arguments(&argp, "loss", argc, argv, options);
+  int status = parse_arguments(&argp, (const char *const[]){"loss", NULL}, argc, argv, options);
   if (status == TOOL_OK && options->labels && !options->file) {
     status = misuse("--labels belongs to --distribution file:X.npy");
   }
