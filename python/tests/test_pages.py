@@ -150,3 +150,14 @@ def test_what_is_shown():
 def test_the_readme_has_a_row_for_every_loss():
     text = (ROOT / "README.md").read_text()
     assert [name for name in tare.losses() if f"\n| `{name}` |" not in text] == []
+
+
+def test_links_lead_to_files():
+    pages = [*PAGES, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    missing = [
+        f"{page.relative_to(ROOT)}: {link}"
+        for page in pages
+        for link in re.findall(r"\]\(([^)#:\s]+)[^):]*\)", FENCE.sub("", page.read_text()))
+        if not (page.parent / link).exists()
+    ]
+    assert not missing
