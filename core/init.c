@@ -70,7 +70,8 @@ static void fill_level(tare_level *level, uint64_t struct_size, int64_t height, 
                              .element_weights_strides = element,
                              .row_loss_strides = row,
                              .element_loss_strides = element,
-                             .scores_strides = row};
+                             .scores_strides = row,
+                             .loss_weight = 1};
   give(level, struct_size, &filled, sizeof filled);
 }
 

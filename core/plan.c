@@ -22,7 +22,8 @@ static int evaluates(const tare_problem *problem) {
       !output->normalizer_sums || tare_selects(problem) || output->loss || output->class_sums || tare_has_flags(output);
   for (int i = 0; i < problem->level_count; i++) {
     const tare_array *array = problem->view[i].array;
-    wanted |= array[TARE_ARRAY_GRADIENT].data || array[TARE_ARRAY_ROW_LOSS].data || array[TARE_ARRAY_ELEMENT_LOSS].data;
+    wanted |= problem->scalars[i].loss || array[TARE_ARRAY_GRADIENT].data || array[TARE_ARRAY_ROW_LOSS].data ||
+              array[TARE_ARRAY_ELEMENT_LOSS].data;
   }
   return wanted;
 }

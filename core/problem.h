@@ -54,6 +54,13 @@ typedef struct tare_view {
   tare_array array[TARE_ARRAY_COUNT];
 } tare_view;
 
+/** What a level has of its own: where its loss goes, a weight, and a divisor (0 and NULL: the normalizer's). */
+typedef struct tare_level_scalars {
+  void *loss;
+  double weight, divisor;
+  const float *divisor_pointer;
+} tare_level_scalars;
+
 typedef struct tare_problem {
   tare_loss_spec loss;
   int32_t family;        /* a tare_loss_family */
@@ -81,6 +88,8 @@ typedef struct tare_problem {
   int32_t has_scores; /* of any level; they must lie in [score_least, score_most] */
   double score_least, score_most;
   int64_t rows;
+  int32_t has_level_scalars; /* of any level; or the normalizer's scope is the level */
+  tare_level_scalars scalars[TARE_MAX_LEVELS];
   tare_view view[TARE_MAX_LEVELS];
 } tare_problem;
 

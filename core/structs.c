@@ -23,10 +23,11 @@ static const uint16_t description_starts[] = {
     AT(tare_context_description, device_name), AT(tare_context_description, instruction_set),
     AT(tare_context_description, reason)};
 /* An array and its strides were added together. */
-static const uint16_t level_starts[] = {AT(tare_level, gradient),        AT(tare_level, labels),
-                                        AT(tare_level, targets),         AT(tare_level, row_weights),
-                                        AT(tare_level, element_weights), AT(tare_level, row_loss),
-                                        AT(tare_level, element_loss),    AT(tare_level, scores)};
+static const uint16_t level_starts[] = {
+    AT(tare_level, gradient),     AT(tare_level, labels),          AT(tare_level, targets),
+    AT(tare_level, row_weights),  AT(tare_level, element_weights), AT(tare_level, row_loss),
+    AT(tare_level, element_loss), AT(tare_level, scores),          AT(tare_level, loss),
+    AT(tare_level, loss_weight),  AT(tare_level, divisor),         AT(tare_level, divisor_pointer)};
 static const uint16_t batch_starts[] = {AT(tare_batch, level_stride),
                                         AT(tare_batch, levels),
                                         AT(tare_batch, level_count),
@@ -58,7 +59,9 @@ static const uint16_t output_starts[] = {AT(tare_output, loss),
                                          AT(tare_output, nonfinite_loss),
                                          AT(tare_output, normalizer_addend),
                                          AT(tare_output, normalizer_minimum),
-                                         AT(tare_output, normalizer_sums)};
+                                         AT(tare_output, normalizer_sums),
+                                         AT(tare_output, normalizer_scope),
+                                         AT(tare_output, reserved)};
 static const uint16_t linear_starts[] = {AT(tare_linear, dimensions)}; /* every version has it all */
 static const uint16_t loss_description_starts[] = {AT(tare_loss_description, name),
                                                    AT(tare_loss_description, kind),

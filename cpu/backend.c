@@ -5,8 +5,6 @@
  * A call first reads the labels (counts, errors). GHM then reads the logits once to count gradient norms. The last pass
  * evaluates. The passes are those of cpu/passes.c.
  */
-#include <float.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,9 +18,6 @@
 #include "selection.h"
 #include "threads.h"
 
-#define TARE_INLINE static inline
-#include "core/divisor.h"
-
 static tare_status needs(tare_backend *self, const tare_problem *problem, uint64_t *own_bytes, tare_error *error) {
   (void)self, (void)problem, (void)error; /* it computes everything */
   *own_bytes = 0;
@@ -31,77 +26,42 @@ static tare_status needs(tare_backend *self, const tare_problem *problem, uint64
 
 /* The verbs. */
 
-/** What the normalizers give for rows that have been scanned. */
-static tare_normalizer_sums sums_of_scan(const tare_problem *problem, const tare_label_scan *scan) {
-  tare_normalizer_sums sums = tare_sums_of_rows(problem->family, problem->batch.classes, (double)scan->counts.counted,
-                                                (double)scan->counts.positives, scan->weights);
-  sums.targets = scan->targets;
-  sums.ones = scan->ones;
-  return sums;
-}
-
-double tare_cpu_divisor(const tare_problem *problem, const tare_label_scan *scan) {
-  const tare_output *output = &problem->output;
-  if (output->normalizer == TARE_NORMALIZER_VALUE)
-    return output->normalizer_pointer ? *output->normalizer_pointer : output->normalizer_value;
-  if (output->normalizer == TARE_NORMALIZER_SUM) return 1;
-  const tare_normalizer_sums sums = sums_of_scan(problem, scan);
-  return tare_divisor_of_sums(output->normalizer, &sums, output->normalizer_addend, output->normalizer_minimum);
-}
-
-/** Whether the kernels can multiply by it: float's range, but double's for logits in f64 and for GHM-R. */
-static int is_ordinary(const tare_problem *problem, double factor) {
-  if (problem->batch.dtype == TARE_DTYPE_F64 || problem->family == TARE_LOSS_FAMILY_REGRESSION) return isfinite(factor);
-  return factor == 0 || (fabs(factor) >= FLT_MIN && fabs(factor) <= FLT_MAX);
-}
-
-tare_gradient_scale tare_cpu_gradient_scale(const tare_problem *problem, double scale, double divisor) {
-  const double factor = tare_divide(scale, divisor);
-  if (is_ordinary(problem, factor)) return (tare_gradient_scale){.factor = factor};
-  return (tare_gradient_scale){.factor = 1, .after = 1, .scale = scale, .divisor = divisor};
-}
-
-double tare_cpu_scale(const tare_output *output) {
-  const float *scale = output->gradient_scale_pointer;
-  return output->gradient_scale * (scale ? (double)*scale : 1.0);
-}
-
 void tare_cpu_write_output(const tare_output *output, double loss, const tare_counts *counts) {
-  if (output->loss && output->loss_dtype == TARE_DTYPE_F64) *(double *)output->loss = loss;
-  if (output->loss && output->loss_dtype == TARE_DTYPE_F32) *(float *)output->loss = (float)loss;
+  tare_cpu_write_loss(output->loss_dtype, loss, output->loss);
   if (output->counts) *output->counts = *counts;
-}
-
-void tare_cpu_write_sums(const tare_problem *problem, const tare_label_scan *scan) {
-  if (problem->output.normalizer_sums) *problem->output.normalizer_sums = sums_of_scan(problem, scan);
 }
 
 /** Loss and gradient of the plan's problem, or the one with selected rows. */
 static double evaluate_logits(tare_cpu *cpu, const tare_tiling *tiling, const tare_plan *plan,
-                              const tare_problem *problem, double divisor) {
+                              const tare_problem *problem, const tare_scans *scans) {
   tare_job job = {.problem = problem, .pass = TARE_PASS_EVALUATE};
-  job.gradient = tare_cpu_gradient_scale(problem, tare_cpu_scale(&problem->output), divisor);
+  tare_cpu_divisors divisors;
+  tare_cpu_divide(problem, scans, &divisors);
+  job.gradient = divisors.gradient[0];
+  if (problem->has_level_scalars) job.of_level = divisors.gradient;
   if (plan->density == TARE_DENSITY_SOURCE_KEYS)
     tare_cpu_use_exact_density(cpu, tiling, plan, &job);
   else if (plan->density != TARE_DENSITY_SOURCE_NONE)
     tare_cpu_use_bins(cpu, tiling, plan, &job);
   if (tare_sums_classes(problem)) /* before a gradient takes the place of its logit */
     tare_cpu_sum_classes(cpu, tiling, &job, plan->class_sums);
-  return tare_divide(tare_cpu_run_pass(cpu, tiling, &job), divisor);
+  const double sum = tare_cpu_run_pass(cpu, tiling, &job);
+  return problem->has_level_scalars ? tare_cpu_write_levels(cpu, tiling, problem, &divisors)
+                                    : tare_divide(sum, divisors.of_level[0]);
 }
 
-/** Everything of a problem whose labels are valid, and which `scan` has counted. `counts` gets the rows with an invalid
- *  target. */
+/** Everything of a problem whose labels are valid, and which `given` has counted. `counts` gets the rows with an
+ *  invalid target. */
 static tare_status evaluate_rows(tare_cpu *cpu, const tare_plan *plan, const tare_problem *problem,
-                                 const tare_label_scan *scan, tare_counts *counts, double *loss, tare_error *error) {
+                                 const tare_scans *given, tare_counts *counts, double *loss, tare_error *error) {
   tare_tiling tiling;
   tare_tiling_make(&tiling, problem);
-  tare_label_scan rows = *scan;
+  tare_scans scans = *given;
   tare_target_scan found = TARE_NO_TARGETS;
-  tare_cpu_scan_targets(cpu, &tiling, problem, &rows);
-  tare_cpu_write_sums(problem, &rows);
+  tare_cpu_scan_targets(cpu, &tiling, problem, &scans);
+  tare_cpu_write_sums(problem, &scans);
   *loss = 0;
-  if (plan->evaluates) *loss = evaluate_logits(cpu, &tiling, plan, problem, tare_cpu_divisor(problem, &rows));
+  if (plan->evaluates) *loss = evaluate_logits(cpu, &tiling, plan, problem, &scans);
   tare_cpu_add_targets(cpu, tiling.groups, &found); /* of the last pass */
   return tare_cpu_refuse_targets(problem, &found, counts, error);
 }
@@ -110,21 +70,21 @@ static tare_status evaluate(tare_backend *self, const tare_plan *plan, tare_stre
   tare_cpu *cpu = (tare_cpu *)self;
   const tare_problem *problem = plan->problem;
   tare_tiling tiling;
-  tare_label_scan scan;
+  tare_scans scans;
   (void)stream;
   tare_tiling_make(&tiling, problem);
-  tare_status status = tare_cpu_scan_labels(cpu, &tiling, problem, &scan, error);
+  tare_status status = tare_cpu_scan_labels(cpu, &tiling, problem, &scans, error);
   if (status) return status;
-  tare_counts counts = scan.counts; /* of the caller's labels */
+  tare_counts counts = scans.all.counts; /* of the caller's labels */
   tare_problem selected;
   if (plan->selects) {
     tare_cpu_select(cpu, &tiling, plan, &selected);
     problem = &selected;
-    status = tare_cpu_scan_labels(cpu, &tiling, problem, &scan, error);
+    status = tare_cpu_scan_labels(cpu, &tiling, problem, &scans, error);
     if (status) return status;
   }
   double loss;
-  status = evaluate_rows(cpu, plan, problem, &scan, &counts, &loss, error);
+  status = evaluate_rows(cpu, plan, problem, &scans, &counts, &loss, error);
   tare_cpu_write_output(&plan->problem->output, loss, &counts);
   if (tare_has_flags(&plan->problem->output)) tare_cpu_set_flags(cpu, &tiling, plan->problem, loss);
   return status;
@@ -134,12 +94,12 @@ static tare_status label_counts(tare_backend *self, const tare_problem *problem,
                                 int64_t *per_class, tare_stream stream, tare_error *error) {
   tare_cpu *cpu = (tare_cpu *)self;
   tare_tiling tiling;
-  tare_label_scan scan;
+  tare_scans scans;
   (void)stream;
   tare_tiling_make(&tiling, problem);
-  const tare_status status = tare_cpu_scan_labels(cpu, &tiling, problem, &scan, error);
+  const tare_status status = tare_cpu_scan_labels(cpu, &tiling, problem, &scans, error);
   if (status) return status;
-  if (counts) *counts = scan.counts;
+  if (counts) *counts = scans.all.counts;
   if (!per_class) return TARE_STATUS_OK;
   memset(per_class, 0, (size_t)problem->batch.classes * sizeof *per_class);
   tare_cpu_count_classes(cpu, &tiling, problem, per_class);
@@ -150,16 +110,16 @@ static tare_status ghm_histogram(tare_backend *self, const tare_problem *problem
                                  tare_error *error) {
   tare_cpu *cpu = (tare_cpu *)self;
   tare_tiling tiling;
-  tare_label_scan scan;
+  tare_scans scans;
   (void)stream;
   tare_tiling_make(&tiling, problem);
-  const tare_status status = tare_cpu_scan_labels(cpu, &tiling, problem, &scan, error);
+  const tare_status status = tare_cpu_scan_labels(cpu, &tiling, problem, &scans, error);
   if (status) return status;
   tare_bins_make(&cpu->bins, &problem->loss);
   tare_cpu_count_norms(cpu, &tiling, problem, tare_cpu_state(cpu, problem));
   tare_target_scan found = TARE_NO_TARGETS;
   tare_cpu_add_targets(cpu, tiling.groups, &found);
-  return tare_cpu_refuse_targets(problem, &found, &scan.counts, error);
+  return tare_cpu_refuse_targets(problem, &found, &scans.all.counts, error);
 }
 
 static tare_status ghm_density_update(tare_backend *self, const tare_problem *problem, tare_stream stream,

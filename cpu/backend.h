@@ -21,12 +21,11 @@ typedef struct tare_cpu {
 
 /** Reads all labels; an invalid one is an error. */
 tare_status tare_cpu_scan_labels(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
-                                 tare_label_scan *sum, tare_error *error);
+                                 tare_scans *scans, tare_error *error);
 
 /** Before the divisor is known: takes rows that have an invalid target or score out of what has been scanned, and sums
  *  targets where that is wanted. */
-void tare_cpu_scan_targets(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
-                           tare_label_scan *scan);
+void tare_cpu_scan_targets(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_scans *scans);
 
 /** Adds what the last pass found of invalid targets. */
 void tare_cpu_add_targets(const tare_cpu *cpu, int32_t groups, tare_target_scan *sum);
@@ -40,6 +39,9 @@ double tare_cpu_run_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_jo
 
 /** tare_cpu_run_pass on threads of the call's own: see tare_share. */
 double tare_cpu_share_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job);
+
+/** The sum of a level's loss in the last pass. */
+double tare_cpu_sum_of_level(const tare_cpu *cpu, const tare_tiling *tiling, int32_t level);
 
 /** One more in `per_class` for each label of a class. */
 void tare_cpu_count_classes(const tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
@@ -62,10 +64,28 @@ void tare_cpu_use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const 
 /** The sums of each class, of the losses and gradients that `evaluation` is going to compute. */
 void tare_cpu_sum_classes(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *evaluation, tare_class_sums *room);
 
-/** The sums of the normalizers, if they are wanted, of what has been scanned. */
-void tare_cpu_write_sums(const tare_problem *problem, const tare_label_scan *scan);
+/* Divisors (divisors.c). */
 
+/** By what each level is divided, and how its gradient is scaled. */
+typedef struct tare_cpu_divisors {
+  double of_level[TARE_MAX_LEVELS];
+  tare_gradient_scale gradient[TARE_MAX_LEVELS];
+} tare_cpu_divisors;
+
+void tare_cpu_divide(const tare_problem *problem, const tare_scans *scans, tare_cpu_divisors *divisors);
+
+/** The sums of the normalizers, if they are wanted, of what has been scanned. */
+void tare_cpu_write_sums(const tare_problem *problem, const tare_scans *scans);
+
+/** The normalizer's divisor. */
 double tare_cpu_divisor(const tare_problem *problem, const tare_label_scan *scan);
+
+/** Writes a loss, if `to` is not NULL. */
+void tare_cpu_write_loss(int32_t dtype, double loss, void *to);
+
+/** Writes the levels' losses, of the last pass, and returns their sum. */
+double tare_cpu_write_levels(const tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
+                             const tare_cpu_divisors *divisors);
 
 /** The host's scale times the device's. */
 double tare_cpu_scale(const tare_output *output);

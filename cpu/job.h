@@ -16,7 +16,8 @@ enum {
   TARE_TILE_ROWS = 1024,      /* the most rows of a tile */
   TARE_TILE_ELEMENTS = 16384, /* what a tile aims for where rows are contiguous */
   TARE_ROW_BUFFER = 32768,    /* elements of softmax rows kept at a time */
-  TARE_MAX_GROUPS = 4096      /* results of a call: tiles are grouped so that there are never more */
+  TARE_LEVEL_GROUPS = 4096,   /* results of a level: tiles are grouped so that there are never more */
+  TARE_MAX_GROUPS = TARE_LEVEL_GROUPS * TARE_MAX_LEVELS
 };
 
 /** What a pass over the logits is for. */
@@ -55,6 +56,7 @@ typedef struct tare_job {
   int32_t pass;
   int32_t density;
   tare_gradient_scale gradient;
+  const tare_gradient_scale *of_level; /* instead, one for each level; or NULL */
   const tare_bins *bins;
   tare_sorted_keys sorted;        /* exact density */
   tare_collected_keys *collected; /* TARE_PASS_COLLECT, on one thread, appends here */
@@ -83,6 +85,11 @@ typedef struct tare_label_scan {
   int64_t first_invalid; /* in row order; INT64_MAX if none */
   int64_t invalid_label;
 } tare_label_scan;
+
+/** The same of each level, and of all. */
+typedef struct tare_scans {
+  tare_label_scan all, of_level[TARE_MAX_LEVELS];
+} tare_scans;
 
 /** Invalid targets that a pass found. */
 typedef struct tare_target_scan {

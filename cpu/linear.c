@@ -32,7 +32,7 @@ typedef struct head {
   double carried;              /* a scale that is not finite: the products are formed without it; else 1 */
   float *apart;                /* this call's gradient by W, to be added; NULL: it is formed in its place */
   tare_ghm_state state;
-  tare_label_scan scan;
+  tare_counts counts;
   double divisor;
   tare_job job;             /* of the evaluating pass */
   double loss;              /* the sum so far */
@@ -110,12 +110,13 @@ static tare_status count_labels(void *argument) {
   const tare_problem *problem = h->plan->problem;
   tare_tiling tiling;
   tare_tiling_make(&tiling, problem);
-  const tare_status status = tare_cpu_scan_labels(h->cpu, &tiling, problem, &h->scan, h->error);
+  tare_scans scans;
+  const tare_status status = tare_cpu_scan_labels(h->cpu, &tiling, problem, &scans, h->error);
   if (status) return status;
-  tare_label_scan rows = h->scan;
-  tare_cpu_scan_targets(h->cpu, &tiling, problem, &rows);
-  tare_cpu_write_sums(problem, &rows);
-  h->divisor = tare_cpu_divisor(problem, &rows);
+  h->counts = scans.all.counts;
+  tare_cpu_scan_targets(h->cpu, &tiling, problem, &scans);
+  tare_cpu_write_sums(problem, &scans);
+  h->divisor = tare_cpu_divisor(problem, &scans.all);
   const double scale = tare_cpu_scale(&problem->output);
   h->carried = isfinite(scale) ? 1 : scale;
   h->job.gradient = tare_cpu_gradient_scale(problem, isfinite(scale) ? scale : 1, h->divisor);
@@ -265,8 +266,8 @@ static tare_status finish(void *argument) {
   const tare_problem *problem = h->plan->problem;
   if (h->plan->linear->weights_gradient) finish_weights_gradient(h);
   if (h->plan->linear->bias_gradient) write_bias_gradient(h);
-  const tare_status status = tare_cpu_refuse_targets(problem, &h->targets, &h->scan.counts, h->error);
-  tare_cpu_write_output(&problem->output, tare_divide(h->loss, h->divisor), &h->scan.counts);
+  const tare_status status = tare_cpu_refuse_targets(problem, &h->targets, &h->counts, h->error);
+  tare_cpu_write_output(&problem->output, tare_divide(h->loss, h->divisor), &h->counts);
   return status;
 }
 
@@ -351,5 +352,5 @@ tare_status tare_cpu_linear_histogram(tare_backend *self, const tare_linear_plan
   if (!status) status = tare_linear_measure_chunks(plan, &steps, &h);
   if (status) return status;
   tare_cpu_collect_counts(h.cpu, plan->problem->loss.ghm.bins, h.state);
-  return tare_cpu_refuse_targets(plan->problem, &h.targets, &h.scan.counts, error);
+  return tare_cpu_refuse_targets(plan->problem, &h.targets, &h.counts, error);
 }

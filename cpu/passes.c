@@ -11,21 +11,14 @@
 #include "exact.h"
 #include "threads.h"
 
-/** The first tile of a part, of so many parts; part `parts` is the end. */
-static int64_t start_of(const tare_tiling *tiling, int32_t parts, int64_t part) {
-  const int64_t whole = tiling->tiles / parts, rest = tiling->tiles % parts;
-  return whole * part + rest * part / parts;
-}
-
-static int64_t group_start(const tare_tiling *tiling, int32_t group) { return start_of(tiling, tiling->groups, group); }
-
 /* Labels. */
 
 static void scan_group(const tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, int32_t group,
                        tare_label_scan *scan, int64_t *per_class) {
   memset(scan, 0, sizeof *scan);
   scan->first_invalid = INT64_MAX;
-  for (int64_t i = group_start(tiling, group); i < group_start(tiling, group + 1); i++) {
+  const int64_t end = tare_group_start(tiling, group + 1);
+  for (int64_t i = tare_group_start(tiling, group); i < end; i++) {
     tare_tile tile;
     tare_tile_at(tiling, problem, i, &tile);
     cpu->kernels->f64->scan_labels(problem, &tile, scan, per_class);
@@ -40,6 +33,8 @@ static void add_scan(tare_label_scan *sum, const tare_label_scan *scan) {
   sum->counts.ignored += scan->counts.ignored;
   sum->counts.invalid += scan->counts.invalid;
   sum->weights += scan->weights;
+  sum->targets += scan->targets;
+  sum->ones += scan->ones;
   if (scan->first_invalid >= sum->first_invalid) return;
   sum->first_invalid = scan->first_invalid;
   sum->invalid_label = scan->invalid_label;
@@ -71,13 +66,17 @@ static void scan_labels_of_group(void *argument, int64_t group, int32_t thread) 
 }
 
 tare_status tare_cpu_scan_labels(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
-                                 tare_label_scan *sum, tare_error *error) {
+                                 tare_scans *scans, tare_error *error) {
   label_pass pass = {cpu, tiling, problem};
   tare_share_by_openmp(cpu->threads, tiling->groups, scan_labels_of_group, &pass);
-  memset(sum, 0, sizeof *sum);
-  sum->first_invalid = INT64_MAX;
-  for (int32_t g = 0; g < tiling->groups; g++) add_scan(sum, &cpu->scans[g]);
-  return sum->counts.invalid ? refuse_label(problem, sum, error) : TARE_STATUS_OK;
+  scans->all = (tare_label_scan){.first_invalid = INT64_MAX};
+  for (int32_t level = 0; level < problem->level_count; level++) {
+    tare_label_scan *const sum = &scans->of_level[level];
+    *sum = (tare_label_scan){.first_invalid = INT64_MAX};
+    for (int32_t g = tiling->first_group[level]; g < tiling->first_group[level + 1]; g++) add_scan(sum, &cpu->scans[g]);
+    add_scan(&scans->all, sum);
+  }
+  return scans->all.counts.invalid ? refuse_label(problem, &scans->all, error) : TARE_STATUS_OK;
 }
 
 void tare_cpu_count_classes(const tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
@@ -103,20 +102,30 @@ static void leave_out(const tare_problem *problem, int64_t rows, tare_counts *co
   if (problem->has_scores) counts->positives -= rows;
 }
 
-void tare_cpu_scan_targets(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
-                           tare_label_scan *scan) {
+/** What the pass over targets found in a level. */
+static void add_targets_of_level(const tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
+                                 int32_t level, tare_label_scan *scan) {
+  int64_t spoilt = 0;
+  scan->weights = 0;
+  for (int32_t g = tiling->first_group[level]; g < tiling->first_group[level + 1]; g++) {
+    const tare_group_result *found = &cpu->results[g];
+    spoilt += found->targets.rows;
+    scan->weights += found->weights;
+    scan->targets += found->targets_sum;
+    scan->ones += found->ones;
+  }
+  leave_out(problem, spoilt, &scan->counts);
+}
+
+void tare_cpu_scan_targets(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_scans *scans) {
   const tare_job job = {.problem = problem, .pass = TARE_PASS_TARGETS};
   const int is_spoilt = (problem->checks_targets || problem->has_scores) && tare_counts_rows(&problem->output);
-  tare_target_scan found = TARE_NO_TARGETS;
   if (!is_spoilt && !tare_sums_targets(&problem->output)) return;
   tare_cpu_run_pass(cpu, tiling, &job);
-  tare_cpu_add_targets(cpu, tiling->groups, &found);
-  leave_out(problem, found.rows, &scan->counts);
-  scan->weights = 0;
-  for (int32_t g = 0; g < tiling->groups; g++) {
-    scan->weights += cpu->results[g].weights;
-    scan->targets += cpu->results[g].targets_sum;
-    scan->ones += cpu->results[g].ones;
+  scans->all = (tare_label_scan){.first_invalid = INT64_MAX};
+  for (int32_t level = 0; level < problem->level_count; level++) {
+    add_targets_of_level(cpu, tiling, problem, level, &scans->of_level[level]);
+    add_scan(&scans->all, &scans->of_level[level]);
   }
 }
 
@@ -150,17 +159,30 @@ static tare_tile_function *tile_function(const tare_cpu *cpu, const tare_problem
 static void run_group(const tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job, int32_t group,
                       tare_scratch *scratch) {
   tare_tile_function *run = tile_function(cpu, job->problem);
+  tare_job of_level;
+  if (job->of_level) {
+    of_level = *job;
+    of_level.gradient = job->of_level[tare_level_of_group(tiling, group)];
+    job = &of_level;
+  }
   cpu->results[group] = (tare_group_result){.targets = TARE_NO_TARGETS};
-  for (int64_t i = group_start(tiling, group); i < group_start(tiling, group + 1); i++) {
+  const int64_t end = tare_group_start(tiling, group + 1);
+  for (int64_t i = tare_group_start(tiling, group); i < end; i++) {
     tare_tile tile;
     tare_tile_at(tiling, job->problem, i, &tile);
     run(job, &tile, scratch, &cpu->results[group]);
   }
 }
 
-static double sum_of_groups(const tare_cpu *cpu, int32_t groups) {
+double tare_cpu_sum_of_level(const tare_cpu *cpu, const tare_tiling *tiling, int32_t level) {
   double sum = 0;
-  for (int32_t g = 0; g < groups; g++) sum += cpu->results[g].loss;
+  for (int32_t g = tiling->first_group[level]; g < tiling->first_group[level + 1]; g++) sum += cpu->results[g].loss;
+  return sum;
+}
+
+static double sum_of_levels(const tare_cpu *cpu, const tare_tiling *tiling) {
+  double sum = 0;
+  for (int32_t level = 0; level < TARE_MAX_LEVELS; level++) sum += tare_cpu_sum_of_level(cpu, tiling, level);
   return sum;
 }
 
@@ -179,13 +201,13 @@ double tare_cpu_run_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_jo
   logit_pass pass = {cpu, tiling, job};
   const int32_t threads = job->pass == TARE_PASS_COLLECT ? 1 : cpu->threads; /* keys are collected in order */
   tare_share_by_openmp(threads, tiling->groups, run_group_of_pass, &pass);
-  return sum_of_groups(cpu, tiling->groups);
+  return sum_of_levels(cpu, tiling);
 }
 
 double tare_cpu_share_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job) {
   logit_pass pass = {cpu, tiling, job};
   tare_share(cpu->threads, tiling->groups, run_group_of_pass, &pass);
-  return sum_of_groups(cpu, tiling->groups);
+  return sum_of_levels(cpu, tiling);
 }
 
 /* Sums of each class. */
@@ -211,8 +233,8 @@ static void sum_slice(void *argument, int64_t slice, int32_t thread) {
   tare_group_result unused = {.targets = TARE_NO_TARGETS};
   scratch->class_sums = sums_of_slice(pass, slice);
   memset(scratch->class_sums, 0, (size_t)problem->batch.classes * sizeof *scratch->class_sums);
-  for (int64_t i = start_of(pass->tiling, pass->slices, slice); i < start_of(pass->tiling, pass->slices, slice + 1);
-       i++) {
+  const int64_t end = tare_part_start(pass->tiling->tiles, pass->slices, slice + 1);
+  for (int64_t i = tare_part_start(pass->tiling->tiles, pass->slices, slice); i < end; i++) {
     tare_tile tile;
     tare_tile_at(pass->tiling, problem, i, &tile);
     run(pass->job, &tile, scratch, &unused);

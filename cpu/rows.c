@@ -24,7 +24,31 @@ void tare_tiling_make(tare_tiling *tiling, const tare_problem *problem) {
     tiling->tiles += view->rows / inner * ((inner + tiling->tile_rows[i] - 1) / tiling->tile_rows[i]);
   }
   for (int i = problem->level_count; i <= TARE_MAX_LEVELS; i++) tiling->first_tile[i] = tiling->tiles;
-  tiling->groups = (int32_t)(tiling->tiles < TARE_MAX_GROUPS ? tiling->tiles : TARE_MAX_GROUPS);
+  tiling->groups = 0;
+  for (int i = 0; i < TARE_MAX_LEVELS; i++) {
+    const int64_t tiles = tiling->first_tile[i + 1] - tiling->first_tile[i];
+    tiling->first_group[i] = tiling->groups;
+    tiling->groups += (int32_t)(tiles < TARE_LEVEL_GROUPS ? tiles : TARE_LEVEL_GROUPS);
+  }
+  tiling->first_group[TARE_MAX_LEVELS] = tiling->groups;
+}
+
+int32_t tare_level_of_group(const tare_tiling *tiling, int32_t group) {
+  int32_t level = 0;
+  while (group >= tiling->first_group[level + 1]) level++;
+  return level;
+}
+
+int64_t tare_part_start(int64_t tiles, int32_t parts, int64_t part) {
+  const int64_t whole = tiles / parts, rest = tiles % parts;
+  return whole * part + rest * part / parts;
+}
+
+int64_t tare_group_start(const tare_tiling *tiling, int32_t group) {
+  if (group == tiling->groups) return tiling->tiles;
+  const int32_t level = tare_level_of_group(tiling, group), first = tiling->first_group[level];
+  const int64_t tiles = tiling->first_tile[level + 1] - tiling->first_tile[level];
+  return tiling->first_tile[level] + tare_part_start(tiles, tiling->first_group[level + 1] - first, group - first);
 }
 
 void tare_tile_at(const tare_tiling *tiling, const tare_problem *problem, int64_t number, tare_tile *tile) {

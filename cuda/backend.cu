@@ -32,9 +32,10 @@ cudaError_t is_captured(cudaStream_t stream, bool *captured) {
 }
 
 cudaError_t launch_normalizers(const tare_output &output, const call &c, const launch_site &site, bool reports) {
-  if (!tare_counts_labels(&output)) return cudaSuccess;
+  const bool by_level = output.normalizer_scope == TARE_NORMALIZER_SCOPE_LEVEL; /* but the counts are the batch's */
+  if (by_level ? !output.counts : !tare_counts_labels(&output)) return cudaSuccess;
   const cudaError_t status = launch_count(c, site, reports);
-  if (status != cudaSuccess || !tare_sums_targets(&output)) return status;
+  if (status != cudaSuccess || by_level || !tare_sums_targets(&output)) return status;
   return launch_target_sums(c, output.normalizer_sums, site);
 }
 
@@ -127,10 +128,12 @@ bool fits_on_chip(const backend *self, const tare_problem *problem, const ghm_ca
 }
 
 /** The last pass: the density is known. */
-cudaError_t evaluate_by_density(const tare_problem *problem, const ghm_call &c, tare_class_sums *sum_room,
+cudaError_t evaluate_by_density(const backend *self, const tare_plan &plan, const ghm_call &c,
                                 const launch_site &site) {
-  const cudaError_t status = sum_classes(problem, c, sum_room, site);
-  return status == cudaSuccess ? launch_pass(c, ghm_pass::evaluate, site) : status;
+  const cudaError_t status = sum_classes(plan.problem, c, plan.class_sums, site);
+  if (status != cudaSuccess) return status;
+  return plan.problem->has_level_scalars ? evaluate_levels(self, plan.problem, c, site)
+                                         : launch_pass(c, ghm_pass::evaluate, site);
 }
 
 /** Loss and gradient by unit regions that are counted first: in one launch, or in two, between which the classes are
@@ -138,13 +141,14 @@ cudaError_t evaluate_by_density(const tare_problem *problem, const ghm_call &c, 
 cudaError_t evaluate_by_counts(const backend *self, const tare_plan &plan, ghm_call *c, const launch_site &site) {
   c->updates = 1;
   cudaError_t status = cudaErrorCooperativeLaunchTooLarge;
-  if (!tare_sums_classes(plan.problem) && fits_on_chip(self, plan.problem, *c)) {
+  const bool is_apart = tare_sums_classes(plan.problem) || plan.problem->has_level_scalars;
+  if (!is_apart && fits_on_chip(self, plan.problem, *c)) {
     status = launch_pass(*c, ghm_pass::fused, site);
     if (status == cudaErrorCooperativeLaunchTooLarge) cudaGetLastError(); /* somebody holds part of the GPU */
   }
   if (status != cudaErrorCooperativeLaunchTooLarge) return status;
   status = launch_pass(*c, ghm_pass::count, site);
-  return status == cudaSuccess ? evaluate_by_density(plan.problem, *c, plan.class_sums, site) : status;
+  return status == cudaSuccess ? evaluate_by_density(self, plan, *c, site) : status;
 }
 
 /** What the exact density needs at the start of its workspace: space for the sort, and then the number of keys. */
@@ -157,8 +161,8 @@ cudaError_t measure_own_bytes(int64_t keys, uint64_t *bytes) {
   return status;
 }
 
-cudaError_t evaluate_exactly(const tare_plan &plan, ghm_call *c, const launch_site &site) {
-  if (!plan.keys) return evaluate_by_density(plan.problem, *c, plan.class_sums, site);
+cudaError_t evaluate_exactly(const backend *self, const tare_plan &plan, ghm_call *c, const launch_site &site) {
+  if (!plan.keys) return evaluate_by_density(self, plan, *c, site);
   const size_t sort_bytes = size_t(plan.own_bytes - count_bytes);
   c->key_count = reinterpret_cast<uint64_t *>(static_cast<char *>(plan.own) + sort_bytes);
   c->keys = plan.key;
@@ -167,7 +171,7 @@ cudaError_t evaluate_exactly(const tare_plan &plan, ghm_call *c, const launch_si
   const relaxed_capture relaxed; /* CUB's kernels are loaded when they are first launched, which may be in a capture */
   if (status == cudaSuccess) status = launch_exact_density(*c, plan.spare, plan.own, sort_bytes, plan.keys, site);
   c->keys = plan.spare;
-  return status == cudaSuccess ? evaluate_by_density(plan.problem, *c, plan.class_sums, site) : status;
+  return status == cudaSuccess ? evaluate_by_density(self, plan, *c, site) : status;
 }
 
 cudaError_t evaluate_ghm(const backend *self, const tare_plan &plan, const launch_site &site) {
@@ -175,8 +179,8 @@ cudaError_t evaluate_ghm(const backend *self, const tare_plan &plan, const launc
   make_ghm_call(self, plan.problem, &c);
   const cudaError_t status = launch_normalizers(plan.problem->output, c, site);
   if (status != cudaSuccess) return status;
-  if (plan.density == TARE_DENSITY_SOURCE_KEYS) return evaluate_exactly(plan, &c, site);
-  if (plan.density == TARE_DENSITY_SOURCE_STATE) return evaluate_by_density(plan.problem, c, plan.class_sums, site);
+  if (plan.density == TARE_DENSITY_SOURCE_KEYS) return evaluate_exactly(self, plan, &c, site);
+  if (plan.density == TARE_DENSITY_SOURCE_STATE) return evaluate_by_density(self, plan, c, site);
   return evaluate_by_counts(self, plan, &c, site);
 }
 
@@ -209,11 +213,12 @@ namespace {
 
 /** Labels are counted first where the divisor or the counts are wanted, and targets summed; then classes are summed;
  *  then the loss. */
-cudaError_t evaluate_rows(const tare_problem *problem, const call &c, tare_class_sums *sum_room,
+cudaError_t evaluate_rows(const backend *self, const tare_problem *problem, const call &c, tare_class_sums *sum_room,
                           const launch_site &site) {
   cudaError_t status = launch_normalizers(problem->output, c, site);
   if (status == cudaSuccess) status = sum_classes(problem, c, sum_room, site);
-  return status == cudaSuccess ? launch_evaluation(c, site) : status;
+  if (status != cudaSuccess) return status;
+  return problem->has_level_scalars ? evaluate_levels(self, problem, c, site) : launch_evaluation(c, site);
 }
 
 selection_call make_selection_call(const tare_problem *problem, const tare_selection_room &room) {
@@ -252,14 +257,15 @@ cudaError_t evaluate_selected(const backend *self, const tare_plan &plan, const 
   tare_selection_to_evaluate(plan.problem, &plan.selection, &selected);
   call c;
   make_call(self, &selected, &c);
-  return evaluate_rows(&selected, c, plan.class_sums, site);
+  return evaluate_rows(self, &selected, c, plan.class_sums, site);
 }
 
 cudaError_t evaluate_all(const backend *self, const tare_plan &plan, const launch_site &site) {
   call c;
   make_call(self, plan.problem, &c);
-  if (!plan.evaluates) return launch_normalizers(plan.problem->output, c, site, true);
-  return evaluate_rows(plan.problem, c, plan.class_sums, site);
+  if (plan.evaluates) return evaluate_rows(self, plan.problem, c, plan.class_sums, site);
+  const cudaError_t status = launch_normalizers(plan.problem->output, c, site, true);
+  return status == cudaSuccess ? launch_level_normalizers(self, plan.problem, site, false) : status;
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 
 extern "C" {
 #include "core/backend.h"
+#include "core/levels.h"
 }
 
 namespace tare {
@@ -77,6 +78,9 @@ void make_call(const backend *self, const tare_problem *problem, call *c);
 /** The levels alone, of a problem that differs in nothing else. */
 void fill_levels(const tare_problem *problem, call *c);
 
+/** Output and levels of a call, from a part of its problem: see tare_levels_part. */
+void take_part(const backend *self, const tare_problem *part, call *c);
+
 /** The call that sums what `evaluation`, a call or a ghm_call, is going to compute. */
 void make_class_sums_call(const tare_problem *problem, const call &evaluation, tare_class_sums *room,
                           class_sums_call *c);
@@ -97,6 +101,20 @@ void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c
 
 /** One pass of a GHM loss, or all of it. */
 cudaError_t launch_pass(const ghm_call &c, ghm_pass pass, const launch_site &site);
+
+/* ---- Levels with losses, weights or divisors of their own (levels.cu) ------------------------------------------- */
+
+constexpr size_t level_loss_bytes = TARE_MAX_LEVELS * sizeof(double); /* of a call at work, behind a context's state */
+
+/** Counts labels and sums targets of each level by itself, where the output wants that. */
+cudaError_t launch_level_normalizers(const backend *self, const tare_problem *problem, const launch_site &site,
+                                     bool reports);
+
+/** Loss and gradient of each level, and their sum; of a GHM loss, its last pass. */
+cudaError_t evaluate_levels(const backend *self, const tare_problem *problem, const call &whole,
+                            const launch_site &site);
+cudaError_t evaluate_levels(const backend *self, const tare_problem *problem, const ghm_call &whole,
+                            const launch_site &site);
 
 /* ---- The verbs (backend.cu): see tare_backend -------------------------------------------------------------------- */
 

@@ -47,14 +47,14 @@ int32_t label_lanes_of(const tare_problem *problem) {
 }
 
 /** Enough rows to keep a block busy for a while, few enough that all blocks have some. */
-int64_t softmax_rows_of_tile(const tare_problem *problem, int32_t walk) {
+int64_t softmax_rows_of_tile(const tare_problem *problem, const tare_view &view, int32_t walk) {
   const int64_t classes = problem->batch.classes;
   const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
   int64_t together = classes > softmax::most_classes_of_warp ? 1 : block_threads / 32;
   if (walk == walk_nchw) together = softmax::rows_of_nchw;
   if (walk == walk_flat)
     together = block_threads / softmax::row_shape_at(softmax::choose_row_shape(classes, bytes), bytes).lanes;
-  const int64_t times = problem->rows / (together * 2048) + 1;
+  const int64_t times = view.rows / (together * 2048) + 1;
   return together * (times < 16 ? times : 16);
 }
 
@@ -74,21 +74,25 @@ int32_t choose_walk(const tare_problem *problem) {
   return flat ? walk_flat : nchw ? walk_nchw : walk_rows;
 }
 
-int64_t rows_of_tile(const tare_problem *problem, int32_t walk) {
+/** It depends on the level alone, so that a level's sum is that of a call of its own. */
+int64_t rows_of_tile(const tare_problem *problem, const tare_view &view, int32_t walk) {
   const int64_t classes = problem->batch.classes;
   if (problem->family == TARE_LOSS_FAMILY_REGRESSION) return 1024;
-  if (problem->family == TARE_LOSS_FAMILY_SOFTMAX) return softmax_rows_of_tile(problem, walk);
+  if (problem->family == TARE_LOSS_FAMILY_SOFTMAX) return softmax_rows_of_tile(problem, view, walk);
   if (walk == walk_nchw) return 256;
   if (walk == walk_rows) return 64;
   const int64_t rows = 8192 / classes / 8 * 8; /* whole vectors of any type, and no turn of a block for a few of them */
   return rows < 8 ? 8 : rows > most_flat_rows ? most_flat_rows : rows;
 }
 
-int64_t cut(const tare_problem *problem, int64_t rows, tiling level::*which, call *c) {
+/** rows_of(view): of a tile. Returns the number of tiles. */
+template <typename RowsOf>
+int64_t cut(const tare_problem *problem, RowsOf &&rows_of, tiling level::*which, call *c) {
   int64_t tiles = 0;
   for (int i = 0; i < problem->level_count; i++) {
     const tare_view &v = problem->view[i];
     tiling &t = c->levels[i].*which;
+    const int64_t rows = rows_of(v);
     t.first = tiles;
     t.rows = int32_t(rows);
     if (!v.rows) continue;
@@ -192,8 +196,10 @@ void fill_levels(const tare_problem *problem, call *c) {
   const int32_t walk = choose_walk(problem);
   for (int i = 0; i < problem->level_count; i++) c->levels[i].view = problem->view[i];
   if (problem->family == TARE_LOSS_FAMILY_SOFTMAX) c->label_lanes = label_lanes_of(problem);
-  c->tile_count = cut(problem, rows_of_tile(problem, walk), &level::tiles, c);
-  c->count_tile_count = cut(problem, 1024, &level::count_tiles, c);
+  const auto of_loss = [&](const tare_view &view) { return rows_of_tile(problem, view, walk); };
+  const auto of_labels = [](const tare_view &) -> int64_t { return 1024; };
+  c->tile_count = cut(problem, of_loss, &level::tiles, c);
+  c->count_tile_count = cut(problem, of_labels, &level::count_tiles, c);
   for (int i = 0; i < problem->level_count; i++) {
     level &l = c->levels[i];
     l.walk = walk;
@@ -202,6 +208,13 @@ void fill_levels(const tare_problem *problem, call *c) {
     l.magic = magic_of(problem->batch.classes, l.tiles.rows * problem->batch.classes);
     l.allows_lean_way = allows_lean_way(*c, l);
   }
+}
+
+void take_part(const backend *self, const tare_problem *part, call *c) {
+  c->level_count = part->level_count;
+  c->has_scores = part->has_scores;
+  fill_output(self, part, c);
+  fill_levels(part, c);
 }
 
 /** Fills the whole call. It is zeroed first, so fields that are not set are the same from call to call. */
@@ -223,7 +236,8 @@ void fill_class_sums(const tare_problem *problem, tare_class_sums *room, class_s
   c->inverse_divisor = c->gradient_scale = 1.0;
   c->divisor_pointer = c->gradient_scale_pointer = nullptr;
   c->divisor_counted = 0;
-  c->tile_count = cut(problem, rows_summed, &level::tiles, c);
+  c->tile_count = cut(
+      problem, [](const tare_view &) -> int64_t { return rows_summed; }, &level::tiles, c);
   c->sums = problem->output.class_sums;
   c->room = room;
   c->slices = tare_class_sum_slices(problem);

@@ -105,10 +105,10 @@ cudaError_t read_attributes(backend *self) {
 /* ---- What a context holds ---------------------------------------------------------------------------------------- */
 
 cudaError_t load_all_kernels() {
-  cudaError_t (*const files[])() = {load_class_sums,   load_count,       load_density,     load_flags,
-                                    load_linear,       load_selection,   load_sigmoid_f32, load_sigmoid_f16,
-                                    load_sigmoid_bf16, load_softmax_f32, load_softmax_f16, load_softmax_bf16,
-                                    load_ghm_f32,      load_ghm_f16,     load_ghm_bf16,    load_target_sums};
+  cudaError_t (*const files[])() = {
+      load_class_sums,  load_count,       load_density,      load_flags,       load_linear,      load_selection,
+      load_sigmoid_f32, load_sigmoid_f16, load_sigmoid_bf16, load_softmax_f32, load_softmax_f16, load_softmax_bf16,
+      load_ghm_f32,     load_ghm_f16,     load_ghm_bf16,     load_target_sums, load_level_losses};
   cudaError_t status = cudaSuccess;
   for (const auto load : files)
     if (status == cudaSuccess) status = load();
@@ -146,7 +146,7 @@ cudaError_t write_record(device_record *record) {
 }
 
 tare_status set_up(backend *self, tare_error *error) {
-  const size_t bytes = sizeof(device_record) + most_partials * sizeof(double) + state_bytes;
+  const size_t bytes = sizeof(device_record) + most_partials * sizeof(double) + state_bytes + level_loss_bytes;
   cudaError_t status = load_all_kernels();
   if (status != cudaSuccess) return refuse_kernels(self, status, error);
   status = cudaMalloc(reinterpret_cast<void **>(&self->record), bytes);

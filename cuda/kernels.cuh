@@ -69,6 +69,7 @@ cudaError_t load_class_sums();
 cudaError_t load_count();
 cudaError_t load_density();
 cudaError_t load_flags();
+cudaError_t load_level_losses();
 cudaError_t load_linear();
 cudaError_t load_selection();
 cudaError_t load_sigmoid_f32();

@@ -552,9 +552,18 @@ typedef struct tare_level {
   /** one per row, tare_batch::score_dtype, in [0,1]: the target of the label's element; NULL: 1 */
   const void *scores;
   tare_strides scores_strides;
+  /** one scalar of tare_output::loss_dtype: loss_weight times the sum over this level, divided; device memory; or
+   *  NULL */
+  void *loss;
+  double loss_weight; /**< a factor of the level's loss and gradient, finite in f32; default 1 */
+  /** divides this level instead of the normalizer, without addend and minimum; it and its reciprocal are finite; 0: the
+   *  normalizer does. Default 0. Not in GHM losses */
+  double divisor;
+  const float *divisor_pointer; /**< instead of `divisor`, which is then 0; device memory; or NULL */
 } tare_level;
 
-/** A level of contiguous rows [images, rows, classes]. Fills all strides, for contiguous arrays, and NULL pointers. */
+/** A level of contiguous rows [images, rows, classes]. Fills all strides, for contiguous arrays, NULL pointers, and a
+ *  loss weight of 1. */
 TARE_API void tare_level_init_rows_sized(tare_level *level, int64_t rows, int64_t classes, uint64_t struct_size);
 #define tare_level_init_rows(level, rows, classes) \
   tare_level_init_rows_sized((level), (rows), (classes), sizeof *(level))
@@ -696,6 +705,23 @@ typedef struct tare_class_sums {
 } tare_class_sums;
 
 /**
+ * What a divisor is formed of. With one for each level the scope needs a normalizer that is formed from the batch: not
+ * TARE_NORMALIZER_SUM or TARE_NORMALIZER_VALUE. Then addend and minimum are those of each level.
+ *
+ * Where a level has a loss, a loss weight other than 1 or a divisor of its own, or where the scope is the level, the
+ * scalar loss is the sum of the levels' losses. A level's loss and gradient are, bit for bit, those of a call of its
+ * own with this divisor, a gradient scale times loss_weight, and the same other outputs. On a GPU this also needs
+ * levels of one layout. Row and element losses and class sums have neither divisor nor loss weight. A fused head has
+ * no levels.
+ *
+ * On a GPU, levels with the same divisor and the same loss weight share a launch.
+ */
+typedef enum tare_normalizer_scope {
+  TARE_NORMALIZER_SCOPE_BATCH = 0, /**< all levels together */
+  TARE_NORMALIZER_SCOPE_LEVEL = 1  /**< each level by itself */
+} tare_normalizer_scope;
+
+/**
  * What each normalizer gives for a batch, in double, before tare_output::normalizer_addend and normalizer_minimum.
  * Ranks may add theirs, field by field. A target outside [0,1] is clamped, and NaN is 0. Where a row's target is
  * checked, such a value makes the row invalid, so that it does not count: see tare_batch. A softmax loss has a target
@@ -738,9 +764,12 @@ typedef struct tare_output {
    *  TARE_NORMALIZER_SUM and TARE_NORMALIZER_VALUE. EfficientDet: POSITIVES with an addend of 1. Ultralytics: TARGETS
    *  with a minimum of 1. Default 0 */
   double normalizer_addend, normalizer_minimum;
-  /** Device memory, aligned to 8 bytes; or NULL. Not in GHM losses. A call that asks for these sums, and for no more
-   *  than counts beside them, reads no logits: ranks add what it gives, and pass their divisor to a second call. */
+  /** [1], or one for each level with TARE_NORMALIZER_SCOPE_LEVEL. Device memory, aligned to 8 bytes; or NULL. Not in
+   *  GHM losses. A call that asks for these sums, and for no more than counts beside them, reads no logits: ranks add
+   *  what it gives, and pass their divisor to a second call. */
   tare_normalizer_sums *normalizer_sums;
+  int32_t normalizer_scope; /**< a tare_normalizer_scope; default TARE_NORMALIZER_SCOPE_BATCH */
+  int32_t reserved;         /**< 0 */
 } tare_output;
 
 /** Fills the defaults. */

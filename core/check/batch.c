@@ -177,6 +177,7 @@ static tare_status check_overlaps(const tare_problem *problem, tare_error *error
 static tare_status read_level(const tare_batch *batch, int index, tare_level *level, tare_error *error) {
   const unsigned char *theirs = (const unsigned char *)batch->levels + (uint64_t)index * batch->level_stride;
   memset(level, 0, sizeof *level);
+  level->loss_weight = 1;
   memcpy(level, theirs, batch->level_stride < sizeof *level ? batch->level_stride : sizeof *level);
   for (uint64_t i = sizeof *level; i < batch->level_stride; i++)
     if (theirs[i])
@@ -275,6 +276,7 @@ static tare_status add_level(tare_problem *problem, int index, int needs, tare_e
   if (status) return status;
   status = check_level_size(&problem->batch, index, &level, &view->rows, error);
   if (status) return status;
+  problem->scalars[index] = (tare_level_scalars){level.loss, level.loss_weight, level.divisor, level.divisor_pointer};
   view->first_row = problem->rows;
   problem->rows += view->rows;
   if (problem->rows > ((int64_t)1 << 58) / problem->batch.classes)

@@ -8,6 +8,7 @@
 #include "core/backend.h"
 #include "core/class_sums.h"
 #include "core/flags.h"
+#include "core/levels.h"
 #include "core/structs.h"
 #include "normalizer.h"
 
@@ -134,11 +135,12 @@ static tare_status check_selection(const tare_problem *problem, int unseen, tare
   return TARE_STATUS_OK;
 }
 
-static tare_status check_combinations(const tare_problem *problem, int needs, tare_error *error) {
+static tare_status check_combinations(tare_problem *problem, int needs, tare_error *error) {
   tare_status status = problem->soft ? check_soft(problem, error) : TARE_STATUS_OK;
   if (!status) status = check_selection(problem, needs & TARE_NEED_LINEAR, error);
   if (!status) status = check_scores(problem, error);
   if (!status) status = tare_check_normalizer_of(problem, error);
+  if (!status) status = tare_check_levels(problem, needs & TARE_NEED_LINEAR, error);
   if (!status) status = tare_check_class_sums(problem, needs & TARE_NEED_LINEAR, error);
   if (!status) status = tare_check_flags(problem, needs & TARE_NEED_LINEAR, error);
   return status ? status : check_taken(problem, error);

@@ -71,7 +71,7 @@ class Level:
         self.lengths = lengths(self.shape, classes)
         self.kept = []
         _, height, width, anchors, _ = self.lengths
-        self.c = _c.Level(height, width, anchors)
+        self.c = _c.Level(height, width, anchors, loss_weight=1)
 
     def _set(self, name, array, strides):
         self.kept.append(array)
@@ -124,13 +124,35 @@ def make_batch(levels, dtype, label_dtype=_c.I32, target_dtype=_c.F32, score_dty
     return batch
 
 
-def make_output(normalizer="sum", gradient_scale=1.0, normalizer_addend=0.0, normalizer_minimum=0.0):
+def per_level(name, given, count):
+    """One number for each level, as a tuple; () for None."""
+    if given is None:
+        return ()
+    if not isinstance(given, (list, tuple)):
+        raise _checks.WrongType(f"{name} is of type {type(given).__name__}; it must be a list with one number a level")
+    if len(given) != count:
+        raise ValueError(f"{name} has {len(given)} numbers; there are {count} levels")
+    return tuple(0.0 if one is None else _checks.number(f"{name}[{index}]", one) for index, one in enumerate(given))
+
+
+def divide_levels(levels, divisors=(), weights=()):
+    """Divisors (0: the normalizer's) and loss weights into the C structs of levels."""
+    for level, divisor in zip(levels, divisors):
+        level.divisor = divisor
+    for level, weight in zip(levels, weights):
+        level.loss_weight = weight
+
+
+def make_output(
+    normalizer="sum", gradient_scale=1.0, normalizer_addend=0.0, normalizer_minimum=0.0, normalizer_scope="batch"
+):
     """The C output with its normalizer: a name, a number, or (later) a pointer."""
     output = _c.Output()
     _c.library.tare_output_init_sized(output, ctypes.sizeof(_c.Output))
     output.gradient_scale = _checks.number("gradient_scale", gradient_scale)
     output.normalizer_addend = _checks.number("normalizer_addend", normalizer_addend)
     output.normalizer_minimum = _checks.number("normalizer_minimum", normalizer_minimum)
+    output.normalizer_scope = _c.SCOPES[_checks.word("normalizer_scope", normalizer_scope, _c.SCOPES)]
     if isinstance(normalizer, str):
         output.normalizer = _c.NORMALIZERS[_checks.word("normalizer", normalizer, _c.NORMALIZERS, ", or a number")]
     else:

@@ -38,6 +38,7 @@ STATUSES = {
 F32, F16, BF16, F64 = range(4)
 I32, I64 = range(2)
 NORMALIZERS = {"sum": 0, "elements": 1, "rows": 2, "positives": 3, "weights": 4, "targets": 6, "ones": 7}
+SCOPES = {"batch": 0, "level": 1}
 VALUE = 5  # the normalizer that the caller gives
 CPU, CUDA = 1, 2
 HARD_NEGATIVES = 1  # the selection
@@ -135,8 +136,12 @@ LEVEL_ARRAYS = (
 
 
 class Level(ctypes.Structure):
-    _fields_ = [(length, c_int64) for length in ("height", "width", "anchors")] + [
-        field for array in LEVEL_ARRAYS for field in ((array, c_void_p), (array + "_strides", Strides))
+    _fields_ = [
+        *((length, c_int64) for length in ("height", "width", "anchors")),
+        *(field for array in LEVEL_ARRAYS for field in ((array, c_void_p), (array + "_strides", Strides))),
+        ("loss", c_void_p),
+        *[(name, c_double) for name in ("loss_weight", "divisor")],
+        ("divisor_pointer", c_void_p),
     ]
 
 
@@ -193,9 +198,9 @@ class Output(ctypes.Structure):
         ("class_sums", c_void_p),
         ("nonfinite_gradient", c_void_p),
         ("nonfinite_loss", c_void_p),
-        ("normalizer_addend", c_double),
-        ("normalizer_minimum", c_double),
+        *[(name, c_double) for name in ("normalizer_addend", "normalizer_minimum")],
         ("normalizer_sums", c_void_p),
+        *[(name, c_int32) for name in ("normalizer_scope", "reserved")],
     ]
 
 

@@ -128,7 +128,7 @@ Test(normalizers, nothing) {
     outcome *o = problem_run(p, device);
     cr_assert_eq(o->status, TARE_STATUS_OK, "%s", o->text);
     const tare_normalizer_sums none = {0};
-    cr_assert_eq(memcmp(&o->normalizer_sums, &none, sizeof none), 0);
+    cr_assert_eq(memcmp(&o->normalizer_sums[0], &none, sizeof none), 0);
     cr_assert_eq(o->loss, 0);
     outcome_free(o);
     problem_free(p);
@@ -176,9 +176,9 @@ Test(normalizers, invalid_rows) {
     outcome *got = problem_run(p, device), *want = problem_expect(p);
     if (device->kind == TARE_DEVICE_CPU) cr_assert_eq(got->status, TARE_STATUS_INVALID_TARGET, "%s", got->text);
     cr_assert_eq(got->counts.invalid, want->counts.invalid);
-    cr_assert_eq(got->normalizer_sums.rows, want->normalizer_sums.rows);
-    cr_assert_eq(got->normalizer_sums.ones, want->normalizer_sums.ones);
-    CHECK_NEAR("targets", got->normalizer_sums.targets, want->normalizer_sums.targets, ((tolerance){0, 1e-12}));
+    cr_assert_eq(got->normalizer_sums[0].rows, want->normalizer_sums[0].rows);
+    cr_assert_eq(got->normalizer_sums[0].ones, want->normalizer_sums[0].ones);
+    CHECK_NEAR("targets", got->normalizer_sums[0].targets, want->normalizer_sums[0].targets, ((tolerance){0, 1e-12}));
     if (p->want & WANT_LOSS) CHECK_NEAR("loss", got->loss, want->loss, loss_tolerance(p));
     outcome_free(got);
     outcome_free(want);

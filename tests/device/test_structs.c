@@ -181,7 +181,9 @@ static const size_t output_ends[] = {AT(tare_output, loss),
                                      AT(tare_output, nonfinite_loss),
                                      AT(tare_output, normalizer_addend),
                                      AT(tare_output, normalizer_minimum),
-                                     AT(tare_output, normalizer_sums)};
+                                     AT(tare_output, normalizer_sums),
+                                     AT(tare_output, normalizer_scope),
+                                     AT(tare_output, reserved)};
 
 Test(structs, an_output_ends_on_a_field) {
   FOR_EACH_DEVICE(device) {
@@ -198,10 +200,11 @@ Test(structs, an_output_ends_on_a_field) {
   }
 }
 
-static const size_t level_ends[] = {AT(tare_level, gradient),        AT(tare_level, labels),
-                                    AT(tare_level, targets),         AT(tare_level, row_weights),
-                                    AT(tare_level, element_weights), AT(tare_level, row_loss),
-                                    AT(tare_level, element_loss),    AT(tare_level, scores)};
+static const size_t level_ends[] = {
+    AT(tare_level, gradient),     AT(tare_level, labels),          AT(tare_level, targets),
+    AT(tare_level, row_weights),  AT(tare_level, element_weights), AT(tare_level, row_loss),
+    AT(tare_level, element_loss), AT(tare_level, scores),          AT(tare_level, loss),
+    AT(tare_level, loss_weight),  AT(tare_level, divisor),         AT(tare_level, divisor_pointer)};
 
 /* An array and its strides belong together: no version has the one without the other. */
 Test(structs, a_level_ends_behind_an_array) {

@@ -73,7 +73,8 @@ static void *take_place(fuzz_input *input, layout *l, const int64_t lengths[5], 
 static void take_level(fuzz_input *input, layout *l, int32_t index, size_t *next) {
   tare_level *level = &l->levels[index];
   int64_t *lengths = l->lengths[index];
-  *level = (tare_level){.height = take_below(input, 4), .width = take_below(input, 5), .anchors = take_below(input, 4)};
+  *level = (tare_level){
+      .height = take_below(input, 4), .width = take_below(input, 5), .anchors = take_below(input, 4), .loss_weight = 1};
   const int64_t sizes[5] = {l->images, level->height, level->width, level->anchors, l->classes};
   memcpy(lengths, sizes, sizeof sizes);
   for (int a = 0; a < ARRAYS; a++) {

@@ -136,6 +136,36 @@ static void allocate(const struct oracle_problem *problem, struct oracle_result 
   if (problem->loss->has_density) result->inverse_density = density_allocate(elements, sizeof(double));
 }
 
+/* Rows [first, end) of one divisor and weight. Returns their loss. */
+static double evaluate_rows(const struct oracle_problem *problem, int64_t first, int64_t end, double divisor,
+                            double weight, struct oracle_result *result) {
+  double scale = problem->gradient_scale * weight / divisor;
+  long double sum = 0;
+  for (int64_t i = first; i < end; ++i) {
+    result->row_loss[i] =
+        problem->loss->row ? fill_softmax(problem, i, scale, result) : fill_elements(problem, i, scale, result);
+    sum += result->row_loss[i];
+  }
+  return (double)(weight * sum / divisor);
+}
+
+static void evaluate_levels(const struct oracle_problem *problem, struct oracle_result *result) {
+  long double all = 0;
+  int64_t first = 0;
+  for (int k = 0; k < problem->level_count; ++k) {
+    const struct oracle_level *level = &problem->levels[k];
+    int64_t end = first + level->rows;
+    double divisor = result->divisor;
+    result->level_sums[k] = normalizer_sums_of(problem, first, end);
+    if (problem->scope_is_level) divisor = normalizer_divisor(problem, &result->level_sums[k]);
+    if (level->divisor != 0) divisor = level->divisor;
+    result->level_loss[k] = evaluate_rows(problem, first, end, divisor, level->weight, result);
+    all += result->level_loss[k];
+    first = end;
+  }
+  result->loss = (double)all;
+}
+
 void oracle_evaluate(const struct oracle_problem *problem, struct oracle_result *result) {
   allocate(problem, result);
   result->counts = row_counts_of(problem, 0, problem->rows);
@@ -143,15 +173,10 @@ void oracle_evaluate(const struct oracle_problem *problem, struct oracle_result 
   result->normalizer_sums = normalizer_sums_of(problem, 0, problem->rows);
   result->divisor = normalizer_divisor(problem, &result->normalizer_sums);
   if (problem->loss->has_density) density_of_batch(problem, result);
-
-  double scale = problem->gradient_scale / result->divisor;
-  long double sum = 0;
-  for (int64_t i = 0; i < problem->rows; ++i) {
-    result->row_loss[i] =
-        problem->loss->row ? fill_softmax(problem, i, scale, result) : fill_elements(problem, i, scale, result);
-    sum += result->row_loss[i];
-  }
-  result->loss = (double)(sum / result->divisor);
+  if (problem->level_count)
+    evaluate_levels(problem, result);
+  else
+    result->loss = evaluate_rows(problem, 0, problem->rows, result->divisor, 1, result);
 }
 
 void oracle_result_free(struct oracle_result *result) {

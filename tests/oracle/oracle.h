@@ -166,6 +166,7 @@ enum oracle_normalizer {
 };
 
 #define ORACLE_MAX_BINS 1024
+#define ORACLE_MAX_LEVELS 16
 
 /** GHM's memory between steps; all zero is a fresh one. weights[k] is 1/GD of bin k, 0 where sums[k] is 0. */
 struct oracle_ghm_state {
@@ -222,6 +223,14 @@ struct oracle_problem {
   double normalizer_addend;          /* 0; added to what a normalizer is formed of */
   double normalizer_minimum;         /* 0; the least divisor that is formed */
   double gradient_scale;             /* 1 */
+
+  int level_count; /* 0: one; of rows that follow each other */
+  struct oracle_level {
+    int64_t rows;
+    double weight;  /* of its loss and gradient */
+    double divisor; /* 0: the normalizer's */
+  } levels[ORACLE_MAX_LEVELS];
+  int scope_is_level; /* 0: a normalizer is formed of all rows; 1: of each level's */
 };
 
 void oracle_problem_init(struct oracle_problem *problem, const struct oracle_loss *loss, int64_t rows, int64_t classes);
@@ -255,6 +264,8 @@ struct oracle_result {
   double divisor; /* what it was divided by */
   struct oracle_counts counts;
   struct oracle_normalizer_sums normalizer_sums;
+  double level_loss[ORACLE_MAX_LEVELS];
+  struct oracle_normalizer_sums level_sums[ORACLE_MAX_LEVELS];
   double *gradient;        /* [rows, classes], normalized and scaled */
   double *row_loss;        /* [rows], weighted, not normalized */
   double *element_loss;    /* [rows, classes], the same; softmax losses: NULL */

@@ -135,6 +135,19 @@ static void draw_all_weights(problem *p, random_source *s) {
 
 /* ---- Outputs ----------------------------------------------------------------------------------------------------- */
 
+/* A fused head has no levels. */
+static void draw_levels(problem *p, random_source *s) {
+  const bool is_divided = p->normalizer != TARE_NORMALIZER_SUM && p->normalizer != TARE_NORMALIZER_VALUE;
+  if (p->head != NULL || !one_in(s, 3)) return;
+  if (one_in(s, 2)) p->want |= WANT_LEVEL_LOSSES;
+  if (is_divided && one_in(s, 3)) p->normalizer_scope = TARE_NORMALIZER_SCOPE_LEVEL;
+  for (int32_t l = 0; l < p->level_count; l++) {
+    p->of_level[l].weight = ONE_OF(s, 1, 1, 1, -1, 0.5, NO_WEIGHT);
+    if (!is_ghm(p->loss.kind)) p->of_level[l].divisor = ONE_OF(s, 0, 0, 1, 3, -1000.5);
+    p->of_level[l].on_device = p->of_level[l].divisor != 0 && one_in(s, 2);
+  }
+}
+
 static void draw_output(problem *p, random_source *s) {
   const unsigned all = is_softmax(p->loss.kind) ? WANT_ALL & ~(unsigned)WANT_ELEMENT_LOSS : WANT_ALL;
   if (one_in(s, 2)) p->want = (unsigned)random_below(s, WANT_ALL + 1) & all;
@@ -228,6 +241,7 @@ problem *draw_problem(int64_t index, bool heads) {
   if (is_ghm(kind) && p->loss.ghm.density == TARE_GHM_DENSITY_EXACT && !draw_window(p, s))
     p->loss.ghm.density = TARE_GHM_DENSITY_UNIT_REGION;
   draw_output(p, s);
+  draw_levels(p, s);
   draw_class_sums(p, s);
   if ((p->targets != NULL && kind != TARE_LOSS_GHM_R) || p->scores != NULL) set_slack(p);
   return p;

@@ -88,6 +88,26 @@ static tare_normalizer_sums copy_normalizer_sums(const struct oracle_normalizer_
                                 .ones = sums->ones};
 }
 
+static void set_levels(struct oracle_problem *to, const problem *p) {
+  to->level_count = p->level_count;
+  to->scope_is_level = p->normalizer_scope == TARE_NORMALIZER_SCOPE_LEVEL;
+  for (int32_t l = 0; l < p->level_count; l++) {
+    const double divisor = p->of_level[l].divisor;
+    to->levels[l].rows = p->images * p->levels[l].height * p->levels[l].width * p->levels[l].anchors;
+    to->levels[l].weight = weight_of_level(p, l);
+    to->levels[l].divisor = p->of_level[l].on_device ? (double)(float)divisor : divisor;
+  }
+}
+
+/* The sums of the batch, or of each level. */
+static void copy_level_results(outcome *o, const struct oracle_problem *question, const struct oracle_result *answer) {
+  o->normalizer_sums[0] = copy_normalizer_sums(&answer->normalizer_sums);
+  for (int32_t l = 0; l < question->level_count; l++) {
+    o->level_loss[l] = answer->level_loss[l];
+    if (question->scope_is_level) o->normalizer_sums[l] = copy_normalizer_sums(&answer->level_sums[l]);
+  }
+}
+
 outcome *problem_expect(problem *p) {
   struct oracle_problem question;
   oracle_problem_init(&question, oracle_loss_of(p->loss.kind), p->rows, p->classes);
@@ -107,6 +127,7 @@ outcome *problem_expect(problem *p) {
   question.positive_weights = p->positive_weights;
   question.normalizer = oracle_normalizer(p->normalizer);
   question.normalizer_value = p->normalizer_on_device ? (double)(float)p->normalizer_value : p->normalizer_value;
+  set_levels(&question, p);
   question.normalizer_addend = p->normalizer_addend;
   question.normalizer_minimum = p->normalizer_minimum;
   question.gradient_scale = p->gradient_scale * (p->device_scale != 0 ? (double)(float)p->device_scale : 1);
@@ -123,7 +144,7 @@ outcome *problem_expect(problem *p) {
                             .background = answer.counts.background,
                             .ignored = answer.counts.ignored,
                             .invalid = answer.counts.invalid};
-  o->normalizer_sums = copy_normalizer_sums(&answer.normalizer_sums);
+  copy_level_results(o, &question, &answer);
   if (p->head != NULL) o->head = head_expect(p, answer.gradient);
   keep_if(&o->gradient, &answer.gradient, p->want & WANT_GRADIENT && p->head == NULL);
   keep_if(&o->row_loss, &answer.row_loss, p->want & WANT_ROW_LOSS);
@@ -246,8 +267,12 @@ void check_outcome_at(const char *file, int line, const problem *p, const outcom
   if (p->want == 0) cr_assert_fail("%s:%d: %s: nothing was compared", file, line, problem_text(p));
   if (p->want & WANT_LOSS) check_array(file, line, p, "loss", &got->loss, &want->loss, 1, loss_tolerance(p));
   if (p->want & WANT_COUNTS) check_counts(file, line, p, &got->counts, &want->counts);
-  if (p->want & WANT_NORMALIZER_SUMS)
-    check_normalizer_sums(file, line, p, &got->normalizer_sums, &want->normalizer_sums);
+  const int32_t sums = p->normalizer_scope == TARE_NORMALIZER_SCOPE_LEVEL ? p->level_count : 1;
+  for (int32_t l = 0; p->want & WANT_NORMALIZER_SUMS && l < sums; l++)
+    check_normalizer_sums(file, line, p, &got->normalizer_sums[l], &want->normalizer_sums[l]);
+  if (p->want & WANT_LEVEL_LOSSES)
+    check_array(file, line, p, "losses of levels", got->level_loss, want->level_loss, p->level_count,
+                loss_tolerance(p));
   if (p->head != NULL) head_check(file, line, p, got, want);
   check_array(file, line, p, "class sums", got->class_sums, want->class_sums, 4 * p->classes, class_sums_tolerance(p));
   if (p->rows == 0) return;
@@ -274,7 +299,9 @@ void check_same_outcome_at(const char *file, int line, const problem *p, const o
   if (p->want & WANT_LOSS) check_same(file, line, what, &got->loss, &want->loss, 1);
   if (p->want & WANT_COUNTS) check_counts(file, line, p, &got->counts, &want->counts);
   if (p->want & WANT_NORMALIZER_SUMS)
-    check_same(file, line, what, &got->normalizer_sums.elements, &want->normalizer_sums.elements, 8);
+    check_same(file, line, what, &got->normalizer_sums[0].elements, &want->normalizer_sums[0].elements, 8);
+  if (p->want & WANT_LEVEL_LOSSES)
+    check_same(file, line, what, got->level_loss, want->level_loss, (size_t)p->level_count);
   if (p->head != NULL) head_check_same(file, line, p, got, want);
   if (p->want & WANT_CLASS_SUMS)
     check_same(file, line, what, got->class_sums, want->class_sums, 4 * (size_t)p->classes);

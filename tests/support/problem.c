@@ -218,6 +218,11 @@ void problem_add_ghm_state(problem *p) {
   p->oracle_state = calloc(1, sizeof *p->oracle_state);
 }
 
+double weight_of_level(const problem *p, int32_t level) {
+  const double weight = p->of_level[level].weight;
+  return weight == 0 ? 1 : weight == NO_WEIGHT ? 0 : weight;
+}
+
 static int parameters_text(const problem *p, char *text, size_t size) {
   int used = 0;
   const int32_t count = describe_loss(p->loss.kind).parameters;

@@ -56,12 +56,21 @@ enum want {
   WANT_COUNTS = 16,
   WANT_ALL = 31, /* of what every call can give */
   WANT_CLASS_SUMS = 32,
-  WANT_NORMALIZER_SUMS = 64
+  WANT_NORMALIZER_SUMS = 64, /* with TARE_NORMALIZER_SCOPE_LEVEL of each level */
+  WANT_LEVEL_LOSSES = 128
 };
 
 /* tare_evaluate in another way: on a stream, through a graph. It waits for what it started. */
 typedef tare_status problem_call(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                  const tare_output *output, void *user);
+
+/* What a level has of its own. */
+typedef struct level_scalars {
+  double weight;  /* 0: 1; see NO_WEIGHT */
+  double divisor; /* 0: the normalizer's */
+  bool on_device; /* pass the divisor by divisor_pointer */
+} level_scalars;
+enum { NO_WEIGHT = -1000 }; /* stands for a weight of 0 */
 
 typedef struct problem {
   tare_loss_spec loss; /* its alpha_per_class, offset and ghm.state are set by the run, from the fields below */
@@ -85,6 +94,8 @@ typedef struct problem {
   int32_t normalizer;
   double normalizer_value;
   double normalizer_addend, normalizer_minimum;
+  int32_t normalizer_scope;
+  level_scalars of_level[TARE_MAX_LEVELS];
   bool normalizer_on_device; /* pass the value by normalizer_pointer */
   double gradient_scale;
   double device_scale; /* not 0: gradient_scale_pointer */
@@ -160,7 +171,8 @@ typedef struct outcome {
   int64_t rows, elements;
   double loss;
   tare_counts counts;
-  tare_normalizer_sums normalizer_sums;
+  tare_normalizer_sums normalizer_sums[TARE_MAX_LEVELS]; /* [0], or one for each level */
+  double level_loss[TARE_MAX_LEVELS];
   double *gradient, *row_loss, *element_loss;
   double *class_sums;        /* [classes, 4], as tare_class_sums */
   struct head_outcome *head; /* of a fused head, which has no gradient by the logits; else NULL */
@@ -186,6 +198,9 @@ void check_problem_at(const char *file, int line, problem *p, const test_device 
 /** Fails the test unless two outcomes of the library are equal bit for bit. */
 void check_same_outcome_at(const char *file, int line, const problem *p, const outcome *got, const outcome *want);
 #define CHECK_SAME_OUTCOME(p, got, want) check_same_outcome_at(__FILE__, __LINE__, (p), (got), (want))
+
+/** The loss weight of a level. */
+double weight_of_level(const problem *p, int32_t level);
 
 /** Tolerances that the problem's dtype and loss allow. */
 tolerance gradient_tolerance(const problem *p);

@@ -20,6 +20,7 @@ typedef struct run_state {
   const test_device *device;
   tare_context *context;
   placed_array arrays[ARRAY_KINDS];
+  buffer *level_loss[TARE_MAX_LEVELS], *divisor[TARE_MAX_LEVELS];
   buffer *loss, *counts, *class_sums, *normalizer_sums, *alpha, *offset, *class_weights, *positive_weights, *normalizer,
       *scale, *ghm, *workspace;
   tare_level levels[TARE_MAX_LEVELS];
@@ -90,6 +91,8 @@ static void fill_levels(run_state *r) {
         .row_loss_strides = a[ARRAY_ROW_LOSS].strides[l],
         .element_loss = layout_memory(&a[ARRAY_ELEMENT_LOSS], l),
         .element_loss_strides = a[ARRAY_ELEMENT_LOSS].strides[l],
+        .loss_weight = weight_of_level(r->p, l),
+        .divisor = r->p->of_level[l].on_device ? 0 : r->p->of_level[l].divisor,
     };
   }
 }
@@ -105,12 +108,30 @@ static buffer *floats(const test_device *device, const double *values, int64_t c
   return b;
 }
 
+static void make_level_scalars(run_state *r) {
+  const problem *p = r->p;
+  for (int32_t l = 0; l < p->level_count; l++) {
+    if (p->want & WANT_LEVEL_LOSSES)
+      r->level_loss[l] = buffer_new(r->device, p->loss_dtype == TARE_DTYPE_F64 ? 8 : 4, 0);
+    if (p->of_level[l].on_device) r->divisor[l] = floats(r->device, &p->of_level[l].divisor, 1);
+    r->levels[l].loss = buffer_memory(r->level_loss[l]);
+    r->levels[l].divisor_pointer = buffer_memory(r->divisor[l]);
+  }
+}
+
+/** Structs of the normalizers' sums. */
+static size_t sums_of(const problem *p) {
+  return p->normalizer_scope == TARE_NORMALIZER_SCOPE_LEVEL ? (size_t)p->level_count : 1;
+}
+
 static void make_scalars(run_state *r) {
   const problem *p = r->p;
+  make_level_scalars(r);
   if (p->want & WANT_LOSS) r->loss = buffer_new(r->device, p->loss_dtype == TARE_DTYPE_F64 ? 8 : 4, 0);
   if (p->want & WANT_COUNTS) r->counts = buffer_new(r->device, sizeof(tare_counts), 0);
   if (p->want & WANT_CLASS_SUMS) r->class_sums = buffer_new(r->device, (size_t)p->classes * sizeof(tare_class_sums), 8);
-  if (p->want & WANT_NORMALIZER_SUMS) r->normalizer_sums = buffer_new(r->device, sizeof(tare_normalizer_sums), 8);
+  if (p->want & WANT_NORMALIZER_SUMS)
+    r->normalizer_sums = buffer_new(r->device, sums_of(p) * sizeof(tare_normalizer_sums), 8);
   r->alpha = floats(r->device, p->alpha_per_class, p->classes);
   r->offset = floats(r->device, p->offset, p->classes);
   r->class_weights = floats(r->device, p->class_weights, p->classes);
@@ -170,6 +191,7 @@ static tare_output make_output(const run_state *r) {
   output.normalizer_addend = p->normalizer_addend;
   output.normalizer_minimum = p->normalizer_minimum;
   output.normalizer_sums = buffer_memory(r->normalizer_sums);
+  output.normalizer_scope = p->normalizer_scope;
   return output;
 }
 
@@ -247,7 +269,11 @@ static void read_outcome(run_state *r, outcome *o) {
   }
   if (r->normalizer_sums != NULL) {
     buffer_download(r->normalizer_sums, "normalizer sums");
-    memcpy(&o->normalizer_sums, r->normalizer_sums->now, sizeof o->normalizer_sums);
+    memcpy(o->normalizer_sums, r->normalizer_sums->now, r->normalizer_sums->bytes);
+  }
+  for (int32_t l = 0; p->want & WANT_LEVEL_LOSSES && l < p->level_count; l++) {
+    buffer_download(r->level_loss[l], "loss of a level");
+    o->level_loss[l] = load_element(r->level_loss[l]->now, 0, p->loss_dtype);
   }
   if (r->ghm != NULL) {
     buffer_download(r->ghm, "GHM state");
@@ -262,6 +288,8 @@ static void expect_nothing_written(run_state *r) {
   if (r->counts != NULL) buffer_expect_unchanged(r->counts, "counts of a failed call");
   if (r->class_sums != NULL) buffer_expect_unchanged(r->class_sums, "class sums of a failed call");
   if (r->normalizer_sums != NULL) buffer_expect_unchanged(r->normalizer_sums, "normalizer sums of a failed call");
+  for (int32_t l = 0; r->p->want & WANT_LEVEL_LOSSES && l < r->p->level_count; l++)
+    buffer_expect_unchanged(r->level_loss[l], "loss of a level of a failed call");
   if (r->ghm != NULL) buffer_expect_unchanged(r->ghm, "GHM state of a failed call");
 }
 
@@ -288,6 +316,10 @@ static void release(run_state *r) {
                           r->offset, r->class_weights, r->positive_weights, r->normalizer,
                           r->scale,  r->ghm,           r->workspace,        r->normalizer_sums};
   for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) buffer_free(rest[i]);
+  for (int32_t l = 0; l < TARE_MAX_LEVELS; l++) {
+    buffer_free(r->level_loss[l]);
+    buffer_free(r->divisor[l]);
+  }
 }
 
 static outcome *run_on(problem *p, const test_device *device, tare_context *context) {
