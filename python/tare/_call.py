@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import torch
 
-from . import _batch, _c, _losses, _tensors
+from . import _batch, _c, _losses, _spec, _tensors
 
 DTYPES = {torch.float32: _c.F32, torch.float16: _c.F16, torch.bfloat16: _c.BF16, torch.float64: _c.F64}
 LABEL_DTYPES = {torch.int32: _c.I32, torch.int64: _c.I64}
@@ -77,12 +77,21 @@ def problem_of(read, value, dtype, shapes, inputs, **arrays):
         _tensors.check_state(singles["state"], _losses.value_of(read.loss, read.parameters, "bins"))
     output = _batch.make_output(value if read.normalizer == "value" else read.normalizer, **read.output)
     output.normalizer_pointer = pointers.pop("normalizer", None)
+    apart = {key: pointers.pop(key) for key in list(pointers) if key.startswith(_spec.LEVEL_DIVISOR)}
     batch = _batch.make_batch(levels, dtype, label_dtype, target_dtype, score_dtype, **read.batch, **pointers)
+    _batch.divide_levels([batch.levels[index] for index in range(count)], **read.of_levels)
+    for key, pointer in apart.items():
+        _level_of(batch, key).divisor_pointer = pointer
     works = _losses.value_of(read.loss, read.parameters, "density") == "exact" or bool(batch.selection) or read.sums
     return SimpleNamespace(loss=loss, batch=batch, output=output, levels=levels, works=works)
 
 
-def run(read, value, logits, inputs, scale=None, loss=None, sums=None, pool=None, **arrays):
+def _level_of(batch, name):
+    """The level whose divisor a single tensor is."""
+    return batch.levels[int(name.removeprefix(_spec.LEVEL_DIVISOR))]
+
+
+def run(read, value, logits, inputs, scale=None, loss=None, sums=None, level_losses=None, pool=None, **arrays):
     """One call of tare_evaluate: into the scalar `loss`, with the gradient times the scalar `scale`, and with `sums` of
     each class.
 
@@ -108,6 +117,9 @@ def run(read, value, logits, inputs, scale=None, loss=None, sums=None, pool=None
         output.loss = loss.data_ptr()
     if sums is not None:
         output.class_sums = sums.data_ptr()
+    if level_losses is not None:
+        for index, start in enumerate(range(0, level_losses.nbytes, level_losses.itemsize)):
+            problem.batch.levels[index].loss = level_losses.data_ptr() + start
     if scale is not None:
         output.gradient_scale_pointer = scale.data_ptr()
     context, stream = context_of(logits[0].device)
@@ -133,7 +145,8 @@ def _slots(problem, read, tensors, arrays):
             slots.append((_c.c_void_p.from_buffer(problem.loss, parameters[name].offset), "value"))
         else:
             place = (problem.output, "normalizer_pointer") if name == "normalizer" else (problem.batch, name)
-            slots.append(place)
+            is_level = name.startswith(_spec.LEVEL_DIVISOR)
+            slots.append((_level_of(problem.batch, name), "divisor_pointer") if is_level else place)
     slots += [(level, name) for name in ("logits", *arrays) for level in levels]
     tensors = [*tensors, *itertools.chain(*arrays.values())]
     if any((getattr(struct, name) or 0) != one.data_ptr() for (struct, name), one in zip(slots, tensors)):

@@ -11,9 +11,11 @@ import numpy as np
 from . import _arrays, _batch, _c, _checks, _ghm, _losses
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike
 
-    from ._types import LossName, Normalizer
+    from ._types import LossName, Normalizer, Scope
 
 
 class Result(NamedTuple):
@@ -25,7 +27,8 @@ class Result(NamedTuple):
     element_loss: Any
     counts: dict[str, int]
     class_sums: np.ndarray | None = None
-    normalizer_sums: dict[str, float] | None = None
+    normalizer_sums: dict[str, float] | list[dict[str, float]] | None = None
+    level_losses: np.ndarray | None = None
 
 
 def evaluate(
@@ -49,12 +52,16 @@ def evaluate(
     normalizer: Normalizer | float = "sum",
     normalizer_addend: float = 0.0,
     normalizer_minimum: float = 0.0,
+    normalizer_scope: Scope = "batch",
+    level_divisors: Sequence[float | None] | None = None,
+    level_weights: Sequence[float] | None = None,
     gradient: bool = True,
     gradient_scale: float = 1.0,
     row_loss: bool = False,
     element_loss: bool = False,
     class_sums: bool = False,
     normalizer_sums: bool = False,
+    level_losses: bool = False,
     alpha: ArrayLike | None = None,
     state: np.ndarray | None = None,
     threads: int = 0,
@@ -81,14 +88,18 @@ def evaluate(
         "targets" (the sum of the targets of rows that count, unweighted; a label's is its score, or 1), "ones" (the
         number of these that are 1), or a number. A divisor that is not a number is max(normalizer_minimum, sum +
         normalizer_addend).
+    normalizer_scope: "batch" forms one divisor of all levels; "level" forms one for each, with addend and minimum.
+        level_divisors: one number a level, or None, which divides that level instead. level_weights: one number a
+        level, a factor of its loss and gradient. The loss is the sum of the levels' losses.
     gradient: True to compute it. gradient_scale multiplies it before it is rounded to the logits' type.
     row_loss, element_loss: True to compute them: float32 (float64 for float64), not normalized.
     class_sums: True for sums of each class, float64 [C, 4], in this order: loss; t*|g| and (1-t)*|g|, where g is the
         derivative by a logit and t its target; rows that count. They include every weight, but neither divisor nor
         gradient_scale, and are formed before a gradient is rounded. In a softmax loss, loss and count are of the rows
         with this label. Not for ghm-r, nor for softmax losses with targets.
-    normalizer_sums: True for a dict of what each normalizer gives, before addend and minimum. Ranks may add theirs. Not
-        for a GHM loss.
+    normalizer_sums: True for a dict of what each normalizer gives, before addend and minimum. Ranks may add theirs.
+        With normalizer_scope="level" it is a list of these. Not for a GHM loss.
+    level_losses: True for the loss of each level, divided and weighted: float64 [levels].
     hard_negatives: a number r, for hard negative mining as in SSD. Of each image's background rows, only the ceil(r*P)
         with the largest loss count. P is the number of the image's rows with a class. least_negatives is the least
         number of negatives of an image. Images are the first axis of [images, rows, C] and of maps; [rows, C] is one
@@ -104,7 +115,8 @@ def evaluate(
     finite are refused.
 
     Returns a Result: loss (a Python float, formed in double), gradient (of the logits' type and layout), row_loss,
-    element_loss (None if not computed), counts of rows, class_sums and normalizer_sums (None if not computed).
+    element_loss (None if not computed), counts of rows, class_sums, normalizer_sums and level_losses (None if
+    not computed).
     Raises ValueError (tare.ArgumentError) for a wrong argument; for a wrong type or keyword this is a TypeError too.
     Raises tare.Error for anything else.
     """
@@ -153,19 +165,29 @@ def evaluate(
     if state is not None:
         pointers["state"] = _state(loss, state, parameters, levels)
     c_loss, _ = _losses.make_loss(loss, parameters, **pointers)
-    output = _batch.make_output(normalizer, gradient_scale, normalizer_addend, normalizer_minimum)
+    output = _batch.make_output(normalizer, gradient_scale, normalizer_addend, normalizer_minimum, normalizer_scope)
     value, counts = ctypes.c_double(), _c.Counts()
-    divisors = _c.NormalizerSums() if _checks.flag("normalizer_sums", normalizer_sums) else None
+    by_level = output.normalizer_scope == _c.SCOPES["level"]
+    wants_sums = _checks.flag("normalizer_sums", normalizer_sums)
+    divisors = (_c.NormalizerSums * (len(levels) if by_level else 1))() if wants_sums else None
     output.normalizer_sums = None if divisors is None else ctypes.addressof(divisors)
     sums = np.empty((levels[0].lengths[4], 4)) if _checks.flag("class_sums", class_sums) else None
     output.class_sums = None if sums is None else _arrays.library.pointer(sums)
     output.loss, output.loss_dtype = ctypes.addressof(value), _c.F64
     output.counts = ctypes.addressof(counts)
-    _run(c_loss, _batch.make_batch(levels, **options), output, threads)
+    losses = np.empty(len(levels)) if _checks.flag("level_losses", level_losses) else None
+    batch = _batch.make_batch(levels, **options)
+    scalars = {"level_divisors": level_divisors, "level_weights": level_weights}
+    places = [batch.levels[index] for index in range(len(levels))]
+    _batch.divide_levels(places, *[_batch.per_level(key, one, len(levels)) for key, one in scalars.items()])
+    for index, place in enumerate([] if losses is None else places):
+        place.loss = losses.ctypes.data + losses.itemsize * index
+    _run(c_loss, batch, output, threads)
     by_element, by_row, elements = [one if several or one is None else one[0] for one in wanted]
-    of_normalizers = {name: getattr(divisors, name) for name in _c.NORMALIZER_SUMS} if divisors else None
+    listed = [{name: getattr(one, name) for name in _c.NORMALIZER_SUMS} for one in divisors or []]
+    of_normalizers = None if divisors is None else listed if by_level else listed[0]
     rows = {str(name): getattr(counts, name) for name, *_ in counts._fields_}
-    return Result(value.value, by_element, by_row, elements, rows, sums, of_normalizers)
+    return Result(value.value, by_element, by_row, elements, rows, sums, of_normalizers, losses)
 
 
 def _add_inputs(levels, several, options, **given):

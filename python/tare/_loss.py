@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
     from typing_extensions import Unpack
 
-    from ._types import AllOptions, Alpha, Gradients, Levels, LossName, Normalizer, Parameters, Reduction
+    from ._types import (
+        AllOptions,
+        Alpha,
+        Gradients,
+        LevelNumbers,
+        Levels,
+        LossName,
+        Normalizer,
+        Parameters,
+        Reduction,
+        Scope,
+    )
 
 
 _INTERNAL = ("histogram", "divisor")  # reductions of ghm_histogram and _ranks
@@ -71,6 +82,10 @@ def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **
         rows that count, unweighted; a label's is its score, or 1), "ones" (the number of these that are 1), a number,
         or a tensor with one element on the logits' device. The tensor is read there, without a wait, and not clamped.
         A divisor that is formed from the batch is max(normalizer_minimum, sum + normalizer_addend).
+    normalizer_scope: "batch" forms one divisor of all levels; "level" forms one for each, with addend and minimum.
+        level_divisors: for each level a number, a tensor with one element, or None: what divides it instead.
+        level_weights: for each level a number, a factor of its loss and gradient. The loss is the sum of the levels'.
+        With a process_group, none of these.
     row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights: float32
         [C]. background_weight: a number.
     hard_negatives: a number r, for hard negative mining as in SSD. Of each image's background rows, only the ceil(r*P)
@@ -87,14 +102,16 @@ def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **
         but no normalizer and nothing from above, and are formed before a gradient is rounded. In a softmax loss, loss
         and count are of the rows with this label. No derivative goes through them. Ranks may add theirs. Not for ghm-r,
         for softmax losses with targets, or for a Head.
+    level_losses: True to return (loss, losses of the levels), divided and weighted, [levels]; with class_sums they come
+        after the sums. No derivative goes through them. Not for a Head, nor with a process_group.
     alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Other parameters
         have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
         "mmdet"), momentum, use_stored_density, mu; offset: float32 [C], of softmax-logit-adjusted.
     state: the state of a GHM loss, from ghm_state(bins). It is updated in place. The CPU refuses a state that Tare did
         not write (an average, a cast). A GPU does not check it, because that would wait.
 
-    Returns a tensor. For levels and a reduction other than "sum" it returns a list of tensors. With class_sums it
-    returns the pair of this and the sums.
+    Returns a tensor. For levels and a reduction other than "sum" it returns a list of tensors. With class_sums or
+    level_losses it returns a tuple of this and what they ask for.
     Raises ValueError (tare.ArgumentError) for a wrong argument; for a wrong type or keyword this is a TypeError too.
     Raises tare.Error for anything else.
 
@@ -130,6 +147,9 @@ def first_call(
     normalizer: Normalizer | float | torch.Tensor = "sum",
     normalizer_addend: float = 0.0,
     normalizer_minimum: float = 0.0,
+    normalizer_scope: Scope = "batch",
+    level_divisors: LevelNumbers = None,
+    level_weights: LevelNumbers = None,
     row_weights: Levels | None = None,
     element_weights: Levels | None = None,
     class_weights: torch.Tensor | None = None,
@@ -141,6 +161,7 @@ def first_call(
     background_label: int = -1,
     ignore_label: int = -2,
     class_sums: bool = False,
+    level_losses: bool = False,
     process_group: ProcessGroup | None = None,
     gradients: Gradients = "averaged",
     alpha: Alpha = None,
@@ -155,9 +176,14 @@ def first_call(
         raise ValueError("a Head has reduction 'sum' alone, and no maps")
     if gradients != "averaged":
         raise ValueError(f"gradients is {_checks.shown(gradients)} without a process_group; they go together")
-    has_sums = _checks.flag("class_sums", class_sums)
-    if has_sums and (fused or reduction in _INTERNAL):
-        raise ValueError(f"class_sums is True with a {'Head' if fused else 'histogram'}, which has none; leave it out")
+    flags = {"class_sums": class_sums, "level_losses": level_losses}
+    wanted = [key for key, flag in flags.items() if _checks.flag(key, flag)]
+    constants = {key.replace("_", "-"): 1 for key in wanted}  # as _spec has them
+    if wanted and (fused or reduction in _INTERNAL):
+        which = "Head" if fused else "histogram"
+        raise ValueError(f"{wanted[0]} is True with a {which}, which has none; leave it out")
+    if level_losses and reduction != "sum":
+        raise ValueError(f"level_losses is True with reduction '{reduction}'; only a sum is divided")
     given = {
         "labels": labels,
         "targets": targets,
@@ -183,6 +209,8 @@ def first_call(
     singles = {key: _tensors.real_tensor(key, one) for key, one in singles.items() if one is not None}
     divisor, normalizer, value = _divisor(normalizer, levels[0].device)
     singles.update({} if divisor is None else {"normalizer": divisor})
+    divisors, apart = _level_divisors(level_divisors, len(levels))
+    singles.update(apart)
     singles.update(_state_of(name, state, own, levels[0].device))
     sources = [one for one in logits[:3] if one is not None] if fused else levels
     _tensors.check_arguments(sources, arrays, singles)
@@ -192,12 +220,13 @@ def first_call(
         "reduction": reduction,
         "normalizer": normalizer,
         **_bounds(normalizer_addend=normalizer_addend, normalizer_minimum=normalizer_minimum),
+        **_of_levels(normalizer_scope, divisors, _batch.per_level("level_weights", level_weights, len(levels))),
         "classes": classes or 0,
         **_batch.label_options(
             first_label, background_label, ignore_label, background_weight, hard_negatives, least_negatives
         ),
         **own,
-        **({_spec.SUMS_CLASSES: 1} if has_sums else {}),
+        **constants,
     }
     if torch.jit.is_tracing():
         settings["traced"] = _spec.traced_shapes(levels, fixed=normalizer == "value" and divisor is None)
@@ -213,11 +242,12 @@ def first_call(
     if fused:
         results = _linear.evaluate(spec, reduction, value, logits, arrays, singles)
     else:
-        results = _ops.evaluate(spec, reduction, value, levels, arrays, singles, has_sums)
+        results = _ops.evaluate(spec, reduction, value, levels, arrays, singles, len(constants))
     if state is not None:
         _write_state(state, results[-1], own)
     losses = list(results[: len(levels)]) if several and reduction in ("rows", "none") else results[0]
-    return (losses, results[1 if reduction == "sum" else len(levels)]) if has_sums else losses
+    first = 1 if reduction == "sum" else len(levels)
+    return (losses, *results[first : first + len(constants)]) if constants else losses
 
 
 def _levels_of(logits):
@@ -270,6 +300,25 @@ def _bounds(**given):
     """What is not 0 of a divisor's addend and minimum."""
     numbers = {name: _checks.number(name, one) for name, one in given.items()}
     return {name: one for name, one in numbers.items() if one}
+
+
+def _of_levels(scope, divisors, weights):
+    """The settings of levels that are not the defaults."""
+    settings = {"normalizer_scope": _checks.word("normalizer_scope", scope, _c.SCOPES)} if scope != "batch" else {}
+    for name, numbers in (("level_divisors", divisors), ("level_weights", weights)):
+        if numbers:
+            settings[name] = ",".join(map(repr, numbers))
+    return settings
+
+
+def _level_divisors(given, count):
+    """Those that are numbers, 0 where there is none, and those that are tensors, by name."""
+    if not isinstance(given, (list, tuple)):
+        return _batch.per_level("level_divisors", given, count), {}
+    apart = {index: one for index, one in enumerate(given) if isinstance(one, torch.Tensor)}
+    numbers = _batch.per_level("level_divisors", [None if i in apart else one for i, one in enumerate(given)], count)
+    names = {f"{_spec.LEVEL_DIVISOR}{index}": one for index, one in apart.items()}
+    return numbers if any(numbers) else (), {name: _tensors.real_tensor(name, one) for name, one in names.items()}
 
 
 def _divisor(normalizer, device):

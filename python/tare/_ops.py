@@ -43,7 +43,8 @@ def _in_profile(name):
 
 def _loss(logits, inputs, spec, value):
     """The losses that `spec` requests; then, with keep-gradient=1 and a scalar loss, the gradients of the same pass;
-    with class-sums=1 the sums of each class; last the new GHM state, if one was given."""
+    with class-sums=1 the sums of each class; with level-losses=1 the losses of levels; last the new GHM state, if one
+    was given."""
     read = _spec.read_spec(spec)
     _spec.check_traced(read, logits)
     with _in_profile(f"tare::{read.loss}".replace("-", "_")):
@@ -54,7 +55,7 @@ def losses_of(read, logits, inputs, value, pool=None):
     """_loss by a spec that was read. pool: of _call.run."""
     losses, gradients, states = _new_losses(read, logits), _new_gradients(read, logits), []
     sums = _new_sums(read, logits)
-    wanted = {"sums": sums[0]} if sums else {}
+    wanted = dict(zip([name for name in ("sums", "level_losses") if getattr(read, name)], sums))
     if "state" in read.singles:
         _tensors.check_contents(inputs[-1])
         states = [inputs[-1].clone()]
@@ -77,8 +78,10 @@ def _new_gradients(read, logits):
 
 
 def _new_sums(read, logits):
-    classes = read.classes or logits[0].shape[-1]
-    return [logits[0].new_empty((classes, 4), dtype=torch.float64)] if read.sums else []
+    """Of each class, and of each level: results through which no derivative goes."""
+    classes, wide = read.classes or logits[0].shape[-1], _tensors.wide(logits[0].dtype)
+    sums = [logits[0].new_empty((classes, 4), dtype=torch.float64)] if read.sums else []
+    return sums + ([logits[0].new_empty((len(logits),), dtype=wide)] if read.level_losses else [])
 
 
 def _loss_fake(logits, inputs, spec, value):
@@ -199,7 +202,7 @@ def _over_rows(elements, classes):
 
 class TareLoss(torch.autograd.Function):
     """tare::loss with its gradient. apply(spec, value, whether to keep the gradient of this pass, number of levels,
-    whether the last tensor is a state, whether classes are summed, *logits, *other tensors)."""
+    whether the last tensor is a state, the number of results without a derivative, *logits, *other tensors)."""
 
     @staticmethod
     def forward(ctx, spec, value, keeps, count, has_state, has_sums, *tensors):
@@ -261,7 +264,7 @@ def _train(logits, inputs, spec, value):
     plain = _spec.without_setting(spec, _spec.KEEPS_GRADIENT)
     keeps = keeps_gradient(logits, read.reduction) and not read.keep
     results = list(
-        TareLoss.apply(plain, value, keeps, len(logits), "state" in read.singles, read.sums, *logits, *inputs)
+        TareLoss.apply(plain, value, keeps, len(logits), "state" in read.singles, read.constants, *logits, *inputs)
     )
     if not read.keep:
         return results
@@ -284,9 +287,9 @@ def keeps_gradient(levels, reduction):
     return levels[0].device.type == "cpu" and levels[0].dtype in KEPT and reduction == "sum"
 
 
-def evaluate(spec, reduction, value, levels, arrays, singles, has_sums=False):
-    """tare::loss with its gradient: the losses, then the sums of each class if `has_sums`, then the state, if `singles`
-    has one.
+def evaluate(spec, reduction, value, levels, arrays, singles, has_sums=0):
+    """tare::loss with its gradient: the losses, then `has_sums` results without a derivative (the sums of each class,
+    the losses of levels), then the state, if `singles` has one.
 
     reduction: the one in the spec, which a compiler cannot read.
     """

@@ -123,7 +123,7 @@ class Call:
         returned: a number of them, or None for the first alone."""
         self.count, self.recipe, self.results = len(levels), recipe, results
         self.direct = all(way is _as_it_is and place == index for index, (way, place) in enumerate(recipe, len(levels)))
-        self.has_state, self.has_sums = "state" in singles, _spec.read_spec(spec).sums
+        self.has_state, self.has_sums = "state" in singles, _spec.read_spec(spec).constants
         self.wants = any(level.requires_grad for level in levels)
         self.keeps = _ops.keeps_gradient(levels, reduction)
         self.spec = _spec.with_setting(spec, _spec.STORED_DENSITY, 1) if self.has_state else spec  # of backward
@@ -146,7 +146,8 @@ class Call:
         if state is not None:
             state.copy_(results[-1])
         losses = results[0] if self.results is None else list(results[: self.results])
-        return (losses, results[self.results or 1]) if self.has_sums else losses
+        first = self.results or 1
+        return (losses, *results[first : first + self.has_sums]) if self.has_sums else losses
 
     def _inputs(self, tensors):
         for way, place in self.recipe:

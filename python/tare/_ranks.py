@@ -33,6 +33,11 @@ def size(group: Any) -> int:
 def evaluate(loss, name, logits, labels, options):
     """`loss` of this rank's rows, with the divisor or the density of the rows of all ranks. options: the keywords of
     `loss`."""
+    for key in ("level_losses", "level_divisors", "level_weights", "normalizer_scope"):
+        if options.get(key, "batch") not in (None, False, "batch"):
+            raise ValueError(
+                f"{key} is given with a process_group, which forms one divisor of all levels; leave it out"
+            )
     group, gradients = options.pop("process_group"), options.pop("gradients", "averaged")
     share = size(group) if _checks.word("gradients", gradients, ("averaged", "summed")) == "averaged" else 1
     name = _losses.loss_name(name)

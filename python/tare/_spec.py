@@ -10,6 +10,8 @@ from . import _batch, _losses
 
 KEEPS_GRADIENT = "keep-gradient"  # a setting: the gradient of the same pass is wanted
 SUMS_CLASSES = "class-sums"  # a setting: the sums of each class are among the results
+LEVEL_LOSSES = "level-losses"  # a setting: the losses of levels are among the results, after these sums
+LEVEL_DIVISOR = "level_divisor_"  # and a level's number: a single tensor
 STORED_DENSITY = "use_stored_density"  # a parameter: 1/GD is the one in the state
 _BATCH = (
     "first_label",
@@ -75,10 +77,19 @@ def read_spec(spec):
         batch=_batch.label_options(**{key: _number(take(key)) for key in _BATCH if key in settings}),
     )
     read.output = {key: float(take(key)) for key in _OUTPUT if key in settings}
+    if "normalizer_scope" in settings:
+        read.output["normalizer_scope"] = take("normalizer_scope")
+    read.of_levels = {
+        key: tuple(map(float, take("level_" + key).split(",")))
+        for key in ("divisors", "weights")
+        if "level_" + key in settings
+    }
     read.traced = settings.pop("traced", None)
     parameters = {key: _number(value) for key, value in settings.items()}
     read.keep = bool(parameters.pop(KEEPS_GRADIENT, 0))  # no name that a caller can give
     read.sums = bool(parameters.pop(SUMS_CLASSES, 0))
+    read.level_losses = bool(parameters.pop(LEVEL_LOSSES, 0))
+    read.constants = read.sums + read.level_losses  # results through which no derivative goes
     read.loss = _losses.loss_name(read.loss)
     read.parameters = _losses.parameters_of(read.loss, parameters)
     if read.reduction not in ("sum", "rows", "none", "histogram", "divisor"):  # two are internal: see _loss

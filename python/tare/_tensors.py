@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from . import _batch, _checks, _ghm
+from . import _batch, _checks, _ghm, _spec
 
 # Integers that the library reads as a wider type. torch.uint64 is none of them: its large values would be other labels.
 WIDER = {
@@ -120,9 +120,10 @@ def check_arguments(sources, arrays, singles):
             raise ValueError(f"{name} asks for a gradient, and only logits get one; detach() it")
     classes = None
     for name, tensor in singles.items():
-        if name == "normalizer" and tensor.numel() != 1:
-            raise ValueError(f"normalizer has shape {tuple(tensor.shape)}; it must have one element")
-        if name not in ("normalizer", "state"):
+        is_divisor = name == "normalizer" or name.startswith(_spec.LEVEL_DIVISOR)
+        if is_divisor and tensor.numel() != 1:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must have one element")
+        if not is_divisor and name != "state":
             if tensor.dim() != 1 or classes not in (None, tensor.numel()):
                 raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must be [classes]")
             classes = tensor.numel()

@@ -27,11 +27,13 @@ LossName = Literal[
 Reduction = Literal["sum", "rows", "none"]
 Normalizer = Literal["sum", "elements", "rows", "positives", "weights", "targets", "ones"]
 Gradients = Literal["averaged", "summed"]
+Scope = Literal["batch", "level"]
 Density = Literal["unit-region", "exact"]
 Variant = Literal["paper", "mmdet"]
 Modulator = Literal["differentiated", "detached"]
 Positives = Literal["by-score", "by-label"]
 Levels = Union["torch.Tensor", Sequence["torch.Tensor"]]
+LevelNumbers = Union[Sequence[Union[float, "torch.Tensor", None]], None]
 Alpha = Union[float, "torch.Tensor", None]
 
 
@@ -43,6 +45,9 @@ class CommonOptions(TypedDict, total=False):
     normalizer: Normalizer | float | torch.Tensor
     normalizer_addend: float
     normalizer_minimum: float
+    normalizer_scope: Scope
+    level_divisors: LevelNumbers
+    level_weights: LevelNumbers
     row_weights: Levels | None
     element_weights: Levels | None
     class_weights: torch.Tensor | None
@@ -54,6 +59,7 @@ class CommonOptions(TypedDict, total=False):
     background_label: int
     ignore_label: int
     class_sums: bool
+    level_losses: bool
     process_group: ProcessGroup | None
     gradients: Gradients
 

@@ -4,10 +4,14 @@
 import re
 
 NOT_A_LABEL = -(2**62)  # where a convention has no background, or nothing to ignore
-_ENUMS = "STATUS|LABEL_DTYPE|DTYPE|NORMALIZER|DEVICE|LOSS_FAMILY|LOSS|GHM_DENSITY|GHM_VARIANT|SELECTION"
+_ENUMS = (
+    "STATUS|LABEL_DTYPE|DTYPE|NORMALIZER_SCOPE|NORMALIZER|DEVICE|LOSS_FAMILY|LOSS|GHM_DENSITY|GHM_VARIANT|SELECTION"
+)
 _REWORDING = [
     (re.compile(pattern), text)
     for pattern, text in (
+        (r"batch->levels\[(\d+)\]\.divisor\b(?: or divisor_pointer)?", r"level_divisors[\1]"),
+        (r"batch->levels\[(\d+)\]\.loss_weight\b", r"level_weights[\1]"),
         (r"batch->levels\[0\]\.", ""),
         (r"batch->levels\[(\d+)\]\.(\w+)", r"\2 of level \1"),
         (r"\bbatch->selection other than TARE_SELECTION_ALL\b", "hard_negatives"),

@@ -72,3 +72,63 @@ def test_ghm_has_its_own():
     logits, labels, _ = _batch(9)
     with pytest.raises(tare.Error, match="normalizer_sums with ghm-c, which has its own normalizer"):
         tare.evaluate("ghm-c", logits, labels, normalizer_sums=True)
+
+
+# ---- levels ---------------------------------------------------------------------------------------------------------
+
+
+def _levels(seed=7):
+    parts = [_batch(rows, seed=seed + rows) for rows in (300, 40, 7)]
+    return [list(arrays) for arrays in zip(*parts)]
+
+
+def test_a_level_is_a_call_of_its_own():
+    logits, labels, scores = _levels()
+    divisors, weights = [None, 3.5, 2.0], [1, 1, 0.5]
+    found = tare.evaluate(
+        "sigmoid-varifocal",
+        logits,
+        labels,
+        scores=scores,
+        normalizer="targets",
+        normalizer_scope="level",
+        normalizer_addend=1,
+        level_divisors=divisors,
+        level_weights=weights,
+        level_losses=True,
+        normalizer_sums=True,
+    )
+    assert found.level_losses.shape == (3,) and found.loss == found.level_losses.sum()
+    for level, (divisor, weight) in enumerate(zip(divisors, weights)):
+        own = dict(normalizer="targets", normalizer_addend=1) if divisor is None else dict(normalizer=divisor)
+        one = tare.evaluate(
+            "sigmoid-varifocal", logits[level], labels[level], scores=scores[level], gradient_scale=weight, **own
+        )
+        assert found.level_losses[level] == weight * one.loss
+        assert (found.gradient[level] == one.gradient).all()
+        assert found.normalizer_sums[level]["targets"] == scores[level][labels[level] >= 0].sum()
+
+
+def test_losses_of_levels_alone():
+    logits, labels, _ = _levels()
+    whole = tare.evaluate("sigmoid-focal", logits, labels, normalizer="positives")
+    found = tare.evaluate("sigmoid-focal", logits, labels, normalizer="positives", level_losses=True)
+    assert found.loss == pytest.approx(whole.loss, rel=1e-14)
+    assert all((a == b).all() for a, b in zip(found.gradient, whole.gradient))
+    assert whole.level_losses is None
+
+
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        (dict(level_weights=[1, 2]), "level_weights has 2 numbers; there are 3 levels"),
+        (dict(level_weights=2.0), "level_weights is of type float; it must be a list"),
+        (dict(level_divisors=[1, float("inf"), 1]), r"level_divisors\[1\]"),
+        (dict(normalizer_scope="image"), "normalizer_scope is 'image'"),
+        (dict(normalizer_scope="level"), "normalizer_scope is 'level' with normalizer"),
+    ],
+)
+def test_refusals_of_levels(options, text):
+    logits, labels, _ = _levels()
+    with pytest.raises(ValueError, match=text):
+        tare.evaluate("sigmoid-ce", logits, labels, **options)
