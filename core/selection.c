@@ -70,7 +70,8 @@ typedef struct image_walk {
   int32_t *label;
 } image_walk;
 
-typedef void row_function(void *state, float loss, int32_t *label);
+/** Returns the label that the row has from now on. */
+typedef int32_t row_function(void *state, float loss, int32_t label);
 
 static float loss_at(const image_walk *walk, int64_t row) {
   return walk->loss_is_double ? (float)((const double *)walk->loss)[row] : ((const float *)walk->loss)[row];
@@ -81,7 +82,7 @@ static void for_each_negative(const image_walk *walk, row_function *act, void *s
   for (int32_t level = 0; level < walk->levels; level++) {
     const int64_t first = walk->of_level[level].first + walk->image * walk->of_level[level].step;
     for (int64_t row = first; row < first + walk->of_level[level].step; row++)
-      if (walk->label[row] == walk->background) act(state, loss_at(walk, row), &walk->label[row]);
+      if (walk->label[row] == walk->background) walk->label[row] = act(state, loss_at(walk, row), walk->label[row]);
   }
 }
 
@@ -95,9 +96,10 @@ static int64_t count_positives(const image_walk *walk) {
   return positives;
 }
 
-static void count_negative(void *state, float loss, int32_t *label) {
-  (void)loss, (void)label;
+static int32_t count_negative(void *state, float loss, int32_t label) {
+  (void)loss;
   ++*(int64_t *)state;
+  return label;
 }
 
 typedef struct digit_counts {
@@ -106,12 +108,11 @@ typedef struct digit_counts {
   int64_t count[TARE_DIGITS];
 } digit_counts;
 
-static void count_digit(void *state, float loss, int32_t *label) {
+static int32_t count_digit(void *state, float loss, int32_t label) {
   digit_counts *counts = state;
   const uint32_t key = tare_key_of_loss(loss);
-  (void)label;
-  if (!tare_key_has_prefix(key, counts->prefix, counts->shift)) return;
-  counts->count[(key >> counts->shift) % TARE_DIGITS]++;
+  if (tare_key_has_prefix(key, counts->prefix, counts->shift)) counts->count[(key >> counts->shift) % TARE_DIGITS]++;
+  return label;
 }
 
 /** The key of the last negative taken, and how many of that key are. */
@@ -132,17 +133,17 @@ static threshold find_threshold(const image_walk *walk, int64_t taken) {
   return found;
 }
 
-static void drop_below(void *state, float loss, int32_t *label) {
+static int32_t drop_below(void *state, float loss, int32_t label) {
   threshold *lowest = state;
   const uint32_t key = tare_key_of_loss(loss);
-  const int is_tie = key == lowest->key;
-  if (key < lowest->key || (is_tie && lowest->ties == 0)) *label = TARE_NOT_SELECTED;
-  if (is_tie && lowest->ties > 0) lowest->ties--;
+  if (key < lowest->key || (key == lowest->key && lowest->ties == 0)) return TARE_NOT_SELECTED;
+  if (key == lowest->key) lowest->ties--;
+  return label;
 }
 
-static void drop(void *state, float loss, int32_t *label) {
-  (void)state, (void)loss;
-  *label = TARE_NOT_SELECTED;
+static int32_t drop(void *state, float loss, int32_t label) {
+  (void)state, (void)loss, (void)label;
+  return TARE_NOT_SELECTED;
 }
 
 void tare_selection_settle(const tare_problem *problem, const tare_selection_room *room, int64_t image) {
