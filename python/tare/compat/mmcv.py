@@ -7,6 +7,8 @@ above the number of classes are errors (in softmax, also that number itself). As
 no gradient.
 """
 
+from __future__ import annotations
+
 import torch
 
 from .. import _checks
@@ -32,7 +34,14 @@ def _typed(loss, input, reduction):
     return loss.to(input.dtype if reduction == "none" else loss_type(input.device, input.dtype))
 
 
-def sigmoid_focal_loss(input, target, gamma=2.0, alpha=0.25, weight=None, reduction="mean"):
+def sigmoid_focal_loss(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+    weight: torch.Tensor | None = None,
+    reduction: str = "mean",
+) -> torch.Tensor:
     """Sigmoid focal loss of input [N, C] and target [N], where C and negative targets are background.
 
     weight: float [C], multiplies the rows of a class. reduction: "none", [N, C]; "sum"; "mean", the sum over N rows.
@@ -52,7 +61,14 @@ def sigmoid_focal_loss(input, target, gamma=2.0, alpha=0.25, weight=None, reduct
     return _typed(loss, input, reduction)
 
 
-def softmax_focal_loss(input, target, gamma=2.0, alpha=0.25, weight=None, reduction="mean"):
+def softmax_focal_loss(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+    weight: torch.Tensor | None = None,
+    reduction: str = "mean",
+) -> torch.Tensor:
     """Softmax focal loss of input [N, C] and target [N]; a negative target counts as a row, and adds nothing.
 
     alpha multiplies every row, weight [C] the rows of a class. reduction: "none", [N]; "sum"; "mean", the sum over N.
@@ -84,15 +100,15 @@ class SoftmaxFocalLossFunction:
 
 
 class _Module(torch.nn.Module):
-    def __init__(self, gamma, alpha, weight=None, reduction="mean"):
+    def __init__(self, gamma: float, alpha: float, weight: torch.Tensor | None = None, reduction: str = "mean") -> None:
         super().__init__()
         self.gamma, self.alpha, self.reduction = gamma, alpha, reduction
         self.register_buffer("weight", weight)
 
-    def forward(self, input, target):
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return type(self).function(input, target, self.gamma, self.alpha, self.weight, self.reduction)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"gamma={self.gamma}, alpha={self.alpha}, reduction={self.reduction}"
 
 

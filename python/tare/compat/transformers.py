@@ -4,6 +4,8 @@
 torchvision's differences apply. num_boxes may be a tensor; nothing waits for it.
 """
 
+from __future__ import annotations
+
 import torch
 
 from .. import torch as tare
@@ -11,7 +13,9 @@ from . import Refused, check_tensors, focal_elements, loss_type, or_original, re
 from .torchvision import as_rows
 
 
-def sigmoid_focal_loss(inputs, targets, num_boxes, alpha: float = 0.25, gamma: float = 2):
+def sigmoid_focal_loss(
+    inputs: torch.Tensor, targets: torch.Tensor, num_boxes: float | torch.Tensor, alpha: float = 0.25, gamma: float = 2
+) -> torch.Tensor:
     """The sum of the elements' focal losses over num_boxes and the length of the second axis (the queries)."""
     check_tensors(inputs=inputs, targets=targets)
     if inputs.dim() < 2:
@@ -21,7 +25,7 @@ def sigmoid_focal_loss(inputs, targets, num_boxes, alpha: float = 0.25, gamma: f
 
 def grounding_dino_sigmoid_focal_loss(
     inputs: torch.Tensor, targets: torch.Tensor, num_boxes: int, alpha: float = 0.25, gamma: float = 2
-):
+) -> torch.Tensor:
     """The sum of the elements' focal losses over num_boxes: sigmoid_focal_loss of loss_grounding_dino."""
     check_tensors(inputs=inputs, targets=targets)
     return _sum(inputs, targets, num_boxes, alpha, gamma, 1)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -31,15 +33,15 @@ def _class_weights(class_weight, pred: torch.Tensor) -> torch.Tensor | None:
 
 
 def cross_entropy(
-    pred,
-    label,
-    weight=None,
-    reduction="mean",
-    avg_factor=None,
-    class_weight=None,
-    ignore_index=-100,
-    avg_non_ignore=False,
-):
+    pred: torch.Tensor,
+    label: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    reduction: str = "mean",
+    avg_factor: float | torch.Tensor | None = None,
+    class_weight: Any = None,
+    ignore_index: int | None = -100,
+    avg_non_ignore: bool = False,
+) -> torch.Tensor:
     """Softmax cross-entropy of pred [N, C, ...] with label [N, ...], or of probabilities of pred's shape."""
     check_tensors(cls_score=pred, label=label, weight=weight)
     ignore = -100 if ignore_index is None else ignore_index
@@ -112,15 +114,15 @@ def _check_soft(label: torch.Tensor, ignore: int) -> None:
 
 
 def binary_cross_entropy(
-    pred,
-    label,
-    weight=None,
-    reduction="mean",
-    avg_factor=None,
-    class_weight=None,
-    ignore_index=-100,
-    avg_non_ignore=False,
-):
+    pred: torch.Tensor,
+    label: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    reduction: str = "mean",
+    avg_factor: float | torch.Tensor | None = None,
+    class_weight: Any = None,
+    ignore_index: int | None = -100,
+    avg_non_ignore: bool = False,
+) -> torch.Tensor:
     """Cross-entropy of each class: pred [N, C] with labels [N], or dense labels of pred's shape, whatever it is."""
     check_tensors(cls_score=pred, label=label, weight=weight)
     ignore = -100 if ignore_index is None else ignore_index
@@ -208,8 +210,15 @@ def _check_factors(factors: torch.Tensor | None, pred: torch.Tensor) -> None:
 
 
 def mask_cross_entropy(
-    pred, target, label, reduction="mean", avg_factor=None, class_weight=None, ignore_index=None, **kwargs
-):
+    pred: torch.Tensor,
+    target: torch.Tensor,
+    label: torch.Tensor,
+    reduction: str = "mean",
+    avg_factor: float | torch.Tensor | None = None,
+    class_weight: Any = None,
+    ignore_index: int | None = None,
+    **kwargs: Any,
+) -> torch.Tensor:
     """Mean sigmoid cross-entropy, of shape [1], of the mask of each row's class: pred [N, C, ...], target [N, ...],
     label [N]. class_weight broadcasts to the masks. Other keywords have no effect, as in the original."""
     if ignore_index is not None:
@@ -250,14 +259,14 @@ class CrossEntropyLoss(torch.nn.Module):
 
     def __init__(
         self,
-        use_sigmoid=False,
-        use_mask=False,
-        reduction="mean",
-        class_weight=None,
-        ignore_index=None,
-        loss_weight=1.0,
-        avg_non_ignore=False,
-    ):
+        use_sigmoid: bool = False,
+        use_mask: bool = False,
+        reduction: str = "mean",
+        class_weight: Any = None,
+        ignore_index: int | None = None,
+        loss_weight: float = 1.0,
+        avg_non_ignore: bool = False,
+    ) -> None:
         super().__init__()
         if use_sigmoid is not False and use_mask is not False:
             raise Refused(f"use_sigmoid is {use_sigmoid!r} and use_mask {use_mask!r}; one of them must be False")
@@ -267,12 +276,19 @@ class CrossEntropyLoss(torch.nn.Module):
         softmax_or_mask = mask_cross_entropy if use_mask else cross_entropy
         self.cls_criterion = binary_cross_entropy if use_sigmoid else softmax_or_mask
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"avg_non_ignore={self.avg_non_ignore}"
 
     def forward(
-        self, cls_score, label, weight=None, avg_factor=None, reduction_override=None, ignore_index=None, **kwargs
-    ):
+        self,
+        cls_score: torch.Tensor,
+        label: torch.Tensor,
+        weight: torch.Tensor | None = None,
+        avg_factor: float | torch.Tensor | None = None,
+        reduction_override: str | None = None,
+        ignore_index: int | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
         reduction = chosen(reduction_override, self.reduction)
         if kwargs and not self.use_mask:
             raise TypeError(f"CrossEntropyLoss takes no {', '.join(kwargs)}")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from .. import Refused, check_tensors
@@ -21,7 +23,7 @@ class _Custom:
             raise Refused("num_classes is -1; give the number of classes")
         self.num_classes = num_classes
 
-    def get_accuracy(self, cls_score, labels):
+    def get_accuracy(self, cls_score: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
         """The percentage of rows with a class whose largest score is that of the class, in a tensor [1]."""
         rows = labels < self.num_classes
         scores, labels = cls_score[rows, : self.num_classes], labels[rows]
@@ -40,24 +42,24 @@ class CrossEntropyCustomLoss(_Custom, CrossEntropyLoss):
 
     def __init__(
         self,
-        use_sigmoid=False,
-        use_mask=False,
-        reduction="mean",
-        num_classes=-1,
-        class_weight=None,
-        ignore_index=None,
-        loss_weight=1.0,
-        avg_non_ignore=False,
-    ):
+        use_sigmoid: bool = False,
+        use_mask: bool = False,
+        reduction: str = "mean",
+        num_classes: int = -1,
+        class_weight: Any = None,
+        ignore_index: int | None = None,
+        loss_weight: float = 1.0,
+        avg_non_ignore: bool = False,
+    ) -> None:
         CrossEntropyLoss.__init__(
             self, use_sigmoid, use_mask, reduction, class_weight, ignore_index, loss_weight, avg_non_ignore
         )
         self._check_classes(num_classes)
 
-    def get_cls_channels(self, num_classes):
+    def get_cls_channels(self, num_classes: int) -> int:
         return self._channels(num_classes, 0 if self.use_sigmoid else 1)
 
-    def get_activation(self, cls_score):
+    def get_activation(self, cls_score: torch.Tensor) -> torch.Tensor:
         scores = cls_score[:, : self.num_classes]
         if not self.use_sigmoid:
             return torch.cat([scores, cls_score[:, -1:]], dim=-1).softmax(dim=-1)
@@ -70,24 +72,31 @@ class FocalCustomLoss(_Custom, FocalLoss):
 
     def __init__(
         self,
-        use_sigmoid=True,
-        num_classes=-1,
-        gamma=2.0,
-        alpha=0.25,
-        reduction="mean",
-        loss_weight=1.0,
-        activated=False,
-    ):
+        use_sigmoid: bool = True,
+        num_classes: int = -1,
+        gamma: float = 2.0,
+        alpha: float = 0.25,
+        reduction: str = "mean",
+        loss_weight: float = 1.0,
+        activated: bool = False,
+    ) -> None:
         FocalLoss.__init__(self, use_sigmoid, gamma, alpha, reduction, loss_weight, activated)
         self._check_classes(num_classes)
 
-    def get_cls_channels(self, num_classes):
+    def get_cls_channels(self, num_classes: int) -> int:
         return self._channels(num_classes, 0)
 
-    def get_activation(self, cls_score):
+    def get_activation(self, cls_score: torch.Tensor) -> torch.Tensor:
         return cls_score[:, : self.num_classes].sigmoid()
 
-    def forward(self, pred, target, weight=None, avg_factor=None, reduction_override=None):
+    def forward(
+        self,
+        pred: torch.Tensor,
+        target: torch.Tensor,
+        weight: torch.Tensor | None = None,
+        avg_factor: float | torch.Tensor | None = None,
+        reduction_override: str | None = None,
+    ) -> torch.Tensor:
         reduction = chosen(reduction_override, self.reduction)
         check_tensors(pred=pred, target=target)
         return self.loss_weight * sigmoid_focal_loss(

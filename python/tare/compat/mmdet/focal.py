@@ -35,7 +35,15 @@ def _options(pred, weight, reduction, avg_factor):
     return options, loss_type(pred.device, *given)
 
 
-def sigmoid_focal_loss(pred, target, weight=None, gamma=2.0, alpha=0.25, reduction="mean", avg_factor=None):
+def sigmoid_focal_loss(
+    pred: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+    reduction: str = "mean",
+    avg_factor: float | torch.Tensor | None = None,
+) -> torch.Tensor:
     """Sigmoid focal loss of pred [N, C] and labels [N], where C and negative labels are background."""
     check_tensors(pred=pred, target=target, weight=weight)
     check_alpha(alpha)
@@ -55,7 +63,15 @@ def sigmoid_focal_loss(pred, target, weight=None, gamma=2.0, alpha=0.25, reducti
     return finished(or_original(ours, theirs, weight), dtype, reduction, avg_factor)
 
 
-def py_sigmoid_focal_loss(pred, target, weight=None, gamma=2.0, alpha=0.25, reduction="mean", avg_factor=None):
+def py_sigmoid_focal_loss(
+    pred: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+    reduction: str = "mean",
+    avg_factor: float | torch.Tensor | None = None,
+) -> torch.Tensor:
     """Sigmoid focal loss of dense targets of pred's shape."""
     check_tensors(pred=pred, target=target, weight=weight)
     check_alpha(alpha)
@@ -70,7 +86,15 @@ def py_sigmoid_focal_loss(pred, target, weight=None, gamma=2.0, alpha=0.25, redu
     return finished(loss, dtype, reduction, avg_factor)
 
 
-def py_focal_loss_with_prob(pred, target, weight=None, gamma=2.0, alpha=0.25, reduction="mean", avg_factor=None):
+def py_focal_loss_with_prob(
+    pred: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+    reduction: str = "mean",
+    avg_factor: float | torch.Tensor | None = None,
+) -> torch.Tensor:
     """Focal loss of probabilities, with labels [N] beside [N, C] or dense targets. PyTorch computes it: a probability
     near 1 has lost the digits that a logit has."""
     check_tensors(pred=pred, target=target, weight=weight)
@@ -92,7 +116,15 @@ class FocalLoss(torch.nn.Module):
     of pred, whatever it is; weight [N], [N, C] or flat, beside more axes of pred's shape. reduction "mean" divides by
     avg_factor, else by all elements. activated: pred are probabilities."""
 
-    def __init__(self, use_sigmoid=True, gamma=2.0, alpha=0.25, reduction="mean", loss_weight=1.0, activated=False):
+    def __init__(
+        self,
+        use_sigmoid: bool = True,
+        gamma: float = 2.0,
+        alpha: float = 0.25,
+        reduction: str = "mean",
+        loss_weight: float = 1.0,
+        activated: bool = False,
+    ) -> None:
         super().__init__()
         if use_sigmoid is not True:
             raise Refused(f"use_sigmoid is {use_sigmoid!r}; it must be True: there is sigmoid focal loss alone")
@@ -100,7 +132,14 @@ class FocalLoss(torch.nn.Module):
         self.use_sigmoid, self.activated = use_sigmoid, activated
         self.gamma, self.alpha, self.reduction, self.loss_weight = gamma, alpha, reduction, loss_weight
 
-    def forward(self, pred, target, weight=None, avg_factor=None, reduction_override=None):
+    def forward(
+        self,
+        pred: torch.Tensor,
+        target: torch.Tensor,
+        weight: torch.Tensor | None = None,
+        avg_factor: float | torch.Tensor | None = None,
+        reduction_override: str | None = None,
+    ) -> torch.Tensor:
         reduction = chosen(reduction_override, self.reduction)
         check_tensors(pred=pred, target=target)
         if self.activated:

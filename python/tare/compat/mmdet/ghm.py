@@ -19,16 +19,19 @@ class _Checkpoints:
     """The original's buffers `acc_sum` and `edges`: for reading, and from its checkpoints."""
 
     bins: int
+    momentum: float
+    state: torch.Tensor
+    _last_edge: float
 
     @property
-    def edges(self):
+    def edges(self) -> torch.Tensor:
         """Limits of the bins, float32 [bins + 1]."""
         edges = torch.arange(self.bins + 1, device=self.state.device).float() / self.bins
         edges[-1] = self._last_edge
         return edges
 
     @property
-    def acc_sum(self):
+    def acc_sum(self) -> torch.Tensor:
         """A copy of the momentum sums, float32 [bins]."""
         if not self.momentum > 0:
             raise AttributeError("without momentum there is no acc_sum")
@@ -74,7 +77,14 @@ class GHMC(_Checkpoints, tare.GHMC):
 
     _last_edge = 1 + 1e-6
 
-    def __init__(self, bins=10, momentum=0, use_sigmoid=True, loss_weight=1.0, reduction="mean"):
+    def __init__(
+        self,
+        bins: int = 10,
+        momentum: float = 0,
+        use_sigmoid: bool = True,
+        loss_weight: float = 1.0,
+        reduction: str = "mean",
+    ) -> None:
         super().__init__(bins, momentum, variant="mmdet")
         if not use_sigmoid:
             raise NotImplementedError("use_sigmoid must be True")
@@ -133,7 +143,9 @@ class GHMR(_Checkpoints, tare.GHMR):
 
     _last_edge = 1e3
 
-    def __init__(self, mu=0.02, bins=10, momentum=0, loss_weight=1.0, reduction="mean"):
+    def __init__(
+        self, mu: float = 0.02, bins: int = 10, momentum: float = 0, loss_weight: float = 1.0, reduction: str = "mean"
+    ) -> None:
         super().__init__(mu, bins, momentum, variant="mmdet")
         self.mu, self.loss_weight, self.reduction = mu, loss_weight, reduction
 
