@@ -180,8 +180,9 @@ def evaluate(
     scalars = {"level_divisors": level_divisors, "level_weights": level_weights}
     places = [batch.levels[index] for index in range(len(levels))]
     _batch.divide_levels(places, *[_batch.per_level(key, one, len(levels)) for key, one in scalars.items()])
-    for index, place in enumerate([] if losses is None else places):
-        place.loss = losses.ctypes.data + losses.itemsize * index
+    if losses is not None:
+        for index, place in enumerate(places):
+            place.loss = losses.ctypes.data + losses.itemsize * index
     _run(c_loss, batch, output, threads)
     by_element, by_row, elements = [one if several or one is None else one[0] for one in wanted]
     listed = [{name: getattr(one, name) for name in _c.NORMALIZER_SUMS} for one in divisors or []]

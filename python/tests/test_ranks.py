@@ -197,8 +197,9 @@ def run_cases(rank, folder, results):
 
 @pytest.fixture(scope="module")
 def failures(tmp_path_factory):
-    """What failed on which rank. The processes are forked, so that PyTorch is not imported in each."""
-    context = multiprocessing.get_context("fork")
+    """What failed on which rank. The processes are forked from one that has imported PyTorch and done nothing else."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     results, folder = context.Queue(), tmp_path_factory.mktemp("ranks")
     workers = [context.Process(target=run_cases, args=(rank, folder, results)) for rank in range(3)]
     for worker in workers:
