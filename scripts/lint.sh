@@ -30,6 +30,8 @@ lint() {
   scripts/check_functions.py
   scripts/check_lines.py
   git log -1 --format=%B | scripts/check_subject.sh /dev/stdin
-  git ls-files 'losses/*.c' 'core/*.c' 'cpu/*.c' 'tool/*.c' | xargs clang-tidy --quiet -p "$build"
+  mkdir -p "$build/tidy" # the commands without gcc's reports, which clang does not know
+  sed 's/-fopt-info[^ "]*//g' "$build/compile_commands.json" >"$build/tidy/compile_commands.json"
+  git ls-files 'losses/*.c' 'core/*.c' 'cpu/*.c' 'tool/*.c' | xargs clang-tidy --quiet -p "$build/tidy"
   echo "lint: clean"
 }
