@@ -24,6 +24,12 @@ static tare_status check_divisor(const tare_problem *problem, int index, tare_er
     return tare_fail(error, TARE_STATUS_UNSUPPORTED,
                      "batch->levels[%d].divisor or divisor_pointer with %s, which has its own normalizer; leave both 0",
                      index, tare_loss_name(problem->loss.kind));
+  if (level->weight == 0)
+    return tare_fail(
+        error, TARE_STATUS_INVALID_ARGUMENT,
+        "batch->levels[%d].loss_weight is 0; it must not be 0: tare_level_init_rows and its kin set 1; leave "
+        "out a level that is not wanted",
+        index);
   if (!isfinite((float)level->weight) || !isfinite((float)scale))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "batch->levels[%d].loss_weight is %g; it, and its product with output->gradient_scale %g, must be "

@@ -555,7 +555,7 @@ typedef struct tare_level {
   /** one scalar of tare_output::loss_dtype: loss_weight times the sum over this level, divided; device memory; or
    *  NULL */
   void *loss;
-  double loss_weight; /**< a factor of the level's loss and gradient, finite in f32; default 1 */
+  double loss_weight; /**< a factor of the level's loss and gradient, finite in f32, not 0; default 1 */
   /** divides this level instead of the normalizer, without addend and minimum; it and its reciprocal are finite; 0: the
    *  normalizer does. Default 0. Not in GHM losses */
   double divisor;

@@ -23,7 +23,7 @@ static void give_scalars(problem *p) {
   static const level_scalars some[LEVELS] = {{.weight = 2, .divisor = 3},
                                              {.divisor = 5},
                                              {.weight = -0.5, .divisor = 7.25, .on_device = true},
-                                             {.weight = NO_WEIGHT},
+                                             {.weight = 0.001},
                                              {.weight = 2, .divisor = 3}};
   memcpy(p->of_level, some, sizeof some);
   for (int32_t l = 0; is_ghm(p->loss.kind) && l < LEVELS; l++)
@@ -209,7 +209,7 @@ Test(level_losses, maps) {
     p->normalizer_scope = TARE_NORMALIZER_SCOPE_LEVEL;
     p->normalizer_addend = 1;
     p->of_level[1].weight = 0.5;
-    p->of_level[3].weight = NO_WEIGHT;
+    p->of_level[3].weight = 0.001;
     p->of_level[4].divisor = 3;
     for (int a = 0; a < ARRAY_KINDS; a++) p->place[a].channels_first = !is_row_array(a);
     check_levels(p, device);
@@ -226,7 +226,6 @@ Test(level_losses, add_up) {
     for (int32_t l = 0; l < LEVELS; l++) sum += o->level_loss[l];
     CHECK_SAME("sum", &sum, &o->loss, 1);
     cr_assert_eq(o->level_loss[1], 0, "a level without rows");
-    cr_assert_eq(o->level_loss[3], 0, "a level of weight 0");
     outcome_free(o);
     problem_free(p);
   }
@@ -261,6 +260,7 @@ static tare_status changed(tare_context *context, const tare_loss_spec *loss, co
   if (strcmp(what, "aligned") == 0) some[2].loss = (char *)some[2].loss + 1;
   if (strcmp(what, "both") == 0) some[2].divisor = 2;
   if (strcmp(what, "scope") == 0) others.normalizer_scope = 2;
+  if (strcmp(what, "weight") == 0) some[2].loss_weight = 0;
   if (strcmp(what, "reserved") == 0) others.reserved = 1;
   return tare_evaluate(context, loss, &other, &others, NULL);
 }
@@ -285,6 +285,7 @@ Test(level_losses, refusals) {
     expect_refused(problem_changed("aligned", none), device, invalid, "must be aligned to 8 and 4 bytes");
     expect_refused(problem_changed("both", (level_scalars){.divisor = 2, .on_device = true}), device, invalid,
                    "give one of them");
+    expect_refused(problem_changed("weight", none), device, invalid, "levels[2].loss_weight is 0; it must not be 0");
     expect_refused(problem_changed("scope", none), device, invalid, "output->normalizer_scope is 2");
     expect_refused(problem_changed("reserved", none), device, invalid, "output->reserved is 1");
     problem *sum = problem_with(none);

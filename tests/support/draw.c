@@ -142,7 +142,7 @@ static void draw_levels(problem *p, random_source *s) {
   if (one_in(s, 2)) p->want |= WANT_LEVEL_LOSSES;
   if (is_divided && one_in(s, 3)) p->normalizer_scope = TARE_NORMALIZER_SCOPE_LEVEL;
   for (int32_t l = 0; l < p->level_count; l++) {
-    p->of_level[l].weight = ONE_OF(s, 1, 1, 1, -1, 0.5, NO_WEIGHT);
+    p->of_level[l].weight = ONE_OF(s, 1, 1, 1, -1, 0.5);
     if (!is_ghm(p->loss.kind)) p->of_level[l].divisor = ONE_OF(s, 0, 0, 1, 3, -1000.5);
     p->of_level[l].on_device = p->of_level[l].divisor != 0 && one_in(s, 2);
   }

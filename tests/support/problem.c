@@ -219,8 +219,7 @@ void problem_add_ghm_state(problem *p) {
 }
 
 double weight_of_level(const problem *p, int32_t level) {
-  const double weight = p->of_level[level].weight;
-  return weight == 0 ? 1 : weight == NO_WEIGHT ? 0 : weight;
+  return p->of_level[level].weight == 0 ? 1 : p->of_level[level].weight;
 }
 
 static int parameters_text(const problem *p, char *text, size_t size) {

@@ -66,11 +66,10 @@ typedef tare_status problem_call(tare_context *context, const tare_loss_spec *lo
 
 /* What a level has of its own. */
 typedef struct level_scalars {
-  double weight;  /* 0: 1; see NO_WEIGHT */
+  double weight;  /* 0: 1 */
   double divisor; /* 0: the normalizer's */
   bool on_device; /* pass the divisor by divisor_pointer */
 } level_scalars;
-enum { NO_WEIGHT = -1000 }; /* stands for a weight of 0 */
 
 typedef struct problem {
   tare_loss_spec loss; /* its alpha_per_class, offset and ghm.state are set by the run, from the fields below */

@@ -48,7 +48,8 @@ static void check_sparse(const test_device *device, int32_t kind, tare_strides s
                             .labels = a.labels,
                             .labels_strides = strides,
                             .row_loss = a.row_loss,
-                            .row_loss_strides = strides};
+                            .row_loss_strides = strides,
+                            .loss_weight = 1};
   tare_batch batch;
   tare_output output;
   float loss = 0;
