@@ -6,6 +6,7 @@
 #ifndef TARE_CORE_PROBLEM_H
 #define TARE_CORE_PROBLEM_H
 
+#include "losses/shapes.h"
 #include "tare.h"
 
 /** How often the logits are read: see losses/losses.def. */
@@ -76,7 +77,14 @@ typedef struct tare_problem {
   int32_t modulator_is_detached; /* q^gamma is a constant of the gradient */
   int32_t positives_are_labels;  /* varifocal: a label with score 0 is not a negative */
   double gamma, poly_epsilon;
-  double p_exponent; /* IoU-aware: of p in a label's target */
+  double p_exponent;   /* IoU-aware: of p in a label's target */
+  int32_t shape;       /* a tare_shape */
+  int32_t smooths_all; /* label smoothing: alpha and the modulator are those of the smoothed target */
+  double label_smoothing;
+  double label_gamma;                                  /* asymmetric: gamma of labels; heatmap: beta */
+  double shift, margin, margin_logit, margin_logit_lo; /* its logit in two parts; 0 without a margin */
+  double threshold, threshold_logit, log_threshold;    /* reduced: of p, its logit, log p */
+  float threshold_logit_f32;                           /* the first float that reaches it */
 
   tare_batch batch;
   tare_output output;
@@ -173,6 +181,11 @@ static inline int32_t tare_background_role(const tare_problem *problem) {
 /** Whether a label with score 0 is computed and weighed as a negative. */
 static inline int tare_is_negative_at_0(const tare_problem *problem) {
   return problem->loss.kind == TARE_LOSS_SIGMOID_VARIFOCAL && !problem->positives_are_labels;
+}
+
+/** Whether targets below 1 are those of negatives. */
+static inline int tare_has_peaks(const tare_problem *problem) {
+  return problem->loss.kind == TARE_LOSS_SIGMOID_HEATMAP_FOCAL;
 }
 
 /** Bytes of one element. */

@@ -188,6 +188,7 @@ static void sigmoid_tile(const tare_job *job, const tare_tile *tile, tare_scratc
   const int64_t classes = problem->batch.classes;
   const element_task task = {.kind = problem->loss.kind,
                              .power = problem->power,
+                             .shape = problem->shape,
                              .is_soft = problem->soft,
                              .has_negatives = 1,
                              .wants_derivative = tile->view->array[TARE_ARRAY_GRADIENT].data || scratch->class_sums,

@@ -14,7 +14,7 @@ typedef struct stretch {
 
 /** The results that are wanted of a tile's elements. */
 typedef struct element_task {
-  int32_t kind, power;
+  int32_t kind, power, shape;
   int is_soft, wants_derivative;
   int has_negatives; /* a target of 0 is a negative, also where labels have a formula of their own */
   formula_parameters parameters;
@@ -133,6 +133,42 @@ static void scored_negatives(const element_task *task, real factor, const stretc
   element_loops((formulas){.hard = scored_negative}, GAMMA, WHOLE, &negatives, factor, on);
 }
 
+/** Elements of a loss with a shape, a constant. */
+TARE_INLINE void shaped_loop(int shape, const element_task *task, real factor, const stretch *on) {
+  const formula_parameters *p = &task->parameters;
+  if (!task->is_soft && !task->wants_derivative)
+    hard_body(shaped_negative, p, shape, 0, WHOLE, factor, on);
+  else if (!task->is_soft || task->has_negatives)
+    hard_body(shaped_negative, p, shape, 1, WHOLE, factor, on);
+  if (task->is_soft) label_body(shaped_label, p, shape, task->has_negatives, factor, on);
+}
+
+static void shaped_loops(const element_task *task, real factor, const stretch *on) {
+  switch ((enum tare_shape)task->shape) {
+    case TARE_SHAPE_SMOOTHED:
+      shaped_loop(TARE_SHAPE_SMOOTHED, task, factor, on);
+      break;
+    case TARE_SHAPE_SMOOTHED_ALL:
+      shaped_loop(TARE_SHAPE_SMOOTHED_ALL, task, factor, on);
+      break;
+    case TARE_SHAPE_TWO_GAMMAS:
+      shaped_loop(TARE_SHAPE_TWO_GAMMAS, task, factor, on);
+      break;
+    case TARE_SHAPE_MARGIN:
+      shaped_loop(TARE_SHAPE_MARGIN, task, factor, on);
+      break;
+    case TARE_SHAPE_REDUCED:
+      shaped_loop(TARE_SHAPE_REDUCED, task, factor, on);
+      break;
+    case TARE_SHAPE_STAR:
+      shaped_loop(TARE_SHAPE_STAR, task, factor, on);
+      break;
+    case TARE_SHAPE_NONE:
+    case TARE_SHAPE_COUNT:
+      break;
+  }
+}
+
 /* What the alpha column of losses.def makes of a loss. */
 #define EVALUATE_WHOLE(formula, powers) \
   element_loops((formulas){.hard = formula, .soft = formula##_soft}, powers, WHOLE, task, factor, on);
@@ -142,9 +178,14 @@ static void scored_negatives(const element_task *task, real factor, const stretc
   if (!task->is_soft || task->has_negatives) scored_negatives(task, factor, on); \
   if (task->is_soft) element_loops((formulas){.label = formula##_label}, powers, WHOLE, task, factor, on);
 #define EVALUATE_NEGATIVES(formula, powers) EVALUATE_APART(formula, powers)
+#define EVALUATE_SHAPED(formula, powers) /* above */
 
 /** Evaluates whole units of elements by the task's loss. */
 static void evaluate_elements(const element_task *task, real factor, const stretch *on) {
+  if (task->shape != TARE_SHAPE_NONE) {
+    shaped_loops(task, factor, on);
+    return;
+  }
   switch (task->kind) {
 #define CASE_SIGMOID(kind, formula, powers, alpha) \
   case TARE_LOSS_##kind:                           \
@@ -163,5 +204,6 @@ static void evaluate_elements(const element_task *task, real factor, const stret
 #undef EVALUATE_PART
 #undef EVALUATE_APART
 #undef EVALUATE_NEGATIVES
+#undef EVALUATE_SHAPED
   }
 }

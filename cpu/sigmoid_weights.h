@@ -92,15 +92,16 @@ static void build_weights(const tare_job *job, const tare_tile *tile, const bloc
 }
 
 /** One line of weigh_soft: its classes are `step` apart in at_0, at_1 and of_ones; `step` is 1 or 0. `jumps`: alpha is
- *  at_1 for targets above 0. Many parameters: `restrict` arrays, without which the loop is not vectorised. */
-TARE_INLINE void weigh_soft_line(int32_t n, int step, int jumps, const real *restrict target,
+ *  at_1 for targets above 0. `has_peaks`: the positive weight is that of targets of 1 alone. Many parameters:
+ *  `restrict` arrays, without which the loop is not vectorised. */
+TARE_INLINE void weigh_soft_line(int32_t n, int step, int jumps, int has_peaks, const real *restrict target,
                                  const real *restrict element, const real *restrict at_0, const real *restrict at_1,
                                  const real *restrict of_ones, real *restrict weight, real *restrict base) {
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) {
     const int32_t c = i * step;
     const real t = target[i], of_element = element ? element[i] : (real)1;
-    const real ones = weight_between(t, 1, of_ones[c]);
+    const real ones = weight_between(has_peaks && t < 1 ? (real)0 : t, 1, of_ones[c]);
     const real of_alpha = weight_between(jumps && t > 0 ? (real)1 : t, at_0[c], at_1[c]);
     weight[i] = weight[i] * of_alpha * of_element * ones;
     base[i] = base[i] * of_element * ones;
@@ -112,7 +113,7 @@ static void weigh_soft(const tare_job *job, const tare_tile *tile, const block *
   const tare_problem *problem = job->problem;
   const int has_elements = tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS].data != NULL;
   const int by_class = problem->alpha_per_class || problem->alpha >= 0 || problem->batch.positive_weights;
-  const int jumps = problem->alpha_of_negatives;
+  const int jumps = problem->alpha_of_negatives, has_peaks = tare_has_peaks(problem);
   if (!has_elements && !by_class) return;
   for (int32_t c = 0; c < b->classes; c++) {
     s->at_0[c] = alpha(problem, b->first_class + c, 0);
@@ -123,10 +124,10 @@ static void weigh_soft(const tare_job *job, const tare_tile *tile, const block *
     const ptrdiff_t at = (ptrdiff_t)line * b->length;
     const real *element = has_elements ? s->loss + at : NULL;
     if (b->by_class)
-      weigh_soft_line(b->length, 0, jumps, s->target + at, element, s->at_0 + line, s->at_1 + line, s->of_ones + line,
-                      s->weight + at, s->base_weight + at);
+      weigh_soft_line(b->length, 0, jumps, has_peaks, s->target + at, element, s->at_0 + line, s->at_1 + line,
+                      s->of_ones + line, s->weight + at, s->base_weight + at);
     else
-      weigh_soft_line(b->length, 1, jumps, s->target + at, element, s->at_0, s->at_1, s->of_ones, s->weight + at,
-                      s->base_weight + at);
+      weigh_soft_line(b->length, 1, jumps, has_peaks, s->target + at, element, s->at_0, s->at_1, s->of_ones,
+                      s->weight + at, s->base_weight + at);
   }
 }

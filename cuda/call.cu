@@ -162,6 +162,7 @@ void fill_parameters(const tare_problem *problem, call *c) {
   c->alpha_of_0 = problem->alpha_of_negatives ? float(problem->alpha) : float(1.0 - problem->alpha);
   c->alpha_per_class = problem->alpha_per_class;
   c->alpha_of_negatives = problem->alpha_of_negatives;
+  c->has_peaks = tare_has_peaks(problem);
   c->negative_at_0 = tare_is_negative_at_0(problem);
   c->gamma_hi = float(problem->gamma);
   c->gamma_lo = float(problem->gamma - double(c->gamma_hi));
@@ -171,6 +172,26 @@ void fill_parameters(const tare_problem *problem, call *c) {
   c->p_lo = float(problem->p_exponent - double(c->p_hi));
   c->rest_hi = float(1 - problem->p_exponent);
   c->rest_lo = float(1 - problem->p_exponent - double(c->rest_hi));
+}
+
+/** As cpu/parameters.h. */
+void fill_shape(const tare_problem *problem, call *c) {
+  c->shape = problem->shape;
+  c->smoothed = float(problem->label_smoothing / 2);
+  c->unsmoothed = float(1 - problem->label_smoothing / 2);
+  c->label_gamma_hi = float(problem->label_gamma);
+  c->label_gamma_lo = float(problem->label_gamma - double(c->label_gamma_hi));
+  c->label_derivative_gamma = problem->modulator_is_detached ? 0.0f : c->label_gamma_hi;
+  c->margin = float(problem->margin);
+  c->margin_rest = float(1 - problem->margin);
+  c->margin_logit = problem->margin < 1 ? float(problem->margin_logit) : FLT_MAX;
+  c->margin_logit_lo =
+      problem->margin < 1 ? float((problem->margin_logit - double(c->margin_logit)) + problem->margin_logit_lo) : 0.0f;
+  c->threshold = problem->threshold_logit_f32;
+  c->log_threshold = float(problem->log_threshold);
+  c->shift = float(problem->shift);
+  c->shift_lo = float(problem->shift - double(c->shift));
+  c->inverse_gamma = problem->shape == TARE_SHAPE_STAR ? float(1 / problem->gamma) : 0.0f;
 }
 
 void fill_output(const backend *self, const tare_problem *problem, call *c) {
@@ -222,6 +243,7 @@ void make_call(const backend *self, const tare_problem *problem, call *c) {
   memset(static_cast<void *>(c), 0, sizeof *c);
   fill_batch(problem, c);
   fill_parameters(problem, c);
+  fill_shape(problem, c);
   fill_output(self, problem, c);
   fill_levels(problem, c);
 }

@@ -115,10 +115,14 @@ struct call {
   int32_t checks_targets;
   int32_t has_scores, score_dtype; /* of labels; has_scores: any level has some */
   int32_t alpha_of_negatives;      /* as in tare_problem */
+  int32_t has_peaks;               /* the positive weight is that of targets of 1 alone */
   int32_t negative_at_0;           /* a label with score 0 is a negative */
   float score_least, score_most;
   float derivative_gamma;             /* gamma of the gradient: 0 where the modulator is detached */
   float p_hi, p_lo, rest_hi, rest_lo; /* as in formula_parameters */
+  int32_t shape;                      /* a tare_shape, and what formula_parameters has for it: */
+  float smoothed, unsmoothed, label_gamma_hi, label_gamma_lo, label_derivative_gamma;
+  float margin, margin_rest, margin_logit, margin_logit_lo, threshold, log_threshold, shift, shift_lo, inverse_gamma;
 
   int32_t normalizer, loss_dtype;
   double inverse_divisor; /* of a host value; used where the next two are not */

@@ -108,7 +108,7 @@ using setting_type = sigmoid::ghm_c::setting_type; /* the widest */
 __device__ __forceinline__ setting_type make_setting(const class_sums_call &c) {
   if (c.is_mask) return sigmoid::ghm_c::make(c);
   setting_type s = {};
-  static_cast<sigmoid::setting &>(s) = sigmoid::make_score_setting(c);
+  static_cast<sigmoid::setting &>(s) = sigmoid::make_shape_setting(c);
   return s;
 }
 
@@ -127,11 +127,10 @@ template <typename Loss>
 __device__ __forceinline__ exact::pair element_of(const class_sums_call &c, const level &l, const tile &t,
                                                   const setting_type &s, row_role r, int32_t row, int32_t cls,
                                                   float x) {
-  if constexpr (Loss::can_have_scores)
-    if (c.has_scores || Loss::labels_apart)
-      return sigmoid::element<float, sigmoid::score_pass_of<Loss>>(c, l, t, s, r, row, cls, x, c.soft);
-  if constexpr (Loss::labels_apart)
+  if constexpr (Loss::is_shaped)
     return {NAN, NAN}; /* not reached */
+  else if constexpr (Loss::can_have_scores)
+    return sigmoid::element<float, sigmoid::score_pass_of<Loss>>(c, l, t, s, r, row, cls, x, c.soft);
   else
     return sigmoid::element<float, typename evaluator_of<Loss, Loss::passes>::type>(c, l, t, s, r, row, cls, x, c.soft);
 }
@@ -140,6 +139,8 @@ __device__ __forceinline__ exact::pair element_of(const class_sums_call &c, cons
 __device__ __forceinline__ exact::pair element(const class_sums_call &c, const level &l, const tile &t,
                                                const setting_type &s, row_role r, int32_t row, int32_t cls) {
   const float x = logit_at(c, l, t, row, cls);
+  if (c.shape != TARE_SHAPE_NONE)
+    return sigmoid::element<float, sigmoid::shape_pass>(c, l, t, s, r, row, cls, x, c.soft);
   switch (c.kind) {
 #define ELEMENT_OF_SIGMOID(KIND) \
   case losses::KIND::kind:       \

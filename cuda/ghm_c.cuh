@@ -97,6 +97,7 @@ struct ghm_c {
     return s.density.keys || (s.density.of_first > 0.0f && s.density.of_first <= FLT_MAX);
   }
   __device__ __forceinline__ static constexpr int power_of(const setting_type &) { return TARE_POWER_0; }
+  __device__ __forceinline__ static float nothing() { return -INFINITY; }
 
   /** q is the gradient norm, x its key. */
   template <bool rough>

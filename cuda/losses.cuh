@@ -15,12 +15,19 @@ namespace tare {
 namespace losses {
 
 constexpr bool NO_GAMMA = false, GAMMA = true; /* whether the formula has a power */
-enum { WHOLE, PART, APART, NEGATIVES }; /* what alpha is a factor of, and whether labels have their own formula */
+enum {
+  WHOLE,
+  PART,
+  APART,
+  NEGATIVES,
+  SHAPED
+}; /* what alpha is a factor of, and whether labels have their own formula */
 
 template <int32_t the_kind, int32_t the_family, int32_t the_passes, bool powers, int alpha, int32_t what_it_takes>
 struct loss {
   static constexpr int32_t kind = the_kind, family = the_family, passes = the_passes;
   static constexpr bool has_power = powers, alpha_is_part = alpha == PART, labels_apart = alpha >= APART;
+  static constexpr bool is_shaped = alpha == SHAPED; /* computed by the kernels of the shapes */
   static constexpr bool takes_scores = (what_it_takes & TARE_TAKES_SCORES) != 0;
   static constexpr bool can_have_scores = takes_scores || labels_apart; /* computed by a score_pass */
 };
@@ -44,9 +51,11 @@ constexpr int32_t hot_power<losses::SIGMOID_FOCAL> = TARE_POWER_2;
 /** Losses with scores whose negatives are q^gamma*l: those whose labels have a formula of their own, and those listed
  *  here. They share kernels, so such a loss adds none. Any other loss with scores has kernels of its own. */
 template <typename Loss>
-constexpr bool shares_negatives = Loss::labels_apart;
+constexpr bool shares_negatives = Loss::labels_apart && !Loss::is_shaped;
 template <>
 constexpr bool shares_negatives<losses::SIGMOID_CE> = true;
+template <>
+constexpr bool shares_negatives<losses::SIGMOID_FOCAL> = true;
 
 /** Whether a family of kernels computes the loss: its family and its passes are those of the family. */
 template <typename Loss, int32_t family, int32_t passes>

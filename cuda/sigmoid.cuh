@@ -82,15 +82,15 @@ cudaError_t with_power(int32_t power, Use &&use) {
   if constexpr (!Loss::has_power) return use(one_pass<Loss, TARE_POWER_0>());
   if constexpr (hot_power<Loss> >= 0)
     if (power == hot_power<Loss>) return use(one_pass<Loss, hot_power<Loss>>());
-  if constexpr (Loss::has_power) return use(one_pass<Loss, -1>());
+  if constexpr (Loss::has_power && !Loss::can_have_scores) return use(one_pass<Loss, -1>());
   return cudaErrorInvalidValue;
 }
 
-/** Calls use(instance) with the instance that computes a call. Without scores, a hot loss has instances of its own. */
+/** Calls use(instance) with the instance that computes a call. Without scores a hot loss has one of its own. */
 template <typename Loss, typename Use>
 cudaError_t with_instance(bool has_scores, int32_t power, Use &&use) {
   if constexpr (Loss::can_have_scores)
-    if (has_scores || hot_power<Loss> < 0) return use(score_pass_of<Loss>());
+    if (has_scores || hot_power<Loss> < 0 || power != hot_power<Loss>) return use(score_pass_of<Loss>());
   if constexpr (!Loss::can_have_scores || hot_power<Loss> >= 0) return with_power<Loss>(power, use);
   return cudaErrorInvalidValue;
 }
@@ -108,6 +108,7 @@ cudaError_t load_type() {
 
 template <typename T>
 cudaError_t launch_type(const call &c, const launch_site &site) {
+  if (c.shape != TARE_SHAPE_NONE) return launch_loss<T, shape_pass>(c, site);
   return with_loss<TARE_LOSS_FAMILY_SIGMOID, TARE_PASSES_ONE>(c.kind, [&](auto loss) {
     return with_instance<decltype(loss)>(c.has_scores != 0, c.power,
                                          [&](auto instance) { return launch_loss<T, decltype(instance)>(c, site); });

@@ -33,7 +33,8 @@ __device__ __forceinline__ weights weigh(const call &c, const level &l, const ti
     base *= __ldg(static_cast<const float *>(l.view.array[TARE_ARRAY_ELEMENT_WEIGHTS].data) +
                   place(l, t, TARE_ARRAY_ELEMENT_WEIGHTS, row, cls));
   if (s.by_class) {
-    if (c.positive_weights) base *= weight_between(target, 1.0f, __ldg(c.positive_weights + cls));
+    if (c.positive_weights)
+      base *= weight_between(c.has_peaks && target < 1.0f ? 0.0f : target, 1.0f, __ldg(c.positive_weights + cls));
     if (c.alpha_per_class) at_1 = __ldg(c.alpha_per_class + cls), at_0 = 1.0f - at_1; /* of a float: rounded once */
   }
   return make_weights_of<Loss>(base, weight_between(target_of_alpha, at_0, at_1));

@@ -129,7 +129,7 @@ __device__ __forceinline__ exact::pair take_hit(const setting_of<Loss> &s, row_r
   float taken = 0.0f;
 #pragma unroll
   for (int k = 0; k < size; k++)
-    if (k == hit) taken = x[k], x[k] = -INFINITY;
+    if (k == hit) taken = x[k], x[k] = Loss::nothing();
   if constexpr (Loss::scored) {
     (void)taken;
     return {0.0f, derivatives[row]};

@@ -15,7 +15,7 @@ struct setting {
   float factor;     /* of the gradient */
   float at_0, at_1; /* alpha_t of targets 0 and 1, where no class has its own */
   bool by_class;    /* alpha or positive weights of each class */
-  int32_t power;
+  int32_t power, shape;
 };
 
 __device__ __forceinline__ setting make_common_setting(const call &c) {
@@ -35,6 +35,21 @@ __device__ __forceinline__ setting make_score_setting(const call &c) {
   s.parameters.derivative_gamma = c.derivative_gamma;
   s.parameters.p_hi = c.p_hi, s.parameters.p_lo = c.p_lo;
   s.parameters.rest_hi = c.rest_hi, s.parameters.rest_lo = c.rest_lo;
+  s.parameters.label_gamma_hi = c.label_gamma_hi, s.parameters.label_gamma_lo = c.label_gamma_lo;
+  return s;
+}
+
+/** With the parameters of the shapes. */
+__device__ __forceinline__ setting make_shape_setting(const call &c) {
+  setting s = make_score_setting(c);
+  s.shape = c.shape;
+  s.parameters.smoothed = c.smoothed, s.parameters.unsmoothed = c.unsmoothed;
+  s.parameters.label_derivative_gamma = c.label_derivative_gamma;
+  s.parameters.margin = c.margin, s.parameters.margin_rest = c.margin_rest;
+  s.parameters.margin_logit = c.margin_logit, s.parameters.margin_logit_lo = c.margin_logit_lo;
+  s.parameters.threshold = c.threshold, s.parameters.log_threshold = c.log_threshold;
+  s.parameters.shift = c.shift, s.parameters.shift_lo = c.shift_lo;
+  s.parameters.inverse_gamma = c.inverse_gamma;
   return s;
 }
 
@@ -74,6 +89,7 @@ struct formula;
 #define FORMULAS_OF_PART(KIND, name) MIRRORED_FORMULAS(KIND, name)
 #define FORMULAS_OF_APART(KIND, name) LABEL_FORMULA(KIND, name)
 #define FORMULAS_OF_NEGATIVES(KIND, name) LABEL_FORMULA(KIND, name)
+#define FORMULAS_OF_SHAPED(KIND, name)
 #define FORMULA_OF_SIGMOID(KIND, name, ALPHA) FORMULAS_OF_##ALPHA(KIND, name)
 #define FORMULA_OF_SOFTMAX(KIND, name, ALPHA)
 #define FORMULA_OF_REGRESSION(KIND, name, ALPHA)
@@ -87,8 +103,23 @@ struct formula;
 #undef FORMULAS_OF_PART
 #undef FORMULAS_OF_APART
 #undef FORMULAS_OF_NEGATIVES
+#undef FORMULAS_OF_SHAPED
 #undef LABEL_FORMULA
 #undef MIRRORED_FORMULAS
+
+/** The parameters that the shapes read, for formulas of less precision. */
+__device__ __forceinline__ approximate::formula_parameters roughen(const exact::formula_parameters &from) {
+  approximate::formula_parameters to = {};
+  to.gamma_hi = from.gamma_hi, to.gamma_lo = from.gamma_lo;
+  to.derivative_gamma = from.derivative_gamma;
+  to.smoothed = from.smoothed, to.unsmoothed = from.unsmoothed;
+  to.margin = from.margin, to.margin_rest = from.margin_rest;
+  to.margin_logit = from.margin_logit, to.margin_logit_lo = from.margin_logit_lo;
+  to.threshold = from.threshold, to.log_threshold = from.log_threshold;
+  to.shift = from.shift, to.shift_lo = from.shift_lo;
+  to.inverse_gamma = from.inverse_gamma;
+  return to;
+}
 
 /** Stands for all losses that share negatives. */
 struct sharing_losses {
@@ -125,6 +156,7 @@ struct score_pass {
   __device__ __forceinline__ static bool has_lean_way(const setting &) { return true; }
   __device__ __forceinline__ static setting make(const call &c) { return make_score_setting(c); }
   __device__ __forceinline__ static int power_of(const setting &s) { return s.power; }
+  __device__ __forceinline__ static float nothing() { return -INFINITY; } /* a logit whose element adds nothing */
 
   template <bool rough>
   __device__ __forceinline__ static exact::pair negative(const setting &s, float x, float weight, int power) {
@@ -179,8 +211,49 @@ struct score_pass {
   }
 };
 
+/** All losses with a shape, which takes the place of a power: a vector looks it up once. */
+struct shape_pass {
+  static_assert(int(TARE_SHAPE_COUNT) <= int(TARE_POWER_COUNT), "negatives() has a case for each power");
+  using call_type = call;
+  using setting_type = setting;
+  static constexpr bool uses_base_weight = false, backwards = false, scored = true, is_hot = false;
+
+  __device__ __forceinline__ static bool has_lean_way(const setting &) { return true; }
+  __device__ __forceinline__ static setting make(const call &c) { return make_shape_setting(c); }
+  __device__ __forceinline__ static int power_of(const setting &s) { return s.shape; }
+
+  /** Of a smoothed target no logit's loss is 0: a NaN that is no result. */
+  __device__ __forceinline__ static float nothing() { return __uint_as_float(0x7fd0dead); }
+  __device__ __forceinline__ static bool is_nothing(float x) { return __float_as_uint(x) == 0x7fd0dead; }
+
+  template <bool rough>
+  __device__ __forceinline__ static exact::pair negative(const setting &s, float x, float weight, int shape) {
+    if (is_nothing(x)) return {0.0f, 0.0f};
+    if (!rough) return exact::shaped_negative(-x, weight, 1.0f, &s.parameters, shape);
+    const approximate::formula_parameters parameters = roughen(s.parameters);
+    const approximate::pair value = approximate::shaped_negative(-x, weight, 1.0f, &parameters, shape);
+    return {value.loss, value.derivative};
+  }
+
+  /** The derivative is rough, the loss never. */
+  template <bool rough>
+  __device__ __forceinline__ static exact::pair negative_of_any_power(const setting &s, float x) {
+    exact::pair value = negative<false>(s, x, 1.0f, s.shape);
+    if (rough) value.derivative = negative<true>(s, x, 1.0f, s.shape).derivative;
+    return value;
+  }
+
+  template <bool rough>
+  __device__ __forceinline__ static exact::pair at_target(const call &, const setting &s, float x, float target,
+                                                          bool is_negative) {
+    if (is_negative) return negative_of_any_power<rough>(s, x);
+    return exact::shaped_label(x, target, 1.0f, &s.parameters, s.shape);
+  }
+};
+
 template <typename Loss>
-using score_pass_of = score_pass<std::conditional_t<shares_negatives<Loss>, sharing_losses, Loss>>;
+using score_pass_of = std::conditional_t<Loss::is_shaped, shape_pass,
+                                         score_pass<std::conditional_t<shares_negatives<Loss>, sharing_losses, Loss>>>;
 
 /** A loss that is evaluated in one pass, with the power as a constant (TARE_POWER_2), or looked up at run time (-1).
  *  `weight` is alpha where the formula has a part without it, and 1 elsewhere. */
@@ -196,6 +269,7 @@ struct one_pass {
   __device__ __forceinline__ static bool has_lean_way(const setting &) { return true; }
   __device__ __forceinline__ static setting make(const call &c) { return make_common_setting(c); }
   __device__ __forceinline__ static int power_of(const setting &s) { return fixed_power < 0 ? s.power : fixed_power; }
+  __device__ __forceinline__ static float nothing() { return -INFINITY; }
 
   /** An element whose target is 0; of a gradient of 16 bits, rough. At -inf it is nothing. */
   template <bool rough>

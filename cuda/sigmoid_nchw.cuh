@@ -141,7 +141,7 @@ __device__ __forceinline__ void lean_nchw(const call_of<Loss> &c, const level &l
       widen(queue.vector_of_turn(), x);
       if (!all_count || !has_no_hit) {
 #pragma unroll
-        for (int k = 0; k < size; k++) x[k] = r[k].weight == 0.0f || r[k].cls == cls ? -INFINITY : x[k]; /* nothing */
+        for (int k = 0; k < size; k++) x[k] = r[k].weight == 0.0f || r[k].cls == cls ? Loss::nothing() : x[k];
       }
       sum.add_shrunk(negatives<Loss, sizeof(T) == 2>(s, r, x));
       if (to) store_floats<cache::once>(to, x);

@@ -299,6 +299,7 @@ typedef enum tare_loss_kind {
    *   q:  s = p*(1-t) + (1-p)*t
    *   sigmoid focal  alpha_t*s^gamma*CE, gradient alpha_t*s^gamma*(p-t + gamma*(1-2t)*p*(1-p)/s*CE)
    *   varifocal, quality focal, matchability-aware, IoU-aware: as a label with score t
+   *   asymmetric, reduced focal, focal star: t times what a target of 1 has, and 1-t times what a target of 0 has
    *   Poly-1         adds eps*s^(gamma+1), gradient eps*(gamma+1)*s^gamma*(1-2t)*p*(1-p)
    *   softmax CE     -sum t_k*log p_k, gradient (sum t)*p - t */
   TARE_LOSS_SIGMOID_CE = 0,    /**< alpha_t*l per element (alpha-balanced cross-entropy) */
@@ -315,12 +316,39 @@ typedef enum tare_loss_kind {
   /** CE(x,t) of a label with score q, t = max(p^a*q^(1-a),0.01); p^gamma*l of the other elements (Align-DETR's IA-BCE,
    *  arXiv 2304.07527) */
   TARE_LOSS_SIGMOID_IOU_AWARE = 6,
+  /** q^gamma_positive*l of a label, r^gamma_negative*(-log(1-r)) of the other elements, r = max(sigmoid(x)-margin,0)
+   *  (arXiv 2009.14119, eq. 7) */
+  TARE_LOSS_SIGMOID_ASYMMETRIC = 7,
+  /** q^gamma*l where t = 1, (1-t)^beta*p^gamma*softplus(x) elsewhere (CornerNet, arXiv 1808.01244, eq. 1; CenterNet;
+   *  CenterPoint) */
+  TARE_LOSS_SIGMOID_HEATMAP_FOCAL = 8,
+  /** alpha_t*l where p < threshold, else alpha_t*(q/threshold)^gamma*l (arXiv 1903.01347, eq. 2) */
+  TARE_LOSS_SIGMOID_REDUCED_FOCAL = 9,
   TARE_LOSS_SOFTMAX_CE = 10,             /**< -log softmax(x)_y per row */
   TARE_LOSS_SOFTMAX_FOCAL = 11,          /**< alpha*q^gamma*(-log p), p = softmax(x)_y, per row */
   TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED = 12, /**< -log softmax(x + offset)_y per row (arXiv 2007.07314, eq. 10) */
-  TARE_LOSS_GHM_C = 20,                  /**< sum of CE/GD(g), g = |sigmoid(x)-t| (arXiv 1811.05181, eq. 9) */
-  TARE_LOSS_GHM_R = 21 /**< sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (eq. 12) */
+  /** -alpha_t*log sigmoid(g*z+b)/g (FL*, arXiv 1708.02002, appendix A) */
+  TARE_LOSS_SIGMOID_FOCAL_STAR = 13,
+  TARE_LOSS_GHM_C = 20, /**< sum of CE/GD(g), g = |sigmoid(x)-t| (arXiv 1811.05181, eq. 9) */
+  TARE_LOSS_GHM_R = 21  /**< sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (eq. 12) */
 } tare_loss_kind;
+
+/**
+ * Label smoothing s of sigmoid CE and sigmoid focal loss: the targets 1 and 0 become 1-s/2 and s/2. With h = s/2 and
+ * the signed logit z of the label, CE is l + h*z. The loss is alpha*q^gamma*(l + h*z), with gradient
+ * -alpha*q^gamma*(q - h + gamma*p*(l + h*z)) by z.
+ *
+ * With TARE_SMOOTHED_CROSS_ENTROPY alpha_t and q are those of the label (apex, EfficientDet). With TARE_SMOOTHED_ALL
+ * they are those of the soft target: alpha_t = t*alpha + (1-t)*(1-alpha), and the modulator is that of dense targets.
+ *
+ * A loss that is smoothed has infinities of its own: for z = +inf and -inf with gamma 0 or TARE_SMOOTHED_ALL it is
+ * +inf, and else 0 at z = +inf. Dense targets and scores with label smoothing are TARE_STATUS_UNSUPPORTED, and so is
+ * alpha_per_class with TARE_SMOOTHED_ALL. Counts, positive weights and class sums are those of the label.
+ */
+typedef enum tare_smoothed {
+  TARE_SMOOTHED_CROSS_ENTROPY = 0, /**< the cross-entropy alone */
+  TARE_SMOOTHED_ALL = 1            /**< and the modulator and alpha */
+} tare_smoothed;
 
 typedef struct tare_ce_parameters {
   /** alpha_t = t*alpha + (1-t)*(1-alpha), with 1-alpha formed in double and rounded once; in [0,1]; negative: off.
@@ -328,6 +356,9 @@ typedef struct tare_ce_parameters {
   double alpha;
   /** [classes], each in [0,1] (not checked), instead of `alpha`; device memory; or NULL */
   const float *alpha_per_class;
+  double label_smoothing; /**< s: see tare_smoothed; in [1e-30,1), or 0 (default) for none */
+  int32_t smoothed;       /**< a tare_smoothed; default TARE_SMOOTHED_CROSS_ENTROPY */
+  int32_t reserved;       /**< 0 */
 } tare_ce_parameters;
 
 /** Sigmoid focal: alpha is that of tare_ce_parameters, default 0.25. Softmax focal: alpha, in [0,1e30], multiplies
@@ -336,6 +367,9 @@ typedef struct tare_focal_parameters {
   double alpha;
   const float *alpha_per_class;
   double gamma; /**< [0,10000]; default 2. 0 is cross-entropy. 0, 1, 2 need no power; 0.5, 1.5 a square root */
+  double label_smoothing; /**< sigmoid focal: as in tare_ce_parameters; softmax focal: 0 */
+  int32_t smoothed;       /**< sigmoid focal: a tare_smoothed; softmax focal: 0 */
+  int32_t reserved;       /**< 0 */
 } tare_focal_parameters;
 
 typedef struct tare_poly1_parameters {
@@ -411,6 +445,53 @@ typedef struct tare_iou_aware_parameters {
   double gamma;      /**< [0,10000]; default 2 */
   double p_exponent; /**< a, in [0,1]; default 0.25. 0: the target is the score; 1: it is p */
 } tare_iou_aware_parameters;
+
+/**
+ * Asymmetric loss. A label has loss q^gamma_positive*l. Every other element is a negative. With r = max(p-margin, 0)
+ * and p = sigmoid(x) its loss is r^gamma_negative*(-log(1-r)). Its gradient is p*(1-p)*r^gamma_negative*(1/(1-r) +
+ * gamma_negative*(-log(1-r))/r). Below the margin loss and gradient are exactly 0. With a detached modulator the
+ * factors q^gamma_positive and r^gamma_negative are constants of the gradient (Alibaba's ASL). timm differentiates
+ * them. Multi-label targets are dense, 0 or 1. A t between them, and a score, mix: see tare_loss_kind.
+ */
+typedef struct tare_asymmetric_parameters {
+  double gamma_positive; /**< [0,10000]; default 1 */
+  double gamma_negative; /**< [0,10000]; default 4 */
+  double margin;         /**< [1e-6,1], or 0; default 0.05. With one, 1-p below 1.2e-38 counts as 0 */
+  int32_t modulator;     /**< a tare_modulator; default TARE_MODULATOR_DIFFERENTIATED */
+  int32_t reserved;      /**< 0 */
+} tare_asymmetric_parameters;
+
+/**
+ * Heatmap focal loss. Dense targets are a map with a peak of exactly 1 at each object and values below 1 around it. A
+ * peak has loss (1-p)^gamma*(-log p). Every other element is a negative, with loss (1-t)^beta*p^gamma*softplus(x) and
+ * gradient (1-t)^beta*p^gamma*(p + gamma*(1-p)*softplus(x)). With labels the label's element is a peak, and t is 0
+ * elsewhere: focal loss. The papers call gamma alpha.
+ *
+ * The positive weight of a class is that of its peaks alone. Scores, and targets of f16 and bf16, are
+ * TARE_STATUS_UNSUPPORTED. Near a peak such targets round to 1, and would be peaks. f64 targets beside narrower logits
+ * are rounded to f32.
+ */
+typedef struct tare_heatmap_focal_parameters {
+  double gamma; /**< [0,10000]; default 2 */
+  double beta;  /**< [0,10000]; default 4 */
+} tare_heatmap_focal_parameters;
+
+/** Reduced focal loss: p = sigmoid(z) of the signed logit. The gradient by z is -alpha_t*q where p < threshold, else
+ *  -alpha_t*(q/threshold)^gamma*(q + gamma*p*l). */
+typedef struct tare_reduced_focal_parameters {
+  double alpha; /**< as in tare_ce_parameters; default off (-1) */
+  const float *alpha_per_class;
+  double gamma;     /**< [0,10000]; default 2 */
+  double threshold; /**< [0.5,1]; default 0.5. With 1 it is cross-entropy. Else the loss jumps at p = threshold */
+} tare_reduced_focal_parameters;
+
+/** Focal loss star: cross-entropy of g*z + b, over g. Its gradient by z is -alpha_t*sigmoid(-g*z-b). */
+typedef struct tare_focal_star_parameters {
+  double alpha; /**< as in tare_ce_parameters; default off (-1) */
+  const float *alpha_per_class;
+  double steepness; /**< g, the paper's gamma; [0.1,10000]; default 2 */
+  double shift;     /**< b, the paper's beta; [-10000,10000]; default 1 */
+} tare_focal_star_parameters;
 
 /**
  * Logit-adjusted softmax cross-entropy: softmax CE of z_c = x_c + offset_c. The gradient by x is softmax(z) - onehot.
@@ -500,6 +581,10 @@ typedef struct tare_loss_spec {
     tare_quality_focal_parameters quality_focal;   /**< TARE_LOSS_SIGMOID_QUALITY_FOCAL */
     tare_matchability_parameters matchability;     /**< TARE_LOSS_SIGMOID_MATCHABILITY */
     tare_iou_aware_parameters iou_aware;           /**< TARE_LOSS_SIGMOID_IOU_AWARE */
+    tare_asymmetric_parameters asymmetric;         /**< TARE_LOSS_SIGMOID_ASYMMETRIC */
+    tare_heatmap_focal_parameters heatmap_focal;   /**< TARE_LOSS_SIGMOID_HEATMAP_FOCAL */
+    tare_reduced_focal_parameters reduced_focal;   /**< TARE_LOSS_SIGMOID_REDUCED_FOCAL */
+    tare_focal_star_parameters focal_star;         /**< TARE_LOSS_SIGMOID_FOCAL_STAR */
     tare_logit_adjusted_parameters logit_adjusted; /**< TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED */
     tare_ghm_parameters ghm;                       /**< TARE_LOSS_GHM_C, TARE_LOSS_GHM_R */
     uint64_t reserved_words[16];
@@ -1099,6 +1184,10 @@ TARE_API const char *tare_build_description(void);
  *   varifocal, matchability      4*(1+gamma); of a label's element 4
  *   quality focal                4*(1+beta)
  *   IoU-aware                    4*(1+gamma); of a label's element 6
+ *   smoothed CE, smoothed focal  4*(1+gamma)
+ *   asymmetric, heatmap focal    4*(1+gamma); with a margin 6*(1+gamma); of a map 4*beta more
+ *   reduced focal                4*(1+gamma)
+ *   focal star                   6
  *   softmax CE                   4 + r,             r = the largest |x_k - m|, m the largest logit off the label
  *   softmax focal                4*(1+gamma) + r
  *   softmax logit-adjusted       4 + r + 2s,        r of z = x + offset, s = the largest |z_k| of a class not excluded

@@ -27,6 +27,13 @@ typedef struct formula_parameters {
   real derivative_gamma; /* gamma of the gradient: 0 where the modulator is detached */
   real p_hi, p_lo;       /* exponent of p in the target of an IoU-aware label, and of the score: */
   real rest_hi, rest_lo; /* 1 - p, in two parts as well */
+  /* of shapes: losses/sigmoid_shaped.h */
+  real smoothed, unsmoothed;           /* the smoothed target of a negative, and its distance to 1 */
+  real label_gamma_hi, label_gamma_lo; /* gamma of labels */
+  real label_derivative_gamma;         /* the same in the gradient */
+  real margin, margin_rest, margin_logit, margin_logit_lo; /* m, 1-m, log(m/(1-m)) in two parts */
+  real threshold, log_threshold; /* the first z at which the modulator counts, and the logarithm of its p */
+  real shift, shift_lo, inverse_gamma;
 } formula_parameters;
 
 /** For a signed logit z, with e = exp(-|z|): p = sigmoid(z), q = 1-p and l = -log p without cancellation. */
@@ -109,6 +116,16 @@ TARE_INLINE real root_of_modulator(real s) {
   return is_tiny ? root * (real)0x1p-32 : root;
 }
 
+/** exp(-hi-lo) for hi >= 0. */
+TARE_INLINE modulator modulator_of_exponent(real hi, real lo) {
+  const int is_small = hi > LARGEST_EXPONENT;
+  const real share = is_small ? (real)-0.5 : (real)-1;
+  modulator result;
+  result.first = exp_sum(share * hi, share * lo);
+  result.second = is_small ? result.first : (real)1;
+  return result;
+}
+
 /** s^gamma for any s in [0,1]. */
 TARE_INLINE modulator modulator_of(real s, const formula_parameters *parameters, int power) {
   modulator result;
@@ -120,11 +137,8 @@ TARE_INLINE modulator modulator_of(real s, const formula_parameters *parameters,
   if (power == TARE_POWER_GENERAL) {
     const log_parts log_s = log_of_modulator(s);
     const log_parts y = general_exponent(-log_s.hi, -log_s.lo, parameters);
-    const int is_small = y.hi > LARGEST_EXPONENT;
-    const real share = is_small ? (real)-0.5 : (real)-1;
-    const real factor = exp_sum(share * y.hi, share * y.lo);
-    result.first = s > 0 ? factor : s;
-    result.second = is_small ? factor : (real)1;
+    result = modulator_of_exponent(y.hi, y.lo);
+    result.first = s > 0 ? result.first : s;
   }
   return result;
 }

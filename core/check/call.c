@@ -45,6 +45,21 @@ static tare_status refuse(const tare_problem *problem, const char *what, const c
                    problem->soft && problem->family != TARE_LOSS_FAMILY_REGRESSION ? " and dense targets" : "", why);
 }
 
+/** Dense targets that a loss does not take by their values or their type. */
+static tare_status check_kind_of_targets(const tare_problem *problem, tare_error *error) {
+  const int32_t dtype = problem->batch.target_dtype;
+  if (problem->label_smoothing > 0.0)
+    return refuse(problem, "batch->levels[].targets and loss->label_smoothing above 0",
+                  "label smoothing belongs to labels; smooth the targets yourself, or give labels", error);
+  if (problem->loss.kind == TARE_LOSS_SIGMOID_HEATMAP_FOCAL && (dtype == TARE_DTYPE_F16 || dtype == TARE_DTYPE_BF16))
+    return tare_fail(
+        error, TARE_STATUS_UNSUPPORTED,
+        "batch->target_dtype is %d with sigmoid-heatmap-focal; in 16 bits a target beside a peak rounds to "
+        "1, and so becomes a peak: use TARE_DTYPE_F32 (0)",
+        dtype);
+  return TARE_STATUS_OK;
+}
+
 static tare_status check_soft(const tare_problem *problem, tare_error *error) {
   if (!(problem->takes & TARE_TAKES_TARGETS))
     return refuse(problem, "batch->levels[].targets", "this loss needs labels; softmax-ce takes dense targets", error);
@@ -56,7 +71,7 @@ static tare_status check_soft(const tare_problem *problem, tare_error *error) {
   if (problem->batch.class_weights || problem->batch.background_weight != 1.0)
     return refuse(problem, "batch->class_weights or background_weight",
                   "a row of dense targets has no class; use row_weights or element_weights", error);
-  return TARE_STATUS_OK;
+  return check_kind_of_targets(problem, error);
 }
 
 /** The names of the losses that take scores. */
@@ -72,13 +87,16 @@ static void list_takers_of_scores(char *text, size_t size) {
 }
 
 static tare_status check_scores(const tare_problem *problem, tare_error *error) {
-  char takers[256], why[320];
+  char takers[320], why[384];
   if (!problem->has_scores) return TARE_STATUS_OK;
   if (!(problem->takes & TARE_TAKES_SCORES)) {
     list_takers_of_scores(takers, sizeof takers);
     snprintf(why, sizeof why, "this loss takes no scores; these do: %s", takers);
     return refuse(problem, "batch->levels[].scores", why, error);
   }
+  if (problem->label_smoothing > 0.0)
+    return refuse(problem, "batch->levels[].scores and loss->label_smoothing above 0",
+                  "a score is the label's target already; leave one of them out", error);
   if (problem->soft)
     return refuse(problem, "batch->levels[].scores", "a score belongs to a label; leave scores or targets NULL", error);
   if (problem->batch.score_dtype == TARE_DTYPE_F64 && problem->batch.dtype != TARE_DTYPE_F64)

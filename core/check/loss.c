@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Checks the parameters of a loss. */
+#include <math.h>
 #include <string.h>
 
 #include "core/backend.h"
@@ -8,6 +9,7 @@
 #include "core/problem.h"
 #include "core/structs.h"
 #include "losses/powers.h"
+#include "losses/twofold.h"
 
 static tare_status check_ghm(const tare_ghm_parameters *ghm, tare_error *error) {
   if (ghm->density == TARE_GHM_DENSITY_EXACT &&
@@ -25,6 +27,15 @@ static tare_status check_ghm(const tare_ghm_parameters *ghm, tare_error *error) 
   return TARE_STATUS_OK;
 }
 
+/** Softmax focal loss has the struct of sigmoid focal loss. */
+static tare_status check_softmax_focal(const tare_focal_parameters *focal, tare_error *error) {
+  if (focal->label_smoothing == 0.0 && focal->smoothed == 0) return TARE_STATUS_OK;
+  return tare_fail(
+      error, TARE_STATUS_UNSUPPORTED,
+      "loss->focal.label_smoothing is %g (smoothed %d); TARE_LOSS_SOFTMAX_FOCAL has no label smoothing: leave both 0",
+      focal->label_smoothing, focal->smoothed);
+}
+
 static tare_status check_softmax_ce(const tare_ce_parameters *ce, tare_error *error) {
   if (ce->alpha >= 0.0 || ce->alpha_per_class)
     return tare_fail(
@@ -32,16 +43,87 @@ static tare_status check_softmax_ce(const tare_ce_parameters *ce, tare_error *er
         "loss->ce.alpha is %g (alpha_per_class %p); TARE_LOSS_SOFTMAX_CE has no alpha: leave it -1 and NULL, and "
         "use batch->class_weights",
         ce->alpha, (const void *)ce->alpha_per_class);
+  if (ce->label_smoothing != 0.0 || ce->smoothed)
+    return tare_fail(error, TARE_STATUS_UNSUPPORTED,
+                     "loss->ce.label_smoothing is %g (smoothed %d); TARE_LOSS_SOFTMAX_CE has no label smoothing: leave "
+                     "both 0, and smooth dense targets yourself",
+                     ce->label_smoothing, ce->smoothed);
   return TARE_STATUS_OK;
+}
+
+static tare_status check_smoothing(const tare_problem *problem, tare_error *error) {
+  const double s = problem->label_smoothing;
+  if (s > 0.0 && s < 1e-30)
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "loss->label_smoothing is %g; it must be 0, or in [1e-30,1)",
+                     s);
+  if (problem->smooths_all && problem->alpha_per_class && s > 0.0)
+    return tare_fail(error, TARE_STATUS_UNSUPPORTED,
+                     "loss->alpha_per_class is %p with smoothed TARE_SMOOTHED_ALL; an alpha of each class is not "
+                     "smoothed: use alpha, or TARE_SMOOTHED_CROSS_ENTROPY",
+                     (const void *)problem->alpha_per_class);
+  return TARE_STATUS_OK;
+}
+
+static tare_status check_margin(double margin, tare_error *error) {
+  if (margin == 0.0 || margin >= 1e-6) return TARE_STATUS_OK;
+  return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "loss->asymmetric.margin is %g; it must be 0, or in [1e-6,1]",
+                   margin);
+}
+
+/** The formulas of losses/sigmoid_shaped.h that the loss has. */
+static int32_t find_shape(const tare_problem *problem) {
+  switch (problem->loss.kind) {
+    case TARE_LOSS_SIGMOID_ASYMMETRIC:
+      return problem->margin > 0.0 ? TARE_SHAPE_MARGIN : TARE_SHAPE_TWO_GAMMAS;
+    case TARE_LOSS_SIGMOID_REDUCED_FOCAL:
+      return TARE_SHAPE_REDUCED;
+    case TARE_LOSS_SIGMOID_FOCAL_STAR:
+      return TARE_SHAPE_STAR;
+    default:
+      if (problem->label_smoothing == 0.0) return TARE_SHAPE_NONE;
+      return problem->smooths_all ? TARE_SHAPE_SMOOTHED_ALL : TARE_SHAPE_SMOOTHED;
+  }
+}
+
+static void set_margin(tare_problem *problem) {
+  const long double margin = problem->margin, logit = logl(margin) - log1pl(-margin);
+  problem->margin_logit = (double)logit;
+  if (problem->margin < 1.0) problem->margin_logit_lo = (double)(logit - (long double)problem->margin_logit);
+}
+
+static void set_threshold(tare_problem *problem) {
+  const double p = problem->threshold;
+  problem->log_threshold = log(p);
+  problem->threshold_logit = log(p) - log1p(-p);
+  problem->threshold_logit_f32 = tare_first_float((tare_twofold){problem->threshold_logit, 0});
+}
+
+/** At a target t alpha_t = t*alpha + (1-t)*(1-alpha). The smoothed target of a negative has 1 - that of a label. */
+static void smooth_alpha(tare_problem *problem) {
+  const double t = problem->label_smoothing / 2, alpha = problem->alpha;
+  if (problem->shape == TARE_SHAPE_SMOOTHED_ALL && alpha >= 0.0) problem->alpha = alpha * (1 - t) + (1 - alpha) * t;
+}
+
+static tare_status set_shape(tare_problem *problem, tare_error *error) {
+  tare_status status = check_smoothing(problem, error);
+  if (!status) status = check_margin(problem->margin, error);
+  problem->shape = find_shape(problem);
+  if (problem->shape == TARE_SHAPE_MARGIN) set_margin(problem);
+  if (problem->shape == TARE_SHAPE_REDUCED) set_threshold(problem);
+  if (problem->shape != TARE_SHAPE_NONE) problem->labels_apart = 1;
+  return status;
 }
 
 static tare_status check_parameters(tare_problem *problem, tare_error *error) {
   const tare_loss_spec *loss = &problem->loss;
-  const tare_status status = tare_parameters_read(problem, error);
+  tare_status status = tare_parameters_read(problem, error);
+  if (!status) status = set_shape(problem, error);
   if (status) return status;
   if (problem->alpha_per_class || problem->alpha < 0) problem->alpha = -1.0;
+  smooth_alpha(problem);
   problem->power = tare_power_of_gamma(problem->gamma);
   if (loss->kind == TARE_LOSS_SOFTMAX_CE) return check_softmax_ce(&loss->ce, error);
+  if (loss->kind == TARE_LOSS_SOFTMAX_FOCAL) return check_softmax_focal(&loss->focal, error);
   return tare_is_ghm(problem) ? check_ghm(&loss->ghm, error) : TARE_STATUS_OK;
 }
 

@@ -80,8 +80,7 @@ def evaluate(
     targets: dense targets in [0,1] of the logits' shape, instead of labels. softmax-ce takes any non-negative rows.
         GHM-R: the values that the predictions should have. Labels beside targets only say which rows are ignored.
     scores: one a row, in [0,1], such as the IoU of a box: the target of the label's element, instead of 1. A score of a
-        row without a class is not read. sigmoid-ce, varifocal, quality-focal, matchability and iou-aware
-        take scores.
+        row without a class is not read. The sigmoid losses take scores, but for poly1 and heatmap-focal.
     row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights:
         float32 [C]. background_weight: a number.
     normalizer: the divisor of the loss and its gradient: "sum" (none), "elements", "rows", "positives", "weights",

@@ -73,8 +73,7 @@ def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **
     targets: dense targets in [0,1] of the logits' shape, instead of labels. softmax-ce takes any non-negative rows.
         ghm-r: the values that the predictions should have. Labels beside targets only say which rows are ignored.
     scores: one a row, in [0,1], such as the IoU of a box: the target of the label's element, instead of 1. A score of a
-        row without a class is not read. sigmoid-ce, varifocal, quality-focal, matchability and iou-aware
-        take scores.
+        row without a class is not read. The sigmoid losses take scores, but for poly1 and heatmap-focal.
     reduction: "sum": a scalar, divided by the normalizer. "rows": one loss a row, [...] or [images, height, width,
         anchors]. "none": one loss an element, of the logits' shape; in a softmax loss one a row. Losses are float32
         (float64 for float64).

@@ -18,6 +18,10 @@ LossName = Literal[
     "sigmoid-quality-focal",
     "sigmoid-matchability",
     "sigmoid-iou-aware",
+    "sigmoid-asymmetric",
+    "sigmoid-heatmap-focal",
+    "sigmoid-reduced-focal",
+    "sigmoid-focal-star",
     "softmax-ce",
     "softmax-focal",
     "softmax-logit-adjusted",
@@ -32,6 +36,7 @@ Density = Literal["unit-region", "exact"]
 Variant = Literal["paper", "mmdet"]
 Modulator = Literal["differentiated", "detached"]
 Positives = Literal["by-score", "by-label"]
+Smoothed = Literal["cross-entropy", "all"]
 Levels = Union["torch.Tensor", Sequence["torch.Tensor"]]
 LevelNumbers = Union[Sequence[Union[float, "torch.Tensor", None]], None]
 Alpha = Union[float, "torch.Tensor", None]
@@ -88,6 +93,13 @@ class AlphaOptions(Options, total=False):
     alpha_per_class: torch.Tensor | None
 
 
+class SmoothedOptions(AlphaOptions, total=False):
+    """The same of a loss that takes label smoothing."""
+
+    label_smoothing: float
+    smoothed: Smoothed
+
+
 class GhmROptions(CommonOptions, total=False):
     """Those of ghm_r."""
 
@@ -114,6 +126,14 @@ class Parameters(TypedDict, total=False):
     gamma: float
     beta: float
     p_exponent: float
+    label_smoothing: float
+    smoothed: Smoothed
+    gamma_positive: float
+    gamma_negative: float
+    margin: float
+    threshold: float
+    steepness: float
+    shift: float
     modulator: Modulator
     positives: Positives
     bins: int

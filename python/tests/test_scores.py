@@ -76,8 +76,8 @@ def test_numpy_levels():
 
 def test_errors():
     x, labels, scores = batch()
-    with pytest.raises(tare.Error, match="takes no scores; these do: sigmoid-ce, sigmoid-varifocal, sigmoid-qual"):
-        tare.evaluate("sigmoid-focal", x, labels, scores=scores)
+    with pytest.raises(tare.Error, match="takes no scores; these do: sigmoid-ce, sigmoid-focal, sigmoid-varifocal"):
+        tare.evaluate("sigmoid-poly1", x, labels, scores=scores)
     with pytest.raises(ValueError, match="f64 scores go with f64 logits"):
         tare.evaluate("sigmoid-ce", x, labels, scores=scores.astype(float))
     with pytest.raises(ValueError, match=r"scores has shape \(199,\)"):

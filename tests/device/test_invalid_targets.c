@@ -67,7 +67,7 @@ Test(invalid_targets, rounding_is_taken_for_0_and_1) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       for (size_t d = 0; d < DTYPES * DTYPES && is_checked(kind) && !is_softmax(kind); d++) {
-        const int32_t target_dtype = dtypes[d % DTYPES];
+        const int32_t target_dtype = taken_target_dtype(kind, dtypes[d % DTYPES]);
         problem *p = dense(kind, dtypes[d / DTYPES], target_dtype, 40, 9);
         for (int64_t i = 0; i < p->rows * p->classes; i += 2) {
           const size_t n = (size_t)i / 2;

@@ -82,10 +82,25 @@ static void expect(tare_status status, const char *text, const char *name, uint6
 
 /* ---- Inputs ---------------------------------------------------------------------------------------------------- */
 
-static const size_t ce_ends[] = {16, AT(tare_loss_spec, ce.alpha_per_class),
-                                 AT(tare_loss_spec, ce.alpha_per_class) + 8};
-static const size_t focal_ends[] = {16, AT(tare_loss_spec, focal.alpha_per_class), AT(tare_loss_spec, focal.gamma),
-                                    AT(tare_loss_spec, focal.gamma) + 8};
+static const size_t ce_ends[] = {16, AT(tare_loss_spec, ce.alpha_per_class), AT(tare_loss_spec, ce.label_smoothing),
+                                 AT(tare_loss_spec, ce.smoothed), AT(tare_loss_spec, ce.reserved) + 4};
+static const size_t focal_ends[] = {16,
+                                    AT(tare_loss_spec, focal.alpha_per_class),
+                                    AT(tare_loss_spec, focal.gamma),
+                                    AT(tare_loss_spec, focal.label_smoothing),
+                                    AT(tare_loss_spec, focal.smoothed),
+                                    AT(tare_loss_spec, focal.reserved) + 4};
+static const size_t asymmetric_ends[] = {
+    16, AT(tare_loss_spec, asymmetric.gamma_negative), AT(tare_loss_spec, asymmetric.margin),
+    AT(tare_loss_spec, asymmetric.modulator), AT(tare_loss_spec, asymmetric.reserved) + 4};
+static const size_t heatmap_focal_ends[] = {16, AT(tare_loss_spec, heatmap_focal.beta),
+                                            AT(tare_loss_spec, heatmap_focal.beta) + 8};
+static const size_t reduced_focal_ends[] = {
+    16, AT(tare_loss_spec, reduced_focal.alpha_per_class), AT(tare_loss_spec, reduced_focal.gamma),
+    AT(tare_loss_spec, reduced_focal.threshold), AT(tare_loss_spec, reduced_focal.threshold) + 8};
+static const size_t focal_star_ends[] = {16, AT(tare_loss_spec, focal_star.alpha_per_class),
+                                         AT(tare_loss_spec, focal_star.steepness), AT(tare_loss_spec, focal_star.shift),
+                                         AT(tare_loss_spec, focal_star.shift) + 8};
 static const size_t logit_adjusted_ends[] = {16, AT(tare_loss_spec, logit_adjusted.offset) + 8};
 static const size_t poly1_ends[] = {16, AT(tare_loss_spec, poly1.alpha_per_class), AT(tare_loss_spec, poly1.gamma),
                                     AT(tare_loss_spec, poly1.epsilon), AT(tare_loss_spec, poly1.epsilon) + 8};
@@ -120,6 +135,10 @@ static bool loss_ends(int32_t kind, uint64_t size) {
   if (kind == TARE_LOSS_SIGMOID_QUALITY_FOCAL) return ENDS(quality_focal_ends);
   if (kind == TARE_LOSS_SIGMOID_MATCHABILITY) return ENDS(matchability_ends);
   if (kind == TARE_LOSS_SIGMOID_IOU_AWARE) return ENDS(iou_aware_ends);
+  if (kind == TARE_LOSS_SIGMOID_ASYMMETRIC) return ENDS(asymmetric_ends);
+  if (kind == TARE_LOSS_SIGMOID_HEATMAP_FOCAL) return ENDS(heatmap_focal_ends);
+  if (kind == TARE_LOSS_SIGMOID_REDUCED_FOCAL) return ENDS(reduced_focal_ends);
+  if (kind == TARE_LOSS_SIGMOID_FOCAL_STAR) return ENDS(focal_star_ends);
   if (kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED) return ENDS(logit_adjusted_ends);
   return kind == TARE_LOSS_SIGMOID_FOCAL || kind == TARE_LOSS_SOFTMAX_FOCAL ? ENDS(focal_ends) : ENDS(ce_ends);
 }

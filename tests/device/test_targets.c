@@ -29,7 +29,7 @@ static void set_alpha(problem *p, double alpha) {
 
 /* One-hot targets of the labels. The labels stay, for the rows that they ignore. */
 static void add_targets(problem *p, int32_t target_dtype) {
-  p->target_dtype = target_dtype;
+  p->target_dtype = taken_target_dtype(p->loss.kind, target_dtype);
   free(p->targets);
   p->targets = calloc((size_t)(p->rows * p->classes), sizeof *p->targets);
   for (int64_t row = 0; row < p->rows; row++) {

@@ -27,6 +27,12 @@ void oracle_problem_init(struct oracle_problem *problem, const struct oracle_los
                                      .beta = 2,
                                      .epsilon = loss->has_density ? 0.1 : 1,
                                      .p_exponent = 0.25,
+                                     .gamma_positive = 1,
+                                     .gamma_negative = 4,
+                                     .margin = 0.05,
+                                     .threshold = 0.5,
+                                     .steepness = 2,
+                                     .shift = 1,
                                      .background_weight = 1,
                                      .normalizer = ORACLE_SUM,
                                      .normalizer_value = 1,
@@ -50,6 +56,7 @@ static double element_weight(const struct oracle_problem *problem, struct row_ro
   double weight = row.weight, t = kind_of_target(problem, row, c, row_target(problem, row, i, c));
   if (weight == 0 || problem->loss->has_density) return weight;
   if (problem->element_weights) weight *= problem->element_weights[i * problem->classes + c];
+  if (problem->loss->has_peaks && t < 1) t = 0;
   if (problem->positive_weights) weight *= t * problem->positive_weights[c] + (1 - t);
   return weight;
 }

@@ -5,14 +5,15 @@
  */
 #include "literal.h"
 
+#include "literal_formula.h"
+
 #include <math.h>
 #include <mpfr.h>
 #include <stdlib.h>
 
-enum { PRECISION = 3000, STEP_EXPONENT = -200 };
+enum { PRECISION = LITERAL_PRECISION, STEP_EXPONENT = -200 };
 
-/* A value of one real variable with the parameters it needs. */
-typedef void (*formula)(mpfr_t value, const mpfr_t x, const void *parameters);
+typedef literal_formula formula;
 
 static double evaluate(formula f, double x, const void *parameters) {
   mpfr_t at, value;
@@ -46,7 +47,11 @@ static struct oracle_pair value_and_derivative(formula f, double x, const void *
   return (struct oracle_pair){.value = evaluate(f, x, parameters), .derivative = differentiate(f, x, parameters)};
 }
 
-static void sigmoid(mpfr_t p, const mpfr_t x) {
+struct oracle_pair literal_value_and_derivative(literal_formula f, double x, const void *parameters) {
+  return value_and_derivative(f, x, parameters);
+}
+
+void literal_sigmoid_of(mpfr_t p, const mpfr_t x) {
   mpfr_neg(p, x, MPFR_RNDN);
   mpfr_exp(p, p, MPFR_RNDN);
   mpfr_add_ui(p, p, 1, MPFR_RNDN);
@@ -71,7 +76,7 @@ static void mix(mpfr_t result, const mpfr_t a, const mpfr_t b, double t) {
   mpfr_clears(rest, part, (mpfr_ptr)NULL);
 }
 
-static void power(mpfr_t result, const mpfr_t base, double exponent) {
+void literal_power(mpfr_t result, const mpfr_t base, double exponent) {
   mpfr_t e;
   mpfr_init2(e, 64);
   mpfr_set_d(e, exponent, MPFR_RNDN);
@@ -83,14 +88,14 @@ static void sigmoid_formula(mpfr_t value, const mpfr_t x, const void *parameters
   const struct sigmoid_parameters *with = parameters;
   mpfr_t p, q, s, ce;
   mpfr_inits2(PRECISION, p, q, s, ce, (mpfr_ptr)NULL);
-  sigmoid(p, x);
+  literal_sigmoid_of(p, x);
   mpfr_ui_sub(q, 1, p, MPFR_RNDN);
   mix(s, q, p, with->t);
   mpfr_log(p, p, MPFR_RNDN);
   mpfr_log(q, q, MPFR_RNDN);
   mix(ce, p, q, with->t);
   mpfr_neg(ce, ce, MPFR_RNDN);
-  power(p, s, with->gamma);
+  literal_power(p, s, with->gamma);
   mpfr_mul(value, p, ce, MPFR_RNDN);
   mpfr_mul(p, p, s, MPFR_RNDN);
   mpfr_mul_d(p, p, with->epsilon, MPFR_RNDN);
@@ -117,8 +122,8 @@ static void varifocal_formula(mpfr_t value, const mpfr_t x, const void *paramete
   sigmoid_formula(value, x, &ce);
   mpfr_set(p, x, MPFR_RNDN);
   if (with->detached) mpfr_set_d(p, with->x, MPFR_RNDN);
-  sigmoid(p, p);
-  power(p, p, with->gamma);
+  literal_sigmoid_of(p, p);
+  literal_power(p, p, with->gamma);
   if (with->t > 0) mpfr_set_d(p, with->t, MPFR_RNDN);
   mpfr_mul(value, value, p, MPFR_RNDN);
   mpfr_clear(p);
@@ -151,12 +156,12 @@ static void quality_focal_formula(mpfr_t value, const mpfr_t x, const void *para
   const struct score_parameters *with = parameters;
   mpfr_t p, t;
   mpfr_inits2(PRECISION, p, t, (mpfr_ptr)NULL);
-  sigmoid(p, x);
+  literal_sigmoid_of(p, x);
   mpfr_set_d(t, with->t, MPFR_RNDN);
   cross_entropy(value, p, t);
   mpfr_sub(p, p, t, MPFR_RNDN);
   mpfr_abs(p, p, MPFR_RNDN);
-  power(p, p, with->exponent);
+  literal_power(p, p, with->exponent);
   mpfr_mul(value, value, p, MPFR_RNDN);
   mpfr_clears(p, t, (mpfr_ptr)NULL);
 }
@@ -165,9 +170,9 @@ static void matchability_formula(mpfr_t value, const mpfr_t x, const void *param
   const struct score_parameters *with = parameters;
   mpfr_t p, t;
   mpfr_inits2(PRECISION, p, t, (mpfr_ptr)NULL);
-  sigmoid(p, x);
+  literal_sigmoid_of(p, x);
   mpfr_set_d(t, with->t, MPFR_RNDN);
-  power(t, t, with->exponent);
+  literal_power(t, t, with->exponent);
   cross_entropy(value, p, t);
   mpfr_clears(p, t, (mpfr_ptr)NULL);
 }
@@ -177,13 +182,13 @@ static void iou_aware_formula(mpfr_t value, const mpfr_t x, const void *paramete
   mpfr_t p, t, part;
   mpfr_inits2(PRECISION, p, t, part, (mpfr_ptr)NULL);
   mpfr_set_d(p, with->x, MPFR_RNDN);
-  sigmoid(p, p);
-  power(t, p, with->exponent);
+  literal_sigmoid_of(p, p);
+  literal_power(t, p, with->exponent);
   mpfr_set_d(part, with->t, MPFR_RNDN);
-  power(part, part, 1 - with->exponent);
+  literal_power(part, part, 1 - with->exponent);
   mpfr_mul(t, t, part, MPFR_RNDN);
   if (mpfr_cmp_d(t, 0.01) < 0) mpfr_set_d(t, 0.01, MPFR_RNDN);
-  sigmoid(p, x);
+  literal_sigmoid_of(p, x);
   cross_entropy(value, p, t);
   mpfr_clears(p, t, part, (mpfr_ptr)NULL);
 }
@@ -238,7 +243,7 @@ static void softmax_formula(mpfr_t value, const mpfr_t x, const void *parameters
     softmax_logit(p, with, k, x);
     mpfr_div(p, p, sum, MPFR_RNDN);
     mpfr_ui_sub(q, 1, p, MPFR_RNDN);
-    power(q, q, with->gamma);
+    literal_power(q, q, with->gamma);
     mpfr_log(p, p, MPFR_RNDN);
     mpfr_mul(p, p, q, MPFR_RNDN);
     mpfr_mul_d(p, p, with->t[k], MPFR_RNDN);
@@ -289,7 +294,7 @@ static void ghm_r_formula(mpfr_t norm, const mpfr_t d, const void *mu) {
 }
 
 static void ghm_c_formula(mpfr_t norm, const mpfr_t x, const void *t) {
-  sigmoid(norm, x);
+  literal_sigmoid_of(norm, x);
   mpfr_sub_d(norm, norm, *(const double *)t, MPFR_RNDN);
   mpfr_abs(norm, norm, MPFR_RNDN);
 }

@@ -21,6 +21,18 @@ struct oracle_pair literal_quality_focal(double x, double t, double beta);
 struct oracle_pair literal_matchability(double x, double t, double gamma);
 struct oracle_pair literal_iou_aware(double x, double t, double a);
 
+/** What losses by the side of their target take. */
+struct literal_sides {
+  double gamma, smoothing, margin, threshold, shift, beta;
+  int all;      /* smoothing: the modulator's target is smoothed too */
+  int detached; /* asymmetric: the modulator is that of x, and is not moved */
+};
+
+/** A target of 1 (`one`) or 0 of losses by the side of their target; derivative by x. CE and focal: smoothed. */
+struct oracle_pair literal_side(const struct oracle_loss *loss, double x, int one, struct literal_sides sides);
+/** An element of a heatmap with target t. */
+struct oracle_pair literal_heatmap(double x, double t, double gamma, double beta);
+
 /** sum over k of -t_k*(1-p_k)^gamma*log p_k with p = softmax(x); dx [classes]. */
 double literal_softmax(int64_t classes, const double *x, const double *t, double gamma, double *dx);
 

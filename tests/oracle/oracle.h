@@ -54,6 +54,21 @@ struct oracle_pair oracle_matchability_label(double x, double t, double gamma);
 /** CE(x,max(p^a*t^(1-a),0.01)), whose target is the factor that is a constant of the derivative. */
 struct oracle_detached oracle_iou_aware_label(double x, double t, double a, double given);
 
+/* Losses of a target of exactly 0 or 1 (`one`), by the logit x. */
+
+/** (p^gamma or (1-p)^gamma of the label)*CE(x,t) with t = one*(1-s) + s/2; `all`: the modulator is that of the soft
+ *  target t. */
+struct oracle_pair oracle_smoothed(double x, int one, double s, double gamma, int all);
+/** Asymmetric loss with the gamma of this target. The modulator is a constant of the derivative if `detached`, and then
+ *  the factor. */
+struct oracle_detached oracle_asymmetric(double x, int one, double gamma, double margin, int detached, double given);
+/** 1 where p_t is below the threshold, else ((1-p_t)/threshold)^gamma, times -log p_t. */
+struct oracle_pair oracle_reduced(double x, int one, double gamma, double threshold);
+/** -log sigmoid(gamma*z + shift)/gamma. */
+struct oracle_pair oracle_star(double x, int one, double gamma, double shift);
+/** An element of a map: a peak where t is 1. */
+struct oracle_pair oracle_heatmap(double x, double t, double gamma, double beta);
+
 /** t*alpha + (1-t)*(1-alpha); 1 where alpha is negative (off). */
 double oracle_alpha(double alpha, double t);
 
@@ -138,9 +153,11 @@ struct oracle_loss {
   double (*row)(const struct oracle_problem *problem, struct oracle_row row, double *dx);
   int has_density;   /* elements are weighted by the density of their gradient norms */
   int is_regression; /* logits are predictions, and columns are no classes */
+  int has_peaks;     /* targets below 1 have no positive weight */
 };
 
-/** Each loss by the name that it has in the library's list. sigmoid.c defines those of elements, softmax.c of rows. */
+/** Each loss by the name that it has in the library's list. sigmoid.c and sides.c define those of elements, softmax.c
+ *  of rows. */
 extern const struct oracle_loss ORACLE_SIGMOID_CE;
 extern const struct oracle_loss ORACLE_SIGMOID_FOCAL;
 extern const struct oracle_loss ORACLE_SIGMOID_POLY1;
@@ -148,6 +165,10 @@ extern const struct oracle_loss ORACLE_SIGMOID_VARIFOCAL;
 extern const struct oracle_loss ORACLE_SIGMOID_QUALITY_FOCAL;
 extern const struct oracle_loss ORACLE_SIGMOID_MATCHABILITY;
 extern const struct oracle_loss ORACLE_SIGMOID_IOU_AWARE;
+extern const struct oracle_loss ORACLE_SIGMOID_ASYMMETRIC;
+extern const struct oracle_loss ORACLE_SIGMOID_HEATMAP_FOCAL;
+extern const struct oracle_loss ORACLE_SIGMOID_REDUCED_FOCAL;
+extern const struct oracle_loss ORACLE_SIGMOID_FOCAL_STAR;
 extern const struct oracle_loss ORACLE_SOFTMAX_CE;
 extern const struct oracle_loss ORACLE_SOFTMAX_FOCAL;
 extern const struct oracle_loss ORACLE_SOFTMAX_LOGIT_ADJUSTED;
@@ -192,22 +213,27 @@ struct oracle_problem {
   double score_least, score_most;                      /* as of targets, for scores of elements that count */
   int64_t first_label, background_label, ignore_label; /* 0, -1, -2 */
 
-  double alpha;                   /* negative: off; -1 */
-  const double *alpha_per_class;  /* [classes] instead of alpha, or NULL */
-  double gamma;                   /* 2 */
-  double beta;                    /* 2; quality focal */
-  double epsilon;                 /* Poly-1: the coefficient, 1; GHM: the window of the exact density, 0.1 */
-  double p_exponent;              /* 0.25; IoU-aware */
-  const double *offset;           /* [classes]; logit-adjusted softmax */
-  int modulator;                  /* 0; 1: p^gamma is a constant of the gradient */
-  int positives;                  /* 0; varifocal: 1 where a label with score 0 is no negative */
-  int bins;                       /* 30; GHM-R: 10 */
-  int density;                    /* 0: unit regions; 1: exact */
-  int variant;                    /* 0: the paper's; 1: mmdetection's */
-  int use_stored_density;         /* 0; 1: use state->weights as they are */
-  double momentum;                /* 0 */
-  double mu;                      /* 0.02 */
-  struct oracle_ghm_state *state; /* read and updated; NULL: a fresh one each time */
+  double alpha;                  /* negative: off; -1 */
+  const double *alpha_per_class; /* [classes] instead of alpha, or NULL */
+  double gamma;                  /* 2 */
+  double beta;                   /* 2; quality focal, heatmap focal */
+  double epsilon;                /* Poly-1: the coefficient, 1; GHM: the window of the exact density, 0.1 */
+  double p_exponent;             /* 0.25; IoU-aware */
+  double label_smoothing;        /* 0 */
+  int smoothed;                  /* 0; 1: alpha and the modulator are those of the smoothed target */
+  double gamma_positive, gamma_negative, margin; /* 1, 4, 0.05; asymmetric */
+  double threshold;                              /* 0.5; reduced focal */
+  double steepness, shift;                       /* 2, 1; focal star */
+  const double *offset;                          /* [classes]; logit-adjusted softmax */
+  int modulator;                                 /* 0; 1: p^gamma is a constant of the gradient */
+  int positives;                                 /* 0; varifocal: 1 where a label with score 0 is no negative */
+  int bins;                                      /* 30; GHM-R: 10 */
+  int density;                                   /* 0: unit regions; 1: exact */
+  int variant;                                   /* 0: the paper's; 1: mmdetection's */
+  int use_stored_density;                        /* 0; 1: use state->weights as they are */
+  double momentum;                               /* 0 */
+  double mu;                                     /* 0.02 */
+  struct oracle_ghm_state *state;                /* read and updated; NULL: a fresh one each time */
 
   const double
       *factors; /* [rows, classes]: what detached factors are, as a result has them; NULL: those of the logits */
@@ -242,6 +268,10 @@ struct oracle_counts {
 
 /** factor*value, but 0 for a factor of 0, alpha's among them: nothing is left of a NaN or an infinity. */
 double oracle_times(double factor, double value);
+
+/** CE (gamma 0) or focal loss with label smoothing. */
+struct oracle_detached oracle_smoothed_element(const struct oracle_problem *problem, struct oracle_element element,
+                                               double gamma);
 
 /** What the elements of one class come to: weighted, neither normalized nor scaled. t is the element's target. */
 struct oracle_class_sums {

@@ -155,12 +155,13 @@ static struct oracle_detached with_alpha(struct oracle_element e, struct oracle_
 }
 
 static struct oracle_detached ce(const struct oracle_problem *problem, struct oracle_element e) {
-  (void)problem;
+  if (problem->label_smoothing > 0) return oracle_smoothed_element(problem, e, 0);
   return with_alpha(e, oracle_soft_ce(e.x, e.t));
 }
 const struct oracle_loss ORACLE_SIGMOID_CE = {.element = ce};
 
 static struct oracle_detached focal(const struct oracle_problem *problem, struct oracle_element e) {
+  if (problem->label_smoothing > 0) return oracle_smoothed_element(problem, e, problem->gamma);
   return with_alpha(e, oracle_soft_focal(e.x, e.t, problem->gamma));
 }
 const struct oracle_loss ORACLE_SIGMOID_FOCAL = {.element = focal};

@@ -88,6 +88,14 @@ static double draw_parameter(const tare_parameter_description *parameter, random
   if (strcmp(parameter->option, "alpha") == 0) return parameter->high > 1 && one_in(s, 3) ? 2.5 : draw_alpha(s);
   if (strcmp(parameter->option, "gamma") == 0 || strcmp(parameter->option, "quality-beta") == 0) return draw_gamma(s);
   if (strcmp(parameter->option, "p-exponent") == 0) return ONE_OF(s, 0.25, 0.25, 0, 0.5);
+  if (strcmp(parameter->option, "label-smoothing") == 0) return ONE_OF(s, 0, 0, 0.1, 0.01, 0.9);
+  if (strcmp(parameter->option, "gamma-positive") == 0 || strcmp(parameter->option, "gamma-negative") == 0)
+    return draw_gamma(s);
+  if (strcmp(parameter->option, "margin") == 0) return ONE_OF(s, 0.05, 0.05, 0, 0.2, 0.5, 1);
+  if (strcmp(parameter->option, "heatmap-beta") == 0) return ONE_OF(s, 4, 4, 0, 1, 2.5);
+  if (strcmp(parameter->option, "threshold") == 0) return ONE_OF(s, 0.5, 0.5, 0.75, 1);
+  if (strcmp(parameter->option, "steepness") == 0) return ONE_OF(s, 2, 4, 0.5, 10);
+  if (strcmp(parameter->option, "shift") == 0) return ONE_OF(s, 1, 0, -2, 5);
   if (parameter->type == TARE_PARAMETER_TYPE_CHOICE) return (double)random_below(s, (int64_t)parameter->high + 1);
   if (strcmp(parameter->option, "poly-epsilon") == 0) return ONE_OF(s, 1, 1, 0, 0.5, 3);
   return parameter->default_value;
@@ -213,6 +221,22 @@ static problem *draw_head(int32_t kind, random_source *s) {
 
 static bool takes_targets(int32_t kind) { return describe_loss(kind).takes_targets && kind != TARE_LOSS_GHM_R; }
 
+/* What cannot be combined. */
+static void settle(problem *p) {
+  tare_parameter_description smoothing, smoothed;
+  const bool has_smoothing = find_parameter(p->loss.kind, "label_smoothing", &smoothing);
+  if (has_smoothing && (p->targets != NULL || p->scores != NULL)) parameter_set(&p->loss, &smoothing, 0);
+  if (p->alpha_per_class != NULL && find_parameter(p->loss.kind, "smoothed", &smoothed))
+    parameter_set(&p->loss, &smoothed, TARE_SMOOTHED_CROSS_ENTROPY);
+  if (p->loss.kind == TARE_LOSS_SIGMOID_VARIFOCAL && p->targets != NULL)
+    p->loss.varifocal.positives = TARE_POSITIVES_BY_SCORE;
+}
+
+static bool cancels(const problem *p) {
+  return (p->targets != NULL && p->loss.kind != TARE_LOSS_GHM_R) || p->scores != NULL ||
+         named_parameter(&p->loss, "label_smoothing", 0) > 0;
+}
+
 problem *draw_problem(int64_t index, bool heads) {
   random_source source = random_from(0x70726f62 + (uint64_t)index), *s = &source;
   const int32_t kind = tare_loss_kind_at((int32_t)random_below(s, tare_loss_count()));
@@ -229,13 +253,13 @@ problem *draw_problem(int64_t index, bool heads) {
     p->labels = NULL;
   }
   if (takes_scores(kind) && p->targets == NULL && one_in(s, 3)) draw_scores(p, s);
-  if (kind == TARE_LOSS_SIGMOID_VARIFOCAL && p->targets != NULL) p->loss.varifocal.positives = TARE_POSITIVES_BY_SCORE;
   draw_all_weights(p, s);
+  settle(p);
   if (p->targets != NULL) p->place[ARRAY_LOGITS].broadcast = 0; /* what a logit may be depends on its target */
   if (p->scores != NULL) p->place[ARRAY_SCORES].broadcast = 0;  /* and a score on its label */
   if (is_ghm(kind) || kind == TARE_LOSS_SIGMOID_QUALITY_FOCAL) p->place[ARRAY_TARGETS].broadcast = 0; /* and back */
   make_numbers_agree(p);
-  if ((p->targets != NULL && kind != TARE_LOSS_GHM_R) || p->scores != NULL) keep_small(p);
+  if (cancels(p)) keep_small(p);
   keep_off_edges(p);
   problem_keep_off_p(p);
   if (is_ghm(kind) && p->loss.ghm.density == TARE_GHM_DENSITY_EXACT && !draw_window(p, s))
@@ -243,7 +267,7 @@ problem *draw_problem(int64_t index, bool heads) {
   draw_output(p, s);
   draw_levels(p, s);
   draw_class_sums(p, s);
-  if ((p->targets != NULL && kind != TARE_LOSS_GHM_R) || p->scores != NULL) set_slack(p);
+  if (cancels(p)) set_slack(p);
   return p;
 }
 

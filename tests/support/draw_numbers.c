@@ -52,7 +52,7 @@ static double draw_target(random_source *s) {
 }
 
 void draw_targets(problem *p, random_source *s) {
-  p->target_dtype = (int32_t)random_below(s, 4);
+  p->target_dtype = taken_target_dtype(p->loss.kind, (int32_t)random_below(s, 4));
   p->targets = calloc((size_t)(p->rows * p->classes) + 1, sizeof *p->targets);
   for (int64_t i = 0; i < p->rows * p->classes; i++) {
     p->targets[i] = round_to_dtype(p->target_dtype, draw_target(s));

@@ -155,11 +155,14 @@ outcome *problem_expect(problem *p) {
   return o;
 }
 
-/* Poly-1 has a term with a power more. */
+/* Poly-1 has a term with a power more, and a margin costs half a power more. */
 static double exponent_of(const problem *p) {
   tare_parameter_description epsilon;
   const bool is_poly = find_parameter(p->loss.kind, "epsilon", &epsilon) && !is_ghm(p->loss.kind);
-  return named_parameter(&p->loss, "gamma", 0) + named_parameter(&p->loss, "beta", 0) + (is_poly ? 1 : 0);
+  const double of_sides =
+      fmax(named_parameter(&p->loss, "gamma_positive", 0), named_parameter(&p->loss, "gamma_negative", 0));
+  return named_parameter(&p->loss, "gamma", 0) + named_parameter(&p->loss, "beta", 0) + 1.5 * of_sides +
+         (is_poly ? 1 : 0);
 }
 
 /* Softmax: a difference of logits carries an error of its own size, and so does each sum of logit and offset. */

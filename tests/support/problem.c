@@ -57,6 +57,11 @@ void problem_keep_off_p(problem *p) {
   }
 }
 
+int32_t taken_target_dtype(int32_t kind, int32_t dtype) {
+  const bool is_half = dtype == TARE_DTYPE_F16 || dtype == TARE_DTYPE_BF16;
+  return kind == TARE_LOSS_SIGMOID_HEATMAP_FOCAL && is_half ? TARE_DTYPE_F32 : dtype;
+}
+
 bool is_ghm(int32_t kind) { return describe_loss(kind).has_state != 0; }
 
 static random_source source_of(const problem *p, uint64_t salt) {
@@ -99,7 +104,7 @@ void problem_draw_labels(problem *p, double positive, double ignored) {
 
 void problem_draw_targets(problem *p, int32_t target_dtype) {
   random_source source = source_of(p, 4);
-  p->target_dtype = target_dtype;
+  p->target_dtype = target_dtype = taken_target_dtype(p->loss.kind, target_dtype);
   if (p->targets == NULL) p->targets = calloc((size_t)(p->rows * p->classes) + 1, sizeof *p->targets);
   for (int64_t i = 0; i < p->rows * p->classes; i++) {
     const double choice = random_uniform(&source);

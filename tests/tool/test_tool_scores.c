@@ -67,7 +67,10 @@ Test(tool_scores, every_loss_has_its_options) {
     const char *loss, *option;
   } losses[] = {{"sigmoid-quality-focal", "--quality-beta 1"}, {"sigmoid-quality-focal", "--alpha 0.25"},
                 {"sigmoid-matchability", "--gamma 2"},         {"sigmoid-matchability", "--alpha 0.75"},
-                {"sigmoid-iou-aware", "--p-exponent 0.5"},     {"sigmoid-iou-aware", "--gamma 1"}};
+                {"sigmoid-iou-aware", "--p-exponent 0.5"},     {"sigmoid-iou-aware", "--gamma 1"},
+                {"sigmoid-asymmetric", "--gamma-positive 2"},  {"sigmoid-asymmetric", "--gamma-negative 2"},
+                {"sigmoid-asymmetric", "--margin 0.2"},        {"sigmoid-reduced-focal", "--threshold 0.9"},
+                {"sigmoid-focal-star", "--steepness 4"},       {"sigmoid-focal-star", "--shift 0"}};
   const tool_folder folder = folder_with_scores();
   for (size_t i = 0; i < sizeof losses / sizeof *losses; i++) {
     char options[128];
@@ -129,7 +132,7 @@ static void expect_refused(const char *loss, const char *options, int status, co
 }
 
 Test(tool_scores, wrong_usage) {
-  expect_refused("sigmoid-focal", "--scores s.npy", 2, "--scores does not belong to sigmoid-focal");
+  expect_refused("sigmoid-poly1", "--scores s.npy", 2, "--scores does not belong to sigmoid-poly1");
   expect_refused("sigmoid-varifocal", "--scores x.npy", 1, "--scores x.npy: ");
   expect_refused("sigmoid-varifocal", "--modulator half", 2, "--modulator");
   expect_refused("sigmoid-varifocal", "--gamma -1", 1, "gamma");

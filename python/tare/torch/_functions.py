@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Positives,
         ScoredAlphaOptions,
         ScoredOptions,
+        SmoothedOptions,
     )
 
 
@@ -31,9 +32,10 @@ def by_name(name: str) -> Any:
 
 
 def sigmoid_ce(
-    logits: Levels | Head, labels: Levels | None = None, *, alpha: Alpha = None, **options: Unpack[AlphaOptions]
+    logits: Levels | Head, labels: Levels | None = None, *, alpha: Alpha = None, **options: Unpack[SmoothedOptions]
 ) -> Any:
-    """alpha_t*l an element: binary cross-entropy of each class, l = -log p. alpha: of targets 1, 1-alpha of others."""
+    """alpha_t*l an element: binary cross-entropy of each class, l = -log p. alpha: of targets 1, 1-alpha of others.
+    label_smoothing s moves the targets 1 and 0 to 1-s/2 and s/2."""
     return loss("sigmoid-ce", logits, labels, alpha=alpha, **options)
 
 
@@ -43,9 +45,10 @@ def sigmoid_focal(
     *,
     gamma: float = 2.0,
     alpha: Alpha = 0.25,
-    **options: Unpack[AlphaOptions],
+    **options: Unpack[SmoothedOptions],
 ) -> Any:
-    """alpha_t*q^gamma*l an element (Lin et al., arXiv 1708.02002, eq. 5). gamma >= 0; alpha None or negative: off."""
+    """alpha_t*q^gamma*l an element (Lin et al., arXiv 1708.02002, eq. 5). gamma >= 0; alpha None or negative: off.
+    label_smoothing s moves the targets of l to 1-s/2 and s/2; smoothed="all": those of alpha and of q^gamma too."""
     if alpha is None:
         alpha = -1.0
     if options.get("alpha_per_class") is not None and isinstance(alpha, float) and alpha in (-1.0, 0.25):
@@ -139,6 +142,73 @@ def sigmoid_iou_aware(
     t = max(p^a*q^(1-a), 0.01) is a constant of the gradient and a = p_exponent; p^gamma*softplus(x) of every other
     element."""
     return loss("sigmoid-iou-aware", logits, labels, scores=scores, gamma=gamma, p_exponent=p_exponent, **options)
+
+
+def sigmoid_asymmetric(
+    logits: Levels | Head,
+    labels: Levels | None = None,
+    *,
+    gamma_positive: float = 1.0,
+    gamma_negative: float = 4.0,
+    margin: float = 0.05,
+    modulator: Modulator = "differentiated",
+    **options: Unpack[Options],
+) -> Any:
+    """Asymmetric loss (Ridnik et al., arXiv 2009.14119): q^gamma_positive*l of a label, and
+    r^gamma_negative*(-log(1-r)) of every other element, where r = max(sigmoid(x) - margin, 0). Several labels a row are
+    `targets` of 0 and 1. modulator: "differentiated" as in timm, or "detached" as in Alibaba's ASL."""
+    return loss(
+        "sigmoid-asymmetric",
+        logits,
+        labels,
+        gamma_positive=gamma_positive,
+        gamma_negative=gamma_negative,
+        margin=margin,
+        modulator=modulator,
+        **options,
+    )
+
+
+def sigmoid_heatmap_focal(
+    logits: Levels | Head,
+    labels: Levels | None = None,
+    *,
+    gamma: float = 2.0,
+    beta: float = 4.0,
+    **options: Unpack[Options],
+) -> Any:
+    """Focal loss of heatmaps (CornerNet, arXiv 1808.01244, eq. 1; CenterNet; CenterPoint). `targets` are a map whose
+    peaks are exactly 1: q^gamma*l of a peak, and (1-t)^beta*p^gamma*softplus(x) elsewhere. float16 and bfloat16 maps
+    are refused, because targets beside a peak round to 1."""
+    return loss("sigmoid-heatmap-focal", logits, labels, gamma=gamma, beta=beta, **options)
+
+
+def sigmoid_reduced_focal(
+    logits: Levels | Head,
+    labels: Levels | None = None,
+    *,
+    gamma: float = 2.0,
+    threshold: float = 0.5,
+    alpha: Alpha = None,
+    **options: Unpack[AlphaOptions],
+) -> Any:
+    """Reduced focal loss (arXiv 1903.01347): cross-entropy where p < threshold, and (q/threshold)^gamma times it
+    elsewhere."""
+    return loss("sigmoid-reduced-focal", logits, labels, gamma=gamma, threshold=threshold, alpha=alpha, **options)
+
+
+def sigmoid_focal_star(
+    logits: Levels | Head,
+    labels: Levels | None = None,
+    *,
+    steepness: float = 2.0,
+    shift: float = 1.0,
+    alpha: Alpha = None,
+    **options: Unpack[AlphaOptions],
+) -> Any:
+    """-alpha_t*log(sigmoid(steepness*z + shift))/steepness of the signed logit z: FL* (Lin et al., arXiv 1708.02002,
+    appendix A)."""
+    return loss("sigmoid-focal-star", logits, labels, steepness=steepness, shift=shift, alpha=alpha, **options)
 
 
 def softmax_ce(logits: Levels | Head, labels: Levels | None = None, **options: Unpack[Options]) -> Any:

@@ -70,7 +70,8 @@ struct sweep {
   tare_loss_kind kind;
   double alpha, gamma,
       epsilon; /* alpha below 0: off; gamma: also beta; epsilon: of Poly-1, mu of GHM-R, the exponent of
-                                   p of IoU-aware, 1: the modulator is detached */
+                                   p of IoU-aware, 1: the modulator is detached; label smoothing of CE and focal;
+                                   margin; threshold; shift (gamma: the steepness); beta of heatmaps */
 };
 
 static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16, TARE_DTYPE_F64};
@@ -81,13 +82,24 @@ static inline bool takes_modulator(const struct sweep *sweep) {
   return sweep->kind == TARE_LOSS_SIGMOID_VARIFOCAL || sweep->kind == TARE_LOSS_SIGMOID_MATCHABILITY;
 }
 
+static inline bool is_smoothed(const struct sweep *sweep) {
+  return (sweep->kind == TARE_LOSS_SIGMOID_CE || sweep->kind == TARE_LOSS_SIGMOID_FOCAL) && sweep->epsilon > 0;
+}
+
 /* A label's element is no mirror of a negative. */
 static inline bool has_own_labels(const struct sweep *sweep) {
-  return takes_modulator(sweep) || sweep->kind == TARE_LOSS_SIGMOID_QUALITY_FOCAL ||
+  return takes_modulator(sweep) || is_smoothed(sweep) || sweep->kind == TARE_LOSS_SIGMOID_ASYMMETRIC ||
+         sweep->kind == TARE_LOSS_SIGMOID_REDUCED_FOCAL || sweep->kind == TARE_LOSS_SIGMOID_FOCAL_STAR ||
+         sweep->kind == TARE_LOSS_SIGMOID_HEATMAP_FOCAL || sweep->kind == TARE_LOSS_SIGMOID_QUALITY_FOCAL ||
          sweep->kind == TARE_LOSS_SIGMOID_IOU_AWARE;
 }
 
 static inline const char *epsilon_text(const struct sweep *sweep) {
+  if (is_smoothed(sweep)) return "smoothing";
+  if (sweep->kind == TARE_LOSS_SIGMOID_ASYMMETRIC) return "margin";
+  if (sweep->kind == TARE_LOSS_SIGMOID_REDUCED_FOCAL) return "threshold";
+  if (sweep->kind == TARE_LOSS_SIGMOID_FOCAL_STAR) return "shift";
+  if (sweep->kind == TARE_LOSS_SIGMOID_HEATMAP_FOCAL) return "beta";
   return sweep->kind == TARE_LOSS_GHM_R ? "mu" : sweep->kind == TARE_LOSS_SIGMOID_IOU_AWARE ? "exponent of p" : "eps";
 }
 
@@ -117,11 +129,29 @@ static inline void fill_loss(tare_loss_spec *loss, const struct sweep *sweep, co
   switch (sweep->kind) {
     case TARE_LOSS_SIGMOID_CE:
       loss->ce.alpha = sweep->alpha;
+      loss->ce.label_smoothing = sweep->epsilon;
       break;
     case TARE_LOSS_SIGMOID_FOCAL:
     case TARE_LOSS_SOFTMAX_FOCAL:
       loss->focal.alpha = sweep->alpha;
       loss->focal.gamma = sweep->gamma;
+      loss->focal.label_smoothing = sweep->epsilon;
+      break;
+    case TARE_LOSS_SIGMOID_ASYMMETRIC:
+      loss->asymmetric.gamma_positive = loss->asymmetric.gamma_negative = sweep->gamma;
+      loss->asymmetric.margin = sweep->epsilon;
+      break;
+    case TARE_LOSS_SIGMOID_HEATMAP_FOCAL:
+      loss->heatmap_focal.gamma = sweep->gamma;
+      loss->heatmap_focal.beta = sweep->epsilon;
+      break;
+    case TARE_LOSS_SIGMOID_REDUCED_FOCAL:
+      loss->reduced_focal.gamma = sweep->gamma;
+      loss->reduced_focal.threshold = sweep->epsilon;
+      break;
+    case TARE_LOSS_SIGMOID_FOCAL_STAR:
+      loss->focal_star.steepness = sweep->gamma;
+      loss->focal_star.shift = sweep->epsilon;
       break;
     case TARE_LOSS_SIGMOID_POLY1:
       loss->poly1.alpha = sweep->alpha;
@@ -178,6 +208,9 @@ static inline bool counts_alpha(const struct sweep *sweep) {
 static inline double bound_of(const struct sweep *sweep, bool soft, int32_t written) {
   if (written == TARE_DTYPE_F64) return 1e-13 / DBL_EPSILON;
   if (written != TARE_DTYPE_F32) return 1;
+  if (sweep->kind == TARE_LOSS_SIGMOID_FOCAL_STAR) return 6;
+  if (sweep->kind == TARE_LOSS_SIGMOID_ASYMMETRIC && sweep->epsilon > 0) return 6 * (1 + sweep->gamma);
+  if (sweep->kind == TARE_LOSS_SIGMOID_HEATMAP_FOCAL && soft) return 4 * (1 + sweep->gamma + sweep->epsilon);
   const double of_alpha = sweep->alpha < 0 ? 0 : soft ? 2 : counts_alpha(sweep) ? 0.5 : 0;
   if (has_own_labels(sweep) && sweep->kind != TARE_LOSS_SIGMOID_QUALITY_FOCAL && soft)
     return sweep->kind == TARE_LOSS_SIGMOID_IOU_AWARE ? 6 : 4; /* the gamma of a negative is no part of it */

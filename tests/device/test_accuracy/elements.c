@@ -22,6 +22,14 @@ static const struct sweep varifocal_sweeps[] = {
     {TARE_LOSS_SIGMOID_VARIFOCAL, -1, 1.5, 1}, {TARE_LOSS_SIGMOID_VARIFOCAL, 0.75, 2, 0},
     {TARE_LOSS_SIGMOID_VARIFOCAL, 0.75, 2, 1}, {TARE_LOSS_SIGMOID_VARIFOCAL, -1, 3.7, 0},
     {TARE_LOSS_SIGMOID_VARIFOCAL, -1, 3.7, 1}, {TARE_LOSS_SIGMOID_VARIFOCAL, -1, 0.05, 1}};
+static const struct sweep side_sweeps[] = {{TARE_LOSS_SIGMOID_CE, -1, 0, 0.1},
+                                           {TARE_LOSS_SIGMOID_FOCAL, 0.25, 2, 0.01},
+                                           {TARE_LOSS_SIGMOID_ASYMMETRIC, -1, 4, 0.05},
+                                           {TARE_LOSS_SIGMOID_ASYMMETRIC, -1, 0.5, 0},
+                                           {TARE_LOSS_SIGMOID_REDUCED_FOCAL, -1, 2, 0.5},
+                                           {TARE_LOSS_SIGMOID_FOCAL_STAR, -1, 2, 1},
+                                           {TARE_LOSS_SIGMOID_FOCAL_STAR, -1, 4, 0}};
+static const struct sweep map_sweeps[] = {{TARE_LOSS_SIGMOID_HEATMAP_FOCAL, -1, 2, 4}};
 static const struct sweep score_sweeps[] = {{TARE_LOSS_SIGMOID_CE, -1, 0, 0},
                                             {TARE_LOSS_SIGMOID_CE, 0.25, 0, 0},
                                             {TARE_LOSS_SIGMOID_VARIFOCAL, 0.75, 2, 0},
@@ -29,7 +37,8 @@ static const struct sweep score_sweeps[] = {{TARE_LOSS_SIGMOID_CE, -1, 0, 0},
                                             {TARE_LOSS_SIGMOID_QUALITY_FOCAL, -1, 2, 0},
                                             {TARE_LOSS_SIGMOID_QUALITY_FOCAL, 0.25, 0.5, 0},
                                             {TARE_LOSS_SIGMOID_MATCHABILITY, -1, 1.5, 1},
-                                            {TARE_LOSS_SIGMOID_IOU_AWARE, -1, 2, 0.25}};
+                                            {TARE_LOSS_SIGMOID_IOU_AWARE, -1, 2, 0.25},
+                                            {TARE_LOSS_SIGMOID_FOCAL, 0.25, 2, 0}};
 static const struct sweep soft_sweeps[] = {{TARE_LOSS_SIGMOID_CE, -1, 0, 0},      {TARE_LOSS_SIGMOID_CE, 0.25, 0, 0},
                                            {TARE_LOSS_GHM_C, -1, 0, 0},           {TARE_LOSS_SIGMOID_FOCAL, -1, 0.5, 0},
                                            {TARE_LOSS_SIGMOID_FOCAL, 0.25, 2, 0}, {TARE_LOSS_SIGMOID_FOCAL, -1, 3.7, 0},
@@ -68,7 +77,7 @@ struct sweeping {
   int side_count;
 };
 
-enum { MOST_SWEEPS = 8 };
+enum { MOST_SWEEPS = 9 };
 
 static void sweep_chunk(const struct sweep *sweep, const struct sweeping *job, const struct points *points,
                         const struct instruction_set *sets, int set_count, struct report reports[][QUANTITIES],
@@ -135,7 +144,8 @@ static const struct sweeping plain_alone_job = ALONE(plain_sweeps), power_alone_
                              poly_alone_job = ALONE(poly_sweeps);
 static const struct sweeping soft_job = SOFT(soft_sweeps), ghm_r_job = SOFT(ghm_r_sweeps);
 static const struct sweeping varifocal_job = HARD(varifocal_sweeps), varifocal_alone_job = ALONE(varifocal_sweeps),
-                             score_job = SCORED(score_sweeps);
+                             score_job = SCORED(score_sweeps), side_job = HARD(side_sweeps),
+                             side_alone_job = ALONE(side_sweeps), map_job = SOFT(map_sweeps);
 
 /* Single precision is most of the time, and tests run side by side. */
 Test(accuracy, f32_cross_entropy) { FOR_EACH_DEVICE(device) sweep_elements(device, &plain_job, TARE_DTYPE_F32, false); }
@@ -153,6 +163,17 @@ Test(accuracy, f32_varifocal) { FOR_EACH_DEVICE(device) sweep_elements(device, &
 Test(accuracy, scores) {
   FOR_EACH_DEVICE(device) {
     for (int d = 0; d < COUNT(dtypes); ++d) sweep_elements(device, &score_job, dtypes[d], true);
+  }
+}
+
+/* Losses whose negatives are not focal's. */
+Test(accuracy, sides) {
+  FOR_EACH_DEVICE(device) {
+    for (int d = 0; d < COUNT(dtypes); ++d) {
+      sweep_elements(device, &side_job, dtypes[d], true);
+      sweep_elements(device, &side_alone_job, dtypes[d], true);
+      sweep_elements(device, &map_job, dtypes[d], true);
+    }
   }
 }
 

@@ -36,7 +36,17 @@ static inline struct oracle_pair combine(struct oracle_pair main, double factor,
 /* By x, of a loss whose labels have a formula of their own. */
 static inline struct oracle_detached own_pair(const struct sweep *sweep, double x, double t, bool is_label) {
   const struct oracle_problem problem = {
-      .gamma = sweep->gamma, .beta = sweep->gamma, .p_exponent = sweep->epsilon, .modulator = sweep->epsilon > 0};
+      .gamma = sweep->gamma,
+      .beta = sweep->kind == TARE_LOSS_SIGMOID_HEATMAP_FOCAL ? sweep->epsilon : sweep->gamma,
+      .p_exponent = sweep->epsilon,
+      .modulator = takes_modulator(sweep) && sweep->epsilon > 0,
+      .label_smoothing = is_smoothed(sweep) ? sweep->epsilon : 0,
+      .gamma_positive = sweep->gamma,
+      .gamma_negative = sweep->gamma,
+      .margin = sweep->epsilon,
+      .threshold = sweep->epsilon,
+      .steepness = sweep->gamma,
+      .shift = sweep->epsilon};
   const struct oracle_element element = {x, t, is_label ? 1 : t, sweep->alpha, NAN};
   return oracle_loss_of((int32_t)sweep->kind)->element(&problem, element);
 }
@@ -79,12 +89,22 @@ static inline struct oracle_pair soft_size(const struct sweep *sweep, const stru
   if (t == 0 || t == 1 || sweep->kind == TARE_LOSS_GHM_R || !isfinite(x)) return want;
   struct oracle_point at = oracle_point(x);
   double modulator = oracle_alpha(sweep->alpha, side->scored ? 1 : t) * pow(at.p * (1 - t) + at.q * t, sweep->gamma);
+  if (sweep->kind == TARE_LOSS_SIGMOID_HEATMAP_FOCAL) return want; /* nothing cancels */
   if (has_own_labels(sweep)) modulator = sweep->kind == TARE_LOSS_SIGMOID_VARIFOCAL ? t : 1;
   if (sweep->kind == TARE_LOSS_SIGMOID_MATCHABILITY) t = pow(t, sweep->gamma);
   if (sweep->kind == TARE_LOSS_SIGMOID_IOU_AWARE) t = own_pair(sweep, x, t, true).factor;
   double rest = want.derivative - modulator * (at.p - t);
   return (struct oracle_pair){.value = want.value + modulator * 2 * fmax(x, 0) * t,
                               .derivative = modulator * (at.p + t) + fabs(rest)};
+}
+
+/* The gradient of a smoothed target is a difference too: of p, t and the derivative of the modulator. */
+static inline struct oracle_pair smoothed_size(const struct sweep *sweep, double t, struct oracle_point at,
+                                               struct oracle_pair want) {
+  if (!is_smoothed(sweep) || isinf(want.value)) return want;
+  const double modulator = oracle_alpha(sweep->alpha, t) * exp(sweep->gamma * log(at.q));
+  return (struct oracle_pair){want.value,
+                              fabs(want.derivative) + modulator * 2 * fmin(at.q + sweep->epsilon, sweep->epsilon)};
 }
 
 /* |p-t|^beta*CE(x,t) and its derivative, if |p-t| were s. */
@@ -118,7 +138,8 @@ static inline void expect_chunk(const struct sweep *sweep, const struct side *si
   for (size_t i = 0; i < points->n; ++i) {
     struct oracle_pair want =
         side->dense ? soft_pair(sweep, side, points->z[i], t) : hard_pair(sweep, side, points->z[i], points->at[i]);
-    struct oracle_pair size = side->dense ? soft_size(sweep, side, points->z[i], t, want) : want;
+    struct oracle_pair size = side->dense ? soft_size(sweep, side, points->z[i], t, want)
+                                          : smoothed_size(sweep, side->t, points->at[i], want);
     expected[LOSS].want[i] = want.value;
     expected[LOSS].per_unit[i] = per_unit(&loss, want.value, size.value);
     expected[GRADIENT].want[i] = want.derivative;
