@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tare.compat import apex, fvcore, mmcv, torchvision, transformers
+from tare.compat import apex, fvcore, mmcv, timm, torchvision, transformers
 
 SCRIPTED = (
     torchvision.sigmoid_focal_loss,
@@ -140,6 +140,48 @@ def test_transformers():
     assert transformers.sigmoid_focal_loss(x.half(), t.half(), 4).dtype == torch.float16
     with pytest.raises(ValueError, match="second axis"):
         transformers.sigmoid_focal_loss(x.flatten(), t.flatten(), 4)
+
+
+# ---- timm -----------------------------------------------------------------------------------------------------------
+
+
+def asymmetric(module, x, y):
+    """timm 1.0.31's module, in double, without its eps."""
+    y = y * (1 - module.smoothing) + module.smoothing / 2
+    p = x.sigmoid()
+    rest = (1 - p + (module.clip or 0)).clamp(max=1)
+    factor = (1 - p * y - rest * (1 - y)) ** (module.gamma_pos * y + module.gamma_neg * (1 - y))
+    factor = factor.detach() if module.disable_torch_grad_focal_loss else factor
+    positive = y * p.log() * (1 if module.pos_weight is None else module.pos_weight)
+    loss = -(positive + (1 - y) * rest.log()) * factor * (1 if module.weight is None else module.weight)
+    divisors = {"batchmean": x.shape[0], "sum": 1, "mean": x.numel()}
+    return loss if module.reduction == "none" else loss.sum() / divisors[module.reduction]
+
+
+@pytest.mark.parametrize("detached", [False, True])
+@pytest.mark.parametrize("reduction", ["batchmean", "sum", "mean", "none"])
+def test_timm(reduction, detached):
+    torch.manual_seed(0)
+    more = {"weight": torch.rand(9), "pos_weight": torch.rand(9)}
+    for given in ({}, {"gamma_neg": 2, "gamma_pos": 0, "clip": 0.2, **more}, {"clip": None, "smoothing": 0.1}):
+        module = timm.AsymmetricLossMultiLabel(**given, reduction=reduction, disable_torch_grad_focal_loss=detached)
+        x, y = (3 * torch.randn(6, 9)).requires_grad_(), torch.randint(0, 2, (6, 9))
+        wide = x.detach().double().requires_grad_()
+        ours, theirs = module(x, y), asymmetric(module, wide, y)
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-7)
+        (gradient,), (exact,) = torch.autograd.grad(ours.sum(), x), torch.autograd.grad(theirs.sum(), wide)
+        torch.testing.assert_close(gradient.double(), exact, rtol=1e-5, atol=1e-7)
+    assert module(x.half(), y).dtype == torch.float32
+
+
+def test_timm_far_out():
+    far = torch.tensor([[-30.0]], requires_grad=True)  # where the original's clamp leaves no gradient
+    (gradient,) = torch.autograd.grad(timm.AsymmetricLossMultiLabel(clip=None)(far, torch.ones(1, 1)), far)
+    assert gradient.item() == pytest.approx(-1)
+    with pytest.raises(ValueError, match="x has shape"):
+        timm.AsymmetricLossMultiLabel()(far, torch.ones(2, 1))
+    with pytest.raises(ValueError, match="reduction is 'max'"):
+        timm.AsymmetricLossMultiLabel(reduction="max")
 
 
 # ---- apex -----------------------------------------------------------------------------------------------------------

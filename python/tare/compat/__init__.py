@@ -3,7 +3,7 @@
 
     from tare.compat.torchvision import sigmoid_focal_loss
 
-There is one module for each library: torchvision, fvcore, mmcv, mmdet, apex, transformers. Only registering in
+There is one module for each library: torchvision, fvcore, mmcv, mmdet, apex, transformers, timm. Only registering in
 mmdetection imports the library. tare.patch puts the functions into an installed one.
 
 These differences are common to all. Logits in float16 or bfloat16 are computed in float32; the loss then has the
@@ -11,7 +11,7 @@ type that the original's has, also under autocast. Nothing waits for a GPU. A me
 derivative raises. Labels may be of any integer type.
 
 What Tare's kernels do not compute, PyTorch computes by the original's formula: targets and weights that require a
-gradient, probabilities instead of logits, label smoothing of apex.
+gradient, probabilities instead of logits.
 
 Dense targets outside [0,1] (softmax: below 0) work as in the original: on a CPU, eagerly, PyTorch then computes the
 original's formula. Targets within 1e-3 of [0,1] are clamped. In a graph of torch.compile such targets raise. On a GPU

@@ -2,16 +2,14 @@
 """apex.contrib.focal_loss.focal_loss: focal_loss, and FocalLoss with its `apply`.
 
 Differences: backward may run twice; bfloat16 and the CPU work; any number of classes and any alignment work; labels may
-be of any integer type. With label_smoothing PyTorch computes the loss: the cross-entropy has smoothed targets, and the
-factor before it has those of the labels.
+be of any integer type. label_smoothing is below 1.
 """
 
 import torch
-import torch.nn.functional as F
 
-from .. import _checks, _tensors
+from .. import _checks
 from .. import torch as tare
-from . import Refused, as_labels, check_tensors, widened
+from . import Refused, as_labels, check_tensors
 
 
 def focal_loss(
@@ -38,27 +36,12 @@ def focal_loss(
         raise Refused(f"num_positive_sum has shape {tuple(num_positive_sum.shape)}; it must have one element")
     logits, labels = cls_output[..., :num_real_classes], as_labels(cls_targets_at_level)
     divisor = num_positive_sum.detach()
-    if label_smoothing:
-        return _smoothed(logits, labels, divisor, alpha, gamma, label_smoothing)
     if logits.dim() > 5:
         logits = logits.flatten(0, -2)
-    return tare.sigmoid_focal(logits, labels, gamma=gamma, alpha=alpha, normalizer=divisor).to(torch.float32)
-
-
-def _smoothed(logits, labels, divisor, alpha, gamma, smoothing):
-    if labels.shape != logits.shape[:-1]:
-        raise Refused(f"labels {tuple(labels.shape)} are [...] beside cls_output [..., classes] {tuple(logits.shape)}")
-    last = logits.shape[-1] - 1
-    if _tensors.is_plain(labels) and len(wrong := labels[(labels < -2) | (labels > last)]):
-        raise ValueError(f"cls_targets_at_level holds {wrong[0]}; labels are -2..{last}")
-    x, classes = widened(logits), torch.arange(logits.shape[-1], device=logits.device)
-    ones = (labels.unsqueeze(-1) == classes).to(x.dtype)
-    wrong = x.sigmoid() * (1 - ones) + (-x).sigmoid() * ones
-    factors = (alpha * ones + (1 - alpha) * (1 - ones)) * wrong**gamma
-    smooth = ones * (1 - smoothing) + smoothing / 2
-    losses = factors * F.binary_cross_entropy_with_logits(x, smooth, reduction="none")
-    kept = torch.where((labels == -2).unsqueeze(-1), 0, losses)
-    return (kept.sum() / divisor.reshape(())).to(torch.float32)
+    loss = tare.sigmoid_focal(
+        logits, labels, gamma=gamma, alpha=alpha, label_smoothing=label_smoothing, normalizer=divisor
+    )
+    return loss.to(torch.float32)
 
 
 class FocalLoss:
