@@ -94,13 +94,14 @@ static void build_weights(const tare_job *job, const tare_tile *tile, const bloc
 /** One line of weigh_soft: its classes are `step` apart in at_0, at_1 and of_ones; `step` is 1 or 0. `jumps`: alpha is
  *  at_1 for targets above 0. `has_peaks`: the positive weight is that of targets of 1 alone. Many parameters:
  *  `restrict` arrays, without which the loop is not vectorised. */
-TARE_INLINE void weigh_soft_line(int32_t n, int step, int jumps, int has_peaks, const real *restrict target,
-                                 const real *restrict element, const real *restrict at_0, const real *restrict at_1,
-                                 const real *restrict of_ones, real *restrict weight, real *restrict base) {
+TARE_INLINE void weigh_soft_line(int32_t n, int step, int jumps, int has_peaks, int has_elements,
+                                 const real *restrict target, const real *restrict element, const real *restrict at_0,
+                                 const real *restrict at_1, const real *restrict of_ones, real *restrict weight,
+                                 real *restrict base) {
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) {
     const int32_t c = i * step;
-    const real t = target[i], of_element = element ? element[i] : (real)1;
+    const real t = target[i], of_element = has_elements ? element[i] : (real)1;
     const real ones = weight_between(has_peaks && t < 1 ? (real)0 : t, 1, of_ones[c]);
     const real of_alpha = weight_between(jumps && t > 0 ? (real)1 : t, at_0[c], at_1[c]);
     weight[i] = weight[i] * of_alpha * of_element * ones;
@@ -122,12 +123,12 @@ static void weigh_soft(const tare_job *job, const tare_tile *tile, const block *
   }
   for (int32_t line = 0; line < b->lines; line++) {
     const ptrdiff_t at = (ptrdiff_t)line * b->length;
-    const real *element = has_elements ? s->loss + at : NULL;
+    const real *element = s->loss + at; /* never NULL: there a masked load of nothing takes 150 cycles */
     if (b->by_class)
-      weigh_soft_line(b->length, 0, jumps, has_peaks, s->target + at, element, s->at_0 + line, s->at_1 + line,
-                      s->of_ones + line, s->weight + at, s->base_weight + at);
+      weigh_soft_line(b->length, 0, jumps, has_peaks, has_elements, s->target + at, element, s->at_0 + line,
+                      s->at_1 + line, s->of_ones + line, s->weight + at, s->base_weight + at);
     else
-      weigh_soft_line(b->length, 1, jumps, has_peaks, s->target + at, element, s->at_0, s->at_1, s->of_ones,
-                      s->weight + at, s->base_weight + at);
+      weigh_soft_line(b->length, 1, jumps, has_peaks, has_elements, s->target + at, element, s->at_0, s->at_1,
+                      s->of_ones, s->weight + at, s->base_weight + at);
   }
 }
