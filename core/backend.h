@@ -5,6 +5,7 @@
 
 #include "linear_plan.h"
 #include "plan.h"
+#include "scale_gradients.h"
 
 typedef struct tare_backend tare_backend;
 
@@ -21,6 +22,8 @@ struct tare_backend {
   tare_status (*ghm_histogram)(tare_backend *self, const tare_problem *problem, tare_stream stream, tare_error *error);
   tare_status (*ghm_density_update)(tare_backend *self, const tare_problem *problem, tare_stream stream,
                                     tare_error *error);
+  tare_status (*scale_gradients)(tare_backend *self, const tare_scaling *scaling, tare_stream stream,
+                                 tare_error *error);
   tare_status (*check)(tare_backend *self, tare_stream stream, tare_error *error);
 
   /** Sets `bytes` bytes of device memory to 0. */

@@ -134,6 +134,14 @@ static tare_status check(tare_backend *self, tare_stream stream, tare_error *err
   return TARE_STATUS_OK;
 }
 
+static tare_status scale_gradients(tare_backend *self, const tare_scaling *scaling, tare_stream stream,
+                                   tare_error *error) {
+  (void)stream;
+  (void)error;
+  tare_cpu_scale_gradients((const tare_cpu *)self, scaling);
+  return TARE_STATUS_OK;
+}
+
 static tare_status clear(tare_backend *self, void *data, uint64_t bytes, tare_stream stream, tare_error *error) {
   (void)self, (void)stream, (void)error;
   memset(data, 0, bytes);
@@ -170,24 +178,27 @@ static void destroy(tare_backend *self) {
   free(cpu);
 }
 
+static const tare_backend verbs = {.destroy = destroy,
+                                   .describe = describe,
+                                   .needs = needs,
+                                   .evaluate = evaluate,
+                                   .label_counts = label_counts,
+                                   .ghm_histogram = ghm_histogram,
+                                   .ghm_density_update = ghm_density_update,
+                                   .check = check,
+                                   .scale_gradients = scale_gradients,
+                                   .clear = clear,
+                                   .linear_needs = tare_cpu_linear_needs,
+                                   .linear_evaluate = tare_cpu_linear_evaluate,
+                                   .linear_histogram = tare_cpu_linear_histogram};
+
 tare_status tare_cpu_backend_create(const tare_context_options *options, tare_backend **backend, tare_error *error) {
   const tare_kernels *kernels;
   const tare_status status = tare_kernels_select(&kernels, error);
   if (status) return status;
   tare_cpu *cpu = calloc(1, sizeof *cpu);
   if (!cpu) return tare_fail(error, TARE_STATUS_OUT_OF_MEMORY, "no memory for a CPU context (%zu bytes)", sizeof *cpu);
-  cpu->base = (tare_backend){.destroy = destroy,
-                             .describe = describe,
-                             .needs = needs,
-                             .evaluate = evaluate,
-                             .label_counts = label_counts,
-                             .ghm_histogram = ghm_histogram,
-                             .ghm_density_update = ghm_density_update,
-                             .check = check,
-                             .clear = clear,
-                             .linear_needs = tare_cpu_linear_needs,
-                             .linear_evaluate = tare_cpu_linear_evaluate,
-                             .linear_histogram = tare_cpu_linear_histogram};
+  cpu->base = verbs;
   cpu->kernels = kernels;
   cpu->threads = options->threads ? options->threads : tare_default_threads();
 #ifndef _OPENMP

@@ -93,6 +93,8 @@ double tare_cpu_scale(const tare_output *output);
 /** How the kernels apply scale/divisor. */
 tare_gradient_scale tare_cpu_gradient_scale(const tare_problem *problem, double scale, double divisor);
 
+void tare_cpu_scale_gradients(const tare_cpu *cpu, const tare_scaling *scaling);
+
 /** The flags of a loss and a gradient that are not finite; both have been written. */
 void tare_cpu_set_flags(const tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, double loss);
 

@@ -358,6 +358,17 @@ tare_status check(tare_backend *base, tare_stream stream, tare_error *error) {
   return seen[0] || seen[2] ? refuse_rows(seen, error) : TARE_STATUS_OK;
 }
 
+tare_status scale_gradients(tare_backend *base, const tare_scaling *scaling, tare_stream stream, tare_error *error) {
+  const backend *self = reinterpret_cast<const backend *>(base);
+  if (scaling->dtype == TARE_DTYPE_F64)
+    return tare_fail(error, TARE_STATUS_UNSUPPORTED,
+                     "dtype is TARE_DTYPE_F64 on a CUDA context; a GPU takes f32, f16 and bf16; use a CPU context");
+  const device_guard guard(self);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);
+  const launch_site site = {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors};
+  return launch_failed(launch_scale_gradients(*scaling, site), error);
+}
+
 tare_status clear(tare_backend *base, void *data, uint64_t bytes, tare_stream stream, tare_error *error) {
   const device_guard guard(reinterpret_cast<const backend *>(base));
   if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);

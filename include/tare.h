@@ -883,6 +883,24 @@ TARE_API tare_status tare_evaluate(tare_context *context, const tare_loss_spec *
                                    const tare_output *output, tare_stream stream);
 
 /**
+ * Multiplies gradients in place by a number that was not known when they were computed. A trainer may compute the
+ * gradient with the loss in the forward pass, and keep it. In the backward pass it multiplies by the upstream gradient.
+ *
+ * The number is read on the device, so the host does not wait. If it is 1, no gradient is read or written. A product is
+ * formed in f32 (f64 arrays: in double) and rounded once. An element that is 0 stays 0, also times an infinity.
+ *
+ * @param dtype        of the gradients; TARE_DTYPE_F64 on the CPU only
+ * @param array_count  1..TARE_MAX_LEVELS
+ * @param gradients    [array_count], host memory: each points to counts[i] contiguous elements in device memory
+ * @param counts       [array_count], host memory; >= 0
+ * @param factor       float[1], device memory
+ * @return TARE_STATUS_OK, TARE_STATUS_INVALID_ARGUMENT, TARE_STATUS_UNSUPPORTED or TARE_STATUS_CUDA_ERROR.
+ */
+TARE_API tare_status tare_scale_gradients(tare_context *context, tare_dtype dtype, int32_t array_count,
+                                          void *const *gradients, const int64_t *counts, const float *factor,
+                                          tare_stream stream);
+
+/**
  * Bytes of workspace that tare_evaluate needs for these arguments: 0 except for the exact GHM density, for hard
  * negative mining, and for class_sums of 512 rows or more. Class sums take at most 16 MiB.
  * @param output  may be NULL, which asks for no class_sums.

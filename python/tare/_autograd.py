@@ -6,12 +6,10 @@ The losses of logits (_ops) and of a fused head (_linear) use it.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch.autograd import forward_ad
 
-from . import _tensors
+from . import _call, _tensors
 
 _SECOND = "Tare computes no second derivatives"
 NO_FORWARD_MODE = (
@@ -141,12 +139,10 @@ def take(ctx, upstream):
     if upstream is None:
         return tensors, []
     gradients = vars(ctx).pop("kept", [])
-    if gradients and not _tensors.is_plain(upstream):  # fake: it has no value
+    if not gradients:
+        return tensors, []
+    if not _tensors.has_value(upstream) or upstream.dtype != torch.float32:
         upstream = upstream if _tensors.is_wrapped(upstream) else upstream.detach()
         return tensors, [scaled(gradient, upstream) for gradient in gradients]
-    if gradients and (factor := upstream.item()) != 1:
-        if not math.isfinite(factor):
-            return tensors, [scaled(gradient, upstream.detach()) for gradient in gradients]
-        for gradient in gradients:
-            gradient.mul_(factor)
+    _call.scale_gradients(gradients, upstream)
     return tensors, gradients

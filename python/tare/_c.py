@@ -260,6 +260,10 @@ _PROTOTYPES = {
     "tare_label_counts": (_STATUS, [c_void_p, POINTER(Batch), c_void_p, c_void_p, c_void_p]),
     "tare_ghm_state_bytes": (c_uint64, [c_int32]),
     "tare_ghm_histogram": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), c_void_p]),
+    "tare_scale_gradients": (
+        _STATUS,
+        [c_void_p, c_int32, c_int32, POINTER(c_void_p), POINTER(c_int64), c_void_p, c_void_p],
+    ),
     "tare_ghm_density_update": (_STATUS, [c_void_p, POINTER(Loss), c_void_p]),
     "tare_effective_number": (_STATUS, [c_double, c_double, POINTER(c_double)]),
     "tare_beta_from_volume": (_STATUS, [c_double, POINTER(c_double)]),

@@ -183,6 +183,17 @@ def update_density(name, state, parameters):
     _c.check(_c.library.tare_ghm_density_update(context, loss, stream), context)
 
 
+def scale_gradients(gradients, factor):
+    """tare_scale_gradients: dense gradients of one type in place, times a float32 scalar that is read where it is."""
+    context, stream = context_of(gradients[0].device)
+    count = len(gradients)
+    pointers = (_c.c_void_p * count)(*(one.data_ptr() for one in gradients))
+    elements = (_c.c_int64 * count)(*(one.numel() for one in gradients))
+    dtype = DTYPES[gradients[0].dtype]
+    status = _c.library.tare_scale_gradients(context, dtype, count, pointers, elements, factor.data_ptr(), stream)
+    _c.check(status, context)
+
+
 def _workspace_size(context, problem):
     size = _c.c_uint64()
     _c.check(_c.library.tare_workspace_size(context, problem.loss, problem.batch, problem.output, size), context)

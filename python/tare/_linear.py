@@ -204,7 +204,7 @@ def _joined(array, front):
     return array.reshape(-1, array.shape[-1]) if array.shape[:-1] == front else array
 
 
-def evaluate(spec, reduction, value, head, arrays, singles):
+def evaluate(spec, reduction, value, head, arrays, singles, keep=True):
     """The loss of a head, with reduction "sum"; then the state, if `singles` has one."""
     features, weight, bias, workspace = head
     if workspace is not None:
@@ -229,6 +229,6 @@ def evaluate(spec, reduction, value, head, arrays, singles):
     if not torch.compiler.is_compiling():
         _autograd.refuse_forward_mode([*head, *inputs])
         _refuse_wrapped([*head, *inputs])
-    keeps = torch.is_grad_enabled() and features.device.type == "cpu" and features.dtype == torch.float32
+    keeps = keep and torch.is_grad_enabled() and features.device.type == "cpu" and features.dtype == torch.float32
     keeps = tuple(keeps and one is not None and one.requires_grad for one in head)
     return TareLinearLoss.apply(spec, value, limit, keeps, "state" in singles, *head, *inputs)

@@ -103,6 +103,11 @@ def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **
         for softmax losses with targets, or for a Head.
     level_losses: True to return (loss, losses of the levels), divided and weighted, [levels]; with class_sums they come
         after the sums. No derivative goes through them. Not for a Head, nor with a process_group.
+    keep_gradient: True: forward computes the gradient in the same pass and keeps it, and backward multiplies it by the
+        gradient from above (float32, bfloat16, float64; reduction "sum"). On a GPU the multiplication reads that number
+        where it is, waits for nothing, and returns at once where it is 1. A bfloat16 gradient is then rounded twice,
+        unless the number is a power of two. A second backward (retain_graph=True) evaluates again. False: backward
+        computes the gradient, and nothing is kept in between.
     alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Other parameters
         have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
         "mmdet"), momentum, use_stored_density, mu; offset: float32 [C], of softmax-logit-adjusted.
@@ -161,6 +166,7 @@ def first_call(
     ignore_label: int = -2,
     class_sums: bool = False,
     level_losses: bool = False,
+    keep_gradient: bool = True,
     process_group: ProcessGroup | None = None,
     gradients: Gradients = "averaged",
     alpha: Alpha = None,
@@ -183,6 +189,7 @@ def first_call(
         raise ValueError(f"{wanted[0]} is True with a {which}, which has none; leave it out")
     if level_losses and reduction != "sum":
         raise ValueError(f"level_losses is True with reduction '{reduction}'; only a sum is divided")
+    keep = _checks.flag("keep_gradient", keep_gradient)
     given = {
         "labels": labels,
         "targets": targets,
@@ -234,14 +241,14 @@ def first_call(
         recipe = _prepared.recipe_of(tensors, levels, arrays, list(given.values()), singles)
         if recipe is not None:
             results = len(levels) if several and reduction != "sum" else None
-            call = _prepared.Call(spec, reduction, levels, arrays, singles, recipe, results)
+            call = _prepared.Call(spec, reduction, keep, levels, arrays, singles, recipe, results)
             result = call(tensors, value, state)
             _prepared.keep(key, call)  # which passed the library's checks too
             return result
     if fused:
-        results = _linear.evaluate(spec, reduction, value, logits, arrays, singles)
+        results = _linear.evaluate(spec, reduction, value, logits, arrays, singles, keep)
     else:
-        results = _ops.evaluate(spec, reduction, value, levels, arrays, singles, len(constants))
+        results = _ops.evaluate(spec, reduction, value, levels, arrays, singles, len(constants), keep)
     if state is not None:
         _write_state(state, results[-1], own)
     losses = list(results[: len(levels)]) if several and reduction in ("rows", "none") else results[0]

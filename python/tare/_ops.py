@@ -284,14 +284,14 @@ def _is_recorded():
 
 def keeps_gradient(levels, reduction):
     """Whether forward computes the gradient too, and keeps it."""
-    return levels[0].device.type == "cpu" and levels[0].dtype in KEPT and reduction == "sum"
+    return levels[0].dtype in KEPT and reduction == "sum"
 
 
-def evaluate(spec, reduction, value, levels, arrays, singles, has_sums=0):
+def evaluate(spec, reduction, value, levels, arrays, singles, has_sums=0, keep=True):
     """tare::loss with its gradient: the losses, then `has_sums` results without a derivative (the sums of each class,
     the losses of levels), then the state, if `singles` has one.
 
-    reduction: the one in the spec, which a compiler cannot read.
+    reduction: the one in the spec, which a compiler cannot read. keep: whether a gradient may be kept.
     """
     inputs = [*arrays, *_tensors.as_c(singles)]
     if _is_recorded():  # a graph of operators, whose own derivatives hold whoever runs it
@@ -302,5 +302,5 @@ def evaluate(spec, reduction, value, levels, arrays, singles, has_sums=0):
         return torch.ops.tare.loss(levels, inputs, spec, value)
     if not torch.compiler.is_compiling():
         _autograd.refuse_forward_mode([*levels, *inputs])
-    keeps = keeps_gradient(levels, reduction)
+    keeps = keep and keeps_gradient(levels, reduction)
     return TareLoss.apply(spec, value, keeps, len(levels), "state" in singles, has_sums, *levels, *inputs)

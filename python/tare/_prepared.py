@@ -8,8 +8,6 @@ done in every call. It serves eager calls alone; a graph needs the operators, an
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch.autograd import forward_ad
 
@@ -118,14 +116,14 @@ def keep(key, call):
 class Call:
     """A call that passed all checks, to be made again with other values."""
 
-    def __init__(self, spec, reduction, levels, arrays, singles, recipe, results):
-        """levels, arrays, singles: as for _ops.evaluate. recipe: see recipe_of. results: what of the losses is
+    def __init__(self, spec, reduction, keep, levels, arrays, singles, recipe, results):
+        """levels, arrays, singles, keep: as for _ops.evaluate. recipe: see recipe_of. results: what of the losses is
         returned: a number of them, or None for the first alone."""
         self.count, self.recipe, self.results = len(levels), recipe, results
         self.direct = all(way is _as_it_is and place == index for index, (way, place) in enumerate(recipe, len(levels)))
         self.has_state, self.has_sums = "state" in singles, _spec.read_spec(spec).constants
         self.wants = any(level.requires_grad for level in levels)
-        self.keeps = _ops.keeps_gradient(levels, reduction)
+        self.keeps = keep and _ops.keeps_gradient(levels, reduction)
         self.spec = _spec.with_setting(spec, _spec.STORED_DENSITY, 1) if self.has_state else spec  # of backward
         self.alone, self.later = _spec.read_spec(spec), _spec.read_spec(self.spec)
         self.both = _spec.read_spec(_spec.with_setting(spec, _spec.KEEPS_GRADIENT, 1)) if self.keeps else self.alone
@@ -205,12 +203,10 @@ class TareLoss(_ops.TareLoss):
         plain = type(above) is torch.Tensor and not (torch.is_grad_enabled() or _is_batched(above))
         if gradients and plain and is_eager():
             _ = ctx.saved_tensors  # PyTorch checks here that they are still there, and unchanged
-            factor = above.item()
-            if factor == 1 or math.isfinite(factor):
+            if above.dtype is torch.float32:
                 ctx.kept = ()
-                if factor != 1:
-                    for gradient in gradients:
-                        gradient.mul_(factor)
+                if above.is_cuda or above.item() != 1:  # a GPU is not waited for; the kernel looks whether it is 1
+                    _call.scale_gradients(gradients, above)
                 return (None, None, *gradients, *ctx.call.nothing)
         call = ctx.call
         ctx.spec, ctx.count, ctx.has_state, ctx.in_graph = call.spec, call.count, call.has_state, 0

@@ -85,8 +85,13 @@ def real_tensor(name: str, given: Any) -> torch.Tensor:
 
 
 def is_plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is on the CPU and has values now: it is not fake, batched or in a graph."""
-    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.device.type == "cpu"
+    """Whether a tensor has values now that can be read without waiting for a GPU."""
+    return tensor.device.type == "cpu" and has_value(tensor)
+
+
+def has_value(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has memory with values: it is not fake, batched or in a graph."""
+    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.device.type in ("cpu", "cuda")
     watched = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack()
     return plain and not (watched or _is_pre_dispatch() or is_wrapped(tensor))
 

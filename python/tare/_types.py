@@ -67,6 +67,7 @@ class CommonOptions(TypedDict, total=False):
     level_losses: bool
     process_group: ProcessGroup | None
     gradients: Gradients
+    keep_gradient: bool
 
 
 class ScoredOptions(CommonOptions, total=False):

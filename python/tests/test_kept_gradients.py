@@ -45,6 +45,29 @@ def test_no_gradient_is_computed_that_nobody_wants(calls):
     assert calls[3:] == ["loss", "gradient"]
 
 
+def test_a_caller_may_save_the_memory(calls):
+    x, y = draw()
+    (expected,) = torch.autograd.grad(tare.torch.sigmoid_focal(x, y), x)
+    loss = tare.torch.sigmoid_focal(x, y, keep_gradient=False)
+    assert not getattr(loss.grad_fn, "kept", ())
+    assert torch.equal(torch.autograd.grad(loss, x)[0], expected)
+    assert calls == ["loss and gradient", "loss", "gradient"]
+    with pytest.raises(TypeError, match="keep_gradient"):
+        tare.torch.sigmoid_focal(x, y, keep_gradient="no")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_gradients_are_scaled_where_they_are(dtype):
+    """As on a GPU, where the number is not read by the host."""
+    gradients = [torch.randn(2, size, 3, dtype=dtype)[:, 1:].contiguous() for size in (2, 7, 6000)]
+    before, places = [one.clone() for one in gradients], [one.data_ptr() for one in gradients]
+    for factor in (1.0, -0.7):
+        _call.scale_gradients(gradients, torch.tensor(factor))
+        for one, was in zip(gradients, before):
+            assert torch.equal(one, (was.float() * factor).to(dtype))
+    assert places == [one.data_ptr() for one in gradients]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_kept_gradient_is_rounded_once_more_and_no_worse(name, dtype):
