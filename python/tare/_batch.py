@@ -13,7 +13,7 @@ import itertools
 import math
 import operator
 
-from . import _c, _checks
+from . import _c, _checks, _structs
 
 
 def lengths(shape, classes=None):
@@ -71,12 +71,12 @@ class Level:
         self.lengths = lengths(self.shape, classes)
         self.kept = []
         _, height, width, anchors, _ = self.lengths
-        self.c = _c.Level(height, width, anchors, loss_weight=1)
+        self.c = _structs.Level(height, width, anchors, loss_weight=1)
 
     def _set(self, name, array, strides):
         self.kept.append(array)
         setattr(self.c, name, self.library.pointer(array))
-        setattr(self.c, name + "_strides", _c.Strides(*strides))
+        setattr(self.c, name + "_strides", _structs.Strides(*strides))
 
     def rows(self, name, array):
         """An array with one value a row, in any shape."""
@@ -111,8 +111,8 @@ def make_batch(levels, dtype, label_dtype=_c.I32, target_dtype=_c.F32, score_dty
         shapes = ", ".join(str(level.shape) for level in levels)
         raise ValueError(f"levels must have the same images and classes; theirs are {shapes}")
     batch = _c.Batch()
-    _c.library.tare_batch_init_sized(batch, ctypes.sizeof(_c.Batch), ctypes.sizeof(_c.Level))
-    array = (_c.Level * len(levels))(*[level.c for level in levels])
+    _c.library.tare_batch_init_sized(batch, ctypes.sizeof(_c.Batch), ctypes.sizeof(_structs.Level))
+    array = (_structs.Level * len(levels))(*[level.c for level in levels])
     batch.levels, batch.level_count = array, len(levels)
     batch.dtype, batch.label_dtype = dtype, label_dtype
     batch.target_dtype, batch.score_dtype = target_dtype, score_dtype

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""include/tare.h for ctypes: its structs, its calls, its statuses as exceptions, and contexts to call them with.
+"""include/tare.h for ctypes: its calls, its statuses as exceptions, and contexts to call them with. See also _structs.
 
-The fields have the names of the header, which is their manual. There is no list of losses here: their names and numbers
-come from the library.
+There is no list of losses here: their names and numbers come from the library.
 """
 
 import ctypes
@@ -11,9 +10,19 @@ import glob
 import os
 import sys
 import threading
-from ctypes import POINTER, c_char, c_char_p, c_double, c_float, c_int32, c_int64, c_uint64, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_uint64, c_void_p
 
 from . import _checks, _wording
+from ._structs import (
+    Batch,
+    ContextDescription,
+    ContextOptions,
+    Linear,
+    Loss,
+    LossDescription,
+    Output,
+    ParameterDescription,
+)
 
 VERSION = (0, 1)  # of the header that is mirrored here; the interface may change with the second number
 
@@ -44,182 +53,6 @@ CPU, CUDA = 1, 2
 HARD_NEGATIVES = 1  # the selection
 CAPTURING = 25  # the status
 MAX_LEVELS = 16
-
-# ---- structs --------------------------------------------------------------------------------------------------------
-
-
-class ContextOptions(ctypes.Structure):
-    _fields_ = [
-        ("struct_size", c_uint64),
-        ("device", c_int32),
-        ("device_index", c_int32),
-        ("threads", c_int32),
-        ("reserved", c_int32),
-    ]
-
-
-class ContextDescription(ctypes.Structure):
-    _fields_ = [
-        ("struct_size", c_uint64),
-        ("device", c_int32),
-        ("device_index", c_int32),
-        ("threads", c_int32),
-        ("reserved", c_int32),
-        ("device_name", c_char * 128),
-        ("instruction_set", c_char * 32),
-        ("reason", c_char * 256),
-    ]
-
-
-class Loss(ctypes.Structure):
-    """tare_loss_spec. tare_loss_parameter gives the offsets of its parameters."""
-
-    _fields_ = [
-        ("struct_size", c_uint64),
-        ("kind", c_int32),
-        ("reserved", c_int32),
-        ("reserved_words", c_uint64 * 16),
-    ]
-
-
-class LossDescription(ctypes.Structure):
-    _fields_ = [
-        ("struct_size", c_uint64),
-        ("name", c_char_p),
-        *[
-            (name, c_int32)
-            for name in (
-                "kind",
-                "family",
-                "parameters",
-                "has_state",
-                "takes_targets",
-                "takes_class_weights",
-                "takes_element_weights",
-                "takes_positive_weights",
-                "takes_normalizer",
-                "gives_element_loss",
-                "takes_scores",
-                "reserved",
-            )
-        ],
-    ]
-
-
-class ParameterDescription(ctypes.Structure):
-    _fields_ = [
-        ("struct_size", c_uint64),
-        *[(name, c_char_p) for name in ("name", "option", "field", "help", "limits")],
-        ("choices", POINTER(c_char_p)),
-        ("type", c_int32),
-        ("offset", c_int32),
-        *[(name, c_double) for name in ("low", "high", "default_value")],
-        *[(name, c_int32) for name in ("low_is_excluded", "high_is_excluded", "negative_is_off", "reserved")],
-    ]
-
-
-class Strides(ctypes.Structure):
-    _fields_ = [(axis, c_int64) for axis in ("image", "y", "x", "anchor", "cls")]
-
-
-LEVEL_ARRAYS = (
-    "logits",
-    "gradient",
-    "labels",
-    "targets",
-    "row_weights",
-    "element_weights",
-    "row_loss",
-    "element_loss",
-    "scores",
-)
-
-
-class Level(ctypes.Structure):
-    _fields_ = [
-        *((length, c_int64) for length in ("height", "width", "anchors")),
-        *(field for array in LEVEL_ARRAYS for field in ((array, c_void_p), (array + "_strides", Strides))),
-        ("loss", c_void_p),
-        *[(name, c_double) for name in ("loss_weight", "divisor")],
-        ("divisor_pointer", c_void_p),
-    ]
-
-
-class Batch(ctypes.Structure):
-    _fields_ = [
-        ("struct_size", c_uint64),
-        ("level_stride", c_uint64),
-        ("levels", POINTER(Level)),
-        ("level_count", c_int32),
-        ("dtype", c_int32),
-        ("label_dtype", c_int32),
-        ("target_dtype", c_int32),
-        ("images", c_int64),
-        ("classes", c_int64),
-        ("first_label", c_int64),
-        ("background_label", c_int64),
-        ("ignore_label", c_int64),
-        ("class_weights", c_void_p),
-        ("background_weight", c_double),
-        ("positive_weights", c_void_p),
-        ("score_dtype", c_int32),
-        ("selection", c_int32),
-        ("selection_ratio", c_double),
-        ("selection_minimum", c_int64),
-    ]
-
-
-class Counts(ctypes.Structure):
-    _fields_ = [(name, c_int64) for name in ("rows", "counted", "positives", "background", "ignored", "invalid")]
-
-
-class ClassSums(ctypes.Structure):
-    _fields_ = [(name, c_double) for name in ("loss", "positive_gradient", "negative_gradient", "count")]
-
-
-NORMALIZER_SUMS = ("elements", "rows", "positives", "weights", "targets", "ones")
-
-
-class NormalizerSums(ctypes.Structure):
-    _fields_ = [*[(name, c_double) for name in NORMALIZER_SUMS], ("reserved", c_double * 2)]
-
-
-class Output(ctypes.Structure):
-    _fields_ = [
-        ("struct_size", c_uint64),
-        ("loss", c_void_p),
-        ("loss_dtype", c_int32),
-        ("normalizer", c_int32),
-        ("normalizer_value", c_double),
-        ("normalizer_pointer", c_void_p),
-        ("gradient_scale", c_double),
-        ("gradient_scale_pointer", c_void_p),
-        ("counts", c_void_p),
-        ("class_sums", c_void_p),
-        ("nonfinite_gradient", c_void_p),
-        ("nonfinite_loss", c_void_p),
-        *[(name, c_double) for name in ("normalizer_addend", "normalizer_minimum")],
-        ("normalizer_sums", c_void_p),
-        *[(name, c_int32) for name in ("normalizer_scope", "reserved")],
-    ]
-
-
-class Linear(ctypes.Structure):
-    _fields_ = [
-        ("struct_size", c_uint64),
-        ("dimensions", c_int64),
-        ("dtype", c_int32),
-        ("accumulate", c_int32),
-        ("features", c_void_p),
-        ("features_stride", c_int64),
-        ("weights", c_void_p),
-        ("bias", c_void_p),
-        ("features_gradient", c_void_p),
-        ("features_gradient_stride", c_int64),
-        ("weights_gradient", c_void_p),
-        ("bias_gradient", c_void_p),
-    ]
-
 
 # ---- the library ----------------------------------------------------------------------------------------------------
 
@@ -260,10 +93,7 @@ _PROTOTYPES = {
     "tare_label_counts": (_STATUS, [c_void_p, POINTER(Batch), c_void_p, c_void_p, c_void_p]),
     "tare_ghm_state_bytes": (c_uint64, [c_int32]),
     "tare_ghm_histogram": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), c_void_p]),
-    "tare_scale_gradients": (
-        _STATUS,
-        [c_void_p, c_int32, c_int32, POINTER(c_void_p), POINTER(c_int64), c_void_p, c_void_p],
-    ),
+    "tare_scale_gradients": (_STATUS, [c_void_p, *[c_int32] * 2, POINTER(c_void_p), POINTER(c_int64), *[c_void_p] * 2]),
     "tare_ghm_density_update": (_STATUS, [c_void_p, POINTER(Loss), c_void_p]),
     "tare_effective_number": (_STATUS, [c_double, c_double, POINTER(c_double)]),
     "tare_beta_from_volume": (_STATUS, [c_double, POINTER(c_double)]),

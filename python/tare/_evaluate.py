@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import _arrays, _batch, _c, _checks, _ghm, _losses
+from . import _arrays, _batch, _c, _checks, _ghm, _losses, _structs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,10 +165,10 @@ def evaluate(
         pointers["state"] = _state(loss, state, parameters, levels)
     c_loss, _ = _losses.make_loss(loss, parameters, **pointers)
     output = _batch.make_output(normalizer, gradient_scale, normalizer_addend, normalizer_minimum, normalizer_scope)
-    value, counts = ctypes.c_double(), _c.Counts()
+    value, counts = ctypes.c_double(), _structs.Counts()
     by_level = output.normalizer_scope == _c.SCOPES["level"]
     wants_sums = _checks.flag("normalizer_sums", normalizer_sums)
-    divisors = (_c.NormalizerSums * (len(levels) if by_level else 1))() if wants_sums else None
+    divisors = (_structs.NormalizerSums * (len(levels) if by_level else 1))() if wants_sums else None
     output.normalizer_sums = None if divisors is None else ctypes.addressof(divisors)
     sums = np.empty((levels[0].lengths[4], 4)) if _checks.flag("class_sums", class_sums) else None
     output.class_sums = None if sums is None else _arrays.library.pointer(sums)
@@ -184,7 +184,7 @@ def evaluate(
             place.loss = losses.ctypes.data + losses.itemsize * index
     _run(c_loss, batch, output, threads)
     by_element, by_row, elements = [one if several or one is None else one[0] for one in wanted]
-    listed = [{name: getattr(one, name) for name in _c.NORMALIZER_SUMS} for one in divisors or []]
+    listed = [{name: getattr(one, name) for name in _structs.NORMALIZER_SUMS} for one in divisors or []]
     of_normalizers = None if divisors is None else listed if by_level else listed[0]
     rows = {str(name): getattr(counts, name) for name, *_ in counts._fields_}
     return Result(value.value, by_element, by_row, elements, rows, sums, of_normalizers, losses)

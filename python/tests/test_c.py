@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import tare
-from tare import _c, _losses
+from tare import _c, _losses, _structs
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
 HEADER = Path(ROOT, "include", "tare.h").read_text()
@@ -22,10 +22,10 @@ STRUCTS = {
     "tare_context_description": _c.ContextDescription,
     "tare_loss_description": _c.LossDescription,
     "tare_parameter_description": _c.ParameterDescription,
-    "tare_strides": _c.Strides,
-    "tare_level": _c.Level,
+    "tare_strides": _structs.Strides,
+    "tare_level": _structs.Level,
     "tare_batch": _c.Batch,
-    "tare_counts": _c.Counts,
+    "tare_counts": _structs.Counts,
     "tare_output": _c.Output,
     "tare_linear": _c.Linear,
 }
