@@ -25,18 +25,20 @@ tool() { # tool NAME: where it is, or nothing
 disassembler=$(tool nvdisasm)
 extractor=$(tool cuobjdump)
 
-# The objects' own cubins and NAME.usage, what cuobjdump says of their registers; fails where one has no code for sm_90.
+# The objects' own cubins and NAME.usage, what cuobjdump says of their registers. Fails where there are none for sm_90.
+# CMake joins the objects with semicolons.
 extract() {
-  [ -n "$disassembler" ] && [ -n "$extractor" ] && [ $# -gt 0 ] || return 1
-  for object; do
+  [ -n "$disassembler" ] && [ -n "$extractor" ] || return 1
+  for object in $(echo "$*" | tr ';' ' '); do
     case $object in */sort.cu.*) continue ;; esac # CUB's own
     name=$(basename "$object" .cu.o)
     "$extractor" -lelf "$object" >"$work/elves" 2>/dev/null || return 1
     grep -q . "$work/elves" || continue # host code alone
+    grep -q 'sm_90\.cubin' "$work/elves" || return 1
     (cd "$work" && "$extractor" -arch sm_90 -xelf all "$object" >/dev/null) || return 1
     "$extractor" -arch sm_90 -res-usage "$object" >"$work/$name.usage"
-    grep -q 'sm_90\.cubin' "$work/elves" || return 1
   done
+  [ -n "$(find "$work" -name '*.cubin')" ]
 }
 
 # sort.cu is CUB's own.
