@@ -108,8 +108,8 @@ cudaError_t load_type() {
 
 template <typename T>
 cudaError_t launch_type(const call &c, const launch_site &site) {
-  if (c.shape != TARE_SHAPE_NONE) return launch_loss<T, shape_pass>(c, site);
   return with_loss<TARE_LOSS_FAMILY_SIGMOID, TARE_PASSES_ONE>(c.kind, [&](auto loss) {
+    if (c.shape != TARE_SHAPE_NONE) return launch_loss<T, shape_pass>(c, site);
     return with_instance<decltype(loss)>(c.has_scores != 0, c.power,
                                          [&](auto instance) { return launch_loss<T, decltype(instance)>(c, site); });
   });
