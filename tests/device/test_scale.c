@@ -171,6 +171,7 @@ Test(scale, factors_beyond_single_precision) {
       for (size_t f = 0; f < sizeof far_factors / sizeof *far_factors && !is_ghm(kind); f++) {
         for (int way = PLAIN; way < DENSE; way++) {
           problem *p = problem_in(kind, TARE_DTYPE_F32, way);
+          if (kind == TARE_LOSS_SIGMOID_ASYMMETRIC) p->loss.asymmetric.margin = 0; /* beside it a gradient is tiny */
           const far_factor *far = &far_factors[f];
           p->normalizer = TARE_NORMALIZER_VALUE;
           p->normalizer_value = far->value;

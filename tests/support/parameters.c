@@ -37,12 +37,13 @@ double parameter_value(const tare_loss_spec *loss, const tare_parameter_descript
 
 void parameter_set(tare_loss_spec *loss, const tare_parameter_description *parameter, double value) {
   char *at = (char *)loss + parameter->offset;
-  const int32_t integer = (int32_t)value;
   cr_assert(!is_pointer(parameter), "%s is a pointer", parameter->name);
-  if (parameter->type == TARE_PARAMETER_TYPE_NUMBER)
-    memcpy(at, &value, sizeof value);
-  else
-    memcpy(at, &integer, sizeof integer);
+  if (parameter->type == TARE_PARAMETER_TYPE_NUMBER) {
+    memcpy(at, &value, sizeof value); /* of any value: NaN is no integer */
+    return;
+  }
+  const int32_t integer = (int32_t)value;
+  memcpy(at, &integer, sizeof integer);
 }
 
 void parameter_set_pointer(tare_loss_spec *loss, const tare_parameter_description *parameter, const void *pointer) {
