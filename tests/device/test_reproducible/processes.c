@@ -55,8 +55,8 @@ static int threads_now(void) {
 }
 
 /* libgomp ends the threads that a smaller region does not need. One that still ends at the fork may hold a lock of the
- * allocator of AddressSanitizer of gcc 12, which does not free it in the child: malloc would wait there for ever. So the
- * test gives them time, and its regions grow. */
+ * allocator of AddressSanitizer of gcc 12, which does not free it in the child: malloc would wait there for ever. So
+ * the test gives them time, and its regions grow. */
 static void let_surplus_threads_end(int threads) {
   for (int tries = 0; tries < 2000 && threads_now() > threads; tries++) usleep(1000);
 }
