@@ -9,6 +9,8 @@ nothing is 0. float64 is computed as such.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from .. import _checks
@@ -48,8 +50,9 @@ class AsymmetricLossMultiLabel(torch.nn.Module):
         self.register_buffer("weight", weight)
         self.register_buffer("pos_weight", pos_weight)
 
-    def _options(self, x: torch.Tensor) -> dict:
-        rows, given = as_rows(x), {}
+    def _options(self, x: torch.Tensor) -> dict[str, Any]:
+        rows = as_rows(x)
+        given: dict[str, Any] = {}
         if self.reduction == "none":
             given["reduction"] = "none"
         elif self.reduction != "sum":
