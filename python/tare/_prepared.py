@@ -21,9 +21,8 @@ _places: dict = {}  # types of values -> where in them are no constants; never r
 _readable: dict = {}  # dispatch keys -> _is_readable
 _MOST = 512  # calls; detectors with images of many sizes make new ones all the time
 _calls: dict = {}
-_as_it_is, _converted, _widened, _split, _fresh_state = range(
-    5
-)  # how a tensor of the operator comes from the arguments
+# How a tensor of the operator comes from the arguments.
+_as_it_is, _converted, _widened, _split, _fresh_state = range(5)
 
 try:
     _C = torch._C

@@ -13,9 +13,9 @@ import torch
 import torch.distributed as dist
 
 from . import _call, _checks, _losses, _spec, _tensors
+from ._structs import NORMALIZER_SUMS
 
 _COUNTS = ("elements", "rows", "positives", "ones")  # which are whole numbers
-_SUMS = ("elements", "rows", "positives", "weights", "targets", "ones")  # of tare_normalizer_sums, in its order
 _OF_A_RESULT = ("reduction", "normalizer", "normalizer_addend", "normalizer_minimum", "class_sums")
 
 
@@ -65,11 +65,11 @@ def _divisor(loss, name, logits, labels, group, options):
     addend, minimum = options.pop("normalizer_addend", 0.0), options.pop("normalizer_minimum", 0.0)
     if not isinstance(normalizer, str):
         return normalizer if isinstance(normalizer, torch.Tensor) else _checks.number("normalizer", normalizer)
-    if _checks.word("normalizer", normalizer, ("sum", *_SUMS)) == "sum":
+    if _checks.word("normalizer", normalizer, ("sum", *NORMALIZER_SUMS)) == "sum":
         return 1.0
     given = {key: one for key, one in options.items() if key not in _OF_A_RESULT}
     with torch.no_grad():
-        found = loss(name, _as_logits(logits), labels, reduction="divisor", **given)[_SUMS.index(normalizer)]
+        found = loss(name, _as_logits(logits), labels, reduction="divisor", **given)[NORMALIZER_SUMS.index(normalizer)]
         found = found.to(torch.int64) if normalizer in _COUNTS else found.clone()
         dist.all_reduce(found, group=group)
         divisor = (found + _checks.number("normalizer_addend", addend)).to(torch.float64)
