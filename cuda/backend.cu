@@ -70,8 +70,7 @@ void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c
   make_call(self, problem, c);
   c->ghm = problem->loss.ghm;
   c->fresh = !c->ghm.state;
-  void *const own_state = reinterpret_cast<double *>(self->record + 1) + most_partials;
-  c->state = tare_ghm_state_at(c->fresh ? own_state : c->ghm.state, c->ghm.bins);
+  c->state = tare_ghm_state_at(c->fresh ? own_state(self) : c->ghm.state, c->ghm.bins);
   const tare_bins &bins = self->bins;
   tare_bins_make(&self->bins, &problem->loss);
   const size_t count = size_t(bins.count) + 1;

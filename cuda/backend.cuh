@@ -97,6 +97,9 @@ cudaError_t launch_evaluation(const call &c, const launch_site &site);
 
 constexpr size_t state_bytes = 8 * (2 + 3 * size_t(TARE_MAX_BINS)); /* of a GHM call without a state of its own */
 
+/** The state for such a call: in a context's memory behind its record and the places for partial sums. */
+inline void *own_state(const backend *self) { return reinterpret_cast<double *>(self->record + 1) + most_partials; }
+
 void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c);
 
 /** One pass of a GHM loss, or all of it. */
@@ -105,6 +108,9 @@ cudaError_t launch_pass(const ghm_call &c, ghm_pass pass, const launch_site &sit
 /* ---- Levels with losses, weights or divisors of their own (levels.cu) ------------------------------------------- */
 
 constexpr size_t level_loss_bytes = TARE_MAX_LEVELS * sizeof(double); /* of a call at work, behind a context's state */
+inline double *level_values(const backend *self) {
+  return reinterpret_cast<double *>(static_cast<char *>(own_state(self)) + state_bytes);
+}
 
 /** Counts labels and sums targets of each level by itself, where the output wants that. */
 cudaError_t launch_level_normalizers(const backend *self, const tare_problem *problem, const launch_site &site,

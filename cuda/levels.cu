@@ -81,8 +81,7 @@ cudaError_t launch_level_losses(const backend *self, const tare_problem *whole, 
                                 bool is_last, const launch_site &site) {
   level_losses l;
   memset(&l, 0, sizeof l);
-  void *const own_state = reinterpret_cast<double *>(self->record + 1) + most_partials;
-  l.values = reinterpret_cast<double *>(static_cast<char *>(own_state) + state_bytes);
+  l.values = level_values(self);
   for (int i = 0; i < p.count; i++) {
     l.index[i] = p.taken[i];
     l.loss[i] = whole->scalars[p.taken[i]].loss;
