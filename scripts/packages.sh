@@ -135,12 +135,16 @@ prepare_python() {
   packages=
   if [ "${TARE_TORCH:-}" != OFF ]; then
     for python in "$cache/torch/bin/python" python3; do
-      if has_modules "$python" torch numpy pytest; then return 0; fi
+      if has_modules "$python" torch numpy pytest; then
+        prepare_detector
+        return 0
+      fi
     done
     if [ "${TARE_TORCH:-}" = ON ]; then
       echo "dev: installing PyTorch in $cache/torch (gigabytes, once)" >&2
       if make_environment "$cache/torch" torch numpy pytest; then
         python=$cache/torch/bin/python
+        prepare_detector
         return 0
       fi
     fi
@@ -152,6 +156,14 @@ prepare_python() {
     echo "dev: installing NumPy and pytest in $cache/numpy, once" >&2
     make_environment "$cache/numpy" numpy pytest || python=python3
   fi
+}
+
+# What the training example needs, 40 MB, for its test. It goes only into an environment of our own.
+prepare_detector() {
+  if [ "$python" = python3 ] || has_modules "$python" pycocotools PIL tqdm matplotlib; then return 0; fi
+  echo "dev: installing what examples/train_detector.py needs, once" >&2
+  "${python%/python}/pip" install --quiet -r examples/detector/requirements.txt >&2 ||
+    echo "dev: could not install it, so the test of the example is skipped" >&2
 }
 
 # mypy checks the type hints of the Python package. NumPy's are needed for that, PyTorch's are not.
