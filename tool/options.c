@@ -18,7 +18,7 @@
 #include "tool/base/problem.h"
 
 const struct argp_option eval_described[] = {
-    {0, 0, 0, 0, "Input (.npy, little-endian, C order):", 1},
+    {0, 0, 0, 0, "Input (.npy, little-endian, C order; - is standard input):", 1},
     {"loss", LOSS, "NAME", 0, NULL, 0}, /* the library's names: see all_options */
     {"logits", LOGITS, "X.npy", 0,
      "[rows, classes] f2, f4, f8, or u2 (the bits of bf16) with --dtype bf16; or maps: see --layout; once "

@@ -282,3 +282,39 @@ Test(tool_files, pictures_are_svg_alone) {
   }
   tool_folder_remove(&folder);
 }
+
+/* ---- Input through pipes --------------------------------------------------------------------------------------- */
+
+Test(tool_files, input_through_a_pipe) {
+  const tool_folder folder = tool_folder_with_files();
+  cr_assert_eq(tool_shell(&folder, "\"$TARE\" $EVAL --row-loss-out a.npy"), 0);
+  cr_assert_eq(tool_shell(&folder,
+                          "cat y.npy | \"$TARE\" eval --loss ghm-c --device cpu --threads 1 --logits x.npy "
+                          "--labels - --row-loss-out b.npy && cmp a.npy b.npy"),
+               0);
+  cr_assert_eq(tool_shell(&folder,
+                          "\"$TARE\" weights --class-counts c.csv --beta 0.9 --out v.npy && "
+                          "cat c.csv | \"$TARE\" weights --class-counts - --beta 0.9 --out w.npy && "
+                          "cmp v.npy w.npy"),
+               0);
+  tool_folder_remove(&folder);
+}
+
+Test(tool_files, pipes_that_cannot_be_read) {
+  static const struct {
+    const char *command, *said;
+  } cases[] = {
+      {"cat x.npy | \"$TARE\" eval --loss sigmoid-ce --logits - --labels -", "--labels -: --logits has read standard"},
+      {"\"$TARE\" eval --loss sigmoid-ce --logits - --labels y.npy </dev/null",
+       "ends within its first 6 bytes (0 bytes"},
+      {"head -c 200 x.npy | \"$TARE\" eval --loss sigmoid-ce --logits - --labels y.npy", "it is truncated"},
+      {"\"$TARE\" eval --loss sigmoid-ce --logits - --labels y.npy <.", "--logits -: cannot read: Is a directory"},
+      {"\"$TARE\" eval --loss sigmoid-ce --logits . --labels y.npy", "neither a file nor a pipe; expected a .npy file"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    const tool_folder folder = tool_folder_with_files();
+    cr_assert_eq(tool_shell(&folder, "%s", cases[i].command), 1, "%s", cases[i].command);
+    expect_said(&folder, "err", cases[i].said, cases[i].command);
+    tool_folder_remove(&folder);
+  }
+}

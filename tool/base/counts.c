@@ -5,15 +5,13 @@
 #define _GNU_SOURCE
 #include "counts.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
+#include "infile.h"
 #include "npy.h"
-#include "outfile.h"
 #include "problem.h"
 #include "tare.h"
 
@@ -60,9 +58,10 @@ static int take_element(const char *path, const struct npy *array, int64_t index
                   value);
 }
 
-static int read_npy(const char *path, struct counts *counts) {
+static int read_npy(const char *path, FILE *file, int64_t size, struct counts *counts) {
+  const struct npy_wanted wanted = {.types = NPY_INTEGERS | NPY_F4 | NPY_F8, .dimensions = 1};
   struct npy array;
-  int status = npy_read(role, path, NPY_INTEGERS | NPY_F4 | NPY_F8, 1, &array);
+  int status = npy_read_file(role, path, file, size, &wanted, &array);
   for (int64_t index = 0; status == TOOL_OK && index < array.count; index++) {
     status = take_element(path, &array, index, counts);
   }
@@ -81,15 +80,21 @@ static int check_some(const char *path, const struct counts *counts) {
   return complain("%s %s: every count is 0; at least one class must have samples", role, path);
 }
 
+/* By its name, or by its first byte, since a pipe has no name. No text begins with that byte. */
+static bool is_npy(const char *path, FILE *file) {
+  size_t length = strlen(path);
+  int first = getc(file);
+  if (first != EOF) ungetc(first, file);
+  return first == 0x93 || (length >= 4 && strcmp(path + length - 4, ".npy") == 0);
+}
+
 int counts_read(const char *path, struct counts *counts) {
   *counts = (struct counts){0};
-  struct stat about;
-  if (stat(path, &about) != 0) return complain("%s %s: cannot open: %s", role, path, strerror(errno));
-  if (!S_ISREG(about.st_mode)) return complain("%s %s: not a regular file; expected .npy or .csv", role, path);
-  outfile_protect(role, &about);
-  size_t length = strlen(path);
-  bool npy = length >= 4 && strcmp(path + length - 4, ".npy") == 0;
-  int status = npy ? read_npy(path, counts) : counts_read_csv(path, counts);
+  int64_t size;
+  FILE *file = infile_open(role, path, "a .npy or .csv file", &size);
+  if (!file) return TOOL_FAILED;
+  int status = is_npy(path, file) ? read_npy(path, file, size, counts) : counts_read_csv(path, file, counts);
+  fclose(file);
   if (status == TOOL_OK) status = check_some(path, counts);
   if (status != TOOL_OK) counts_free(counts);
   return status;

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct counts {
   int64_t classes;
@@ -30,8 +31,8 @@ void counts_free(struct counts *counts);
 /** Class-balanced weights [classes]. TOOL_OK, or TOOL_FAILED after complaining. */
 int counts_weigh(const char *path, const struct counts *counts, double beta, float *weights);
 
-/** The text of a .csv file into `counts`, by counts_read. */
-int counts_read_csv(const char *path, struct counts *counts);
+/** The text of an open .csv file into `counts`, by counts_read. */
+int counts_read_csv(const char *path, FILE *file, struct counts *counts);
 
 /** One more count; `whole` says that it is the integer `exact`. TOOL_OK, or TOOL_FAILED after complaining. */
 int counts_append(const char *path, struct counts *counts, double value, bool whole, int64_t exact);

@@ -197,9 +197,7 @@ static int read_lines(FILE *file, struct csv_parser *parser, struct csv_state *s
   return state->failed ? TOOL_FAILED : TOOL_OK;
 }
 
-int counts_read_csv(const char *path, struct counts *counts) {
-  FILE *file = fopen(path, "rbe");
-  if (!file) return complain("--class-counts %s: cannot open: %s", path, strerror(errno));
+int counts_read_csv(const char *path, FILE *file, struct counts *counts) {
   struct csv_parser parser;
   struct csv_state *state = calloc(1, sizeof *state);
   int status = TOOL_FAILED;
@@ -215,6 +213,5 @@ int counts_read_csv(const char *path, struct counts *counts) {
     }
   }
   free(state);
-  fclose(file);
   return status;
 }

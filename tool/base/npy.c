@@ -13,9 +13,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "outfile.h"
+#include "infile.h"
 #include "problem.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -313,26 +312,30 @@ static int read_data(const struct reader *reader, struct npy *array) {
   return read_exactly(reader, array->data, (size_t)bytes, "data");
 }
 
-int npy_read(const char *role, const char *path, unsigned types, int dimensions, struct npy *array) {
+int npy_read_file(const char *role, const char *path, FILE *file, int64_t size, const struct npy_wanted *wanted,
+                  struct npy *array) {
   *array = (struct npy){0};
-  struct reader reader = {.role = role, .path = path, .types = types};
-  struct stat about;
-  if (stat(path, &about) != 0) return refuse(&reader, "cannot open: %s", strerror(errno));
-  if (!S_ISREG(about.st_mode)) return refuse(&reader, "not a regular file; expected a .npy file on disk");
-  reader.file = fopen(path, "rbe");
-  if (!reader.file) return refuse(&reader, "cannot open: %s", strerror(errno));
+  struct reader reader = {.role = role, .path = path, .types = wanted->types, .file = file, .file_size = size};
   struct header header = {0};
-  outfile_protect(role, &about);
-  reader.file_size = (int64_t)about.st_size;
   int status = read_header(&reader, &header, array);
   if (status == TOOL_OK) status = check_type(&reader, &header, array);
-  if (status == TOOL_OK) status = check_shape(&reader, &header, dimensions, array);
+  if (status == TOOL_OK) status = check_shape(&reader, &header, wanted->dimensions, array);
   if (status == TOOL_OK) status = read_data(&reader, array);
   if (status != TOOL_OK) {
     free(array->data);
     array->data = NULL;
   }
-  fclose(reader.file);
+  return status;
+}
+
+int npy_read(const char *role, const char *path, unsigned types, int dimensions, struct npy *array) {
+  *array = (struct npy){0};
+  const struct npy_wanted wanted = {.types = types, .dimensions = dimensions};
+  int64_t size;
+  FILE *file = infile_open(role, path, "a .npy file", &size);
+  if (!file) return TOOL_FAILED;
+  int status = npy_read_file(role, path, file, size, &wanted, array);
+  fclose(file);
   return status;
 }
 

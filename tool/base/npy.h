@@ -26,10 +26,21 @@ struct npy {
 #define NPY_ANY_DIMENSIONS (-1)
 
 /**
- * Reads `path`, an array of `dimensions` axes (or NPY_ANY_DIMENSIONS) whose type is one of `types`. `role` ("--logits")
- * begins the error line. Returns TOOL_OK, or TOOL_FAILED after complaining; then array->data is NULL.
+ * Reads `path` ("-": standard input), an array of `dimensions` axes (or NPY_ANY_DIMENSIONS) whose type is one of
+ * `types`. `role` ("--logits") begins the error line. Returns TOOL_OK, or TOOL_FAILED after complaining; then
+ * array->data is NULL.
  */
 int npy_read(const char *role, const char *path, unsigned types, int dimensions, struct npy *array);
+
+/** What a file may hold. */
+struct npy_wanted {
+  unsigned types;
+  int dimensions;
+};
+
+/** The same of an open file of `size` bytes, from where it is read next. */
+int npy_read_file(const char *role, const char *path, FILE *file, int64_t size, const struct npy_wanted *wanted,
+                  struct npy *array);
 
 /** A shape as Python prints it. */
 void npy_print_shape(const struct npy *array, char *text, size_t size);
