@@ -11,10 +11,19 @@
 
 static const char *volatile current;
 static volatile sig_atomic_t shown;
+static volatile sig_atomic_t percent; /* of the step; -1: not known */
 
 static void put(const char *text) {
   ssize_t written = write(STDERR_FILENO, text, strlen(text));
   (void)written; /* a lost progress line is no error */
+}
+
+/* No printf: a signal handler may not call it. */
+static void put_percent(int value) {
+  char text[] = "   % ";
+  for (int place = 2; place >= 0 && (value > 0 || place == 2); place--, value /= 10)
+    text[place] = (char)('0' + value % 10);
+  put(text);
 }
 
 static void show(int signal_number) {
@@ -22,8 +31,10 @@ static void show(int signal_number) {
   if (!current) return;
   shown = 1;
   put("\r\033[K");
+  if (percent >= 0) put_percent((int)percent);
   put(current);
   put(" ...");
+  alarm(1);
 }
 
 void progress_begin(const char *step) {
@@ -32,9 +43,12 @@ void progress_begin(const char *step) {
   struct sigaction action = {.sa_handler = show, .sa_flags = SA_RESTART};
   sigemptyset(&action.sa_mask);
   sigaction(SIGALRM, &action, NULL);
+  percent = -1;
   current = step;
   alarm(1);
 }
+
+void progress_at(int64_t done, int64_t total) { percent = total > 0 ? (sig_atomic_t)(100 * done / total) : -1; }
 
 void progress_end(void) {
   if (!current) return;

@@ -89,7 +89,10 @@ static int measure(struct bench *bench) {
   double round = seconds_now() - before;
   bench->rounds = bench->options.repeat ? bench->options.repeat : bench_rounds_within(round);
   progress_begin("measuring");
-  for (int64_t number = 0; status == TOOL_OK && number < bench->rounds; number++) status = run_round(bench, false);
+  for (int64_t number = 0; status == TOOL_OK && number < bench->rounds; number++) {
+    progress_at(number, bench->rounds);
+    status = run_round(bench, false);
+  }
   progress_end();
   return status == TOOL_OK ? compare_with_focal(bench) : status;
 }

@@ -190,6 +190,7 @@ static int measure_memory(struct fused *bench) {
   progress_begin("measuring memory");
   for (int32_t index = 0; status == TOOL_OK && index < bench->lane_count; index++) {
     struct fused_lane *lane = &bench->lanes[index];
+    progress_at(index, bench->lane_count);
     for (int again = index ? 1 : 0; status == TOOL_OK && again < 2; again++) {
       status = measure_peak(bench, run_fused, lane, &bench->workspace, lane->workspace_bytes, &lane->fused);
       if (status == TOOL_OK)
@@ -221,7 +222,10 @@ static int measure_time(struct fused *bench) {
   if (status == TOOL_OK) status = run_round(bench, true);
   bench->rounds = bench->options->repeat ? bench->options->repeat : bench_rounds_within(seconds_now() - before);
   progress_begin("measuring");
-  for (int64_t number = 0; status == TOOL_OK && number < bench->rounds; number++) status = run_round(bench, false);
+  for (int64_t number = 0; status == TOOL_OK && number < bench->rounds; number++) {
+    progress_at(number, bench->rounds);
+    status = run_round(bench, false);
+  }
   progress_end();
   return status;
 }
