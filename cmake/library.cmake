@@ -71,8 +71,8 @@ list(JOIN tare_instruction_sets ", " instruction_sets)
 tare_report(library yes "shared and static: ${instruction_sets}")
 tare_decide(OPENMP "${missing}" "OpenMP ${OpenMP_C_VERSION}")
 
-find_library(TARE_LIBM m)
-mark_as_advanced(TARE_LIBM)
+include(CheckLibraryExists) # not find_library, which may find the building machine's
+check_library_exists(m pow "" TARE_HAVE_LIBM)
 add_library(tare SHARED)
 add_library(tare_static STATIC)
 # While the major number is 0 the interface may change with the minor one.
@@ -106,7 +106,7 @@ foreach(library IN ITEMS tare tare_static)
   add_library(tare::${library} ALIAS ${library})
   target_include_directories(${library} PUBLIC "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>"
                                                "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>")
-  target_link_libraries(${library} PRIVATE $<$<BOOL:${TARE_LIBM}>:m> ${CMAKE_DL_LIBS})
+  target_link_libraries(${library} PRIVATE $<$<BOOL:${TARE_HAVE_LIBM}>:m> ${CMAKE_DL_LIBS})
   if(TARE_BUILD_OPENMP)
     target_link_libraries(${library} PRIVATE OpenMP::OpenMP_C)
   endif()

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # install.sh CONSUMER BUILD CMAKE CC CXX READELF: installs BUILD into a folder of its own, moves that folder, and builds
-# and runs the program in CONSUMER against it: by find_package (shared, static, C and C++) and by pkg-config.
+# and runs the program in CONSUMER against it: by find_package (shared, static, C and C++) and by pkg-config. Before that,
+# what was installed can be removed, and a component installed alone.
 set -eu
 consumer=$1 build=$2 cmake=$3 cc=$4 cxx=$5 readelf=$6
 work=$build/install-test
@@ -19,6 +20,13 @@ run() { # run HOW PROGRAM ARGUMENTS...
   echo "$how: $text" | head -n 1
 }
 
+quiet "$cmake" --install "$build" --prefix "$work/gone"
+quiet "$cmake" --build "$build" --target uninstall
+left=$(find "$work/gone" ! -type d -o -name tare)
+[ -z "$left" ] || { echo "uninstall leaves $left"; exit 1; }
+quiet "$cmake" --install "$build" --prefix "$work/part" --component runtime
+installed=$(cd "$work/part" && find . ! -type d | sed 's|.*/||; s|[.0-9]*$||' | sort -u | tr '\n' ' ')
+[ "$installed" = "LICENSE NOTICE libtare.so " ] || { echo "the component runtime has $installed"; exit 1; }
 quiet "$cmake" --install "$build" --prefix "$work/first"
 mv "$work/first" "$work/prefix" # nothing may remember where it was installed
 quiet "$consumer/../checks/runpath.sh" "$readelf" "$work/prefix"
@@ -38,6 +46,10 @@ fi
 pc=$(find "$work/prefix" -name tare.pc)
 libdir=$(dirname "$(dirname "$pc")")
 export PKG_CONFIG_PATH="${pc%/*}"
+[ "$(cd "$(pkg-config --variable=prefix tare)" && pwd)" = "$(cd "$work/prefix" && pwd)" ] || {
+  echo "pkg-config has the prefix $(pkg-config --variable=prefix tare)"
+  exit 1
+}
 if [ -x "$work/prefix/bin/tare" ]; then
   run "the tool" "$work/prefix/bin/tare" info
   for file in bash-completion/completions/tare zsh/site-functions/_tare; do
@@ -50,7 +62,8 @@ if [ -x "$work/prefix/bin/tare" ]; then
   fi
 fi
 # shellcheck disable=SC2046
-quiet "$cc" "$consumer/main.c" $(pkg-config --cflags --libs tare) "-Wl,-rpath,$libdir" -o "$work/pc_shared"
+quiet "$cc" "$consumer/main.c" $(pkg-config --cflags --libs tare) \
+  "-Wl,-rpath,$(pkg-config --variable=libdir tare)" -o "$work/pc_shared"
 run "pkg-config, shared" "$work/pc_shared"
 rm "$libdir"/libtare.so* # pkg-config --static leaves the choice of library to the linker
 # shellcheck disable=SC2046
