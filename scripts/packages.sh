@@ -32,6 +32,7 @@ want_test() {
   want libomp-dev has_library libomp.so.5 # a second OpenMP runtime, as PyTorch brings one
   want gnuplot-nox command -v gnuplot
   want help2man command -v help2man # the man pages, which the test of the installation looks for
+  want abigail-tools command -v abidiff # the binary interface is the recorded one
   want libxml2-utils command -v xmllint # the pictures are well-formed
   want libopenmpi-dev command -v mpicc # an MPI is enough, whosever it is
   want openmpi-bin command -v mpirun
