@@ -19,6 +19,7 @@ from ._evaluate import (
 )
 from ._losses import losses
 from ._patch import Patch, patch
+from ._paths import get_include, get_library
 
 __version__ = "{}.{}.{}".format(*(lambda v: (v // 10000, v // 100 % 100, v % 100))(_library.tare_version()))
 
@@ -38,6 +39,8 @@ __all__ = [
     "class_balanced_weights",
     "effective_number",
     "evaluate",
+    "get_include",
+    "get_library",
     "ghm_state",
     "logit_adjustment",
     "losses",

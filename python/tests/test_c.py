@@ -216,3 +216,12 @@ def test_the_module_is_the_tool(tmp_path):
     assert alone.returncode == 1 and "is not installed here" in alone.stderr
     found = run_module(TARE_LIBRARY=str(copy), PATH=str(tool.parent))
     assert found.stdout == f"tare {tare.__version__}\n"
+
+
+def test_a_c_program_builds_with_what_the_package_names(tmp_path):
+    program = tmp_path / "program"
+    command = [os.environ.get("CC", "cc"), f"{ROOT}/tests/install/main.c", "-I", tare.get_include(), tare.get_library()]
+    command += ["-lm", f"-Wl,-rpath,{os.path.dirname(tare.get_library())}", "-o", str(program)]
+    subprocess.run(command, check=True)
+    text = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    assert "0.693147" in text and text.startswith(tare.build_description())
