@@ -28,7 +28,7 @@ def parsed(words: list[str], known: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help=f"the losses {', '.join(QUICK)}, and one seed")
     parser.add_argument("--losses", nargs="+", choices=known, metavar="LOSS", help=f"some of {', '.join(known)}")
     parser.add_argument("--seeds", nargs="+", type=int, help="the first trains the grid (default 0 1 2; quick: 0)")
-    parser.add_argument("--rates", nargs="+", type=float, default=[2e-3, 5e-3], help="learning rates of the grid")
+    parser.add_argument("--rates", nargs="+", type=float, default=[1e-3, 3e-3], help="learning rates of the grid")
     parser.add_argument("--weights", nargs="+", type=float, default=[1.0, 4.0], help="loss weights of the grid")
     parser.add_argument(
         "--size",
@@ -38,8 +38,8 @@ def parsed(words: list[str], known: list[str]) -> argparse.Namespace:
         metavar=("HEIGHT", "WIDTH"),
         help="images are reduced to this; multiples of 16",
     )
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--batch", type=int, default=8, help="images in a step")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=4, help="images in a step")
     parser.add_argument("--limit", type=int, help="only so many images of each split, to try it")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, one thread each")
     parser.add_argument("--plots-only", action="store_true", help="draw the results that are there")

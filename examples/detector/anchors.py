@@ -72,8 +72,8 @@ def overlap(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 
 
 def assign(anchors: torch.Tensor, boxes: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Label and box of each anchor, as in RetinaNet: an object from IoU 0.5, ignored from 0.4, else background. The best
-    anchors of an object are its own from IoU 0.2 on, or objects smaller than a stride would have none."""
+    """Label and box of each anchor, as in RetinaNet: an object from IoU 0.5, ignored from 0.4, else background. An
+    object also has the anchor that fits it best, from IoU 0.2 on. Else objects smaller than a stride had none."""
     if not len(boxes):
         return torch.full((len(anchors),), BACKGROUND), torch.zeros_like(anchors)
     found = overlap(anchors, boxes)

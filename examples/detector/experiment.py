@@ -141,11 +141,16 @@ def _gathered(runs: list[train.Run], name: str, comparison: Comparison) -> list[
 
 
 def _write_training(best: dict[str, train.Run], runs: list[train.Run], comparison: Comparison) -> None:
-    grid = comparison.grid()
+    """The whole grid, the logs of what was chosen, and the gradients of the first seed, which the pictures show."""
+    grid, folder = comparison.grid(), comparison.folder
     rows = [{**vars(run), "chosen": int(best[run.loss] == run), **on_val(run, comparison)} for run in grid]
-    train.write_csv(comparison.folder / "grid.csv", rows)
-    for name in ("log.csv", "gradients.csv"):
-        train.write_csv(comparison.folder / name, _gathered(runs, name, comparison))
+    train.write_csv(folder / "grid.csv", rows)
+    train.write_csv(folder / "log.csv", _gathered(runs, "log.csv", comparison))
+    first = [run for run in runs if run.seed == comparison.seeds[0]]
+    rows = _gathered(first, "gradients.csv", comparison)
+    for row in rows:
+        row |= {key: f"{float(value):.6g}" for key, value in row.items() if key.endswith("_gradient")}
+    train.write_csv(folder / "gradients.csv", rows)
 
 
 def _write_test(runs: list[train.Run], comparison: Comparison) -> None:

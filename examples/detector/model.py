@@ -8,12 +8,15 @@ import math
 import torch
 from torch import nn
 
-WIDTH, PRIOR = 48, 0.01
+WIDTH, PRIOR = 40, 0.01
 
 
-def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+def _block(inputs: int, outputs: int, stride: int = 1, side: int = 3) -> nn.Sequential:
+    """side: of the kernel. The output is the input's size divided by stride."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.GroupNorm(8, outputs), nn.ReLU(inplace=True)
+        nn.Conv2d(inputs, outputs, side, stride, (side - stride + 1) // 2, bias=False),
+        nn.GroupNorm(8, outputs),
+        nn.ReLU(inplace=True),
     )
 
 
@@ -23,7 +26,7 @@ class Detector(nn.Module):
 
     def __init__(self, classes: int, per_level: list[int]) -> None:
         super().__init__()
-        self.stem = nn.Sequential(_block(3, 16, 2), _block(16, 32, 2), _block(32, WIDTH, 2), _block(WIDTH, WIDTH))
+        self.stem = nn.Sequential(_block(3, 24, 4, 6), _block(24, WIDTH, 2), _block(WIDTH, WIDTH))
         self.deep = nn.Sequential(_block(WIDTH, 2 * WIDTH, 2), _block(2 * WIDTH, 2 * WIDTH))
         self.lateral = nn.Conv2d(2 * WIDTH, WIDTH, 1)
         self.smooth = _block(WIDTH, WIDTH)

@@ -38,8 +38,8 @@ class Plan:
 
     source: data.Source
     epochs: int
-    batch: int = 8
-    looks: int = 6
+    batch: int = 4
+    looks: int = 4
 
 
 class Training:
