@@ -42,11 +42,12 @@ def parsed(words: list[str], known: list[str]) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=4, help="images in a step")
     parser.add_argument("--limit", type=int, help="only so many images of each split, to try it")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, one thread each")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the test images, for the intervals")
     parser.add_argument("--plots-only", action="store_true", help="draw the results that are there")
     given = parser.parse_args(words)
     if any(side < 16 or side % 16 for side in given.size):
         parser.error(f"--size is {given.size[0]} {given.size[1]}; both must be multiples of 16")
-    for name in ("epochs", "batch", "jobs", "limit"):
+    for name in ("epochs", "batch", "jobs", "limit", "resamples"):
         if getattr(given, name) is not None and getattr(given, name) < 1:
             parser.error(f"--{name} is {getattr(given, name)}; it must be 1 or more")
     return given
@@ -68,12 +69,15 @@ def main(words: list[str]) -> int:
         plan=train.Plan(source, given.epochs, given.batch),
         folder=given.out,
         jobs=given.jobs,
+        resamples=given.resamples,
     )
     if not given.plots_only:
         experiment.compare(comparison)
-        record.write(comparison, ["VOC" if word == str(given.voc) else word for word in words])
+        folders = {str(given.voc): "VOC", str(given.out): "RESULTS"}
+        record.write(comparison, [folders.get(word, word) for word in words])
     plots.draw(given.out)
-    print(f"results: {given.out / 'test.csv'}, differences.csv, *.svg")
+    print(record.table(given.out))
+    print(f"{given.out}: this table as table.md, CSV files, and pictures as SVG")
     return 0
 
 

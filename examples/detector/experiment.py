@@ -32,7 +32,7 @@ class Comparison:
     folder: Path
     jobs: int = 2
     reference: str = "focal-2"  # of the differences; the first loss if it is not among them
-    resamples: int = 2000
+    resamples: int = 1000
 
     @property
     def runs(self) -> Path:

@@ -37,7 +37,8 @@ def plan(example):
 
 def test_it_runs_to_its_pictures(example, tmp_path, capsys):
     words = [str(VOC), "--losses", "focal-2", "ghm-c", "--rates", "0.002", "--weights", "1", "--seeds", "0"]
-    words += ["--limit", str(LIMIT), "--size", *map(str, SIZE), "--epochs", "2", "--jobs", "1", "--out", str(tmp_path)]
+    words += ["--limit", str(LIMIT), "--size", *map(str, SIZE), "--epochs", "2", "--jobs", "1"]
+    words += ["--resamples", "20", "--out", str(tmp_path)]
     assert example("train_detector").main(words) == 0
     for name in ("precision", "gradient-norms", "who-gets-the-gradient", "test"):
         assert (tmp_path / f"{name}.svg").stat().st_size > 5000
