@@ -4,7 +4,7 @@
  * every instruction set of this machine, and on a GPU where TARE_TEST_DEVICES names one. Errors are counted in units in
  * the last place of the format that is written. Here are the sweeps, bounds and reports that all of them share.
  *
- * TARE_SWEEP=all takes every float in +-128 instead of every 64th. TARE_ACCURACY_TABLE=FILE appends the rows there.
+ * TARE_SWEEP=all takes every float in +-128 instead of every 257th. TARE_ACCURACY_TABLE=FILE appends the rows there.
  */
 #ifndef TEST_ACCURACY_H
 #define TEST_ACCURACY_H

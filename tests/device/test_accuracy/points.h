@@ -20,7 +20,7 @@ static inline uint64_t bits_of(int32_t dtype, double value) {
 static inline uint64_t float_step(bool sparse) {
   const char *sweep = getenv("TARE_SWEEP");
   if (sweep && strcmp(sweep, "all") == 0) return sparse ? 64 : 1;
-  return (sparse ? 4001 : 64) * (uint64_t)test_size(1, 61);
+  return (sparse ? 4001 : 257) * (uint64_t)test_size(1, 15); /* odd: with all patterns of the last bits */
 }
 
 /* Segment number `index` of the magnitudes of a format. f32: +-128, what lies beyond, every binade's edge. */

@@ -116,7 +116,7 @@ Test(tool, softmax_losses_of_positive_rows) {
     dataset all = load(states[s], "logits");
     const tool_folder folder = tool_folder_make();
     dataset d = positive_rows(&all, &folder);
-    cr_assert_gt(d.rows, 1000);
+    cr_assert_gt(d.rows, 100);
     check_eval(problem_of(&d, TARE_LOSS_SOFTMAX_CE), &d, "");
     problem *focal = problem_of(&d, TARE_LOSS_SOFTMAX_FOCAL);
     focal->loss.focal.gamma = 1.5;
