@@ -38,7 +38,7 @@ def parsed(words: list[str], known: list[str]) -> argparse.Namespace:
         metavar=("HEIGHT", "WIDTH"),
         help="images are reduced to this; multiples of 16",
     )
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, help="of each training (default 24; quick: 8)")
     parser.add_argument("--batch", type=int, default=4, help="images in a step")
     parser.add_argument("--limit", type=int, help="only so many images of each split, to try it")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, one thread each")
@@ -66,7 +66,7 @@ def main(words: list[str]) -> int:
         rates=given.rates,
         weights=given.weights,
         seeds=given.seeds or ([0] if given.quick else [0, 1, 2]),
-        plan=train.Plan(source, given.epochs, given.batch),
+        plan=train.Plan(source, given.epochs or (8 if given.quick else 24), given.batch),
         folder=given.out,
         jobs=given.jobs,
         resamples=given.resamples,

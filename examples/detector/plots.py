@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from . import experiment
 
@@ -43,6 +44,15 @@ def _axes(axes: Any, x: str, y: str) -> None:
         axes.spines[side].set_visible(False)
 
 
+def _epochs_on(axes: Any) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _legend(figure: Any, axes: Any) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=9, frameon=False)
+
+
 def _of(rows: Rows, **wanted: Any) -> Rows:
     return [row for row in rows if all(row[key] == str(value) for key, value in wanted.items())]
 
@@ -58,7 +68,7 @@ def _numbers(rows: Rows, column: str) -> np.ndarray:
 def precision_over_training(log: Rows) -> Any:
     """AP50 of each class on val; a line is a seed."""
     classes = [column for column in log[0] if column.startswith("AP50 ")]
-    figure, panels = plt.subplots(1, len(classes), figsize=(9.2, 3.4), sharey=True, constrained_layout=True)
+    figure, panels = plt.subplots(1, len(classes), figsize=(8.6, 3.4), sharey=True, constrained_layout=True)
     for axes, column in zip(np.atleast_1d(panels), classes):
         for loss in _names(log, "loss"):
             for k, seed in enumerate(_names(_of(log, loss=loss), "seed")):
@@ -73,14 +83,16 @@ def precision_over_training(log: Rows) -> Any:
         axes.set_title(column.removeprefix("AP50 "), loc="left", fontsize=10)
         _axes(axes, "epoch", "AP50 on val, %" if column == classes[0] else "")
         axes.set_ylim(0, 100)
-    figure.legend(loc="outside right center", fontsize=8, frameon=False)
+        _epochs_on(axes)
+    _legend(figure, np.atleast_1d(panels)[0])
     return figure
 
 
 def _draw_elements(axes: Any, rows: Rows) -> None:
     """How many elements have which gradient norm, early, in the middle and late."""
     epochs = _names(rows, "epoch")
-    for place, colour in zip((1, len(epochs) // 2, len(epochs) - 1), LOOKS):
+    places = sorted({min(1, len(epochs) - 1), len(epochs) // 2, len(epochs) - 1})
+    for place, colour in zip(places, LOOKS[-len(places) :]):
         some = _of(rows, epoch=epochs[place])
         counts = _numbers(some, "objects_elements") + _numbers(some, "background_elements")
         edges = [*_numbers(some, "g_from"), 1]
@@ -113,18 +125,19 @@ def gradient_norms(table: Rows) -> Any:
     The first seed alone."""
     names = _names(table, "loss")
     figure, grid = plt.subplots(
-        len(names), 2, figsize=(9.2, 1.9 * len(names) + 0.5), constrained_layout=True, squeeze=False, sharex=True
+        len(names), 2, figsize=(8.6, 1.9 * len(names) + 0.5), constrained_layout=True, squeeze=False, sharex=True
     )
     for loss, (left, right) in zip(names, grid):
         rows = _of(table, loss=loss, seed=_names(_of(table, loss=loss), "seed")[0])
         _draw_elements(left, rows)
         _draw_shares(right, rows)
         last = loss == names[-1]
-        _axes(left, "gradient norm g = |p − t|" if last else "", "elements, log")
-        _axes(right, "gradient norm g = |p − t|" if last else "", "gradient, %")
+        _axes(left, "gradient norm g = |p − t|" if last else "", "elements")
+        _axes(right, "gradient norm g = |p − t|" if last else "", "share, %")
         left.set_title(loss, loc="left", fontsize=10, fontweight="bold")
     grid[0][0].legend(fontsize=8, frameon=False)
     grid[0][1].legend(fontsize=8, frameon=False)
+    grid[0][0].set_title("elements by gradient norm, log scale", loc="right", fontsize=9)
     grid[0][1].set_title("share of the gradient at the end", loc="right", fontsize=9)
     return figure
 
@@ -148,7 +161,7 @@ def _of_outliers(row: dict[str, str]) -> float:
 
 def who_gets_the_gradient(table: Rows) -> Any:
     """The share of the gradient that objects have, and the one that outliers have, over training. First seed."""
-    figure, panels = plt.subplots(1, 2, figsize=(9.2, 3.4), constrained_layout=True)
+    figure, panels = plt.subplots(1, 2, figsize=(8.6, 3.4), constrained_layout=True)
     titles = ("gradient of objects, %", f"gradient of elements with g ≥ {OUTLIER}, %")
     for axes, wanted, title in zip(panels, (_of_objects, _of_outliers), titles):
         for loss in _names(table, "loss"):
@@ -157,9 +170,9 @@ def who_gets_the_gradient(table: Rows) -> Any:
             shares = [_share(rows, epoch, wanted) for epoch in epochs]
             axes.plot([int(one) for one in epochs], shares, color=COLOURS.get(loss, "black"), label=loss, linewidth=1.3)
         _axes(axes, "epoch", title)
-        axes.set_ylim(0)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
+        axes.set_ylim(0, 100)
+        _epochs_on(axes)
+    _legend(figure, panels[0])
     return figure
 
 
@@ -168,7 +181,7 @@ def test_table(test: Rows, differences: Rows) -> Any:
     columns = [column for column in test[0] if column.startswith("AP50 ")]
     names = _names(test, "loss")
     figure, panels = plt.subplots(
-        2, len(columns), figsize=(9.2, 0.62 * len(names) + 1.9), constrained_layout=True, sharey=True, squeeze=False
+        2, len(columns), figsize=(8.6, 0.62 * len(names) + 1.9), constrained_layout=True, sharey=True, squeeze=False
     )
     for column, (above, below) in zip(columns, panels.T):
         for place, loss in enumerate(names):
