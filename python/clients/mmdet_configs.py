@@ -20,7 +20,17 @@ import warnings
 import compiled_ops
 import torch
 
-NAMES = ("CrossEntropyCustomLoss", "CrossEntropyLoss", "FocalCustomLoss", "FocalLoss", "GHMC", "GHMR")
+NAMES = (
+    "CrossEntropyCustomLoss",
+    "CrossEntropyLoss",
+    "FocalCustomLoss",
+    "FocalLoss",
+    "GHMC",
+    "GHMR",
+    "GaussianFocalLoss",
+    "QualityFocalLoss",
+    "VarifocalLoss",
+)
 ROWS, CLASSES = 40, 6
 
 
@@ -89,10 +99,40 @@ def ghm_r(classes):
     yield (torch.randn(ROWS, 4) * 0.05, torch.randn(ROWS, 4) * 0.05, weights(ROWS, 4)), {"avg_factor": 17.0}
 
 
+def quality_focal(classes):
+    """GFL's labels and scores; DETR's dense ones."""
+    scored = labels(ROWS, classes), torch.rand(ROWS)
+    yield (torch.randn(ROWS, classes), scored, weights(ROWS)), {"avg_factor": 17.0}
+    yield (torch.randn(ROWS, classes), scored), {"avg_factor": torch.tensor([17.0])}
+    yield (torch.randn(ROWS, classes), scored, weights(ROWS)), {"reduction_override": "none"}
+    yield (torch.randn(ROWS, classes), torch.rand(ROWS, classes), weights(ROWS)), {"avg_factor": torch.tensor(17.0)}
+    yield (torch.randn(2, classes, 5, 4), torch.rand(2, classes, 5, 4)), {}
+
+
+def varifocal(classes):
+    scores = torch.rand(ROWS, classes) * (torch.rand(ROWS, classes) < 0.2)
+    yield (torch.randn(ROWS, classes), scores), {"avg_factor": 17.0}
+    yield (torch.randn(ROWS, classes), scores, weights(ROWS, classes)), {"avg_factor": torch.tensor([17.0])}
+    yield (torch.randn(ROWS, classes), scores), {"reduction_override": "none"}
+
+
+def gaussian_focal(classes):
+    heat = torch.rand(2, classes, 5, 4)
+    heat[heat > 0.9] = 1
+    yield (torch.rand(2, classes, 5, 4), heat), {"avg_factor": 17.0}
+    yield (torch.rand(2, classes, 5, 4), heat), {"avg_factor": torch.tensor([17.0])}
+    yield (torch.rand(2, classes, 5, 4), heat, None, None, weights(2, classes, 5, 4)), {}
+    rows, points = torch.rand(ROWS, classes), torch.randint(0, ROWS, (5,))
+    yield (rows, torch.rand(ROWS, classes), points, torch.randint(0, classes, (5,))), {"avg_factor": 17.0}
+
+
 def layouts_of(loss):
     """Calls for a loss, as pairs of arguments and keywords."""
     kind, weight = type(loss).__name__, getattr(loss, "class_weight", None)
     classes = len(weight) if isinstance(weight, (list, tuple)) else getattr(loss, "num_classes", CLASSES)
+    others = {"QualityFocalLoss": quality_focal, "VarifocalLoss": varifocal, "GaussianFocalLoss": gaussian_focal}
+    if kind in others:
+        return others[kind](classes)
     if kind.startswith("GHM"):
         return (ghm_c if kind == "GHMC" else ghm_r)(classes)
     if kind.startswith("Focal"):
@@ -136,7 +176,7 @@ def check(key, original, ours):
         if original.reduction == "sum":  # which refuses it
             options.pop("avg_factor", None)
         calls += 1
-        shapes = " ".join(str(tuple(one.shape)) for one in call)
+        shapes = " ".join(str(tuple(one.shape)) for one in call if isinstance(one, torch.Tensor))
         try:
             what = difference(original, ours, call, options)
         except Exception as error:

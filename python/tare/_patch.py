@@ -15,20 +15,78 @@ _CROSS_ENTROPY = ("CrossEntropyLoss", "CrossEntropyCustomLoss")
 _CROSS_ENTROPIES = ("cross_entropy", "binary_cross_entropy", "mask_cross_entropy")
 _PROBABILITIES = ("py_sigmoid_focal_loss", "py_focal_loss_with_prob")
 
-# Where a library defines what tare.compat's module of its name has. A pair: its name there, and Tare's.
+_LOSSES = "mmdet.models.losses"
+_DETECTION = "torchvision.models.detection"
+_TRITON = (
+    "triton_sigmoid_focal_loss",
+    "triton_sigmoid_focal_loss_reduce",
+    "SigmoidFocalLoss",
+    "SigmoidFocalLossReduced",
+)
+_RF_DETR = ("sigmoid_focal_loss", "sigmoid_varifocal_loss", "position_supervised_loss", "sigmoid_ce_loss")
+_KORNIA = ("focal_loss", "FocalLoss", "binary_focal_loss_with_logits", "BinaryFocalLossWithLogits")
+
+# Where a library defines what tare.compat's module of its name has. A pair: its name there, and Tare's. A name with a
+# dot is a method of a class. A module that the installed version lacks is left out.
 _LIBRARIES: dict[str, dict[str, tuple]] = {
     "apex": {"apex.contrib.focal_loss.focal_loss": ("focal_loss", "FocalLoss")},
+    "detectron2": {
+        "fvcore.nn.focal_loss": _STAR,
+        "detectron2.modeling.roi_heads.fast_rcnn": (
+            ("FastRCNNOutputLayers.sigmoid_cross_entropy_loss", "sigmoid_cross_entropy_loss"),
+        ),
+    },
     "fvcore": {"fvcore.nn.focal_loss": _STAR},
+    "kornia": {"kornia.losses.focal": _KORNIA},
     "mmcv": {"mmcv.ops.focal_loss": (*_FOCAL, "SigmoidFocalLossFunction", "SoftmaxFocalLossFunction")},
     "mmdet": {
-        "mmdet.models.losses.cross_entropy_loss": (*_CROSS_ENTROPY, *_CROSS_ENTROPIES),
-        "mmdet.models.losses.focal_loss": ("FocalLoss", "FocalCustomLoss", "sigmoid_focal_loss", *_PROBABILITIES),
-        "mmdet.models.losses.ghm_loss": ("GHMC", "GHMR"),
+        f"{_LOSSES}.cross_entropy_loss": (*_CROSS_ENTROPY, *_CROSS_ENTROPIES),
+        f"{_LOSSES}.focal_loss": ("FocalLoss", "FocalCustomLoss", "sigmoid_focal_loss", *_PROBABILITIES),
+        f"{_LOSSES}.gaussian_focal_loss": ("GaussianFocalLoss",),
+        f"{_LOSSES}.gfocal_loss": ("QualityFocalLoss",),
+        f"{_LOSSES}.ghm_loss": ("GHMC", "GHMR"),
+        f"{_LOSSES}.varifocal_loss": ("VarifocalLoss",),
     },
-    "torchvision": {"torchvision.ops.focal_loss": ("sigmoid_focal_loss",)},
+    "monai": {"monai.losses.focal_loss": ("FocalLoss",)},
+    "rfdetr": {
+        "rfdetr.models.criterion": (
+            *_RF_DETR,
+            ("sigmoid_ce_loss_jit", "sigmoid_ce_loss"),
+            ("SetCriterion.loss_labels", "loss_labels"),
+        )
+    },
+    "sam3": {"sam3.train.loss.sigmoid_focal_loss": _TRITON},
+    "segmentation_models_pytorch": {"segmentation_models_pytorch.losses.focal": ("FocalLoss",)},
+    "timm": {"timm.loss.asymmetric_loss": ("AsymmetricLossMultiLabel",)},
+    "torchvision": {
+        "torchvision.ops.focal_loss": ("sigmoid_focal_loss",),
+        f"{_DETECTION}.retinanet": (("RetinaNetClassificationHead.compute_loss", "retinanet_classification_loss"),),
+        f"{_DETECTION}.ssd": (("SSD.compute_loss", "ssd_loss"),),
+    },
     "transformers": {
-        "transformers.loss.loss_for_object_detection": ("sigmoid_focal_loss",),
+        "transformers.loss.loss_for_object_detection": (
+            "sigmoid_focal_loss",
+            ("ImageLoss.loss_labels", "detr_loss_labels"),
+        ),
         "transformers.loss.loss_grounding_dino": (("sigmoid_focal_loss", "grounding_dino_sigmoid_focal_loss"),),
+        "transformers.loss.loss_deformable_detr": (
+            ("DeformableDetrImageLoss.loss_labels", "deformable_detr_loss_labels"),
+        ),
+        "transformers.loss.loss_rt_detr": (
+            ("RTDetrLoss.loss_labels_vfl", "rt_detr_loss_labels_vfl"),
+            ("RTDetrLoss.loss_labels_bce", "rt_detr_loss_labels_bce"),
+            ("RTDetrLoss.loss_labels_focal", "rt_detr_loss_labels_focal"),
+        ),
+        "transformers.loss.loss_deimv2": (("Deimv2Loss.loss_labels_mal", "deimv2_loss_labels_mal"),),
+        "transformers.loss.loss_lw_detr": (("LwDetrImageLoss.loss_labels", "lw_detr_loss_labels"),),
+        "transformers.loss.loss_rf_detr": (("sigmoid_cross_entropy_loss", "rf_detr_sigmoid_cross_entropy_loss"),),
+        "transformers.models.maskformer.modeling_maskformer": (
+            ("sigmoid_focal_loss", "maskformer_sigmoid_focal_loss"),
+        ),
+    },
+    "ultralytics": {
+        "ultralytics.utils.loss": ("VarifocalLoss", "FocalLoss"),
+        "ultralytics.models.utils.loss": (("DETRLoss._get_loss_class", "rt_detr_loss_class"),),
     },
 }
 _LOADED_BEFORE = {"mmdet": ("mmdet.models",), "transformers": ("transformers.loss.loss_utils",)}  # all that import them
@@ -70,6 +128,19 @@ class Patch:
 
         self._undo.append(undo)
 
+    def _replace_method(self, owner: type, name: str, ours: Any) -> None:
+        original = owner.__dict__.get(name)
+        if original is None or original is ours:
+            return
+        setattr(owner, name, ours)
+        self.replaced.append(f"{owner.__module__}.{owner.__qualname__}.{name}")
+
+        def undo() -> None:
+            if owner.__dict__.get(name) is ours:
+                setattr(owner, name, original)
+
+        self._undo.append(undo)
+
     def _replace_everywhere(self, pairs: dict[int, tuple[Any, Any]]) -> None:
         """Every attribute of a module, and every value of a dictionary in one, that is an original."""
         for name, module in list(sys.modules.items()):
@@ -99,21 +170,29 @@ def patch(library: str) -> Patch:
         with tare.patch("mmdet") as patched:
             print(patched.replaced)
 
-    library: "apex", "fvcore", "mmcv", "mmdet", "torchvision" or "transformers"; tare.compat has what they get. The
-    library is imported. Every attribute of a loaded module that is the original object is replaced, and every such
-    value of a dictionary of one; for mmdet its registry too. A torch.nn.Module that exists already keeps its losses.
+    library: "apex", "detectron2", "fvcore", "kornia", "mmcv", "mmdet", "monai", "rfdetr", "sam3",
+    "segmentation_models_pytorch", "timm", "torchvision", "transformers" or "ultralytics"; tare.compat has what they
+    get. The library is imported. Every attribute of a loaded module that is the original object is replaced, and every
+    such value of a dictionary of one; methods of criteria in their classes; for mmdet its registry too. A
+    torch.nn.Module that exists already keeps its losses.
     """
     if library not in _LIBRARIES:
         raise ValueError(f"library is {library!r}; it is one of: {', '.join(_LIBRARIES)}")
     ours = importlib.import_module(f"tare.compat.{library}")
     patched = Patch(library)
     pairs: dict[int, tuple[Any, Any]] = {}
+    importlib.import_module(library)
     for module in _LOADED_BEFORE.get(library, ()):
         importlib.import_module(module)
     for module, names in _LIBRARIES[library].items():
-        theirs = importlib.import_module(module)
+        theirs = _module_of(module)
         for name in names:
             there, here = (name, name) if isinstance(name, str) else name
+            owner, _, attribute = there.rpartition(".")
+            if owner:
+                if hasattr(theirs, owner):
+                    patched._replace_method(getattr(theirs, owner), attribute, getattr(ours, here))
+                continue
             original = getattr(theirs, there, None)
             if original is not None and original is not getattr(ours, here):
                 pairs[id(original)] = original, getattr(ours, here)
@@ -121,3 +200,11 @@ def patch(library: str) -> Patch:
     if library == "mmdet":
         patched._register()
     return patched
+
+
+def _module_of(name: str) -> Any:
+    """A module of an installed library, or None where its version has none of this name, or cannot import it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None

@@ -86,6 +86,35 @@ def test_a_name_that_tare_has_under_another(modules):
     assert made["transformers.loss.loss_grounding_dino"].sigmoid_focal_loss is ORIGINALS[1]
 
 
+def test_methods_of_classes(modules):
+    class RTDetrLoss:
+        def loss_labels_vfl(self):
+            return "the original"
+
+    class DFineLoss(RTDetrLoss):
+        pass
+
+    original = RTDetrLoss.__dict__["loss_labels_vfl"]
+    modules(
+        transformers={},
+        transformers__loss={},
+        transformers__loss__loss_utils={},
+        transformers__loss__loss_rt_detr={"RTDetrLoss": RTDetrLoss},
+        transformers__loss__loss_d_fine={"RTDetrLoss": RTDetrLoss, "DFineLoss": DFineLoss},
+    )
+    with tare.patch("transformers") as patched:
+        assert DFineLoss.loss_labels_vfl is transformers.rt_detr_loss_labels_vfl
+        assert len(patched.replaced) == 1 and patched.replaced[0].endswith("RTDetrLoss.loss_labels_vfl")
+        assert tare.patch("transformers").replaced == []
+    assert RTDetrLoss.__dict__["loss_labels_vfl"] is original and "loss_labels_vfl" not in DFineLoss.__dict__
+
+
+def test_a_library_that_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rfdetr", None)
+    with pytest.raises(ImportError, match="rfdetr"):
+        tare.patch("rfdetr")
+
+
 def test_the_registry_of_mmdetection(modules):
     class Registry(dict):
         def register_module(self, name, force, module):
@@ -109,6 +138,7 @@ def test_the_registry_of_mmdetection(modules):
 
 
 def test_what_is_no_library():
-    known = "apex, fvcore, mmcv, mmdet, torchvision, transformers"
+    known = "apex, detectron2, fvcore, kornia, mmcv, mmdet, monai, rfdetr, sam3, segmentation_models_pytorch, timm, "
+    known += "torchvision, transformers, ultralytics"
     with pytest.raises(ValueError, match=f"library is 'keras'; it is one of: {known}"):
         tare.patch("keras")

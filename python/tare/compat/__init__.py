@@ -3,8 +3,9 @@
 
     from tare.compat.torchvision import sigmoid_focal_loss
 
-There is one module for each library: torchvision, fvcore, mmcv, mmdet, apex, transformers, timm. Only registering in
-mmdetection imports the library. tare.patch puts the functions into an installed one.
+There is one module for each library: torchvision, fvcore, detectron2, mmcv, mmdet, apex, transformers, rfdetr,
+ultralytics, sam3, timm, kornia, monai, segmentation_models_pytorch. Only registering in mmdetection imports the
+library. tare.patch puts the functions, modules and methods into an installed one.
 
 These differences are common to all. Logits in float16 or bfloat16 are computed in float32; the loss then has the
 type that the original's has, also under autocast. Nothing waits for a GPU. A mean over nothing is 0, not NaN. A second

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torchvision.ops.sigmoid_focal_loss.
+"""torchvision.ops.sigmoid_focal_loss; and the losses of RetinaNet and SSD, from torchvision_detection.
 
 Differences: gamma below 1 has finite gradients, and small losses keep their digits. alpha must be in [0,1], or
 negative. torch.jit.script takes the function.
@@ -9,6 +9,9 @@ import torch
 
 from .. import torch as tare
 from . import _scripted, check_tensors, focal_elements, loss_type, or_original, reduce_plainly, reduced
+from .torchvision_detection import retinanet_classification_loss, ssd_loss
+
+__all__ = ["retinanet_classification_loss", "sigmoid_focal_loss", "ssd_loss"]
 
 
 def sigmoid_focal_loss(

@@ -1,16 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""transformers.loss: sigmoid_focal_loss of Deformable DETR and its kin, and that of Grounding DINO.
+"""transformers.loss: the focal losses of Deformable DETR, Grounding DINO and MaskFormer, and the classification losses
+of RT-DETR, D-FINE, DEIMv2, LW-DETR and RF-DETR.
 
-torchvision's differences apply. num_boxes may be a tensor; nothing waits for it.
+sigmoid_focal_loss and its kin take dense targets, and torchvision's differences apply. The functions with a criterion
+as first argument are methods: tare.patch("transformers") puts them into the classes they are named after. They read
+labels and scores, and form no dense targets. num_boxes may be a tensor; nothing waits for it.
+
+Differences: a half score is not rounded to the logits' type; boxes without area have an IoU of 0, not NaN;
+lw_detr_loss_labels is finite for every logit (the original takes the logarithm of a probability, and is not from 17.4
+on in float32); rt_detr_loss_labels_focal passes num_boxes where the original passes alpha, and fails.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 
 from .. import torch as tare
-from . import Refused, check_tensors, focal_elements, loss_type, or_original, reduce_plainly
+from . import (
+    NOT_A_LABEL,
+    Refused,
+    check_tensors,
+    focal_elements,
+    loss_type,
+    or_original,
+    reduce_plainly,
+    widened,
+)
+from ._matched import focal, iou_aware, labels_of, over_boxes, overlaps_of, scores_of, typed
 from .torchvision import as_rows
+
+# ---- of dense targets -----------------------------------------------------------------------------------------------
 
 
 def sigmoid_focal_loss(
@@ -31,18 +53,138 @@ def grounding_dino_sigmoid_focal_loss(
     return _sum(inputs, targets, num_boxes, alpha, gamma, 1)
 
 
+def maskformer_sigmoid_focal_loss(
+    inputs: torch.Tensor, labels: torch.Tensor, num_masks: int, alpha: float = 0.25, gamma: float = 2
+) -> torch.Tensor:
+    """sigmoid_focal_loss of modeling_maskformer, which has other names for the same arguments."""
+    return sigmoid_focal_loss(inputs, labels, num_masks, alpha, gamma)
+
+
+def rf_detr_sigmoid_cross_entropy_loss(
+    inputs: torch.Tensor, labels: torch.Tensor, num_masks: float | torch.Tensor
+) -> torch.Tensor:
+    """The sum of the elements' cross-entropies over num_masks and the length of the second axis."""
+    check_tensors(inputs=inputs, labels=labels)
+    if inputs.dim() < 2 or inputs.shape != labels.shape:
+        raise Refused(
+            f"inputs {tuple(inputs.shape)} and labels {tuple(labels.shape)} must be of one shape, with 2 axes"
+        )
+    rows, options = as_rows(inputs), {"normalizer": num_masks * max(inputs.shape[1], 1)}
+    loss = or_original(
+        lambda: tare.sigmoid_ce(rows, targets=_dense(labels).reshape(rows.shape), **options),
+        lambda: reduce_plainly(_cross_entropies(inputs, labels), options),
+        labels,
+    )
+    return typed(loss, inputs.device, loss_type(inputs.device, inputs.dtype, labels.dtype), num_masks)
+
+
+def _cross_entropies(inputs, labels):
+    return F.binary_cross_entropy_with_logits(widened(inputs), labels.to(widened(inputs).dtype), reduction="none")
+
+
+def _dense(targets: torch.Tensor) -> torch.Tensor:
+    return targets if targets.is_floating_point() else targets.to(torch.float32)
+
+
 def _sum(inputs, targets, num_boxes, alpha, gamma, queries):
     if inputs.shape != targets.shape:
         raise ValueError(f"inputs have shape {tuple(inputs.shape)}, targets {tuple(targets.shape)}")
     rows, options = as_rows(inputs), {"normalizer": num_boxes * max(queries, 1)}
-    dense = targets if targets.is_floating_point() else targets.to(torch.float32)
     loss = or_original(
-        lambda: tare.sigmoid_focal(rows, targets=dense.reshape(rows.shape), gamma=gamma, alpha=alpha, **options),
+        lambda: tare.sigmoid_focal(
+            rows, targets=_dense(targets).reshape(rows.shape), gamma=gamma, alpha=alpha, **options
+        ),
         lambda: reduce_plainly(focal_elements(inputs, targets, alpha, gamma), options),
         targets,
     )
-    dtype = loss_type(inputs.device, inputs.dtype, targets.dtype)
-    if isinstance(num_boxes, torch.Tensor):
-        dtype = torch.result_type(torch.zeros((), dtype=dtype, device=inputs.device), num_boxes)
-        loss = loss.reshape(num_boxes.shape)
-    return loss.to(dtype)
+    return typed(loss, inputs.device, loss_type(inputs.device, inputs.dtype, targets.dtype), num_boxes)
+
+
+# ---- methods of the criteria ----------------------------------------------------------------------------------------
+
+Outputs, Targets, Matches = dict[str, Any], list[dict[str, torch.Tensor]], list[tuple[torch.Tensor, torch.Tensor]]
+
+
+def _matched(criterion: Any, outputs: Outputs, targets: Targets, indices: Matches) -> tuple:
+    """Logits, where the matched queries are, and labels."""
+    if "logits" not in outputs:
+        raise KeyError("No logits were found in the outputs")
+    logits, found = outputs["logits"], criterion._get_source_permutation_idx(indices)
+    classes = torch.cat([target["class_labels"][chosen] for target, (_, chosen) in zip(targets, indices)])
+    return logits, found, labels_of(logits, found, classes)
+
+
+def _scores(outputs: Outputs, found: Any, targets: Targets, indices: Matches) -> torch.Tensor:
+    if "pred_boxes" not in outputs:
+        raise KeyError("No predicted boxes found in outputs")
+    boxes = torch.cat([target["boxes"][chosen] for target, (_, chosen) in zip(targets, indices)])
+    return scores_of(outputs["logits"], found, overlaps_of(outputs["pred_boxes"][found], boxes))
+
+
+def detr_loss_labels(
+    criterion: Any, outputs: Outputs, targets: Targets, indices: Matches, num_boxes: Any
+) -> dict[str, torch.Tensor]:
+    """ImageLoss.loss_labels of DETR and YOLOS: softmax cross-entropy, the mean weighted by `empty_weight`."""
+    if "logits" not in outputs:
+        raise KeyError("No logits were found in the outputs")
+    logits, found = outputs["logits"], criterion._get_source_permutation_idx(indices)
+    classes = torch.cat([target["class_labels"][chosen] for target, (_, chosen) in zip(targets, indices)])
+    labels = torch.full(logits.shape[:2], criterion.num_classes, dtype=torch.int64, device=logits.device)
+    labels[found] = classes.to(labels)
+    marks = {"background_label": NOT_A_LABEL, "ignore_label": -100}
+    weights = criterion.empty_weight.detach().to(torch.float32)
+    loss = tare.softmax_ce(logits, labels, class_weights=weights, normalizer="weights", **marks)
+    return {"loss_ce": loss.to(loss_type(logits.device, logits.dtype))}
+
+
+def deformable_detr_loss_labels(
+    criterion: Any, outputs: Outputs, targets: Targets, indices: Matches, num_boxes: Any
+) -> dict[str, torch.Tensor]:
+    """DeformableDetrImageLoss.loss_labels: focal loss over num_boxes. Conditional and DAB-DETR have it too."""
+    logits, _, labels = _matched(criterion, outputs, targets, indices)
+    return {"loss_ce": focal(logits, labels, num_boxes, criterion.focal_alpha)}
+
+
+def rt_detr_loss_labels_vfl(
+    criterion: Any, outputs: Outputs, targets: Targets, indices: Matches, num_boxes: Any, log: bool = True
+) -> dict[str, torch.Tensor]:
+    """RTDetrLoss.loss_labels_vfl: varifocal loss with a detached modulator, of RT-DETR, RT-DETRv2 and D-FINE."""
+    logits, found, labels = _matched(criterion, outputs, targets, indices)
+    options = {"alpha": criterion.alpha, "gamma": criterion.gamma, "modulator": "detached", "positives": "by-label"}
+    scores = _scores(outputs, found, targets, indices)
+    return {"loss_vfl": over_boxes(tare.sigmoid_varifocal, logits, labels, num_boxes, scores=scores, **options)}
+
+
+def rt_detr_loss_labels_bce(
+    criterion: Any, outputs: Outputs, targets: Targets, indices: Matches, num_boxes: Any, log: bool = True
+) -> dict[str, torch.Tensor]:
+    """RTDetrLoss.loss_labels_bce: cross-entropy of each class over num_boxes."""
+    logits, _, labels = _matched(criterion, outputs, targets, indices)
+    return {"loss_bce": over_boxes(tare.sigmoid_ce, logits, labels, num_boxes)}
+
+
+def rt_detr_loss_labels_focal(
+    criterion: Any, outputs: Outputs, targets: Targets, indices: Matches, num_boxes: Any, log: bool = True
+) -> dict[str, torch.Tensor]:
+    """RTDetrLoss.loss_labels_focal, as it is meant: focal loss of alpha and gamma over num_boxes."""
+    logits, _, labels = _matched(criterion, outputs, targets, indices)
+    return {"loss_focal": focal(logits, labels, num_boxes, criterion.alpha, criterion.gamma)}
+
+
+def deimv2_loss_labels_mal(
+    criterion: Any, outputs: Outputs, targets: Targets, indices: Matches, num_boxes: Any
+) -> dict[str, torch.Tensor]:
+    """Deimv2Loss.loss_labels_mal: matchability-aware loss over num_boxes."""
+    logits, found, labels = _matched(criterion, outputs, targets, indices)
+    options = {"gamma": criterion.gamma, "alpha": criterion.mal_alpha, "modulator": "detached"}
+    scores = _scores(outputs, found, targets, indices)
+    return {"loss_mal": over_boxes(tare.sigmoid_matchability, logits, labels, num_boxes, scores=scores, **options)}
+
+
+def lw_detr_loss_labels(
+    criterion: Any, outputs: Outputs, targets: Targets, indices: Matches, num_boxes: Any
+) -> dict[str, torch.Tensor]:
+    """LwDetrImageLoss.loss_labels: IoU-aware cross-entropy over num_boxes, of LW-DETR and RF-DETR."""
+    logits, found, labels = _matched(criterion, outputs, targets, indices)
+    scores = _scores(outputs, found, targets, indices)
+    return {"loss_ce": iou_aware(logits, labels, scores, num_boxes, criterion.focal_alpha)}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mmdet.models.losses: FocalLoss, CrossEntropyLoss, GHMC and GHMR, as of mmdetection 3, with the functions beside them.
+"""mmdet.models.losses: FocalLoss, CrossEntropyLoss, GHMC, GHMR, QualityFocalLoss, VarifocalLoss and GaussianFocalLoss,
+as of mmdetection 3, with the functions beside the first two.
 
 In a configuration either name a loss by `type='tare.compat.mmdet.FocalLoss'`, or replace mmdetection's own everywhere
 by one line:
@@ -18,7 +19,9 @@ too. Targets of GHM-C that require a gradient are refused.
 from .cross_entropy import CrossEntropyLoss, binary_cross_entropy, cross_entropy, mask_cross_entropy
 from .custom import CrossEntropyCustomLoss, FocalCustomLoss
 from .focal import FocalLoss, py_focal_loss_with_prob, py_sigmoid_focal_loss, sigmoid_focal_loss
+from .gaussian import GaussianFocalLoss
 from .ghm import GHMC, GHMR
+from .quality import QualityFocalLoss, VarifocalLoss
 from .registry import register
 
 __all__ = [
@@ -28,6 +31,9 @@ __all__ = [
     "CrossEntropyLoss",
     "FocalCustomLoss",
     "FocalLoss",
+    "GaussianFocalLoss",
+    "QualityFocalLoss",
+    "VarifocalLoss",
     "binary_cross_entropy",
     "cross_entropy",
     "mask_cross_entropy",

@@ -5,7 +5,17 @@ from __future__ import annotations
 
 import importlib
 
-NAMES = ("CrossEntropyCustomLoss", "CrossEntropyLoss", "FocalCustomLoss", "FocalLoss", "GHMC", "GHMR")
+NAMES = (
+    "CrossEntropyCustomLoss",
+    "CrossEntropyLoss",
+    "FocalCustomLoss",
+    "FocalLoss",
+    "GHMC",
+    "GHMR",
+    "GaussianFocalLoss",
+    "QualityFocalLoss",
+    "VarifocalLoss",
+)
 
 
 def register() -> dict[str, type]:
