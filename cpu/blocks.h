@@ -5,6 +5,7 @@
 typedef struct block {
   int32_t first_row, rows, classes, by_class;
   int64_t first_class;
+  int32_t first_positive; /* of the tile's list of rows with a class: the first that is not above first_row */
   int32_t lines, length, n;
 } block;
 

@@ -26,17 +26,25 @@ static void double_keys(const tare_job *job, const stretch *on, const real *targ
   for (int32_t k = 0; k < n; k++) scratch->key[soft->at[k]] = log(soft->norm[k] / (1 - soft->norm[k]));
 }
 
-/** The bins of elements with dense targets. */
-static void find_soft_bins(const tare_bins *bins, const stretch *on, const real *target, tare_scratch *scratch) {
+/** The bin of a norm in [0,1], or NaN. The edges are so near to k/M that floor(norm*M) is at most one bin off. */
+static int32_t bin_of_norm(const tare_bins *bins, double norm) {
+  const double scaled = norm * bins->count, *lower = bins->norm_f64;
+  const int32_t found = scaled >= 0 ? (int32_t)scaled : 0, last = bins->count - 1, k = found > last ? last : found;
+  return k + (norm >= lower[k + 1]) - (norm < lower[k]);
+}
+
+/** The bins of elements with dense targets: of all by the signed logit, then of those between 0 and 1 by their norm. */
+static void find_soft_bins(const tare_bins *bins, const stretch *on, const real *restrict target,
+                           tare_scratch *scratch) {
   const tare_soft_norms *soft = &scratch->soft_norms;
-  for (int32_t i = 0; i < on->n; i++) {
-    if (target[i] != 0 && target[i] != 1) continue;
-    const double key = (double)(target[i] == 0 ? on->x[i] : -on->x[i]);
-    scratch->bin[i] = tare_bin_by_bisection(bins->lower_f64, bins->count, key);
-  }
+  const real *restrict x = on->x;
+  real *restrict key = real_scratch_of(scratch)->key;
+  const int32_t padded = whole_chunks(on->n);
+#pragma omp simd
+  for (int32_t i = 0; i < padded; i++) key[i] = target[i] == 1 ? -x[i] : x[i]; /* hot: keys of targets */
+  find_bins(bins, key, padded, scratch->bin);
   const int32_t n = find_soft_norms(on, target, scratch);
-  for (int32_t k = 0; k < n; k++)
-    scratch->bin[soft->at[k]] = tare_bin_by_bisection(bins->norm_f64, bins->count, soft->norm[k]);
+  for (int32_t k = 0; k < n; k++) scratch->bin[soft->at[k]] = bin_of_norm(bins, soft->norm[k]);
 }
 
 /** Weight x 1/GD of each element. */

@@ -16,15 +16,17 @@ static int32_t pick_positives(const tare_job *job, const tare_tile *tile, const 
                               const element_task *of_labels, tare_scratch *scratch, real_scratch *s) {
   const tare_tile_rows *rows = &scratch->rows;
   const int has_elements = tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS].data != NULL;
+  const int has_scores = tile->view->array[TARE_ARRAY_SCORES].data != NULL;
   int32_t picked = 0;
-  for (int32_t p = 0; p < rows->positives && !job->problem->soft; p++) {
+  for (int32_t p = b->first_positive; p < rows->positives && !job->problem->soft; p++) {
     const int32_t i = rows->positive[p] - b->first_row;
     const int64_t c = rows->cls[rows->positive[p]] - b->first_class;
-    if (i < 0 || i >= b->rows || c < 0 || c >= b->classes) continue;
+    if (i >= b->rows) break;
+    if (c < 0 || c >= b->classes) continue;
     const int32_t at = (int32_t)(b->by_class ? c * b->length + i : i * (int64_t)b->length + c);
     const real of_row = s->row_weight[rows->positive[p]], of_ones = positive_weight(job->problem, b->first_class + c);
     const real of_element = has_elements ? s->loss[at] : (real)1; /* where build_weights left them */
-    const real score = s->score[rows->positive[p]];
+    const real score = has_scores ? s->score[rows->positive[p]] : (real)1;
     const int has_alpha_of_1 = score > 0 || !tare_is_negative_at_0(job->problem);
     s->picked_x[picked] = of_labels->is_soft ? x[at] : -x[at];
     s->picked_target[picked] = score;
@@ -32,7 +34,8 @@ static int32_t pick_positives(const tare_job *job, const tare_tile *tile, const 
     s->picked_plain[picked] = of_row * of_element * of_ones;
     scratch->picked_at[picked++] = at;
   }
-  for (int32_t k = picked; k < TARE_BLOCK && k % CHUNK; k++)
+  const int32_t unit = job->density ? CHUNK : UNIT, padded = (picked + unit - 1) / unit * unit;
+  for (int32_t k = picked; k < padded; k++)
     s->picked_x[k] = s->picked_target[k] = s->picked_weight[k] = s->picked_plain[k] = 0;
   return picked;
 }
@@ -186,13 +189,14 @@ static block next_block(const tare_tile *tile, int64_t classes, int by_class, in
 static void sigmoid_tile(const tare_job *job, const tare_tile *tile, tare_scratch *scratch, tare_group_result *result) {
   const tare_problem *problem = job->problem;
   const int64_t classes = problem->batch.classes;
-  const element_task task = {.kind = problem->loss.kind,
-                             .power = problem->power,
-                             .shape = problem->shape,
-                             .is_soft = problem->soft,
-                             .has_negatives = 1,
-                             .wants_derivative = tile->view->array[TARE_ARRAY_GRADIENT].data || scratch->class_sums,
-                             .parameters = parameters_of(problem)};
+  element_task task = {.kind = problem->loss.kind,
+                       .power = problem->power,
+                       .shape = problem->shape,
+                       .is_soft = problem->soft,
+                       .has_negatives = 1,
+                       .wants_derivative = tile->view->array[TARE_ARRAY_GRADIENT].data || scratch->class_sums,
+                       .parameters = parameters_of(problem)};
+  choose_loops(problem->labels_apart, &task);
   tile_tasks tasks = {task, task};
   const int by_class = tare_view_by_class(tile->view, classes);
   const int64_t spoilt = result->targets.rows;
@@ -205,10 +209,12 @@ static void sigmoid_tile(const tare_job *job, const tare_tile *tile, tare_scratc
     scratch->histogram[0][0] +=
         classes * weighted_rows(real_scratch_of(scratch), tile->rows); /* count_bins moves them */
   for (int32_t i = 0; i < tile->rows; i++) scratch->row_loss[i] = 0;
-  for (int32_t row = 0; row < tile->rows;) {
+  for (int32_t row = 0, positive = 0; row < tile->rows;) {
     block b = {0};
+    while (positive < scratch->rows.positives && scratch->rows.positive[positive] < row) positive++;
     for (int64_t cls = 0; cls < classes; cls += b.classes) {
       b = next_block(tile, classes, by_class, row, cls);
+      b.first_positive = positive;
       sigmoid_block(job, tile, &b, &tasks, scratch, result);
     }
     row += b.rows;

@@ -109,6 +109,20 @@ TARE_INLINE void weigh_soft_line(int32_t n, int step, int jumps, int has_peaks, 
   }
 }
 
+/** The lines of a block. The choices are constants: one that is looked up costs two instructions an element. */
+TARE_INLINE void weigh_soft_lines(const block *b, int jumps, int has_peaks, int has_elements, real_scratch *s) {
+  for (int32_t line = 0; line < b->lines; line++) {
+    const ptrdiff_t at = (ptrdiff_t)line * b->length;
+    const real *element = s->loss + at; /* never NULL: there a masked load of nothing takes 150 cycles */
+    if (b->by_class)
+      weigh_soft_line(b->length, 0, jumps, has_peaks, has_elements, s->target + at, element, s->at_0 + line,
+                      s->at_1 + line, s->of_ones + line, s->weight + at, s->base_weight + at);
+    else
+      weigh_soft_line(b->length, 1, jumps, has_peaks, has_elements, s->target + at, element, s->at_0, s->at_1,
+                      s->of_ones, s->weight + at, s->base_weight + at);
+  }
+}
+
 /** For dense targets: both weights hold the row's. */
 static void weigh_soft(const tare_job *job, const tare_tile *tile, const block *b, real_scratch *s) {
   const tare_problem *problem = job->problem;
@@ -121,14 +135,8 @@ static void weigh_soft(const tare_job *job, const tare_tile *tile, const block *
     s->at_1[c] = alpha(problem, b->first_class + c, 1);
     s->of_ones[c] = positive_weight(problem, b->first_class + c);
   }
-  for (int32_t line = 0; line < b->lines; line++) {
-    const ptrdiff_t at = (ptrdiff_t)line * b->length;
-    const real *element = s->loss + at; /* never NULL: there a masked load of nothing takes 150 cycles */
-    if (b->by_class)
-      weigh_soft_line(b->length, 0, jumps, has_peaks, has_elements, s->target + at, element, s->at_0 + line,
-                      s->at_1 + line, s->of_ones + line, s->weight + at, s->base_weight + at);
-    else
-      weigh_soft_line(b->length, 1, jumps, has_peaks, has_elements, s->target + at, element, s->at_0, s->at_1,
-                      s->of_ones, s->weight + at, s->base_weight + at);
-  }
+  if (jumps || has_peaks || has_elements)
+    weigh_soft_lines(b, jumps, has_peaks, has_elements, s);
+  else
+    weigh_soft_lines(b, 0, 0, 0, s);
 }

@@ -61,23 +61,26 @@ static void finish_margins(const tare_job *job, int32_t first, int32_t n, tare_s
 /* Each step is taken for all rows of the buffer before the next step. Otherwise a vector would wait for the label's
  * logit, which is stored alone and then read as part of that vector. */
 
-/** Brings rows to length `padded`, in the buffer, and takes the logits of their labels out. */
-static void load_row(const tare_job *job, const tare_tile *tile, int32_t row, int32_t slot, int64_t padded,
-                     tare_scratch *scratch) {
+/** Brings n rows with a label to length `padded`, in the buffer, and takes the logits of their labels out. */
+static void load_rows(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n, int64_t padded,
+                      tare_scratch *scratch) {
   real_scratch *s = real_scratch_of(scratch);
+  const tare_problem *problem = job->problem;
   const tare_array *logits = &tile->view->array[TARE_ARRAY_LOGITS];
-  const int64_t classes = job->problem->batch.classes;
-  const int32_t label = scratch->rows.cls[row];
-  real *x = s->row + slot * padded;
-  s->label_x[slot] = s->maximum[slot] = 0;
-  scratch->margins.sum[slot] = 1;
-  if (label < 0) return;
-  load(job->problem->batch.dtype, logits->data, tile->offset[TARE_ARRAY_LOGITS] + row * logits->stride[TARE_AXES - 1],
-       logits->cls, classes, x);
-  adjust_row(job->problem, label, 0, classes, x);
-  for (int64_t c = classes; c < padded; c++) x[c] = (real)-INFINITY;
-  s->label_x[slot] = x[label];
-  x[label] = (real)-INFINITY;
+  const int64_t classes = problem->batch.classes, stride = logits->stride[TARE_AXES - 1];
+  const int64_t from = tile->offset[TARE_ARRAY_LOGITS] + first * stride;
+  const int32_t *label = scratch->rows.cls + first;
+  for (int32_t i = 0; i < n; i++) {
+    real *x = s->row + i * padded;
+    s->label_x[i] = s->maximum[i] = 0;
+    scratch->margins.sum[i] = 1;
+    if (label[i] < 0) continue;
+    load(problem->batch.dtype, logits->data, from + i * stride, logits->cls, classes, x);
+    if (problem->class_offset) adjust_row(problem, label[i], 0, classes, x);
+    for (int64_t c = classes; c < padded; c++) x[c] = (real)-INFINITY;
+    s->label_x[i] = x[label[i]];
+    x[label[i]] = (real)-INFINITY;
+  }
 }
 
 /** Writes zeros as the gradient of rows that add nothing: in one call if the rows are contiguous. */
@@ -120,7 +123,7 @@ static void form_rows(const tare_job *job, int32_t first, int32_t n, int64_t pad
     if (label[i] >= 0) scale_row(job, i, padded, scratch);
   for (int32_t i = 0; i < n; i++)
     if (label[i] >= 0) x[i * padded + label[i]] = (real) - (scratch->margins.derivative[i] * job->gradient.factor);
-  for (int32_t i = 0; i < n; i++)
+  for (int32_t i = 0; i < n && job->gradient.after; i++)
     if (label[i] >= 0) rescale(job, x + i * padded, padded);
 }
 
@@ -149,7 +152,7 @@ static void softmax_rows(const tare_job *job, const tare_tile *tile, int32_t beg
   for (int32_t first = begin; first < end; first += fit) {
     const int32_t n = end - first < fit ? end - first : fit;
     const int32_t *label = scratch->rows.cls + first;
-    for (int32_t i = 0; i < n; i++) load_row(job, tile, first + i, i, padded, scratch);
+    load_rows(job, tile, first, n, padded, scratch);
     for (int32_t i = 0; i < n; i++)
       if (label[i] >= 0) s->maximum[i] = maximum_of(s->row + i * padded, padded);
     for (int32_t i = 0; i < n; i++)

@@ -50,10 +50,8 @@ static void look_at_scores(const tare_problem *problem, const tare_tile *tile, t
   const real least = (real)problem->score_least, most = (real)problem->score_most;
   tare_tile_rows *rows = &scratch->rows;
   real *score = real_scratch_of(scratch)->score;
-  for (int32_t p = 0; p < rows->positives; p++) {
+  for (int32_t p = 0; scores->data && p < rows->positives; p++) {
     const int32_t i = rows->positive[p];
-    score[i] = 1;
-    if (!scores->data) continue;
     load(problem->batch.score_dtype, scores->data, tile->offset[TARE_ARRAY_SCORES] + i * scores->stride[TARE_AXES - 1],
          1, 1, &score[i]);
     const int64_t element =

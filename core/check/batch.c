@@ -272,6 +272,7 @@ static tare_status check_presence(const tare_problem *problem, const tare_view *
 static tare_status add_level(tare_problem *problem, int index, int needs, tare_error *error) {
   tare_level level;
   tare_view *view = &problem->view[index];
+  memset(view, 0, sizeof *view);
   tare_status status = read_level(&problem->batch, index, &level, error);
   if (status) return status;
   status = check_level_size(&problem->batch, index, &level, &view->rows, error);

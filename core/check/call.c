@@ -185,7 +185,7 @@ static void set_targets(tare_problem *problem) {
 
 tare_status tare_problem_build(tare_problem *problem, const tare_loss_spec *loss, const tare_batch *batch,
                                const tare_output *output, int needs, tare_error *error) {
-  memset(problem, 0, sizeof *problem);
+  memset(problem, 0, offsetof(tare_problem, view)); /* add_level clears those that there are */
   tare_output_init(&problem->output);
   tare_status status = TARE_STATUS_OK;
   if (needs & TARE_NEED_LOGITS) status = tare_problem_set_loss(problem, loss, error);
