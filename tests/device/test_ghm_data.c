@@ -70,6 +70,7 @@ static void check_every_number_of_bins(int32_t kind, unsigned more) {
   FOR_EACH_DEVICE(device) {
     for (size_t s = 0; s < STATES; s++) {
       for (size_t b = 0; b < sizeof bins / sizeof *bins; b++) {
+        if (test_small() && (b + s) % 2 == 1) continue; /* the other numbers with the other state */
         problem *p = real_problem(kind, states[s]);
         p->want |= more;
         check_counts_and_loss(p, device, bins[b]);
