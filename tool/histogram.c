@@ -94,7 +94,9 @@ static void add_softmax_row(const struct sample *sample, const float *gradient, 
                             int32_t bins, struct sums *sums) {
   const float *logits = (const float *)sample->logits + row * sample->classes;
   double largest = -INFINITY, total = 0, norm = 0, size = 0;
-  for (int64_t class = 0; class < sample->classes; class ++) largest = fmax(largest, logits[class]);
+  for (int64_t class = 0; class < sample->classes; class ++) { /* no fmax: gcc 12 for aarch64 breaks down over it */
+    if (logits[class] > largest) largest = logits[class];
+  }
   for (int64_t class = 0; class < sample->classes; class ++) total += exp(logits[class] - largest);
   for (int64_t class = 0; class < sample->classes; class ++) {
     norm += fabs(exp(logits[class] - largest) / total - target_of(sample, row, class, label)) / 2;
