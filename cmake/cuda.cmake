@@ -20,6 +20,11 @@ elseif(TARE_CUDA STREQUAL "AUTO" OR TARE_CUDA)
   endif()
 endif()
 
+# CMake's own variable for this comes too late here.
+if(NOT CMAKE_CUDA_ARCHITECTURES AND NOT "$ENV{CUDAARCHS}" STREQUAL "")
+  set(CMAKE_CUDA_ARCHITECTURES "$ENV{CUDAARCHS}")
+endif()
+
 # Without a choice of the caller's: every generation from 7.5 on that this toolkit knows, and PTX for later ones. CUDA
 # 12 has generations before 7.0 in all-major, whose parameters are too small for our kernels.
 if(CUDAToolkit_VERSION AND CUDAToolkit_VERSION VERSION_LESS 13)

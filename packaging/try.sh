@@ -1,0 +1,63 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# try.sh bookworm|trixie|noble FOLDER: what a user does, in two empty systems under FOLDER (2 GB, removed afterwards). In
+# one of them this commit's packages and wheel are built, and the demo, a test and the documentation. In the other they
+# are installed and used. Needs root, debootstrap, and access to the archives of Debian and PyPI. TARE_TRY_QUICKLY=1:
+# compiled without optimization, in a tenth of the time.
+set -eu
+suite=$1 folder=$2
+cd "$(dirname "$0")/.."
+mkdir -p "$folder"
+build=$folder/$suite-build use=$folder/$suite-use
+case $suite in noble) mirror=http://archive.ubuntu.com/ubuntu ;; *) mirror=http://deb.debian.org/debian ;; esac
+
+leave() {
+  for root in "$build" "$use"; do
+    umount "$root/proc" "$root/dev" 2>/dev/null || true
+    mountpoint -q "$root/dev" || mountpoint -q "$root/proc" || rm -rf --one-file-system "$root"
+  done
+}
+trap leave EXIT
+
+inside() { # inside ROOT COMMAND...: in /tare, with a clean environment
+  root=$1
+  shift
+  chroot "$root" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
+    PIP_CERT="${PIP_CERT:-}" CMAKE_C_COMPILER_LAUNCHER="${TARE_TRY_QUICKLY:+/tare/quickly}" \
+    CMAKE_CXX_COMPILER_LAUNCHER="${TARE_TRY_QUICKLY:+/tare/quickly}" sh -c 'cd /tare && exec "$@"' sh "$@"
+}
+step() {
+  echo "== $suite: $*"
+}
+
+begin() { # begin ROOT: an empty system
+  mkdir -p "$1/tare"
+  mount -t proc proc "$1/proc"
+  mount --bind /dev "$1/dev"
+  cp -L /etc/resolv.conf /etc/hosts "$1/etc/"
+  mkdir -p "$1/etc/ssl"
+  cp -rL /etc/ssl/certs "$1/etc/ssl/"
+}
+
+step "debootstrap"
+debootstrap --variant=minbase "$suite" "$build" "$mirror" >"$folder/$suite.log"
+[ "$suite" != noble ] || echo "deb $mirror noble main universe" >"$build/etc/apt/sources.list"
+cp -a "$build" "$use"
+begin "$build"
+begin "$use"
+git archive HEAD | tar -x -C "$build/tare"
+printf '#!/bin/sh\nexec "$@" -O0\n' >"$build/tare/quickly"
+chmod +x "$build/tare/quickly"
+
+for command in "demo" "test errors" "package deb" "package tarball" "wheel" "docs"; do
+  step "./dev $command"
+  # shellcheck disable=SC2086
+  inside "$build" ./dev $command
+done
+
+step "install and use"
+mkdir "$use/tare/dist"
+cp "$build"/tare/dist/*.deb "$build"/tare/dist/*.whl "$build"/tare/dist/*.tar.gz "$use/tare/dist/"
+cp "$build/tare/tests/install/main.c" "$use/tare/"
+cp "$build/tare/packaging/use.sh" "$use/tare/"
+inside "$use" sh use.sh
