@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains one step of every detector that mmdetection ships, with the original losses and with Tare's.
 
-    python python/clients/mmdet_heads.py FOLDER [--only TEXT]
+    python python/clients/mmdet_heads.py FOLDER [--only TEXT] [--from N]
 
 FOLDER: a copy of mmdetection 3.3. A configuration's necks, heads, assigners and samplers are built as they are. Random
 features take the place of the backbone, and small random objects that of a data set. The step runs twice with the same
 random numbers: once as built, and once with each loss replaced by Tare's with the same settings. All losses must agree
 to 1e-4 and the gradient of the features to 1e-3 of its norm. Detectors that differ in their backbone alone run once.
 What cannot be built or run without Tare is listed; mmcv's compiled operators are one reason. Exit status 1: a detector
-breaks. It takes an hour or more; lines appear as detectors are done.
+breaks. It takes an hour or more of one core; lines appear as detectors are done, and --from N goes on at the Nth.
+Queries of DETR's kin are reduced to 10, since a small image has few places for them.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from mmdet_configs import NAMES, losses_in
 
 STRIDES = {1: (16,), 2: (16, 32), 3: (8, 16, 32), 4: (4, 8, 16, 32), 5: (2, 4, 8, 16, 32)}
 SIZE = 64  # of an image
+QUERIES = 10
 
 
 class Features(torch.nn.Module):
@@ -76,12 +78,14 @@ def detector_of(config):
     model = json.loads(json.dumps(model, default=lambda one: getattr(one, "__name__", str(one))))
     for key in ("init_cfg", "data_preprocessor"):
         model.pop(key, None)
+    if model.get("num_queries", 0) > QUERIES:
+        model["num_queries"] = QUERIES
     model["backbone"] = {"type": "Features", "channels": channels_of(model)}
     return model
 
 
 def inputs_of(model):
-    from mmdet.testing import demo_mm_inputs
+    from mmdet.testing import demo_mm_inputs, demo_mm_proposals
 
     classes = min(first(model, "num_classes") or 80, 10)
     masks = bool(first(model, "mask_head") or first(model, "panoptic_head") or first(model, "mask_feature_head"))
@@ -91,6 +95,10 @@ def inputs_of(model):
     data = demo_mm_inputs(2, [[3, SIZE, SIZE]] * 2, use_box_type=True, **options)
     for sample in data["data_samples"]:
         sample.gt_instances.labels %= classes
+    if model["type"] == "FastRCNN":
+        found = demo_mm_proposals([[3, SIZE, SIZE]] * 2, num_proposals=50)
+        for sample, proposals in zip(data["data_samples"], found):
+            sample.proposals = proposals
     return data
 
 
@@ -169,6 +177,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--only", default="", help="a part of the file's name")
+    parser.add_argument("--from", type=int, default=0, dest="first", help="the number of the first detector")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)  # others may share the machine
@@ -184,7 +193,9 @@ def main():
     detectors = detectors_in(arguments.folder, arguments.only)
     print(f"{sum(map(len, detectors.values()))} configurations, {len(detectors)} different detectors", flush=True)
     totals = {"agree": 0, "break": 0, "not run": 0}
-    for text, files in detectors.items():
+    for number, (text, files) in enumerate(detectors.items()):
+        if number < arguments.first:
+            continue
         started = time.monotonic()
         try:
             count, problem = compare(json.loads(text))
@@ -193,7 +204,9 @@ def main():
             count, problem, outcome = 0, f"{type(error).__name__}: {str(error)[:200]}", "not run"
         totals[outcome] += len(files)
         seconds = time.monotonic() - started
-        print(f"{outcome}: {files[0]} (+{len(files) - 1}): {count} losses, {seconds:.0f} s {problem}", flush=True)
+        print(
+            f"{number} {outcome}: {files[0]} (+{len(files) - 1}): {count} losses, {seconds:.0f} s {problem}", flush=True
+        )
     print(f"configurations: {totals}")
     return totals["break"] > 0
 

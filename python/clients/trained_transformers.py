@@ -111,7 +111,7 @@ GROUPS = {
     "num_queries": 10,
     "group_detr": 3,
 }
-FINE = {"depth_mult": 0.34, "lqe_hidden_dim": 16, "hidden_expansion": 0.5}
+FINE = {"depth_mult": 0.34, "lqe_hidden_dim": 16, "hidden_expansion": 0.5, "freeze_backbone_batch_norms": False}
 DABBED = {**HEADS, "hidden_size": 32, "encoder_layers": 1, "decoder_layers": 2, "num_queries": 20}
 MODELS = {  # name: its backbone, and settings
     "DeformableDetr": (resnet, {**SMALL, "num_feature_levels": 4}),

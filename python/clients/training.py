@@ -116,14 +116,14 @@ def total(result: Any) -> torch.Tensor:
 
 
 def milliseconds(part: str, calls: list) -> float:
-    """Forward and backward of recorded calls."""
+    """CPU time of forward and backward of recorded calls: others may share the machine."""
     owner, name = owner_of(part)
     function = getattr(owner, name)
     fresh = mapped(calls, lambda one: one.detach().requires_grad_(one.requires_grad))
-    started = time.perf_counter()
+    started = time.process_time()
     for arguments, keywords in fresh:
         total(function(*arguments, **keywords)).backward()
-    return (time.perf_counter() - started) * 1e3
+    return (time.process_time() - started) * 1e3
 
 
 # ---- both -----------------------------------------------------------------------------------------------------------

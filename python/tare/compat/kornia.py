@@ -19,7 +19,11 @@ from ._maps import along_classes, are_hard, as_map, labels_of_map, of_map, wide
 
 
 def _reduced(reduction: str, elements: int) -> dict[str, Any]:
-    known = {"none": {"reduction": "none"}, "sum": {}, "mean": {"normalizer": float(max(elements, 1))}}
+    known: dict[str, dict[str, Any]] = {
+        "none": {"reduction": "none"},
+        "sum": {},
+        "mean": {"normalizer": float(max(elements, 1))},
+    }
     if reduction not in known:
         raise NotImplementedError(f"Invalid reduction mode: {reduction}; it is one of: none, mean, sum")
     return known[reduction]
@@ -53,7 +57,10 @@ def focal_loss(
         factors[:1] = 1.0 if alpha is None else 1 - alpha
         options["class_weights"] = factors if weight is None else factors * weight.detach().to(factors)
     ignored = NOT_A_LABEL if ignore_index is None else ignore_index
-    marks = {"background_label": NOT_A_LABEL - 1 if ignored == NOT_A_LABEL else NOT_A_LABEL, "ignore_label": ignored}
+    marks: dict[str, Any] = {
+        "background_label": NOT_A_LABEL - 1 if ignored == NOT_A_LABEL else NOT_A_LABEL,
+        "ignore_label": ignored,
+    }
     labels = labels_of_map(target)
     loss = tare.softmax_focal(as_map(pred), labels, gamma=gamma, alpha=-1.0, **marks, **of_map(pred), **options)
     if reduction == "none":

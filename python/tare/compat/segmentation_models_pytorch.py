@@ -8,6 +8,8 @@ in [0,1]; `ignore_index` with mode "multilabel" is refused, where the original f
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -71,9 +73,10 @@ class FocalLoss(torch.nn.Module):
     def _kernel(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         classes = x.shape[1]
         options = {"alpha": -1.0 if self.alpha is None else float(self.alpha), "gamma": self.gamma, **of_map(x)}
-        function, threshold = tare.sigmoid_focal, self.reduced_threshold
+        threshold = self.reduced_threshold
+        function: Any = tare.sigmoid_focal if threshold is None else tare.sigmoid_reduced_focal
         if threshold is not None:
-            function, options["threshold"] = tare.sigmoid_reduced_focal, float(threshold)
+            options["threshold"] = float(threshold)
         counted = float(y.numel()) if self.ignore_index is None else (y != self.ignore_index).sum()
         weights, total = self.class_weights, float(classes)
         if weights is not None:

@@ -29,7 +29,7 @@ def retinanet_classification_loss(
     loss = logits.new_zeros((), dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32)
     for first in range(0, len(labels), _MOST):
         images = slice(first, first + _MOST)
-        scope = {"normalizer": "positives", "normalizer_scope": "level", "ignore_label": _IGNORED}
+        scope: dict[str, Any] = {"normalizer": "positives", "normalizer_scope": "level", "ignore_label": _IGNORED}
         loss = loss + tare.sigmoid_focal(list(logits[images]), labels[images], **scope)
     return (loss / max(len(targets), 1)).to(loss_type(logits.device, logits.dtype))
 
@@ -58,7 +58,7 @@ def ssd_loss(
         wanted = model.box_coder.encode_single(one["boxes"][matched[rows]], anchor[rows])
         of_boxes.append(F.smooth_l1_loss(box[rows], wanted, reduction="sum"))
         labels.append(torch.where(matched >= 0, _labels(one["labels"], matched, 0), 0))
-    marks = {"background_label": 0, "ignore_label": NOT_A_LABEL, "normalizer": "positives"}
+    marks: dict[str, Any] = {"background_label": 0, "ignore_label": NOT_A_LABEL, "normalizer": "positives"}
     ratio = float(model.neg_to_pos_ratio)
     loss = tare.softmax_ce(logits, torch.stack(labels), hard_negatives=ratio, least_negatives=0, **marks)
     return {

@@ -102,7 +102,9 @@ def _sum(inputs, targets, num_boxes, alpha, gamma, queries):
 
 # ---- methods of the criteria ----------------------------------------------------------------------------------------
 
-Outputs, Targets, Matches = dict[str, Any], list[dict[str, torch.Tensor]], list[tuple[torch.Tensor, torch.Tensor]]
+Outputs = dict[str, Any]
+Targets = list[dict[str, torch.Tensor]]
+Matches = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 def _matched(criterion: Any, outputs: Outputs, targets: Targets, indices: Matches) -> tuple:
@@ -131,7 +133,7 @@ def detr_loss_labels(
     classes = torch.cat([target["class_labels"][chosen] for target, (_, chosen) in zip(targets, indices)])
     labels = torch.full(logits.shape[:2], criterion.num_classes, dtype=torch.int64, device=logits.device)
     labels[found] = classes.to(labels)
-    marks = {"background_label": NOT_A_LABEL, "ignore_label": -100}
+    marks: dict[str, Any] = {"background_label": NOT_A_LABEL, "ignore_label": -100}
     weights = criterion.empty_weight.detach().to(torch.float32)
     loss = tare.softmax_ce(logits, labels, class_weights=weights, normalizer="weights", **marks)
     return {"loss_ce": loss.to(loss_type(logits.device, logits.dtype))}

@@ -73,7 +73,8 @@ class FocalLoss(torch.nn.Module):
 
     def forward(self, pred: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         check_tensors(pred=pred, label=label)
-        rows, alpha, options = as_rows(pred), -1.0, {"normalizer": _second(pred)}
+        rows, alpha = as_rows(pred), -1.0
+        options: dict[str, Any] = {"normalizer": _second(pred)}
         if self.alpha.dim() == 0:
             number = float(self.alpha)
             alpha = number if number > 0 else -1.0
@@ -105,7 +106,8 @@ def detection_bce(
     class_weights: [C] or of a shape that broadcasts. target_scores_sum: a number or a tensor; nothing waits for it.
     """
     check_tensors(pred_scores=pred_scores, target_scores=target_scores)
-    rows, options = as_rows(pred_scores), {"normalizer": target_scores_sum}
+    rows = as_rows(pred_scores)
+    options: dict[str, Any] = {"normalizer": target_scores_sum}
     if class_weights is not None:
         weights = class_weights.detach().to(torch.float32).expand(pred_scores.shape)
         options["element_weights"] = weights.reshape(rows.shape)
@@ -168,7 +170,8 @@ def rt_detr_loss_class(
 ) -> dict[str, torch.Tensor]:
     """DETRLoss._get_loss_class of ultralytics.models.utils.loss: varifocal, focal or cross-entropy from labels [B, N]
     (C is background) and scores [B, N]."""
-    background = {"background_label": criterion.nc, "ignore_label": NOT_A_LABEL}
+    options: dict[str, Any]
+    background: dict[str, Any] = {"background_label": criterion.nc, "ignore_label": NOT_A_LABEL}
     queries, divisor = max(pred_scores.shape[1], 1), float(max(num_gts, 1))
     scores = _dense(gt_scores, pred_scores).reshape(targets.shape)
     if criterion.fl and num_gts and criterion.vfl:
