@@ -1,13 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # gpu_check.sh [--dry-run] [PART]...: runs everything that needs a GPU, or these parts. In order of importance:
-#   tests       every test that loops over devices, except the sweeps, several at a time
+#   smoke       every loss once, on a few rows
 #   bench       tare bench on the sizes that have a target
+#   ncu         counters of the three furthest from their targets
+#   tests       every test that loops over devices, except the sweeps, several at a time
 #   python      the tests of the Python package that need a GPU
+#   sanitizer   compute-sanitizer over the tool, then over a small set of tests
 #   peers       PyTorch and other installed libraries, on the same tensors: bench/peers.py
 #   accuracy    the sweeps of accuracy
-#   sanitizer   compute-sanitizer over a small set of tests
-#   ncu         counters of the three furthest from their targets
 #   more        all other sizes, types and layouts, and the fused head
 #   tool        the tests of the command-line tool
 # Results go into $OUT, or build-gpu/check, as they come. They are few files, as only few may be brought back:
@@ -17,19 +18,19 @@
 # It runs the programs that bench/gpu_pack.sh left in .gpu, if their sources are unchanged. Otherwise, or with the part
 # `build`, it builds them first. A test that is skipped because of a missing GPU or missing data is a failure here. A
 # step that would begin later than TARE_CHECK_SECONDS (540) after the start is left out, and a line says so. No step
-# runs longer than 45 s after that. A case that hangs is killed after TARE_TEST_SECONDS (60), and the tests after 200 s.
+# runs longer than 45 s after that. A case that hangs is killed after TARE_TEST_SECONDS (40), and the tests after 200 s.
 # --dry-run runs the same steps with the emulated device and tiny sizes.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 dry='' is_dry=false
 [ "${1:-}" != --dry-run ] || { dry=1 is_dry=true && shift; }
-[ $# -gt 0 ] || set -- tests bench python peers accuracy sanitizer ncu more tool
+[ $# -gt 0 ] || set -- smoke bench ncu tests python sanitizer peers accuracy more tool
 parts=$*
 for part in $parts; do
   case $part in
-    build | tests | bench | python | peers | accuracy | sanitizer | ncu | more | tool) ;;
+    build | smoke | bench | ncu | tests | python | sanitizer | peers | accuracy | more | tool) ;;
     *)
-      echo "gpu-check: no part '$part'; there are build, tests, bench, python, peers, accuracy, sanitizer, ncu, more, tool" >&2
+      echo "gpu-check: no part '$part'; there are build, smoke, bench, ncu, tests, python, sanitizer, peers, accuracy, more, tool" >&2
       exit 2
       ;;
   esac
@@ -38,7 +39,7 @@ build=${TARE_BUILD_DIR:-build-gpu}
 case $build in /*) ;; *) build=$PWD/$build ;; esac
 seconds=${TARE_CHECK_SECONDS:-540}
 [ -z "$dry" ] || seconds=1000000
-[ -n "$dry" ] || export TARE_TEST_SECONDS="${TARE_TEST_SECONDS:-60}"
+[ -n "$dry" ] || export TARE_TEST_SECONDS="${TARE_TEST_SECONDS:-40}"
 out=${OUT:-$build/check}
 results=$build/results # of all parts that ran here, for the tables; $OUT may be another folder each time
 mkdir -p "$results" "$out"
@@ -182,6 +183,12 @@ has_gpu() { # as the library sees it; without one there is no use in going on
   ours "$probe"
 }
 has_data() { [ -f "$data/labels.npy" ] && echo "real data in $data"; }
+part_smoke() { # a hang costs 40 s, and shows before anything else is tried
+  for dtype in f32 bf16 f16; do
+    step "smoke $dtype" ours timeout 40 "$tool" bench --device cuda --repeat 1 --rows "$(scaled 1000)" --classes 91 --dtype $dtype
+  done
+  step "smoke levels" ours timeout 40 "$tool" bench --device cuda --repeat 1 --rows "$(scaled 1000)" --classes 21 --layout levels
+}
 part_tests() {
   step data has_data
   step tests run_tests tests 200 '!(accuracy)/*'
@@ -216,13 +223,19 @@ two_contexts_on_two_streams_at_once)"
   awk -v status=$status '/# SKIP test was skipped/ { next } /^ok .*# SKIP/ { s++; next } /^ok/ { p++ } /^not ok/ { f++; print }
     END { print p + 0 " tests clean, " f + 0 " not, " s + 0 " skipped"; exit status != 0 || f > 0 || p + 0 != 9 }' "$tap"
 }
-part_sanitizer() {
+checked() { # checked LAYOUT COMMAND...: every loss in the tool, which does not fork, behind COMMAND
+  layout=$1
+  shift
+  within 60 "$@" env LD_LIBRARY_PATH="$libraries" "$tool" bench --device cuda --repeat 1 --rows "$(scaled 300)" --classes 21 \
+    --layout "$layout"
+}
+part_sanitizer() { # the tests last, because Criterion forks
   for checker in memcheck racecheck initcheck synccheck; do
-    if [ -n "$dry" ]; then
-      step "$checker" few env
-    else
-      step "$checker" few compute-sanitizer --tool "$checker" --target-processes all --error-exitcode 9
-    fi
+    behind="compute-sanitizer --tool $checker --target-processes all --error-exitcode 9"
+    [ -z "$dry" ] || behind=env
+    # shellcheck disable=SC2086
+    step "$checker rows" checked rows $behind && step "$checker levels" checked levels $behind &&
+      step "$checker tests" few $behind
   done
 }
 
@@ -267,15 +280,12 @@ tables() {
 }
 part_bench() {
   rm -f "$results"/bench-*.json "$results"/head-*.json
-  for size in "100000 80" "1600000 80" "100000 81" "100000 1203"; do
-    for dtype in f32 bf16; do
-      # shellcheck disable=SC2086
-      bench $dtype $size rows
-    done
-  done
   for dtype in f32 bf16; do
+    for classes in 80 81 91 1203; do bench $dtype 100000 $classes rows; done
+    bench $dtype 1600000 80 rows
     bench $dtype 100000 80 levels
     bench $dtype 100000 81 levels
+    bench $dtype 1600000 80 levels # of maps with an odd number of positions
   done
   real late
   step tables tables
@@ -284,16 +294,12 @@ part_more() {
   for dtype in f32 bf16; do
     fused $dtype 80
     fused $dtype 1203
-    bench $dtype 1600000 80 levels
     bench $dtype 100000 1203 levels
-    bench $dtype 100000 91 rows
   done
-  for size in "100000 80" "1600000 80" "100000 81" "100000 1203"; do
-    for layout in rows levels; do
-      # shellcheck disable=SC2086
-      bench f16 $size $layout
-    done
+  for classes in 80 81 1203; do
+    for layout in rows levels; do bench f16 100000 $classes $layout; done
   done
+  for layout in rows levels; do bench f16 1600000 80 $layout; done
   real early
   for dtype in f32 bf16 f16; do
     for classes in 80 81 91 1203; do
@@ -311,7 +317,7 @@ part_more() {
 
 # ---- Python ----------------------------------------------------------------------------------------------------------
 
-python_tests() { # a test that is skipped for want of a GPU is a failure here
+python_tests() { # skipped for want of a GPU: failed
   PYTHONPATH=$PWD/python TARE_LIBRARY=$library capped 90 python3 -B -m pytest -q -rs -p no:cacheprovider \
     python/tests/test_cuda.py || return 1
   [ -n "$dry" ] || ! grep -q 'SKIPPED.*no GPU' "$now"

@@ -9,6 +9,7 @@
 
 #include "control.h"
 #include "device.h"
+#include "record.h"
 #include "thread.h"
 
 namespace emulator {
@@ -55,6 +56,15 @@ cudaError_t check_sizes(const launch &l, const known_kernel &k) {
   const uint64_t fit = uint64_t(blocks_per_multiprocessor(int(t.x * t.y * t.z), k.static_shared, l.dynamic_shared)) *
                        uint64_t(profile().multiprocessors);
   return uint64_t(g.x) * g.y * g.z > fit ? cudaErrorCooperativeLaunchTooLarge : cudaSuccess;
+}
+
+std::vector<std::vector<char>> copy_arguments(const known_kernel &k, void **arguments) {
+  std::vector<std::vector<char>> copies;
+  for (size_t i = 0; i < k.sizes.size(); i++) {
+    const char *const bytes = static_cast<const char *>(arguments[i]);
+    copies.emplace_back(bytes, bytes + k.sizes[i]);
+  }
+  return copies;
 }
 
 /* A word of an argument that is the address of mapped host memory is taken for a host pointer given to a kernel. */
@@ -105,9 +115,11 @@ cudaError_t launch_kernel(const cudaLaunchConfig_t *config, const void *kernel, 
   check_arguments(l, found->second, arguments);
   l.body = found->second.bind(kernel, arguments);
   const int device = current_device();
-  return submit(config->stream, {"kernel", [l, device] {
+  const auto copies = copy_arguments(found->second, arguments);
+  return submit(config->stream, {"kernel", [l, device, copies] {
                                    launched = &l;
                                    open_device_memory(device);
+                                   record_launch(l, copies);
                                    run_grid();
                                    close_device_memory();
                                    launched = nullptr;

@@ -15,6 +15,7 @@
 #include "asan.h"
 #include "control.h"
 #include "device.h"
+#include "record.h"
 #include "thread.h"
 
 namespace emulator {
@@ -153,6 +154,10 @@ bool looks_like_host_memory(uint64_t word) {
 }
 
 void open_device_memory(int device) { protect(opened = device, PROT_READ | PROT_WRITE); }
+
+void for_each_allocation(const std::function<void(const char *data, size_t size)> &use) {
+  for (const auto &entry : device_memory) use(reinterpret_cast<const char *>(entry.first), entry.second.size);
+}
 
 void close_device_memory() {
   for (const auto &entry : device_memory)

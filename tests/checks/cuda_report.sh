@@ -78,7 +78,13 @@ sizes() {
 
 # NAME least most turn, by tests/checks/sass_paths.awk.
 machine_paths() {
-  for cubin in "$work"/*.cubin; do "$disassembler" -c "$cubin"; done | awk -f "$source/tests/checks/sass_paths.awk"
+  for cubin in "$work"/*.cubin; do "$disassembler" -c "$cubin" | tee "${cubin%.cubin}.sass"; done |
+    awk -f "$source/tests/checks/sass_paths.awk"
+}
+
+# A few figures of cuda/slots.txt, counted again.
+slots() {
+  "${TARE_PYTHON:-python3}" -B "$source/bench/slots/count.py" --build "$work/.." --check "$source/cuda/slots.txt" --only quick
 }
 
 # NAME instructions - -, for the shortest stretch from a 16-byte load (also of what was copied to shared memory ahead)
@@ -122,6 +128,12 @@ else
   echo "instructions of the PTX: no nvdisasm that reads sm_90"
   disassembler=
   ptx_stretches | demangled >"$work/paths"
+fi
+has_numpy() { "${TARE_PYTHON:-python3}" -c 'import numpy' 2>/dev/null; }
+if [ -z "$disassembler" ] || [ ! -x "$work/../tests/record_call" ] || ! has_numpy; then
+  echo "slots are not counted: that needs nvdisasm, the emulator and NumPy"
+else
+  slots || exit 1
 fi
 kernels >"$work/kernels"
 sizes >"$work/sizes"

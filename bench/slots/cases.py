@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The calls whose slots are counted, and their inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from floating import to_bfloat16
+
+CLASSES = (1, 3, 20, 80, 81, 90, 91, 100, 365, 1203)
+TYPES = ("f32", "bf16", "f16")
+TILES = 6
+MOST_NCHW = 100  # classes; a tile of more takes minutes
+
+
+class Case(NamedTuple):
+    """`extra`: further arrays and outputs, joined by +, or a distribution."""
+
+    loss: str
+    dtype: str
+    layout: str  # rows, nchw: a map of a whole number of vectors, odd: one that is not
+    classes: int
+    extra: str = "plain"
+
+    def name(self) -> str:
+        return f"{self.loss} {self.dtype} {self.layout} {self.classes} {self.extra}"
+
+    def parts(self) -> list[str]:
+        return self.extra.split("+")
+
+
+def all_cases() -> list[Case]:
+    cases = []
+    for dtype in TYPES[:2]:
+        for classes in CLASSES:
+            losses = ("sigmoid-focal", "sigmoid-ce", "sigmoid-poly1", "ghm-c", "softmax-ce")
+            cases += [Case(loss, dtype, "rows", classes) for loss in losses]
+        for layout in ("nchw", "odd"):
+            cases += [Case(x, dtype, layout, 80) for x in ("sigmoid-focal", "ghm-c", "softmax-ce")]
+            cases += [Case("sigmoid-focal", dtype, layout, c) for c in (3, 91)]
+        for extra in EXTRAS:
+            cases += [Case("sigmoid-focal", dtype, "rows", c, extra) for c in (80, 91)]
+        cases += [
+            Case(x, dtype, "rows", 80, y) for x in ("sigmoid-focal", "ghm-c") for y in ("trained", "loss", "gradient")
+        ]
+        cases += [Case("sigmoid-varifocal", dtype, "rows", c, "scores") for c in (80, 91)]
+        cases += [Case("sigmoid-focal", dtype, "odd", 80, x) for x in ("element_weights", "scores")]
+    cases += [Case("sigmoid-focal", "f16", "rows", c) for c in (80, 81, 91)]
+    return cases
+
+
+EXTRAS = (
+    "element_weights",
+    "alpha_per_class",
+    "positive_weights",
+    "row_weights",
+    "scores",
+    "targets",
+    "row_loss",
+    "element_loss",
+)
+
+
+def rows_of_tile(case: Case) -> int:
+    """Of the kernels' tiles, as cuda/call.cu cuts them; a whole number of them is counted."""
+    if case.loss.startswith("softmax"):
+        return 256
+    if case.layout != "rows":
+        return 256
+    if "row_loss" in case.parts():
+        return 64
+    return min(max(8192 // case.classes // 8 * 8, 8), 1024)
+
+
+def rows_of(case: Case) -> int:
+    tiles = TILES
+    if case.loss == "ghm-c":  # beyond the second-level cache of the emulated GPU: two launches
+        tiles = 16 if case.dtype != "f32" else 8
+    if case.layout != "rows":
+        tiles = max(2, 24576 // case.classes // 256 + 2)
+    return rows_of_tile(case) * tiles + (3 if case.layout == "odd" else 0)
+
+
+def rounded(x: np.ndarray, dtype: str) -> np.ndarray:
+    if dtype == "f32":
+        return x.astype(np.float32)
+    return x.astype(np.float16) if dtype == "f16" else to_bfloat16(x).astype(np.uint16)
+
+
+def inputs(case: Case, data: Path | None) -> dict[str, np.ndarray]:
+    """Logits N(-4.6,1.5), as RetinaNet's bias begins with, and 0.5 % of rows with a class; or a trained detector's."""
+    rows, classes = rows_of(case), case.classes
+    rng = np.random.default_rng(1)
+    logits = rng.normal(-4.6, 1.5, (rows, classes))
+    labels = np.where(rng.random(rows) < 0.005, rng.integers(0, classes, rows), -1)
+    if "trained" in case.parts():
+        if data is None:
+            raise FileNotFoundError("a trained detector's logits: give --data")
+        numbers = np.load(data / "late_logits.npy").ravel()
+        logits = np.resize(numbers[len(numbers) // 2 :], (rows, classes))
+        labels = np.resize(np.load(data / "labels.npy"), rows)
+    arrays: dict[str, np.ndarray] = {}
+    by_rows = [
+        ("element_weights", (rows, classes)),
+        ("row_weights", rows),
+        ("scores", rows),
+        ("targets", (rows, classes)),
+    ]
+    for name, shape in [*by_rows, ("alpha_per_class", classes), ("positive_weights", classes)]:
+        if name in case.parts():
+            arrays[name] = rng.uniform(0.1, 0.9, shape).astype(np.float32)
+    if case.layout != "rows":
+        logits = logits.T
+        arrays = {k: v.T if v.ndim == 2 else v for k, v in arrays.items()}
+    arrays["logits"] = rounded(np.ascontiguousarray(logits), case.dtype)
+    if "targets" not in case.parts():
+        arrays["labels"] = labels.astype(np.int32)
+    return {k: np.ascontiguousarray(v) for k, v in arrays.items()}
+
+
+def outputs(case: Case) -> list[str]:
+    """What is asked for: loss and gradient, if not one of them alone."""
+    wanted = ["loss_out", "gradient"]
+    if "loss" in case.parts():
+        wanted = ["loss_out"]
+    if "gradient" in case.parts():
+        wanted = ["gradient"]
+    return wanted + [x for x in ("row_loss", "element_loss") if x in case.parts()]

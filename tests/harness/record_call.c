@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * record_call KEY=VALUE...: one call of the library on the emulated device, whose kernels TARE_EMULATOR_RECORD keeps
+ * for bench/slots. Arrays are files of raw numbers, which the device gets as they are.
+ *   loss=NAME dtype=f32|f16|bf16 rows=N classes=N layout=rows|nchw
+ *   logits= labels= targets= scores= row_weights= element_weights= alpha_per_class= positive_weights=
+ *   class_weights=FILE
+ *   gradient= row_loss= element_loss=FILE: wanted, and written there
+ */
+#include <cuda_runtime_api.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tare.h"
+
+static int count;
+static char **arguments;
+
+static const char *value_of(const char *key) {
+  const size_t length = strlen(key);
+  for (int i = 1; i < count; i++)
+    if (strncmp(arguments[i], key, length) == 0 && arguments[i][length] == '=') return arguments[i] + length + 1;
+  return NULL;
+}
+
+static void need(int holds, const char *what) {
+  if (holds) return;
+  fprintf(stderr, "record_call: %s\n", what);
+  exit(1);
+}
+
+static void *allocate(size_t bytes) {
+  void *memory = NULL;
+  need(cudaMalloc(&memory, bytes) == cudaSuccess, "no device memory");
+  return memory;
+}
+
+/* The numbers of a file in device memory, or NULL where the key is not given. */
+static void *upload(const char *key) {
+  const char *const path = value_of(key);
+  if (!path) return NULL;
+  FILE *file = fopen(path, "rb");
+  need(file != NULL && fseek(file, 0, SEEK_END) == 0, path);
+  const long size = ftell(file);
+  need(size > 0, path);
+  char *const bytes = malloc((size_t)size);
+  rewind(file);
+  need(bytes && fread(bytes, 1, (size_t)size, file) == (size_t)size, path);
+  fclose(file);
+  void *const memory = allocate((size_t)size);
+  need(cudaMemcpy(memory, bytes, (size_t)size, cudaMemcpyHostToDevice) == cudaSuccess, path);
+  free(bytes);
+  return memory;
+}
+
+static void *room_for(const char *key, int64_t bytes) { return value_of(key) ? allocate((size_t)bytes) : NULL; }
+
+static void download(const char *key, const void *memory, int64_t size) {
+  if (!memory) return;
+  char *const bytes = malloc((size_t)size);
+  need(bytes && cudaMemcpy(bytes, memory, (size_t)size, cudaMemcpyDeviceToHost) == cudaSuccess, key);
+  FILE *file = fopen(value_of(key), "wb");
+  need(file && fwrite(bytes, 1, (size_t)size, file) == (size_t)size && fclose(file) == 0, key);
+  free(bytes);
+}
+
+static int32_t dtype_of(const char *name) {
+  return strcmp(name, "f16") == 0 ? TARE_DTYPE_F16 : strcmp(name, "bf16") == 0 ? TARE_DTYPE_BF16 : TARE_DTYPE_F32;
+}
+
+static tare_loss_spec make_loss(void) {
+  tare_loss_spec loss;
+  tare_loss_spec_init(&loss, (tare_loss_kind)tare_loss_kind_from_name(value_of("loss")));
+  float *const alpha = upload("alpha_per_class");
+  if (loss.kind == TARE_LOSS_SIGMOID_FOCAL)
+    loss.focal.alpha_per_class = alpha;
+  else
+    loss.ce.alpha_per_class = alpha;
+  if (loss.kind == TARE_LOSS_GHM_C) loss.ghm.state = allocate(tare_ghm_state_bytes(loss.ghm.bins));
+  if (loss.kind == TARE_LOSS_GHM_C)
+    need(cudaMemset(loss.ghm.state, 0, tare_ghm_state_bytes(loss.ghm.bins)) == cudaSuccess, "no state");
+  return loss;
+}
+
+static tare_level make_level(int64_t rows, int64_t classes, int64_t bytes) {
+  tare_level level;
+  if (strcmp(value_of("layout"), "nchw") == 0)
+    tare_level_init_nchw(&level, 1, classes, 1, rows);
+  else
+    tare_level_init_rows(&level, rows, classes);
+  level.logits = upload("logits");
+  level.labels = upload("labels");
+  level.targets = upload("targets");
+  level.scores = upload("scores");
+  level.row_weights = upload("row_weights");
+  level.element_weights = upload("element_weights");
+  level.row_loss = room_for("row_loss", rows * 4);
+  level.element_loss = room_for("element_loss", rows * classes * 4);
+  level.gradient = room_for("gradient", rows * classes * bytes); /* last: bench/slots finds it so */
+  return level;
+}
+
+int main(int argc, char **argv) {
+  count = argc;
+  arguments = argv;
+  need(value_of("loss") && value_of("dtype") && value_of("rows") && value_of("classes") && value_of("layout"),
+       "loss, dtype, rows, classes and layout are needed");
+  const int64_t rows = atoll(value_of("rows")), classes = atoll(value_of("classes"));
+  const int32_t dtype = dtype_of(value_of("dtype"));
+  const int64_t bytes = dtype == TARE_DTYPE_F32 ? 4 : 2;
+  tare_context_options options;
+  tare_context_options_init(&options);
+  options.device = TARE_DEVICE_CUDA;
+  tare_context *context = NULL;
+  need(tare_context_create(&context, &options) == TARE_STATUS_OK, "no context");
+  const tare_loss_spec loss = make_loss();
+  const tare_level level = make_level(rows, classes, bytes);
+  tare_batch batch;
+  tare_batch_init(&batch);
+  batch.levels = &level;
+  batch.level_count = 1;
+  batch.dtype = dtype;
+  batch.classes = classes;
+  batch.class_weights = upload("class_weights");
+  batch.positive_weights = upload("positive_weights");
+  tare_output output;
+  tare_output_init(&output);
+  output.loss = room_for("loss_out", 4);
+  need(tare_evaluate(context, &loss, &batch, &output, NULL) == TARE_STATUS_OK, tare_error_text(context));
+  need(tare_context_synchronize(context, NULL) == TARE_STATUS_OK, tare_error_text(context));
+  download("gradient", level.gradient, rows * classes * bytes);
+  download("row_loss", level.row_loss, rows * 4);
+  download("element_loss", level.element_loss, rows * classes * 4);
+  download("loss_out", output.loss, 4);
+  tare_context_destroy(context);
+  return 0;
+}
