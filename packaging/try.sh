@@ -23,7 +23,7 @@ inside() { # inside ROOT COMMAND...: in /tare, with a clean environment
   root=$1
   shift
   chroot "$root" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
-    PIP_CERT="${PIP_CERT:-}" CMAKE_C_COMPILER_LAUNCHER="${TARE_TRY_QUICKLY:+/tare/quickly}" \
+    PIP_CERT="${PIP_CERT:+/tare/certificates}" CMAKE_C_COMPILER_LAUNCHER="${TARE_TRY_QUICKLY:+/tare/quickly}" \
     CMAKE_CXX_COMPILER_LAUNCHER="${TARE_TRY_QUICKLY:+/tare/quickly}" sh -c 'cd /tare && exec "$@"' sh "$@"
 }
 step() {
@@ -35,8 +35,7 @@ begin() { # begin ROOT: an empty system
   mount -t proc proc "$1/proc"
   mount --bind /dev "$1/dev"
   cp -L /etc/resolv.conf /etc/hosts "$1/etc/"
-  mkdir -p "$1/etc/ssl"
-  cp -rL /etc/ssl/certs "$1/etc/ssl/"
+  [ -z "${PIP_CERT:-}" ] || cp -L "$PIP_CERT" "$1/tare/certificates"
 }
 
 step "debootstrap"

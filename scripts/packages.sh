@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=sh disable=SC2154 # dev sets build and may_install, packages.sh python
 # What Tare needs of this machine, and how it is installed. `want` collects what is missing; `install_wanted` installs
-# it where a verb may (setup, demo, test, docs), and otherwise ends with the list.
+# it where a verb may (may_install in dev), and otherwise ends with the list.
 
 packages=
 want() { # want PACKAGE COMMAND...: the package is needed if the command fails
