@@ -3,6 +3,7 @@
 #ifndef TARE_CORE_BACKEND_H
 #define TARE_CORE_BACKEND_H
 
+#include "class_balance.h"
 #include "linear_plan.h"
 #include "plan.h"
 #include "scale_gradients.h"
@@ -23,6 +24,8 @@ struct tare_backend {
   tare_status (*ghm_density_update)(tare_backend *self, const tare_problem *problem, tare_stream stream,
                                     tare_error *error);
   tare_status (*scale_gradients)(tare_backend *self, const tare_scaling *scaling, tare_stream stream,
+                                 tare_error *error);
+  tare_status (*balance_classes)(tare_backend *self, const tare_balance_step *step, tare_stream stream,
                                  tare_error *error);
   tare_status (*check)(tare_backend *self, tare_stream stream, tare_error *error);
 

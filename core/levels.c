@@ -70,8 +70,6 @@ static tare_status check_scope(const tare_problem *problem, tare_error *error) {
                      "output->normalizer_scope is %d; it must be TARE_NORMALIZER_SCOPE_BATCH (0) or "
                      "TARE_NORMALIZER_SCOPE_LEVEL (1)",
                      output->normalizer_scope);
-  if (output->reserved)
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "output->reserved is %d; it must be 0", output->reserved);
   if (tare_has_scope_level(problem) && !tare_counts_rows(output))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "output->normalizer_scope is TARE_NORMALIZER_SCOPE_LEVEL with output->normalizer %d; it needs one "
@@ -117,6 +115,8 @@ void tare_levels_part(const tare_problem *problem, const int *taken, int count, 
   output->loss = NULL;
   output->counts = NULL;
   output->class_sums = NULL;
+  output->norm_histogram = NULL;
+  output->norm_bins = 0;
   output->normalizer_sums = NULL;
   output->nonfinite_gradient = output->nonfinite_loss = NULL;
   output->gradient_scale = problem->output.gradient_scale * level->weight;

@@ -3,6 +3,7 @@
 
 #include "class_sums.h"
 #include "flags.h"
+#include "norms.h"
 
 static void place_keys(tare_plan *plan, uint64_t own_bytes, void *workspace) {
   plan->keys = plan->problem->rows * plan->problem->batch.classes;
@@ -18,8 +19,8 @@ static void place_keys(tare_plan *plan, uint64_t own_bytes, void *workspace) {
 
 static int evaluates(const tare_problem *problem) {
   const tare_output *output = &problem->output;
-  int wanted =
-      !output->normalizer_sums || tare_selects(problem) || output->loss || output->class_sums || tare_has_flags(output);
+  int wanted = !output->normalizer_sums || tare_selects(problem) || output->loss || output->class_sums ||
+               tare_has_flags(output) || tare_counts_norms(problem);
   for (int i = 0; i < problem->level_count; i++) {
     const tare_array *array = problem->view[i].array;
     wanted |= problem->scalars[i].loss || array[TARE_ARRAY_GRADIENT].data || array[TARE_ARRAY_ROW_LOSS].data ||

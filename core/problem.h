@@ -101,6 +101,22 @@ typedef struct tare_problem {
   tare_view view[TARE_MAX_LEVELS];
 } tare_problem;
 
+/** Whether the targets of softmax rows are smoothed. Of one class nothing can be. */
+static inline int tare_smooths_rows(const tare_problem *problem) {
+  return problem->family == TARE_LOSS_FAMILY_SOFTMAX && problem->label_smoothing > 0.0 && problem->batch.classes > 1;
+}
+
+/** The smoothed target of a class that is not the label, in a softmax loss. */
+static inline double tare_smoothed_share(const tare_problem *problem) {
+  return problem->label_smoothing / (double)problem->batch.classes;
+}
+
+/** The distance of the label's smoothed target to 1. */
+static inline double tare_smoothed_rest(const tare_problem *problem) {
+  if (problem->family != TARE_LOSS_FAMILY_SOFTMAX) return problem->label_smoothing / 2;
+  return tare_smoothed_share(problem) * (double)(problem->batch.classes - 1);
+}
+
 /** The parts of the batch that a call needs, beyond its shape. */
 enum tare_need {
   TARE_NEED_LOGITS = 1,

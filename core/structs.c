@@ -61,8 +61,10 @@ static const uint16_t output_starts[] = {AT(tare_output, loss),
                                          AT(tare_output, normalizer_minimum),
                                          AT(tare_output, normalizer_sums),
                                          AT(tare_output, normalizer_scope),
-                                         AT(tare_output, reserved)};
-static const uint16_t linear_starts[] = {AT(tare_linear, dimensions)}; /* every version has it all */
+                                         AT(tare_output, norm_bins),
+                                         AT(tare_output, norm_histogram)};
+static const uint16_t linear_starts[] = {AT(tare_linear, dimensions)};            /* every version has it all */
+static const uint16_t class_balance_starts[] = {AT(tare_class_balance, classes)}; /* every version has it all */
 static const uint16_t loss_description_starts[] = {AT(tare_loss_description, name),
                                                    AT(tare_loss_description, kind),
                                                    AT(tare_loss_description, family),
@@ -86,6 +88,8 @@ const tare_layout tare_level_layout = LAYOUT(tare_level, "level", AT(tare_level,
 const tare_layout tare_batch_layout = LAYOUT(tare_batch, "batch", AT(tare_batch, levels), batch_starts);
 const tare_layout tare_output_layout = LAYOUT(tare_output, "output", 8, output_starts);
 const tare_layout tare_linear_layout = LAYOUT(tare_linear, "linear", sizeof(tare_linear), linear_starts);
+const tare_layout tare_class_balance_layout =
+    LAYOUT(tare_class_balance, "class_balance", sizeof(tare_class_balance), class_balance_starts);
 const tare_layout tare_loss_description_layout =
     LAYOUT(tare_loss_description, "loss_description", 8, loss_description_starts);
 const tare_layout tare_parameter_description_layout =

@@ -13,6 +13,7 @@
 #include "core/class_sums.h"
 #include "core/divide.h"
 #include "core/flags.h"
+#include "core/norms.h"
 #include "exact.h"
 #include "isa.h"
 #include "selection.h"
@@ -60,6 +61,7 @@ static tare_status evaluate_rows(tare_cpu *cpu, const tare_plan *plan, const tar
   tare_target_scan found = TARE_NO_TARGETS;
   tare_cpu_scan_targets(cpu, &tiling, problem, &scans);
   tare_cpu_write_sums(problem, &scans);
+  if (tare_counts_norms(problem)) tare_cpu_write_norms(cpu, &tiling, problem);
   *loss = 0;
   if (plan->evaluates) *loss = evaluate_logits(cpu, &tiling, plan, problem, &scans);
   tare_cpu_add_targets(cpu, tiling.groups, &found); /* of the last pass */
@@ -129,6 +131,13 @@ static tare_status ghm_density_update(tare_backend *self, const tare_problem *pr
   return TARE_STATUS_OK;
 }
 
+static tare_status balance_classes(tare_backend *self, const tare_balance_step *step, tare_stream stream,
+                                   tare_error *error) {
+  (void)self, (void)stream, (void)error;
+  tare_cpu_balance_classes(step);
+  return TARE_STATUS_OK;
+}
+
 static tare_status check(tare_backend *self, tare_stream stream, tare_error *error) {
   (void)self, (void)stream, (void)error; /* a CPU call has reported what it found */
   return TARE_STATUS_OK;
@@ -185,6 +194,7 @@ static const tare_backend verbs = {.destroy = destroy,
                                    .label_counts = label_counts,
                                    .ghm_histogram = ghm_histogram,
                                    .ghm_density_update = ghm_density_update,
+                                   .balance_classes = balance_classes,
                                    .check = check,
                                    .scale_gradients = scale_gradients,
                                    .clear = clear,

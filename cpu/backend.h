@@ -95,6 +95,11 @@ tare_gradient_scale tare_cpu_gradient_scale(const tare_problem *problem, double 
 
 void tare_cpu_scale_gradients(const tare_cpu *cpu, const tare_scaling *scaling);
 
+/** The histogram of gradient norms beside a loss. */
+void tare_cpu_write_norms(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem);
+
+void tare_cpu_balance_classes(const tare_balance_step *step);
+
 /** The flags of a loss and a gradient that are not finite; both have been written. */
 void tare_cpu_set_flags(const tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, double loss);
 

@@ -72,6 +72,15 @@ static void count_keys(const tare_job *job, const stretch *on, const real *targe
   for (int32_t i = 0; i < on->n; i++) scratch->histogram[0][scratch->bin[i]] += on->weight[i] != 0;
 }
 
+/** The same of labels' elements with scores, which have been counted in the first bin. */
+static void count_scored_keys(const tare_job *job, const stretch *on, const real *target, tare_scratch *scratch) {
+  find_soft_bins(job->bins, on, target, scratch);
+  for (int32_t i = 0; i < on->n; i++) {
+    scratch->histogram[0][0] -= on->weight[i] != 0;
+    scratch->histogram[0][scratch->bin[i]] += on->weight[i] != 0;
+  }
+}
+
 static void collect_keys(const tare_job *job, const stretch *on, const real *target, tare_scratch *scratch) {
   tare_collected_keys *keys = job->collected;
   double_keys(job, on, target, scratch);

@@ -59,8 +59,41 @@ TARE_INLINE void margin_loops(margin_formula *formula, int has_powers, int power
   }
 }
 
+/** Losses and derivatives with label smoothing. The logarithm of S is the margin's. `all` is a constant. */
+TARE_INLINE void smoothed_loop(int all, const row_smoothing *smoothing, double others, int32_t n,
+                               const double *restrict weight, tare_margins *margins) {
+  const row_smoothing by = *smoothing;
+  const double *restrict margin = margins->margin, *restrict spread = margins->spread, *restrict sum = margins->sum;
+  double *restrict loss = margins->loss, *restrict derivative = margins->derivative;
+  double *restrict factor = margins->modulator;
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) { /* hot: smoothed softmax rows */
+    const log_parts log_s = log_positive(sum[i]);
+    const double more = by.share * (spread[i] + others * (log_s.hi + log_s.lo));
+    const smoothed_row value = softmax_smoothed(margin[i], 0, more, weight[i], &by, all);
+    loss[i] = weight[i] != 0 ? value.loss : 0.0;
+    derivative[i] = weight[i] != 0 ? value.derivative : 0.0;
+    factor[i] = value.modulator; /* of a row that is skipped nobody asks for it */
+  }
+}
+
+static void evaluate_smoothed_margins(const tare_problem *problem, int32_t n, const double *weight,
+                                      tare_margins *margins) {
+  const row_smoothing by = smoothing_of(problem);
+  const double others = (double)(problem->batch.classes - 1);
+  find_margins(n, margins);
+  if (problem->smooths_all)
+    smoothed_loop(1, &by, others, n, weight, margins);
+  else
+    smoothed_loop(0, &by, others, n, weight, margins);
+}
+
 static void evaluate_margins(const tare_problem *problem, int32_t n, const double *weight, tare_margins *margins) {
   const formula_parameters p = parameters_of(problem);
+  if (tare_smooths_rows(problem)) {
+    evaluate_smoothed_margins(problem, n, weight, margins);
+    return;
+  }
   find_margins(n, margins);
   switch (problem->loss.kind) {
 #define CASE_SIGMOID(kind, formula, powers)

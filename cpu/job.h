@@ -111,6 +111,8 @@ typedef struct tare_group_result {
 typedef struct tare_margins {
   TARE_ALIGNED double label_x[TARE_TILE_ROWS], maximum[TARE_TILE_ROWS], sum[TARE_TILE_ROWS], margin[TARE_TILE_ROWS];
   TARE_ALIGNED double loss[TARE_TILE_ROWS], derivative[TARE_TILE_ROWS];
+  /* with label smoothing: the sum of m - x_j over the other classes, and the modulator */
+  TARE_ALIGNED double spread[TARE_TILE_ROWS], modulator[TARE_TILE_ROWS];
 } tare_margins;
 
 /** Elements with a target between 0 and 1: where they are in their block, and their gradient norm. */

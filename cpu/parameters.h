@@ -2,8 +2,8 @@
 /* Parameters of a formula, from a checked call. */
 
 static void set_shape_parameters(const tare_problem *problem, formula_parameters *p) {
-  p->smoothed = (real)(problem->label_smoothing / 2);
-  p->unsmoothed = (real)(1 - problem->label_smoothing / 2);
+  p->smoothed = (real)tare_smoothed_rest(problem);
+  p->unsmoothed = (real)(1 - tare_smoothed_rest(problem));
   p->label_gamma_hi = (real)problem->label_gamma;
   p->label_gamma_lo = (real)(problem->label_gamma - (double)p->label_gamma_hi);
   p->label_derivative_gamma = problem->modulator_is_detached ? (real)0 : p->label_gamma_hi;
@@ -31,4 +31,13 @@ static formula_parameters parameters_of(const tare_problem *problem) {
   p.rest_lo = (real)(1 - problem->p_exponent - (double)p.rest_hi);
   set_shape_parameters(problem, &p);
   return p;
+}
+
+static inline row_smoothing smoothing_of(const tare_problem *problem) {
+  row_smoothing by;
+  by.parameters = parameters_of(problem);
+  by.share = (real)tare_smoothed_share(problem);
+  by.unshared = (real)(1 - tare_smoothed_share(problem));
+  by.distance = (real)(1 - problem->label_smoothing);
+  return by;
 }

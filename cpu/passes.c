@@ -8,6 +8,7 @@
 
 #include "backend.h"
 #include "core/class_sums.h"
+#include "core/norms.h"
 #include "exact.h"
 #include "threads.h"
 
@@ -311,4 +312,18 @@ void tare_cpu_use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const 
   const tare_job collect = {.problem = plan->problem, .pass = TARE_PASS_COLLECT, .collected = &keys};
   tare_cpu_run_pass(cpu, tiling, &collect);
   tare_exact_density(plan->problem, keys.count, plan->key, plan->spare, plan->weight, &job->sorted);
+}
+
+void tare_cpu_write_norms(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem) {
+  tare_problem counted;
+  tare_loss_spec loss;
+  int64_t total;
+  const tare_job job = {.problem = &counted, .pass = TARE_PASS_HISTOGRAM, .bins = &cpu->bins};
+  const tare_ghm_state state = {.total = &total, .counts = problem->output.norm_histogram};
+  tare_norms_to_count(problem, &counted);
+  tare_norms_spec(problem, &loss);
+  tare_bins_make(&cpu->bins, &loss);
+  tare_cpu_clear_counts(cpu);
+  tare_cpu_run_pass(cpu, tiling, &job);
+  tare_cpu_collect_counts(cpu, problem->output.norm_bins, state);
 }

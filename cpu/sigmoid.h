@@ -150,6 +150,11 @@ static void evaluate_block(const tare_job *job, const tare_tile *tile, const blo
   if (scratch->class_sums) sum_block(b, positives->n, job->problem->soft, scratch);
 }
 
+/** Whether a pass that counts looks at the weight of each element: else all elements of a row count, or none. */
+static int counts_element_by_element(const tare_job *job, const tare_tile *tile) {
+  return job->pass == TARE_PASS_HISTOGRAM && !job->problem->soft && tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS].data;
+}
+
 static void sigmoid_block(const tare_job *job, const tare_tile *tile, const block *b, const tile_tasks *tasks,
                           tare_scratch *scratch, tare_group_result *result) {
   real_scratch *s = real_scratch_of(scratch);
@@ -162,9 +167,14 @@ static void sigmoid_block(const tare_job *job, const tare_tile *tile, const bloc
   } else {
     void (*take)(const tare_job *, const stretch *, const real *, tare_scratch *) =
         job->pass == TARE_PASS_COLLECT ? collect_keys : count_keys;
+    if (counts_element_by_element(job, tile))
+      for (int32_t i = 0; i < b->n; i++) scratch->histogram[0][0] += s->weight[i] != 0;
     for (int32_t k = 0; k < picked; k++) s->weight[scratch->picked_at[k]] = 0;
     take(job, &on, s->target, scratch);
-    if (picked) take(job, &positives, NULL, scratch);
+    if (picked && tasks->labels.is_soft)
+      count_scored_keys(job, &positives, positives.target, scratch);
+    else if (picked)
+      take(job, &positives, NULL, scratch);
     for (int32_t k = 0; k < picked; k++) s->weight[scratch->picked_at[k]] = s->picked_weight[k]; /* GHM: no alpha */
   }
   if (job->problem->soft || tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS].data) s->spread_lines = 0;
@@ -205,7 +215,7 @@ static void sigmoid_tile(const tare_job *job, const tare_tile *tile, tare_scratc
   tasks.labels.is_soft |= problem->labels_apart || tile->view->array[TARE_ARRAY_SCORES].data;
   tasks.labels.has_negatives = tare_is_negative_at_0(problem);
   weigh_lines(problem, tile, &scratch->rows, real_scratch_of(scratch));
-  if (job->pass == TARE_PASS_HISTOGRAM && !problem->soft)
+  if (job->pass == TARE_PASS_HISTOGRAM && !problem->soft && !counts_element_by_element(job, tile))
     scratch->histogram[0][0] +=
         classes * weighted_rows(real_scratch_of(scratch), tile->rows); /* count_bins moves them */
   for (int32_t i = 0; i < tile->rows; i++) scratch->row_loss[i] = 0;

@@ -54,6 +54,8 @@ static void finish_margins(const tare_job *job, int32_t first, int32_t n, tare_s
   for (int32_t i = 0; i < n; i++) scratch->row_loss[first + i] = margins->loss[i];
 }
 
+#include "softmax_smoothing.h"
+
 #include "softmax_row.h"
 
 /* Row after row. */
@@ -121,8 +123,10 @@ static void form_rows(const tare_job *job, int32_t first, int32_t n, int64_t pad
   real *x = real_scratch_of(scratch)->row;
   for (int32_t i = 0; i < n; i++)
     if (label[i] >= 0) scale_row(job, i, padded, scratch);
+  for (int32_t i = 0; i < n && tare_smooths_rows(job->problem); i++)
+    if (label[i] >= 0) smooth_row(job, i, padded, x + i * padded, &scratch->margins);
   for (int32_t i = 0; i < n; i++)
-    if (label[i] >= 0) x[i * padded + label[i]] = (real) - (scratch->margins.derivative[i] * job->gradient.factor);
+    if (label[i] >= 0) x[i * padded + label[i]] = (real)label_derivative(job, &scratch->margins, i);
   for (int32_t i = 0; i < n && job->gradient.after; i++)
     if (label[i] >= 0) rescale(job, x + i * padded, padded);
 }
@@ -155,6 +159,8 @@ static void softmax_rows(const tare_job *job, const tare_tile *tile, int32_t beg
     load_rows(job, tile, first, n, padded, scratch);
     for (int32_t i = 0; i < n; i++)
       if (label[i] >= 0) s->maximum[i] = maximum_of(s->row + i * padded, padded);
+    if (tare_smooths_rows(job->problem))
+      spread_rows(job->problem->batch.classes, n, label, padded, s, scratch->margins.spread);
     for (int32_t i = 0; i < n; i++)
       if (label[i] >= 0) scratch->margins.sum[i] = exponentiate(s->row + i * padded, padded, s->maximum[i]);
     finish_margins(job, first, n, scratch);
@@ -166,20 +172,24 @@ static void softmax_rows(const tare_job *job, const tare_tile *tile, int32_t beg
 
 /* Class after class: element (c, i) of a block of n rows is x[c*n + i]. */
 
-static void start_columns(int64_t classes, int32_t n, const int32_t *restrict label, real *restrict x, real_scratch *s,
-                          double *restrict sum) {
+static void start_columns(int64_t classes, int32_t n, const int32_t *restrict label, real *restrict x,
+                          real_scratch *s) {
   real *restrict maximum = s->maximum;
   for (int32_t i = 0; i < n; i++) {
     s->label_x[i] = label[i] < 0 ? 0 : x[label[i] * (int64_t)n + i];
     if (label[i] >= 0) x[label[i] * (int64_t)n + i] = (real)-INFINITY;
     maximum[i] = (real)-INFINITY;
-    sum[i] = 0;
   }
   for (int64_t c = 0; c < classes; c++) {
     const real *restrict line = x + c * n;
 #pragma omp simd
     for (int32_t i = 0; i < n; i++) maximum[i] = line[i] > maximum[i] ? line[i] : maximum[i]; /* hot: column maximum */
   }
+}
+
+static void exponentiate_columns(int64_t classes, int32_t n, real *restrict x, const real *restrict maximum,
+                                 double *restrict sum) {
+  for (int32_t i = 0; i < n; i++) sum[i] = 0;
   for (int64_t c = 0; c < classes; c++) {
     real *restrict line = x + c * n;
 #pragma omp simd
@@ -210,9 +220,9 @@ static void form_columns(const tare_job *job, int32_t first, int32_t n, tare_scr
 #pragma omp simd
     for (int32_t i = 0; i < n; i++) line[i] *= factor[i]; /* hot: column gradient */
   }
+  if (tare_smooths_rows(job->problem)) smooth_columns(job, n, label, s->row, &scratch->margins, factor);
   for (int32_t i = 0; i < n; i++) {
-    if (label[i] >= 0)
-      s->row[label[i] * (int64_t)n + i] = (real) - (scratch->margins.derivative[i] * job->gradient.factor);
+    if (label[i] >= 0) s->row[label[i] * (int64_t)n + i] = (real)label_derivative(job, &scratch->margins, i);
     if (label[i] < 0)
       for (int64_t c = 0; c < classes; c++) s->row[c * n + i] = 0; /* also over a NaN */
   }
@@ -239,7 +249,10 @@ static void softmax_columns(const tare_job *job, const tare_tile *tile, int32_t 
     load_lines(job->problem->batch.dtype, logits->data, tile->offset[TARE_ARRAY_LOGITS] + first * row, logits->cls, row,
                classes, n, s->row);
     adjust_columns(job->problem, scratch->rows.cls + first, classes, n, s->row);
-    start_columns(classes, n, scratch->rows.cls + first, s->row, s, scratch->margins.sum);
+    start_columns(classes, n, scratch->rows.cls + first, s->row, s);
+    if (tare_smooths_rows(job->problem))
+      spread_columns(classes, n, scratch->rows.cls + first, s, scratch->margins.spread);
+    exponentiate_columns(classes, n, s->row, s->maximum, scratch->margins.sum);
     finish_margins(job, first, n, scratch);
     if (tile->view->array[TARE_ARRAY_GRADIENT].data || scratch->class_sums) form_columns(job, first, n, scratch);
     if (tile->view->array[TARE_ARRAY_GRADIENT].data) store_columns(job, tile, first, n, s);

@@ -43,7 +43,7 @@ static int32_t read_chunk(row_reader *r, int64_t first) {
 typedef struct row_sums {
   int64_t label;
   real label_x, maximum;
-  double sum, targets, dot, loss, derivative;
+  double sum, targets, dot, loss, derivative, spread;
 } row_sums;
 
 /** Finds where a row of targets has its mass. On one class: the row gets this label, and the mass into its weight. On
@@ -85,32 +85,38 @@ static void row_maximum(row_reader *r, row_sums *sums) {
 }
 
 static void row_sum(row_reader *r, row_sums *sums) {
-  sums->sum = sums->targets = sums->dot = 0;
+  sums->sum = sums->targets = sums->dot = sums->spread = 0;
   for (int64_t first = 0; first < r->classes; first += ROW_CHUNK) {
     const int32_t n = read_chunk(r, first);
     for (int32_t i = 0; i < n; i++) {
       if (first + i == sums->label) continue;
       const real below = below_maximum(r->x[i], sums->maximum);
       sums->sum += (double)exp_nonpositive(below);
+      if (below != 0) sums->spread += (double)sums->maximum - (double)r->x[i]; /* may be no real */
       if (sums->label >= 0 || r->t[i] == 0) continue;
       sums->targets += (double)r->t[i];
-      if (below != 0) sums->dot += (double)r->t[i] * ((double)sums->maximum - (double)r->x[i]); /* may be no real */
+      if (below != 0) sums->dot += (double)r->t[i] * ((double)sums->maximum - (double)r->x[i]);
     }
   }
 }
 
+/** A row with a label takes part in label smoothing: `taken` from every class, and `of_label` at the label. */
 static void write_row_gradient(row_reader *r, const row_sums *sums, double weight, const tare_scratch *scratch) {
   const tare_array *gradient = &r->tile->view->array[TARE_ARRAY_GRADIENT];
   const int hard = sums->label >= 0;
   const double factor = weight * r->job->gradient.factor;
   const double whole = hard ? sums->derivative * r->job->gradient.factor : factor * sums->targets;
+  const int smooths = hard && weight != 0 && tare_smooths_rows(r->job->problem);
+  const double taken = smooths ? taken_from_row(r->job, &scratch->margins, 0) : 0;
+  const double of_label = hard && weight != 0 ? label_derivative(r->job, &scratch->margins, 0) : 0;
   const double of_e = sums->sum == 0 ? 0 : whole / sums->sum; /* 0: there is no other class */
   for (int64_t first = 0; first < r->classes; first += ROW_CHUNK) {
     const int32_t n = read_chunk(r, first);
     for (int32_t i = 0; i < n; i++) {
-      const double e = (double)exp_nonpositive(below_maximum(r->x[i], sums->maximum)) * of_e;
-      const double soft = hard ? e : e - factor * (double)r->t[i];
-      r->x[i] = (real)(weight == 0 ? 0 : first + i == sums->label ? -sums->derivative * r->job->gradient.factor : soft);
+      const double e = (double)exp_nonpositive(below_maximum(r->x[i], sums->maximum));
+      const double part = e == 0 && of_e == of_e ? 0 : e * of_e,
+                   soft = part - (hard ? taken : factor * (double)r->t[i]);
+      r->x[i] = (real)(weight == 0 ? 0 : first + i == sums->label ? of_label : soft);
     }
     r->loaded = -1;
     rescale(r->job, r->x, n);
@@ -126,6 +132,7 @@ static void hard_row(const tare_job *job, row_sums *sums, double weight, tare_sc
   margins->label_x[0] = (double)sums->label_x;
   margins->maximum[0] = (double)sums->maximum;
   margins->sum[0] = sums->sum;
+  margins->spread[0] = finished_spread(sums->spread, sums->maximum);
   scratch->in_double->evaluate_margins(job->problem, 1, &weight, margins);
   sums->loss = margins->loss[0];
   sums->derivative = margins->derivative[0];

@@ -63,6 +63,18 @@ static cudaError_t sum_classes(const tare_problem *problem, const Call &evaluati
   return launch_class_sums(c, site);
 }
 
+/** The histogram of gradient norms, if it is wanted. */
+static cudaError_t count_norms(const backend *self, const tare_problem *problem, const call &evaluation,
+                               const launch_site &site) {
+  if (!tare_counts_norms(problem)) return cudaSuccess;
+  norms_call c;
+  tare_loss_spec loss;
+  tare_norms_spec(problem, &loss);
+  tare_bins_make(&self->bins, &loss);
+  make_norms_call(problem, evaluation, self->bins, &c);
+  return launch_norms_of(c, site);
+}
+
 /* ---- GHM --------------------------------------------------------------------------------------------------------- */
 
 void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c) {
@@ -216,6 +228,7 @@ cudaError_t evaluate_rows(const backend *self, const tare_problem *problem, cons
                           const launch_site &site) {
   cudaError_t status = launch_normalizers(problem->output, c, site);
   if (status == cudaSuccess) status = sum_classes(problem, c, sum_room, site);
+  if (status == cudaSuccess) status = count_norms(self, problem, c, site);
   if (status != cudaSuccess) return status;
   return problem->has_level_scalars ? evaluate_levels(self, problem, c, site) : launch_evaluation(c, site);
 }
@@ -355,6 +368,14 @@ tare_status check(tare_backend *base, tare_stream stream, tare_error *error) {
   const cudaError_t status = take_invalid(self->record, s, seen);
   if (status != cudaSuccess) return cuda_failed(status, "waiting for the stream", error);
   return seen[0] || seen[2] ? refuse_rows(seen, error) : TARE_STATUS_OK;
+}
+
+tare_status balance_classes(tare_backend *base, const tare_balance_step *step, tare_stream stream, tare_error *error) {
+  const backend *self = reinterpret_cast<const backend *>(base);
+  const device_guard guard(self);
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);
+  const launch_site site = {reinterpret_cast<cudaStream_t>(stream), self->multiprocessors};
+  return launch_failed(launch_balance_classes(*step, site), error);
 }
 
 tare_status scale_gradients(tare_backend *base, const tare_scaling *scaling, tare_stream stream, tare_error *error) {

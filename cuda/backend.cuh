@@ -8,6 +8,7 @@
 #include "blas.cuh"
 #include "class_sums.cuh"
 #include "kernels.cuh"
+#include "norms.cuh"
 
 extern "C" {
 #include "core/backend.h"
@@ -87,6 +88,9 @@ void make_class_sums_call(const tare_problem *problem, const call &evaluation, t
 void make_class_sums_call(const tare_problem *problem, const ghm_call &evaluation, tare_class_sums *room,
                           class_sums_call *c);
 
+/** The call that counts the gradient norms of the rows of `evaluation`. */
+void make_norms_call(const tare_problem *problem, const call &evaluation, const tare_bins &bins, norms_call *c);
+
 /* ---- Passes (backend.cu) ----------------------------------------------------------------------------------------- */
 
 /** Counts labels and sums targets, where the output wants it. `reports`: as launch_count. */
@@ -134,6 +138,7 @@ tare_status label_counts(tare_backend *base, const tare_problem *problem, tare_c
 tare_status ghm_histogram(tare_backend *base, const tare_problem *problem, tare_stream stream, tare_error *error);
 tare_status ghm_density_update(tare_backend *base, const tare_problem *problem, tare_stream stream, tare_error *error);
 tare_status check(tare_backend *base, tare_stream stream, tare_error *error);
+tare_status balance_classes(tare_backend *base, const tare_balance_step *step, tare_stream stream, tare_error *error);
 tare_status scale_gradients(tare_backend *base, const tare_scaling *scaling, tare_stream stream, tare_error *error);
 tare_status clear(tare_backend *base, void *data, uint64_t bytes, tare_stream stream, tare_error *error);
 

@@ -17,12 +17,12 @@ bool is_run(const tare_view &v, const tare_array &a, int64_t classes) {
   return !a.data || ((a.cls == 1 || classes == 1) && (a.stride[3] == classes || v.dim[3] == 1));
 }
 
-/** With labels, rows of a softmax loss stay in registers if their classes are contiguous and not too many; else they
- *  are taken side by side if that is how most of them lie. */
+/** With labels, rows of a softmax loss stay in registers if their classes are contiguous and not too many, and without
+ *  label smoothing; else they are taken side by side if that is how most of them lie. */
 int32_t choose_label_walk(const tare_problem *problem) {
   const int64_t classes = problem->batch.classes;
   const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
-  bool whole = softmax::choose_row_shape(classes, bytes) < softmax::row_shapes;
+  bool whole = softmax::choose_row_shape(classes, bytes) < softmax::row_shapes && !tare_smooths_rows(problem);
   int64_t side_by_side = 0;
   for (int i = 0; i < problem->level_count; i++) {
     const tare_view &v = problem->view[i];
@@ -50,7 +50,8 @@ int32_t label_lanes_of(const tare_problem *problem) {
 int64_t softmax_rows_of_tile(const tare_problem *problem, const tare_view &view, int32_t walk) {
   const int64_t classes = problem->batch.classes;
   const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
-  int64_t together = classes > softmax::most_classes_of_warp ? 1 : block_threads / 32;
+  const bool by_block = classes > softmax::most_classes_of_warp && !tare_smooths_rows(problem);
+  int64_t together = by_block ? 1 : block_threads / 32;
   if (walk == walk_nchw) together = softmax::rows_of_nchw;
   if (walk == walk_flat)
     together = block_threads / softmax::row_shape_at(softmax::choose_row_shape(classes, bytes), bytes).lanes;
@@ -177,8 +178,13 @@ void fill_parameters(const tare_problem *problem, call *c) {
 /** As cpu/parameters.h. */
 void fill_shape(const tare_problem *problem, call *c) {
   c->shape = problem->shape;
-  c->smoothed = float(problem->label_smoothing / 2);
-  c->unsmoothed = float(1 - problem->label_smoothing / 2);
+  c->smoothed = float(tare_smoothed_rest(problem));
+  c->unsmoothed = float(1 - tare_smoothed_rest(problem));
+  c->smooths_rows = tare_smooths_rows(problem);
+  c->smooths_all = problem->smooths_all;
+  c->smoothed_share = float(tare_smoothed_share(problem));
+  c->unshared = float(1 - tare_smoothed_share(problem));
+  c->smoothed_distance = float(1 - problem->label_smoothing);
   c->label_gamma_hi = float(problem->label_gamma);
   c->label_gamma_lo = float(problem->label_gamma - double(c->label_gamma_hi));
   c->label_derivative_gamma = problem->modulator_is_detached ? 0.0f : c->label_gamma_hi;
@@ -266,6 +272,17 @@ void fill_class_sums(const tare_problem *problem, tare_class_sums *room, class_s
 }
 
 }  // namespace
+
+void make_norms_call(const tare_problem *problem, const call &evaluation, const tare_bins &bins, norms_call *c) {
+  memset(static_cast<void *>(c), 0, sizeof *c);
+  static_cast<call &>(*c) = evaluation;
+  c->tile_count = cut(
+      problem, [](const tare_view &) -> int64_t { return rows_counted; }, &level::tiles, c);
+  c->ghm.bins = bins.count;
+  memcpy(c->ghm_c.lower, bins.lower_f32, (size_t(bins.count) + 1) * sizeof *c->ghm_c.lower);
+  memcpy(c->ghm_c.norm, bins.norm_f32, (size_t(bins.count) + 1) * sizeof *c->ghm_c.norm);
+  c->counted = problem->output.norm_histogram;
+}
 
 void make_class_sums_call(const tare_problem *problem, const call &evaluation, tare_class_sums *room,
                           class_sums_call *c) {

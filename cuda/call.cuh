@@ -123,6 +123,8 @@ struct call {
   int32_t shape;                      /* a tare_shape, and what formula_parameters has for it: */
   float smoothed, unsmoothed, label_gamma_hi, label_gamma_lo, label_derivative_gamma;
   float margin, margin_rest, margin_logit, margin_logit_lo, threshold, log_threshold, shift, shift_lo, inverse_gamma;
+  int32_t smooths_rows, smooths_all; /* label smoothing of a softmax loss, and what row_smoothing has for it: */
+  float smoothed_share, unshared, smoothed_distance;
 
   int32_t normalizer, loss_dtype;
   double inverse_divisor; /* of a host value; used where the next two are not */

@@ -11,6 +11,7 @@
 
 #include "ghm_c.cuh"
 #include "softmax_rows.cuh"
+#include "softmax_smoothed.cuh"
 
 namespace tare {
 namespace class_sums {
@@ -211,7 +212,7 @@ struct softmax_row {
   int32_t cls;     /* below 0: the row adds nothing */
   int32_t counted; /* the class that it counts in; below 0: none */
   float maximum;
-  softmax::outcome outcome;
+  softmax::smoothed_outcome outcome; /* without label smoothing: with nothing taken */
 };
 
 __device__ __forceinline__ float adjusted_at(const call &c, const level &l, const tile &t, int32_t row, int32_t label,
@@ -220,8 +221,21 @@ __device__ __forceinline__ float adjusted_at(const call &c, const level &l, cons
   return softmax::is_adjusted(c) ? softmax::adjust(c.adjusts, label, cls, x) : x;
 }
 
+/** What finishes the rows of a call, with or without label smoothing. */
+struct softmax_setting {
+  softmax::setting plain;
+  softmax::smoothing_setting smoothed;
+};
+
+__device__ __forceinline__ softmax::smoothed_outcome finish(const call &c, const softmax_setting &s, float weight,
+                                                            float label_x, float maximum, softmax::smoothed_sums of) {
+  if (c.smooths_rows) return softmax::finish_smoothed_row(c, s.smoothed, weight, label_x, maximum, of);
+  const softmax::outcome o = softmax::finish_row(c, s.plain, weight, label_x, maximum, of.sum);
+  return {o, 0.0f, -o.derivative};
+}
+
 /** By a warp. */
-__device__ __forceinline__ softmax_row look_at_softmax_row(const call &c, const softmax::setting &s, const level &l,
+__device__ __forceinline__ softmax_row look_at_softmax_row(const call &c, const softmax_setting &s, const level &l,
                                                            const tile &t, int32_t row) {
   const row_role r = softmax::weigh_row(c, l, t, row);
   const int32_t counted = role_of(c, find_class(c, l, t, row));
@@ -231,11 +245,17 @@ __device__ __forceinline__ softmax_row look_at_softmax_row(const call &c, const 
     if (cls != r.cls) maximum = fmaxf(maximum, adjusted_at(c, l, t, row, r.cls, cls));
   maximum = softmax::max_all<warp_size>(maximum);
   softmax::running_sum sum = {0.0f, 0.0f};
-  for (int32_t cls = int32_t(lane()); cls < c.classes; cls += warp_size)
-    if (cls != r.cls) sum.add(softmax::exp_of<float>(adjusted_at(c, l, t, row, r.cls, cls), maximum));
-  const float all = softmax::sum_all<warp_size>(sum.sum - sum.lost);
+  softmax::spread_sum spread = {0.0f, 0.0f};
+  for (int32_t cls = int32_t(lane()); cls < c.classes; cls += warp_size) {
+    if (cls == r.cls) continue;
+    const float x = adjusted_at(c, l, t, row, r.cls, cls);
+    sum.add(softmax::exp_of<float>(x, maximum));
+    spread.add(x, maximum);
+  }
+  const softmax::smoothed_sums all = {softmax::sum_all<warp_size>(sum.sum - sum.lost),
+                                      softmax::sum_all<warp_size>(spread.sum - spread.lost)};
   const float label_x = adjusted_at(c, l, t, row, r.cls, r.cls);
-  return {r.cls, counted, maximum, softmax::finish_row(c, s, r.weight, label_x, maximum, all)};
+  return {r.cls, counted, maximum, finish(c, s, r.weight, label_x, maximum, all)};
 }
 
 __device__ __forceinline__ void add_softmax_element(const call &c, const level &l, const tile &t, const softmax_row &r,
@@ -243,17 +263,17 @@ __device__ __forceinline__ void add_softmax_element(const call &c, const level &
   sum->count += cls == r.counted;
   if (r.cls < 0) return;
   if (cls == r.cls) {
-    sum->loss += double(r.outcome.loss) * double(softmax::loss_unit);
-    add_gradient(sum, 1.0f, softmax::finished_derivative<float>(c, r.outcome, r.outcome.derivative));
+    sum->loss += double(r.outcome.row.loss) * double(softmax::loss_unit);
+    add_gradient(sum, 1.0f, softmax::smoothed_gradient<float>(c, r.outcome, true, 0.0f));
     return;
   }
   const float e = softmax::exp_of<float>(adjusted_at(c, l, t, row, r.cls, cls), r.maximum);
-  add_gradient(sum, 0.0f, softmax::finished_derivative<float>(c, r.outcome, e * r.outcome.of_e));
+  add_gradient(sum, 0.0f, softmax::smoothed_gradient<float>(c, r.outcome, false, e));
 }
 
 __global__ void __launch_bounds__(block_threads, 2) sum_softmax_classes(const TARE_GRID_CONSTANT class_sums_call c) {
   TARE_SHARED(softmax_row[rows_summed], found);
-  const softmax::setting s = softmax::make_setting(c);
+  const softmax_setting s = {softmax::make_setting(c), softmax::make_smoothing_setting(c)};
   for_each_tile_of_slices(c, [&](const level &l, const tile &t, tare_class_sums *sums) {
     for (int32_t row = int32_t(thread_rank() / warp_size); row < t.rows; row += block_threads / int32_t(warp_size)) {
       const softmax_row r = look_at_softmax_row(c, s, l, t, row);

@@ -5,6 +5,7 @@
 
 #include "tiles.cuh"
 
+#include "core/class_balance.h"
 #include "core/scale_gradients.h"
 
 namespace tare {
@@ -66,16 +67,21 @@ cudaError_t launch_target_sums(const call &c, tare_normalizer_sums *sums, const 
 /** Sets the flags, or one of them, if what the call has written is not finite. */
 cudaError_t launch_flags(const call &c, float *gradient_flag, float *loss_flag, const launch_site &site);
 
+/** Adds a step to running counts, and forms the weights of classes. */
+cudaError_t launch_balance_classes(const tare_balance_step &step, const launch_site &site);
+
 /** Multiplies arrays by a number in device memory. */
 cudaError_t launch_scale_gradients(const tare_scaling &scaling, const launch_site &site);
 
 /** Load all kernels of a file, or of a family on one type of logits. A new kernel goes into the list of its file. */
+cudaError_t load_class_balance();
 cudaError_t load_class_sums();
 cudaError_t load_count();
 cudaError_t load_density();
 cudaError_t load_flags();
 cudaError_t load_level_losses();
 cudaError_t load_linear();
+cudaError_t load_norms();
 cudaError_t load_scale_gradients();
 cudaError_t load_selection();
 cudaError_t load_sigmoid_f32();

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which kernel of the softmax family a call takes: 13 instances for each type of logits. */
+/* Which kernel of the softmax family a call takes: 13 for each type of logits, and two with label smoothing. */
 #ifndef TARE_CUDA_SOFTMAX_LAUNCH_CUH
 #define TARE_CUDA_SOFTMAX_LAUNCH_CUH
 
 #include "softmax_nchw.cuh"
 #include "softmax_registers.cuh"
 #include "softmax_rows.cuh"
+#include "softmax_smoothed.cuh"
 
 namespace tare {
 namespace softmax {
@@ -34,7 +35,7 @@ cudaError_t load_type() {
   return load_kernels(softmax_rows<T, block_threads, true, true>, softmax_rows<T, block_threads, true, false>,
                       softmax_rows<T, block_threads, false, false>, softmax_rows<T, 32, true, true>,
                       softmax_rows<T, 32, true, false>, softmax_rows<T, 32, false, false>, softmax_nchw<T, reread>,
-                      softmax_nchw<T, held>);
+                      softmax_nchw<T, held>, softmax_smoothed_rows<T>, softmax_smoothed_nchw<T>);
 }
 
 template <typename T, bool soft, bool adjusts>
@@ -61,6 +62,9 @@ cudaError_t launch_flat(const call &c, const launch_site &site) {
 
 template <typename T>
 cudaError_t launch_walk(const call &c, const launch_site &site) {
+  if (c.smooths_rows)
+    return launch(c.levels[0].walk == walk_nchw ? softmax_smoothed_nchw<T> : softmax_smoothed_rows<T>, c.tile_count,
+                  site, c);
   switch (c.levels[0].walk) { /* all levels go the same way */
     case walk_flat:
       return launch_flat<T>(c, site);

@@ -334,16 +334,23 @@ typedef enum tare_loss_kind {
 } tare_loss_kind;
 
 /**
- * Label smoothing s of sigmoid CE and sigmoid focal loss: the targets 1 and 0 become 1-s/2 and s/2. With h = s/2 and
+ * Label smoothing s. In sigmoid CE and sigmoid focal loss the targets 1 and 0 become 1-s/2 and s/2. With h = s/2 and
  * the signed logit z of the label, CE is l + h*z. The loss is alpha*q^gamma*(l + h*z), with gradient
  * -alpha*q^gamma*(q - h + gamma*p*(l + h*z)) by z.
  *
  * With TARE_SMOOTHED_CROSS_ENTROPY alpha_t and q are those of the label (apex, EfficientDet). With TARE_SMOOTHED_ALL
  * they are those of the soft target: alpha_t = t*alpha + (1-t)*(1-alpha), and the modulator is that of dense targets.
  *
+ * In softmax CE and softmax focal loss the target of the label becomes 1-s+s/C, and of every other class s/C. The loss
+ * is alpha*m^gamma*CE, with CE = -sum t_k*log p_k and m = q of the label; with TARE_SMOOTHED_ALL m = 1 - sum t_k*p_k.
+ * Its gradient by x_k is alpha*(m^gamma*(p_k-t_k) + CE*gamma*m^(gamma-1)*dm/dx_k). Softmax CE has no modulator, so that
+ * it has no TARE_SMOOTHED_ALL. Class weights are those of the label. (PyTorch's cross_entropy weighs the smoothed part
+ * with the weights of all classes instead.)
+ *
  * A loss that is smoothed has infinities of its own: for z = +inf and -inf with gamma 0 or TARE_SMOOTHED_ALL it is
- * +inf, and else 0 at z = +inf. Dense targets and scores with label smoothing are TARE_STATUS_UNSUPPORTED, and so is
- * alpha_per_class with TARE_SMOOTHED_ALL. Counts, positive weights and class sums are those of the label.
+ * +inf, and else 0 at z = +inf. A softmax loss is also +inf where the logit of any class is -inf. Dense targets and
+ * scores with label smoothing are TARE_STATUS_UNSUPPORTED, and so is alpha_per_class with TARE_SMOOTHED_ALL. Counts,
+ * positive weights and class sums are those of the label.
  */
 typedef enum tare_smoothed {
   TARE_SMOOTHED_CROSS_ENTROPY = 0, /**< the cross-entropy alone */
@@ -367,8 +374,8 @@ typedef struct tare_focal_parameters {
   double alpha;
   const float *alpha_per_class;
   double gamma; /**< [0,10000]; default 2. 0 is cross-entropy. 0, 1, 2 need no power; 0.5, 1.5 a square root */
-  double label_smoothing; /**< sigmoid focal: as in tare_ce_parameters; softmax focal: 0 */
-  int32_t smoothed;       /**< sigmoid focal: a tare_smoothed; softmax focal: 0 */
+  double label_smoothing; /**< as in tare_ce_parameters */
+  int32_t smoothed;       /**< a tare_smoothed; default TARE_SMOOTHED_CROSS_ENTROPY */
   int32_t reserved;       /**< 0 */
 } tare_focal_parameters;
 
@@ -574,7 +581,7 @@ typedef struct tare_loss_spec {
   int32_t kind;     /**< a tare_loss_kind; it selects the member of the union */
   int32_t reserved; /**< must be 0, like the parts of the union that the loss does not use */
   union {
-    tare_ce_parameters ce;                         /**< TARE_LOSS_SIGMOID_CE; TARE_LOSS_SOFTMAX_CE has no parameters */
+    tare_ce_parameters ce;                         /**< TARE_LOSS_SIGMOID_CE; TARE_LOSS_SOFTMAX_CE: label_smoothing */
     tare_focal_parameters focal;                   /**< TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SOFTMAX_FOCAL */
     tare_poly1_parameters poly1;                   /**< TARE_LOSS_SIGMOID_POLY1 */
     tare_varifocal_parameters varifocal;           /**< TARE_LOSS_SIGMOID_VARIFOCAL */
@@ -854,7 +861,13 @@ typedef struct tare_output {
    *  what it gives, and pass their divisor to a second call. */
   tare_normalizer_sums *normalizer_sums;
   int32_t normalizer_scope; /**< a tare_normalizer_scope; default TARE_NORMALIZER_SCOPE_BATCH */
-  int32_t reserved;         /**< 0 */
+  int32_t norm_bins;        /**< of norm_histogram: 1..1024; 0 (default) without */
+  /** [norm_bins]: how many elements have a gradient norm g = |sigmoid(x)-t| in each of norm_bins equal bins of [0,1],
+   *  beside any sigmoid loss. The bins are those of GHM-C. t is a label's score, or the dense target. Elements of rows
+   *  that count are counted, if their row, class and element weights are not 0. Device memory, aligned to 8 bytes; or
+   *  NULL. Written, not added to; ranks may add theirs. The logits are read once more. Not in GHM losses, whose state
+   *  has the counts, nor with a fused head. */
+  int64_t *norm_histogram;
 } tare_output;
 
 /** Fills the defaults. */
@@ -1023,6 +1036,8 @@ TARE_API tare_status tare_linear_workspace_size(tare_context *context, const tar
  *   positives:  tare_label_counts -> all-reduce -> max(1, .) -> TARE_NORMALIZER_VALUE
  *   targets:    tare_evaluate for tare_output::normalizer_sums alone -> all-reduce -> max(1, .)
  *               -> TARE_NORMALIZER_VALUE
+ *   weights:    tare_class_balance_count (section 10) -> all-reduce words [1, 1+classes) of the state, int64
+ *               -> tare_class_balance_step
  *   GHM:        tare_ghm_histogram -> all-reduce words [1, 2+bins) of the state, int64 -> tare_ghm_density_update
  *               -> tare_evaluate with ghm.use_stored_density = 1
  *
@@ -1096,6 +1111,61 @@ TARE_API tare_status tare_class_balanced_weights(int64_t classes, const int64_t 
  */
 TARE_API tare_status tare_class_balanced_weights_real(int64_t classes, const double *counts, double beta,
                                                       const double *beta_per_class, float *weights);
+
+/**
+ * Class-balanced weights that follow the data: running counts of positives, in device memory that the caller keeps.
+ *
+ * A training step is tare_class_balance_count, the sum of its counts over the ranks if there are several, and
+ * tare_class_balance_step. The step adds the counts to the running ones, n_c = decay*n_c + counts_c, and then forms the
+ * weights. So every class of the batch has one. Nothing waits for the device, and all of it can be captured.
+ *
+ * The weights are those of tare_class_balanced_weights_real for max(n_c, least_count). A class with 0 has weight 0. If
+ * every class has 0, each weight is 1. A weight may differ in its last bits from device to device.
+ *
+ * State. tare_class_balance_state_bytes(classes) bytes, aligned to 8. A fresh state is all zero bytes. It may be
+ * copied, saved and restored as bytes. In 8-byte words:
+ *
+ *   [0]                        int64   steps taken
+ *   [1 .. 1+classes)           int64   counts of the step; ranks add them
+ *   [1+classes .. 1+2*classes) double  running counts n. One that is negative, not finite or below 1e-30 counts as 0
+ */
+typedef struct tare_class_balance {
+  uint64_t struct_size;
+  int64_t classes;    /**< C: 1..2^31-2 */
+  double beta;        /**< in [0,1); default 0.999 */
+  double decay;       /**< of the running counts in each step, in (0,1]; default 1: they are sums */
+  double least_count; /**< what a smaller count counts as: in [1e-30,2^53], or 0 (default) for none */
+  void *state;        /**< device memory */
+  float *weights;     /**< [classes], written; device memory; NULL: none, in tare_class_balance_step alone */
+} tare_class_balance;
+
+/** Fills the defaults. */
+TARE_API void tare_class_balance_init_sized(tare_class_balance *balance, int64_t classes, uint64_t struct_size);
+#define tare_class_balance_init(balance, classes) tare_class_balance_init_sized((balance), (classes), sizeof *(balance))
+
+/** @return the bytes of a state; 0 if `classes` is out of range. */
+TARE_API uint64_t tare_class_balance_state_bytes(int64_t classes);
+
+/**
+ * Writes the rows of each class of a batch as the state's counts of the step. It reads labels alone.
+ * @return as tare_label_counts.
+ */
+TARE_API tare_status tare_class_balance_count(tare_context *context, const tare_class_balance *balance,
+                                              const tare_batch *batch, tare_stream stream);
+
+/**
+ * Adds the state's counts of the step to the running ones, adds one step, and forms the weights.
+ * @return TARE_STATUS_OK, TARE_STATUS_INVALID_ARGUMENT or TARE_STATUS_CUDA_ERROR.
+ */
+TARE_API tare_status tare_class_balance_step(tare_context *context, const tare_class_balance *balance,
+                                             tare_stream stream);
+
+/**
+ * Forms the weights of the running counts as they are: for an evaluation beside training. The state is only read.
+ * @return as tare_class_balance_step.
+ */
+TARE_API tare_status tare_class_balance_weigh(tare_context *context, const tare_class_balance *balance,
+                                              tare_stream stream);
 
 /**
  * Offsets of logit adjustment: offset_c = tau*log(n_c/sum n), formed in double and rounded once. A count of 0 counts
@@ -1225,7 +1295,8 @@ TARE_API const char *tare_build_description(void);
  * negative epsilon. There an ulp is one of the terms, not of the result. For the gradient of a sigmoid loss the terms
  * are weight*s^gamma*(p + t), and the additions of focal and Poly-1; for varifocal weight*t*(p + t). For CE itself they
  * are weight*(CE + 2*max(x,0)*t). For matchability-aware and IoU-aware labels t is the target that the score gives. For
- * the gradient of softmax CE they are T*p + t, where T is the sum of the row's targets. Alpha counts 2 ulp. In quality
+ * the gradient of softmax CE they are T*p + t, where T is the sum of the row's targets. With label smoothing t is the
+ * smoothed target, times the modulator. Alpha counts 2 ulp. In quality
  * focal loss s = |p-t| may be off by 4 ulp of p + t, which the power beta passes on. With beta below 1 the gradient is
  * unbounded near p = t, and there it is only as exact as s.
  *

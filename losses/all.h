@@ -13,3 +13,4 @@
 #include "losses/sigmoid_varifocal.h"
 #include "losses/softmax_ce.h"
 #include "losses/softmax_focal.h"
+#include "losses/softmax_smoothed.h"

@@ -27,15 +27,6 @@ static tare_status check_ghm(const tare_ghm_parameters *ghm, tare_error *error) 
   return TARE_STATUS_OK;
 }
 
-/** Softmax focal loss has the struct of sigmoid focal loss. */
-static tare_status check_softmax_focal(const tare_focal_parameters *focal, tare_error *error) {
-  if (focal->label_smoothing == 0.0 && focal->smoothed == 0) return TARE_STATUS_OK;
-  return tare_fail(
-      error, TARE_STATUS_UNSUPPORTED,
-      "loss->focal.label_smoothing is %g (smoothed %d); TARE_LOSS_SOFTMAX_FOCAL has no label smoothing: leave both 0",
-      focal->label_smoothing, focal->smoothed);
-}
-
 static tare_status check_softmax_ce(const tare_ce_parameters *ce, tare_error *error) {
   if (ce->alpha >= 0.0 || ce->alpha_per_class)
     return tare_fail(
@@ -43,11 +34,11 @@ static tare_status check_softmax_ce(const tare_ce_parameters *ce, tare_error *er
         "loss->ce.alpha is %g (alpha_per_class %p); TARE_LOSS_SOFTMAX_CE has no alpha: leave it -1 and NULL, and "
         "use batch->class_weights",
         ce->alpha, (const void *)ce->alpha_per_class);
-  if (ce->label_smoothing != 0.0 || ce->smoothed)
-    return tare_fail(error, TARE_STATUS_UNSUPPORTED,
-                     "loss->ce.label_smoothing is %g (smoothed %d); TARE_LOSS_SOFTMAX_CE has no label smoothing: leave "
-                     "both 0, and smooth dense targets yourself",
-                     ce->label_smoothing, ce->smoothed);
+  if (ce->smoothed)
+    return tare_fail(
+        error, TARE_STATUS_UNSUPPORTED,
+        "loss->ce.smoothed is %d; TARE_LOSS_SOFTMAX_CE has neither modulator nor alpha to smooth: leave it 0",
+        ce->smoothed);
   return TARE_STATUS_OK;
 }
 
@@ -80,7 +71,7 @@ static int32_t find_shape(const tare_problem *problem) {
     case TARE_LOSS_SIGMOID_FOCAL_STAR:
       return TARE_SHAPE_STAR;
     default:
-      if (problem->label_smoothing == 0.0) return TARE_SHAPE_NONE;
+      if (problem->label_smoothing == 0.0 || problem->family == TARE_LOSS_FAMILY_SOFTMAX) return TARE_SHAPE_NONE;
       return problem->smooths_all ? TARE_SHAPE_SMOOTHED_ALL : TARE_SHAPE_SMOOTHED;
   }
 }
@@ -123,7 +114,6 @@ static tare_status check_parameters(tare_problem *problem, tare_error *error) {
   smooth_alpha(problem);
   problem->power = tare_power_of_gamma(problem->gamma);
   if (loss->kind == TARE_LOSS_SOFTMAX_CE) return check_softmax_ce(&loss->ce, error);
-  if (loss->kind == TARE_LOSS_SOFTMAX_FOCAL) return check_softmax_focal(&loss->focal, error);
   return tare_is_ghm(problem) ? check_ghm(&loss->ghm, error) : TARE_STATUS_OK;
 }
 

@@ -261,7 +261,7 @@ static tare_status changed(tare_context *context, const tare_loss_spec *loss, co
   if (strcmp(what, "both") == 0) some[2].divisor = 2;
   if (strcmp(what, "scope") == 0) others.normalizer_scope = 2;
   if (strcmp(what, "weight") == 0) some[2].loss_weight = 0;
-  if (strcmp(what, "reserved") == 0) others.reserved = 1;
+  if (strcmp(what, "norm_bins") == 0) others.norm_bins = 1;
   return tare_evaluate(context, loss, &other, &others, NULL);
 }
 
@@ -287,7 +287,7 @@ Test(level_losses, refusals) {
                    "give one of them");
     expect_refused(problem_changed("weight", none), device, invalid, "levels[2].loss_weight is 0; it must not be 0");
     expect_refused(problem_changed("scope", none), device, invalid, "output->normalizer_scope is 2");
-    expect_refused(problem_changed("reserved", none), device, invalid, "output->reserved is 1");
+    expect_refused(problem_changed("norm_bins", none), device, invalid, "output->norm_bins is 1");
     problem *sum = problem_with(none);
     sum->normalizer = TARE_NORMALIZER_SUM;
     sum->normalizer_scope = TARE_NORMALIZER_SCOPE_LEVEL;

@@ -202,7 +202,8 @@ static const size_t output_ends[] = {AT(tare_output, loss),
                                      AT(tare_output, normalizer_minimum),
                                      AT(tare_output, normalizer_sums),
                                      AT(tare_output, normalizer_scope),
-                                     AT(tare_output, reserved)};
+                                     AT(tare_output, norm_bins),
+                                     AT(tare_output, norm_histogram)};
 
 Test(structs, an_output_ends_on_a_field) {
   FOR_EACH_DEVICE(device) {

@@ -40,6 +40,10 @@ double literal_softmax(int64_t classes, const double *x, const double *t, double
 double literal_adjusted_softmax(int64_t classes, const double *x, const double *offset, const double *t, double gamma,
                                 double *dx);
 
+/** m^gamma*sum t_k*(-log p_k), t_k = s/C and 1-s more at the label; m = 1 - p of the label, or 1 - sum t_k*p_k. */
+double literal_smoothed_softmax(int64_t classes, const double *x, int64_t label, struct oracle_smoothing by,
+                                double *dx);
+
 /** tau*log(n_c/sum n) of class c, a count of 0 as 1. */
 double literal_logit_adjustment(int64_t classes, const double *counts, double tau, int64_t c);
 

@@ -78,6 +78,15 @@ double oracle_alpha(double alpha, double t);
  *  manual says (one +inf off the label: loss +inf, finite gradient; several +inf or all -inf: NaN). */
 double oracle_softmax_row(int64_t classes, const double *x, int64_t y, double gamma, double *dx);
 
+/** Label smoothing of a row of several classes. `all`: the modulator is that of the smoothed target. */
+struct oracle_smoothing {
+  double s, gamma;
+  int all;
+};
+
+/** q^gamma*sum t_k*(-log p_k), t_k = s/C and 1-s more at the label; with `all` (1 - sum t_k*p_k)^gamma instead. */
+double oracle_smoothed_softmax_row(int64_t classes, const double *x, int64_t y, struct oracle_smoothing by, double *dx);
+
 /** -sum t_k log p_k, gradient (sum t)*p - t. A row with all its mass on one class takes the hard formula times the
  *  mass; a row of zeros gives 0 and zeros, whatever the logits. */
 double oracle_soft_softmax_row(int64_t classes, const double *x, const double *t, double *dx);

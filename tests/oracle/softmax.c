@@ -69,6 +69,49 @@ static double hard_row(int64_t classes, const long double *x, int64_t y, double 
   return (double)(modulator * at.l);
 }
 
+/* Targets of 1-s+s/C at the label and s/C elsewhere: -sum t_k*log p_k, log p_k = -(tail + m - x_k), and its derivative
+ * p_k - t_k. */
+static long double smoothed_ce(int64_t classes, const long double *x, int64_t y, double s, long double *dx) {
+  int64_t top = largest(classes, x, -1);
+  long double others = sum_relative(classes, x, top, x[top]), loss = 0;
+  for (int64_t k = 0; k < classes; ++k) {
+    long double t = (long double)s / classes + (k == y ? 1 - (long double)s : 0);
+    loss += t * (log1pl(others) + (x[k] == x[top] ? 0 : x[top] - x[k]));
+    dx[k] = (k == top ? 1 : relative(x[k], x[top])) / (1 + others) - t;
+  }
+  return loss;
+}
+
+/* m^gamma*CE. m = 1-p_y, or with `all` 1 - sum t_k*p_k = (1-s)*(1-p_y) + s*(C-1)/C; dm/dx_k = (1-s or 1)*p_y*p_k off
+ * the label, and minus their sum there. */
+static double smoothed_row(int64_t classes, const long double *x, int64_t y, struct oracle_smoothing by, double *dx) {
+  if (undefined_row(classes, x)) return fill_nan(classes, dx);
+  long double *ce_dx = density_allocate(classes, sizeof *ce_dx);
+  long double ce = smoothed_ce(classes, x, y, by.s, ce_dx);
+  long double m = x[largest(classes, x, y)], sum = sum_relative(classes, x, y, m);
+  struct long_point at = long_point(m == -INFINITY ? (long double)INFINITY : x[y] - m - logl(sum));
+  long double slope = by.all ? 1 - (long double)by.s : 1;
+  long double error = by.all ? slope * at.q + (long double)by.s * (classes - 1) / classes : at.q;
+  long double modulator = powl(error, by.gamma);
+  long double through = by.gamma == 0 || at.p == 0 || at.q == 0 ? 0 : by.gamma * slope * at.p * at.q / error * ce;
+  for (int64_t k = 0; dx && k < classes; ++k) {
+    long double share = k == y ? -1 : m == -INFINITY ? 0 : relative(x[k], m) / sum;
+    long double moved = share == 0 ? 0 : through * share;
+    dx[k] = (double)(modulator == 0 ? 0 : modulator * (ce_dx[k] + moved));
+  }
+  free(ce_dx);
+  return (double)(modulator == 0 ? 0 : modulator * ce);
+}
+
+double oracle_smoothed_softmax_row(int64_t classes, const double *x, int64_t y, struct oracle_smoothing by,
+                                   double *dx) {
+  long double *z = density_allocate(classes, sizeof *z);
+  for (int64_t k = 0; k < classes; ++k) z[k] = x[k];
+  double loss = smoothed_row(classes, z, y, by, dx);
+  free(z);
+  return loss;
+}
+
 /* How many targets of a row are not 0, and the class of the last of them. */
 static int64_t count_masses(int64_t classes, const double *t, int64_t *last) {
   int64_t count = 0;
@@ -149,15 +192,21 @@ static double logit_adjusted(const struct oracle_problem *problem, struct oracle
 }
 const struct oracle_loss ORACLE_SOFTMAX_LOGIT_ADJUSTED = {.row = logit_adjusted};
 
+static double labelled_row(const struct oracle_problem *problem, struct oracle_row row, double gamma, double *dx) {
+  struct oracle_smoothing by = {problem->label_smoothing, gamma, problem->smoothed};
+  if (by.s == 0 || problem->classes == 1) return oracle_softmax_row(problem->classes, row.x, row.label, gamma, dx);
+  return oracle_smoothed_softmax_row(problem->classes, row.x, row.label, by, dx);
+}
+
 static double ce(const struct oracle_problem *problem, struct oracle_row row, double *dx) {
   if (row.t) return oracle_soft_softmax_row(problem->classes, row.x, row.t, dx);
-  return oracle_softmax_row(problem->classes, row.x, row.label, 0, dx);
+  return labelled_row(problem, row, 0, dx);
 }
 const struct oracle_loss ORACLE_SOFTMAX_CE = {.row = ce};
 
 static double focal(const struct oracle_problem *problem, struct oracle_row row, double *dx) {
   double alpha = row.alpha < 0 ? 1 : row.alpha;
-  double loss = oracle_softmax_row(problem->classes, row.x, row.label, problem->gamma, dx);
+  double loss = labelled_row(problem, row, problem->gamma, dx);
   for (int64_t k = 0; k < problem->classes; ++k) dx[k] = oracle_times(alpha, dx[k]);
   return oracle_times(alpha, loss);
 }

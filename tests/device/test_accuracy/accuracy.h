@@ -71,7 +71,8 @@ struct sweep {
   double alpha, gamma,
       epsilon; /* alpha below 0: off; gamma: also beta; epsilon: of Poly-1, mu of GHM-R, the exponent of
                                    p of IoU-aware, 1: the modulator is detached; label smoothing of CE and focal;
-                                   margin; threshold; shift (gamma: the steepness); beta of heatmaps */
+                                   margin; threshold; shift (gamma: the steepness); beta of heatmaps.
+                                   Minus label smoothing of a softmax loss: of the modulator, too */
 };
 
 static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16, TARE_DTYPE_F64};
@@ -86,6 +87,11 @@ static inline bool is_smoothed(const struct sweep *sweep) {
   return (sweep->kind == TARE_LOSS_SIGMOID_CE || sweep->kind == TARE_LOSS_SIGMOID_FOCAL) && sweep->epsilon > 0;
 }
 
+/* A softmax row with a smoothed target. */
+static inline bool is_smoothed_row(const struct sweep *sweep) {
+  return (sweep->kind == TARE_LOSS_SOFTMAX_CE || sweep->kind == TARE_LOSS_SOFTMAX_FOCAL) && sweep->epsilon != 0;
+}
+
 /* A label's element is no mirror of a negative. */
 static inline bool has_own_labels(const struct sweep *sweep) {
   return takes_modulator(sweep) || is_smoothed(sweep) || sweep->kind == TARE_LOSS_SIGMOID_ASYMMETRIC ||
@@ -95,7 +101,7 @@ static inline bool has_own_labels(const struct sweep *sweep) {
 }
 
 static inline const char *epsilon_text(const struct sweep *sweep) {
-  if (is_smoothed(sweep)) return "smoothing";
+  if (is_smoothed(sweep) || is_smoothed_row(sweep)) return "smoothing";
   if (sweep->kind == TARE_LOSS_SIGMOID_ASYMMETRIC) return "margin";
   if (sweep->kind == TARE_LOSS_SIGMOID_REDUCED_FOCAL) return "threshold";
   if (sweep->kind == TARE_LOSS_SIGMOID_FOCAL_STAR) return "shift";
@@ -110,7 +116,7 @@ static inline const char *sweep_text(const struct sweep *sweep, bool soft, bool 
   if (sweep->alpha >= 0) used += snprintf(text + used, sizeof text - (size_t)used, " alpha %g", sweep->alpha);
   if (takes_modulator(sweep) && sweep->epsilon > 0)
     used += snprintf(text + used, sizeof text - (size_t)used, " detached");
-  else if (sweep->epsilon > 0)
+  else if (sweep->epsilon > 0 || is_smoothed_row(sweep))
     used += snprintf(text + used, sizeof text - (size_t)used, " %s %g", epsilon_text(sweep), sweep->epsilon);
   snprintf(text + used, sizeof text - (size_t)used, "%s", soft ? ", soft targets" : alone ? ", gradient alone" : "");
   return text;
@@ -127,15 +133,17 @@ static const double unit_state[5] = {0, 0, 0, 1, 1};
 static inline void fill_loss(tare_loss_spec *loss, const struct sweep *sweep, const buffer *state) {
   tare_loss_spec_init(loss, sweep->kind);
   switch (sweep->kind) {
+    case TARE_LOSS_SOFTMAX_CE:
     case TARE_LOSS_SIGMOID_CE:
       loss->ce.alpha = sweep->alpha;
-      loss->ce.label_smoothing = sweep->epsilon;
+      loss->ce.label_smoothing = fabs(sweep->epsilon);
       break;
     case TARE_LOSS_SIGMOID_FOCAL:
     case TARE_LOSS_SOFTMAX_FOCAL:
       loss->focal.alpha = sweep->alpha;
       loss->focal.gamma = sweep->gamma;
-      loss->focal.label_smoothing = sweep->epsilon;
+      loss->focal.label_smoothing = fabs(sweep->epsilon);
+      loss->focal.smoothed = sweep->epsilon < 0;
       break;
     case TARE_LOSS_SIGMOID_ASYMMETRIC:
       loss->asymmetric.gamma_positive = loss->asymmetric.gamma_negative = sweep->gamma;

@@ -10,6 +10,10 @@ static const struct sweep softmax_sweeps[] = {
     {TARE_LOSS_SOFTMAX_FOCAL, -1, 1, 0},   {TARE_LOSS_SOFTMAX_FOCAL, -1, 1.5, 0},
     {TARE_LOSS_SOFTMAX_FOCAL, 0.25, 2, 0}, {TARE_LOSS_SOFTMAX_FOCAL, -1, 3.7, 0},
     {TARE_LOSS_SOFTMAX_FOCAL, -1, 5, 0},   {TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, -1, 0, 0}};
+static const struct sweep smoothed_sweeps[] = {
+    {TARE_LOSS_SOFTMAX_CE, -1, 0, 0.1},      {TARE_LOSS_SOFTMAX_CE, -1, 0, 0.9},
+    {TARE_LOSS_SOFTMAX_FOCAL, -1, 0.5, 0.1}, {TARE_LOSS_SOFTMAX_FOCAL, 0.25, 2, 0.1},
+    {TARE_LOSS_SOFTMAX_FOCAL, -1, 2, -0.1},  {TARE_LOSS_SOFTMAX_FOCAL, -1, 3.7, -0.5}};
 static const struct sweep soft_softmax_sweeps[] = {{TARE_LOSS_SOFTMAX_CE, -1, 0, 0},
                                                    {TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, -1, 0, 0}};
 static const int64_t widths[] = {2, 3, 17, 81, 1203};
@@ -101,22 +105,48 @@ static double reach_of(const struct softmax_batch *batch, int64_t row) {
   return reach + 2 * size;
 }
 
+/* q^gamma of the label, or of the smoothed target: what the targets in the gradient are multiplied by. */
+static double modulator_of(const struct sweep *sweep, const double *x, int64_t classes, int64_t y) {
+  double m = -INFINITY, sum = 0;
+  for (int64_t k = 0; k < classes; ++k) m = fmax(m, k == y ? m : x[k]);
+  for (int64_t k = 0; k < classes; ++k) sum += k == y ? 0 : exp(x[k] - m);
+  const double q = oracle_point(x[y] - m - log(sum)).q, s = fabs(sweep->epsilon), share = s / (double)classes;
+  return pow(sweep->epsilon < 0 ? (1 - s) * q + s - share : q, sweep->gamma);
+}
+
+/* What is subtracted in an element's gradient. */
+static double taken_of(const struct sweep *sweep, bool soft, const struct softmax_batch *batch, int64_t row,
+                       int64_t cls) {
+  const double *x = batch->logits + row * batch->classes;
+  if (soft) return batch->targets[row * batch->classes + cls];
+  if (!is_smoothed_row(sweep)) return 0;
+  const double modulator = modulator_of(sweep, x, batch->classes, batch->labels[row]);
+  const double s = fabs(sweep->epsilon), share = s / (double)batch->classes;
+  return modulator * (cls == batch->labels[row] ? s - share : share);
+}
+
+static double oracle_row(const struct sweep *sweep, bool soft, const struct softmax_batch *batch, int64_t row) {
+  const double *x = batch->logits + row * batch->classes, *t = batch->targets + row * batch->classes;
+  const struct oracle_smoothing by = {fabs(sweep->epsilon), sweep->gamma, sweep->epsilon < 0};
+  if (soft) return oracle_adjusted_soft_softmax_row(batch->classes, x, batch->offset, t, batch->dx);
+  if (is_smoothed_row(sweep)) return oracle_smoothed_softmax_row(batch->classes, x, batch->labels[row], by, batch->dx);
+  return oracle_adjusted_softmax_row(batch->classes, x, batch->offset, batch->labels[row], sweep->gamma, batch->dx);
+}
+
 /* Units are widened so that the bound plus the row's reach, in true ulp, comes out as the bound. */
 static void expect_softmax(const struct sweep *sweep, bool soft, struct softmax_batch *batch) {
   struct written loss = written_as(sweep, soft, batch->dtype, LOSS);
   struct written gradient = written_as(sweep, soft, batch->dtype, GRADIENT);
   double alpha = sweep->alpha < 0 ? 1 : sweep->alpha;
   for (int64_t row = 0; row < batch->rows; ++row) {
-    const double *x = batch->logits + row * batch->classes, *t = batch->targets + row * batch->classes;
-    double want = alpha * (soft ? oracle_adjusted_soft_softmax_row(batch->classes, x, batch->offset, t, batch->dx)
-                                : oracle_adjusted_softmax_row(batch->classes, x, batch->offset, batch->labels[row],
-                                                              sweep->gamma, batch->dx));
+    double want = alpha * oracle_row(sweep, soft, batch, row);
     double reach = reach_of(batch, row);
     double widening = gradient.bound > 1 ? gradient.bound / (gradient.bound + reach) : 1;
     batch->expected[LOSS].want[row] = want;
     batch->expected[LOSS].per_unit[row] = per_unit(&loss, want, want) * loss.bound / (loss.bound + reach);
     for (int64_t c = 0; c < batch->classes; ++c) {
-      double dx = alpha * batch->dx[c], size = soft ? fabs(dx) + 2 * t[c] : dx; /* (sum t)*p and t cancel truly */
+      double dx = alpha * batch->dx[c], taken = alpha * taken_of(sweep, soft, batch, row, c);
+      double size = fabs(dx) + 2 * taken; /* (sum t)*p and t cancel truly */
       batch->expected[GRADIENT].want[row * batch->classes + c] = dx;
       batch->expected[GRADIENT].per_unit[row * batch->classes + c] = per_unit(&gradient, dx, size) * widening;
     }
@@ -171,6 +201,13 @@ Test(accuracy, softmax) {
   FOR_EACH_DEVICE(device) {
     for (int d = 0; d < COUNT(dtypes); ++d)
       for (int k = 0; k < COUNT(softmax_sweeps); ++k) sweep_softmax(device, &softmax_sweeps[k], false, dtypes[d]);
+  }
+}
+
+Test(accuracy, smoothed_softmax) {
+  FOR_EACH_DEVICE(device) {
+    for (int d = 0; d < COUNT(dtypes); ++d)
+      for (int k = 0; k < COUNT(smoothed_sweeps); ++k) sweep_softmax(device, &smoothed_sweeps[k], false, dtypes[d]);
   }
 }
 

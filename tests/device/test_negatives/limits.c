@@ -28,12 +28,16 @@ Test(negatives, what_label_smoothing_cannot_be_combined_with) {
     set(p, "smoothed", TARE_SMOOTHED_ALL);
     p->alpha_per_class = random_class_weights(p, 1);
     expect_refused(p, device, TARE_STATUS_UNSUPPORTED, "TARE_SMOOTHED_ALL");
-    p = problem_new(TARE_LOSS_SOFTMAX_CE, TARE_DTYPE_F32, 8, 3);
-    p->loss.ce.label_smoothing = 0.1;
+    p = smoothed(TARE_LOSS_SOFTMAX_CE);
+    problem_draw_targets(p, TARE_DTYPE_F32);
     expect_refused(p, device, TARE_STATUS_UNSUPPORTED, "label_smoothing");
-    p = problem_new(TARE_LOSS_SOFTMAX_FOCAL, TARE_DTYPE_F32, 8, 3);
-    p->loss.focal.label_smoothing = 0.1;
-    expect_refused(p, device, TARE_STATUS_UNSUPPORTED, "label_smoothing");
+    p = smoothed(TARE_LOSS_SOFTMAX_CE);
+    p->loss.ce.smoothed = TARE_SMOOTHED_ALL;
+    expect_refused(p, device, TARE_STATUS_UNSUPPORTED, "loss->ce.smoothed is 1");
+    p = smoothed(TARE_LOSS_SOFTMAX_FOCAL);
+    set(p, "smoothed", TARE_SMOOTHED_ALL);
+    p->alpha_per_class = random_class_weights(p, 1);
+    expect_refused(p, device, TARE_STATUS_UNSUPPORTED, "TARE_SMOOTHED_ALL");
   }
 }
 
@@ -48,6 +52,8 @@ Test(negatives, parameters_out_of_range) {
                {TARE_LOSS_SIGMOID_FOCAL, "label_smoothing", 1e-40, "label_smoothing is 1e-40"},
                {TARE_LOSS_SIGMOID_FOCAL, "label_smoothing", NAN, "label_smoothing is nan"},
                {TARE_LOSS_SIGMOID_CE, "smoothed", 2, "smoothed is 2"},
+               {TARE_LOSS_SOFTMAX_CE, "label_smoothing", 1, "label_smoothing is 1"},
+               {TARE_LOSS_SOFTMAX_FOCAL, "label_smoothing", 1e-40, "label_smoothing is 1e-40"},
                {TARE_LOSS_SIGMOID_ASYMMETRIC, "margin", 1e-9, "margin is 1e-09"},
                {TARE_LOSS_SIGMOID_ASYMMETRIC, "margin", 1.5, "margin is 1.5"},
                {TARE_LOSS_SIGMOID_ASYMMETRIC, "gamma_negative", -1, "gamma_negative is -1"},
@@ -78,18 +84,20 @@ Test(negatives, heatmaps_of_16_bits_are_refused) {
 
 /* Where nothing is detached. */
 Test(negatives, gradients_are_finite_differences) {
-  static const int32_t kinds[] = {TARE_LOSS_SIGMOID_CE,         TARE_LOSS_SIGMOID_FOCAL,
-                                  TARE_LOSS_SIGMOID_FOCAL,      TARE_LOSS_SIGMOID_ASYMMETRIC,
-                                  TARE_LOSS_SIGMOID_ASYMMETRIC, TARE_LOSS_SIGMOID_REDUCED_FOCAL,
-                                  TARE_LOSS_SIGMOID_FOCAL_STAR, TARE_LOSS_SIGMOID_HEATMAP_FOCAL};
+  static const int32_t kinds[] = {
+      TARE_LOSS_SIGMOID_CE,         TARE_LOSS_SIGMOID_FOCAL,         TARE_LOSS_SIGMOID_FOCAL,
+      TARE_LOSS_SIGMOID_ASYMMETRIC, TARE_LOSS_SIGMOID_ASYMMETRIC,    TARE_LOSS_SIGMOID_REDUCED_FOCAL,
+      TARE_LOSS_SIGMOID_FOCAL_STAR, TARE_LOSS_SIGMOID_HEATMAP_FOCAL, TARE_LOSS_SOFTMAX_CE,
+      TARE_LOSS_SOFTMAX_FOCAL,      TARE_LOSS_SOFTMAX_FOCAL};
   FOR_EACH_DEVICE(device) {
     for (size_t n = 0; n < COUNT(kinds); n++) {
       problem *p = problem_new(kinds[n], TARE_DTYPE_F64, 12, 4);
       p->loss_dtype = TARE_DTYPE_F64;
-      if (n < 3) set(p, "label_smoothing", 0.2);
-      if (n == 2) set(p, "smoothed", TARE_SMOOTHED_ALL);
+      const bool is_row = n >= 8;
+      if (n < 3 || is_row) set(p, "label_smoothing", 0.2);
+      if (n == 2 || n == 10) set(p, "smoothed", TARE_SMOOTHED_ALL);
       if (n == 3) set(p, "margin", 0);
-      if (n >= 4) problem_draw_targets(p, TARE_DTYPE_F64);
+      if (n >= 4 && !is_row) problem_draw_targets(p, TARE_DTYPE_F64);
       outcome *whole = problem_run(p, device);
       for (int64_t i = 0; i < p->rows * 4; i++) {
         const double x = p->logits[i], h = 1e-5;

@@ -77,6 +77,28 @@ Test(oracle, heatmaps_are_the_textbook_formula) {
   conclude("heatmap, derivative", &derivative, 1e-14);
 }
 
+Test(oracle, smoothed_softmax_rows_are_the_textbook_formula) {
+  enum { WIDTH = 5 };
+  static const double rows[][WIDTH] = {{20, 0, 0, 0, 0},      {0, 0, 0, 0, 0},          {-3, 2.5, 0.125, 7, -7},
+                                       {800, -800, 0, 1, 2},  {-50, 40, 40, 39, 0},     {1e-3, -1e-3, 0, 2e-3, 1},
+                                       {-9, 0, 0.5, -0.5, 0}, {300, 299, 298, 200, 100}};
+  static const double smoothings[] = {1e-30, 1e-9, 0.1, 0.9};
+  struct worst value = {0}, derivative = {0};
+  for (int n = 0; n < 8 * WIDTH * GAMMAS; ++n) {
+    const double *x = rows[n % 8];
+    const int y = n / 8 % WIDTH;
+    const struct oracle_smoothing by = {smoothings[n / 3 % 4], gammas[n / 8 / WIDTH], n % 2};
+    double want_dx[WIDTH], dx[WIDTH], want = literal_smoothed_softmax(WIDTH, x, y, by, want_dx);
+    note(&value, oracle_smoothed_softmax_row(WIDTH, x, y, by, dx), want, 0, "row %d y %d s %g gamma %g all %d", n % 8,
+         y, by.s, by.gamma, by.all);
+    for (int c = 0; c < WIDTH; ++c) /* a difference of p and t */
+      note(&derivative, dx[c], want_dx[c], 1e-17 * (1 + fabs(want)), "row %d y %d s %g gamma %g all %d class %d", n % 8,
+           y, by.s, by.gamma, by.all, c);
+  }
+  conclude("smoothed softmax", &value, 1e-15);
+  conclude("smoothed softmax, gradient (beyond 1e-17)", &derivative, 1e-14);
+}
+
 Test(oracle, sides_at_their_limits) {
   for (int g = 0; g < GAMMAS; ++g) {
     struct oracle_pair down = oracle_smoothed(-INFINITY, 1, 0.1, gammas[g], 0);

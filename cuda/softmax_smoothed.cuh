@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Softmax rows with label smoothing, by kernels of their own: the others have no registers left for it. The formula is
+ * that of losses/softmax_smoothed.h. Beside m and S a row needs its *spread*, the sum of m - x_j over the classes other
+ * than the label. Two walks: a warp a row, of any strides and length; and a lane a row where rows lie side by side.
+ */
+#ifndef TARE_CUDA_SOFTMAX_SMOOTHED_CUH
+#define TARE_CUDA_SOFTMAX_SMOOTHED_CUH
+
+#include "softmax_nchw.cuh"
+#include "softmax_rows.cuh"
+
+namespace tare {
+namespace softmax {
+
+/** Sums of differences of logits are kept in units of 2^40: none exceeds a float. */
+constexpr float spread_unit = 0x1p40f;
+
+/** Numbers that all rows share. */
+struct smoothing_setting {
+  exact::row_smoothing by;
+  float factor; /* of the gradient */
+};
+
+__device__ __forceinline__ smoothing_setting make_smoothing_setting(const call &c) {
+  smoothing_setting s = {};
+  s.by.parameters = {c.gamma_hi, c.gamma_lo, c.epsilon};
+  s.by.parameters.smoothed = c.smoothed, s.by.parameters.unsmoothed = c.unsmoothed;
+  s.by.share = c.smoothed_share, s.by.unshared = c.unshared;
+  s.by.distance = c.smoothed_distance;
+  s.factor = gradient_factor_of(c);
+  return s;
+}
+
+/** The gradient is finished(e_j*of_e) - taken, and at the label of_label. */
+struct smoothed_outcome {
+  outcome row;
+  float taken, of_label;
+};
+
+/** Sums over the classes other than the label. */
+struct smoothed_sums {
+  float sum, spread;
+};
+
+/** The spread of a thread's classes. Rounding is carried along until the sum is infinite. */
+struct spread_sum {
+  float sum, lost;
+  __device__ __forceinline__ void add(float x, float maximum) {
+    const float unit = 1.0f / spread_unit, more = x == maximum ? 0.0f : fmaf(x, -unit, maximum * unit);
+    const float rest = more - lost, next = sum + rest;
+    lost = fabsf(next) <= FLT_MAX ? (next - sum) - rest : 0.0f;
+    sum = next;
+  }
+};
+
+/** Of a row with maximum -inf the other classes are infinitely far below the label. What exceeds a float in the
+ *  cross-entropy, though not in the loss's unit, is formed in double. */
+__device__ __forceinline__ smoothed_outcome finish_smoothed_row(const call &c, const smoothing_setting &s, float weight,
+                                                                float label_x, float maximum, smoothed_sums of) {
+  if (weight == 0.0f) return {{0.0f, 0.0f, 0.0f, 0.0f, false}, 0.0f, 0.0f};
+  if (of.sum == 0.0f) of.sum = 1.0f, of.spread = INFINITY;
+  if (maximum > FLT_MAX && of.sum > 1.5f) of.sum = NAN;
+  const exact::log_parts log_s = exact::log_positive(of.sum);
+  const double log_sum = double(log_s.hi) + double(log_s.lo), z = (double(label_x) - double(maximum)) - log_sum;
+  const double more = double(s.by.share) * (double(of.spread) * double(spread_unit) + double(c.classes - 1) * log_sum);
+  const float near = float(z), rest = float(z - double(near));
+  exact::smoothed_row value = exact::softmax_smoothed(near, rest, float(more), weight, &s.by, c.smooths_all);
+  const double line = z < 0 ? -z * double(s.by.parameters.unsmoothed) : z * double(s.by.parameters.smoothed);
+  float loss = value.loss / loss_unit;
+  if (fabsf(value.loss) > FLT_MAX && is_finite(more + line))
+    loss = value.modulator * float((more + line) * (1.0 / loss_unit));
+  const bool after =
+      !is_ordinary(s.factor) || !(fabsf(weight) <= FLT_MAX) || !(fabsf(value.derivative * s.factor) <= FLT_MAX);
+  if (after) value = exact::softmax_smoothed(near, rest, float(more), 1.0f, &s.by, c.smooths_all);
+  const float scale = after ? 1.0f : s.factor, derivative = value.derivative * scale;
+  const float modulator = value.modulator * scale;
+  return {{loss, derivative, derivative / of.sum, weight, after},
+          s.by.share * modulator,
+          fmaf(s.by.parameters.smoothed, modulator, -derivative)};
+}
+
+/** A class's gradient, as it is before it is rounded. An exponential of 0 leaves nothing of an infinite loss. */
+template <typename T>
+__device__ __forceinline__ float smoothed_gradient(const call &c, const smoothed_outcome &o, bool is_label, float e) {
+  const float moved = e == 0.0f && !isnan(o.row.of_e) ? 0.0f : e * o.row.of_e;
+  return finished_derivative<T>(c, o.row, is_label ? o.of_label : moved - o.taken);
+}
+
+/* ---- A warp a row ------------------------------------------------------------------------------------------------ */
+
+template <typename T>
+using warp_row = long_row<T, int(warp_size), false>;
+
+template <typename T>
+__device__ __forceinline__ smoothed_sums sums_of(const warp_row<T> &a, int32_t label, float maximum) {
+  running_sum sum = {0.0f, 0.0f};
+  spread_sum spread = {0.0f, 0.0f};
+#pragma unroll 2
+  for (int32_t cls = a.thread(); cls < a.n; cls += int32_t(warp_size)) {
+    const float x = a.x(label, cls);
+    sum.add(cls == label ? 0.0f : exp_of<T>(x, maximum));
+    spread.add(cls == label ? maximum : x, maximum);
+  }
+  return {sum_all<int(warp_size)>(sum.sum - sum.lost), sum_all<int(warp_size)>(spread.sum - spread.lost)};
+}
+
+/** Returns the loss in the row's first thread. */
+template <typename T>
+__device__ __forceinline__ float smoothed_row_of_warp(const call &c, const level &l, const tile &t,
+                                                      const smoothing_setting &s, int32_t row) {
+  const warp_row<T> a = make_long_row<T, int(warp_size), false>(c, l, t, row);
+  const row_role r = weigh_row(c, l, t, row);
+  float label_x = 0.0f, maximum = 0.0f;
+  smoothed_sums sums = {1.0f, 0.0f};
+  if (r.weight != 0.0f) {
+    label_x = a.x(r.cls, r.cls);
+    maximum = maximum_of(a, r.cls);
+    sums = sums_of(a, r.cls, maximum);
+  }
+  const smoothed_outcome o = finish_smoothed_row(c, s, r.weight, label_x, maximum, sums);
+  __syncwarp(); /* the label's logit has been read, should the gradient take its place */
+#pragma unroll 2
+  for (int32_t cls = a.to ? a.thread() : a.n; cls < a.n; cls += int32_t(warp_size)) {
+    const float e = exp_of<T>(a.x(r.cls, cls), maximum), value = smoothed_gradient<T>(c, o, cls == r.cls, e);
+    a.to[cls * a.to_step] = from_float<T>(r.weight == 0.0f ? 0.0f : value);
+  }
+  if (a.thread() != 0) return 0.0f;
+  store_row_loss(l, t, row, o.row.loss);
+  report_if_invalid(c, l, t, row);
+  return o.row.loss;
+}
+
+template <typename T>
+__global__ void __launch_bounds__(block_threads, 3) softmax_smoothed_rows(const TARE_GRID_CONSTANT call c) {
+  const smoothing_setting s = make_smoothing_setting(c);
+  for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
+    float sum = 0.0f;
+    for (int32_t row = int32_t(thread_rank() / warp_size); row < t.rows; row += block_threads / int32_t(warp_size))
+      sum += smoothed_row_of_warp<T>(c, l, t, s, row);
+    return double(sum) * loss_unit;
+  });
+  finish_loss(c);
+}
+
+/* ---- A lane a row ------------------------------------------------------------------------------------------------ */
+
+/** What the warps of a block find meets here. */
+struct meeting_places {
+  float maxima[block_threads], sums[block_threads], spreads[block_threads];
+};
+
+template <typename T>
+__device__ __forceinline__ float smoothed_row_of_lane(const call &c, const level &l, const tile &t,
+                                                      const smoothing_setting &s, int32_t row, bool active,
+                                                      meeting_places &meeting) {
+  const column<T, false> a = {logits_at<T>(l, t, row),
+                              gradient_at<T>(l, t, row),
+                              l.view.array[TARE_ARRAY_LOGITS].cls,
+                              l.view.array[TARE_ARRAY_GRADIENT].cls,
+                              active ? int32_t(c.classes) : 0,
+                              c.adjusts};
+  const row_role r = weigh_row(c, l, t, row);
+  const auto plus = [](float x, float y) { return x + y; };
+  const float label_x = active && r.cls >= 0 ? a.x(r.cls, r.cls) : 0.0f;
+  reread<T, false> classes;
+  const float maximum = meet(meeting.maxima, classes.start(a, r.cls), [](float x, float y) { return fmaxf(x, y); });
+  spread_sum spread = {0.0f, 0.0f};
+#pragma unroll 2
+  for (int32_t cls = int32_t(thread_rank() / warp_size); cls < a.n; cls += plane_warps)
+    spread.add(cls == r.cls ? maximum : a.x(r.cls, cls), maximum);
+  const float sum = meet(meeting.sums, classes.exponentiate(a, r.cls, maximum), plus);
+  const smoothed_outcome o = finish_smoothed_row(c, s, r.weight, label_x, maximum,
+                                                 {sum, meet(meeting.spreads, spread.sum - spread.lost, plus)});
+#pragma unroll 2
+  for (int32_t cls = a.to ? int32_t(thread_rank() / warp_size) : a.n; cls < a.n; cls += plane_warps) {
+    const float value = smoothed_gradient<T>(c, o, cls == r.cls, classes.e_of(a, r.cls, cls, maximum));
+    a.to[cls * a.to_step] = from_float<T>(r.weight == 0.0f ? 0.0f : value);
+  }
+  if (!active || thread_rank() >= warp_size) return 0.0f;
+  store_row_loss(l, t, row, o.row.loss);
+  report_if_invalid(c, l, t, row);
+  return o.row.loss;
+}
+
+template <typename T>
+__global__ void __launch_bounds__(block_threads, 3) softmax_smoothed_nchw(const TARE_GRID_CONSTANT call c) {
+  TARE_SHARED(meeting_places, meeting);
+  const smoothing_setting s = make_smoothing_setting(c);
+  for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
+    float sum = 0.0f;
+    for (int32_t first = 0; first < t.rows; first += rows_of_nchw) {
+      const int32_t row = first + int32_t(lane());
+      const bool active = row < t.rows;
+      sum += smoothed_row_of_lane<T>(c, l, t, s, active ? row : first, active, meeting);
+    }
+    return double(sum) * loss_unit;
+  });
+  finish_loss(c);
+}
+
+}  // namespace softmax
+}  // namespace tare
+
+#endif
