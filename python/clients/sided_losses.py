@@ -64,6 +64,17 @@ def smoothed_sigmoid(batch: Batch, x: torch.Tensor) -> torch.Tensor:
     return F.binary_cross_entropy_with_logits(x, targets, reduction="sum")
 
 
+def smoothed_softmax(batch: Batch, x: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(x, batch.labels, reduction="sum", label_smoothing=0.1)
+
+
+def smoothed_softmax_focal(batch: Batch, x: torch.Tensor) -> torch.Tensor:
+    """The focal factor of the label, as apex and EfficientDet have it, on torch's smoothed cross-entropy."""
+    rows = F.cross_entropy(x, batch.labels, reduction="none", label_smoothing=0.1)
+    p = x.softmax(-1).gather(1, batch.labels[:, None])[:, 0]
+    return ((1 - p) ** 2 * rows).sum()
+
+
 REFERENCES = {  # name: its loss; Tare's, its parameters, and which of the batch are its targets (None: labels)
     "timm AsymmetricLossMultiLabel": (timm_asymmetric(False), "sigmoid-asymmetric", {}, "several"),
     "timm, disable_torch_grad_focal_loss": (
@@ -75,6 +86,8 @@ REFERENCES = {  # name: its loss; Tare's, its parameters, and which of the batch
     "segmentation_models_pytorch, reduced_threshold": (reduced_focal, "sigmoid-reduced-focal", {}, "several"),
     "mmdet GaussianFocalLoss": (gaussian_focal, "sigmoid-heatmap-focal", {}, "heatmap"),
     "torch BCE of smoothed targets": (smoothed_sigmoid, "sigmoid-ce", {"label_smoothing": 0.1}, None),
+    "torch cross_entropy, label_smoothing": (smoothed_softmax, "softmax-ce", {"label_smoothing": 0.1}, None),
+    "the same, times (1-p)^2": (smoothed_softmax_focal, "softmax-focal", {"label_smoothing": 0.1}, None),
 }
 
 

@@ -6,6 +6,7 @@ signatures of torchvision, fvcore, mmcv, mmdetection, apex and transformers; tar
 library. The C library's header, include/tare.h, is the manual.
 """
 
+from ._balance import ClassBalance
 from ._c import ArgumentError, Error
 from ._c import library as _library
 from ._evaluate import (
@@ -31,6 +32,7 @@ def build_description() -> str:
 
 __all__ = [
     "ArgumentError",
+    "ClassBalance",
     "Error",
     "Patch",
     "Result",

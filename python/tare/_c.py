@@ -15,6 +15,7 @@ from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_uin
 from . import _checks, _wording
 from ._structs import (
     Batch,
+    ClassBalance,
     ContextDescription,
     ContextOptions,
     Linear,
@@ -95,6 +96,11 @@ _PROTOTYPES = {
     "tare_ghm_histogram": (_STATUS, [c_void_p, POINTER(Loss), POINTER(Batch), c_void_p]),
     "tare_scale_gradients": (_STATUS, [c_void_p, *[c_int32] * 2, POINTER(c_void_p), POINTER(c_int64), *[c_void_p] * 2]),
     "tare_ghm_density_update": (_STATUS, [c_void_p, POINTER(Loss), c_void_p]),
+    "tare_class_balance_init_sized": (None, [POINTER(ClassBalance), c_int64, c_uint64]),
+    "tare_class_balance_state_bytes": (c_uint64, [c_int64]),
+    "tare_class_balance_count": (_STATUS, [c_void_p, POINTER(ClassBalance), POINTER(Batch), c_void_p]),
+    "tare_class_balance_step": (_STATUS, [c_void_p, POINTER(ClassBalance), c_void_p]),
+    "tare_class_balance_weigh": (_STATUS, [c_void_p, POINTER(ClassBalance), c_void_p]),
     "tare_effective_number": (_STATUS, [c_double, c_double, POINTER(c_double)]),
     "tare_beta_from_volume": (_STATUS, [c_double, POINTER(c_double)]),
     "tare_class_balanced_weights": (

@@ -91,9 +91,21 @@ def _level_of(batch, name):
     return batch.levels[int(name.removeprefix(_spec.LEVEL_DIVISOR))]
 
 
-def run(read, value, logits, inputs, scale=None, loss=None, sums=None, level_losses=None, pool=None, **arrays):
-    """One call of tare_evaluate: into the scalar `loss`, with the gradient times the scalar `scale`, and with `sums` of
-    each class.
+def run(
+    read,
+    value,
+    logits,
+    inputs,
+    scale=None,
+    loss=None,
+    sums=None,
+    level_losses=None,
+    norm_bins=None,
+    pool=None,
+    **arrays,
+):
+    """One call of tare_evaluate: into the scalar `loss`, with the gradient times the scalar `scale`, with `sums` of
+    each class, and with the gradient norms counted into `norm_bins`.
 
     pool: a list in which the problem stays for the next call. It is of calls that differ in values and addresses alone.
     """
@@ -117,6 +129,8 @@ def run(read, value, logits, inputs, scale=None, loss=None, sums=None, level_los
         output.loss = loss.data_ptr()
     if sums is not None:
         output.class_sums = sums.data_ptr()
+    if norm_bins is not None:
+        output.norm_bins, output.norm_histogram = len(norm_bins), norm_bins.data_ptr()
     if level_losses is not None:
         for index, start in enumerate(range(0, level_losses.nbytes, level_losses.itemsize)):
             problem.batch.levels[index].loss = level_losses.data_ptr() + start

@@ -29,6 +29,7 @@ class Result(NamedTuple):
     class_sums: np.ndarray | None = None
     normalizer_sums: dict[str, float] | list[dict[str, float]] | None = None
     level_losses: np.ndarray | None = None
+    norm_histogram: np.ndarray | None = None
 
 
 def evaluate(
@@ -62,6 +63,7 @@ def evaluate(
     class_sums: bool = False,
     normalizer_sums: bool = False,
     level_losses: bool = False,
+    norm_histogram: int = 0,
     alpha: ArrayLike | None = None,
     state: np.ndarray | None = None,
     threads: int = 0,
@@ -99,6 +101,9 @@ def evaluate(
     normalizer_sums: True for a dict of what each normalizer gives, before addend and minimum. Ranks may add theirs.
         With normalizer_scope="level" it is a list of these. Not for a GHM loss.
     level_losses: True for the loss of each level, divided and weighted: float64 [levels].
+    norm_histogram: a number of bins up to 1024, for how many elements have a gradient norm |p-t| in each of so many
+        equal bins of [0,1], the bins of GHM-C: int64 [bins]. Elements whose row, class or element weight is 0 are left
+        out. The sigmoid losses alone, but not ghm-c, whose state has its counts.
     hard_negatives: a number r, for hard negative mining as in SSD. Of each image's background rows, only the ceil(r*P)
         with the largest loss count. P is the number of the image's rows with a class. least_negatives is the least
         number of negatives of an image. Images are the first axis of [images, rows, C] and of maps; [rows, C] is one
@@ -114,8 +119,8 @@ def evaluate(
     finite are refused.
 
     Returns a Result: loss (a Python float, formed in double), gradient (of the logits' type and layout), row_loss,
-    element_loss (None if not computed), counts of rows, class_sums, normalizer_sums and level_losses (None if
-    not computed).
+    element_loss (None if not computed), counts of rows, class_sums, normalizer_sums, level_losses and
+    norm_histogram (None if not computed).
     Raises ValueError (tare.ArgumentError) for a wrong argument; for a wrong type or keyword this is a TypeError too.
     Raises tare.Error for anything else.
     """
@@ -175,6 +180,9 @@ def evaluate(
     output.loss, output.loss_dtype = ctypes.addressof(value), _c.F64
     output.counts = ctypes.addressof(counts)
     losses = np.empty(len(levels)) if _checks.flag("level_losses", level_losses) else None
+    bins = _checks.integer("norm_histogram", norm_histogram, 0, 1024)
+    norms = np.empty(bins, np.int64) if bins else None
+    output.norm_bins, output.norm_histogram = bins, None if norms is None else norms.ctypes.data
     batch = _batch.make_batch(levels, **options)
     scalars = {"level_divisors": level_divisors, "level_weights": level_weights}
     places = [batch.levels[index] for index in range(len(levels))]
@@ -187,7 +195,7 @@ def evaluate(
     listed = [{name: getattr(one, name) for name in _structs.NORMALIZER_SUMS} for one in divisors or []]
     of_normalizers = None if divisors is None else listed if by_level else listed[0]
     rows = {str(name): getattr(counts, name) for name, *_ in counts._fields_}
-    return Result(value.value, by_element, by_row, elements, rows, sums, of_normalizers, losses)
+    return Result(value.value, by_element, by_row, elements, rows, sums, of_normalizers, losses, norms)
 
 
 def _add_inputs(levels, several, options, **given):

@@ -103,6 +103,10 @@ def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **
         for softmax losses with targets, or for a Head.
     level_losses: True to return (loss, losses of the levels), divided and weighted, [levels]; with class_sums they come
         after the sums. No derivative goes through them. Not for a Head, nor with a process_group.
+    norm_histogram: a number of bins up to 1024, to return (loss, counts), int64 [bins]: how many elements have a
+        gradient norm |p-t| in each of so many equal bins of [0,1], the bins of GHM-C. It comes after the results of
+        class_sums and level_losses. Elements whose row, class or element weight is 0 are left out. The sigmoid losses
+        alone, but not ghm-c, whose state has its counts, nor with a Head. Added over a process_group.
     keep_gradient: True: forward computes the gradient in the same pass and keeps it, and backward multiplies it by the
         gradient from above (float32, bfloat16, float64; reduction "sum"). On a GPU the multiplication reads that number
         where it is, waits for nothing, and returns at once where it is 1. A bfloat16 gradient is then rounded twice,
@@ -114,8 +118,8 @@ def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **
     state: the state of a GHM loss, from ghm_state(bins). It is updated in place. The CPU refuses a state that Tare did
         not write (an average, a cast). A GPU does not check it, because that would wait.
 
-    Returns a tensor. For levels and a reduction other than "sum" it returns a list of tensors. With class_sums or
-    level_losses it returns a tuple of this and what they ask for.
+    Returns a tensor. For levels and a reduction other than "sum" it returns a list of tensors. With class_sums,
+    level_losses or norm_histogram it returns a tuple of this and what they ask for.
     Raises ValueError (tare.ArgumentError) for a wrong argument; for a wrong type or keyword this is a TypeError too.
     Raises tare.Error for anything else.
 
@@ -166,6 +170,7 @@ def first_call(
     ignore_label: int = -2,
     class_sums: bool = False,
     level_losses: bool = False,
+    norm_histogram: int = 0,
     keep_gradient: bool = True,
     process_group: ProcessGroup | None = None,
     gradients: Gradients = "averaged",
@@ -184,9 +189,12 @@ def first_call(
     flags = {"class_sums": class_sums, "level_losses": level_losses}
     wanted = [key for key, flag in flags.items() if _checks.flag(key, flag)]
     constants = {key.replace("_", "-"): 1 for key in wanted}  # as _spec has them
+    if bins := _checks.integer("norm_histogram", norm_histogram, 0, 1024):
+        wanted.append("norm_histogram")
+        constants[_spec.NORM_BINS] = bins
     if wanted and (fused or reduction in _INTERNAL):
         which = "Head" if fused else "histogram"
-        raise ValueError(f"{wanted[0]} is True with a {which}, which has none; leave it out")
+        raise ValueError(f"{wanted[0]} is given with a {which}, which has none; leave it out")
     if level_losses and reduction != "sum":
         raise ValueError(f"level_losses is True with reduction '{reduction}'; only a sum is divided")
     keep = _checks.flag("keep_gradient", keep_gradient)

@@ -43,8 +43,8 @@ def _in_profile(name):
 
 def _loss(logits, inputs, spec, value):
     """The losses that `spec` requests; then, with keep-gradient=1 and a scalar loss, the gradients of the same pass;
-    with class-sums=1 the sums of each class; with level-losses=1 the losses of levels; last the new GHM state, if one
-    was given."""
+    with class-sums=1 the sums of each class; with level-losses=1 the losses of levels; with norm-histogram=N the counts
+    of gradient norms in N bins; last the new GHM state, if one was given."""
     read = _spec.read_spec(spec)
     _spec.check_traced(read, logits)
     with _in_profile(f"tare::{read.loss}".replace("-", "_")):
@@ -55,7 +55,7 @@ def losses_of(read, logits, inputs, value, pool=None):
     """_loss by a spec that was read. pool: of _call.run."""
     losses, gradients, states = _new_losses(read, logits), _new_gradients(read, logits), []
     sums = _new_sums(read, logits)
-    wanted = dict(zip([name for name in ("sums", "level_losses") if getattr(read, name)], sums))
+    wanted = dict(zip([name for name in ("sums", "level_losses", "norm_bins") if getattr(read, name)], sums))
     if "state" in read.singles:
         _tensors.check_contents(inputs[-1])
         states = [inputs[-1].clone()]
@@ -78,10 +78,11 @@ def _new_gradients(read, logits):
 
 
 def _new_sums(read, logits):
-    """Of each class, and of each level: results through which no derivative goes."""
+    """Of each class, of each level, and of gradient norms: results through which no derivative goes."""
     classes, wide = read.classes or logits[0].shape[-1], _tensors.wide(logits[0].dtype)
     sums = [logits[0].new_empty((classes, 4), dtype=torch.float64)] if read.sums else []
-    return sums + ([logits[0].new_empty((len(logits),), dtype=wide)] if read.level_losses else [])
+    sums += [logits[0].new_empty((len(logits),), dtype=wide)] if read.level_losses else []
+    return sums + ([logits[0].new_empty((read.norm_bins,), dtype=torch.int64)] if read.norm_bins else [])
 
 
 def _loss_fake(logits, inputs, spec, value):
@@ -289,7 +290,7 @@ def keeps_gradient(levels, reduction):
 
 def evaluate(spec, reduction, value, levels, arrays, singles, has_sums=0, keep=True):
     """tare::loss with its gradient: the losses, then `has_sums` results without a derivative (the sums of each class,
-    the losses of levels), then the state, if `singles` has one.
+    the losses of levels, the counts of gradient norms), then the state, if `singles` has one.
 
     reduction: the one in the spec, which a compiler cannot read. keep: whether a gradient may be kept.
     """

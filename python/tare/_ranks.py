@@ -2,7 +2,7 @@
 """One batch on several ranks: what decides a divisor or a gradient density is added by torch.distributed.
 
 Every rank makes the same collectives, also one without rows: an all-reduce of a count or of a sum, or of GHM's counts,
-and one of class sums. They are on the current stream.
+and one of class sums and of gradient norms. They are on the current stream.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from . import _call, _checks, _losses, _spec, _tensors
 from ._structs import NORMALIZER_SUMS
 
 _COUNTS = ("elements", "rows", "positives", "ones")  # which are whole numbers
-_OF_A_RESULT = ("reduction", "normalizer", "normalizer_addend", "normalizer_minimum", "class_sums")
+_OF_A_RESULT = ("reduction", "normalizer", "normalizer_addend", "normalizer_minimum", "class_sums", "norm_histogram")
 
 
 def size(group: Any) -> int:
@@ -52,10 +52,11 @@ def evaluate(loss, name, logits, labels, options):
         divisor = _divisor(loss, name, logits, labels, group, options)
         result = loss(name, logits, labels, **{**options, "normalizer": divisor / share})
         scales = False
-    if options.get("class_sums"):
-        result, sums = result
-        dist.all_reduce(sums, group=group)
-        return (result * share if scales else result), sums
+    if options.get("class_sums") or options.get("norm_histogram"):
+        result, *sums = result
+        for one in sums:
+            dist.all_reduce(one, group=group)
+        return (result * share if scales else result), *sums
     return result * share if scales else result
 
 

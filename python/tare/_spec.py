@@ -10,6 +10,7 @@ from . import _batch, _losses
 
 KEEPS_GRADIENT = "keep-gradient"  # a setting: the gradient of the same pass is wanted
 SUMS_CLASSES = "class-sums"  # a setting: the sums of each class are among the results
+NORM_BINS = "norm-histogram"  # a setting: the number of bins of gradient norms, which are the last of these results
 LEVEL_LOSSES = "level-losses"  # a setting: the losses of levels are among the results, after these sums
 LEVEL_DIVISOR = "level_divisor_"  # and a level's number: a single tensor
 STORED_DENSITY = "use_stored_density"  # a parameter: 1/GD is the one in the state
@@ -89,7 +90,8 @@ def read_spec(spec):
     read.keep = bool(parameters.pop(KEEPS_GRADIENT, 0))  # no name that a caller can give
     read.sums = bool(parameters.pop(SUMS_CLASSES, 0))
     read.level_losses = bool(parameters.pop(LEVEL_LOSSES, 0))
-    read.constants = read.sums + read.level_losses  # results through which no derivative goes
+    read.norm_bins = int(parameters.pop(NORM_BINS, 0))
+    read.constants = read.sums + read.level_losses + bool(read.norm_bins)  # results through which no derivative goes
     read.loss = _losses.loss_name(read.loss)
     read.parameters = _losses.parameters_of(read.loss, parameters)
     if read.reduction not in ("sum", "rows", "none", "histogram", "divisor"):  # two are internal: see _loss

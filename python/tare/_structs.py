@@ -157,7 +157,18 @@ class Output(ctypes.Structure):
         ("nonfinite_loss", c_void_p),
         *[(name, c_double) for name in ("normalizer_addend", "normalizer_minimum")],
         ("normalizer_sums", c_void_p),
-        *[(name, c_int32) for name in ("normalizer_scope", "reserved")],
+        *[(name, c_int32) for name in ("normalizer_scope", "norm_bins")],
+        ("norm_histogram", c_void_p),
+    ]
+
+
+class ClassBalance(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint64),
+        ("classes", c_int64),
+        *[(name, c_double) for name in ("beta", "decay", "least_count")],
+        ("state", c_void_p),
+        ("weights", c_void_p),
     ]
 
 

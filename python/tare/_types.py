@@ -65,6 +65,7 @@ class CommonOptions(TypedDict, total=False):
     ignore_label: int
     class_sums: bool
     level_losses: bool
+    norm_histogram: int
     process_group: ProcessGroup | None
     gradients: Gradients
     keep_gradient: bool

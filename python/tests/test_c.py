@@ -28,6 +28,7 @@ STRUCTS = {
     "tare_counts": _structs.Counts,
     "tare_output": _c.Output,
     "tare_linear": _c.Linear,
+    "tare_class_balance": _structs.ClassBalance,
 }
 
 

@@ -111,6 +111,23 @@ def check_class_sums(group, rows):
         assert torch.equal(sums[:, 3], expected[:, 3])  # counts
 
 
+def check_running_counts(group, rows):
+    """Class weights that follow the counts of all ranks, and gradient norms."""
+    alone = tare.torch.nn.RunningClassBalancedLoss(CLASSES, normalizer="positives", norm_histogram=8)
+    ours = copy.deepcopy(
+        tare.torch.nn.RunningClassBalancedLoss(CLASSES, normalizer="positives", norm_histogram=8, process_group=group)
+    )
+    for step in range(2):
+        whole = batch(step)
+        part = {key: one[rows] for key, one in whole.items()}
+        part["x"].requires_grad_(), whole["x"].requires_grad_()
+        expected, norms = alone(whole["x"], whole["y"])
+        found, counts = ours(part["x"], part["y"])
+        (gradient,) = torch.autograd.grad(expected, whole["x"])
+        close(torch.autograd.grad(found, part["x"])[0] / dist.get_world_size(group), gradient[rows])
+        assert torch.equal(counts, norms) and torch.equal(ours.counts, alone.counts)
+
+
 def check_heads(group, rows):
     torch.manual_seed(1)
     features, weight, y = torch.randn(ROWS, 4), torch.randn(CLASSES, 4), batch()["y"]
@@ -162,7 +179,7 @@ SHARES = {  # of ranks, by the size of the group: rows of the first, the second,
     "uneven": {2: [slice(0, 9), slice(9, ROWS)], 3: [slice(0, 9), slice(9, 20), slice(20, ROWS)]},
     "one without rows": {2: [slice(0, ROWS), slice(0, 0)], 3: [slice(0, 9), slice(0, 0), slice(9, ROWS)]},
 }
-OTHERS = [check_states, check_class_sums, check_heads, check_data_parallel]
+OTHERS = [check_states, check_class_sums, check_running_counts, check_heads, check_data_parallel]
 
 
 def run_cases(rank, folder, results):

@@ -211,9 +211,16 @@ def sigmoid_focal_star(
     return loss("sigmoid-focal-star", logits, labels, steepness=steepness, shift=shift, alpha=alpha, **options)
 
 
-def softmax_ce(logits: Levels | Head, labels: Levels | None = None, **options: Unpack[Options]) -> Any:
-    """-log softmax(x)_y a row."""
-    return loss("softmax-ce", logits, labels, **options)
+def softmax_ce(
+    logits: Levels | Head,
+    labels: Levels | None = None,
+    *,
+    label_smoothing: float = 0.0,
+    **options: Unpack[Options],
+) -> Any:
+    """-log softmax(x)_y a row. label_smoothing s makes the targets 1-s+s/C at the label and s/C elsewhere, as in
+    torch.nn.functional.cross_entropy; but class_weights are those of the label alone."""
+    return loss("softmax-ce", logits, labels, label_smoothing=label_smoothing, **options)
 
 
 def softmax_focal(
@@ -222,9 +229,11 @@ def softmax_focal(
     *,
     gamma: float = 2.0,
     alpha: Alpha = None,
-    **options: Unpack[AlphaOptions],
+    **options: Unpack[SmoothedOptions],
 ) -> Any:
-    """alpha*q^gamma*(-log p) a row, p = softmax(x)_y, q = 1-p. alpha multiplies every row, or is float32 [C]."""
+    """alpha*q^gamma*(-log p) a row, p = softmax(x)_y, q = 1-p. alpha multiplies every row, or is float32 [C].
+    label_smoothing s replaces -log p by the cross-entropy of targets 1-s+s/C at the label and s/C elsewhere;
+    smoothed="all": q is 1 - sum t*p of these targets, too."""
     return loss("softmax-focal", logits, labels, gamma=gamma, alpha=alpha, **options)
 
 

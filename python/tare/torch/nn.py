@@ -10,7 +10,6 @@ targets, scores, row_weights and element_weights are the call's. The call's opti
 
 from __future__ import annotations
 
-import copy
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,8 @@ import torch
 from .. import _checks, _evaluate, _losses, _tensors
 from .._loss import Head, first_call, ghm_state
 from . import _functions, _scripted
+from ._modules import Module, StateModule
+from ._running import RunningClassBalancedLoss as RunningClassBalancedLoss
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,20 +47,7 @@ def _check_options(name: str, options: dict[str, Any]) -> None:
     )
 
 
-class _Module(torch.nn.Module):
-    """What all of them share: `options`, and copies that share a process group, which cannot be copied."""
-
-    options: dict[str, Any]
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Module:
-        if (group := self.options.get("process_group")) is not None:
-            memo[id(group)] = group
-        copied = memo[id(self)] = self.__class__.__new__(self.__class__)
-        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return copied
-
-
-class Loss(_Module):
+class Loss(Module):
     """The base of the modules. `name` is the loss, `options` are its settings.
 
     Settings that are tensors (class_weights, positive_weights, alpha of each class) are buffers: they move with the
@@ -226,60 +214,19 @@ class ClassBalancedLoss(_OfCounts):
 # ---- GHM ------------------------------------------------------------------------------------------------------------
 
 
-class _Ghm(_Module):
-    """The base of both GHM modules: settings and the state. state_dict() saves the state; it moves with the model.
-
-    The state is not a buffer, because its words are counts and doubles that no average may touch. So
-    AveragedModel(use_buffers=True), other averages of a model (EMA, SWA), averages over ranks and
-    DistributedDataParallel's broadcast leave it alone. A copy of a model keeps its own sums, and so does each rank.
-    ghm_histogram gives one density for all ranks.
-
-    state_dict() gives a copy of the state. load_state_dict refuses a state that Tare did not write, such as an average
-    of checkpoints. to_empty() keeps the state, or makes a fresh one if it had no memory (meta). half() does not change
-    it.
-    """
+class _Ghm(StateModule):
+    """The base of both GHM modules: settings and the state. ghm_histogram gives one density for all ranks."""
 
     def __init__(self, bins: int, momentum: float, options: dict[str, Any]) -> None:
         super().__init__()
         self.bins, self.momentum, self.options = bins, momentum, options
         self.state = ghm_state(bins)
 
-    def __prepare_scriptable__(self) -> None:
-        raise TypeError("torch.jit.script writes no state of GHM; use torch.compile, or leave this module out")
+    def _new_state(self, device: torch.device) -> torch.Tensor:
+        return ghm_state(self.bins, device)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> _Ghm:
-        super()._apply(fn, recurse)
-        moved = fn(self.state)  # says where to; what it holds may be nothing (to_empty) or rounded (type)
-        if moved is not self.state:
-            self.state = ghm_state(self.bins, moved.device) if self.state.is_meta else self.state.to(moved.device)
-        return self
-
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + "state"] = self.state.clone()
-
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing: list[str],
-        unexpected: list[str],
-        errors: list[str],
-    ) -> None:
-        key = prefix + "state"
-        others = {name: one for name, one in state_dict.items() if name != key}
-        super()._load_from_state_dict(others, prefix, local_metadata, strict, missing, unexpected, errors)
-        if key not in state_dict:
-            missing += [key] if strict else []
-            return
-        try:
-            loaded = _tensors.loaded_state(state_dict[key], self.bins)
-        except ValueError as error:
-            errors.append(f"{key}: {error}")
-            return
-        self.state = loaded if self.state.is_meta else self.state.copy_(loaded)
+    def _checked(self, state: torch.Tensor) -> torch.Tensor:
+        return _tensors.loaded_state(state, self.bins)
 
     def extra_repr(self) -> str:
         given = {"bins": self.bins, "momentum": self.momentum, **self.options}
