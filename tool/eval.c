@@ -10,6 +10,7 @@
 
 #include "class_sums.h"
 #include "load.h"
+#include "norms.h"
 #include "plot.h"
 #include "provenance.h"
 #include "report.h"
@@ -33,6 +34,7 @@ struct evaluation {
   struct histogram histogram;                      /* of a GHM loss, or for the plot */
   struct curves curves;                            /* for the plot of GHM-C */
   tare_class_sums *class_sums;                     /* [classes], if they are wanted */
+  int64_t *norms;                                  /* [norm_bins], if they are wanted */
   FILE *gradient_file, *row_loss_file, *plot_file; /* of the options that were given */
 };
 
@@ -210,8 +212,35 @@ static void print_facts(const struct evaluation *eval) {
   table_print(&table, false);
 }
 
+static void print_levels(const struct evaluation *eval) {
+  const struct sample *sample = &eval->sample;
+  struct table table = {.alignment = "rrrr"};
+  if (!sample->level_count) return;
+  static const char *const heads[] = {"level", "rows", "weight", "loss"};
+  for (int index = 0; index < 4; index++) table_cell(&table, "%s", heads[index]);
+  for (int32_t level = 0; level < sample->level_count; level++) {
+    table_cell(&table, "%d", level);
+    table_cell(&table, "%s", grouped(sample->level_rows[level]).of);
+    table_cell(&table, "%.9g", sample->level_weights[level]);
+    table_cell(&table, "%.17g", eval->result.level_losses[level]);
+  }
+  printf("\n  Levels; the loss is the sum of theirs:\n\n");
+  table_print(&table, true);
+}
+
+static json_t *json_levels(const struct evaluation *eval) {
+  json_t *rows = json_array(), *weights = json_array(), *losses = json_array();
+  for (int32_t level = 0; level < eval->sample.level_count; level++) {
+    json_append(rows, json_integer((json_int_t)eval->sample.level_rows[level]));
+    json_append(weights, json_number(eval->sample.level_weights[level]));
+    json_append(losses, json_number(eval->result.level_losses[level]));
+  }
+  return json_pack("{s:o, s:o, s:o}", "rows", rows, "weights", weights, "losses", losses);
+}
+
 static void print_report(const struct evaluation *eval) {
   print_facts(eval);
+  print_levels(eval);
   int32_t kind = eval->options.loss.kind;
   if (kind_is_ghm(kind)) {
     printf("\n  %s %s by gradient norm; weight = N/GD, %s density:\n\n", grouped(eval->histogram.elements).of,
@@ -222,6 +251,10 @@ static void print_report(const struct evaluation *eval) {
   if (eval->class_sums) {
     printf("\n  Sums of each class, without the normalizer:\n\n");
     print_class_sums(eval->class_sums, eval->sample.classes);
+  }
+  if (eval->norms) {
+    printf("\n  Elements by gradient norm |p-t|:\n\n");
+    print_norms(eval->norms, eval->options.norm_bins);
   }
   const char *files[] = {eval->options.grad_out, eval->options.row_loss_out, eval->options.plot};
   static const char *const names[] = {"gradient", "row losses", "picture"};
@@ -252,6 +285,8 @@ static json_t *report_json(const struct evaluation *eval) {
   }
   provenance_add(object, &eval->options.loss);
   json_set(object, "command", json_incref(eval->command));
+  if (eval->sample.level_count) json_set(object, "levels", json_levels(eval));
+  if (eval->norms) json_set(object, "norm_histogram", json_norms(eval->norms, eval->options.norm_bins));
   if (eval->class_sums) json_set(object, "class_sums", json_class_sums(eval->class_sums, eval->sample.classes));
   return object;
 }
@@ -278,6 +313,8 @@ int verb_eval(int argc, char **argv) {
   if (status == TOOL_OK) status = open_outputs(&eval);
   if (status == TOOL_OK) status = compute(&eval);
   if (status == TOOL_OK && eval.options.class_sums) status = class_sums_measure(&eval.run, &eval.class_sums);
+  if (status == TOOL_OK && eval.options.norm_bins)
+    status = norms_measure(&eval.run, eval.options.norm_bins, &eval.norms);
   if (status == TOOL_OK) status = look_at_gradients(&eval);
   if (status == TOOL_OK) status = write_gradient(&eval);
   if (status == TOOL_OK) status = write_row_loss(&eval);
@@ -288,6 +325,7 @@ int verb_eval(int argc, char **argv) {
   histogram_free(&eval.histogram);
   curves_free(&eval.curves);
   free(eval.class_sums);
+  free(eval.norms);
   json_decref(eval.command);
   run_release(&eval.run);
   sample_free(&eval.sample);

@@ -192,12 +192,14 @@ static int append_level(const char *path, struct sample *part, struct sample *sa
   memcpy(logits + before * row, part->logits, added * row);
   if (labels) memcpy(labels + before * label, part->labels, added * label);
   sample->rows += part->rows;
+  sample->level_rows[sample->level_count++] = part->rows;
   return TOOL_OK;
 }
 
 /* The levels of a head, joined to one array of rows: level after level, as the library orders them. */
 static int load_levels(const struct eval_options *options, bool bf16, struct sample *sample) {
   const bool each = options->more_labels[0];
+  sample->level_rows[sample->level_count++] = sample->rows;
   int status = each ? load_labels(options->labels, sample) : TOOL_OK;
   for (int32_t index = 0; index < TARE_MAX_LEVELS - 1 && options->more_logits[index]; index++) {
     const char *path = options->more_logits[index];
@@ -209,6 +211,8 @@ static int load_levels(const struct eval_options *options, bool bf16, struct sam
     if (status == TOOL_OK) status = append_level(path, &part, sample);
     sample_free(&part);
   }
+  for (int32_t index = 0; index < TARE_MAX_LEVELS; index++)
+    sample->level_weights[index] = options->level_weight_count ? options->level_weights[index] : 1;
   sample->maps = (struct maps){.layout = AXES_ROWS};
   sample->images = 1;
   return status;

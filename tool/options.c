@@ -67,6 +67,8 @@ const struct argp_option eval_described[] = {
      0},
     {"normalizer-addend", NORMALIZER_ADDEND, "A", 0, "Added to what --normalizer counts or sums (0)", 0},
     {"normalizer-minimum", NORMALIZER_MINIMUM, "M", 0, "The least divisor that --normalizer forms (0)", 0},
+    {"level-weight", LEVEL_WEIGHT, "W", 0,
+     "Factor of a level's loss and gradient; once for each --logits, in their order (1)", 0},
     {0, 0, 0, 0, "Parameters (with the losses that take them, and their defaults):", 3},
     {0, 0, 0, 0, "Output:", 4},
     {"grad-out", GRAD_OUT, "G.npy", 0, "Write the gradient, in the logits' type (bf16 as u2)", 0},
@@ -78,6 +80,8 @@ const struct argp_option eval_described[] = {
     {"class-sums", CLASS_SUMS, 0, 0,
      "Show for each class its rows, loss, and sums of |gradient| over positives and negatives, before the normalizer",
      0},
+    {"norm-histogram", NORM_HISTOGRAM, "N", 0,
+     "Show how many elements have a gradient norm |p-t| in each of N equal bins, beside a sigmoid loss", 0},
     {"json", JSON, 0, 0, "Print one JSON object instead of a table", 0},
     {0, 0, 0, 0, "Where it runs:", 5},
     {"device", DEVICE, "WHERE", 0, "auto, cpu or cuda (auto)", 0},
@@ -186,6 +190,17 @@ static int read_file_or_flag(int key, const char *text, struct eval_options *opt
   }
 }
 
+static int add_level_weight(const char *text, struct eval_options *options) {
+  double weight = 0;
+  const int status = parse_double("--level-weight", text, &weight);
+  if (status != TOOL_OK) return status;
+  if (weight == 0) return misuse("--level-weight 0: leave the level out instead");
+  if (options->level_weight_count == TARE_MAX_LEVELS)
+    return misuse("--level-weight is given more than %d times; a batch has at most as many levels", TARE_MAX_LEVELS);
+  options->level_weights[options->level_weight_count++] = weight;
+  return TOOL_OK;
+}
+
 static int parse_ratio(const char *option, const char *text, double *ratio) {
   const int status = parse_double(option, text, ratio);
   if (status != TOOL_OK || (*ratio >= 0 && *ratio <= 1e9)) return status;
@@ -237,6 +252,10 @@ static int read_value(int key, const char *text, struct reading *reading) {
       return parse_choice("--layout", text, axes_choices, &options->layout);
     case CLASSES:
       return parse_int64("--classes", text, 1, INT32_MAX, &options->classes);
+    case LEVEL_WEIGHT:
+      return add_level_weight(text, options);
+    case NORM_HISTOGRAM:
+      return parse_int32("--norm-histogram", text, 1, 1024, &options->norm_bins);
     case THREADS:
       return parse_int32("--threads", text, 1, 1024, &options->threads);
     default:
@@ -279,13 +298,16 @@ int eval_options_read(struct eval_options *options, int argc, char **argv) {
       "ignored, counted, grad_l1, grad_l2 (of the gradient as returned), device, device_name, reason (why not a GPU), "
       "instruction_set, threads, dtype, milliseconds, gigabytes_per_second; and what repeats the run: command, "
       "parameters (of the loss, with defaults), version, build, date (UTC). GHM adds histogram {edges, counts, "
-      "weights}; --class-sums adds class_sums {loss, positive_gradient, negative_gradient, count}. A weight is N/GD; "
+      "weights}; --class-sums adds class_sums {loss, positive_gradient, negative_gradient, count}; --norm-histogram "
+      "adds "
+      "norm_histogram; several --logits add levels {rows, weights, losses}. A weight of a histogram is N/GD; "
       "in the exact density it is the mean of its bin. "
       "Numbers that JSON cannot express are \"NaN\", \"Infinity\" or \"-Infinity\".",
       NULL,
       NULL,
       NULL};
-  int status = parse_arguments(&argp, (const char *const[]){"logits", "labels", NULL}, argc, argv, &reading);
+  int status =
+      parse_arguments(&argp, (const char *const[]){"logits", "labels", "level-weight", NULL}, argc, argv, &reading);
   if (status == TOOL_OK) status = reading_check_files(&reading);
   if (status == TOOL_OK) status = parameters_fill(reading.kind, reading.parameters, &options->loss);
   if (status == TOOL_OK) status = reading_check_together(&reading);

@@ -25,6 +25,8 @@ struct eval_options {
   int32_t normalizer;
   double normalizer_value, normalizer_addend, normalizer_minimum;
   int32_t device, dtype, threads; /**< dtype -1: as the file has it */
+  double level_weights[TARE_MAX_LEVELS];
+  int32_t level_weight_count, norm_bins; /**< norm_bins 0: no histogram */
   bool json, class_sums;
   uint64_t given; /**< which options stood on the command line; options.c knows the bits */
 };

@@ -84,6 +84,16 @@ static int check_levels(const struct eval_options *options) {
   return TOOL_OK;
 }
 
+/* One weight for each level, or none. */
+static int check_level_weights(const struct eval_options *options) {
+  int32_t levels = 1;
+  for (int32_t index = 0; index < TARE_MAX_LEVELS - 1; index++) levels += options->more_logits[index] != NULL;
+  if (!options->level_weight_count || (levels > 1 && options->level_weight_count == levels)) return TOOL_OK;
+  if (levels == 1) return misuse("--level-weight goes with several --logits");
+  return misuse("--level-weight is given %d times and --logits %d times; give one for each",
+                options->level_weight_count, levels);
+}
+
 int reading_check_files(const struct reading *reading) {
   const struct eval_options *options = reading->options;
   uint64_t given = options->given;
@@ -96,6 +106,7 @@ int reading_check_files(const struct reading *reading) {
   if ((given & (BIT(LEAST_NEGATIVES) | BIT(IMAGES))) && !(given & BIT(HARD_NEGATIVES)))
     return misuse("--%s goes with --hard-negatives", given & BIT(IMAGES) ? "images" : "least-negatives");
   if (options->more_logits[0] && check_levels(options) != TOOL_OK) return TOOL_MISUSED;
+  if (check_level_weights(options) != TOOL_OK) return TOOL_MISUSED;
   if (options->more_labels[0] && !options->more_logits[0])
     return misuse("--labels is given twice, and --logits once; give both for each level");
   if (options->layout != AXES_ROWS && !(given & BIT(CLASSES)))
@@ -132,6 +143,15 @@ static int check_class_sums(const struct reading *reading) {
   return TOOL_OK;
 }
 
+static int check_norms(const struct reading *reading) {
+  const int32_t kind = reading->kind;
+  if (!reading->options->norm_bins) return TOOL_OK;
+  if (kind_is_ghm(kind)) return misuse("--norm-histogram with %s, which shows its own", tare_loss_name(kind));
+  if (loss_described(kind).family != TARE_LOSS_FAMILY_SIGMOID)
+    return misuse("--norm-histogram with %s: |p-t| belongs to a sigmoid loss", tare_loss_name(kind));
+  return TOOL_OK;
+}
+
 int reading_check_together(const struct reading *reading) {
   const struct eval_options *options = reading->options;
   const bool dense = options->targets && loss_described(reading->kind).family != TARE_LOSS_FAMILY_REGRESSION;
@@ -139,5 +159,6 @@ int reading_check_together(const struct reading *reading) {
   if (status == TOOL_OK && kind_is_ghm(reading->kind)) status = check_density(reading);
   if (status == TOOL_OK) status = check_taken(reading);
   if (status == TOOL_OK) status = check_class_sums(reading);
+  if (status == TOOL_OK) status = check_norms(reading);
   return status == TOOL_OK ? check_counts(reading) : status;
 }

@@ -40,6 +40,8 @@ enum {
   ROW_LOSS_OUT,
   PLOT,
   CLASS_SUMS,
+  NORM_HISTOGRAM,
+  LEVEL_WEIGHT,
   JSON,
   PARAMETER /* and those after it: the parameters of the losses */
 };

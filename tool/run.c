@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tool/base/convert.h"
 #include "tool/base/problem.h"
@@ -16,6 +17,7 @@ struct scalars {
   tare_normalizer_sums sums; /* if the divisor depends on them */
   double loss;
   tare_counts counts;
+  double level_losses[TARE_MAX_LEVELS];
 };
 
 static int place(struct device *device, const void *host, uint64_t bytes, void **memory) {
@@ -45,17 +47,39 @@ static int place_arrays(struct run *run, const struct sample *sample, bool gradi
   return status;
 }
 
+/* `count` elements of `bytes` bytes behind an array; NULL where there is none. */
+static void *behind(void *array, int64_t count, size_t bytes) {
+  return array ? (char *)array + (size_t)count * bytes : NULL;
+}
+
+static void describe_level(struct run *run, const struct sample *sample, int64_t first, int64_t rows,
+                           tare_level *level) {
+  const int64_t element = first * sample->classes;
+  tare_level_init_rows(level, rows / sample->images, sample->classes);
+  level->logits = behind(run->logits, element, dtype_size(sample->dtype));
+  level->gradient = behind(run->gradient, element, dtype_size(sample->dtype));
+  level->labels = behind(run->labels, first, sample->label_dtype == TARE_LABEL_DTYPE_I64 ? 8 : 4);
+  level->targets = behind(run->targets, element, dtype_size(sample->target_dtype));
+  level->scores = behind(run->scores, first, dtype_size(sample->score_dtype));
+  level->row_weights = behind(run->row_weights, first, sizeof(float));
+}
+
+static void describe_levels(struct run *run, const struct sample *sample) {
+  int64_t first = 0;
+  run->has_level_losses = sample->level_count > 1;
+  if (!run->has_level_losses) describe_level(run, sample, 0, sample->rows, &run->levels[0]);
+  for (int32_t index = 0; index < sample->level_count && run->has_level_losses; index++) {
+    describe_level(run, sample, first, sample->level_rows[index], &run->levels[index]);
+    run->levels[index].loss_weight = sample->level_weights[index];
+    first += sample->level_rows[index];
+  }
+}
+
 static void describe(struct run *run, const struct sample *sample) {
-  tare_level_init_rows(&run->levels[0], sample->rows / sample->images, sample->classes);
-  run->levels[0].logits = run->logits;
-  run->levels[0].gradient = run->gradient;
-  run->levels[0].labels = run->labels;
-  run->levels[0].targets = run->targets;
-  run->levels[0].scores = run->scores;
-  run->levels[0].row_weights = run->row_weights;
+  describe_levels(run, sample);
   tare_batch_init(&run->batch);
   run->batch.levels = run->levels;
-  run->batch.level_count = 1;
+  run->batch.level_count = run->has_level_losses ? sample->level_count : 1;
   run->batch.dtype = sample->dtype;
   run->batch.label_dtype = sample->label_dtype;
   run->batch.target_dtype = sample->target_dtype;
@@ -84,6 +108,8 @@ static int place_own(struct run *run, const tare_loss_spec *loss) {
   run->output.loss = &scalars->loss;
   run->output.loss_dtype = TARE_DTYPE_F64;
   run->output.counts = &scalars->counts;
+  for (int32_t index = 0; index < run->batch.level_count && run->has_level_losses; index++)
+    run->levels[index].loss = &scalars->level_losses[index];
   if (kind_is_ghm(loss->kind) && loss->ghm.density == TARE_GHM_DENSITY_UNIT_REGION) {
     run->state_bytes = tare_ghm_state_bytes(loss->ghm.bins);
     if (run->state_bytes == 0) return complain("%d bins: expected 1 to 1024", loss->ghm.bins);
@@ -254,6 +280,7 @@ int run_result(const struct run *run, struct result *result) {
   device_get(run->device, &scalars, run->scalars, sizeof scalars);
   *result = (struct result){.loss = scalars.loss, .counts = scalars.counts};
   result->divisor = divisor_of(run, &scalars);
+  memcpy(result->level_losses, scalars.level_losses, sizeof result->level_losses);
   if (!run->levels[0].gradient) return TOOL_OK;
   void *gradient;
   int status = run_gradient(run, &gradient);

@@ -16,7 +16,8 @@ struct run {
   struct device *device;
   struct run *owner; /**< whose arrays these are; NULL: its own */
   tare_loss_spec loss;
-  tare_level levels[RUN_LEVELS]; /**< batch.level_count of them; all arrays but logits and labels need one level */
+  tare_level levels[TARE_MAX_LEVELS]; /**< batch.level_count of them; an array of several is one, level after level */
+  bool has_level_losses;
   tare_batch batch;
   tare_output output; /**< loss (f64) and counts */
   void *logits, *gradient, *labels, *targets, *scores, *row_weights, *class_weights, *offset,
@@ -59,6 +60,7 @@ double run_bytes(const struct run *run);
 
 struct result {
   double loss, divisor, grad_l1, grad_l2;
+  double level_losses[TARE_MAX_LEVELS]; /**< if the run has them */
   tare_counts counts;
 };
 /** What run_once left on the device; the norms are 0 if there is no gradient. */
