@@ -28,6 +28,7 @@ static int allocate(struct histogram *histogram, int32_t bins) {
 void histogram_free(struct histogram *histogram) {
   free(histogram->edges);
   free(histogram->counts);
+  free(histogram->unscored);
   free(histogram->weights);
   free(histogram->gradients);
   *histogram = (struct histogram){0};
@@ -72,6 +73,7 @@ static int32_t bin_of(double norm, int32_t bins) {
 }
 
 struct sums {
+  int64_t *unscored; /* NULL without scores */
   int64_t *counts;
   double *weights, *gradients;
 };
@@ -111,6 +113,7 @@ static void add_elements(const struct sample *sample, const tare_loss_spec *loss
     int64_t index = row * sample->classes + class;
     double x = ((const float *)sample->logits)[index], target = target_of(sample, row, class, label);
     double norm;
+    if (sums->unscored) sums->unscored[bin_of(sigmoid(class == label ? -x : x), bins)]++;
     if (loss->kind == TARE_LOSS_GHM_R)
       norm = fabs(x - target) / hypot(x - target, loss->ghm.mu);
     else
@@ -124,9 +127,12 @@ static bool counts_here(int32_t kind, const struct sample *sample) { return kind
 
 static int sum_gradients(const struct run *run, const struct sample *sample, struct histogram *histogram) {
   int32_t bins = histogram->bins;
-  struct sums sums = {calloc((size_t)bins, sizeof(int64_t)), histogram->weights, histogram->gradients};
+  if (sample->scores) histogram->unscored = calloc((size_t)bins, sizeof(int64_t));
+  struct sums sums = {histogram->unscored, calloc((size_t)bins, sizeof(int64_t)), histogram->weights,
+                      histogram->gradients};
   void *gradient = NULL;
-  int status = sums.counts ? run_gradient(run, &gradient) : complain("out of memory");
+  const bool has_room = sums.counts && !sums.unscored == !sample->scores;
+  int status = has_room ? run_gradient(run, &gradient) : complain("out of memory");
   for (int64_t row = 0; status == TOOL_OK && row < sample->rows; row++) {
     int64_t label = sample_row(sample, run->loss.kind, row);
     if (label == ROW_SKIPPED) continue;

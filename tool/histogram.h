@@ -16,6 +16,7 @@ struct histogram {
   int64_t elements;  /**< in all bins */
   double *edges;     /**< [bins+1] */
   int64_t *counts;   /**< [bins] */
+  int64_t *unscored; /**< [bins]: what counts would be if every score were 1; NULL without scores */
   double *weights;   /**< [bins]: gradient over plain gradient; of GHM: beta = N/GD. 0 in an empty bin */
   double *gradients; /**< [bins]: mean gradient norm after weighting; NaN in an empty bin; NULL if not wanted */
 };

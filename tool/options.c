@@ -74,8 +74,8 @@ const struct argp_option eval_described[] = {
     {"grad-out", GRAD_OUT, "G.npy", 0, "Write the gradient, in the logits' type (bf16 as u2)", 0},
     {"row-loss-out", ROW_LOSS_OUT, "R.npy", 0, "Write the loss of each row, before the normalizer, as f4", 0},
     {"plot", PLOT, "P.svg", 0,
-     "Draw the histogram of gradient norms and the weights as SVG; for ghm-c, its gradient next to those of CE and "
-     "focal. Needs gnuplot, which may take 20 seconds",
+     "Draw the histogram of gradient norms and the weights as SVG; with --scores also the histogram without them; for "
+     "ghm-c, its gradient next to those of CE and focal. Needs gnuplot, which may take 20 seconds",
      0},
     {"class-sums", CLASS_SUMS, 0, 0,
      "Show for each class its rows, loss, and sums of |gradient| over positives and negatives, before the normalizer",

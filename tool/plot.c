@@ -30,6 +30,15 @@ static void put_quoted(FILE *script, const char *text) {
   fputc('\'', script);
 }
 
+/* Columns: both edges of a bin, and its count if every score were 1. */
+static void put_unscored(FILE *script, const struct histogram *histogram) {
+  fputs("$unscored << END\n", script);
+  for (int32_t bin = 0; bin < histogram->bins; bin++)
+    fprintf(script, "%.9g %.9g %" PRId64 "\n", histogram->edges[bin], histogram->edges[bin + 1],
+            histogram->unscored[bin]);
+  fputs("END\n", script);
+}
+
 /* Columns: left edge, right edge, count, weight, mean gradient. Nothing is drawn where a bin is empty. */
 static void put_data(FILE *script, const struct histogram *histogram) {
   fputs("$bins << END\n", script);
@@ -65,8 +74,13 @@ static void put_counts(FILE *script, const struct histogram *histogram, const st
   put_quoted(script, title);
   fprintf(script,
           "\nset ylabel 'number of %s'\nset yrange [0.5:%s]\nset style fill solid 0.85\n"
-          "plot $bins using (($1+$2)/2):3:($2-$1) with boxes fc rgb '#3b6ea8' lc rgb 'white' lw 0.5 notitle\n",
-          text->element, histogram->elements ? "*" : "10");
+          "plot $bins using (($1+$2)/2):3:($2-$1) with boxes fc rgb '#3b6ea8' lc rgb 'white' lw 0.5 %s",
+          text->element, histogram->elements ? "*" : "10", histogram->unscored ? "title 'with scores'" : "notitle\n");
+  if (histogram->unscored)
+    fputs(
+        ", \\\n  $unscored using 1:($3>0?$3:NaN):($2-$1):(0) with vectors nohead lw 2 lc rgb '#c8553d' "
+        "title 'if every score were 1'\n",
+        script);
 }
 
 static void put_weights(FILE *script, const struct histogram *histogram, const struct plot_text *text) {
@@ -130,6 +144,7 @@ static void put_script(FILE *script, const struct histogram *histogram, const st
       "tmargin 3\n",
       script);
   put_data(script, histogram);
+  if (histogram->unscored) put_unscored(script, histogram);
   snprintf(title, sizeof title, "%s on %s", text->loss, text->source);
   fputs("set label 1 ", script);
   put_quoted(script, title);
