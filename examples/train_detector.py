@@ -3,8 +3,8 @@
 """Trains a small detector, of RetinaNet's kind, with each of Tare's losses, and compares them on real images.
 
     pip install . torch -r examples/detector/requirements.txt
-    python examples/train_detector.py VOC --quick           four losses, one seed: ten minutes on two cores
-    python examples/train_detector.py VOC                   eleven losses, three seeds: half an hour on two cores
+    python examples/train_detector.py VOC --quick           four losses, one seed: minutes on two cores
+    python examples/train_detector.py VOC                   eleven losses, three seeds: an hour or two on two cores
     python examples/train_detector.py VOC --losses focal-2 --rates 0.004 --weights 1 --seeds 0    one training
 
 VOC is a folder in Pascal VOC's layout. The results are CSV files and pictures in the folder --out. The same command

@@ -177,7 +177,7 @@ def who_gets_the_gradient(table: Rows) -> Any:
 
 
 def test_table(test: Rows, differences: Rows) -> Any:
-    """AP50 on test of each seed, and the interval of each difference from the reference."""
+    """Above, AP50 on test, a dot for each seed. Below, its difference from the reference, with the 95 % interval."""
     columns = [column for column in test[0] if column.startswith("AP50 ")]
     names = _names(test, "loss")
     figure, panels = plt.subplots(
@@ -195,8 +195,8 @@ def test_table(test: Rows, differences: Rows) -> Any:
             below.plot(middle, place, "o", color=COLOURS.get(loss, "black"), markersize=4)
         below.axvline(0, color="black", linewidth=0.8)
         above.set_title(column.removeprefix("AP50 "), loc="left", fontsize=10)
-        _axes(above, "AP50 on test, %; a dot a seed", "")
-        _axes(below, "difference from the reference, 95 %", "")
+        _axes(above, "AP50 on test, %", "")
+        _axes(below, "difference, 95 % interval", "")
         above.set_yticks(range(len(names)), names, fontsize=8)
     panels[0][0].invert_yaxis()
     return figure
