@@ -171,7 +171,7 @@ SMP, KORNIA = "segmentation_models_pytorch.losses.focal:FocalLoss", "kornia.loss
 
 
 def rf_detr(**flags: bool) -> Case:
-    return Case("rfdetr", criterion(RF, "loss_ce", "pred_logits", focal_alpha=0.25, **{**FLAGS, **flags}), SHAPE, 1e-7)
+    return Case("rfdetr", criterion(RF, "loss_ce", "pred_logits", focal_alpha=0.25, **{**FLAGS, **flags}), SHAPE)
 
 
 def smp(mode: str, target: Callable[[], torch.Tensor], **options: Any) -> Case:

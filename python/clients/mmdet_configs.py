@@ -126,20 +126,26 @@ def gaussian_focal(classes):
     yield (rows, torch.rand(ROWS, classes), points, torch.randint(0, classes, (5,))), {"avg_factor": 17.0}
 
 
+def activated(calls):
+    """The same of probabilities."""
+    return (((call[0].sigmoid(), *call[1:]), options) for call, options in calls)
+
+
 def layouts_of(loss):
     """Calls for a loss, as pairs of arguments and keywords."""
     kind, weight = type(loss).__name__, getattr(loss, "class_weight", None)
     classes = len(weight) if isinstance(weight, (list, tuple)) else getattr(loss, "num_classes", CLASSES)
     others = {"QualityFocalLoss": quality_focal, "VarifocalLoss": varifocal, "GaussianFocalLoss": gaussian_focal}
     if kind in others:
-        return others[kind](classes)
+        calls = others[kind](classes)
+        return activated(calls) if getattr(loss, "activated", False) else calls
     if kind.startswith("GHM"):
         return (ghm_c if kind == "GHMC" else ghm_r)(classes)
     if kind.startswith("Focal"):
         calls = focal(min(classes, 50))
         if kind == "FocalCustomLoss":
             return (call for call in calls if call[0][1].dim() == 1)
-        return (((call[0].sigmoid(), *call[1:]), options) for call, options in calls) if loss.activated else calls
+        return activated(calls) if loss.activated else calls
     if loss.use_mask:
         return masks(classes)
     if loss.use_sigmoid:
