@@ -122,6 +122,7 @@ Test(extremes, an_axis_of_length_1_has_any_stride) {
     FOR_EACH_LOSS(kind) {
       for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         for (int soft = 0; soft < 2; soft++) {
+          if (!test_is_due(kind, 2 * (int)s + soft)) continue;
           problem *p =
               problem_new_levels(kind, TARE_DTYPE_F32, shapes[s].images, shapes[s].classes, 1, &shapes[s].level);
           draw_everything(p, soft);

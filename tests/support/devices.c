@@ -162,7 +162,9 @@ bool test_small(void) {
 
 bool test_is_due(int32_t kind, int number) {
   const char *sweep = getenv("TARE_SWEEP");
-  return (sweep != NULL && strcmp(sweep, "all") == 0) || (kind + number) % (test_small() ? 3 : 2) == 0;
+  /* Mixed bits, as the parity of a number often says what the case is. */
+  const uint32_t turn = ((uint32_t)kind * 131 + (uint32_t)number) * UINT32_C(2654435761) >> 16;
+  return (sweep != NULL && strcmp(sweep, "all") == 0) || turn % (test_small() ? 3 : 2) == 0;
 }
 
 int64_t test_size(int64_t size, int64_t small) { return test_small() ? small : size; }

@@ -54,8 +54,10 @@ tare_context *device_context(const test_device *device, int32_t threads);
 /** Whether TARE_TEST_SMALL=1 asks for small sizes (sanitizer runs). */
 bool test_small(void);
 
-/** Whether loss `kind` takes case `number` of a sweep over places, shapes and types, which losses share code for: every
- *  second one, and in small runs every third; all of them with TARE_SWEEP=all. Neighbouring losses take other ones. */
+/**
+ * Whether loss `kind` takes case `number` of a sweep over places, shapes and types, which losses share code for: half
+ * of them, and in small runs a third; all of them with TARE_SWEEP=all. Each loss takes other ones.
+ */
 bool test_is_due(int32_t kind, int number);
 
 /** `size`, or the smaller size where TARE_TEST_SMALL is set. */

@@ -13,6 +13,7 @@ Test(scores, far_out) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_SCORED_LOSS(kind) {
       for (size_t g = 0; g < COUNT(gammas) * COUNT(alphas) * COUNT(dtypes); g++) {
+        if (!test_is_due(kind, (int)g)) continue;
         const int32_t dtype = dtypes[g % COUNT(dtypes)];
         problem *p = problem_new(kind, dtype, LOGITS * SCORES, 2);
         problem_draw_scores(p, TARE_DTYPE_F32);
@@ -134,6 +135,7 @@ Test(scores, the_first_of_many_is_named) {
   static const level_shape shapes[] = {{40, 50, 3}, {20, 30, 3}};
   FOR_EACH_DEVICE(device) {
     FOR_EACH_SCORED_LOSS(kind) {
+      if (!test_is_due(kind, 0)) continue;
       problem *p = problem_new_levels(kind, TARE_DTYPE_F32, 2, 5, 2, shapes);
       problem_draw_scores(p, TARE_DTYPE_F32);
       p->slack = slack_of(p->dtype);

@@ -8,10 +8,16 @@ double *numbers_of(const npy_array *array) {
   return values;
 }
 
-/* TARE_TEST_EVERY=N takes every Nth row, for a slow device. They go into a file of their own, which the tool reads. */
+/* TARE_TEST_EVERY=N takes every Nth row, for a slow device; small runs every eighth. */
+int64_t rows_apart(void) {
+  const char *every = getenv("TARE_TEST_EVERY");
+  return every ? atoi(every) : test_size(1, 8);
+}
+
+/* Rows that are left out: the others go into a file of their own, which the tool reads. */
 static void thin(npy_array *array, const char *name, char *path) {
-  const char *every = getenv("TARE_TEST_EVERY"), *folder = getenv("TMPDIR");
-  const int64_t step = every ? atoi(every) : 1;
+  const char *folder = getenv("TMPDIR");
+  const int64_t step = rows_apart();
   if (step <= 1) return;
   const size_t bytes = (size_t)(array->type[2] - '0') * (size_t)array->shape[1];
   const int64_t rows = (array->shape[0] + step - 1) / step;

@@ -33,6 +33,9 @@ typedef struct dataset {
 
 double *numbers_of(const npy_array *array);
 dataset load(const char *state, const char *what);
+
+/* load takes every row, or every Nth. */
+int64_t rows_apart(void);
 void unload(dataset *d);
 
 /* The data as the oracle's problem. */
