@@ -120,11 +120,36 @@ uint32_t magic_of(int64_t classes, int64_t tile_elements) {
   return uint32_t(((uint64_t(1) << 32) + uint64_t(classes) - 1) / uint64_t(classes));
 }
 
-/** See level::allows_lean_way. Poly-1 has a term that alpha does not weigh, so its alpha may be 0 or 1. */
-bool allows_lean_way(const call &c, const level &l) {
+/** Whether weights or targets of elements lie as flat vectors of logits do. */
+bool is_flat(const call &c, const level &l, int name, int64_t bytes) {
+  const tare_array &a = l.view.array[name];
+  if (!a.data) return true;
+  bool fits = is_run(l.view, a, c.classes) && reinterpret_cast<uintptr_t>(a.data) % 16 == 0;
+  for (int axis = 0; axis < 3; axis++) fits = fits && (l.view.dim[axis] == 1 || a.stride[axis] * bytes % 16 == 0);
+  return fits;
+}
+
+/** Whether zeros among dense targets can be looked for in vectors: not of fewer bytes than the logits'. */
+bool has_flat_targets(const call &c, const level &l) {
+  const int64_t bytes = tare_dtype_bytes(c.target_dtype);
+  return c.target_dtype != TARE_DTYPE_F64 && bytes >= tare_dtype_bytes(c.dtype) &&
+         is_flat(c, l, TARE_ARRAY_TARGETS, bytes);
+}
+
+/** Poly-1 has a term that alpha does not weigh, so its alpha may be 0 or 1. With other weights a vector takes two rows,
+ *  so a row has as many classes as a vector at least, less one. */
+lean_way choose_lean_way(const call &c, const level &l) {
+  const int64_t size = c.dtype == TARE_DTYPE_F32 ? 4 : 8;
   const bool zero_alpha = c.has_alpha && (c.alpha == 0.0f || c.alpha_of_0 == 0.0f);
-  return l.aligned && !zero_alpha && !c.alpha_per_class && !c.positive_weights &&
-         !l.view.array[TARE_ARRAY_ELEMENT_WEIGHTS].data && !l.view.array[TARE_ARRAY_ELEMENT_LOSS].data;
+  const bool weighted =
+      c.alpha_per_class || c.positive_weights || l.view.array[TARE_ARRAY_ELEMENT_WEIGHTS].data || zero_alpha;
+  if (l.view.array[TARE_ARRAY_ELEMENT_LOSS].data) return lean_never;
+  if (c.soft) return l.walk == walk_flat && l.aligned && !weighted && has_flat_targets(c, l) ? lean_zeros : lean_never;
+  if (l.walk == walk_rows) return weighted ? lean_never : lean_plain;
+  if (l.walk == walk_nchw) return weighted ? lean_never : l.aligned ? lean_plain : lean_rows;
+  if (l.walk != walk_flat || !l.aligned) return lean_never;
+  if (!weighted) return lean_plain;
+  return c.classes >= size - 1 && is_flat(c, l, TARE_ARRAY_ELEMENT_WEIGHTS, 4) ? lean_weighted : lean_never;
 }
 
 void fill_batch(const tare_problem *problem, call *c) {
@@ -233,7 +258,7 @@ void fill_levels(const tare_problem *problem, call *c) {
     l.aligned = is_aligned(problem, l.view, l.view.array[TARE_ARRAY_LOGITS], walk) &&
                 is_aligned(problem, l.view, l.view.array[TARE_ARRAY_GRADIENT], walk);
     l.magic = magic_of(problem->batch.classes, l.tiles.rows * problem->batch.classes);
-    l.allows_lean_way = allows_lean_way(*c, l);
+    l.allows_lean_way = choose_lean_way(*c, l);
   }
 }
 

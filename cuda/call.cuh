@@ -39,6 +39,15 @@ enum walk : int32_t {
   walk_rows  /* a warp a row, any strides */
 };
 
+/** How the sigmoid family may take the vectors of a level: without choices, if only loss and gradient are wanted. */
+enum lean_way : int32_t {
+  lean_never,
+  lean_plain,    /* labels; no weight of an element, and no alpha or positive weight of a class */
+  lean_weighted, /* flat: such weights, those of elements 16 bytes at a time */
+  lean_zeros,    /* flat: dense targets without such weights, whose zeros are looked for 16 bytes at a time */
+  lean_rows      /* NCHW: plain, but a lane takes one row, because rows are not a whole number of vectors */
+};
+
 /** Softmax rows with labels that lanes do not share: see call::label_lanes. */
 enum : int32_t { label_by_warps = 0 /* walk_nchw */, label_by_row = -1 /* walk_rows */ };
 
@@ -72,7 +81,7 @@ struct level {
   tiling count_tiles; /* of the label kernel */
   int32_t walk;
   int32_t aligned;         /* logits and gradient can be read and written in vectors */
-  int32_t allows_lean_way; /* aligned, and no weight of an element or a class, and no other output than the gradient */
+  int32_t allows_lean_way; /* a lean_way: how vectors of negatives may be computed without choices */
   uint32_t magic;          /* ceil(2^32/classes), or 0 where that does not divide a tile's elements exactly */
 };
 

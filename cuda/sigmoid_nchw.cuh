@@ -3,7 +3,7 @@
 #ifndef TARE_CUDA_SIGMOID_NCHW_CUH
 #define TARE_CUDA_SIGMOID_NCHW_CUH
 
-#include "sigmoid_elements.cuh"
+#include "sigmoid_nchw_lanes.cuh"
 #include "vector_queue.cuh"
 
 namespace tare {
@@ -77,12 +77,6 @@ __device__ __forceinline__ void nchw_piece(const call_of<Loss> &c, const level &
   if constexpr (Loss::scored)
     if (has_label) nchw_labels<T, Loss>(c, l, t, s, r, row, cls, logits_of_rows, to, sum);
 }
-
-/** A thread's share of an NCHW tile: a vector of rows, and every `step`-th class. */
-struct nchw_share {
-  int32_t row, n; /* n: how many of the rows there are; 0 for a thread without a share */
-  uint32_t first, step;
-};
 
 template <typename T>
 __device__ __forceinline__ nchw_share share_of_thread(const tile &t) {
@@ -162,9 +156,11 @@ __device__ __forceinline__ double nchw_tile(const call_of<Loss> &c, const level 
   constexpr int size = vector<T>::size;
   const nchw_share p = share_of_thread<T>(t);
   loss_sum sum;
+  if constexpr (!std::is_same_v<Loss, shape_pass>) /* whose formulas leave too few registers */
+    if (l.allows_lean_way == lean_rows && rows_of_lanes<T, Loss>(c, l, t, s, sum)) return sum.all();
   if (p.n == 0) return 0.0;
   row_role r[size];
-  bool lean = l.allows_lean_way && p.n == size;
+  bool lean = l.allows_lean_way == lean_plain && p.n == size;
 #pragma unroll
   for (int k = 0; k < size; k++) {
     r[k] = k < p.n ? look_at_scored_row<Loss>(c, l, t, p.row + k, p.first == 0) : row_role{row_skipped, 0.0f};

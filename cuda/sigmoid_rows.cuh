@@ -3,7 +3,7 @@
 #ifndef TARE_CUDA_SIGMOID_ROWS_CUH
 #define TARE_CUDA_SIGMOID_ROWS_CUH
 
-#include "sigmoid_elements.cuh"
+#include "sigmoid_negatives.cuh"
 
 namespace tare {
 namespace sigmoid {
@@ -22,13 +22,17 @@ __device__ __forceinline__ double row_of_warp(const call_of<Loss> &c, const leve
   const row_role r = Loss::scored && !soft ? look_at_scored_row<Loss>(c, l, t, row, lane() == 0)
                                            : look_at_row_of_warp(c, l, t, row, soft, true);
   if (lane() == 0) report_if_invalid(c, l, t, row);
+  const bool lean = !soft && l.allows_lean_way == lean_plain && is_lean<Loss>(s, r.weight);
+  const T *from = static_cast<const T *>(logits.data) + place(l, t, TARE_ARRAY_LOGITS, row, lane());
+  T *to = gradient.data ? static_cast<T *>(gradient.data) + place(l, t, TARE_ARRAY_GRADIENT, row, lane()) : nullptr;
+  const int64_t from_step = logits.cls * warp_size, to_step = to ? gradient.cls * warp_size : 0;
   loss_sum mine;
-  for (int64_t cls = lane(); cls < c.classes; cls += warp_size) {
-    const float x = to_float(static_cast<const T *>(logits.data)[place(l, t, TARE_ARRAY_LOGITS, row, cls)]);
-    const exact::pair value = element<T, Loss>(c, l, t, s, r, row, cls, x, soft);
+  for (int64_t cls = lane(); cls < c.classes; cls += warp_size, from += from_step, to += to_step) {
+    const float x = to_float(*from);
+    const exact::pair value =
+        lean && cls != r.cls ? negative_of_row<T, Loss>(s, r, x) : element<T, Loss>(c, l, t, s, r, row, cls, x, soft);
     mine.add(value.loss);
-    if (gradient.data)
-      static_cast<T *>(gradient.data)[place(l, t, TARE_ARRAY_GRADIENT, row, cls)] = from_float<T>(value.derivative);
+    if (to) *to = from_float<T>(value.derivative);
     store_element_loss(l, t, row, cls, value.loss);
   }
   const double sum = sum_over_warp(mine);

@@ -59,6 +59,7 @@ EXTRAS = (
     "row_weights",
     "scores",
     "targets",
+    "sparse_targets",
     "row_loss",
     "element_loss",
 )
@@ -112,11 +113,14 @@ def inputs(case: Case, data: Path | None) -> dict[str, np.ndarray]:
     for name, shape in [*by_rows, ("alpha_per_class", classes), ("positive_weights", classes)]:
         if name in case.parts():
             arrays[name] = rng.uniform(0.1, 0.9, shape).astype(np.float32)
+    if "sparse_targets" in case.parts():  # one target of a row with a class
+        arrays["targets"] = np.zeros((rows, classes), np.float32)
+        arrays["targets"][labels >= 0, labels[labels >= 0]] = 0.7
     if case.layout != "rows":
         logits = logits.T
         arrays = {k: v.T if v.ndim == 2 else v for k, v in arrays.items()}
     arrays["logits"] = rounded(np.ascontiguousarray(logits), case.dtype)
-    if "targets" not in case.parts():
+    if "targets" not in arrays:
         arrays["labels"] = labels.astype(np.int32)
     return {k: np.ascontiguousarray(v) for k, v in arrays.items()}
 
