@@ -27,6 +27,7 @@ want_test() {
   want g++ command -v c++
   want libcriterion-dev has_header criterion/criterion.h
   want libmpfr-dev has_header mpfr.h
+  want valgrind command -v valgrind # counts instructions
   want libboost-context-dev has_cxx_header boost/context/detail/fcontext.hpp
   want_blas
   want libomp-dev has_library libomp.so.5 # a second OpenMP runtime, as PyTorch brings one
