@@ -194,7 +194,8 @@ def first_call(
         constants[_spec.NORM_BINS] = bins
     if wanted and (fused or reduction in _INTERNAL):
         which = "Head" if fused else "histogram"
-        raise ValueError(f"{wanted[0]} is given with a {which}, which has none; leave it out")
+        asked = flags.get(wanted[0], bins)
+        raise ValueError(f"{wanted[0]} is {asked} with a {which}, which has none; leave it out")
     if level_losses and reduction != "sum":
         raise ValueError(f"level_losses is True with reduction '{reduction}'; only a sum is divided")
     keep = _checks.flag("keep_gradient", keep_gradient)

@@ -96,10 +96,10 @@ def vectors_of(name):
 
 def no_parameter(name, key):
     description = DESCRIPTIONS[name]
-    if description.parameters:
-        return _checks.WrongType(f"{name} has no parameter '{key}'; it has: {', '.join(description.parameters)}")
-    instead = ", and use class_weights" if description.takes_class_weights else ""
-    return _checks.WrongType(f"{name} has no {key}, nor any other parameter; leave it out{instead}")
+    known = f"it has: {', '.join(description.parameters)}"
+    if key in ("alpha", "alpha_per_class") and description.takes_class_weights:
+        return _checks.WrongType(f"{name} has no alpha; use class_weights. As parameters {known}")
+    return _checks.WrongType(f"{name} has no parameter '{key}'; {known}")
 
 
 def parameters_of(name, given):

@@ -138,7 +138,7 @@ def test_offsets_that_are_refused():
         tare.evaluate("softmax-ce", array, labels, offset=np.ones(CLASSES, np.float32))
     with pytest.raises(TypeError, match="softmax-focal has no parameter 'offset'"):
         tare.torch.softmax_focal(x, y, offset=torch.ones(CLASSES))
-    with pytest.raises(TypeError, match="has no parameter 'alpha'; it has: offset"):
+    with pytest.raises(TypeError, match="has no alpha; use class_weights. As parameters it has: offset"):
         tare.torch.softmax_logit_adjusted(x, y, offset=torch.ones(CLASSES), alpha=0.5)
 
 
