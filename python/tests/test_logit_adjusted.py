@@ -134,7 +134,7 @@ def test_offsets_that_are_refused():
         tare.torch.softmax_logit_adjusted(x, y, offset=torch.ones(CLASSES, requires_grad=True))
     with pytest.raises(ValueError, match=r"offset has shape \(3,\); it must be \[5\]"):
         tare.evaluate("softmax-logit-adjusted", array, labels, offset=np.ones(3, np.float32))
-    with pytest.raises(TypeError, match="softmax-ce has no offset"):
+    with pytest.raises(TypeError, match="softmax-ce has no parameter 'offset'"):
         tare.evaluate("softmax-ce", array, labels, offset=np.ones(CLASSES, np.float32))
     with pytest.raises(TypeError, match="softmax-focal has no parameter 'offset'"):
         tare.torch.softmax_focal(x, y, offset=torch.ones(CLASSES))
