@@ -24,6 +24,7 @@ def example(monkeypatch):
         pytest.skip(f"no real data: no {VOC} (TARE_DATA names the folder above)")
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on a busy machine threads wait for each other
     yield importlib.import_module
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(threads)
