@@ -4,6 +4,7 @@
 import os
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 sys.path[:0] = [str(Path(__file__).parent / "site"), str(Path(__file__).parents[1] / "python")]
 
@@ -33,6 +34,18 @@ html_css_files = ["tare.css"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
+
+def drop_nameless_members(folder):
+    """From 1.9.8 on Doxygen lists an anonymous union as a member without a name, which breathe cannot declare."""
+    for file in folder.glob("struct*.xml"):
+        tree = ElementTree.parse(file)
+        for section in tree.iter("sectiondef"):
+            for member in [one for one in section.findall("memberdef") if not one.findtext("name")]:
+                section.remove(member)
+        tree.write(file, encoding="utf-8", xml_declaration=True)
+
+
+drop_nameless_members(Path(os.environ["TARE_DOXYGEN_XML"]))
 breathe_projects = {"tare": os.environ["TARE_DOXYGEN_XML"]}
 breathe_default_project = "tare"
 breathe_domain_by_extension = {"h": "c"}
