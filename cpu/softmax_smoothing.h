@@ -37,7 +37,8 @@ static void fill_labels(int32_t n, const int32_t *label, real_scratch *s, const 
 }
 
 /** The same, class after class. */
-static void spread_columns(int64_t classes, int32_t n, const int32_t *label, real_scratch *s, double *restrict spread) {
+static __attribute__((noinline)) void spread_columns(int64_t classes, int32_t n, const int32_t *label, real_scratch *s,
+                                                     double *restrict spread) {
   const real *restrict maximum = s->maximum;
   for (int32_t i = 0; i < n; i++) spread[i] = 0;
   fill_labels(n, label, s, maximum);
@@ -62,15 +63,16 @@ TARE_INLINE double label_derivative(const tare_job *job, const tare_margins *mar
   return (tare_smoothed_rest(job->problem) * margins->modulator[i] - margins->derivative[i]) * job->gradient.factor;
 }
 
-static void smooth_row(const tare_job *job, int32_t i, int64_t n, real *restrict x, const tare_margins *margins) {
+static __attribute__((noinline)) void smooth_row(const tare_job *job, int32_t i, int64_t n, real *restrict x,
+                                                 const tare_margins *margins) {
   const real taken = (real)taken_from_row(job, margins, i);
 #pragma omp simd
   for (int64_t c = 0; c < n; c++) x[c] -= taken; /* hot: smoothed row (any) */
 }
 
 /** Rows without a label lose nothing: `taken` is room for n numbers. */
-static void smooth_columns(const tare_job *job, int32_t n, const int32_t *label, real *x, const tare_margins *margins,
-                           real *restrict taken) {
+static __attribute__((noinline)) void smooth_columns(const tare_job *job, int32_t n, const int32_t *label, real *x,
+                                                     const tare_margins *margins, real *restrict taken) {
   for (int32_t i = 0; i < n; i++) taken[i] = label[i] < 0 ? (real)0 : (real)taken_from_row(job, margins, i);
   for (int64_t c = 0; c < job->problem->batch.classes; c++) {
     real *restrict line = x + c * n;
