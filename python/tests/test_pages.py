@@ -147,8 +147,8 @@ def test_what_is_shown():
                 assert set(re.findall(r"--preset (\S+)", text)) <= presets, where
 
 
-def test_the_readme_has_a_row_for_every_loss():
-    text = (ROOT / "README.md").read_text()
+def test_the_page_of_losses_has_a_row_for_every_loss():
+    text = (ROOT / "docs" / "guide" / "losses.md").read_text()
     assert [name for name in tare.losses() if f"\n| `{name}` |" not in text] == []
 
 
