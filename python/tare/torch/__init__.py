@@ -19,13 +19,13 @@ an argument that requires one is refused. Autocast has no effect: half types are
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from .. import _c, _call, _checks, _tensors
+from .. import _c, _call, _checks, _losses, _tensors
 from .._loss import Head, ghm_state, loss
-from . import nn
+from . import _functions, nn
 from ._functions import (
     ghm_c,
     ghm_r,
@@ -50,6 +50,14 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .._types import Levels, LossName, Parameters, Reduction
+
+
+def __getattr__(name: str) -> Any:
+    """A loss of the library that is not listed above yet."""
+    if name.replace("_", "-") in _losses.DESCRIPTIONS:
+        return _functions.by_name(name.replace("_", "-"))
+    raise AttributeError(f"module 'tare.torch' has no attribute {name!r}")
+
 
 # ---- GHM ------------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .. import _losses
 from .._loss import Head, loss
 
 if TYPE_CHECKING:
@@ -28,7 +29,17 @@ if TYPE_CHECKING:
 
 
 def by_name(name: str) -> Any:
-    return globals()[name.replace("-", "_")]
+    """The function of a loss. One that is not in this file yet has no types for its parameters."""
+    key = _losses.loss_name(name).replace("-", "_")
+    if key not in globals():
+
+        def function(logits: Levels | Head, labels: Levels | None = None, **options: Any) -> Any:
+            return loss(name, logits, labels, **options)
+
+        function.__name__ = function.__qualname__ = key
+        function.__doc__ = f"The loss '{name}', with its parameters as keywords."
+        globals()[key] = function
+    return globals()[key]
 
 
 def sigmoid_ce(

@@ -148,6 +148,18 @@ class SoftmaxFocalLoss(Loss, name="softmax-focal"): ...
 class SoftmaxLogitAdjustedLoss(Loss, name="softmax-logit-adjusted"): ...
 
 
+def _add_the_others() -> None:
+    """A loss of the library that has no line above yet has a class all the same."""
+    known = {"ghm-c", "ghm-r", *(one.name for one in Loss.__subclasses__())}
+    for name in _losses.DESCRIPTIONS:
+        if name not in known:
+            title = "".join(word.capitalize() for word in name.split("-")) + "Loss"
+            globals()[title] = type(Loss)(title, (Loss,), {"__module__": __name__}, name=name)
+
+
+_add_the_others()
+
+
 # ---- settings that come from class counts ---------------------------------------------------------------------------
 
 
