@@ -91,6 +91,7 @@ Test(class_sums, scores) {
 
 Test(class_sums, layouts) {
   FOR_EACH_DEVICE(device) FOR_EACH_LOSS(kind) for (int layout = 0; layout < 4; layout++) {
+    if (!test_is_due(kind, layout)) continue;
     if (!has_class_sums(kind)) continue;
     problem *p = weighted_problem(kind, layout % 2 ? TARE_DTYPE_F16 : TARE_DTYPE_F32);
     for (int a = 0; a < ARRAY_KINDS; a++) p->place[a].channels_first = layout > 0;
@@ -126,6 +127,7 @@ Test(class_sums, extremes) {
   FOR_EACH_DEVICE(device) FOR_EACH_LOSS(kind) {
     if (!has_class_sums(kind)) continue;
     for (size_t e = 0; e < sizeof extremes / sizeof *extremes; e++) {
+      if (test_small() && !test_is_due(kind, (int)e)) continue;
       problem *p = weighted_problem(kind, TARE_DTYPE_F32);
       for (int64_t row = 0; row < p->rows; row++) {
         if (row % 3) p->labels[row] = p->ignore_label;
@@ -165,6 +167,7 @@ Test(class_sums, the_same_bits) {
     p->want |= WANT_CLASS_SUMS;
     outcome *first = problem_run(p, device);
     for (int32_t threads = 1; threads <= 7; threads += 2) {
+      if (!test_is_due(kind, threads)) continue;
       p->context = device_context(device, threads_of(device, threads));
       p->normalizer_value = p->gradient_scale = 1;
       outcome *again = problem_run(p, device);

@@ -56,7 +56,7 @@ static void set_label(problem *p, int64_t row, int64_t label, double logit) {
 /* Row 40 has its logit in class 1: NaN, or the infinity at which the loss is infinite and the gradient is not. */
 Test(flags, every_loss_type_and_layout) {
   FOR_EACH_DEVICE(device) FOR_EACH_LOSS(kind) for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
-    if (kind == TARE_LOSS_GHM_R || !device_computes(device, kind, dtypes[i])) continue;
+    if (kind == TARE_LOSS_GHM_R || !device_computes(device, kind, dtypes[i]) || !test_is_due(kind, (int)i)) continue;
     problem *p = problem_new_levels(kind, dtypes[i], 2, 5, 4, levels);
     p->want = WANT_LOSS | WANT_GRADIENT;
     p->place[ARRAY_GRADIENT].channels_first = i % 2;
