@@ -97,8 +97,7 @@ static tare_status evaluate_filled_head(tare_context *context, const tare_loss_s
 static void draw_everything(problem *p, bool soft) {
   problem_draw_row_weights(p);
   if (!is_softmax(p->loss.kind) && !is_ghm(p->loss.kind)) problem_draw_element_weights(p);
-  if (soft && p->loss.kind != TARE_LOSS_SOFTMAX_FOCAL && p->loss.kind != TARE_LOSS_GHM_R)
-    problem_draw_targets(p, TARE_DTYPE_F32);
+  if (soft && takes_targets(p->loss.kind)) problem_draw_targets(p, TARE_DTYPE_F32);
   if (p->targets != NULL) p->slack = 2e-6;
 }
 

@@ -19,8 +19,6 @@ enum { DTYPES = sizeof dtypes / sizeof *dtypes };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static bool is_checked(int32_t kind) { return kind != TARE_LOSS_SOFTMAX_FOCAL && kind != TARE_LOSS_GHM_R; }
-
 static bool is_half(int32_t dtype) { return dtype == TARE_DTYPE_F16 || dtype == TARE_DTYPE_BF16; }
 
 /* Targets at random and no labels. */
@@ -66,7 +64,7 @@ Test(invalid_targets, rounding_is_taken_for_0_and_1) {
   static const double near[] = {1 + 1e-7, 1.001, 1.0005, -1e-3, -1e-9, -0.0, -5e-4}, near_half[] = {1.0078125, -0.01};
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      for (size_t d = 0; d < DTYPES * DTYPES && is_checked(kind) && !is_softmax(kind); d++) {
+      for (size_t d = 0; d < DTYPES * DTYPES && takes_targets(kind) && !is_softmax(kind); d++) {
         const int32_t target_dtype = taken_target_dtype(kind, dtypes[d % DTYPES]);
         problem *p = dense(kind, dtypes[d / DTYPES], target_dtype, 40, 9);
         for (int64_t i = 0; i < p->rows * p->classes; i += 2) {
@@ -106,7 +104,7 @@ Test(invalid_targets, the_row_adds_nothing) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       double value;
-      for (size_t d = 0; d < DTYPES && is_checked(kind); d++) {
+      for (size_t d = 0; d < DTYPES && takes_targets(kind); d++) {
         for (size_t n = 0; bad_value(kind, dtypes[(d + n) % DTYPES], n, &value); n++) {
           problem *p = dense(kind, dtypes[d], dtypes[(d + n) % DTYPES], 40, 9);
           p->targets[13 * 9 + 4] = p->targets[13 * 9 + 7] = p->targets[31 * 9] = p->targets[39 * 9] = value;
@@ -127,7 +125,7 @@ Test(invalid_targets, no_divisor_counts_the_row) {
                                         TARE_NORMALIZER_WEIGHTS, TARE_NORMALIZER_VALUE};
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      for (size_t n = 0; n < COUNT(normalizers) && is_checked(kind) && !is_ghm(kind); n++) {
+      for (size_t n = 0; n < COUNT(normalizers) && takes_targets(kind) && !is_ghm(kind); n++) {
         problem *p = problem_new(kind, TARE_DTYPE_F32, test_size(3000, 300), 11);
         problem_draw_targets(p, TARE_DTYPE_F32); /* labels stay and mark ignored rows */
         p->slack = 2e-5;
@@ -192,7 +190,7 @@ Test(invalid_targets, a_histogram_of_its_own_says_so) {
 Test(invalid_targets, what_does_not_count_may_be_anything) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      for (size_t d = 0; d < DTYPES && is_checked(kind); d++) {
+      for (size_t d = 0; d < DTYPES && takes_targets(kind); d++) {
         problem *p = problem_new(kind, dtypes[d], 60, 8);
         problem_draw_targets(p, TARE_DTYPE_F32);
         p->slack = 2e-5;
@@ -245,7 +243,7 @@ Test(invalid_targets, rows_and_classes_are_named_in_every_layout) {
   static const level_shape shapes[] = {{4, 5, 3}, {2, 3, 3}};
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      for (int way = 0; way < 4 && is_checked(kind); way++) {
+      for (int way = 0; way < 4 && takes_targets(kind); way++) {
         problem *p = problem_new_levels(kind, TARE_DTYPE_F32, 2, 5, 2, shapes);
         make_dense(p, TARE_DTYPE_F16);
         p->place[ARRAY_LOGITS].channels_first = p->place[ARRAY_GRADIENT].channels_first = way & 1;
@@ -265,7 +263,7 @@ Test(invalid_targets, rows_and_classes_are_named_in_every_layout) {
 Test(invalid_targets, the_first_of_many_is_named) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      if (!is_checked(kind)) continue;
+      if (!takes_targets(kind)) continue;
       problem *p = dense(kind, TARE_DTYPE_F32, TARE_DTYPE_F32, test_size(40000, 4000), 5);
       for (int64_t row = p->rows - 1; row >= 977; row -= 1000) p->targets[row * 5 + 2] = -7;
       p->targets[977 * 5 + 1] = p->targets[977 * 5 + 3] = NAN;
@@ -287,7 +285,7 @@ Test(invalid_targets, a_fused_head_leaves_the_row_out) {
   FOR_EACH_DEVICE(device) {
     head_require_blas(device);
     FOR_EACH_LOSS(kind) {
-      for (int n = 0; n < 2 && is_checked(kind); n++) {
+      for (int n = 0; n < 2 && takes_targets(kind); n++) {
         problem *p = head_problem(kind, TARE_DTYPE_F32, test_size(3000, 1300), 9, 6);
         make_dense(p, TARE_DTYPE_F32);
         p->head->room = 0; /* several chunks */

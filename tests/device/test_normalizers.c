@@ -22,7 +22,7 @@ enum target_kind { BY_LABEL, BY_SCORE, BY_TARGET, TARGET_KINDS };
 static bool has_normalizer(int32_t kind) { return !is_ghm(kind); }
 
 static bool has_targets(int32_t kind, int what) {
-  return what == BY_LABEL || (what == BY_SCORE ? takes_scores(kind) : kind != TARE_LOSS_SOFTMAX_FOCAL);
+  return what == BY_LABEL || (what == BY_SCORE ? takes_scores(kind) : takes_targets(kind));
 }
 
 /** Everything that the loss can weigh: none of it may show in the sums. */

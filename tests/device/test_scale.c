@@ -21,9 +21,7 @@ enum { DTYPES = sizeof dtypes / sizeof *dtypes, SCALES = sizeof scales / sizeof 
 /* How a batch lies, which decides the way that a backend goes over it. */
 enum way { PLAIN, EVERY_OUTPUT, CHANNELS_FIRST, CHANNELS_FIRST_PLAIN, DENSE, WAYS };
 
-static bool takes(int32_t kind, int way) {
-  return way != DENSE || (kind != TARE_LOSS_SOFTMAX_FOCAL && kind != TARE_LOSS_GHM_R);
-}
+static bool takes(int32_t kind, int way) { return way != DENSE || takes_targets(kind); }
 
 static problem *problem_in(int32_t kind, int32_t dtype, int way) {
   static const level_shape planes[] = {{6, 8, 2}, {3, 5, 2}};

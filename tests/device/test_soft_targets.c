@@ -16,8 +16,6 @@ static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 enum { DTYPES = COUNT(dtypes) };
 
-static bool takes_soft_targets(int32_t kind) { return kind != TARE_LOSS_SOFTMAX_FOCAL && kind != TARE_LOSS_GHM_R; }
-
 /* Near p = t the gradient p - t cancels, so its error is measured against the operands. */
 static double slack_of(int32_t dtype) { return dtype == TARE_DTYPE_F64 ? 1e-14 : 2e-6; }
 
@@ -42,7 +40,7 @@ static void keep_off_edges(problem *p) {
 Test(soft_targets, every_type) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      for (size_t d = 0; d < DTYPES && takes_soft_targets(kind); d++) {
+      for (size_t d = 0; d < DTYPES && takes_targets(kind); d++) {
         for (size_t t = 0; t < DTYPES; t++) {
           problem *p = soft_problem(kind, dtypes[d], dtypes[t], test_size(400, 50), 13);
           if (is_ghm(kind)) keep_off_edges(p);
@@ -80,7 +78,7 @@ Test(soft_targets, sizes) {
   static const int64_t rows[] = {1, 2, 17};
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      for (size_t c = 0; c < sizeof classes / sizeof *classes && takes_soft_targets(kind); c++) {
+      for (size_t c = 0; c < sizeof classes / sizeof *classes && takes_targets(kind); c++) {
         for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
           if (rows[r] * classes[c] > test_size(1000000, 30000)) continue;
           problem *p = soft_problem(kind, TARE_DTYPE_F32, TARE_DTYPE_F16, rows[r], classes[c]);
@@ -106,7 +104,7 @@ static void targets_from_labels(problem *p) {
 Test(soft_targets, zeros_and_ones_are_hard) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      for (size_t d = 0; d < DTYPES && takes_soft_targets(kind); d++) {
+      for (size_t d = 0; d < DTYPES && takes_targets(kind); d++) {
         problem *p = problem_new(kind, dtypes[d], test_size(300, 60), 17);
         p->want &= ~(unsigned)WANT_COUNTS;                      /* without labels there are no positives to count */
         if (is_softmax(kind)) problem_draw_labels(p, 0.9, 0.1); /* a row of zeros is no softmax background */
@@ -207,7 +205,7 @@ Test(soft_targets, worked_large_losses) {
 Test(soft_targets, label_smoothing) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      if (!takes_soft_targets(kind)) continue;
+      if (!takes_targets(kind)) continue;
       problem *p = problem_new(kind, TARE_DTYPE_F32, test_size(300, 60), 10);
       problem_draw_labels(p, 1, 0);
       targets_from_labels(p);
@@ -238,7 +236,7 @@ Test(soft_targets, quality_scores) {
 Test(soft_targets, labels_only_mark_ignored_rows) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      if (!takes_soft_targets(kind)) continue;
+      if (!takes_targets(kind)) continue;
       problem *p = problem_new(kind, TARE_DTYPE_F32, test_size(300, 60), 8);
       problem_draw_targets(p, TARE_DTYPE_F32);
       problem_draw_labels(p, 0.3, 0.3);
@@ -262,7 +260,7 @@ Test(soft_targets, labels_only_mark_ignored_rows) {
 Test(soft_targets, without_labels_every_row_counts) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      if (!takes_soft_targets(kind)) continue;
+      if (!takes_targets(kind)) continue;
       problem *p = soft_problem(kind, TARE_DTYPE_F32, TARE_DTYPE_F32, 30, 4);
       if (is_ghm(kind)) keep_off_edges(p);
       outcome *o = problem_run(p, device);
@@ -318,7 +316,7 @@ Test(soft_targets, layouts) {
   static const level_shape shapes[] = {{5, 7, 3}, {2, 3, 3}};
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      if (!takes_soft_targets(kind)) continue;
+      if (!takes_targets(kind)) continue;
       problem *p = problem_new_levels(kind, TARE_DTYPE_F32, 2, 5, 2, shapes);
       problem_draw_targets(p, TARE_DTYPE_F16);
       p->place[ARRAY_LOGITS] = (placement){.channels_first = true, .phase = 1};
@@ -347,7 +345,7 @@ Test(soft_targets, refused_combinations) {
   FOR_EACH_DEVICE(device) {
     expect_unsupported(soft_problem(TARE_LOSS_SOFTMAX_FOCAL, TARE_DTYPE_F32, TARE_DTYPE_F32, 5, 3), device);
     FOR_EACH_LOSS(kind) {
-      if (!takes_soft_targets(kind) || is_ghm(kind)) continue;
+      if (!takes_targets(kind) || is_ghm(kind)) continue;
       problem *weights = soft_problem(kind, TARE_DTYPE_F32, TARE_DTYPE_F32, 5, 3);
       weights->class_weights = random_class_weights(weights, 1);
       expect_unsupported(weights, device);

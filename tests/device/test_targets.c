@@ -19,8 +19,6 @@ enum { DTYPES = sizeof dtypes / sizeof *dtypes };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static bool has_dense_targets(int32_t kind) { return kind != TARE_LOSS_SOFTMAX_FOCAL && kind != TARE_LOSS_GHM_R; }
-
 static void set_alpha(problem *p, double alpha) {
   if (p->loss.kind == TARE_LOSS_SIGMOID_CE) p->loss.ce.alpha = alpha;
   if (p->loss.kind == TARE_LOSS_SIGMOID_FOCAL) p->loss.focal.alpha = alpha;
@@ -208,7 +206,7 @@ static size_t powers_of(int32_t kind) {
 Test(targets, zeros_and_ones_are_the_label) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      for (size_t d = 0; d < DTYPES && has_dense_targets(kind); d++) {
+      for (size_t d = 0; d < DTYPES && takes_targets(kind); d++) {
         for (size_t power = 0; power < powers_of(kind); power++)
           expect_label(one_of_each(kind, dtypes[d], power, test_size(300, 45), 17), dtypes[(d + power) % DTYPES],
                        device);
@@ -250,7 +248,7 @@ Test(targets, zeros_and_ones_are_the_label_in_every_layout) {
                                      {.flip = 1u << AXIS_CLASS}};
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
-      for (size_t d = 0; d < DTYPES && has_dense_targets(kind); d++) {
+      for (size_t d = 0; d < DTYPES && takes_targets(kind); d++) {
         for (size_t i = 0; i < COUNT(places); i++) {
           if (!test_is_due(kind, (int)(4 * d + i))) continue;
           const bool planes_of_targets = (i + d + (size_t)kind) % 2 == 1; /* both, in turn */

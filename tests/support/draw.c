@@ -219,8 +219,6 @@ static problem *draw_head(int32_t kind, random_source *s) {
   return p;
 }
 
-static bool takes_targets(int32_t kind) { return describe_loss(kind).takes_targets && kind != TARE_LOSS_GHM_R; }
-
 /* What cannot be combined. */
 static void settle(problem *p) {
   tare_parameter_description smoothing, smoothed;

@@ -36,6 +36,11 @@ int32_t listed_loss(int32_t index) {
 
 bool is_softmax(int32_t kind) { return describe_loss(kind).family == TARE_LOSS_FAMILY_SOFTMAX; }
 
+bool takes_targets(int32_t kind) {
+  const tare_loss_description loss = describe_loss(kind);
+  return loss.takes_targets && loss.family != TARE_LOSS_FAMILY_REGRESSION;
+}
+
 bool takes_scores(int32_t kind) {
   tare_loss_description description = {.struct_size = sizeof description};
   cr_assert_eq(tare_loss_describe(kind, &description), TARE_STATUS_OK);

@@ -155,6 +155,9 @@ bool is_softmax(int32_t kind);
 bool is_ghm(int32_t kind);
 bool takes_scores(int32_t kind);
 
+/** Whether a loss takes dense targets in the place of labels. GHM-R's targets are no classes. */
+bool takes_targets(int32_t kind);
+
 /** The type, or f32 where the loss does not take targets of that type. */
 int32_t taken_target_dtype(int32_t kind, int32_t dtype);
 
