@@ -232,7 +232,7 @@ checked() { # checked LAYOUT COMMAND...: every loss in the tool, which does not 
 part_sanitizer() { # the tests last, because Criterion forks
   for checker in memcheck racecheck initcheck synccheck; do
     behind="compute-sanitizer --tool $checker --target-processes all --error-exitcode 9"
-    [ -z "$dry" ] || behind=env
+    [ -z "$dry" ] || behind='env'
     # shellcheck disable=SC2086
     step "$checker rows" checked rows $behind && step "$checker levels" checked levels $behind &&
       step "$checker tests" few $behind

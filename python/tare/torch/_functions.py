@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         GhmOptions,
         GhmROptions,
         Levels,
+        LossName,
         Modulator,
         Options,
         Positives,
@@ -34,7 +35,7 @@ def by_name(name: str) -> Any:
     if key not in globals():
 
         def function(logits: Levels | Head, labels: Levels | None = None, **options: Any) -> Any:
-            return loss(name, logits, labels, **options)
+            return loss(cast("LossName", name), logits, labels, **options)
 
         function.__name__ = function.__qualname__ = key
         function.__doc__ = f"The loss '{name}', with its parameters as keywords."

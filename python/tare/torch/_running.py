@@ -36,7 +36,8 @@ def _count(balance: Any, classes: int, labels: Sequence[torch.Tensor], conventio
     levels = [_batch.Level(_call._torch, (*one.shape, classes)) for one in labels]
     for level, one in zip(levels, labels):
         level.rows("labels", one)
-    options = _batch.label_options(*(convention[key] for key in _CONVENTION), 1.0)
+    first, background, ignore = (convention[key] for key in _CONVENTION)
+    options = _batch.label_options(first, background, ignore, 1.0)
     batch = _batch.make_batch(levels, _c.F32, _call._one_dtype("labels", labels, _call.LABEL_DTYPES), **options)
     context, stream = _call.context_of(labels[0].device)
     _c.check(_c.library.tare_class_balance_count(context, balance, batch, stream), context)

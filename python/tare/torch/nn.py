@@ -11,6 +11,7 @@ targets, scores, row_weights and element_weights are the call's. The call's opti
 from __future__ import annotations
 
 import inspect
+import types
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -154,7 +155,9 @@ def _add_the_others() -> None:
     for name in _losses.DESCRIPTIONS:
         if name not in known:
             title = "".join(word.capitalize() for word in name.split("-")) + "Loss"
-            globals()[title] = type(Loss)(title, (Loss,), {"__module__": __name__}, name=name)
+            globals()[title] = types.new_class(
+                title, (Loss,), {"name": name}, lambda body: body.update(__module__=__name__)
+            )
 
 
 _add_the_others()
