@@ -65,7 +65,7 @@ static tare_status read_balance(tare_class_balance *ours, const tare_class_balan
 tare_status tare_class_balance_count(tare_context *context, const tare_class_balance *balance, const tare_batch *batch,
                                      tare_stream stream) {
   if (!context) return tare_fail(tare_thread_error(), TARE_STATUS_INVALID_ARGUMENT, "context is NULL");
-  tare_class_balance ours;
+  tare_class_balance ours = {0};
   tare_problem problem;
   tare_status status = read_balance(&ours, balance, 0, &context->error);
   if (!status) status = tare_problem_build(&problem, NULL, batch, NULL, TARE_NEED_LABELS, &context->error);
