@@ -19,18 +19,8 @@ import warnings
 
 import compiled_ops
 import torch
+from tare.compat.mmdet.registry import NAMES
 
-NAMES = (
-    "CrossEntropyCustomLoss",
-    "CrossEntropyLoss",
-    "FocalCustomLoss",
-    "FocalLoss",
-    "GHMC",
-    "GHMR",
-    "GaussianFocalLoss",
-    "QualityFocalLoss",
-    "VarifocalLoss",
-)
 ROWS, CLASSES = 40, 6
 
 
