@@ -84,40 +84,91 @@ static void row_maximum(row_reader *r, row_sums *sums) {
   }
 }
 
+/** e[i] = exp(x[i] - maximum). May work in place. */
+static void exponentials(const real *x, int32_t n, real maximum, real *e) {
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) e[i] = exp_nonpositive(below_maximum(x[i], maximum)); /* hot: softmax row exp */
+}
+
+static void sum_exponentials(const row_reader *r, int64_t first, int32_t n, row_sums *sums) {
+  real e[64];
+  for (int32_t from = 0; from < n; from += 64) {
+    const int32_t some = n - from < 64 ? n - from : 64;
+    exponentials(r->x + from, some, sums->maximum, e);
+    for (int32_t i = 0; i < some; i++)
+      if (first + from + i != sums->label) sums->sum += (double)e[i];
+  }
+}
+
 static void row_sum(row_reader *r, row_sums *sums) {
-  sums->sum = sums->targets = sums->dot = sums->spread = 0;
+  sums->sum = sums->targets = sums->dot = 0;
   for (int64_t first = 0; first < r->classes; first += ROW_CHUNK) {
     const int32_t n = read_chunk(r, first);
-    for (int32_t i = 0; i < n; i++) {
-      if (first + i == sums->label) continue;
-      const real below = below_maximum(r->x[i], sums->maximum);
-      sums->sum += (double)exp_nonpositive(below);
-      if (below != 0) sums->spread += (double)sums->maximum - (double)r->x[i]; /* may be no real */
-      if (sums->label >= 0 || r->t[i] == 0) continue;
+    sum_exponentials(r, first, n, sums);
+    for (int32_t i = 0; i < n && sums->label < 0; i++) {
+      if (r->t[i] == 0) continue;
       sums->targets += (double)r->t[i];
-      if (below != 0) sums->dot += (double)r->t[i] * ((double)sums->maximum - (double)r->x[i]);
+      if (r->x[i] != sums->maximum)
+        sums->dot += (double)r->t[i] * ((double)sums->maximum - (double)r->x[i]); /* may be no real */
     }
   }
 }
 
-/** A row with a label takes part in label smoothing: `taken` from every class, and `of_label` at the label. */
-static void write_row_gradient(row_reader *r, const row_sums *sums, double weight, const tare_scratch *scratch) {
-  const tare_array *gradient = &r->tile->view->array[TARE_ARRAY_GRADIENT];
-  const int hard = sums->label >= 0;
-  const double factor = weight * r->job->gradient.factor;
-  const double whole = hard ? sums->derivative * r->job->gradient.factor : factor * sums->targets;
-  const int smooths = hard && weight != 0 && tare_smooths_rows(r->job->problem);
-  const double taken = smooths ? taken_from_row(r->job, &scratch->margins, 0) : 0;
-  const double of_label = hard && weight != 0 ? label_derivative(r->job, &scratch->margins, 0) : 0;
-  const double of_e = sums->sum == 0 ? 0 : whole / sums->sum; /* 0: there is no other class */
+/** The sum of m - x over the classes other than the label. Label smoothing alone needs it. */
+static void row_spread(row_reader *r, row_sums *sums) {
   for (int64_t first = 0; first < r->classes; first += ROW_CHUNK) {
     const int32_t n = read_chunk(r, first);
-    for (int32_t i = 0; i < n; i++) {
-      const double e = (double)exp_nonpositive(below_maximum(r->x[i], sums->maximum));
-      const double part = e == 0 && of_e == of_e ? 0 : e * of_e,
-                   soft = part - (hard ? taken : factor * (double)r->t[i]);
-      r->x[i] = (real)(weight == 0 ? 0 : first + i == sums->label ? of_label : soft);
-    }
+    for (int32_t i = 0; i < n; i++)
+      if (first + i != sums->label && r->x[i] != sums->maximum)
+        sums->spread += (double)sums->maximum - (double)r->x[i]; /* may be no real */
+  }
+}
+
+/** e*of_e, where 0 times infinity is 0. */
+TARE_INLINE double part_of_gradient(real e, double of_e, int is_infinite) {
+  return is_infinite && e == 0 ? 0 : (double)e * of_e;
+}
+
+/** Turns exponentials into the gradient of a row with dense targets: `factor` times the targets less. */
+static void form_soft(real *restrict x, const real *restrict t, int32_t n, double of_e, double factor) {
+  const int is_infinite = of_e == of_e && of_e - of_e != 0;
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) /* hot: softmax soft gradient (any) */
+    x[i] = (real)(part_of_gradient(x[i], of_e, is_infinite) - factor * (double)t[i]);
+}
+
+/** Of a row with a label: `taken` less, which label smoothing takes. */
+static void form_hard(real *restrict x, int32_t n, double of_e, double taken) {
+  const int is_infinite = of_e == of_e && of_e - of_e != 0;
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) /* hot: softmax row gradient (any) */
+    x[i] = (real)(part_of_gradient(x[i], of_e, is_infinite) - taken);
+}
+
+/** Turns the logits of a chunk into their gradient. */
+static void form_chunk(const row_reader *r, int64_t first, int32_t n, const row_sums *sums, double weight,
+                       const tare_scratch *scratch) {
+  const int hard = sums->label >= 0;
+  const double factor = r->job->gradient.factor;
+  const double whole = hard ? sums->derivative * factor : weight * factor * sums->targets;
+  const double of_e = sums->sum == 0 ? 0 : whole / sums->sum; /* 0: there is no other class */
+  exponentials(r->x, n, sums->maximum, r->x);
+  if (hard)
+    form_hard(r->x, n, of_e, tare_smooths_rows(r->job->problem) ? taken_from_row(r->job, &scratch->margins, 0) : 0);
+  else
+    form_soft(r->x, r->t, n, of_e, weight * factor);
+  if (hard && sums->label >= first && sums->label < first + n)
+    r->x[sums->label - first] = (real)label_derivative(r->job, &scratch->margins, 0);
+}
+
+static void write_row_gradient(row_reader *r, const row_sums *sums, double weight, const tare_scratch *scratch) {
+  const tare_array *gradient = &r->tile->view->array[TARE_ARRAY_GRADIENT];
+  for (int64_t first = 0; first < r->classes; first += ROW_CHUNK) {
+    const int32_t n = read_chunk(r, first);
+    if (weight == 0)
+      memset(r->x, 0, (size_t)n * sizeof *r->x);
+    else
+      form_chunk(r, first, n, sums, weight, scratch);
     r->loaded = -1;
     rescale(r->job, r->x, n);
     if (scratch->class_sums) sum_chunk(sums->label - first, n, r->x, scratch->class_sums + first);
@@ -152,6 +203,7 @@ static void softmax_one_row(const tare_job *job, const tare_tile *tile, int32_t 
   if (weight != 0) {
     row_maximum(&r, &sums);
     row_sum(&r, &sums);
+    if (sums.label >= 0 && tare_smooths_rows(job->problem)) row_spread(&r, &sums);
     if (sums.label >= 0)
       hard_row(job, &sums, weight, scratch);
     else
