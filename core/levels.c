@@ -105,6 +105,7 @@ void tare_levels_part(const tare_problem *problem, const int *taken, int count, 
   *part = *problem;
   part->level_count = count;
   part->rows = part->has_scores = 0;
+  part->all_positives = problem->all_positives && count == 1 ? problem->all_positives + taken[0] : NULL;
   for (int i = 0; i < count; i++) {
     part->view[i] = problem->view[taken[i]];
     part->scalars[i] = problem->scalars[taken[i]];

@@ -96,7 +96,8 @@ typedef struct tare_problem {
   int32_t has_scores; /* of any level; they must lie in [score_least, score_most] */
   double score_least, score_most;
   int64_t rows;
-  int32_t has_level_scalars; /* of any level; or the normalizer's scope is the level */
+  const uint64_t *all_positives; /* [level_count]; a selection has counted them on a GPU; NULL: the labels say it */
+  int32_t has_level_scalars;     /* of any level; or the normalizer's scope is the level */
   tare_level_scalars scalars[TARE_MAX_LEVELS];
   tare_view view[TARE_MAX_LEVELS];
 } tare_problem;

@@ -9,13 +9,30 @@
 
 static uint64_t loss_bytes(const tare_problem *problem) { return problem->batch.dtype == TARE_DTYPE_F64 ? 8 : 4; }
 
+static int takes_hard_rows(const tare_problem *problem) { return problem->batch.selection == TARE_SELECTION_HARD_ROWS; }
+
+static uint64_t row_bytes(const tare_problem *problem) {
+  return (loss_bytes(problem) + sizeof(int32_t)) * (uint64_t)problem->rows;
+}
+
+/** Where the counts of OHEM begin, behind what each row has. */
+static uint64_t hard_start(const tare_problem *problem) { return (row_bytes(problem) + 7) / 8 * 8; }
+
 uint64_t tare_selection_bytes(const tare_problem *problem) {
-  return tare_selects(problem) ? (loss_bytes(problem) + sizeof(int32_t)) * (uint64_t)problem->rows : 0;
+  if (!tare_selects(problem)) return 0;
+  if (!takes_hard_rows(problem)) return row_bytes(problem);
+  const uint64_t chunks = ((uint64_t)problem->rows + TARE_ROWS_OF_CHUNK - 1) / TARE_ROWS_OF_CHUNK;
+  return hard_start(problem) + sizeof(tare_hard_rows) + chunks * sizeof(uint32_t);
 }
 
 tare_selection_room tare_selection_room_at(const tare_problem *problem, void *workspace) {
-  void *labels = (char *)workspace + loss_bytes(problem) * (uint64_t)problem->rows;
-  return (tare_selection_room){.loss = workspace, .label = labels};
+  char *const bytes = workspace;
+  tare_selection_room room = {.loss = workspace};
+  room.label = (int32_t *)(void *)(bytes + loss_bytes(problem) * (uint64_t)problem->rows);
+  if (!takes_hard_rows(problem)) return room;
+  room.hard = (tare_hard_rows *)(void *)(bytes + hard_start(problem));
+  room.ties = (uint32_t *)(void *)(room.hard + 1);
+  return room;
 }
 
 /** An array in row order, which a level's ROW_INDEX strides lead through. */
@@ -31,6 +48,7 @@ void tare_selection_to_measure(const tare_problem *problem, const tare_selection
   tare_output_init(&measure->output);
   measure->batch.class_weights = NULL;
   measure->batch.background_weight = 1;
+  if (takes_hard_rows(problem)) measure->batch.positive_weights = NULL; /* the negatives that are mined have none */
   for (int i = 0; i < problem->level_count; i++) {
     tare_view *view = &measure->view[i];
     const int absent[] = {TARE_ARRAY_GRADIENT, TARE_ARRAY_ELEMENT_LOSS, TARE_ARRAY_ROW_WEIGHTS,
@@ -52,10 +70,15 @@ void tare_selection_to_evaluate(const tare_problem *problem, const tare_selectio
 }
 
 void tare_selection_images(const tare_problem *problem, tare_image_rows *of_level) {
+  const int64_t images = tare_selection_image_count(problem);
   for (int i = 0; i < problem->level_count; i++) {
     const tare_view *view = &problem->view[i];
-    of_level[i] = (tare_image_rows){.first = view->first_row, .step = view->rows / problem->batch.images};
+    of_level[i] = (tare_image_rows){.first = view->first_row, .step = view->rows / images};
   }
+}
+
+int64_t tare_selection_image_count(const tare_problem *problem) {
+  return takes_hard_rows(problem) ? 1 : problem->batch.images;
 }
 
 /* ---- On the CPU ----------------------------------------------------------------------------------------------------
@@ -64,6 +87,7 @@ void tare_selection_images(const tare_problem *problem, tare_image_rows *of_leve
 typedef struct image_walk {
   tare_image_rows of_level[TARE_MAX_LEVELS];
   int32_t levels, background;
+  int32_t ranks_all; /* every row that counts; else the background rows */
   int64_t image;
   const void *loss;
   int32_t loss_is_double;
@@ -77,12 +101,16 @@ static float loss_at(const image_walk *walk, int64_t row) {
   return walk->loss_is_double ? (float)((const double *)walk->loss)[row] : ((const float *)walk->loss)[row];
 }
 
-/** Calls `act` for the image's background rows, in row order. */
-static void for_each_negative(const image_walk *walk, row_function *act, void *state) {
+static int is_ranked(const image_walk *walk, int32_t label) {
+  return walk->ranks_all ? label != TARE_NOT_SELECTED : label == walk->background;
+}
+
+/** Calls `act` for the image's rows that are ranked, in row order. */
+static void for_each_ranked(const image_walk *walk, row_function *act, void *state) {
   for (int32_t level = 0; level < walk->levels; level++) {
     const int64_t first = walk->of_level[level].first + walk->image * walk->of_level[level].step;
     for (int64_t row = first; row < first + walk->of_level[level].step; row++)
-      if (walk->label[row] == walk->background) walk->label[row] = act(state, loss_at(walk, row), walk->label[row]);
+      if (is_ranked(walk, walk->label[row])) walk->label[row] = act(state, loss_at(walk, row), walk->label[row]);
   }
 }
 
@@ -96,7 +124,7 @@ static int64_t count_positives(const image_walk *walk) {
   return positives;
 }
 
-static int32_t count_negative(void *state, float loss, int32_t label) {
+static int32_t count_row(void *state, float loss, int32_t label) {
   (void)loss;
   ++*(int64_t *)state;
   return label;
@@ -115,7 +143,7 @@ static int32_t count_digit(void *state, float loss, int32_t label) {
   return label;
 }
 
-/** The key of the last negative taken, and how many of that key are. */
+/** The key of the last row taken, and how many of that key are. */
 typedef struct threshold {
   uint32_t key;
   int64_t ties;
@@ -125,7 +153,7 @@ static threshold find_threshold(const image_walk *walk, int64_t taken) {
   threshold found = {.key = 0, .ties = taken};
   for (int shift = 32 - TARE_DIGIT_BITS; shift >= 0; shift -= TARE_DIGIT_BITS) {
     digit_counts counts = {.prefix = found.key, .shift = shift};
-    for_each_negative(walk, count_digit, &counts);
+    for_each_ranked(walk, count_digit, &counts);
     uint32_t digit = TARE_DIGITS - 1;
     for (; counts.count[digit] < found.ties; digit--) found.ties -= counts.count[digit];
     found.key |= digit << shift;
@@ -148,22 +176,24 @@ static int32_t drop(void *state, float loss, int32_t label) {
 
 void tare_selection_settle(const tare_problem *problem, const tare_selection_room *room, int64_t image) {
   image_walk walk = {.levels = problem->level_count,
-                     .background = tare_background_class(problem),
+                     .background = tare_selection_background(problem),
+                     .ranks_all = takes_hard_rows(problem),
                      .image = image,
                      .loss = room->loss,
                      .loss_is_double = loss_bytes(problem) == sizeof(double),
                      .label = room->label};
   tare_selection_images(problem, walk.of_level);
-  int64_t negatives = 0;
-  for_each_negative(&walk, count_negative, &negatives);
+  int64_t ranked = 0;
+  for_each_ranked(&walk, count_row, &ranked);
   const tare_batch *b = &problem->batch;
-  const int64_t taken =
-      tare_negatives_taken(b->selection_ratio, b->selection_minimum, (double)count_positives(&walk), (double)negatives);
-  if (taken == negatives) return;
+  const int64_t taken = walk.ranks_all ? tare_rows_taken(b->selection_count, b->selection_fraction, (double)ranked)
+                                       : tare_negatives_taken(b->selection_ratio, b->selection_minimum,
+                                                              (double)count_positives(&walk), (double)ranked);
+  if (taken == ranked) return;
   if (taken == 0) {
-    for_each_negative(&walk, drop, NULL);
+    for_each_ranked(&walk, drop, NULL);
     return;
   }
   threshold lowest = find_threshold(&walk, taken);
-  for_each_negative(&walk, drop_below, &lowest);
+  for_each_ranked(&walk, drop_below, &lowest);
 }

@@ -45,7 +45,9 @@ static const uint16_t batch_starts[] = {AT(tare_batch, level_stride),
                                         AT(tare_batch, score_dtype),
                                         AT(tare_batch, selection),
                                         AT(tare_batch, selection_ratio),
-                                        AT(tare_batch, selection_minimum)};
+                                        AT(tare_batch, selection_minimum),
+                                        AT(tare_batch, selection_count),
+                                        AT(tare_batch, selection_fraction)};
 static const uint16_t output_starts[] = {AT(tare_output, loss),
                                          AT(tare_output, loss_dtype),
                                          AT(tare_output, normalizer),

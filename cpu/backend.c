@@ -68,6 +68,17 @@ static tare_status evaluate_rows(tare_cpu *cpu, const tare_plan *plan, const tar
   return tare_cpu_refuse_targets(problem, &found, counts, error);
 }
 
+/** Counts the rows that are selected; but the positives stay those of the caller's labels. */
+static tare_status scan_selected(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *selected,
+                                 tare_scans *scans, tare_error *error) {
+  const tare_scans given = *scans;
+  const tare_status status = tare_cpu_scan_labels(cpu, tiling, selected, scans, error);
+  scans->all.counts.positives = given.all.counts.positives;
+  for (int level = 0; level < selected->level_count; level++)
+    scans->of_level[level].counts.positives = given.of_level[level].counts.positives;
+  return status;
+}
+
 static tare_status evaluate(tare_backend *self, const tare_plan *plan, tare_stream stream, tare_error *error) {
   tare_cpu *cpu = (tare_cpu *)self;
   const tare_problem *problem = plan->problem;
@@ -82,7 +93,7 @@ static tare_status evaluate(tare_backend *self, const tare_plan *plan, tare_stre
   if (plan->selects) {
     tare_cpu_select(cpu, &tiling, plan, &selected);
     problem = &selected;
-    status = tare_cpu_scan_labels(cpu, &tiling, problem, &scans, error);
+    status = scan_selected(cpu, &tiling, problem, &scans, error);
     if (status) return status;
   }
   double loss;

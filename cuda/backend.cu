@@ -233,20 +233,6 @@ cudaError_t evaluate_rows(const backend *self, const tare_problem *problem, cons
   return problem->has_level_scalars ? evaluate_levels(self, problem, c, site) : launch_evaluation(c, site);
 }
 
-selection_call make_selection_call(const tare_problem *problem, const tare_selection_room &room) {
-  selection_call s;
-  memset(static_cast<void *>(&s), 0, sizeof s);
-  tare_selection_images(problem, s.of_level);
-  s.levels = problem->level_count;
-  s.background = tare_background_class(problem);
-  s.images = problem->batch.images;
-  s.minimum = problem->batch.selection_minimum;
-  s.ratio = problem->batch.selection_ratio;
-  s.loss = static_cast<const float *>(room.loss);
-  s.label = room.label;
-  return s;
-}
-
 /** Counts, if wanted, by the caller's labels; the row losses; and the labels that follow from them. */
 cudaError_t select_rows(const backend *self, const tare_problem *problem, const tare_selection_room &room,
                         const launch_site &site) {
@@ -259,7 +245,8 @@ cudaError_t select_rows(const backend *self, const tare_problem *problem, const 
   tare_selection_to_measure(problem, &room, &measured);
   make_call(self, &measured, &c);
   if (status == cudaSuccess) status = launch_evaluation(c, site);
-  return status == cudaSuccess ? launch_select_negatives(s, site) : status;
+  if (status != cudaSuccess) return status;
+  return room.hard ? launch_select_hard_rows(s, site) : launch_select_negatives(s, site);
 }
 
 cudaError_t evaluate_selected(const backend *self, const tare_plan &plan, const launch_site &site) {
@@ -267,6 +254,7 @@ cudaError_t evaluate_selected(const backend *self, const tare_plan &plan, const 
   if (status != cudaSuccess) return status;
   tare_problem selected;
   tare_selection_to_evaluate(plan.problem, &plan.selection, &selected);
+  if (plan.selection.hard) selected.all_positives = plan.selection.hard->all_positives;
   call c;
   make_call(self, &selected, &c);
   return evaluate_rows(self, &selected, c, plan.class_sums, site);

@@ -238,6 +238,7 @@ void fill_output(const backend *self, const tare_problem *problem, call *c) {
   c->gradient_scale_pointer = o.gradient_scale_pointer;
   c->loss = o.loss;
   c->counts = o.counts;
+  c->all_positives = problem->all_positives;
   c->record = self->record;
   c->partials = reinterpret_cast<double *>(self->record + 1);
 }

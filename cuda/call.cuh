@@ -147,6 +147,7 @@ struct call {
   int32_t follows, goes_on; /* one of several launches that share a loss: not the first, not the last */
   tare_counts *counts;
   int64_t *per_class;
+  const uint64_t *all_positives; /* [level_count]: rows with a class, selected or not; NULL: the labels say it */
 
   device_record *record;
   double *partials;

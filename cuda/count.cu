@@ -39,6 +39,13 @@ __device__ void add_count(uint64_t *total, uint32_t mine) {
   if (thread_rank() == 0 && sum) atomic_add(total, uint64_t(sum));
 }
 
+/** Rows with a class, also where a selection has left some out. */
+__device__ double positives_of(const call &c, uint64_t counted) {
+  double all = 0; /* exact below 2^53 */
+  for (int i = 0; c.all_positives && i < c.level_count; i++) all += double(__ldcg(c.all_positives + i));
+  return c.all_positives ? all : double(counted);
+}
+
 /** Thread 0 of the last block calls it. It writes the counts, and zeros for the next launch. */
 __device__ void finish_counts(const call &c, double weights) {
   device_record &r = *c.record;
@@ -54,7 +61,8 @@ __device__ void finish_counts(const call &c, double weights) {
   if (c.counts)
     *c.counts = {int64_t(now.rows),       int64_t(now.counted), int64_t(now.positives),
                  int64_t(now.background), int64_t(now.ignored), int64_t(now.invalid)};
-  r.sums = tare_sums_of_rows(c.family, c.classes, double(now.counted), double(now.positives), weights);
+  const double positives = positives_of(c, now.positives);
+  r.sums = tare_sums_of_rows(c.family, c.classes, double(now.counted), positives, weights);
   r.inverse_divisor = reciprocal(tare_divisor_of_sums(c.normalizer, &r.sums, c.divisor_addend, c.divisor_minimum));
   r.counted = r.positives = r.background = r.ignored = r.invalid = 0;
 }

@@ -79,6 +79,7 @@ cudaError_t load_class_sums();
 cudaError_t load_count();
 cudaError_t load_density();
 cudaError_t load_flags();
+cudaError_t load_hard_rows();
 cudaError_t load_level_losses();
 cudaError_t load_linear();
 cudaError_t load_norms();

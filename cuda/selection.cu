@@ -7,6 +7,8 @@
  */
 #include "selection.cuh"
 
+#include <cstring>
+
 namespace tare {
 namespace {
 
@@ -99,22 +101,6 @@ __device__ threshold find_threshold(const selection_call &s, int64_t image, int6
   return now;
 }
 
-/** How many threads before this one say yes, and how many of the block do. */
-__device__ uint32_t rank_among(bool yes, uint32_t *all) {
-  TARE_SHARED(uint32_t[block_threads / warp_size], of_warp);
-  const uint32_t votes = __ballot_sync(~0u, yes);
-  if (lane() == 0) of_warp[thread_rank() / warp_size] = uint32_t(__popc(votes));
-  __syncthreads();
-  uint32_t before = uint32_t(__popc(votes & ((1u << lane()) - 1u)));
-  *all = 0;
-  for (uint32_t w = 0; w < block_threads / warp_size; w++) {
-    if (w < thread_rank() / warp_size) before += of_warp[w];
-    *all += of_warp[w];
-  }
-  __syncthreads();
-  return before;
-}
-
 __device__ void drop_below(const selection_call &s, int64_t image, threshold lowest) {
   for_each_row(s, image, [&](int64_t row, bool is_there) {
     const bool negative = is_there && is_negative(s, row);
@@ -145,6 +131,25 @@ __global__ void __launch_bounds__(block_threads) select_negatives(const TARE_GRI
 }
 
 }  // namespace
+
+selection_call make_selection_call(const tare_problem *problem, const tare_selection_room &room) {
+  selection_call s;
+  memset(static_cast<void *>(&s), 0, sizeof s);
+  tare_selection_images(problem, s.of_level);
+  s.levels = problem->level_count;
+  s.background = tare_selection_background(problem);
+  s.images = problem->batch.images;
+  s.minimum = problem->batch.selection_minimum;
+  s.ratio = problem->batch.selection_ratio;
+  s.loss = static_cast<const float *>(room.loss);
+  s.label = room.label;
+  s.rows = problem->rows;
+  s.count = problem->batch.selection_count;
+  s.fraction = problem->batch.selection_fraction;
+  s.hard = room.hard;
+  s.ties = room.ties;
+  return s;
+}
 
 cudaError_t launch_gather_labels(const call &c, int32_t background, int32_t *label, const launch_site &site) {
   return launch(gather_labels, c.count_tile_count, site, c, background, label);

@@ -683,19 +683,25 @@ TARE_API void tare_level_init_nhwc_sized(tare_level *level, int64_t anchors, int
  * rows it takes the k with the largest loss: k = min(background rows, max(selection_minimum, ceil(selection_ratio *
  * P))). P is the number of the image's rows with a class. An image's rows are those of all its levels.
  *
- * Rows are ranked by their row loss in f32, without row, class and element weights, divisor and scale. NaN is the
- * largest. Of equal losses, the first in row order is taken. The result is the same on every run. A row that is not
- * selected adds nothing and has a gradient of 0. TARE_NORMALIZER_ROWS, TARE_NORMALIZER_ELEMENTS and
- * TARE_NORMALIZER_WEIGHTS use the selected rows; TARE_NORMALIZER_POSITIVES does not change. tare_output::counts counts
- * the labels before the selection.
+ * Online hard example mining (OHEM, Shrivastava et al., arXiv 1604.03540, section 4) takes the k rows with the largest
+ * loss among all rows that count, with or without a class, of the whole batch. k is selection_count, or
+ * ceil(selection_fraction * rows that count), formed in double. One of the two is given. With fewer rows all are taken.
+ * On several machines each rank selects among its own rows.
+ *
+ * Rows are ranked by their row loss in f32, without row, class and element weights, divisor and scale; OHEM also leaves
+ * out positive weights. NaN is the largest. Of equal losses, the first in row order is taken. The result is the same on
+ * every run. A row that is not selected adds nothing and has a gradient of 0. TARE_NORMALIZER_POSITIVES and
+ * tare_normalizer_sums::positives are of all rows with a class; every other divisor is of the selected rows.
+ * tare_output::counts counts the labels before the selection.
  *
  * Sigmoid and softmax losses with labels allow a selection. GHM losses, dense targets, scores and the fused head do
- * not. In a softmax loss the background must be a class. The call needs a workspace of 8 bytes per row: see
- * tare_workspace_size.
+ * not. Hard negative mining with a softmax loss needs a background that is a class. The call needs a workspace of 8
+ * bytes per row, 12 with f64 logits, and some kilobytes for OHEM: see tare_workspace_size.
  */
 typedef enum tare_selection {
-  TARE_SELECTION_ALL = 0,           /**< every row that counts */
-  TARE_SELECTION_HARD_NEGATIVES = 1 /**< rows with a class, and the background rows with the largest loss */
+  TARE_SELECTION_ALL = 0,            /**< every row that counts */
+  TARE_SELECTION_HARD_NEGATIVES = 1, /**< rows with a class, and the background rows with the largest loss */
+  TARE_SELECTION_HARD_ROWS = 2       /**< the rows with the largest loss (OHEM) */
 } tare_selection;
 
 /**
@@ -762,6 +768,8 @@ typedef struct tare_batch {
   int32_t selection;             /**< a tare_selection; default TARE_SELECTION_ALL */
   double selection_ratio;        /**< negatives per positive, in [0,1e9]; default 3 */
   int64_t selection_minimum;     /**< least number of negatives of an image, >= 0; default 0 */
+  int64_t selection_count;       /**< TARE_SELECTION_HARD_ROWS: the number of rows, >= 1; or 0 (default) */
+  double selection_fraction;     /**< instead: their share of the rows that count, in (0,1]; or 0 (default) */
 } tare_batch;
 
 /** Fills the defaults. */
@@ -915,7 +923,7 @@ TARE_API tare_status tare_scale_gradients(tare_context *context, tare_dtype dtyp
 
 /**
  * Bytes of workspace that tare_evaluate needs for these arguments: 0 except for the exact GHM density, for hard
- * negative mining, and for class_sums of 512 rows or more. Class sums take at most 16 MiB.
+ * negative mining, OHEM, and for class_sums of 512 rows or more. Class sums take at most 16 MiB.
  * @param output  may be NULL, which asks for no class_sums.
  * @return as tare_evaluate.
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hard negative mining, for both backends: how many rows are taken, and the order of their losses. The larger loss has
- * the larger key, and NaN the largest. TARE_INLINE comes from the includer, and so does ceil(). */
+/* Hard negative mining and OHEM, for both backends: how many rows are taken, and the order of their losses. The larger
+ * loss has the larger key, and NaN the largest. TARE_INLINE comes from the includer, and so does ceil(). */
 #include <stdint.h>
 #include <string.h>
 
@@ -25,4 +25,10 @@ TARE_INLINE int64_t tare_negatives_taken(double ratio, int64_t minimum, double p
   const double by_ratio = ceil(ratio * positives);
   const double wanted = by_ratio > (double)minimum ? by_ratio : (double)minimum;
   return (int64_t)(wanted < negatives ? wanted : negatives);
+}
+
+/** The number of rows that OHEM takes of those that count: `count`, or if that is 0 a fraction. */
+TARE_INLINE int64_t tare_rows_taken(int64_t count, double fraction, double counted) {
+  const double wanted = count > 0 ? (double)count : ceil(fraction * counted);
+  return (int64_t)(wanted < counted ? wanted : counted);
 }

@@ -232,6 +232,8 @@ int load_sample(const struct eval_options *options, struct sample *sample, int32
   sample->background_weight = options->background_weight;
   sample->hard_negatives = options->hard_negatives;
   sample->least_negatives = options->least_negatives;
+  sample->hard_rows = options->hard_rows;
+  sample->hard_fraction = options->hard_fraction;
   status = check_images(sample);
   if (status != TOOL_OK) return status;
   sample->first_label = options->first_label;

@@ -59,6 +59,8 @@ const struct argp_option eval_described[] = {
      "In each image use only the R*P background rows with the largest loss; P is its number of rows with a class", 0},
     {"least-negatives", LEAST_NEGATIVES, "K", 0,
      "With --hard-negatives: use at least K background rows of an image (0)", 0},
+    {"hard-rows", HARD_ROWS, "K", 0, "Use only the K rows with the largest loss (OHEM)", 0},
+    {"hard-fraction", HARD_FRACTION, "F", 0, "The same for a share of the rows that count, in (0,1]", 0},
     {"images", IMAGES, "N", 0, "With --hard-negatives: the rows belong to N images, one after another (1)", 0},
     {"normalizer", NORMALIZER, "HOW", 0,
      "Divide by: sum (nothing), elements, rows, positives, targets (their sum: labels count as their score, or 1), "
@@ -207,6 +209,12 @@ static int parse_ratio(const char *option, const char *text, double *ratio) {
   return misuse("%s %s: expected a number in [0,1e9]", option, text);
 }
 
+static int parse_fraction(const char *option, const char *text, double *fraction) {
+  const int status = parse_double(option, text, fraction);
+  if (status != TOOL_OK || (*fraction > 0 && *fraction <= 1)) return status;
+  return misuse("%s %s: expected a number in (0,1]", option, text);
+}
+
 static int read_tau(const char *text, struct eval_options *options) {
   options->has_tau = true;
   int status = parse_double("--tau", text, &options->tau);
@@ -230,6 +238,10 @@ static int read_value(int key, const char *text, struct reading *reading) {
       return parse_ratio("--hard-negatives", text, &options->hard_negatives);
     case LEAST_NEGATIVES:
       return parse_int64("--least-negatives", text, 0, INT64_MAX, &options->least_negatives);
+    case HARD_ROWS:
+      return parse_int64("--hard-rows", text, 1, INT64_MAX, &options->hard_rows);
+    case HARD_FRACTION:
+      return parse_fraction("--hard-fraction", text, &options->hard_fraction);
     case IMAGES:
       return parse_int64("--images", text, 1, INT64_MAX, &options->images);
     case NORMALIZER:

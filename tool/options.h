@@ -19,8 +19,10 @@ struct eval_options {
   bool has_beta, has_tau;
   double hard_negatives; /**< per positive; below 0: all rows are taken */
   int64_t least_negatives, images;
-  int32_t layout;  /**< an enum axes */
-  int64_t classes; /**< of maps */
+  int64_t hard_rows;    /**< 0: see hard_fraction */
+  double hard_fraction; /**< of the rows that count; 0: hard_rows, and if both are 0 there is no OHEM */
+  int32_t layout;       /**< an enum axes */
+  int64_t classes;      /**< of maps */
   int64_t first_label, background, ignore;
   int32_t normalizer;
   double normalizer_value, normalizer_addend, normalizer_minimum;

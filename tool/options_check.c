@@ -35,6 +35,8 @@ static int check_dense(const struct reading *reading) {
   }
   if (options->hard_negatives >= 0)
     return misuse("--hard-negatives with --targets: a row of targets is never background");
+  if (options->given & (BIT(HARD_ROWS) | BIT(HARD_FRACTION)))
+    return misuse("--hard-rows or --hard-fraction with --targets: rows are selected by labels");
   if (options->scores) return misuse("--scores with --targets: a score belongs to a label; give one of them");
   if (options->has_beta)
     return misuse("--class-counts with --targets: a row of targets has no class; use --row-weights");
@@ -105,6 +107,9 @@ int reading_check_files(const struct reading *reading) {
   }
   if ((given & (BIT(LEAST_NEGATIVES) | BIT(IMAGES))) && !(given & BIT(HARD_NEGATIVES)))
     return misuse("--%s goes with --hard-negatives", given & BIT(IMAGES) ? "images" : "least-negatives");
+  const uint64_t selections = given & (BIT(HARD_NEGATIVES) | BIT(HARD_ROWS) | BIT(HARD_FRACTION));
+  if (selections & (selections - 1))
+    return misuse("--hard-negatives, --hard-rows and --hard-fraction: give one of them");
   if (options->more_logits[0] && check_levels(options) != TOOL_OK) return TOOL_MISUSED;
   if (check_level_weights(options) != TOOL_OK) return TOOL_MISUSED;
   if (options->more_labels[0] && !options->more_logits[0])

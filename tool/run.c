@@ -91,6 +91,9 @@ static void describe(struct run *run, const struct sample *sample) {
   run->batch.class_weights = run->class_weights;
   run->batch.background_weight = sample->background_weight;
   run->batch.images = sample->images;
+  if (sample->hard_rows > 0 || sample->hard_fraction > 0) run->batch.selection = TARE_SELECTION_HARD_ROWS;
+  run->batch.selection_count = sample->hard_rows;
+  run->batch.selection_fraction = sample->hard_fraction;
   if (sample->hard_negatives < 0) return;
   run->batch.selection = TARE_SELECTION_HARD_NEGATIVES;
   run->batch.selection_ratio = sample->hard_negatives;

@@ -25,8 +25,10 @@ struct sample {
   double background_weight;
   double hard_negatives; /**< per positive; below 0: all rows are taken */
   int64_t least_negatives, images;
-  struct maps maps;    /**< where the rows come from */
-  int32_t level_count; /**< of several levels, whose rows follow each other; 0: there is one */
+  int64_t hard_rows;    /**< 0: see hard_fraction */
+  double hard_fraction; /**< of the rows that count; 0: hard_rows, and if both are 0 there is no OHEM */
+  struct maps maps;     /**< where the rows come from */
+  int32_t level_count;  /**< of several levels, whose rows follow each other; 0: there is one */
   int64_t level_rows[TARE_MAX_LEVELS];
   double level_weights[TARE_MAX_LEVELS];
   int64_t first_label, background_label, ignore_label;

@@ -7,9 +7,27 @@ static tare_status check_enum(const char *name, int32_t value, int32_t last, con
   return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->%s is %d; it must be %s", name, value, allowed);
 }
 
+/** The amount of OHEM. Without it neither field is read, but each is in range. */
+static tare_status check_hard_rows(const tare_batch *batch, tare_error *error) {
+  if (batch->selection_count < 0)
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->selection_count is %lld; it must be >= 0",
+                     (long long)batch->selection_count);
+  if (!(batch->selection_fraction >= 0.0 && batch->selection_fraction <= 1.0))
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->selection_fraction is %g; it must be in [0,1]",
+                     batch->selection_fraction);
+  if (batch->selection == TARE_SELECTION_HARD_ROWS && (batch->selection_count > 0) == (batch->selection_fraction > 0.0))
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                     "batch->selection_count is %lld and selection_fraction %g with TARE_SELECTION_HARD_ROWS; give one "
+                     "of them, above 0",
+                     (long long)batch->selection_count, batch->selection_fraction);
+  return TARE_STATUS_OK;
+}
+
 static tare_status check_selection(const tare_batch *batch, tare_error *error) {
-  const tare_status status = check_enum("selection", batch->selection, TARE_SELECTION_HARD_NEGATIVES,
-                                        "TARE_SELECTION_ALL (0) or TARE_SELECTION_HARD_NEGATIVES (1)", error);
+  const tare_status status = check_enum("selection", batch->selection, TARE_SELECTION_HARD_ROWS,
+                                        "TARE_SELECTION_ALL (0), TARE_SELECTION_HARD_NEGATIVES (1) or "
+                                        "TARE_SELECTION_HARD_ROWS (2)",
+                                        error);
   if (status) return status;
   if (!(batch->selection_ratio >= 0.0 && batch->selection_ratio <= 1e9))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->selection_ratio is %g; it must be in [0,1e9]",
@@ -17,7 +35,7 @@ static tare_status check_selection(const tare_batch *batch, tare_error *error) {
   if (batch->selection_minimum < 0)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->selection_minimum is %lld; it must be >= 0",
                      (long long)batch->selection_minimum);
-  return TARE_STATUS_OK;
+  return check_hard_rows(batch, error);
 }
 
 static tare_status check_level_array(const tare_batch *batch, tare_error *error) {

@@ -137,7 +137,9 @@ static tare_status check_taken(const tare_problem *problem, tare_error *error) {
 
 /** `unseen`: the logits are a fused head's. */
 static tare_status check_selection(const tare_problem *problem, int unseen, tare_error *error) {
-  const char *const name = "batch->selection other than TARE_SELECTION_ALL";
+  const char *const name = problem->batch.selection == TARE_SELECTION_HARD_ROWS
+                               ? "batch->selection of hard rows"
+                               : "batch->selection other than TARE_SELECTION_ALL";
   if (problem->batch.selection == TARE_SELECTION_ALL) return TARE_STATUS_OK;
   if (problem->has_scores)
     return refuse(problem, name, "rows are selected by labels without scores; leave scores NULL", error);
@@ -145,7 +147,8 @@ static tare_status check_selection(const tare_problem *problem, int unseen, tare
     return refuse(problem, name, "its density is that of all elements; use a focal or cross-entropy loss", error);
   if (problem->soft) return refuse(problem, name, "a dense row is neither positive nor negative; use labels", error);
   if (unseen) return refuse(problem, name, "a fused head keeps no row losses; form the logits", error);
-  if (problem->family == TARE_LOSS_FAMILY_SOFTMAX && tare_background_class(problem) < 0)
+  if (problem->batch.selection == TARE_SELECTION_HARD_NEGATIVES && problem->family == TARE_LOSS_FAMILY_SOFTMAX &&
+      tare_background_class(problem) < 0)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "batch->background_label is %lld with TARE_SELECTION_HARD_NEGATIVES, first_label %lld and %lld "
                      "classes; in a softmax loss it must be a class: other background rows have no loss to rank",

@@ -9,18 +9,11 @@ library. The C library's header, include/tare.h, is the manual.
 from ._balance import ClassBalance
 from ._c import ArgumentError, Error
 from ._c import library as _library
-from ._evaluate import (
-    Result,
-    beta_from_volume,
-    class_balanced_weights,
-    effective_number,
-    evaluate,
-    ghm_state,
-    logit_adjustment,
-)
+from ._evaluate import Result, evaluate, ghm_state
 from ._losses import losses
 from ._patch import Patch, patch
 from ._paths import get_include, get_library
+from ._weights import beta_from_volume, class_balanced_weights, effective_number, logit_adjustment
 
 __version__ = "{}.{}.{}".format(*(lambda v: (v // 10000, v // 100 % 100, v % 100))(_library.tare_version()))
 

@@ -119,6 +119,10 @@ def make_batch(levels, dtype, label_dtype=_c.I32, target_dtype=_c.F32, score_dty
     batch.images, batch.classes = levels[0].lengths[0], levels[0].lengths[4]
     if "hard_negatives" in options:
         select(batch, options.pop("hard_negatives"), options.pop("least_negatives", 0))
+    if "hard_rows" in options or "hard_fraction" in options:
+        batch.selection = _c.HARD_ROWS
+        batch.selection_count = options.pop("hard_rows", 0)
+        batch.selection_fraction = options.pop("hard_fraction", 0.0)
     for name, value in options.items():
         setattr(batch, name, value)
     return batch
@@ -165,13 +169,26 @@ def check_classes(classes):
     return None if classes is None else _checks.integer("classes", classes, 1, _checks.INT32[1])
 
 
-def label_options(
-    first_label, background_label, ignore_label, background_weight, hard_negatives=None, least_negatives=None
-):
-    """The batch's options of labels and selection, checked."""
+def label_options(first_label, background_label, ignore_label, background_weight, **selection):
+    """The batch's options of labels and selection, checked. selection: see _selection."""
     labels = {"first_label": first_label, "background_label": background_label, "ignore_label": ignore_label}
     options = {name: _checks.integer(name, label) for name, label in labels.items()}
     options["background_weight"] = _checks.number("background_weight", background_weight)
+    return {**options, **_selection(**selection)}
+
+
+def _selection(hard_negatives=None, least_negatives=None, hard_rows=None, hard_fraction=None):
+    given = {"hard_negatives": hard_negatives, "hard_rows": hard_rows, "hard_fraction": hard_fraction}
+    given = {name: one for name, one in given.items() if one is not None}
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} are given; each selects rows in its own way, so give one of them")
+    options = {}
+    if hard_rows is not None:
+        options["hard_rows"] = _checks.integer("hard_rows", hard_rows, 1)
+    if hard_fraction is not None:
+        options["hard_fraction"] = _checks.number("hard_fraction", hard_fraction)
+        if options["hard_fraction"] <= 0:
+            raise ValueError(f"hard_fraction is {_checks.shown(hard_fraction)}; it must be in (0,1]")
     if hard_negatives is not None:
         options["hard_negatives"] = _checks.number("hard_negatives", hard_negatives)
     elif least_negatives is not None:

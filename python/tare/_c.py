@@ -51,7 +51,7 @@ NORMALIZERS = {"sum": 0, "elements": 1, "rows": 2, "positives": 3, "weights": 4,
 SCOPES = {"batch": 0, "level": 1}
 VALUE = 5  # the normalizer that the caller gives
 CPU, CUDA = 1, 2
-HARD_NEGATIVES = 1  # the selection
+HARD_NEGATIVES, HARD_ROWS = 1, 2  # selections
 CAPTURING = 25  # the status
 MAX_LEVELS = 16
 

@@ -183,7 +183,8 @@ def sum_normalizers(read, logits, inputs, sums):
     problem = problem_of(read, 1.0, _one_dtype("logits", logits, DTYPES), shapes, inputs, logits=logits)
     problem.output.normalizer_sums = sums.data_ptr()
     context, stream = context_of(logits[0].device)
-    _c.check(_c.library.tare_evaluate(context, problem.loss, problem.batch, problem.output, stream), context)
+    with lent(context, _workspace_size(context, problem) if problem.works else 0, logits[0]):
+        _c.check(_c.library.tare_evaluate(context, problem.loss, problem.batch, problem.output, stream), context)
 
 
 def update_density(name, state, parameters):

@@ -91,6 +91,11 @@ def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **
         with the largest loss count. P is the number of the image's rows with a class. least_negatives is the least
         number of negatives of an image. Images are the first axis of [images, rows, C] and of maps; [rows, C] is one
         image.
+    hard_rows: a number k, for online hard example mining (OHEM). Only the k rows with the largest loss count, of all
+        rows of the batch that count, with a class or without. hard_fraction: instead their share, in (0,1]; k is
+        ceil(hard_fraction * rows that count). A loss ranks without weights. The normalizer "positives" is of all rows
+        with a class; the others are of the selected rows. On several ranks each selects among its own rows.
+        Backward uses the rows that forward selected.
     process_group: of torch.distributed, where each rank has some rows of one batch, or none. The divisor, or the
         density of a GHM loss, is the whole batch's, and so are class sums: they are added over the ranks. A number or a
         tensor as normalizer is the whole batch's already. gradients: "averaged", as DistributedDataParallel and FSDP do
@@ -164,6 +169,8 @@ def first_call(
     background_weight: float = 1.0,
     hard_negatives: float | None = None,
     least_negatives: int | None = None,
+    hard_rows: int | None = None,
+    hard_fraction: float | None = None,
     positive_weights: torch.Tensor | None = None,
     first_label: int = 0,
     background_label: int = -1,
@@ -238,7 +245,14 @@ def first_call(
         **_of_levels(normalizer_scope, divisors, _batch.per_level("level_weights", level_weights, len(levels))),
         "classes": classes or 0,
         **_batch.label_options(
-            first_label, background_label, ignore_label, background_weight, hard_negatives, least_negatives
+            first_label,
+            background_label,
+            ignore_label,
+            background_weight,
+            hard_negatives=hard_negatives,
+            least_negatives=least_negatives,
+            hard_rows=hard_rows,
+            hard_fraction=hard_fraction,
         ),
         **own,
         **constants,

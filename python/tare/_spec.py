@@ -21,6 +21,8 @@ _BATCH = (
     "background_weight",
     "hard_negatives",
     "least_negatives",
+    "hard_rows",
+    "hard_fraction",
 )
 _OUTPUT = ("normalizer_addend", "normalizer_minimum")
 

@@ -123,6 +123,8 @@ class Batch(ctypes.Structure):
         ("selection", c_int32),
         ("selection_ratio", c_double),
         ("selection_minimum", c_int64),
+        ("selection_count", c_int64),
+        ("selection_fraction", c_double),
     ]
 
 

@@ -59,6 +59,8 @@ class CommonOptions(TypedDict, total=False):
     background_weight: float
     hard_negatives: float | None
     least_negatives: int | None
+    hard_rows: int | None
+    hard_fraction: float | None
     positive_weights: torch.Tensor | None
     first_label: int
     background_label: int

@@ -53,6 +53,7 @@ CASES = {
     "dense": lambda d, **o: FOCAL(d["x"], targets=d["t"].round(), normalizer="ones", **o),
     "softmax, rows": lambda d, **o: tare.torch.softmax_ce(d["x"], d["y"], normalizer="rows", **o),
     "softmax, weights": weighted,
+    "selection": lambda d, **o: FOCAL(d["x"], d["y"], hard_fraction=1.0, normalizer="rows", **o),
     "levels": lambda d, **o: FOCAL([d["x"][::2], d["x"][1::2]], [d["y"][::2], d["y"][1::2]], normalizer="rows", **o),
     "ghm-c": lambda d, **o: tare.torch.ghm_c(d["x"], d["y"], bins=BINS, **o),
     "ghm-c, mmdet": lambda d, **o: tare.torch.ghm_c(d["x"], d["y"], bins=BINS, variant="mmdet", **o),

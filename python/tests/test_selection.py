@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hard negative mining: against a transcription of SSD's with PyTorch's functions, and what is refused."""
+"""Hard negative mining and OHEM: against transcriptions with PyTorch's functions, and what is refused."""
 
 import numpy as np
 import pytest
@@ -74,6 +74,64 @@ def test_compiled():
     torch.testing.assert_close(compiled(logits), tare.torch.softmax_ce(logits, labels, **options))
 
 
+def ohem_loss(logits, labels, count):
+    """Focal loss of the rows with the largest loss, over all objects of the batch."""
+    flat, classes = logits.flatten(0, 1), labels.flatten()
+    targets = torch.nn.functional.one_hot(classes.clamp(min=-1) + 1, logits.shape[-1] + 1)[:, 1:].to(flat.dtype)
+    p = flat.sigmoid()
+    ce = torch.nn.functional.binary_cross_entropy_with_logits(flat, targets, reduction="none")
+    modulator = (1 - (p * targets + (1 - p) * (1 - targets))) ** 2
+    rows = ((0.25 * targets + 0.75 * (1 - targets)) * modulator * ce).sum(-1)
+    ranked = rows.detach().masked_fill(classes == -2, -float("inf")).sort(descending=True, stable=True)[1]
+    return rows[ranked[:count]].sum() / (classes >= 0).sum().clamp(min=1)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_ohem(keep):
+    logits, labels = batch()
+    labels = labels - 1  # -1 is background
+    labels[0, :5] = -2
+    theirs, ours = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    want = ohem_loss(theirs, labels, 40)
+    found = tare.torch.sigmoid_focal(ours, labels, hard_rows=40, normalizer="positives", keep_gradient=keep)
+    (want * 3).backward()
+    (found * 3).backward()
+    torch.testing.assert_close(found, want)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    assert (ours.grad.abs().sum(-1) > 0).sum() == 40
+
+
+def test_ohem_of_a_fraction():
+    logits, labels = batch()
+    options = {"background_label": 0, "ignore_label": -1, "hard_fraction": 0.25, "normalizer": "rows"}
+    found = tare.evaluate("softmax-ce", logits.numpy(), labels.numpy(), **options)
+    assert np.count_nonzero(np.abs(found.gradient).sum(-1)) == labels.numel() // 4
+    assert found.loss == pytest.approx(tare.torch.softmax_ce(logits, labels, **options).item(), rel=1e-6)
+    module = tare.torch.nn.SoftmaxCELoss(**options)
+    assert module(logits, labels).item() == pytest.approx(found.loss, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options, error, text",
+    [
+        ({"hard_rows": 0}, ValueError, "hard_rows is 0"),
+        ({"hard_rows": 1.5}, TypeError, "hard_rows"),
+        ({"hard_fraction": 0}, ValueError, r"hard_fraction is 0; it must be in \(0,1\]"),
+        ({"hard_fraction": 1.5}, ValueError, "hard_fraction is 1.5"),
+        ({"hard_fraction": float("nan")}, ValueError, "hard_fraction"),
+        ({"hard_rows": 3, "hard_negatives": 3}, ValueError, "hard_negatives and hard_rows are given"),
+        ({"hard_rows": 3, "hard_fraction": 0.5}, ValueError, "hard_rows and hard_fraction are given"),
+        ({"hard_rows": 3, "least_negatives": 1}, ValueError, "least_negatives is given without hard_negatives"),
+    ],
+)
+def test_refusals_of_ohem(options, error, text):
+    logits, labels = batch()
+    with pytest.raises(error, match=text):
+        tare.torch.softmax_ce(logits, labels, **options)
+    with pytest.raises(error, match=text):
+        tare.evaluate("softmax-ce", logits.numpy(), labels.numpy(), **options)
+
+
 @pytest.mark.parametrize(
     "options, error, text",
     [
@@ -98,6 +156,8 @@ def test_refused_losses():
     logits, labels = batch()
     with pytest.raises(ValueError, match="hard_negatives with ghm-c: "):
         tare.torch.ghm_c(logits, labels, bins=10, hard_negatives=3)
+    with pytest.raises(ValueError, match="hard_rows or hard_fraction with ghm-c: "):
+        tare.torch.ghm_c(logits, labels, bins=10, hard_rows=3)
     with pytest.raises(ValueError, match="hard_negatives with sigmoid-ce and dense targets: "):
         tare.torch.sigmoid_ce(logits, targets=torch.rand_like(logits), hard_negatives=3)
     head = tare.torch.Head(torch.randn(6, 4), torch.randn(5, 4), None)

@@ -161,13 +161,25 @@ Test(structs, a_loss_ends_on_a_field) {
   }
 }
 
-static const size_t batch_ends[] = {
-    AT(tare_batch, levels),           AT(tare_batch, level_count),      AT(tare_batch, dtype),
-    AT(tare_batch, label_dtype),      AT(tare_batch, target_dtype),     AT(tare_batch, images),
-    AT(tare_batch, classes),          AT(tare_batch, first_label),      AT(tare_batch, background_label),
-    AT(tare_batch, ignore_label),     AT(tare_batch, class_weights),    AT(tare_batch, background_weight),
-    AT(tare_batch, positive_weights), AT(tare_batch, score_dtype),      AT(tare_batch, selection),
-    AT(tare_batch, selection_ratio),  AT(tare_batch, selection_minimum)};
+static const size_t batch_ends[] = {AT(tare_batch, levels),
+                                    AT(tare_batch, level_count),
+                                    AT(tare_batch, dtype),
+                                    AT(tare_batch, label_dtype),
+                                    AT(tare_batch, target_dtype),
+                                    AT(tare_batch, images),
+                                    AT(tare_batch, classes),
+                                    AT(tare_batch, first_label),
+                                    AT(tare_batch, background_label),
+                                    AT(tare_batch, ignore_label),
+                                    AT(tare_batch, class_weights),
+                                    AT(tare_batch, background_weight),
+                                    AT(tare_batch, positive_weights),
+                                    AT(tare_batch, score_dtype),
+                                    AT(tare_batch, selection),
+                                    AT(tare_batch, selection_ratio),
+                                    AT(tare_batch, selection_minimum),
+                                    AT(tare_batch, selection_count),
+                                    AT(tare_batch, selection_fraction)};
 
 Test(structs, a_batch_ends_on_a_field) {
   FOR_EACH_DEVICE(device) {

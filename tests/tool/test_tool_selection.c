@@ -51,6 +51,15 @@ Test(tool_selection, three_to_one) {
   tool_folder_remove(&folder);
 }
 
+Test(tool_selection, hardest_rows) {
+  const tool_folder folder = tool_folder_with_files();
+  cr_assert_eq(tool_shell(&folder, EVAL("sigmoid-focal") " --hard-rows 5 --grad-out g.npy"), 0);
+  cr_assert_eq(rows_with_a_gradient(&folder, "g.npy"), 5);
+  cr_assert_eq(tool_shell(&folder, EVAL("sigmoid-focal") " --hard-fraction 1e-9 --grad-out h.npy"), 0);
+  cr_assert_eq(rows_with_a_gradient(&folder, "h.npy"), 1);
+  tool_folder_remove(&folder);
+}
+
 static void expect_refused(const char *loss, const char *options, int status, const char *word) {
   const tool_folder folder = tool_folder_with_files();
   char command[512];
@@ -68,4 +77,9 @@ Test(tool_selection, wrong_usage) {
   expect_refused("sigmoid-focal", "--hard-negatives 3 --images 999983", 1, "expected a multiple of it");
   expect_refused("softmax-ce", "--hard-negatives 3", 1, "--background is -1 with --hard-negatives");
   expect_refused("ghm-c", "--hard-negatives 3", 1, "--hard-negatives with ghm-c");
+  expect_refused("ghm-c", "--hard-rows 3", 1, "--hard-rows or --hard-fraction with ghm-c");
+  expect_refused("sigmoid-focal", "--hard-rows 0", 2, "--hard-rows 0");
+  expect_refused("sigmoid-focal", "--hard-fraction 1.5", 2, "expected a number in (0,1]");
+  expect_refused("sigmoid-focal", "--hard-fraction nan", 2, "not a finite decimal number");
+  expect_refused("sigmoid-focal", "--hard-rows 3 --hard-negatives 3", 2, "give one of them");
 }

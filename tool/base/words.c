@@ -17,6 +17,7 @@ static const struct {
   const char *library, *tool;
 } words[] = {
     {"batch->selection other than TARE_SELECTION_ALL", "--hard-negatives"},
+    {"batch->selection of hard rows", "--hard-rows or --hard-fraction"},
     {"batch->selection_ratio", "--hard-negatives"},
     {"batch->selection_minimum", "--least-negatives"},
     {"TARE_SELECTION_HARD_NEGATIVES, first_label", "--hard-negatives, --first-label"},

@@ -2,8 +2,9 @@
 """torchvision.models.detection: the classification losses of RetinaNet and SSD, from labels.
 
 Both are methods: tare.patch("torchvision") puts them into the classes they are named after. No one-hot targets are
-formed, nothing is sorted, and nothing waits for a GPU. Difference in SSD: of background anchors with equal losses, the
-first ones are hard negatives; the original's sort is not stable.
+formed, nothing is sorted, and nothing waits for a GPU. Differences in SSD: of background anchors with equal losses, the
+first ones are hard negatives; the original's sort is not stable. And where three times an image's objects are more than
+its background anchors, the original adds losses of objects a second time. Here each counts once.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .. import _checks, _evaluate, _losses, _tensors
+from .. import _checks, _losses, _tensors, _weights
 from .._loss import Head, first_call, ghm_state
 from . import _functions, _scripted
 from ._modules import Module, StateModule
@@ -192,7 +192,7 @@ class LogitAdjustedLoss(_OfCounts):
     name = "softmax-logit-adjusted"
 
     def __init__(self, counts: Sequence[float], tau: float = 1.0, **options: Unpack[Options]) -> None:
-        super().__init__("offset", _evaluate.logit_adjustment(_as_numbers(counts), tau), dict(options))
+        super().__init__("offset", _weights.logit_adjustment(_as_numbers(counts), tau), dict(options))
         self.tau = tau
 
     def extra_repr(self) -> str:
@@ -218,7 +218,7 @@ class ClassBalancedLoss(_OfCounts):
         self.name = _losses.loss_name(loss)
         if not _losses.DESCRIPTIONS[self.name].takes_class_weights:
             raise ValueError(f"loss is '{loss}', which has no class weights")
-        super().__init__("class_weights", _evaluate.class_balanced_weights(_as_numbers(counts), beta), dict(options))
+        super().__init__("class_weights", _weights.class_balanced_weights(_as_numbers(counts), beta), dict(options))
         self.beta = beta
 
     def extra_repr(self) -> str:

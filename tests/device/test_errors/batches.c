@@ -17,7 +17,7 @@ Test(errors, batch) {
       INVALID(kind, "label_dtype", "2", b.batch.label_dtype = 2);
       INVALID(kind, "score_dtype", "4", b.batch.score_dtype = 4);
       INVALID(kind, "score_dtype", "-1", b.batch.score_dtype = -1);
-      INVALID(kind, "selection", "2", b.batch.selection = 2);
+      INVALID(kind, "selection", "3", b.batch.selection = 3);
       INVALID(kind, "selection", "-1", b.batch.selection = -1);
       INVALID(kind, "scores", NULL, b.levels[0].scores = (const char *)b.weights->memory + 2);
       INVALID(kind, "images", "-1", b.batch.images = -1);
