@@ -93,24 +93,16 @@ const struct argp_option eval_described[] = {
 static const struct choice dtypes[] = {
     {"f32", TARE_DTYPE_F32}, {"f16", TARE_DTYPE_F16}, {"bf16", TARE_DTYPE_BF16}, {NULL, 0}};
 
-static const char *loss_names(void) {
-  static char names[256];
-  size_t used = 0;
-  for (int32_t index = 0; index < tare_loss_count() && used + 1 < sizeof names; index++) {
-    used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", index ? " " : "",
-                             tare_loss_name(tare_loss_kind_at(index)));
-  }
-  return names;
-}
-
 /* The options above, with the parameters of the losses under their heading. */
 static const struct argp_option *all_options(void) {
   enum { OURS = sizeof eval_described / sizeof eval_described[0] };
   static struct argp_option all[OURS + MAX_PARAMETERS];
+  static char *names; /* argp keeps the texts */
+  if (!names) names = all_loss_names(" ");
   int32_t count = parameter_options()->count, used = 0;
   for (int32_t index = 0; index < (int32_t)OURS; index++) {
     all[used] = eval_described[index];
-    if (eval_described[index].key == LOSS) all[used].doc = loss_names();
+    if (eval_described[index].key == LOSS) all[used].doc = names;
     used++;
     bool heading = eval_described[index].doc && strncmp(eval_described[index].doc, "Parameters", 10) == 0;
     for (int32_t parameter = 0; heading && parameter < count; parameter++) {

@@ -7,6 +7,7 @@
 
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tool/base/parse.h"
@@ -51,33 +52,40 @@ static void print_default(const tare_parameter_description *parameter, char *tex
 }
 
 /* Which losses take the option, and each one's default: "sigmoid-focal 2, softmax-focal 2". */
-static void list_losses(const char *option, char *text, size_t size) {
-  size_t used = 0;
-  text[0] = 0;
+static void put_losses(FILE *stream, const char *option) {
+  bool first = true;
   for (int32_t index = 0; index < tare_loss_count(); index++) {
     tare_parameter_description parameter;
-    char value[32];
+    char value[64];
     int32_t kind = tare_loss_kind_at(index);
-    if (!find(kind, option, &parameter) || used + 1 >= size) continue;
+    if (!find(kind, option, &parameter)) continue;
     print_default(&parameter, value, sizeof value);
-    used += (size_t)snprintf(text + used, size - used, "%s%s %s", used ? ", " : "", tare_loss_name(kind), value);
+    fprintf(stream, "%s%s %s", first ? "" : ", ", tare_loss_name(kind), value);
+    first = false;
   }
 }
 
-static void list_choices(const char *const *choices, char *text, size_t size) {
-  size_t used = 0;
-  for (int32_t index = 0; choices[index] && used + 1 < size; index++)
-    used += (size_t)snprintf(text + used, size - used, "%s%s", index ? " or " : "", choices[index]);
+/* "What it is: one or other (loss default, ...)". The text stays for argp. NULL, no help, without memory for it. */
+static char *help_of(const tare_parameter_description *parameter) {
+  char *text = NULL;
+  size_t length;
+  FILE *stream = open_memstream(&text, &length);
+  if (!stream) return NULL;
+  fprintf(stream, "%c%s", toupper(parameter->help[0]), parameter->help + 1);
+  for (int32_t index = 0; parameter->choices && parameter->choices[index]; index++)
+    fprintf(stream, "%s%s", index ? " or " : ": ", parameter->choices[index]);
+  fputs(" (", stream);
+  put_losses(stream, parameter->option);
+  fputs(")", stream);
+  if (fclose(stream) == 0) return text;
+  free(text);
+  return NULL;
 }
 
 static void describe_option(struct parameter_options *options, int32_t index) {
   const tare_parameter_description *parameter = &options->of[index];
-  char losses[160], choices[64] = "";
   char *metavar = options->metavar[index];
-  list_losses(parameter->option, losses, sizeof losses);
-  if (parameter->choices) list_choices(parameter->choices, choices, sizeof choices);
-  snprintf(options->help[index], sizeof options->help[index], "%c%s%s%s (%s)", toupper(parameter->help[0]),
-           parameter->help + 1, parameter->choices ? ": " : "", choices, losses);
+  options->help[index] = help_of(parameter);
   snprintf(metavar, sizeof options->metavar[index], "%s", parameter->choices ? "HOW" : parameter->name);
   if (parameter->choices) return;
   for (char *at = metavar; *at; at++) *at = (char)toupper(*at);

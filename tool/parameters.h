@@ -24,8 +24,8 @@ struct parameter_value {
 struct parameter_options {
   int32_t count;
   tare_parameter_description of[MAX_PARAMETERS]; /**< from the description of the first loss that has it */
-  char help[MAX_PARAMETERS][256];                /**< for --help: which losses, what it is, default */
-  char metavar[MAX_PARAMETERS][16];
+  char *help[MAX_PARAMETERS];                    /**< for --help: what it is, which losses, default */
+  char metavar[MAX_PARAMETERS][32];
 };
 
 const struct parameter_options *parameter_options(void);

@@ -114,17 +114,28 @@ int parse_output(const char *option, const char *text, const char *extension, bo
   return misuse("%s '%s': only %s can be written; name a file that ends in %s", option, text, extension, extension);
 }
 
+char *all_loss_names(const char *separator) {
+  char *names = NULL;
+  size_t length;
+  FILE *stream = open_memstream(&names, &length);
+  for (int32_t index = 0; stream && index < tare_loss_count(); index++)
+    fprintf(stream, "%s%s", index ? separator : "", tare_loss_name(tare_loss_kind_at(index)));
+  if (!stream || fclose(stream) == 0) return names;
+  free(names);
+  return NULL;
+}
+
 int parse_loss(const char *text, int32_t *kind) {
   *kind = tare_loss_kind_from_name(text);
   if (*kind >= 0) return TOOL_OK;
-  char names[512] = "";
   struct nearest nearest = {.word = text};
-  for (int32_t index = 0; index < tare_loss_count(); index++) {
-    size_t used = strlen(names);
+  for (int32_t index = 0; index < tare_loss_count(); index++)
     nearest_consider(&nearest, tare_loss_name(tare_loss_kind_at(index)));
-    snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", tare_loss_name(tare_loss_kind_at(index)));
-  }
-  return misuse("--loss %s: expected one of %s%s", text, names, nearest_hint(&nearest, ""));
+  char *names = all_loss_names(", ");
+  const int status = misuse("--loss %s: expected one of %s%s", text, names ? names : "the losses that tare info lists",
+                            nearest_hint(&nearest, ""));
+  free(names);
+  return status;
 }
 
 /* argp would print a second line ("Try ... --help") and exit with its own status. Without an error stream it does

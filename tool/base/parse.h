@@ -31,6 +31,9 @@ struct choice {
 int parse_choice(const char *option, const char *text, const struct choice *choices, int32_t *value);
 int parse_loss(const char *text, int32_t *kind);
 
+/** The names of all losses with `separator` between them, to be freed; NULL without memory for them. */
+char *all_loss_names(const char *separator);
+
 extern const struct choice device_choices[];
 extern const struct choice dtype_choices[];
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is wrong with a file or an option is said in one line, with nothing left behind. */
 #define _GNU_SOURCE
+#include <ctype.h>
+
 #include "real_data.h"
 
 /* ---- What is wrong with a file --------------------------------------------------------------------------------- */
@@ -292,5 +294,42 @@ Test(tool, help_and_info) {
     cr_assert_str_eq(answer.err, "", "%s: %s", fine[i], answer.err);
     tool_answer_free(&answer);
   }
+  tool_folder_remove(&folder);
+}
+
+/* Blanks and line ends, which argp puts where it likes, are as one blank. */
+static void join_lines(char *text) {
+  char *to = text;
+  for (const char *from = text; *from; from++) {
+    const bool blank = isspace((unsigned char)*from);
+    if (!blank || (to > text && to[-1] != ' ')) *to++ = blank ? ' ' : *from;
+  }
+  *to = 0;
+}
+
+/* Nothing of the lists is cut off, however many losses there are. */
+Test(tool, help_lists_everything) {
+  const tool_folder folder = tool_folder_make();
+  tool_answer answer = tool_run(&folder, 0, "eval --help");
+  join_lines(answer.out);
+  for (int32_t k = 0; k < tare_loss_count(); k++) {
+    const int32_t kind = tare_loss_kind_at(k);
+    tare_loss_description about = {.struct_size = sizeof about};
+    cr_assert_eq(tare_loss_describe(kind, &about), TARE_STATUS_OK);
+    char word[128];
+    snprintf(word, sizeof word, " %s ", tare_loss_name(kind));
+    cr_assert_not_null(strstr(answer.out, word), "%s", word);
+    for (int32_t i = 0; i < about.parameters; i++) {
+      tare_parameter_description parameter = {.struct_size = sizeof parameter};
+      cr_assert_eq(tare_loss_parameter(kind, i, &parameter), TARE_STATUS_OK);
+      if (!*parameter.option) continue;
+      snprintf(word, sizeof word, "--%s=", parameter.option);
+      const char *at = strstr(answer.out, word);
+      cr_assert_not_null(at, "%s", word);
+      const char *end = strstr(at + 1, " --"), *found = strstr(at, tare_loss_name(kind));
+      cr_assert(found && (!end || found < end), "%s does not name %s", word, tare_loss_name(kind));
+    }
+  }
+  tool_answer_free(&answer);
   tool_folder_remove(&folder);
 }
