@@ -141,16 +141,6 @@ static const char *base_name(const char *path) {
   return slash ? slash + 1 : path;
 }
 
-static int write_plot(struct evaluation *eval) {
-  const char *path = eval->options.plot;
-  if (!path) return TOOL_OK;
-  int32_t kind = eval->options.loss.kind;
-  struct plot_text text = {.loss = tare_loss_name(kind), .source = base_name(eval->options.logits)};
-  text.element = kind == TARE_LOSS_GHM_R ? "coordinates" : kind_is_softmax(kind) ? "rows" : "logits";
-  text.plain = kind == TARE_LOSS_GHM_R ? "plain ASL1: g" : "plain cross-entropy: g";
-  return plot_svg(eval->plot_file, path, &eval->histogram, eval->curves.bins ? &eval->curves : NULL, &text);
-}
-
 /* -- the report ---------------------------------------------------------------------------------------------------- */
 
 static const char *normalizer_name(const struct evaluation *eval) {
@@ -171,6 +161,30 @@ static const char *normalizer_name(const struct evaluation *eval) {
     default:
       return "sum";
   }
+}
+
+static int write_plot(struct evaluation *eval) {
+  const char *path = eval->options.plot;
+  if (!path) return TOOL_OK;
+  const int32_t kind = eval->options.loss.kind;
+  char result[128];
+  if (kind_is_ghm(kind))
+    snprintf(result, sizeof result, "loss %.6g", eval->result.loss);
+  else
+    snprintf(result, sizeof result, "loss %.6g, divided by %.6g (%s)", eval->result.loss, eval->result.divisor,
+             normalizer_name(eval));
+  const struct plot plot = {
+      .loss = &eval->options.loss,
+      .source = base_name(eval->options.logits),
+      .result = result,
+      .element = kind == TARE_LOSS_GHM_R ? "coordinates"
+                 : kind_is_softmax(kind) ? "rows"
+                                         : "logits",
+      .plain = kind == TARE_LOSS_GHM_R ? "unweighted ASL1: g" : "cross-entropy: g",
+      .histogram = &eval->histogram,
+      .curves = eval->curves.bins ? &eval->curves : NULL,
+  };
+  return plot_draw(eval->plot_file, path, &plot);
 }
 
 static double gigabytes_per_second(const struct evaluation *eval) {

@@ -29,6 +29,7 @@ void histogram_free(struct histogram *histogram) {
   free(histogram->edges);
   free(histogram->counts);
   free(histogram->unscored);
+  free(histogram->objects);
   free(histogram->weights);
   free(histogram->gradients);
   *histogram = (struct histogram){0};
@@ -74,13 +75,15 @@ static int32_t bin_of(double norm, int32_t bins) {
 
 struct sums {
   int64_t *unscored; /* NULL without scores */
+  int64_t *objects;  /* NULL of GHM-R */
   int64_t *counts;
   double *weights, *gradients;
 };
 
-static void add(struct sums *sums, int32_t bins, double norm, double gradient) {
+static void add(struct sums *sums, int32_t bins, double norm, double gradient, bool is_object) {
   int32_t bin = bin_of(norm, bins);
   sums->counts[bin]++;
+  if (is_object && sums->objects) sums->objects[bin]++;
   sums->gradients[bin] += gradient;
   if (norm > 0) sums->weights[bin] += gradient / norm;
 }
@@ -104,7 +107,9 @@ static void add_softmax_row(const struct sample *sample, const float *gradient, 
     norm += fabs(exp(logits[class] - largest) / total - target_of(sample, row, class, label)) / 2;
     size += fabs((double)gradient[row * sample->classes + class]) / 2;
   }
-  add(sums, bins, norm, size);
+  const bool has_labels = sample->labels && !sample->targets;
+  add(sums, bins, norm, size,
+      !has_labels || label_at(sample->label_dtype, sample->labels, row) != sample->background_label);
 }
 
 static void add_elements(const struct sample *sample, const tare_loss_spec *loss, const float *gradient, int64_t row,
@@ -118,7 +123,7 @@ static void add_elements(const struct sample *sample, const tare_loss_spec *loss
       norm = fabs(x - target) / hypot(x - target, loss->ghm.mu);
     else
       norm = target == 1 ? sigmoid(-x) : fabs(sigmoid(x) - target); /* sigmoid(-x) keeps what 1-sigmoid(x) loses */
-    add(sums, bins, norm, fabs((double)gradient[index]));
+    add(sums, bins, norm, fabs((double)gradient[index]), sample->targets ? target > 0 : class == label);
   }
 }
 
@@ -128,10 +133,12 @@ static bool counts_here(int32_t kind, const struct sample *sample) { return kind
 static int sum_gradients(const struct run *run, const struct sample *sample, struct histogram *histogram) {
   int32_t bins = histogram->bins;
   if (sample->scores) histogram->unscored = calloc((size_t)bins, sizeof(int64_t));
-  struct sums sums = {histogram->unscored, calloc((size_t)bins, sizeof(int64_t)), histogram->weights,
-                      histogram->gradients};
+  const bool has_objects = run->loss.kind != TARE_LOSS_GHM_R;
+  if (has_objects) histogram->objects = calloc((size_t)bins, sizeof(int64_t));
+  struct sums sums = {histogram->unscored, histogram->objects, calloc((size_t)bins, sizeof(int64_t)),
+                      histogram->weights, histogram->gradients};
   void *gradient = NULL;
-  const bool has_room = sums.counts && !sums.unscored == !sample->scores;
+  const bool has_room = sums.counts && !sums.unscored == !sample->scores && !sums.objects == !has_objects;
   int status = has_room ? run_gradient(run, &gradient) : complain("out of memory");
   for (int64_t row = 0; status == TOOL_OK && row < sample->rows; row++) {
     int64_t label = sample_row(sample, run->loss.kind, row);

@@ -17,6 +17,8 @@ struct histogram {
   double *edges;     /**< [bins+1] */
   int64_t *counts;   /**< [bins] */
   int64_t *unscored; /**< [bins]: what counts would be if every score were 1; NULL without scores */
+  int64_t *objects;  /**< [bins]: the part of counts that is an object's: its class's element, targets above 0, rows
+                          with a class; NULL of GHM-R, and if not wanted */
   double *weights;   /**< [bins]: gradient over plain gradient; of GHM: beta = N/GD. 0 in an empty bin */
   double *gradients; /**< [bins]: mean gradient norm after weighting; NaN in an empty bin; NULL if not wanted */
 };

@@ -15,6 +15,7 @@
 #include "reading.h"
 #include "sample.h"
 #include "tool/base/parse.h"
+#include "tool/base/picture.h"
 #include "tool/base/problem.h"
 
 const struct argp_option eval_described[] = {
@@ -76,8 +77,9 @@ const struct argp_option eval_described[] = {
     {"grad-out", GRAD_OUT, "G.npy", 0, "Write the gradient, in the logits' type (bf16 as u2)", 0},
     {"row-loss-out", ROW_LOSS_OUT, "R.npy", 0, "Write the loss of each row, before the normalizer, as f4", 0},
     {"plot", PLOT, "P.svg", 0,
-     "Draw the histogram of gradient norms and the weights as SVG; with --scores also the histogram without them; for "
-     "ghm-c, its gradient next to those of CE and focal. Needs gnuplot, which may take 20 seconds",
+     "Draw the histogram of gradient norms, objects and background apart, and the weights, as .svg, .png or .pdf; with "
+     "--scores also the histogram without them; for ghm-c, its gradient next to those of CE and focal. Needs gnuplot, "
+     "which may take 20 seconds",
      0},
     {"class-sums", CLASS_SUMS, 0, 0,
      "Show for each class its rows, loss, and sums of |gradient| over positives and negatives, before the normalizer",
@@ -170,11 +172,11 @@ static int read_file_or_flag(int key, const char *text, struct eval_options *opt
       options->offsets = text;
       return TOOL_OK;
     case GRAD_OUT:
-      return parse_output("--grad-out", text, ".npy", true, &options->grad_out);
+      return parse_output("--grad-out", text, ".npy", &options->grad_out);
     case ROW_LOSS_OUT:
-      return parse_output("--row-loss-out", text, ".npy", true, &options->row_loss_out);
+      return parse_output("--row-loss-out", text, ".npy", &options->row_loss_out);
     case PLOT:
-      return parse_output("--plot", text, ".svg", false, &options->plot);
+      return picture_path(text, &options->plot);
     case CLASS_SUMS:
       options->class_sums = true;
       return TOOL_OK;

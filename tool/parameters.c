@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sample.h"
 #include "tool/base/parse.h"
 #include "tool/base/problem.h"
 
@@ -161,4 +162,48 @@ int parameters_fill(int32_t kind, const struct parameter_value *values, tare_los
     set(loss, &parameter, values[index].number);
   }
   return TOOL_OK;
+}
+
+/* Of a choice its word. Nothing for arrays, for what is off or does nothing at 0, its default, and for what the command
+ * line does not have. The window of the exact density means nothing to the other one. */
+static bool print_value(FILE *stream, const tare_loss_spec *loss, const tare_parameter_description *parameter) {
+  const char *at = (const char *)loss + parameter->offset;
+  double number;
+  int32_t whole;
+  if (!*parameter->option) return false;
+  if (kind_is_ghm(loss->kind) && loss->ghm.density != TARE_GHM_DENSITY_EXACT && strcmp(parameter->name, "epsilon") == 0)
+    return false;
+  memcpy(&number, at, sizeof number);
+  memcpy(&whole, at, sizeof whole);
+  switch (parameter->type) {
+    case TARE_PARAMETER_TYPE_NUMBER:
+      if ((parameter->negative_is_off && number < 0) || (number == 0 && parameter->default_value == 0)) return false;
+      return fprintf(stream, "%s %g", parameter->name, number) > 0;
+    case TARE_PARAMETER_TYPE_INTEGER:
+      return fprintf(stream, "%s %d", parameter->name, whole) > 0;
+    case TARE_PARAMETER_TYPE_CHOICE:
+      if (whole == (int32_t)parameter->default_value) return false;
+      return fprintf(stream, "%s %s", parameter->name, parameter->choices[whole]) > 0;
+    default:
+      return false;
+  }
+}
+
+void parameters_print(FILE *stream, const tare_loss_spec *loss) {
+  const int32_t count = loss_described(loss->kind).parameters;
+  bool printed = false;
+  for (int32_t index = 0; index < count; index++) {
+    const tare_parameter_description parameter = parameter_of(loss->kind, index);
+    char *text = NULL;
+    size_t length;
+    FILE *one = open_memstream(&text, &length);
+    if (!one) continue;
+    const bool has_value = print_value(one, loss, &parameter);
+    if (fclose(one) == 0 && has_value) {
+      fprintf(stream, "%s%s", printed ? ", " : " (", text);
+      printed = true;
+    }
+    free(text);
+  }
+  if (printed) fputs(")", stream);
 }

@@ -9,6 +9,7 @@
 #include <argp.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "tare.h"
 
@@ -38,6 +39,9 @@ int parameter_read(int32_t index, const char *text, struct parameter_value *valu
 
 /** Fills `loss` with the defaults of `kind` and the values given. TOOL_MISUSED if one does not belong to the loss. */
 int parameters_fill(int32_t kind, const struct parameter_value *values, tare_loss_spec *loss);
+
+/** Prints the parameters that are in use: " (alpha 0.25, gamma 2)"; nothing if there is none. */
+void parameters_print(FILE *stream, const tare_loss_spec *loss);
 
 /** Whether a loss has a parameter of this name. */
 bool loss_has(int32_t kind, const char *name);

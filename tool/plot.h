@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A picture of a batch under a loss, as SVG, drawn by gnuplot.
+ * The picture of a batch under a loss.
  */
 #ifndef TARE_TOOL_PLOT_H
 #define TARE_TOOL_PLOT_H
@@ -9,16 +9,17 @@
 
 #include "curves.h"
 
-struct plot_text {
-  const char *loss;    /**< "ghm-c" */
+struct plot {
+  const tare_loss_spec *loss;
   const char *source;  /**< where the logits come from */
+  const char *result;  /**< "loss 1.25, divided by rows" */
   const char *element; /**< what is counted: "logits", "rows", "coordinates" */
-  const char *plain;   /**< "plain cross-entropy: g" */
+  const char *plain;   /**< "cross-entropy: g" */
+  const struct histogram *histogram;
+  const struct curves *curves; /**< drawn in place of weights and gradients; or NULL */
 };
 
-/** Draws to `file`, which must have a descriptor: the histogram, and beside it its weights and gradients, or `curves`
- *  if not NULL. TOOL_OK, or TOOL_FAILED after complaining. */
-int plot_svg(FILE *file, const char *path, const struct histogram *histogram, const struct curves *curves,
-             const struct plot_text *text);
+/** Draws to `file`, which must have a descriptor. TOOL_OK, or TOOL_FAILED after complaining. */
+int plot_draw(FILE *file, const char *path, const struct plot *plot);
 
 #endif

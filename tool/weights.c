@@ -42,7 +42,7 @@ static error_t read_option(int key, char *text, struct argp_state *state) {
       options->has_beta = true;
       return parse_beta(text, &options->beta) ? EINVAL : 0;
     case OUT:
-      return parse_output("--out", text, ".npy", true, &options->out) ? EINVAL : 0;
+      return parse_output("--out", text, ".npy", &options->out) ? EINVAL : 0;
     case JSON:
       options->json = true;
       return 0;

@@ -272,8 +272,8 @@ Test(tool_files, arrays_are_npy_alone) {
   tool_folder_remove(&folder);
 }
 
-Test(tool_files, pictures_are_svg_alone) {
-  static const char *const names[] = {"a.png", "a.pdf", "a", ".svg", "a.svg.png", "a.svgz", ""};
+Test(tool_files, other_pictures_are_refused) {
+  static const char *const names[] = {"a.jpg", "a", ".svg", ".png", "a.svg.gz", "a.svgz", "a.pdf.", ""};
   const tool_folder folder = tool_folder_with_files();
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     cr_assert_eq(tool_shell(&folder, "\"$TARE\" $EVAL --plot '%s'", names[i]), 2, "%s", names[i]);

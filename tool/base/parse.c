@@ -106,11 +106,11 @@ int parse_choice(const char *option, const char *text, const struct choice *choi
   return misuse("%s %s: expected one of %s%s", option, text, names, nearest_hint(&nearest, ""));
 }
 
-int parse_output(const char *option, const char *text, const char *extension, bool may_lack, const char **path) {
+int parse_output(const char *option, const char *text, const char *extension, const char **path) {
   const char *slash = strrchr(text, '/'), *name = slash ? slash + 1 : text;
   const char *dot = *name ? strrchr(name + 1, '.') : NULL; /* a dot in front hides a file */
   *path = text;
-  if (dot ? strcasecmp(dot, extension) == 0 : may_lack) return TOOL_OK;
+  if (!dot || strcasecmp(dot, extension) == 0) return TOOL_OK;
   return misuse("%s '%s': only %s can be written; name a file that ends in %s", option, text, extension, extension);
 }
 

@@ -37,9 +37,8 @@ char *all_loss_names(const char *separator);
 extern const struct choice device_choices[];
 extern const struct choice dtype_choices[];
 
-/** The path of an output. Its name must not suggest another format. It ends in `extension`, or, with `may_lack`, has no
- *  extension. */
-int parse_output(const char *option, const char *text, const char *extension, bool may_lack, const char **path);
+/** The path of an output. It ends in `extension`, or has no extension: its name must not suggest another format. */
+int parse_output(const char *option, const char *text, const char *extension, const char **path);
 
 /** Runs argp so that every error is one line and TOOL_MISUSED. An option with a value may be given only once, except
  *  those named in `repeatable`, which NULL ends; NULL: no exception. */

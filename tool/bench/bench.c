@@ -13,6 +13,7 @@
 #include "fused.h"
 #include "tool/base/convert.h"
 #include "tool/base/gpu.h"
+#include "tool/base/outfile.h"
 #include "tool/base/problem.h"
 #include "tool/base/progress.h"
 #include "tool/report.h"
@@ -97,24 +98,33 @@ static int measure(struct bench *bench) {
   return status == TOOL_OK ? compare_with_focal(bench) : status;
 }
 
+/* The file of --plot is opened before the measuring, and gets its name after the report. */
+static int run_bench(struct bench *bench) {
+  const char *path = bench->options.plot;
+  FILE *plot = path ? outfile_open("--plot", path) : NULL;
+  int status = path && !plot ? TOOL_FAILED : bench_prepare(bench);
+  if (status == TOOL_OK) status = measure(bench);
+  if (status == TOOL_OK && plot) status = bench_chart(plot, bench);
+  if (status == TOOL_OK) status = outfile_complete();
+  if (status == TOOL_OK && bench->options.json)
+    status = json_print(bench_json(bench));
+  else if (status == TOOL_OK)
+    bench_print(bench);
+  if (status == TOOL_OK && plot && !bench->options.json) printf("picture: %s\n", path);
+  if (status == TOOL_OK) status = finish_output();
+  if (status == TOOL_OK) status = outfile_commit();
+  outfile_discard();
+  return status;
+}
+
 int verb_bench(int argc, char **argv) {
   struct bench *bench = calloc(1, sizeof *bench);
   if (!bench) return complain("out of memory");
   int status = bench_options_read(&bench->options, argc, argv);
   if (status == TOOL_OK) status = device_open(&bench->device, bench->options.device, bench->options.threads);
-  if (status == TOOL_OK && bench->options.dimensions) {
-    status = fused_bench(&bench->options, &bench->device);
-    bench_release(bench);
-    free(bench);
-    return status;
+  if (status == TOOL_OK) {
+    status = bench->options.dimensions ? fused_bench(&bench->options, &bench->device) : run_bench(bench);
   }
-  if (status == TOOL_OK) status = bench_prepare(bench);
-  if (status == TOOL_OK) status = measure(bench);
-  if (status == TOOL_OK && bench->options.json)
-    status = json_print(bench_json(bench));
-  else if (status == TOOL_OK)
-    bench_print(bench);
-  if (status == TOOL_OK) status = finish_output();
   bench_release(bench);
   free(bench);
   return status;

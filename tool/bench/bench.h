@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "contenders.h"
 #include "copy.h"
@@ -27,7 +28,7 @@ struct bench_options {
   bool rows_given, classes_given, workspace_given, apart, json;
   int32_t dtype, device, threads, layout;
   struct distribution distribution;
-  const char *distribution_text, *file, *labels;
+  const char *distribution_text, *file, *labels, *plot;
 };
 
 /** Returns TOOL_OK or TOOL_MISUSED, after complaining. */
@@ -68,6 +69,12 @@ int64_t bench_rounds_within(double round);
 
 /** Bytes of the logits. */
 double bench_logits_bytes(const struct bench *bench);
+
+/** Caches are called cold only if the logits do not fit in the last cache. */
+bool bench_is_cold(const struct bench *bench);
+
+/** Draws the picture of --plot to `file`. TOOL_OK, or TOOL_FAILED after complaining. */
+int bench_chart(FILE *file, struct bench *bench);
 
 void bench_print(struct bench *bench);
 json_t *bench_json(struct bench *bench);

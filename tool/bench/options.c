@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "bench.h"
+#include "tool/base/picture.h"
 #include "tool/base/problem.h"
 
 enum {
@@ -27,6 +28,7 @@ enum {
   DISTRIBUTION,
   LABELS,
   REPEAT,
+  PLOT,
   JSON
 };
 const struct choice bench_layouts[] = {
@@ -59,6 +61,7 @@ static const struct argp_option described[] = {
     {"device", DEVICE, "WHERE", 0, "auto, cpu or cuda (auto)", 0},
     {"threads", THREADS, "T", 0, "CPU threads of the losses; a BLAS has its own (all)", 0},
     {"repeat", REPEAT, "R", 0, "Rounds (as many as fit in a few seconds, at least 15)", 0},
+    {"plot", PLOT, "P.svg", 0, "Draw the times as .svg, .png or .pdf. Needs gnuplot", 0},
     {"json", JSON, 0, 0, "Print one JSON object instead of a table", 0},
     {0, 0, 0, 0, 0, 0}};
 
@@ -134,6 +137,8 @@ static int read_value(int key, const char *text, struct bench_options *options) 
       return TOOL_OK;
     case REPEAT:
       return parse_int64("--repeat", text, 1, 1000000, &options->repeat);
+    case PLOT:
+      return picture_path(text, &options->plot);
     case JSON:
       options->json = true;
       return TOOL_OK;
@@ -157,6 +162,7 @@ static int check_head(struct bench_options *options) {
   if (options->layout != LAYOUT_ROWS || options->file || options->apart || options->dtype == TARE_DTYPE_F64) {
     return misuse("--head forms its own logits; it takes no --layout, --apart, --distribution file: or --dtype f64");
   }
+  if (options->plot) return misuse("--head is not drawn; leave out --plot");
   for (int32_t index = 0; index < filter->kind_count; index++) {
     if (filter->kinds[index] == TARE_LOSS_GHM_R || filter->class_balanced[index]) {
       return misuse("--head: ghm-r and " CB_FOCAL " cannot be compared");

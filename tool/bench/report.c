@@ -60,8 +60,7 @@ static struct figures figures_of(struct bench *bench, struct lane *lane) {
 
 static const char *layout_name(const struct bench *bench) { return bench_layouts[bench->options.layout].name; }
 
-/* Caches are called cold only if the logits do not fit in the last cache. */
-static bool is_cold(const struct bench *bench) {
+bool bench_is_cold(const struct bench *bench) {
   if (device_is_gpu(&bench->device)) return true; /* flushed before each run */
   double bytes = bench_logits_bytes(bench);
   return bytes * (bench->options.apart ? 2 : 1) > (double)cache_bytes();
@@ -84,7 +83,7 @@ static void print_heading(const struct bench *bench) {
   if (*about->reason) printf("Not on a GPU: %s\n", about->reason);
   printf("The logits are %.1f MB and the last cache %.1f MB: the caches are %s.\n\n", bytes * 1e-6,
          (double)cache_bytes() * 1e-6,
-         is_cold(bench) ? "cold (too small to hold the batch)" : "warm (they hold the batch)");
+         bench_is_cold(bench) ? "cold (too small to hold the batch)" : "warm (they hold the batch)");
 }
 
 static void add_copy_row(struct table *table, const char *name, struct times *times, double elements, double bytes,
@@ -177,6 +176,6 @@ json_t *bench_json(struct bench *bench) {
                    layout_name(bench), "in_place", !bench->options.apart, "distribution",
                    json_text(bench->options.distribution_text), "logits_bytes", (json_int_t)bytes, "cache_bytes",
                    (json_int_t)(device_is_gpu(&bench->device) ? (int64_t)gpu_cache_bytes() : cache_bytes()), "cache",
-                   is_cold(bench) ? "cold" : "warm", "rounds", (json_int_t)bench->rounds, "copy", copy, "losses",
+                   bench_is_cold(bench) ? "cold" : "warm", "rounds", (json_int_t)bench->rounds, "copy", copy, "losses",
                    losses);
 }

@@ -112,7 +112,7 @@ Test(tool, half_types) {
 }
 
 /* A picture is drawn by gnuplot, and is well-formed; of ghm-c the right panel is another one. */
-static void check_picture(const char *loss, const char *right_panel) {
+static void check_picture(const char *loss, const char *parameters, const char *right_panel) {
   dataset d = load("late", "logits");
   const tool_folder folder = tool_folder_make();
   char path[PATH_BYTES], command[PATH_BYTES + 64];
@@ -126,7 +126,7 @@ static void check_picture(const char *loss, const char *right_panel) {
   char *svg = tool_file_text(path);
   cr_assert_not_null(strstr(svg, "<svg"), "%s", loss);
   const char *const counted = rows_apart() > 1 ? "Gradient norms of " : "Gradient norms of 338,814 logits";
-  const char *const texts[] = {loss, counted, "number of logits", right_panel};
+  const char *const texts[] = {loss, counted, "number of logits", right_panel, "objects", "loss ", parameters};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
     cr_assert_not_null(strstr(svg, texts[i]), "%s: '%s' is not in the picture", loss, texts[i]);
   }
@@ -139,8 +139,29 @@ static void check_picture(const char *loss, const char *right_panel) {
 Test(tool, pictures) {
   if (system("command -v gnuplot >/dev/null") != 0) cr_skip_test("gnuplot is not installed");
   if (system("command -v xmllint >/dev/null") != 0) cr_skip_test("xmllint is not installed (libxml2-utils)");
-  check_picture("sigmoid-focal", "Weight and gradient by gradient norm");
-  check_picture("ghm-c", "Gradient of one logit after reformulation");
+  check_picture("sigmoid-focal", "(alpha 0.25, gamma 2)", "Weight and gradient by gradient norm");
+  check_picture("ghm-c", "(bins 30)", "Gradient of one logit after reformulation");
+}
+
+/* The file's ending says what it is. */
+Test(tool, pictures_of_other_formats) {
+  static const char *const formats[][2] = {{"picture.png", "\x89PNG\r\n"}, {"picture.PDF", "%PDF-"}};
+  if (system("command -v gnuplot >/dev/null") != 0) cr_skip_test("gnuplot is not installed");
+  dataset d = load("late", "logits");
+  const tool_folder folder = tool_folder_make();
+  for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+    char path[PATH_BYTES];
+    tool_file(path, sizeof path, &folder, formats[i][0]);
+    tool_answer answer =
+        tool_run(&folder, 0, "eval --loss sigmoid-focal --logits %s --labels %s --plot %s", d.logits, d.labels, path);
+    cr_assert_eq(answer.status, 0, "%s", answer.err);
+    char *text = tool_file_text(path);
+    cr_assert_eq(memcmp(text, formats[i][1], strlen(formats[i][1])), 0, "%s", formats[i][0]);
+    free(text);
+    tool_answer_free(&answer);
+  }
+  tool_folder_remove(&folder);
+  unload(&d);
 }
 
 Test(tool, class_weights_from_npy_and_csv) {

@@ -297,6 +297,25 @@ Test(tool, help_and_info) {
   tool_folder_remove(&folder);
 }
 
+Test(tool, a_chart_of_the_benchmark) {
+  if (system("command -v gnuplot >/dev/null") != 0) cr_skip_test("gnuplot is not installed");
+  const tool_folder folder = tool_folder_make();
+  char path[PATH_BYTES];
+  tool_file(path, sizeof path, &folder, "chart.svg");
+  tool_answer answer = tool_run(&folder, 0, "bench --rows 50 --classes 3 --repeat 3 --plot %s", path);
+  cr_assert_eq(answer.status, 0, "%s", answer.err);
+  char *svg = tool_file_text(path);
+  static const char *const texts[] = {"<svg", "Loss and gradient of 50", "sigmoid-ce", "ghm-c, 30 bins", "plain copy"};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) cr_assert_not_null(strstr(svg, texts[i]), "%s", texts[i]);
+  cr_assert_null(strstr(svg, "ghm-r"));
+  free(svg);
+  tool_answer_free(&answer);
+  answer = tool_run(&folder, 0, "bench --rows 50 --head 8 --plot %s", path);
+  cr_assert_eq(answer.status, 2, "%s", answer.err);
+  tool_answer_free(&answer);
+  tool_folder_remove(&folder);
+}
+
 /* Blanks and line ends, which argp puts where it likes, are as one blank. */
 static void join_lines(char *text) {
   char *to = text;

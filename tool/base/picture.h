@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A picture that gnuplot draws: as SVG, PNG or PDF, by the name of its file.
+ */
+#ifndef TARE_TOOL_PICTURE_H
+#define TARE_TOOL_PICTURE_H
+
+#include <stdio.h>
+
+/* One meaning a colour, in every picture. */
+#define COLOUR_BACKGROUND "#3b6ea8" /* elements of background, and of classes that an object does not have */
+#define COLOUR_OBJECTS "#d9822b"
+#define COLOUR_UNWEIGHTED "#777777" /* cross-entropy; plain copies */
+#define COLOUR_WEIGHT "#8a6d1f"
+#define COLOUR_FOCAL "#2f7d4f"
+#define COLOUR_LOSS "#7b3fa0" /* the loss that the picture is about */
+
+/** The path of a picture, for --plot. TOOL_OK, or TOOL_MISUSED after complaining if its name has another ending. */
+int picture_path(const char *text, const char **path);
+
+struct picture {
+  const char *path;                                /**< what picture_path took */
+  int width, height;                               /**< pixels of an SVG; a PNG has twice as many */
+  void (*put)(FILE *script, const void *contents); /**< writes gnuplot's script, after "set terminal" */
+  const void *contents;
+};
+
+/** Draws to `file`. TOOL_OK, or TOOL_FAILED after complaining. */
+int picture_draw(FILE *file, const struct picture *picture);
+
+/** A gnuplot string: in single quotes, without characters that could end the line. */
+void put_quoted(FILE *script, const char *text);
+
+#endif
