@@ -5,6 +5,7 @@
 
 #include "class_balance.h"
 #include "linear_plan.h"
+#include "masks.h"
 #include "plan.h"
 #include "scale_gradients.h"
 
@@ -27,6 +28,9 @@ struct tare_backend {
                                  tare_error *error);
   tare_status (*balance_classes)(tare_backend *self, const tare_balance_step *step, tare_stream stream,
                                  tare_error *error);
+  /** Refuses what this backend does not compute before it does anything. */
+  tare_status (*evaluate_masks)(tare_backend *self, const tare_mask_problem *problem, tare_stream stream,
+                                tare_error *error);
   tare_status (*check)(tare_backend *self, tare_stream stream, tare_error *error);
 
   /** Sets `bytes` bytes of device memory to 0. */

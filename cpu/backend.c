@@ -149,6 +149,12 @@ static tare_status balance_classes(tare_backend *self, const tare_balance_step *
   return TARE_STATUS_OK;
 }
 
+static tare_status evaluate_masks(tare_backend *self, const tare_mask_problem *problem, tare_stream stream,
+                                  tare_error *error) {
+  (void)stream;
+  return tare_cpu_evaluate_masks((tare_cpu *)self, problem, error);
+}
+
 static tare_status check(tare_backend *self, tare_stream stream, tare_error *error) {
   (void)self, (void)stream, (void)error; /* a CPU call has reported what it found */
   return TARE_STATUS_OK;
@@ -206,6 +212,7 @@ static const tare_backend verbs = {.destroy = destroy,
                                    .ghm_histogram = ghm_histogram,
                                    .ghm_density_update = ghm_density_update,
                                    .balance_classes = balance_classes,
+                                   .evaluate_masks = evaluate_masks,
                                    .check = check,
                                    .scale_gradients = scale_gradients,
                                    .clear = clear,

@@ -98,6 +98,9 @@ void tare_cpu_scale_gradients(const tare_cpu *cpu, const tare_scaling *scaling);
 /** The histogram of gradient norms beside a loss. */
 void tare_cpu_write_norms(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem);
 
+/** The loss of masks. */
+tare_status tare_cpu_evaluate_masks(tare_cpu *cpu, const tare_mask_problem *problem, tare_error *error);
+
 void tare_cpu_balance_classes(const tare_balance_step *step);
 
 /** The flags of a loss and a gradient that are not finite; both have been written. */

@@ -28,6 +28,7 @@
 
 #include "losses/all.h"
 #include "losses/ghm_r.h"
+#include "losses/mask_pixel.h"
 
 /** Columns of losses.def as numbers. */
 enum { NO_GAMMA = 0, GAMMA = 1, WHOLE = 0, PART = 1 };
@@ -53,6 +54,8 @@ enum { NO_GAMMA = 0, GAMMA = 1, WHOLE = 0, PART = 1 };
 #include "sigmoid.h"
 #include "softmax.h"
 
+#include "masks.h"
+
 #if TARE_REAL_BITS == 64
 #include "in_double.h"
 #include "label_counts.h"
@@ -62,6 +65,8 @@ enum { NO_GAMMA = 0, GAMMA = 1, WHOLE = 0, PART = 1 };
 const tare_kernels_of_type TARE_KERNELS = {
     .sigmoid = sigmoid_tile,
     .softmax = softmax_tile,
+    .sum_mask = sum_mask_chunk,
+    .write_mask = write_mask_chunk,
 #if TARE_REAL_BITS == 64
     .regression = regression_tile,
     .scan_labels = tare_tile_scan_labels,

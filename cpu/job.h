@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 
+#include "core/masks.h"
 #include "core/problem.h"
 #include "losses/ghm.h"
 
@@ -159,9 +160,23 @@ typedef void tare_scan_function(const tare_problem *problem, const tare_tile *ti
 /** Class, TARE_ROW_BACKGROUND or another negative number for each row of a tile, as the labels alone say. */
 typedef void tare_classify_function(const tare_problem *problem, const tare_tile *tile, int32_t *found);
 
+/** A chunk of a mask, and what becomes of it: sums, or a part of the gradient of its mask's result. */
+typedef struct tare_mask_piece {
+  int64_t mask, chunk;
+  tare_mask_partial *sums;
+  const tare_mask_result *result;
+  double
+      factor; /* scale over divisor; where `after` is set, 1/divisor, and the scale, which is not finite, comes last */
+  double scale;
+  int32_t after;
+} tare_mask_piece;
+
+typedef void tare_mask_function(const tare_mask_problem *problem, const tare_mask_piece *piece, tare_scratch *scratch);
+
 /** The kernels of one instruction set for one type: f64, or f32, which f16 and bf16 are read as. */
 typedef struct tare_kernels_of_type {
   tare_tile_function *sigmoid, *softmax;
+  tare_mask_function *sum_mask, *write_mask;
   tare_tile_function *regression; /* from here on for f64 alone, which serves every type */
   tare_scan_function *scan_labels;
   tare_classify_function *classify_labels;

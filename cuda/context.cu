@@ -234,9 +234,10 @@ extern "C" tare_status tare_cuda_backend_create(const tare_context_options *opti
   backend *self = static_cast<backend *>(calloc(1, sizeof *self));
   if (!self)
     return tare_fail(error, TARE_STATUS_OUT_OF_MEMORY, "no memory for a CUDA context (%zu bytes)", sizeof *self);
-  self->base = {destroy,       describe,           needs,           evaluate,        label_counts,
-                ghm_histogram, ghm_density_update, scale_gradients, balance_classes, tare::check,
-                clear,         linear_needs,       linear_evaluate, linear_histogram};
+  self->base = {
+      destroy,         describe,        needs,          evaluate,    label_counts, ghm_histogram, ghm_density_update,
+      scale_gradients, balance_classes, evaluate_masks, tare::check, clear,        linear_needs,  linear_evaluate,
+      linear_histogram};
   self->device = device;
   status = open(self, error);
   if (status) {

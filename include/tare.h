@@ -41,7 +41,8 @@
  *   9. Counts and gradient density        one batch on several machines
  *  10. Class weights and offsets          effective number of samples, logit adjustment
  *  11. Introspection                      names and descriptions of the losses
- *  12. Accuracy and limits                error bounds, infinities, ranges
+ *  12. Masks                              dice, Tversky, and focal loss beside them, of mask heads
+ *  13. Accuracy and limits                error bounds, infinities, ranges
  *
  * Words. A row is one anchor. C is the number of classes. x is a logit, y a label, t a target in [0,1]. For a hard
  * target z = +x where t = 1 and -x where t = 0; p = sigmoid(z), q = 1-p, l = -log p. A gradient "by x" is the gradient
@@ -1268,7 +1269,161 @@ TARE_API tare_status tare_loss_parameter(int32_t kind, int32_t index, tare_param
 TARE_API const char *tare_build_description(void);
 
 /* ------------------------------------------------------------------------------------------------------------------
- * 12. Accuracy and limits
+ * 12. Masks: dice, Tversky, focal Tversky, and focal loss beside them, on the logits of mask heads
+ * --------------------------------------------------------------------------------------------------------------- */
+
+/**
+ * The loss of masks. For each mask, over its pixels that count, with p = sigmoid(x) and target t:
+ *
+ *   TP = sum p*t, FP = sum p*(1-t), FN = sum (1-p)*t
+ *   T = (TP + numerator_smoothing)/(TP + false_positive_weight*FP + false_negative_weight*FN + denominator_smoothing)
+ *   overlap = (1-T)^exponent
+ *   focal = mean over the pixels of alpha_t*s^gamma*CE, the sigmoid focal loss of tare_loss_kind
+ *   L = mask weight*(overlap_weight*overlap + focal_weight*focal)
+ *
+ *   dice                       weights 1/2 and 1/2: T = 2*TP/(sum p + sum t) (arXiv 1606.04797 with `squared`). A
+ *                              smoothing of s in 1 - (2*TP + s)/(sum p + sum t + s) is s/2 in both fields here
+ *   Tversky                    other weights (arXiv 1706.05721, whose alpha and beta they are). 1 and 1: Jaccard
+ *   focal Tversky              exponent 0.75 (arXiv 1810.07842). It writes the exponent 1/gamma with gamma 4/3. So a
+ *                              code whose parameter is 4/3 means 0.75 if it divides by it. The symmetric and asymmetric
+ *                              losses of arXiv 2102.04525 are such losses too
+ *   focal and dice of masks    focal_weight above 0 (MaskFormer, DETR, SAM): both from the same reads of the logits
+ *
+ * `squared`: FP is the sum of (p-t)^2 where p > t, and FN where p <= t. With weights 1/2 and 1/2, T is then
+ * 2*TP/(sum p^2 + sum t^2), as V-Net has it and mmdetection by default.
+ *
+ * 1-T is formed from FP, FN and the smoothing, so that nothing cancels. Where it is 0 the gradient is 0, for every
+ * exponent. Where the denominator is 0, T is 1: nothing was there, and nothing was found. A mask without a target and
+ * without smoothing has T = 0 where any p is above 0. Its overlap loss is then 1, with a gradient of 0.
+ */
+typedef struct tare_mask_spec {
+  uint64_t struct_size;
+  double false_positive_weight; /**< [1e-30,1e30] or 0; default 0.5 */
+  double false_negative_weight; /**< [1e-30,1e30] or 0; default 0.5 */
+  double exponent;              /**< [0.01,100]; default 1 */
+  double numerator_smoothing;   /**< [1e-30,denominator_smoothing] or 0; default 0.5 */
+  double denominator_smoothing; /**< [1e-30,1e30] or 0; default 0.5 */
+  double overlap_weight;        /**< [1e-30,1e30] or 0; default 1 */
+  double focal_weight;          /**< [1e-30,1e30] or 0 (default): no focal loss is computed */
+  double alpha;                 /**< of the focal loss: [0,1]; negative: off. Default 0.25 */
+  double gamma;                 /**< of the focal loss: [0,10000]; default 2 */
+  int32_t squared;              /**< 0 (default) or 1 */
+  int32_t reserved;             /**< 0 */
+} tare_mask_spec;
+
+/** Fills the defaults: dice loss with a smoothing of 1 in its own form. */
+TARE_API void tare_mask_spec_init_sized(tare_mask_spec *spec, uint64_t struct_size);
+#define tare_mask_spec_init(spec) tare_mask_spec_init_sized((spec), sizeof *(spec))
+
+/** The type of the targets of masks. The first four are those of tare_dtype. */
+typedef enum tare_mask_target {
+  TARE_MASK_TARGET_F32 = 0,
+  TARE_MASK_TARGET_F16 = 1,
+  TARE_MASK_TARGET_BF16 = 2,
+  TARE_MASK_TARGET_F64 = 3,
+  TARE_MASK_TARGET_U8 = 4 /**< 0 or 1 (C's bool is stored so too), or tare_masks::ignore_target */
+} tare_mask_target;
+
+/**
+ * Masks of equal size. The pixels of a mask are contiguous. Masks are `stride` elements apart, which may be 0 or
+ * negative in an input. Pointers need the alignment of their elements.
+ *
+ * Pixels whose `valid` is 0, or whose target is ignore_target, do not count: they add nothing and have a gradient of 0,
+ * whatever their logits and targets are.
+ *
+ * Targets out of range. A t in [-1e-3,1.001] (f16 and bf16: [-0.01,1.01]) is clamped to [0,1]. A pixel with any other
+ * target, or NaN, makes its mask invalid. Such a mask adds nothing, has a gradient and sums of 0, and does not count.
+ * The call writes every output, returns TARE_STATUS_INVALID_TARGET and names mask and pixel. On a GPU
+ * tare_context_synchronize returns it and names the mask as a row. Masks of weight 0 add nothing, have a gradient of 0,
+ * and their targets are not checked. With logits narrower than f64, targets of f64 are rounded to f32 first.
+ */
+typedef struct tare_masks {
+  uint64_t struct_size;
+  int64_t masks;         /**< >= 0, < 2^31 */
+  int64_t pixels;        /**< of each mask; >= 0, < 2^40 */
+  const void *logits;    /**< [masks, pixels] of dtype; device memory, like every array here */
+  int64_t logits_stride; /**< default `pixels`, as for the other two */
+  const void *targets;   /**< [masks, pixels] of target_dtype */
+  int64_t targets_stride;
+  const uint8_t *valid; /**< [masks, pixels]: 0 where a pixel does not count; NULL: all count */
+  int64_t valid_stride;
+  const float *mask_weights; /**< [masks], contiguous, also negative; NULL: 1 */
+  int32_t dtype;             /**< a tare_dtype, of logits and gradient; default TARE_DTYPE_F32 */
+  int32_t target_dtype;      /**< a tare_mask_target; default TARE_MASK_TARGET_F32 */
+  int32_t ignore_target;     /**< of u8 targets: 2..255; -1 (default): none */
+  int32_t reserved;          /**< 0 */
+} tare_masks;
+
+/** Fills the defaults for masks of this number and size. */
+TARE_API void tare_masks_init_sized(tare_masks *masks, int64_t count, int64_t pixels, uint64_t struct_size);
+#define tare_masks_init(masks, count, pixels) tare_masks_init_sized((masks), (count), (pixels), sizeof *(masks))
+
+/** Sums over the pixels of one mask that count; see tare_mask_spec. */
+typedef struct tare_mask_sums {
+  double true_positives, false_positives, false_negatives;
+  double focal;   /**< sum of alpha_t*s^gamma*CE; 0 with a focal_weight of 0 */
+  int64_t pixels; /**< how many count */
+  int64_t reserved;
+} tare_mask_sums;
+
+/**
+ * Outputs. NULL means "not requested". Loss and gradient are divided by the normalizer's divisor:
+ *
+ *   TARE_NORMALIZER_SUM    1
+ *   TARE_NORMALIZER_ROWS   the number of masks that count, at least 1. A mask counts unless it is invalid or none of
+ *                          its pixels counts
+ *   TARE_NORMALIZER_VALUE  normalizer_value, or what normalizer_pointer has
+ *
+ * Other normalizers are TARE_STATUS_UNSUPPORTED. Scale and pointers are as in tare_output.
+ */
+typedef struct tare_mask_output {
+  uint64_t struct_size;
+  void *loss;              /**< one scalar of loss_dtype: the sum of L over the masks, divided */
+  void *overlap_loss;      /**< the same of mask weight*overlap, without overlap_weight */
+  void *focal_loss;        /**< the same of mask weight*focal, without focal_weight; 0 with a focal_weight of 0 */
+  int32_t loss_dtype;      /**< TARE_DTYPE_F32 (default) or TARE_DTYPE_F64 */
+  int32_t normalizer;      /**< default TARE_NORMALIZER_SUM */
+  double normalizer_value; /**< it and its reciprocal are finite; default 1 */
+  const float *normalizer_pointer;     /**< device memory; or NULL */
+  double gradient_scale;               /**< finite in f32; default 1 */
+  const float *gradient_scale_pointer; /**< a factor of gradient_scale; device memory; or NULL */
+  void *gradient;          /**< [masks, pixels] of the logits' type; may be the logits themselves, with their stride */
+  int64_t gradient_stride; /**< default `pixels` */
+  void *mask_loss;         /**< [masks]: L of each, undivided; f32 (f64 for f64 logits) */
+  tare_mask_sums *sums;    /**< [masks]; aligned to 8 bytes */
+} tare_mask_output;
+
+/** Fills the defaults for masks of this size. */
+TARE_API void tare_mask_output_init_sized(tare_mask_output *output, int64_t pixels, uint64_t struct_size);
+#define tare_mask_output_init(output, pixels) tare_mask_output_init_sized((output), (pixels), sizeof *(output))
+
+/**
+ * The loss of masks, its gradient, or both. Logits and targets are read once for the sums, and once more if a gradient
+ * is wanted. The sums of a mask are formed in a fixed order, however many threads or blocks share it. The call needs a
+ * workspace (tare_context_set_workspace), and puts all work on `stream`.
+ *
+ * Infinities: x = -inf is p = 0 and x = +inf is p = 1. A focal loss is infinite there if the target is on the other
+ * side. A NaN logit of a pixel that counts makes the mask's loss NaN, and its gradient wherever p is not 0 or 1.
+ *
+ * Accuracy, for finite logits: the losses to 1e-6 of themselves, with focal loss to 1e-6*(1+gamma) (f64 logits: 1e-12),
+ * for any number of pixels. The gradient to 1e-5 of its largest element in the mask (f64: 1e-12), or one rounding to
+ * f16 or bf16.
+ *
+ * @return TARE_STATUS_OK, TARE_STATUS_INVALID_ARGUMENT, TARE_STATUS_UNSUPPORTED (f64 logits on a GPU),
+ *         TARE_STATUS_WORKSPACE_TOO_SMALL, TARE_STATUS_CUDA_ERROR; on the CPU also TARE_STATUS_INVALID_TARGET.
+ */
+TARE_API tare_status tare_mask_evaluate(tare_context *context, const tare_mask_spec *spec, const tare_masks *masks,
+                                        const tare_mask_output *output, tare_stream stream);
+
+/**
+ * Bytes of workspace that tare_mask_evaluate needs: at most 128 for each mask, 48 for every 8192 pixels of it or part
+ * of them, and 128.
+ * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT.
+ */
+TARE_API tare_status tare_mask_workspace_size(tare_context *context, const tare_masks *masks, uint64_t *bytes);
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * 13. Accuracy and limits
  *
  * An ulp is the distance between neighbouring numbers of a type at the exact result. The bounds hold for every finite
  * logit, compared with the formula without rounding. They are tested on the CPU and on an emulated GPU.
