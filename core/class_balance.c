@@ -33,33 +33,50 @@ static tare_status check_numbers(const tare_class_balance *balance, tare_error *
   return TARE_STATUS_OK;
 }
 
-static tare_status check_pointers(const tare_class_balance *balance, int needs_weights, tare_error *error) {
-  const uintptr_t state = (uintptr_t)balance->state, weights = (uintptr_t)balance->weights;
-  const uint64_t state_bytes = tare_class_balance_state_bytes(balance->classes);
+/** An array of the results, float [classes]. */
+static tare_status check_result(const tare_class_balance *balance, const char *name, const float *result,
+                                tare_error *error) {
+  const uintptr_t state = (uintptr_t)balance->state, from = (uintptr_t)result;
+  if (from % sizeof(float))
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "balance->%s is %p; it must be aligned to 4 bytes", name,
+                     (const void *)result);
+  if (from && from < state + tare_class_balance_state_bytes(balance->classes) &&
+      state < from + sizeof(float) * (uint64_t)balance->classes)
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                     "balance->%s (%p) overlaps balance->state (%p); give it memory of its own", name,
+                     (const void *)result, balance->state);
+  return TARE_STATUS_OK;
+}
+
+static tare_status check_pointers(const tare_class_balance *balance, int needs_results, tare_error *error) {
+  const uintptr_t state = (uintptr_t)balance->state, weights = (uintptr_t)balance->weights,
+                  logs = (uintptr_t)balance->log_counts;
+  const uint64_t bytes = sizeof(float) * (uint64_t)balance->classes,
+                 state_bytes = tare_class_balance_state_bytes(balance->classes);
   if (!state || state % 8)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "balance->state is %p; it must be %llu bytes, aligned to 8 (tare_class_balance_state_bytes)",
                      balance->state, (unsigned long long)state_bytes);
-  if (needs_weights && !weights)
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "balance->weights is NULL; it must be float [%lld]",
-                     (long long)balance->classes);
-  if (weights % sizeof(float))
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "balance->weights is %p; it must be aligned to 4 bytes",
-                     (void *)balance->weights);
-  if (weights && weights < state + state_bytes && state < weights + sizeof(float) * (uint64_t)balance->classes)
+  if (needs_results && !weights && !logs)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "balance->weights (%p) overlaps balance->state (%p); give it memory of its own",
-                     (void *)balance->weights, balance->state);
-  return TARE_STATUS_OK;
+                     "balance->weights and balance->log_counts are NULL; one of them must be float [%lld]",
+                     (long long)balance->classes);
+  tare_status status = check_result(balance, "weights", balance->weights, error);
+  if (!status) status = check_result(balance, "log_counts", balance->log_counts, error);
+  if (!status && weights && logs && weights < logs + bytes && logs < weights + bytes)
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                     "balance->log_counts (%p) overlaps balance->weights (%p); give it memory of its own",
+                     (void *)balance->log_counts, (void *)balance->weights);
+  return status;
 }
 
-static tare_status read_balance(tare_class_balance *ours, const tare_class_balance *theirs, int needs_weights,
+static tare_status read_balance(tare_class_balance *ours, const tare_class_balance *theirs, int needs_results,
                                 tare_error *error) {
   if (!theirs) return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "balance is NULL");
   tare_class_balance_init(ours, 1);
   tare_status status = tare_read_struct(ours, theirs, &tare_class_balance_layout, error);
   if (!status) status = check_numbers(ours, error);
-  return status ? status : check_pointers(ours, needs_weights, error);
+  return status ? status : check_pointers(ours, needs_results, error);
 }
 
 tare_status tare_class_balance_count(tare_context *context, const tare_class_balance *balance, const tare_batch *batch,

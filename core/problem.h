@@ -71,7 +71,9 @@ typedef struct tare_problem {
   int32_t alpha_is_part; /* alpha is not a factor of the whole loss */
   double alpha;          /* negative: off */
   const float *alpha_per_class;
-  const float *class_offset;     /* softmax: added to the logits of each class; NULL: nothing is */
+  const float *class_offset; /* softmax: added to the logits of each class; NULL: nothing is */
+  const float *log_counts;   /* Seesaw: of the samples of each class; NULL: no mitigation */
+  double mitigation, compensation, least_probability;
   int32_t labels_apart;          /* a label's element has a formula of its own, not the mirror of a negative's */
   int32_t alpha_of_negatives;    /* alpha is a factor of the negatives alone, as it is */
   int32_t modulator_is_detached; /* q^gamma is a constant of the gradient */
@@ -101,6 +103,9 @@ typedef struct tare_problem {
   tare_level_scalars scalars[TARE_MAX_LEVELS];
   tare_view view[TARE_MAX_LEVELS];
 } tare_problem;
+
+/** Whether the logits of a softmax row are adjusted by its label, and by what their softmax is. */
+static inline int tare_is_seesaw(const tare_problem *problem) { return problem->loss.kind == TARE_LOSS_SOFTMAX_SEESAW; }
 
 /** Whether the targets of softmax rows are smoothed. Of one class nothing can be. */
 static inline int tare_smooths_rows(const tare_problem *problem) {

@@ -65,8 +65,8 @@ static const uint16_t output_starts[] = {AT(tare_output, loss),
                                          AT(tare_output, normalizer_scope),
                                          AT(tare_output, norm_bins),
                                          AT(tare_output, norm_histogram)};
-static const uint16_t linear_starts[] = {AT(tare_linear, dimensions)};                  /* every version has it all */
-static const uint16_t class_balance_starts[] = {AT(tare_class_balance, classes)};       /* every version has it all */
+static const uint16_t linear_starts[] = {AT(tare_linear, dimensions)}; /* every version has it all */
+static const uint16_t class_balance_starts[] = {AT(tare_class_balance, log_counts)};
 static const uint16_t mask_spec_starts[] = {AT(tare_mask_spec, false_positive_weight)}; /* every version has it all */
 static const uint16_t masks_starts[] = {AT(tare_masks, masks)};                         /* the same */
 static const uint16_t mask_output_starts[] = {AT(tare_mask_output, loss)};              /* the same */
@@ -94,7 +94,7 @@ const tare_layout tare_batch_layout = LAYOUT(tare_batch, "batch", AT(tare_batch,
 const tare_layout tare_output_layout = LAYOUT(tare_output, "output", 8, output_starts);
 const tare_layout tare_linear_layout = LAYOUT(tare_linear, "linear", sizeof(tare_linear), linear_starts);
 const tare_layout tare_class_balance_layout =
-    LAYOUT(tare_class_balance, "class_balance", sizeof(tare_class_balance), class_balance_starts);
+    LAYOUT(tare_class_balance, "class_balance", AT(tare_class_balance, log_counts), class_balance_starts);
 const tare_layout tare_mask_spec_layout = LAYOUT(tare_mask_spec, "mask_spec", sizeof(tare_mask_spec), mask_spec_starts);
 const tare_layout tare_masks_layout = LAYOUT(tare_masks, "masks", sizeof(tare_masks), masks_starts);
 const tare_layout tare_mask_output_layout =

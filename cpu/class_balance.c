@@ -22,6 +22,8 @@ void tare_cpu_balance_classes(const tare_balance_step *step) {
   const tare_class_balance *b = &step->balance;
   const double log_beta = step->log_beta, *n = tare_balance_counts(b);
   if (step->steps) add_step(step);
+  for (int64_t c = 0; b->log_counts && c < b->classes; c++)
+    b->log_counts[c] = tare_log_of_count(tare_sound_count(n[c]));
   if (!b->weights) return;
   double sum = 0, present = 0;
   for (int64_t c = 0; c < b->classes; c++) {

@@ -19,6 +19,20 @@ static void find_margins(int32_t n, tare_margins *margins) {
   }
 }
 
+/** Seesaw loss: max(x_y, LSE + log epsilon) of n rows, in the place of their margins. */
+static void find_bases_in_double(const tare_problem *problem, int32_t n, tare_margins *margins) {
+  const double *restrict label_x = margins->label_x, *restrict maximum = margins->maximum;
+  const double *restrict sum = margins->sum, floor = log(problem->least_probability);
+  double *restrict base = margins->margin;
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) { /* hot: seesaw bases (any) */
+    const log_parts log_s = log_positive(sum[i]);
+    const double others = maximum[i] + (log_s.hi + log_s.lo), x = label_x[i];
+    const double low = (x > others ? x : others) + terms_of(x - others).log1p_e + floor;
+    base[i] = x > low ? x : low;
+  }
+}
+
 typedef pair margin_formula(double margin, double weight, const formula_parameters *, int power);
 
 /** Losses and derivatives of n rows, by one formula with one power. */

@@ -126,6 +126,8 @@ typedef struct tare_soft_norms {
 typedef struct tare_double_kernels {
   /** Losses and derivatives of n softmax rows from label_x, maximum and sum. */
   void (*evaluate_margins)(const tare_problem *problem, int32_t n, const double *weight, tare_margins *margins);
+  /** Seesaw loss: what a class is compared with, in the place of the margin, from the same. */
+  void (*find_bases)(const tare_problem *problem, int32_t n, tare_margins *margins);
   double (*logarithm)(double x);
   /** norm = |sigmoid(x) - target| of n elements. */
   void (*find_soft_norms)(int32_t n, const double *restrict x, const double *restrict target, double *restrict norm);

@@ -54,6 +54,7 @@ static void finish_margins(const tare_job *job, int32_t first, int32_t n, tare_s
   for (int32_t i = 0; i < n; i++) scratch->row_loss[first + i] = margins->loss[i];
 }
 
+#include "softmax_seesaw.h"
 #include "softmax_smoothing.h"
 
 #include "softmax_row.h"
@@ -159,6 +160,7 @@ static void softmax_rows(const tare_job *job, const tare_tile *tile, int32_t beg
     load_rows(job, tile, first, n, padded, scratch);
     for (int32_t i = 0; i < n; i++)
       if (label[i] >= 0) s->maximum[i] = maximum_of(s->row + i * padded, padded);
+    if (tare_is_seesaw(job->problem)) seesaw_rows(job, n, label, padded, scratch);
     if (tare_smooths_rows(job->problem))
       spread_rows(job->problem->batch.classes, n, label, padded, s, scratch->margins.spread);
     for (int32_t i = 0; i < n; i++)
@@ -250,6 +252,7 @@ static void softmax_columns(const tare_job *job, const tare_tile *tile, int32_t 
                classes, n, s->row);
     adjust_columns(job->problem, scratch->rows.cls + first, classes, n, s->row);
     start_columns(classes, n, scratch->rows.cls + first, s->row, s);
+    if (tare_is_seesaw(job->problem)) seesaw_columns(job, n, scratch->rows.cls + first, scratch);
     if (tare_smooths_rows(job->problem))
       spread_columns(classes, n, scratch->rows.cls + first, s, scratch->margins.spread);
     exponentiate_columns(classes, n, s->row, s->maximum, scratch->margins.sum);

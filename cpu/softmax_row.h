@@ -16,6 +16,7 @@ typedef struct row_reader {
   int32_t row;
   int64_t classes, loaded, label;
   real *x, *t;
+  const seesaw_row *seesaw; /* NULL: not this loss, or not known yet */
 } row_reader;
 
 static int64_t row_offset(const row_reader *r, int name, int64_t first_class) {
@@ -33,6 +34,7 @@ static int32_t read_chunk(row_reader *r, int64_t first) {
   load(batch->dtype, array[TARE_ARRAY_LOGITS].data, row_offset(r, TARE_ARRAY_LOGITS, first),
        array[TARE_ARRAY_LOGITS].cls, n, r->x);
   adjust_row(r->job->problem, r->label, first, n, r->x);
+  if (r->seesaw) seesaw_logits(r->seesaw, first, n, r->x);
   if (r->job->problem->soft)
     load(batch->target_dtype, array[TARE_ARRAY_TARGETS].data, row_offset(r, TARE_ARRAY_TARGETS, first),
          array[TARE_ARRAY_TARGETS].cls, n, r->t);
@@ -112,6 +114,22 @@ static void row_sum(row_reader *r, row_sums *sums) {
         sums->dot += (double)r->t[i] * ((double)sums->maximum - (double)r->x[i]); /* may be no real */
     }
   }
+}
+
+/** Of a row with a label whose maximum and sum are known: those of its new logits. */
+static void seesaw_one_row(row_reader *r, seesaw_row *by, row_sums *sums, tare_scratch *scratch) {
+  real_scratch *s = real_scratch_of(scratch);
+  s->label_x[0] = sums->label_x;
+  s->maximum[0] = sums->maximum;
+  scratch->margins.sum[0] = sums->sum;
+  find_bases(r->job, 1, scratch, &by->base);
+  *by = seesaw_of(r->job->problem, sums->label, by->base);
+  r->seesaw = by;
+  r->loaded = -1;
+  const real label_x = sums->label_x;
+  row_maximum(r, sums);
+  sums->label_x = label_x;
+  row_sum(r, sums);
 }
 
 /** The sum of m - x over the classes other than the label. Label smoothing alone needs it. */
@@ -197,13 +215,16 @@ static void soft_row(row_sums *sums, double weight, const tare_scratch *scratch)
 
 static void softmax_one_row(const tare_job *job, const tare_tile *tile, int32_t row, tare_scratch *scratch) {
   real_scratch *s = real_scratch_of(scratch);
-  row_reader r = {job, tile, row, job->problem->batch.classes, -1, scratch->rows.cls[row], s->row, s->row + ROW_CHUNK};
+  row_reader r = {job, tile, row, job->problem->batch.classes, -1, scratch->rows.cls[row], s->row, s->row + ROW_CHUNK,
+                  NULL};
+  seesaw_row seesaw = {0};
   row_sums sums = {.label = scratch->rows.cls[row], .sum = 1};
   const double weight = scratch->rows.cls[row] == TARE_ROW_SKIPPED ? 0 : scratch->rows.weight[row];
   if (weight != 0) {
     row_maximum(&r, &sums);
     row_sum(&r, &sums);
     if (sums.label >= 0 && tare_smooths_rows(job->problem)) row_spread(&r, &sums);
+    if (tare_is_seesaw(job->problem)) seesaw_one_row(&r, &seesaw, &sums, scratch);
     if (sums.label >= 0)
       hard_row(job, &sums, weight, scratch);
     else

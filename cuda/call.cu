@@ -3,6 +3,7 @@
  * From a checked problem to a call by value: which walk the kernels take, how the rows are cut into tiles, and what
  * else a kernel wants to know. Nothing here touches the device.
  */
+#include <cmath>
 #include <cstring>
 
 #include "backend.cuh"
@@ -17,12 +18,15 @@ bool is_run(const tare_view &v, const tare_array &a, int64_t classes) {
   return !a.data || ((a.cls == 1 || classes == 1) && (a.stride[3] == classes || v.dim[3] == 1));
 }
 
-/** With labels, rows of a softmax loss stay in registers if their classes are contiguous and not too many, and without
- *  label smoothing; else they are taken side by side if that is how most of them lie. */
+/** Whether the problem has kernels that take every row by sweeps over memory, a warp a row or a lane a row. */
+bool sweeps(const tare_problem *problem) { return tare_smooths_rows(problem) || tare_is_seesaw(problem); }
+
+/** With labels, rows of a softmax loss stay in registers if their classes are contiguous and not too many, and unless
+ *  they are swept; else they are taken side by side if that is how most of them lie. */
 int32_t choose_label_walk(const tare_problem *problem) {
   const int64_t classes = problem->batch.classes;
   const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
-  bool whole = softmax::choose_row_shape(classes, bytes) < softmax::row_shapes && !tare_smooths_rows(problem);
+  bool whole = softmax::choose_row_shape(classes, bytes) < softmax::row_shapes && !sweeps(problem);
   int64_t side_by_side = 0;
   for (int i = 0; i < problem->level_count; i++) {
     const tare_view &v = problem->view[i];
@@ -50,7 +54,7 @@ int32_t label_lanes_of(const tare_problem *problem) {
 int64_t softmax_rows_of_tile(const tare_problem *problem, const tare_view &view, int32_t walk) {
   const int64_t classes = problem->batch.classes;
   const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
-  const bool by_block = classes > softmax::most_classes_of_warp && !tare_smooths_rows(problem);
+  const bool by_block = classes > softmax::most_classes_of_warp && !sweeps(problem);
   int64_t together = by_block ? 1 : block_threads / 32;
   if (walk == walk_nchw) together = softmax::rows_of_nchw;
   if (walk == walk_flat)
@@ -225,6 +229,14 @@ void fill_shape(const tare_problem *problem, call *c) {
   c->inverse_gamma = problem->shape == TARE_SHAPE_STAR ? float(1 / problem->gamma) : 0.0f;
 }
 
+/** Without log counts or an exponent there is no mitigation. */
+void fill_by_label(const tare_problem *problem, call *c) {
+  c->adjusts_by_label = tare_is_seesaw(problem);
+  if (!c->adjusts_by_label) return;
+  c->seesaw = {problem->mitigation > 0 ? problem->log_counts : nullptr, float(problem->mitigation),
+               float(problem->compensation), float(log(problem->least_probability))};
+}
+
 void fill_output(const backend *self, const tare_problem *problem, call *c) {
   const tare_output &o = problem->output;
   c->normalizer = o.normalizer;
@@ -276,6 +288,7 @@ void make_call(const backend *self, const tare_problem *problem, call *c) {
   fill_batch(problem, c);
   fill_parameters(problem, c);
   fill_shape(problem, c);
+  fill_by_label(problem, c);
   fill_output(self, problem, c);
   fill_levels(problem, c);
 }

@@ -90,6 +90,12 @@ struct adjustment {
   const float *class_offset; /* NULL: nothing is added */
 };
 
+/** Seesaw loss: see softmax_by_label.cuh. */
+struct seesaw {
+  const float *log_counts; /* NULL: no mitigation */
+  float mitigation, compensation, log_floor;
+};
+
 /** What a context keeps on the device. */
 struct device_record {
   uint64_t invalid_rows, first_invalid;   /* by their label, since the last check; first_invalid is a row's number */
@@ -134,6 +140,8 @@ struct call {
   float margin, margin_rest, margin_logit, margin_logit_lo, threshold, log_threshold, shift, shift_lo, inverse_gamma;
   int32_t smooths_rows, smooths_all; /* label smoothing of a softmax loss, and what row_smoothing has for it: */
   float smoothed_share, unshared, smoothed_distance;
+  int32_t adjusts_by_label; /* a softmax loss whose logits depend on the label, and what it has for it: */
+  struct seesaw seesaw;
 
   int32_t normalizer, loss_dtype;
   double inverse_divisor; /* of a host value; used where the next two are not */

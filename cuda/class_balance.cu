@@ -13,7 +13,7 @@ struct balance_call {
   int64_t *steps;
   const int64_t *more;
   double *counts;
-  float *weights;
+  float *weights, *log_counts;
   int64_t classes;
   double decay, least_count, log_beta;
   int32_t adds, reserved;
@@ -28,6 +28,7 @@ __global__ void __launch_bounds__(block_threads) balance_classes(const TARE_GRID
   double sum = 0, present = 0;
   for (int64_t cls = thread_rank(); cls < b.classes; cls += block_threads) {
     if (b.adds) b.counts[cls] = tare_next_count(b.counts[cls], b.more[cls], b.decay);
+    if (b.log_counts) b.log_counts[cls] = tare_log_of_count(tare_sound_count(b.counts[cls]));
     const double inverse = inverse_of(b, cls);
     sum += inverse;
     present += inverse > 0 ? 1 : 0;
@@ -51,6 +52,7 @@ cudaError_t launch_balance_classes(const tare_balance_step &step, const launch_s
                           tare_balance_step_counts(&b),
                           tare_balance_counts(&b),
                           b.weights,
+                          b.log_counts,
                           b.classes,
                           b.decay,
                           b.least_count,

@@ -10,6 +10,7 @@
 #include "class_sums.cuh"
 
 #include "ghm_c.cuh"
+#include "softmax_by_label.cuh"
 #include "softmax_rows.cuh"
 #include "softmax_smoothed.cuh"
 
@@ -212,13 +213,16 @@ struct softmax_row {
   int32_t cls;     /* below 0: the row adds nothing */
   int32_t counted; /* the class that it counts in; below 0: none */
   float maximum;
+  softmax::label_adjustment by;      /* of a loss whose logits depend on the label */
   softmax::smoothed_outcome outcome; /* without label smoothing: with nothing taken */
 };
 
-__device__ __forceinline__ float adjusted_at(const call &c, const level &l, const tile &t, int32_t row, int32_t label,
-                                             int32_t cls) {
+/** `r`: its class and its adjustment are known. */
+__device__ __forceinline__ float adjusted_at(const call &c, const level &l, const tile &t, int32_t row,
+                                             const softmax_row &r, int32_t cls) {
   const float x = logit_at(c, l, t, row, cls);
-  return softmax::is_adjusted(c) ? softmax::adjust(c.adjusts, label, cls, x) : x;
+  if (c.adjusts_by_label) return softmax::adjusted(c, r.by, r.cls, cls, x);
+  return softmax::is_adjusted(c) ? softmax::adjust(c.adjusts, r.cls, cls, x) : x;
 }
 
 /** What finishes the rows of a call, with or without label smoothing. */
@@ -234,28 +238,44 @@ __device__ __forceinline__ softmax::smoothed_outcome finish(const call &c, const
   return {o, 0.0f, -o.derivative};
 }
 
-/** By a warp. */
-__device__ __forceinline__ softmax_row look_at_softmax_row(const call &c, const softmax_setting &s, const level &l,
-                                                           const tile &t, int32_t row) {
-  const row_role r = softmax::weigh_row(c, l, t, row);
-  const int32_t counted = role_of(c, find_class(c, l, t, row));
-  if (r.weight == 0.0f) return {row_skipped, counted, 0.0f, {}};
-  float maximum = -INFINITY;
-  for (int32_t cls = int32_t(lane()); cls < c.classes; cls += warp_size)
-    if (cls != r.cls) maximum = fmaxf(maximum, adjusted_at(c, l, t, row, r.cls, cls));
-  maximum = softmax::max_all<warp_size>(maximum);
+/** Of a row whose maximum is in `r`: the sums over its other classes. By a warp. */
+__device__ __forceinline__ softmax::smoothed_sums sums_of_row(const call &c, const level &l, const tile &t,
+                                                              const softmax_row &r, int32_t row) {
   softmax::running_sum sum = {0.0f, 0.0f};
   softmax::spread_sum spread = {0.0f, 0.0f};
   for (int32_t cls = int32_t(lane()); cls < c.classes; cls += warp_size) {
     if (cls == r.cls) continue;
-    const float x = adjusted_at(c, l, t, row, r.cls, cls);
-    sum.add(softmax::exp_of<float>(x, maximum));
-    spread.add(x, maximum);
+    const float x = adjusted_at(c, l, t, row, r, cls);
+    sum.add(softmax::exp_of<float>(x, r.maximum));
+    spread.add(x, r.maximum);
   }
-  const softmax::smoothed_sums all = {softmax::sum_all<warp_size>(sum.sum - sum.lost),
-                                      softmax::sum_all<warp_size>(spread.sum - spread.lost)};
-  const float label_x = adjusted_at(c, l, t, row, r.cls, r.cls);
-  return {r.cls, counted, maximum, finish(c, s, r.weight, label_x, maximum, all)};
+  return {softmax::sum_all<warp_size>(sum.sum - sum.lost), softmax::sum_all<warp_size>(spread.sum - spread.lost)};
+}
+
+__device__ __forceinline__ float maximum_of_row(const call &c, const level &l, const tile &t, const softmax_row &r,
+                                                int32_t row) {
+  float maximum = -INFINITY;
+  for (int32_t cls = int32_t(lane()); cls < c.classes; cls += warp_size)
+    if (cls != r.cls) maximum = fmaxf(maximum, adjusted_at(c, l, t, row, r, cls));
+  return softmax::max_all<warp_size>(maximum);
+}
+
+/** By a warp. A row whose logits depend on their own softmax is looked at twice. */
+__device__ __forceinline__ softmax_row look_at_softmax_row(const call &c, const softmax_setting &s, const level &l,
+                                                           const tile &t, int32_t row) {
+  const row_role role = softmax::weigh_row(c, l, t, row);
+  softmax_row r = {row_skipped, role_of(c, find_class(c, l, t, row)), 0.0f, softmax::no_adjustment(), {}};
+  if (role.weight == 0.0f) return r;
+  r.cls = role.cls;
+  softmax::smoothed_sums all = {1.0f, 0.0f};
+  for (int sweep = softmax::looks_twice(c) ? 0 : 1; sweep < 2; sweep++) {
+    r.maximum = maximum_of_row(c, l, t, r, row);
+    all = sums_of_row(c, l, t, r, row);
+    if (sweep == 0) r.by = softmax::adjust_by(c, r.cls, logit_at(c, l, t, row, r.cls), r.maximum, all.sum);
+  }
+  const float label_x = adjusted_at(c, l, t, row, r, r.cls);
+  r.outcome = finish(c, s, role.weight, label_x, r.maximum, all);
+  return r;
 }
 
 __device__ __forceinline__ void add_softmax_element(const call &c, const level &l, const tile &t, const softmax_row &r,
@@ -267,7 +287,7 @@ __device__ __forceinline__ void add_softmax_element(const call &c, const level &
     add_gradient(sum, 1.0f, softmax::smoothed_gradient<float>(c, r.outcome, true, 0.0f));
     return;
   }
-  const float e = softmax::exp_of<float>(adjusted_at(c, l, t, row, r.cls, cls), r.maximum);
+  const float e = softmax::exp_of<float>(adjusted_at(c, l, t, row, r, cls), r.maximum);
   add_gradient(sum, 0.0f, softmax::smoothed_gradient<float>(c, r.outcome, false, e));
 }
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which kernel of the softmax family a call takes: 13 for each type of logits, and two with label smoothing. */
+/* Which kernel of the softmax family a call takes: 13 for each type of logits, two with label smoothing, and
+ * two for logits that depend on the label. */
 #ifndef TARE_CUDA_SOFTMAX_LAUNCH_CUH
 #define TARE_CUDA_SOFTMAX_LAUNCH_CUH
 
+#include "softmax_by_label.cuh"
 #include "softmax_nchw.cuh"
 #include "softmax_registers.cuh"
 #include "softmax_rows.cuh"
@@ -35,7 +37,8 @@ cudaError_t load_type() {
   return load_kernels(softmax_rows<T, block_threads, true, true>, softmax_rows<T, block_threads, true, false>,
                       softmax_rows<T, block_threads, false, false>, softmax_rows<T, 32, true, true>,
                       softmax_rows<T, 32, true, false>, softmax_rows<T, 32, false, false>, softmax_nchw<T, reread>,
-                      softmax_nchw<T, held>, softmax_smoothed_rows<T>, softmax_smoothed_nchw<T>);
+                      softmax_nchw<T, held>, softmax_smoothed_rows<T>, softmax_smoothed_nchw<T>,
+                      softmax_by_label_rows<T>, softmax_by_label_nchw<T>);
 }
 
 template <typename T, bool soft, bool adjusts>
@@ -64,6 +67,9 @@ template <typename T>
 cudaError_t launch_walk(const call &c, const launch_site &site) {
   if (c.smooths_rows)
     return launch(c.levels[0].walk == walk_nchw ? softmax_smoothed_nchw<T> : softmax_smoothed_rows<T>, c.tile_count,
+                  site, c);
+  if (c.adjusts_by_label)
+    return launch(c.levels[0].walk == walk_nchw ? softmax_by_label_nchw<T> : softmax_by_label_rows<T>, c.tile_count,
                   site, c);
   switch (c.levels[0].walk) { /* all levels go the same way */
     case walk_flat:

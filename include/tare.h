@@ -330,6 +330,8 @@ typedef enum tare_loss_kind {
   TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED = 12, /**< -log softmax(x + offset)_y per row (arXiv 2007.07314, eq. 10) */
   /** -alpha_t*log sigmoid(g*z+b)/g (FL*, arXiv 1708.02002, appendix A) */
   TARE_LOSS_SIGMOID_FOCAL_STAR = 13,
+  /** -log softmax(z)_y per row, z_j = x_j + log S_j of the classes that are not the label (arXiv 2008.10032, eq. 4) */
+  TARE_LOSS_SOFTMAX_SEESAW = 14,
   TARE_LOSS_GHM_C = 20, /**< sum of CE/GD(g), g = |sigmoid(x)-t| (arXiv 1811.05181, eq. 9) */
   TARE_LOSS_GHM_R = 21  /**< sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (eq. 12) */
 } tare_loss_kind;
@@ -519,6 +521,29 @@ typedef struct tare_logit_adjusted_parameters {
   const float *offset; /**< [classes]; device memory; NULL (default): none, which is softmax CE */
 } tare_logit_adjusted_parameters;
 
+/**
+ * Seesaw loss of a row with label y: softmax CE of z_y = x_y and, for every other class j, z_j = x_j + log S_j with
+ *
+ *   log S_j = p*min(0, log n_j - log n_y) + q*max(0, x_j - max(x_y, LSE(x) + log epsilon))
+ *
+ * LSE(x) = log sum_k e^x_k. The first term (mitigation) spares classes that are rarer than the label. The second
+ * (compensation) weighs a class more that is more probable than the label. S is a constant of the gradient, which is
+ * softmax(z) - onehot (Wang et al., arXiv 2008.10032, eq. 4 to 6; mmdetection's SeesawLoss).
+ *
+ * n are the rows of each class seen so far, from below at 1. tare_class_balance (section 10) keeps them on the device
+ * and writes their logarithms, log_counts. Count the labels of a batch before its loss. Nothing here counts, so that a
+ * loss that is computed again is the same. Rows of the background add nothing unless background is a class.
+ *
+ * z is formed in f32 (f64 logits: in double). A z beyond its type's range is infinite. A log count of -inf takes its
+ * class out of all other rows. Log counts are not checked. There are no dense targets and no label smoothing.
+ */
+typedef struct tare_seesaw_parameters {
+  const float *log_counts; /**< log n: [classes]; device memory; NULL (default): no mitigation */
+  double p;                /**< [0,10000]; default 0.8. 0: no mitigation */
+  double q;                /**< [0,10000]; default 2. 0: no compensation */
+  double epsilon;          /**< the least probability of a label to be divided by, in (0,1]; default 0.01 */
+} tare_seesaw_parameters;
+
 typedef enum tare_ghm_density {
   TARE_GHM_DENSITY_UNIT_REGION = 0, /**< `bins` equal bins of g; GD = count*bins */
   TARE_GHM_DENSITY_EXACT = 1 /**< #{k: |g_k-g| <= eps/2} over the length of that window inside [0,1], by sorting */
@@ -594,6 +619,7 @@ typedef struct tare_loss_spec {
     tare_reduced_focal_parameters reduced_focal;   /**< TARE_LOSS_SIGMOID_REDUCED_FOCAL */
     tare_focal_star_parameters focal_star;         /**< TARE_LOSS_SIGMOID_FOCAL_STAR */
     tare_logit_adjusted_parameters logit_adjusted; /**< TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED */
+    tare_seesaw_parameters seesaw;                 /**< TARE_LOSS_SOFTMAX_SEESAW */
     tare_ghm_parameters ghm;                       /**< TARE_LOSS_GHM_C, TARE_LOSS_GHM_R */
     uint64_t reserved_words[16];
   };
@@ -1131,6 +1157,8 @@ TARE_API tare_status tare_class_balanced_weights_real(int64_t classes, const dou
  * The weights are those of tare_class_balanced_weights_real for max(n_c, least_count). A class with 0 has weight 0. If
  * every class has 0, each weight is 1. A weight may differ in its last bits from device to device.
  *
+ * Seesaw loss needs the logarithms of the counts instead: log max(n_c, 1), formed in double and rounded once.
+ *
  * State. tare_class_balance_state_bytes(classes) bytes, aligned to 8. A fresh state is all zero bytes. It may be
  * copied, saved and restored as bytes. In 8-byte words:
  *
@@ -1145,7 +1173,8 @@ typedef struct tare_class_balance {
   double decay;       /**< of the running counts in each step, in (0,1]; default 1: they are sums */
   double least_count; /**< what a smaller count counts as: in [1e-30,2^53], or 0 (default) for none */
   void *state;        /**< device memory */
-  float *weights;     /**< [classes], written; device memory; NULL: none, in tare_class_balance_step alone */
+  float *weights;     /**< [classes], written; device memory; NULL: none */
+  float *log_counts;  /**< [classes], written: log max(n, 1), for Seesaw loss; device memory; NULL (default): none */
 } tare_class_balance;
 
 /** Fills the defaults. */
@@ -1171,6 +1200,7 @@ TARE_API tare_status tare_class_balance_step(tare_context *context, const tare_c
 
 /**
  * Forms the weights of the running counts as they are: for an evaluation beside training. The state is only read.
+ * One of `weights` and `log_counts` must be given.
  * @return as tare_class_balance_step.
  */
 TARE_API tare_status tare_class_balance_weigh(tare_context *context, const tare_class_balance *balance,

@@ -12,6 +12,9 @@ TARE_INLINE double tare_next_count(double n, int64_t more, double decay) {
   return tare_sound_count(decay * tare_sound_count(n) + (more > 0 ? (double)more : 0.0));
 }
 
+/** The logarithm of a count that is at least 1. */
+TARE_INLINE float tare_log_of_count(double n) { return n > 1.0 ? (float)log(n) : 0.0f; }
+
 /** 1/E of a count that is at least `least`, up to the factor 1-beta; 0 of a class that was never seen. */
 TARE_INLINE double tare_inverse_of_count(double n, double least, double log_beta) {
   const double count = n > least ? n : least;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parameters.h"
 #include "tool/base/convert.h"
 #include "tool/base/counts.h"
 #include "tool/base/npy.h"
@@ -119,7 +120,19 @@ static int allocate_classes(const char *role, const char *path, const struct sam
   return *values ? TOOL_OK : complain("%s %s: out of memory", role, path);
 }
 
-/* Class-balanced weights, offsets of logit adjustment, or both. */
+/* What Seesaw loss knows of the samples seen so far. */
+static int load_log_counts(const char *path, const struct counts *counts, struct sample *sample) {
+  int status = allocate_classes("--class-counts", path, sample, &sample->log_counts);
+  for (int64_t cls = 0; status == TOOL_OK && cls < counts->classes; cls++) {
+    if (!(counts->real[cls] >= 0))
+      return complain("--class-counts %s: found %g for class %" PRId64 ", expected a count", path, counts->real[cls],
+                      cls);
+    sample->log_counts[cls] = counts->real[cls] > 1 ? (float)log(counts->real[cls]) : 0;
+  }
+  return status;
+}
+
+/* Class-balanced weights, offsets of logit adjustment, logarithms, or some of these. */
 static int load_counts(const struct eval_options *options, struct sample *sample) {
   const char *path = options->class_counts;
   struct counts counts;
@@ -138,6 +151,7 @@ static int load_counts(const struct eval_options *options, struct sample *sample
     if (status == TOOL_OK && tare_logit_adjustment(counts.classes, counts.real, options->tau, sample->offset))
       status = complain("--class-counts %s with --tau: %s", path, tare_error_text(NULL));
   }
+  if (status == TOOL_OK && loss_has(options->loss.kind, "log_counts")) status = load_log_counts(path, &counts, sample);
   counts_free(&counts);
   return status;
 }

@@ -49,7 +49,7 @@ const struct argp_option eval_described[] = {
     {"dtype", DTYPE, "TYPE", 0, "f32, f16, bf16: round the logits to this type first (the file's type)", 0},
     {0, 0, 0, 0, "The loss:", 2},
     {"class-counts", CLASS_COUNTS, "F", 0,
-     "Samples of each class, for --beta or --tau: .npy, or .csv with the count in the last column", 0},
+     "Samples of each class, for --beta, --tau or softmax-seesaw: .npy, or .csv with the count in the last column", 0},
     {"beta", BETA, "B", 0, "Class-balanced weights from --class-counts: beta in [0,1)", 0},
     {"tau", TAU, "T", 0, "softmax-logit-adjusted: offsets tau*log(n/sum n) from --class-counts; 1 is balanced softmax",
      0},

@@ -129,7 +129,8 @@ int reading_check_files(const struct reading *reading) {
 static int check_counts(const struct reading *reading) {
   const struct eval_options *options = reading->options;
   const bool takes_offset = loss_has(reading->kind, "offset");
-  if (options->class_counts && !options->has_beta && !options->has_tau)
+  const bool takes_counts = loss_has(reading->kind, "log_counts");
+  if (options->class_counts && !options->has_beta && !options->has_tau && !takes_counts)
     return misuse("--class-counts needs --beta%s", takes_offset ? " or --tau" : "");
   if (options->offsets && options->has_tau) return misuse("--offsets and --tau: give one of them");
   if (takes_offset && !options->offsets && !options->has_tau)

@@ -28,6 +28,7 @@ void sample_free(struct sample *sample) {
   free(sample->row_weights);
   free(sample->class_weights);
   free(sample->offset);
+  free(sample->log_counts);
   sample_init(sample);
 }
 

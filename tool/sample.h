@@ -22,6 +22,7 @@ struct sample {
   float *row_weights;   /**< [rows], or NULL */
   float *class_weights; /**< [classes], or NULL */
   float *offset;        /**< [classes], added to the logits; or NULL */
+  float *log_counts;    /**< [classes], logarithms of samples; or NULL */
   double background_weight;
   double hard_negatives; /**< per positive; below 0: all rows are taken */
   int64_t least_negatives, images;

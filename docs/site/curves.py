@@ -55,6 +55,8 @@ def needed(loss: str) -> dict:
     """What a loss cannot do without: offsets of a class with a tenth of the samples, the density of a batch."""
     if loss == "softmax-logit-adjusted":
         return {"offset": np.log(np.float32([0.1, 0.9]))}
+    if loss == "softmax-seesaw":
+        return {"log_counts": np.log(np.float32([1, 9]))}
     if loss != "ghm-c":
         return {}
     state = tare.ghm_state(10)

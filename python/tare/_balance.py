@@ -35,13 +35,15 @@ def settings_of(beta: float, decay: float, least_count: float) -> dict[str, floa
     return found
 
 
-def make(classes: int, settings: dict[str, float], state: int, weights: int | None = None) -> Any:
-    """The C struct. state, weights: addresses."""
+def make(
+    classes: int, settings: dict[str, float], state: int, weights: int | None = None, log_counts: int | None = None
+) -> Any:
+    """The C struct. state, weights, log_counts: addresses."""
     balance = _structs.ClassBalance()
     _c.library.tare_class_balance_init_sized(balance, classes, ctypes.sizeof(balance))
     for name, value in settings.items():
         setattr(balance, name, value)
-    balance.state, balance.weights = state, weights
+    balance.state, balance.weights, balance.log_counts = state, weights, log_counts
     return balance
 
 

@@ -171,6 +171,7 @@ class ClassBalance(ctypes.Structure):
         *[(name, c_double) for name in ("beta", "decay", "least_count")],
         ("state", c_void_p),
         ("weights", c_void_p),
+        ("log_counts", c_void_p),
     ]
 
 

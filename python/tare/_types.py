@@ -25,6 +25,7 @@ LossName = Literal[
     "softmax-ce",
     "softmax-focal",
     "softmax-logit-adjusted",
+    "softmax-seesaw",
     "ghm-c",
     "ghm-r",
 ]
@@ -144,6 +145,9 @@ class Parameters(TypedDict, total=False):
     momentum: float
     mu: float
     offset: torch.Tensor
+    log_counts: torch.Tensor | None
+    p: float
+    q: float
 
 
 class Settings(Parameters, Options, total=False):

@@ -170,6 +170,29 @@ Test(class_balance, what_is_not_finite_adds_nothing) {
   }
 }
 
+/* What Seesaw loss takes: the step comes first, and a count below 1 counts as 1. */
+Test(class_balance, log_counts) {
+  FOR_EACH_DEVICE(device) {
+    running *r = running_new(device, 300);
+    buffer *logs = buffer_new(device, 300 * sizeof(float), 4);
+    r->balance.log_counts = logs->memory;
+    for (int step = 0; step < 3; step++) {
+      if (step == 2) r->balance.weights = NULL;
+      if (step) count(r, step == 1 ? 40 : 300, (uint64_t)step);
+      check_ok(r, (step ? tare_class_balance_step : tare_class_balance_weigh)(device->context, &r->balance, NULL));
+      buffer_download(logs, "log counts");
+      for (int c = 0; c < 300; c++) {
+        float got;
+        memcpy(&got, logs->now + 4 * c, sizeof got);
+        cr_assert_float_eq((double)got, log(fmax(r->counts[c], 1)), 2e-7 * (double)got, "class %d: %g", c, (double)got);
+      }
+    }
+    check_ok(r, tare_class_balance_weigh(device->context, &r->balance, NULL));
+    buffer_free(logs);
+    running_free(r);
+  }
+}
+
 Test(class_balance, a_step_without_weights) {
   FOR_EACH_DEVICE(device) {
     running *r = running_new(device, 80);
@@ -208,6 +231,9 @@ Test(class_balance, what_is_refused) {
     REFUSE(state, NULL, "balance->state is");
     REFUSE(state, (char *)sound.state + 4, "aligned to 8");
     REFUSE(weights, (float *)sound.state, "overlaps balance->state");
+    REFUSE(log_counts, (float *)sound.state + 1, "balance->log_counts (");
+    REFUSE(log_counts, sound.weights, "overlaps balance->weights");
+    REFUSE(log_counts, (float *)(void *)((char *)sound.weights + 2), "aligned to 4");
     REFUSE(struct_size, 16, "struct_size is 16");
     expect_refused(r, NULL, "balance is NULL");
     tare_batch batch;

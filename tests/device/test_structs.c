@@ -102,6 +102,8 @@ static const size_t focal_star_ends[] = {16, AT(tare_loss_spec, focal_star.alpha
                                          AT(tare_loss_spec, focal_star.steepness), AT(tare_loss_spec, focal_star.shift),
                                          AT(tare_loss_spec, focal_star.shift) + 8};
 static const size_t logit_adjusted_ends[] = {16, AT(tare_loss_spec, logit_adjusted.offset) + 8};
+static const size_t seesaw_ends[] = {16, AT(tare_loss_spec, seesaw.p), AT(tare_loss_spec, seesaw.q),
+                                     AT(tare_loss_spec, seesaw.epsilon), AT(tare_loss_spec, seesaw.epsilon) + 8};
 static const size_t poly1_ends[] = {16, AT(tare_loss_spec, poly1.alpha_per_class), AT(tare_loss_spec, poly1.gamma),
                                     AT(tare_loss_spec, poly1.epsilon), AT(tare_loss_spec, poly1.epsilon) + 8};
 static const size_t varifocal_ends[] = {
@@ -140,6 +142,7 @@ static bool loss_ends(int32_t kind, uint64_t size) {
   if (kind == TARE_LOSS_SIGMOID_REDUCED_FOCAL) return ENDS(reduced_focal_ends);
   if (kind == TARE_LOSS_SIGMOID_FOCAL_STAR) return ENDS(focal_star_ends);
   if (kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED) return ENDS(logit_adjusted_ends);
+  if (kind == TARE_LOSS_SOFTMAX_SEESAW) return ENDS(seesaw_ends);
   return kind == TARE_LOSS_SIGMOID_FOCAL || kind == TARE_LOSS_SOFTMAX_FOCAL ? ENDS(focal_ends) : ENDS(ce_ends);
 }
 

@@ -27,6 +27,8 @@ void oracle_problem_init(struct oracle_problem *problem, const struct oracle_los
                                      .beta = 2,
                                      .epsilon = loss->has_density ? 0.1 : 1,
                                      .p_exponent = 0.25,
+                                     .p = 0.8,
+                                     .q = 2,
                                      .gamma_positive = 1,
                                      .gamma_negative = 4,
                                      .margin = 0.05,

@@ -98,6 +98,12 @@ double oracle_adjusted_softmax_row(int64_t classes, const double *x, const doubl
 double oracle_adjusted_soft_softmax_row(int64_t classes, const double *x, const double *offset, const double *t,
                                         double *dx);
 
+/** Seesaw loss: -log softmax(x + log S)_y with S_j = M_j*C_j for j != y (arXiv 2008.10032, eq. 4 to 6). M_j = min(1,
+ *  (n_j/n_y)^p), C_j = max(1, (p_j/max(p_y,eps))^q), p = softmax(x). dx: S is a constant. by: p, q, eps. log_counts:
+ *  [classes] or NULL. */
+double oracle_seesaw_row(int64_t classes, const double *x, const double *log_counts, int64_t y, const double by[3],
+                         double *dx);
+
 /* ---- Class-balanced weights ------------------------------------------------------------------------------------ */
 
 /** (1-beta^n)/(1-beta) for n >= 0, 0 <= beta < 1. */
@@ -181,6 +187,7 @@ extern const struct oracle_loss ORACLE_SIGMOID_FOCAL_STAR;
 extern const struct oracle_loss ORACLE_SOFTMAX_CE;
 extern const struct oracle_loss ORACLE_SOFTMAX_FOCAL;
 extern const struct oracle_loss ORACLE_SOFTMAX_LOGIT_ADJUSTED;
+extern const struct oracle_loss ORACLE_SOFTMAX_SEESAW;
 extern const struct oracle_loss ORACLE_GHM_C;
 extern const struct oracle_loss ORACLE_GHM_R;
 
@@ -234,6 +241,8 @@ struct oracle_problem {
   double threshold;                              /* 0.5; reduced focal */
   double steepness, shift;                       /* 2, 1; focal star */
   const double *offset;                          /* [classes]; logit-adjusted softmax */
+  const double *log_counts;                      /* [classes]; Seesaw: log n of each class, or NULL: all alike */
+  double p, q;                                   /* 0.8, 2; Seesaw, whose eps is epsilon */
   int modulator;                                 /* 0; 1: p^gamma is a constant of the gradient */
   int positives;                                 /* 0; varifocal: 1 where a label with score 0 is no negative */
   int bins;                                      /* 30; GHM-R: 10 */

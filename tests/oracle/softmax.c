@@ -183,6 +183,37 @@ double oracle_soft_softmax_row(int64_t classes, const double *x, const double *t
   return oracle_adjusted_soft_softmax_row(classes, x, NULL, t, dx);
 }
 
+/* log softmax(x) of each class; of two infinite logits nothing is known. */
+static void log_softmax(int64_t classes, const long double *x, long double *out) {
+  int64_t top = largest(classes, x, -1);
+  long double rest = log1pl(sum_relative(classes, x, top, x[top]));
+  for (int64_t k = 0; k < classes; ++k) out[k] = (x[k] == x[top] ? 0 : x[k] - x[top]) - rest;
+}
+
+/* Where the maximum is -inf or no number, nothing is added: the row has no limit, whatever S is. */
+double oracle_seesaw_row(int64_t classes, const double *x, const double *log_counts, int64_t y, const double by[3],
+                         double *dx) {
+  long double *z = density_allocate(classes, sizeof *z), *log_p = density_allocate(classes, sizeof *log_p);
+  for (int64_t k = 0; k < classes; ++k) z[k] = x[k];
+  if (undefined_row(classes, z)) {
+    free(z);
+    free(log_p);
+    return fill_nan(classes, dx);
+  }
+  log_softmax(classes, z, log_p);
+  for (int64_t j = 0; j < classes; ++j) {
+    if (j == y) continue;
+    long double ratio = log_counts ? (long double)log_counts[j] - (long double)log_counts[y] : 0;
+    long double above = log_p[j] - fmaxl(log_p[y], logl(by[2]));
+    if (by[0] != 0 && ratio < 0) z[j] += by[0] * ratio;
+    if (by[1] != 0 && above > 0) z[j] += by[1] * above;
+  }
+  double loss = hard_row(classes, z, y, 0, dx);
+  free(z);
+  free(log_p);
+  return loss;
+}
+
 /* ---- The losses of a batch ------------------------------------------------------------------------------------ */
 
 static double logit_adjusted(const struct oracle_problem *problem, struct oracle_row row, double *dx) {
@@ -191,6 +222,12 @@ static double logit_adjusted(const struct oracle_problem *problem, struct oracle
   return oracle_adjusted_softmax_row(problem->classes, row.x, offset, row.label, 0, dx);
 }
 const struct oracle_loss ORACLE_SOFTMAX_LOGIT_ADJUSTED = {.row = logit_adjusted};
+
+static double seesaw(const struct oracle_problem *problem, struct oracle_row row, double *dx) {
+  const double by[3] = {problem->p, problem->q, problem->epsilon};
+  return oracle_seesaw_row(problem->classes, row.x, problem->log_counts, row.label, by, dx);
+}
+const struct oracle_loss ORACLE_SOFTMAX_SEESAW = {.row = seesaw};
 
 static double labelled_row(const struct oracle_problem *problem, struct oracle_row row, double gamma, double *dx) {
   struct oracle_smoothing by = {problem->label_smoothing, gamma, problem->smoothed};

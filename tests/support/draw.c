@@ -83,6 +83,15 @@ static void draw_offsets(problem *p, random_source *s) {
   }
 }
 
+/* Of a tail, all the same, and of classes that are left out. */
+static void draw_log_counts(problem *p, random_source *s) {
+  const int64_t manner = random_below(s, 3);
+  for (int64_t c = 0; c < p->classes; c++) {
+    const double count = manner == 0 ? 1 : random_below(s, 3) ? 1 + (double)random_below(s, 100000) : 1;
+    p->log_counts[c] = manner == 2 && one_in(s, 6) ? -INFINITY : (double)(float)log(count);
+  }
+}
+
 /* Of a parameter that is not named here the default. */
 static double draw_parameter(const tare_parameter_description *parameter, random_source *s) {
   if (strcmp(parameter->option, "alpha") == 0) return parameter->high > 1 && one_in(s, 3) ? 2.5 : draw_alpha(s);
@@ -96,6 +105,9 @@ static double draw_parameter(const tare_parameter_description *parameter, random
   if (strcmp(parameter->option, "threshold") == 0) return ONE_OF(s, 0.5, 0.5, 0.75, 1);
   if (strcmp(parameter->option, "steepness") == 0) return ONE_OF(s, 2, 4, 0.5, 10);
   if (strcmp(parameter->option, "shift") == 0) return ONE_OF(s, 1, 0, -2, 5);
+  if (strcmp(parameter->option, "seesaw-p") == 0) return ONE_OF(s, 0.8, 0.8, 0, 1.5);
+  if (strcmp(parameter->option, "seesaw-q") == 0) return ONE_OF(s, 2, 2, 0, 0.7);
+  if (strcmp(parameter->option, "seesaw-epsilon") == 0) return ONE_OF(s, 0.01, 0.01, 1, 1e-6);
   if (parameter->type == TARE_PARAMETER_TYPE_CHOICE) return (double)random_below(s, (int64_t)parameter->high + 1);
   if (strcmp(parameter->option, "poly-epsilon") == 0) return ONE_OF(s, 1, 1, 0, 0.5, 3);
   return parameter->default_value;
@@ -107,6 +119,7 @@ static void draw_parameters(problem *p, random_source *s) {
     return;
   }
   if (p->offset != NULL) draw_offsets(p, s);
+  if (p->log_counts != NULL) draw_log_counts(p, s);
   const int32_t count = describe_loss(p->loss.kind).parameters;
   for (int32_t i = 0; i < count; i++) {
     const tare_parameter_description parameter = describe_parameter(p->loss.kind, i);

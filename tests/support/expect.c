@@ -182,10 +182,22 @@ static double widest_row(const problem *p) {
   return widest + largest;
 }
 
+/* Seesaw loss: logits are rounded when their base is taken from them, when that is weighed, and when it is added. */
+static double widest_seesaw_row(const problem *p) {
+  const double p_size = named_parameter(&p->loss, "p", 0), q = named_parameter(&p->loss, "q", 0);
+  double largest = 0, log_counts = 0;
+  for (int64_t i = 0; i < p->rows * p->classes; i++)
+    if (isfinite(p->logits[i])) largest = fmax(largest, fabs(p->logits[i]));
+  for (int64_t c = 0; c < p->classes && p->log_counts != NULL; c++)
+    if (isfinite(p->log_counts[c])) log_counts = fmax(log_counts, fabs(p->log_counts[c]));
+  return (1 + 2 * q) * (widest_row(p) + largest) + 2 * p_size * log_counts;
+}
+
 /* Of an element in the precision that computes it: 4*(1+gamma) ulp of the formula, half an ulp for each of up to
  * eight factors (alpha, four weights, density, divisor, scale), and in a softmax loss the spread of the row. */
 static double computed_relative(const problem *p) {
-  const double spread = is_softmax(p->loss.kind) ? widest_row(p) : 0;
+  const double of_row = is_softmax(p->loss.kind) ? widest_row(p) : 0;
+  const double spread = p->loss.kind == TARE_LOSS_SOFTMAX_SEESAW ? widest_seesaw_row(p) : of_row;
   if (p->dtype == TARE_DTYPE_F64) return 1e-13 * (1 + exponent_of(p)) + spread * 0x1p-52;
   return (4 * (1 + exponent_of(p)) + 4 + spread) * 0x1p-23;
 }

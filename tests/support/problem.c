@@ -166,6 +166,13 @@ static double *random_offsets(const problem *p) {
   return offset;
 }
 
+/* Of a long tail. */
+static double *random_log_counts(const problem *p) {
+  double *logs = random_offsets(p);
+  for (int64_t i = 0; i < p->classes; i++) logs[i] = logs[i] > -1 ? 0 : -logs[i];
+  return logs;
+}
+
 problem *problem_new_levels(int32_t kind, int32_t dtype, int64_t images, int64_t classes, int32_t level_count,
                             const level_shape *levels) {
   problem *p = calloc(1, sizeof *p);
@@ -188,6 +195,7 @@ problem *problem_new_levels(int32_t kind, int32_t dtype, int64_t images, int64_t
   p->labels = calloc((size_t)p->rows + 1, sizeof *p->labels);
   problem_draw_labels(p, 0.35, 0.05);
   if (kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED) p->offset = random_offsets(p);
+  if (kind == TARE_LOSS_SOFTMAX_SEESAW) p->log_counts = random_log_counts(p);
   if (kind == TARE_LOSS_GHM_R) {
     p->targets = calloc((size_t)(p->rows * classes) + 1, sizeof *p->targets);
     draw_regression(p);
@@ -213,6 +221,7 @@ void problem_free(problem *p) {
   free(p->positive_weights);
   free(p->alpha_per_class);
   free(p->offset);
+  free(p->log_counts);
   free(p->ghm_state);
   free(p->oracle_state);
   head_free(p->head);

@@ -88,7 +88,7 @@ typedef struct problem {
   double *row_weights;                                        /* [rows] */
   double *element_weights;                                    /* [rows, classes] */
   double *class_weights, *positive_weights, *alpha_per_class; /* [classes] */
-  double *offset;                                             /* [classes]; only of the loss that needs them */
+  double *offset, *log_counts;                                /* [classes]; only of the loss that needs them */
 
   int32_t normalizer;
   double normalizer_value;

@@ -21,8 +21,8 @@ typedef struct run_state {
   tare_context *context;
   placed_array arrays[ARRAY_KINDS];
   buffer *level_loss[TARE_MAX_LEVELS], *divisor[TARE_MAX_LEVELS];
-  buffer *loss, *counts, *class_sums, *normalizer_sums, *alpha, *offset, *class_weights, *positive_weights, *normalizer,
-      *scale, *ghm, *workspace;
+  buffer *loss, *counts, *class_sums, *normalizer_sums, *alpha, *offset, *log_counts, *class_weights, *positive_weights,
+      *normalizer, *scale, *ghm, *workspace;
   tare_level levels[TARE_MAX_LEVELS];
   head_run head;
 } run_state;
@@ -134,6 +134,7 @@ static void make_scalars(run_state *r) {
     r->normalizer_sums = buffer_new(r->device, sums_of(p) * sizeof(tare_normalizer_sums), 8);
   r->alpha = floats(r->device, p->alpha_per_class, p->classes);
   r->offset = floats(r->device, p->offset, p->classes);
+  r->log_counts = floats(r->device, p->log_counts, p->classes);
   r->class_weights = floats(r->device, p->class_weights, p->classes);
   r->positive_weights = floats(r->device, p->positive_weights, p->classes);
   if (p->normalizer_on_device) r->normalizer = floats(r->device, &p->normalizer_value, 1);
@@ -146,7 +147,8 @@ static tare_loss_spec make_loss(const run_state *r) {
   const int32_t count = describe_loss(loss.kind).parameters;
   for (int32_t i = 0; i < count; i++) {
     const tare_parameter_description parameter = describe_parameter(loss.kind, i);
-    const buffer *per_class = strcmp(parameter.name, "offset") == 0 ? r->offset : r->alpha;
+    const bool is_offset = strcmp(parameter.name, "offset") == 0, is_logs = strcmp(parameter.name, "log_counts") == 0;
+    const buffer *per_class = is_offset ? r->offset : is_logs ? r->log_counts : r->alpha;
     if (parameter.type == TARE_PARAMETER_TYPE_PER_CLASS)
       parameter_set_pointer(&loss, &parameter, buffer_memory(per_class));
     if (parameter.type == TARE_PARAMETER_TYPE_STATE) parameter_set_pointer(&loss, &parameter, buffer_memory(r->ghm));
@@ -298,9 +300,11 @@ static void expect_inputs_unchanged(run_state *r) {
     const bool overwritten = kind == ARRAY_LOGITS && r->p->in_place && (r->p->want & WANT_GRADIENT) != 0;
     if (!r->arrays[kind].is_output && !overwritten) layout_expect_unchanged(&r->arrays[kind]);
   }
-  buffer *const inputs[] = {r->alpha, r->offset, r->class_weights, r->positive_weights, r->normalizer, r->scale};
-  static const char *const names[] = {
-      "alpha_per_class", "offset", "class_weights", "positive_weights", "normalizer_pointer", "gradient_scale_pointer"};
+  buffer *const inputs[] = {r->alpha,      r->offset, r->log_counts, r->class_weights, r->positive_weights,
+                            r->normalizer, r->scale};
+  static const char *const names[] = {"alpha_per_class",       "offset",           "log_counts",
+                                      "class_weights",         "positive_weights", "normalizer_pointer",
+                                      "gradient_scale_pointer"};
   for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
     if (inputs[i] != NULL) buffer_expect_unchanged(inputs[i], names[i]);
   }
@@ -312,9 +316,9 @@ static void release(run_state *r) {
   for (int kind = 0; kind < ARRAY_KINDS; kind++) {
     layout_free(&r->arrays[kind]);
   }
-  buffer *const rest[] = {r->loss,   r->counts,        r->class_sums,       r->alpha,
-                          r->offset, r->class_weights, r->positive_weights, r->normalizer,
-                          r->scale,  r->ghm,           r->workspace,        r->normalizer_sums};
+  buffer *const rest[] = {r->loss,          r->counts,           r->class_sums, r->alpha, r->offset,
+                          r->class_weights, r->positive_weights, r->normalizer, r->scale, r->ghm,
+                          r->workspace,     r->normalizer_sums,  r->log_counts};
   for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) buffer_free(rest[i]);
   for (int32_t l = 0; l < TARE_MAX_LEVELS; l++) {
     buffer_free(r->level_loss[l]);

@@ -105,11 +105,16 @@ static int make_batch(struct bench *bench) {
 
 /* -- setting up ---------------------------------------------------------------------------------------------------- */
 
-/* Offsets of softmax-logit-adjusted, as of a long tail whose class c has 1/(c+1) of the samples of class 0. */
+/* Offsets of softmax-logit-adjusted, log counts of softmax-seesaw: of a long tail whose class c has 1/(c+1) of the
+ * samples of class 0. */
 static int make_offsets(struct sample *batch) {
   batch->offset = malloc((size_t)batch->classes * sizeof(float));
-  if (!batch->offset) return complain("out of memory");
-  for (int64_t cls = 0; cls < batch->classes; cls++) batch->offset[cls] = -logf((float)(cls + 1));
+  batch->log_counts = malloc((size_t)batch->classes * sizeof(float));
+  if (!batch->offset || !batch->log_counts) return complain("out of memory");
+  for (int64_t cls = 0; cls < batch->classes; cls++) {
+    batch->offset[cls] = -logf((float)(cls + 1));
+    batch->log_counts[cls] = logf(1e6f) + batch->offset[cls];
+  }
   return TOOL_OK;
 }
 

@@ -43,8 +43,9 @@ from ._functions import (
     softmax_ce,
     softmax_focal,
     softmax_logit_adjusted,
+    softmax_seesaw,
 )
-from .nn import GHMC, GHMR, LogitAdjustedLoss
+from .nn import GHMC, GHMR, LogitAdjustedLoss, SeesawLoss
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -128,6 +129,7 @@ __all__ = [
     "GHMR",
     "Head",
     "LogitAdjustedLoss",
+    "SeesawLoss",
     "check",
     "ghm_c",
     "ghm_density",
@@ -150,4 +152,5 @@ __all__ = [
     "softmax_ce",
     "softmax_focal",
     "softmax_logit_adjusted",
+    "softmax_seesaw",
 ]

@@ -262,6 +262,25 @@ def softmax_logit_adjusted(
     return loss("softmax-logit-adjusted", logits, labels, offset=offset, **options)
 
 
+def softmax_seesaw(
+    logits: Levels | Head,
+    labels: Levels | None = None,
+    *,
+    log_counts: torch.Tensor | None = None,
+    p: float = 0.8,
+    q: float = 2.0,
+    epsilon: float = 0.01,
+    **options: Unpack[Options],
+) -> Any:
+    """Seesaw loss a row (Wang et al., arXiv 2008.10032, eq. 4 to 6): -log softmax(x + log S)_y with S_y = 1 and, for the
+    other classes j, S_j = min(1, (n_j/n_y)^p)*max(1, (p_j/max(p_y, epsilon))^q), a constant of the gradient.
+
+    log_counts: float32 [C], the logarithms of the samples n seen so far, from below at 0; None: no first factor.
+    tare.torch.SeesawLoss counts the samples of training and forms them.
+    """
+    return loss("softmax-seesaw", logits, labels, log_counts=log_counts, p=p, q=q, epsilon=epsilon, **options)
+
+
 def ghm_c(
     logits: Levels | Head,
     labels: Levels | None = None,

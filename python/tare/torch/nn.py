@@ -21,6 +21,7 @@ from .._loss import Head, first_call, ghm_state
 from . import _functions, _scripted
 from ._modules import Module, StateModule
 from ._running import RunningClassBalancedLoss as RunningClassBalancedLoss
+from ._running import SeesawLoss as SeesawLoss
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,6 +148,9 @@ class SoftmaxFocalLoss(Loss, name="softmax-focal"): ...
 
 
 class SoftmaxLogitAdjustedLoss(Loss, name="softmax-logit-adjusted"): ...
+
+
+class SoftmaxSeesawLoss(Loss, name="softmax-seesaw"): ...
 
 
 def _add_the_others() -> None:

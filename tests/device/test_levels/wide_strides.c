@@ -61,9 +61,11 @@ static void check_sparse(const test_device *device, int32_t kind, tare_strides s
   batch.classes = SPARSE_CLASSES;
   output.loss = &loss;
   tare_loss_spec loss_spec = p->loss;
-  float offset[SPARSE_CLASSES];
-  for (int c = 0; p->offset != NULL && c < SPARSE_CLASSES; c++) offset[c] = (float)p->offset[c];
-  if (p->offset != NULL) loss_spec.logit_adjusted.offset = offset;
+  float of_classes[SPARSE_CLASSES];
+  const double *given = p->offset != NULL ? p->offset : p->log_counts;
+  for (int c = 0; given != NULL && c < SPARSE_CLASSES; c++) of_classes[c] = (float)given[c];
+  if (p->offset != NULL) loss_spec.logit_adjusted.offset = of_classes;
+  if (p->log_counts != NULL) loss_spec.seesaw.log_counts = of_classes;
   const tare_status status = tare_evaluate(device->context, &loss_spec, &batch, &output, NULL);
   cr_assert_eq(status, TARE_STATUS_OK, "%s: %s", problem_text(p), tare_error_text(device->context));
   cr_assert_eq(tare_context_synchronize(device->context, NULL), TARE_STATUS_OK);

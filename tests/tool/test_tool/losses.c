@@ -190,7 +190,6 @@ Test(tool, ghm_r) {
   }
 }
 
-/* Class-balanced weights of the batch's own counts, on each loss that takes them. */
 /* Offsets from counts, alone and beside class-balanced weights of the same counts. */
 Test(tool, logit_adjusted) {
   char counts_path[PATH_BYTES], more[PATH_BYTES + 64];
@@ -215,6 +214,31 @@ Test(tool, logit_adjusted) {
   npy_free(&counts);
 }
 
+static void add_log_counts(problem *p, const int64_t *counts) {
+  p->log_counts = calloc((size_t)p->classes, sizeof *p->log_counts);
+  for (int64_t c = 0; c < p->classes; c++) p->log_counts[c] = (double)(float)log(fmax((double)counts[c], 1));
+}
+
+Test(tool, seesaw) {
+  char counts_path[PATH_BYTES], more[PATH_BYTES + 64];
+  npy_real_path(counts_path, sizeof counts_path, "counts.npy");
+  npy_array counts = npy_read(counts_path);
+  for (size_t s = 0; s < STATES; s++) {
+    dataset d = load(states[s], "logits");
+    check_eval(problem_of(&d, TARE_LOSS_SOFTMAX_SEESAW), &d, "");
+    problem *p = problem_of(&d, TARE_LOSS_SOFTMAX_SEESAW);
+    add_log_counts(p, counts.data);
+    p->loss.seesaw.p = 1.5;
+    p->loss.seesaw.q = 0.5;
+    p->loss.seesaw.epsilon = 0.25;
+    snprintf(more, sizeof more, "--class-counts %s", counts_path);
+    check_eval(p, &d, more);
+    unload(&d);
+  }
+  npy_free(&counts);
+}
+
+/* Class-balanced weights of the batch's own counts, on each loss that takes them. */
 Test(tool, class_balanced) {
   char counts_path[PATH_BYTES], more[PATH_BYTES + 64];
   npy_real_path(counts_path, sizeof counts_path, "counts.npy");
@@ -226,6 +250,7 @@ Test(tool, class_balanced) {
       problem *p = problem_of(&d, kind);
       p->class_weights = calloc((size_t)d.classes, sizeof *p->class_weights);
       oracle_class_balanced(d.classes, counts.data, 0.999, NULL, p->class_weights);
+      if (kind == TARE_LOSS_SOFTMAX_SEESAW) add_log_counts(p, counts.data);
       p->background_weight = is_softmax(kind) ? 1 : 0.5;
       snprintf(more, sizeof more, "--class-counts %s --beta 0.999 --background-weight %g", counts_path,
                p->background_weight);

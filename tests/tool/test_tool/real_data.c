@@ -72,6 +72,8 @@ problem *problem_of(const dataset *d, int32_t kind) {
   memcpy(p->labels, d->label_values, (size_t)d->rows * sizeof *p->labels);
   if (d->target_values != NULL) memcpy(p->targets, d->target_values, bytes);
   p->want = WANT_GRADIENT | WANT_ROW_LOSS;
+  free(p->log_counts); /* the tool has none unless it is given counts */
+  p->log_counts = NULL;
   return p;
 }
 
