@@ -3,19 +3,8 @@
 #ifndef TARE_CORE_MASKS_H
 #define TARE_CORE_MASKS_H
 
-#include <math.h>
-
+#include "losses/mask_sums.h"
 #include "problem.h"
-
-#ifndef TARE_INLINE /* not a backend's own */
-#define TARE_INLINE static inline
-#define TARE_MASKS_DEFINED_INLINE
-#endif
-#include "losses/mask_overlap.h"
-#ifdef TARE_MASKS_DEFINED_INLINE
-#undef TARE_INLINE
-#undef TARE_MASKS_DEFINED_INLINE
-#endif
 
 /** A mask is summed in chunks of so many pixels, whatever the device, its threads and its blocks. */
 enum { TARE_MASK_CHUNK = 8192 };

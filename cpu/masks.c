@@ -9,6 +9,9 @@
 #include "half.h"
 #include "threads.h"
 
+#define TARE_INLINE static inline
+#include "losses/mask_overlap.h"
+
 /** What the pieces of the work share. Each piece writes its own place. */
 typedef struct mask_work {
   const tare_cpu *cpu;

@@ -1,29 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Dice, Tversky and focal Tversky of a mask, from its sums: the loss, and what its gradient needs of it. In double, for
- * both backends. Not a header of its own: the includer defines TARE_INLINE. losses/mask_pixel.h has the pixels.
+ * both backends. Not a header of its own: the includer defines TARE_INLINE and includes <math.h> and
+ * losses/mask_sums.h. losses/mask_pixel.h has the pixels.
  */
-
-/** Sums over some pixels of a mask. Whole masks have them too. */
-typedef struct tare_mask_partial {
-  double true_positives, false_positives, false_negatives, focal;
-  int64_t pixels;        /* that count */
-  int64_t first_invalid; /* pixel with a target that no formula takes; INT64_MAX: none */
-} tare_mask_partial;
-
-/** The parameters as the formula reads them. */
-typedef struct tare_overlap_setting {
-  double false_positive_weight, false_negative_weight, exponent, numerator_smoothing, denominator_smoothing;
-  int32_t squared, reserved;
-} tare_overlap_setting;
-
-/**
- * (1-T)^exponent, and its derivative by p: factor*(of_zeros*(1-t) - of_ones*t), or with squares, u = p-t,
- * factor*((u > 0 ? of_zeros : of_ones)*u - of_hits*t). The three lie in [0,1], so that they fit a float.
- */
-typedef struct tare_overlap {
-  double loss, factor, of_zeros, of_ones, of_hits;
-} tare_overlap;
 
 /** With N and D over T = N/D and E = D-N: dT/dp = (dN*D - N*dD)/D^2, so d(1-T)/dp = (N*dE - E*dN)/D^2. E is a sum of
  *  what is not negative, so nothing cancels. D^2 may underflow where N/D and 1/D do not. */
@@ -52,14 +32,6 @@ TARE_INLINE tare_overlap tare_overlap_of(const tare_mask_partial *sums, const ta
   const tare_overlap unknown = {all, all, 1, 1, 1}; /* NaN; a pixel that does not count still has a gradient of 0 */
   return unknown;
 }
-
-/** What a mask gives. Its loss is weight*(overlap + focal); gradients are by x, without scale and divisor. */
-typedef struct tare_mask_result {
-  tare_overlap overlap; /* its factor has the mask's weight and overlap_weight */
-  double mean_focal;    /* times the mask's weight, as is the overlap's loss */
-  double focal_factor;  /* of a pixel's derivative */
-  int64_t counts, first_invalid;
-} tare_mask_result;
 
 /** `weights`: of mask, overlap and focal loss. */
 TARE_INLINE tare_mask_result tare_mask_result_of(const tare_mask_partial *sums, const tare_overlap_setting *setting,

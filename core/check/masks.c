@@ -2,6 +2,7 @@
 /* Checks of masks and their outputs. */
 #include "masks.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "overlap.h"

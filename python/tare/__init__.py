@@ -11,6 +11,7 @@ from ._c import ArgumentError, Error
 from ._c import library as _library
 from ._evaluate import Result, evaluate, ghm_state
 from ._losses import losses
+from ._masks import MaskResult, mask_loss
 from ._patch import Patch, patch
 from ._paths import get_include, get_library
 from ._weights import beta_from_volume, class_balanced_weights, effective_number, logit_adjustment
@@ -27,6 +28,7 @@ __all__ = [
     "ArgumentError",
     "ClassBalance",
     "Error",
+    "MaskResult",
     "Patch",
     "Result",
     "beta_from_volume",
@@ -39,5 +41,6 @@ __all__ = [
     "ghm_state",
     "logit_adjustment",
     "losses",
+    "mask_loss",
     "patch",
 ]

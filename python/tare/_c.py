@@ -21,6 +21,9 @@ from ._structs import (
     Linear,
     Loss,
     LossDescription,
+    MaskOutput,
+    Masks,
+    MaskSpec,
     Output,
     ParameterDescription,
 )
@@ -101,6 +104,11 @@ _PROTOTYPES = {
     "tare_class_balance_count": (_STATUS, [c_void_p, POINTER(ClassBalance), POINTER(Batch), c_void_p]),
     "tare_class_balance_step": (_STATUS, [c_void_p, POINTER(ClassBalance), c_void_p]),
     "tare_class_balance_weigh": (_STATUS, [c_void_p, POINTER(ClassBalance), c_void_p]),
+    "tare_mask_spec_init_sized": (None, [POINTER(MaskSpec), c_uint64]),
+    "tare_masks_init_sized": (None, [POINTER(Masks), c_int64, c_int64, c_uint64]),
+    "tare_mask_output_init_sized": (None, [POINTER(MaskOutput), c_int64, c_uint64]),
+    "tare_mask_evaluate": (_STATUS, [c_void_p, POINTER(MaskSpec), POINTER(Masks), POINTER(MaskOutput), c_void_p]),
+    "tare_mask_workspace_size": (_STATUS, [c_void_p, POINTER(Masks), POINTER(c_uint64)]),
     "tare_effective_number": (_STATUS, [c_double, c_double, POINTER(c_double)]),
     "tare_beta_from_volume": (_STATUS, [c_double, POINTER(c_double)]),
     "tare_class_balanced_weights": (

@@ -175,6 +175,66 @@ class ClassBalance(ctypes.Structure):
     ]
 
 
+MASK_NUMBERS = (
+    "false_positive_weight",
+    "false_negative_weight",
+    "exponent",
+    "numerator_smoothing",
+    "denominator_smoothing",
+    "overlap_weight",
+    "focal_weight",
+    "alpha",
+    "gamma",
+)
+
+
+class MaskSpec(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint64),
+        *[(name, c_double) for name in MASK_NUMBERS],
+        ("squared", c_int32),
+        ("reserved", c_int32),
+    ]
+
+
+class Masks(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint64),
+        *[(name, c_int64) for name in ("masks", "pixels")],
+        ("logits", c_void_p),
+        ("logits_stride", c_int64),
+        ("targets", c_void_p),
+        ("targets_stride", c_int64),
+        ("valid", c_void_p),
+        ("valid_stride", c_int64),
+        ("mask_weights", c_void_p),
+        *[(name, c_int32) for name in ("dtype", "target_dtype", "ignore_target", "reserved")],
+    ]
+
+
+class MaskSums(ctypes.Structure):
+    _fields_ = [
+        *[(name, c_double) for name in ("true_positives", "false_positives", "false_negatives", "focal")],
+        *[(name, c_int64) for name in ("pixels", "reserved")],
+    ]
+
+
+class MaskOutput(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint64),
+        *[(name, c_void_p) for name in ("loss", "overlap_loss", "focal_loss")],
+        *[(name, c_int32) for name in ("loss_dtype", "normalizer")],
+        ("normalizer_value", c_double),
+        ("normalizer_pointer", c_void_p),
+        ("gradient_scale", c_double),
+        ("gradient_scale_pointer", c_void_p),
+        ("gradient", c_void_p),
+        ("gradient_stride", c_int64),
+        ("mask_loss", c_void_p),
+        ("sums", c_void_p),
+    ]
+
+
 class Linear(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_uint64),

@@ -5,7 +5,8 @@ import re
 
 NOT_A_LABEL = -(2**62)  # where a convention has no background, or nothing to ignore
 _ENUMS = (
-    "STATUS|LABEL_DTYPE|DTYPE|NORMALIZER_SCOPE|NORMALIZER|DEVICE|LOSS_FAMILY|LOSS|GHM_DENSITY|GHM_VARIANT|SELECTION"
+    "STATUS|LABEL_DTYPE|MASK_TARGET|DTYPE|NORMALIZER_SCOPE|NORMALIZER|DEVICE|LOSS_FAMILY|LOSS|GHM_DENSITY|GHM_VARIANT|"
+    "SELECTION"
 )
 _REWORDING = [
     (re.compile(pattern), text)
@@ -20,7 +21,7 @@ _REWORDING = [
         (r"\bbatch->selection_fraction\b", "hard_fraction"),
         (r"\bbatch->selection_ratio\b", "hard_negatives"),
         (r"\bbatch->selection_minimum\b", "least_negatives"),
-        (r"\b(?:loss->(?:\w+\.)?|batch->|output->|options->|linear->)", ""),
+        (r"\b(?:loss->(?:\w+\.)?|batch->|output->|options->|linear->|spec->|masks->)", ""),
         (r"\bnormalizer_(?:value|pointer)\b", "normalizer"),
         (r" \((?:\(nil\)|0x[0-9a-f]+)\)", ""),
         (f"background {NOT_A_LABEL} or ", ""),

@@ -29,6 +29,10 @@ STRUCTS = {
     "tare_output": _c.Output,
     "tare_linear": _c.Linear,
     "tare_class_balance": _structs.ClassBalance,
+    "tare_mask_spec": _structs.MaskSpec,
+    "tare_masks": _structs.Masks,
+    "tare_mask_sums": _structs.MaskSums,
+    "tare_mask_output": _structs.MaskOutput,
 }
 
 

@@ -45,6 +45,7 @@ from ._functions import (
     softmax_logit_adjusted,
     softmax_seesaw,
 )
+from ._masks import MaskLosses, dice_loss, focal_dice_loss, mask_loss, tversky_loss
 from .nn import GHMC, GHMR, LogitAdjustedLoss, SeesawLoss
 
 if TYPE_CHECKING:
@@ -129,14 +130,18 @@ __all__ = [
     "GHMR",
     "Head",
     "LogitAdjustedLoss",
+    "MaskLosses",
     "SeesawLoss",
     "check",
+    "dice_loss",
+    "focal_dice_loss",
     "ghm_c",
     "ghm_density",
     "ghm_histogram",
     "ghm_r",
     "ghm_state",
     "loss",
+    "mask_loss",
     "nn",
     "sigmoid_asymmetric",
     "sigmoid_ce",
@@ -153,4 +158,5 @@ __all__ = [
     "softmax_focal",
     "softmax_logit_adjusted",
     "softmax_seesaw",
+    "tversky_loss",
 ]

@@ -19,6 +19,9 @@ import torch
 from .. import _checks, _losses, _tensors, _weights
 from .._loss import Head, first_call, ghm_state
 from . import _functions, _scripted
+from ._masks import DiceLoss as DiceLoss
+from ._masks import FocalDiceLoss as FocalDiceLoss
+from ._masks import TverskyLoss as TverskyLoss
 from ._modules import Module, StateModule
 from ._running import RunningClassBalancedLoss as RunningClassBalancedLoss
 from ._running import SeesawLoss as SeesawLoss
