@@ -7,8 +7,7 @@ install(FILES "${PROJECT_SOURCE_DIR}/include/tare.h" DESTINATION "${CMAKE_INSTAL
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" "${PROJECT_SOURCE_DIR}/NOTICE" DESTINATION "${CMAKE_INSTALL_DOCDIR}"
         COMPONENT runtime)
 
-# Two files of targets: the static library needs the OpenMP and CUDA runtimes that it was compiled for, the shared one
-# brings them.
+# Two files of targets: the static library needs the CUDA runtime that it was compiled for, the shared one brings it.
 set(package_folder "${CMAKE_INSTALL_LIBDIR}/cmake/tare")
 install(TARGETS tare EXPORT tareTargets LIBRARY COMPONENT runtime NAMELINK_COMPONENT development)
 install(TARGETS tare_static EXPORT tareStaticTargets COMPONENT development)
@@ -19,19 +18,10 @@ write_basic_package_version_file(tareConfigVersion.cmake COMPATIBILITY SameMinor
 install(FILES "${PROJECT_BINARY_DIR}/tareConfig.cmake" "${PROJECT_BINARY_DIR}/tareConfigVersion.cmake"
         DESTINATION "${package_folder}" COMPONENT development)
 
-set(pc_private_libraries "-lm -ldl -Wl,-z,nodelete") # see library.cmake
-if(TARE_BUILD_OPENMP)
-  foreach(name IN LISTS OpenMP_C_LIB_NAMES)
-    cmake_path(GET OpenMP_${name}_LIBRARY PARENT_PATH folder)
-    if(NOT folder IN_LIST CMAKE_C_IMPLICIT_LINK_DIRECTORIES)
-      string(APPEND pc_private_libraries " -L${folder}")
-    endif()
-    string(APPEND pc_private_libraries " -l${name}")
-  endforeach()
-endif()
+set(pc_private_libraries "-lm -ldl -lpthread -Wl,-z,nodelete") # see library.cmake
 if(TARE_BUILD_CUDA)
   cmake_path(GET CUDA_cudart_static_LIBRARY PARENT_PATH folder)
-  string(APPEND pc_private_libraries " -L${folder} -lcudart_static -lrt -lpthread")
+  string(APPEND pc_private_libraries " -L${folder} -lcudart_static -lrt")
 endif()
 # Relative to the .pc file, so that an installed tree can be moved; GNUInstallDirs may give absolute folders instead. A
 # system's own tree stays where it is, and pkg-config leaves out its folders only if they are spelled plainly.

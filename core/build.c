@@ -12,11 +12,6 @@ const char *tare_build_description(void) {
 #elif defined(__GNUC__)
       ", gcc " TEXT(__GNUC__) "." TEXT(__GNUC_MINOR__)
 #endif
-#ifdef _OPENMP
-          ", OpenMP"
-#else
-          ", no OpenMP"
-#endif
 #ifdef TARE_WITH_CUDA
           ", CUDA"
 #else

@@ -229,9 +229,6 @@ tare_status tare_cpu_backend_create(const tare_context_options *options, tare_ba
   cpu->base = verbs;
   cpu->kernels = kernels;
   cpu->threads = options->threads ? options->threads : tare_default_threads();
-#ifndef _OPENMP
-  cpu->threads = 1;
-#endif
   cpu->scratch = aligned_alloc(64, (size_t)cpu->threads * sizeof *cpu->scratch);
   cpu->results = calloc(TARE_MAX_GROUPS, sizeof *cpu->results);
   cpu->scans = calloc(TARE_MAX_GROUPS, sizeof *cpu->scans);

@@ -37,9 +37,6 @@ tare_status tare_cpu_refuse_targets(const tare_problem *problem, const tare_targ
 /** Runs every tile and returns the sum of the loss. */
 double tare_cpu_run_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job);
 
-/** tare_cpu_run_pass on threads of the call's own: see tare_share. */
-double tare_cpu_share_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job);
-
 /** The sum of a level's loss in the last pass. */
 double tare_cpu_sum_of_level(const tare_cpu *cpu, const tare_tiling *tiling, int32_t level);
 

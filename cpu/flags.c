@@ -61,6 +61,6 @@ void tare_cpu_set_flags(const tare_cpu *cpu, const tare_tiling *tiling, const ta
   if (output->nonfinite_loss && !isfinite(written)) *output->nonfinite_loss = 1;
   if (!output->nonfinite_gradient) return;
   gradient_search search = {.tiling = tiling, .problem = problem};
-  tare_share_by_openmp(cpu->threads, tiling->tiles, search_tile, &search);
+  tare_share(cpu->threads, tiling->tiles, search_tile, &search);
   if (atomic_load(&search.found)) *output->nonfinite_gradient = 1;
 }

@@ -131,7 +131,7 @@ static double run_pass(head *h, const tare_linear_chunk *k, const tare_job *give
   job.problem = &k->problem;
   if (!k->follows) h->targets = TARE_NO_TARGETS;
   tare_tiling_make(&tiling, &k->problem);
-  const double sum = tare_cpu_share_pass(h->cpu, &tiling, &job);
+  const double sum = tare_cpu_run_pass(h->cpu, &tiling, &job);
   tare_cpu_add_targets(h->cpu, tiling.groups, &h->targets);
   return sum;
 }

@@ -37,7 +37,7 @@ static void work_on_chunk(void *argument, int64_t number, int32_t thread) {
 
 static void share_chunks(const tare_cpu *cpu, mask_work *work) {
   const tare_mask_problem *p = work->problem;
-  tare_share_by_openmp(cpu->threads, p->masks.masks * p->chunks, work_on_chunk, work);
+  tare_share(cpu->threads, p->masks.masks * p->chunks, work_on_chunk, work);
 }
 
 /** The sums of a mask, in the order of its chunks. */

@@ -69,7 +69,7 @@ static void scan_labels_of_group(void *argument, int64_t group, int32_t thread) 
 tare_status tare_cpu_scan_labels(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem,
                                  tare_scans *scans, tare_error *error) {
   label_pass pass = {cpu, tiling, problem};
-  tare_share_by_openmp(cpu->threads, tiling->groups, scan_labels_of_group, &pass);
+  tare_share(cpu->threads, tiling->groups, scan_labels_of_group, &pass);
   scans->all = (tare_label_scan){.first_invalid = INT64_MAX};
   for (int32_t level = 0; level < problem->level_count; level++) {
     tare_label_scan *const sum = &scans->of_level[level];
@@ -201,13 +201,7 @@ static void run_group_of_pass(void *argument, int64_t group, int32_t thread) {
 double tare_cpu_run_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job) {
   logit_pass pass = {cpu, tiling, job};
   const int32_t threads = job->pass == TARE_PASS_COLLECT ? 1 : cpu->threads; /* keys are collected in order */
-  tare_share_by_openmp(threads, tiling->groups, run_group_of_pass, &pass);
-  return sum_of_levels(cpu, tiling);
-}
-
-double tare_cpu_share_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job) {
-  logit_pass pass = {cpu, tiling, job};
-  tare_share(cpu->threads, tiling->groups, run_group_of_pass, &pass);
+  tare_share(threads, tiling->groups, run_group_of_pass, &pass);
   return sum_of_levels(cpu, tiling);
 }
 
@@ -257,7 +251,7 @@ void tare_cpu_sum_classes(tare_cpu *cpu, const tare_tiling *tiling, const tare_j
   job.problem = &summed;
   job.gradient = (tare_gradient_scale){.factor = 1};
   sums_pass pass = {cpu, tiling, &job, room, tare_class_sum_slices(&summed)};
-  tare_share_by_openmp(cpu->threads, pass.slices, sum_slice, &pass);
+  tare_share(cpu->threads, pass.slices, sum_slice, &pass);
   for (int32_t slice = 1; slice < pass.slices; slice++)
     for (int64_t c = 0; c < summed.batch.classes; c++)
       add_sums(&summed.output.class_sums[c], &sums_of_slice(&pass, slice)[c]);

@@ -55,5 +55,5 @@ void tare_cpu_scale_gradients(const tare_cpu *cpu, const tare_scaling *scaling) 
   if (shared.factor == 1.0f) return;
   for (int i = 0; i < scaling->count; i++)
     shared.first_piece[i + 1] = shared.first_piece[i] + (scaling->elements[i] + PIECE - 1) / PIECE;
-  tare_share_by_openmp(cpu->threads, shared.first_piece[scaling->count], scale_piece, &shared);
+  tare_share(cpu->threads, shared.first_piece[scaling->count], scale_piece, &shared);
 }

@@ -46,7 +46,7 @@ void tare_cpu_select(tare_cpu *cpu, const tare_tiling *tiling, const tare_plan *
   const tare_problem *problem = plan->problem;
   settling s = {cpu, tiling, problem, plan->selection, tare_selection_background(problem)};
   measure(cpu, tiling, problem, &s.room);
-  tare_share_by_openmp(cpu->threads, tiling->tiles, gather_labels_of_tile, &s);
-  tare_share_by_openmp(cpu->threads, tare_selection_image_count(problem), settle_image, &s);
+  tare_share(cpu->threads, tiling->tiles, gather_labels_of_tile, &s);
+  tare_share(cpu->threads, tare_selection_image_count(problem), settle_image, &s);
   tare_selection_to_evaluate(problem, &s.room, selected);
 }

@@ -1,79 +1,206 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How pieces of work are shared among threads: OpenMP's, or threads that are made for a call. */
+#define _GNU_SOURCE
 #include "threads.h"
 
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
-#include <sys/stat.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include <stdlib.h>
+#include <time.h>
 
-/* An OpenMP runtime's threads do not survive a fork. A child that waits for them waits for ever. A process that had one
- * thread when it forked had none to lose. */
-static int had_threads, in_forked_child;
-static void before_fork(void) {
-  struct stat tasks; /* two links, and one more for each thread */
-  had_threads = stat("/proc/self/task", &tasks) != 0 || tasks.st_nlink > 3;
-}
-static void after_fork_in_child(void) { in_forked_child |= had_threads; }
-static pthread_once_t fork_handler_once = PTHREAD_ONCE_INIT;
-static void install_fork_handler(void) { pthread_atfork(before_fork, NULL, after_fork_in_child); }
-
-void tare_watch_forks(void) { pthread_once(&fork_handler_once, install_fork_handler); }
-
-int32_t tare_threads_for(int32_t threads, int64_t pieces) {
-  if (in_forked_child || pieces < 2) return 1;
-  return pieces < threads ? (int32_t)pieces : threads;
-}
-
-int32_t tare_default_threads(void) {
-#ifdef _OPENMP
-  const int threads = omp_get_max_threads();
-  return threads > TARE_MAX_THREADS ? TARE_MAX_THREADS : threads;
-#else
-  return 1;
-#endif
-}
-
-static int32_t thread_number(void) {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
-
-void tare_share_by_openmp(int32_t threads, int64_t pieces, tare_piece_function *work, void *argument) {
-#ifdef _OPENMP
-#pragma omp parallel for schedule(dynamic) num_threads(tare_threads_for(threads, pieces))
-#else
-  (void)threads;
-#endif
-  for (int64_t piece = 0; piece < pieces; piece++) work(argument, piece, thread_number());
-}
-
+/** Work that is being shared. It is in the caller's frame: nobody touches it after the caller has left. */
 typedef struct sharing {
   tare_piece_function *work;
   void *argument;
   int64_t pieces;
   _Atomic int64_t next_piece;
-  _Atomic int32_t next_thread;
+  _Atomic int32_t working; /* threads of the pool that have joined and not left */
+  int32_t places, joined;  /* threads that may still join, and that have; under the pool's lock */
+  struct sharing *next;
 } sharing;
 
-static void *take_pieces(void *shared) {
-  sharing *s = shared;
-  const int32_t thread = atomic_fetch_add(&s->next_thread, 1);
-  for (int64_t piece; (piece = atomic_fetch_add(&s->next_piece, 1)) < s->pieces;) s->work(s->argument, piece, thread);
-  return NULL;
+static struct pool {
+  pthread_mutex_t lock;
+  pthread_cond_t offered, left; /* there are places; a thread has left a sharing */
+  sharing *first;               /* sharings that have places */
+  int32_t threads, asleep;
+} pool = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL, 0, 0};
+
+/* Forks. A child has none of its parent's other threads: its pool is empty. */
+
+static void before_fork(void) { pthread_mutex_lock(&pool.lock); }
+static void after_fork_in_parent(void) { pthread_mutex_unlock(&pool.lock); }
+static void after_fork_in_child(void) {
+  pool = (struct pool){PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL, 0, 0};
+}
+static pthread_once_t fork_handlers_once = PTHREAD_ONCE_INIT;
+static void install_fork_handlers(void) { pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }
+
+void tare_watch_forks(void) { pthread_once(&fork_handlers_once, install_fork_handlers); }
+
+/* Numbers of threads. */
+
+int32_t tare_threads_for(int32_t threads, int64_t pieces) {
+  if (pieces < 2) return 1;
+  return pieces < threads ? (int32_t)pieces : threads;
+}
+
+/** The first number of OMP_NUM_THREADS, which may be a list; 0 if there is none. */
+static long threads_of_environment(void) {
+  const char *text = getenv("OMP_NUM_THREADS");
+  char *end = NULL;
+  const long threads = text ? strtol(text, &end, 10) : 0;
+  return text && end != text && threads > 0 ? threads : 0;
+}
+
+static int processors(void) {
+  cpu_set_t usable;
+  return sched_getaffinity(0, sizeof usable, &usable) == 0 ? CPU_COUNT(&usable) : 1;
+}
+
+int32_t tare_default_threads(void) {
+  const long wanted = threads_of_environment(), threads = wanted ? wanted : processors();
+  return threads > TARE_MAX_THREADS ? TARE_MAX_THREADS : (int32_t)threads;
+}
+
+/* The pool. */
+
+/** Returns how many it took. */
+static int64_t take_pieces(sharing *s, int32_t thread) {
+  int64_t taken = 0;
+  for (int64_t piece; (piece = atomic_fetch_add(&s->next_piece, 1)) < s->pieces; taken++)
+    s->work(s->argument, piece, thread);
+  return taken;
+}
+
+/** Wakes up to two threads if there are places. Each that joins does the same, so that many are awake soon. */
+static void wake_some(void) {
+  if (pool.first && pool.asleep > 0) pthread_cond_signal(&pool.offered);
+  if (pool.first && pool.asleep > 1) pthread_cond_signal(&pool.offered);
+}
+
+static void *serve(void *nothing) {
+  pthread_mutex_lock(&pool.lock);
+  for (;;) {
+    sharing *s = pool.first;
+    if (!s) {
+      pool.asleep++;
+      pthread_cond_wait(&pool.offered, &pool.lock);
+      pool.asleep--;
+      continue;
+    }
+    const int32_t thread = ++s->joined;
+    if (--s->places == 0) pool.first = s->next;
+    atomic_fetch_add(&s->working, 1);
+    wake_some();
+    pthread_mutex_unlock(&pool.lock);
+    take_pieces(s, thread);
+    pthread_mutex_lock(&pool.lock);
+    if (atomic_fetch_sub(&s->working, 1) == 1) pthread_cond_broadcast(&pool.left);
+  }
+  return nothing; /* not reached */
+}
+
+/** Makes threads until there are `wanted`. They handle no signals, which are the program's. */
+static void make_threads(int32_t wanted) {
+  pthread_attr_t attributes;
+  sigset_t all, before;
+  if (pool.threads >= wanted || pthread_attr_init(&attributes) != 0) return;
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  for (pthread_t made; pool.threads < wanted && pthread_create(&made, &attributes, serve, NULL) == 0; pool.threads++) {
+#ifdef __linux__
+    pthread_setname_np(made, "tare");
+#endif
+  }
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  pthread_attr_destroy(&attributes);
+}
+
+static void offer(sharing *s, int32_t places) {
+  pthread_mutex_lock(&pool.lock);
+  make_threads(places);
+  s->places = places < pool.threads ? places : pool.threads;
+  if (s->places) {
+    sharing **end = &pool.first;
+    while (*end) end = &(*end)->next;
+    *end = s;
+    wake_some();
+  }
+  pthread_mutex_unlock(&pool.lock);
+}
+
+static void pause_briefly(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+/** Lets nobody join any more, and waits for those that have: awake for some microseconds, which the last piece often
+ *  takes, then asleep. */
+static void withdraw(sharing *s) {
+  pthread_mutex_lock(&pool.lock);
+  for (sharing **at = &pool.first; *at; at = &(*at)->next)
+    if (*at == s) {
+      *at = s->next;
+      break;
+    }
+  pthread_mutex_unlock(&pool.lock);
+  for (int i = 0; i < 500 && atomic_load(&s->working); i++) pause_briefly();
+  pthread_mutex_lock(&pool.lock);
+  while (atomic_load(&s->working)) pthread_cond_wait(&pool.left, &pool.lock);
+  pthread_mutex_unlock(&pool.lock);
+}
+
+/* Whether it pays. A thread that has taken a piece and is not run holds up the call, and one that runs in the caller's
+ * place does so too. Where a call takes longer than the processor would for all pieces on the caller alone, the next
+ * calls for the same work share nothing: one, then 3, 7, ... 63 of them, until it pays again. */
+
+typedef struct experience {
+  _Atomic int32_t alone, last_alone; /* calls still to come, and how many there were */
+} experience;
+
+static experience *experience_with(tare_piece_function *work) {
+  static experience all[16]; /* two kinds of work may share one */
+  return &all[((uintptr_t)work >> 4) % (sizeof all / sizeof *all)];
+}
+
+static int pays(experience *e) {
+  if (atomic_load(&e->alone) <= 0) return 1;
+  atomic_fetch_sub(&e->alone, 1);
+  return 0;
+}
+
+static void learn(experience *e, double took, double would_take) {
+  if (took < 0.9 * would_take) atomic_store(&e->last_alone, 0);
+  if (took < 1.2 * would_take) return;
+  const int32_t last = atomic_load(&e->last_alone), next = last < 63 ? 2 * last + 1 : 63;
+  atomic_store(&e->last_alone, next);
+  atomic_store(&e->alone, next);
+}
+
+static double seconds(clockid_t clock) {
+  struct timespec now;
+  clock_gettime(clock, &now);
+  return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
 void tare_share(int32_t threads, int64_t pieces, tare_piece_function *work, void *argument) {
-  sharing s = {work, argument, pieces, 0, 0};
-  pthread_t made[TARE_MAX_THREADS];
-  const int32_t wanted = tare_threads_for(threads, pieces);
-  int32_t count = 0;
-  while (count + 1 < wanted && pthread_create(&made[count], NULL, take_pieces, &s) == 0) count++;
-  take_pieces(&s);
-  for (int32_t t = 0; t < count; t++) pthread_join(made[t], NULL);
+  sharing s = {.work = work, .argument = argument, .pieces = pieces};
+  const int32_t others = tare_threads_for(threads, pieces) - 1;
+  experience *e = experience_with(work);
+  if (!others || !pays(e)) {
+    take_pieces(&s, 0);
+    return;
+  }
+  const double start = seconds(CLOCK_MONOTONIC), start_of_own = seconds(CLOCK_THREAD_CPUTIME_ID);
+  offer(&s, others);
+  const int64_t taken = take_pieces(&s, 0);
+  const double own = seconds(CLOCK_THREAD_CPUTIME_ID) - start_of_own;
+  withdraw(&s);
+  if (taken) learn(e, seconds(CLOCK_MONOTONIC) - start, own * (double)pieces / (double)taken);
 }

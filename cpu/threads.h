@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How pieces of work are shared among threads. */
+/*
+ * How pieces of work are shared among threads.
+ *
+ * One pool of threads serves all contexts of the process. Its threads are made when they are first wanted, sleep while
+ * there is no work, and never end. The caller works too, and takes whatever piece is next; it waits only for threads
+ * that have taken a piece. So a thread that the system does not run, as other programs keep the cores busy, holds up
+ * nobody. docs/decisions/0026-a-pool-of-threads.md has the reasons.
+ */
 #ifndef TARE_CPU_THREADS_H
 #define TARE_CPU_THREADS_H
 
@@ -10,20 +17,17 @@ enum { TARE_MAX_THREADS = 1024 };
 /** One piece of the work, on a thread that is numbered from 0. */
 typedef void tare_piece_function(void *argument, int64_t piece, int32_t thread);
 
-/** To be called before the first work: a forked child then works on one thread, where its parent's are gone. */
+/** To be called before the first work: a forked child then starts with a pool of its own. */
 void tare_watch_forks(void);
 
 /** The number of threads, at most `threads`, that share this number of pieces. */
 int32_t tare_threads_for(int32_t threads, int64_t pieces);
 
-/** The default number of threads of a context. */
+/** The default number of threads of a context: that of OMP_NUM_THREADS, or the processors that this thread may use. */
 int32_t tare_default_threads(void);
 
-/** Calls `work` for every piece, on OpenMP's threads. Without OpenMP: on the caller's alone. */
-void tare_share_by_openmp(int32_t threads, int64_t pieces, tare_piece_function *work, void *argument);
-
-/** Calls `work` for every piece, on threads that are made for it and end with it. OpenMP's would spin for some
- *  milliseconds afterwards, on the cores that a BLAS's threads want next. */
+/** Calls `work` for every piece, on the caller and on threads of the pool, each with another number below `threads`. If
+ *  the system makes no more threads, on fewer. */
 void tare_share(int32_t threads, int64_t pieces, tare_piece_function *work, void *argument);
 
 #endif

@@ -217,7 +217,7 @@ typedef struct tare_context_options {
   uint64_t struct_size; /**< sizeof(tare_context_options), set by tare_context_options_init */
   int32_t device;       /**< a tare_device; default AUTO */
   int32_t device_index; /**< the GPU's number in CUDA; -1: the calling thread's current GPU. Default -1 */
-  int32_t threads;      /**< CPU threads of one call, 1..1024; 0: as many as OpenMP would use. Default 0 */
+  int32_t threads;      /**< CPU threads of one call, 1..1024; 0: OMP_NUM_THREADS, or all processors. Default 0 */
   int32_t reserved;     /**< 0 */
 } tare_context_options;
 
@@ -237,11 +237,12 @@ TARE_API void tare_context_options_init_sized(tare_context_options *options, uin
  * TARE_STATUS_DRIVER_TOO_OLD or TARE_STATUS_NO_DEVICE. A GPU that exists but fails (no memory left, used by another
  * process) is an error, because a CPU context cannot read the caller's device memory.
  *
- * A CPU context uses its number of threads for its own calls. OpenMP's global count is read at creation and never
- * changed. In a child process that was forked from a process with several threads, every call runs on one thread,
- * because the threads of an OpenMP runtime do not survive a fork.
+ * The calling thread of a CPU context works itself. Threads of one pool, which all contexts share, help it. They sleep
+ * between calls. `threads` is the most that work for one call. By default it is the first number of the environment
+ * variable OMP_NUM_THREADS, or else the number of processors that the calling thread may use. A forked child has a pool
+ * of its own.
  *
- * dlclose does not unload the shared library, because OpenMP threads that worked for it may still exist. A plugin that
+ * dlclose does not unload the shared library, because the pool's threads still exist. A plugin that
  * contains the static library needs the linker option -z nodelete for the same reason. tare::tare_static and pkg-config
  * --static add it.
  *
@@ -983,8 +984,7 @@ TARE_API tare_status tare_context_set_workspace(tare_context *context, void *wor
  *
  * A CBLAS has threads of its own, which Tare neither counts nor changes. Tare makes no guarantee about it after fork().
  * (There OpenBLAS works if it was built with pthreads, and hangs if it was built with OpenMP.) Between two products the
- * loss runs on threads that are made for it and end with it. They are at most as many as the context's. Making them is
- * the only system allocation of these calls.
+ * loss runs on the context's threads, which do not wait actively while the BLAS works.
  *
  * A device scale that is not finite is applied to the products: a gradient that is 0 without it stays 0. With
  * `accumulate` the gradient by W then needs space of its own in the workspace. As in any product, a feature that is
@@ -1295,7 +1295,7 @@ typedef struct tare_parameter_description {
  */
 TARE_API tare_status tare_loss_parameter(int32_t kind, int32_t index, tare_parameter_description *description);
 
-/** @return a text that says how this library was built: version, compiler, CUDA, OpenMP. Never NULL. */
+/** @return a text that says how this library was built: version, compiler, CUDA, CBLAS. Never NULL. */
 TARE_API const char *tare_build_description(void);
 
 /* ------------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ quiet apt-get install -y --no-install-recommends gcc libc6-dev pkg-config man-db
 # shellcheck disable=SC2046
 cc main.c $(pkg-config --cflags --libs tare) -o by_pkg_config && ./by_pkg_config
 # shellcheck disable=SC2046
-cc main.c -static-libgcc -Wl,-Bstatic -ltare -Wl,-Bdynamic -lgomp -lm -ldl -o statically && ./statically
+cc main.c -static-libgcc -Wl,-Bstatic -ltare -Wl,-Bdynamic -lm -lpthread -ldl -o statically && ./statically
 for page in tare tare-eval tare-weights; do
   man "$page" | grep -A 1 '^NAME' | tail -n 1
 done

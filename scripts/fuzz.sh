@@ -11,7 +11,7 @@ fuzz() { # fuzz NAME [SECONDS]
   want_fuzz
   install_wanted
   CC=clang CXX=clang++ configure "$build-fuzz" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DTARE_FUZZER=ON -DTARE_SANITIZE=ON \
-    -DTARE_CUDA=OFF -DTARE_OPENMP=OFF -DTARE_TESTS=ON -DTARE_TOOL=ON
+    -DTARE_CUDA=OFF -DTARE_TESTS=ON -DTARE_TOOL=ON
   compile "$build-fuzz" "fuzz_$1"
   mkdir -p "$build-fuzz/found/$1"
   exec "$build-fuzz/tests/fuzz/fuzz_$1" -max_total_time="${2:-60}" -max_len=4096 -timeout=20 -print_final_stats=1 \

@@ -30,7 +30,6 @@ want_test() {
   want valgrind command -v valgrind # counts instructions
   want libboost-context-dev has_cxx_header boost/context/detail/fcontext.hpp
   want_blas
-  want libomp-dev has_library libomp.so.5 # a second OpenMP runtime, as PyTorch brings one
   want gnuplot-nox command -v gnuplot
   want help2man command -v help2man # the man pages, which the test of the installation looks for
   want abigail-tools command -v abidiff # the binary interface is the recorded one

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=sh disable=SC2154 # dev sets build and may_install, packages.sh packages
-# ./dev wheel. `pip wheel` makes a wheel for machines like this one: its tag says linux and no more, and it needs the
-# system's OpenMP runtime. auditwheel puts the runtime in and finds the oldest C library that will do, which the tag
-# names. Wheels are made from the sdist, so that it is tried, too.
+# ./dev wheel. `pip wheel` makes a wheel for machines like this one: its tag says linux and no more.
+# auditwheel finds the oldest C library that will do, which the tag names. Wheels are made from the sdist, so that it is tried, too.
 
 wheel() {
   variants=cpu machines=$(uname -m)
@@ -68,7 +67,7 @@ make_wheel() { # make_wheel cpu|cuda MACHINE
   tar -x -z -f "$build/wheel/sdist"/*.tar.gz -C "$work/source" --strip-components 1
   # TARE_CUDA is read by pyproject.toml, CMAKE_ARGS by scikit-build-core. The tag is for the machine that
   # _PYTHON_HOST_PLATFORM names.
-  arguments="-DTARE_OPENMP=ON ${CMAKE_ARGS:-} ${TARE_CMAKE_ARGS:-}"
+  arguments="${CMAKE_ARGS:-} ${TARE_CMAKE_ARGS:-}"
   folders=''
   path=$tools/bin
   cuda=ON
@@ -125,6 +124,6 @@ wheel_test='
 import numpy as np, tare
 logits, labels = np.zeros((100000, 20), np.float32), np.zeros(100000, int)
 assert abs(tare.evaluate("sigmoid-ce", logits, labels, normalizer="elements").loss - np.log(2)) < 1e-6
-used = {line.split()[-1] for line in open("/proc/self/maps") if "libtare" in line or "libgomp" in line}
+used = {line.split()[-1] for line in open("/proc/self/maps") if "libtare" in line}
 assert used and all("site-packages/tare" in path for path in used), used
 '

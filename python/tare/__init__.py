@@ -20,7 +20,7 @@ __version__ = "{}.{}.{}".format(*(lambda v: (v // 10000, v // 100 % 100, v % 100
 
 
 def build_description() -> str:
-    """A text on how the C library was built: version, compiler, CUDA, OpenMP."""
+    """A text on how the C library was built: version, compiler, CUDA, CBLAS."""
     return _library.tare_build_description().decode()
 
 

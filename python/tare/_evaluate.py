@@ -119,7 +119,7 @@ def evaluate(
         "mmdet"), momentum, use_stored_density, mu; offset: float32 [C], of softmax-logit-adjusted, from
         logit_adjustment(counts).
     state: the state of a GHM loss, from ghm_state(bins). It is updated in place; use_stored_density=True only reads it.
-    threads: CPU threads, up to 1024; 0: as many as OpenMP would use.
+    threads: CPU threads, up to 1024; 0: OMP_NUM_THREADS, or all processors.
 
     Masked arrays, complex numbers, text, floats or large numbers in the place of integers, and numbers that are not
     finite are refused.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# needed.sh READELF LIBRARY: the shared library needs C's own libraries and an OpenMP runtime. No driver, no CUDA
-# runtime (it is inside), no C++: what a program in C on a machine without a GPU has.
+# needed.sh READELF LIBRARY: the shared library needs C's own libraries. No driver, no CUDA runtime (it is inside),
+# no C++: what a program in C on a machine without a GPU has.
 set -eu
 readelf=$1 library=$2
 needed=$("$readelf" -d "$library" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
@@ -12,7 +12,6 @@ needed=$("$readelf" -d "$library" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
 for name in $needed; do
   case $name in
     libc.so.* | libm.so.* | ld-linux* | libpthread.so.* | libdl.so.* | librt.so.*) ;;
-    libgomp.so.* | libomp.so* | libiomp5.so*) ;;
     *)
       echo "it needs $name"
       exit 1

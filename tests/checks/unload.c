@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * unload LIBRARY: loads a library that has Tare in it, computes on several threads, unloads it, and goes on, as with a
- * plugin. OpenMP's threads sleep between two calls and wake up later: if their code is gone, they crash.
+ * plugin. The pool's threads sleep between two calls and wake up later: if their code is gone, they crash.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

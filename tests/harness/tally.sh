@@ -44,7 +44,7 @@ TMPDIR=$(mktemp -d)
 export TMPDIR
 trap 'rm -rf "$TMPDIR"' EXIT
 export LC_ALL=C
-# Tests share the cores: a thread that waits must sleep, or it takes the processor from another test.
+# Tests share the cores: a thread of PyTorch that waits must sleep, or it takes the processor from another test.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}print_stacktrace=1"
 if [ "$kind" = criterion ]; then

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* After a fork, and beside other users of OpenMP. */
+/* After a fork, and with numbers of threads from the environment. */
 #define _GNU_SOURCE
 #include "reproducible.h"
 
@@ -24,7 +24,7 @@ Test(reproducible, a_forked_child_computes_the_same) {
     if (device->kind != TARE_DEVICE_CPU) continue; /* CUDA does not survive a fork */
     problem *p = problem_in(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, FLAT);
     tare_context *many = device_context(device, 4);
-    outcome *want = run_in(p, device, many); /* the parent's OpenMP threads exist now */
+    outcome *want = run_in(p, device, many); /* the parent's threads exist now */
     int ends[2];
     cr_assert_eq(pipe(ends), 0);
     const pid_t child = fork();
@@ -54,13 +54,6 @@ static int threads_now(void) {
   return stat("/proc/self/task", &tasks) == 0 ? (int)tasks.st_nlink - 2 : 0;
 }
 
-/* libgomp ends the threads that a smaller region does not need. One that still ends at the fork may hold a lock of the
- * allocator of AddressSanitizer of gcc 12, which does not free it in the child: malloc would wait there for ever. So
- * the test gives them time, and its regions grow. */
-static void let_surplus_threads_end(int threads) {
-  for (int tries = 0; tries < 200 && threads_now() > threads; tries++) usleep(1000);
-}
-
 /* In a process of its own: the same bits within a minute, and the same in its own child. */
 static bool agrees_in_children(problem *p, const test_device *device, tare_context *context, const outcome *want,
                                int generations) {
@@ -80,15 +73,12 @@ static bool agrees_in_children(problem *p, const test_device *device, tare_conte
 Test(reproducible, a_forked_child_does_not_wait_for_lost_threads) {
   FOR_EACH_DEVICE(device) {
     if (device->kind != TARE_DEVICE_CPU) continue;
-    const int others = threads_now() - 1; /* the test framework's */
     for (int32_t threads = 2; threads <= 4; threads += 2) {
       FOR_EACH_LOSS(kind) {
         problem *p = problem_new(kind, TARE_DTYPE_F32, 4100, 16);
         tare_context *context = device_context(device, threads);
         outcome *want = run_in(p, device, context);
-        if (strstr(tare_build_description(), "no OpenMP") == NULL)
-          cr_assert_geq(threads_now(), threads, "the call ran on %d threads", threads_now());
-        let_surplus_threads_end(threads + others);
+        cr_assert_geq(threads_now(), threads, "the call ran on %d threads", threads_now());
         cr_assert(agrees_in_children(p, device, context, want, 2), "%s on %d threads: in a forked child",
                   problem_text(p), threads);
         expect_same(p, device, context, want);
@@ -100,112 +90,47 @@ Test(reproducible, a_forked_child_does_not_wait_for_lost_threads) {
   }
 }
 
-/* ---- Beside other users of OpenMP ------------------------------------------------------------------------------ */
+/* ---- Threads --------------------------------------------------------------------------------------------------- */
 
-/* LLVM's runtime as a compiler calls it (openmp/runtime/src/kmp.h): a place in the source, then the outlined body. */
-typedef struct kmp_ident {
-  int32_t reserved_1, flags, reserved_2, reserved_3;
-  const char *source;
-} kmp_ident;
-typedef void kmp_body(int32_t *global_thread, int32_t *bound_thread, ...);
-typedef void kmp_fork(kmp_ident *place, int32_t arguments, kmp_body *body, ...);
-
-static atomic_int bodies;
-
-static void count_body(int32_t *global_thread, int32_t *bound_thread, ...) {
-  (void)global_thread;
-  (void)bound_thread;
-  atomic_fetch_add(&bodies, 1);
+static int32_t threads_of(const tare_context *context) {
+  tare_context_description d = {.struct_size = sizeof d};
+  cr_assert_eq(tare_context_describe((tare_context *)(uintptr_t)context, &d), TARE_STATUS_OK);
+  return d.threads;
 }
 
-typedef struct other_runtime {
-  kmp_fork *fork_call;
-  int (*pause)(int kind); /* omp_pause_resource_all: ends its threads, which a leak checker at exit trips over */
-} other_runtime;
-
-enum { PAUSE_HARD = 2 };
-
-static other_runtime load_other_runtime(void) {
-  static const char *const names[] = {"libomp.so.5", "libomp.so", "/usr/lib/llvm-14/lib/libomp.so.5"};
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-    void *library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-    if (library == NULL) continue;
-    other_runtime found = {NULL, NULL};
-    *(void **)&found.fork_call = dlsym(library, "__kmpc_fork_call");
-    *(void **)&found.pause = dlsym(library, "omp_pause_resource_all");
-    if (found.fork_call != NULL && found.pause != NULL) return found;
-  }
-  cr_skip_test("no second OpenMP runtime: libomp.so.5 is not installed");
-  return (other_runtime){NULL, NULL};
-}
-
-static void run_region(kmp_fork *fork_call) {
-  kmp_ident place = {.flags = 2, .source = ";unknown;unknown;0;0;;"};
-  atomic_store(&bodies, 0);
-  fork_call(&place, 0, count_body);
-  cr_assert_geq(atomic_load(&bodies), 1, "the other runtime ran nothing");
-}
-
-Test(reproducible, beside_another_openmp_runtime) {
-  setenv("OMP_NUM_THREADS", "3", 1); /* more than one thread in either runtime, whatever the machine */
-  const other_runtime other = load_other_runtime();
-  FOR_EACH_DEVICE(device) {
-    tare_context *context = device_context(device, 3);
-    problem *p = problem_in(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, FLAT);
-    outcome *before = run_in(p, device, context);
-    for (int i = 0; i < 3; i++) {
-      run_region(other.fork_call);
-      expect_same(p, device, context, before);
-    }
-    outcome_free(before);
-    problem_free(p);
-    tare_context_destroy(context);
-  }
-  other.pause(PAUSE_HARD);
-}
-
-/* The global count of the OpenMP runtime that the library itself uses. */
-typedef struct openmp {
-  int (*get_max_threads)(void);
-  void (*set_num_threads)(int);
-} openmp;
-
-static openmp own_runtime(void) {
-  openmp found = {NULL, NULL};
-  *(void **)&found.get_max_threads = dlsym(RTLD_DEFAULT, "omp_get_max_threads");
-  *(void **)&found.set_num_threads = dlsym(RTLD_DEFAULT, "omp_set_num_threads");
-  if (found.get_max_threads == NULL || found.set_num_threads == NULL) cr_skip_test("built without OpenMP");
-  return found;
-}
-
-Test(reproducible, openmp_count_is_left_alone) {
-  const openmp runtime = own_runtime();
-  FOR_EACH_DEVICE(device) {
-    for (int global = 1; global <= 5; global += 2) {
-      runtime.set_num_threads(global);
-      tare_context *context = device_context(device, 2);
-      FOR_EACH_LOSS(kind) {
-        problem *p = problem_in(kind, TARE_DTYPE_F32, FLAT);
-        outcome_free(run_in(p, device, context));
-        problem_free(p);
-      }
-      cr_assert_eq(runtime.get_max_threads(), global);
-      tare_context_destroy(context);
-      cr_assert_eq(runtime.get_max_threads(), global);
-    }
-  }
-}
-
-Test(reproducible, openmp_count_is_read_at_creation_only) {
-  const openmp runtime = own_runtime();
+/* A context keeps the number that it found. What is no number, or none above 0, is as if it were not there. */
+Test(reproducible, threads_of_the_environment) {
+  static const char *const texts[] = {"3", "5,2", " 7", "2000", "", "many", "-4", "0"};
+  static const int32_t wanted[] = {3, 5, 7, 1024, 0, 0, 0, 0};
   FOR_EACH_DEVICE(device) {
     if (device->kind != TARE_DEVICE_CPU) continue;
-    tare_context_description d = {.struct_size = sizeof d};
-    runtime.set_num_threads(3);
+    unsetenv("OMP_NUM_THREADS");
     tare_context *context = device_context(device, 0);
-    runtime.set_num_threads(5);
-    cr_assert_eq(tare_context_describe(context, &d), TARE_STATUS_OK);
-    cr_assert_eq(d.threads, 3);
+    const int32_t all = threads_of(context);
+    cr_assert_geq(all, 1);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+      setenv("OMP_NUM_THREADS", texts[i], 1);
+      tare_context *next = device_context(device, 0);
+      cr_assert_eq(threads_of(next), wanted[i] ? wanted[i] : all, "'%s'", texts[i]);
+      cr_assert_eq(threads_of(context), all);
+      tare_context_destroy(next);
+    }
     tare_context_destroy(context);
+  }
+}
+
+/* The pool has as many threads as one call wants beside its own, however many calls there are. */
+Test(reproducible, calls_share_the_threads) {
+  FOR_EACH_DEVICE(device) {
+    if (device->kind != TARE_DEVICE_CPU) continue;
+    const int before = threads_now();
+    problem *p = problem_new(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 8200, 16);
+    for (int i = 0; i < 5; i++) {
+      tare_context *context = device_context(device, 5);
+      outcome_free(run_in(p, device, context));
+      tare_context_destroy(context);
+    }
+    cr_assert_leq(threads_now(), before + 4);
+    problem_free(p);
   }
 }
