@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "backend.cuh"
+#include "masks.cuh"
 
 extern "C" {
 #include "core/cuda.h"

@@ -30,7 +30,7 @@ static void expect_refused(mask_case *c, tare_status wanted, const char *text) {
   mask_case_free(c)
 
 Test(mask_errors, parameters) {
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     BEGIN;
     REFUSE(c->plan.spec.false_positive_weight, -1, "spec->false_positive_weight is -1");
     REFUSE(c->plan.spec.false_positive_weight, 1e-31, "in [1e-30,1e+30], or 0");
@@ -52,7 +52,7 @@ Test(mask_errors, parameters) {
 }
 
 Test(mask_errors, arrays) {
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     BEGIN;
     char *const logits = c->logits->memory;
     REFUSE(c->masks.masks, -1, "masks->masks is -1");
@@ -79,7 +79,7 @@ Test(mask_errors, arrays) {
 }
 
 Test(mask_errors, types_and_numbers) {
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     BEGIN;
     REFUSE(c->masks.dtype, 4, "masks->dtype is 4");
     REFUSE(c->masks.target_dtype, 5, "masks->target_dtype is 5");

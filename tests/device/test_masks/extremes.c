@@ -27,7 +27,7 @@ Test(masks, extreme_logits) {
                              -90,
                              90};
   static const double t[] = {1, 0, 1, 0, 0, 1, 0, 1, 0, 1, 1, 0};
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     for (int way = 0; way < 16; way++) {
       mask_plan plan = mask_plan_of(1, 12);
       plan.target_dtype = way % 2 ? TARE_MASK_TARGET_U8 : TARE_MASK_TARGET_F32;
@@ -44,7 +44,7 @@ Test(masks, extreme_logits) {
 /* Of p everywhere near 0 or 1, without smoothing, too. */
 Test(masks, equal_logits) {
   static const double values[] = {-125, -87, -60, -1e-30, 1e-30, 60, 87, 125};
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     for (int way = 0; way < 32; way++) {
       mask_plan plan = mask_plan_of(1, 100);
       plan.value = values[way % 8];
@@ -62,7 +62,7 @@ static void fill_targets(mask_case *c, double t) {
 }
 
 Test(masks, empty_and_full) {
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     for (int way = 0; way < 16; way++) {
       mask_plan plan = mask_plan_of(2, 77);
       plan.target_dtype = way % 2 ? TARE_MASK_TARGET_U8 : TARE_MASK_TARGET_F32;
@@ -82,7 +82,7 @@ Test(masks, empty_and_full) {
 
 /* Nothing was there, and nothing was found; or all of it, and nothing else. */
 Test(masks, perfect) {
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     for (int way = 0; way < 16; way++) {
       mask_plan plan = mask_plan_of(1, 33);
       plan.spec.exponent = way / 4 % 2 ? 0.75 : 2;
@@ -101,7 +101,7 @@ Test(masks, perfect) {
 
 /* A NaN spoils its own mask; a mask of weight 0 is never spoilt. */
 Test(masks, nan_logits) {
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     for (int weightless = 0; weightless < 2; weightless++) {
       mask_plan plan = mask_plan_of(3, 50);
       plan.has_weights = 1;
@@ -139,7 +139,7 @@ static void expect_invalid(mask_case *c, const char *text, const char *of_gpu) {
 /* The mask adds nothing, and the mean is that of the others. */
 Test(masks, invalid_targets) {
   static const double wrong[] = {(double)NAN, 1.5, -0.5, (double)INFINITY};
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     for (int way = 0; way < 5; way++) {
       mask_plan plan = mask_plan_of(3, 50), others = mask_plan_of(3, 50);
       plan.has_weights = others.has_weights = 1;
@@ -162,7 +162,7 @@ Test(masks, invalid_targets) {
 
 /* An invalid mask is not counted; neither is one without a pixel that counts. */
 Test(masks, what_counts) {
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     mask_plan plan = mask_plan_of(4, 20);
     plan.has_valid = 1;
     plan.normalizer = TARE_NORMALIZER_ROWS;
@@ -186,7 +186,7 @@ Test(masks, what_counts) {
 
 /* Within a thousandth of the ends a target is clamped. */
 Test(masks, clamped_targets) {
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     mask_plan plan = mask_plan_of(1, 40);
     plan.spec.focal_weight = 1;
     mask_case *c = mask_case_new(device, &plan);
@@ -202,7 +202,7 @@ Test(masks, clamped_targets) {
 
 Test(masks, scales_that_are_not_finite) {
   static const double scales[] = {(double)INFINITY, (double)NAN, 0};
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     for (int way = 0; way < 3; way++) {
       mask_plan plan = mask_plan_of(1, 40);
       plan.by_pointer = 1;

@@ -13,9 +13,6 @@
 #include "support/numbers.h"
 #include "support/random.h"
 
-/** Those that compute it. */
-#define FOR_EACH_MASK_DEVICE(device) FOR_EACH_DEVICE(device) if ((device)->kind == TARE_DEVICE_CPU)
-
 /** What a case is made of; zeros are the plainest. */
 typedef struct mask_plan {
   int64_t masks, pixels;

@@ -3,7 +3,7 @@
 #include "masks.h"
 
 Test(masks, any_number_of_threads) {
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     mask_plan plan = mask_plan_of(2, test_size(200000, 30000));
     plan.spec.focal_weight = 1;
     mask_case *c = mask_case_new(device, &plan);
@@ -27,7 +27,7 @@ Test(masks, any_number_of_threads) {
 
 /* Targets that all masks share have a stride of 0. */
 Test(masks, shared_targets) {
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     mask_plan plan = mask_plan_of(4, 99);
     mask_case *c = mask_case_new(device, &plan);
     for (int64_t i = 99; i < 4 * 99; i++) c->t[i] = c->t[i % 99];
@@ -40,7 +40,7 @@ Test(masks, shared_targets) {
 
 /* Masks in the reverse order have the reverse losses. */
 Test(masks, negative_strides) {
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     mask_plan plan = mask_plan_of(3, 41);
     mask_case *c = mask_case_new(device, &plan);
     cr_assert_eq(mask_case_run(c), TARE_STATUS_OK);
@@ -61,7 +61,7 @@ Test(masks, negative_strides) {
 
 /* In double, the gradient is what the loss does when a logit moves. */
 Test(masks, finite_differences) {
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     if (device->kind != TARE_DEVICE_CPU) continue; /* f64 */
     for (int way = 0; way < 8; way++) {
       mask_plan plan = mask_plan_of(1, 24);
@@ -97,7 +97,7 @@ Test(masks, finite_differences) {
 
 /* Only what is wanted is written, and what is not wanted changes nothing. */
 Test(masks, outputs_apart) {
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     mask_plan plan = mask_plan_of(2, 500);
     mask_case *c = mask_case_new(device, &plan);
     cr_assert_eq(mask_case_run(c), TARE_STATUS_OK);

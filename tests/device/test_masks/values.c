@@ -9,7 +9,7 @@ static int computes(const test_device *device, int32_t dtype) {
 static const int64_t sizes[] = {1, 7, 8, 63, 784, 1025, 8192, 8193, 20011};
 
 Test(masks, types_and_sizes) {
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     for (int32_t way = 0; way < 9 * 20; way++) {
       mask_plan plan = mask_plan_of(1 + way % 5, sizes[way % 9]);
       plan.dtype = way / 9 % 4;
@@ -24,7 +24,7 @@ Test(masks, types_and_sizes) {
 }
 
 Test(masks, layouts) {
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     for (int32_t way = 0; way < 64; way++) {
       mask_plan plan = mask_plan_of(3, way % 2 ? 8229 : 131);
       plan.dtype = way % 4;
@@ -49,7 +49,7 @@ Test(masks, parameters) {
   static const double exponents[] = {1, 0.75, 4.0 / 3, 2, 0.1};
   static const double smoothings[][2] = {{0.5, 0.5}, {0, 0}, {1e-5, 1e-5}, {0, 1e-3}, {1, 30}};
   static const double gammas[] = {2, 0, 1, 1.5, 0.5, 3.7};
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     for (int32_t way = 0; way < 150; way++) {
       mask_plan plan = mask_plan_of(2, 301);
       tare_mask_spec *s = &plan.spec;
@@ -73,7 +73,7 @@ Test(masks, parameters) {
 
 /* Sums of four million equal terms keep their digits. */
 Test(masks, large) {
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     mask_plan plan = mask_plan_of(1, test_size(1 << 22, 1 << 16));
     plan.target_dtype = TARE_MASK_TARGET_U8;
     plan.spec.focal_weight = 1;
@@ -85,7 +85,7 @@ Test(masks, large) {
 }
 
 Test(masks, nothing) {
-  FOR_EACH_MASK_DEVICE(device) {
+  FOR_EACH_DEVICE(device) {
     for (int way = 0; way < 4; way++) {
       mask_plan plan = mask_plan_of(way % 2 ? 3 : 0, way / 2 ? 5 : 0);
       if (plan.masks && plan.pixels) continue;
