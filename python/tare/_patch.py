@@ -45,6 +45,7 @@ _LIBRARIES: dict[str, dict[str, tuple]] = {
         f"{_LOSSES}.gaussian_focal_loss": ("GaussianFocalLoss",),
         f"{_LOSSES}.gfocal_loss": ("QualityFocalLoss",),
         f"{_LOSSES}.ghm_loss": ("GHMC", "GHMR"),
+        f"{_LOSSES}.seesaw_loss": ("SeesawLoss",),
         f"{_LOSSES}.varifocal_loss": ("VarifocalLoss",),
     },
     "monai": {"monai.losses.focal_loss": ("FocalLoss",)},

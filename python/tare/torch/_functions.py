@@ -272,8 +272,8 @@ def softmax_seesaw(
     epsilon: float = 0.01,
     **options: Unpack[Options],
 ) -> Any:
-    """Seesaw loss a row (Wang et al., arXiv 2008.10032, eq. 4 to 6): -log softmax(x + log S)_y with S_y = 1 and, for the
-    other classes j, S_j = min(1, (n_j/n_y)^p)*max(1, (p_j/max(p_y, epsilon))^q), a constant of the gradient.
+    """-log softmax(x + log S)_y a row (Wang et al., arXiv 2008.10032, eq. 4 to 6), with S_y = 1 and, for the other
+    classes j, S_j = min(1, (n_j/n_y)^p)*max(1, (p_j/max(p_y, epsilon))^q), a constant of the gradient.
 
     log_counts: float32 [C], the logarithms of the samples n seen so far, from below at 0; None: no first factor.
     tare.torch.SeesawLoss counts the samples of training and forms them.

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mmdet.models.losses: FocalLoss, CrossEntropyLoss, GHMC, GHMR, QualityFocalLoss, VarifocalLoss and GaussianFocalLoss,
-as of mmdetection 3, with the functions beside the first two.
+"""mmdet.models.losses: FocalLoss, CrossEntropyLoss, GHMC, GHMR, QualityFocalLoss, VarifocalLoss, GaussianFocalLoss and
+SeesawLoss, as of mmdetection 3, with the functions beside the first two.
 
 In a configuration either name a loss by `type='tare.compat.mmdet.FocalLoss'`, or replace mmdetection's own everywhere
 by one line:
@@ -23,6 +23,7 @@ from .gaussian import GaussianFocalLoss
 from .ghm import GHMC, GHMR
 from .quality import QualityFocalLoss, VarifocalLoss
 from .registry import register
+from .seesaw import SeesawLoss
 
 __all__ = [
     "GHMC",
@@ -33,6 +34,7 @@ __all__ = [
     "FocalLoss",
     "GaussianFocalLoss",
     "QualityFocalLoss",
+    "SeesawLoss",
     "VarifocalLoss",
     "binary_cross_entropy",
     "cross_entropy",

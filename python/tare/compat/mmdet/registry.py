@@ -14,6 +14,7 @@ NAMES = (
     "GHMR",
     "GaussianFocalLoss",
     "QualityFocalLoss",
+    "SeesawLoss",
     "VarifocalLoss",
 )
 
