@@ -41,6 +41,7 @@ _LIBRARIES: dict[str, dict[str, tuple]] = {
     "mmcv": {"mmcv.ops.focal_loss": (*_FOCAL, "SigmoidFocalLossFunction", "SoftmaxFocalLossFunction")},
     "mmdet": {
         f"{_LOSSES}.cross_entropy_loss": (*_CROSS_ENTROPY, *_CROSS_ENTROPIES),
+        f"{_LOSSES}.dice_loss": ("DiceLoss", "dice_loss"),
         f"{_LOSSES}.focal_loss": ("FocalLoss", "FocalCustomLoss", "sigmoid_focal_loss", *_PROBABILITIES),
         f"{_LOSSES}.gaussian_focal_loss": ("GaussianFocalLoss",),
         f"{_LOSSES}.gfocal_loss": ("QualityFocalLoss",),
@@ -66,6 +67,7 @@ _LIBRARIES: dict[str, dict[str, tuple]] = {
     },
     "transformers": {
         "transformers.loss.loss_for_object_detection": (
+            "dice_loss",
             "sigmoid_focal_loss",
             ("ImageLoss.loss_labels", "detr_loss_labels"),
         ),
@@ -81,7 +83,10 @@ _LIBRARIES: dict[str, dict[str, tuple]] = {
         "transformers.loss.loss_deimv2": (("Deimv2Loss.loss_labels_mal", "deimv2_loss_labels_mal"),),
         "transformers.loss.loss_lw_detr": (("LwDetrImageLoss.loss_labels", "lw_detr_loss_labels"),),
         "transformers.loss.loss_rf_detr": (("sigmoid_cross_entropy_loss", "rf_detr_sigmoid_cross_entropy_loss"),),
+        "transformers.models.mask2former.modeling_mask2former": (("dice_loss", "maskformer_dice_loss"),),
+        "transformers.models.oneformer.modeling_oneformer": (("dice_loss", "maskformer_dice_loss"),),
         "transformers.models.maskformer.modeling_maskformer": (
+            ("dice_loss", "maskformer_dice_loss"),
             ("sigmoid_focal_loss", "maskformer_sigmoid_focal_loss"),
         ),
     },

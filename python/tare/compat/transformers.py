@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """transformers.loss: the focal losses of Deformable DETR, Grounding DINO and MaskFormer, and the classification losses
-of RT-DETR, D-FINE, DEIMv2, LW-DETR and RF-DETR.
+of RT-DETR, D-FINE, DEIMv2, LW-DETR and RF-DETR; the dice losses of DETR and MaskFormer.
 
 sigmoid_focal_loss and its kin take dense targets, and torchvision's differences apply. The functions with a criterion
 as first argument are methods: tare.patch("transformers") puts them into the classes they are named after. They read
@@ -58,6 +58,28 @@ def maskformer_sigmoid_focal_loss(
 ) -> torch.Tensor:
     """sigmoid_focal_loss of modeling_maskformer, which has other names for the same arguments."""
     return sigmoid_focal_loss(inputs, labels, num_masks, alpha, gamma)
+
+
+def dice_loss(inputs: torch.Tensor, targets: torch.Tensor, num_boxes: float | torch.Tensor) -> torch.Tensor:
+    """The sum over the masks of 1 - (2*sum p*t + 1)/(sum p + sum t + 1), over num_boxes: of DETR's segmentation.
+    inputs: [masks, ...]; targets: [masks, pixels]."""
+    check_tensors(inputs=inputs, targets=targets)
+    rows = inputs.flatten(1)
+    if rows.shape != targets.shape:
+        raise Refused(f"inputs have shape {tuple(inputs.shape)}, targets {tuple(targets.shape)}, not [masks, pixels]")
+
+    def theirs():
+        p, t = widened(rows).sigmoid(), targets.to(widened(rows).dtype)
+        losses = 1 - (2 * (p * t).sum(1) + 1) / (p.sum(-1) + t.sum(-1) + 1)
+        return losses.sum() / num_boxes
+
+    loss = or_original(lambda: tare.dice_loss(rows, targets, normalizer=num_boxes), theirs, targets)
+    return typed(loss, inputs.device, loss_type(inputs.device, inputs.dtype, targets.dtype), num_boxes)
+
+
+def maskformer_dice_loss(inputs: torch.Tensor, labels: torch.Tensor, num_masks: float | torch.Tensor) -> torch.Tensor:
+    """dice_loss of modeling_maskformer, modeling_mask2former and modeling_oneformer."""
+    return dice_loss(inputs, labels, num_masks)
 
 
 def rf_detr_sigmoid_cross_entropy_loss(

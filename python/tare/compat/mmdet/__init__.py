@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mmdet.models.losses: FocalLoss, CrossEntropyLoss, GHMC, GHMR, QualityFocalLoss, VarifocalLoss, GaussianFocalLoss and
-SeesawLoss, as of mmdetection 3, with the functions beside the first two.
+"""mmdet.models.losses: FocalLoss, CrossEntropyLoss, GHMC, GHMR, QualityFocalLoss, VarifocalLoss, GaussianFocalLoss,
+SeesawLoss and DiceLoss, as of mmdetection 3, with the functions beside the first two and the last.
 
 In a configuration either name a loss by `type='tare.compat.mmdet.FocalLoss'`, or replace mmdetection's own everywhere
 by one line:
@@ -18,6 +18,7 @@ too. Targets of GHM-C that require a gradient are refused.
 
 from .cross_entropy import CrossEntropyLoss, binary_cross_entropy, cross_entropy, mask_cross_entropy
 from .custom import CrossEntropyCustomLoss, FocalCustomLoss
+from .dice import DiceLoss, dice_loss
 from .focal import FocalLoss, py_focal_loss_with_prob, py_sigmoid_focal_loss, sigmoid_focal_loss
 from .gaussian import GaussianFocalLoss
 from .ghm import GHMC, GHMR
@@ -30,6 +31,7 @@ __all__ = [
     "GHMR",
     "CrossEntropyCustomLoss",
     "CrossEntropyLoss",
+    "DiceLoss",
     "FocalCustomLoss",
     "FocalLoss",
     "GaussianFocalLoss",
@@ -38,6 +40,7 @@ __all__ = [
     "VarifocalLoss",
     "binary_cross_entropy",
     "cross_entropy",
+    "dice_loss",
     "mask_cross_entropy",
     "py_focal_loss_with_prob",
     "py_sigmoid_focal_loss",

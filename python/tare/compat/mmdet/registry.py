@@ -8,6 +8,7 @@ import importlib
 NAMES = (
     "CrossEntropyCustomLoss",
     "CrossEntropyLoss",
+    "DiceLoss",
     "FocalCustomLoss",
     "FocalLoss",
     "GHMC",
