@@ -26,6 +26,7 @@ static const struct verb {
 } verbs[] = {
     {"demo", "tare demo", verb_demo, "every loss on a synthetic batch of 100,000 anchors, and its gradient norms"},
     {"eval", "tare eval", verb_eval, "one loss and its gradient on your own arrays (.npy)"},
+    {"mask", "tare mask", verb_mask, "dice, Tversky or focal loss of masks, on your own arrays (.npy)"},
     {"weights", "tare weights", verb_weights, "class-balanced weights from counts (.npy, .csv)"},
     {"bench", "tare bench", verb_bench, "the speed of the losses on this machine, compared with a plain copy"},
     {"info", "tare info", verb_info, "devices, instruction set, build, versions"},

@@ -7,6 +7,7 @@
 
 int verb_info(int argc, char **argv);
 int verb_eval(int argc, char **argv);
+int verb_mask(int argc, char **argv);
 int verb_weights(int argc, char **argv);
 int verb_bench(int argc, char **argv);
 int verb_demo(int argc, char **argv);

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `tare mask`: the loss of masks on arrays of your own.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "report.h"
+#include "tare.h"
+#include "tool/base/device.h"
+#include "tool/base/npy.h"
+#include "tool/base/outfile.h"
+#include "tool/base/parse.h"
+#include "tool/base/problem.h"
+#include "verbs.h"
+
+enum { LOGITS = 256, TARGETS, NORMALIZER, SQUARED, GRADIENT, DEVICE, JSON, FIRST_NUMBER };
+
+static const struct argp_option described[] = {
+    {"logits", LOGITS, "X.npy", 0, "Logits [masks, pixels] or [masks, height, width], f2, f4 or f8", 0},
+    {"targets", TARGETS, "T.npy", 0, "Targets of the same shape, in [0,1], f2, f4 or f8", 0},
+    {"normalizer", NORMALIZER, "N", 0, "Divide by: sum (nothing, the default), masks (those that count)", 0},
+    {"squared", SQUARED, 0, 0, "Square p and t in the denominator, as V-Net and mmdetection do", 0},
+    {"gradient", GRADIENT, "G.npy", 0, "Write the gradient, of the logits' type and shape", 0},
+    {"device", DEVICE, "D", 0, "auto (default), cpu, cuda", 0},
+    {"json", JSON, 0, 0, "Print one JSON object instead of a table", 0},
+    {"false-positive-weight", FIRST_NUMBER, "W", 0, "Default 0.5", 1},
+    {"false-negative-weight", FIRST_NUMBER + 1, "W", 0, "Default 0.5", 1},
+    {"exponent", FIRST_NUMBER + 2, "E", 0, "Of 1-T; 0.75 is focal Tversky loss. Default 1", 1},
+    {"numerator-smoothing", FIRST_NUMBER + 3, "S", 0, "Default 0.5, which is dice's smoothing of 1", 1},
+    {"denominator-smoothing", FIRST_NUMBER + 4, "S", 0, "Default 0.5", 1},
+    {"overlap-weight", FIRST_NUMBER + 5, "W", 0, "Of (1-T)^exponent. Default 1", 1},
+    {"focal-weight", FIRST_NUMBER + 6, "W", 0, "Of the focal loss beside it. Default 0: none", 1},
+    {"alpha", FIRST_NUMBER + 7, "A", 0, "Of the focal loss; negative: off. Default 0.25", 1},
+    {"gamma", FIRST_NUMBER + 8, "G", 0, "Of the focal loss. Default 2", 1},
+    {0, 0, 0, 0, 0, 0}};
+
+/* The numbers of a spec, in the order of the options. */
+static const size_t places[] = {offsetof(tare_mask_spec, false_positive_weight),
+                                offsetof(tare_mask_spec, false_negative_weight),
+                                offsetof(tare_mask_spec, exponent),
+                                offsetof(tare_mask_spec, numerator_smoothing),
+                                offsetof(tare_mask_spec, denominator_smoothing),
+                                offsetof(tare_mask_spec, overlap_weight),
+                                offsetof(tare_mask_spec, focal_weight),
+                                offsetof(tare_mask_spec, alpha),
+                                offsetof(tare_mask_spec, gamma)};
+enum { NUMBERS = sizeof places / sizeof *places };
+
+struct options {
+  const char *logits, *targets, *gradient;
+  int32_t device, normalizer;
+  bool json;
+  tare_mask_spec spec;
+};
+
+static error_t read_number(int key, const char *text, struct options *options) {
+  const char *name = NULL;
+  for (const struct argp_option *one = described; one->name; one++)
+    if (one->key == key) name = one->name;
+  char option[64];
+  snprintf(option, sizeof option, "--%s", name);
+  double value;
+  if (parse_double(option, text, &value)) return EINVAL;
+  memcpy((char *)&options->spec + places[key - FIRST_NUMBER], &value, sizeof value);
+  return 0;
+}
+
+static error_t read_option(int key, char *text, struct argp_state *state) {
+  static const struct choice normalizers[] = {{"sum", TARE_NORMALIZER_SUM}, {"masks", TARE_NORMALIZER_ROWS}, {NULL, 0}};
+  struct options *options = state->input;
+  if (key >= FIRST_NUMBER && key < FIRST_NUMBER + NUMBERS) return read_number(key, text, options);
+  switch (key) {
+    case LOGITS:
+      options->logits = text;
+      return 0;
+    case TARGETS:
+      options->targets = text;
+      return 0;
+    case NORMALIZER:
+      return parse_choice("--normalizer", text, normalizers, &options->normalizer) ? EINVAL : 0;
+    case SQUARED:
+      options->spec.squared = 1;
+      return 0;
+    case GRADIENT:
+      return parse_output("--gradient", text, ".npy", &options->gradient) ? EINVAL : 0;
+    case DEVICE:
+      return parse_choice("--device", text, device_choices, &options->device) ? EINVAL : 0;
+    case JSON:
+      options->json = true;
+      return 0;
+    default:
+      return ARGP_ERR_UNKNOWN;
+  }
+}
+
+/* Arrays on the host and on the device. */
+struct work {
+  struct npy logits, targets;
+  struct device device;
+  void *x, *t, *gradient, *losses, *sums, *room;
+  double found[3];
+  tare_mask_sums *of_masks;
+  void *by_x;
+};
+
+static int read_arrays(const struct options *options, struct work *w) {
+  int status = npy_read("--logits", options->logits, NPY_FLOATS, NPY_ANY_DIMENSIONS, &w->logits);
+  if (status == TOOL_OK)
+    status = npy_read("--targets", options->targets, NPY_FLOATS, w->logits.dimensions, &w->targets);
+  if (status != TOOL_OK) return status;
+  if (w->logits.dimensions < 2) return complain("--logits has %d axes; it must have at least 2", w->logits.dimensions);
+  for (int axis = 0; axis < w->logits.dimensions; axis++)
+    if (w->logits.shape[axis] != w->targets.shape[axis])
+      return complain("--targets and --logits differ along axis %d: %" PRId64 " and %" PRId64, axis,
+                      w->targets.shape[axis], w->logits.shape[axis]);
+  return TOOL_OK;
+}
+
+static int32_t dtype_of(const struct npy *array) {
+  return array->type == NPY_F8 ? TARE_DTYPE_F64 : array->type == NPY_F2 ? TARE_DTYPE_F16 : TARE_DTYPE_F32;
+}
+
+static int allocate(struct work *w, uint64_t room) {
+  const uint64_t x = (uint64_t)w->logits.count * npy_size(w->logits.type);
+  const uint64_t t = (uint64_t)w->targets.count * npy_size(w->targets.type);
+  const uint64_t sums = (uint64_t)w->logits.shape[0] * sizeof(tare_mask_sums);
+  int status = device_alloc(&w->device, x, &w->x);
+  if (status == TOOL_OK) status = device_alloc(&w->device, t, &w->t);
+  if (status == TOOL_OK) status = device_alloc(&w->device, x, &w->gradient);
+  if (status == TOOL_OK) status = device_alloc(&w->device, sizeof w->found, &w->losses);
+  if (status == TOOL_OK) status = device_alloc(&w->device, sums, &w->sums);
+  if (status == TOOL_OK) status = device_alloc(&w->device, room, &w->room);
+  w->of_masks = calloc((size_t)sums + 1, 1);
+  w->by_x = malloc((size_t)x + 1);
+  if (status == TOOL_OK && (!w->of_masks || !w->by_x)) status = complain("out of memory");
+  if (status != TOOL_OK) return status;
+  device_put(&w->device, w->x, w->logits.data, x);
+  device_put(&w->device, w->t, w->targets.data, t);
+  return device_check(&w->device, tare_context_set_workspace(w->device.context, w->room, room));
+}
+
+static int evaluate(const struct options *options, struct work *w, tare_masks *masks) {
+  const int64_t count = w->logits.shape[0];
+  tare_mask_output output;
+  masks->logits = w->x;
+  masks->targets = w->t;
+  tare_mask_output_init(&output, masks->pixels);
+  output.loss = w->losses;
+  output.overlap_loss = (double *)w->losses + 1;
+  output.focal_loss = (double *)w->losses + 2;
+  output.loss_dtype = TARE_DTYPE_F64;
+  output.normalizer = options->normalizer;
+  output.gradient = w->gradient;
+  output.sums = w->sums;
+  int status = device_check(&w->device, tare_mask_evaluate(w->device.context, &options->spec, masks, &output, NULL));
+  if (status == TOOL_OK) status = device_wait(&w->device);
+  if (status != TOOL_OK) return status;
+  device_get(&w->device, w->found, w->losses, sizeof w->found);
+  device_get(&w->device, w->of_masks, w->sums, (uint64_t)count * sizeof(tare_mask_sums));
+  device_get(&w->device, w->by_x, w->gradient, (uint64_t)w->logits.count * npy_size(w->logits.type));
+  return TOOL_OK;
+}
+
+static int compute(const struct options *options, struct work *w) {
+  tare_masks masks;
+  uint64_t room = 0;
+  int status = read_arrays(options, w);
+  if (status == TOOL_OK) status = device_open(&w->device, options->device, 0);
+  if (status != TOOL_OK) return status;
+  const int64_t count = w->logits.shape[0];
+  int64_t pixels = 1;
+  for (int axis = 1; axis < w->logits.dimensions; axis++) pixels *= w->logits.shape[axis];
+  tare_masks_init(&masks, count, pixels);
+  masks.dtype = dtype_of(&w->logits);
+  masks.target_dtype = dtype_of(&w->targets);
+  status = device_check(&w->device, tare_mask_workspace_size(w->device.context, &masks, &room));
+  if (status == TOOL_OK) status = allocate(w, room);
+  return status == TOOL_OK ? evaluate(options, w, &masks) : status;
+}
+
+static int write_gradient(const char *path, const struct work *w) {
+  if (!path) return TOOL_OK;
+  FILE *file = outfile_open("--gradient", path);
+  if (!file) return TOOL_FAILED;
+  if (npy_write(file, w->logits.type, w->logits.dimensions, w->logits.shape, w->by_x) != 0)
+    return outfile_failed("--gradient", path);
+  return TOOL_OK;
+}
+
+static void print_table(const struct work *w) {
+  struct table table = {.alignment = "rrrrrr"};
+  static const char *const heading[] = {"mask", "pixels", "true positives", "false positives", "false negatives",
+                                        "focal"};
+  for (size_t i = 0; i < sizeof heading / sizeof *heading; i++) table_cell(&table, "%s", heading[i]);
+  for (int64_t mask = 0; mask < w->logits.shape[0]; mask++) {
+    const tare_mask_sums *s = &w->of_masks[mask];
+    table_cell(&table, "%" PRId64, mask);
+    table_cell(&table, "%s", grouped(s->pixels).of);
+    table_cell(&table, "%.6g", s->true_positives);
+    table_cell(&table, "%.6g", s->false_positives);
+    table_cell(&table, "%.6g", s->false_negatives);
+    table_cell(&table, "%.6g", s->focal);
+  }
+  table_print(&table, true);
+  printf("\n  loss %.9g, overlap %.9g, focal %.9g\n", w->found[0], w->found[1], w->found[2]);
+}
+
+static json_t *as_json(const struct work *w) {
+  json_t *sums = json_array();
+  for (int64_t mask = 0; mask < w->logits.shape[0]; mask++) {
+    const tare_mask_sums *s = &w->of_masks[mask];
+    json_append(sums, json_pack("{s:I, s:o, s:o, s:o, s:o}", "pixels", (json_int_t)s->pixels, "true_positives",
+                                json_number(s->true_positives), "false_positives", json_number(s->false_positives),
+                                "false_negatives", json_number(s->false_negatives), "focal", json_number(s->focal)));
+  }
+  return json_pack("{s:o, s:o, s:o, s:o}", "loss", json_number(w->found[0]), "overlap_loss", json_number(w->found[1]),
+                   "focal_loss", json_number(w->found[2]), "masks", sums);
+}
+
+static void release(struct work *w) {
+  void *const memory[] = {w->x, w->t, w->gradient, w->losses, w->sums, w->room};
+  for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
+    if (memory[i]) device_free(&w->device, memory[i]);
+  if (w->device.context) device_close(&w->device);
+  free(w->logits.data);
+  free(w->targets.data);
+  free(w->of_masks);
+  free(w->by_x);
+}
+
+int verb_mask(int argc, char **argv) {
+  static const struct argp argp = {described,
+                                   read_option,
+                                   "--logits X.npy --targets T.npy",
+                                   "Dice, Tversky and focal Tversky loss of masks, and focal loss beside them.\v"
+                                   "T = (TP + s)/(TP + w*FP + w*FN + s) of each mask; its loss is (1-T)^exponent.",
+                                   NULL,
+                                   NULL,
+                                   NULL};
+  struct options options = {.device = TARE_DEVICE_AUTO};
+  struct work work = {0};
+  tare_mask_spec_init(&options.spec);
+  int status = parse_arguments(&argp, NULL, argc, argv, &options);
+  if (status == TOOL_OK && !options.logits) status = misuse("--logits is missing");
+  if (status == TOOL_OK && !options.targets) status = misuse("--targets is missing");
+  if (status != TOOL_OK) return status;
+  status = compute(&options, &work);
+  if (status == TOOL_OK) status = write_gradient(options.gradient, &work);
+  if (status == TOOL_OK) status = outfile_complete();
+  if (status == TOOL_OK && options.json)
+    status = json_print(as_json(&work));
+  else if (status == TOOL_OK)
+    print_table(&work);
+  if (status == TOOL_OK) status = finish_output();
+  if (status == TOOL_OK) status = outfile_commit();
+  release(&work);
+  return status;
+}
