@@ -4,6 +4,7 @@
 #define TARE_CORE_BACKEND_H
 
 #include "class_balance.h"
+#include "gradient_balance.h"
 #include "linear_plan.h"
 #include "masks.h"
 #include "plan.h"
@@ -31,6 +32,8 @@ struct tare_backend {
   /** Refuses what this backend does not compute before it does anything. */
   tare_status (*evaluate_masks)(tare_backend *self, const tare_mask_problem *problem, tare_stream stream,
                                 tare_error *error);
+  tare_status (*balance_gradients)(tare_backend *self, const tare_gradient_step *step, tare_stream stream,
+                                   tare_error *error);
   tare_status (*check)(tare_backend *self, tare_stream stream, tare_error *error);
 
   /** Sets `bytes` bytes of device memory to 0. */

@@ -225,7 +225,8 @@ tare_status tare_loss_describe(int32_t kind, tare_loss_description *description)
                                       .takes_positive_weights = (takes & TARE_TAKES_POSITIVE_WEIGHTS) != 0,
                                       .takes_normalizer = (takes & TARE_TAKES_NORMALIZER) != 0,
                                       .gives_element_loss = (takes & TARE_TAKES_ELEMENT_LOSS) != 0,
-                                      .takes_scores = (takes & TARE_TAKES_SCORES) != 0};
+                                      .takes_scores = (takes & TARE_TAKES_SCORES) != 0,
+                                      .takes_negative_weights = (takes & TARE_TAKES_NEGATIVE_WEIGHTS) != 0};
   return tare_write_struct(description, &ours, &tare_loss_description_layout, tare_thread_error());
 }
 

@@ -21,7 +21,8 @@ enum tare_takes {
   TARE_TAKES_POSITIVE_WEIGHTS = 16,
   TARE_TAKES_ELEMENT_LOSS = 32,
   TARE_TAKES_EVERYTHING = 63, /* all of the above; scores are listed separately */
-  TARE_TAKES_SCORES = 64
+  TARE_TAKES_SCORES = 64,
+  TARE_TAKES_NEGATIVE_WEIGHTS = 128
 };
 
 /** The arrays of a level. ROW_INDEX has no storage: its strides map a position to its row number. */
@@ -71,8 +72,9 @@ typedef struct tare_problem {
   int32_t alpha_is_part; /* alpha is not a factor of the whole loss */
   double alpha;          /* negative: off */
   const float *alpha_per_class;
-  const float *class_offset; /* softmax: added to the logits of each class; NULL: nothing is */
-  const float *log_counts;   /* Seesaw: of the samples of each class; NULL: no mitigation */
+  const float *gamma_per_class; /* sigmoid focal: instead of gamma; NULL: gamma is that of all */
+  const float *class_offset;    /* softmax: added to the logits of each class; NULL: nothing is */
+  const float *log_counts;      /* Seesaw: of the samples of each class; NULL: no mitigation */
   double mitigation, compensation, least_probability;
   int32_t labels_apart;          /* a label's element has a formula of its own, not the mirror of a negative's */
   int32_t alpha_of_negatives;    /* alpha is a factor of the negatives alone, as it is */
@@ -203,6 +205,11 @@ static inline int32_t tare_background_role(const tare_problem *problem) {
 /** Whether a label with score 0 is computed and weighed as a negative. */
 static inline int tare_is_negative_at_0(const tare_problem *problem) {
   return problem->loss.kind == TARE_LOSS_SIGMOID_VARIFOCAL && !problem->positives_are_labels;
+}
+
+/** Whether classes have weights of negatives or exponents of their own. On a GPU such a call has its own kernel. */
+static inline int tare_has_columns(const tare_problem *problem) {
+  return problem->batch.negative_weights || problem->gamma_per_class;
 }
 
 /** Whether targets below 1 are those of negatives. */

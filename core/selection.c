@@ -48,6 +48,7 @@ void tare_selection_to_measure(const tare_problem *problem, const tare_selection
   tare_output_init(&measure->output);
   measure->batch.class_weights = NULL;
   measure->batch.background_weight = 1;
+  measure->batch.negative_weights = NULL;
   if (takes_hard_rows(problem)) measure->batch.positive_weights = NULL; /* the negatives that are mined have none */
   for (int i = 0; i < problem->level_count; i++) {
     tare_view *view = &measure->view[i];

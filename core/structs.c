@@ -47,7 +47,8 @@ static const uint16_t batch_starts[] = {AT(tare_batch, level_stride),
                                         AT(tare_batch, selection_ratio),
                                         AT(tare_batch, selection_minimum),
                                         AT(tare_batch, selection_count),
-                                        AT(tare_batch, selection_fraction)};
+                                        AT(tare_batch, selection_fraction),
+                                        AT(tare_batch, negative_weights)};
 static const uint16_t output_starts[] = {AT(tare_output, loss),
                                          AT(tare_output, loss_dtype),
                                          AT(tare_output, normalizer),
@@ -70,6 +71,7 @@ static const uint16_t class_balance_starts[] = {AT(tare_class_balance, log_count
 static const uint16_t mask_spec_starts[] = {AT(tare_mask_spec, false_positive_weight)}; /* every version has it all */
 static const uint16_t masks_starts[] = {AT(tare_masks, masks)};                         /* the same */
 static const uint16_t mask_output_starts[] = {AT(tare_mask_output, loss)};              /* the same */
+static const uint16_t gradient_balance_starts[] = {AT(tare_gradient_balance, classes)}; /* the same */
 static const uint16_t loss_description_starts[] = {AT(tare_loss_description, name),
                                                    AT(tare_loss_description, kind),
                                                    AT(tare_loss_description, family),
@@ -82,7 +84,7 @@ static const uint16_t loss_description_starts[] = {AT(tare_loss_description, nam
                                                    AT(tare_loss_description, takes_normalizer),
                                                    AT(tare_loss_description, gives_element_loss),
                                                    AT(tare_loss_description, takes_scores),
-                                                   AT(tare_loss_description, reserved)};
+                                                   AT(tare_loss_description, takes_negative_weights)};
 static const uint16_t parameter_description_starts[] = {
     AT(tare_parameter_description, name)}; /* every version has it all */
 
@@ -99,6 +101,8 @@ const tare_layout tare_mask_spec_layout = LAYOUT(tare_mask_spec, "mask_spec", si
 const tare_layout tare_masks_layout = LAYOUT(tare_masks, "masks", sizeof(tare_masks), masks_starts);
 const tare_layout tare_mask_output_layout =
     LAYOUT(tare_mask_output, "mask_output", sizeof(tare_mask_output), mask_output_starts);
+const tare_layout tare_gradient_balance_layout =
+    LAYOUT(tare_gradient_balance, "gradient_balance", sizeof(tare_gradient_balance), gradient_balance_starts);
 const tare_layout tare_loss_description_layout =
     LAYOUT(tare_loss_description, "loss_description", 8, loss_description_starts);
 const tare_layout tare_parameter_description_layout =

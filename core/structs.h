@@ -15,8 +15,9 @@ typedef struct tare_layout {
 } tare_layout;
 
 extern const tare_layout tare_options_layout, tare_description_layout, tare_level_layout, tare_batch_layout,
-    tare_output_layout, tare_linear_layout, tare_class_balance_layout, tare_mask_spec_layout, tare_masks_layout,
-    tare_mask_output_layout, tare_loss_description_layout, tare_parameter_description_layout;
+    tare_output_layout, tare_linear_layout, tare_class_balance_layout, tare_gradient_balance_layout,
+    tare_mask_spec_layout, tare_masks_layout, tare_mask_output_layout, tare_loss_description_layout,
+    tare_parameter_description_layout;
 
 /** The fields of a loss are those of the union's member that its kind uses. */
 tare_layout tare_loss_layout(int32_t kind);

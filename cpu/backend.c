@@ -155,6 +155,13 @@ static tare_status evaluate_masks(tare_backend *self, const tare_mask_problem *p
   return tare_cpu_evaluate_masks((tare_cpu *)self, problem, error);
 }
 
+static tare_status balance_gradients(tare_backend *self, const tare_gradient_step *step, tare_stream stream,
+                                     tare_error *error) {
+  (void)self, (void)stream, (void)error;
+  tare_cpu_balance_gradients(step);
+  return TARE_STATUS_OK;
+}
+
 static tare_status check(tare_backend *self, tare_stream stream, tare_error *error) {
   (void)self, (void)stream, (void)error; /* a CPU call has reported what it found */
   return TARE_STATUS_OK;
@@ -213,6 +220,7 @@ static const tare_backend verbs = {.destroy = destroy,
                                    .ghm_density_update = ghm_density_update,
                                    .balance_classes = balance_classes,
                                    .evaluate_masks = evaluate_masks,
+                                   .balance_gradients = balance_gradients,
                                    .check = check,
                                    .scale_gradients = scale_gradients,
                                    .clear = clear,

@@ -100,6 +100,9 @@ tare_status tare_cpu_evaluate_masks(tare_cpu *cpu, const tare_mask_problem *prob
 
 void tare_cpu_balance_classes(const tare_balance_step *step);
 
+/** Weighs, collects or steps running gradients. */
+void tare_cpu_balance_gradients(const tare_gradient_step *step);
+
 /** The flags of a loss and a gradient that are not finite; both have been written. */
 void tare_cpu_set_flags(const tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, double loss);
 

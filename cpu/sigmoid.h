@@ -32,11 +32,13 @@ static int32_t pick_positives(const tare_job *job, const tare_tile *tile, const 
     s->picked_target[picked] = score;
     s->picked_weight[picked] = of_row * alpha(job->problem, b->first_class + c, has_alpha_of_1) * of_element * of_ones;
     s->picked_plain[picked] = of_row * of_element * of_ones;
+    if (job->problem->gamma_per_class)
+      s->picked_gamma[picked] = (real)job->problem->gamma_per_class[b->first_class + c];
     scratch->picked_at[picked++] = at;
   }
   const int32_t unit = job->density ? CHUNK : UNIT, padded = (picked + unit - 1) / unit * unit;
   for (int32_t k = picked; k < padded; k++)
-    s->picked_x[k] = s->picked_target[k] = s->picked_weight[k] = s->picked_plain[k] = 0;
+    s->picked_x[k] = s->picked_target[k] = s->picked_weight[k] = s->picked_plain[k] = s->picked_gamma[k] = 0;
   return picked;
 }
 
@@ -71,11 +73,12 @@ static real *in_place(const tare_job *job, const tare_tile *tile, const block *b
 static stretch stretch_of(const tare_job *job, const tare_tile *tile, const block *b, const tare_scratch *scratch,
                           real_scratch *s) {
   const tare_problem *problem = job->problem;
-  stretch on = {b->n, s->x, s->weight, s->base_weight, s->loss, s->derivative, s->target};
+  stretch on = {b->n, s->x, s->weight, s->base_weight, s->loss, s->derivative, s->target, s->gamma};
   const int has_gradient = job->pass == TARE_PASS_EVALUATE && tile->view->array[TARE_ARRAY_GRADIENT].data != NULL;
   const real *x = problem->soft || scratch->class_sums ? NULL : in_place(job, tile, b, TARE_ARRAY_LOGITS);
   real *derivative = x && has_gradient ? in_place(job, tile, b, TARE_ARRAY_GRADIENT) : NULL;
   build_weights(job, tile, b, s);
+  if (problem->gamma_per_class) spread_gamma(problem, b, s);
   for (int32_t i = b->n; i < whole_chunks(b->n); i++) s->x[i] = s->target[i] = s->weight[i] = s->base_weight[i] = 0;
   if (x && (derivative || !has_gradient)) {
     on.x = x;
@@ -119,8 +122,8 @@ static void run(const tare_job *job, stretch on, const element_task *task, tare_
   run_whole(job, on, task, scratch);
   memcpy(s->x, on.x + whole, (size_t)rest * sizeof *s->x);
   for (int32_t i = rest; i < unit; i++) s->x[i] = 0;
-  const stretch tail = {unit,          s->x,     on.weight + whole, on.base_weight + whole, on.loss + whole,
-                        s->derivative, s->target};
+  const stretch tail = {unit,          s->x,      on.weight + whole, on.base_weight + whole, on.loss + whole,
+                        s->derivative, s->target, on.gamma + whole};
   run_whole(job, tail, task, scratch);
   if (on.derivative != s->derivative)
     memcpy(on.derivative + whole, s->derivative, (size_t)rest * sizeof *s->derivative);
@@ -161,7 +164,7 @@ static void sigmoid_block(const tare_job *job, const tare_tile *tile, const bloc
   const stretch on = stretch_of(job, tile, b, scratch, s);
   const int32_t picked = pick_positives(job, tile, b, on.x, &tasks->labels, scratch, s);
   const stretch positives = {picked,         s->picked_x,          s->picked_weight, s->picked_plain,
-                             s->picked_loss, s->picked_derivative, s->picked_target};
+                             s->picked_loss, s->picked_derivative, s->picked_target, s->picked_gamma};
   if (job->pass == TARE_PASS_EVALUATE) {
     evaluate_block(job, tile, b, &on, &positives, tasks, scratch, result);
   } else {
@@ -206,7 +209,7 @@ static void sigmoid_tile(const tare_job *job, const tare_tile *tile, tare_scratc
                        .has_negatives = 1,
                        .wants_derivative = tile->view->array[TARE_ARRAY_GRADIENT].data || scratch->class_sums,
                        .parameters = parameters_of(problem)};
-  choose_loops(problem->labels_apart, &task);
+  choose_loops(problem, &task);
   tile_tasks tasks = {task, task};
   const int by_class = tare_view_by_class(tile->view, classes);
   const int64_t spoilt = result->targets.rows;

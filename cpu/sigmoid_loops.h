@@ -10,6 +10,7 @@ typedef struct stretch {
   const real *x;
   real *weight, *base_weight, *loss, *derivative;
   const real *target; /* read where elements have targets of their own */
+  const real *gamma;  /* and where classes have exponents of their own */
 } stretch;
 
 struct element_task;
@@ -240,6 +241,48 @@ static element_loops *const loops_by_shape[] = {
 };
 _Static_assert(sizeof loops_by_shape / sizeof *loops_by_shape == TARE_SHAPE_COUNT, "a shape has no loops");
 
+/* Focal loss with an exponent of each class. */
+
+static void columns_of_hard(int wants_derivative, real factor, const stretch *on) {
+  const real *x = on->x, *weight = on->weight;
+  const real *restrict gamma = on->gamma;
+  real *restrict loss = on->loss, *derivative = on->derivative;
+  const int32_t n = on->n;
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) { /* hot: sigmoid columns hard */
+    const real w = weight[i];
+    const pair value = focal_with_gamma(terms_of(-x[i]), gamma[i], 0, gamma[i]);
+    loss[i] = w != 0 ? w * value.loss : (real)0;
+    if (wants_derivative) derivative[i] = w != 0 ? w * value.derivative * factor : (real)0;
+  }
+}
+
+static void columns_of_soft(const element_task *task, real factor, const stretch *on) {
+  formula_parameters p = task->parameters;
+  const real *x = on->x, *weight = on->weight;
+  const real *restrict target = on->target, *restrict gamma = on->gamma;
+  real *restrict loss = on->loss, *derivative = on->derivative;
+  const int32_t n = on->n;
+  p.gamma_lo = 0;
+  for (int32_t i = 0; i < n; i++) {
+    const real w = weight[i], t = target[i];
+    const int is_end = (t == 0) | (t == 1);
+    p.gamma_hi = gamma[i];
+    const pair hard = focal_with_gamma(terms_of(t == 1 ? x[i] : -x[i]), gamma[i], 0, gamma[i]);
+    const pair between = sigmoid_focal_soft(x[i], t, w, w, &p, TARE_POWER_GENERAL);
+    const real by_x = t == 1 ? 0 - w * hard.derivative * factor : w * hard.derivative * factor;
+    loss[i] = w == 0 ? (real)0 : is_end ? w * hard.loss : between.loss;
+    derivative[i] = w == 0 ? (real)0 : is_end ? by_x : between.derivative * factor;
+  }
+}
+
+static void loops_of_columns(const element_task *task, real factor, const stretch *on) {
+  if (task->is_soft)
+    columns_of_soft(task, factor, on);
+  else
+    columns_of_hard(task->wants_derivative, factor, on);
+}
+
 /** Whether a loss has powers in losses.def: gamma may also be a parameter of its negatives alone. */
 static int has_powers(int32_t kind) {
   switch (kind) {
@@ -253,12 +296,14 @@ static int has_powers(int32_t kind) {
 }
 
 /** Chooses the loops of a task whose other members are set. */
-static void choose_loops(int labels_apart, element_task *task) {
-  if (task->shape != TARE_SHAPE_NONE)
+static void choose_loops(const tare_problem *problem, element_task *task) {
+  if (problem->gamma_per_class)
+    task->loops = loops_of_columns;
+  else if (task->shape != TARE_SHAPE_NONE)
     task->loops = loops_by_shape[task->shape];
   else
     task->loops = loops_by_power[has_powers(task->kind) ? task->power : TARE_POWER_0];
-  task->labels_apart = labels_apart && task->shape == TARE_SHAPE_NONE;
+  task->labels_apart = problem->labels_apart && task->shape == TARE_SHAPE_NONE;
 }
 
 /** Evaluates whole units of elements by the task's loss. */

@@ -44,6 +44,10 @@ static real positive_weight(const tare_problem *problem, int64_t c) {
   return problem->batch.positive_weights ? (real)problem->batch.positive_weights[c] : (real)1;
 }
 
+static real negative_weight(const tare_problem *problem, int64_t c) {
+  return problem->batch.negative_weights ? (real)problem->batch.negative_weights[c] : (real)1;
+}
+
 static real alpha(const tare_problem *problem, int64_t c, int positive) {
   if (!problem->alpha_per_class && problem->alpha < 0) return 1;
   if (problem->alpha_of_negatives) return positive ? (real)1 : (real)problem->alpha;
@@ -81,8 +85,9 @@ static int64_t weighted_rows(const real_scratch *s, int32_t rows) {
 static void build_weights(const tare_job *job, const tare_tile *tile, const block *b, real_scratch *s) {
   const tare_problem *problem = job->problem;
   const int has_plain = has_plain_weights(problem);
-  for (int32_t c = 0; c < b->classes && problem->alpha_per_class && !problem->soft; c++)
-    s->class_weight[c] = alpha(problem, b->first_class + c, 0);
+  const int by_class = problem->alpha_per_class || problem->batch.negative_weights;
+  for (int32_t c = 0; c < b->classes && by_class && !problem->soft; c++)
+    s->class_weight[c] = alpha(problem, b->first_class + c, 0) * negative_weight(problem, b->first_class + c);
   spread(b, s->row_weight + b->first_row, s->class_weight, has_plain, s);
   if (!tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS].data) return;
   load_block(tile, b, TARE_ARRAY_ELEMENT_WEIGHTS, TARE_DTYPE_F32, s->loss);
@@ -123,12 +128,35 @@ TARE_INLINE void weigh_soft_lines(const block *b, int jumps, int has_peaks, int 
   }
 }
 
+/** Exponents of classes, in the order of the block's elements; 0 behind them. */
+static void spread_gamma(const tare_problem *problem, const block *b, real_scratch *s) {
+  const float *gamma = problem->gamma_per_class + b->first_class;
+  for (int32_t line = 0; line < b->lines; line++)
+    for (int32_t i = 0; i < b->length; i++) s->gamma[line * b->length + i] = (real)gamma[b->by_class ? line : i];
+  for (int32_t i = b->n; i < whole_chunks(b->n); i++) s->gamma[i] = 0;
+}
+
+/** Dense targets with a weight of negatives, which takes the place of 1 at a target of 0. */
+static void weigh_soft_columns(const tare_problem *problem, const block *b, int has_elements, real_scratch *s) {
+  for (int32_t i = 0; i < b->n; i++) {
+    const int64_t c = b->first_class + (b->by_class ? i / b->length : i % b->length);
+    const real t = s->target[i], of_element = has_elements ? s->loss[i] : (real)1;
+    const real of_alpha = weight_between(t, alpha(problem, c, 0), alpha(problem, c, 1));
+    const real of_target = weight_between(t, negative_weight(problem, c), positive_weight(problem, c));
+    s->weight[i] = s->weight[i] * of_alpha * of_element * of_target;
+  }
+}
+
 /** For dense targets: both weights hold the row's. */
 static void weigh_soft(const tare_job *job, const tare_tile *tile, const block *b, real_scratch *s) {
   const tare_problem *problem = job->problem;
   const int has_elements = tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS].data != NULL;
   const int by_class = problem->alpha_per_class || problem->alpha >= 0 || problem->batch.positive_weights;
   const int jumps = problem->alpha_of_negatives, has_peaks = tare_has_peaks(problem);
+  if (problem->batch.negative_weights) {
+    weigh_soft_columns(problem, b, has_elements, s);
+    return;
+  }
   if (!has_elements && !by_class) return;
   for (int32_t c = 0; c < b->classes; c++) {
     s->at_0[c] = alpha(problem, b->first_class + c, 0);

@@ -366,6 +366,14 @@ tare_status balance_classes(tare_backend *base, const tare_balance_step *step, t
   return launch_failed(launch_balance_classes(*step, site), error);
 }
 
+tare_status balance_gradients(tare_backend *base, const tare_gradient_step *step, tare_stream stream,
+                              tare_error *error) {
+  const device_guard guard(reinterpret_cast<const backend *>(base));
+  if (guard.status != cudaSuccess) return cuda_failed(guard.status, making_current, error);
+  const launch_site site = {reinterpret_cast<cudaStream_t>(stream), 1};
+  return launch_failed(launch_balance_gradients(*step, site), error);
+}
+
 tare_status scale_gradients(tare_backend *base, const tare_scaling *scaling, tare_stream stream, tare_error *error) {
   const backend *self = reinterpret_cast<const backend *>(base);
   if (scaling->dtype == TARE_DTYPE_F64)

@@ -138,6 +138,8 @@ tare_status label_counts(tare_backend *base, const tare_problem *problem, tare_c
 tare_status ghm_histogram(tare_backend *base, const tare_problem *problem, tare_stream stream, tare_error *error);
 tare_status ghm_density_update(tare_backend *base, const tare_problem *problem, tare_stream stream, tare_error *error);
 tare_status check(tare_backend *base, tare_stream stream, tare_error *error);
+tare_status balance_gradients(tare_backend *base, const tare_gradient_step *step, tare_stream stream,
+                              tare_error *error);
 tare_status balance_classes(tare_backend *base, const tare_balance_step *step, tare_stream stream, tare_error *error);
 tare_status evaluate_masks(tare_backend *base, const tare_mask_problem *problem, tare_stream stream, tare_error *error);
 tare_status scale_gradients(tare_backend *base, const tare_scaling *scaling, tare_stream stream, tare_error *error);

@@ -84,6 +84,7 @@ int64_t rows_of_tile(const tare_problem *problem, const tare_view &view, int32_t
   const int64_t classes = problem->batch.classes;
   if (problem->family == TARE_LOSS_FAMILY_REGRESSION) return 1024;
   if (problem->family == TARE_LOSS_FAMILY_SOFTMAX) return softmax_rows_of_tile(problem, view, walk);
+  if (tare_has_columns(problem)) return 256; /* a row for each thread, or for each warp in turn */
   if (walk == walk_nchw) return 256;
   if (walk == walk_rows) return 64;
   const int64_t rows = 8192 / classes / 8 * 8; /* whole vectors of any type, and no turn of a block for a few of them */
@@ -175,6 +176,9 @@ void fill_batch(const tare_problem *problem, call *c) {
   c->background_weight = float(b.background_weight);
   c->class_weights = b.class_weights;
   c->positive_weights = b.positive_weights;
+  c->negative_weights = b.negative_weights;
+  c->gamma_per_class = problem->gamma_per_class;
+  c->has_columns = tare_has_columns(problem);
   c->adjusts.class_offset = problem->class_offset;
   c->checks_targets = problem->checks_targets;
   c->target_least = float(problem->target_least);

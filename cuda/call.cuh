@@ -125,6 +125,8 @@ struct call {
   float background_weight, gamma_hi, gamma_lo, epsilon;
   int32_t has_alpha;
   const float *alpha_per_class, *class_weights, *positive_weights;
+  const float *negative_weights, *gamma_per_class;
+  int32_t has_columns, reserved_columns; /* either: cuda/sigmoid_columns.cuh */
   adjustment adjusts;
   float target_least, target_most; /* of dense targets of elements that count */
   int32_t checks_targets;

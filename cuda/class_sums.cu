@@ -10,6 +10,7 @@
 #include "class_sums.cuh"
 
 #include "ghm_c.cuh"
+#include "sigmoid_columns.cuh"
 #include "softmax_by_label.cuh"
 #include "softmax_rows.cuh"
 #include "softmax_smoothed.cuh"
@@ -191,19 +192,36 @@ __device__ __forceinline__ void look_at_tile(const call &c, const level &l, cons
   __syncthreads();
 }
 
-__global__ void __launch_bounds__(block_threads, 2) sum_sigmoid_classes(const TARE_GRID_CONSTANT class_sums_call c) {
-  TARE_SHARED(element_row[rows_summed], rows);
-  const setting_type s = make_setting(c);
+/** value_of(level, tile, role, row, class): loss and gradient of an element. */
+template <typename ValueOf>
+__device__ __forceinline__ void sum_elements(const class_sums_call &c, element_row *rows, ValueOf &&value_of) {
   for_each_tile_of_slices(c, [&](const level &l, const tile &t, tare_class_sums *sums) {
     look_at_tile(c, l, t, rows);
     sum_tile(c, l, t, sums, [&](int32_t row, int32_t cls, tare_class_sums *sum) {
       const element_row r = rows[row];
       sum->count += r.counts;
       if (r.role.weight == 0.0f) return;
-      const exact::pair value = element(c, l, t, s, r.role, row, cls);
+      const exact::pair value = value_of(l, t, r.role, row, cls);
       sum->loss += double(value.loss);
       add_gradient(sum, target_of(c, l, t, r.role, row, cls), value.derivative);
     });
+  });
+}
+
+__global__ void __launch_bounds__(block_threads, 2) sum_sigmoid_classes(const TARE_GRID_CONSTANT class_sums_call c) {
+  TARE_SHARED(element_row[rows_summed], rows);
+  const setting_type s = make_setting(c);
+  sum_elements(c, rows, [&](const level &l, const tile &t, row_role r, int32_t row, int32_t cls) {
+    return element(c, l, t, s, r, row, cls);
+  });
+}
+
+/** Of a call with columns. */
+__global__ void __launch_bounds__(block_threads, 2) sum_column_classes(const TARE_GRID_CONSTANT class_sums_call c) {
+  TARE_SHARED(element_row[rows_summed], rows);
+  const sigmoid::setting s = sigmoid::make_common_setting(c);
+  sum_elements(c, rows, [&](const level &l, const tile &t, row_role r, int32_t row, int32_t cls) {
+    return sigmoid::column_element<float>(c, l, t, s, r, row, cls, logit_at(c, l, t, row, cls));
   });
 }
 
@@ -321,9 +339,10 @@ __global__ void __launch_bounds__(block_threads)
 }  // namespace class_sums
 
 cudaError_t launch_class_sums(const class_sums_call &c, const launch_site &site) {
-  const bool is_softmax = c.family == TARE_LOSS_FAMILY_SOFTMAX;
-  const cudaError_t status =
-      launch(is_softmax ? class_sums::sum_softmax_classes : class_sums::sum_sigmoid_classes, c.slices, site, c);
+  const auto kernel = c.family == TARE_LOSS_FAMILY_SOFTMAX ? class_sums::sum_softmax_classes
+                      : c.has_columns                      ? class_sums::sum_column_classes
+                                                           : class_sums::sum_sigmoid_classes;
+  const cudaError_t status = launch(kernel, c.slices, site, c);
   if (status != cudaSuccess || c.slices == 1) return status;
   const int64_t blocks = (c.classes + block_threads - 1) / block_threads;
   const tare_class_sums *const room = c.room;
@@ -331,7 +350,8 @@ cudaError_t launch_class_sums(const class_sums_call &c, const launch_site &site)
 }
 
 cudaError_t load_class_sums() {
-  return load_kernels(class_sums::sum_sigmoid_classes, class_sums::sum_softmax_classes, class_sums::add_class_sums);
+  return load_kernels(class_sums::sum_sigmoid_classes, class_sums::sum_column_classes, class_sums::sum_softmax_classes,
+                      class_sums::add_class_sums);
 }
 
 }  // namespace tare

@@ -107,10 +107,11 @@ cudaError_t read_attributes(backend *self) {
 
 cudaError_t load_all_kernels() {
   cudaError_t (*const files[])() = {
-      load_class_balance, load_norms,        load_class_sums,     load_count,       load_density,      load_flags,
-      load_linear,        load_selection,    load_sigmoid_f32,    load_sigmoid_f16, load_sigmoid_bf16, load_softmax_f32,
-      load_softmax_f16,   load_softmax_bf16, load_ghm_f32,        load_ghm_f16,     load_hard_rows,    load_ghm_bf16,
-      load_target_sums,   load_level_losses, load_scale_gradients};
+      load_class_balance, load_norms,          load_class_sums,       load_count,        load_density,
+      load_flags,         load_linear,         load_selection,        load_sigmoid_f32,  load_sigmoid_f16,
+      load_sigmoid_bf16,  load_softmax_f32,    load_softmax_f16,      load_softmax_bf16, load_ghm_f32,
+      load_ghm_f16,       load_hard_rows,      load_gradient_balance, load_ghm_bf16,     load_target_sums,
+      load_level_losses,  load_scale_gradients};
   cudaError_t status = cudaSuccess;
   for (const auto load : files)
     if (status == cudaSuccess) status = load();
@@ -235,10 +236,10 @@ extern "C" tare_status tare_cuda_backend_create(const tare_context_options *opti
   backend *self = static_cast<backend *>(calloc(1, sizeof *self));
   if (!self)
     return tare_fail(error, TARE_STATUS_OUT_OF_MEMORY, "no memory for a CUDA context (%zu bytes)", sizeof *self);
-  self->base = {
-      destroy,         describe,        needs,          evaluate,    label_counts, ghm_histogram, ghm_density_update,
-      scale_gradients, balance_classes, evaluate_masks, tare::check, clear,        linear_needs,  linear_evaluate,
-      linear_histogram};
+  self->base = {destroy,           describe,           needs,           evaluate,        label_counts,
+                ghm_histogram,     ghm_density_update, scale_gradients, balance_classes, evaluate_masks,
+                balance_gradients, tare::check,        clear,           linear_needs,    linear_evaluate,
+                linear_histogram};
   self->device = device;
   status = open(self, error);
   if (status) {

@@ -6,6 +6,7 @@
 #include "tiles.cuh"
 
 #include "core/class_balance.h"
+#include "core/gradient_balance.h"
 #include "core/scale_gradients.h"
 
 namespace tare {
@@ -70,6 +71,9 @@ cudaError_t launch_flags(const call &c, float *gradient_flag, float *loss_flag, 
 /** Adds a step to running counts, and forms the weights of classes. */
 cudaError_t launch_balance_classes(const tare_balance_step &step, const launch_site &site);
 
+/** Weighs, collects or steps: see tare_gradient_action. */
+cudaError_t launch_balance_gradients(const tare_gradient_step &step, const launch_site &site);
+
 /** Multiplies arrays by a number in device memory. */
 cudaError_t launch_scale_gradients(const tare_scaling &scaling, const launch_site &site);
 
@@ -79,6 +83,7 @@ cudaError_t load_class_sums();
 cudaError_t load_count();
 cudaError_t load_density();
 cudaError_t load_flags();
+cudaError_t load_gradient_balance();
 cudaError_t load_hard_rows();
 cudaError_t load_level_losses();
 cudaError_t load_linear();

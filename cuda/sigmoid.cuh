@@ -14,6 +14,7 @@
 #ifndef TARE_CUDA_SIGMOID_CUH
 #define TARE_CUDA_SIGMOID_CUH
 
+#include "sigmoid_columns.cuh"
 #include "sigmoid_flat.cuh"
 #include "sigmoid_nchw.cuh"
 #include "sigmoid_rows.cuh"
@@ -97,6 +98,8 @@ cudaError_t with_instance(bool has_scores, int32_t power, Use &&use) {
 
 template <typename T>
 cudaError_t load_type() {
+  const cudaError_t columns = load_kernels(sigmoid_columns<T>);
+  if (columns != cudaSuccess) return columns;
   return for_each_loss<TARE_LOSS_FAMILY_SIGMOID, TARE_PASSES_ONE>([](auto loss) {
     using Loss = decltype(loss);
     const auto load = [](auto instance) { return load_loss<T, decltype(instance)>(); };
@@ -108,6 +111,7 @@ cudaError_t load_type() {
 
 template <typename T>
 cudaError_t launch_type(const call &c, const launch_site &site) {
+  if (c.has_columns) return launch(sigmoid_columns<T>, c.tile_count, site, c);
   return with_loss<TARE_LOSS_FAMILY_SIGMOID, TARE_PASSES_ONE>(c.kind, [&](auto loss) {
     if (c.shape != TARE_SHAPE_NONE) return launch_loss<T, shape_pass>(c, site);
     return with_instance<decltype(loss)>(c.has_scores != 0, c.power,

@@ -381,6 +381,9 @@ typedef struct tare_focal_parameters {
   double label_smoothing; /**< as in tare_ce_parameters */
   int32_t smoothed;       /**< a tare_smoothed; default TARE_SMOOTHED_CROSS_ENTROPY */
   int32_t reserved;       /**< 0 */
+  /** sigmoid focal: [classes], each in [0,10000] (not checked), instead of `gamma`; device memory; or NULL. Not with
+   *  label smoothing */
+  const float *gamma_per_class;
 } tare_focal_parameters;
 
 typedef struct tare_poly1_parameters {
@@ -716,9 +719,9 @@ TARE_API void tare_level_init_nhwc_sized(tare_level *level, int64_t anchors, int
  * ceil(selection_fraction * rows that count), formed in double. One of the two is given. With fewer rows all are taken.
  * On several machines each rank selects among its own rows.
  *
- * Rows are ranked by their row loss in f32, without row, class and element weights, divisor and scale; OHEM also leaves
- * out positive weights. NaN is the largest. Of equal losses, the first in row order is taken. The result is the same on
- * every run. A row that is not selected adds nothing and has a gradient of 0. TARE_NORMALIZER_POSITIVES and
+ * Rows are ranked by their row loss in f32, without row, class, element and negative weights, divisor and scale; OHEM
+ * also leaves out positive weights. NaN is the largest. Of equal losses, the first in row order is taken. The result is
+ * the same on every run. A row that is not selected adds nothing and has a gradient of 0. TARE_NORMALIZER_POSITIVES and
  * tare_normalizer_sums::positives are of all rows with a class; every other divisor is of the selected rows.
  * tare_output::counts counts the labels before the selection.
  *
@@ -768,7 +771,9 @@ typedef enum tare_selection {
  * tare_context_synchronize returns it and names the row. Targets of GHM-R, of ignored rows, and of rows and elements of
  * weight 0 are not checked.
  *
- * Weights. An element's weight is row weight x class weight x element weight x positive weight x alpha_t. Row and
+ * Weights. An element's weight is row weight x class weight x element weight x positive or negative weight x alpha_t.
+ * A weight of a class's elements (positive, negative, alpha, gamma) is read for the element's column, and class_weights
+ * for the row's label. Row and
  * element weights may be negative; a NaN weight gives NaN. In a GHM loss a row weight that is NaN or not above 0 masks
  * its row.
  *
@@ -790,14 +795,17 @@ typedef struct tare_batch {
   int64_t ignore_label;          /**< differs from background_label; default -2 */
   const float *class_weights;    /**< [classes], factors of the whole row of a label; device memory; or NULL */
   double background_weight;      /**< factor of background rows, also without class_weights, in [0,1e30]; default 1 */
-  const float *positive_weights; /**< [classes], factor w of elements with t = 1; t = 0 has 1, others t*w + 1-t;
-                                      sigmoid losses only; device memory; or NULL */
+  const float *positive_weights; /**< [classes], factor w of elements with t = 1; t = 0 has v = 1 or that of
+                                      negative_weights, others t*w + (1-t)*v; sigmoid losses only; device memory; or
+                                      NULL */
   int32_t score_dtype;           /**< a tare_dtype, of tare_level::scores; default TARE_DTYPE_F32 */
   int32_t selection;             /**< a tare_selection; default TARE_SELECTION_ALL */
   double selection_ratio;        /**< negatives per positive, in [0,1e9]; default 3 */
   int64_t selection_minimum;     /**< least number of negatives of an image, >= 0; default 0 */
   int64_t selection_count;       /**< TARE_SELECTION_HARD_ROWS: the number of rows, >= 1; or 0 (default) */
   double selection_fraction;     /**< instead: their share of the rows that count, in (0,1]; or 0 (default) */
+  const float *negative_weights; /**< [classes], factor v of elements with t = 0, in every row that counts; sigmoid CE
+                                      and sigmoid focal loss, without label smoothing; device memory; or NULL */
 } tare_batch;
 
 /** Fills the defaults. */
@@ -1073,6 +1081,8 @@ TARE_API tare_status tare_linear_workspace_size(tare_context *context, const tar
  *               -> TARE_NORMALIZER_VALUE
  *   weights:    tare_class_balance_count (section 10) -> all-reduce words [1, 1+classes) of the state, int64
  *               -> tare_class_balance_step
+ *   gradients:  tare_gradient_balance_collect (section 10) -> all-reduce words [1, 1+2*classes) of the state, double
+ *               -> tare_gradient_balance_step
  *   GHM:        tare_ghm_histogram -> all-reduce words [1, 2+bins) of the state, int64 -> tare_ghm_density_update
  *               -> tare_evaluate with ghm.use_stored_density = 1
  *
@@ -1206,6 +1216,89 @@ TARE_API tare_status tare_class_balance_step(tare_context *context, const tare_c
 TARE_API tare_status tare_class_balance_weigh(tare_context *context, const tare_class_balance *balance,
                                               tare_stream stream);
 
+typedef enum tare_gradient_rule {
+  /** Equalization loss v2 (Tan et al., arXiv 2012.08548, eq. 5 to 7): sigmoid CE whose elements with t = 1 have the
+   *  weight 1 + gain*(1-f), and those with t = 0 the weight f = 1/(1 + exp(-steepness*(g-midpoint))) */
+  TARE_GRADIENT_RULE_EQLV2 = 0,
+  /** Equalized focal loss (Li et al., arXiv 2201.02593, eq. 5 to 7): sigmoid focal loss with gamma_c = gamma +
+   *  scale*(1-g) and the weight gamma_c/gamma, for t = 1 and t = 0 alike */
+  TARE_GRADIENT_RULE_EFL = 1
+} tare_gradient_rule;
+
+/**
+ * Weights that follow the gradients of each class: running sums of positive gradients P and of negative gradients N, in
+ * device memory that the caller keeps. g = P/(N + 1e-10), in EFL clamped to [0,1]. A fresh state has g = 100 in EQLv2,
+ * where both weights are 1, and g = 1 in EFL.
+ *
+ * A training step is
+ *
+ *   tare_gradient_balance_weigh    weights (and exponents) from the state, which has not seen this batch
+ *   tare_evaluate                  with these as positive_weights, negative_weights (and focal.gamma_per_class), and
+ *                                  with class_sums
+ *   tare_gradient_balance_collect  positive_gradient and negative_gradient of class_sums become the sums of the step
+ *   (several ranks add the sums of the step: words [1, 1+2*classes) of the state, double)
+ *   tare_gradient_balance_step     adds them to the running sums
+ *
+ * So the sums are of w*|p-t| in EQLv2, and of |dL/dx| in EFL, with every weight, before divisor and gradient_scale. A
+ * sum that is not finite adds nothing. Nothing waits for the device, and all of it can be captured.
+ *
+ * State. tare_gradient_balance_state_bytes(classes) bytes, aligned to 8. A fresh state is all zero bytes. It may be
+ * copied, saved and restored as bytes. In 8-byte words:
+ *
+ *   [0]                          int64   steps taken
+ *   [1 .. 1+2*classes)           double  sums of the step: P and N of class 0, of class 1, ...
+ *   [1+2*classes .. 1+4*classes) double  running sums, in the same order. One that is negative or not finite counts
+ *                                        as 0
+ */
+typedef struct tare_gradient_balance {
+  uint64_t struct_size;
+  int64_t classes;         /**< C: 1..2^31-2 */
+  int64_t exempt;          /**< a class whose weights are 1 and whose exponent is gamma, such as a column of objectness;
+                                default -1: none */
+  int32_t rule;            /**< a tare_gradient_rule */
+  int32_t reserved;        /**< 0 */
+  double steepness;        /**< EQLv2: in [0,1e6]; default 12 */
+  double midpoint;         /**< EQLv2: in [-1e6,1e6]; default 0.8 */
+  double gain;             /**< EQLv2: in [0,1e6]; default 4 */
+  double gamma;            /**< EFL: in [1e-3,1000]; default 2 */
+  double scale;            /**< EFL: in [0,1000]; default 8 */
+  void *state;             /**< device memory */
+  float *positive_weights; /**< [classes], written by tare_gradient_balance_weigh; device memory; or NULL */
+  float *negative_weights; /**< the same */
+  float *gammas;           /**< the same; NULL in EQLv2 */
+} tare_gradient_balance;
+
+/** Fills the defaults. */
+TARE_API void tare_gradient_balance_init_sized(tare_gradient_balance *balance, tare_gradient_rule rule, int64_t classes,
+                                               uint64_t struct_size);
+#define tare_gradient_balance_init(balance, rule, classes) \
+  tare_gradient_balance_init_sized((balance), (rule), (classes), sizeof *(balance))
+
+/** @return the bytes of a state; 0 if `classes` is out of range. */
+TARE_API uint64_t tare_gradient_balance_state_bytes(int64_t classes);
+
+/**
+ * Forms weights and exponents from the running sums. The state is only read.
+ * @return TARE_STATUS_OK, TARE_STATUS_INVALID_ARGUMENT or TARE_STATUS_CUDA_ERROR.
+ */
+TARE_API tare_status tare_gradient_balance_weigh(tare_context *context, const tare_gradient_balance *balance,
+                                                 tare_stream stream);
+
+/**
+ * Writes the gradients of class sums as the state's sums of the step.
+ * @param sums  [classes], as tare_output::class_sums has them; device memory.
+ * @return as tare_gradient_balance_weigh.
+ */
+TARE_API tare_status tare_gradient_balance_collect(tare_context *context, const tare_gradient_balance *balance,
+                                                   const tare_class_sums *sums, tare_stream stream);
+
+/**
+ * Adds the state's sums of the step to the running sums, and adds one step.
+ * @return as tare_gradient_balance_weigh.
+ */
+TARE_API tare_status tare_gradient_balance_step(tare_context *context, const tare_gradient_balance *balance,
+                                                tare_stream stream);
+
 /**
  * Offsets of logit adjustment: offset_c = tau*log(n_c/sum n), formed in double and rounded once. A count of 0 counts
  * as 1. Frequencies that sum to 1 serve as counts if none is 0.
@@ -1252,7 +1345,7 @@ typedef struct tare_loss_description {
   int32_t takes_normalizer;       /**< 1: any tare_normalizer; 0: only TARE_NORMALIZER_SUM */
   int32_t gives_element_loss;     /**< 1: tare_level::element_loss */
   int32_t takes_scores;           /**< 1: tare_level::scores */
-  int32_t reserved;
+  int32_t takes_negative_weights; /**< 1: tare_batch::negative_weights */
 } tare_loss_description;
 
 /**

@@ -78,9 +78,12 @@ tare_status tare_check_batch_scalars(const tare_batch *batch, tare_error *error)
   if (!(batch->background_weight >= 0.0 && batch->background_weight <= 1e30))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->background_weight is %g; it must be in [0,1e30]",
                      batch->background_weight);
-  if ((uintptr_t)batch->class_weights % 4 || (uintptr_t)batch->positive_weights % 4)
+  if ((uintptr_t)batch->class_weights % 4 || (uintptr_t)batch->positive_weights % 4 ||
+      (uintptr_t)batch->negative_weights % 4)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "batch->class_weights is %p and positive_weights %p; they must be aligned to 4 bytes",
-                     (const void *)batch->class_weights, (const void *)batch->positive_weights);
+                     "batch->class_weights is %p, positive_weights %p and negative_weights %p; they must be aligned to "
+                     "4 bytes",
+                     (const void *)batch->class_weights, (const void *)batch->positive_weights,
+                     (const void *)batch->negative_weights);
   return TARE_STATUS_OK;
 }

@@ -110,6 +110,7 @@ static tare_status check_scores(const tare_problem *problem, tare_error *error) 
 
 /** The reason why a loss does not take an input. */
 static const char *reason_of(const tare_problem *problem) {
+  if (problem->batch.negative_weights) return "sigmoid-ce and sigmoid-focal take them; leave them NULL";
   if (tare_is_ghm(problem)) return "a GHM loss takes no weights but row_weights, which select rows";
   return "a softmax loss has one term per row; use row_weights, class_weights and row_loss";
 }
@@ -127,6 +128,7 @@ static tare_status check_taken(const tare_problem *problem, tare_error *error) {
       {batch->positive_weights != NULL, TARE_TAKES_POSITIVE_WEIGHTS, "batch->positive_weights"},
       {any_level_has(problem, TARE_ARRAY_ELEMENT_WEIGHTS), TARE_TAKES_ELEMENT_WEIGHTS,
        "batch->levels[].element_weights"},
+      {batch->negative_weights != NULL, TARE_TAKES_NEGATIVE_WEIGHTS, "batch->negative_weights"},
       {any_level_has(problem, TARE_ARRAY_ELEMENT_LOSS), TARE_TAKES_ELEMENT_LOSS, "batch->levels[].element_loss"},
   };
   for (size_t i = 0; i < sizeof arguments / sizeof *arguments; i++)
@@ -157,6 +159,14 @@ static tare_status check_selection(const tare_problem *problem, int unseen, tare
   return TARE_STATUS_OK;
 }
 
+static tare_status check_columns(const tare_problem *problem, tare_error *error) {
+  if (!tare_has_columns(problem) || problem->label_smoothing == 0.0) return TARE_STATUS_OK;
+  return refuse(problem,
+                problem->gamma_per_class ? "loss->focal.gamma_per_class and label_smoothing above 0"
+                                         : "batch->negative_weights and loss->label_smoothing above 0",
+                "a smoothed target has the weight and the exponent of its label; leave one of them out", error);
+}
+
 static tare_status check_combinations(tare_problem *problem, int needs, tare_error *error) {
   tare_status status = problem->soft ? check_soft(problem, error) : TARE_STATUS_OK;
   if (!status) status = check_selection(problem, needs & TARE_NEED_LINEAR, error);
@@ -166,7 +176,8 @@ static tare_status check_combinations(tare_problem *problem, int needs, tare_err
   if (!status) status = tare_check_class_sums(problem, needs & TARE_NEED_LINEAR, error);
   if (!status) status = tare_check_norms(problem, needs & TARE_NEED_LINEAR, error);
   if (!status) status = tare_check_flags(problem, needs & TARE_NEED_LINEAR, error);
-  return status ? status : check_taken(problem, error);
+  if (!status) status = check_taken(problem, error);
+  return status ? status : check_columns(problem, error);
 }
 
 /** The tolerance around [0,1] for dense targets: rounding to their type may move an IoU of 1 outside. */

@@ -112,7 +112,11 @@ static tare_status check_parameters(tare_problem *problem, tare_error *error) {
   if (status) return status;
   if (problem->alpha_per_class || problem->alpha < 0) problem->alpha = -1.0;
   smooth_alpha(problem);
-  problem->power = tare_power_of_gamma(problem->gamma);
+  problem->power = problem->gamma_per_class ? TARE_POWER_GENERAL : tare_power_of_gamma(problem->gamma);
+  if (loss->kind == TARE_LOSS_SOFTMAX_FOCAL && loss->focal.gamma_per_class)
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                     "loss->focal.gamma_per_class is %p; in softmax-focal it must be NULL: a row has one gamma",
+                     (const void *)loss->focal.gamma_per_class);
   if (loss->kind == TARE_LOSS_SOFTMAX_CE) return check_softmax_ce(&loss->ce, error);
   return tare_is_ghm(problem) ? check_ghm(&loss->ghm, error) : TARE_STATUS_OK;
 }

@@ -4,7 +4,7 @@
     python mined_rows.py
 
 Random images go through torchvision's SSD.compute_loss, with a detector's other parts left out. The rows with a
-gradient and the loss must be those of tare.torch.softmax_ce. Where three times the objects of an image are more than its
+gradient and the loss must be those of tare.torch.softmax_ce. Where three times an image's objects are more than its
 background anchors, torchvision adds objects a second time. There the script says by how much, and does not compare.
 """
 

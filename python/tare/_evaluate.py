@@ -49,6 +49,7 @@ def evaluate(
     hard_rows: int | None = None,
     hard_fraction: float | None = None,
     positive_weights: ArrayLike | None = None,
+    negative_weights: ArrayLike | None = None,
     first_label: int = 0,
     background_label: int = -1,
     ignore_label: int = -2,
@@ -85,8 +86,8 @@ def evaluate(
         GHM-R: the values that the predictions should have. Labels beside targets only say which rows are ignored.
     scores: one a row, in [0,1], such as the IoU of a box: the target of the label's element, instead of 1. A score of a
         row without a class is not read. The sigmoid losses take scores, but for poly1 and heatmap-focal.
-    row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights:
-        float32 [C]. background_weight: a number.
+    row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights,
+        negative_weights: float32 [C]; the last of sigmoid-ce and sigmoid-focal. background_weight: a number.
     normalizer: the divisor of the loss and its gradient: "sum" (none), "elements", "rows", "positives", "weights",
         "targets" (the sum of the targets of rows that count, unweighted; a label's is its score, or 1), "ones" (the
         number of these that are 1), or a number. A divisor that is not a number is max(normalizer_minimum, sum +
@@ -117,7 +118,7 @@ def evaluate(
     alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Other parameters
         have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
         "mmdet"), momentum, use_stored_density, mu; offset: float32 [C], of softmax-logit-adjusted, from
-        logit_adjustment(counts).
+        logit_adjustment(counts); gamma_per_class: float32 [C], of sigmoid-focal.
     state: the state of a GHM loss, from ghm_state(bins). It is updated in place; use_stored_density=True only reads it.
     threads: CPU threads, up to 1024; 0: OMP_NUM_THREADS, or all processors.
 
@@ -172,7 +173,12 @@ def evaluate(
         parameters["alpha"], alpha = alpha, None
     loss = _losses.loss_name(loss)
     of_loss = {key: parameters.pop(key, None) for key in _losses.vectors_of(loss)} | {name: alpha}
-    vectors = _vectors(levels, class_weights=class_weights, positive_weights=positive_weights, **of_loss)
+    of_batch = {
+        "class_weights": class_weights,
+        "positive_weights": positive_weights,
+        "negative_weights": negative_weights,
+    }
+    vectors = _vectors(levels, **of_batch, **of_loss)
     pointers = {
         "alpha_per_class" if key == "alpha" else key: _arrays.library.pointer(vectors.pop(key))
         for key in of_loss

@@ -85,8 +85,8 @@ def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **
         level_divisors: for each level a number, a tensor with one element, or None: what divides it instead.
         level_weights: for each level a number, a factor of its loss and gradient. The loss is the sum of the levels'.
         With a process_group, none of these.
-    row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights: float32
-        [C]. background_weight: a number.
+    row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights,
+        negative_weights: float32 [C]; the last of sigmoid_ce and sigmoid_focal. background_weight: a number.
     hard_negatives: a number r, for hard negative mining as in SSD. Of each image's background rows, only the ceil(r*P)
         with the largest loss count. P is the number of the image's rows with a class. least_negatives is the least
         number of negatives of an image. Images are the first axis of [images, rows, C] and of maps; [rows, C] is one
@@ -119,7 +119,8 @@ def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **
         computes the gradient, and nothing is kept in between.
     alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Other parameters
         have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
-        "mmdet"), momentum, use_stored_density, mu; offset: float32 [C], of softmax-logit-adjusted.
+        "mmdet"), momentum, use_stored_density, mu; offset: float32 [C], of softmax-logit-adjusted;
+        gamma_per_class: float32 [C], of sigmoid-focal.
     state: the state of a GHM loss, from ghm_state(bins). It is updated in place. The CPU refuses a state that Tare did
         not write (an average, a cast). A GPU does not check it, because that would wait.
 
@@ -172,6 +173,7 @@ def first_call(
     hard_rows: int | None = None,
     hard_fraction: float | None = None,
     positive_weights: torch.Tensor | None = None,
+    negative_weights: torch.Tensor | None = None,
     first_label: int = 0,
     background_label: int = -1,
     ignore_label: int = -2,
@@ -217,7 +219,11 @@ def first_call(
     arrays = [
         (key, array) for key, one in given.items() for array in _tensors.per_level(key, one, levels, several, classes)
     ]
-    singles = {"class_weights": class_weights, "positive_weights": positive_weights}
+    singles = {
+        "class_weights": class_weights,
+        "positive_weights": positive_weights,
+        "negative_weights": negative_weights,
+    }
     own: dict[str, Any] = dict(parameters)
     per_class = own.pop("alpha_per_class", None)
     if per_class is not None and alpha is not None:

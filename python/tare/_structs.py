@@ -57,7 +57,7 @@ class LossDescription(ctypes.Structure):
                 "takes_normalizer",
                 "gives_element_loss",
                 "takes_scores",
-                "reserved",
+                "takes_negative_weights",
             )
         ],
     ]
@@ -125,6 +125,7 @@ class Batch(ctypes.Structure):
         ("selection_minimum", c_int64),
         ("selection_count", c_int64),
         ("selection_fraction", c_double),
+        ("negative_weights", c_void_p),
     ]
 
 
@@ -232,6 +233,18 @@ class MaskOutput(ctypes.Structure):
         ("gradient_stride", c_int64),
         ("mask_loss", c_void_p),
         ("sums", c_void_p),
+    ]
+
+
+class GradientBalance(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint64),
+        ("classes", c_int64),
+        ("exempt", c_int64),
+        ("rule", c_int32),
+        ("reserved", c_int32),
+        *[(name, c_double) for name in ("steepness", "midpoint", "gain", "gamma", "scale")],
+        *[(name, c_void_p) for name in ("state", "positive_weights", "negative_weights", "gammas")],
     ]
 
 

@@ -63,6 +63,7 @@ class CommonOptions(TypedDict, total=False):
     hard_rows: int | None
     hard_fraction: float | None
     positive_weights: torch.Tensor | None
+    negative_weights: torch.Tensor | None
     first_label: int
     background_label: int
     ignore_label: int
@@ -105,6 +106,12 @@ class SmoothedOptions(AlphaOptions, total=False):
     smoothed: Smoothed
 
 
+class FocalOptions(SmoothedOptions, total=False):
+    """The same of a loss whose gamma may be one value a class."""
+
+    gamma_per_class: torch.Tensor | None
+
+
 class GhmROptions(CommonOptions, total=False):
     """Those of ghm_r."""
 
@@ -129,6 +136,7 @@ class Parameters(TypedDict, total=False):
     use_stored_density: bool
     alpha_per_class: torch.Tensor | None
     gamma: float
+    gamma_per_class: torch.Tensor | None
     beta: float
     p_exponent: float
     label_smoothing: float

@@ -54,13 +54,24 @@ static double kind_of_target(const struct oracle_problem *problem, struct row_ro
   return problem->targets || row.class != c ? t : 1;
 }
 
+/* With the exponent of the class, if it has one. */
+static struct oracle_detached column_element(const struct oracle_problem *problem, struct oracle_element element,
+                                             int64_t c) {
+  if (!problem->gamma_per_class) return problem->loss->element(problem, element);
+  struct oracle_problem of_class = *problem;
+  of_class.gamma = problem->gamma_per_class[c];
+  return problem->loss->element(&of_class, element);
+}
+
 static double element_weight(const struct oracle_problem *problem, struct row_role row, int64_t i, int64_t c) {
   double weight = row.weight, t = kind_of_target(problem, row, c, row_target(problem, row, i, c));
   if (weight == 0 || problem->loss->has_density) return weight;
   if (problem->element_weights) weight *= problem->element_weights[i * problem->classes + c];
   if (problem->loss->has_peaks && t < 1) t = 0;
-  if (problem->positive_weights) weight *= t * problem->positive_weights[c] + (1 - t);
-  return weight;
+  if (!problem->positive_weights && !problem->negative_weights) return weight;
+  const double of_1 = problem->positive_weights ? problem->positive_weights[c] : 1;
+  const double of_0 = problem->negative_weights ? problem->negative_weights[c] : 1;
+  return weight * (oracle_times(t, of_1) + oracle_times(1 - t, of_0));
 }
 
 /* Columns that are no classes have no sums. A target of 0 leaves nothing of a gradient that is not finite. */
@@ -102,7 +113,7 @@ static double fill_elements(const struct oracle_problem *problem, int64_t i, dou
                                      .of_alpha = kind_of_target(problem, row, c, t),
                                      .alpha = alpha_of(problem, c),
                                      .given = problem->factors ? problem->factors[at] : NAN};
-    struct oracle_detached loss = problem->loss->element(problem, element);
+    struct oracle_detached loss = column_element(problem, element, c);
     result->element_loss[at] = weight * loss.value;
     result->gradient[at] = scale * weight * loss.derivative;
     result->factors[at] = loss.factor;

@@ -232,6 +232,7 @@ struct oracle_problem {
   double alpha;                  /* negative: off; -1 */
   const double *alpha_per_class; /* [classes] instead of alpha, or NULL */
   double gamma;                  /* 2 */
+  const double *gamma_per_class; /* [classes] instead of gamma, or NULL */
   double beta;                   /* 2; quality focal, heatmap focal */
   double epsilon;                /* Poly-1: the coefficient, 1; GHM: the window of the exact density, 0.1 */
   double p_exponent;             /* 0.25; IoU-aware */
@@ -261,6 +262,7 @@ struct oracle_problem {
   const double *row_weights;      /* [rows] or NULL */
   const double *element_weights;  /* [rows, classes] or NULL */
   const double *positive_weights; /* [classes] or NULL */
+  const double *negative_weights; /* [classes] or NULL */
 
   enum oracle_normalizer normalizer; /* ORACLE_SUM */
   double normalizer_value;           /* 1 */

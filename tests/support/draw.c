@@ -143,12 +143,23 @@ static bool takes_alpha(const problem *p) {
   return find_parameter(p->loss.kind, "alpha_per_class", &alpha);
 }
 
+/* What a label smoothed cannot have. */
+static void draw_columns(problem *p, random_source *s) {
+  tare_parameter_description smoothing;
+  if (!describe_loss(p->loss.kind).takes_negative_weights || !one_in(s, 4)) return;
+  if (find_parameter(p->loss.kind, "label_smoothing", &smoothing)) parameter_set(&p->loss, &smoothing, 0);
+  if (one_in(s, 2)) p->negative_weights = draw_weights(s, p->classes, ONE_OF(s, 4, 4, 1e-3, 1e-9));
+  if (find_parameter(p->loss.kind, "gamma_per_class", &smoothing) && one_in(s, 2))
+    p->gamma_per_class = draw_weights(s, p->classes, 5);
+}
+
 static void draw_all_weights(problem *p, random_source *s) {
   const bool sigmoid = !is_softmax(p->loss.kind) && !is_ghm(p->loss.kind);
   if (one_in(s, 3)) p->row_weights = draw_weights(s, p->rows, 2);
   if (sigmoid && one_in(s, 3)) p->element_weights = draw_weights(s, p->rows * p->classes, 2);
   if (sigmoid && one_in(s, 4)) p->positive_weights = draw_weights(s, p->classes, ONE_OF(s, 4, 4, 1e-3, 1e-9));
   if (takes_alpha(p) && one_in(s, 4)) p->alpha_per_class = draw_weights(s, p->classes, ONE_OF(s, 1, 1, 1e-4));
+  draw_columns(p, s);
   if (is_ghm(p->loss.kind) || p->targets != NULL) return;
   if (one_in(s, 3)) p->class_weights = draw_weights(s, p->classes, 2);
   if (one_in(s, 3)) p->background_weight = ONE_OF(s, 0, 0.5, 1, 3);
@@ -205,7 +216,8 @@ static double largest(const double *weights, int64_t count) {
 /* Near p = t a soft gradient cancels: its error is measured against its operands, and every weight multiplies it. */
 static void set_slack(problem *p) {
   const double weights = largest(p->row_weights, p->rows) * largest(p->element_weights, p->rows * p->classes) *
-                         largest(p->positive_weights, p->classes) * (is_softmax(p->loss.kind) ? (double)p->classes : 1);
+                         largest(p->positive_weights, p->classes) * largest(p->negative_weights, p->classes) *
+                         (is_softmax(p->loss.kind) ? (double)p->classes : 1);
   const double scale = fmax(1, fabs(p->gradient_scale * (p->device_scale != 0 ? p->device_scale : 1)));
   const double divisor = p->normalizer == TARE_NORMALIZER_VALUE ? fmin(1, fabs(p->normalizer_value)) : 1;
   p->slack = (p->dtype == TARE_DTYPE_F64 ? 1e-14 : 2e-6) * weights * scale / divisor;

@@ -125,6 +125,7 @@ outcome *problem_expect(problem *p) {
   question.row_weights = p->row_weights;
   question.element_weights = p->element_weights;
   question.positive_weights = p->positive_weights;
+  question.negative_weights = p->negative_weights;
   question.normalizer = oracle_normalizer(p->normalizer);
   question.normalizer_value = p->normalizer_on_device ? (double)(float)p->normalizer_value : p->normalizer_value;
   set_levels(&question, p);
@@ -155,14 +156,19 @@ outcome *problem_expect(problem *p) {
   return o;
 }
 
+static double largest_gamma(const problem *p) {
+  double largest = named_parameter(&p->loss, "gamma", 0);
+  for (int64_t c = 0; p->gamma_per_class != NULL && c < p->classes; c++) largest = fmax(largest, p->gamma_per_class[c]);
+  return largest;
+}
+
 /* Poly-1 has a term with a power more, and a margin costs half a power more. */
 static double exponent_of(const problem *p) {
   tare_parameter_description epsilon;
   const bool is_poly = find_parameter(p->loss.kind, "epsilon", &epsilon) && !is_ghm(p->loss.kind);
   const double of_sides =
       fmax(named_parameter(&p->loss, "gamma_positive", 0), named_parameter(&p->loss, "gamma_negative", 0));
-  return named_parameter(&p->loss, "gamma", 0) + named_parameter(&p->loss, "beta", 0) + 1.5 * of_sides +
-         (is_poly ? 1 : 0);
+  return largest_gamma(p) + named_parameter(&p->loss, "beta", 0) + 1.5 * of_sides + (is_poly ? 1 : 0);
 }
 
 /* Softmax: a difference of logits carries an error of its own size, and so does each sum of logit and offset. */

@@ -220,6 +220,8 @@ void problem_free(problem *p) {
   free(p->class_weights);
   free(p->positive_weights);
   free(p->alpha_per_class);
+  free(p->negative_weights);
+  free(p->gamma_per_class);
   free(p->offset);
   free(p->log_counts);
   free(p->ghm_state);
@@ -250,8 +252,9 @@ static int parameters_text(const problem *p, char *text, size_t size) {
       used +=
           snprintf(text + used, size - (size_t)used, " %s %g", parameter.name, parameter_value(&p->loss, &parameter));
   }
-  const char *per_class = p->alpha_per_class != NULL ? " alpha per class" : "";
-  return (size_t)used < size ? used + snprintf(text + used, size - (size_t)used, "%s", per_class) : used;
+  const char *alphas = p->alpha_per_class != NULL ? " alpha per class" : "";
+  const char *gammas = p->gamma_per_class != NULL ? " gamma per class" : "";
+  return (size_t)used < size ? used + snprintf(text + used, size - (size_t)used, "%s%s", alphas, gammas) : used;
 }
 
 const char *problem_text(const problem *p) {
@@ -264,12 +267,12 @@ const char *problem_text(const problem *p) {
     used += snprintf(text + used, sizeof text - (size_t)used, " fused head %s x %lld room %g outputs %u",
                      dtype_name(p->head->dtype), (long long)p->head->dimensions, p->head->room, p->head->outputs);
   }
-  snprintf(text + used, sizeof text - (size_t)used, "%s%s%s%s%s%s%s%s normalizer %d levels %d",
+  snprintf(text + used, sizeof text - (size_t)used, "%s%s%s%s%s%s%s%s%s normalizer %d levels %d",
            p->scores != NULL ? " scores" : "", p->targets != NULL ? " targets" : "",
            p->row_weights != NULL ? " row weights" : "", p->element_weights != NULL ? " element weights" : "",
            p->class_weights != NULL ? " class weights" : "", p->positive_weights != NULL ? " positive weights" : "",
-           p->in_place ? " in place" : "", p->image_major ? " image-major" : "", (int)p->normalizer,
-           (int)p->level_count);
+           p->negative_weights != NULL ? " negative weights" : "", p->in_place ? " in place" : "",
+           p->image_major ? " image-major" : "", (int)p->normalizer, (int)p->level_count);
   return text;
 }
 

@@ -21,8 +21,8 @@ typedef struct run_state {
   tare_context *context;
   placed_array arrays[ARRAY_KINDS];
   buffer *level_loss[TARE_MAX_LEVELS], *divisor[TARE_MAX_LEVELS];
-  buffer *loss, *counts, *class_sums, *normalizer_sums, *alpha, *offset, *log_counts, *class_weights, *positive_weights,
-      *normalizer, *scale, *ghm, *workspace;
+  buffer *loss, *counts, *class_sums, *normalizer_sums, *alpha, *gamma, *offset, *log_counts, *class_weights,
+      *positive_weights, *negative_weights, *normalizer, *scale, *ghm, *workspace;
   tare_level levels[TARE_MAX_LEVELS];
   head_run head;
 } run_state;
@@ -133,6 +133,8 @@ static void make_scalars(run_state *r) {
   if (p->want & WANT_NORMALIZER_SUMS)
     r->normalizer_sums = buffer_new(r->device, sums_of(p) * sizeof(tare_normalizer_sums), 8);
   r->alpha = floats(r->device, p->alpha_per_class, p->classes);
+  r->gamma = floats(r->device, p->gamma_per_class, p->classes);
+  r->negative_weights = floats(r->device, p->negative_weights, p->classes);
   r->offset = floats(r->device, p->offset, p->classes);
   r->log_counts = floats(r->device, p->log_counts, p->classes);
   r->class_weights = floats(r->device, p->class_weights, p->classes);
@@ -149,6 +151,7 @@ static tare_loss_spec make_loss(const run_state *r) {
     const tare_parameter_description parameter = describe_parameter(loss.kind, i);
     const bool is_offset = strcmp(parameter.name, "offset") == 0, is_logs = strcmp(parameter.name, "log_counts") == 0;
     const buffer *per_class = is_offset ? r->offset : is_logs ? r->log_counts : r->alpha;
+    if (strcmp(parameter.name, "gamma_per_class") == 0) per_class = r->gamma;
     if (parameter.type == TARE_PARAMETER_TYPE_PER_CLASS)
       parameter_set_pointer(&loss, &parameter, buffer_memory(per_class));
     if (parameter.type == TARE_PARAMETER_TYPE_STATE) parameter_set_pointer(&loss, &parameter, buffer_memory(r->ghm));
@@ -174,6 +177,7 @@ static tare_batch make_batch(const run_state *r) {
   batch.class_weights = buffer_memory(r->class_weights);
   batch.background_weight = p->background_weight;
   batch.positive_weights = buffer_memory(r->positive_weights);
+  batch.negative_weights = buffer_memory(r->negative_weights);
   return batch;
 }
 
@@ -300,11 +304,11 @@ static void expect_inputs_unchanged(run_state *r) {
     const bool overwritten = kind == ARRAY_LOGITS && r->p->in_place && (r->p->want & WANT_GRADIENT) != 0;
     if (!r->arrays[kind].is_output && !overwritten) layout_expect_unchanged(&r->arrays[kind]);
   }
-  buffer *const inputs[] = {r->alpha,      r->offset, r->log_counts, r->class_weights, r->positive_weights,
-                            r->normalizer, r->scale};
-  static const char *const names[] = {"alpha_per_class",       "offset",           "log_counts",
-                                      "class_weights",         "positive_weights", "normalizer_pointer",
-                                      "gradient_scale_pointer"};
+  buffer *const inputs[] = {r->alpha,      r->offset, r->log_counts,       r->class_weights, r->positive_weights,
+                            r->normalizer, r->scale,  r->negative_weights, r->gamma};
+  static const char *const names[] = {"alpha_per_class",        "offset",           "log_counts",
+                                      "class_weights",          "positive_weights", "normalizer_pointer",
+                                      "gradient_scale_pointer", "negative_weights", "gamma_per_class"};
   for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
     if (inputs[i] != NULL) buffer_expect_unchanged(inputs[i], names[i]);
   }
@@ -318,7 +322,7 @@ static void release(run_state *r) {
   }
   buffer *const rest[] = {r->loss,          r->counts,           r->class_sums, r->alpha, r->offset,
                           r->class_weights, r->positive_weights, r->normalizer, r->scale, r->ghm,
-                          r->workspace,     r->normalizer_sums,  r->log_counts};
+                          r->workspace,     r->normalizer_sums,  r->log_counts, r->gamma, r->negative_weights};
   for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) buffer_free(rest[i]);
   for (int32_t l = 0; l < TARE_MAX_LEVELS; l++) {
     buffer_free(r->level_loss[l]);

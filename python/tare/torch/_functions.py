@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .._types import (
         Alpha,
         AlphaOptions,
+        FocalOptions,
         GhmOptions,
         GhmROptions,
         Levels,
@@ -57,9 +58,10 @@ def sigmoid_focal(
     *,
     gamma: float = 2.0,
     alpha: Alpha = 0.25,
-    **options: Unpack[SmoothedOptions],
+    **options: Unpack[FocalOptions],
 ) -> Any:
     """alpha_t*q^gamma*l an element (Lin et al., arXiv 1708.02002, eq. 5). gamma >= 0; alpha None or negative: off.
+    gamma_per_class: float32 [C], instead of gamma.
     label_smoothing s moves the targets of l to 1-s/2 and s/2; smoothed="all": those of alpha and of q^gamma too."""
     if alpha is None:
         alpha = -1.0

@@ -19,6 +19,8 @@ import torch
 from .. import _checks, _losses, _tensors, _weights
 from .._loss import Head, first_call, ghm_state
 from . import _functions, _scripted
+from ._gradients import EQLv2Loss as EQLv2Loss
+from ._gradients import EqualizedFocalLoss as EqualizedFocalLoss
 from ._masks import DiceLoss as DiceLoss
 from ._masks import FocalDiceLoss as FocalDiceLoss
 from ._masks import TverskyLoss as TverskyLoss
