@@ -116,8 +116,8 @@ static void row_sum(row_reader *r, row_sums *sums) {
   }
 }
 
-/** Of a row with a label whose maximum and sum are known: those of its new logits. */
-static void seesaw_one_row(row_reader *r, seesaw_row *by, row_sums *sums, tare_scratch *scratch) {
+/** Of a row with a label whose maximum and sum are known: it will be read with its new logits. */
+static void find_seesaw(row_reader *r, seesaw_row *by, const row_sums *sums, tare_scratch *scratch) {
   real_scratch *s = real_scratch_of(scratch);
   s->label_x[0] = sums->label_x;
   s->maximum[0] = sums->maximum;
@@ -126,10 +126,6 @@ static void seesaw_one_row(row_reader *r, seesaw_row *by, row_sums *sums, tare_s
   *by = seesaw_of(r->job->problem, sums->label, by->base);
   r->seesaw = by;
   r->loaded = -1;
-  const real label_x = sums->label_x;
-  row_maximum(r, sums);
-  sums->label_x = label_x;
-  row_sum(r, sums);
 }
 
 /** The sum of m - x over the classes other than the label. Label smoothing alone needs it. */
@@ -221,10 +217,12 @@ static void softmax_one_row(const tare_job *job, const tare_tile *tile, int32_t 
   row_sums sums = {.label = scratch->rows.cls[row], .sum = 1};
   const double weight = scratch->rows.cls[row] == TARE_ROW_SKIPPED ? 0 : scratch->rows.weight[row];
   if (weight != 0) {
-    row_maximum(&r, &sums);
-    row_sum(&r, &sums);
+    for (int looks = tare_is_seesaw(job->problem) ? 2 : 1; looks > 0; looks--) {
+      row_maximum(&r, &sums);
+      row_sum(&r, &sums);
+      if (looks == 2) find_seesaw(&r, &seesaw, &sums, scratch);
+    }
     if (sums.label >= 0 && tare_smooths_rows(job->problem)) row_spread(&r, &sums);
-    if (tare_is_seesaw(job->problem)) seesaw_one_row(&r, &seesaw, &sums, scratch);
     if (sums.label >= 0)
       hard_row(job, &sums, weight, scratch);
     else
