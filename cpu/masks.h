@@ -302,7 +302,7 @@ static void write_mask_block(const tare_mask_problem *problem, const tare_mask_p
     derive_mask(b, &slope, to);
   if (problem->spec.focal_weight != 0) add_mask_focal(b, slope.focal, to);
   if (piece->after) scale_mask_gradient(piece, dtype, b->n, to);
-  if (to == b->gradient) store(dtype, problem->output.gradient, at, 1, b->n, to);
+  if (to == b->gradient) store_lines(dtype, problem->output.gradient, at, b->n, 1, 1, b->n, to);
 }
 
 /** A mask without a gradient is not read: its logits may be NaN. */
