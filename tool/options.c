@@ -15,7 +15,6 @@
 #include "reading.h"
 #include "sample.h"
 #include "tool/base/parse.h"
-#include "tool/base/picture.h"
 #include "tool/base/problem.h"
 
 const struct argp_option eval_described[] = {
@@ -176,7 +175,7 @@ static int read_file_or_flag(int key, const char *text, struct eval_options *opt
     case ROW_LOSS_OUT:
       return parse_output("--row-loss-out", text, ".npy", &options->row_loss_out);
     case PLOT:
-      return picture_path(text, &options->plot);
+      return parse_picture(text, &options->plot);
     case CLASS_SUMS:
       options->class_sums = true;
       return TOOL_OK;

@@ -106,12 +106,26 @@ int parse_choice(const char *option, const char *text, const struct choice *choi
   return misuse("%s %s: expected one of %s%s", option, text, names, nearest_hint(&nearest, ""));
 }
 
+/* A dot in front hides a file. */
+static const char *extension_of(const char *path) {
+  const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+  return *name ? strrchr(name + 1, '.') : NULL;
+}
+
 int parse_output(const char *option, const char *text, const char *extension, const char **path) {
-  const char *slash = strrchr(text, '/'), *name = slash ? slash + 1 : text;
-  const char *dot = *name ? strrchr(name + 1, '.') : NULL; /* a dot in front hides a file */
+  const char *dot = extension_of(text);
   *path = text;
   if (!dot || strcasecmp(dot, extension) == 0) return TOOL_OK;
   return misuse("%s '%s': only %s can be written; name a file that ends in %s", option, text, extension, extension);
+}
+
+int parse_picture(const char *text, const char **path) {
+  static const char *const known[] = {".svg", ".png", ".pdf"};
+  const char *dot = extension_of(text);
+  *path = text;
+  for (size_t index = 0; dot && index < sizeof known / sizeof known[0]; index++)
+    if (strcasecmp(dot, known[index]) == 0) return TOOL_OK;
+  return misuse("--plot '%s': a picture is .svg, .png or .pdf; name a file that ends in one of these", text);
 }
 
 char *all_loss_names(const char *separator) {

@@ -39,6 +39,7 @@ extern const struct choice dtype_choices[];
 
 /** The path of an output. It ends in `extension`, or has no extension: its name must not suggest another format. */
 int parse_output(const char *option, const char *text, const char *extension, const char **path);
+int parse_picture(const char *text, const char **path); /**< --plot: .svg, .png or .pdf, and not without */
 
 /** Runs argp so that every error is one line and TOOL_MISUSED. An option with a value may be given only once, except
  *  those named in `repeatable`, which NULL ends; NULL: no exception. */

@@ -27,17 +27,10 @@ static const struct format {
     {".svg", "<", "</svg>"}, {".png", "\x89PNG\r\n\x1a\n", "IEND\xae\x42\x60\x82"}, {".pdf", "%PDF-", "%%EOF"}};
 
 static const struct format *format_of(const char *path) {
-  const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-  const char *dot = *name ? strrchr(name + 1, '.') : NULL; /* a dot in front hides a file */
-  for (size_t index = 0; dot && index < sizeof formats / sizeof formats[0]; index++)
-    if (strcasecmp(dot, formats[index].extension) == 0) return &formats[index];
-  return NULL;
-}
-
-int picture_path(const char *text, const char **path) {
-  *path = text;
-  if (format_of(text)) return TOOL_OK;
-  return misuse("--plot '%s': a picture is .svg, .png or .pdf; name a file that ends in one of these", text);
+  const char *ending = strrchr(path, '.');
+  for (size_t index = 1; ending && index < sizeof formats / sizeof formats[0]; index++)
+    if (strcasecmp(ending, formats[index].extension) == 0) return &formats[index];
+  return &formats[0];
 }
 
 void put_quoted(FILE *script, const char *text) {

@@ -15,11 +15,8 @@
 #define COLOUR_FOCAL "#2f7d4f"
 #define COLOUR_LOSS "#7b3fa0" /* the loss that the picture is about */
 
-/** The path of a picture, for --plot. TOOL_OK, or TOOL_MISUSED after complaining if its name has another ending. */
-int picture_path(const char *text, const char **path);
-
 struct picture {
-  const char *path;                                /**< what picture_path took */
+  const char *path;                                /**< what parse_picture took */
   int width, height;                               /**< pixels of an SVG; a PNG has twice as many */
   void (*put)(FILE *script, const void *contents); /**< writes gnuplot's script, after "set terminal" */
   const void *contents;

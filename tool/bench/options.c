@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "bench.h"
-#include "tool/base/picture.h"
 #include "tool/base/problem.h"
 
 enum {
@@ -138,7 +137,7 @@ static int read_value(int key, const char *text, struct bench_options *options) 
     case REPEAT:
       return parse_int64("--repeat", text, 1, 1000000, &options->repeat);
     case PLOT:
-      return picture_path(text, &options->plot);
+      return parse_picture(text, &options->plot);
     case JSON:
       options->json = true;
       return TOOL_OK;
