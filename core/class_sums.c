@@ -69,6 +69,11 @@ tare_status tare_check_class_sums(const tare_problem *problem, int unseen, tare_
                      "output->class_sums with %s and dense targets: a row's loss belongs to no class; use labels, or "
                      "leave class_sums NULL",
                      name);
+  if (tare_has_bins(problem))
+    return tare_fail(error, TARE_STATUS_UNSUPPORTED,
+                     "output->class_sums with %s and scores: a row has its target between two bins; leave class_sums "
+                     "NULL",
+                     name);
   if (unseen)
     return tare_fail(error, TARE_STATUS_UNSUPPORTED,
                      "output->class_sums with a fused head: its logits do not exist at one time; form the logits and "

@@ -226,7 +226,10 @@ tare_status tare_loss_describe(int32_t kind, tare_loss_description *description)
                                       .takes_normalizer = (takes & TARE_TAKES_NORMALIZER) != 0,
                                       .gives_element_loss = (takes & TARE_TAKES_ELEMENT_LOSS) != 0,
                                       .takes_scores = (takes & TARE_TAKES_SCORES) != 0,
-                                      .takes_negative_weights = (takes & TARE_TAKES_NEGATIVE_WEIGHTS) != 0};
+                                      .takes_negative_weights = (takes & TARE_TAKES_NEGATIVE_WEIGHTS) != 0,
+                                      .takes_bins = takes & TARE_TAKES_BIN_TARGET    ? 1
+                                                    : takes & TARE_TAKES_BIN_WEIGHTS ? 2
+                                                                                     : 0};
   return tare_write_struct(description, &ours, &tare_loss_description_layout, tare_thread_error());
 }
 

@@ -22,7 +22,9 @@ enum tare_takes {
   TARE_TAKES_ELEMENT_LOSS = 32,
   TARE_TAKES_EVERYTHING = 63, /* all of the above; scores are listed separately */
   TARE_TAKES_SCORES = 64,
-  TARE_TAKES_NEGATIVE_WEIGHTS = 128
+  TARE_TAKES_NEGATIVE_WEIGHTS = 128,
+  TARE_TAKES_BIN_TARGET = 256, /* a score is the row's target, a number between two bins */
+  TARE_TAKES_BIN_WEIGHTS = 512 /* scores are the weights of the label's bin and of the next one */
 };
 
 /** The arrays of a level. ROW_INDEX has no storage: its strides map a position to its row number. */
@@ -87,6 +89,7 @@ typedef struct tare_problem {
   double label_smoothing;
   double label_gamma;                                  /* asymmetric: gamma of labels; heatmap: beta */
   double shift, margin, margin_logit, margin_logit_lo; /* its logit in two parts; 0 without a margin */
+  double delta;                                        /* distribution focal: of the largest target to the last bin */
   double threshold, threshold_logit, log_threshold;    /* reduced: of p, its logit, log p */
   float threshold_logit_f32;                           /* the first float that reaches it */
 
@@ -123,6 +126,28 @@ static inline double tare_smoothed_share(const tare_problem *problem) {
 static inline double tare_smoothed_rest(const tare_problem *problem) {
   if (problem->family != TARE_LOSS_FAMILY_SOFTMAX) return problem->label_smoothing / 2;
   return tare_smoothed_share(problem) * (double)(problem->batch.classes - 1);
+}
+
+/** How many scores a row has, where they are targets between bins; else 0. */
+static inline int tare_bin_numbers(const tare_problem *problem) {
+  return problem->takes & TARE_TAKES_BIN_TARGET ? 1 : problem->takes & TARE_TAKES_BIN_WEIGHTS ? 2 : 0;
+}
+
+/** Whether rows have their targets between bins. */
+static inline int tare_has_bins(const tare_problem *problem) {
+  return problem->has_scores && tare_bin_numbers(problem) > 0;
+}
+
+/** The largest target between bins. */
+static inline double tare_last_target(const tare_problem *problem) {
+  const double last = (double)(problem->batch.classes - 1) - problem->delta;
+  return last > 0.0 ? last : 0.0;
+}
+
+/** Whether labels name no class, and say which rows count. */
+static inline int tare_labels_are_flags(const tare_problem *problem) {
+  return problem->family == TARE_LOSS_FAMILY_REGRESSION ||
+         (problem->has_scores && (problem->takes & TARE_TAKES_BIN_TARGET));
 }
 
 /** The parts of the batch that a call needs, beyond its shape. */
@@ -186,6 +211,7 @@ static inline int tare_is_ghm(const tare_problem *problem) { return problem->pas
 static inline int32_t tare_background_class(const tare_problem *problem) {
   const tare_batch *b = &problem->batch;
   if (problem->family != TARE_LOSS_FAMILY_SOFTMAX || b->background_label < b->first_label) return -1;
+  if (tare_labels_are_flags(problem)) return -1;
   const uint64_t cls = (uint64_t)b->background_label - (uint64_t)b->first_label;
   return cls < (uint64_t)b->classes ? (int32_t)cls : -1;
 }
@@ -194,9 +220,9 @@ static inline int32_t tare_background_class(const tare_problem *problem) {
 enum tare_row_role { TARE_ROW_BACKGROUND = -1, TARE_ROW_SKIPPED = -2, TARE_ROW_INVALID = -3, TARE_ROW_IGNORED = -4 };
 
 /** What the loss makes of a background row. In a softmax loss it is of the class that its label is, or skipped where
- *  that is no class. GHM-R skips it. */
+ *  that is no class. Where labels are flags it is skipped. */
 static inline int32_t tare_background_role(const tare_problem *problem) {
-  if (problem->family == TARE_LOSS_FAMILY_REGRESSION) return TARE_ROW_SKIPPED;
+  if (tare_labels_are_flags(problem)) return TARE_ROW_SKIPPED;
   if (problem->family != TARE_LOSS_FAMILY_SOFTMAX || problem->soft) return TARE_ROW_BACKGROUND;
   const int32_t cls = tare_background_class(problem);
   return cls < 0 ? TARE_ROW_SKIPPED : cls;

@@ -84,7 +84,9 @@ static const uint16_t loss_description_starts[] = {AT(tare_loss_description, nam
                                                    AT(tare_loss_description, takes_normalizer),
                                                    AT(tare_loss_description, gives_element_loss),
                                                    AT(tare_loss_description, takes_scores),
-                                                   AT(tare_loss_description, takes_negative_weights)};
+                                                   AT(tare_loss_description, takes_negative_weights),
+                                                   AT(tare_loss_description, takes_bins),
+                                                   AT(tare_loss_description, reserved)};
 static const uint16_t parameter_description_starts[] = {
     AT(tare_parameter_description, name)}; /* every version has it all */
 

@@ -42,6 +42,8 @@ enum { NO_GAMMA = 0, GAMMA = 1, WHOLE = 0, PART = 1 };
 
 #include "parameters.h"
 #include "target_sums.h"
+#include "two_hot.h"
+
 #include "targets_row.h"
 
 #include "adjust.h"

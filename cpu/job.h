@@ -116,6 +116,14 @@ typedef struct tare_margins {
   TARE_ALIGNED double spread[TARE_TILE_ROWS], modulator[TARE_TILE_ROWS];
 } tare_margins;
 
+/** Rows with a target between two bins. The label of such a row is one of them, and the other is `other`. */
+typedef struct tare_two_hot {
+  int32_t other[TARE_TILE_ROWS];                             /* -1: none */
+  double left[TARE_TILE_ROWS], right[TARE_TILE_ROWS];        /* shares of both bins; they add up to 1 */
+  double total[TARE_TILE_ROWS];                              /* what the shares are of */
+  double of_other[TARE_TILE_ROWS], distance[TARE_TILE_ROWS]; /* the other's share, and how far its logit is below */
+} tare_two_hot;
+
 /** Elements with a target between 0 and 1: where they are in their block, and their gradient norm. */
 typedef struct tare_soft_norms {
   TARE_ALIGNED double x[TARE_BLOCK], target[TARE_BLOCK], norm[TARE_BLOCK];
@@ -141,6 +149,7 @@ typedef struct tare_scratch {
   TARE_ALIGNED unsigned char of_real[TARE_REAL_SCRATCH_BYTES];
   tare_margins margins;
   tare_soft_norms soft_norms;
+  tare_two_hot two_hot;
   TARE_ALIGNED double row_loss[TARE_TILE_ROWS];
   TARE_ALIGNED double key[TARE_BLOCK], inverse_density[TARE_BLOCK];
   TARE_ALIGNED int64_t place[TARE_BLOCK];

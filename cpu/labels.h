@@ -43,9 +43,9 @@ static void classify_wide(const tare_batch *batch, int32_t dtype, const void *la
     for (int32_t i = 0; i < n; i++) found[i] = classify(&b, narrow[i * stride]);
 }
 
-/** GHM-R: the columns are no classes. There every label from the first on is a class, and which one does not matter. */
-static void classify_for_regression(const tare_batch *batch, int32_t dtype, const void *labels, int64_t stride,
-                                    int32_t n, int32_t *restrict found) {
+/** Where labels name no class every one from the first on is a class, and which one does not matter. */
+static void classify_flags(const tare_batch *batch, int32_t dtype, const void *labels, int64_t stride, int32_t n,
+                           int32_t *restrict found) {
   const int64_t *wide = labels;
   const int32_t *narrow = labels;
   for (int32_t i = 0; i < n; i++) {
@@ -57,9 +57,9 @@ static void classify_for_regression(const tare_batch *batch, int32_t dtype, cons
   }
 }
 
-/** What a row is that has no label: of dense targets nothing more is known; in GHM-R it counts. */
+/** What a row is that has no label: of dense targets nothing more is known; where labels are flags it counts. */
 static int32_t unlabelled(const tare_problem *problem) {
-  return problem->family == TARE_LOSS_FAMILY_REGRESSION ? 0 : TARE_ROW_BACKGROUND;
+  return tare_labels_are_flags(problem) ? 0 : TARE_ROW_BACKGROUND;
 }
 
 static const void *labels_of(const tare_problem *problem, const tare_tile *tile) {
@@ -74,8 +74,8 @@ static void classify_tile(const tare_problem *problem, const tare_tile *tile, in
   const void *labels = labels_of(problem, tile);
   if (!labels)
     for (int32_t i = 0; i < tile->rows; i++) found[i] = unlabelled(problem);
-  else if (problem->family == TARE_LOSS_FAMILY_REGRESSION)
-    classify_for_regression(batch, batch->label_dtype, labels, stride, tile->rows, found);
+  else if (tare_labels_are_flags(problem))
+    classify_flags(batch, batch->label_dtype, labels, stride, tile->rows, found);
   else if (batch->label_dtype == TARE_LABEL_DTYPE_I32 && stride == 1 &&
            batch->first_label == (int32_t)batch->first_label)
     classify_narrow(batch, labels, tile->rows, found);

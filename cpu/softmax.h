@@ -128,6 +128,7 @@ static void form_rows(const tare_job *job, int32_t first, int32_t n, int64_t pad
     if (label[i] >= 0) smooth_row(job, i, padded, x + i * padded, &scratch->margins);
   for (int32_t i = 0; i < n; i++)
     if (label[i] >= 0) x[i * padded + label[i]] = (real)label_derivative(job, &scratch->margins, i);
+  if (tare_has_bins(job->problem)) share_labels(job, first, n, (bin_steps){padded, 1}, x, scratch);
   for (int32_t i = 0; i < n && job->gradient.after; i++)
     if (label[i] >= 0) rescale(job, x + i * padded, padded);
 }
@@ -228,6 +229,7 @@ static void form_columns(const tare_job *job, int32_t first, int32_t n, tare_scr
     if (label[i] < 0)
       for (int64_t c = 0; c < classes; c++) s->row[c * n + i] = 0; /* also over a NaN */
   }
+  if (tare_has_bins(job->problem)) share_labels(job, first, n, (bin_steps){1, n}, s->row, scratch);
   rescale(job, s->row, classes * n);
 }
 
@@ -292,10 +294,12 @@ static void softmax_tile(const tare_job *job, const tare_tile *tile, tare_scratc
   if (!look_at_rows(job, tile, scratch, result)) return;
   if (scratch->class_sums) count_labels_of_classes(problem, tile, scratch);
   if (problem->alpha_per_class || problem->alpha >= 0) weigh_rows_by_alpha(problem, tile->rows, &scratch->rows);
+  if (tare_has_bins(problem)) choose_labels(problem, tile, scratch);
   if (problem->soft)
     softmax_dense(job, tile, scratch);
   else
     softmax_labelled(job, tile, 0, tile->rows, scratch);
+  if (tare_has_bins(problem)) add_distances(tile->rows, scratch);
   for (int32_t i = 0; i < tile->rows; i++) result->loss += scratch->row_loss[i];
   if (scratch->class_sums) sum_row_losses(tile->rows, scratch);
   store_row_loss(problem, tile, scratch->row_loss);

@@ -184,6 +184,7 @@ static void write_row_gradient(row_reader *r, const row_sums *sums, double weigh
     else
       form_chunk(r, first, n, sums, weight, scratch);
     r->loaded = -1;
+    if (tare_has_bins(r->job->problem)) share_chunk(r->job, r->row, first, n, r->x, scratch);
     rescale(r->job, r->x, n);
     if (scratch->class_sums) sum_chunk(sums->label - first, n, r->x, scratch->class_sums + first);
     if (gradient->data)

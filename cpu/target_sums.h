@@ -2,11 +2,11 @@
 /* Sums of targets, by TARE_PASS_TARGETS: of rows that count, whatever they weigh. In double, in an order that depends
  * on the shape alone. */
 
-/** The target of a row's label: its score in [0,1], NaN as 0; or 1. */
+/** The target of a row's label: its score in [0,1], NaN as 0; or 1, as of a row with its target between bins. */
 static double target_of_label(const tare_problem *problem, const tare_tile *tile, int32_t row) {
   const tare_array *scores = &tile->view->array[TARE_ARRAY_SCORES];
   real score = 1;
-  if (scores->data)
+  if (scores->data && !tare_has_bins(problem))
     load(problem->batch.score_dtype, scores->data,
          tile->offset[TARE_ARRAY_SCORES] + row * scores->stride[TARE_AXES - 1], 1, 1, &score);
   score = score > 0 ? score : (real)0;

@@ -83,7 +83,10 @@ static int look_at_rows(const tare_job *job, const tare_tile *tile, tare_scratch
   tare_tile_rows_decode(problem, tile, &scratch->rows);
   if (sums) memcpy(scratch->row_loss, scratch->rows.weight, (size_t)tile->rows * sizeof *scratch->row_loss);
   check_targets(problem, tile, scratch, &result->targets);
-  if (!problem->soft) look_at_scores(problem, tile, scratch, &result->targets);
+  if (tare_has_bins(problem))
+    look_at_bins(problem, tile, scratch, &result->targets);
+  else if (!problem->soft)
+    look_at_scores(problem, tile, scratch, &result->targets);
   if (job->pass != TARE_PASS_TARGETS) return 1;
   for (int32_t i = 0; i < tile->rows; i++) result->weights += scratch->rows.weight[i];
   if (sums) sum_targets(problem, tile, scratch->row_loss, scratch, result);

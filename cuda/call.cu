@@ -21,12 +21,26 @@ bool is_run(const tare_view &v, const tare_array &a, int64_t classes) {
 /** Whether the problem has kernels that take every row by sweeps over memory, a warp a row or a lane a row. */
 bool sweeps(const tare_problem *problem) { return tare_smooths_rows(problem) || tare_is_seesaw(problem); }
 
+/** Whether registers hold a row of a softmax loss. */
+bool fits_registers(const tare_problem *problem) {
+  const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
+  if (tare_has_bins(problem))
+    return problem->batch.classes <= softmax::classes_that_fit(softmax::two_hot_shape(bytes), bytes);
+  return softmax::choose_row_shape(problem->batch.classes, bytes) < softmax::row_shapes && !sweeps(problem);
+}
+
+/** How they share it. */
+softmax::row_shape shape_of_row(const tare_problem *problem) {
+  const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
+  if (tare_has_bins(problem)) return softmax::two_hot_shape(bytes);
+  return softmax::row_shape_at(softmax::choose_row_shape(problem->batch.classes, bytes), bytes);
+}
+
 /** With labels, rows of a softmax loss stay in registers if their classes are contiguous and not too many, and unless
  *  they are swept; else they are taken side by side if that is how most of them lie. */
 int32_t choose_label_walk(const tare_problem *problem) {
   const int64_t classes = problem->batch.classes;
-  const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
-  bool whole = softmax::choose_row_shape(classes, bytes) < softmax::row_shapes && !sweeps(problem);
+  bool whole = fits_registers(problem);
   int64_t side_by_side = 0;
   for (int i = 0; i < problem->level_count; i++) {
     const tare_view &v = problem->view[i];
@@ -44,21 +58,18 @@ int32_t choose_softmax_walk(const tare_problem *problem) {
 
 /** See call::label_lanes. */
 int32_t label_lanes_of(const tare_problem *problem) {
-  const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
   const int32_t walk = choose_label_walk(problem);
   if (walk != walk_flat) return walk == walk_nchw ? label_by_warps : label_by_row;
-  return softmax::row_shape_at(softmax::choose_row_shape(problem->batch.classes, bytes), bytes).lanes;
+  return shape_of_row(problem).lanes;
 }
 
 /** Enough rows to keep a block busy for a while, few enough that all blocks have some. */
 int64_t softmax_rows_of_tile(const tare_problem *problem, const tare_view &view, int32_t walk) {
-  const int64_t classes = problem->batch.classes;
-  const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
-  const bool by_block = classes > softmax::most_classes_of_warp && !sweeps(problem);
+  const bool has_kernels_of_warps = sweeps(problem) || tare_has_bins(problem);
+  const bool by_block = problem->batch.classes > softmax::most_classes_of_warp && !has_kernels_of_warps;
   int64_t together = by_block ? 1 : block_threads / 32;
   if (walk == walk_nchw) together = softmax::rows_of_nchw;
-  if (walk == walk_flat)
-    together = block_threads / softmax::row_shape_at(softmax::choose_row_shape(classes, bytes), bytes).lanes;
+  if (walk == walk_flat) together = block_threads / shape_of_row(problem).lanes;
   const int64_t times = view.rows / (together * 2048) + 1;
   return together * (times < 16 ? times : 16);
 }
@@ -185,6 +196,9 @@ void fill_batch(const tare_problem *problem, call *c) {
   c->target_most = float(problem->target_most);
   c->has_scores = problem->has_scores;
   c->score_dtype = b.score_dtype;
+  c->labels_are_flags = tare_labels_are_flags(problem);
+  c->bin_numbers = tare_has_bins(problem) ? tare_bin_numbers(problem) : 0;
+  c->last_target = float(tare_last_target(problem));
   c->score_least = float(problem->score_least);
   c->score_most = float(problem->score_most);
 }

@@ -131,6 +131,9 @@ struct call {
   float target_least, target_most; /* of dense targets of elements that count */
   int32_t checks_targets;
   int32_t has_scores, score_dtype; /* of labels; has_scores: any level has some */
+  int32_t labels_are_flags;        /* as tare_labels_are_flags */
+  int32_t bin_numbers;             /* of each row's scores, where they are targets between bins; else 0 */
+  float last_target;               /* between bins */
   int32_t alpha_of_negatives;      /* as in tare_problem */
   int32_t has_peaks;               /* the positive weight is that of targets of 1 alone */
   int32_t negative_at_0;           /* a label with score 0 is a negative */

@@ -2,6 +2,7 @@
 /* Counts labels: the divisor of a loss, tare_counts, and rows of each class. Integers are added by atomics, where no
  * order shows; weights go through a partial sum for each tile. */
 #include "kernels.cuh"
+#include "two_hot.cuh"
 
 namespace tare {
 namespace {
@@ -18,7 +19,7 @@ struct tally {
 __device__ void count_row(const call &c, const level &l, const tile &t, int32_t row, bool spoilt, tally *mine) {
   const int32_t found = spoilt ? row_invalid : find_class(c, l, t, row), role = role_of(c, found);
   const bool labelled =
-      l.view.array[TARE_ARRAY_LABELS].data != nullptr && (!c.soft || c.family == TARE_LOSS_FAMILY_REGRESSION);
+      (l.view.array[TARE_ARRAY_LABELS].data || c.bin_numbers) && (!c.soft || c.family == TARE_LOSS_FAMILY_REGRESSION);
   mine->ignored += found == row_ignored;
   mine->invalid += found == row_invalid;
   mine->background += labelled && found == row_background;
@@ -31,7 +32,8 @@ __device__ void count_row(const call &c, const level &l, const tile &t, int32_t 
 /** Whether the score of a row is invalid. */
 __device__ bool is_spoilt(const call &c, const level &l, const tile &t, int32_t row) {
   const row_role r = look_at_row(c, l, t, row);
-  return r.weight != 0.0f && has_invalid_score(c, l, t, r, row);
+  if (r.weight == 0.0f) return false;
+  return c.bin_numbers ? has_invalid_bins(c, l, t, r, row) : has_invalid_score(c, l, t, r, row);
 }
 
 __device__ void add_count(uint64_t *total, uint32_t mine) {

@@ -23,14 +23,14 @@ __device__ __forceinline__ int32_t classify(const call &c, int64_t label) {
   if (label == c.ignore_label) return row_ignored;
   if (label == c.background_label) return row_background;
   if (label < c.first_label) return row_invalid;
-  if (c.family == TARE_LOSS_FAMILY_REGRESSION) return 0;
+  if (c.labels_are_flags) return 0;
   const uint64_t cls = uint64_t(label) - uint64_t(c.first_label);
   return cls < uint64_t(c.classes) ? int32_t(cls) : row_invalid;
 }
 
 __device__ __forceinline__ int32_t find_class(const call &c, const level &l, const tile &t, int32_t row) {
   if (l.view.array[TARE_ARRAY_LABELS].data) return classify(c, label_at(c, l, t, row));
-  return c.family == TARE_LOSS_FAMILY_REGRESSION ? 0 : row_background;
+  return c.labels_are_flags ? 0 : row_background;
 }
 
 /** The role of the row in the loss: its class, row_background or row_skipped. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which kernel of the softmax family a call takes: 13 for each type of logits, two with label smoothing, and
- * two for logits that depend on the label. */
+/* Which kernel of the softmax family a call takes: 13 for each type of logits, two with label smoothing, two for logits
+ * that depend on the label, and three for targets between bins. */
 #ifndef TARE_CUDA_SOFTMAX_LAUNCH_CUH
 #define TARE_CUDA_SOFTMAX_LAUNCH_CUH
 
@@ -9,6 +9,7 @@
 #include "softmax_registers.cuh"
 #include "softmax_rows.cuh"
 #include "softmax_smoothed.cuh"
+#include "softmax_two_hot.cuh"
 
 namespace tare {
 namespace softmax {
@@ -38,7 +39,8 @@ cudaError_t load_type() {
                       softmax_rows<T, block_threads, false, false>, softmax_rows<T, 32, true, true>,
                       softmax_rows<T, 32, true, false>, softmax_rows<T, 32, false, false>, softmax_nchw<T, reread>,
                       softmax_nchw<T, held>, softmax_smoothed_rows<T>, softmax_smoothed_nchw<T>,
-                      softmax_by_label_rows<T>, softmax_by_label_nchw<T>);
+                      softmax_by_label_rows<T>, softmax_by_label_nchw<T>, two_hot_registers<T>, two_hot_rows<T>,
+                      two_hot_nchw<T>);
 }
 
 template <typename T, bool soft, bool adjusts>
@@ -64,7 +66,17 @@ cudaError_t launch_flat(const call &c, const launch_site &site) {
 }
 
 template <typename T>
+cudaError_t launch_two_hot(const call &c, const launch_site &site) {
+  const int32_t walk = c.levels[0].walk;
+  return launch(walk == walk_flat   ? two_hot_registers<T>
+                : walk == walk_nchw ? two_hot_nchw<T>
+                                    : two_hot_rows<T>,
+                c.tile_count, site, c);
+}
+
+template <typename T>
 cudaError_t launch_walk(const call &c, const launch_site &site) {
+  if (c.bin_numbers) return launch_two_hot<T>(c, site);
   if (c.smooths_rows)
     return launch(c.levels[0].walk == walk_nchw ? softmax_smoothed_nchw<T> : softmax_smoothed_rows<T>, c.tile_count,
                   site, c);

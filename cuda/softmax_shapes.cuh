@@ -34,6 +34,9 @@ constexpr int choose_row_shape(int64_t classes, int bytes) {
   return index;
 }
 
+/** The shape of rows with a target between two bins: there are 16 to 33 as a rule. */
+constexpr row_shape two_hot_shape(int bytes) { return row_shape_at(1, bytes); }
+
 /** Beyond this many classes the general walk gives a row a block instead of a warp. */
 constexpr int64_t most_classes_of_warp = 1024;
 

@@ -3,6 +3,7 @@
  * that counts labels. Numbers are added by atomics, where no order shows; sums go through a partial sum for each
  * tile. */
 #include "kernels.cuh"
+#include "two_hot.cuh"
 
 namespace tare {
 namespace {
@@ -26,6 +27,7 @@ __device__ __forceinline__ bool row_counts(const call &c, const level &l, const 
   if (role_of(c, find_class(c, l, t, row)) == row_skipped) return false;
   const row_role r = look_at_row(c, l, t, row);
   if (r.weight == 0.0f) return true;
+  if (c.bin_numbers) return !has_invalid_bins(c, l, t, r, row);
   return c.soft ? !(c.checks_targets && has_invalid_target(c, l, t, row))
                 : !(c.has_scores && has_invalid_score(c, l, t, r, row));
 }
@@ -33,7 +35,8 @@ __device__ __forceinline__ bool row_counts(const call &c, const level &l, const 
 __device__ __forceinline__ void sum_labels(const call &c, const level &l, const tile &t, tally *mine) {
   for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
     const int32_t role = role_of(c, find_class(c, l, t, row));
-    if (role >= 0 && row_counts(c, l, t, row)) mine->add(fminf(fmaxf(score_at(c, l, t, row), 0.0f), 1.0f));
+    if (role < 0 || !row_counts(c, l, t, row)) continue;
+    mine->add(c.bin_numbers ? 1.0f : fminf(fmaxf(score_at(c, l, t, row), 0.0f), 1.0f));
   }
 }
 

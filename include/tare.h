@@ -333,6 +333,11 @@ typedef enum tare_loss_kind {
   TARE_LOSS_SIGMOID_FOCAL_STAR = 13,
   /** -log softmax(z)_y per row, z_j = x_j + log S_j of the classes that are not the label (arXiv 2008.10032, eq. 4) */
   TARE_LOSS_SOFTMAX_SEESAW = 14,
+  /** -(l+1-y)*log p_l - (y-l)*log p_(l+1), l = floor(y), y a row's target (Generalized Focal Loss, arXiv 2006.04388,
+   *  eq. 6) */
+  TARE_LOSS_SOFTMAX_DISTRIBUTION_FOCAL = 16,
+  /** -w_l*log p_l - w_r*log p_(l+1), l the label (D-FINE's FGL, arXiv 2410.13842) */
+  TARE_LOSS_SOFTMAX_TWO_HOT = 17,
   TARE_LOSS_GHM_C = 20, /**< sum of CE/GD(g), g = |sigmoid(x)-t| (arXiv 1811.05181, eq. 9) */
   TARE_LOSS_GHM_R = 21  /**< sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (eq. 12) */
 } tare_loss_kind;
@@ -548,6 +553,38 @@ typedef struct tare_seesaw_parameters {
   double epsilon;          /**< the least probability of a label to be divided by, in (0,1]; default 0.01 */
 } tare_seesaw_parameters;
 
+/**
+ * Distribution focal loss. The classes are bins, and a row's target y is a number between two of them: its score. y is
+ * clamped to [0, C-1-delta]; the end is rounded to f32 (f64 logits: to double). l = floor(y) has the target l+1-y, and
+ * bin l+1 the target y-l. The gradient is softmax - target. There is no factor 1/4 for the four sides of a box. A whole
+ * y is a label: it gives the loss and the gradient of softmax CE, on a CPU bit for bit. y = C-1 takes the last bin
+ * alone.
+ *
+ * A score may be any finite number, of tare_batch::score_dtype; f64 scores need f64 logits. Either all levels have
+ * scores or none. With scores, labels say which rows count, as in GHM-R: those with a label >= first_label, other than
+ * background_label and ignore_label. So the class of a box may be the label. Such rows are positives. Without labels
+ * all rows are. A row has no class, so class weights, class sums and a selection are TARE_STATUS_UNSUPPORTED. Without
+ * scores y is the label.
+ */
+typedef struct tare_distribution_focal_parameters {
+  double delta; /**< the distance of the largest target to the last bin, in [0,1]; default 0. Ultralytics: 0.01 */
+} tare_distribution_focal_parameters;
+
+/**
+ * Two-hot cross-entropy, such as D-FINE's fine-grained localization loss. The classes are bins, and a row's label is
+ * the left one, l. Each row has two scores, w_l and w_r, in [0,1e30]; tare_level::scores_strides::cls is the distance
+ * from w_l to w_r. The gradient is (w_l+w_r)*softmax - target, and the target is w_l at bin l, w_r at bin l+1, and 0
+ * elsewhere. Row weight and the label's class weight multiply both. Where one weight is 0 the row is that of a label:
+ * it gives the loss and the gradient of softmax CE times the other weight. A row with two weights of 0 counts and adds
+ * nothing. With the last bin as label w_r must be 0; else the row is invalid.
+ *
+ * Scores are of tare_batch::score_dtype; f64 scores need f64 logits. Either all levels have scores or none. With scores
+ * class sums and a selection are TARE_STATUS_UNSUPPORTED. Without scores the weights are 1 and 0.
+ */
+typedef struct tare_two_hot_parameters {
+  uint64_t reserved; /**< 0 */
+} tare_two_hot_parameters;
+
 typedef enum tare_ghm_density {
   TARE_GHM_DENSITY_UNIT_REGION = 0, /**< `bins` equal bins of g; GD = count*bins */
   TARE_GHM_DENSITY_EXACT = 1 /**< #{k: |g_k-g| <= eps/2} over the length of that window inside [0,1], by sorting */
@@ -625,6 +662,9 @@ typedef struct tare_loss_spec {
     tare_logit_adjusted_parameters logit_adjusted; /**< TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED */
     tare_seesaw_parameters seesaw;                 /**< TARE_LOSS_SOFTMAX_SEESAW */
     tare_ghm_parameters ghm;                       /**< TARE_LOSS_GHM_C, TARE_LOSS_GHM_R */
+    tare_distribution_focal_parameters distribution_focal; /**< TARE_LOSS_SOFTMAX_DISTRIBUTION_FOCAL */
+    tare_two_hot_parameters two_hot;                       /**< TARE_LOSS_SOFTMAX_TWO_HOT */
+    tare_ghm_parameters ghm;                               /**< TARE_LOSS_GHM_C, TARE_LOSS_GHM_R */
     uint64_t reserved_words[16];
   };
 } tare_loss_spec;
@@ -660,7 +700,7 @@ typedef struct tare_level {
   tare_strides logits_strides;
   void *gradient; /**< by the logits, same type; or NULL */
   tare_strides gradient_strides;
-  const void *labels; /**< tare_batch::label_dtype; NULL only with targets */
+  const void *labels; /**< tare_batch::label_dtype; NULL only with targets, or scores of distribution focal loss */
   tare_strides labels_strides;
   const void *targets; /**< dense, tare_batch::target_dtype, in [0,1] (GHM-R: any); NULL: use labels */
   tare_strides targets_strides;
@@ -672,7 +712,8 @@ typedef struct tare_level {
   tare_strides row_loss_strides;
   void *element_loss; /**< not in softmax losses; or NULL */
   tare_strides element_loss_strides;
-  /** one per row, tare_batch::score_dtype, in [0,1]: the target of the label's element; NULL: 1 */
+  /** one per row, tare_batch::score_dtype, in [0,1]: the target of the label's element; NULL: 1. Losses of bins: see
+   *  tare_distribution_focal_parameters and tare_two_hot_parameters */
   const void *scores;
   tare_strides scores_strides;
   /** one scalar of tare_output::loss_dtype: loss_weight times the sum over this level, divided; device memory; or
@@ -761,7 +802,9 @@ typedef enum tare_selection {
  * is a positive for counts and divisors whatever its score is, even 0. The label's element keeps the label's weights
  * (alpha, positive weight); they are not blended with q. tare_loss_description says which losses take scores. f64
  * scores need f64 logits. Some levels may have scores and others not. Scores together with targets are
- * TARE_STATUS_UNSUPPORTED. A score is checked like a target, in rows with a class and a weight other than 0.
+ * TARE_STATUS_UNSUPPORTED. A score is checked like a target, in rows with a class and a weight other than 0. The scores
+ * of distribution focal loss and of two-hot cross-entropy are not such qualities, but targets between bins. There a
+ * score is invalid if it is not finite, or not in [0,1e30].
  *
  * Targets out of range. A t in [-1e-3, 1.001] (f16 and bf16 targets: [-0.01, 1.01]) is clamped to [0,1]. The ends are
  * rounded to the targets' type. If the logits are narrower than f64, targets in f64 are rounded to f32 before the
@@ -1344,8 +1387,12 @@ typedef struct tare_loss_description {
   int32_t takes_positive_weights; /**< 1: tare_batch::positive_weights */
   int32_t takes_normalizer;       /**< 1: any tare_normalizer; 0: only TARE_NORMALIZER_SUM */
   int32_t gives_element_loss;     /**< 1: tare_level::element_loss */
-  int32_t takes_scores;           /**< 1: tare_level::scores */
+  int32_t takes_scores;           /**< 1: tare_level::scores in [0,1] */
   int32_t takes_negative_weights; /**< 1: tare_batch::negative_weights */
+  /** how many numbers tare_level::scores has for each row, as targets between bins: 1 (distribution focal loss), 2
+   *  (two-hot cross-entropy); other losses 0 */
+  int32_t takes_bins;
+  int32_t reserved;
 } tare_loss_description;
 
 /**
@@ -1564,6 +1611,7 @@ TARE_API tare_status tare_mask_workspace_size(tare_context *context, const tare_
  *   focal star                   6
  *   softmax CE                   4 + r,             r = the largest |x_k - m|, m the largest logit off the label
  *   softmax focal                4*(1+gamma) + r
+ *   distribution focal, two-hot  6 + r
  *   softmax logit-adjusted       4 + r + 2s,        r of z = x + offset, s = the largest |z_k| of a class not excluded
  *
  * Weights (alpha, class, row, element, positive, 1/GD), divisor and scale: 0.5 more for each, and all of it times 2^-23
@@ -1581,8 +1629,8 @@ TARE_API tare_status tare_mask_workspace_size(tare_context *context, const tare_
  * negative epsilon. There an ulp is one of the terms, not of the result. For the gradient of a sigmoid loss the terms
  * are weight*s^gamma*(p + t), and the additions of focal and Poly-1; for varifocal weight*t*(p + t). For CE itself they
  * are weight*(CE + 2*max(x,0)*t). For matchability-aware and IoU-aware labels t is the target that the score gives. For
- * the gradient of softmax CE they are T*p + t, where T is the sum of the row's targets. With label smoothing t is the
- * smoothed target, times the modulator. Alpha counts 2 ulp. In quality
+ * the gradient of softmax CE, and of the losses of bins, they are T*p + t, where T is the sum of the row's targets.
+ * With label smoothing t is the smoothed target, times the modulator. Alpha counts 2 ulp. In quality
  * focal loss s = |p-t| may be off by 4 ulp of p + t, which the power beta passes on. With beta below 1 the gradient is
  * unbounded near p = t, and there it is only as exact as s.
  *

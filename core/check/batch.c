@@ -22,14 +22,21 @@ static int64_t usable_stride(int64_t stride, int64_t length) {
   return length > 1 || (stride >= -most && stride <= most) ? stride : 0;
 }
 
+/** The last axis of an array has the classes, or the two weights of a row. */
+static int64_t columns_of(const tare_problem *problem, int name) {
+  if (name == TARE_ARRAY_SCORES) return tare_bin_numbers(problem) == 2 ? 2 : 1;
+  return has_classes[name] ? problem->batch.classes : 1;
+}
+
 /** The public axes of a view before it is arranged: image, y, x, anchor. The strides of an absent array stay 0. */
-static void set_array(tare_view *view, int64_t classes, int name, const void *data, const tare_strides *s) {
+static void set_array(const tare_problem *problem, tare_view *view, int name, const void *data, const tare_strides *s) {
+  const int64_t columns = columns_of(problem, name);
   if (!data) return;
   const int64_t strides[TARE_AXES] = {s->image, s->y, s->x, s->anchor};
   tare_array *array = &view->array[name];
   array->data = (void *)(uintptr_t)data; /* backends write only to outputs */
   for (int axis = 0; axis < TARE_AXES; axis++) array->stride[axis] = usable_stride(strides[axis], view->dim[axis]);
-  array->cls = has_classes[name] ? usable_stride(s->cls, classes) : 0;
+  array->cls = has_classes[name] || columns > 1 ? usable_stride(s->cls, columns) : 0;
 }
 
 int64_t tare_array_bytes(const tare_problem *problem, int name) {
@@ -51,8 +58,8 @@ int64_t tare_array_bytes(const tare_problem *problem, int name) {
   }
 }
 
-static int64_t axis_length(const tare_problem *problem, const tare_view *view, int axis) {
-  return axis < TARE_AXES ? view->dim[axis] : problem->batch.classes;
+static int64_t axis_length(const tare_problem *problem, const tare_view *view, int name, int axis) {
+  return axis < TARE_AXES ? view->dim[axis] : columns_of(problem, name);
 }
 
 static int64_t axis_stride(const tare_array *array, int axis) {
@@ -62,12 +69,12 @@ static int64_t axis_stride(const tare_array *array, int axis) {
 /** The distance in elements from an array's lowest to its highest element, and the position of the first. False if the
  *  distance in bytes does not fit 62 bits. */
 static int extent(const tare_problem *problem, const tare_view *view, int name, int64_t *below, int64_t *above) {
-  const int axes = has_classes[name] ? TARE_AXES + 1 : TARE_AXES;
   *below = *above = 0;
-  for (int axis = 0; axis < axes; axis++) {
+  for (int axis = 0; axis <= TARE_AXES; axis++) {
     int64_t reach;
     int64_t *side = axis_stride(&view->array[name], axis) < 0 ? below : above;
-    if (__builtin_mul_overflow(axis_stride(&view->array[name], axis), axis_length(problem, view, axis) - 1, &reach) ||
+    if (__builtin_mul_overflow(axis_stride(&view->array[name], axis), axis_length(problem, view, name, axis) - 1,
+                               &reach) ||
         __builtin_add_overflow(*side, reach, side) || *side > ((int64_t)1 << 58) || *side < -((int64_t)1 << 58))
       return 0;
   }
@@ -85,11 +92,12 @@ static int is_injective(const tare_problem *problem, const tare_view *view, int 
     for (int axis = 0; axis < axes; axis++) {
       const int64_t s = axis_stride(&view->array[name], axis);
       const int64_t size = s < 0 ? -s : s;
-      if (!(done & 1u << axis) && axis_length(problem, view, axis) > 1 && size < stride) smallest = axis, stride = size;
+      if (!(done & 1u << axis) && axis_length(problem, view, name, axis) > 1 && size < stride)
+        smallest = axis, stride = size;
     }
     if (smallest < 0) break;
     if (stride <= inside) return 0;
-    inside += stride * (axis_length(problem, view, smallest) - 1);
+    inside += stride * (axis_length(problem, view, name, smallest) - 1);
     done |= 1u << smallest;
   }
   return 1;
@@ -128,7 +136,8 @@ static int is_in_place(const tare_problem *problem, const tare_view *view) {
   const tare_array *a = &view->array[TARE_ARRAY_LOGITS], *b = &view->array[TARE_ARRAY_GRADIENT];
   if (a->data != b->data) return 0;
   for (int axis = 0; axis <= TARE_AXES; axis++)
-    if (axis_length(problem, view, axis) > 1 && axis_stride(a, axis) != axis_stride(b, axis)) return 0;
+    if (axis_length(problem, view, TARE_ARRAY_LOGITS, axis) > 1 && axis_stride(a, axis) != axis_stride(b, axis))
+      return 0;
   return 1;
 }
 
@@ -138,7 +147,7 @@ tare_footprint tare_view_footprint(const tare_problem *problem, const tare_view 
   const int64_t bytes = tare_array_bytes(problem, name);
   tare_footprint f = {.data = (intptr_t)view->array[name].data, .element = bytes};
   for (int axis = 0; axis <= TARE_AXES; axis++) {
-    f.length[axis] = axis < TARE_AXES || has_classes[name] ? axis_length(problem, view, axis) : 1;
+    f.length[axis] = axis_length(problem, view, name, axis);
     f.stride[axis] = axis_stride(&view->array[name], axis) * bytes;
   }
   return f;
@@ -215,20 +224,20 @@ static tare_status check_level_size(const tare_batch *batch, int index, const ta
   return TARE_STATUS_OK;
 }
 
-static void fill_view(tare_view *view, const tare_batch *batch, const tare_level *level) {
+static void fill_view(const tare_problem *problem, tare_view *view, const tare_level *level) {
   const int64_t row = level->anchors, line = level->width * row, image = level->height * line;
-  const int64_t index[TARE_AXES] = {image, line, row, 1}, classes = batch->classes;
-  const int64_t dim[TARE_AXES] = {batch->images, level->height, level->width, level->anchors};
+  const int64_t index[TARE_AXES] = {image, line, row, 1};
+  const int64_t dim[TARE_AXES] = {problem->batch.images, level->height, level->width, level->anchors};
   memcpy(view->dim, dim, sizeof dim);
-  set_array(view, classes, TARE_ARRAY_LOGITS, level->logits, &level->logits_strides);
-  set_array(view, classes, TARE_ARRAY_GRADIENT, level->gradient, &level->gradient_strides);
-  set_array(view, classes, TARE_ARRAY_LABELS, level->labels, &level->labels_strides);
-  set_array(view, classes, TARE_ARRAY_TARGETS, level->targets, &level->targets_strides);
-  set_array(view, classes, TARE_ARRAY_SCORES, level->scores, &level->scores_strides);
-  set_array(view, classes, TARE_ARRAY_ROW_WEIGHTS, level->row_weights, &level->row_weights_strides);
-  set_array(view, classes, TARE_ARRAY_ELEMENT_WEIGHTS, level->element_weights, &level->element_weights_strides);
-  set_array(view, classes, TARE_ARRAY_ROW_LOSS, level->row_loss, &level->row_loss_strides);
-  set_array(view, classes, TARE_ARRAY_ELEMENT_LOSS, level->element_loss, &level->element_loss_strides);
+  set_array(problem, view, TARE_ARRAY_LOGITS, level->logits, &level->logits_strides);
+  set_array(problem, view, TARE_ARRAY_GRADIENT, level->gradient, &level->gradient_strides);
+  set_array(problem, view, TARE_ARRAY_LABELS, level->labels, &level->labels_strides);
+  set_array(problem, view, TARE_ARRAY_TARGETS, level->targets, &level->targets_strides);
+  set_array(problem, view, TARE_ARRAY_SCORES, level->scores, &level->scores_strides);
+  set_array(problem, view, TARE_ARRAY_ROW_WEIGHTS, level->row_weights, &level->row_weights_strides);
+  set_array(problem, view, TARE_ARRAY_ELEMENT_WEIGHTS, level->element_weights, &level->element_weights_strides);
+  set_array(problem, view, TARE_ARRAY_ROW_LOSS, level->row_loss, &level->row_loss_strides);
+  set_array(problem, view, TARE_ARRAY_ELEMENT_LOSS, level->element_loss, &level->element_loss_strides);
   memcpy(view->array[TARE_ARRAY_ROW_INDEX].stride, index, sizeof index);
 }
 
@@ -258,7 +267,9 @@ static tare_status check_presence(const tare_problem *problem, const tare_view *
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "batch->levels[%d].targets is NULL; ghm-r needs targets, since it compares predictions with them",
                      index);
-  if (!view->array[TARE_ARRAY_LABELS].data && (labels_alone || !view->array[TARE_ARRAY_TARGETS].data))
+  const int has_scores = view->array[TARE_ARRAY_SCORES].data != NULL;
+  const int needs_label = labels_alone || !(view->array[TARE_ARRAY_TARGETS].data || tare_labels_are_flags(problem));
+  if (!view->array[TARE_ARRAY_LABELS].data && needs_label)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->levels[%d].labels is NULL%s", index,
                      labels_alone ? "" : ", and so is targets; give one of them");
   if (!labels_alone && (view->array[TARE_ARRAY_TARGETS].data != NULL) != problem->soft)
@@ -266,6 +277,11 @@ static tare_status check_presence(const tare_problem *problem, const tare_view *
         error, TARE_STATUS_INVALID_ARGUMENT,
         "batch->levels[%d].targets is %s, unlike the levels before it; either all levels have targets, or none", index,
         problem->soft ? "NULL" : "given");
+  if (!labels_alone && tare_bin_numbers(problem) && has_scores != problem->has_scores)
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                     "batch->levels[%d].scores is %s, unlike the levels before it; with %s either all levels have "
+                     "scores, or none",
+                     index, has_scores ? "given" : "NULL", tare_loss_name(problem->loss.kind));
   return TARE_STATUS_OK;
 }
 
@@ -286,10 +302,11 @@ static tare_status add_level(tare_problem *problem, int index, int needs, tare_e
         "batch->levels have %lld rows up to level [%d], with %lld classes; rows x classes must be at most 2^58",
         (long long)problem->rows, index, (long long)problem->batch.classes);
   if (!view->rows) return TARE_STATUS_OK;
-  fill_view(view, &problem->batch, &level);
+  fill_view(problem, view, &level);
   if (needs & TARE_NEED_LOGITS) {
     if (problem->rows == view->rows) problem->soft = view->array[TARE_ARRAY_TARGETS].data != NULL;
-    problem->has_scores |= view->array[TARE_ARRAY_SCORES].data != NULL;
+    if (problem->rows == view->rows || !tare_bin_numbers(problem))
+      problem->has_scores |= view->array[TARE_ARRAY_SCORES].data != NULL;
   } else {
     for (int i = 0; i < TARE_ARRAY_ROW_INDEX; i++)
       if (i != TARE_ARRAY_LABELS) view->array[i] = (tare_array){0}; /* neither read nor checked */

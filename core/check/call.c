@@ -82,7 +82,7 @@ static void list_takers_of_scores(char *text, size_t size) {
   for (int32_t i = 0; i < tare_loss_count() && used < size; i++) {
     tare_loss_description loss = {.struct_size = sizeof loss};
     const tare_status status = tare_loss_describe(tare_loss_kind_at(i), &loss);
-    if (status || !loss.takes_scores) continue;
+    if (status || !(loss.takes_scores || loss.takes_bins)) continue;
     used += (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "", loss.name);
   }
 }
@@ -90,7 +90,7 @@ static void list_takers_of_scores(char *text, size_t size) {
 static tare_status check_scores(const tare_problem *problem, tare_error *error) {
   char takers[320], why[384];
   if (!problem->has_scores) return TARE_STATUS_OK;
-  if (!(problem->takes & TARE_TAKES_SCORES)) {
+  if (!(problem->takes & TARE_TAKES_SCORES) && !tare_bin_numbers(problem)) {
     list_takers_of_scores(takers, sizeof takers);
     snprintf(why, sizeof why, "this loss takes no scores; these do: %s", takers);
     return refuse(problem, "batch->levels[].scores", why, error);
@@ -105,6 +105,9 @@ static tare_status check_scores(const tare_problem *problem, tare_error *error) 
                      "batch->score_dtype is TARE_DTYPE_F64 (3) with batch->dtype %d; f64 scores go with f64 logits "
                      "alone: use TARE_DTYPE_F32 (0)",
                      problem->batch.dtype);
+  if (tare_labels_are_flags(problem) && (problem->batch.class_weights || problem->batch.background_weight != 1.0))
+    return refuse(problem, "batch->class_weights or background_weight, and scores,",
+                  "a row with a target between bins has no class; use row_weights", error);
   return TARE_STATUS_OK;
 }
 
@@ -193,6 +196,10 @@ static void set_targets(tare_problem *problem) {
   problem->checks_targets = problem->soft && problem->family != TARE_LOSS_FAMILY_REGRESSION;
   targets_range(problem->batch.target_dtype, &problem->target_least, &problem->target_most);
   targets_range(problem->batch.score_dtype, &problem->score_least, &problem->score_most);
+  if (tare_bin_numbers(problem)) {
+    problem->score_most = tare_bin_numbers(problem) == 2 ? 1e30 : is_double ? DBL_MAX : (double)FLT_MAX;
+    problem->score_least = tare_bin_numbers(problem) == 2 ? 0 : -problem->score_most;
+  }
   if (problem->family == TARE_LOSS_FAMILY_SOFTMAX) {
     problem->target_least = 0;
     problem->target_most = is_double ? DBL_MAX : (double)FLT_MAX;

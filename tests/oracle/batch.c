@@ -76,7 +76,7 @@ static double element_weight(const struct oracle_problem *problem, struct row_ro
 
 /* Columns that are no classes have no sums. A target of 0 leaves nothing of a gradient that is not finite. */
 static bool sums_classes(const struct oracle_problem *problem) {
-  return !problem->loss->is_regression && !(problem->loss->row && problem->targets);
+  return !problem->loss->is_regression && !(problem->loss->row && (problem->targets || problem->scores));
 }
 
 static void add_element(const struct oracle_problem *problem, struct oracle_result *result, int64_t c, double t,
@@ -129,6 +129,7 @@ static double fill_softmax(const struct oracle_problem *problem, int64_t i, doub
   if (row.weight == 0) return 0;
   struct oracle_row form = {.x = problem->logits + i * problem->classes,
                             .t = problem->targets ? problem->targets + i * problem->classes : NULL,
+                            .scores = problem->scores ? problem->scores + i * problem->loss->bins : NULL,
                             .label = row.class,
                             .alpha = problem->targets ? -1 : alpha_of(problem, row.class)};
   double *dx = result->gradient + i * problem->classes;

@@ -154,8 +154,9 @@ struct oracle_element {
 
 /** A row, of a loss that goes over rows. */
 struct oracle_row {
-  const double *x; /* [classes] */
-  const double *t; /* [classes], or NULL: the label decides */
+  const double *x;      /* [classes] */
+  const double *t;      /* [classes], or NULL: the label decides */
+  const double *scores; /* of a loss of bins: its numbers, or NULL: the label decides */
   int64_t label;
   double alpha; /* of the label; negative: off */
 };
@@ -169,10 +170,11 @@ struct oracle_loss {
   int has_density;   /* elements are weighted by the density of their gradient norms */
   int is_regression; /* logits are predictions, and columns are no classes */
   int has_peaks;     /* targets below 1 have no positive weight */
+  int bins;          /* how many scores a row has, where they are targets between bins */
 };
 
 /** Each loss by the name that it has in the library's list. sigmoid.c and sides.c define those of elements, softmax.c
- *  of rows. */
+ *  and two_hot.c of rows. */
 extern const struct oracle_loss ORACLE_SIGMOID_CE;
 extern const struct oracle_loss ORACLE_SIGMOID_FOCAL;
 extern const struct oracle_loss ORACLE_SIGMOID_POLY1;
@@ -188,6 +190,8 @@ extern const struct oracle_loss ORACLE_SOFTMAX_CE;
 extern const struct oracle_loss ORACLE_SOFTMAX_FOCAL;
 extern const struct oracle_loss ORACLE_SOFTMAX_LOGIT_ADJUSTED;
 extern const struct oracle_loss ORACLE_SOFTMAX_SEESAW;
+extern const struct oracle_loss ORACLE_SOFTMAX_DISTRIBUTION_FOCAL;
+extern const struct oracle_loss ORACLE_SOFTMAX_TWO_HOT;
 extern const struct oracle_loss ORACLE_GHM_C;
 extern const struct oracle_loss ORACLE_GHM_R;
 
@@ -225,7 +229,8 @@ struct oracle_problem {
   double target_least, target_most; /* -1e-3, 1.001: beyond, or NaN, a target of an element that counts makes its row
                                        invalid, as an invalid label does; within, it is moved into [0,1]. Softmax:
                                        finite and not below 0. GHM-R: any */
-  const double *scores; /* [rows], the target of the label's element; NULL: 1. Not read in rows without a class */
+  const double *scores; /* [rows], the target of the label's element; NULL: 1. Not read in rows without a class. Losses
+                           of bins: [rows, bins], targets; invalid unless they are finite, and weights in [0,1e30] */
   double score_least, score_most;                      /* as of targets, for scores of elements that count */
   int64_t first_label, background_label, ignore_label; /* 0, -1, -2 */
 
@@ -244,6 +249,7 @@ struct oracle_problem {
   const double *offset;                          /* [classes]; logit-adjusted softmax */
   const double *log_counts;                      /* [classes]; Seesaw: log n of each class, or NULL: all alike */
   double p, q;                                   /* 0.8, 2; Seesaw, whose eps is epsilon */
+  double delta;                                  /* 0; of the largest target to the last bin */
   int modulator;                                 /* 0; 1: p^gamma is a constant of the gradient */
   int positives;                                 /* 0; varifocal: 1 where a label with score 0 is no negative */
   int bins;                                      /* 30; GHM-R: 10 */

@@ -6,11 +6,15 @@
 
 #include <math.h>
 
-/* The class a label names, or -1. The difference is formed unsigned: labels may be anywhere in 64 bits. The columns of
- * GHM-R are no classes, and any label from the first on is one. */
+/* Whether labels name no class, and every one from the first on marks a row. */
+static bool labels_are_flags(const struct oracle_problem *problem) {
+  return problem->loss->is_regression || (problem->loss->bins == 1 && problem->scores);
+}
+
+/* The class a label names, or -1. The difference is formed unsigned: labels may be anywhere in 64 bits. */
 static int64_t class_of(const struct oracle_problem *problem, int64_t label) {
   uint64_t offset = (uint64_t)label - (uint64_t)problem->first_label;
-  if (problem->loss->is_regression) return label >= problem->first_label ? 0 : -1;
+  if (labels_are_flags(problem)) return label >= problem->first_label ? 0 : -1;
   return label >= problem->first_label && offset < (uint64_t)problem->classes ? (int64_t)offset : -1;
 }
 
@@ -22,14 +26,15 @@ enum oracle_row_kind oracle_row_kind(const struct oracle_problem *problem, int64
 
 /* Softmax treats a background label in the range of the classes as that class, a sigmoid loss never. */
 static int64_t row_class(const struct oracle_problem *problem, int64_t label) {
-  if (oracle_row_kind(problem, label) == ORACLE_BACKGROUND && !problem->loss->row) return -1;
+  const bool has_no_class = !problem->loss->row || labels_are_flags(problem);
+  if (oracle_row_kind(problem, label) == ORACLE_BACKGROUND && has_no_class) return -1;
   return class_of(problem, label);
 }
 
 static bool row_counts(const struct oracle_problem *problem, int64_t label) {
   enum oracle_row_kind kind = oracle_row_kind(problem, label);
   if (kind == ORACLE_IGNORED || kind == ORACLE_INVALID) return false;
-  if (problem->loss->is_regression) return kind == ORACLE_POSITIVE;
+  if (labels_are_flags(problem)) return kind == ORACLE_POSITIVE;
   return problem->targets || !problem->loss->row || row_class(problem, label) >= 0;
 }
 
@@ -56,9 +61,18 @@ static bool has_invalid_target(const struct oracle_problem *problem, int64_t i) 
   return false;
 }
 
+/* Whether a row's numbers are a target between bins. */
+static bool are_bins(const struct oracle_problem *problem, const double *numbers, int64_t label) {
+  if (problem->loss->bins == 1) return isfinite(numbers[0]);
+  for (int k = 0; k < 2; ++k)
+    if (!(numbers[k] >= 0 && numbers[k] <= 1e30)) return false;
+  return label + 1 < problem->classes || numbers[1] == 0;
+}
+
 /* Whether the score of row i, whose class and weight are given, spoils it. That of an element of weight 0 does not. */
 static bool has_invalid_score(const struct oracle_problem *problem, int64_t i, int64_t class) {
   if (!problem->scores || class < 0) return false;
+  if (problem->loss->bins) return !are_bins(problem, problem->scores + i * problem->loss->bins, class);
   if (problem->element_weights && problem->element_weights[i * problem->classes + class] == 0) return false;
   return !(problem->scores[i] >= problem->score_least && problem->scores[i] <= problem->score_most);
 }
@@ -68,6 +82,8 @@ struct row_role row_role(const struct oracle_problem *problem, int64_t i) {
   if (problem->labels) {
     row.counts = row_counts(problem, problem->labels[i]);
     row.class = row_class(problem, problem->labels[i]);
+  } else if (problem->loss->bins && problem->scores) {
+    row.class = 0;
   }
   row.weight = row.counts ? row_weight(problem, i, row.class) : 0;
   bool spoilt = problem->targets && !problem->loss->is_regression ? has_invalid_target(problem, i)
@@ -86,6 +102,7 @@ struct oracle_counts row_counts_of(const struct oracle_problem *problem, int64_t
     struct row_role row = row_role(problem, i);
     counts.counted += row.counts;
     counts.invalid += row.spoilt;
+    counts.positives += !problem->labels && row.class >= 0 && !row.spoilt;
     if (!problem->labels || row.spoilt) continue;
     enum oracle_row_kind kind = oracle_row_kind(problem, problem->labels[i]);
     counts.positives += kind == ORACLE_POSITIVE;
@@ -100,6 +117,7 @@ struct oracle_counts oracle_label_counts(const struct oracle_problem *problem, i
   struct oracle_problem labels_only = *problem;
   labels_only.loss = &ORACLE_SIGMOID_CE;
   labels_only.targets = NULL;
+  labels_only.scores = NULL;
   for (int64_t c = 0; per_class && c < problem->classes; ++c) per_class[c] = 0;
   for (int64_t i = 0; per_class && i < problem->rows; ++i)
     if (oracle_row_kind(problem, problem->labels[i]) == ORACLE_POSITIVE)
@@ -108,7 +126,8 @@ struct oracle_counts oracle_label_counts(const struct oracle_problem *problem, i
 }
 
 double row_target(const struct oracle_problem *problem, struct row_role row, int64_t i, int64_t c) {
-  if (!problem->targets && problem->scores && row.class == c) return fmin(fmax(problem->scores[i], 0), 1);
+  const bool has_scores = problem->scores && !problem->loss->bins;
+  if (!problem->targets && has_scores && row.class == c) return fmin(fmax(problem->scores[i], 0), 1);
   if (!problem->targets) return row.class == c ? 1 : 0;
   double t = problem->targets[i * problem->classes + c];
   return problem->loss->is_regression ? t : fmin(fmax(t, 0), 1);

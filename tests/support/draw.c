@@ -104,6 +104,7 @@ static double draw_parameter(const tare_parameter_description *parameter, random
   if (strcmp(parameter->option, "heatmap-beta") == 0) return ONE_OF(s, 4, 4, 0, 1, 2.5);
   if (strcmp(parameter->option, "threshold") == 0) return ONE_OF(s, 0.5, 0.5, 0.75, 1);
   if (strcmp(parameter->option, "steepness") == 0) return ONE_OF(s, 2, 4, 0.5, 10);
+  if (strcmp(parameter->option, "delta") == 0) return ONE_OF(s, 0, 0, 0.01, 0.5, 1);
   if (strcmp(parameter->option, "shift") == 0) return ONE_OF(s, 1, 0, -2, 5);
   if (strcmp(parameter->option, "seesaw-p") == 0) return ONE_OF(s, 0.8, 0.8, 0, 1.5);
   if (strcmp(parameter->option, "seesaw-q") == 0) return ONE_OF(s, 2, 2, 0, 0.7);
@@ -159,8 +160,9 @@ static void draw_all_weights(problem *p, random_source *s) {
   if (sigmoid && one_in(s, 3)) p->element_weights = draw_weights(s, p->rows * p->classes, 2);
   if (sigmoid && one_in(s, 4)) p->positive_weights = draw_weights(s, p->classes, ONE_OF(s, 4, 4, 1e-3, 1e-9));
   if (takes_alpha(p) && one_in(s, 4)) p->alpha_per_class = draw_weights(s, p->classes, ONE_OF(s, 1, 1, 1e-4));
+  const bool has_classes = takes_bins(p->loss.kind) != 1 || p->scores == NULL;
   draw_columns(p, s);
-  if (is_ghm(p->loss.kind) || p->targets != NULL) return;
+  if (is_ghm(p->loss.kind) || p->targets != NULL || !has_classes) return;
   if (one_in(s, 3)) p->class_weights = draw_weights(s, p->classes, 2);
   if (one_in(s, 3)) p->background_weight = ONE_OF(s, 0, 0.5, 1, 3);
 }
@@ -201,9 +203,10 @@ static void draw_output(problem *p, random_source *s) {
   p->normalizer_on_device = one_in(s, 2);
 }
 
-/* Heads, the columns of GHM-R, and dense rows of a softmax loss have none. */
+/* Heads, the columns of GHM-R, and rows of a softmax loss with targets of several classes have none. */
 static void draw_class_sums(problem *p, random_source *s) {
-  const bool has_none = p->head != NULL || p->loss.kind == TARE_LOSS_GHM_R || (is_softmax(p->loss.kind) && p->targets);
+  const bool has_none =
+      p->head != NULL || p->loss.kind == TARE_LOSS_GHM_R || (is_softmax(p->loss.kind) && (p->targets || p->scores));
   if (!has_none && one_in(s, 3)) p->want |= WANT_CLASS_SUMS;
 }
 
@@ -276,6 +279,7 @@ problem *draw_problem(int64_t index, bool heads) {
     p->labels = NULL;
   }
   if (takes_scores(kind) && p->targets == NULL && one_in(s, 3)) draw_scores(p, s);
+  if (takes_bins(kind) && one_in(s, 2)) draw_bins(p, s);
   draw_all_weights(p, s);
   settle(p);
   if (p->targets != NULL) p->place[ARRAY_LOGITS].broadcast = 0; /* what a logit may be depends on its target */

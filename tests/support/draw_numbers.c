@@ -72,6 +72,28 @@ void draw_scores(problem *p, random_source *s) {
   }
 }
 
+static double draw_bin(random_source *s, const problem *p) {
+  if (score_columns(p) == 2) return ONE_OF(s, 0, 1, 0.5, random_uniform(s), 3 * random_uniform(s));
+  const double y = random_uniform(s) * (double)(p->classes + 1) - 1;
+  return one_in(s, 4) ? floor(y) : one_in(s, 30) ? 1e30 * y : y;
+}
+
+/* The last bin has none after it. Rows without a class may have anything. */
+void draw_bins(problem *p, random_source *s) {
+  const int64_t columns = score_columns(p);
+  repeat_along_axes(p, ARRAY_LABELS, p->labels, 1);
+  p->score_dtype = (int32_t)random_below(s, p->dtype == TARE_DTYPE_F64 ? 4 : 3);
+  p->scores = calloc((size_t)(p->rows * columns) + 1, sizeof *p->scores);
+  for (int64_t i = 0; i < p->rows * columns; i++) {
+    const int64_t label = p->labels[i / columns];
+    const bool is_read = label != p->ignore_label && (label != p->background_label || columns == 2);
+    const bool is_last = columns == 2 && i % 2 && label - p->first_label == p->classes - 1;
+    const double number = is_last ? 0 : draw_bin(s, p);
+    p->scores[i] = round_to_dtype(p->score_dtype, is_read || one_in(s, 2) ? number : NAN);
+    if (p->score_dtype == TARE_DTYPE_F16) p->scores[i] = fmin(fmax(p->scores[i], -60000), 60000); /* NaN is no bin */
+  }
+}
+
 /* Logits of soft targets and of scores stay small, so that what cancels does. */
 void keep_small(problem *p) {
   for (int64_t i = 0; i < p->rows * p->classes && p->head == NULL; i++) {

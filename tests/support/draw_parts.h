@@ -31,6 +31,9 @@ void draw_targets(problem *p, random_source *s);
 /** Scores of labels, and anything in rows without a class. */
 void draw_scores(problem *p, random_source *s);
 
+/** Targets between bins, and anything in rows that are not read. */
+void draw_bins(problem *p, random_source *s);
+
 /** Logits of soft targets and of scores stay small, so that what cancels does. */
 void keep_small(problem *p);
 /** No gradient norm is so near the edge of a bin that rounding decides. */

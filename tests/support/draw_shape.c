@@ -90,7 +90,7 @@ void make_numbers_agree(problem *p) {
   repeat_along_axes(p, ARRAY_LOGITS, p->logits, p->classes);
   repeat_along_axes(p, ARRAY_LABELS, p->labels, 1);
   repeat_along_axes(p, ARRAY_TARGETS, p->targets, p->classes);
-  repeat_along_axes(p, ARRAY_SCORES, p->scores, 1);
+  repeat_along_axes(p, ARRAY_SCORES, p->scores, score_columns(p));
   repeat_along_axes(p, ARRAY_ROW_WEIGHTS, p->row_weights, 1);
   repeat_along_axes(p, ARRAY_ELEMENT_WEIGHTS, p->element_weights, p->classes);
 }

@@ -66,6 +66,9 @@ static void set_scores(struct oracle_problem *to, const problem *p) {
   to->scores = p->scores;
   to->score_least = round_to_dtype(p->score_dtype, is_half ? -1e-2 : -1e-3);
   to->score_most = round_to_dtype(p->score_dtype, is_half ? 1.01 : 1.001);
+  const double last = fmax((double)(p->classes - 1) - to->delta, 0);
+  to->delta =
+      (double)(p->classes - 1) - round_to_dtype(p->dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32, last);
 }
 
 static double *copy_class_sums(const struct oracle_result *answer, int64_t classes) {

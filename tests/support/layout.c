@@ -30,7 +30,7 @@ static void extents_of(const problem *p, const placed_array *a, int32_t level, i
   extents[AXIS_Y] = p->levels[level].height;
   extents[AXIS_X] = p->levels[level].width;
   extents[AXIS_ANCHOR] = p->levels[level].anchors;
-  extents[AXIS_CLASS] = a->has_classes ? p->classes : 1;
+  extents[AXIS_CLASS] = !a->has_classes ? 1 : a->columns ? a->columns : p->classes;
 }
 
 /* Strides of a placement, and the number of elements that it spans. */
@@ -66,10 +66,14 @@ static int64_t rows_of_image(const problem *p, int32_t levels) {
 static int64_t lay_out_image_major(const problem *p, placed_array *a, int32_t level, const placement *place) {
   const int64_t rows = rows_of_image(p, p->level_count) + place->pad[AXIS_IMAGE];
   const level_shape *shape = &p->levels[level];
-  a->origin[level] = rows_of_image(p, level);
-  a->strides[level] =
-      (tare_strides){.image = rows, .y = shape->width * shape->anchors, .x = shape->anchors, .anchor = 1, .cls = 0};
-  return rows * p->images;
+  const int64_t columns = a->has_classes ? a->columns : 1;
+  a->origin[level] = rows_of_image(p, level) * columns;
+  a->strides[level] = (tare_strides){.image = rows * columns,
+                                     .y = shape->width * shape->anchors * columns,
+                                     .x = shape->anchors * columns,
+                                     .anchor = columns,
+                                     .cls = a->has_classes};
+  return rows * p->images * columns;
 }
 
 /* Calls `visit` for every element of the array, in row order. */

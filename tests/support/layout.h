@@ -14,6 +14,7 @@
 /* Image-major arrays share the buffer of level 0. */
 typedef struct placed_array {
   bool present, is_output, has_classes;
+  int64_t columns;    /* of an array with classes: as many, if not 0 */
   int32_t dtype;      /* of a float array; -1: labels */
   size_t size;        /* bytes of an element; set by layout_place */
   const double *data; /* an input's numbers in row order */

@@ -47,6 +47,10 @@ bool takes_scores(int32_t kind) {
   return description.takes_scores != 0;
 }
 
+int32_t takes_bins(int32_t kind) { return describe_loss(kind).takes_bins; }
+
+int64_t score_columns(const problem *p) { return takes_bins(p->loss.kind) == 2 ? 2 : 1; }
+
 static void keep_off(double *target, double logit) {
   if (fabs(*target - oracle_point(logit).p) < 0.05) *target = *target < 0.5 ? 1 : 0;
 }
@@ -129,6 +133,28 @@ void problem_draw_scores(problem *p, int32_t score_dtype) {
     p->scores[i] = choice < 0.1 ? 0 : choice < 0.2 ? 1 : round_to_dtype(score_dtype, between);
     if (!has_class && choice < 0.5) p->scores[i] = NAN;
   }
+}
+
+static double random_target_of_bins(random_source *source, int64_t classes) {
+  const double choice = random_uniform(source), between = random_uniform(source) * (double)(classes - 1);
+  if (choice < 0.1) return (double)random_below(source, classes);
+  if (choice < 0.15) return (double)classes - 1 + between;
+  return choice < 0.2 ? -between : between;
+}
+
+void problem_draw_bins(problem *p, int32_t score_dtype) {
+  random_source source = source_of(p, 11);
+  const int64_t columns = score_columns(p);
+  p->score_dtype = score_dtype;
+  free(p->scores);
+  p->scores = calloc((size_t)(p->rows * columns) + 1, sizeof *p->scores);
+  for (int64_t i = 0; i < p->rows * columns; i++) {
+    const double choice = random_uniform(&source), between = random_uniform(&source);
+    const double weight = choice < 0.1 ? 0 : choice < 0.2 ? 1 : 2 * between;
+    p->scores[i] = round_to_dtype(score_dtype, columns == 2 ? weight : random_target_of_bins(&source, p->classes));
+  }
+  for (int64_t row = 0; row < p->rows && columns == 2 && p->labels; row++)
+    if (p->labels[row] - p->first_label == p->classes - 1) p->scores[2 * row + 1] = 0;
 }
 
 static double *random_weights(problem *p, int64_t count, uint64_t salt) {

@@ -134,6 +134,8 @@ void problem_draw_labels(problem *p, double positive, double ignored);
 /** Random dense targets: exact zeros and ones, and values between. Keeps the labels. */
 void problem_draw_targets(problem *p, int32_t target_dtype);
 
+/** Targets between bins: whole numbers, out of range, and between; or two weights. */
+void problem_draw_bins(problem *p, int32_t score_dtype);
 /** Random scores: exact zeros and ones, values between, and NaN in rows without a class. */
 void problem_draw_scores(problem *p, int32_t score_dtype);
 
@@ -155,6 +157,10 @@ int32_t listed_loss(int32_t index);
 bool is_softmax(int32_t kind);
 bool is_ghm(int32_t kind);
 bool takes_scores(int32_t kind);
+/** How many numbers of a target between bins tare_level::scores has for each row; 0: the loss has no bins. */
+int32_t takes_bins(int32_t kind);
+/** Numbers of the scores of a row. */
+int64_t score_columns(const problem *p);
 
 /** Whether a loss takes dense targets in the place of labels. GHM-R's targets are no classes. */
 bool takes_targets(int32_t kind);

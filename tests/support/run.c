@@ -44,8 +44,12 @@ static void describe_arrays(run_state *r) {
                                             .dtype = p->target_dtype,
                                             .data = p->targets,
                                             .name = "targets"};
-  r->arrays[ARRAY_SCORES] =
-      (placed_array){.present = p->scores != NULL, .dtype = p->score_dtype, .data = p->scores, .name = "scores"};
+  r->arrays[ARRAY_SCORES] = (placed_array){.present = p->scores != NULL,
+                                           .has_classes = score_columns(p) > 1,
+                                           .columns = score_columns(p),
+                                           .dtype = p->score_dtype,
+                                           .data = p->scores,
+                                           .name = "scores"};
   r->arrays[ARRAY_ROW_WEIGHTS] = (placed_array){
       .present = p->row_weights != NULL, .dtype = TARE_DTYPE_F32, .data = p->row_weights, .name = "row_weights"};
   r->arrays[ARRAY_ELEMENT_WEIGHTS] = (placed_array){.present = p->element_weights != NULL,

@@ -127,6 +127,35 @@ Test(errors, softmax_takes_no_element_arrays) {
   }
 }
 
+Test(errors, of_targets_between_bins) {
+  FOR_EACH_DEVICE(device) {
+    for (int32_t kind = TARE_LOSS_SOFTMAX_DISTRIBUTION_FOCAL; kind <= TARE_LOSS_SOFTMAX_TWO_HOT; kind++) {
+      INVALID(kind, "scores", "levels[1]", b.levels[1].scores = b.weights->memory);
+      INVALID(kind, "scores", "levels[1]", b.levels[0].scores = b.weights->memory);
+      INVALID(kind, "score_dtype", "3",
+              (b.levels[0].scores = b.levels[1].scores = b.weights->memory, b.batch.score_dtype = TARE_DTYPE_F64));
+      UNSUPPORTED(kind, "targets", b.levels[0].targets = b.levels[1].targets = b.targets->memory);
+      UNSUPPORTED(kind, "class_sums",
+                  (b.levels[0].scores = b.levels[1].scores = b.weights->memory,
+                   b.output.class_sums = (tare_class_sums *)b.spare->memory));
+      UNSUPPORTED(kind, "selection",
+                  (b.levels[0].scores = b.levels[1].scores = b.weights->memory,
+                   b.batch.selection = TARE_SELECTION_HARD_NEGATIVES, b.batch.background_label = 0));
+    }
+    UNSUPPORTED(
+        TARE_LOSS_SOFTMAX_DISTRIBUTION_FOCAL, "class_weights",
+        (b.levels[0].scores = b.levels[1].scores = b.weights->memory, b.batch.class_weights = b.weights->memory));
+    UNSUPPORTED(TARE_LOSS_SOFTMAX_DISTRIBUTION_FOCAL, "background_weight",
+                (b.levels[0].scores = b.levels[1].scores = b.weights->memory, b.batch.background_weight = 0.5));
+    INVALID(TARE_LOSS_SOFTMAX_DISTRIBUTION_FOCAL, "distribution_focal.delta", "1.5",
+            b.loss.distribution_focal.delta = 1.5);
+    INVALID(TARE_LOSS_SOFTMAX_TWO_HOT, "two_hot.reserved", "1", b.loss.two_hot.reserved = 1);
+    INVALID(
+        TARE_LOSS_SOFTMAX_TWO_HOT, "scores_strides", "cls",
+        (b.levels[0].scores = b.levels[1].scores = b.weights->memory, b.levels[0].scores_strides.cls = INT64_MAX / 2));
+  }
+}
+
 Test(errors, targets_take_no_class) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
@@ -136,7 +165,7 @@ Test(errors, targets_take_no_class) {
             (b.levels[1].scores = b.weights->memory, b.levels[0].targets = b.levels[1].targets = b.targets->memory));
         INVALID(kind, "score_dtype", "3",
                 (b.levels[0].scores = b.weights->memory, b.batch.score_dtype = TARE_DTYPE_F64));
-      } else {
+      } else if (takes_bins(kind) == 0) {
         UNSUPPORTED(kind, "scores", b.levels[1].scores = b.weights->memory);
       }
     }
