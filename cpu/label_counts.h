@@ -42,7 +42,8 @@ static void tare_tile_scan_labels(const tare_problem *problem, const tare_tile *
     ignored += found[i] == TARE_ROW_IGNORED;
   }
   const int32_t invalid = tile->rows - positives - background - ignored;
-  const int says_class = classes_are_known(problem) && (tile->view->array[TARE_ARRAY_LABELS].data || tare_has_bins(problem));
+  const int has_labels = tile->view->array[TARE_ARRAY_LABELS].data || tare_has_bins(problem);
+  const int says_class = classes_are_known(problem) && has_labels;
   tare_counts *counts = &scan->counts;
   counts->rows += tile->rows;
   counts->counted += positives + (tare_background_role(problem) == TARE_ROW_SKIPPED ? 0 : background);

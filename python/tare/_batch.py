@@ -89,6 +89,17 @@ class Level:
         array = array.reshape(self.lengths[:4])  # a view wherever strides can express it
         self._set(name, array, self.library.strides(array))
 
+    def pairs(self, name, array):
+        """An array with two values a row, on its last axis."""
+        if array.shape[-1:] != (2,) or not _joins(array.shape[:-1], self.lengths[:4]):
+            rows = row_shape(self.shape, self.classes)
+            raise ValueError(
+                f"{name} has shape {tuple(array.shape)}; logits of shape {self.shape} have two for each row, "
+                f"{(*rows, 2)}"
+            )
+        array = array.reshape((*self.lengths[:4], 2))
+        self._set(name, array, self.library.strides(array))
+
     def elements(self, name, array):
         """An array with a class axis: of the logits' shape, or of rows."""
         if tuple(array.shape) == self.shape:

@@ -65,6 +65,8 @@ def problem_of(read, value, dtype, shapes, inputs, **arrays):
     levels = [_batch.Level(_torch, shape, read.classes) for shape in shapes]
     for name, tensors in arrays.items():
         place = _batch.Level.rows if name in _ROWS else _batch.Level.elements
+        if name == "scores" and _losses.DESCRIPTIONS[read.loss].takes_bins == 2:
+            place = _batch.Level.pairs
         for level, tensor in zip(levels, tensors):
             place(level, name, tensor)
     label_dtype = _one_dtype("labels", arrays["labels"], LABEL_DTYPES) if "labels" in arrays else _c.I32

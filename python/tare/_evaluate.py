@@ -85,7 +85,9 @@ def evaluate(
     targets: dense targets in [0,1] of the logits' shape, instead of labels. softmax-ce takes any non-negative rows.
         GHM-R: the values that the predictions should have. Labels beside targets only say which rows are ignored.
     scores: one a row, in [0,1], such as the IoU of a box: the target of the label's element, instead of 1. A score of a
-        row without a class is not read. The sigmoid losses take scores, but for poly1 and heatmap-focal.
+        row without a class is not read. The sigmoid losses take scores, but for poly1 and heatmap-focal. Of
+        softmax-distribution-focal: the target between bins, one a row; labels may then be None. Of softmax-two-hot:
+        two a row [..., 2], the weights of the label's bin and of the next one.
     row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights,
         negative_weights: float32 [C]; the last of sigmoid-ce and sigmoid-focal. background_weight: a number.
     normalizer: the divisor of the loss and its gradient: "sum" (none), "elements", "rows", "positives", "weights",
@@ -135,7 +137,9 @@ def evaluate(
     maps = [_arrays.as_array("logits", one) for one in (logits if several else [logits])]
     if not maps:
         raise ValueError("logits is an empty list; there must be 1 to 16 levels")
-    if labels is None and targets is None:
+    loss = _losses.loss_name(loss)
+    bins = _losses.DESCRIPTIONS[loss].takes_bins
+    if labels is None and targets is None and (scores is None or bins != 1):
         raise ValueError("labels and targets are None; one of them is needed")
     options = _batch.label_options(
         first_label,
@@ -155,6 +159,7 @@ def evaluate(
         levels,
         several,
         options,
+        bins == 2,
         labels=labels,
         targets=targets,
         scores=scores,
@@ -171,7 +176,6 @@ def evaluate(
     alpha = alpha if per_class is None else per_class
     if name == "alpha" and alpha is not None and not np.ndim(alpha):
         parameters["alpha"], alpha = alpha, None
-    loss = _losses.loss_name(loss)
     of_loss = {key: parameters.pop(key, None) for key in _losses.vectors_of(loss)} | {name: alpha}
     of_batch = {
         "class_weights": class_weights,
@@ -199,9 +203,9 @@ def evaluate(
     output.loss, output.loss_dtype = ctypes.addressof(value), _c.F64
     output.counts = ctypes.addressof(counts)
     losses = np.empty(len(levels)) if _checks.flag("level_losses", level_losses) else None
-    bins = _checks.integer("norm_histogram", norm_histogram, 0, 1024)
-    norms = np.empty(bins, np.int64) if bins else None
-    output.norm_bins, output.norm_histogram = bins, None if norms is None else norms.ctypes.data
+    norm_bins = _checks.integer("norm_histogram", norm_histogram, 0, 1024)
+    norms = np.empty(norm_bins, np.int64) if norm_bins else None
+    output.norm_bins, output.norm_histogram = norm_bins, None if norms is None else norms.ctypes.data
     batch = _batch.make_batch(levels, **options)
     scalars = {"level_divisors": level_divisors, "level_weights": level_weights}
     places = [batch.levels[index] for index in range(len(levels))]
@@ -217,8 +221,9 @@ def evaluate(
     return Result(value.value, by_element, by_row, elements, rows, sums, of_normalizers, losses, norms)
 
 
-def _add_inputs(levels, several, options, **given):
-    """Labels, targets, scores and weights into the levels; the types of the first three into the batch's options."""
+def _add_inputs(levels, several, options, has_pairs, **given):
+    """Labels, targets, scores and weights into the levels; the types of the first three into the batch's options.
+    has_pairs: there are two scores for each row."""
     for name, array in given.items():
         arrays = _per_level(name, array, levels, several)
         if arrays and name in ("labels", "targets", "scores"):
@@ -228,6 +233,9 @@ def _add_inputs(levels, several, options, **given):
         elif arrays:
             arrays = [_arrays.as_float32(name, one) for one in arrays]
         for level, one in zip(levels, arrays):
+            if name == "scores" and has_pairs:
+                level.pairs(name, one)
+                continue
             (level.rows if name in ("labels", "scores", "row_weights") else level.elements)(name, one)
 
 

@@ -73,7 +73,9 @@ def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **
     targets: dense targets in [0,1] of the logits' shape, instead of labels. softmax-ce takes any non-negative rows.
         ghm-r: the values that the predictions should have. Labels beside targets only say which rows are ignored.
     scores: one a row, in [0,1], such as the IoU of a box: the target of the label's element, instead of 1. A score of a
-        row without a class is not read. The sigmoid losses take scores, but for poly1 and heatmap-focal.
+        row without a class is not read. The sigmoid losses take scores, but for poly1 and heatmap-focal. Of
+        softmax-distribution-focal: the target between bins, one a row; labels may then be None. Of softmax-two-hot:
+        two a row [..., 2], the weights of the label's bin and of the next one.
     reduction: "sum": a scalar, divided by the normalizer. "rows": one loss a row, [...] or [images, height, width,
         anchors]. "none": one loss an element, of the logits' shape; in a softmax loss one a row. Losses are float32
         (float64 for float64).
@@ -190,7 +192,10 @@ def first_call(
     """A call that was not made before. Its keywords are those of `loss`. key, tensors: of _prepared, or None."""
     name, classes = _losses.loss_name(name), _batch.check_classes(classes)
     fused, several, levels = _levels_of(logits)
-    _check_what_is_wanted(labels, targets, reduction, normalizer)
+    bins = _losses.DESCRIPTIONS[name].takes_bins
+    _check_what_is_wanted(labels, scores if bins == 1 and targets is None else targets, reduction, normalizer)
+    if bins == 2 and several and isinstance(scores, torch.Tensor):
+        raise ValueError("scores is one tensor with several levels; give a list of one [..., 2] for each level")
     if fused and (reduction not in ("sum", "histogram") or classes):
         raise ValueError("a Head has reduction 'sum' alone, and no maps")
     if gradients != "averaged":
@@ -198,12 +203,12 @@ def first_call(
     flags = {"class_sums": class_sums, "level_losses": level_losses}
     wanted = [key for key, flag in flags.items() if _checks.flag(key, flag)]
     constants = {key.replace("_", "-"): 1 for key in wanted}  # as _spec has them
-    if bins := _checks.integer("norm_histogram", norm_histogram, 0, 1024):
+    if norm_bins := _checks.integer("norm_histogram", norm_histogram, 0, 1024):
         wanted.append("norm_histogram")
-        constants[_spec.NORM_BINS] = bins
+        constants[_spec.NORM_BINS] = norm_bins
     if wanted and (fused or reduction in _INTERNAL):
         which = "Head" if fused else "histogram"
-        asked = flags.get(wanted[0], bins)
+        asked = flags.get(wanted[0], norm_bins)
         raise ValueError(f"{wanted[0]} is {asked} with a {which}, which has none; leave it out")
     if level_losses and reduction != "sum":
         raise ValueError(f"level_losses is True with reduction '{reduction}'; only a sum is divided")

@@ -38,6 +38,7 @@ class Description(NamedTuple):
     family: int
     takes_class_weights: bool
     gives_element_loss: bool
+    takes_bins: int  # numbers of a row's scores, where these are a target between bins
     parameters: dict  # by name
 
     @property
@@ -67,6 +68,7 @@ def _described(kind):
         found.family,
         bool(found.takes_class_weights),
         bool(found.gives_element_loss),
+        found.takes_bins,
         {parameter.name: parameter for parameter in parameters},
     )
 

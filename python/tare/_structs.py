@@ -58,6 +58,8 @@ class LossDescription(ctypes.Structure):
                 "gives_element_loss",
                 "takes_scores",
                 "takes_negative_weights",
+                "takes_bins",
+                "reserved",
             )
         ],
     ]

@@ -26,6 +26,8 @@ LossName = Literal[
     "softmax-focal",
     "softmax-logit-adjusted",
     "softmax-seesaw",
+    "softmax-distribution-focal",
+    "softmax-two-hot",
     "ghm-c",
     "ghm-r",
 ]
@@ -156,6 +158,7 @@ class Parameters(TypedDict, total=False):
     log_counts: torch.Tensor | None
     p: float
     q: float
+    delta: float
 
 
 class Settings(Parameters, Options, total=False):

@@ -41,9 +41,11 @@ from ._functions import (
     sigmoid_reduced_focal,
     sigmoid_varifocal,
     softmax_ce,
+    softmax_distribution_focal,
     softmax_focal,
     softmax_logit_adjusted,
     softmax_seesaw,
+    softmax_two_hot,
 )
 from ._masks import MaskLosses, dice_loss, focal_dice_loss, mask_loss, tversky_loss
 from .nn import GHMC, GHMR, LogitAdjustedLoss, SeesawLoss
@@ -155,8 +157,10 @@ __all__ = [
     "sigmoid_reduced_focal",
     "sigmoid_varifocal",
     "softmax_ce",
+    "softmax_distribution_focal",
     "softmax_focal",
     "softmax_logit_adjusted",
     "softmax_seesaw",
     "tversky_loss",
+    "softmax_two_hot",
 ]

@@ -283,6 +283,32 @@ def softmax_seesaw(
     return loss("softmax-seesaw", logits, labels, log_counts=log_counts, p=p, q=q, epsilon=epsilon, **options)
 
 
+def softmax_distribution_focal(
+    logits: Levels | Head,
+    labels: Levels | None = None,
+    scores: Levels | None = None,
+    *,
+    delta: float = 0.0,
+    **options: Unpack[ScoredOptions],
+) -> Any:
+    """Distribution focal loss of rows of bins (Li et al., arXiv 2006.04388, eq. 6): -(l+1-y)*log p_l -
+    (y-l)*log p_(l+1), l = floor(y). scores: the targets y, one a row, clamped to [0, bins-1-delta]. labels, if given,
+    only say which rows count: those that are neither background nor ignored. There is no factor 1/4 for the sides of a
+    box."""
+    return loss("softmax-distribution-focal", logits, labels, scores=scores, delta=delta, **options)
+
+
+def softmax_two_hot(
+    logits: Levels | Head,
+    labels: Levels | None = None,
+    scores: Levels | None = None,
+    **options: Unpack[ScoredOptions],
+) -> Any:
+    """-w_l*log p_l - w_r*log p_(l+1) a row, l the label: D-FINE's fine-grained localization loss (arXiv 2410.13842).
+    scores: [..., 2], the weights w_l and w_r. Without scores they are 1 and 0."""
+    return loss("softmax-two-hot", logits, labels, scores=scores, **options)
+
+
 def ghm_c(
     logits: Levels | Head,
     labels: Levels | None = None,
