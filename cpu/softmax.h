@@ -271,7 +271,7 @@ static void softmax_labelled(const tare_job *job, const tare_tile *tile, int32_t
   const int64_t classes = job->problem->batch.classes;
   if (classes > TARE_ROW_BUFFER / 16)
     for (int32_t i = begin; i < end; i++) softmax_one_row(job, tile, i, scratch);
-  else if (tare_view_by_class(tile->view, classes) || classes < 16)
+  else if (tare_view_by_class(tile->view, classes) || classes < (tare_has_bins(job->problem) ? 64 : 16))
     softmax_columns(job, tile, begin, end, scratch);
   else
     softmax_rows(job, tile, begin, end, scratch);

@@ -6,22 +6,42 @@
  * label to the other bin.
  */
 
-/** The bins of a row with a target y, which is clamped. */
-static int32_t split_target(const tare_problem *problem, real y, int32_t row, tare_two_hot *to) {
-  const real last = (real)tare_last_target(problem), positive = y > 0 ? y : (real)0;
-  const double t = (double)(positive < last ? positive : last);
-  const int64_t top = problem->batch.classes - 1, bin = (int64_t)t;
-  to->total[row] = 1;
-  to->right[row] = bin < top ? t - (double)bin : 0.0;
-  to->left[row] = bin < top ? (double)(bin + 1) - t : 1.0;
-  return (int32_t)(bin < top ? bin : top);
+/** The bins of n rows with a class and a target y, which is clamped. Returns whether a target is not finite. */
+static int32_t split_targets(const tare_problem *problem, int32_t n, const real *restrict y, int32_t *restrict cls,
+                             tare_two_hot *hot) {
+  const real last = (real)tare_last_target(problem), least = (real)problem->score_least,
+             most = (real)problem->score_most;
+  const int32_t top = (int32_t)(problem->batch.classes - 1);
+  double *restrict left = hot->left, *restrict right = hot->right, *restrict total = hot->total;
+  int32_t refused = 0;
+#pragma omp simd reduction(| : refused)
+  for (int32_t i = 0; i < n; i++) {
+    const real positive = y[i] > 0 ? y[i] : (real)0, t = positive < last ? positive : last;
+    const int32_t is_top = t >= (real)top, bin = (int32_t)(is_top ? (real)0 : t);
+    refused |= (cls[i] >= 0) & !((y[i] >= least) & (y[i] <= most));
+    right[i] = is_top ? 0.0 : (double)t - (double)bin;
+    left[i] = is_top ? 1.0 : (double)(bin + 1) - (double)t;
+    total[i] = 1.0;
+    cls[i] = cls[i] < 0 ? cls[i] : is_top ? top : bin;
+  }
+  return refused;
 }
 
-static void split_weights(const real *weight, int32_t row, tare_two_hot *to) {
-  const double total = (double)weight[0] + (double)weight[1];
-  to->total[row] = total;
-  to->left[row] = total > 0 ? (double)weight[0] / total : 1.0;
-  to->right[row] = total > 0 ? (double)weight[1] / total : 0.0;
+/** The same of two weights. The last bin has none after it. */
+static int32_t split_weights(const tare_problem *problem, int32_t n, const real *restrict first,
+                             const real *restrict second, const int32_t *restrict cls, tare_two_hot *hot) {
+  const real most = (real)problem->score_most;
+  const int32_t top = (int32_t)(problem->batch.classes - 1);
+  int32_t refused = 0;
+  for (int32_t i = 0; i < n; i++) {
+    const double total = (double)first[i] + (double)second[i];
+    const int32_t are_weights = (first[i] >= 0) & (first[i] <= most) & (second[i] >= 0) & (second[i] <= most);
+    refused |= (cls[i] >= 0) & !(are_weights & ((cls[i] < top) | (second[i] == 0)));
+    hot->total[i] = total;
+    hot->left[i] = total > 0 ? (double)first[i] / total : 1.0;
+    hot->right[i] = total > 0 ? (double)second[i] / total : 0.0;
+  }
+  return refused;
 }
 
 /** Which of a row's numbers no formula takes; -1: none. */
@@ -33,28 +53,47 @@ static int32_t refused_number(const tare_problem *problem, int32_t cls, const re
   return numbers == 2 && cls == problem->batch.classes - 1 && number[1] != 0 ? 1 : -1;
 }
 
-/** Reads the targets of a tile's rows, and skips the rows whose targets no formula takes. A row gets its left bin as
- *  its label. */
+/** Skips the rows whose targets no formula takes. */
+static void refuse_bins(const tare_problem *problem, const tare_tile *tile, tare_scratch *scratch,
+                        tare_target_scan *scan) {
+  const real_scratch *s = real_scratch_of(scratch);
+  tare_tile_rows *rows = &scratch->rows;
+  for (int32_t i = 0; i < tile->rows; i++) {
+    const real number[2] = {s->score[i], s->label_x[i]};
+    const int32_t refused = rows->cls[i] < 0 ? -1 : refused_number(problem, rows->cls[i], number);
+    if (refused < 0) continue;
+    tare_note_target(scan, tile, i, rows->cls[i] + refused, (double)number[refused]);
+    rows->cls[i] = TARE_ROW_SKIPPED;
+    rows->weight[i] = 0;
+  }
+}
+
+/** Reads the targets of a tile's rows. A row gets its left bin as its label. */
 static void look_at_bins(const tare_problem *problem, const tare_tile *tile, tare_scratch *scratch,
                          tare_target_scan *scan) {
   const tare_array *scores = &tile->view->array[TARE_ARRAY_SCORES];
-  const int32_t numbers = tare_bin_numbers(problem);
-  tare_tile_rows *rows = &scratch->rows;
-  for (int32_t p = 0; p < rows->positives; p++) {
-    const int32_t i = rows->positive[p];
-    real number[2];
-    load(problem->batch.score_dtype, scores->data, tile->offset[TARE_ARRAY_SCORES] + i * scores->stride[TARE_AXES - 1],
-         scores->cls, numbers, number);
-    const int32_t refused = refused_number(problem, rows->cls[i], number);
-    if (refused >= 0) {
-      tare_note_target(scan, tile, i, rows->cls[i] + refused, (double)number[refused]);
-      rows->cls[i] = TARE_ROW_SKIPPED;
-      rows->weight[i] = 0;
-    } else if (numbers == 1) {
-      rows->cls[i] = split_target(problem, number[0], i, &scratch->two_hot);
-    } else {
-      split_weights(number, i, &scratch->two_hot);
-    }
+  const int64_t from = tile->offset[TARE_ARRAY_SCORES], stride = scores->stride[TARE_AXES - 1];
+  const int32_t dtype = problem->batch.score_dtype, n = tile->rows;
+  real_scratch *s = real_scratch_of(scratch);
+  int32_t refused;
+  load(dtype, scores->data, from, stride, n, s->score);
+  if (tare_bin_numbers(problem) == 2) {
+    load(dtype, scores->data, from + scores->cls, stride, n, s->label_x);
+    refused = split_weights(problem, n, s->score, s->label_x, scratch->rows.cls, &scratch->two_hot);
+  } else {
+    refused = split_targets(problem, n, s->score, scratch->rows.cls, &scratch->two_hot);
+  }
+  if (refused) refuse_bins(problem, tile, scratch, scan);
+}
+
+/** The logits of a row's left bin and of the next one. */
+TARE_INLINE void load_pair(const tare_problem *problem, const tare_array *logits, int64_t at, real *x) {
+  if (problem->batch.dtype == (TARE_REAL_BITS == 64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32)) {
+    const real *from = (const real *)logits->data + at;
+    x[0] = from[0];
+    x[1] = from[logits->cls];
+  } else {
+    load(problem->batch.dtype, logits->data, at, logits->cls, 2, x);
   }
 }
 
@@ -74,12 +113,13 @@ static void choose_labels(const tare_problem *problem, const tare_tile *tile, ta
     rows->cls[i] = left + 1;
     if (hot->left[i] == 0) continue;
     real x[2];
-    load(problem->batch.dtype, logits->data, from + i * stride + left * logits->cls, logits->cls, 2, x);
-    const int is_right = x[1] > x[0];
+    load_pair(problem, logits, from + i * stride + left * logits->cls, x);
+    const int32_t is_right = x[1] > x[0];
     rows->cls[i] = left + is_right;
-    hot->other[i] = left + !is_right;
+    hot->other[i] = left + 1 - is_right;
     hot->of_other[i] = is_right ? hot->left[i] : hot->right[i];
-    hot->distance[i] = x[0] == x[1] ? 0.0 : (double)x[is_right] - (double)x[!is_right];
+    const double distance = (double)x[0] - (double)x[1];
+    hot->distance[i] = x[0] == x[1] ? 0.0 : is_right ? -distance : distance;
   }
 }
 

@@ -661,7 +661,6 @@ typedef struct tare_loss_spec {
     tare_focal_star_parameters focal_star;         /**< TARE_LOSS_SIGMOID_FOCAL_STAR */
     tare_logit_adjusted_parameters logit_adjusted; /**< TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED */
     tare_seesaw_parameters seesaw;                 /**< TARE_LOSS_SOFTMAX_SEESAW */
-    tare_ghm_parameters ghm;                       /**< TARE_LOSS_GHM_C, TARE_LOSS_GHM_R */
     tare_distribution_focal_parameters distribution_focal; /**< TARE_LOSS_SOFTMAX_DISTRIBUTION_FOCAL */
     tare_two_hot_parameters two_hot;                       /**< TARE_LOSS_SOFTMAX_TWO_HOT */
     tare_ghm_parameters ghm;                               /**< TARE_LOSS_GHM_C, TARE_LOSS_GHM_R */

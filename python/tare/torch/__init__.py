@@ -161,6 +161,6 @@ __all__ = [
     "softmax_focal",
     "softmax_logit_adjusted",
     "softmax_seesaw",
-    "tversky_loss",
     "softmax_two_hot",
+    "tversky_loss",
 ]
