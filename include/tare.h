@@ -557,7 +557,7 @@ typedef struct tare_seesaw_parameters {
  * Distribution focal loss. The classes are bins, and a row's target y is a number between two of them: its score. y is
  * clamped to [0, C-1-delta]; the end is rounded to f32 (f64 logits: to double). l = floor(y) has the target l+1-y, and
  * bin l+1 the target y-l. The gradient is softmax - target. There is no factor 1/4 for the four sides of a box. A whole
- * y is a label: it gives the loss and the gradient of softmax CE, on a CPU bit for bit. y = C-1 takes the last bin
+ * y is a label: it gives the loss and the gradient of softmax CE, up to rounding. y = C-1 takes the last bin
  * alone.
  *
  * A score may be any finite number, of tare_batch::score_dtype; f64 scores need f64 logits. Either all levels have
