@@ -243,7 +243,8 @@ _Static_assert(sizeof loops_by_shape / sizeof *loops_by_shape == TARE_SHAPE_COUN
 
 /* Focal loss with an exponent of each class. */
 
-static void columns_of_hard(int wants_derivative, real factor, const stretch *on) {
+/** The derivative is formed if nobody wants it, too: gcc's baseline vectorises no store under a condition. */
+static void columns_of_hard(real factor, const stretch *on) {
   const real *x = on->x, *weight = on->weight;
   const real *restrict gamma = on->gamma;
   real *restrict loss = on->loss, *derivative = on->derivative;
@@ -253,7 +254,7 @@ static void columns_of_hard(int wants_derivative, real factor, const stretch *on
     const real w = weight[i];
     const pair value = focal_with_gamma(terms_of(-x[i]), gamma[i], 0, gamma[i]);
     loss[i] = w != 0 ? w * value.loss : (real)0;
-    if (wants_derivative) derivative[i] = w != 0 ? w * value.derivative * factor : (real)0;
+    derivative[i] = w != 0 ? w * value.derivative * factor : (real)0;
   }
 }
 
@@ -280,7 +281,7 @@ static void loops_of_columns(const element_task *task, real factor, const stretc
   if (task->is_soft)
     columns_of_soft(task, factor, on);
   else
-    columns_of_hard(task->wants_derivative, factor, on);
+    columns_of_hard(factor, on);
 }
 
 /** Whether a loss has powers in losses.def: gamma may also be a parameter of its negatives alone. */
