@@ -37,7 +37,7 @@ typedef struct tare_mask_problem {
 /** The number of pixels of a chunk. */
 static inline int64_t tare_mask_chunk_pixels(const tare_mask_problem *problem, int64_t chunk) {
   const int64_t left = problem->masks.pixels - chunk * TARE_MASK_CHUNK;
-  return left < TARE_MASK_CHUNK ? left : TARE_MASK_CHUNK;
+  return left < TARE_MASK_CHUNK ? left : (int64_t)TARE_MASK_CHUNK;
 }
 
 /** Bytes of a mask's loss. */

@@ -250,7 +250,7 @@ tare_status tare_cpu_backend_create(const tare_context_options *options, tare_ba
     cpu->scratch[t].in_double = &kernels->f64->in_double;
     cpu->scratch[t].class_sums = NULL;
   }
-  tare_watch_forks();
+  tare_start_threads(cpu->threads);
   *backend = &cpu->base;
   return TARE_STATUS_OK;
 }

@@ -25,19 +25,18 @@ static struct pool {
   pthread_cond_t offered, left; /* there are places; a thread has left a sharing */
   sharing *first;               /* sharings that have places */
   int32_t threads, asleep;
-} pool = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL, 0, 0};
+  int was_forked; /* and has its parent's contexts, but none of their threads */
+} pool = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL, 0, 0, 0};
 
 /* Forks. A child has none of its parent's other threads: its pool is empty. */
 
 static void before_fork(void) { pthread_mutex_lock(&pool.lock); }
 static void after_fork_in_parent(void) { pthread_mutex_unlock(&pool.lock); }
 static void after_fork_in_child(void) {
-  pool = (struct pool){PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL, 0, 0};
+  pool = (struct pool){PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL, 0, 0, 1};
 }
 static pthread_once_t fork_handlers_once = PTHREAD_ONCE_INIT;
 static void install_fork_handlers(void) { pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }
-
-void tare_watch_forks(void) { pthread_once(&fork_handlers_once, install_fork_handlers); }
 
 /* Numbers of threads. */
 
@@ -119,9 +118,16 @@ static void make_threads(int32_t wanted) {
   pthread_attr_destroy(&attributes);
 }
 
+void tare_start_threads(int32_t threads) {
+  pthread_once(&fork_handlers_once, install_fork_handlers);
+  pthread_mutex_lock(&pool.lock);
+  make_threads(threads - 1);
+  pthread_mutex_unlock(&pool.lock);
+}
+
 static void offer(sharing *s, int32_t places) {
   pthread_mutex_lock(&pool.lock);
-  make_threads(places);
+  if (pool.was_forked) make_threads(places);
   s->places = places < pool.threads ? places : pool.threads;
   if (s->places) {
     sharing **end = &pool.first;

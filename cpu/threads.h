@@ -2,7 +2,7 @@
 /*
  * How pieces of work are shared among threads.
  *
- * One pool of threads serves all contexts of the process. Its threads are made when they are first wanted, sleep while
+ * One pool of threads serves all contexts of the process. A context makes what is missing; the threads sleep while
  * there is no work, and never end. The caller works too, and takes whatever piece is next; it waits only for threads
  * that have taken a piece. So a thread that the system does not run, as other programs keep the cores busy, holds up
  * nobody. docs/decisions/0026-a-pool-of-threads.md has the reasons.
@@ -17,8 +17,9 @@ enum { TARE_MAX_THREADS = 1024 };
 /** One piece of the work, on a thread that is numbered from 0. */
 typedef void tare_piece_function(void *argument, int64_t piece, int32_t thread);
 
-/** To be called before the first work: a forked child then starts with a pool of its own. */
-void tare_watch_forks(void);
+/** To be called before work for so many threads, the caller among them. No call makes threads afterwards, but for the
+ *  first in a forked child, which has none of its parent's. */
+void tare_start_threads(int32_t threads);
 
 /** The number of threads, at most `threads`, that share this number of pieces. */
 int32_t tare_threads_for(int32_t threads, int64_t pieces);
@@ -27,7 +28,7 @@ int32_t tare_threads_for(int32_t threads, int64_t pieces);
 int32_t tare_default_threads(void);
 
 /** Calls `work` for every piece, on the caller and on threads of the pool, each with another number below `threads`. If
- *  the system makes no more threads, on fewer. */
+ *  the system made no more threads, on fewer. */
 void tare_share(int32_t threads, int64_t pieces, tare_piece_function *work, void *argument);
 
 #endif

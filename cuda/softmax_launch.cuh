@@ -35,12 +35,13 @@ cudaError_t load_type() {
   if (status == cudaSuccess) status = load_registers<T, 3>();
   if (status == cudaSuccess) status = load_registers<T, 4>();
   if (status != cudaSuccess) return status;
+  constexpr row_shape bins = two_hot_shape(int(sizeof(T)));
   return load_kernels(softmax_rows<T, block_threads, true, true>, softmax_rows<T, block_threads, true, false>,
                       softmax_rows<T, block_threads, false, false>, softmax_rows<T, 32, true, true>,
                       softmax_rows<T, 32, true, false>, softmax_rows<T, 32, false, false>, softmax_nchw<T, reread>,
                       softmax_nchw<T, held>, softmax_smoothed_rows<T>, softmax_smoothed_nchw<T>,
-                      softmax_by_label_rows<T>, softmax_by_label_nchw<T>, two_hot_registers<T>, two_hot_rows<T>,
-                      two_hot_nchw<T>);
+                      softmax_by_label_rows<T>, softmax_by_label_nchw<T>,
+                      two_hot_registers<T, bins.lanes, bins.vectors>, two_hot_rows<T>, two_hot_nchw<T>);
 }
 
 template <typename T, bool soft, bool adjusts>
@@ -67,8 +68,9 @@ cudaError_t launch_flat(const call &c, const launch_site &site) {
 
 template <typename T>
 cudaError_t launch_two_hot(const call &c, const launch_site &site) {
+  constexpr row_shape shape = two_hot_shape(int(sizeof(T)));
   const int32_t walk = c.levels[0].walk;
-  return launch(walk == walk_flat   ? two_hot_registers<T>
+  return launch(walk == walk_flat   ? two_hot_registers<T, shape.lanes, shape.vectors>
                 : walk == walk_nchw ? two_hot_nchw<T>
                                     : two_hot_rows<T>,
                 c.tile_count, site, c);

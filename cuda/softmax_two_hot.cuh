@@ -112,16 +112,16 @@ __device__ __forceinline__ float two_hot_in_registers(const call &c, const level
   return active && lane() % lanes == 0 ? conclude_row(c, l, t, r, o, row) : 0.0f;
 }
 
-template <typename T>
-__global__ void __launch_bounds__(block_threads, 3) two_hot_registers(const TARE_GRID_CONSTANT call c) {
-  constexpr row_shape shape = two_hot_shape(int(sizeof(T)));
-  constexpr int together = block_threads / shape.lanes;
+template <typename T, int lanes, int vectors>
+__global__ void __launch_bounds__(block_threads, sizeof(T) == 2 ? 2 : 3)
+    two_hot_registers(const TARE_GRID_CONSTANT call c) {
+  constexpr int together = block_threads / lanes;
   const setting s = make_setting(c);
   for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     float sum = 0.0f;
     for (int32_t first = 0; first < t.rows; first += together) {
-      const int32_t row = first + int32_t(thread_rank() / shape.lanes);
-      sum += two_hot_in_registers<T, shape.lanes, shape.vectors>(c, l, t, s, row < t.rows ? row : first, row < t.rows);
+      const int32_t row = first + int32_t(thread_rank() / lanes);
+      sum += two_hot_in_registers<T, lanes, vectors>(c, l, t, s, row < t.rows ? row : first, row < t.rows);
     }
     return double(sum) * loss_unit;
   });

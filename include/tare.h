@@ -239,8 +239,8 @@ TARE_API void tare_context_options_init_sized(tare_context_options *options, uin
  *
  * The calling thread of a CPU context works itself. Threads of one pool, which all contexts share, help it. They sleep
  * between calls. `threads` is the most that work for one call. By default it is the first number of the environment
- * variable OMP_NUM_THREADS, or else the number of processors that the calling thread may use. A forked child has a pool
- * of its own.
+ * variable OMP_NUM_THREADS, or else the number of processors that the calling thread may use. A context makes
+ * the threads that are missing. A forked child has a pool of its own, which its first call makes.
  *
  * dlclose does not unload the shared library, because the pool's threads still exist. A plugin that
  * contains the static library needs the linker option -z nodelete for the same reason. tare::tare_static and pkg-config

@@ -101,6 +101,28 @@ Test(faults, a_context_without_memory) {
   }
 }
 
+/* The system makes no thread, or not the second, or all. The numbers are the same. */
+Test(faults, a_context_does_with_fewer_threads) {
+  static const int faults[] = {-1, 2, 0};
+  FOR_THE_CPU(device) {
+    problem *p = problem_new(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 5000, 16);
+    outcome *want = problem_run(p, device);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+      watch(THREADS, faults[i]);
+      tare_context *context = device_context(device, 40);
+      cr_assert_gt(unwatch(), 0, "a context makes threads");
+      p->context = context;
+      outcome *o = problem_run(p, device);
+      CHECK_SAME_OUTCOME(p, o, want);
+      outcome_free(o);
+      p->context = NULL;
+      tare_context_destroy(context);
+    }
+    outcome_free(want);
+    problem_free(p);
+  }
+}
+
 /* ---- Calls ------------------------------------------------------------------------------------------------------- */
 
 static tare_status without_memory(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
@@ -137,45 +159,6 @@ Test(faults, evaluations_allocate_nothing) {
 }
 
 /* ---- Fused heads ------------------------------------------------------------------------------------------------- */
-
-typedef struct thread_fault {
-  int number, seen;
-} thread_fault;
-
-static tare_status without_a_thread(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
-                                    const tare_linear *linear, const tare_output *output, void *user) {
-  thread_fault *f = user;
-  watch(ALLOCATIONS | THREADS, f->number);
-  const tare_status status = tare_linear_evaluate(context, loss, batch, linear, output, NULL);
-  f->seen = unwatch();
-  return status;
-}
-
-/* With fewer threads the numbers are the same, bit for bit. */
-Test(faults, a_fused_head_does_with_fewer_threads) {
-  FOR_THE_CPU(device) {
-    head_require_blas(device);
-    for (int32_t kind = TARE_LOSS_SIGMOID_CE; kind <= TARE_LOSS_SIGMOID_FOCAL; kind++) {
-      problem *p = head_problem(kind, TARE_DTYPE_F32, 2000, 40, 8);
-      tare_context *context = device_context(device, 4);
-      thread_fault f = {0};
-      p->context = context;
-      p->head->call = without_a_thread;
-      p->head->user = &f;
-      outcome *whole = problem_run(p, device);
-      const int threads = f.seen;
-      cr_assert_gt(threads, 0, "a fused head of this size makes threads");
-      for (f.number = -1; f.number <= threads; f.number++) {
-        outcome *o = problem_run(p, device);
-        CHECK_SAME_OUTCOME(p, o, whole);
-        outcome_free(o);
-      }
-      outcome_free(whole);
-      problem_free(p);
-      tare_context_destroy(context);
-    }
-  }
-}
 
 static tare_status without_blas(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                 const tare_linear *linear, const tare_output *output, void *user) {
