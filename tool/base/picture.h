@@ -7,9 +7,9 @@
 
 #include <stdio.h>
 
-/* One meaning a colour, in every picture. */
-#define COLOUR_BACKGROUND "#3b6ea8" /* elements of background, and of classes that an object does not have */
-#define COLOUR_OBJECTS "#d9822b"
+/* One meaning a colour, in every picture; the first two also in those of examples/detector. */
+#define COLOUR_BACKGROUND "#d9730d" /* elements of background, and of classes that an object does not have */
+#define COLOUR_OBJECTS "#1f6fb4"
 #define COLOUR_UNWEIGHTED "#777777" /* cross-entropy; plain copies */
 #define COLOUR_WEIGHT "#8a6d1f"
 #define COLOUR_FOCAL "#2f7d4f"
