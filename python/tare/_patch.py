@@ -44,7 +44,7 @@ _LIBRARIES: dict[str, dict[str, tuple]] = {
         f"{_LOSSES}.dice_loss": ("DiceLoss", "dice_loss"),
         f"{_LOSSES}.focal_loss": ("FocalLoss", "FocalCustomLoss", "sigmoid_focal_loss", *_PROBABILITIES),
         f"{_LOSSES}.gaussian_focal_loss": ("GaussianFocalLoss",),
-        f"{_LOSSES}.gfocal_loss": ("QualityFocalLoss",),
+        f"{_LOSSES}.gfocal_loss": ("QualityFocalLoss", "DistributionFocalLoss"),
         f"{_LOSSES}.ghm_loss": ("GHMC", "GHMR"),
         f"{_LOSSES}.seesaw_loss": ("SeesawLoss",),
         f"{_LOSSES}.varifocal_loss": ("VarifocalLoss",),
@@ -80,6 +80,9 @@ _LIBRARIES: dict[str, dict[str, tuple]] = {
             ("RTDetrLoss.loss_labels_bce", "rt_detr_loss_labels_bce"),
             ("RTDetrLoss.loss_labels_focal", "rt_detr_loss_labels_focal"),
         ),
+        "transformers.loss.loss_d_fine": (
+            ("DFineLoss.unimodal_distribution_focal_loss", "d_fine_unimodal_distribution_focal_loss"),
+        ),
         "transformers.loss.loss_deimv2": (("Deimv2Loss.loss_labels_mal", "deimv2_loss_labels_mal"),),
         "transformers.loss.loss_lw_detr": (("LwDetrImageLoss.loss_labels", "lw_detr_loss_labels"),),
         "transformers.loss.loss_rf_detr": (("sigmoid_cross_entropy_loss", "rf_detr_sigmoid_cross_entropy_loss"),),
@@ -91,7 +94,7 @@ _LIBRARIES: dict[str, dict[str, tuple]] = {
         ),
     },
     "ultralytics": {
-        "ultralytics.utils.loss": ("VarifocalLoss", "FocalLoss"),
+        "ultralytics.utils.loss": ("VarifocalLoss", "FocalLoss", "DFLoss"),
         "ultralytics.models.utils.loss": (("DETRLoss._get_loss_class", "rt_detr_loss_class"),),
     },
 }

@@ -29,6 +29,7 @@ from . import (
     reduce_plainly,
     widened,
 )
+from ._bins import two_hot
 from ._matched import focal, iou_aware, labels_of, over_boxes, overlaps_of, scores_of, typed
 from .torchvision import as_rows
 
@@ -193,6 +194,39 @@ def rt_detr_loss_labels_focal(
     """RTDetrLoss.loss_labels_focal, as it is meant: focal loss of alpha and gamma over num_boxes."""
     logits, _, labels = _matched(criterion, outputs, targets, indices)
     return {"loss_focal": focal(logits, labels, num_boxes, criterion.alpha, criterion.gamma)}
+
+
+def d_fine_unimodal_distribution_focal_loss(
+    criterion: Any,
+    pred: torch.Tensor,
+    label: torch.Tensor,
+    weight_right: torch.Tensor,
+    weight_left: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    reduction: str = "sum",
+    avg_factor: float | torch.Tensor | None = None,
+) -> torch.Tensor:
+    """DFineLoss.unimodal_distribution_focal_loss: weight_left*CE(l) + weight_right*CE(l+1), l = floor(label), times
+    weight, of pred [N, bins]. The sum over avg_factor, if it is given; else by reduction."""
+    check_tensors(pred=pred, label=label, weight_right=weight_right, weight_left=weight_left, weight=weight)
+    left = label.long()
+    sides = torch.stack((weight_left.reshape(-1), weight_right.reshape(-1)), -1)
+    wide = torch.float64 if pred.dtype == torch.float64 else torch.float32
+    options: dict[str, Any] = {"reduction": "rows"}
+    if avg_factor is not None or reduction in ("sum", "mean"):
+        options = {"normalizer": avg_factor if avg_factor is not None else float(max(len(pred), 1))}
+        if avg_factor is None and reduction == "sum":
+            options = {}
+    if weight is not None:
+        options["row_weights"] = weight.to(torch.float32)
+
+    def theirs() -> torch.Tensor:
+        plain = {**options, "reduction": "none"} if "reduction" in options else options
+        return reduce_plainly(two_hot(pred, left, *sides.unbind(-1)), plain)
+
+    return or_original(
+        lambda: tare.softmax_two_hot(pred, left, sides.to(wide), ignore_label=NOT_A_LABEL, **options), theirs, sides, weight
+    )
 
 
 def deimv2_loss_labels_mal(

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ultralytics.utils.loss: VarifocalLoss, FocalLoss, and the cross-entropy of detection heads (YOLOv8 to YOLO26).
+"""ultralytics.utils.loss: VarifocalLoss, FocalLoss, DFLoss, and the cross-entropy of detection heads (YOLOv8 to YOLO26).
 
-tare.patch("ultralytics") replaces the two modules, and the classification loss of RT-DETR. The cross-entropy of a YOLO
+tare.patch("ultralytics") replaces the three modules, and the classification loss of RT-DETR. The cross-entropy of a YOLO
 head is an attribute of an object that exists only when training starts, so a line replaces it there:
 
     tare.compat.ultralytics.replace_bce(model.init_criterion())
 
-Differences: float64 is computed as such; a soft target of FocalLoss is torchvision's. There is no DFLoss: Tare has no
-kernel for it yet.
+Differences: float64 is computed as such; a soft target of FocalLoss is torchvision's. DFLoss leaves its target as it
+is; the original clamps it in place.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from .. import torch as tare
-from . import NOT_A_LABEL, check_tensors, focal_elements, loss_type, or_original, reduce_plainly, widened
+from . import NOT_A_LABEL, Refused, check_tensors, focal_elements, loss_type, or_original, reduce_plainly, widened
+from ._bins import between_bins
 from .torchvision import as_rows
 
 
@@ -90,6 +91,37 @@ class FocalLoss(torch.nn.Module):
             label,
         )
         return loss.to(loss_type(pred.device, pred.dtype, label.dtype))
+
+
+class DFLoss(torch.nn.Module):
+    """Distribution focal loss (arXiv 2006.04388, eq. 6) of pred_dist [4*P, reg_max] and target [P, 4], distances in bins,
+    which are clamped to [0, reg_max-1.01]. Returns the mean of the four sides, [P, 1]."""
+
+    def __init__(self, reg_max: int = 16) -> None:
+        super().__init__()
+        self.reg_max = reg_max
+
+    def forward(self, pred_dist: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        check_tensors(pred_dist=pred_dist, target=target)
+        if pred_dist.dim() != 2 or len(pred_dist) != target.numel():
+            raise Refused(
+                f"pred_dist has shape {tuple(pred_dist.shape)} and target {tuple(target.shape)}; they are [4*P, reg_max] "
+                "and [P, 4]"
+            )
+        flat = _dense(target, pred_dist).reshape(-1)
+
+
+        def clamped() -> torch.Tensor:
+            return flat.clamp(0, self.reg_max - 1 - 0.01)
+
+        def ours() -> torch.Tensor:
+            if pred_dist.shape[1] == self.reg_max:  # the loss clamps itself
+                return tare.softmax_distribution_focal(pred_dist, scores=flat, delta=0.01, reduction="rows")
+            return tare.softmax_distribution_focal(pred_dist, scores=clamped(), reduction="rows")
+
+        loss = or_original(ours, lambda: between_bins(pred_dist, clamped()), flat)
+        loss = loss.to(loss_type(pred_dist.device, pred_dist.dtype, target.dtype))
+        return loss.reshape(target.shape).mean(-1, keepdim=True)
 
 
 # ---- detection heads ------------------------------------------------------------------------------------------------

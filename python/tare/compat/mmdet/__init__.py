@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mmdet.models.losses: FocalLoss, CrossEntropyLoss, GHMC, GHMR, QualityFocalLoss, VarifocalLoss, GaussianFocalLoss,
-SeesawLoss and DiceLoss, as of mmdetection 3, with the functions beside the first two and the last.
+"""mmdet.models.losses: FocalLoss, CrossEntropyLoss, GHMC, GHMR, QualityFocalLoss, DistributionFocalLoss, VarifocalLoss,
+GaussianFocalLoss, SeesawLoss and DiceLoss, as of mmdetection 3, with the functions beside the first two and the last.
 
 In a configuration either name a loss by `type='tare.compat.mmdet.FocalLoss'`, or replace mmdetection's own everywhere
 by one line:
@@ -19,6 +19,7 @@ too. Targets of GHM-C that require a gradient are refused.
 from .cross_entropy import CrossEntropyLoss, binary_cross_entropy, cross_entropy, mask_cross_entropy
 from .custom import CrossEntropyCustomLoss, FocalCustomLoss
 from .dice import DiceLoss, dice_loss
+from .distribution import DistributionFocalLoss
 from .focal import FocalLoss, py_focal_loss_with_prob, py_sigmoid_focal_loss, sigmoid_focal_loss
 from .gaussian import GaussianFocalLoss
 from .ghm import GHMC, GHMR
@@ -32,6 +33,7 @@ __all__ = [
     "CrossEntropyCustomLoss",
     "CrossEntropyLoss",
     "DiceLoss",
+    "DistributionFocalLoss",
     "FocalCustomLoss",
     "FocalLoss",
     "GaussianFocalLoss",

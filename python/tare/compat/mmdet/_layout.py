@@ -77,6 +77,20 @@ def broadcast(weight: torch.Tensor, shape: torch.Size) -> torch.Tensor:
         raise Refused(f"weight has shape {tuple(weight.shape)}; the losses have {tuple(shape)}") from None
 
 
+def row_options(weight, reduction, avg_factor, rows):
+    """Keywords for a loss of rows: weights that broadcast to the shape `rows`, and the divisor, which counts rows."""
+    options = reduction_options(reduction, avg_factor, float(max(rows.numel(), 1)))
+    if weight is not None:
+        options["row_weights"] = broadcast(weight, rows).to(torch.float32)
+    if reduction == "none":
+        options["reduction"] = "rows"
+    return options
+
+
+def types_of(weight: torch.Tensor | None) -> list[torch.dtype]:
+    return [] if weight is None else [weight.dtype]
+
+
 def one_hot(labels: torch.Tensor, classes: int) -> torch.Tensor:
     """Rows of a class as bool [N, C]; a label that is none of 0..C-1 is background."""
     return labels.unsqueeze(1) == torch.arange(classes, device=labels.device)

@@ -11,19 +11,20 @@ import torch.nn.functional as F
 from ... import _tensors
 from ... import torch as tare
 from .. import NOT_A_LABEL, Refused, as_labels, check_tensors, loss_type, or_original, reduce_plainly, widened
-from ._layout import broadcast, check_dense, check_labels, chosen, dense_loss, finished, one_hot, reduction_options
+from ._layout import (
+    broadcast,
+    check_dense,
+    check_labels,
+    chosen,
+    dense_loss,
+    finished,
+    one_hot,
+    reduction_options,
+    row_options,
+    types_of,
+)
 
 Target = Any  # a tensor, or a pair of labels and scores
-
-
-def _rows(weight, reduction, avg_factor, rows):
-    """Keywords for a loss of rows: weights that broadcast, and the divisor, which counts rows."""
-    options = reduction_options(reduction, avg_factor, float(max(rows.numel(), 1)))
-    if weight is not None:
-        options["row_weights"] = broadcast(weight, rows).to(torch.float32)
-    if reduction == "none":
-        options["reduction"] = "rows"
-    return options
 
 
 def _quality(p: torch.Tensor, losses: torch.Tensor, target: torch.Tensor, beta: float) -> torch.Tensor:
@@ -72,9 +73,9 @@ class QualityFocalLoss(torch.nn.Module):
     def _scored(self, pred, target, weight, reduction, avg_factor):
         label, score = as_labels(target[0]), target[1]
         check_labels(pred, label)
-        classes, dtype = pred.shape[1], loss_type(pred.device, pred.dtype, *_dtype(weight))
+        classes, dtype = pred.shape[1], loss_type(pred.device, pred.dtype, *types_of(weight))
         label = torch.where((label < 0) | (label > classes), classes, label)
-        options = _rows(weight, reduction, avg_factor, label.shape)
+        options = row_options(weight, reduction, avg_factor, label.shape)
         marks = {"background_label": classes, "ignore_label": NOT_A_LABEL}
 
         def theirs():
@@ -92,8 +93,8 @@ class QualityFocalLoss(torch.nn.Module):
         check_dense(pred, target)
         if pred.dim() < 2:
             raise Refused(f"pred has shape {tuple(pred.shape)}; it is [N, C, ...]")
-        dtype = loss_type(pred.device, pred.dtype, *_dtype(weight))
-        options = _rows(weight, reduction, avg_factor, pred.shape[:1] + pred.shape[2:])
+        dtype = loss_type(pred.device, pred.dtype, *types_of(weight))
+        options = row_options(weight, reduction, avg_factor, pred.shape[:1] + pred.shape[2:])
 
         def ours():
             x, t = (one.movedim(1, -1) for one in (pred, target.to(_tensors.wide(pred.dtype))))
@@ -115,10 +116,6 @@ class QualityFocalLoss(torch.nn.Module):
             losses = _quality(x.sigmoid(), losses, target, self.beta)
         plain = {**options, "reduction": "none"} if "reduction" in options else options
         return reduce_plainly(losses.sum(1), plain)
-
-
-def _dtype(weight: torch.Tensor | None) -> list[torch.dtype]:
-    return [] if weight is None else [weight.dtype]
 
 
 class VarifocalLoss(torch.nn.Module):
@@ -169,5 +166,5 @@ class VarifocalLoss(torch.nn.Module):
 
         loss = or_original(ours, theirs, target, weight) if self.iou_weighted else theirs()
         return self.loss_weight * finished(
-            loss, loss_type(pred.device, pred.dtype, *_dtype(weight)), reduction, avg_factor
+            loss, loss_type(pred.device, pred.dtype, *types_of(weight)), reduction, avg_factor
         )

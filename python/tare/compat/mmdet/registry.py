@@ -9,6 +9,7 @@ NAMES = (
     "CrossEntropyCustomLoss",
     "CrossEntropyLoss",
     "DiceLoss",
+    "DistributionFocalLoss",
     "FocalCustomLoss",
     "FocalLoss",
     "GHMC",
