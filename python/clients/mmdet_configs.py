@@ -19,6 +19,7 @@ import warnings
 
 import compiled_ops
 import torch
+
 from tare.compat.mmdet.registry import NAMES
 
 ROWS, CLASSES = 40, 6

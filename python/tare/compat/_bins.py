@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cross-entropy with a target between two bins, as detectors write it: by PyTorch, where a target asks for a gradient."""
+"""Cross-entropy with a target between two bins, as detectors write it; by PyTorch."""
 
 from __future__ import annotations
 

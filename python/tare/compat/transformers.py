@@ -225,7 +225,10 @@ def d_fine_unimodal_distribution_focal_loss(
         return reduce_plainly(two_hot(pred, left, *sides.unbind(-1)), plain)
 
     return or_original(
-        lambda: tare.softmax_two_hot(pred, left, sides.to(wide), ignore_label=NOT_A_LABEL, **options), theirs, sides, weight
+        lambda: tare.softmax_two_hot(pred, left, sides.to(wide), ignore_label=NOT_A_LABEL, **options),
+        theirs,
+        sides,
+        weight,
     )
 
 

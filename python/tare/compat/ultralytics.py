@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ultralytics.utils.loss: VarifocalLoss, FocalLoss, DFLoss, and the cross-entropy of detection heads (YOLOv8 to YOLO26).
+"""ultralytics.utils.loss: VarifocalLoss, FocalLoss, DFLoss, and the cross-entropy of detection heads (YOLOv8 to
+YOLO26).
 
-tare.patch("ultralytics") replaces the three modules, and the classification loss of RT-DETR. The cross-entropy of a YOLO
-head is an attribute of an object that exists only when training starts, so a line replaces it there:
+tare.patch("ultralytics") replaces the three modules, and the classification loss of RT-DETR. The cross-entropy of a
+YOLO head is an attribute of an object that exists only when training starts, so a line replaces it there:
 
     tare.compat.ultralytics.replace_bce(model.init_criterion())
 
@@ -94,8 +95,10 @@ class FocalLoss(torch.nn.Module):
 
 
 class DFLoss(torch.nn.Module):
-    """Distribution focal loss (arXiv 2006.04388, eq. 6) of pred_dist [4*P, reg_max] and target [P, 4], distances in bins,
-    which are clamped to [0, reg_max-1.01]. Returns the mean of the four sides, [P, 1]."""
+    """Distribution focal loss (arXiv 2006.04388, eq. 6) of pred_dist [4*P, reg_max] and target [P, 4], in bins.
+
+    Targets are clamped to [0, reg_max-1.01]. Returns the mean of the four sides, [P, 1].
+    """
 
     def __init__(self, reg_max: int = 16) -> None:
         super().__init__()
@@ -105,11 +108,10 @@ class DFLoss(torch.nn.Module):
         check_tensors(pred_dist=pred_dist, target=target)
         if pred_dist.dim() != 2 or len(pred_dist) != target.numel():
             raise Refused(
-                f"pred_dist has shape {tuple(pred_dist.shape)} and target {tuple(target.shape)}; they are [4*P, reg_max] "
-                "and [P, 4]"
+                f"pred_dist has shape {tuple(pred_dist.shape)} and target {tuple(target.shape)}; "
+                "they are [4*P, reg_max] and [P, 4]"
             )
         flat = _dense(target, pred_dist).reshape(-1)
-
 
         def clamped() -> torch.Tensor:
             return flat.clamp(0, self.reg_max - 1 - 0.01)
