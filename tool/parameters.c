@@ -166,24 +166,28 @@ int parameters_fill(int32_t kind, const struct parameter_value *values, tare_los
 
 /* Of a choice its word. Nothing for arrays, for what is off or does nothing at 0, its default, and for what the command
  * line does not have. The window of the exact density means nothing to the other one. */
-static bool print_value(FILE *stream, const tare_loss_spec *loss, const tare_parameter_description *parameter) {
-  const char *at = (const char *)loss + parameter->offset;
+static bool print_value(FILE *stream, const char *before, const tare_loss_spec *loss,
+                        const tare_parameter_description *parameter) {
+  const char *at = (const char *)loss + parameter->offset, *name = parameter->name;
   double number;
   int32_t whole;
   if (!*parameter->option) return false;
-  if (kind_is_ghm(loss->kind) && loss->ghm.density != TARE_GHM_DENSITY_EXACT && strcmp(parameter->name, "epsilon") == 0)
+  if (kind_is_ghm(loss->kind) && loss->ghm.density != TARE_GHM_DENSITY_EXACT && strcmp(name, "epsilon") == 0)
     return false;
   memcpy(&number, at, sizeof number);
   memcpy(&whole, at, sizeof whole);
   switch (parameter->type) {
     case TARE_PARAMETER_TYPE_NUMBER:
       if ((parameter->negative_is_off && number < 0) || (number == 0 && parameter->default_value == 0)) return false;
-      return fprintf(stream, "%s %g", parameter->name, number) > 0;
+      fprintf(stream, "%s%s %g", before, name, number);
+      return true;
     case TARE_PARAMETER_TYPE_INTEGER:
-      return fprintf(stream, "%s %d", parameter->name, whole) > 0;
+      fprintf(stream, "%s%s %d", before, name, whole);
+      return true;
     case TARE_PARAMETER_TYPE_CHOICE:
       if (whole == (int32_t)parameter->default_value) return false;
-      return fprintf(stream, "%s %s", parameter->name, parameter->choices[whole]) > 0;
+      fprintf(stream, "%s%s %s", before, name, parameter->choices[whole]);
+      return true;
     default:
       return false;
   }
@@ -194,16 +198,7 @@ void parameters_print(FILE *stream, const tare_loss_spec *loss) {
   bool printed = false;
   for (int32_t index = 0; index < count; index++) {
     const tare_parameter_description parameter = parameter_of(loss->kind, index);
-    char *text = NULL;
-    size_t length;
-    FILE *one = open_memstream(&text, &length);
-    if (!one) continue;
-    const bool has_value = print_value(one, loss, &parameter);
-    if (fclose(one) == 0 && has_value) {
-      fprintf(stream, "%s%s", printed ? ", " : " (", text);
-      printed = true;
-    }
-    free(text);
+    printed |= print_value(stream, printed ? ", " : " (", loss, &parameter);
   }
   if (printed) fputs(")", stream);
 }

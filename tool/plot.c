@@ -8,7 +8,6 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdbool.h>
-#include <stdlib.h>
 
 #include "parameters.h"
 #include "report.h"
@@ -128,21 +127,13 @@ static void put_curves(FILE *script, const struct curves *curves) {
 
 /* "sigmoid-focal (alpha 0.25, gamma 2) on logits.npy", and below it what came out. */
 static void put_heading(FILE *script, const struct plot *plot) {
-  char *title = NULL;
-  size_t length;
-  FILE *stream = open_memstream(&title, &length);
-  if (!stream) return;
-  fputs(tare_loss_name(plot->loss->kind), stream);
-  parameters_print(stream, plot->loss);
-  fprintf(stream, " on %s", plot->source);
-  if (fclose(stream) == 0) {
-    fputs("set label 1 ", script);
-    put_quoted(script, title);
-    fputs(" at screen 0.5,0.965 center font ',16' noenhanced\nset label 2 ", script);
-    put_quoted(script, plot->result);
-    fputs(" at screen 0.5,0.918 center font ',13' noenhanced\n", script);
-  }
-  free(title);
+  fprintf(script, "set label 1 '%s", tare_loss_name(plot->loss->kind));
+  parameters_print(script, plot->loss);
+  fputs(" on ", script);
+  put_inside_quotes(script, plot->source);
+  fputs("' at screen 0.5,0.965 center font ',16' noenhanced\nset label 2 ", script);
+  put_quoted(script, plot->result);
+  fputs(" at screen 0.5,0.918 center font ',13' noenhanced\n", script);
 }
 
 static void put_script(FILE *script, const void *contents) {

@@ -33,13 +33,17 @@ static const struct format *format_of(const char *path) {
   return &formats[0];
 }
 
-void put_quoted(FILE *script, const char *text) {
-  fputc('\'', script);
+void put_inside_quotes(FILE *script, const char *text) {
   for (; *text; text++) {
     if ((unsigned char)*text < 0x20) continue;
     if (*text == '\'') fputc('\'', script);
     fputc(*text, script);
   }
+}
+
+void put_quoted(FILE *script, const char *text) {
+  fputc('\'', script);
+  put_inside_quotes(script, text);
   fputc('\'', script);
 }
 

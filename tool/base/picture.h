@@ -27,5 +27,6 @@ int picture_draw(FILE *file, const struct picture *picture);
 
 /** A gnuplot string: in single quotes, without characters that could end the line. */
 void put_quoted(FILE *script, const char *text);
+void put_inside_quotes(FILE *script, const char *text); /**< the same without the quotes */
 
 #endif
