@@ -173,7 +173,7 @@ static int write_plot(struct evaluation *eval) {
   else
     snprintf(result, sizeof result, "loss %.6g, divided by %.6g (%s)", eval->result.loss, eval->result.divisor,
              normalizer_name(eval));
-  const struct plot plot = {
+  struct plot plot = {
       .loss = &eval->options.loss,
       .source = base_name(eval->options.logits),
       .result = result,

@@ -136,7 +136,7 @@ static void put_heading(FILE *script, const struct plot *plot) {
   fputs(" at screen 0.5,0.918 center font ',13' noenhanced\n", script);
 }
 
-static void put_script(FILE *script, const void *contents) {
+static void put_script(FILE *script, void *contents) {
   const struct plot *plot = contents;
   fputs(
       "set multiplot\n"
@@ -161,6 +161,6 @@ static void put_script(FILE *script, const void *contents) {
   fputs("unset multiplot\n", script);
 }
 
-int plot_draw(FILE *file, const char *path, const struct plot *plot) {
+int plot_draw(FILE *file, const char *path, struct plot *plot) {
   return picture_draw(file, &(struct picture){path, 1120, 500, put_script, plot});
 }

@@ -20,6 +20,6 @@ struct plot {
 };
 
 /** Draws to `file`, which must have a descriptor. TOOL_OK, or TOOL_FAILED after complaining. */
-int plot_draw(FILE *file, const char *path, const struct plot *plot);
+int plot_draw(FILE *file, const char *path, struct plot *plot);
 
 #endif

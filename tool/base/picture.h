@@ -16,10 +16,10 @@
 #define COLOUR_LOSS "#7b3fa0" /* the loss that the picture is about */
 
 struct picture {
-  const char *path;                                /**< what parse_picture took */
-  int width, height;                               /**< pixels of an SVG; a PNG has twice as many */
-  void (*put)(FILE *script, const void *contents); /**< writes gnuplot's script, after "set terminal" */
-  const void *contents;
+  const char *path;                          /**< what parse_picture took */
+  int width, height;                         /**< pixels of an SVG; a PNG has twice as many */
+  void (*put)(FILE *script, void *contents); /**< writes gnuplot's script, after "set terminal" */
+  void *contents;
 };
 
 /** Draws to `file`. TOOL_OK, or TOOL_FAILED after complaining. */

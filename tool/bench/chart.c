@@ -60,8 +60,8 @@ static void put_title(FILE *script, const struct bench *bench) {
   fprintf(script, " at screen 0.5,%g center font ',13' noenhanced\n", 1 - 50.0 / height_of(bench));
 }
 
-static void put_script(FILE *script, const void *contents) {
-  struct bench *bench = (struct bench *)(uintptr_t)contents; /* quantiles sort the times */
+static void put_script(FILE *script, void *contents) {
+  struct bench *bench = contents;
   const double elements = (double)bench->batch.rows * (double)bench->batch.classes;
   const double copy = times_quantile(&bench->copies, 0.5) / elements * 1e9;
   put_title(script, bench);

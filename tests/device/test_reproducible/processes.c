@@ -92,9 +92,9 @@ Test(reproducible, a_forked_child_does_not_wait_for_lost_threads) {
 
 /* ---- Threads --------------------------------------------------------------------------------------------------- */
 
-static int32_t threads_of(const tare_context *context) {
+static int32_t threads_of(tare_context *context) {
   tare_context_description d = {.struct_size = sizeof d};
-  cr_assert_eq(tare_context_describe((tare_context *)(uintptr_t)context, &d), TARE_STATUS_OK);
+  cr_assert_eq(tare_context_describe(context, &d), TARE_STATUS_OK);
   return d.threads;
 }
 
