@@ -14,7 +14,7 @@
 static int check_taken(const struct reading *reading) {
   const tare_loss_description loss = loss_described(reading->kind);
   uint64_t wrong = 0;
-  if (!loss.takes_scores) wrong |= BIT(SCORES);
+  if (!loss.takes_scores && loss.takes_bins != 1) wrong |= BIT(SCORES);
   if (!loss.takes_normalizer) wrong |= BIT(NORMALIZER);
   if (!loss.takes_class_weights) wrong |= BIT(CLASS_COUNTS) | BIT(BETA) | BIT(BACKGROUND_WEIGHT);
   if (!loss_has(reading->kind, "offset")) wrong |= BIT(TAU) | BIT(OFFSETS);
@@ -24,6 +24,8 @@ static int check_taken(const struct reading *reading) {
     return misuse("--%s does not belong to %s%s", option->name, loss.name,
                   option->key == NORMALIZER ? ", which has its own normalizer" : "");
   }
+  if (loss.takes_bins && reading->options->scores && reading->options->plot)
+    return misuse("--plot with --scores of %s: a target between two bins is not drawn", loss.name);
   return TOOL_OK;
 }
 

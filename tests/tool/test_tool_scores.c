@@ -115,6 +115,18 @@ Test(tool_scores, of_a_detectors_boxes) {
 
 /* What the picture shows needs a histogram, which no GHM loss can count where labels have scores. Beside it stands the
  * one without scores. */
+/* A score of 0.5 lies between the first two bins, whatever the label. */
+Test(tool_scores, targets_between_bins) {
+  const tool_folder folder = folder_with_scores();
+  const double labels = loss_by(&folder, "softmax-distribution-focal", "");
+  const double between = loss_by(&folder, "softmax-distribution-focal", "--scores s.npy");
+  cr_assert(isfinite(between) && between > 0 && between != labels, "%g", between);
+  cr_assert_eq(loss_by(&folder, "softmax-distribution-focal", "--scores h.npy"), between);
+  cr_assert_eq(tool_shell(&folder, EVAL("softmax-two-hot") "--scores s.npy"), 2);
+  cr_assert_eq(tool_shell(&folder, EVAL("softmax-distribution-focal") "--scores s.npy --plot a.svg"), 2);
+  tool_folder_remove(&folder);
+}
+
 Test(tool_scores, a_plot) {
   const tool_folder folder = folder_with_scores();
   const int status = tool_shell(&folder, EVAL("sigmoid-varifocal") "--scores s.npy --plot p.svg");
