@@ -94,6 +94,7 @@ struct adjustment {
 struct seesaw {
   const float *log_counts; /* NULL: no mitigation */
   float mitigation, compensation, log_floor;
+  float reserved; /* no padding, which would not be set */
 };
 
 /** What a context keeps on the device. */
