@@ -252,7 +252,7 @@ void fill_by_label(const tare_problem *problem, call *c) {
   c->adjusts_by_label = tare_is_seesaw(problem);
   if (!c->adjusts_by_label) return;
   c->seesaw = {problem->mitigation > 0 ? problem->log_counts : nullptr, float(problem->mitigation),
-               float(problem->compensation), float(log(problem->least_probability))};
+               float(problem->compensation), float(log(problem->least_probability)), 0};
 }
 
 void fill_output(const backend *self, const tare_problem *problem, call *c) {
