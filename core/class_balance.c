@@ -3,16 +3,10 @@
 #include "class_balance.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "backend.h"
+#include "check/overlap.h"
 #include "structs.h"
-
-void tare_class_balance_init_sized(tare_class_balance *balance, int64_t classes, uint64_t struct_size) {
-  const tare_class_balance defaults = {.struct_size = struct_size, .classes = classes, .beta = 0.999, .decay = 1};
-  memset(balance, 0, struct_size);
-  memcpy(balance, &defaults, struct_size < sizeof defaults ? struct_size : sizeof defaults);
-}
 
 uint64_t tare_class_balance_state_bytes(int64_t classes) {
   return classes >= 1 && classes < INT32_MAX ? 8 * (1 + 2 * (uint64_t)classes) : 0;
@@ -36,12 +30,11 @@ static tare_status check_numbers(const tare_class_balance *balance, tare_error *
 /** An array of the results, float [classes]. */
 static tare_status check_result(const tare_class_balance *balance, const char *name, const float *result,
                                 tare_error *error) {
-  const uintptr_t state = (uintptr_t)balance->state, from = (uintptr_t)result;
-  if (from % sizeof(float))
+  if ((uintptr_t)result % sizeof(float))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "balance->%s is %p; it must be aligned to 4 bytes", name,
                      (const void *)result);
-  if (from && from < state + tare_class_balance_state_bytes(balance->classes) &&
-      state < from + sizeof(float) * (uint64_t)balance->classes)
+  if (tare_ranges_overlap(result, sizeof(float) * (uint64_t)balance->classes, balance->state,
+                          tare_class_balance_state_bytes(balance->classes)))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "balance->%s (%p) overlaps balance->state (%p); give it memory of its own", name,
                      (const void *)result, balance->state);
@@ -49,21 +42,18 @@ static tare_status check_result(const tare_class_balance *balance, const char *n
 }
 
 static tare_status check_pointers(const tare_class_balance *balance, int needs_results, tare_error *error) {
-  const uintptr_t state = (uintptr_t)balance->state, weights = (uintptr_t)balance->weights,
-                  logs = (uintptr_t)balance->log_counts;
-  const uint64_t bytes = sizeof(float) * (uint64_t)balance->classes,
-                 state_bytes = tare_class_balance_state_bytes(balance->classes);
-  if (!state || state % 8)
+  const uint64_t bytes = sizeof(float) * (uint64_t)balance->classes;
+  if (!balance->state || (uintptr_t)balance->state % 8)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "balance->state is %p; it must be %llu bytes, aligned to 8 (tare_class_balance_state_bytes)",
-                     balance->state, (unsigned long long)state_bytes);
-  if (needs_results && !weights && !logs)
+                     balance->state, (unsigned long long)tare_class_balance_state_bytes(balance->classes));
+  if (needs_results && !balance->weights && !balance->log_counts)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "balance->weights and balance->log_counts are NULL; one of them must be float [%lld]",
                      (long long)balance->classes);
   tare_status status = check_result(balance, "weights", balance->weights, error);
   if (!status) status = check_result(balance, "log_counts", balance->log_counts, error);
-  if (!status && weights && logs && weights < logs + bytes && logs < weights + bytes)
+  if (!status && tare_ranges_overlap(balance->weights, bytes, balance->log_counts, bytes))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "balance->log_counts (%p) overlaps balance->weights (%p); give it memory of its own",
                      (void *)balance->log_counts, (void *)balance->weights);

@@ -2,25 +2,9 @@
 /* Weights of running gradients (EQLv2, EFL), in device memory: the calls and their arguments. */
 #include "gradient_balance.h"
 
-#include <string.h>
-
 #include "backend.h"
+#include "check/overlap.h"
 #include "structs.h"
-
-void tare_gradient_balance_init_sized(tare_gradient_balance *balance, tare_gradient_rule rule, int64_t classes,
-                                      uint64_t struct_size) {
-  const tare_gradient_balance defaults = {.struct_size = struct_size,
-                                          .classes = classes,
-                                          .exempt = -1,
-                                          .rule = (int32_t)rule,
-                                          .steepness = 12,
-                                          .midpoint = 0.8,
-                                          .gain = 4,
-                                          .gamma = 2,
-                                          .scale = 8};
-  memset(balance, 0, struct_size);
-  memcpy(balance, &defaults, struct_size < sizeof defaults ? struct_size : sizeof defaults);
-}
 
 uint64_t tare_gradient_balance_state_bytes(int64_t classes) {
   return classes >= 1 && classes < INT32_MAX ? 8 * (1 + 4 * (uint64_t)classes) : 0;
@@ -52,19 +36,15 @@ static tare_status check_numbers(const tare_gradient_balance *b, tare_error *err
   return status ? status : check_range("scale", b->scale, 0, 1000, error);
 }
 
-static int overlap(uintptr_t a, uint64_t a_bytes, uintptr_t b, uint64_t b_bytes) {
-  return a && b && a < b + b_bytes && b < a + a_bytes;
-}
-
 static tare_status check_outputs(const tare_gradient_balance *b, tare_error *error) {
-  const uintptr_t outputs[] = {(uintptr_t)b->positive_weights, (uintptr_t)b->negative_weights, (uintptr_t)b->gammas};
+  const float *const outputs[] = {b->positive_weights, b->negative_weights, b->gammas};
   static const char *const names[] = {"positive_weights", "negative_weights", "gammas"};
   const uint64_t bytes = sizeof(float) * (uint64_t)b->classes;
   for (int i = 0; i < 3; i++) {
-    if (outputs[i] % sizeof(float))
+    if ((uintptr_t)outputs[i] % sizeof(float))
       return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "balance->%s must be aligned to 4 bytes", names[i]);
-    int meets = overlap(outputs[i], bytes, (uintptr_t)b->state, tare_gradient_balance_state_bytes(b->classes));
-    for (int other = 0; other < i; other++) meets |= overlap(outputs[i], bytes, outputs[other], bytes);
+    int meets = tare_ranges_overlap(outputs[i], bytes, b->state, tare_gradient_balance_state_bytes(b->classes));
+    for (int other = 0; other < i; other++) meets |= tare_ranges_overlap(outputs[i], bytes, outputs[other], bytes);
     if (meets)
       return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                        "balance->%s overlaps the state or another output; give it memory of its own", names[i]);

@@ -92,3 +92,52 @@ void tare_level_init_nhwc_sized(tare_level *level, int64_t anchors, int64_t clas
   const tare_strides element = {times(height, line), line, channels, classes, 1};
   fill_level(level, struct_size, height, width, anchors, element);
 }
+
+void tare_class_balance_init_sized(tare_class_balance *balance, int64_t classes, uint64_t struct_size) {
+  const tare_class_balance defaults = {.struct_size = struct_size, .classes = classes, .beta = 0.999, .decay = 1};
+  give(balance, struct_size, &defaults, sizeof defaults);
+}
+
+void tare_gradient_balance_init_sized(tare_gradient_balance *balance, tare_gradient_rule rule, int64_t classes,
+                                      uint64_t struct_size) {
+  const tare_gradient_balance defaults = {.struct_size = struct_size,
+                                          .classes = classes,
+                                          .exempt = -1,
+                                          .rule = (int32_t)rule,
+                                          .steepness = 12,
+                                          .midpoint = 0.8,
+                                          .gain = 4,
+                                          .gamma = 2,
+                                          .scale = 8};
+  give(balance, struct_size, &defaults, sizeof defaults);
+}
+
+void tare_mask_spec_init_sized(tare_mask_spec *spec, uint64_t struct_size) {
+  const tare_mask_spec defaults = {.struct_size = struct_size,
+                                   .false_positive_weight = 0.5,
+                                   .false_negative_weight = 0.5,
+                                   .exponent = 1,
+                                   .numerator_smoothing = 0.5,
+                                   .denominator_smoothing = 0.5,
+                                   .overlap_weight = 1,
+                                   .alpha = 0.25,
+                                   .gamma = 2};
+  give(spec, struct_size, &defaults, sizeof defaults);
+}
+
+void tare_masks_init_sized(tare_masks *masks, int64_t count, int64_t pixels, uint64_t struct_size) {
+  const tare_masks defaults = {.struct_size = struct_size,
+                               .masks = count,
+                               .pixels = pixels,
+                               .logits_stride = pixels,
+                               .targets_stride = pixels,
+                               .valid_stride = pixels,
+                               .ignore_target = -1};
+  give(masks, struct_size, &defaults, sizeof defaults);
+}
+
+void tare_mask_output_init_sized(tare_mask_output *output, int64_t pixels, uint64_t struct_size) {
+  const tare_mask_output defaults = {
+      .struct_size = struct_size, .normalizer_value = 1, .gradient_scale = 1, .gradient_stride = pixels};
+  give(output, struct_size, &defaults, sizeof defaults);
+}

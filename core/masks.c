@@ -2,47 +2,10 @@
 /* The loss of masks: the public calls, their defaults, and the plan of the workspace. */
 #include "masks.h"
 
-#include <string.h>
-
 #include "backend.h"
 #include "check/masks.h"
 #include "losses/powers.h"
 #include "structs.h"
-
-static void give(void *theirs, uint64_t their_size, const void *ours, uint64_t our_size) {
-  memset(theirs, 0, their_size);
-  memcpy(theirs, ours, their_size < our_size ? their_size : our_size);
-}
-
-void tare_mask_spec_init_sized(tare_mask_spec *spec, uint64_t struct_size) {
-  const tare_mask_spec defaults = {.struct_size = struct_size,
-                                   .false_positive_weight = 0.5,
-                                   .false_negative_weight = 0.5,
-                                   .exponent = 1,
-                                   .numerator_smoothing = 0.5,
-                                   .denominator_smoothing = 0.5,
-                                   .overlap_weight = 1,
-                                   .alpha = 0.25,
-                                   .gamma = 2};
-  give(spec, struct_size, &defaults, sizeof defaults);
-}
-
-void tare_masks_init_sized(tare_masks *masks, int64_t count, int64_t pixels, uint64_t struct_size) {
-  const tare_masks defaults = {.struct_size = struct_size,
-                               .masks = count,
-                               .pixels = pixels,
-                               .logits_stride = pixels,
-                               .targets_stride = pixels,
-                               .valid_stride = pixels,
-                               .ignore_target = -1};
-  give(masks, struct_size, &defaults, sizeof defaults);
-}
-
-void tare_mask_output_init_sized(tare_mask_output *output, int64_t pixels, uint64_t struct_size) {
-  const tare_mask_output defaults = {
-      .struct_size = struct_size, .normalizer_value = 1, .gradient_scale = 1, .gradient_stride = pixels};
-  give(output, struct_size, &defaults, sizeof defaults);
-}
 
 /** The parts of the workspace, each a multiple of 8 bytes; from `workspace`, or NULL where only the size is wanted. */
 static void plan(tare_mask_problem *problem, void *workspace) {
@@ -74,7 +37,6 @@ static tare_status read_masks(tare_masks *ours, const tare_masks *theirs, tare_e
 }
 
 static void derive(tare_mask_problem *p) {
-  const int32_t target = p->masks.target_dtype;
   p->setting = (tare_overlap_setting){.false_positive_weight = p->spec.false_positive_weight,
                                       .false_negative_weight = p->spec.false_negative_weight,
                                       .exponent = p->spec.exponent,
@@ -83,10 +45,7 @@ static void derive(tare_mask_problem *p) {
                                       .squared = p->spec.squared};
   p->power = tare_power_of_gamma(p->spec.gamma);
   p->has_gradient = p->output.gradient && p->masks.masks && p->masks.pixels;
-  p->target_least = target == TARE_MASK_TARGET_F64 ? -1e-3 : (double)-1e-3f;
-  p->target_most = target == TARE_MASK_TARGET_F64 ? 1.001 : (double)1.001f;
-  if (target == TARE_MASK_TARGET_F16) p->target_least = -1311 * 0x1p-17, p->target_most = 1.01;
-  if (target == TARE_MASK_TARGET_BF16) p->target_least = -164 * 0x1p-14, p->target_most = 1.01;
+  tare_target_range(p->masks.target_dtype, &p->target_least, &p->target_most); /* u8 as f32 */
 }
 
 static tare_status build(tare_mask_problem *problem, const tare_mask_spec *spec, const tare_masks *masks,

@@ -128,6 +128,9 @@ static inline double tare_smoothed_rest(const tare_problem *problem) {
   return tare_smoothed_share(problem) * (double)(problem->batch.classes - 1);
 }
 
+/** The tolerance around [0,1] for dense targets: rounding to their type may move an IoU of 1 outside. */
+void tare_target_range(int32_t dtype, double *least, double *most);
+
 /** How many scores a row has, where they are targets between bins; else 0. */
 static inline int tare_bin_numbers(const tare_problem *problem) {
   return problem->takes & TARE_TAKES_BIN_TARGET ? 1 : problem->takes & TARE_TAKES_BIN_WEIGHTS ? 2 : 0;

@@ -111,9 +111,9 @@ static tare_status check_scores(const tare_problem *problem, tare_error *error) 
   return TARE_STATUS_OK;
 }
 
-/** The reason why a loss does not take an input. */
-static const char *reason_of(const tare_problem *problem) {
-  if (problem->batch.negative_weights) return "sigmoid-ce and sigmoid-focal take them; leave them NULL";
+/** The reason why a loss does not take an input, by what it would need. */
+static const char *reason_of(const tare_problem *problem, int needs) {
+  if (needs == TARE_TAKES_NEGATIVE_WEIGHTS) return "sigmoid-ce and sigmoid-focal take them; leave them NULL";
   if (tare_is_ghm(problem)) return "a GHM loss takes no weights but row_weights, which select rows";
   return "a softmax loss has one term per row; use row_weights, class_weights and row_loss";
 }
@@ -136,7 +136,7 @@ static tare_status check_taken(const tare_problem *problem, tare_error *error) {
   };
   for (size_t i = 0; i < sizeof arguments / sizeof *arguments; i++)
     if (arguments[i].given && !(problem->takes & arguments[i].needs))
-      return refuse(problem, arguments[i].name, reason_of(problem), error);
+      return refuse(problem, arguments[i].name, reason_of(problem, arguments[i].needs), error);
   return TARE_STATUS_OK;
 }
 
@@ -183,8 +183,7 @@ static tare_status check_combinations(tare_problem *problem, int needs, tare_err
   return status ? status : check_columns(problem, error);
 }
 
-/** The tolerance around [0,1] for dense targets: rounding to their type may move an IoU of 1 outside. */
-static void targets_range(int32_t dtype, double *least, double *most) {
+void tare_target_range(int32_t dtype, double *least, double *most) {
   *least = dtype == TARE_DTYPE_F64 ? -1e-3 : (double)-1e-3f;
   *most = dtype == TARE_DTYPE_F64 ? 1.001 : (double)1.001f;
   if (dtype == TARE_DTYPE_F16) *least = -1311 * 0x1p-17, *most = 1.01; /* -0.01 as f16 has it */
@@ -194,8 +193,8 @@ static void targets_range(int32_t dtype, double *least, double *most) {
 static void set_targets(tare_problem *problem) {
   const int is_double = problem->batch.dtype == TARE_DTYPE_F64;
   problem->checks_targets = problem->soft && problem->family != TARE_LOSS_FAMILY_REGRESSION;
-  targets_range(problem->batch.target_dtype, &problem->target_least, &problem->target_most);
-  targets_range(problem->batch.score_dtype, &problem->score_least, &problem->score_most);
+  tare_target_range(problem->batch.target_dtype, &problem->target_least, &problem->target_most);
+  tare_target_range(problem->batch.score_dtype, &problem->score_least, &problem->score_most);
   if (tare_bin_numbers(problem)) {
     problem->score_most = tare_bin_numbers(problem) == 2 ? 1e30 : is_double ? DBL_MAX : (double)FLT_MAX;
     problem->score_least = tare_bin_numbers(problem) == 2 ? 0 : -problem->score_most;

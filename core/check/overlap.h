@@ -18,4 +18,10 @@ typedef struct tare_footprint {
  *  touching, such as slices of one tensor, do not overlap. */
 int tare_footprints_overlap(const tare_footprint *a, const tare_footprint *b);
 
+/** Whether two ranges of bytes share one. NULL has none. */
+static inline int tare_ranges_overlap(const void *a, uint64_t a_bytes, const void *b, uint64_t b_bytes) {
+  const uintptr_t one = (uintptr_t)a, other = (uintptr_t)b;
+  return one && other && one < other + b_bytes && other < one + a_bytes;
+}
+
 #endif
