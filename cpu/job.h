@@ -171,14 +171,14 @@ typedef void tare_scan_function(const tare_problem *problem, const tare_tile *ti
 /** Class, TARE_ROW_BACKGROUND or another negative number for each row of a tile, as the labels alone say. */
 typedef void tare_classify_function(const tare_problem *problem, const tare_tile *tile, int32_t *found);
 
-/** A chunk of a mask, and what becomes of it: sums, or a part of the gradient of its mask's result. */
+/** A chunk of a mask, and what becomes of it: sums, or a part of the gradient of its mask's result. The gradient is
+ *  multiplied by `factor`, scale over divisor. Where `after` is set, that is 1/divisor, and the scale, which is not
+ *  finite, comes last. */
 typedef struct tare_mask_piece {
   int64_t mask, chunk;
   tare_mask_partial *sums;
   const tare_mask_result *result;
-  double
-      factor; /* scale over divisor; where `after` is set, 1/divisor, and the scale, which is not finite, comes last */
-  double scale;
+  double factor, scale;
   int32_t after;
 } tare_mask_piece;
 
