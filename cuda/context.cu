@@ -106,12 +106,14 @@ cudaError_t read_attributes(backend *self) {
 /* ---- What a context holds ---------------------------------------------------------------------------------------- */
 
 cudaError_t load_all_kernels() {
-  cudaError_t (*const files[])() = {
-      load_class_balance, load_norms,          load_class_sums,       load_count,        load_density,
-      load_flags,         load_linear,         load_selection,        load_sigmoid_f32,  load_sigmoid_f16,
-      load_sigmoid_bf16,  load_softmax_f32,    load_softmax_f16,      load_softmax_bf16, load_ghm_f32,
-      load_ghm_f16,       load_hard_rows,      load_gradient_balance, load_ghm_bf16,     load_target_sums,
-      load_level_losses,  load_scale_gradients};
+  cudaError_t (*const files[])() = {load_class_balance,   load_norms,        load_class_sums,
+                                    load_count,           load_density,      load_flags,
+                                    load_linear,          load_selection,    load_sigmoid_f32,
+                                    load_sigmoid_f16,     load_sigmoid_bf16, load_softmax_f32,
+                                    load_softmax_f16,     load_softmax_bf16, load_ghm_f32,
+                                    load_ghm_f16,         load_hard_rows,    load_gradient_balance,
+                                    load_ghm_bf16,        load_target_sums,  load_level_losses,
+                                    load_scale_gradients, load_masks};
   cudaError_t status = cudaSuccess;
   for (const auto load : files)
     if (status == cudaSuccess) status = load();
