@@ -49,9 +49,10 @@
  * with respect to x. GD is the gradient density.
  *
  * Memory. *Device memory* is memory of the context's GPU; on a CPU context it is ordinary memory. Structs, the array of
- * levels, plain scalars and everything in sections 10 and 11 are always in ordinary host memory. A call never
- * allocates, never prints and never waits for the device. It keeps no pointer after the work that it put on the stream
- * has run. (Exceptions are in section 8: the first call loads a BLAS, and calls on the CPU make threads.)
+ * levels, plain scalars and everything in sections 10 and 11 that is not called device memory are always in ordinary
+ * host memory. A call never allocates, never prints and never waits for the device. It keeps no pointer after the work
+ * that it put on the stream has run. (Exceptions: the first call of section 8 loads a BLAS, and the first call in a
+ * forked child makes threads.)
  *
  * Types. Logits are f32, f16, bf16, or f64 (f64 on the CPU only). Half types are read, computed in f32 and rounded
  * once.
@@ -239,12 +240,11 @@ TARE_API void tare_context_options_init_sized(tare_context_options *options, uin
  *
  * The calling thread of a CPU context works itself. Threads of one pool, which all contexts share, help it. They sleep
  * between calls. `threads` is the most that work for one call. By default it is the first number of the environment
- * variable OMP_NUM_THREADS, or else the number of processors that the calling thread may use. A context makes
- * the threads that are missing. A forked child has a pool of its own, which its first call makes.
+ * variable OMP_NUM_THREADS, or else the number of processors that the calling thread may use. A context makes the
+ * threads that are missing. A forked child has a pool of its own, which its first call makes.
  *
- * dlclose does not unload the shared library, because the pool's threads still exist. A plugin that
- * contains the static library needs the linker option -z nodelete for the same reason. tare::tare_static and pkg-config
- * --static add it.
+ * dlclose does not unload the shared library, because the pool's threads still exist. A plugin that contains the static
+ * library needs the linker option -z nodelete for the same reason. tare::tare_static and pkg-config --static add it.
  *
  * The environment variable TARE_ISA (baseline, avx2, avx512) forces an instruction set. An unknown name, or a set that
  * this machine lacks, is TARE_STATUS_INVALID_ARGUMENT.
@@ -557,8 +557,7 @@ typedef struct tare_seesaw_parameters {
  * Distribution focal loss. The classes are bins, and a row's target y is a number between two of them: its score. y is
  * clamped to [0, C-1-delta]; the end is rounded to f32 (f64 logits: to double). l = floor(y) has the target l+1-y, and
  * bin l+1 the target y-l. The gradient is softmax - target. There is no factor 1/4 for the four sides of a box. A whole
- * y is a label: it gives the loss and the gradient of softmax CE, up to rounding. y = C-1 takes the last bin
- * alone.
+ * y is a label: it gives the loss and the gradient of softmax CE, up to rounding. y = C-1 takes the last bin alone.
  *
  * A score may be any finite number, of tare_batch::score_dtype; f64 scores need f64 logits. Either all levels have
  * scores or none. With scores, labels say which rows count, as in GHM-R: those with a label >= first_label, other than
@@ -814,10 +813,9 @@ typedef enum tare_selection {
  * weight 0 are not checked.
  *
  * Weights. An element's weight is row weight x class weight x element weight x positive or negative weight x alpha_t.
- * A weight of a class's elements (positive, negative, alpha, gamma) is read for the element's column, and class_weights
- * for the row's label. Row and
- * element weights may be negative; a NaN weight gives NaN. In a GHM loss a row weight that is NaN or not above 0 masks
- * its row.
+ * Positive weights, negative weights, alpha and gamma of a class are read for the element's column, and class_weights
+ * for the row's label. Row and element weights may be negative; a NaN weight gives NaN. In a GHM loss a row weight that
+ * is NaN or not above 0 masks its row.
  *
  * An ignored row, a row of weight 0, and an element whose weight (alpha_t included) is 0 add nothing and have gradients
  * of 0, even if their logits are NaN.
