@@ -127,7 +127,7 @@ def mask_loss(
     in [0,1]. valid: of the same shape; where it is 0 a pixel does not count. mask_weights: [masks]. ignore_target: of
     uint8 targets, 2..255: such a pixel does not count; -1: none. squared: p and t are squared in the denominator, as in
     V-Net. normalizer: "sum", "masks" (the number of masks that count, at least 1), or a number that divides.
-    gradient_scale: a factor of the gradient. threads: 0 as many as OpenMP would use.
+    gradient_scale: a factor of the gradient. threads: 0: OMP_NUM_THREADS, or all processors.
 
     parameters: false_positive_weight, false_negative_weight, exponent, numerator_smoothing, denominator_smoothing,
     overlap_weight, focal_weight, alpha (None: off), gamma; include/tare.h, section 12, has their ranges.
