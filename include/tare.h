@@ -2,13 +2,13 @@
 /*
  * Tare: loss kernels for class-imbalanced dense detection. This header is the manual.
  *
- * A call computes a loss, its gradient, or both, in one pass over the logits, on a CPU or an NVIDIA GPU. Five nouns:
+ * A call computes a loss, its gradient, or both, on a CPU or an NVIDIA GPU. Five nouns:
  *
  *   context     a device, its threads, and the text of the last error (section 3)
  *   loss spec   which loss, and its parameters (section 4)
  *   batch       the levels of a detector's head: logits, labels, weights, gradients, each with its strides (section 5)
- *   output      the scalar loss, the divisor, the gradient's scale, the counts of rows (section 6)
- *   stream      where a GPU does the work; some losses also need a workspace from the caller (section 7)
+ *   output      the scalar loss, the divisor, the gradient scale, the counts of rows (section 6)
+ *   stream      the CUDA stream that the work is put on; some losses also need a workspace (section 7)
  *
  * A complete program, with a simple call of section 2:
  *
@@ -41,26 +41,26 @@
  *   9. Counts and gradient density        one batch on several machines
  *  10. Class weights and offsets          effective number of samples, logit adjustment
  *  11. Introspection                      names and descriptions of the losses
- *  12. Masks                              dice, Tversky, and focal loss beside them, of mask heads
+ *  12. Masks                              dice, Tversky and focal loss on the logits of mask heads
  *  13. Accuracy and limits                error bounds, infinities, ranges
  *
  * Words. A row is one anchor. C is the number of classes. x is a logit, y a label, t a target in [0,1]. For a hard
- * target z = +x where t = 1 and -x where t = 0; p = sigmoid(z), q = 1-p, l = -log p. A gradient "by x" is the gradient
- * with respect to x. GD is the gradient density.
+ * target, z is the signed logit: x where t = 1, -x where t = 0. p = sigmoid(z), q = 1-p and l = -log p. CE(x,t) =
+ * max(x,0) - x*t + log1p(e^-|x|) is the cross-entropy of a logit x with target t. softplus(x) is CE(x,0). A "gradient
+ * by x" is the gradient with respect to x. GD is the gradient density. A formula that gives a letter another meaning
+ * says so.
  *
  * Memory. *Device memory* is memory of the context's GPU; on a CPU context it is ordinary memory. Structs, the array of
- * levels, plain scalars and everything in sections 10 and 11 that is not called device memory are always in ordinary
- * host memory. A call never allocates, never prints and never waits for the device. It keeps no pointer after the work
- * that it put on the stream has run. (Exceptions: the first call of section 8 loads a BLAS, and the first call in a
- * forked child makes threads.)
+ * levels and plain scalars are always in ordinary host memory. So is everything in sections 10 and 11 that is not
+ * called device memory. No call prints. Only tare_context_create allocates. (There are two exceptions: the first call
+ * of section 8 loads a BLAS, and the first call in a forked child makes threads.) Only tare_context_synchronize waits
+ * for work on the device. No call keeps a pointer after the work that it put on the stream has run.
  *
- * Types. Logits are f32, f16, bf16, or f64 (f64 on the CPU only). Half types are read, computed in f32 and rounded
- * once.
+ * Types. Logits are f32, f16, bf16, or f64 (f64 on the CPU only). f16 and bf16 are computed in f32 and rounded once.
  *
  * Determinism. A sum is formed over tiles whose size depends on the shape alone, and tiles are added in order, in
- * double. So a result is bitwise the same from run to run and for any number of threads. Which outputs are requested
- * may change the order in which the loss is summed, and so its last bits. Results of different devices agree up to
- * rounding.
+ * double. So a result is bitwise the same from run to run and for any number of threads. The set of requested outputs
+ * may change the order of the sum, and so the last bits of the loss. Results of different devices agree up to rounding.
  *
  * Everything here exists since version 0.1 unless its comment says otherwise.
  */
@@ -93,12 +93,12 @@ extern "C" {
 TARE_API int32_t tare_version(void);
 
 /**
- * Status of a call. Zero is success. The numbers never change. After any other status no output has been written, and
- * tare_error_text names the argument, its value and the allowed range.
+ * Status of a call. Zero is success. The numbers never change. With any other status no output has been written.
+ * tare_error_text then names the argument, its value and the allowed range.
  *
- * There are two exceptions. After TARE_STATUS_INVALID_TARGET every output has been written, as if the invalid rows were
- * ignored. After TARE_STATUS_CUDA_ERROR outputs and a GHM state are undefined, because some work may already be on the
- * stream. The context stays usable if the device is.
+ * There are two exceptions. With TARE_STATUS_INVALID_TARGET every output has been written, as if the invalid rows were
+ * ignored. With TARE_STATUS_CUDA_ERROR the outputs and any state are undefined, because some work may already be on the
+ * stream. The context stays usable if the device does.
  */
 typedef enum tare_status {
   TARE_STATUS_OK = 0,
@@ -108,12 +108,12 @@ typedef enum tare_status {
   TARE_STATUS_UNSUPPORTED = 3,         /**< every argument is valid, but Tare does not compute this combination */
   TARE_STATUS_WORKSPACE_TOO_SMALL = 4, /**< see tare_workspace_size */
   TARE_STATUS_OUT_OF_MEMORY = 5,       /**< no memory: for a context, or for a handle of cuBLAS */
-  TARE_STATUS_INVALID_TARGET = 6,      /**< a target or score is NaN or out of range: see tare_batch */
+  TARE_STATUS_INVALID_TARGET = 6,      /**< a target or score is NaN or out of range; see tare_batch */
   TARE_STATUS_NOT_BUILT = 20,          /**< CUDA was requested, but the library was built without it */
   TARE_STATUS_NO_DRIVER = 21,          /**< no NVIDIA driver is installed */
   TARE_STATUS_DRIVER_TOO_OLD = 22,     /**< the NVIDIA driver is older than this library's CUDA version needs */
-  TARE_STATUS_NO_DEVICE = 23,          /**< the driver shows no such GPU, or this build does not support it */
-  TARE_STATUS_CUDA_ERROR = 24,         /**< a CUDA call failed; the text has CUDA's name of the error */
+  TARE_STATUS_NO_DEVICE = 23,          /**< the driver has no such GPU, or this build does not support the GPU */
+  TARE_STATUS_CUDA_ERROR = 24,         /**< a CUDA call failed; the error text has CUDA's name for it */
   TARE_STATUS_CAPTURING = 25,          /**< this call is not possible while the stream is being captured */
   TARE_STATUS_NO_BLAS = 26             /**< no CBLAS or cuBLAS could be loaded for the fused head */
 } tare_status;
@@ -124,42 +124,42 @@ TARE_API const char *tare_status_name(tare_status status);
 typedef struct tare_context tare_context;
 
 /**
- * @param context  a context; or NULL for this thread's calls that take no context, such as tare_context_create.
+ * @param context  a context; or NULL for calls of this thread that take no context, such as tare_context_create.
  * @return the text of the last call that failed; empty if none failed. Never NULL. It is valid until the next call on
  *         the same context, or from the same thread.
  */
 TARE_API const char *tare_error_text(const tare_context *context);
 
-/** A CUDA stream: a cudaStream_t. NULL is the default stream. A CPU context ignores it and returns when the work is
- *  done. */
+/** A CUDA stream: a cudaStream_t. NULL is the default stream. A call on a CPU context ignores the stream and returns
+ *  when its work is done. */
 typedef struct CUstream_st *tare_stream;
 
 /* Enumerations are stored in int32_t fields, so that a struct's layout does not depend on a compiler's choice. */
 
-/* Structs of other versions. A struct begins with struct_size, its own sizeof. A struct that the library reads may be
- * shorter than this version's if it ends where a field ends (a tare_level: after an array and its strides). The missing
- * fields have their defaults. It may be longer if the bytes beyond this version's are 0. Any other size is
- * TARE_STATUS_INVALID_ARGUMENT. Of a struct that the library writes (such as tare_context_description) only struct_size
- * is read. Bytes that this version does not know become 0. */
+/* Structs of other versions. A struct begins with struct_size, its own sizeof. The library also reads a shorter struct,
+ * of an older version. It must end where a field ends (a tare_level: after an array and its strides). The missing
+ * fields get their defaults. The library also reads a longer struct if the bytes beyond this version's are 0. Any other
+ * size is TARE_STATUS_INVALID_ARGUMENT. In a struct that the library writes (such as tare_context_description) it reads
+ * only struct_size. There, bytes that this version does not know become 0. */
 
 typedef enum tare_dtype { TARE_DTYPE_F32 = 0, TARE_DTYPE_F16 = 1, TARE_DTYPE_BF16 = 2, TARE_DTYPE_F64 = 3 } tare_dtype;
 typedef enum tare_label_dtype { TARE_LABEL_DTYPE_I32 = 0, TARE_LABEL_DTYPE_I64 = 1 } tare_label_dtype;
 
 /**
  * The divisor of the loss and its gradient. A row *counts* unless it is ignored or invalid. In a softmax loss a
- * background row counts only if its label is itself a class. A divisor that is formed from the batch and is 0 is
- * replaced by 1, so that a batch without rows that count gives 0 and not NaN.
+ * background row counts only if its label is itself a class. A divisor of 0 that is formed from the batch becomes 1. So
+ * a batch without rows that count gives 0 and not NaN.
  */
 typedef enum tare_normalizer {
-  TARE_NORMALIZER_SUM = 0,       /**< no divisor; the only one for GHM, which has its own */
+  TARE_NORMALIZER_SUM = 0,       /**< no divisor; the only normalizer for GHM, which has a divisor of its own */
   TARE_NORMALIZER_ELEMENTS = 1,  /**< classes x rows that count (softmax losses: rows that count) */
   TARE_NORMALIZER_ROWS = 2,      /**< rows that count */
   TARE_NORMALIZER_POSITIVES = 3, /**< max(1, rows with a class other than background) */
   TARE_NORMALIZER_WEIGHTS = 4,   /**< sum of row weight x class weight over rows that count (PyTorch's weighted mean) */
   TARE_NORMALIZER_VALUE = 5,     /**< the caller's value, without a clamp: see tare_output::normalizer_value */
-  TARE_NORMALIZER_TARGETS = 6,   /**< sum of the targets of rows that count, without weights. A label's target is its
-                                      score (1 without scores); or the targets are dense. Not in GHM losses */
-  TARE_NORMALIZER_ONES = 7       /**< number of these targets that are 1 (the centers of CenterNet's maps) */
+  TARE_NORMALIZER_TARGETS = 6,   /**< sum of the targets of rows that count, without weights. The target is the label's
+                                      score (1 without scores), or a dense target. Not in GHM losses */
+  TARE_NORMALIZER_ONES = 7       /**< number of those targets that are 1 (the centers in CenterNet's heatmaps) */
 } tare_normalizer;
 
 /* ------------------------------------------------------------------------------------------------------------------
@@ -172,8 +172,8 @@ typedef enum tare_normalizer {
  *
  * @param logits      [rows, classes] of `dtype`, contiguous; device memory.
  * @param labels      int32 [rows]: 0..classes-1, -1 for background, -2 for ignored; device memory.
- * @param alpha       weight of elements with target 1; the others have 1-alpha (Lin et al., arXiv 1708.02002, eq. 5).
- *                    In a softmax loss: a factor of every row. Negative: off.
+ * @param alpha       weight of elements with target 1; target 0 has 1-alpha (Lin et al., arXiv 1708.02002, eq. 5).
+ *                    In softmax focal loss: a factor of every row. Negative: off.
  * @param normalizer  the divisor; not TARE_NORMALIZER_VALUE.
  * @param loss        float[1]; device memory; or NULL.
  * @param gradient    [rows, classes] of `dtype`, by the logits, of the normalized loss; device memory; may be `logits`
@@ -191,7 +191,7 @@ TARE_API tare_status tare_sigmoid_ce(tare_context *context, int64_t rows, int64_
 TARE_API tare_status tare_sigmoid_focal(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
                                         const void *logits, const int32_t *labels, double gamma, double alpha,
                                         tare_normalizer normalizer, float *loss, void *gradient, tare_stream stream);
-/** Softmax cross-entropy; parameters as above. @return as tare_evaluate. */
+/** Softmax cross-entropy; parameters as above, without alpha. @return as tare_evaluate. */
 TARE_API tare_status tare_softmax_ce(tare_context *context, int64_t rows, int64_t classes, tare_dtype dtype,
                                      const void *logits, const int32_t *labels, tare_normalizer normalizer, float *loss,
                                      void *gradient, tare_stream stream);
@@ -209,7 +209,7 @@ TARE_API tare_status tare_ghm_c(tare_context *context, int64_t rows, int64_t cla
  * --------------------------------------------------------------------------------------------------------------- */
 
 typedef enum tare_device {
-  TARE_DEVICE_AUTO = 0, /**< a GPU if there is one, else the CPU; tare_context_describe gives the reason */
+  TARE_DEVICE_AUTO = 0, /**< a GPU if there is one, else the CPU; tare_context_describe says why */
   TARE_DEVICE_CPU = 1,
   TARE_DEVICE_CUDA = 2
 } tare_device;
@@ -217,7 +217,7 @@ typedef enum tare_device {
 typedef struct tare_context_options {
   uint64_t struct_size; /**< sizeof(tare_context_options), set by tare_context_options_init */
   int32_t device;       /**< a tare_device; default AUTO */
-  int32_t device_index; /**< the GPU's number in CUDA; -1: the calling thread's current GPU. Default -1 */
+  int32_t device_index; /**< CUDA's number of the GPU; -1: the calling thread's current GPU. Default -1 */
   int32_t threads;      /**< CPU threads of one call, 1..1024; 0: OMP_NUM_THREADS, or all processors. Default 0 */
   int32_t reserved;     /**< 0 */
 } tare_context_options;
@@ -227,24 +227,26 @@ TARE_API void tare_context_options_init_sized(tare_context_options *options, uin
 #define tare_context_options_init(options) tare_context_options_init_sized((options), sizeof *(options))
 
 /**
- * Makes a context: a device, a fixed scratch area (allocated here, never later), and the text of the last error. It
- * serves one stream at a time, like a cuBLAS handle: use one for each stream or thread. A captured graph needs its
- * context until the graph is destroyed. Graphs that may run at the same time need one context each.
+ * Makes a context: a device, a fixed scratch area (allocated here, never later), and the text of the last error. A
+ * context serves one stream at a time, like a cuBLAS handle: use one context for each stream or thread. A captured
+ * graph needs its context until the graph is destroyed. Graphs that may run at the same time need one context each.
  *
- * On a GPU this also loads the kernels. It may be called during a capture and adds nothing to it. No call on a context
- * changes the calling thread's current device, or makes a CUDA context on another GPU.
+ * On a GPU this call also loads the kernels. It may be made during a capture, and adds nothing to the graph. No call on
+ * a context changes the calling thread's current device, or makes a CUDA context on another GPU.
  *
- * TARE_DEVICE_AUTO takes the CPU where TARE_DEVICE_CUDA would return TARE_STATUS_NOT_BUILT, TARE_STATUS_NO_DRIVER,
+ * TARE_DEVICE_AUTO chooses the CPU where TARE_DEVICE_CUDA would return TARE_STATUS_NOT_BUILT, TARE_STATUS_NO_DRIVER,
  * TARE_STATUS_DRIVER_TOO_OLD or TARE_STATUS_NO_DEVICE. A GPU that exists but fails (no memory left, used by another
- * process) is an error, because a CPU context cannot read the caller's device memory.
+ * process) is an error. A CPU context could not read the caller's device memory.
  *
- * The calling thread of a CPU context works itself. Threads of one pool, which all contexts share, help it. They sleep
- * between calls. `threads` is the most that work for one call. By default it is the first number of the environment
- * variable OMP_NUM_THREADS, or else the number of processors that the calling thread may use. A context makes the
- * threads that are missing. A forked child has a pool of its own, which its first call makes.
+ * In a call on a CPU context the calling thread works, and threads of a pool help it. All contexts share the pool. Its
+ * threads sleep between calls. `threads` is the largest number of threads for one call, the calling thread included. By
+ * default it is the first number of the environment variable OMP_NUM_THREADS, or else the number of processors that the
+ * calling thread may use. tare_context_create adds the threads that the pool lacks. A forked child has a pool of its
+ * own, which its first call makes.
  *
  * dlclose does not unload the shared library, because the pool's threads still exist. A plugin that contains the static
- * library needs the linker option -z nodelete for the same reason. tare::tare_static and pkg-config --static add it.
+ * library needs the linker option -z nodelete for the same reason. CMake's target tare::tare_static and pkg-config
+ * --static add it.
  *
  * The environment variable TARE_ISA (baseline, avx2, avx512) forces an instruction set. An unknown name, or a set that
  * this machine lacks, is TARE_STATUS_INVALID_ARGUMENT.
@@ -257,7 +259,7 @@ TARE_API void tare_context_options_init_sized(tare_context_options *options, uin
  */
 TARE_API tare_status tare_context_create(tare_context **context, const tare_context_options *options);
 
-/** Destroys a context; NULL is a no-op. All work that was submitted through it must have completed. */
+/** Destroys a context; NULL is a no-op. All work that was submitted with it must have completed. */
 TARE_API void tare_context_destroy(tare_context *context);
 
 typedef struct tare_context_description {
@@ -267,23 +269,23 @@ typedef struct tare_context_description {
   int32_t threads;      /**< CPU threads of a call; 0 on a GPU */
   int32_t reserved;
   char device_name[128];    /**< "AMD EPYC ..." or "NVIDIA H100 80GB HBM3" */
-  char instruction_set[32]; /**< "baseline", "avx2", "avx512"; "sm_90" and the like on a GPU */
-  char reason[256];         /**< why TARE_DEVICE_AUTO took the CPU; else empty */
+  char instruction_set[32]; /**< "baseline", "avx2" or "avx512"; on a GPU such as "sm_90" */
+  char reason[256];         /**< why TARE_DEVICE_AUTO chose the CPU; else empty */
 } tare_context_description;
 
 /**
  * Describes a context.
- * @param description  set `description->struct_size` before the call; nothing else of it is read.
+ * @param description  set `description->struct_size` before the call; no other field is read.
  * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT.
  */
 TARE_API tare_status tare_context_describe(tare_context *context, tare_context_description *description);
 
 /**
- * Synchronizes `stream` and reports errors that were found on the device. This is the only call that waits.
+ * Waits for the work on `stream`, and reports errors that were found on the device.
  *
  * On a GPU an invalid row adds nothing and is counted as invalid. This call then reports the first such row since the
- * last call. (On the CPU the evaluation itself returns the error.) Errors of a graph are in the context that it was
- * captured with: synchronize that context, on the stream that the graph was launched on.
+ * last call. (On the CPU the evaluation itself returns the error.) Errors of a graph belong to the context that
+ * captured it. Synchronize that context, on the stream that the graph was launched on.
  *
  * @return TARE_STATUS_OK; TARE_STATUS_INVALID_LABEL, or else TARE_STATUS_INVALID_TARGET, with a text that names the
  *         first such row; TARE_STATUS_CUDA_ERROR; TARE_STATUS_CAPTURING if `stream` is being captured (the capture goes
@@ -296,74 +298,76 @@ TARE_API tare_status tare_context_synchronize(tare_context *context, tare_stream
  * --------------------------------------------------------------------------------------------------------------- */
 
 typedef enum tare_loss_kind {
-  /* For a target t strictly between 0 and 1, with p = sigmoid(x), l and q become:
-   *   l:  CE = max(x,0) - x*t + log1p(e^-|x|), its gradient p-t
-   *   q:  s = p*(1-t) + (1-p)*t
-   *   sigmoid focal  alpha_t*s^gamma*CE, gradient alpha_t*s^gamma*(p-t + gamma*(1-2t)*p*(1-p)/s*CE)
-   *   varifocal, quality focal, matchability-aware, IoU-aware: as a label with score t
-   *   asymmetric, reduced focal, focal star: t times what a target of 1 has, and 1-t times what a target of 0 has
+  /* Dense targets. For a target t strictly between 0 and 1, with p = sigmoid(x):
+   *   sigmoid CE     CE(x,t) in place of l, gradient p-t
+   *   sigmoid focal  also s = p*(1-t) + (1-p)*t in place of q: the loss is alpha_t*s^gamma*CE, with gradient
+   *                  alpha_t*s^gamma*(p-t + gamma*(1-2t)*p*(1-p)/s*CE)
    *   Poly-1         adds eps*s^(gamma+1), gradient eps*(gamma+1)*s^gamma*(1-2t)*p*(1-p)
+   *   varifocal, quality focal, matchability-aware, IoU-aware: as a label with score t
+   *   asymmetric, reduced focal, focal star: t times the loss of a target of 1, plus 1-t times that of a target of 0
    *   softmax CE     -sum t_k*log p_k, gradient (sum t)*p - t */
   TARE_LOSS_SIGMOID_CE = 0,    /**< alpha_t*l per element (alpha-balanced cross-entropy) */
   TARE_LOSS_SIGMOID_FOCAL = 1, /**< alpha_t*q^gamma*l (arXiv 1708.02002, eq. 5) */
   TARE_LOSS_SIGMOID_POLY1 = 2, /**< alpha_t*q^gamma*l + eps*q^(gamma+1) (PolyLoss, arXiv 2204.12511, Poly-1 focal) */
-  /** q*CE(x,q) of a label with score q > 0, alpha*p^gamma*l of the other elements (VarifocalNet, arXiv 2008.13367,
-   *  eq. 2) */
+  /** score*CE(x,score) of a label with score > 0, alpha*sigmoid(x)^gamma*l of the other elements (VarifocalNet, arXiv
+   *  2008.13367, eq. 2) */
   TARE_LOSS_SIGMOID_VARIFOCAL = 3,
-  /** alpha_t*|p-t|^beta*CE(x,t), t the score of a label, else 0 (Generalized Focal Loss, arXiv 2006.04388, eq. 2) */
+  /** alpha_t*|sigmoid(x)-t|^beta*CE(x,t), t the score of a label, else 0 (Generalized Focal Loss, arXiv 2006.04388,
+   *  eq. 2) */
   TARE_LOSS_SIGMOID_QUALITY_FOCAL = 4,
-  /** CE(x,q^gamma) of a label with score q, alpha*p^gamma*l of the other elements (DEIM's matchability-aware loss,
+  /** CE(x,score^gamma) of a label, alpha*sigmoid(x)^gamma*l of the other elements (DEIM's matchability-aware loss,
    *  arXiv 2412.04234) */
   TARE_LOSS_SIGMOID_MATCHABILITY = 5,
-  /** CE(x,t) of a label with score q, t = max(p^a*q^(1-a),0.01); p^gamma*l of the other elements (Align-DETR's IA-BCE,
-   *  arXiv 2304.07527) */
+  /** CE(x,t) of a label, with t = max(sigmoid(x)^a*score^(1-a),0.01); sigmoid(x)^gamma*l of the other elements
+   *  (Align-DETR's IA-BCE, arXiv 2304.07527) */
   TARE_LOSS_SIGMOID_IOU_AWARE = 6,
   /** q^gamma_positive*l of a label, r^gamma_negative*(-log(1-r)) of the other elements, r = max(sigmoid(x)-margin,0)
    *  (arXiv 2009.14119, eq. 7) */
   TARE_LOSS_SIGMOID_ASYMMETRIC = 7,
-  /** q^gamma*l where t = 1, (1-t)^beta*p^gamma*softplus(x) elsewhere (CornerNet, arXiv 1808.01244, eq. 1; CenterNet;
-   *  CenterPoint) */
+  /** q^gamma*l where t = 1, (1-t)^beta*sigmoid(x)^gamma*softplus(x) elsewhere (CornerNet, arXiv 1808.01244, eq. 1;
+   *  CenterNet; CenterPoint) */
   TARE_LOSS_SIGMOID_HEATMAP_FOCAL = 8,
   /** alpha_t*l where p < threshold, else alpha_t*(q/threshold)^gamma*l (arXiv 1903.01347, eq. 2) */
   TARE_LOSS_SIGMOID_REDUCED_FOCAL = 9,
   TARE_LOSS_SOFTMAX_CE = 10,             /**< -log softmax(x)_y per row */
-  TARE_LOSS_SOFTMAX_FOCAL = 11,          /**< alpha*q^gamma*(-log p), p = softmax(x)_y, per row */
+  TARE_LOSS_SOFTMAX_FOCAL = 11,          /**< alpha*(1-p)^gamma*(-log p), p = softmax(x)_y, per row */
   TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED = 12, /**< -log softmax(x + offset)_y per row (arXiv 2007.07314, eq. 10) */
   /** -alpha_t*log sigmoid(g*z+b)/g (FL*, arXiv 1708.02002, appendix A) */
   TARE_LOSS_SIGMOID_FOCAL_STAR = 13,
   /** -log softmax(z)_y per row, z_j = x_j + log S_j of the classes that are not the label (arXiv 2008.10032, eq. 4) */
   TARE_LOSS_SOFTMAX_SEESAW = 14,
-  /** -(l+1-y)*log p_l - (y-l)*log p_(l+1), l = floor(y), y a row's target (Generalized Focal Loss, arXiv 2006.04388,
+  /** -(k+1-y)*log p_k - (y-k)*log p_(k+1), y the row's target, k = floor(y) (Generalized Focal Loss, arXiv 2006.04388,
    *  eq. 6) */
   TARE_LOSS_SOFTMAX_DISTRIBUTION_FOCAL = 16,
-  /** -w_l*log p_l - w_r*log p_(l+1), l the label (D-FINE's FGL, arXiv 2410.13842) */
+  /** -w_left*log p_k - w_right*log p_(k+1), k the label (D-FINE's FGL, arXiv 2410.13842) */
   TARE_LOSS_SOFTMAX_TWO_HOT = 17,
   TARE_LOSS_GHM_C = 20, /**< sum of CE/GD(g), g = |sigmoid(x)-t| (arXiv 1811.05181, eq. 9) */
   TARE_LOSS_GHM_R = 21  /**< sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (eq. 12) */
 } tare_loss_kind;
 
 /**
- * Label smoothing s. In sigmoid CE and sigmoid focal loss the targets 1 and 0 become 1-s/2 and s/2. With h = s/2 and
- * the signed logit z of the label, CE is l + h*z. The loss is alpha*q^gamma*(l + h*z), with gradient
- * -alpha*q^gamma*(q - h + gamma*p*(l + h*z)) by z.
+ * Label smoothing s. In sigmoid CE and sigmoid focal loss the targets 1 and 0 become 1-s/2 and s/2. With h = s/2, the
+ * cross-entropy is l + h*z.
  *
- * With TARE_SMOOTHED_CROSS_ENTROPY alpha_t and q are those of the label (apex, EfficientDet). With TARE_SMOOTHED_ALL
- * they are those of the soft target: alpha_t = t*alpha + (1-t)*(1-alpha), and the modulator is that of dense targets.
+ * With TARE_SMOOTHED_CROSS_ENTROPY the loss is alpha_t*q^gamma*(l + h*z), with gradient -alpha_t*q^gamma*(q - h +
+ * gamma*p*(l + h*z)) by z. Here alpha_t and q are those of the target before smoothing (apex, EfficientDet). With
+ * TARE_SMOOTHED_ALL they follow the smoothed target t: alpha_t = t*alpha + (1-t)*(1-alpha), and the modulator is that
+ * of dense targets.
  *
- * In softmax CE and softmax focal loss the target of the label becomes 1-s+s/C, and of every other class s/C. The loss
- * is alpha*m^gamma*CE, with CE = -sum t_k*log p_k and m = q of the label; with TARE_SMOOTHED_ALL m = 1 - sum t_k*p_k.
- * Its gradient by x_k is alpha*(m^gamma*(p_k-t_k) + CE*gamma*m^(gamma-1)*dm/dx_k). Softmax CE has no modulator, so that
- * it has no TARE_SMOOTHED_ALL. Class weights are those of the label. (PyTorch's cross_entropy weighs the smoothed part
- * with the weights of all classes instead.)
+ * In softmax CE and softmax focal loss the target of the label becomes 1-s+s/C, and that of every other class s/C. The
+ * loss is alpha*m^gamma*CE, with CE = -sum t_k*log p_k and m = 1-p_y. With TARE_SMOOTHED_ALL m = 1 - sum t_k*p_k. Its
+ * gradient by x_k is alpha*(m^gamma*(p_k-t_k) + CE*gamma*m^(gamma-1)*dm/dx_k). Softmax CE has no modulator, and so no
+ * TARE_SMOOTHED_ALL. The class weight is that of the label. (PyTorch's cross_entropy weighs the smoothed part with the
+ * weights of all classes instead.)
  *
- * A loss that is smoothed has infinities of its own: for z = +inf and -inf with gamma 0 or TARE_SMOOTHED_ALL it is
- * +inf, and else 0 at z = +inf. A softmax loss is also +inf where the logit of any class is -inf. Dense targets and
- * scores with label smoothing are TARE_STATUS_UNSUPPORTED, and so is alpha_per_class with TARE_SMOOTHED_ALL. Counts,
- * positive weights and class sums are those of the label.
+ * Infinities of a smoothed loss. At z = -inf the loss is +inf. At z = +inf it is +inf with gamma 0 or
+ * TARE_SMOOTHED_ALL, and else 0. A softmax loss is also +inf where the logit of any class is -inf. With label
+ * smoothing, dense targets and scores are TARE_STATUS_UNSUPPORTED. So is alpha_per_class with TARE_SMOOTHED_ALL.
+ * Counts, positive weights and class sums are those of the label.
  */
 typedef enum tare_smoothed {
   TARE_SMOOTHED_CROSS_ENTROPY = 0, /**< the cross-entropy alone */
-  TARE_SMOOTHED_ALL = 1            /**< and the modulator and alpha */
+  TARE_SMOOTHED_ALL = 1            /**< the cross-entropy, the modulator and alpha */
 } tare_smoothed;
 
 typedef struct tare_ce_parameters {
@@ -377,12 +381,12 @@ typedef struct tare_ce_parameters {
   int32_t reserved;       /**< 0 */
 } tare_ce_parameters;
 
-/** Sigmoid focal: alpha is that of tare_ce_parameters, default 0.25. Softmax focal: alpha, in [0,1e30], multiplies
- *  every row, and alpha_per_class[y] multiplies a row with label y; there is no 1-alpha; default off. */
+/** Sigmoid focal: alpha is as in tare_ce_parameters, default 0.25. Softmax focal: alpha, in [0,1e30], multiplies every
+ *  row, and alpha_per_class[y] multiplies a row with label y. There is no 1-alpha. Default off (-1). */
 typedef struct tare_focal_parameters {
   double alpha;
   const float *alpha_per_class;
-  double gamma; /**< [0,10000]; default 2. 0 is cross-entropy. 0, 1, 2 need no power; 0.5, 1.5 a square root */
+  double gamma; /**< [0,10000]; default 2. 0 is cross-entropy. 0, 1, 2 need no power; 0.5, 1.5 only a square root */
   double label_smoothing; /**< as in tare_ce_parameters */
   int32_t smoothed;       /**< a tare_smoothed; default TARE_SMOOTHED_CROSS_ENTROPY */
   int32_t reserved;       /**< 0 */
@@ -392,7 +396,7 @@ typedef struct tare_focal_parameters {
 } tare_focal_parameters;
 
 typedef struct tare_poly1_parameters {
-  double alpha; /**< a factor of the focal part only; with alpha_t = 0 the other part remains; default off */
+  double alpha; /**< a factor of the focal part only; with alpha_t = 0 the other part remains; default off (-1) */
   const float *alpha_per_class;
   double gamma;   /**< [0,10000]; default 2 */
   double epsilon; /**< coefficient of q^(gamma+1), in [-1e30,1e30]; default 1 */
@@ -400,25 +404,26 @@ typedef struct tare_poly1_parameters {
 
 typedef enum tare_modulator {
   TARE_MODULATOR_DIFFERENTIATED = 0, /**< the gradient is that of the loss's value */
-  TARE_MODULATOR_DETACHED = 1        /**< the modulator is a constant of the gradient */
+  TARE_MODULATOR_DETACHED = 1        /**< the gradient treats the modulator as a constant */
 } tare_modulator;
 
 /** Which elements are the positives of varifocal loss. */
 typedef enum tare_positives {
-  TARE_POSITIVES_BY_SCORE = 0, /**< a score above 0 */
-  TARE_POSITIVES_BY_LABEL = 1  /**< the label */
+  TARE_POSITIVES_BY_SCORE = 0, /**< labels with a score above 0 */
+  TARE_POSITIVES_BY_LABEL = 1  /**< all labels */
 } tare_positives;
 
 /**
- * Varifocal loss. Scores (tare_batch) are the quality of the labels' boxes; without scores each is 1. A label with
- * score q > 0 has loss q*CE(x,q) and gradient q*(p-q). It uses neither alpha nor gamma. Every other element is a
- * negative, with loss alpha*p^gamma*softplus(x). A dense target t > 0 is computed as a score, t = 0 as a negative. The
- * gradient of a negative is alpha*p^gamma*(p + gamma*(1-p)*softplus(x)) where the modulator p^gamma is differentiated
- * (the paper, mmdetection, PaddleDet, Ultralytics), and alpha*p^(gamma+1) where it is detached (RT-DETR, D-FINE, DEIM).
+ * Varifocal loss. Here p = sigmoid(x). Scores (tare_batch) are the quality of the labels' boxes; without scores each is
+ * 1. A label with a score above 0 has loss score*CE(x,score) and gradient score*(p-score). It uses neither alpha nor
+ * gamma. Every other element is a negative, with loss alpha*p^gamma*softplus(x). A dense target above 0 is computed as
+ * a score, and 0 as a negative. With a differentiated modulator (the paper, mmdetection, PaddleDet, Ultralytics) the
+ * gradient of a negative is alpha*p^gamma*(p + gamma*(1-p)*softplus(x)). With a detached modulator (RT-DETR, D-FINE,
+ * DEIM) it is alpha*p^(gamma+1).
  *
  * A label with score 0 is computed as a negative with TARE_POSITIVES_BY_SCORE (mmdetection). With
- * TARE_POSITIVES_BY_LABEL its loss and gradient are 0 (RT-DETR, D-FINE). In both cases it is a positive for counts and
- * keeps its positive weight. Dense targets have no labels: with them TARE_POSITIVES_BY_LABEL is
+ * TARE_POSITIVES_BY_LABEL its loss and gradient are 0 (RT-DETR, D-FINE). In both cases the row is a positive in counts,
+ * and the element keeps its positive weight. Dense targets have no labels, so TARE_POSITIVES_BY_LABEL is then
  * TARE_STATUS_UNSUPPORTED.
  */
 typedef struct tare_varifocal_parameters {
@@ -429,11 +434,12 @@ typedef struct tare_varifocal_parameters {
 } tare_varifocal_parameters;
 
 /**
- * Quality focal loss. In a label's element the target t is the label's score (1 without scores). In every other element
- * it is 0. The loss is alpha_t*s^beta*CE(x,t) with s = |p-t|. The gradient is alpha_t*(s^beta*(p-t) +
- * beta*s^(beta-1)*sgn(p-t)*p*(1-p)*CE). Where p = t it is 0 for every beta. A label has the alpha_t of the target 1,
- * whatever its score is. A dense target has the alpha_t of focal loss. The paper has no alpha. With an alpha this is
- * the position-supervised loss of Stable-DINO (arXiv 2304.04742). Without scores it is focal loss.
+ * Quality focal loss. At the label's element the target t is the label's score (1 without scores). At every other
+ * element it is 0. The loss is alpha_t*s^beta*CE(x,t), with p = sigmoid(x) and s = |p-t|. The gradient is
+ * alpha_t*(s^beta*(p-t) + beta*s^(beta-1)*sgn(p-t)*p*(1-p)*CE). Where p = t the gradient is 0 for every beta. A label
+ * has the alpha_t of target 1, whatever its score is. A dense target has the alpha_t of focal loss. The paper has no
+ * alpha. With an alpha this is the position-supervised loss of Stable-DINO (arXiv 2304.04742). Without scores it is
+ * focal loss.
  */
 typedef struct tare_quality_focal_parameters {
   double alpha; /**< as in tare_ce_parameters; default off (-1) */
@@ -442,10 +448,10 @@ typedef struct tare_quality_focal_parameters {
 } tare_quality_focal_parameters;
 
 /**
- * Matchability-aware loss. A label with score q (1 without scores) has the cross-entropy of the target q^gamma, with
- * gradient p - q^gamma. This includes q = 0. Every other element is a negative, with loss alpha*p^gamma*softplus(x).
- * If the modulator is detached (DEIM), its gradient is alpha*p^(gamma+1), else that of varifocal loss. A dense target
- * above 0 is computed as a score, and 0 as a negative.
+ * Matchability-aware loss, with p = sigmoid(x). A label has the loss CE(x,t) with the target t = score^gamma (1 without
+ * scores), and the gradient p-t. A score of 0 is no exception. Every other element is a negative, with loss
+ * alpha*p^gamma*softplus(x). With a detached modulator (DEIM) its gradient is alpha*p^(gamma+1), else that of varifocal
+ * loss. A dense target above 0 is computed as a score, and 0 as a negative.
  */
 typedef struct tare_matchability_parameters {
   double alpha;      /**< [0,1e30], a factor of the negatives; negative: off. Default off (-1) */
@@ -455,10 +461,10 @@ typedef struct tare_matchability_parameters {
 } tare_matchability_parameters;
 
 /**
- * IoU-aware cross-entropy (IA-BCE). A label with score q (1 without scores) has the cross-entropy of the target t =
- * max(p^a*q^(1-a), 0.01), p = sigmoid(x), a = p_exponent. t is a constant of the gradient, which is p-t. Every other
- * element is a negative, with loss p^gamma*softplus(x), whose modulator is differentiated. A dense target t > 0 is
- * computed as a score, t = 0 as a negative. LW-DETR, RF-DETR and SAM 3 train with it.
+ * IoU-aware cross-entropy (IA-BCE), with p = sigmoid(x) and a = p_exponent. A label has the loss CE(x,t) with the
+ * target t = max(p^a*score^(1-a), 0.01); the score is 1 without scores. The gradient is p-t: it treats t as a constant.
+ * Every other element is a negative, with loss p^gamma*softplus(x) and a differentiated modulator. A dense target above
+ * 0 is computed as a score, and 0 as a negative. LW-DETR, RF-DETR and SAM 3 train with it.
  */
 typedef struct tare_iou_aware_parameters {
   double gamma;      /**< [0,10000]; default 2 */
@@ -468,43 +474,44 @@ typedef struct tare_iou_aware_parameters {
 /**
  * Asymmetric loss. A label has loss q^gamma_positive*l. Every other element is a negative. With r = max(p-margin, 0)
  * and p = sigmoid(x) its loss is r^gamma_negative*(-log(1-r)). Its gradient is p*(1-p)*r^gamma_negative*(1/(1-r) +
- * gamma_negative*(-log(1-r))/r). Below the margin loss and gradient are exactly 0. With a detached modulator the
- * factors q^gamma_positive and r^gamma_negative are constants of the gradient (Alibaba's ASL). timm differentiates
- * them. Multi-label targets are dense, 0 or 1. A t between them, and a score, mix: see tare_loss_kind.
+ * gamma_negative*(-log(1-r))/r). Where p is below the margin, loss and gradient are exactly 0. With a detached
+ * modulator the gradient treats q^gamma_positive and r^gamma_negative as constants (Alibaba's ASL). timm differentiates
+ * them. Multi-label targets are dense targets of 0 or 1. A target between 0 and 1, or such a score, mixes both losses:
+ * see tare_loss_kind.
  */
 typedef struct tare_asymmetric_parameters {
   double gamma_positive; /**< [0,10000]; default 1 */
   double gamma_negative; /**< [0,10000]; default 4 */
-  double margin;         /**< [1e-6,1], or 0; default 0.05. With one, 1-p below 1.2e-38 counts as 0 */
+  double margin;         /**< [1e-6,1], or 0; default 0.05. With a margin, 1-p below 1.2e-38 counts as 0 */
   int32_t modulator;     /**< a tare_modulator; default TARE_MODULATOR_DIFFERENTIATED */
   int32_t reserved;      /**< 0 */
 } tare_asymmetric_parameters;
 
 /**
- * Heatmap focal loss. Dense targets are a map with a peak of exactly 1 at each object and values below 1 around it. A
- * peak has loss (1-p)^gamma*(-log p). Every other element is a negative, with loss (1-t)^beta*p^gamma*softplus(x) and
- * gradient (1-t)^beta*p^gamma*(p + gamma*(1-p)*softplus(x)). With labels the label's element is a peak, and t is 0
- * elsewhere: focal loss. The papers call gamma alpha.
+ * Heatmap focal loss. Dense targets are a heatmap with a peak of exactly 1 at each object and values below 1 around it.
+ * With p = sigmoid(x), a peak has loss (1-p)^gamma*(-log p). Every other element is a negative, with loss
+ * (1-t)^beta*p^gamma*softplus(x) and gradient (1-t)^beta*p^gamma*(p + gamma*(1-p)*softplus(x)). With labels, the
+ * label's element is a peak, and t is 0 elsewhere. That is focal loss. The papers write alpha for gamma.
  *
- * The positive weight of a class is that of its peaks alone. Scores, and targets of f16 and bf16, are
- * TARE_STATUS_UNSUPPORTED. Near a peak such targets round to 1, and would be peaks. f64 targets beside narrower logits
- * are rounded to f32.
+ * The positive weight of a class applies to its peaks alone. Scores, and targets of f16 and bf16, are
+ * TARE_STATUS_UNSUPPORTED. In 16 bits a target near a peak rounds to 1, and would be a peak. f64 targets with narrower
+ * logits are rounded to f32.
  */
 typedef struct tare_heatmap_focal_parameters {
   double gamma; /**< [0,10000]; default 2 */
   double beta;  /**< [0,10000]; default 4 */
 } tare_heatmap_focal_parameters;
 
-/** Reduced focal loss: p = sigmoid(z) of the signed logit. The gradient by z is -alpha_t*q where p < threshold, else
- *  -alpha_t*(q/threshold)^gamma*(q + gamma*p*l). */
+/** Reduced focal loss. The gradient by z is -alpha_t*q where p < threshold, else -alpha_t*(q/threshold)^gamma*(q +
+ *  gamma*p*l). */
 typedef struct tare_reduced_focal_parameters {
   double alpha; /**< as in tare_ce_parameters; default off (-1) */
   const float *alpha_per_class;
   double gamma;     /**< [0,10000]; default 2 */
-  double threshold; /**< [0.5,1]; default 0.5. With 1 it is cross-entropy. Else the loss jumps at p = threshold */
+  double threshold; /**< [0.5,1]; default 0.5. 1 is cross-entropy; with others the loss jumps at p = threshold */
 } tare_reduced_focal_parameters;
 
-/** Focal loss star: cross-entropy of g*z + b, over g. Its gradient by z is -alpha_t*sigmoid(-g*z-b). */
+/** Focal loss star: the cross-entropy of g*z + b, divided by g. Its gradient by z is -alpha_t*sigmoid(-g*z-b). */
 typedef struct tare_focal_star_parameters {
   double alpha; /**< as in tare_ce_parameters; default off (-1) */
   const float *alpha_per_class;
@@ -519,66 +526,71 @@ typedef struct tare_focal_star_parameters {
  *   balanced softmax  tau = 1, prior_c = n_c/sum n (Ren et al., arXiv 2007.10740)
  *
  * tare_logit_adjustment (section 10) makes these offsets from class counts. A constant added to all offsets changes
- * nothing. Use the offsets in training only. At inference use the logits without offsets.
+ * nothing. Use the offsets in training only, and the plain logits at inference.
  *
  * z is formed in f32 (f64 logits: in double) and rounded once. A z beyond its type's range is infinite. An offset of
- * -inf excludes its class: z is -inf, even if the logit is NaN. The class has probability 0 and gradient 0.
- * A row with an excluded label has loss +inf. An offset of +inf or NaN acts like a logit of +inf or NaN. Offsets are
- * not checked.
+ * -inf excludes its class: z is -inf, even if the logit is NaN. The class then has probability 0 and gradient 0. A row
+ * whose label is an excluded class has loss +inf. An offset of +inf or NaN acts like a logit of +inf or NaN. Offsets
+ * are not checked.
  */
 typedef struct tare_logit_adjusted_parameters {
-  const float *offset; /**< [classes]; device memory; NULL (default): none, which is softmax CE */
+  const float *offset; /**< [classes]; device memory; NULL (default): no offsets, which is softmax CE */
 } tare_logit_adjusted_parameters;
 
 /**
- * Seesaw loss of a row with label y: softmax CE of z_y = x_y and, for every other class j, z_j = x_j + log S_j with
+ * Seesaw loss. For a row with label y it is softmax CE of z, where z_y = x_y. Every other class j has z_j = x_j + log
+ * S_j, with
  *
  *   log S_j = p*min(0, log n_j - log n_y) + q*max(0, x_j - max(x_y, LSE(x) + log epsilon))
  *
- * LSE(x) = log sum_k e^x_k. The first term (mitigation) spares classes that are rarer than the label. The second
- * (compensation) weighs a class more that is more probable than the label. S is a constant of the gradient, which is
- * softmax(z) - onehot (Wang et al., arXiv 2008.10032, eq. 4 to 6; mmdetection's SeesawLoss).
+ * LSE(x) = log sum_k e^x_k. p and q are the exponents of the paper, tare_seesaw_parameters::p and q. The first term
+ * (mitigation) spares classes that are rarer than the label. The second term (compensation) gives more weight to
+ * classes that are more probable than the label. The gradient treats S as a constant: it is softmax(z) - onehot (Wang
+ * et al., arXiv 2008.10032, eq. 4 to 6; mmdetection's SeesawLoss).
  *
- * n are the rows of each class seen so far, from below at 1. tare_class_balance (section 10) keeps them on the device
- * and writes their logarithms, log_counts. Count the labels of a batch before its loss. Nothing here counts, so that a
- * loss that is computed again is the same. Rows of the background add nothing unless background is a class.
+ * n_c is the number of rows of class c so far, at least 1. tare_class_balance (section 10) keeps these counts on the
+ * device and writes their logarithms, log_counts. Count the labels of a batch before its loss. The loss itself counts
+ * nothing, so a loss that is computed again is the same. Background rows add nothing unless background is a class.
  *
- * z is formed in f32 (f64 logits: in double). A z beyond its type's range is infinite. A log count of -inf takes its
- * class out of all other rows. Log counts are not checked. There are no dense targets and no label smoothing.
+ * z is formed in f32 (f64 logits: in double). A z beyond its type's range is infinite. A log count of -inf removes its
+ * class from all rows with another label. Log counts are not checked. Seesaw loss takes no dense targets and no label
+ * smoothing.
  */
 typedef struct tare_seesaw_parameters {
   const float *log_counts; /**< log n: [classes]; device memory; NULL (default): no mitigation */
   double p;                /**< [0,10000]; default 0.8. 0: no mitigation */
   double q;                /**< [0,10000]; default 2. 0: no compensation */
-  double epsilon;          /**< the least probability of a label to be divided by, in (0,1]; default 0.01 */
+  double epsilon;          /**< the smallest p_y in the ratio p_j/p_y, in (0,1]; default 0.01 */
 } tare_seesaw_parameters;
 
 /**
- * Distribution focal loss. The classes are bins, and a row's target y is a number between two of them: its score. y is
- * clamped to [0, C-1-delta]; the end is rounded to f32 (f64 logits: to double). l = floor(y) has the target l+1-y, and
- * bin l+1 the target y-l. The gradient is softmax - target. There is no factor 1/4 for the four sides of a box. A whole
- * y is a label: it gives the loss and the gradient of softmax CE, up to rounding. y = C-1 takes the last bin alone.
+ * Distribution focal loss. The classes are bins: the whole distances 0, 1, ..., C-1 from an anchor to a side of its
+ * box. A row's target y is a number between two bins, which the row's score gives. y is clamped to [0, C-1-delta]. The
+ * upper end is rounded to f32 (f64 logits: to double). With k = floor(y), bin k has the target k+1-y, and bin k+1 the
+ * target y-k. The gradient is softmax - target. There is no factor 1/4 for the four sides of a box. A whole y gives the
+ * loss and the gradient of softmax CE with label y, up to rounding. y = C-1 uses the last bin alone.
  *
- * A score may be any finite number, of tare_batch::score_dtype; f64 scores need f64 logits. Either all levels have
- * scores or none. With scores, labels say which rows count, as in GHM-R: those with a label >= first_label, other than
- * background_label and ignore_label. So the class of a box may be the label. Such rows are positives. Without labels
- * all rows are. A row has no class, so class weights, class sums and a selection are TARE_STATUS_UNSUPPORTED. Without
- * scores y is the label.
+ * A score is any finite number, of tare_batch::score_dtype. f64 scores need f64 logits. Either all levels have scores
+ * or none. With scores, labels only say which rows count, as in GHM-R: rows with a label >= first_label, other than
+ * background_label and ignore_label. So the label may be the class of the box. Such rows are positives. Without labels
+ * all rows are positives. With scores a row has no class among the bins, so class weights, class sums and a selection
+ * are TARE_STATUS_UNSUPPORTED. Without scores y is the label.
  */
 typedef struct tare_distribution_focal_parameters {
-  double delta; /**< the distance of the largest target to the last bin, in [0,1]; default 0. Ultralytics: 0.01 */
+  double delta; /**< distance from the largest target to the last bin, in [0,1]; default 0. Ultralytics has 0.01 */
 } tare_distribution_focal_parameters;
 
 /**
  * Two-hot cross-entropy, such as D-FINE's fine-grained localization loss. The classes are bins, and a row's label is
- * the left one, l. Each row has two scores, w_l and w_r, in [0,1e30]; tare_level::scores_strides::cls is the distance
- * from w_l to w_r. The gradient is (w_l+w_r)*softmax - target, and the target is w_l at bin l, w_r at bin l+1, and 0
- * elsewhere. Row weight and the label's class weight multiply both. Where one weight is 0 the row is that of a label:
- * it gives the loss and the gradient of softmax CE times the other weight. A row with two weights of 0 counts and adds
- * nothing. With the last bin as label w_r must be 0; else the row is invalid.
+ * the left bin k. Each row has two scores in [0,1e30]: w_left of bin k and w_right of bin k+1.
+ * tare_level::scores_strides::cls is the distance from w_left to w_right. The target is w_left at bin k, w_right at bin
+ * k+1, and 0 elsewhere. The gradient is (w_left+w_right)*softmax - target. The row weight and the label's class weight
+ * multiply both scores. Where one score is 0, loss and gradient are those of softmax CE with the other bin as label,
+ * times the other score. A row with two scores of 0 counts and adds nothing. If the label is the last bin, w_right must
+ * be 0; else the row is invalid.
  *
- * Scores are of tare_batch::score_dtype; f64 scores need f64 logits. Either all levels have scores or none. With scores
- * class sums and a selection are TARE_STATUS_UNSUPPORTED. Without scores the weights are 1 and 0.
+ * Scores are of tare_batch::score_dtype; f64 scores need f64 logits. Either all levels have scores or none. With
+ * scores, class sums and a selection are TARE_STATUS_UNSUPPORTED. Without scores w_left is 1 and w_right is 0.
  */
 typedef struct tare_two_hot_parameters {
   uint64_t reserved; /**< 0 */
@@ -586,32 +598,33 @@ typedef struct tare_two_hot_parameters {
 
 typedef enum tare_ghm_density {
   TARE_GHM_DENSITY_UNIT_REGION = 0, /**< `bins` equal bins of g; GD = count*bins */
-  TARE_GHM_DENSITY_EXACT = 1 /**< #{k: |g_k-g| <= eps/2} over the length of that window inside [0,1], by sorting */
+  TARE_GHM_DENSITY_EXACT = 1 /**< by sorting: #{k: |g_k-g| <= eps/2}, divided by the window's length inside [0,1] */
 } tare_ghm_density;
 
 typedef enum tare_ghm_variant {
   TARE_GHM_VARIANT_PAPER = 0,
-  /** as mmdetection's GHMC and GHMR: edges are (float)(k/bins); weights are divided by the number of non-empty bins
-   *  instead of `bins`; momentum sums start at 0, and those of empty bins do not change */
+  /** mmdetection's GHMC and GHMR. Edges are (float)(k/bins). Weights are divided by the number of non-empty bins
+   *  instead of `bins`. Momentum sums start at 0, and those of empty bins do not change */
   TARE_GHM_VARIANT_MMDET = 1
 } tare_ghm_variant;
 
 /**
- * GHM-C and GHM-R. GD (hence beta = N/GD) is treated as constant in the gradient. N counts elements: classes x rows
- * that count and have a row weight > 0. In GHM-C background rows count. In GHM-R rows with a class count. A row weight
- * is only a mask. Class, element and positive weights are refused, and so is any normalizer but TARE_NORMALIZER_SUM.
+ * GHM-C and GHM-R. The gradient treats GD, and so beta = N/GD, as a constant. N is a number of elements: classes x rows
+ * that count and have a row weight > 0. In GHM-C, background rows count too. In GHM-R they do not. A row weight is only
+ * a mask. Class, element and positive weights are TARE_STATUS_UNSUPPORTED. So is any normalizer but
+ * TARE_NORMALIZER_SUM.
  *
- * Unit regions. For hard labels the bin of an element is exact. Thresholds decide it in logit space: tau_k is the first
- * value of the logits' type whose exact gradient norm reaches k/bins. So the counts are the same on every backend.
- * GHM-R compares |d| in double. mmdetection's edges are floats for every type of logits. g = 1 is in the last bin. NaN
- * is in the first (in the exact density it counts as g = 0). A dense target of exactly 0 or 1 is in the bin of its
- * label. For a target between 0 and 1, g itself is compared with k/bins: in double on the CPU, in f32 on a GPU. So an
- * element within rounding of an edge may be on either side.
+ * Unit regions are the bins. For hard targets the bin of an element is exact. Thresholds on the logit decide it: tau_k
+ * is the first value of the logits' type whose exact gradient norm reaches k/bins. So the counts are the same on every
+ * backend. GHM-R compares |d| in double. mmdetection's edges are floats for every type of logits. g = 1 is in the last
+ * bin. NaN is in the first bin (the exact density treats it as g = 0). An element with a dense target of exactly 0 or 1
+ * is in the bin of that hard target. For a target between 0 and 1, g itself is compared with k/bins: in double on the
+ * CPU, in f32 on a GPU. So an element within rounding of an edge may be on either side.
  *
  * Exact density. The window includes both ends. Its length is min(g, eps/2) + min(1-g, eps/2). g and 1-g are formed
- * separately in double, each with an error of about 4e-16 of itself. The difference of two norms is formed from
- * whichever of the two, g or 1-g, is smaller. If eps is below the spacing of g, a window has only elements of equal g.
- * For a target between 0 and 1, g is |p-t|: in double on the CPU, in f32 on a GPU.
+ * separately in double, each with a relative error of about 4e-16. The difference of two gradient norms is formed from
+ * the smaller of g and 1-g. If eps is below the spacing of g, a window has only elements of equal g. For a target
+ * between 0 and 1, g is |p-t|: in double on the CPU, in f32 on a GPU.
  *
  * State. `state` is device memory of tare_ghm_state_bytes(bins) bytes, aligned to 8 bytes. The caller owns it. A fresh
  * state is all zero bytes. It may be copied, saved and restored as bytes. In 8-byte words:
@@ -623,21 +636,21 @@ typedef enum tare_ghm_variant {
  *   [2+2*bins .. 2+3*bins)   double  1/GD of each bin; 0 where S is 0: such an element adds nothing and has a gradient
  *                                    of 0, even if its logit is NaN
  *
- * With NULL the context's own scratch is used. That is enough without momentum and on one machine.
+ * If `state` is NULL, the context's own scratch area is used. That is enough without momentum and on one machine.
  *
  * A batch with N = 0 is not a step. N and the counts become 0, and the loss is 0. S, 1/GD and the steps do not change.
- * On several machines the sum of their N decides. tare_ghm_density_update reads it from the state.
+ * On several machines the sum of their N is what counts. tare_ghm_density_update reads it from the state.
  *
- * One state serves all levels of a batch together, as the paper's N requires. mmdetection calls its module, and so
- * updates its sums, once for each level.
+ * One state serves all levels of a batch together, as the paper's N requires. mmdetection calls its module for each
+ * level, and updates the sums each time.
  */
 typedef struct tare_ghm_parameters {
   int32_t bins;               /**< 1..1024; default 30 for GHM-C, 10 for GHM-R */
   int32_t density;            /**< a tare_ghm_density; default TARE_GHM_DENSITY_UNIT_REGION */
   int32_t variant;            /**< a tare_ghm_variant; default TARE_GHM_VARIANT_PAPER */
-  int32_t use_stored_density; /**< 1: use the 1/GD in `state` unchanged (tare_ghm_density_update); default 0 */
-  double momentum; /**< m in [0,1): S = R on the first step, then m*S+(1-m)*R; needs `state` if > 0. Default 0 */
-  double epsilon;  /**< window of the exact density, (0,2]; default 0.1 */
+  int32_t use_stored_density; /**< 1: use 1/GD from `state` unchanged (tare_ghm_density_update); default 0 */
+  double momentum; /**< m in [0,1): S = count on the first step, then m*S+(1-m)*count; > 0 needs `state`. Default 0 */
+  double epsilon;  /**< eps, the window of the exact density, in (0,2]; default 0.1 */
   double mu;       /**< GHM-R only, in [1e-30, 1e30]; default 0.02 */
   void *state;     /**< see above; default NULL */
 } tare_ghm_parameters;
@@ -645,7 +658,7 @@ typedef struct tare_ghm_parameters {
 typedef struct tare_loss_spec {
   uint64_t struct_size;
   int32_t kind;     /**< a tare_loss_kind; it selects the member of the union */
-  int32_t reserved; /**< must be 0, like the parts of the union that the loss does not use */
+  int32_t reserved; /**< 0, like the parts of the union that the loss does not use */
   union {
     tare_ce_parameters ce;                         /**< TARE_LOSS_SIGMOID_CE; TARE_LOSS_SOFTMAX_CE: label_smoothing */
     tare_focal_parameters focal;                   /**< TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SOFTMAX_FOCAL */
@@ -667,7 +680,7 @@ typedef struct tare_loss_spec {
   };
 } tare_loss_spec;
 
-/** Fills `loss` with the defaults of `kind`. An unknown kind is kept, and refused when it is used. */
+/** Fills `loss` with the defaults of `kind`. An unknown kind is kept, and is an error when it is used. */
 TARE_API void tare_loss_spec_init_sized(tare_loss_spec *loss, tare_loss_kind kind, uint64_t struct_size);
 #define tare_loss_spec_init(loss, kind) tare_loss_spec_init_sized((loss), (kind), sizeof *(loss))
 
