@@ -696,10 +696,10 @@ typedef struct tare_strides {
 } tare_strides;
 
 /**
- * One level of a detector's head: images x height x width x anchors rows of C logits, anywhere in memory. The row
- * order, for labels and error texts, is image, y, x, anchor (anchor fastest). Several levels follow one another. Every
- * array has its own strides. So a head's NCHW output is used directly, with labels in level-major or image-major order.
- * Pointers only need the natural alignment of their element type.
+ * One level of a detector's head: images x height x width x anchors rows of C logits, anywhere in memory. Every array
+ * has its own strides. So a head's NCHW output is used directly, with labels in level-major or image-major order. Row
+ * order is image, y, x, anchor (anchor fastest), level after level. Error texts number the rows in this order. Pointers
+ * only need the natural alignment of their element type.
  *
  * The gradient either has the logits' pointer and strides (in place), or overlaps no other array of the batch. Row and
  * element losses are f32 (f64 for f64 logits). They include every weight but no divisor, and are 0 in rows that do not
@@ -711,7 +711,8 @@ typedef struct tare_level {
   tare_strides logits_strides;
   void *gradient; /**< by the logits, same type; or NULL */
   tare_strides gradient_strides;
-  const void *labels; /**< tare_batch::label_dtype; NULL only with targets, or scores of distribution focal loss */
+  const void
+      *labels; /**< tare_batch::label_dtype; NULL only with targets, or with distribution focal loss and scores */
   tare_strides labels_strides;
   const void *targets; /**< dense, tare_batch::target_dtype, in [0,1] (GHM-R: any); NULL: use labels */
   tare_strides targets_strides;
@@ -727,18 +728,18 @@ typedef struct tare_level {
    *  tare_distribution_focal_parameters and tare_two_hot_parameters */
   const void *scores;
   tare_strides scores_strides;
-  /** one scalar of tare_output::loss_dtype: loss_weight times the sum over this level, divided; device memory; or
-   *  NULL */
+  /** one scalar of tare_output::loss_dtype: loss_weight times the sum over this level, over the divisor; device memory;
+   *  or NULL */
   void *loss;
   double loss_weight; /**< a factor of the level's loss and gradient, finite in f32, not 0; default 1 */
-  /** divides this level instead of the normalizer, without addend and minimum; it and its reciprocal are finite; 0: the
-   *  normalizer does. Default 0. Not in GHM losses */
+  /** this level's divisor instead of the normalizer's, without addend and minimum; it and its reciprocal are finite. 0
+   *  (default): the normalizer's. Not in GHM losses */
   double divisor;
   const float *divisor_pointer; /**< instead of `divisor`, which is then 0; device memory; or NULL */
 } tare_level;
 
-/** A level of contiguous rows [images, rows, classes]. Fills all strides, for contiguous arrays, NULL pointers, and a
- *  loss weight of 1. */
+/** A level of contiguous rows [images, rows, classes]. Fills the strides of contiguous arrays, NULL pointers and a loss
+ *  weight of 1. */
 TARE_API void tare_level_init_rows_sized(tare_level *level, int64_t rows, int64_t classes, uint64_t struct_size);
 #define tare_level_init_rows(level, rows, classes) \
   tare_level_init_rows_sized((level), (rows), (classes), sizeof *(level))
@@ -751,7 +752,7 @@ TARE_API void tare_level_init_nchw_sized(tare_level *level, int64_t anchors, int
 #define tare_level_init_nchw(level, anchors, classes, height, width) \
   tare_level_init_nchw_sized((level), (anchors), (classes), (height), (width), sizeof *(level))
 
-/** The same, channels last: [images, height, width, anchors*classes]. */
+/** The same with channels last: [images, height, width, anchors*classes]. */
 TARE_API void tare_level_init_nhwc_sized(tare_level *level, int64_t anchors, int64_t classes, int64_t height,
                                          int64_t width, uint64_t struct_size);
 #define tare_level_init_nhwc(level, anchors, classes, height, width) \
@@ -762,24 +763,25 @@ TARE_API void tare_level_init_nhwc_sized(tare_level *level, int64_t anchors, int
 /**
  * Which rows a loss covers.
  *
- * Hard negative mining (SSD, arXiv 1512.02325, section 2.2) takes every row with a class. Of each image's background
- * rows it takes the k with the largest loss: k = min(background rows, max(selection_minimum, ceil(selection_ratio *
- * P))). P is the number of the image's rows with a class. An image's rows are those of all its levels.
+ * Hard negative mining (SSD, arXiv 1512.02325, section 2.2) selects every row with a class. In each image it also
+ * selects k background rows, those with the largest loss. k = min(background rows, max(selection_minimum,
+ * ceil(selection_ratio * P))). P is the number of rows with a class in the image. An image's rows are those of all its
+ * levels.
  *
- * Online hard example mining (OHEM, Shrivastava et al., arXiv 1604.03540, section 4) takes the k rows with the largest
- * loss among all rows that count, with or without a class, of the whole batch. k is selection_count, or
- * ceil(selection_fraction * rows that count), formed in double. One of the two is given. With fewer rows all are taken.
- * On several machines each rank selects among its own rows.
+ * Online hard example mining (OHEM, Shrivastava et al., arXiv 1604.03540, section 4) selects the k rows of the batch
+ * with the largest loss. It chooses among all rows that count, also background rows. k is selection_count, or
+ * ceil(selection_fraction * rows that count), formed in double. Exactly one of the two is above 0. If fewer than k rows
+ * count, all of them are selected. On several machines each rank selects among its own rows.
  *
- * Rows are ranked by their row loss in f32, without row, class, element and negative weights, divisor and scale; OHEM
- * also leaves out positive weights. NaN is the largest. Of equal losses, the first in row order is taken. The result is
- * the same on every run. A row that is not selected adds nothing and has a gradient of 0. TARE_NORMALIZER_POSITIVES and
- * tare_normalizer_sums::positives are of all rows with a class; every other divisor is of the selected rows.
- * tare_output::counts counts the labels before the selection.
+ * Rows are ranked by their row loss in f32. This loss has no row, class, element and negative weights, no divisor and
+ * no scale; in OHEM it has no positive weights either. NaN is the largest. Among equal losses the first in row order is
+ * selected. The result is the same on every run. A row that is not selected adds nothing and has a gradient of 0.
+ * TARE_NORMALIZER_POSITIVES and tare_normalizer_sums::positives count all rows with a class. Every other divisor is
+ * formed from the selected rows. tare_output::counts counts the labels before the selection.
  *
  * Sigmoid and softmax losses with labels allow a selection. GHM losses, dense targets, scores and the fused head do
- * not. Hard negative mining with a softmax loss needs a background that is a class. The call needs a workspace of 8
- * bytes per row, 12 with f64 logits, and some kilobytes for OHEM: see tare_workspace_size.
+ * not. Hard negative mining with a softmax loss needs a background that is a class. The call needs a workspace: 8 bytes
+ * per row (f64 logits: 12), and some kilobytes for OHEM. See tare_workspace_size.
  */
 typedef enum tare_selection {
   TARE_SELECTION_ALL = 0,            /**< every row that counts */
@@ -788,77 +790,80 @@ typedef enum tare_selection {
 } tare_selection;
 
 /**
- * Labels. The class of a row is label - first_label. A row whose label equals ignore_label is ignored. Any other row
- * whose label equals background_label is background. The class of every other row must be in [0, classes). A background
- * label may also be in the range of the classes. A softmax loss then treats it as that class, with that class's weight
- * and not background_weight. A sigmoid loss treats it as a row of zeros. No loss counts it as positive.
+ * Labels. The class of a row is label - first_label. A row whose label equals ignore_label is ignored. A row whose
+ * label equals background_label is background. The class of every other row must be in [0, classes). A background label
+ * may also be in the range of the classes. A softmax loss then treats the row as that class, with that class's weight
+ * and not background_weight. A sigmoid loss treats it as a row whose targets are all 0. No loss counts it as positive.
  *
  *   mmcv       background_label = classes
  *   apex       background_label = -1, ignore_label = -2 (the defaults)
  *   Detectron  background_label = 0, first_label = 1
  *
- * Labels are range-checked in 64 bits before they are narrowed. GHM-R's columns are not classes. In GHM-R any label >=
- * first_label, other than background_label and ignore_label, marks its row as positive.
+ * Labels are range-checked in 64 bits before they are narrowed. GHM-R's columns are not classes. There any label >=
+ * first_label, other than background_label and ignore_label, makes its row positive.
  *
  * Targets. Dense targets replace labels. The sigmoid losses and GHM-C take any t in [0,1]. Softmax CE, with or without
- * logit adjustment, takes any row of finite numbers >= 0. If the logits are narrower than f64, targets in f64 are
- * rounded to f32 first. A t of exactly 0 or 1 gives the loss and the gradient of the label, bit for bit. So does a
- * softmax row with all its mass on one class, times the mass. A softmax row whose targets are all 0 counts and adds
- * nothing. Labels given with targets are range-checked like others, but only say which rows are ignored. In GHM-R they
- * say which rows count: those with a class. Without labels all rows count. With targets, softmax focal, class weights
- * and TARE_NORMALIZER_POSITIVES are TARE_STATUS_UNSUPPORTED, because a row has no class.
+ * logit adjustment, takes any row of finite numbers >= 0. Other softmax losses take no targets. If the logits are
+ * narrower than f64, targets in f64 are rounded to f32 first. A t of exactly 0 or 1 gives the loss and the gradient of
+ * a label, bit for bit. A softmax row with all its mass on one class gives those of the label times the mass, bit for
+ * bit. A softmax row whose targets are all 0 counts and adds nothing. Labels beside targets are range-checked like
+ * others, but only say which rows are ignored. In GHM-R they say which rows count: all but background and ignored rows.
+ * Without labels all rows count. With targets, class weights and TARE_NORMALIZER_POSITIVES are TARE_STATUS_UNSUPPORTED,
+ * because a row has no class.
  *
- * Scores. A label may carry a quality score q in [0,1], such as the IoU of its box. The target of the element of the
- * row's class is then q. Every other element is a negative, as without scores. NULL is a score of 1. A row with a label
- * is a positive for counts and divisors whatever its score is, even 0. The label's element keeps the label's weights
- * (alpha, positive weight); they are not blended with q. tare_loss_description says which losses take scores. f64
- * scores need f64 logits. Some levels may have scores and others not. Scores together with targets are
- * TARE_STATUS_UNSUPPORTED. A score is checked like a target, in rows with a class and a weight other than 0. The scores
- * of distribution focal loss and of two-hot cross-entropy are not such qualities, but targets between bins. There a
- * score is invalid if it is not finite, or not in [0,1e30].
+ * Scores. A label may have a score in [0,1], such as the IoU of its box. The score is the target of the label's
+ * element. Every other element is a negative, as without scores. NULL means that each score is 1. A row with a class is
+ * a positive in counts and divisors, whatever its score is (also 0). The label's element has alpha and the positive
+ * weight of target 1, whatever the score is. tare_loss_description says which losses take scores. f64 scores need f64
+ * logits. Some levels may have scores and others not. Scores together with targets are TARE_STATUS_UNSUPPORTED. A score
+ * is checked like a target, in rows with a class and a weight other than 0. In distribution focal loss and two-hot
+ * cross-entropy, scores are not qualities but targets between bins. They are invalid if they are not finite; those of
+ * two-hot cross-entropy also outside [0,1e30].
  *
  * Targets out of range. A t in [-1e-3, 1.001] (f16 and bf16 targets: [-0.01, 1.01]) is clamped to [0,1]. The ends are
  * rounded to the targets' type. If the logits are narrower than f64, targets in f64 are rounded to f32 before the
- * comparison. Any other value, and NaN, makes its row invalid. In softmax CE a negative or non-finite value does. An
- * invalid row adds nothing and has a gradient of 0. It is counted as invalid, and neither in divisors nor in GHM's N.
- * The call writes every output, returns TARE_STATUS_INVALID_TARGET and names row and class. On a GPU
- * tare_context_synchronize returns it and names the row. Targets of GHM-R, of ignored rows, and of rows and elements of
- * weight 0 are not checked.
+ * comparison. Any other value, and NaN, makes its row invalid. In softmax CE a negative or non-finite target makes its
+ * row invalid. An invalid row adds nothing and has a gradient of 0. tare_counts counts it as invalid. It does not count
+ * in divisors or in GHM's N. The call writes every output, returns TARE_STATUS_INVALID_TARGET and names row and class.
+ * On a GPU tare_context_synchronize returns it and names the row. Targets of GHM-R, of ignored rows, and of rows and
+ * elements of weight 0 are not checked.
  *
  * Weights. An element's weight is row weight x class weight x element weight x positive or negative weight x alpha_t.
- * Positive weights, negative weights, alpha and gamma of a class are read for the element's column, and class_weights
- * for the row's label. Row and element weights may be negative; a NaN weight gives NaN. In a GHM loss a row weight that
- * is NaN or not above 0 masks its row.
+ * Positive weights, negative weights, alpha_per_class and gamma_per_class are those of the element's column.
+ * class_weights are those of the row's label. Row and element weights may be negative; a NaN weight gives NaN. In a GHM
+ * loss a row weight that is NaN or not above 0 masks its row.
  *
- * An ignored row, a row of weight 0, and an element whose weight (alpha_t included) is 0 add nothing and have gradients
- * of 0, even if their logits are NaN.
+ * An ignored row, a row of weight 0 and an element of weight 0 (alpha_t included) add nothing. Their gradients are 0,
+ * even if their logits are NaN.
  */
 typedef struct tare_batch {
   uint64_t struct_size;
-  uint64_t level_stride;         /**< sizeof(tare_level), set by tare_batch_init */
-  const tare_level *levels;      /**< host memory */
-  int32_t level_count;           /**< 1..TARE_MAX_LEVELS */
-  int32_t dtype;                 /**< a tare_dtype, of logits and gradient; default TARE_DTYPE_F32 */
-  int32_t label_dtype;           /**< a tare_label_dtype; default TARE_LABEL_DTYPE_I32 */
-  int32_t target_dtype;          /**< a tare_dtype; default TARE_DTYPE_F32 */
-  int64_t images;                /**< >= 0; default 1 */
-  int64_t classes;               /**< >= 1, < 2^31, on a GPU <= 2^30; GHM-R: columns, 4 for boxes */
-  int64_t first_label;           /**< label of class 0; default 0 */
-  int64_t background_label;      /**< default -1 */
-  int64_t ignore_label;          /**< differs from background_label; default -2 */
-  const float *class_weights;    /**< [classes], factors of the whole row of a label; device memory; or NULL */
-  double background_weight;      /**< factor of background rows, also without class_weights, in [0,1e30]; default 1 */
-  const float *positive_weights; /**< [classes], factor w of elements with t = 1; t = 0 has v = 1 or that of
-                                      negative_weights, others t*w + (1-t)*v; sigmoid losses only; device memory; or
-                                      NULL */
-  int32_t score_dtype;           /**< a tare_dtype, of tare_level::scores; default TARE_DTYPE_F32 */
-  int32_t selection;             /**< a tare_selection; default TARE_SELECTION_ALL */
-  double selection_ratio;        /**< negatives per positive, in [0,1e9]; default 3 */
-  int64_t selection_minimum;     /**< least number of negatives of an image, >= 0; default 0 */
-  int64_t selection_count;       /**< TARE_SELECTION_HARD_ROWS: the number of rows, >= 1; or 0 (default) */
-  double selection_fraction;     /**< instead: their share of the rows that count, in (0,1]; or 0 (default) */
-  const float *negative_weights; /**< [classes], factor v of elements with t = 0, in every row that counts; sigmoid CE
-                                      and sigmoid focal loss, without label smoothing; device memory; or NULL */
+  uint64_t level_stride;      /**< sizeof(tare_level), set by tare_batch_init */
+  const tare_level *levels;   /**< host memory */
+  int32_t level_count;        /**< 1..TARE_MAX_LEVELS */
+  int32_t dtype;              /**< a tare_dtype, of logits and gradient; default TARE_DTYPE_F32 */
+  int32_t label_dtype;        /**< a tare_label_dtype; default TARE_LABEL_DTYPE_I32 */
+  int32_t target_dtype;       /**< a tare_dtype; default TARE_DTYPE_F32 */
+  int64_t images;             /**< >= 0; default 1 */
+  int64_t classes;            /**< >= 1, < 2^31, on a GPU <= 2^30; GHM-R: columns, 4 for boxes */
+  int64_t first_label;        /**< label of class 0; default 0 */
+  int64_t background_label;   /**< default -1 */
+  int64_t ignore_label;       /**< differs from background_label; default -2 */
+  const float *class_weights; /**< [classes], factors of the whole row of a label; device memory; or NULL */
+  double background_weight;   /**< factor of background rows, with or without class_weights; in [0,1e30]; default 1 */
+  const float
+      *positive_weights;     /**< [classes], factor w of elements with t = 1. Elements with t = 0 have v = 1, or v from
+                                      negative_weights; others have t*w + (1-t)*v. Sigmoid losses only. Device memory;
+                                      or NULL */
+  int32_t score_dtype;       /**< a tare_dtype, of tare_level::scores; default TARE_DTYPE_F32 */
+  int32_t selection;         /**< a tare_selection; default TARE_SELECTION_ALL */
+  double selection_ratio;    /**< negatives per positive, in [0,1e9]; default 3 */
+  int64_t selection_minimum; /**< least number of negatives of an image, >= 0; default 0 */
+  int64_t selection_count;   /**< TARE_SELECTION_HARD_ROWS: the number of rows, >= 1; or 0 (default) */
+  double selection_fraction; /**< instead: the share of the rows that count, in (0,1]; or 0 (default) */
+  const float
+      *negative_weights; /**< [classes], factor v of elements with t = 0, in every row that counts. Only sigmoid CE
+                                      and sigmoid focal loss, without label smoothing. Device memory; or NULL */
 } tare_batch;
 
 /** Fills the defaults. */
@@ -870,7 +875,7 @@ TARE_API void tare_batch_init_sized(tare_batch *batch, uint64_t struct_size, uin
  * --------------------------------------------------------------------------------------------------------------- */
 
 /** Row counts by category of label. `counted` is the divisor of TARE_NORMALIZER_ROWS. `invalid` includes rows with a
- *  target out of range. With targets, positives and background are 0 (except for GHM-R with labels), and without labels
+ *  target out of range. With targets, positives and background are 0 (except for GHM-R with labels). Without labels
  *  every row is counted. */
 typedef struct tare_counts {
   int64_t rows, counted, positives, background, ignored, invalid;
@@ -880,11 +885,11 @@ typedef struct tare_counts {
  * Sums over the elements of one class. g is the derivative of the loss by the logit. Loss and g include every weight
  * (and 1/GD), but neither divisor nor gradient_scale. t is the element's target: 1 at the label, or the label's score;
  * 0 at the other classes; or the dense target. In a softmax loss the loss of a row belongs to the class of its label.
- * A factor of 0 gives 0, even if g is infinite or NaN.
+ * Where t or 1-t is 0, its product with |g| is 0, even if g is infinite or NaN.
  *
- * Each element is added in f32 (f64 logits: in double), before it is rounded to f16 or bf16. The sums are in double and
- * in a fixed order: bitwise the same from run to run, for any number of threads and any grid. Rows that do not count,
- * and elements of weight 0, add nothing. Ranks may add their sums.
+ * Each element is added in f32 (f64 logits: in double), before it is rounded to f16 or bf16. The sums are formed in
+ * double and in a fixed order. So they are bitwise the same from run to run, for any number of threads or blocks. Rows
+ * that do not count, and elements of weight 0, add nothing. Ranks may add their sums.
  */
 typedef struct tare_class_sums {
   double loss;
@@ -894,14 +899,14 @@ typedef struct tare_class_sums {
 } tare_class_sums;
 
 /**
- * What a divisor is formed of. With one for each level the scope needs a normalizer that is formed from the batch: not
- * TARE_NORMALIZER_SUM or TARE_NORMALIZER_VALUE. Then addend and minimum are those of each level.
+ * The rows that a divisor is formed from. TARE_NORMALIZER_SCOPE_LEVEL needs a normalizer that is formed from the batch:
+ * not TARE_NORMALIZER_SUM or TARE_NORMALIZER_VALUE. Addend and minimum then apply to the divisor of each level.
  *
- * Where a level has a loss, a loss weight other than 1 or a divisor of its own, or where the scope is the level, the
- * scalar loss is the sum of the levels' losses. A level's loss and gradient are, bit for bit, those of a call of its
- * own with this divisor, a gradient scale times loss_weight, and the same other outputs. On a GPU this also needs
- * levels of one layout. Row and element losses and class sums have neither divisor nor loss weight. A fused head has
- * no levels.
+ * With TARE_NORMALIZER_SCOPE_LEVEL the scalar loss is the sum of the levels' losses. The same holds if any level has a
+ * loss, a divisor of its own or a loss weight other than 1. The loss and gradient of a level are then, bit for bit,
+ * those of a separate call. That call has this divisor, a gradient scale times loss_weight, and the same other outputs.
+ * On a GPU this also needs levels of one layout. Row and element losses and class sums have neither divisor nor loss
+ * weight. A fused head has one level, and none of this.
  *
  * On a GPU, levels with the same divisor and the same loss weight share a launch.
  */
@@ -911,10 +916,10 @@ typedef enum tare_normalizer_scope {
 } tare_normalizer_scope;
 
 /**
- * What each normalizer gives for a batch, in double, before tare_output::normalizer_addend and normalizer_minimum.
- * Ranks may add theirs, field by field. A target outside [0,1] is clamped, and NaN is 0. Where a row's target is
- * checked, such a value makes the row invalid, so that it does not count: see tare_batch. A softmax loss has a target
- * of 1 at the label of each row that counts.
+ * The sum that each normalizer forms from a batch, in double, before tare_output::normalizer_addend and
+ * normalizer_minimum. Ranks may add their sums, field by field. A target outside [0,1] is clamped, and NaN is 0. Where
+ * targets are checked, such a value makes the row invalid, and the row does not count: see tare_batch. A softmax loss
+ * has a target of 1 at the label of each row that counts.
  */
 typedef struct tare_normalizer_sums {
   double elements, rows, positives, weights, targets, ones;
@@ -925,11 +930,11 @@ typedef struct tare_normalizer_sums {
  * Outputs of the whole batch. A NULL pointer means "not requested".
  *
  * Divisor and scale are host values or pointers to device scalars. A captured graph freezes the host values. The
- * gradient is multiplied by gradient_scale *before* it is rounded to the logits' type. The scale is for an AMP loss
+ * gradient is multiplied by gradient_scale *before* it is rounded to the logits' type. The scale may be an AMP loss
  * scale, a loss weight, an upstream gradient, or -1 for the negative gradient. The loss is not scaled.
  *
  * A scale on the device may be infinite or NaN. A gradient that is 0 under a scale of 1 is then 0 too. Every other
- * gradient is infinite or NaN, so that a search for such values finds it.
+ * gradient is infinite or NaN, so a search for such values finds it.
  */
 typedef struct tare_output {
   uint64_t struct_size;
@@ -942,7 +947,7 @@ typedef struct tare_output {
   const float *gradient_scale_pointer; /**< a factor of gradient_scale; device memory; or NULL */
   tare_counts *counts;                 /**< device memory; or NULL */
   /** [classes]; device memory; or NULL. Written, not added to. Not with GHM-R, with dense targets of a softmax loss, or
-   *  with a fused head. The logits are read once more, and the call may need a workspace: see tare_workspace_size. */
+   *  with a fused head. The logits are read once more. The call may need a workspace: see tare_workspace_size. */
   tare_class_sums *class_sums;
   /** float[1]: set to 1 if an element of the gradient is infinite or NaN as it is written, after scale and rounding
    *  (AMP's found_inf). Never cleared. Rows that do not count have a gradient of 0, so they never set it. It needs a
@@ -954,16 +959,16 @@ typedef struct tare_output {
    *  with a minimum of 1. Default 0 */
   double normalizer_addend, normalizer_minimum;
   /** [1], or one for each level with TARE_NORMALIZER_SCOPE_LEVEL. Device memory, aligned to 8 bytes; or NULL. Not in
-   *  GHM losses. A call that asks for these sums, and for no more than counts beside them, reads no logits: ranks add
-   *  what it gives, and pass their divisor to a second call. */
+   *  GHM losses. A call that requests nothing else, or counts alone beside them, reads no logits. Ranks add these sums,
+   *  and pass the divisor to a second call. */
   tare_normalizer_sums *normalizer_sums;
   int32_t normalizer_scope; /**< a tare_normalizer_scope; default TARE_NORMALIZER_SCOPE_BATCH */
-  int32_t norm_bins;        /**< of norm_histogram: 1..1024; 0 (default) without */
+  int32_t norm_bins;        /**< bins of norm_histogram: 1..1024; 0 (default) without one */
   /** [norm_bins]: how many elements have a gradient norm g = |sigmoid(x)-t| in each of norm_bins equal bins of [0,1],
-   *  beside any sigmoid loss. The bins are those of GHM-C. t is a label's score, or the dense target. Elements of rows
-   *  that count are counted, if their row, class and element weights are not 0. Device memory, aligned to 8 bytes; or
-   *  NULL. Written, not added to; ranks may add theirs. The logits are read once more. Not in GHM losses, whose state
-   *  has the counts, nor with a fused head. */
+   *  for any sigmoid loss. The bins are those of GHM-C. t is a label's score, or the dense target. An element is
+   *  counted if its row counts and its row, class and element weights are not 0. Device memory, aligned to 8 bytes;
+   *  or NULL. Written, not added to; ranks may add theirs. The logits are read once more. Not with a
+   *  fused head, and not in GHM losses, whose state has the counts. */
   int64_t *norm_histogram;
 } tare_output;
 
@@ -976,13 +981,14 @@ TARE_API void tare_output_init_sized(tare_output *output, uint64_t struct_size);
  * --------------------------------------------------------------------------------------------------------------- */
 
 /**
- * Forward, backward, or both, in one pass over the logits: writes what `output` and the levels request. On a GPU all
- * work is put on `stream`. The call does not wait, and it can be captured in a graph.
+ * Computes the loss, its gradient, or both: writes what `output` and the levels request. One pass over the logits is
+ * enough. GHM losses, a selection, class_sums and norm_histogram each read them once more. On a GPU all work is put on
+ * `stream`. The call does not wait, and it can be captured in a graph.
  *
- * Infinities (z is the signed logit): z = -inf gives loss +inf and gradient -alpha_t by z; z = +inf gives 0 and 0; a
- * NaN logit gives NaN. In a softmax loss a logit of -inf is probability 0, and loss +inf if it is the label's. One
- * logit of +inf that is not the label's gives loss +inf. Several logits of +inf, or none above -inf, give NaN. The
- * gradient is finite wherever its limit is.
+ * Infinities. z = -inf gives loss +inf and gradient -alpha_t by z. z = +inf gives 0 and 0. A NaN logit gives NaN. In a
+ * softmax loss a logit of -inf has probability 0, and the loss is +inf if the logit is the label's. One logit of +inf
+ * that is not the label's gives loss +inf. Several logits of +inf, or none above -inf, give NaN. The gradient is finite
+ * wherever its limit is.
  *
  * @return TARE_STATUS_OK; TARE_STATUS_INVALID_ARGUMENT; TARE_STATUS_UNSUPPORTED; TARE_STATUS_CUDA_ERROR;
  *         TARE_STATUS_WORKSPACE_TOO_SMALL; on the CPU also TARE_STATUS_INVALID_LABEL, whose text names the row, and
@@ -993,11 +999,12 @@ TARE_API tare_status tare_evaluate(tare_context *context, const tare_loss_spec *
                                    const tare_output *output, tare_stream stream);
 
 /**
- * Multiplies gradients in place by a number that was not known when they were computed. A trainer may compute the
- * gradient with the loss in the forward pass, and keep it. In the backward pass it multiplies by the upstream gradient.
+ * Multiplies gradients in place by a number that was not known when they were computed. A trainer may compute loss and
+ * gradient in the forward pass, and keep the gradient. In the backward pass it multiplies the gradient by the upstream
+ * gradient.
  *
  * The number is read on the device, so the host does not wait. If it is 1, no gradient is read or written. A product is
- * formed in f32 (f64 arrays: in double) and rounded once. An element that is 0 stays 0, also times an infinity.
+ * formed in f32 (f64 arrays: in double) and rounded once. An element of 0 stays 0, also times an infinity or NaN.
  *
  * @param dtype        of the gradients; TARE_DTYPE_F64 on the CPU only
  * @param array_count  1..TARE_MAX_LEVELS
@@ -1011,8 +1018,8 @@ TARE_API tare_status tare_scale_gradients(tare_context *context, tare_dtype dtyp
                                           tare_stream stream);
 
 /**
- * Bytes of workspace that tare_evaluate needs for these arguments: 0 except for the exact GHM density, for hard
- * negative mining, OHEM, and for class_sums of 512 rows or more. Class sums take at most 16 MiB.
+ * Bytes of workspace that tare_evaluate needs for these arguments. They are 0 except for the exact GHM density, hard
+ * negative mining, OHEM, and class_sums of 512 rows or more. Class sums take at most 16 MiB.
  * @param output  may be NULL, which asks for no class_sums.
  * @return as tare_evaluate.
  */
@@ -1020,9 +1027,9 @@ TARE_API tare_status tare_workspace_size(tare_context *context, const tare_loss_
                                          const tare_output *output, uint64_t *bytes);
 
 /**
- * Lends the context a workspace for the calls that follow. The caller owns it and keeps it until work that uses it has
- * run.
- * @param workspace  device memory, aligned to 16 bytes; NULL, with `bytes` 0, to end the loan.
+ * Lends the context a workspace for the calls that follow. The caller owns it and keeps it until all work that uses it
+ * has run.
+ * @param workspace  device memory, aligned to 16 bytes; NULL with `bytes` 0 takes it back.
  * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT.
  */
 TARE_API tare_status tare_context_set_workspace(tare_context *context, void *workspace, uint64_t bytes);
@@ -1032,35 +1039,35 @@ TARE_API tare_status tare_context_set_workspace(tare_context *context, void *wor
  *
  * A head's last layer is a product: logits = X W^T + b. These calls take X, W and b instead of the logits. They work on
  * one chunk of rows at a time. They form the chunk's logits in the workspace, evaluate the loss there, and turn the
- * gradient by the logits into gradients by X, W and b. The full array of logits never exists, and neither does its
+ * gradient by the logits into gradients by X, W and b. The full array of logits never exists. Neither does its
  * gradient.
  *
  * Matrix products use an external BLAS, which is loaded when first needed. On the CPU it is a CBLAS with 32-bit
  * integers (default libopenblas.so.0; the build or the environment variable TARE_BLAS may name another). On a GPU it is
- * cuBLAS of CUDA 12 or newer: the file that TARE_CUBLAS names, else a copy that the process has loaded, else
- * libcublas.so.13 or .12. Without a BLAS these calls return TARE_STATUS_NO_BLAS, and all others work.
+ * cuBLAS of CUDA 12 or newer: the file that the environment variable TARE_CUBLAS names, else a copy that the process
+ * has loaded, else libcublas.so.13 or .12. Without a BLAS these calls return TARE_STATUS_NO_BLAS. All other calls work.
  *
- * On a GPU the first of these calls starts cuBLAS, which allocates. During a capture it returns TARE_STATUS_CAPTURING,
- * so make one call on that GPU before.
+ * On a GPU the first of these calls starts cuBLAS, which allocates. During a capture that call returns
+ * TARE_STATUS_CAPTURING. So make one call on that GPU before the capture.
  *
- * A CBLAS has threads of its own, which Tare neither counts nor changes. Tare makes no guarantee about it after fork().
- * (There OpenBLAS works if it was built with pthreads, and hangs if it was built with OpenMP.) Between two products the
- * loss runs on the context's threads, which do not wait actively while the BLAS works.
+ * A CBLAS has threads of its own, which Tare neither counts nor changes. Tare makes no guarantee about a BLAS in a
+ * forked child. (OpenBLAS works there if it was built with pthreads, and hangs if it was built with OpenMP.) Between
+ * two products the loss runs on the context's threads. They sleep while the BLAS works.
  *
- * A device scale that is not finite is applied to the products: a gradient that is 0 without it stays 0. With
- * `accumulate` the gradient by W then needs space of its own in the workspace. As in any product, a feature that is
- * infinite or NaN makes weights_gradient NaN, even if its row's gradient is 0.
+ * A scale on the device that is not finite multiplies the finished products. So a gradient that is 0 without it stays
+ * 0. With `accumulate` the gradient by W then needs space of its own in the workspace. As in any product, a feature
+ * that is infinite or NaN makes weights_gradient NaN, even if its row's gradient is 0.
  * --------------------------------------------------------------------------------------------------------------- */
 
 /**
  * The classifier. N is the batch's number of rows, C its classes (GHM-R: columns), D the dimensions. Rows of X are in
  * row order (see tare_level). X, its gradient, W and b have one type: f32, f16 or bf16. Logits and sums are f32. A NULL
- * gradient is not computed. If all three are NULL, one product is enough. The gradients overlap no array of the call,
- * except that features_gradient may be `features` itself (same stride).
+ * gradient is not computed. If all three are NULL, one product is enough. No gradient may overlap another array of the
+ * call, but features_gradient may be `features` itself (same stride).
  *
- * f32 products are f32 throughout, never TF32. On a GPU, products of f16 and bf16 are summed in f32, and for them the
- * gradient by the logits is rounded to that type. f16 gradients are scaled into its range first, chunk by chunk: an
- * element may be off by 2^-39 of the chunk's largest.
+ * f32 products are f32 throughout, never TF32. On a GPU, products of f16 and bf16 are summed in f32. For these products
+ * the gradient by the logits is rounded to f16 or bf16. For f16 it is first scaled into the range of f16, chunk by
+ * chunk. So an element may be off by 2^-39 of the chunk's largest element.
  */
 typedef struct tare_linear {
   uint64_t struct_size;
@@ -1073,8 +1080,8 @@ typedef struct tare_linear {
   const void *bias;                 /**< b [C]; NULL: none */
   void *features_gradient;          /**< [N, D], by X, times gradient_scale, rounded once; device memory; or NULL */
   int64_t features_gradient_stride; /**< in elements, D..2147483647; default D */
-  float *weights_gradient;          /**< [C, D], by W, f32 whatever dtype; device memory; or NULL */
-  float *bias_gradient;             /**< [C], by b, f32; device memory; or NULL */
+  float *weights_gradient;          /**< [C, D], by W, always f32; device memory; or NULL */
+  float *bias_gradient;             /**< [C], by b, always f32; device memory; or NULL */
 } tare_linear;
 
 /** Fills the defaults for these dimensions. */
@@ -1084,20 +1091,21 @@ TARE_API void tare_linear_init_sized(tare_linear *linear, int64_t dimensions, ui
 /**
  * Loss and gradients of a classifier's outputs, like tare_evaluate.
  *
- * The batch has one level of flat rows, as tare_level_init_rows makes it: rows, labels, weights and losses have one
- * stride each. Its logits and gradient are NULL, and its dtype is TARE_DTYPE_F32, the type of the logits in the
- * workspace. Normalizer, scale, loss and counts are those of `output`. All gradients include scale and divisor.
+ * The batch has one level of flat rows, as tare_level_init_rows makes it. Labels, weights and losses have one stride
+ * each between rows. logits and gradient are NULL. dtype is TARE_DTYPE_F32, the type of the logits in the workspace.
+ * Normalizer, scale, loss and counts are those of `output`. All gradients include scale and divisor.
  *
- * GHM with unit regions reads the logits twice, first to count gradient norms, unless loss->ghm.use_stored_density is
- * 1. The first chunk's logits are kept from one pass to the next. A workspace larger than `ample` keeps those of more
- * chunks, and one of `ample` + 4*N*C bytes keeps all. The logits of the other chunks are formed twice. What is kept
- * does not change the result. The exact density sorts all logits and is TARE_STATUS_UNSUPPORTED.
+ * GHM with unit regions reads the logits twice, and counts gradient norms in the first pass. With
+ * loss->ghm.use_stored_density 1 there is no first pass. The first chunk's logits are kept from the first pass to the
+ * second. A workspace larger than `ample` (see tare_linear_workspace_size) keeps the logits of more chunks. One of
+ * `ample` + 4*N*C bytes keeps all. The logits of the other chunks are formed twice. The result is the same either way.
+ * The exact density sorts all logits, and is TARE_STATUS_UNSUPPORTED.
  *
- * The workspace (tare_context_set_workspace) limits the rows of a chunk. Any size of at least `least` works. The result
- * is bitwise repeatable for the same size of the workspace, the same BLAS and the same number of its threads. Other
- * sizes below `ample` round differently. A batch without rows needs no workspace; its loss and gradients are 0.
+ * The workspace (tare_context_set_workspace) limits the rows of a chunk. Any size from `least` on works. The result is
+ * bitwise repeatable for the same workspace size, the same BLAS and the same number of BLAS threads. Other sizes below
+ * `ample` round differently. A batch without rows needs no workspace. Its loss and gradients are 0.
  *
- * @return as tare_evaluate, and TARE_STATUS_NO_BLAS and TARE_STATUS_CAPTURING. Outputs are written only with
+ * @return as tare_evaluate; also TARE_STATUS_NO_BLAS and TARE_STATUS_CAPTURING. Outputs are written only with
  *         TARE_STATUS_OK or TARE_STATUS_INVALID_TARGET; the workspace may be written in any case.
  */
 TARE_API tare_status tare_linear_evaluate(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
@@ -1115,8 +1123,8 @@ TARE_API tare_status tare_linear_ghm_histogram(tare_context *context, const tare
  * Bytes of workspace for these arguments.
  * @param output  may be NULL.
  * @param least   receives the smallest size that works; or NULL.
- * @param ample   receives the size from which chunks get no larger; more is used by GHM alone (see
- *                tare_linear_evaluate); or NULL.
+ * @param ample   receives the size at which chunks are largest; or NULL. Only GHM uses more: see
+ *                tare_linear_evaluate.
  * @return as tare_linear_evaluate.
  */
 TARE_API tare_status tare_linear_workspace_size(tare_context *context, const tare_loss_spec *loss,
@@ -1126,8 +1134,8 @@ TARE_API tare_status tare_linear_workspace_size(tare_context *context, const tar
 /* ------------------------------------------------------------------------------------------------------------------
  * 9. Counts and gradient density: what several machines must agree on
  *
- * Tare has no network code. What must be equal on every rank is a small integer result. The caller adds it over the
- * ranks (NCCL, MPI, torch.distributed) and passes it back:
+ * Tare has no network code. A few numbers must be equal on every rank. The caller adds them over the ranks (NCCL, MPI,
+ * torch.distributed) and passes the sums back:
  *
  *   positives:  tare_label_counts -> all-reduce -> max(1, .) -> TARE_NORMALIZER_VALUE
  *   targets:    tare_evaluate for tare_output::normalizer_sums alone -> all-reduce -> max(1, .)
@@ -1139,8 +1147,8 @@ TARE_API tare_status tare_linear_workspace_size(tare_context *context, const tar
  *   GHM:        tare_ghm_histogram -> all-reduce words [1, 2+bins) of the state, int64 -> tare_ghm_density_update
  *               -> tare_evaluate with ghm.use_stored_density = 1
  *
- * Training that *averages* gradients over W ranks needs the global divisor divided by W. Training that sums them needs
- * the global divisor. The exact density cannot be split over ranks.
+ * Training that *averages* gradients over W ranks needs the global divisor divided by W. Training that *sums* gradients
+ * needs the global divisor. The exact density cannot be split over ranks.
  * --------------------------------------------------------------------------------------------------------------- */
 
 /**
@@ -1156,15 +1164,15 @@ TARE_API tare_status tare_label_counts(tare_context *context, const tare_batch *
 TARE_API uint64_t tare_ghm_state_bytes(int32_t bins);
 
 /**
- * Counts the gradient norms of the batch into loss->ghm.state: its words [1, 2+bins). Unit regions only.
+ * Counts the gradient norms of the batch into words [1, 2+bins) of loss->ghm.state. Unit regions only.
  * @return as tare_evaluate.
  */
 TARE_API tare_status tare_ghm_histogram(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,
                                         tare_stream stream);
 
 /**
- * Computes momentum sums and 1/GD from N and the counts in loss->ghm.state, and adds one step. With N = 0 it changes
- * nothing.
+ * Computes momentum sums and 1/GD from N and the counts in loss->ghm.state, and increments the number of steps. With N
+ * = 0 it changes nothing.
  * @return TARE_STATUS_OK, TARE_STATUS_INVALID_ARGUMENT, TARE_STATUS_UNSUPPORTED or TARE_STATUS_CUDA_ERROR.
  */
 TARE_API tare_status tare_ghm_density_update(tare_context *context, const tare_loss_spec *loss, tare_stream stream);
@@ -1175,26 +1183,27 @@ TARE_API tare_status tare_ghm_density_update(tare_context *context, const tare_l
 
 /**
  * The effective number of samples: E_n = (1-beta^n)/(1-beta), formed as -expm1(n*log(beta))/(1-beta) (eq. 2).
- * @param n     >= 0, real: half a sample has an effective number too.
+ * @param n     a real number >= 0: half a sample has an effective number too.
  * @param beta  in [0,1).
  * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)).
  */
 TARE_API tare_status tare_effective_number(double n, double beta, double *effective_number);
 
 /**
- * beta = (N-1)/N of a class whose prototypes fill a volume of N (section 3.2).
+ * beta = (N-1)/N. N is the volume of all possible data of a class; one sample has volume 1 (the same paper, section
+ * 3.2).
  * @param volume  in [1, 2^52].
  * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)).
  */
 TARE_API tare_status tare_beta_from_volume(double volume, double *beta);
 
 /**
- * Weights w_c proportional to 1/E_{n_c}. Over the classes present, they add up to the number of these classes. A class
- * with n_c = 0 has weight 0.
+ * Class-balanced weights w_c, proportional to 1/E_{n_c}. The weights of the classes with n_c > 0 add up to the number
+ * of these classes. A class with n_c = 0 has weight 0.
  * @param counts          int64 [classes], each >= 0, at least one > 0; host memory.
  * @param beta            in [0,1), for every class; ignored if beta_per_class is given.
  * @param beta_per_class  double [classes], each in [0,1); host memory; or NULL.
- * @param weights         float [classes]; host memory. For tare_batch::class_weights, copied to the device.
+ * @param weights         float [classes]; host memory. Copy them to the device for tare_batch::class_weights.
  * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)).
  */
 TARE_API tare_status tare_class_balanced_weights(int64_t classes, const int64_t *counts, double beta,
@@ -1203,7 +1212,7 @@ TARE_API tare_status tare_class_balanced_weights(int64_t classes, const int64_t 
 /**
  * The same for counts that are real numbers: sums of fractions, soft labels, weighted samples. For whole numbers up to
  * 2^53 the weights are those of tare_class_balanced_weights, bit for bit. Every weight is finite, and at most the
- * number of classes present. A weight that is too small for a float is 0.
+ * number of classes with a count > 0. A weight that is too small for a float is 0.
  * @param counts  double [classes], each finite and >= 0, at least one > 0; host memory.
  * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)).
  */
@@ -1213,12 +1222,12 @@ TARE_API tare_status tare_class_balanced_weights_real(int64_t classes, const dou
 /**
  * Class-balanced weights that follow the data: running counts of positives, in device memory that the caller keeps.
  *
- * A training step is tare_class_balance_count, the sum of its counts over the ranks if there are several, and
- * tare_class_balance_step. The step adds the counts to the running ones, n_c = decay*n_c + counts_c, and then forms the
- * weights. So every class of the batch has one. Nothing waits for the device, and all of it can be captured.
+ * A training step calls tare_class_balance_count, adds the counts over the ranks if there are several, and calls
+ * tare_class_balance_step. The step adds the counts to the running counts, n_c = decay*n_c + counts_c, and then forms
+ * the weights. So every class of the batch has a weight. Nothing waits for the device, and all of it can be captured.
  *
- * The weights are those of tare_class_balanced_weights_real for max(n_c, least_count). A class with 0 has weight 0. If
- * every class has 0, each weight is 1. A weight may differ in its last bits from device to device.
+ * The weights are those of tare_class_balanced_weights_real for max(n_c, least_count). A class where this is 0 has
+ * weight 0. If it is 0 for every class, each weight is 1. A weight may differ in its last bits from device to device.
  *
  * Seesaw loss needs the logarithms of the counts instead: log max(n_c, 1), formed in double and rounded once.
  *
@@ -1233,11 +1242,11 @@ typedef struct tare_class_balance {
   uint64_t struct_size;
   int64_t classes;    /**< C: 1..2^31-2 */
   double beta;        /**< in [0,1); default 0.999 */
-  double decay;       /**< of the running counts in each step, in (0,1]; default 1: they are sums */
-  double least_count; /**< what a smaller count counts as: in [1e-30,2^53], or 0 (default) for none */
+  double decay;       /**< factor of the running counts in each step, in (0,1]; default 1: plain sums */
+  double least_count; /**< a smaller count is raised to it: in [1e-30,2^53], or 0 (default) for none */
   void *state;        /**< device memory */
   float *weights;     /**< [classes], written; device memory; NULL: none */
-  float *log_counts;  /**< [classes], written: log max(n, 1), for Seesaw loss; device memory; NULL (default): none */
+  float *log_counts;  /**< [classes], written: log max(n, 1) for Seesaw loss; device memory; NULL (default): none */
 } tare_class_balance;
 
 /** Fills the defaults. */
@@ -1248,40 +1257,41 @@ TARE_API void tare_class_balance_init_sized(tare_class_balance *balance, int64_t
 TARE_API uint64_t tare_class_balance_state_bytes(int64_t classes);
 
 /**
- * Writes the rows of each class of a batch as the state's counts of the step. It reads labels alone.
+ * Counts the rows of each class of a batch, and writes the counts of the step into the state. It reads only labels.
  * @return as tare_label_counts.
  */
 TARE_API tare_status tare_class_balance_count(tare_context *context, const tare_class_balance *balance,
                                               const tare_batch *batch, tare_stream stream);
 
 /**
- * Adds the state's counts of the step to the running ones, adds one step, and forms the weights.
+ * Adds the counts of the step to the running counts, increments the number of steps, and forms the weights.
  * @return TARE_STATUS_OK, TARE_STATUS_INVALID_ARGUMENT or TARE_STATUS_CUDA_ERROR.
  */
 TARE_API tare_status tare_class_balance_step(tare_context *context, const tare_class_balance *balance,
                                              tare_stream stream);
 
 /**
- * Forms the weights of the running counts as they are: for an evaluation beside training. The state is only read.
- * One of `weights` and `log_counts` must be given.
+ * Forms the weights from the running counts as they are, for example for a validation. The state is only read. At least
+ * one of `weights` and `log_counts` must be given.
  * @return as tare_class_balance_step.
  */
 TARE_API tare_status tare_class_balance_weigh(tare_context *context, const tare_class_balance *balance,
                                               tare_stream stream);
 
 typedef enum tare_gradient_rule {
-  /** Equalization loss v2 (Tan et al., arXiv 2012.08548, eq. 5 to 7): sigmoid CE whose elements with t = 1 have the
-   *  weight 1 + gain*(1-f), and those with t = 0 the weight f = 1/(1 + exp(-steepness*(g-midpoint))) */
+  /** Equalization loss v2 (Tan et al., arXiv 2012.08548, eq. 5 to 7): sigmoid CE. With f = 1/(1 +
+   *  exp(-steepness*(g-midpoint))), elements with t = 1 have the weight 1 + gain*(1-f), and elements with t = 0 the
+   *  weight f */
   TARE_GRADIENT_RULE_EQLV2 = 0,
   /** Equalized focal loss (Li et al., arXiv 2201.02593, eq. 5 to 7): sigmoid focal loss with gamma_c = gamma +
-   *  scale*(1-g) and the weight gamma_c/gamma, for t = 1 and t = 0 alike */
+   *  scale*(1-g). Elements with t = 1 and t = 0 have the weight gamma_c/gamma */
   TARE_GRADIENT_RULE_EFL = 1
 } tare_gradient_rule;
 
 /**
- * Weights that follow the gradients of each class: running sums of positive gradients P and of negative gradients N, in
- * device memory that the caller keeps. g = P/(N + 1e-10), in EFL clamped to [0,1]. A fresh state has g = 100 in EQLv2,
- * where both weights are 1, and g = 1 in EFL.
+ * Weights that follow the gradients of each class. For each class there are running sums of positive gradients (P) and
+ * of negative gradients (N), in device memory that the caller keeps. g = P/(N + 1e-10), in EFL clamped to [0,1]. In
+ * EQLv2 a fresh state has g = 100, where both weights are 1. In EFL a fresh state has g = 1.
  *
  * A training step is
  *
@@ -1289,11 +1299,11 @@ typedef enum tare_gradient_rule {
  *   tare_evaluate                  with these as positive_weights, negative_weights (and focal.gamma_per_class), and
  *                                  with class_sums
  *   tare_gradient_balance_collect  positive_gradient and negative_gradient of class_sums become the sums of the step
- *   (several ranks add the sums of the step: words [1, 1+2*classes) of the state, double)
+ *   (all-reduce)                   several ranks add the sums of the step: words [1, 1+2*classes) of the state, double
  *   tare_gradient_balance_step     adds them to the running sums
  *
- * So the sums are of w*|p-t| in EQLv2, and of |dL/dx| in EFL, with every weight, before divisor and gradient_scale. A
- * sum that is not finite adds nothing. Nothing waits for the device, and all of it can be captured.
+ * So EQLv2 sums w*|p-t|, and EFL sums |dL/dx|. Both have every weight, but neither divisor nor gradient_scale. A sum
+ * that is not finite adds nothing. Nothing waits for the device, and all of it can be captured.
  *
  * State. tare_gradient_balance_state_bytes(classes) bytes, aligned to 8. A fresh state is all zero bytes. It may be
  * copied, saved and restored as bytes. In 8-byte words:
@@ -1306,8 +1316,8 @@ typedef enum tare_gradient_rule {
 typedef struct tare_gradient_balance {
   uint64_t struct_size;
   int64_t classes;         /**< C: 1..2^31-2 */
-  int64_t exempt;          /**< a class whose weights are 1 and whose exponent is gamma, such as a column of objectness;
-                                default -1: none */
+  int64_t exempt;          /**< a class with weights 1 and exponent gamma, such as a column of objectness; default -1:
+                                none */
   int32_t rule;            /**< a tare_gradient_rule */
   int32_t reserved;        /**< 0 */
   double steepness;        /**< EQLv2: in [0,1e6]; default 12 */
@@ -1338,7 +1348,7 @@ TARE_API tare_status tare_gradient_balance_weigh(tare_context *context, const ta
                                                  tare_stream stream);
 
 /**
- * Writes the gradients of class sums as the state's sums of the step.
+ * Copies the gradients of class sums into the state, as the sums of the step.
  * @param sums  [classes], as tare_output::class_sums has them; device memory.
  * @return as tare_gradient_balance_weigh.
  */
@@ -1346,19 +1356,19 @@ TARE_API tare_status tare_gradient_balance_collect(tare_context *context, const 
                                                    const tare_class_sums *sums, tare_stream stream);
 
 /**
- * Adds the state's sums of the step to the running sums, and adds one step.
+ * Adds the sums of the step to the running sums, and increments the number of steps.
  * @return as tare_gradient_balance_weigh.
  */
 TARE_API tare_status tare_gradient_balance_step(tare_context *context, const tare_gradient_balance *balance,
                                                 tare_stream stream);
 
 /**
- * Offsets of logit adjustment: offset_c = tau*log(n_c/sum n), formed in double and rounded once. A count of 0 counts
- * as 1. Frequencies that sum to 1 serve as counts if none is 0.
+ * Offsets of logit adjustment: offset_c = tau*log(n_c/sum n), formed in double and rounded once. A count of 0 counts as
+ * 1. The counts may also be frequencies that sum to 1, if none is 0.
  * @param counts  double [classes], each finite and >= 0; host memory. A 0 together with a count strictly between 0 and
  *                1 is refused, because then 1 is not a single sample.
  * @param tau     in [-1e30,1e30]. 1 is balanced softmax. 0 changes no logit. -tau adjusts logits after training.
- * @param offset  float [classes]; host memory. What tare_logit_adjusted_parameters takes (copied to the device).
+ * @param offset  float [classes]; host memory. Copy it to the device for tare_logit_adjusted_parameters.
  * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)).
  */
 TARE_API tare_status tare_logit_adjustment(int64_t classes, const double *counts, double tau, float *offset);
@@ -1386,11 +1396,11 @@ typedef enum tare_loss_family {
 /** What a loss takes from a batch. A binding that reads this needs no list of losses of its own. */
 typedef struct tare_loss_description {
   uint64_t struct_size;
-  const char *name;               /**< "sigmoid-focal"; never freed */
+  const char *name;               /**< such as "sigmoid-focal"; never freed */
   int32_t kind;                   /**< a tare_loss_kind */
   int32_t family;                 /**< a tare_loss_family */
-  int32_t parameters;             /**< the number of parameters that tare_loss_parameter describes */
-  int32_t has_state;              /**< 1: a parameter is a state that the caller keeps */
+  int32_t parameters;             /**< number of parameters that tare_loss_parameter describes */
+  int32_t has_state;              /**< 1: one parameter is a state that the caller keeps */
   int32_t takes_targets;          /**< 1: dense targets as well as labels (GHM-R: always) */
   int32_t takes_class_weights;    /**< 1: class_weights and background_weight */
   int32_t takes_element_weights;  /**< 1: tare_level::element_weights */
@@ -1399,8 +1409,8 @@ typedef struct tare_loss_description {
   int32_t gives_element_loss;     /**< 1: tare_level::element_loss */
   int32_t takes_scores;           /**< 1: tare_level::scores in [0,1] */
   int32_t takes_negative_weights; /**< 1: tare_batch::negative_weights */
-  /** how many numbers tare_level::scores has for each row, as targets between bins: 1 (distribution focal loss), 2
-   *  (two-hot cross-entropy); other losses 0 */
+  /** how many scores a row has if they are targets between bins: 1 (distribution focal loss) or 2 (two-hot
+   *  cross-entropy); other losses 0 */
   int32_t takes_bins;
   int32_t reserved;
 } tare_loss_description;
@@ -1424,11 +1434,11 @@ typedef enum tare_parameter_type {
 typedef struct tare_parameter_description {
   uint64_t struct_size;
   const char *name;   /**< "gamma"; never freed */
-  const char *option; /**< its name on a command line, with one meaning over all losses; "" if text cannot give it */
+  const char *option; /**< its name on a command line, with one meaning in all losses; "" if text cannot give it */
   const char *field;  /**< "focal.gamma": its field in tare_loss_spec, as error texts name it */
   const char *help;   /**< one line of text */
-  const char *limits; /**< the range as text: "in [0,10000]"; empty if there is none */
-  const char *const *choices; /**< TARE_PARAMETER_TYPE_CHOICE: the names by value, then NULL; for other types NULL */
+  const char *limits; /**< the range as text, such as "in [0,10000]"; "" if there is none */
+  const char *const *choices; /**< TARE_PARAMETER_TYPE_CHOICE: the names by value, then NULL. Other types: NULL */
   int32_t type;               /**< a tare_parameter_type */
   int32_t offset;             /**< of the value, in bytes from the start of tare_loss_spec */
   double low, high;           /**< the range */
@@ -1449,11 +1459,11 @@ TARE_API tare_status tare_loss_parameter(int32_t kind, int32_t index, tare_param
 TARE_API const char *tare_build_description(void);
 
 /* ------------------------------------------------------------------------------------------------------------------
- * 12. Masks: dice, Tversky, focal Tversky, and focal loss beside them, on the logits of mask heads
+ * 12. Masks: dice, Tversky, focal Tversky and focal loss on the logits of mask heads
  * --------------------------------------------------------------------------------------------------------------- */
 
 /**
- * The loss of masks. For each mask, over its pixels that count, with p = sigmoid(x) and target t:
+ * The loss of a mask. Over the mask's pixels that count, with p = sigmoid(x) and target t:
  *
  *   TP = sum p*t, FP = sum p*(1-t), FN = sum (1-p)*t
  *   T = (TP + numerator_smoothing)/(TP + false_positive_weight*FP + false_negative_weight*FN + denominator_smoothing)
@@ -1462,19 +1472,19 @@ TARE_API const char *tare_build_description(void);
  *   L = mask weight*(overlap_weight*overlap + focal_weight*focal)
  *
  *   dice                       weights 1/2 and 1/2: T = 2*TP/(sum p + sum t) (arXiv 1606.04797 with `squared`). A
- *                              smoothing of s in 1 - (2*TP + s)/(sum p + sum t + s) is s/2 in both fields here
- *   Tversky                    other weights (arXiv 1706.05721, whose alpha and beta they are). 1 and 1: Jaccard
- *   focal Tversky              exponent 0.75 (arXiv 1810.07842). It writes the exponent 1/gamma with gamma 4/3. So a
- *                              code whose parameter is 4/3 means 0.75 if it divides by it. The symmetric and asymmetric
- *                              losses of arXiv 2102.04525 are such losses too
- *   focal and dice of masks    focal_weight above 0 (MaskFormer, DETR, SAM): both from the same reads of the logits
+ *                              smoothing s in 1 - (2*TP + s)/(sum p + sum t + s) is s/2 in both fields here
+ *   Tversky                    other weights: alpha and beta of arXiv 1706.05721. Jaccard has 1 and 1
+ *   focal Tversky              exponent 0.75 (arXiv 1810.07842). The paper writes 1/gamma with gamma 4/3. So code that
+ *                              divides by a parameter of 4/3 has the exponent 0.75. The symmetric and asymmetric losses
+ *                              of arXiv 2102.04525 have this form too
+ *   focal and dice of masks    focal_weight above 0 (MaskFormer, DETR, SAM). The logits are read no more often
  *
- * `squared`: FP is the sum of (p-t)^2 where p > t, and FN where p <= t. With weights 1/2 and 1/2, T is then
- * 2*TP/(sum p^2 + sum t^2), as V-Net has it and mmdetection by default.
+ * `squared`: FP is the sum of (p-t)^2 where p > t, and FN where p <= t. With weights 1/2 and 1/2, T is then 2*TP/(sum
+ * p^2 + sum t^2), as in V-Net and by default in mmdetection.
  *
- * 1-T is formed from FP, FN and the smoothing, so that nothing cancels. Where it is 0 the gradient is 0, for every
- * exponent. Where the denominator is 0, T is 1: nothing was there, and nothing was found. A mask without a target and
- * without smoothing has T = 0 where any p is above 0. Its overlap loss is then 1, with a gradient of 0.
+ * 1-T is formed from FP, FN and the smoothing, so nothing cancels. Where 1-T is 0 the gradient is 0, for every
+ * exponent. Where the denominator is 0, T is 1: there was nothing to find, and nothing was found. A mask whose targets
+ * are all 0, without smoothing, has T = 0 if any p is above 0. Its overlap loss is then 1, with a gradient of 0.
  */
 typedef struct tare_mask_spec {
   uint64_t struct_size;
@@ -1491,7 +1501,7 @@ typedef struct tare_mask_spec {
   int32_t reserved;             /**< 0 */
 } tare_mask_spec;
 
-/** Fills the defaults: dice loss with a smoothing of 1 in its own form. */
+/** Fills the defaults: dice loss with s = 1. */
 TARE_API void tare_mask_spec_init_sized(tare_mask_spec *spec, uint64_t struct_size);
 #define tare_mask_spec_init(spec) tare_mask_spec_init_sized((spec), sizeof *(spec))
 
@@ -1501,7 +1511,7 @@ typedef enum tare_mask_target {
   TARE_MASK_TARGET_F16 = 1,
   TARE_MASK_TARGET_BF16 = 2,
   TARE_MASK_TARGET_F64 = 3,
-  TARE_MASK_TARGET_U8 = 4 /**< 0 or 1 (C's bool is stored so too), or tare_masks::ignore_target */
+  TARE_MASK_TARGET_U8 = 4 /**< 0 or 1 (also C's bool), or tare_masks::ignore_target */
 } tare_mask_target;
 
 /**
@@ -1512,22 +1522,22 @@ typedef enum tare_mask_target {
  * whatever their logits and targets are.
  *
  * Targets out of range. A t in [-1e-3,1.001] (f16 and bf16: [-0.01,1.01]) is clamped to [0,1]. A pixel with any other
- * target, or NaN, makes its mask invalid. Such a mask adds nothing, has a gradient and sums of 0, and does not count.
- * The call writes every output, returns TARE_STATUS_INVALID_TARGET and names mask and pixel. On a GPU
- * tare_context_synchronize returns it and names the mask as a row. Masks of weight 0 add nothing, have a gradient of 0,
- * and their targets are not checked. With logits narrower than f64, targets of f64 are rounded to f32 first.
+ * target, or NaN, makes its mask invalid. An invalid mask adds nothing, has a gradient and sums of 0, and does not
+ * count. The call writes every output, returns TARE_STATUS_INVALID_TARGET and names mask and pixel. On a GPU
+ * tare_context_synchronize returns it and names the mask as a row. A mask of weight 0 adds nothing and has a gradient
+ * of 0. Its targets are not checked. With logits narrower than f64, targets in f64 are rounded to f32 first.
  */
 typedef struct tare_masks {
   uint64_t struct_size;
   int64_t masks;         /**< >= 0, < 2^31 */
   int64_t pixels;        /**< of each mask; >= 0, < 2^40 */
   const void *logits;    /**< [masks, pixels] of dtype; device memory, like every array here */
-  int64_t logits_stride; /**< default `pixels`, as for the other two */
+  int64_t logits_stride; /**< default `pixels`, as for the other two strides */
   const void *targets;   /**< [masks, pixels] of target_dtype */
   int64_t targets_stride;
   const uint8_t *valid; /**< [masks, pixels]: 0 where a pixel does not count; NULL: all count */
   int64_t valid_stride;
-  const float *mask_weights; /**< [masks], contiguous, also negative; NULL: 1 */
+  const float *mask_weights; /**< [masks], contiguous, may be negative; NULL: 1 */
   int32_t dtype;             /**< a tare_dtype, of logits and gradient; default TARE_DTYPE_F32 */
   int32_t target_dtype;      /**< a tare_mask_target; default TARE_MASK_TARGET_F32 */
   int32_t ignore_target;     /**< of u8 targets: 2..255; -1 (default): none */
@@ -1541,7 +1551,7 @@ TARE_API void tare_masks_init_sized(tare_masks *masks, int64_t count, int64_t pi
 /** Sums over the pixels of one mask that count; see tare_mask_spec. */
 typedef struct tare_mask_sums {
   double true_positives, false_positives, false_negatives;
-  double focal;   /**< sum of alpha_t*s^gamma*CE; 0 with a focal_weight of 0 */
+  double focal;   /**< sum of alpha_t*s^gamma*CE; 0 if focal_weight is 0 */
   int64_t pixels; /**< how many count */
   int64_t reserved;
 } tare_mask_sums;
@@ -1552,24 +1562,24 @@ typedef struct tare_mask_sums {
  *   TARE_NORMALIZER_SUM    1
  *   TARE_NORMALIZER_ROWS   the number of masks that count, at least 1. A mask counts unless it is invalid or none of
  *                          its pixels counts
- *   TARE_NORMALIZER_VALUE  normalizer_value, or what normalizer_pointer has
+ *   TARE_NORMALIZER_VALUE  normalizer_value, or the number at normalizer_pointer
  *
  * Other normalizers are TARE_STATUS_UNSUPPORTED. Scale and pointers are as in tare_output.
  */
 typedef struct tare_mask_output {
   uint64_t struct_size;
-  void *loss;              /**< one scalar of loss_dtype: the sum of L over the masks, divided */
-  void *overlap_loss;      /**< the same of mask weight*overlap, without overlap_weight */
-  void *focal_loss;        /**< the same of mask weight*focal, without focal_weight; 0 with a focal_weight of 0 */
-  int32_t loss_dtype;      /**< TARE_DTYPE_F32 (default) or TARE_DTYPE_F64 */
-  int32_t normalizer;      /**< default TARE_NORMALIZER_SUM */
-  double normalizer_value; /**< it and its reciprocal are finite; default 1 */
-  const float *normalizer_pointer;     /**< device memory; or NULL */
-  double gradient_scale;               /**< finite in f32; default 1 */
+  void *loss;                      /**< one scalar of loss_dtype: the sum of L over the masks, over the divisor */
+  void *overlap_loss;              /**< the same with mask weight*overlap, without overlap_weight */
+  void *focal_loss;                /**< the same with mask weight*focal, without focal_weight; 0 if focal_weight is 0 */
+  int32_t loss_dtype;              /**< TARE_DTYPE_F32 (default) or TARE_DTYPE_F64 */
+  int32_t normalizer;              /**< default TARE_NORMALIZER_SUM */
+  double normalizer_value;         /**< it and its reciprocal are finite; default 1 */
+  const float *normalizer_pointer; /**< device memory; or NULL */
+  double gradient_scale;           /**< finite in f32; default 1 */
   const float *gradient_scale_pointer; /**< a factor of gradient_scale; device memory; or NULL */
   void *gradient;          /**< [masks, pixels] of the logits' type; may be the logits themselves, with their stride */
   int64_t gradient_stride; /**< default `pixels` */
-  void *mask_loss;         /**< [masks]: L of each, undivided; f32 (f64 for f64 logits) */
+  void *mask_loss;         /**< [masks]: L of each, without divisor; f32 (f64 for f64 logits) */
   tare_mask_sums *sums;    /**< [masks]; aligned to 8 bytes */
 } tare_mask_output;
 
@@ -1578,16 +1588,17 @@ TARE_API void tare_mask_output_init_sized(tare_mask_output *output, int64_t pixe
 #define tare_mask_output_init(output, pixels) tare_mask_output_init_sized((output), (pixels), sizeof *(output))
 
 /**
- * The loss of masks, its gradient, or both. Logits and targets are read once for the sums, and once more if a gradient
- * is wanted. The sums of a mask are formed in a fixed order, however many threads or blocks share it. The call needs a
+ * Computes the loss of masks, its gradient, or both. Logits and targets are read once for the sums, and once more for a
+ * gradient. The sums of a mask are formed in a fixed order, for any number of threads or blocks. The call needs a
  * workspace (tare_context_set_workspace), and puts all work on `stream`.
  *
- * Infinities: x = -inf is p = 0 and x = +inf is p = 1. A focal loss is infinite there if the target is on the other
- * side. A NaN logit of a pixel that counts makes the mask's loss NaN, and its gradient wherever p is not 0 or 1.
+ * Infinities. x = -inf has p = 0, and x = +inf has p = 1. There focal loss is infinite if the target is on the other
+ * side. A NaN logit of a pixel that counts makes the mask's loss NaN. It also makes the mask's gradient NaN wherever p
+ * is not 0 or 1.
  *
- * Accuracy, for finite logits: the losses to 1e-6 of themselves, with focal loss to 1e-6*(1+gamma) (f64 logits: 1e-12),
- * for any number of pixels. The gradient to 1e-5 of its largest element in the mask (f64: 1e-12), or one rounding to
- * f16 or bf16.
+ * Accuracy, for finite logits and any number of pixels. The relative error of a loss is at most 1e-6, with focal loss
+ * 1e-6*(1+gamma) (f64 logits: 1e-12). The error of a gradient is at most 1e-5 of the mask's largest (f64: 1e-12), or
+ * one rounding to f16 or bf16.
  *
  * @return TARE_STATUS_OK, TARE_STATUS_INVALID_ARGUMENT, TARE_STATUS_UNSUPPORTED (f64 logits on a GPU),
  *         TARE_STATUS_WORKSPACE_TOO_SMALL, TARE_STATUS_CUDA_ERROR; on the CPU also TARE_STATUS_INVALID_TARGET.
@@ -1596,8 +1607,8 @@ TARE_API tare_status tare_mask_evaluate(tare_context *context, const tare_mask_s
                                         const tare_mask_output *output, tare_stream stream);
 
 /**
- * Bytes of workspace that tare_mask_evaluate needs: at most 128 for each mask, 48 for every 8192 pixels of it or part
- * of them, and 128.
+ * Bytes of workspace that tare_mask_evaluate needs. They are at most 128, plus 128 for each mask, plus 48 for every
+ * 8192 pixels of a mask (rounded up).
  * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT.
  */
 TARE_API tare_status tare_mask_workspace_size(tare_context *context, const tare_masks *masks, uint64_t *bytes);
@@ -1612,57 +1623,59 @@ TARE_API tare_status tare_mask_workspace_size(tare_context *context, const tare_
  *   sigmoid CE, GHM-C, GHM-R     4
  *   sigmoid focal                4*(1+gamma)
  *   sigmoid Poly-1               4*(2+gamma)
- *   varifocal, matchability      4*(1+gamma); of a label's element 4
+ *   varifocal, matchability      4*(1+gamma); at a label's element 4
  *   quality focal                4*(1+beta)
- *   IoU-aware                    4*(1+gamma); of a label's element 6
+ *   IoU-aware                    4*(1+gamma); at a label's element 6
  *   smoothed CE, smoothed focal  4*(1+gamma)
- *   asymmetric, heatmap focal    4*(1+gamma); with a margin 6*(1+gamma); of a map 4*beta more
+ *   asymmetric, heatmap focal    4*(1+gamma); with a margin 6*(1+gamma); with a heatmap 4*beta more
  *   reduced focal                4*(1+gamma)
  *   focal star                   6
  *   softmax CE                   4 + r,             r = the largest |x_k - m|, m the largest logit off the label
  *   softmax focal                4*(1+gamma) + r
  *   distribution focal, two-hot  6 + r
  *   softmax logit-adjusted       4 + r + 2s,        r of z = x + offset, s = the largest |z_k| of a class not excluded
+ *   softmax Seesaw               4 + (1+2q)*(r + s) + 2p*n, s = the largest |x_k|, n = the largest |log n_k|, all three
+ *                                over the batch
  *
- * Weights (alpha, class, row, element, positive, 1/GD), divisor and scale: 0.5 more for each, and all of it times 2^-23
- * of the result. (A product may have an ulp half as large as its factor.) A row loss is a sum of elements; on a GPU it
- * is in f32, and 1e-6 of the sum of their sizes is added.
+ * Weights (alpha, class, row, element, positive, negative, 1/GD), divisor and scale add 0.5 each. The bound is then
+ * this number times 2^-23 of the result. (A product may have an ulp half as large as its factor.) A row loss is a sum
+ * of elements. On a GPU this sum is in f32: its bound is larger by 1e-6 of the sum of the elements' sizes.
  *
  * Gradients of f16 and bf16 logits: 1 ulp of that type.
  *
- * Gradients and losses of f64 logits: 1e-13 of the result; with gamma > 5 it is 1e-14*(1+gamma). In a softmax loss
- * r*2.3e-16 is added (logit-adjusted: r + 2s instead of r).
+ * Gradients and losses of f64 logits: 1e-13 of the result, or 1e-14*(1+gamma) with gamma > 5. A softmax loss adds
+ * r*2.3e-16. In logit-adjusted and Seesaw loss r is replaced by what the table adds to 4.
  *
  * Results below 1e-30 (f64: 1e-290) may instead be off by 1e-36 (1e-290), before weights, epsilon, divisor and scale.
  *
- * Cancellation. Terms are subtracted with dense targets and scores strictly between 0 and 1, and in Poly-1 with a
- * negative epsilon. There an ulp is one of the terms, not of the result. For the gradient of a sigmoid loss the terms
- * are weight*s^gamma*(p + t), and the additions of focal and Poly-1; for varifocal weight*t*(p + t). For CE itself they
- * are weight*(CE + 2*max(x,0)*t). For matchability-aware and IoU-aware labels t is the target that the score gives. For
- * the gradient of softmax CE, and of the losses of bins, they are T*p + t, where T is the sum of the row's targets.
- * With label smoothing t is the smoothed target, times the modulator. Alpha counts 2 ulp. In quality
- * focal loss s = |p-t| may be off by 4 ulp of p + t, which the power beta passes on. With beta below 1 the gradient is
- * unbounded near p = t, and there it is only as exact as s.
+ * Cancellation. With targets and scores strictly between 0 and 1, and in Poly-1 with a negative epsilon, terms are
+ * subtracted. There an ulp is that of the terms, not of the result. For the gradient of a sigmoid loss the terms are
+ * weight*s^gamma*(p + t), and the additions of focal and Poly-1; for varifocal weight*t*(p + t). For CE itself they are
+ * weight*(CE + 2*max(x,0)*t). For matchability-aware and IoU-aware labels t is the target that the score gives. For the
+ * gradients of softmax CE, distribution focal loss and two-hot cross-entropy the terms are T*p + t, where T is the sum
+ * of the row's targets. With label smoothing t is the smoothed target times the modulator. Alpha counts 2 ulp. In
+ * quality focal loss s = |p-t| may be off by 4 ulp of p + t, and the power beta passes this error on. With beta below 1
+ * the gradient is unbounded near p = t. There it is only as exact as s.
  *
- * The scalar loss is a sum in double of such losses, divided in double and rounded to its type. On a GPU a thread adds
- * its share of a tile in f32. The relative error of losses of one sign is at most that of their elements plus
- * 5e-7*(1+gamma) on f32 logits, and plus 1.25e-6*(1+gamma) on f16 and bf16. With losses of both signs it is relative to
- * the sum of their sizes.
+ * The scalar loss is the sum of these losses in double, divided in double and rounded to its type. On a GPU a thread
+ * adds its share of a tile in f32. If all losses have one sign, the relative error is at most that of their elements
+ * plus 5e-7*(1+gamma) (f16 and bf16 logits: 1.25e-6*(1+gamma)). With losses of both signs the error is relative to the
+ * sum of their sizes.
  *
- * Fused head. Logits and sums of gradients also have the error of a product in f32. At worst this is, for each term,
- * half an ulp of the sum of the terms' sizes; it is usually far less. On a GPU each gradient by a logit has half an ulp
- * of f16 or bf16 more.
+ * Fused head. Logits and sums of gradients also have the error of a product in f32. At worst it is half an ulp of the
+ * sum of the terms' sizes, for each term. It is usually far less. On a GPU, f16 and bf16 add half an ulp of that type
+ * to each gradient by a logit.
  *
  * Limits.
  *
  *   - A soft target in (0,1) at x = -inf or +inf gives the loss +inf for any gamma. The gradient is its finite limit.
- *   - s^gamma*CE, kappa*CE and scale over divisor are right whenever their type holds the result, also if a factor is
- *     out of range. The product of an element's weights is formed first, in f32 (f64 logits: in double). Keep it within
- *     1e-30..1e30, or 0.
+ *   - s^gamma*CE and scale/divisor are right whenever their type holds the result, even if a factor is out of range.
+ *     The product of an element's weights is formed first, in f32 (f64 logits: in double). Keep it within 1e-30..1e30,
+ *     or 0.
  *   - An element's loss must be a finite f32 to be added (f64 logits: a finite double). The sum, and a softmax row's
  *     loss, may exceed f32.
  *   - A power or exponential below 1.2e-38 (f64: 3.4e-308) is 0.
- *   - A divisor on the device that is 0, infinite or NaN is used as it is. A gradient of 0 stays 0.
+ *   - A divisor on the device may be 0, infinite or NaN, and is used unchanged. A gradient of 0 stays 0.
  * --------------------------------------------------------------------------------------------------------------- */
 
 #ifdef __cplusplus
