@@ -42,6 +42,7 @@ _LIBRARIES: dict[str, dict[str, tuple]] = {
     "mmdet": {
         f"{_LOSSES}.cross_entropy_loss": (*_CROSS_ENTROPY, *_CROSS_ENTROPIES),
         f"{_LOSSES}.dice_loss": ("DiceLoss", "dice_loss"),
+        f"{_LOSSES}.eqlv2_loss": ("EQLV2Loss",),
         f"{_LOSSES}.focal_loss": ("FocalLoss", "FocalCustomLoss", "sigmoid_focal_loss", *_PROBABILITIES),
         f"{_LOSSES}.gaussian_focal_loss": ("GaussianFocalLoss",),
         f"{_LOSSES}.gfocal_loss": ("QualityFocalLoss", "DistributionFocalLoss"),

@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What several tests of tare.torch share: random logits and labels, losses with parameters, a comparison."""
 
+import importlib
+import importlib.util
+import pathlib
+import sys
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -52,3 +58,24 @@ def blas():
         if error.name == "TARE_STATUS_NO_BLAS":
             pytest.skip(error.text)
         raise
+
+
+def mmdet_loss(file, name):
+    """A loss of the installed mmdetection; where its own dependencies are missing, from its file alone."""
+    found = importlib.util.find_spec("mmdet")
+    if found is None:
+        pytest.skip("mmdet is not installed")
+    try:
+        return getattr(importlib.import_module("mmdet.models.losses"), name)
+    except ImportError:
+        pass
+    stubs = {one: types.ModuleType(one) for one in ("mmdet", "mmdet.registry", "mmdet_losses")}
+    stubs["mmdet.registry"].MODELS = types.SimpleNamespace(register_module=lambda: lambda module: module)
+    stubs["mmdet_losses"].__path__ = [str(pathlib.Path(found.origin).parent / "models" / "losses")]
+    before = {one: sys.modules.get(one) for one in stubs}
+    sys.modules.update(stubs)
+    try:
+        return getattr(importlib.import_module(f"mmdet_losses.{file}"), name)
+    finally:
+        for one, module in before.items():
+            sys.modules.pop(one) if module is None else sys.modules.update({one: module})

@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """tare.compat.mmdet.SeesawLoss: mmdetection's own module over 20 steps, where it is installed, or its transcription."""
 
-import importlib
-import importlib.util
-import pathlib
-import sys
-import types
-
 import pytest
 import torch
 import torch.nn.functional as F
+from support import mmdet_loss
 
 from tare.compat import mmdet
 
@@ -54,31 +49,6 @@ class Transcribed:
         return self.loss_weight * (losses.sum() if self.reduction == "sum" else losses)
 
 
-def installed():
-    """mmdetection's module; where its own dependencies are missing, from its file alone."""
-    found = importlib.util.find_spec("mmdet")
-    if found is None:
-        pytest.skip("mmdet is not installed")
-    try:
-        return importlib.import_module("mmdet.models.losses").SeesawLoss
-    except ImportError:
-        pass
-    models = types.SimpleNamespace(register_module=lambda: lambda module: module)
-    stubs = {"mmdet": types.ModuleType("mmdet"), "mmdet.registry": types.ModuleType("mmdet.registry")}
-    stubs["mmdet.registry"].MODELS = models
-    folder = pathlib.Path(found.origin).parent / "models" / "losses"
-    package = types.ModuleType("mmdet_losses")
-    package.__path__ = [str(folder)]
-    stubs["mmdet_losses"] = package
-    before = {name: sys.modules.get(name) for name in stubs}
-    sys.modules.update(stubs)
-    try:
-        return importlib.import_module("mmdet_losses.seesaw_loss").SeesawLoss
-    finally:
-        for name, module in before.items():
-            sys.modules.pop(name) if module is None else sys.modules.update({name: module})
-
-
 def batch(seed, rows=50, classes=CLASSES):
     source = torch.Generator().manual_seed(seed)
     x = 3 * torch.randn(rows, classes + 2, generator=source)
@@ -118,7 +88,7 @@ def test_twenty_steps(settings, reduction):
 @pytest.mark.parametrize("classes, settings", [*((CLASSES, one) for one in SETTINGS), (1203, {})])
 def test_twenty_steps_of_the_installed_one(classes, settings):
     given = {"num_classes": classes, **settings}
-    steps(mmdet.SeesawLoss(**given), installed()(**given), torch.float64, classes)
+    steps(mmdet.SeesawLoss(**given), mmdet_loss("seesaw_loss", "SeesawLoss")(**given), torch.float64, classes)
 
 
 def test_no_objects():

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor, init_device_mesh
 
 import tare.torch
+from tare.compat import mmdet
 
 ROWS, CLASSES, BINS = 60, 5, 10
 
@@ -129,6 +130,64 @@ def check_running_counts(group, rows):
         assert torch.equal(counts, norms) and torch.equal(ours.counts, alone.counts)
 
 
+def check_running_gradients(group, rows):
+    """EQLv2 and equalized focal loss: running gradients to rounding, losses of the batches after them."""
+    for kind in (tare.torch.nn.EQLv2Loss, tare.torch.nn.EqualizedFocalLoss):
+        alone = kind(CLASSES, exempt=1, normalizer="positives")
+        ours = kind(CLASSES, exempt=1, normalizer="positives", process_group=group)
+        for step in range(4):
+            check_module(group, rows, step, ours, alone)
+            torch.testing.assert_close(ours.gradients, alone.gradients, rtol=1e-6, atol=1e-12)
+        assert ours.steps == alone.steps == 4
+        assert torch.equal(ours.state, of_first_rank(ours.state, group))
+
+
+def check_seesaw(group, rows):
+    """Seesaw loss: counts exactly, and losses that follow them."""
+    alone = tare.torch.nn.SeesawLoss(CLASSES, normalizer="positives")
+    ours = tare.torch.nn.SeesawLoss(CLASSES, normalizer="positives", process_group=group)
+    for step in range(4):
+        check_module(group, rows, step, ours, alone)
+        assert torch.equal(ours.state, alone.state)
+    assert alone.counts.sum() > 0
+
+
+def check_mmdet_seesaw_and_eqlv2(group, rows):
+    """The states of compat modules; each rank divides by its own rows."""
+    for kind, extra in ((mmdet.SeesawLoss, 2), (mmdet.EQLV2Loss, 1)):
+        alone = kind(num_classes=CLASSES, reduction="sum")
+        ours = kind(num_classes=CLASSES, reduction="sum", process_group=group)
+        for step in range(3):
+            whole = batch(step)
+            x = torch.cat([whole["x"], whole["x"][:, :extra]], 1)
+            y = whole["y"].where(whole["y"] >= 0, CLASSES)
+            alone(x, y), ours(x[rows], y[rows])
+        if kind is mmdet.SeesawLoss:
+            assert torch.equal(ours.state, alone.state)
+        else:
+            torch.testing.assert_close(ours.gradients, alone.gradients, rtol=1e-6, atol=1e-12)
+            assert ours.steps == 3
+
+
+def check_module(group, rows, step, ours, alone):
+    """One training step: the gradient, and the losses of all ranks, are those of all rows on one."""
+    whole = batch(step)
+    part = {key: one[rows] for key, one in whole.items()}
+    part["x"].requires_grad_(), whole["x"].requires_grad_()
+    expected, found = alone(whole["x"], whole["y"]), ours(part["x"], part["y"])
+    (gradient,) = torch.autograd.grad(expected, whole["x"])
+    close(torch.autograd.grad(found, part["x"])[0] / dist.get_world_size(group), gradient[rows])
+    total = found.detach().double() / dist.get_world_size(group)
+    dist.all_reduce(total, group=group)
+    close(total, expected.detach().double())
+
+
+def of_first_rank(state, group):
+    first = state.clone()
+    dist.broadcast(first, 0, group=group)
+    return first
+
+
 def check_heads(group, rows):
     torch.manual_seed(1)
     features, weight, y = torch.randn(ROWS, 4), torch.randn(CLASSES, 4), batch()["y"]
@@ -180,7 +239,16 @@ SHARES = {  # of ranks, by the size of the group: rows of the first, the second,
     "uneven": {2: [slice(0, 9), slice(9, ROWS)], 3: [slice(0, 9), slice(9, 20), slice(20, ROWS)]},
     "one without rows": {2: [slice(0, ROWS), slice(0, 0)], 3: [slice(0, 9), slice(0, 0), slice(9, ROWS)]},
 }
-OTHERS = [check_states, check_class_sums, check_running_counts, check_heads, check_data_parallel]
+OTHERS = [
+    check_states,
+    check_class_sums,
+    check_running_counts,
+    check_running_gradients,
+    check_seesaw,
+    check_mmdet_seesaw_and_eqlv2,
+    check_heads,
+    check_data_parallel,
+]
 
 
 def run_cases(rank, folder, results):

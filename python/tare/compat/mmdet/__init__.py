@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """mmdet.models.losses: FocalLoss, CrossEntropyLoss, GHMC, GHMR, QualityFocalLoss, DistributionFocalLoss, VarifocalLoss,
-GaussianFocalLoss, SeesawLoss and DiceLoss, as of mmdetection 3, with the functions beside the first two and the last.
+GaussianFocalLoss, SeesawLoss, EQLV2Loss and DiceLoss, as of mmdetection 3, with the functions beside the first two and
+the last.
 
 In a configuration either name a loss by `type='tare.compat.mmdet.FocalLoss'`, or replace mmdetection's own everywhere
 by one line:
@@ -20,6 +21,7 @@ from .cross_entropy import CrossEntropyLoss, binary_cross_entropy, cross_entropy
 from .custom import CrossEntropyCustomLoss, FocalCustomLoss
 from .dice import DiceLoss, dice_loss
 from .distribution import DistributionFocalLoss
+from .eqlv2 import EQLV2Loss
 from .focal import FocalLoss, py_focal_loss_with_prob, py_sigmoid_focal_loss, sigmoid_focal_loss
 from .gaussian import GaussianFocalLoss
 from .ghm import GHMC, GHMR
@@ -34,6 +36,7 @@ __all__ = [
     "CrossEntropyLoss",
     "DiceLoss",
     "DistributionFocalLoss",
+    "EQLV2Loss",
     "FocalCustomLoss",
     "FocalLoss",
     "GaussianFocalLoss",

@@ -10,6 +10,7 @@ NAMES = (
     "CrossEntropyLoss",
     "DiceLoss",
     "DistributionFocalLoss",
+    "EQLV2Loss",
     "FocalCustomLoss",
     "FocalLoss",
     "GHMC",
