@@ -38,6 +38,8 @@ enum { NO_GAMMA = 0, GAMMA = 1, WHOLE = 0, PART = 1 };
 #include "few_bins.h"
 #endif
 #include "density.h"
+#include "transpose.h"
+
 #include "transfer.h"
 
 #include "parameters.h"

@@ -64,6 +64,10 @@ static void load_lines(int32_t dtype, const void *data, int64_t offset, int64_t 
     load(dtype, data, offset, 1, lines * length, to);
     return;
   }
+  if (line_stride == 1 && dtype == REAL_DTYPE) {
+    transpose((const real *)data + offset, stride, length, lines, to, length);
+    return;
+  }
   for (int64_t i = 0; i < lines; i++) load(dtype, data, offset + i * line_stride, stride, length, to + i * length);
 }
 
@@ -72,6 +76,10 @@ static void store_lines(int32_t dtype, void *data, int64_t offset, int64_t line_
                         int64_t length, const real *restrict from) {
   if (stride == 1 && line_stride == length) {
     store(dtype, data, offset, 1, lines * length, from);
+    return;
+  }
+  if (line_stride == 1 && dtype == REAL_DTYPE) {
+    transpose(from, length, lines, length, (real *)data + offset, stride);
     return;
   }
   for (int64_t i = 0; i < lines; i++) store(dtype, data, offset + i * line_stride, stride, length, from + i * length);
