@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stand-ins for mmcv's compiled operators, so that mmcv-lite can run mmdetection's heads on a CPU.
 
-NMS and RoIAlign are torchvision's. Any other compiled operator raises CompiledOp when it is called.
+NMS, RoIAlign and deformable convolution (version 1) are torchvision's. Any other compiled operator raises CompiledOp
+when it is called.
 """
 
 import functools
@@ -33,6 +34,12 @@ def _roi_align(input, rois, output, argmax_y, argmax_x, pool_mode, aligned, **op
     output.copy_(torchvision.ops.roi_align(input, rois, size, scale, ratio, aligned))
 
 
+def _deformable_convolution(self, x, offset):
+    import torchvision
+
+    return torchvision.ops.deform_conv2d(x, offset, self.weight, None, self.stride, self.padding, self.dilation)
+
+
 class _Operators(types.ModuleType):
     def __getattr__(self, name):
         if name.startswith("__"):
@@ -46,7 +53,9 @@ def install():
     operators.nms, operators.roi_align_forward = _nms, _roi_align
     operators.__spec__ = importlib.machinery.ModuleSpec("mmcv._ext", None)
     sys.modules["mmcv._ext"] = operators
-    from mmcv.ops import RoIAlign
+    from mmcv.ops import DeformConv2d, RoIAlign
+
+    DeformConv2d.forward = _deformable_convolution
 
     original = RoIAlign.__init__
 

@@ -3,9 +3,10 @@
 
     python python/clients/run.py LIBRARY [--only TEXT] [--double] [--folder FOLDER]
 
-LIBRARY: torchvision, transformers, mmdet or detectron2. The script makes an environment in ~/.cache/tare/clients, with
-packages of PyPI. PyTorch comes from ~/.cache/tare/torch if `./dev test` has put it there. The C library is that of
-TARE_LIBRARY, or of a folder build*/ of this repository. detectron2 is not on PyPI: FOLDER is a copy of its repository.
+LIBRARY: torchvision, transformers, mmdet, ultralytics or detectron2. The script makes an environment in
+~/.cache/tare/clients, with packages of PyPI. PyTorch comes from ~/.cache/tare/torch if `./dev test` has put it there.
+The C library is that of TARE_LIBRARY, or of a folder build*/ of this repository. detectron2 is not on PyPI: FOLDER is a
+copy of its repository.
 
 Each model has random weights and tiny random inputs. Both trainings have the same seed and take five steps. The loss of
 step 1 must agree to 1e-6, its gradient to 1e-5 of its norm, and the later losses to 1e-3. A model that differs more is
@@ -32,6 +33,7 @@ PACKAGES = {  # and PyTorch
     "torchvision": ["torchvision"],
     "transformers": ["transformers", "torchvision", "timm", "scipy"],
     "mmdet": ["mmdet==3.3.0", "mmcv-lite==2.1.0", "mmengine", "torchvision", "scipy"],
+    "ultralytics": ["ultralytics", "torchvision"],
     "detectron2": ["fvcore", "iopath", "omegaconf", "pycocotools", "cloudpickle", "torchvision", "matplotlib"],
 }
 
@@ -71,6 +73,7 @@ def restart(library: str) -> None:
     python = environment(library)
     path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     settings = {"PYTHONPATH": path, "TARE_LIBRARY": library_file(), "TARE_CLIENT": library, "HF_HUB_OFFLINE": "1"}
+    settings |= {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_CONFIG_DIR": str(CACHE / "clients")}
     os.execve(python, [str(python), __file__, *sys.argv[1:]], {**os.environ, **settings})
 
 
