@@ -711,8 +711,7 @@ typedef struct tare_level {
   tare_strides logits_strides;
   void *gradient; /**< by the logits, same type; or NULL */
   tare_strides gradient_strides;
-  const void
-      *labels; /**< tare_batch::label_dtype; NULL only with targets, or with distribution focal loss and scores */
+  const void *labels; /**< tare_batch::label_dtype; NULL only with targets, or with scores as targets between bins */
   tare_strides labels_strides;
   const void *targets; /**< dense, tare_batch::target_dtype, in [0,1] (GHM-R: any); NULL: use labels */
   tare_strides targets_strides;
@@ -851,19 +850,18 @@ typedef struct tare_batch {
   int64_t ignore_label;       /**< differs from background_label; default -2 */
   const float *class_weights; /**< [classes], factors of the whole row of a label; device memory; or NULL */
   double background_weight;   /**< factor of background rows, with or without class_weights; in [0,1e30]; default 1 */
-  const float
-      *positive_weights;     /**< [classes], factor w of elements with t = 1. Elements with t = 0 have v = 1, or v from
-                                      negative_weights; others have t*w + (1-t)*v. Sigmoid losses only. Device memory;
-                                      or NULL */
+  /** [classes], factor w of elements with t = 1. Elements with t = 0 have v = 1, or v from negative_weights. Others have
+   *  t*w + (1-t)*v. Sigmoid losses only. Device memory; or NULL */
+  const float *positive_weights;
   int32_t score_dtype;       /**< a tare_dtype, of tare_level::scores; default TARE_DTYPE_F32 */
   int32_t selection;         /**< a tare_selection; default TARE_SELECTION_ALL */
   double selection_ratio;    /**< negatives per positive, in [0,1e9]; default 3 */
   int64_t selection_minimum; /**< least number of negatives of an image, >= 0; default 0 */
   int64_t selection_count;   /**< TARE_SELECTION_HARD_ROWS: the number of rows, >= 1; or 0 (default) */
   double selection_fraction; /**< instead: the share of the rows that count, in (0,1]; or 0 (default) */
-  const float
-      *negative_weights; /**< [classes], factor v of elements with t = 0, in every row that counts. Only sigmoid CE
-                                      and sigmoid focal loss, without label smoothing. Device memory; or NULL */
+  /** [classes], factor v of elements with t = 0, in every row that counts. Only sigmoid CE and sigmoid focal loss,
+   *  without label smoothing. Device memory; or NULL */
+  const float *negative_weights;
 } tare_batch;
 
 /** Fills the defaults. */
