@@ -71,12 +71,12 @@ tare_status tare_check_class_sums(const tare_problem *problem, int unseen, tare_
                      name);
   if (tare_has_bins(problem))
     return tare_fail(error, TARE_STATUS_UNSUPPORTED,
-                     "output->class_sums with %s and scores: a row has its target between two bins; leave class_sums "
-                     "NULL",
+                     "output->class_sums with %s and scores: a target between two bins belongs to no class; leave "
+                     "class_sums NULL",
                      name);
   if (unseen)
     return tare_fail(error, TARE_STATUS_UNSUPPORTED,
-                     "output->class_sums with a fused head: its logits do not exist at one time; form the logits and "
+                     "output->class_sums with a fused head: it never has all logits at once; form the logits and "
                      "call tare_evaluate, or leave class_sums NULL");
   if ((uintptr_t)problem->output.class_sums % 8)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "output->class_sums is %p; it must be aligned to 8 bytes",

@@ -27,8 +27,9 @@ static tare_status check_numbers(const tare_gradient_balance *b, tare_error *err
   if (b->reserved)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "balance->reserved is %d; it must be 0", b->reserved);
   if (b->exempt < -1 || b->exempt >= b->classes)
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "balance->exempt is %lld; it must be a class of %lld, or -1",
-                     (long long)b->exempt, (long long)b->classes);
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                     "balance->exempt is %lld; it must be -1, or a class below %lld", (long long)b->exempt,
+                     (long long)b->classes);
   tare_status status = check_range("steepness", b->steepness, 0, 1e6, error);
   if (!status) status = check_range("midpoint", b->midpoint, -1e6, 1e6, error);
   if (!status) status = check_range("gain", b->gain, 0, 1e6, error);

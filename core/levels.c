@@ -13,8 +13,8 @@ static tare_status check_divisor(const tare_problem *problem, int index, tare_er
   const double scale = output->gradient_scale * level->weight;
   if (level->divisor != 0 && !(isfinite(level->divisor) && isfinite(1 / level->divisor)))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "batch->levels[%d].divisor is %g; it and its reciprocal must be finite, or it is 0: the "
-                     "normalizer's",
+                     "batch->levels[%d].divisor is %g; it must be 0, for the normalizer's divisor, or it and its "
+                     "reciprocal must be finite",
                      index, level->divisor);
   if (level->divisor != 0 && level->divisor_pointer)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
@@ -27,8 +27,8 @@ static tare_status check_divisor(const tare_problem *problem, int index, tare_er
   if (level->weight == 0)
     return tare_fail(
         error, TARE_STATUS_INVALID_ARGUMENT,
-        "batch->levels[%d].loss_weight is 0; it must not be 0: tare_level_init_rows and its kin set 1; leave "
-        "out a level that is not wanted",
+        "batch->levels[%d].loss_weight is 0; it must not be 0: the functions tare_level_init_* set 1; leave "
+        "the level out to exclude it",
         index);
   if (!isfinite((float)level->weight) || !isfinite((float)scale))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
@@ -57,7 +57,7 @@ static tare_status check_pointers(const tare_problem *problem, int index, tare_e
   for (int i = 0; level->loss && i < index; i++)
     if (problem->scalars[i].loss == level->loss)
       return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                       "batch->levels[%d].loss is %p, that of levels[%d]; each level needs memory of its own", index,
+                       "batch->levels[%d].loss is %p, as in levels[%d]; each level needs memory of its own", index,
                        level->loss, i);
   return TARE_STATUS_OK;
 }
@@ -71,10 +71,11 @@ static tare_status check_scope(const tare_problem *problem, tare_error *error) {
                      "TARE_NORMALIZER_SCOPE_LEVEL (1)",
                      output->normalizer_scope);
   if (tare_has_scope_level(problem) && !tare_counts_rows(output))
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "output->normalizer_scope is TARE_NORMALIZER_SCOPE_LEVEL with output->normalizer %d; it needs one "
-                     "that is formed from the batch, not TARE_NORMALIZER_SUM (0) or TARE_NORMALIZER_VALUE (5)",
-                     output->normalizer);
+    return tare_fail(
+        error, TARE_STATUS_INVALID_ARGUMENT,
+        "output->normalizer_scope is TARE_NORMALIZER_SCOPE_LEVEL with output->normalizer %d; the scope needs "
+        "a normalizer that is formed from the batch, not TARE_NORMALIZER_SUM (0) or TARE_NORMALIZER_VALUE (5)",
+        output->normalizer);
   return TARE_STATUS_OK;
 }
 
@@ -89,7 +90,7 @@ tare_status tare_check_levels(tare_problem *problem, int unseen, tare_error *err
   if (!status && unseen && problem->has_level_scalars)
     return tare_fail(error, TARE_STATUS_UNSUPPORTED,
                      "batch->levels[0].loss, loss_weight, divisor or output->normalizer_scope with a fused head, which "
-                     "has no levels; use output->loss, normalizer_value and gradient_scale");
+                     "does not take them; use output->loss, normalizer_value and gradient_scale");
   return status;
 }
 

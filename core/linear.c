@@ -15,10 +15,10 @@ static tare_status build(tare_context *context, const tare_loss_spec *loss, cons
   tare_error *const error = &context->error;
   tare_status status = tare_problem_build(problem, loss, batch, output, TARE_NEED_LOGITS | TARE_NEED_LINEAR, error);
   if (!status && tare_density_source(problem) == TARE_DENSITY_SOURCE_KEYS)
-    status = tare_fail(
-        error, TARE_STATUS_UNSUPPORTED,
-        "loss->ghm.density is TARE_GHM_DENSITY_EXACT; it sorts all logits, and a fused head never has them all: "
-        "use TARE_GHM_DENSITY_UNIT_REGION, or tare_evaluate");
+    status = tare_fail(error, TARE_STATUS_UNSUPPORTED,
+                       "loss->ghm.density is TARE_GHM_DENSITY_EXACT; it sorts all logits, and a fused head never has "
+                       "all logits at once: "
+                       "use TARE_GHM_DENSITY_UNIT_REGION, or tare_evaluate");
   if (!status) status = tare_linear_build(&call->linear, linear, problem, error);
   if (status) return status;
   call->needs = (tare_linear_needs){.alignment = 1};

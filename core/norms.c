@@ -68,12 +68,13 @@ tare_status tare_check_norms(const tare_problem *problem, int unseen, tare_error
                      "output->norm_histogram with a GHM loss: the counts are in its state (tare_ghm_parameters); leave "
                      "norm_histogram NULL");
   if (problem->family != TARE_LOSS_FAMILY_SIGMOID)
-    return tare_fail(error, TARE_STATUS_UNSUPPORTED,
-                     "output->norm_histogram with a softmax loss: |p-t| of an element belongs to a sigmoid; leave "
-                     "norm_histogram NULL");
+    return tare_fail(
+        error, TARE_STATUS_UNSUPPORTED,
+        "output->norm_histogram with a softmax loss: only a sigmoid loss has |p-t| for each element; leave "
+        "norm_histogram NULL");
   if (unseen)
     return tare_fail(error, TARE_STATUS_UNSUPPORTED,
-                     "output->norm_histogram with a fused head: its logits do not exist at one time; form the logits "
+                     "output->norm_histogram with a fused head: it never has all logits at once; form the logits "
                      "and call tare_evaluate, or leave norm_histogram NULL");
   return check_overlaps(problem, error);
 }

@@ -34,7 +34,9 @@ tare_status tare_scale_gradients(tare_context *context, tare_dtype dtype, int32_
   if (!context) return tare_fail(tare_thread_error(), TARE_STATUS_INVALID_ARGUMENT, "context is NULL");
   tare_error *error = &context->error;
   const int size = size_of(dtype);
-  if (!size) return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "dtype is %d; it is no tare_dtype", (int)dtype);
+  if (!size)
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                     "dtype is %d; it must be TARE_DTYPE_F32 (0) to TARE_DTYPE_F64 (3)", (int)dtype);
   if (array_count < 1 || array_count > TARE_MAX_LEVELS)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "array_count is %d; it must be in [1,%d]", (int)array_count,
                      TARE_MAX_LEVELS);

@@ -850,8 +850,8 @@ typedef struct tare_batch {
   int64_t ignore_label;       /**< differs from background_label; default -2 */
   const float *class_weights; /**< [classes], factors of the whole row of a label; device memory; or NULL */
   double background_weight;   /**< factor of background rows, with or without class_weights; in [0,1e30]; default 1 */
-  /** [classes], factor w of elements with t = 1. Elements with t = 0 have v = 1, or v from negative_weights. Others have
-   *  t*w + (1-t)*v. Sigmoid losses only. Device memory; or NULL */
+  /** [classes], factor w of elements with t = 1. Elements with t = 0 have v = 1, or v from negative_weights. Others
+   *  have t*w + (1-t)*v. Sigmoid losses only. Device memory; or NULL */
   const float *positive_weights;
   int32_t score_dtype;       /**< a tare_dtype, of tare_level::scores; default TARE_DTYPE_F32 */
   int32_t selection;         /**< a tare_selection; default TARE_SELECTION_ALL */

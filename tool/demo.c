@@ -117,8 +117,8 @@ static int show_losses(struct demo *demo) {
   }
   if (status != TOOL_OK) return status;
   printf(
-      "\nEvery loss with its gradient, computed together in one call. Values are divided by the number of positive\n"
-      "rows; GHM divides by gradient density instead. softmax-*: background rows have no class and add nothing.\n"
+      "\nOne call computes each loss and its gradient. Losses are divided by the number of positive rows; GHM\n"
+      "divides by gradient density instead. softmax-*: background rows have no class and add nothing.\n"
       "cb: class-balanced weights, beta 0.999. ghm-r: box regression, 4 coordinates per row. GB/s: bytes read and\n"
       "written.\n\n");
   table_print(&table, true);
@@ -128,9 +128,9 @@ static int show_losses(struct demo *demo) {
 static void show_histogram(const struct demo *demo) {
   const struct histogram *histogram = &demo->histogram;
   printf(
-      "\nHow wrong is each of the %s logits that count? Its gradient norm g = |sigmoid(x)-t| tells, from 0 to 1.\n"
-      "%.1f %% lie in the first of %d bins: the easy background that would outweigh everything else. GHM-C gives each\n"
-      "logit the weight N/GD, so that rare gradient norms count more. The bars have a logarithmic scale.\n\n",
+      "\nThe gradient norm g = |sigmoid(x)-t| of %s logits that count: 0 is right, 1 is wrong.\n"
+      "%.1f %% are in the first of %d bins: easy background, which would outweigh everything else. GHM-C gives each\n"
+      "logit the weight N/GD, so rare gradient norms count more. The bars have a logarithmic scale.\n\n",
       grouped(histogram->elements).of,
       histogram->elements ? 100.0 * (double)histogram->counts[0] / (double)histogram->elements : 0, histogram->bins);
   print_bars(histogram);

@@ -150,7 +150,7 @@ static struct text version_text(int32_t version) {
 }
 
 int verb_info(int argc, char **argv) {
-  static const struct argp argp = {described, read_option, NULL, "Devices, instruction set, build, versions.",
+  static const struct argp argp = {described, read_option, NULL, "Shows devices, instruction set, build and versions.",
                                    NULL,      NULL,        NULL};
   bool as_json = false;
   int status = parse_arguments(&argp, NULL, argc, argv, &as_json);

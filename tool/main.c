@@ -24,7 +24,8 @@ static const struct verb {
   int (*run)(int argc, char **argv);
   const char *what;
 } verbs[] = {
-    {"demo", "tare demo", verb_demo, "every loss on a synthetic batch of 100,000 anchors, and its gradient norms"},
+    {"demo", "tare demo", verb_demo,
+     "every loss on a synthetic batch of 100,000 anchors, and a histogram of gradient norms"},
     {"eval", "tare eval", verb_eval, "one loss and its gradient on your own arrays (.npy)"},
     {"mask", "tare mask", verb_mask, "dice, Tversky or focal loss of masks, on your own arrays (.npy)"},
     {"weights", "tare weights", verb_weights, "class-balanced weights from counts (.npy, .csv)"},
@@ -36,7 +37,7 @@ enum { VERBS = sizeof verbs / sizeof verbs[0] };
 static void print_usage(FILE *stream) {
   fprintf(stream, "tare: loss kernels for class-imbalanced dense detection, on the command line\n\n");
   for (int index = 0; index < VERBS; index++) fprintf(stream, "  tare %-8s %s\n", verbs[index].name, verbs[index].what);
-  fprintf(stream, "\ntare VERB --help shows the options of a verb, tare --version the version.\n");
+  fprintf(stream, "\ntare VERB --help shows the options of a verb. tare --version shows the version.\n");
 }
 
 static void print_version(FILE *stream, struct argp_state *state) {

@@ -23,20 +23,22 @@ enum { LOGITS = 256, TARGETS, NORMALIZER, SQUARED, GRADIENT, DEVICE, JSON, FIRST
 static const struct argp_option described[] = {
     {"logits", LOGITS, "X.npy", 0, "Logits [masks, pixels] or [masks, height, width], f2, f4 or f8", 0},
     {"targets", TARGETS, "T.npy", 0, "Targets of the same shape, in [0,1], f2, f4 or f8", 0},
-    {"normalizer", NORMALIZER, "N", 0, "Divide by: sum (nothing, the default), masks (those that count)", 0},
-    {"squared", SQUARED, 0, 0, "Square p and t in the denominator, as V-Net and mmdetection do", 0},
-    {"gradient", GRADIENT, "G.npy", 0, "Write the gradient, of the logits' type and shape", 0},
-    {"device", DEVICE, "D", 0, "auto (default), cpu, cuda", 0},
+    {"normalizer", NORMALIZER, "HOW", 0, "Divide by: sum (nothing), or masks (the number of masks that count) (sum)",
+     0},
+    {"squared", SQUARED, 0, 0, "Square p and t in the denominator, as in V-Net and mmdetection", 0},
+    {"gradient", GRADIENT, "G.npy", 0, "Write the gradient, in the logits' type and shape", 0},
+    {"device", DEVICE, "WHERE", 0, "auto, cpu or cuda (auto)", 0},
     {"json", JSON, 0, 0, "Print one JSON object instead of a table", 0},
-    {"false-positive-weight", FIRST_NUMBER, "W", 0, "Default 0.5", 1},
-    {"false-negative-weight", FIRST_NUMBER + 1, "W", 0, "Default 0.5", 1},
-    {"exponent", FIRST_NUMBER + 2, "E", 0, "Of 1-T; 0.75 is focal Tversky loss. Default 1", 1},
-    {"numerator-smoothing", FIRST_NUMBER + 3, "S", 0, "Default 0.5, which is dice's smoothing of 1", 1},
-    {"denominator-smoothing", FIRST_NUMBER + 4, "S", 0, "Default 0.5", 1},
-    {"overlap-weight", FIRST_NUMBER + 5, "W", 0, "Of (1-T)^exponent. Default 1", 1},
-    {"focal-weight", FIRST_NUMBER + 6, "W", 0, "Of the focal loss beside it. Default 0: none", 1},
-    {"alpha", FIRST_NUMBER + 7, "A", 0, "Of the focal loss; negative: off. Default 0.25", 1},
-    {"gamma", FIRST_NUMBER + 8, "G", 0, "Of the focal loss. Default 2", 1},
+    {"false-positive-weight", FIRST_NUMBER, "W", 0, "Factor of FP (0.5)", 1},
+    {"false-negative-weight", FIRST_NUMBER + 1, "W", 0, "Factor of FN (0.5)", 1},
+    {"exponent", FIRST_NUMBER + 2, "E", 0, "Exponent of 1-T; 0.75 is focal Tversky loss (1)", 1},
+    {"numerator-smoothing", FIRST_NUMBER + 3, "S", 0,
+     "Added to the numerator of T; 0.5 is a smoothing of 1 in the usual dice loss (0.5)", 1},
+    {"denominator-smoothing", FIRST_NUMBER + 4, "S", 0, "Added to the denominator of T (0.5)", 1},
+    {"overlap-weight", FIRST_NUMBER + 5, "W", 0, "Factor of (1-T)^exponent (1)", 1},
+    {"focal-weight", FIRST_NUMBER + 6, "W", 0, "Factor of the focal loss; 0: no focal loss (0)", 1},
+    {"alpha", FIRST_NUMBER + 7, "A", 0, "Alpha of the focal loss; negative: off (0.25)", 1},
+    {"gamma", FIRST_NUMBER + 8, "G", 0, "Gamma of the focal loss (2)", 1},
     {0, 0, 0, 0, 0, 0}};
 
 /* The numbers of a spec, in the order of the options. */
@@ -234,14 +236,16 @@ static void release(struct work *w) {
 }
 
 int verb_mask(int argc, char **argv) {
-  static const struct argp argp = {described,
-                                   read_option,
-                                   "--logits X.npy --targets T.npy",
-                                   "Dice, Tversky and focal Tversky loss of masks, and focal loss beside them.\v"
-                                   "T = (TP + s)/(TP + w*FP + w*FN + s) of each mask; its loss is (1-T)^exponent.",
-                                   NULL,
-                                   NULL,
-                                   NULL};
+  static const struct argp argp = {
+      described,
+      read_option,
+      "--logits X.npy --targets T.npy",
+      "Evaluates dice, Tversky or focal Tversky loss of masks, and focal loss.\v"
+      "Defaults are in parentheses. A mask has T = (TP + numerator smoothing)/(TP + w*FP + w*FN + denominator "
+      "smoothing). Its loss is (1-T)^exponent.",
+      NULL,
+      NULL,
+      NULL};
   struct options options = {.device = TARE_DEVICE_AUTO};
   struct work work = {0};
   tare_mask_spec_init(&options.spec);

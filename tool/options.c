@@ -21,11 +21,11 @@ const struct argp_option eval_described[] = {
     {0, 0, 0, 0, "Input (.npy, little-endian, C order; - is standard input):", 1},
     {"loss", LOSS, "NAME", 0, NULL, 0}, /* the library's names: see all_options */
     {"logits", LOGITS, "X.npy", 0,
-     "[rows, classes] f2, f4, f8, or u2 (the bits of bf16) with --dtype bf16; or maps: see --layout; once "
-     "for each level of a head; ghm-r: predictions",
+     "[rows, classes] f2, f4, f8, or u2 (the bits of bf16) with --dtype bf16; or maps: see --layout. Give "
+     "it once for each level of a head. ghm-r: the predictions",
      0},
     {"labels", LABELS, "Y.npy", 0,
-     "[rows] i4 or i8; with several --logits once for each, or one file of all rows, level after level; ghm-r: only "
+     "[rows] i4 or i8. With several --logits: a file for each, or one file of all rows, level after level. ghm-r: only "
      "rows with a class count",
      0},
     {"targets", TARGETS, "T.npy", 0,
@@ -56,19 +56,20 @@ const struct argp_option eval_described[] = {
      0},
     {"background-weight", BACKGROUND_WEIGHT, "W", 0, "Weight of background rows (1)", 0},
     {"hard-negatives", HARD_NEGATIVES, "R", 0,
-     "In each image use only the R*P background rows with the largest loss; P is its number of rows with a class", 0},
+     "In each image use all P rows with a class, and only the R*P background rows with the largest loss", 0},
     {"least-negatives", LEAST_NEGATIVES, "K", 0,
      "With --hard-negatives: use at least K background rows of an image (0)", 0},
-    {"hard-rows", HARD_ROWS, "K", 0, "Use only the K rows with the largest loss (OHEM)", 0},
-    {"hard-fraction", HARD_FRACTION, "F", 0, "The same for a share of the rows that count, in (0,1]", 0},
-    {"images", IMAGES, "N", 0, "With --hard-negatives: the rows belong to N images, one after another (1)", 0},
+    {"hard-rows", HARD_ROWS, "K", 0, "Use only the K rows of the batch with the largest loss (OHEM)", 0},
+    {"hard-fraction", HARD_FRACTION, "F", 0,
+     "Use only this share, in (0,1], of the rows that count: those with the largest loss (OHEM)", 0},
+    {"images", IMAGES, "N", 0,
+     "With --hard-negatives: the number of images; each has the same number of rows, in order (1)", 0},
     {"normalizer", NORMALIZER, "HOW", 0,
-     "Divide by: sum (nothing), elements, rows, positives, targets (their sum: labels count as their score, or 1), "
-     "ones "
-     "(number of targets of 1), or a NUMBER (sum)",
+     "Divide by: sum (nothing), elements, rows, positives, targets (the sum of the targets; a label has its score, or "
+     "1), ones (the number of targets of 1), or a NUMBER (sum)",
      0},
-    {"normalizer-addend", NORMALIZER_ADDEND, "A", 0, "Added to what --normalizer counts or sums (0)", 0},
-    {"normalizer-minimum", NORMALIZER_MINIMUM, "M", 0, "The least divisor that --normalizer forms (0)", 0},
+    {"normalizer-addend", NORMALIZER_ADDEND, "A", 0, "Number that is added to the sum of --normalizer (0)", 0},
+    {"normalizer-minimum", NORMALIZER_MINIMUM, "M", 0, "Smallest divisor that --normalizer may form (0)", 0},
     {"level-weight", LEVEL_WEIGHT, "W", 0,
      "Factor of a level's loss and gradient; once for each --logits, in their order (1)", 0},
     {0, 0, 0, 0, "Parameters (with the losses that take them, and their defaults):", 3},
@@ -76,15 +77,16 @@ const struct argp_option eval_described[] = {
     {"grad-out", GRAD_OUT, "G.npy", 0, "Write the gradient, in the logits' type (bf16 as u2)", 0},
     {"row-loss-out", ROW_LOSS_OUT, "R.npy", 0, "Write the loss of each row, before the normalizer, as f4", 0},
     {"plot", PLOT, "P.svg", 0,
-     "Draw the histogram of gradient norms, objects and background apart, and the weights, as .svg, .png or .pdf; with "
-     "--scores also the histogram without them; for ghm-c, its gradient next to those of CE and focal. Needs gnuplot, "
-     "which may take 20 seconds",
+     "Draw the histogram of gradient norms, objects and background separately, and the weights, as .svg, .png or .pdf. "
+     "With --scores also draw the histogram without scores. For ghm-c also draw its gradient and those of CE and "
+     "focal. "
+     "Needs gnuplot, which may take 20 seconds",
      0},
     {"class-sums", CLASS_SUMS, 0, 0,
      "Show for each class its rows, loss, and sums of |gradient| over positives and negatives, before the normalizer",
      0},
     {"norm-histogram", NORM_HISTOGRAM, "N", 0,
-     "Show how many elements have a gradient norm |p-t| in each of N equal bins, beside a sigmoid loss", 0},
+     "For a sigmoid loss, show how many elements have a gradient norm |p-t| in each of N equal bins", 0},
     {"json", JSON, 0, 0, "Print one JSON object instead of a table", 0},
     {0, 0, 0, 0, "Where it runs:", 5},
     {"device", DEVICE, "WHERE", 0, "auto, cpu or cuda (auto)", 0},
@@ -298,14 +300,14 @@ int eval_options_read(struct eval_options *options, int argc, char **argv) {
       "Defaults are in parentheses. The exit status is 0, 1 if an operation failed, 2 for wrong usage. "
       "An output file is written completely or not at all. It must not be an input, or a link to a missing file. "
       "The time is the median of a few repetitions of loss and gradient together. "
-      "GB/s counts logits, gradient, labels, targets and row weights once each.\n\n"
+      "GB/s counts each byte of logits, gradient, labels, targets and row weights once.\n\n"
       "--json: loss, name, normalizer (the divisor used) and normalizer_kind, rows, classes, positives, background, "
-      "ignored, counted, grad_l1, grad_l2 (of the gradient as returned), device, device_name, reason (why not a GPU), "
-      "instruction_set, threads, dtype, milliseconds, gigabytes_per_second; and what repeats the run: command, "
+      "ignored, counted, grad_l1, grad_l2 (of the gradient as returned), device, device_name, reason (why no GPU is "
+      "used), "
+      "instruction_set, threads, dtype, milliseconds, gigabytes_per_second. To repeat the run: command, "
       "parameters (of the loss, with defaults), version, build, date (UTC). GHM adds histogram {edges, counts, "
       "weights}; --class-sums adds class_sums {loss, positive_gradient, negative_gradient, count}; --norm-histogram "
-      "adds "
-      "norm_histogram; several --logits add levels {rows, weights, losses}. A weight of a histogram is N/GD; "
+      "adds norm_histogram; several --logits add levels {rows, weights, losses}. A weight of a histogram is N/GD; "
       "in the exact density it is the mean of its bin. "
       "Numbers that JSON cannot express are \"NaN\", \"Infinity\" or \"-Infinity\".",
       NULL,

@@ -21,7 +21,7 @@ enum { COUNTS = 256, BETA, OUT, JSON };
 static const struct argp_option described[] = {
     {"class-counts", COUNTS, "F", 0,
      "Samples of each class: .npy of i4, i8, f4 or f8, or .csv with the count in the last column", 0},
-    {"beta", BETA, "B", 0, "Beta in [0,1): 0 gives equal weights; near 1, weights are inverse to frequency", 0},
+    {"beta", BETA, "B", 0, "Beta in [0,1). 0 gives equal weights; near 1, weights are proportional to 1/count", 0},
     {"out", OUT, "W.npy", 0, "Write the weights, as f4 [classes]", 0},
     {"json", JSON, 0, 0, "Print one JSON object instead of a table", 0},
     {0, 0, 0, 0, 0, 0}};
@@ -121,7 +121,7 @@ int verb_weights(int argc, char **argv) {
       described,
       read_option,
       "--class-counts F --beta B",
-      "Class-balanced weights. A weight is inversely proportional to the class's effective "
+      "Computes class-balanced weights. A weight is inversely proportional to the class's effective "
       "number of samples, (1-beta^n)/(1-beta) (Cui et al., arXiv 1901.05555).\v"
       "A class without samples gets weight 0.\n\n" COUNTS_HELP,
       NULL,

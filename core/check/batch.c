@@ -118,7 +118,7 @@ static tare_status check_array(const tare_problem *problem, const tare_view *vie
   int64_t below, above;
   if (!extent(problem, view, name, &below, &above))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "batch->levels[%d].%s_strides {image %lld, y %lld, x %lld, anchor %lld, cls %lld} reach further "
+                     "batch->levels[%d].%s_strides {image %lld, y %lld, x %lld, anchor %lld, cls %lld} span more "
                      "than 2^58 elements",
                      level, array_names[name], (long long)array->stride[0], (long long)array->stride[1],
                      (long long)array->stride[2], (long long)array->stride[3], (long long)array->cls);
@@ -217,7 +217,7 @@ static tare_status check_level_size(const tare_batch *batch, int index, const ta
     return tare_fail(
         error, TARE_STATUS_INVALID_ARGUMENT,
         "batch->levels[%d] has images %lld x height %lld x width %lld x anchors %lld x classes %lld elements; "
-        "it must be at most 2^58",
+        "they must be at most 2^58",
         index, (long long)batch->images, (long long)level->height, (long long)level->width, (long long)level->anchors,
         (long long)batch->classes);
   *rows = product;
@@ -275,12 +275,12 @@ static tare_status check_presence(const tare_problem *problem, const tare_view *
   if (!labels_alone && (view->array[TARE_ARRAY_TARGETS].data != NULL) != problem->soft)
     return tare_fail(
         error, TARE_STATUS_INVALID_ARGUMENT,
-        "batch->levels[%d].targets is %s, unlike the levels before it; either all levels have targets, or none", index,
-        problem->soft ? "NULL" : "given");
+        "batch->levels[%d].targets is %s, unlike the levels before it; either all levels have targets or none has",
+        index, problem->soft ? "NULL" : "given");
   if (!labels_alone && tare_bin_numbers(problem) && has_scores != problem->has_scores)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "batch->levels[%d].scores is %s, unlike the levels before it; with %s either all levels have "
-                     "scores, or none",
+                     "scores or none has",
                      index, has_scores ? "given" : "NULL", tare_loss_name(problem->loss.kind));
   return TARE_STATUS_OK;
 }

@@ -102,8 +102,8 @@ static tare_status check_scores(const tare_problem *problem, tare_error *error) 
     return refuse(problem, "batch->levels[].scores", "a score belongs to a label; leave scores or targets NULL", error);
   if (problem->batch.score_dtype == TARE_DTYPE_F64 && problem->batch.dtype != TARE_DTYPE_F64)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "batch->score_dtype is TARE_DTYPE_F64 (3) with batch->dtype %d; f64 scores go with f64 logits "
-                     "alone: use TARE_DTYPE_F32 (0)",
+                     "batch->score_dtype is TARE_DTYPE_F64 (3) with batch->dtype %d; f64 scores need f64 logits: "
+                     "use TARE_DTYPE_F32 (0)",
                      problem->batch.dtype);
   if (tare_labels_are_flags(problem) && (problem->batch.class_weights || problem->batch.background_weight != 1.0))
     return refuse(problem, "batch->class_weights or background_weight, and scores,",
@@ -149,7 +149,7 @@ static tare_status check_selection(const tare_problem *problem, int unseen, tare
   if (problem->has_scores)
     return refuse(problem, name, "rows are selected by labels without scores; leave scores NULL", error);
   if (tare_is_ghm(problem))
-    return refuse(problem, name, "its density is that of all elements; use a focal or cross-entropy loss", error);
+    return refuse(problem, name, "its density needs all elements; use a focal or cross-entropy loss", error);
   if (problem->soft) return refuse(problem, name, "a dense row is neither positive nor negative; use labels", error);
   if (unseen) return refuse(problem, name, "a fused head keeps no row losses; form the logits", error);
   if (problem->batch.selection == TARE_SELECTION_HARD_NEGATIVES && problem->family == TARE_LOSS_FAMILY_SOFTMAX &&

@@ -90,9 +90,11 @@ static tare_status check_overlaps(const tare_masks *masks, const mask_array *lis
 
 static tare_status check_types(const tare_masks *m, const tare_mask_output *o, tare_error *error) {
   if (m->dtype < TARE_DTYPE_F32 || m->dtype > TARE_DTYPE_F64)
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "masks->dtype is %d; it is no tare_dtype", m->dtype);
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                     "masks->dtype is %d; it must be TARE_DTYPE_F32 (0) to TARE_DTYPE_F64 (3)", m->dtype);
   if (m->target_dtype < TARE_MASK_TARGET_F32 || m->target_dtype > TARE_MASK_TARGET_U8)
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "masks->target_dtype is %d; it is no tare_mask_target",
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                     "masks->target_dtype is %d; it must be TARE_MASK_TARGET_F32 (0) to TARE_MASK_TARGET_U8 (4)",
                      m->target_dtype);
   if (m->ignore_target != -1 && (m->ignore_target < 2 || m->ignore_target > 255))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
@@ -112,14 +114,17 @@ static tare_status check_types(const tare_masks *m, const tare_mask_output *o, t
 
 static tare_status check_divisor(const tare_mask_output *o, tare_error *error) {
   if (o->normalizer < TARE_NORMALIZER_SUM || o->normalizer > TARE_NORMALIZER_ONES)
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "output->normalizer is %d; it is no tare_normalizer",
+    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                     "output->normalizer is %d; it must be TARE_NORMALIZER_SUM (0), TARE_NORMALIZER_ROWS (2) or "
+                     "TARE_NORMALIZER_VALUE (5)",
                      o->normalizer);
   if (o->normalizer != TARE_NORMALIZER_SUM && o->normalizer != TARE_NORMALIZER_ROWS &&
       o->normalizer != TARE_NORMALIZER_VALUE)
-    return tare_fail(error, TARE_STATUS_UNSUPPORTED,
-                     "output->normalizer is %d; masks have TARE_NORMALIZER_SUM (0), TARE_NORMALIZER_ROWS (2) and "
-                     "TARE_NORMALIZER_VALUE (5)",
-                     o->normalizer);
+    return tare_fail(
+        error, TARE_STATUS_UNSUPPORTED,
+        "output->normalizer is %d; for masks it must be TARE_NORMALIZER_SUM (0), TARE_NORMALIZER_ROWS (2) or "
+        "TARE_NORMALIZER_VALUE (5)",
+        o->normalizer);
   if (!isfinite(o->normalizer_value) || o->normalizer_value == 0 || !isfinite(1 / o->normalizer_value))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
                      "output->normalizer_value is %g; it must be finite and not 0, and so must its reciprocal",

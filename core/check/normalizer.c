@@ -31,8 +31,8 @@ static tare_status check_bounds(const tare_output *output, tare_error *error) {
     if (given[i] != 0 && !tare_counts_rows(output))
       return tare_fail(
           error, TARE_STATUS_INVALID_ARGUMENT,
-          "output->%s is %g with output->normalizer %s; it must be 0: only a divisor that is counted or "
-          "summed has it",
+          "output->%s is %g with output->normalizer %s; it must be 0: only a divisor that is formed from "
+          "rows takes it",
           names[i], given[i],
           output->normalizer == TARE_NORMALIZER_SUM ? "TARE_NORMALIZER_SUM (0)" : "TARE_NORMALIZER_VALUE (5)");
   }

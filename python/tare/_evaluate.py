@@ -78,45 +78,46 @@ def evaluate(
     logits: float32, float16, float64 (or ml_dtypes' bfloat16). Rows [..., C] with one to four axes in front; or, with
         `classes`, maps [images, anchors*classes, height, width]; or a list of such arrays, the levels of a head. Any
         strides are accepted, and nothing is copied. GHM-R: the predictions, [..., 4] for boxes.
-    labels: int32 or int64, one a row: [...], or for maps [images, height, width, anchors]. Neighbouring axes may be
+    labels: int32 or int64, one per row: [...], or for maps [images, height, width, anchors]. Neighbouring axes may be
         joined ([images, rows of an image]). [images, anchors, height, width] is refused. For levels: a list of these,
         or one array [images, rows of an image]. The class is label - first_label. background_label marks a row without
         a class, ignore_label a row that adds nothing. Any other label is an error.
     targets: dense targets in [0,1] of the logits' shape, instead of labels. softmax-ce takes any non-negative rows.
         GHM-R: the values that the predictions should have. Labels beside targets only say which rows are ignored.
-    scores: one a row, in [0,1], such as the IoU of a box: the target of the label's element, instead of 1. A score of a
-        row without a class is not read. The sigmoid losses take scores, but for poly1 and heatmap-focal. Of
-        softmax-distribution-focal: the target between bins, one a row; labels may then be None. Of softmax-two-hot:
-        two a row [..., 2], the weights of the label's bin and of the next one.
+    scores: one per row, in [0,1], such as the IoU of a box: the target of the label's element, instead of 1. A score of
+        a row without a class is not read. The sigmoid losses take scores, except poly1 and heatmap-focal. For
+        softmax-distribution-focal: the target between bins, one per row; labels may then be None. For softmax-two-hot:
+        two per row [..., 2], the weights of the label's bin and of the next bin.
     row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights,
-        negative_weights: float32 [C]; the last of sigmoid-ce and sigmoid-focal. background_weight: a number.
+        negative_weights: float32 [C]; negative_weights only for sigmoid-ce and sigmoid-focal. background_weight: a
+        number.
     normalizer: the divisor of the loss and its gradient: "sum" (none), "elements", "rows", "positives", "weights",
         "targets" (the sum of the targets of rows that count, unweighted; a label's is its score, or 1), "ones" (the
         number of these that are 1), or a number. A divisor that is not a number is max(normalizer_minimum, sum +
         normalizer_addend).
     normalizer_scope: "batch" forms one divisor of all levels; "level" forms one for each, with addend and minimum.
-        level_divisors: one number a level, or None, which divides that level instead. level_weights: one number a
-        level, a factor of its loss and gradient. The loss is the sum of the levels' losses.
+        level_divisors: for each level a number that divides it instead, or None. level_weights: for each level a factor
+        of its loss and gradient. The loss is the sum of the levels' losses.
     gradient: True to compute it. gradient_scale multiplies it before it is rounded to the logits' type.
     row_loss, element_loss: True to compute them: float32 (float64 for float64), not normalized.
     class_sums: True for sums of each class, float64 [C, 4], in this order: loss; t*|g| and (1-t)*|g|, where g is the
         derivative by a logit and t its target; rows that count. They include every weight, but neither divisor nor
         gradient_scale, and are formed before a gradient is rounded. In a softmax loss, loss and count are of the rows
-        with this label. Not for ghm-r, nor for softmax losses with targets.
+        with this label. Not for ghm-r, and not for softmax losses with targets.
     normalizer_sums: True for a dict of what each normalizer gives, before addend and minimum. Ranks may add theirs.
         With normalizer_scope="level" it is a list of these. Not for a GHM loss.
     level_losses: True for the loss of each level, divided and weighted: float64 [levels].
-    norm_histogram: a number of bins up to 1024, for how many elements have a gradient norm |p-t| in each of so many
-        equal bins of [0,1], the bins of GHM-C: int64 [bins]. Elements whose row, class or element weight is 0 are left
-        out. The sigmoid losses alone, but not ghm-c, whose state has its counts.
-    hard_negatives: a number r, for hard negative mining as in SSD. Of each image's background rows, only the ceil(r*P)
+    norm_histogram: a number of bins up to 1024. The result says how many elements have a gradient norm |p-t| in each of
+        these equal bins of [0,1], the bins of GHM-C: int64 [bins]. Elements whose row, class or element weight is 0 are
+        left out. Only for sigmoid losses, but not for ghm-c, whose state has the counts.
+    hard_negatives: a number r, for hard negative mining as in SSD. In each image only the ceil(r*P) background rows
         with the largest loss count. P is the number of the image's rows with a class. least_negatives is the least
         number of negatives of an image. Images are the first axis of [images, rows, C] and of maps; [rows, C] is one
         image.
-    hard_rows: a number k, for online hard example mining (OHEM). Only the k rows with the largest loss count, of all
-        rows of the batch that count, with a class or without. hard_fraction: instead their share, in (0,1]; k is
-        ceil(hard_fraction * rows that count). A loss ranks without weights. The normalizer "positives" is of all rows
-        with a class; the others are of the selected rows.
+    hard_rows: a number k, for online hard example mining (OHEM). Only the k rows of the batch with the largest loss
+        count, also background rows. hard_fraction: instead their share of the rows that count, in
+        (0,1]; k is ceil(hard_fraction * rows that count). Rows are ranked by their loss without weights. The normalizer
+        "positives" counts all rows with a class; the others count the selected rows.
     alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Other parameters
         have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
         "mmdet"), momentum, use_stored_density, mu; offset: float32 [C], of softmax-logit-adjusted, from
@@ -124,7 +125,7 @@ def evaluate(
     state: the state of a GHM loss, from ghm_state(bins). It is updated in place; use_stored_density=True only reads it.
     threads: CPU threads, up to 1024; 0: OMP_NUM_THREADS, or all processors.
 
-    Masked arrays, complex numbers, text, floats or large numbers in the place of integers, and numbers that are not
+    Masked arrays, complex numbers, text, floats or large numbers in place of integers, and numbers that are not
     finite are refused.
 
     Returns a Result: loss (a Python float, formed in double), gradient (of the logits' type and layout), row_loss,

@@ -2,8 +2,8 @@
 """The fused head for PyTorch: operators that take features, weights and bias of a classifier instead of its logits.
 
 Forward forms the logits one chunk at a time, for the loss only. Backward forms them again, and from each chunk the
-gradients. On a CPU the forward pass of float32 gives both, as in _ops: three products, where two passes take four. All
-logits, or their gradient, never exist at one time. `spec` and the other tensors are those of _ops.
+gradients. On a CPU the forward pass of float32 gives both, as in _ops: three products, where two passes take four. The
+full array of logits, or of their gradient, never exists. `spec` and the other tensors are those of _ops.
 """
 
 import ctypes

@@ -65,7 +65,7 @@ def workspace_size(context: Any, masks: Any) -> int:
 
 
 class MaskResult(NamedTuple):
-    """What tare.mask_loss gives: scalars, [masks] arrays, and the gradient (None where it was not asked for)."""
+    """What tare.mask_loss returns: scalars, [masks] arrays, and the gradient (None where it was not asked for)."""
 
     loss: float
     overlap_loss: float
@@ -114,7 +114,7 @@ def mask_loss(
     threads: int = 0,
     **parameters: float | None,
 ) -> MaskResult:
-    """Dice, Tversky or focal Tversky loss of masks, and focal loss beside it, from the same reads of the logits.
+    """Dice, Tversky or focal Tversky loss of masks, and focal loss. Both come from the same reads of the logits.
 
         result = tare.mask_loss(logits, masks, focal_weight=20.0, normalizer="masks", gradient=True)
 

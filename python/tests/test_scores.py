@@ -78,7 +78,7 @@ def test_errors():
     x, labels, scores = batch()
     with pytest.raises(tare.Error, match="takes no scores; these do: sigmoid-ce, sigmoid-focal, sigmoid-varifocal"):
         tare.evaluate("sigmoid-poly1", x, labels, scores=scores)
-    with pytest.raises(ValueError, match="f64 scores go with f64 logits"):
+    with pytest.raises(ValueError, match="f64 scores need f64 logits"):
         tare.evaluate("sigmoid-ce", x, labels, scores=scores.astype(float))
     with pytest.raises(ValueError, match=r"scores has shape \(199,\)"):
         tare.evaluate("sigmoid-ce", x, labels, scores=scores[1:])

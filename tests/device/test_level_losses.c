@@ -291,7 +291,7 @@ Test(level_losses, refusals) {
     problem *sum = problem_with(none);
     sum->normalizer = TARE_NORMALIZER_SUM;
     sum->normalizer_scope = TARE_NORMALIZER_SCOPE_LEVEL;
-    expect_refused(sum, device, invalid, "it needs one that is formed from the batch");
+    expect_refused(sum, device, invalid, "the scope needs a normalizer that is formed from the batch");
     problem *ghm = problem_of_levels(TARE_LOSS_GHM_C, TARE_DTYPE_F32);
     ghm->of_level[0].divisor = 2;
     expect_refused(ghm, device, TARE_STATUS_UNSUPPORTED, "levels[0].divisor or divisor_pointer with ghm-c");
@@ -303,6 +303,6 @@ Test(level_losses, a_fused_head_has_none) {
     head_require_blas(device);
     problem *p = head_problem(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 20, 5, 8);
     p->want = WANT_LOSS | WANT_LEVEL_LOSSES;
-    expect_refused(p, device, TARE_STATUS_UNSUPPORTED, "with a fused head, which has no levels");
+    expect_refused(p, device, TARE_STATUS_UNSUPPORTED, "with a fused head, which does not take them");
   }
 }

@@ -17,7 +17,7 @@ struct counts {
 
 /** What the files must look like, for --help. */
 #define COUNTS_HELP                                                                                                  \
-  "The counts of --class-counts are finite, 0 or more, and not all 0; they need not be whole. A .npy holds them "    \
+  "The counts of --class-counts are finite, 0 or more, and not all 0; they may be fractions. A .npy holds them "     \
   "as i4, i8, f4 or f8 [classes]. A .csv has one line per class, commas between fields, and the count in the last: " \
   "1169, 1e3 and 12.5 are counts. Its first line may be a heading: then its last field begins with a letter and "    \
   "has no digit. A column of class ids (headed id, class_id, category_id, class, category, label or index; "         \

@@ -73,12 +73,12 @@ static void print_heading(const struct bench *bench) {
          grouped(bench->batch.classes).of, dtype_name(bench->batch.dtype), layout_name(bench),
          bench->options.apart ? "gradient apart" : "in place", bench->options.distribution_text);
   if (device_is_gpu(&bench->device)) {
-    printf("on %s, %s; %lld rounds, every loss once in each, logits put back untimed.\n", about->device_name,
+    printf("on %s, %s; %lld rounds of every loss; restoring the logits is not timed.\n", about->device_name,
            about->instruction_set, (long long)bench->rounds);
     printf("The logits are %.1f MB; the GPU's cache is flushed before each run.\n\n", bytes * 1e-6);
     return;
   }
-  printf("on %s, %s, %d thread%s; %lld rounds, every loss once in each, logits put back untimed.\n", about->device_name,
+  printf("on %s, %s, %d thread%s; %lld rounds of every loss; restoring the logits is not timed.\n", about->device_name,
          about->instruction_set, about->threads, about->threads == 1 ? "" : "s", (long long)bench->rounds);
   if (*about->reason) printf("Not on a GPU: %s\n", about->reason);
   printf("The logits are %.1f MB and the last cache %.1f MB: the caches are %s.\n\n", bytes * 1e-6,
@@ -131,8 +131,8 @@ void bench_print(struct bench *bench) {
   printf(
       "\nms: median run time; p20, p80: its 20th and 80th percentiles. ns x cores: ns per element times threads.\n"
       "GB/s: logits read and gradient written, with labels and targets. of copy: that rate over the rate of plain\n"
-      "copies of the logits (their median; p20 to p80 spread is %.0f %% of it). focals: median ratio to the time of\n"
-      "the first sigmoid-focal in the same round. ghm-r is on [rows, 4].\n",
+      "copies of the logits (their median; p20 to p80 spread is %.0f %% of it). focals: the median ratio to\n"
+      "the time of the first sigmoid-focal in the same round. ghm-r has [rows, 4].\n",
       spread * 100);
   if (spread > 0.2) {
     printf(

@@ -76,8 +76,8 @@ def ghm_histogram(
 ) -> None:
     """Counts the gradient norms of this rank's part of a batch into words [1, 2+bins) of `state` ("ghm-c" or "ghm-r").
 
-    It is a step of what process_group= does, for ranks that communicate in other ways: count, add these words over the
-    ranks, update the density, evaluate with it:
+    This is one step of process_group=, for ranks that communicate in another way. They count, add these words over the
+    ranks, update the density, and evaluate with it:
 
         tare.torch.ghm_histogram("ghm-c", logits, labels, bins=30, state=state)
         torch.distributed.all_reduce(state[1:32])

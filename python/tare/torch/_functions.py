@@ -47,7 +47,7 @@ def by_name(name: str) -> Any:
 def sigmoid_ce(
     logits: Levels | Head, labels: Levels | None = None, *, alpha: Alpha = None, **options: Unpack[SmoothedOptions]
 ) -> Any:
-    """alpha_t*l an element: binary cross-entropy of each class, l = -log p. alpha: of targets 1, 1-alpha of others.
+    """alpha_t*l per element: binary cross-entropy of each class, l = -log p. alpha: weight of target 1; 0 has 1-alpha.
     label_smoothing s moves the targets 1 and 0 to 1-s/2 and s/2."""
     return loss("sigmoid-ce", logits, labels, alpha=alpha, **options)
 
@@ -60,9 +60,9 @@ def sigmoid_focal(
     alpha: Alpha = 0.25,
     **options: Unpack[FocalOptions],
 ) -> Any:
-    """alpha_t*q^gamma*l an element (Lin et al., arXiv 1708.02002, eq. 5). gamma >= 0; alpha None or negative: off.
+    """alpha_t*q^gamma*l per element (Lin et al., arXiv 1708.02002, eq. 5). gamma >= 0; alpha None or negative: off.
     gamma_per_class: float32 [C], instead of gamma.
-    label_smoothing s moves the targets of l to 1-s/2 and s/2; smoothed="all": those of alpha and of q^gamma too."""
+    label_smoothing s moves the targets of l to 1-s/2 and s/2. smoothed="all": alpha and q^gamma follow them too."""
     if alpha is None:
         alpha = -1.0
     if options.get("alpha_per_class") is not None and isinstance(alpha, float) and alpha in (-1.0, 0.25):
@@ -79,7 +79,7 @@ def sigmoid_poly1(
     epsilon: float = 1.0,
     **options: Unpack[AlphaOptions],
 ) -> Any:
-    """alpha_t*q^gamma*l + epsilon*q^(gamma+1) an element (Leng et al., arXiv 2204.12511, Poly-1 focal)."""
+    """alpha_t*q^gamma*l + epsilon*q^(gamma+1) per element (Leng et al., arXiv 2204.12511, Poly-1 focal)."""
     return loss("sigmoid-poly1", logits, labels, gamma=gamma, alpha=alpha, epsilon=epsilon, **options)
 
 
@@ -94,10 +94,10 @@ def sigmoid_varifocal(
     positives: Positives = "by-score",
     **options: Unpack[ScoredOptions],
 ) -> Any:
-    """Varifocal loss (Zhang et al., arXiv 2008.13367, eq. 2): q*CE(x,q) of a label with score q > 0, and
-    alpha*p^gamma*softplus(x) of every other element. modulator: "differentiated" as in the paper, or "detached" as in
-    RT-DETR: whether the gradient is also that of p^gamma. positives: "by-score", a label with score 0 is a negative, as
-    in mmdetection; or "by-label", it adds nothing, as in RT-DETR."""
+    """Varifocal loss (Zhang et al., arXiv 2008.13367, eq. 2): score*CE(x,score) for a label with a score above 0, and
+    alpha*p^gamma*softplus(x) for every other element. modulator: "differentiated", the gradient includes that of
+    p^gamma, as in the paper; or "detached", it does not, as in RT-DETR. positives: "by-score", a label with score 0 is
+    a negative, as in mmdetection; or "by-label", it adds nothing, as in RT-DETR."""
     alpha = -1.0 if alpha is None else alpha
     return loss(
         "sigmoid-varifocal",
@@ -121,8 +121,8 @@ def sigmoid_quality_focal(
     alpha: Alpha = None,
     **options: Unpack[ScoredAlphaOptions],
 ) -> Any:
-    """Quality focal loss (Li et al., arXiv 2006.04388, eq. 2): |p-t|^beta*CE(x,t), where t is the score of a label in
-    its element, else 0. With alpha this is the position-supervised loss of Stable-DINO (arXiv 2304.04742)."""
+    """Quality focal loss (Li et al., arXiv 2006.04388, eq. 2): |p-t|^beta*CE(x,t). t is the label's score at the
+    label's element, else 0. With alpha this is the position-supervised loss of Stable-DINO (arXiv 2304.04742)."""
     return loss("sigmoid-quality-focal", logits, labels, scores=scores, beta=beta, alpha=alpha, **options)
 
 
@@ -136,8 +136,8 @@ def sigmoid_matchability(
     modulator: Modulator = "detached",
     **options: Unpack[ScoredOptions],
 ) -> Any:
-    """Matchability-aware loss (Huang et al., DEIM, arXiv 2412.04234): CE(x,q^gamma) of a label with score q, and
-    alpha*p^gamma*softplus(x) of every other element. modulator: "detached" as in DEIM, or "differentiated"."""
+    """Matchability-aware loss (Huang et al., DEIM, arXiv 2412.04234): CE(x,score^gamma) for a label, and
+    alpha*p^gamma*softplus(x) for every other element. modulator: "detached" as in DEIM, or "differentiated"."""
     return loss(
         "sigmoid-matchability", logits, labels, scores=scores, gamma=gamma, alpha=alpha, modulator=modulator, **options
     )
@@ -152,9 +152,9 @@ def sigmoid_iou_aware(
     p_exponent: float = 0.25,
     **options: Unpack[ScoredOptions],
 ) -> Any:
-    """IA-BCE (Cai et al., Align-DETR, arXiv 2304.07527; LW-DETR, RF-DETR): CE(x,t) of a label with score q, where
-    t = max(p^a*q^(1-a), 0.01) is a constant of the gradient and a = p_exponent; p^gamma*softplus(x) of every other
-    element."""
+    """IA-BCE (Cai et al., Align-DETR, arXiv 2304.07527; LW-DETR, RF-DETR): CE(x,t) for a label, with t =
+    max(p^a*score^(1-a), 0.01) and a = p_exponent; p^gamma*softplus(x) for every other element. The gradient treats t as
+    a constant."""
     return loss("sigmoid-iou-aware", logits, labels, scores=scores, gamma=gamma, p_exponent=p_exponent, **options)
 
 
@@ -168,9 +168,9 @@ def sigmoid_asymmetric(
     modulator: Modulator = "differentiated",
     **options: Unpack[Options],
 ) -> Any:
-    """Asymmetric loss (Ridnik et al., arXiv 2009.14119): q^gamma_positive*l of a label, and
-    r^gamma_negative*(-log(1-r)) of every other element, where r = max(sigmoid(x) - margin, 0). Several labels a row are
-    `targets` of 0 and 1. modulator: "differentiated" as in timm, or "detached" as in Alibaba's ASL."""
+    """Asymmetric loss (Ridnik et al., arXiv 2009.14119): q^gamma_positive*l for a label, and
+    r^gamma_negative*(-log(1-r)) for every other element, with r = max(sigmoid(x) - margin, 0). Rows with several labels
+    have `targets` of 0 and 1. modulator: "differentiated" as in timm, or "detached" as in Alibaba's ASL."""
     return loss(
         "sigmoid-asymmetric",
         logits,
@@ -191,9 +191,9 @@ def sigmoid_heatmap_focal(
     beta: float = 4.0,
     **options: Unpack[Options],
 ) -> Any:
-    """Focal loss of heatmaps (CornerNet, arXiv 1808.01244, eq. 1; CenterNet; CenterPoint). `targets` are a map whose
-    peaks are exactly 1: q^gamma*l of a peak, and (1-t)^beta*p^gamma*softplus(x) elsewhere. float16 and bfloat16 maps
-    are refused, because targets beside a peak round to 1."""
+    """Focal loss of heatmaps (CornerNet, arXiv 1808.01244, eq. 1; CenterNet; CenterPoint). `targets` are a heatmap
+    whose peaks are exactly 1. A peak has q^gamma*l, and every other element (1-t)^beta*p^gamma*softplus(x). float16 and
+    bfloat16 targets are refused, because a target near a peak rounds to 1."""
     return loss("sigmoid-heatmap-focal", logits, labels, gamma=gamma, beta=beta, **options)
 
 
@@ -206,8 +206,8 @@ def sigmoid_reduced_focal(
     alpha: Alpha = None,
     **options: Unpack[AlphaOptions],
 ) -> Any:
-    """Reduced focal loss (arXiv 1903.01347): cross-entropy where p < threshold, and (q/threshold)^gamma times it
-    elsewhere."""
+    """Reduced focal loss (arXiv 1903.01347): cross-entropy where p < threshold; elsewhere cross-entropy times
+    (q/threshold)^gamma."""
     return loss("sigmoid-reduced-focal", logits, labels, gamma=gamma, threshold=threshold, alpha=alpha, **options)
 
 
@@ -232,8 +232,8 @@ def softmax_ce(
     label_smoothing: float = 0.0,
     **options: Unpack[Options],
 ) -> Any:
-    """-log softmax(x)_y a row. label_smoothing s makes the targets 1-s+s/C at the label and s/C elsewhere, as in
-    torch.nn.functional.cross_entropy; but class_weights are those of the label alone."""
+    """-log softmax(x)_y per row. label_smoothing s makes the targets 1-s+s/C at the label and s/C elsewhere, as in
+    torch.nn.functional.cross_entropy. But class_weights are those of the label alone."""
     return loss("softmax-ce", logits, labels, label_smoothing=label_smoothing, **options)
 
 
@@ -245,7 +245,7 @@ def softmax_focal(
     alpha: Alpha = None,
     **options: Unpack[SmoothedOptions],
 ) -> Any:
-    """alpha*q^gamma*(-log p) a row, p = softmax(x)_y, q = 1-p. alpha multiplies every row, or is float32 [C].
+    """alpha*q^gamma*(-log p) per row, p = softmax(x)_y, q = 1-p. alpha: a factor of every row, or float32 [C].
     label_smoothing s replaces -log p by the cross-entropy of targets 1-s+s/C at the label and s/C elsewhere;
     smoothed="all": q is 1 - sum t*p of these targets, too."""
     return loss("softmax-focal", logits, labels, gamma=gamma, alpha=alpha, **options)
@@ -254,7 +254,7 @@ def softmax_focal(
 def softmax_logit_adjusted(
     logits: Levels | Head, labels: Levels | None = None, *, offset: torch.Tensor, **options: Unpack[Options]
 ) -> Any:
-    """-log softmax(x + offset)_y a row (Menon et al., arXiv 2007.07314, eq. 10).
+    """-log softmax(x + offset)_y per row (Menon et al., arXiv 2007.07314, eq. 10).
 
     offset: float32 [C], from tare.logit_adjustment(counts, tau). With tau 1 this is balanced softmax (arXiv
     2007.10740). Use it in training only; at inference use the logits without offsets.
@@ -274,11 +274,11 @@ def softmax_seesaw(
     epsilon: float = 0.01,
     **options: Unpack[Options],
 ) -> Any:
-    """-log softmax(x + log S)_y a row (Wang et al., arXiv 2008.10032, eq. 4 to 6), with S_y = 1 and, for the other
-    classes j, S_j = min(1, (n_j/n_y)^p)*max(1, (p_j/max(p_y, epsilon))^q), a constant of the gradient.
+    """-log softmax(x + log S)_y per row (Wang et al., arXiv 2008.10032, eq. 4 to 6). S_y is 1. Every other class j has
+    S_j = min(1, (n_j/n_y)^p)*max(1, (p_j/max(p_y, epsilon))^q). The gradient treats S as a constant.
 
-    log_counts: float32 [C], the logarithms of the samples n seen so far, from below at 0; None: no first factor.
-    tare.torch.SeesawLoss counts the samples of training and forms them.
+    log_counts: float32 [C], the logarithms of the sample counts n so far, at least 0; None: no first factor.
+    tare.torch.SeesawLoss counts the samples in training and forms these logarithms.
     """
     return loss("softmax-seesaw", logits, labels, log_counts=log_counts, p=p, q=q, epsilon=epsilon, **options)
 
@@ -291,8 +291,8 @@ def softmax_distribution_focal(
     delta: float = 0.0,
     **options: Unpack[ScoredOptions],
 ) -> Any:
-    """Distribution focal loss of rows of bins (Li et al., arXiv 2006.04388, eq. 6): -(l+1-y)*log p_l -
-    (y-l)*log p_(l+1), l = floor(y). scores: the targets y, one a row, clamped to [0, bins-1-delta]. labels, if given,
+    """Distribution focal loss of rows of bins (Li et al., arXiv 2006.04388, eq. 6): -(k+1-y)*log p_k -
+    (y-k)*log p_(k+1), k = floor(y). scores: the targets y, one per row, clamped to [0, bins-1-delta]. labels, if given,
     only say which rows count: those that are neither background nor ignored. There is no factor 1/4 for the sides of a
     box."""
     return loss("softmax-distribution-focal", logits, labels, scores=scores, delta=delta, **options)
@@ -304,8 +304,8 @@ def softmax_two_hot(
     scores: Levels | None = None,
     **options: Unpack[ScoredOptions],
 ) -> Any:
-    """-w_l*log p_l - w_r*log p_(l+1) a row, l the label: D-FINE's fine-grained localization loss (arXiv 2410.13842).
-    scores: [..., 2], the weights w_l and w_r. Without scores they are 1 and 0."""
+    """-w_left*log p_k - w_right*log p_(k+1) per row, k the label: D-FINE's fine-grained localization loss (arXiv
+    2410.13842). scores: [..., 2], w_left and w_right. Without scores they are 1 and 0."""
     return loss("softmax-two-hot", logits, labels, scores=scores, **options)
 
 
@@ -333,7 +333,8 @@ def ghm_r(
     state: torch.Tensor | None = None,
     **options: Unpack[GhmROptions],
 ) -> Any:
-    """Sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (Li et al., eq. 12). labels: what counts."""
+    """Sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (Li et al., eq. 12). labels: which rows
+    count."""
     return loss(
         "ghm-r", predictions, labels, targets=targets, mu=mu, bins=bins, momentum=momentum, state=state, **options
     )

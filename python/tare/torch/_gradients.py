@@ -131,15 +131,15 @@ class _GradientBalance(StateModule):
 
 
 class EQLv2Loss(_GradientBalance):
-    """Equalization loss v2 (Tan et al., arXiv 2012.08548): sigmoid cross-entropy whose classes weigh by the ratio g of
-    their positive and negative gradients so far.
+    """Equalization loss v2 (Tan et al., arXiv 2012.08548): sigmoid cross-entropy whose class weights follow g, the
+    ratio of the positive and negative gradients of a class so far.
 
         loss = tare.torch.nn.EQLv2Loss(classes=1203, normalizer="rows")
         loss(logits, labels).backward()
 
     Negatives have the weight f = 1/(1+exp(-gamma*(g-mu))), positives 1 + alpha*(1-f). A new module has f = 1. In
-    training a forward takes its weights from the batches before, and then adds the sums of w*|p-t| of its own, before
-    the divisor. In eval() and under no_grad() nothing is added. Backward uses the weights of its own forward. A loss
+    training a forward takes its weights from the earlier batches. Then it adds its own sums of w*|p-t|, without the
+    divisor. In eval() and under no_grad() nothing is added. Backward uses the weights of its own forward. A loss
     inside of torch.utils.checkpoint is refused. With a `process_group` the sums of a step are added over its ranks.
 
     The state is in state_dict(). Nothing waits for a GPU. A forward in training reads the logits twice.
@@ -167,15 +167,15 @@ class EQLv2Loss(_GradientBalance):
 
 
 class EqualizedFocalLoss(_GradientBalance):
-    """Equalized focal loss (Li et al., arXiv 2201.02593): sigmoid focal loss whose classes have the exponent
-    gamma + scale*(1-g) and the weight of this exponent over gamma, where g is the ratio, at most 1, of their positive
-    and negative gradients so far.
+    """Equalized focal loss (Li et al., arXiv 2201.02593): sigmoid focal loss. A class has the exponent
+    gamma + scale*(1-g) and the weight (this exponent)/gamma. g, at most 1, is the ratio of the positive and negative
+    gradients of the class so far.
 
         loss = tare.torch.nn.EqualizedFocalLoss(classes=1203, normalizer="positives")
         loss(logits, labels).backward()
 
-    A new module has g = 1, which is focal loss. When it takes steps, its state and its ranks are as in EQLv2Loss. The
-    sums are those of the size of this loss's own gradient.
+    A new module has g = 1, which is focal loss. Steps, state and ranks are as in EQLv2Loss. The sums are those of
+    |gradient| of this loss.
 
     classes: C. gamma, scale: the paper's. alpha: of focal loss. exempt: a column with exponent gamma and weight 1.
     options: those of sigmoid_focal; the call's come before them.

@@ -115,8 +115,8 @@ class RunningClassBalancedLoss(_RunningCounts):
 
     In training each forward counts the rows of each class and adds them to the running counts, n = decay*n + counts,
     before it forms the weights. So a class of this batch has a weight. In eval() and under no_grad() the weights are
-    those of the counts as they are. There a class that was never seen has weight 0, or with a `least_count` that of so
-    many rows. Before any class was seen every weight is 1. On a GPU nothing waits.
+    those of the counts as they are. There a class that was never seen has weight 0, or with `least_count` the weight of
+    that number of rows. Before any class was seen every weight is 1. On a GPU nothing waits.
 
     The weights are a new tensor in each forward. So backward takes those of its own forward, even if another forward
     came between. A loss inside of torch.utils.checkpoint is refused, because it would be counted twice. With a
@@ -158,14 +158,14 @@ class SeesawLoss(_RunningCounts):
         loss = tare.torch.SeesawLoss(classes=1203, normalizer="positives")
         loss(logits, labels).backward()
 
-    In training each forward counts the rows of each class, whatever they weigh, and adds them to the running counts,
+    In training each forward counts the rows of each class, of any weight, and adds them to the running counts,
     before it forms their logarithms. In eval() and under no_grad() the counts stay as they are. On a GPU nothing waits,
     and no memory grows with the square of C. Each forward has a tensor of its own, so that backward takes the counts
     of its own forward. A loss inside of torch.utils.checkpoint is refused, because it would be counted twice. With a
     `process_group` the counts of a step are added over its ranks. `state`, a part of state_dict(), has the counts.
 
     logits may be a Head. Rows of the background add nothing: the background is no class of this loss. Detectors with
-    Seesaw loss tell it by two columns more, with a softmax of their own: tare.compat.mmdet.SeesawLoss.
+    Seesaw loss have two more columns for objectness, with a separate softmax: tare.compat.mmdet.SeesawLoss.
 
     classes: C. p, q, epsilon: those of softmax_seesaw. options: those of `loss`; the call's come before them.
     """

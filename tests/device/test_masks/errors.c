@@ -88,7 +88,8 @@ Test(mask_errors, types_and_numbers) {
     REFUSE(c->masks.reserved, 1, "masks->reserved is 1");
     REFUSE(c->output.loss_dtype, TARE_DTYPE_F16, "output->loss_dtype is 1");
     REFUSE(c->output.normalizer, 8, "output->normalizer is 8");
-    REFUSE_AS(UNSUPPORTED, c->output.normalizer, TARE_NORMALIZER_POSITIVES, "output->normalizer is 3; masks have");
+    REFUSE_AS(UNSUPPORTED, c->output.normalizer, TARE_NORMALIZER_POSITIVES,
+              "output->normalizer is 3; for masks it must be");
     REFUSE(c->output.normalizer_value, 0, "output->normalizer_value is 0");
     REFUSE(c->output.gradient_scale, 1e39, "output->gradient_scale is 1e+39");
     REFUSE(c->output.gradient_scale_pointer, (float *)((char *)c->scale->memory + 1), "aligned to 4 bytes");
