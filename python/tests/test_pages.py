@@ -152,6 +152,44 @@ def test_the_page_of_losses_has_a_row_for_every_loss():
     assert [name for name in tare.losses() if f"\n| `{name}` |" not in text] == []
 
 
+OTHER_ROWS = {  # a module that is no loss of tare.losses(), and its row in the table of all losses
+    "ClassBalancedLoss": "class-balanced",
+    "DiceLoss": "dice_loss",
+    "FocalDiceLoss": "focal_dice_loss",
+    "GHMC": "ghm-c",
+    "GHMR": "ghm-r",
+    "LogitAdjustedLoss": "softmax-logit-adjusted",
+    "RunningClassBalancedLoss": "class-balanced",
+    "SeesawLoss": "softmax-seesaw",
+    "TverskyLoss": "tversky_loss",
+}
+
+
+def test_the_table_of_all_losses_has_every_loss():
+    nn = pytest.importorskip("tare.torch").nn
+    page = ROOT / "docs" / "guide" / "losses-compared.md"
+    rows = [line.split(" | ") for line in page.read_text().splitlines() if line.startswith("| `")]
+    found = {cells[0].strip("| `"): cells for cells in rows}
+    modules = [name for name, one in vars(nn).items() if isinstance(one, type) and issubclass(one, nn.torch.nn.Module)]
+    named = {one.__name__ for one in nn.Loss.__subclasses__() if hasattr(one, "name")}
+    modules = [
+        one for one in modules if not one.startswith("_") and one not in {*named, "Loss", "Module", "StateModule"}
+    ]
+    wanted = [*tare.losses(), *(OTHER_ROWS.get(one, one) for one in modules), "hard_negatives", "hard_rows"]
+    missing = sorted({one for one in wanted if one not in found})
+    assert not missing, (
+        f"{page.name} has no row for: {', '.join(missing)}. Add one: shape, needs, cost beside focal loss "
+        "(bench/costs.py), who uses it, the reference and its faults. A module of another row goes into OTHER_ROWS."
+    )
+    for name, cells in found.items():
+        cpu, gpu = cells[3], cells[4]
+        assert len(cells) == 7 and all(one.strip(" |") for one in cells), f"row {name} needs seven cells"
+        assert re.fullmatch(r"\d+\.\d|not measured", cpu), f"CPU of {name} is '{cpu}': a number, or 'not measured'"
+        assert re.fullmatch(r"\d+\.\d predicted|\d+\.\d|not yet counted", gpu), (
+            f"GPU of {name} is '{gpu}': a number, '1.0 predicted' (bench/slots/predict.py), or 'not yet counted'"
+        )
+
+
 def test_links_lead_to_files():
     pages = [*PAGES, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     missing = [
