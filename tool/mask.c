@@ -18,11 +18,14 @@
 #include "tool/base/problem.h"
 #include "verbs.h"
 
-enum { LOGITS = 256, TARGETS, NORMALIZER, SQUARED, GRADIENT, DEVICE, JSON, FIRST_NUMBER };
+enum { LOGITS = 256, TARGETS, VALID, WEIGHTS, IGNORE, NORMALIZER, SQUARED, GRADIENT, DEVICE, JSON, FIRST_NUMBER };
 
 static const struct argp_option described[] = {
     {"logits", LOGITS, "X.npy", 0, "Logits [masks, pixels] or [masks, height, width], f2, f4 or f8", 0},
-    {"targets", TARGETS, "T.npy", 0, "Targets of the same shape, in [0,1], f2, f4 or f8", 0},
+    {"targets", TARGETS, "T.npy", 0, "Targets of the same shape, in [0,1], f2, f4 or f8; or bool or u1, 0 or 1", 0},
+    {"valid", VALID, "V.npy", 0, "bool or u1 of the same shape: 0 where a pixel does not count (all count)", 0},
+    {"weights", WEIGHTS, "W.npy", 0, "A factor of each mask's loss, f4 [masks] (1)", 0},
+    {"ignore-target", IGNORE, "N", 0, "Pixels with this target do not count; of u1 targets, 2 to 255 (none)", 0},
     {"normalizer", NORMALIZER, "HOW", 0, "Divide by: sum (nothing), or masks (the number of masks that count) (sum)",
      0},
     {"squared", SQUARED, 0, 0, "Square p and t in the denominator, as in V-Net and mmdetection", 0},
@@ -54,8 +57,9 @@ static const size_t places[] = {offsetof(tare_mask_spec, false_positive_weight),
 enum { NUMBERS = sizeof places / sizeof *places };
 
 struct options {
-  const char *logits, *targets, *gradient;
+  const char *logits, *targets, *valid, *weights, *gradient;
   int32_t device, normalizer;
+  int64_t ignore_target;
   bool json;
   tare_mask_spec spec;
 };
@@ -83,6 +87,14 @@ static error_t read_option(int key, char *text, struct argp_state *state) {
     case TARGETS:
       options->targets = text;
       return 0;
+    case VALID:
+      options->valid = text;
+      return 0;
+    case WEIGHTS:
+      options->weights = text;
+      return 0;
+    case IGNORE:
+      return parse_int64("--ignore-target", text, 2, 255, &options->ignore_target) ? EINVAL : 0;
     case NORMALIZER:
       return parse_choice("--normalizer", text, normalizers, &options->normalizer) ? EINVAL : 0;
     case SQUARED:
@@ -102,37 +114,65 @@ static error_t read_option(int key, char *text, struct argp_state *state) {
 
 /* Arrays on the host and on the device. */
 struct work {
-  struct npy logits, targets;
+  struct npy logits, targets, valid, weights;
   struct device device;
-  void *x, *t, *gradient, *losses, *sums, *room;
+  void *x, *t, *counts, *factors, *gradient, *losses, *sums, *room;
   double found[3];
   tare_mask_sums *of_masks;
   void *by_x;
 };
 
+static int check_shape(const char *role, const struct npy *array, const struct npy *logits) {
+  for (int axis = 0; axis < logits->dimensions; axis++)
+    if (logits->shape[axis] != array->shape[axis])
+      return complain("%s and --logits differ along axis %d: %" PRId64 " and %" PRId64, role, axis, array->shape[axis],
+                      logits->shape[axis]);
+  return TOOL_OK;
+}
+
+static int read_optional(const struct options *options, struct work *w) {
+  int status = TOOL_OK;
+  if (options->valid) status = npy_read("--valid", options->valid, NPY_U1, w->logits.dimensions, &w->valid);
+  if (status == TOOL_OK && options->valid) status = check_shape("--valid", &w->valid, &w->logits);
+  if (status == TOOL_OK && options->weights) status = npy_read("--weights", options->weights, NPY_F4, 1, &w->weights);
+  if (status == TOOL_OK && options->weights && w->weights.count != w->logits.shape[0])
+    status = complain("--weights has %" PRId64 " numbers; --logits has %" PRId64 " masks", w->weights.count,
+                      w->logits.shape[0]);
+  if (status == TOOL_OK && options->ignore_target >= 0 && w->targets.type != NPY_U1)
+    status = misuse("--ignore-target goes with u1 targets; leave pixels out by --valid");
+  return status;
+}
+
 static int read_arrays(const struct options *options, struct work *w) {
   int status = npy_read("--logits", options->logits, NPY_FLOATS, NPY_ANY_DIMENSIONS, &w->logits);
   if (status == TOOL_OK)
-    status = npy_read("--targets", options->targets, NPY_FLOATS, w->logits.dimensions, &w->targets);
+    status = npy_read("--targets", options->targets, NPY_FLOATS | NPY_U1, w->logits.dimensions, &w->targets);
   if (status != TOOL_OK) return status;
   if (w->logits.dimensions < 2) return complain("--logits has %d axes; it must have at least 2", w->logits.dimensions);
-  for (int axis = 0; axis < w->logits.dimensions; axis++)
-    if (w->logits.shape[axis] != w->targets.shape[axis])
-      return complain("--targets and --logits differ along axis %d: %" PRId64 " and %" PRId64, axis,
-                      w->targets.shape[axis], w->logits.shape[axis]);
-  return TOOL_OK;
+  status = check_shape("--targets", &w->targets, &w->logits);
+  return status == TOOL_OK ? read_optional(options, w) : status;
 }
 
 static int32_t dtype_of(const struct npy *array) {
   return array->type == NPY_F8 ? TARE_DTYPE_F64 : array->type == NPY_F2 ? TARE_DTYPE_F16 : TARE_DTYPE_F32;
 }
 
+/* Memory on the device with an array's data, or none if there is no array. */
+static int put(struct work *w, const struct npy *array, void **place) {
+  if (!array->data) return TOOL_OK;
+  const uint64_t bytes = (uint64_t)array->count * npy_size(array->type);
+  int status = device_alloc(&w->device, bytes, place);
+  if (status == TOOL_OK) device_put(&w->device, *place, array->data, bytes);
+  return status;
+}
+
 static int allocate(struct work *w, uint64_t room) {
   const uint64_t x = (uint64_t)w->logits.count * npy_size(w->logits.type);
-  const uint64_t t = (uint64_t)w->targets.count * npy_size(w->targets.type);
   const uint64_t sums = (uint64_t)w->logits.shape[0] * sizeof(tare_mask_sums);
-  int status = device_alloc(&w->device, x, &w->x);
-  if (status == TOOL_OK) status = device_alloc(&w->device, t, &w->t);
+  int status = put(w, &w->logits, &w->x);
+  if (status == TOOL_OK) status = put(w, &w->targets, &w->t);
+  if (status == TOOL_OK) status = put(w, &w->valid, &w->counts);
+  if (status == TOOL_OK) status = put(w, &w->weights, &w->factors);
   if (status == TOOL_OK) status = device_alloc(&w->device, x, &w->gradient);
   if (status == TOOL_OK) status = device_alloc(&w->device, sizeof w->found, &w->losses);
   if (status == TOOL_OK) status = device_alloc(&w->device, sums, &w->sums);
@@ -141,8 +181,6 @@ static int allocate(struct work *w, uint64_t room) {
   w->by_x = malloc((size_t)x + 1);
   if (status == TOOL_OK && (!w->of_masks || !w->by_x)) status = complain("out of memory");
   if (status != TOOL_OK) return status;
-  device_put(&w->device, w->x, w->logits.data, x);
-  device_put(&w->device, w->t, w->targets.data, t);
   return device_check(&w->device, tare_context_set_workspace(w->device.context, w->room, room));
 }
 
@@ -151,6 +189,9 @@ static int evaluate(const struct options *options, struct work *w, tare_masks *m
   tare_mask_output output;
   masks->logits = w->x;
   masks->targets = w->t;
+  masks->valid = w->counts;
+  masks->mask_weights = w->factors;
+  masks->ignore_target = (int32_t)options->ignore_target;
   tare_mask_output_init(&output, masks->pixels);
   output.loss = w->losses;
   output.overlap_loss = (double *)w->losses + 1;
@@ -179,7 +220,7 @@ static int compute(const struct options *options, struct work *w) {
   for (int axis = 1; axis < w->logits.dimensions; axis++) pixels *= w->logits.shape[axis];
   tare_masks_init(&masks, count, pixels);
   masks.dtype = dtype_of(&w->logits);
-  masks.target_dtype = dtype_of(&w->targets);
+  masks.target_dtype = w->targets.type == NPY_U1 ? TARE_MASK_TARGET_U8 : dtype_of(&w->targets);
   status = device_check(&w->device, tare_mask_workspace_size(w->device.context, &masks, &room));
   if (status == TOOL_OK) status = allocate(w, room);
   return status == TOOL_OK ? evaluate(options, w, &masks) : status;
@@ -225,12 +266,14 @@ static json_t *as_json(const struct work *w) {
 }
 
 static void release(struct work *w) {
-  void *const memory[] = {w->x, w->t, w->gradient, w->losses, w->sums, w->room};
+  void *const memory[] = {w->x, w->t, w->counts, w->factors, w->gradient, w->losses, w->sums, w->room};
   for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
     if (memory[i]) device_free(&w->device, memory[i]);
   if (w->device.context) device_close(&w->device);
   free(w->logits.data);
   free(w->targets.data);
+  free(w->valid.data);
+  free(w->weights.data);
   free(w->of_masks);
   free(w->by_x);
 }
@@ -246,7 +289,7 @@ int verb_mask(int argc, char **argv) {
       NULL,
       NULL,
       NULL};
-  struct options options = {.device = TARE_DEVICE_AUTO};
+  struct options options = {.device = TARE_DEVICE_AUTO, .ignore_target = -1};
   struct work work = {0};
   tare_mask_spec_init(&options.spec);
   int status = parse_arguments(&argp, NULL, argc, argv, &options);

@@ -73,6 +73,48 @@ Test(tool_masks, losses_and_gradient) {
   tool_folder_remove(&folder);
 }
 
+/* Targets of u1 with an ignored value, pixels left out, and weights of masks are those of f4 targets without them. */
+Test(tool_masks, valid_pixels_and_weights) {
+  const tool_folder folder = tool_folder_make();
+  const struct oracle_mask_setting setting = {0.5, 0.5, 1, 0.5, 0.5, 0.25, 2, 0};
+  const float weights[MASKS] = {1, -2, 0.5F};
+  uint8_t bytes[ALL], given[ALL], counted[ALL];
+  char path[PATH_BYTES];
+  double wanted = 0;
+  write_arrays(&folder);
+  for (int i = 0; i < ALL; i++) {
+    bytes[i] = i % 7 ? (uint8_t)t[i] : 9;
+    given[i] = i % 5 != 0;
+    counted[i] = i % 7 && given[i];
+  }
+  tool_file(path, sizeof path, &folder, "u.npy");
+  npy_write(path, "|u1", false, MASKS, PIXELS, bytes, sizeof bytes);
+  tool_file(path, sizeof path, &folder, "v.npy");
+  npy_write(path, "|b1", false, MASKS, PIXELS, given, sizeof given);
+  tool_file(path, sizeof path, &folder, "w.npy");
+  npy_write(path, "<f4", false, MASKS, 0, weights, sizeof weights);
+  cr_assert_eq(tool_shell(&folder,
+                          "\"$TARE\" mask --logits x.npy --targets u.npy --ignore-target 9 --valid v.npy "
+                          "--weights w.npy --device cpu --json"),
+               0);
+  for (int mask = 0; mask < MASKS; mask++) {
+    struct oracle_mask o = {0};
+    oracle_mask(PIXELS, x + mask * PIXELS, t + mask * PIXELS, counted + mask * PIXELS, &setting, &o);
+    wanted += weights[mask] * o.overlap;
+  }
+  char *text = tool_text(&folder, "out");
+  answer_json *json = answer_read(text);
+  check_near("loss", answer_number(json, "loss"), wanted);
+  answer_free(json);
+  free(text);
+  tool_expect_refused(&folder, "\"$TARE\" mask --logits x.npy --targets u.npy", 1, "target of pixel");
+  tool_expect_refused(&folder, MASK("--ignore-target 9"), 2, "u1 targets");
+  tool_expect_refused(&folder, MASK("--ignore-target 1"), 2, "--ignore-target");
+  tool_expect_refused(&folder, MASK("--valid x.npy"), 1, "expected uint8 or bool");
+  tool_expect_refused(&folder, MASK("--weights x.npy"), 1, "one axis");
+  tool_folder_remove(&folder);
+}
+
 Test(tool_masks, what_is_refused) {
   const tool_folder folder = tool_folder_make();
   write_arrays(&folder);

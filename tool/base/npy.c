@@ -31,6 +31,7 @@ static const struct type {
     {NPY_F2, 2, "<f2", "float16"}, {NPY_F4, 4, "<f4", "float32"},
     {NPY_F8, 8, "<f8", "float64"}, {NPY_U2, 2, "<u2", "uint16 (bf16 bits)"},
     {NPY_I4, 4, "<i4", "int32"},   {NPY_I8, 8, "<i8", "int64"},
+    {NPY_U1, 1, "|u1", "uint8"},   {NPY_U1, 1, "|b1", "bool"},
 };
 enum { TYPES = sizeof types_known / sizeof types_known[0] };
 

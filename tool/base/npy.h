@@ -12,7 +12,15 @@
 #define NPY_MAX_DIMENSIONS 32 /* NumPy's own limit until version 2 */
 
 /** Types, as bits so that a reader can name a set of them. bf16 has no NumPy type: its bits travel as uint16. */
-enum npy_type { NPY_F2 = 1, NPY_F4 = 2, NPY_F8 = 4, NPY_U2 = 8, NPY_I4 = 16, NPY_I8 = 32 };
+enum npy_type {
+  NPY_F2 = 1,
+  NPY_F4 = 2,
+  NPY_F8 = 4,
+  NPY_U2 = 8,
+  NPY_I4 = 16,
+  NPY_I8 = 32,
+  NPY_U1 = 64 /**< uint8, or bool */
+};
 enum { NPY_FLOATS = NPY_F2 | NPY_F4 | NPY_F8, NPY_INTEGERS = NPY_I4 | NPY_I8 };
 
 struct npy {
