@@ -164,10 +164,24 @@ def function(path: str, target: Callable[[], torch.Tensor], *rest: Any) -> Calla
     return lambda dtype, logits: find(path)(logits, target().to(dtype), *rest)
 
 
+def of_one() -> torch.Tensor:
+    return hard()[:, :1]
+
+
 HF, LOSSES, MAP = "transformers.loss", "mmdet.models.losses", (2, 4, 9, 8)
 FLAGS = {"ia_bce_loss": False, "use_position_supervised_loss": False, "use_varifocal_loss": False}
 RF = "rfdetr.models.criterion:SetCriterion.loss_labels"
 SMP, KORNIA = "segmentation_models_pytorch.losses.focal:FocalLoss", "kornia.losses.focal"
+
+
+def monai_overlap(path: str, target: Callable[[], torch.Tensor], **options: Any) -> Case:
+    return Case("monai", module(f"monai.losses.{path}", target, **options), MAP)
+
+
+def smp_overlap(path: str, mode: str, target: Callable[[], torch.Tensor], **options: Any) -> Case:
+    shape = (2, 1, 9, 8) if mode == "binary" else MAP
+    path = f"segmentation_models_pytorch.losses.{path}"
+    return Case("segmentation_models_pytorch", module(path, target, mode=mode, **options), shape)
 
 
 def rf_detr(**flags: bool) -> Case:
@@ -241,6 +255,26 @@ CASES = {
     "smp multiclass": smp("multiclass", labels, alpha=0.3, ignore_index=3),
     "smp multilabel, reduced": smp("multilabel", hard, reduced_threshold=0.5, reduction="sum"),
     "smp binary, normalized": smp("binary", hard, normalized=True, alpha=0.3),
+    "monai DiceLoss": monai_overlap("dice:DiceLoss", hard, sigmoid=True, squared_pred=True, include_background=False),
+    "monai DiceLoss, labels": monai_overlap(
+        "dice:DiceLoss",
+        lambda: labels()[:, None],
+        sigmoid=True,
+        to_onehot_y=True,
+        jaccard=True,
+        batch=True,
+        weight=[1.0, 2.0, 0.5, 0.0],
+        reduction="sum",
+    ),
+    "monai DiceLoss, softmax": monai_overlap("dice:DiceLoss", hard, softmax=True),
+    "monai DiceLoss, soft": monai_overlap("dice:DiceLoss", heat, sigmoid=True, soft_label=True),
+    "monai TverskyLoss": monai_overlap("tversky:TverskyLoss", hard, sigmoid=True, alpha=0.3, beta=0.7),
+    "smp DiceLoss, binary": smp_overlap("dice:DiceLoss", "binary", of_one, smooth=1.0),
+    "smp DiceLoss, multilabel": smp_overlap("dice:DiceLoss", "multilabel", hard, class_weights=[1.0, 0.5, 2.0, 1.0]),
+    "smp DiceLoss, multiclass": smp_overlap("dice:DiceLoss", "multiclass", labels, log_loss=True, ignore_index=3),
+    "smp TverskyLoss": smp_overlap(
+        "tversky:TverskyLoss", "multilabel", hard, alpha=0.3, beta=0.7, gamma=0.75, classes=[0, 2], ignore_index=7
+    ),
     "timm AsymmetricLossMultiLabel": Case(
         "timm", module("timm.loss.asymmetric_loss:AsymmetricLossMultiLabel", hard, reduction="sum"), MAP, 1e-5
     ),

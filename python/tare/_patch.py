@@ -16,6 +16,7 @@ _CROSS_ENTROPIES = ("cross_entropy", "binary_cross_entropy", "mask_cross_entropy
 _PROBABILITIES = ("py_sigmoid_focal_loss", "py_focal_loss_with_prob")
 
 _LOSSES = "mmdet.models.losses"
+_SMP = "segmentation_models_pytorch.losses"
 _DETECTION = "torchvision.models.detection"
 _TRITON = (
     "triton_sigmoid_focal_loss",
@@ -50,7 +51,11 @@ _LIBRARIES: dict[str, dict[str, tuple]] = {
         f"{_LOSSES}.seesaw_loss": ("SeesawLoss",),
         f"{_LOSSES}.varifocal_loss": ("VarifocalLoss",),
     },
-    "monai": {"monai.losses.focal_loss": ("FocalLoss",)},
+    "monai": {
+        "monai.losses.dice": ("DiceLoss",),
+        "monai.losses.focal_loss": ("FocalLoss",),
+        "monai.losses.tversky": ("TverskyLoss",),
+    },
     "rfdetr": {
         "rfdetr.models.criterion": (
             *_RF_DETR,
@@ -58,8 +63,15 @@ _LIBRARIES: dict[str, dict[str, tuple]] = {
             ("SetCriterion.loss_labels", "loss_labels"),
         )
     },
-    "sam3": {"sam3.train.loss.sigmoid_focal_loss": _TRITON},
-    "segmentation_models_pytorch": {"segmentation_models_pytorch.losses.focal": ("FocalLoss",)},
+    "sam3": {
+        "sam3.train.loss.loss_fns": ("dice_loss",),
+        "sam3.train.loss.sigmoid_focal_loss": _TRITON,
+    },
+    "segmentation_models_pytorch": {
+        f"{_SMP}.dice": ("DiceLoss",),
+        f"{_SMP}.focal": ("FocalLoss",),
+        f"{_SMP}.tversky": ("TverskyLoss",),
+    },
     "timm": {"timm.loss.asymmetric_loss": ("AsymmetricLossMultiLabel",)},
     "torchvision": {
         "torchvision.ops.focal_loss": ("sigmoid_focal_loss",),

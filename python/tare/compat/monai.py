@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""monai.losses: FocalLoss, of MONAI 1.6.
+"""monai.losses: FocalLoss, DiceLoss and TverskyLoss, of MONAI 1.6.
 
 Differences: float64 is computed as such; class weights are float32. Tare computes targets 0 and 1, and labels
 (to_onehot_y); PyTorch computes softmax of dense targets, and on a CPU targets between 0 and 1, by the original's
@@ -18,6 +18,9 @@ import torch.nn.functional as F
 from .. import torch as tare
 from . import NOT_A_LABEL, check_tensors, reduce_plainly, widened
 from ._maps import along_classes, are_hard, as_map, labels_of_map, of_map, wide
+from ._monai_overlaps import DiceLoss, TverskyLoss
+
+__all__ = ["DiceLoss", "FocalLoss", "TverskyLoss"]
 
 
 def _vector(given: Any) -> torch.Tensor | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""segmentation_models_pytorch.losses: FocalLoss, of version 0.6.
+"""segmentation_models_pytorch.losses: FocalLoss, DiceLoss and TverskyLoss, of version 0.6.
 
 Tare computes the reductions "mean" and "sum" of targets 0 and 1. PyTorch computes the rest by the original's formula:
 targets between, `normalized`, other reductions, thresholds below 0.5. Differences: class weights are float32; alpha is
@@ -16,6 +16,9 @@ import torch.nn.functional as F
 from .. import torch as tare
 from . import NOT_A_LABEL, Refused, check_tensors, loss_type, widened
 from ._maps import along_classes, are_hard, as_map, labels_of_map, of_map, wide
+from ._smp_overlaps import DiceLoss, TverskyLoss
+
+__all__ = ["DiceLoss", "FocalLoss", "TverskyLoss"]
 
 _MODES = ("binary", "multiclass", "multilabel")
 
