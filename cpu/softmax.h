@@ -265,13 +265,29 @@ static void softmax_columns(const tare_job *job, const tare_tile *tile, int32_t 
   }
 }
 
+enum { FEW_CLASSES = 16, SOME_CLASSES = 64 };
+
+/** Whether rows are worked on side by side. Then they are all computed, and otherwise only those with a label. With few
+ *  classes a vector along them would be short, and with some of them rows are quickly transposed. */
+static int rows_go_side_by_side(const tare_job *job, const tare_tile *tile, int32_t n, const int32_t *restrict cls) {
+  const int64_t classes = job->problem->batch.classes;
+  const tare_array *array = tile->view->array;
+  const int is_quick = HAS_SQUARES && job->problem->batch.dtype == REAL_DTYPE && array[TARE_ARRAY_LOGITS].cls == 1 &&
+                       array[TARE_ARRAY_GRADIENT].cls <= 1;
+  if (tare_view_by_class(tile->view, classes)) return 1;
+  if (classes >= (is_quick || tare_has_bins(job->problem) ? SOME_CLASSES : FEW_CLASSES)) return 0;
+  int32_t labelled = 0;
+  for (int32_t i = 0; i < n; i++) labelled += cls[i] >= 0; /* hot: rows with a label (any) */
+  return labelled >= (classes < FEW_CLASSES ? n / 16 : n / 2);
+}
+
 /** Rows [begin, end) of a tile that have labels, or add nothing. */
 static void softmax_labelled(const tare_job *job, const tare_tile *tile, int32_t begin, int32_t end,
                              tare_scratch *scratch) {
   const int64_t classes = job->problem->batch.classes;
   if (classes > TARE_ROW_BUFFER / 16)
     for (int32_t i = begin; i < end; i++) softmax_one_row(job, tile, i, scratch);
-  else if (tare_view_by_class(tile->view, classes) || classes < (tare_has_bins(job->problem) ? 64 : 16))
+  else if (rows_go_side_by_side(job, tile, end - begin, scratch->rows.cls + begin))
     softmax_columns(job, tile, begin, end, scratch);
   else
     softmax_rows(job, tile, begin, end, scratch);

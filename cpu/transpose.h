@@ -8,11 +8,14 @@
 
 #if TARE_REAL_BITS == 32 && defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
-#define HAS_SQUARES
+#define HAS_SQUARES 1
 #endif
+#endif
+#ifndef HAS_SQUARES
+#define HAS_SQUARES 0
 #endif
 
-#ifdef HAS_SQUARES
+#if HAS_SQUARES
 
 typedef real four __attribute__((vector_size(16)));
 
@@ -42,7 +45,7 @@ TARE_INLINE void transpose_square(const real *restrict from, int64_t from_row, r
 static void transpose(const real *restrict from, int64_t from_row, int64_t rows, int64_t columns, real *restrict to,
                       int64_t to_row) {
   int64_t whole_rows = 0, whole_columns = 0;
-#ifdef HAS_SQUARES
+#if HAS_SQUARES
   whole_rows = rows / 4 * 4;
   whole_columns = columns / 4 * 4;
   for (int64_t r = 0; r < whole_rows; r += 4)
