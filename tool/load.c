@@ -156,18 +156,27 @@ static int load_counts(const struct eval_options *options, struct sample *sample
   return status;
 }
 
-static int load_offsets(const char *path, struct sample *sample) {
+/* One number for each class. */
+static int load_numbers(const char *role, const char *path, struct sample *sample, float **numbers) {
   struct npy array;
-  int status = npy_read("--offsets", path, NPY_FLOATS, 1, &array);
+  int status = npy_read(role, path, NPY_FLOATS, 1, &array);
   if (status != TOOL_OK) return status;
   if (array.shape[0] != sample->classes) {
-    status = complain("--offsets %s: found %" PRId64 " numbers, expected %" PRId64 ", one for each class", path,
+    status = complain("%s %s: found %" PRId64 " numbers, expected %" PRId64 ", one for each class", role, path,
                       array.shape[0], sample->classes);
   }
-  if (status == TOOL_OK) status = allocate_classes("--offsets", path, sample, &sample->offset);
+  if (status == TOOL_OK) status = allocate_classes(role, path, sample, numbers);
   for (int64_t cls = 0; status == TOOL_OK && cls < sample->classes; cls++)
-    sample->offset[cls] = (float)number_at(dtype_of(array.type), array.data, cls);
+    (*numbers)[cls] = (float)number_at(dtype_of(array.type), array.data, cls);
   free(array.data);
+  return status;
+}
+
+static int load_columns(const struct eval_options *options, struct sample *sample) {
+  int status = TOOL_OK;
+  for (int which = 0; status == TOOL_OK && which < COLUMN_VECTORS; which++)
+    if (options->columns[which])
+      status = load_numbers(columns_option(which), options->columns[which], sample, &sample->columns[which]);
   return status;
 }
 
@@ -259,7 +268,9 @@ int load_sample(const struct eval_options *options, struct sample *sample, int32
   if (status == TOOL_OK && options->scores) status = load_scores(options->scores, bf16, sample);
   if (status == TOOL_OK && options->row_weights) status = load_row_weights(options->row_weights, sample);
   if (status == TOOL_OK && options->class_counts) status = load_counts(options, sample);
-  if (status == TOOL_OK && options->offsets) status = load_offsets(options->offsets, sample);
+  if (status == TOOL_OK && options->offsets)
+    status = load_numbers("--offsets", options->offsets, sample, &sample->offset);
+  if (status == TOOL_OK) status = load_columns(options, sample);
   if (status == TOOL_OK && options->loss.kind == TARE_LOSS_GHM_R) status = fold_box_labels(sample);
   return status;
 }

@@ -52,6 +52,13 @@ const struct argp_option eval_described[] = {
     {"beta", BETA, "B", 0, "Class-balanced weights from --class-counts: beta in [0,1)", 0},
     {"tau", TAU, "T", 0, "softmax-logit-adjusted: offsets tau*log(n/sum n) from --class-counts; 1 is balanced softmax",
      0},
+    {"positive-weights", COLUMNS + POSITIVE_COLUMNS, "W.npy", 0,
+     "[classes] f2, f4, f8: weight of the label's element in each class", 0},
+    {"negative-weights", COLUMNS + NEGATIVE_COLUMNS, "W.npy", 0,
+     "[classes] f2, f4, f8: weight of every other element in each class; sigmoid-ce and sigmoid-focal", 0},
+    {"alpha-per-class", COLUMNS + ALPHA_COLUMNS, "A.npy", 0, "[classes] f2, f4, f8: alpha of each class", 0},
+    {"gamma-per-class", COLUMNS + GAMMA_COLUMNS, "G.npy", 0, "[classes] f2, f4, f8: sigmoid-focal: gamma of each class",
+     0},
     {"offsets", OFFSETS, "O.npy", 0, "softmax-logit-adjusted: [classes] f2, f4, f8, added to the logits of each class",
      0},
     {"background-weight", BACKGROUND_WEIGHT, "W", 0, "Weight of background rows (1)", 0},
@@ -152,6 +159,10 @@ static int add_file(const char *option, const char *text, const char **first, co
 }
 
 static int read_file_or_flag(int key, const char *text, struct eval_options *options) {
+  if (key >= COLUMNS && key <= LAST_COLUMNS) {
+    options->columns[key - COLUMNS] = text;
+    return TOOL_OK;
+  }
   switch (key) {
     case LOGITS:
       return add_file("--logits", text, &options->logits, options->more_logits);

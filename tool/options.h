@@ -8,10 +8,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "columns.h"
 #include "tare.h"
 
 struct eval_options {
   const char *logits, *labels, *targets, *scores, *row_weights, *class_counts, *offsets;
+  const char *columns[COLUMN_VECTORS];                                             /**< of the classes, or NULL */
   const char *more_logits[TARE_MAX_LEVELS - 1], *more_labels[TARE_MAX_LEVELS - 1]; /**< of further levels, or NULL */
   const char *grad_out, *row_loss_out, *plot;
   tare_loss_spec loss; /**< kind and parameters; only their text has been checked */

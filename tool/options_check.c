@@ -18,6 +18,8 @@ static int check_taken(const struct reading *reading) {
   if (!loss.takes_normalizer) wrong |= BIT(NORMALIZER);
   if (!loss.takes_class_weights) wrong |= BIT(CLASS_COUNTS) | BIT(BETA) | BIT(BACKGROUND_WEIGHT);
   if (!loss_has(reading->kind, "offset")) wrong |= BIT(TAU) | BIT(OFFSETS);
+  for (int which = 0; which < COLUMN_VECTORS; which++)
+    if (!columns_taken(reading->kind, which)) wrong |= BIT(COLUMNS + which);
   wrong &= reading->options->given;
   for (const struct argp_option *option = eval_described; wrong; option++) {
     if (option->key < LOSS || !(wrong & BIT(option->key))) continue;

@@ -7,6 +7,7 @@
 
 #include <argp.h>
 
+#include "columns.h"
 #include "options.h"
 #include "parameters.h"
 
@@ -20,6 +21,8 @@ enum {
   BETA,
   TAU,
   OFFSETS,
+  COLUMNS, /* and those after it, in the order of columns.h */
+  LAST_COLUMNS = COLUMNS + COLUMN_VECTORS - 1,
   BACKGROUND_WEIGHT,
   ROW_WEIGHTS,
   BACKGROUND,

@@ -46,6 +46,8 @@ static int place_arrays(struct run *run, const struct sample *sample, bool gradi
     status = place(device, sample->offset, (uint64_t)sample->classes * sizeof(float), &run->offset);
   if (status == TOOL_OK)
     status = place(device, sample->log_counts, (uint64_t)sample->classes * sizeof(float), &run->log_counts);
+  for (int which = 0; status == TOOL_OK && which < COLUMN_VECTORS; which++)
+    status = place(device, sample->columns[which], (uint64_t)sample->classes * sizeof(float), &run->columns[which]);
   return status;
 }
 
@@ -107,6 +109,7 @@ static int place_own(struct run *run, const tare_loss_spec *loss) {
   run->loss = *loss;
   if (loss->kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED) run->loss.logit_adjusted.offset = run->offset;
   if (loss->kind == TARE_LOSS_SOFTMAX_SEESAW) run->loss.seesaw.log_counts = run->log_counts;
+  columns_put(run->columns, &run->batch, &run->loss);
   int status = device_alloc(run->device, sizeof(struct scalars), &run->scalars);
   if (status != TOOL_OK) return status;
   struct scalars *scalars = run->scalars;
@@ -174,6 +177,7 @@ void run_release(struct run *run) {
   for (size_t index = 0; !run->owner && index < sizeof arrays / sizeof arrays[0]; index++) {
     device_free(run->device, arrays[index]);
   }
+  for (int which = 0; !run->owner && which < COLUMN_VECTORS; which++) device_free(run->device, run->columns[which]);
   *run = (struct run){0};
 }
 

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "columns.h"
 #include "maps.h"
 #include "tare.h"
 
@@ -15,14 +16,15 @@ struct sample {
   int64_t rows, classes; /**< for GHM-R, classes are the columns */
   int32_t dtype;         /**< a tare_dtype, of the logits */
   int32_t label_dtype, target_dtype, score_dtype;
-  void *logits;         /**< [rows, classes] */
-  void *labels;         /**< [rows], or NULL */
-  void *targets;        /**< [rows, classes], or NULL */
-  void *scores;         /**< [rows], or NULL */
-  float *row_weights;   /**< [rows], or NULL */
-  float *class_weights; /**< [classes], or NULL */
-  float *offset;        /**< [classes], added to the logits; or NULL */
-  float *log_counts;    /**< [classes], logarithms of samples; or NULL */
+  void *logits;                   /**< [rows, classes] */
+  void *labels;                   /**< [rows], or NULL */
+  void *targets;                  /**< [rows, classes], or NULL */
+  void *scores;                   /**< [rows], or NULL */
+  float *row_weights;             /**< [rows], or NULL */
+  float *class_weights;           /**< [classes], or NULL */
+  float *offset;                  /**< [classes], added to the logits; or NULL */
+  float *log_counts;              /**< [classes], logarithms of samples; or NULL */
+  float *columns[COLUMN_VECTORS]; /**< [classes] each, or NULL */
   double background_weight;
   double hard_negatives; /**< per positive; below 0: all rows are taken */
   int64_t least_negatives, images;

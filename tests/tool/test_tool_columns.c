@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Weights and parameters of classes on the command line. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "support/answer.h"
+#include "support/npy.h"
+#include "support/tool.h"
+
+enum { PATH_BYTES = 512, MOST_CLASSES = 4096 };
+
+TestSuite(tool_columns, .init = tool_use_built);
+
+#define EVAL "$TARE eval --loss %s --device cpu --logits x.npy --labels y.npy --json %s"
+
+/* NAME.npy: `value` for each class of x.npy, as f4 or f8. */
+static void write_vector(const tool_folder *folder, const char *name, double value, bool wide) {
+  static double numbers[MOST_CLASSES];
+  static float narrow[MOST_CLASSES];
+  char path[PATH_BYTES];
+  tool_file(path, sizeof path, folder, "x.npy");
+  npy_array logits = npy_read(path);
+  const int64_t classes = logits.shape[1];
+  cr_assert(classes <= MOST_CLASSES);
+  for (int64_t c = 0; c < classes; c++) numbers[c] = narrow[c] = (float)value;
+  tool_file(path, sizeof path, folder, name);
+  if (wide)
+    npy_write(path, "<f8", false, classes, 0, numbers, (size_t)classes * sizeof *numbers);
+  else
+    npy_write(path, "<f4", false, classes, 0, narrow, (size_t)classes * sizeof *narrow);
+  npy_free(&logits);
+}
+
+static double loss_of(const tool_folder *folder, const char *loss, const char *options) {
+  cr_assert_eq(tool_shell(folder, EVAL, loss, options), 0, "%s %s", loss, options);
+  char *text = tool_text(folder, "out");
+  answer_json *json = answer_read(text);
+  const double value = answer_number(json, "loss");
+  answer_free(json);
+  free(text);
+  return value;
+}
+
+static void expect_equal(const tool_folder *folder, const char *loss, const char *one, const char *other,
+                         double factor) {
+  const double found = loss_of(folder, loss, one), wanted = factor * loss_of(folder, loss, other);
+  cr_assert(fabs(found - wanted) <= 1e-6 * fabs(wanted), "%s: %s gives %.9g, %s %.9g", loss, one, found, other, wanted);
+}
+
+/* A vector of one number is the option of that number, or a factor of the loss. */
+Test(tool_columns, vectors_of_one_number) {
+  const tool_folder folder = tool_folder_with_files();
+  write_vector(&folder, "one.npy", 1, false);
+  write_vector(&folder, "three.npy", 3, true);
+  write_vector(&folder, "fifth.npy", 0.2, false);
+  expect_equal(&folder, "sigmoid-focal", "--gamma-per-class three.npy", "--gamma 3", 1);
+  expect_equal(&folder, "sigmoid-focal", "--alpha-per-class fifth.npy", "--alpha 0.2", 1);
+  expect_equal(&folder, "sigmoid-ce", "--positive-weights three.npy --negative-weights three.npy", "", 3);
+  expect_equal(&folder, "sigmoid-focal", "--positive-weights one.npy --negative-weights one.npy", "", 1);
+  cr_assert(loss_of(&folder, "sigmoid-ce", "--positive-weights three.npy") > loss_of(&folder, "sigmoid-ce", ""));
+  expect_equal(&folder, "softmax-focal", "--alpha-per-class fifth.npy", "--alpha 0.2", 1);
+  tool_folder_remove(&folder);
+}
+
+Test(tool_columns, what_is_refused) {
+  const tool_folder folder = tool_folder_with_files();
+  char path[PATH_BYTES];
+  const float two[2] = {1, 1};
+  tool_file(path, sizeof path, &folder, "two.npy");
+  npy_write(path, "<f4", false, 2, 0, two, sizeof two);
+#define REFUSED(loss, options) "$TARE eval --loss " loss " --device cpu --logits x.npy --labels y.npy " options
+  tool_expect_refused(&folder, REFUSED("softmax-ce", "--negative-weights two.npy"), 2,
+                      "--negative-weights does not belong to softmax-ce");
+  tool_expect_refused(&folder, REFUSED("sigmoid-ce", "--gamma-per-class two.npy"), 2, "--gamma-per-class does not");
+  tool_expect_refused(&folder, REFUSED("ghm-c", "--alpha-per-class two.npy"), 2, "--alpha-per-class does not");
+  tool_expect_refused(&folder, REFUSED("sigmoid-ce", "--positive-weights two.npy"), 1, "one for each class");
+  tool_expect_refused(&folder, REFUSED("sigmoid-ce", "--positive-weights x.npy"), 1, "one axis");
+  tool_folder_remove(&folder);
+}
