@@ -38,6 +38,43 @@ def grounded(model: torch.nn.Module, dtype: torch.dtype) -> torch.Tensor:
     return model(pixel_values=images, labels=targets_of(dtype), **given).loss
 
 
+def masked(model: torch.nn.Module, dtype: torch.dtype) -> torch.Tensor:
+    """Random masks in the place of boxes."""
+    labels = [torch.randint(CLASSES, (count,)) for count in (2, 4)]
+    masks = [(torch.rand(len(one), SIZE, SIZE) < 0.3).to(dtype) for one in labels]
+    images = torch.rand(2, 3, SIZE, SIZE).to(dtype)
+    return model(pixel_values=images, mask_labels=masks, class_labels=labels).loss
+
+
+def mask2_former() -> torch.nn.Module:
+    config = transformers.Mask2FormerConfig(
+        backbone_config=resnet(stages=["stage1", *STAGES]),
+        feature_size=32,
+        mask_feature_size=32,
+        hidden_dim=32,
+        encoder_feedforward_dim=64,
+        dim_feedforward=64,
+        encoder_layers=1,
+        decoder_layers=2,
+        num_attention_heads=4,
+        num_queries=10,
+        train_num_points=64,
+        num_labels=CLASSES,
+    )
+    return transformers.Mask2FormerForUniversalSegmentation(config)
+
+
+def mask_former() -> torch.nn.Module:
+    backbone = resnet(stages=["stage1", *STAGES])
+    decoder = transformers.DetrConfig(
+        d_model=32, encoder_layers=1, decoder_layers=2, num_queries=10, dropout=0.0, **HEADS
+    )
+    config = transformers.MaskFormerConfig(
+        backbone_config=backbone, decoder_config=decoder, fpn_feature_size=32, mask_feature_size=32, num_labels=CLASSES
+    )
+    return transformers.MaskFormerForInstanceSegmentation(config)
+
+
 def resnet(kind: str = "ResNetConfig", stages: list[str] = STAGES) -> Any:
     config = getattr(transformers, kind)
     return config(embedding_size=16, hidden_sizes=WIDTHS, depths=[1] * 4, layer_type="basic", out_features=stages)
@@ -158,3 +195,9 @@ CLIENTS = {
     for name in MODELS
     if f"{name}ForObjectDetection" in loss_utils.LOSS_MAPPING and hasattr(transformers, f"{name}Config")
 }
+CLIENTS["MaskFormer"] = Client(
+    mask_former, masked, "transformers.models.maskformer.modeling_maskformer:MaskFormerLoss.loss_masks"
+)
+CLIENTS["Mask2Former"] = Client(
+    mask2_former, masked, "transformers.models.mask2former.modeling_mask2former:Mask2FormerLoss.loss_masks"
+)
