@@ -17,6 +17,7 @@ void tare_norms_to_count(const tare_problem *problem, tare_problem *counted) {
   counted->alpha_per_class = NULL;
   counted->alpha_of_negatives = counted->alpha_is_part = counted->labels_apart = 0;
   counted->shape = TARE_SHAPE_NONE;
+  counted->weighs_terms = counted->weighs_apart = 0;
   counted->batch.positive_weights = NULL;
   tare_output_init(&counted->output);
   counted->output.norm_bins = problem->output.norm_bins;

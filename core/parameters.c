@@ -15,6 +15,7 @@ static const char *const density_names[] = {"unit-region", "exact", NULL};
 static const char *const modulator_names[] = {"differentiated", "detached", NULL};
 static const char *const positives_names[] = {"by-score", "by-label", NULL};
 static const char *const smoothed_names[] = {"cross-entropy", "all", NULL};
+static const char *const weighting_names[] = {"blended", "terms", NULL};
 static const char *const variant_names[] = {"paper", "mmdet", NULL};
 
 /** The type of a range. OFF_OR: in [low, high], or any negative number. */

@@ -83,9 +83,12 @@ typedef struct tare_problem {
   int32_t modulator_is_detached; /* q^gamma is a constant of the gradient */
   int32_t positives_are_labels;  /* varifocal: a label with score 0 is not a negative */
   double gamma, poly_epsilon;
-  double p_exponent;   /* IoU-aware: of p in a label's target */
-  int32_t shape;       /* a tare_shape */
-  int32_t smooths_all; /* label smoothing: alpha and the modulator are those of the smoothed target */
+  double p_exponent;    /* IoU-aware: of p in a label's target */
+  int32_t shape;        /* a tare_shape */
+  int32_t smooths_all;  /* label smoothing: alpha and the modulator are those of the smoothed target */
+  int32_t weighting;    /* a tare_weighting */
+  int32_t weighs_terms; /* the terms of targets 1 and 0 have weights of their own, and targets lie between */
+  int32_t weighs_apart; /* negatives of labels have weights that are no product of a row's and a class's */
   double label_smoothing;
   double label_gamma;                                  /* asymmetric: gamma of labels; heatmap: beta */
   double shift, margin, margin_logit, margin_logit_lo; /* its logit in two parts; 0 without a margin */
@@ -236,9 +239,10 @@ static inline int tare_is_negative_at_0(const tare_problem *problem) {
   return problem->loss.kind == TARE_LOSS_SIGMOID_VARIFOCAL && !problem->positives_are_labels;
 }
 
-/** Whether classes have weights of negatives or exponents of their own. On a GPU such a call has its own kernel. */
+/** Whether classes have weights of negatives or exponents of their own, or terms have. On a GPU such a call has its own
+ *  kernel. */
 static inline int tare_has_columns(const tare_problem *problem) {
-  return problem->batch.negative_weights || problem->gamma_per_class;
+  return problem->batch.negative_weights || problem->gamma_per_class || problem->weighs_terms;
 }
 
 /** Whether targets below 1 are those of negatives. */

@@ -49,7 +49,9 @@ void tare_selection_to_measure(const tare_problem *problem, const tare_selection
   measure->batch.class_weights = NULL;
   measure->batch.background_weight = 1;
   measure->batch.negative_weights = NULL;
-  if (takes_hard_rows(problem)) measure->batch.positive_weights = NULL; /* the negatives that are mined have none */
+  /* The negatives that are mined have no positive weight, unless terms have. */
+  if (takes_hard_rows(problem) || problem->weighs_terms) measure->batch.positive_weights = NULL;
+  measure->weighs_terms = measure->weighs_apart = 0;
   for (int i = 0; i < problem->level_count; i++) {
     tare_view *view = &measure->view[i];
     const int absent[] = {TARE_ARRAY_GRADIENT, TARE_ARRAY_ELEMENT_LOSS, TARE_ARRAY_ROW_WEIGHTS,

@@ -53,6 +53,8 @@ enum { NO_GAMMA = 0, GAMMA = 1, WHOLE = 0, PART = 1 };
 #include "sigmoid_loops.h"
 #include "sigmoid_weights.h"
 
+#include "sigmoid_terms.h"
+
 #include "class_sums.h"
 #include "density_keys.h"
 #include "sigmoid.h"

@@ -142,7 +142,7 @@ typedef struct tare_double_kernels {
 } tare_double_kernels;
 
 /** Room for the arrays of cpu/scratch.h, in double. */
-enum { TARE_REAL_SCRATCH_BYTES = 8 * (24 * TARE_BLOCK + 4 * TARE_TILE_ROWS + TARE_ROW_BUFFER) };
+enum { TARE_REAL_SCRATCH_BYTES = 8 * (25 * TARE_BLOCK + 4 * TARE_TILE_ROWS + TARE_ROW_BUFFER) };
 
 /** Scratch of one thread. */
 typedef struct tare_scratch {

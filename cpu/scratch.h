@@ -13,6 +13,7 @@ typedef struct real_scratch {
   TARE_ALIGNED real key[TARE_BLOCK];       /* signed logits of dense targets of 0 and 1 */
   TARE_ALIGNED real at_0[TARE_BLOCK], at_1[TARE_BLOCK], of_ones[TARE_BLOCK];
   TARE_ALIGNED real gamma[TARE_BLOCK], picked_gamma[TARE_BLOCK]; /* where classes have their own */
+  TARE_ALIGNED real of_zeros[TARE_BLOCK];
   real of_line[TARE_BLOCK]; /* factors that the first lines of weight were made with */
   int32_t spread_lines, spread_length;
   int64_t spread_class;

@@ -79,6 +79,7 @@ static stretch stretch_of(const tare_job *job, const tare_tile *tile, const bloc
   real *derivative = x && has_gradient ? in_place(job, tile, b, TARE_ARRAY_GRADIENT) : NULL;
   build_weights(job, tile, b, s);
   if (problem->gamma_per_class) spread_gamma(problem, b, s);
+  if (problem->weighs_apart) weigh_apart(problem, tile, b, s);
   for (int32_t i = b->n; i < whole_chunks(b->n); i++) s->x[i] = s->target[i] = s->weight[i] = s->base_weight[i] = 0;
   if (x && (derivative || !has_gradient)) {
     on.x = x;
@@ -89,7 +90,10 @@ static stretch stretch_of(const tare_job *job, const tare_tile *tile, const bloc
   if (!problem->soft) return on;
   load_block(tile, b, TARE_ARRAY_TARGETS, problem->batch.target_dtype, s->target);
   if (scratch->clamps_targets) clamp_targets(s->target, b->n);
-  weigh_soft(job, tile, b, s);
+  if (problem->weighs_terms)
+    weigh_terms(problem, tile, b, s);
+  else
+    weigh_soft(job, tile, b, s);
   return on;
 }
 
@@ -163,6 +167,7 @@ static void sigmoid_block(const tare_job *job, const tare_tile *tile, const bloc
   real_scratch *s = real_scratch_of(scratch);
   const stretch on = stretch_of(job, tile, b, scratch, s);
   const int32_t picked = pick_positives(job, tile, b, on.x, &tasks->labels, scratch, s);
+  if (job->problem->weighs_terms) weigh_picked_terms(job->problem, tile, b, picked, scratch->picked_at, s);
   const stretch positives = {picked,         s->picked_x,          s->picked_weight, s->picked_plain,
                              s->picked_loss, s->picked_derivative, s->picked_target, s->picked_gamma};
   if (job->pass == TARE_PASS_EVALUATE) {

@@ -288,6 +288,37 @@ static void loops_of_columns(const element_task *task, real factor, const stretc
     columns_of_hard(factor, on);
 }
 
+/* Cross-entropy whose terms have weights of their own: `weight` that of a target of 1, `base_weight` that of 0. */
+
+/** With dense targets or scores; or, if `is_fixed`, with one target, `fixed`, whose distance to 1 is `rest`. */
+TARE_INLINE void terms_body(int is_fixed, real fixed, real rest, real factor, const stretch *on) {
+  const real *x = on->x, *weight = on->weight, *base_weight = on->base_weight;
+  const real *restrict target = on->target;
+  real *restrict loss = on->loss, *derivative = on->derivative;
+  const int32_t n = whole_units(on->n);
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) { /* hot: sigmoid terms */
+    const real t = is_fixed ? fixed : target[i];
+    const real of_1 = weight[i] * t, of_0 = base_weight[i] * (is_fixed ? rest : (real)1 - t);
+    const pair value = ce_of_terms(x[i], of_1, of_0);
+    const int counts = (of_1 != 0) | (of_0 != 0);
+    const real scaled = value.derivative * factor, mirrored = -scaled;
+    loss[i] = counts ? value.loss : (real)0;
+    derivative[i] = counts ? (t == 1 ? 0 - mirrored : scaled) : (real)0; /* as of a label, the sign of 0 too */
+  }
+}
+
+/** Negatives of labels have the weight of 0 alone, unless their targets are smoothed. */
+static void loops_of_terms(const element_task *task, real factor, const stretch *on) {
+  const real smoothed = task->parameters.smoothed, unsmoothed = task->parameters.unsmoothed;
+  if (task->shape != TARE_SHAPE_NONE)
+    terms_body(1, task->is_soft ? unsmoothed : smoothed, task->is_soft ? smoothed : unsmoothed, factor, on);
+  else if (task->is_soft)
+    terms_body(0, 0, 0, factor, on);
+  else
+    loops_of_power_0(task, factor, on);
+}
+
 /** Whether a loss has powers in losses.def: gamma may also be a parameter of its negatives alone. */
 static int has_powers(int32_t kind) {
   switch (kind) {
@@ -304,6 +335,8 @@ static int has_powers(int32_t kind) {
 static void choose_loops(const tare_problem *problem, element_task *task) {
   if (problem->gamma_per_class)
     task->loops = loops_of_columns;
+  else if (problem->weighs_terms)
+    task->loops = loops_of_terms;
   else if (task->shape != TARE_SHAPE_NONE)
     task->loops = loops_by_shape[task->shape];
   else

@@ -190,6 +190,7 @@ void fill_batch(const tare_problem *problem, call *c) {
   c->negative_weights = b.negative_weights;
   c->gamma_per_class = problem->gamma_per_class;
   c->has_columns = tare_has_columns(problem);
+  c->weighs_terms = problem->weighs_terms;
   c->adjusts.class_offset = problem->class_offset;
   c->checks_targets = problem->checks_targets;
   c->target_least = float(problem->target_least);

@@ -127,7 +127,8 @@ struct call {
   int32_t has_alpha;
   const float *alpha_per_class, *class_weights, *positive_weights;
   const float *negative_weights, *gamma_per_class;
-  int32_t has_columns, reserved_columns; /* either: cuda/sigmoid_columns.cuh */
+  int32_t has_columns;  /* either, or the next: cuda/sigmoid_columns.cuh */
+  int32_t weighs_terms; /* as in tare_problem */
   adjustment adjusts;
   float target_least, target_most; /* of dense targets of elements that count */
   int32_t checks_targets;

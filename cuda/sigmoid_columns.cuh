@@ -43,6 +43,16 @@ __device__ __forceinline__ exact::pair column_value(const column &k, float x, fl
   return {value.loss, hit ? -value.derivative : value.derivative};
 }
 
+/** Its value where the terms of targets 1 and 0 have weights of their own, with these. The target of a label (`hit`) or
+ *  of a negative may be smoothed. */
+__device__ __forceinline__ exact::pair value_of_terms(const call &c, const column &k, float x, float target, bool hit) {
+  const bool smoothed = c.shape != TARE_SHAPE_NONE;
+  const float one = !smoothed ? target : hit ? c.unsmoothed : c.smoothed;
+  const float rest = !smoothed ? 1.0f - target : hit ? c.smoothed : c.unsmoothed;
+  const float of_1 = k.weight_of_1 * one, of_0 = k.weight_of_0 * rest;
+  return of_1 == 0.0f && of_0 == 0.0f ? exact::pair{0.0f, 0.0f} : exact::ce_of_terms(x, of_1, of_0);
+}
+
 /** An element. Many parameters: as element(). */
 template <typename T>
 __device__ __forceinline__ exact::pair column_element(const call &c, const level &l, const tile &t, const setting &s,
@@ -54,9 +64,9 @@ __device__ __forceinline__ exact::pair column_element(const call &c, const level
   const column k = make_column(c, s, cls);
   float weight = r.weight;
   if (weights) weight *= __ldg(weights + place(l, t, TARE_ARRAY_ELEMENT_WEIGHTS, row, cls));
-  weight *= weight_between(of_kind, k.weight_of_0, k.weight_of_1);
+  if (!c.weighs_terms) weight *= weight_between(of_kind, k.weight_of_0, k.weight_of_1);
   weight *= weight_between(of_kind, k.alpha_of_0, k.alpha_of_1);
-  const exact::pair value = column_value(k, x, target);
+  const exact::pair value = c.weighs_terms ? value_of_terms(c, k, x, target, hit) : column_value(k, x, target);
   return weighted<T>(c, s, value.loss, value.derivative, weight);
 }
 

@@ -363,12 +363,24 @@ typedef enum tare_loss_kind {
  * Infinities of a smoothed loss. At z = -inf the loss is +inf. At z = +inf it is +inf with gamma 0 or
  * TARE_SMOOTHED_ALL, and else 0. A softmax loss is also +inf where the logit of any class is -inf. With label
  * smoothing, dense targets and scores are TARE_STATUS_UNSUPPORTED. So is alpha_per_class with TARE_SMOOTHED_ALL.
- * Counts, positive weights and class sums are those of the label.
+ * Counts, class sums and positive weights are those of the label, except with TARE_WEIGHTING_TERMS.
  */
 typedef enum tare_smoothed {
   TARE_SMOOTHED_CROSS_ENTROPY = 0, /**< the cross-entropy alone */
   TARE_SMOOTHED_ALL = 1            /**< the cross-entropy, the modulator and alpha */
 } tare_smoothed;
+
+/**
+ * What positive and negative weights w and v (1 where tare_batch has none) are at a target t between 0 and 1. At
+ * targets of 0 and 1 both are the same. l is the loss of a target of 1, -log p, and l0 that of 0, -log(1-p).
+ *
+ * TERMS is the pos_weight of PyTorch's binary_cross_entropy_with_logits. Its gradient by x is v*(1-t)*p - w*t*(1-p). t
+ * is a dense target, a label's score, or a smoothed target: so with label smoothing every element has both terms.
+ */
+typedef enum tare_weighting {
+  TARE_WEIGHTING_BLENDED = 0, /**< (t*w + (1-t)*v) * (t*l + (1-t)*l0); of a label it is w, whatever its score is */
+  TARE_WEIGHTING_TERMS = 1    /**< w*t*l + v*(1-t)*l0 */
+} tare_weighting;
 
 typedef struct tare_ce_parameters {
   /** alpha_t = t*alpha + (1-t)*(1-alpha), with 1-alpha formed in double and rounded once; in [0,1]; negative: off.
@@ -378,7 +390,8 @@ typedef struct tare_ce_parameters {
   const float *alpha_per_class;
   double label_smoothing; /**< s: see tare_smoothed; in [1e-30,1), or 0 (default) for none */
   int32_t smoothed;       /**< a tare_smoothed; default TARE_SMOOTHED_CROSS_ENTROPY */
-  int32_t reserved;       /**< 0 */
+  /** a tare_weighting; default TARE_WEIGHTING_BLENDED. Softmax CE has no such weights: BLENDED */
+  int32_t weighting;
 } tare_ce_parameters;
 
 /** Sigmoid focal: alpha is as in tare_ce_parameters, default 0.25. Softmax focal: alpha, in [0,1e30], multiplies every
@@ -773,10 +786,11 @@ TARE_API void tare_level_init_nhwc_sized(tare_level *level, int64_t anchors, int
  * count, all of them are selected. On several machines each rank selects among its own rows.
  *
  * Rows are ranked by their row loss in f32. This loss has no row, class, element and negative weights, no divisor and
- * no scale; in OHEM it has no positive weights either. NaN is the largest. Among equal losses the first in row order is
- * selected. The result is the same on every run. A row that is not selected adds nothing and has a gradient of 0.
- * TARE_NORMALIZER_POSITIVES and tare_normalizer_sums::positives count all rows with a class. Every other divisor is
- * formed from the selected rows. tare_output::counts counts the labels before the selection.
+ * no scale; in OHEM and with TARE_WEIGHTING_TERMS it has no positive weights either. NaN is the largest. Among equal
+ * losses the first in row order is selected. The result is the same on every run. A row that is not selected adds
+ * nothing and has a gradient of 0. TARE_NORMALIZER_POSITIVES and tare_normalizer_sums::positives count all rows with a
+ * class. Every other divisor is formed from the selected rows. tare_output::counts counts the labels before the
+ * selection.
  *
  * Sigmoid and softmax losses with labels allow a selection. GHM losses, dense targets, scores and the fused head do
  * not. Hard negative mining with a softmax loss needs a background that is a class. The call needs a workspace: 8 bytes
@@ -851,7 +865,7 @@ typedef struct tare_batch {
   const float *class_weights; /**< [classes], factors of the whole row of a label; device memory; or NULL */
   double background_weight;   /**< factor of background rows, with or without class_weights; in [0,1e30]; default 1 */
   /** [classes], factor w of elements with t = 1. Elements with t = 0 have v = 1, or v from negative_weights. Others
-   *  have t*w + (1-t)*v. Sigmoid losses only. Device memory; or NULL */
+   *  have t*w + (1-t)*v, or what tare_ce_parameters::weighting says. Sigmoid losses only. Device memory; or NULL */
   const float *positive_weights;
   int32_t score_dtype;       /**< a tare_dtype, of tare_level::scores; default TARE_DTYPE_F32 */
   int32_t selection;         /**< a tare_selection; default TARE_SELECTION_ALL */
@@ -859,8 +873,8 @@ typedef struct tare_batch {
   int64_t selection_minimum; /**< least number of negatives of an image, >= 0; default 0 */
   int64_t selection_count;   /**< TARE_SELECTION_HARD_ROWS: the number of rows, >= 1; or 0 (default) */
   double selection_fraction; /**< instead: the share of the rows that count, in (0,1]; or 0 (default) */
-  /** [classes], factor v of elements with t = 0, in every row that counts. Only sigmoid CE and sigmoid focal loss,
-   *  without label smoothing. Device memory; or NULL */
+  /** [classes], factor v of elements with t = 0, in every row that counts. Only sigmoid CE and sigmoid focal loss. With
+   *  label smoothing only beside TARE_WEIGHTING_TERMS. Device memory; or NULL */
   const float *negative_weights;
 } tare_batch;
 
@@ -1649,11 +1663,12 @@ TARE_API tare_status tare_mask_workspace_size(tare_context *context, const tare_
  * Cancellation. With targets and scores strictly between 0 and 1, and in Poly-1 with a negative epsilon, terms are
  * subtracted. There an ulp is that of the terms, not of the result. For the gradient of a sigmoid loss the terms are
  * weight*s^gamma*(p + t), and the additions of focal and Poly-1; for varifocal weight*t*(p + t). For CE itself they are
- * weight*(CE + 2*max(x,0)*t). For matchability-aware and IoU-aware labels t is the target that the score gives. For the
- * gradients of softmax CE, distribution focal loss and two-hot cross-entropy the terms are T*p + t, where T is the sum
- * of the row's targets. With label smoothing t is the smoothed target times the modulator. Alpha counts 2 ulp. In
- * quality focal loss s = |p-t| may be off by 4 ulp of p + t, and the power beta passes this error on. With beta below 1
- * the gradient is unbounded near p = t. There it is only as exact as s.
+ * weight*(CE + 2*max(x,0)*t). With TARE_WEIGHTING_TERMS the terms of the gradient are w*t*(1-p) and v*(1-t)*p, and the
+ * loss subtracts nothing; both bounds are then 5 ulp. For matchability-aware and IoU-aware labels t is the target that
+ * the score gives. For the gradients of softmax CE, distribution focal loss and two-hot cross-entropy the terms are T*p
+ * + t, where T is the sum of the row's targets. With label smoothing t is the smoothed target times the modulator.
+ * Alpha counts 2 ulp. In quality focal loss s = |p-t| may be off by 4 ulp of p + t, and the power beta passes this
+ * error on. With beta below 1 the gradient is unbounded near p = t. There it is only as exact as s.
  *
  * The scalar loss is the sum of these losses in double, divided in double and rounded to its type. On a GPU a thread
  * adds its share of a tile in f32. If all losses have one sign, the relative error is at most that of their elements

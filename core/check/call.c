@@ -164,13 +164,27 @@ static tare_status check_selection(const tare_problem *problem, int unseen, tare
 
 static tare_status check_columns(const tare_problem *problem, tare_error *error) {
   if (!tare_has_columns(problem) || problem->label_smoothing == 0.0) return TARE_STATUS_OK;
+  if (problem->weighs_terms) return TARE_STATUS_OK; /* each term has its weight */
   return refuse(problem,
                 problem->gamma_per_class ? "loss->focal.gamma_per_class and label_smoothing above 0"
                                          : "batch->negative_weights and loss->label_smoothing above 0",
-                "a smoothed target has the weight and the exponent of its label; leave one of them out", error);
+                problem->gamma_per_class
+                    ? "a smoothed target has the exponent of its label; leave one of them out"
+                    : "a smoothed target has the weight of its label; leave one of them out, or let sigmoid-ce weigh "
+                      "terms (TARE_WEIGHTING_TERMS)",
+                error);
+}
+
+/** At targets of 0 and 1 both meanings of positive weights agree. */
+static int weighs_terms(const tare_problem *problem) {
+  const tare_batch *batch = &problem->batch;
+  return problem->weighting == TARE_WEIGHTING_TERMS && (batch->positive_weights || batch->negative_weights) &&
+         (problem->soft || problem->has_scores || problem->label_smoothing > 0.0);
 }
 
 static tare_status check_combinations(tare_problem *problem, int needs, tare_error *error) {
+  problem->weighs_terms = weighs_terms(problem);
+  problem->weighs_apart = problem->weighs_terms && problem->label_smoothing > 0.0;
   tare_status status = problem->soft ? check_soft(problem, error) : TARE_STATUS_OK;
   if (!status) status = check_selection(problem, needs & TARE_NEED_LINEAR, error);
   if (!status) status = check_scores(problem, error);

@@ -39,6 +39,11 @@ static tare_status check_softmax_ce(const tare_ce_parameters *ce, tare_error *er
         error, TARE_STATUS_UNSUPPORTED,
         "loss->ce.smoothed is %d; TARE_LOSS_SOFTMAX_CE has neither modulator nor alpha to smooth: leave it 0",
         ce->smoothed);
+  if (ce->weighting)
+    return tare_fail(
+        error, TARE_STATUS_UNSUPPORTED,
+        "loss->ce.weighting is %d; TARE_LOSS_SOFTMAX_CE has neither positive nor negative weights: leave it 0",
+        ce->weighting);
   return TARE_STATUS_OK;
 }
 

@@ -89,6 +89,8 @@ def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **
         With a process_group, none of these.
     row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights,
         negative_weights: float32 [C]; the last of sigmoid_ce and sigmoid_focal. background_weight: a number.
+        weighting of sigmoid_ce: what positive and negative weights are at a target t between 0 and 1: "blended",
+        t*w + (1-t)*v; or "terms", w of -log p and v of -log(1-p), as pos_weight of PyTorch.
     hard_negatives: a number r, for hard negative mining as in SSD. Of each image's background rows, only the ceil(r*P)
         with the largest loss count. P is the number of the image's rows with a class. least_negatives is the least
         number of negatives of an image. Images are the first axis of [images, rows, C] and of maps; [rows, C] is one

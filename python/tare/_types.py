@@ -40,6 +40,7 @@ Variant = Literal["paper", "mmdet"]
 Modulator = Literal["differentiated", "detached"]
 Positives = Literal["by-score", "by-label"]
 Smoothed = Literal["cross-entropy", "all"]
+Weighting = Literal["blended", "terms"]
 Levels = Union["torch.Tensor", Sequence["torch.Tensor"]]
 LevelNumbers = Union[Sequence[Union[float, "torch.Tensor", None]], None]
 Alpha = Union[float, "torch.Tensor", None]
@@ -108,6 +109,12 @@ class SmoothedOptions(AlphaOptions, total=False):
     smoothed: Smoothed
 
 
+class CrossEntropyOptions(SmoothedOptions, total=False):
+    """The same of a loss whose positive weights may be those of cross-entropy's terms."""
+
+    weighting: Weighting
+
+
 class FocalOptions(SmoothedOptions, total=False):
     """The same of a loss whose gamma may be one value a class."""
 
@@ -143,6 +150,7 @@ class Parameters(TypedDict, total=False):
     p_exponent: float
     label_smoothing: float
     smoothed: Smoothed
+    weighting: Weighting
     gamma_positive: float
     gamma_negative: float
     margin: float

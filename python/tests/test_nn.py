@@ -139,6 +139,7 @@ def test_types_have_the_librarys_words():
     known = {key: one for loss in _losses.DESCRIPTIONS.values() for key, one in loss.parameters.items()}
     kinds = {"density": _types.Density, "variant": _types.Variant}
     kinds |= {"modulator": _types.Modulator, "positives": _types.Positives, "smoothed": _types.Smoothed}
+    kinds |= {"weighting": _types.Weighting}
     for key, parameter in known.items():
         assert parameter.choices == (typing.get_args(kinds[key]) if key in kinds else ())
     assert set(known) == {*_types.Parameters.__annotations__, "alpha", "state"}

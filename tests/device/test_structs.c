@@ -82,8 +82,13 @@ static void expect(tare_status status, const char *text, const char *name, uint6
 
 /* ---- Inputs ---------------------------------------------------------------------------------------------------- */
 
-static const size_t ce_ends[] = {16, AT(tare_loss_spec, ce.alpha_per_class), AT(tare_loss_spec, ce.label_smoothing),
-                                 AT(tare_loss_spec, ce.smoothed), AT(tare_loss_spec, ce.reserved) + 4};
+static const size_t ce_ends[] = {16,
+                                 AT(tare_loss_spec, ce.alpha_per_class),
+                                 AT(tare_loss_spec, ce.label_smoothing),
+                                 AT(tare_loss_spec, ce.smoothed),
+                                 AT(tare_loss_spec, ce.weighting),
+                                 AT(tare_loss_spec, ce.weighting) + 4};
+static const size_t bin_ends[] = {16, AT(tare_loss_spec, distribution_focal.delta) + 8};
 static const size_t focal_ends[] = {16,
                                     AT(tare_loss_spec, focal.alpha_per_class),
                                     AT(tare_loss_spec, focal.gamma),
@@ -143,6 +148,7 @@ static bool loss_ends(int32_t kind, uint64_t size) {
   if (kind == TARE_LOSS_SIGMOID_FOCAL_STAR) return ENDS(focal_star_ends);
   if (kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED) return ENDS(logit_adjusted_ends);
   if (kind == TARE_LOSS_SOFTMAX_SEESAW) return ENDS(seesaw_ends);
+  if (kind == TARE_LOSS_SOFTMAX_DISTRIBUTION_FOCAL || kind == TARE_LOSS_SOFTMAX_TWO_HOT) return ENDS(bin_ends);
   return kind == TARE_LOSS_SIGMOID_FOCAL || kind == TARE_LOSS_SOFTMAX_FOCAL ? ENDS(focal_ends) : ENDS(ce_ends);
 }
 

@@ -54,9 +54,19 @@ static double kind_of_target(const struct oracle_problem *problem, struct row_ro
   return problem->targets || row.class != c ? t : 1;
 }
 
-/* With the exponent of the class, if it has one. */
+static double positive_weight(const struct oracle_problem *problem, int64_t c) {
+  return problem->positive_weights ? problem->positive_weights[c] : 1;
+}
+
+static double negative_weight(const struct oracle_problem *problem, int64_t c) {
+  return problem->negative_weights ? problem->negative_weights[c] : 1;
+}
+
+/* With the exponent of the class, if it has one, or the weights of the terms. */
 static struct oracle_detached column_element(const struct oracle_problem *problem, struct oracle_element element,
                                              int64_t c) {
+  if (problem->weighting)
+    return oracle_terms_element(problem, element, positive_weight(problem, c), negative_weight(problem, c));
   if (!problem->gamma_per_class) return problem->loss->element(problem, element);
   struct oracle_problem of_class = *problem;
   of_class.gamma = problem->gamma_per_class[c];
@@ -68,10 +78,8 @@ static double element_weight(const struct oracle_problem *problem, struct row_ro
   if (weight == 0 || problem->loss->has_density) return weight;
   if (problem->element_weights) weight *= problem->element_weights[i * problem->classes + c];
   if (problem->loss->has_peaks && t < 1) t = 0;
-  if (!problem->positive_weights && !problem->negative_weights) return weight;
-  const double of_1 = problem->positive_weights ? problem->positive_weights[c] : 1;
-  const double of_0 = problem->negative_weights ? problem->negative_weights[c] : 1;
-  return weight * (oracle_times(t, of_1) + oracle_times(1 - t, of_0));
+  if (problem->weighting || (!problem->positive_weights && !problem->negative_weights)) return weight;
+  return weight * (oracle_times(t, positive_weight(problem, c)) + oracle_times(1 - t, negative_weight(problem, c)));
 }
 
 /* Columns that are no classes have no sums. A target of 0 leaves nothing of a gradient that is not finite. */

@@ -12,6 +12,9 @@
 /** s^gamma*CE + epsilon*s^(gamma+1), CE = -t*log p - (1-t)*log(1-p), s = p*(1-t) + (1-p)*t; derivative by x. */
 struct oracle_pair literal_sigmoid(double x, double t, double gamma, double epsilon);
 
+/** -of_1*log p - of_0*log(1-p), by x. */
+struct oracle_pair literal_terms(double x, double of_1, double of_0);
+
 /** t*CE where t > 0; p^gamma*CE where t = 0. `detached`: p^gamma is a constant of the derivative, which is by x. */
 struct oracle_pair literal_varifocal(double x, double t, double gamma, int detached);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The textbook formulas of losses by the side of their target, and of heatmaps, in MPFR. */
+/* The textbook formulas of losses by the side of their target, of heatmaps and of weighted terms, in MPFR. */
 #include <mpfr.h>
 
 #include "literal.h"
@@ -127,4 +127,22 @@ struct oracle_pair literal_side(const struct oracle_loss *loss, double x, int on
 struct oracle_pair literal_heatmap(double x, double t, double gamma, double beta) {
   const struct parameters with = {.sides = {.gamma = gamma, .beta = beta}, .t = t};
   return literal_value_and_derivative(heatmap_formula, x, &with);
+}
+
+static void terms_formula(mpfr_t value, const mpfr_t x, const void *parameters) {
+  const double *weights = parameters;
+  mpfr_t p, q;
+  mpfr_inits2(LITERAL_PRECISION, p, q, (mpfr_ptr)NULL);
+  literal_sigmoid_of(p, x);
+  mpfr_ui_sub(q, 1, p, MPFR_RNDN);
+  minus_log(p, p);
+  minus_log(q, q);
+  mpfr_mul_d(p, p, weights[0], MPFR_RNDN);
+  mpfr_mul_d(q, q, weights[1], MPFR_RNDN);
+  mpfr_add(value, p, q, MPFR_RNDN);
+  mpfr_clears(p, q, (mpfr_ptr)NULL);
+}
+
+struct oracle_pair literal_terms(double x, double of_1, double of_0) {
+  return literal_value_and_derivative(terms_formula, x, (const double[]){of_1, of_0});
 }

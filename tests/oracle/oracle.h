@@ -34,6 +34,8 @@ struct oracle_pair oracle_poly1_extra(struct oracle_point at, double gamma, doub
 /** The same for a soft target t, by the logit x; t exactly 0 or 1 takes the hard formula. */
 struct oracle_pair oracle_soft_ce(double x, double t);
 struct oracle_pair oracle_soft_focal(double x, double t, double gamma);
+/** of_1*(-log p) + of_0*(-log(1-p)), by x. */
+struct oracle_pair oracle_terms(double x, double of_1, double of_0);
 struct oracle_pair oracle_soft_poly1_extra(double x, double t, double gamma, double epsilon);
 
 /** A value, its derivative by x, and the factor that is a constant of the derivative (1: none is). */
@@ -242,6 +244,7 @@ struct oracle_problem {
   double epsilon;                /* Poly-1: the coefficient, 1; GHM: the window of the exact density, 0.1 */
   double p_exponent;             /* 0.25; IoU-aware */
   double label_smoothing;        /* 0 */
+  int weighting;                 /* 0; 1: positive and negative weights are those of cross-entropy's two terms */
   int smoothed;                  /* 0; 1: alpha and the modulator are those of the smoothed target */
   double gamma_positive, gamma_negative, margin; /* 1, 4, 0.05; asymmetric */
   double threshold;                              /* 0.5; reduced focal */
@@ -294,6 +297,10 @@ struct oracle_counts {
 
 /** factor*value, but 0 for a factor of 0, alpha's among them: nothing is left of a NaN or an infinity. */
 double oracle_times(double factor, double value);
+
+/** CE of a target with weights of its terms: positive*t*(-log p) + negative*(1-t)*(-log(1-p)). */
+struct oracle_detached oracle_terms_element(const struct oracle_problem *problem, struct oracle_element element,
+                                            double positive, double negative);
 
 /** CE (gamma 0) or focal loss with label smoothing. */
 struct oracle_detached oracle_smoothed_element(const struct oracle_problem *problem, struct oracle_element element,

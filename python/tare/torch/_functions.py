@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .._types import (
         Alpha,
         AlphaOptions,
+        CrossEntropyOptions,
         FocalOptions,
         GhmOptions,
         GhmROptions,
@@ -45,10 +46,12 @@ def by_name(name: str) -> Any:
 
 
 def sigmoid_ce(
-    logits: Levels | Head, labels: Levels | None = None, *, alpha: Alpha = None, **options: Unpack[SmoothedOptions]
+    logits: Levels | Head, labels: Levels | None = None, *, alpha: Alpha = None, **options: Unpack[CrossEntropyOptions]
 ) -> Any:
     """alpha_t*l per element: binary cross-entropy of each class, l = -log p. alpha: weight of target 1; 0 has 1-alpha.
-    label_smoothing s moves the targets 1 and 0 to 1-s/2 and s/2."""
+    label_smoothing s moves the targets 1 and 0 to 1-s/2 and s/2. weighting: what positive weights w and negative
+    weights v are at a target t between 0 and 1. "blended": t*w + (1-t)*v is a factor of the loss. "terms":
+    w*t*(-log p) + v*(1-t)*(-log(1-p)); w is the pos_weight of PyTorch's binary_cross_entropy_with_logits."""
     return loss("sigmoid-ce", logits, labels, alpha=alpha, **options)
 
 

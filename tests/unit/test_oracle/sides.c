@@ -77,6 +77,25 @@ Test(oracle, heatmaps_are_the_textbook_formula) {
   conclude("heatmap, derivative", &derivative, 1e-14);
 }
 
+Test(oracle, weighted_terms_are_the_textbook_formula) {
+  static const double weights[][2] = {{1, 0}, {0, 1}, {0.3, 0.7}, {3e4, 0.01}, {1e-30, 1}, {1, 1e-9}};
+  struct worst value = {0}, derivative = {0};
+  const double *x = points();
+  for (int k = 0; k < 6; ++k) {
+    for (int i = k % 2; i < POINTS; i += 2) {
+      struct oracle_pair want = literal_terms(x[i], weights[k][0], weights[k][1]);
+      struct oracle_pair got = oracle_terms(x[i], weights[k][0], weights[k][1]);
+      struct oracle_point at = oracle_point(x[i]);
+      double lost = 1e-15 * fmin(weights[k][0] * at.q, weights[k][1] * at.p); /* the two are subtracted */
+      note(&value, got.value, want.value, 0, "x %.17g weights %g, %g", x[i], weights[k][0], weights[k][1]);
+      note(&derivative, got.derivative, want.derivative, lost, "x %.17g weights %g, %g", x[i], weights[k][0],
+           weights[k][1]);
+    }
+  }
+  conclude("weighted terms", &value, 1e-14);
+  conclude("weighted terms, derivative", &derivative, 1e-14);
+}
+
 Test(oracle, smoothed_softmax_rows_are_the_textbook_formula) {
   enum { WIDTH = 5 };
   static const double rows[][WIDTH] = {{20, 0, 0, 0, 0},      {0, 0, 0, 0, 0},          {-3, 2.5, 0.125, 7, -7},

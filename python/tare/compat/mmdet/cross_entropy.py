@@ -184,8 +184,12 @@ def _weighed(pred, label, counted, elements, reduction, avg_factor, factors, avg
 
 
 def _soft_with_factors(pred, targets, factors, options):
-    """w*t*l(x) + (1-t)*l(-x) is s times the cross-entropy of the target w*t/s."""
-    if factors is not None:
+    """w*t*l(x) + (1-t)*l(-x). With w of each element it is s times the cross-entropy of the target w*t/s."""
+    classes = pred.shape[-1] if pred.dim() > 1 else 1
+    if factors is not None and factors.numel() in (1, classes) and factors.shape[-1:] in ((), (1,), (classes,)):
+        weights = factors.reshape(-1).expand(classes).contiguous()
+        options = {**options, "positive_weights": weights, "weighting": "terms"}
+    elif factors is not None:
         product, beyond = factors * targets, targets > 1  # Tare tells those from the others
         sums = product + (1 - targets)
         weights = torch.where(beyond, 1, sums)
