@@ -242,7 +242,8 @@ static inline int tare_is_negative_at_0(const tare_problem *problem) {
 /** Whether classes have weights of negatives or exponents of their own, or terms have. On a GPU such a call has its own
  *  kernel. */
 static inline int tare_has_columns(const tare_problem *problem) {
-  return problem->batch.negative_weights || problem->gamma_per_class || problem->weighs_terms;
+  return problem->batch.negative_weights || problem->batch.background_negative_weights || problem->gamma_per_class ||
+         problem->weighs_terms;
 }
 
 /** Whether targets below 1 are those of negatives. */

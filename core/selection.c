@@ -48,7 +48,7 @@ void tare_selection_to_measure(const tare_problem *problem, const tare_selection
   tare_output_init(&measure->output);
   measure->batch.class_weights = NULL;
   measure->batch.background_weight = 1;
-  measure->batch.negative_weights = NULL;
+  measure->batch.negative_weights = measure->batch.background_negative_weights = NULL;
   /* The negatives that are mined have no positive weight, unless terms have. */
   if (takes_hard_rows(problem) || problem->weighs_terms) measure->batch.positive_weights = NULL;
   measure->weighs_terms = measure->weighs_apart = 0;

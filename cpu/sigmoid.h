@@ -79,7 +79,7 @@ static stretch stretch_of(const tare_job *job, const tare_tile *tile, const bloc
   real *derivative = x && has_gradient ? in_place(job, tile, b, TARE_ARRAY_GRADIENT) : NULL;
   build_weights(job, tile, b, s);
   if (problem->gamma_per_class) spread_gamma(problem, b, s);
-  if (problem->weighs_apart) weigh_apart(problem, tile, b, s);
+  if (problem->weighs_apart) weigh_apart(problem, tile, b, scratch->rows.cls, s);
   for (int32_t i = b->n; i < whole_chunks(b->n); i++) s->x[i] = s->target[i] = s->weight[i] = s->base_weight[i] = 0;
   if (x && (derivative || !has_gradient)) {
     on.x = x;

@@ -39,10 +39,30 @@ static __attribute__((noinline)) void weigh_terms(const tare_problem *problem, c
   s->spread_lines = 0;
 }
 
+/** Weights of the elements of background rows, where these have factors of their own. */
+static void weigh_background(const tare_problem *problem, const tare_tile *tile, const int32_t *restrict cls,
+                             const block *b, real_scratch *s) {
+  const int has_elements = tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS].data != NULL;
+  for (int32_t c = 0; c < b->classes; c++)
+    s->of_zeros[c] =
+        alpha(problem, b->first_class + c, 0) * (real)problem->batch.background_negative_weights[b->first_class + c];
+  for (int32_t line = 0; line < b->lines; line++)
+    for (int32_t i = 0; i < b->length; i++) {
+      const int32_t row = b->first_row + (b->by_class ? i : line), at = line * b->length + i;
+      const real of_element = has_elements ? s->loss[at] : (real)1;
+      const real weight = s->row_weight[row] * s->of_zeros[b->by_class ? line : i] * of_element;
+      s->weight[at] = cls[row] == TARE_ROW_BACKGROUND ? weight : s->weight[at];
+    }
+  s->spread_lines = 0;
+}
+
 /** The weights of negatives that are no product of a row's and a class's. */
 static __attribute__((noinline)) void weigh_apart(const tare_problem *problem, const tare_tile *tile, const block *b,
-                                                  real_scratch *s) {
-  if (problem->weighs_terms) weigh_terms(problem, tile, b, s);
+                                                  const int32_t *cls, real_scratch *s) {
+  if (problem->label_smoothing > 0.0)
+    weigh_terms(problem, tile, b, s);
+  else
+    weigh_background(problem, tile, cls, b, s);
 }
 
 /** The same of the labels' elements. Many parameters: they are apart from the block's. */

@@ -188,6 +188,7 @@ void fill_batch(const tare_problem *problem, call *c) {
   c->class_weights = b.class_weights;
   c->positive_weights = b.positive_weights;
   c->negative_weights = b.negative_weights;
+  c->background_negative_weights = b.background_negative_weights ? b.background_negative_weights : b.negative_weights;
   c->gamma_per_class = problem->gamma_per_class;
   c->has_columns = tare_has_columns(problem);
   c->weighs_terms = problem->weighs_terms;

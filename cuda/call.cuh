@@ -127,8 +127,9 @@ struct call {
   int32_t has_alpha;
   const float *alpha_per_class, *class_weights, *positive_weights;
   const float *negative_weights, *gamma_per_class;
-  int32_t has_columns;  /* either, or the next: cuda/sigmoid_columns.cuh */
-  int32_t weighs_terms; /* as in tare_problem */
+  const float *background_negative_weights; /* negative_weights where the batch has none for background rows */
+  int32_t has_columns;                      /* any of the last three, or the next: cuda/sigmoid_columns.cuh */
+  int32_t weighs_terms;                     /* as in tare_problem */
   adjustment adjusts;
   float target_least, target_most; /* of dense targets of elements that count */
   int32_t checks_targets;

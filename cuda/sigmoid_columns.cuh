@@ -23,14 +23,15 @@ struct column {
   float alpha_of_0, alpha_of_1, weight_of_0, weight_of_1;
 };
 
-__device__ __forceinline__ column make_column(const call &c, const setting &s, int64_t cls) {
+__device__ __forceinline__ column make_column(const call &c, const setting &s, row_role r, int64_t cls) {
   column k = {s.parameters, s.power, s.at_0, s.at_1, 1.0f, 1.0f};
   if (c.gamma_per_class) {
     k.parameters.gamma_hi = __ldg(c.gamma_per_class + cls), k.parameters.gamma_lo = 0.0f;
     k.power = TARE_POWER_GENERAL;
   }
   if (c.alpha_per_class) k.alpha_of_1 = __ldg(c.alpha_per_class + cls), k.alpha_of_0 = 1.0f - k.alpha_of_1;
-  if (c.negative_weights) k.weight_of_0 = __ldg(c.negative_weights + cls);
+  const float *const of_0 = r.cls == row_background ? c.background_negative_weights : c.negative_weights;
+  if (of_0) k.weight_of_0 = __ldg(of_0 + cls);
   if (c.positive_weights) k.weight_of_1 = __ldg(c.positive_weights + cls);
   return k;
 }
@@ -61,7 +62,7 @@ __device__ __forceinline__ exact::pair column_element(const call &c, const level
   const bool hit = !c.soft && cls == r.cls;
   const float target = c.soft ? target_at(c, l, t, row, cls) : hit ? clamped_score(c, l, t, row) : 0.0f;
   const float of_kind = hit ? 1.0f : target; /* a label has its weights whatever its score is */
-  const column k = make_column(c, s, cls);
+  const column k = make_column(c, s, r, cls);
   float weight = r.weight;
   if (weights) weight *= __ldg(weights + place(l, t, TARE_ARRAY_ELEMENT_WEIGHTS, row, cls));
   if (!c.weighs_terms) weight *= weight_between(of_kind, k.weight_of_0, k.weight_of_1);

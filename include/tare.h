@@ -876,6 +876,10 @@ typedef struct tare_batch {
   /** [classes], factor v of elements with t = 0, in every row that counts. Only sigmoid CE and sigmoid focal loss. With
    *  label smoothing only beside TARE_WEIGHTING_TERMS. Device memory; or NULL */
   const float *negative_weights;
+  /** [classes], factor of elements of background rows, whose t is 0, instead of v. Then v is that of rows with a class
+   *  alone. Only sigmoid CE and sigmoid focal loss, without dense targets and label smoothing. Device memory; or NULL:
+   *  v of negative_weights, or 1 */
+  const float *background_negative_weights;
 } tare_batch;
 
 /** Fills the defaults. */

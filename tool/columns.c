@@ -12,6 +12,7 @@ static const struct {
   const char *option, *parameter;
 } columns[COLUMN_VECTORS] = {[POSITIVE_COLUMNS] = {"--positive-weights", NULL},
                              [NEGATIVE_COLUMNS] = {"--negative-weights", NULL},
+                             [BACKGROUND_COLUMNS] = {"--background-negative-weights", NULL},
                              [ALPHA_COLUMNS] = {"--alpha-per-class", "alpha_per_class"},
                              [GAMMA_COLUMNS] = {"--gamma-per-class", "gamma_per_class"}};
 
@@ -20,7 +21,7 @@ const char *columns_option(int which) { return columns[which].option; }
 bool columns_taken(int32_t kind, int which) {
   const tare_loss_description loss = loss_described(kind);
   if (which == POSITIVE_COLUMNS) return loss.takes_positive_weights;
-  if (which == NEGATIVE_COLUMNS) return loss.takes_negative_weights;
+  if (which == NEGATIVE_COLUMNS || which == BACKGROUND_COLUMNS) return loss.takes_negative_weights;
   return loss_has(kind, columns[which].parameter);
 }
 
@@ -33,6 +34,7 @@ static void put_parameter(const char *name, const void *vector, tare_loss_spec *
 void columns_put(void *const *vectors, tare_batch *batch, tare_loss_spec *loss) {
   batch->positive_weights = vectors[POSITIVE_COLUMNS];
   batch->negative_weights = vectors[NEGATIVE_COLUMNS];
+  batch->background_negative_weights = vectors[BACKGROUND_COLUMNS];
   for (int which = ALPHA_COLUMNS; which < COLUMN_VECTORS; which++)
     if (vectors[which]) put_parameter(columns[which].parameter, vectors[which], loss);
 }

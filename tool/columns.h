@@ -9,7 +9,7 @@
 
 #include "tare.h"
 
-enum { POSITIVE_COLUMNS, NEGATIVE_COLUMNS, ALPHA_COLUMNS, GAMMA_COLUMNS, COLUMN_VECTORS };
+enum { POSITIVE_COLUMNS, NEGATIVE_COLUMNS, BACKGROUND_COLUMNS, ALPHA_COLUMNS, GAMMA_COLUMNS, COLUMN_VECTORS };
 
 /** The option of one of these, with its dashes. */
 const char *columns_option(int which);

@@ -56,6 +56,8 @@ const struct argp_option eval_described[] = {
      "[classes] f2, f4, f8: weight of the label's element in each class", 0},
     {"negative-weights", COLUMNS + NEGATIVE_COLUMNS, "W.npy", 0,
      "[classes] f2, f4, f8: weight of every other element in each class; sigmoid-ce and sigmoid-focal", 0},
+    {"background-negative-weights", COLUMNS + BACKGROUND_COLUMNS, "W.npy", 0,
+     "[classes] f2, f4, f8: the same in background rows, whose elements have it instead", 0},
     {"alpha-per-class", COLUMNS + ALPHA_COLUMNS, "A.npy", 0, "[classes] f2, f4, f8: alpha of each class", 0},
     {"gamma-per-class", COLUMNS + GAMMA_COLUMNS, "G.npy", 0, "[classes] f2, f4, f8: sigmoid-focal: gamma of each class",
      0},

@@ -52,6 +52,21 @@ static tare_status check_level_array(const tare_batch *batch, tare_error *error)
   return TARE_STATUS_OK;
 }
 
+static tare_status check_vectors(const tare_batch *batch, tare_error *error) {
+  const struct {
+    const char *name;
+    const float *data;
+  } vectors[] = {{"class_weights", batch->class_weights},
+                 {"positive_weights", batch->positive_weights},
+                 {"negative_weights", batch->negative_weights},
+                 {"background_negative_weights", batch->background_negative_weights}};
+  for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++)
+    if ((uintptr_t)vectors[i].data % 4)
+      return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->%s is %p; it must be aligned to 4 bytes",
+                       vectors[i].name, (const void *)vectors[i].data);
+  return TARE_STATUS_OK;
+}
+
 tare_status tare_check_batch_scalars(const tare_batch *batch, tare_error *error) {
   const char *const dtypes = "TARE_DTYPE_F32 (0), TARE_DTYPE_F16 (1), TARE_DTYPE_BF16 (2) or TARE_DTYPE_F64 (3)";
   tare_status status = check_level_array(batch, error);
@@ -78,12 +93,5 @@ tare_status tare_check_batch_scalars(const tare_batch *batch, tare_error *error)
   if (!(batch->background_weight >= 0.0 && batch->background_weight <= 1e30))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->background_weight is %g; it must be in [0,1e30]",
                      batch->background_weight);
-  if ((uintptr_t)batch->class_weights % 4 || (uintptr_t)batch->positive_weights % 4 ||
-      (uintptr_t)batch->negative_weights % 4)
-    return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                     "batch->class_weights is %p, positive_weights %p and negative_weights %p; they must be aligned to "
-                     "4 bytes",
-                     (const void *)batch->class_weights, (const void *)batch->positive_weights,
-                     (const void *)batch->negative_weights);
-  return TARE_STATUS_OK;
+  return check_vectors(batch, error);
 }

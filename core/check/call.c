@@ -132,6 +132,7 @@ static tare_status check_taken(const tare_problem *problem, tare_error *error) {
       {any_level_has(problem, TARE_ARRAY_ELEMENT_WEIGHTS), TARE_TAKES_ELEMENT_WEIGHTS,
        "batch->levels[].element_weights"},
       {batch->negative_weights != NULL, TARE_TAKES_NEGATIVE_WEIGHTS, "batch->negative_weights"},
+      {batch->background_negative_weights != NULL, TARE_TAKES_NEGATIVE_WEIGHTS, "batch->background_negative_weights"},
       {any_level_has(problem, TARE_ARRAY_ELEMENT_LOSS), TARE_TAKES_ELEMENT_LOSS, "batch->levels[].element_loss"},
   };
   for (size_t i = 0; i < sizeof arguments / sizeof *arguments; i++)
@@ -163,6 +164,12 @@ static tare_status check_selection(const tare_problem *problem, int unseen, tare
 }
 
 static tare_status check_columns(const tare_problem *problem, tare_error *error) {
+  if (problem->batch.background_negative_weights && problem->soft)
+    return refuse(problem, "batch->background_negative_weights",
+                  "a row of dense targets is neither background nor of a class; use negative_weights", error);
+  if (problem->batch.background_negative_weights && problem->label_smoothing > 0.0)
+    return refuse(problem, "batch->background_negative_weights and loss->label_smoothing above 0",
+                  "a smoothed target of a background row has no weight of its own; leave one of them out", error);
   if (!tare_has_columns(problem) || problem->label_smoothing == 0.0) return TARE_STATUS_OK;
   if (problem->weighs_terms) return TARE_STATUS_OK; /* each term has its weight */
   return refuse(problem,
@@ -184,7 +191,8 @@ static int weighs_terms(const tare_problem *problem) {
 
 static tare_status check_combinations(tare_problem *problem, int needs, tare_error *error) {
   problem->weighs_terms = weighs_terms(problem);
-  problem->weighs_apart = problem->weighs_terms && problem->label_smoothing > 0.0;
+  problem->weighs_apart =
+      (problem->weighs_terms && problem->label_smoothing > 0.0) || problem->batch.background_negative_weights;
   tare_status status = problem->soft ? check_soft(problem, error) : TARE_STATUS_OK;
   if (!status) status = check_selection(problem, needs & TARE_NEED_LINEAR, error);
   if (!status) status = check_scores(problem, error);

@@ -44,7 +44,8 @@ def _one_dtype(name, tensors, known):
 def _pointers(loss, singles, classes):
     """The single tensors' pointers: those of the loss, and those of batch and output, by name."""
     vectors = {"alpha_per_class", *_losses.vectors_of(loss)}
-    for name in ("class_weights", "positive_weights", "negative_weights", *sorted(vectors)):
+    of_batch = ("class_weights", "positive_weights", "negative_weights", "background_negative_weights")
+    for name in (*of_batch, *sorted(vectors)):
         if name in singles and singles[name].numel() != classes:
             raise ValueError(f"{name} has {singles[name].numel()} elements; there are {classes} classes")
     pointers = {name: tensor.data_ptr() for name, tensor in singles.items()}

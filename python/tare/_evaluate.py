@@ -50,6 +50,7 @@ def evaluate(
     hard_fraction: float | None = None,
     positive_weights: ArrayLike | None = None,
     negative_weights: ArrayLike | None = None,
+    background_negative_weights: ArrayLike | None = None,
     first_label: int = 0,
     background_label: int = -1,
     ignore_label: int = -2,
@@ -89,9 +90,10 @@ def evaluate(
         softmax-distribution-focal: the target between bins, one per row; labels may then be None. For softmax-two-hot:
         two per row [..., 2], the weights of the label's bin and of the next bin.
     row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights,
-        negative_weights: float32 [C]; negative_weights only for sigmoid-ce and sigmoid-focal. background_weight: a
-        number. weighting of sigmoid-ce: what positive and negative weights are at a target t between 0 and 1:
-        "blended", t*w + (1-t)*v; or "terms", w of -log p and v of -log(1-p), as in PyTorch's pos_weight.
+        negative_weights, background_negative_weights: float32 [C]; the last two only for sigmoid-ce and sigmoid-focal.
+        background_negative_weights are the negative weights of rows without a class. background_weight: a number.
+        weighting of sigmoid-ce: what positive and negative weights are at a target t between 0 and 1: "blended",
+        t*w + (1-t)*v; or "terms", w of -log p and v of -log(1-p), as in PyTorch's pos_weight.
     normalizer: the divisor of the loss and its gradient: "sum" (none), "elements", "rows", "positives", "weights",
         "targets" (the sum of the targets of rows that count, unweighted; a label's is its score, or 1), "ones" (the
         number of these that are 1), or a number. A divisor that is not a number is max(normalizer_minimum, sum +
@@ -183,6 +185,7 @@ def evaluate(
         "class_weights": class_weights,
         "positive_weights": positive_weights,
         "negative_weights": negative_weights,
+        "background_negative_weights": background_negative_weights,
     }
     vectors = _vectors(levels, **of_batch, **of_loss)
     pointers = {

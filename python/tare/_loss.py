@@ -88,7 +88,8 @@ def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **
         level_weights: for each level a number, a factor of its loss and gradient. The loss is the sum of the levels'.
         With a process_group, none of these.
     row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights,
-        negative_weights: float32 [C]; the last of sigmoid_ce and sigmoid_focal. background_weight: a number.
+        negative_weights, background_negative_weights: float32 [C]; the last two only for sigmoid_ce and sigmoid_focal.
+        background_negative_weights are the negative weights of rows without a class. background_weight: a number.
         weighting of sigmoid_ce: what positive and negative weights are at a target t between 0 and 1: "blended",
         t*w + (1-t)*v; or "terms", w of -log p and v of -log(1-p), as pos_weight of PyTorch.
     hard_negatives: a number r, for hard negative mining as in SSD. Of each image's background rows, only the ceil(r*P)
@@ -178,6 +179,7 @@ def first_call(
     hard_fraction: float | None = None,
     positive_weights: torch.Tensor | None = None,
     negative_weights: torch.Tensor | None = None,
+    background_negative_weights: torch.Tensor | None = None,
     first_label: int = 0,
     background_label: int = -1,
     ignore_label: int = -2,
@@ -230,6 +232,7 @@ def first_call(
         "class_weights": class_weights,
         "positive_weights": positive_weights,
         "negative_weights": negative_weights,
+        "background_negative_weights": background_negative_weights,
     }
     own: dict[str, Any] = dict(parameters)
     per_class = own.pop("alpha_per_class", None)

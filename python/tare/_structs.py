@@ -128,6 +128,7 @@ class Batch(ctypes.Structure):
         ("selection_count", c_int64),
         ("selection_fraction", c_double),
         ("negative_weights", c_void_p),
+        ("background_negative_weights", c_void_p),
     ]
 
 

@@ -67,6 +67,7 @@ class CommonOptions(TypedDict, total=False):
     hard_fraction: float | None
     positive_weights: torch.Tensor | None
     negative_weights: torch.Tensor | None
+    background_negative_weights: torch.Tensor | None
     first_label: int
     background_label: int
     ignore_label: int

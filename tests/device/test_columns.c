@@ -11,7 +11,14 @@
 
 static const int32_t kinds[] = {TARE_LOSS_SIGMOID_CE, TARE_LOSS_SIGMOID_FOCAL};
 static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16, TARE_DTYPE_F64};
-enum { COLUMN_NEGATIVES = 1, COLUMN_GAMMAS = 2, COLUMN_POSITIVES = 4, COLUMN_ALPHAS = 8, COLUMN_SETS = 16 };
+enum {
+  COLUMN_NEGATIVES = 1,
+  COLUMN_GAMMAS = 2,
+  COLUMN_POSITIVES = 4,
+  COLUMN_ALPHAS = 8,
+  COLUMN_SETS = 16,
+  COLUMN_BACKGROUND = 16
+};
 
 /** Exponents of classes: also those that have a loop of their own as a number. */
 static double *gammas_of(const problem *p) {
@@ -23,6 +30,7 @@ static double *gammas_of(const problem *p) {
 
 static void add_columns(problem *p, int which) {
   if (which & COLUMN_NEGATIVES) p->negative_weights = random_class_weights(p, 11);
+  if (which & COLUMN_BACKGROUND) p->background_negative_weights = random_class_weights(p, 14);
   if (which & COLUMN_POSITIVES) p->positive_weights = random_class_weights(p, 12);
   if (which & COLUMN_GAMMAS && p->loss.kind == TARE_LOSS_SIGMOID_FOCAL) p->gamma_per_class = gammas_of(p);
   if (!(which & COLUMN_ALPHAS)) return;
@@ -89,10 +97,50 @@ Test(columns, scores_and_targets) {
   }
 }
 
+/* Background rows have weights of their own: beside negative weights, or alone. */
+Test(columns, background) {
+  static const int64_t classes[] = {1, 3, 8, 81, 91, 1203};
+  FOR_EACH_DEVICE(device) {
+    for (size_t k = 0; k < 2; k++)
+      for (size_t d = 0; d < 4; d++)
+        for (int which = 0; which < COLUMN_SETS; which++) {
+          if (!device_computes(device, kinds[k], dtypes[d])) continue;
+          problem *p = drawn(kinds[k], dtypes[d], classes[((size_t)which + d) % (size_t)test_size(6, 5)],
+                             which | COLUMN_BACKGROUND);
+          p->slack = dtypes[d] == TARE_DTYPE_F64 ? 1e-13 : 2e-5;
+          if (which % 3 == 0) problem_draw_scores(p, TARE_DTYPE_F32);
+          if (which % 3 == 1) problem_draw_element_weights(p);
+          if (which % 3 == 2) p->background_weight = 0.5;
+          p->place[ARRAY_LOGITS].channels_first = p->place[ARRAY_GRADIENT].channels_first = which / 2 % 2;
+          CHECK_PROBLEM(p, device);
+          problem_free(p);
+        }
+  }
+}
+
+/* Those that are the negative weights change nothing. */
+Test(columns, background_of_all_rows) {
+  FOR_EACH_DEVICE(device) {
+    for (size_t k = 0; k < 2; k++) {
+      problem *p = drawn(kinds[k], TARE_DTYPE_F32, 12, COLUMN_NEGATIVES | COLUMN_POSITIVES);
+      outcome *plain = problem_run(p, device);
+      p->background_negative_weights = malloc(12 * sizeof(double));
+      memcpy(p->background_negative_weights, p->negative_weights, 12 * sizeof(double));
+      outcome *got = problem_run(p, device);
+      CHECK_OUTCOME(p, got, plain);
+      cr_expect_arr_eq(got->gradient, plain->gradient, (size_t)p->rows * 12 * sizeof(double));
+      outcome_free(plain);
+      outcome_free(got);
+      problem_free(p);
+    }
+  }
+}
+
 Test(columns, in_place_and_divided) {
   FOR_EACH_DEVICE(device) {
     for (int32_t normalizer = TARE_NORMALIZER_SUM; normalizer <= TARE_NORMALIZER_WEIGHTS; normalizer++) {
-      problem *p = drawn(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 20, COLUMN_SETS - 1);
+      const int background = normalizer % 2 ? COLUMN_BACKGROUND : 0;
+      problem *p = drawn(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 20, (COLUMN_SETS - 1) | background);
       p->in_place = true;
       p->normalizer = normalizer;
       p->gradient_scale = -3;
@@ -127,6 +175,8 @@ Test(columns, extremes) {
       for (int which = 1; which <= 3; which++) {
         problem *p = drawn(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 5, which | COLUMN_POSITIVES);
         for (int64_t row = 0; row < p->rows; row += 2) p->logits[row * 5 + row % 5] = extremes[e];
+        if (e % 2) add_columns(p, COLUMN_BACKGROUND);
+        if (e % 2) p->background_negative_weights[1] = p->background_negative_weights[4] = 0;
         if (p->negative_weights) p->negative_weights[1] = 0, p->negative_weights[2] = (double)1e-9f;
         p->positive_weights[3] = 0;
         CHECK_PROBLEM(p, device);
@@ -154,6 +204,16 @@ Test(columns, refusals) {
     problem *smoothed = drawn(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 3, COLUMN_NEGATIVES);
     smoothed->loss.ce.label_smoothing = 0.1;
     expect_refused(smoothed, device, TARE_STATUS_UNSUPPORTED, "negative_weights and loss->label_smoothing");
+    problem *dense = drawn(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 3, COLUMN_BACKGROUND);
+    problem_draw_targets(dense, TARE_DTYPE_F32);
+    expect_refused(dense, device, TARE_STATUS_UNSUPPORTED, "batch->background_negative_weights with sigmoid-ce and");
+    problem *both = drawn(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 3, COLUMN_BACKGROUND | COLUMN_POSITIVES);
+    both->loss.ce.label_smoothing = 0.1;
+    both->loss.ce.weighting = TARE_WEIGHTING_TERMS;
+    expect_refused(both, device, TARE_STATUS_UNSUPPORTED, "background_negative_weights and loss->label_smoothing");
+    problem *other = problem_new(TARE_LOSS_SIGMOID_POLY1, TARE_DTYPE_F32, 6, 3);
+    other->background_negative_weights = random_class_weights(other, 1);
+    expect_refused(other, device, TARE_STATUS_UNSUPPORTED, "background_negative_weights");
     problem *focal = drawn(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 3, COLUMN_GAMMAS);
     focal->loss.focal.label_smoothing = 0.1;
     expect_refused(focal, device, TARE_STATUS_UNSUPPORTED, "gamma_per_class and label_smoothing");

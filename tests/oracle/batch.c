@@ -58,15 +58,16 @@ static double positive_weight(const struct oracle_problem *problem, int64_t c) {
   return problem->positive_weights ? problem->positive_weights[c] : 1;
 }
 
-static double negative_weight(const struct oracle_problem *problem, int64_t c) {
+static double negative_weight(const struct oracle_problem *problem, struct row_role row, int64_t c) {
+  if (problem->background_negative_weights && row.class < 0) return problem->background_negative_weights[c];
   return problem->negative_weights ? problem->negative_weights[c] : 1;
 }
 
 /* With the exponent of the class, if it has one, or the weights of the terms. */
 static struct oracle_detached column_element(const struct oracle_problem *problem, struct oracle_element element,
-                                             int64_t c) {
+                                             struct row_role row, int64_t c) {
   if (problem->weighting)
-    return oracle_terms_element(problem, element, positive_weight(problem, c), negative_weight(problem, c));
+    return oracle_terms_element(problem, element, positive_weight(problem, c), negative_weight(problem, row, c));
   if (!problem->gamma_per_class) return problem->loss->element(problem, element);
   struct oracle_problem of_class = *problem;
   of_class.gamma = problem->gamma_per_class[c];
@@ -78,8 +79,10 @@ static double element_weight(const struct oracle_problem *problem, struct row_ro
   if (weight == 0 || problem->loss->has_density) return weight;
   if (problem->element_weights) weight *= problem->element_weights[i * problem->classes + c];
   if (problem->loss->has_peaks && t < 1) t = 0;
-  if (problem->weighting || (!problem->positive_weights && !problem->negative_weights)) return weight;
-  return weight * (oracle_times(t, positive_weight(problem, c)) + oracle_times(1 - t, negative_weight(problem, c)));
+  const bool by_class = problem->positive_weights || problem->negative_weights || problem->background_negative_weights;
+  if (problem->weighting || !by_class) return weight;
+  return weight *
+         (oracle_times(t, positive_weight(problem, c)) + oracle_times(1 - t, negative_weight(problem, row, c)));
 }
 
 /* Columns that are no classes have no sums. A target of 0 leaves nothing of a gradient that is not finite. */
@@ -121,7 +124,7 @@ static double fill_elements(const struct oracle_problem *problem, int64_t i, dou
                                      .of_alpha = kind_of_target(problem, row, c, t),
                                      .alpha = alpha_of(problem, c),
                                      .given = problem->factors ? problem->factors[at] : NAN};
-    struct oracle_detached loss = column_element(problem, element, c);
+    struct oracle_detached loss = column_element(problem, element, row, c);
     result->element_loss[at] = weight * loss.value;
     result->gradient[at] = scale * weight * loss.derivative;
     result->factors[at] = loss.factor;

@@ -266,12 +266,13 @@ struct oracle_problem {
   const double
       *factors; /* [rows, classes]: what detached factors are, as a result has them; NULL: those of the logits */
 
-  const double *class_weights;    /* [classes] or NULL */
-  double background_weight;       /* 1 */
-  const double *row_weights;      /* [rows] or NULL */
-  const double *element_weights;  /* [rows, classes] or NULL */
-  const double *positive_weights; /* [classes] or NULL */
-  const double *negative_weights; /* [classes] or NULL */
+  const double *class_weights;               /* [classes] or NULL */
+  double background_weight;                  /* 1 */
+  const double *row_weights;                 /* [rows] or NULL */
+  const double *element_weights;             /* [rows, classes] or NULL */
+  const double *positive_weights;            /* [classes] or NULL */
+  const double *negative_weights;            /* [classes] or NULL */
+  const double *background_negative_weights; /* [classes], instead in rows without a class, or NULL */
 
   enum oracle_normalizer normalizer; /* ORACLE_SUM */
   double normalizer_value;           /* 1 */

@@ -150,6 +150,8 @@ static void draw_columns(problem *p, random_source *s) {
   if (!describe_loss(p->loss.kind).takes_negative_weights || !one_in(s, 4)) return;
   if (find_parameter(p->loss.kind, "label_smoothing", &smoothing)) parameter_set(&p->loss, &smoothing, 0);
   if (one_in(s, 2)) p->negative_weights = draw_weights(s, p->classes, ONE_OF(s, 4, 4, 1e-3, 1e-9));
+  if (p->targets == NULL && one_in(s, 2))
+    p->background_negative_weights = draw_weights(s, p->classes, ONE_OF(s, 4, 4, 1e-3, 1e-9));
   if (find_parameter(p->loss.kind, "gamma_per_class", &smoothing) && one_in(s, 2))
     p->gamma_per_class = draw_weights(s, p->classes, 5);
 }
@@ -220,6 +222,7 @@ static double largest(const double *weights, int64_t count) {
 static void set_slack(problem *p) {
   const double weights = largest(p->row_weights, p->rows) * largest(p->element_weights, p->rows * p->classes) *
                          largest(p->positive_weights, p->classes) * largest(p->negative_weights, p->classes) *
+                         largest(p->background_negative_weights, p->classes) *
                          (is_softmax(p->loss.kind) ? (double)p->classes : 1);
   const double scale = fmax(1, fabs(p->gradient_scale * (p->device_scale != 0 ? p->device_scale : 1)));
   const double divisor = p->normalizer == TARE_NORMALIZER_VALUE ? fmin(1, fabs(p->normalizer_value)) : 1;

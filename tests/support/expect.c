@@ -129,6 +129,7 @@ outcome *problem_expect(problem *p) {
   question.element_weights = p->element_weights;
   question.positive_weights = p->positive_weights;
   question.negative_weights = p->negative_weights;
+  question.background_negative_weights = p->background_negative_weights;
   question.normalizer = oracle_normalizer(p->normalizer);
   question.normalizer_value = p->normalizer_on_device ? (double)(float)p->normalizer_value : p->normalizer_value;
   set_levels(&question, p);

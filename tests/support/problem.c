@@ -247,6 +247,7 @@ void problem_free(problem *p) {
   free(p->positive_weights);
   free(p->alpha_per_class);
   free(p->negative_weights);
+  free(p->background_negative_weights);
   free(p->gamma_per_class);
   free(p->offset);
   free(p->log_counts);
@@ -293,11 +294,12 @@ const char *problem_text(const problem *p) {
     used += snprintf(text + used, sizeof text - (size_t)used, " fused head %s x %lld room %g outputs %u",
                      dtype_name(p->head->dtype), (long long)p->head->dimensions, p->head->room, p->head->outputs);
   }
-  snprintf(text + used, sizeof text - (size_t)used, "%s%s%s%s%s%s%s%s%s normalizer %d levels %d",
+  snprintf(text + used, sizeof text - (size_t)used, "%s%s%s%s%s%s%s%s%s%s normalizer %d levels %d",
            p->scores != NULL ? " scores" : "", p->targets != NULL ? " targets" : "",
            p->row_weights != NULL ? " row weights" : "", p->element_weights != NULL ? " element weights" : "",
            p->class_weights != NULL ? " class weights" : "", p->positive_weights != NULL ? " positive weights" : "",
-           p->negative_weights != NULL ? " negative weights" : "", p->in_place ? " in place" : "",
+           p->negative_weights != NULL ? " negative weights" : "",
+           p->background_negative_weights != NULL ? " background negative weights" : "", p->in_place ? " in place" : "",
            p->image_major ? " image-major" : "", (int)p->normalizer, (int)p->level_count);
   return text;
 }

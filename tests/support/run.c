@@ -22,7 +22,7 @@ typedef struct run_state {
   placed_array arrays[ARRAY_KINDS];
   buffer *level_loss[TARE_MAX_LEVELS], *divisor[TARE_MAX_LEVELS];
   buffer *loss, *counts, *class_sums, *normalizer_sums, *alpha, *gamma, *offset, *log_counts, *class_weights,
-      *positive_weights, *negative_weights, *normalizer, *scale, *ghm, *workspace;
+      *positive_weights, *negative_weights, *background_negative_weights, *normalizer, *scale, *ghm, *workspace;
   tare_level levels[TARE_MAX_LEVELS];
   head_run head;
 } run_state;
@@ -139,6 +139,7 @@ static void make_scalars(run_state *r) {
   r->alpha = floats(r->device, p->alpha_per_class, p->classes);
   r->gamma = floats(r->device, p->gamma_per_class, p->classes);
   r->negative_weights = floats(r->device, p->negative_weights, p->classes);
+  r->background_negative_weights = floats(r->device, p->background_negative_weights, p->classes);
   r->offset = floats(r->device, p->offset, p->classes);
   r->log_counts = floats(r->device, p->log_counts, p->classes);
   r->class_weights = floats(r->device, p->class_weights, p->classes);
@@ -182,6 +183,7 @@ static tare_batch make_batch(const run_state *r) {
   batch.background_weight = p->background_weight;
   batch.positive_weights = buffer_memory(r->positive_weights);
   batch.negative_weights = buffer_memory(r->negative_weights);
+  batch.background_negative_weights = buffer_memory(r->background_negative_weights);
   return batch;
 }
 
@@ -308,11 +310,19 @@ static void expect_inputs_unchanged(run_state *r) {
     const bool overwritten = kind == ARRAY_LOGITS && r->p->in_place && (r->p->want & WANT_GRADIENT) != 0;
     if (!r->arrays[kind].is_output && !overwritten) layout_expect_unchanged(&r->arrays[kind]);
   }
-  buffer *const inputs[] = {r->alpha,      r->offset, r->log_counts,       r->class_weights, r->positive_weights,
-                            r->normalizer, r->scale,  r->negative_weights, r->gamma};
-  static const char *const names[] = {"alpha_per_class",        "offset",           "log_counts",
-                                      "class_weights",          "positive_weights", "normalizer_pointer",
-                                      "gradient_scale_pointer", "negative_weights", "gamma_per_class"};
+  buffer *const inputs[] = {
+      r->alpha,      r->offset, r->log_counts,       r->class_weights, r->positive_weights,
+      r->normalizer, r->scale,  r->negative_weights, r->gamma,         r->background_negative_weights};
+  static const char *const names[] = {"alpha_per_class",
+                                      "offset",
+                                      "log_counts",
+                                      "class_weights",
+                                      "positive_weights",
+                                      "normalizer_pointer",
+                                      "gradient_scale_pointer",
+                                      "negative_weights",
+                                      "gamma_per_class",
+                                      "background_negative_weights"};
   for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
     if (inputs[i] != NULL) buffer_expect_unchanged(inputs[i], names[i]);
   }
@@ -324,9 +334,10 @@ static void release(run_state *r) {
   for (int kind = 0; kind < ARRAY_KINDS; kind++) {
     layout_free(&r->arrays[kind]);
   }
-  buffer *const rest[] = {r->loss,          r->counts,           r->class_sums, r->alpha, r->offset,
-                          r->class_weights, r->positive_weights, r->normalizer, r->scale, r->ghm,
-                          r->workspace,     r->normalizer_sums,  r->log_counts, r->gamma, r->negative_weights};
+  buffer *const rest[] = {r->loss,       r->counts,        r->class_sums,       r->alpha,
+                          r->offset,     r->class_weights, r->positive_weights, r->normalizer,
+                          r->scale,      r->ghm,           r->workspace,        r->normalizer_sums,
+                          r->log_counts, r->gamma,         r->negative_weights, r->background_negative_weights};
   for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) buffer_free(rest[i]);
   for (int32_t l = 0; l < TARE_MAX_LEVELS; l++) {
     buffer_free(r->level_loss[l]);

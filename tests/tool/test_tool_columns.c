@@ -59,6 +59,13 @@ Test(tool_columns, vectors_of_one_number) {
   expect_equal(&folder, "sigmoid-focal", "--alpha-per-class fifth.npy", "--alpha 0.2", 1);
   expect_equal(&folder, "sigmoid-ce", "--positive-weights three.npy --negative-weights three.npy", "", 3);
   expect_equal(&folder, "sigmoid-focal", "--positive-weights one.npy --negative-weights one.npy", "", 1);
+  expect_equal(&folder, "sigmoid-ce",
+               "--positive-weights three.npy --negative-weights three.npy --background-negative-weights three.npy", "",
+               3);
+  cr_assert(loss_of(&folder, "sigmoid-ce", "--background-negative-weights three.npy") >
+            loss_of(&folder, "sigmoid-ce", ""));
+  expect_equal(&folder, "sigmoid-ce", "--positive-weights three.npy --weighting terms", "--positive-weights three.npy",
+               1);
   cr_assert(loss_of(&folder, "sigmoid-ce", "--positive-weights three.npy") > loss_of(&folder, "sigmoid-ce", ""));
   expect_equal(&folder, "softmax-focal", "--alpha-per-class fifth.npy", "--alpha 0.2", 1);
   tool_folder_remove(&folder);

@@ -16,7 +16,14 @@ from ._running import _in_backward
 if TYPE_CHECKING:
     from .._types import Alpha, Levels
 
-_FORMED = ("positive_weights", "negative_weights", "gamma_per_class", "gamma", "class_sums")
+_FORMED = (
+    "positive_weights",
+    "negative_weights",
+    "background_negative_weights",
+    "gamma_per_class",
+    "gamma",
+    "class_sums",
+)
 
 
 def _words_of(classes: int) -> int:

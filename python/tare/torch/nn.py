@@ -241,6 +241,88 @@ class ClassBalancedLoss(_OfCounts):
         return ", ".join(f"{key}={value}" for key, value in given.items())
 
 
+class EqualizationLoss(_OfCounts):
+    """Equalization loss (Tan et al., arXiv 2003.05176, eq. 3): sigmoid cross-entropy that spares rare classes the
+    gradients of other classes' rows. The element of a rare class adds nothing in a row of another class; the label's
+    own element, and background rows, are as always.
+
+        loss = tare.torch.nn.EqualizationLoss(image_counts, images=100_000, normalizer="rows")
+        loss(logits, labels).backward()
+
+    counts: of each class [C], the training images that have it. images: how many there are; 1 if `counts` are shares
+    already. threshold: a class is rare if its share is below; the paper's lambda, default 1.77e-3 (LVIS).
+    gamma: the probability that a forward in training spares a rare class, drawn for each class and batch; in eval()
+    the loss is the mean over such draws. 1, the default, spares all, as the paper does in detection; below 1 is what
+    its softmax form does in classification. The call's generator, a torch.Generator, draws.
+    options: those of sigmoid_ce.
+    """
+
+    name = "sigmoid-ce"
+
+    def __init__(
+        self,
+        counts: Sequence[float],
+        images: float = 1.0,
+        threshold: float = 1.77e-3,
+        gamma: float = 1.0,
+        **options: Any,
+    ) -> None:
+        for key in ("negative_weights", "background_negative_weights"):
+            if key in options:
+                raise _checks.WrongType(f"{key} is given; this module forms it")
+        images, threshold = _checks.number("images", images), _checks.number("threshold", threshold)
+        if images <= 0:
+            raise ValueError(f"images is {images:g}; it must be above 0")
+        self._shares = torch.as_tensor(_as_numbers(counts), dtype=torch.float64, device="cpu") / images
+        if self._shares.dim() != 1 or not bool(((self._shares >= 0) & (self._shares <= 1)).all()):
+            raise ValueError("counts/images must be shares in [0,1], one a class: give images, or shares as counts")
+        self.threshold, self.gamma = threshold, _checks.number("gamma", gamma)
+        if not 0 <= self.gamma <= 1:
+            raise ValueError(f"gamma is {self.gamma:g}; it must be in [0,1]")
+        ones = torch.ones(len(self._shares))
+        super().__init__(
+            "negative_weights",
+            (self._shares >= threshold).float(),
+            {**options, "background_negative_weights": ones},
+        )
+
+    def _fresh(self, key: str) -> torch.Tensor:
+        if key == "background_negative_weights":
+            return torch.ones(len(self._shares), device="cpu")
+        return super()._fresh(key) if key == "negative_weights" else Loss._fresh(self, key)
+
+    def _weights(self, generator: torch.Generator | None) -> torch.Tensor:
+        """1 - beta for rare classes, 1 for the others."""
+        often = self._buffers["negative_weights"]
+        if self.gamma == 1 or not self.training:
+            return often + (1 - self.gamma) * (1 - often)
+        device = often.device if generator is None else generator.device
+        spared = torch.rand(often.shape, generator=generator, device=device).to(often.device) < self.gamma
+        return torch.where(spared, often, 1)
+
+    def forward(
+        self,
+        logits: Levels | Head,
+        labels: Levels | None = None,
+        generator: torch.Generator | None = None,
+        **options: Any,
+    ) -> Any:
+        for key in ("negative_weights", "background_negative_weights"):
+            if key in options:
+                raise _checks.WrongType(f"{key} is given; this module forms it")
+        return super().forward(logits, labels, negative_weights=self._weights(generator), **options)
+
+    def extra_repr(self) -> str:
+        own = {"classes": len(self._shares), "rare": int((self._shares < self.threshold).sum())}
+        given = {**own, "threshold": self.threshold, "gamma": self.gamma, **self.options}
+        return ", ".join(f"{key}={value}" for key, value in given.items())
+
+    def __prepare_scriptable__(self) -> torch.nn.Module:
+        if self.gamma < 1:
+            raise TypeError(f"torch.jit.script draws nothing for gamma {self.gamma:g}; use torch.compile, or gamma 1")
+        return super().__prepare_scriptable__()
+
+
 # ---- GHM ------------------------------------------------------------------------------------------------------------
 
 
