@@ -73,6 +73,7 @@ typedef struct tare_problem {
   int32_t power;         /* a tare_power */
   int32_t alpha_is_part; /* alpha is not a factor of the whole loss */
   double alpha;          /* negative: off */
+  double alpha_of_0;     /* alpha_t of a target of 0: 1-alpha, or of a smoothed 0, where 1-alpha would cancel */
   const float *alpha_per_class;
   const float *gamma_per_class; /* sigmoid focal: instead of gamma; NULL: gamma is that of all */
   const float *class_offset;    /* softmax: added to the logits of each class; NULL: nothing is */

@@ -51,7 +51,8 @@ static real negative_weight(const tare_problem *problem, int64_t c) {
 static real alpha(const tare_problem *problem, int64_t c, int positive) {
   if (!problem->alpha_per_class && problem->alpha < 0) return 1;
   if (problem->alpha_of_negatives) return positive ? (real)1 : (real)problem->alpha;
-  const double alpha = problem->alpha_per_class ? problem->alpha_per_class[c] : problem->alpha;
+  if (!problem->alpha_per_class) return (real)(positive ? problem->alpha : problem->alpha_of_0);
+  const double alpha = problem->alpha_per_class[c];
   return (real)(positive ? alpha : 1.0 - alpha);
 }
 

@@ -209,7 +209,7 @@ void fill_batch(const tare_problem *problem, call *c) {
 void fill_parameters(const tare_problem *problem, call *c) {
   c->has_alpha = problem->alpha >= 0;
   c->alpha = problem->alpha_of_negatives ? 1.0f : float(problem->alpha);
-  c->alpha_of_0 = problem->alpha_of_negatives ? float(problem->alpha) : float(1.0 - problem->alpha);
+  c->alpha_of_0 = problem->alpha_of_negatives ? float(problem->alpha) : float(problem->alpha_of_0);
   c->alpha_per_class = problem->alpha_per_class;
   c->alpha_of_negatives = problem->alpha_of_negatives;
   c->has_peaks = tare_has_peaks(problem);

@@ -94,10 +94,12 @@ static void set_threshold(tare_problem *problem) {
   problem->threshold_logit_f32 = tare_first_float((tare_twofold){problem->threshold_logit, 0});
 }
 
-/** At a target t alpha_t = t*alpha + (1-t)*(1-alpha). The smoothed target of a negative has 1 - that of a label. */
-static void smooth_alpha(tare_problem *problem) {
-  const double t = problem->label_smoothing / 2, alpha = problem->alpha;
-  if (problem->shape == TARE_SHAPE_SMOOTHED_ALL && alpha >= 0.0) problem->alpha = alpha * (1 - t) + (1 - alpha) * t;
+/** At a target t alpha_t = t*alpha + (1-t)*(1-alpha). The smoothed targets are 1-h and h. */
+static void set_alpha(tare_problem *problem) {
+  const double h = problem->shape == TARE_SHAPE_SMOOTHED_ALL ? problem->label_smoothing / 2 : 0.0;
+  const double alpha = problem->alpha_per_class ? -1.0 : problem->alpha;
+  problem->alpha = alpha < 0 ? -1.0 : alpha * (1 - h) + (1 - alpha) * h;
+  problem->alpha_of_0 = alpha < 0 ? 1.0 : (1 - alpha) * (1 - h) + alpha * h;
 }
 
 static tare_status set_shape(tare_problem *problem, tare_error *error) {
@@ -115,8 +117,7 @@ static tare_status check_parameters(tare_problem *problem, tare_error *error) {
   tare_status status = tare_parameters_read(problem, error);
   if (!status) status = set_shape(problem, error);
   if (status) return status;
-  if (problem->alpha_per_class || problem->alpha < 0) problem->alpha = -1.0;
-  smooth_alpha(problem);
+  set_alpha(problem);
   problem->power = problem->gamma_per_class ? TARE_POWER_GENERAL : tare_power_of_gamma(problem->gamma);
   if (loss->kind == TARE_LOSS_SOFTMAX_FOCAL && loss->focal.gamma_per_class)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,

@@ -50,6 +50,21 @@ Test(negatives, label_smoothing_in_every_layout) {
   }
 }
 
+/* With an alpha of 1 the weight of a negative is its smoothed target, s/2, which 1 - (1 - s/2) would lose. */
+Test(negatives, alpha_of_a_smoothed_0) {
+  FOR_EACH_DEVICE(device) {
+    for (size_t n = 0; n < COUNT(smoothings) * COUNT(dtypes); n++) {
+      problem *p = problem_new(TARE_LOSS_SIGMOID_FOCAL, dtypes[n % COUNT(dtypes)], test_size(240, 40), 19);
+      set(p, "label_smoothing", smoothings[n / COUNT(dtypes)]);
+      set(p, "smoothed", 1);
+      set(p, "alpha", 1);
+      p->want &= ~(unsigned)WANT_GRADIENT; /* a difference */
+      CHECK_PROBLEM(p, device);
+      problem_free(p);
+    }
+  }
+}
+
 /* ---- Asymmetric loss ------------------------------------------------------------------------------------------- */
 
 static const double margins[] = {0, 1e-6, 1e-3, 0.05, 0.5, 1 - 1e-6, 1};
