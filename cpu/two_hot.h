@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Softmax rows with a target between two bins. One of the bins becomes the row's label: the one with the larger logit,
- * or the only one with a share. Then the loss is that of the label, and the other's share times its distance below.
- * No term is below 0, so nothing is lost. The gradient is that of the label, and the other's share moves from the
- * label to the other bin.
+ * Softmax rows with a target between two bins. One of the bins becomes the row's label: the one with the larger share,
+ * and of equal shares the one with the larger logit. The loss is that of the label, and the other's share times its
+ * distance below. Where the other is above, this takes away at most half of the label's loss. The gradient is that of
+ * the label, and the other's share moves from the label to the other bin. At the label p-1 comes near to p-t, because t
+ * is at least 1/2. With a smaller t a small p would be lost in it.
  */
 
 /** The bins of n rows with a class and a target y, which is clamped. Returns whether a target is not finite. */
@@ -97,6 +98,12 @@ TARE_INLINE void load_pair(const tare_problem *problem, const tare_array *logits
   }
 }
 
+/** How far x is below the label's logit. Infinitely far on either side, the loss is +inf: one of the bins has p = 0. */
+TARE_INLINE double distance_below(real label_x, real x) {
+  const double distance = x == label_x ? 0.0 : (double)label_x - (double)x;
+  return distance - distance == 0 ? distance : fabs(distance);
+}
+
 /** Chooses the labels of a tile's rows, before any gradient takes the place of logits. */
 static void choose_labels(const tare_problem *problem, const tare_tile *tile, tare_scratch *scratch) {
   const tare_array *logits = &tile->view->array[TARE_ARRAY_LOGITS];
@@ -114,12 +121,11 @@ static void choose_labels(const tare_problem *problem, const tare_tile *tile, ta
     if (hot->left[i] == 0) continue;
     real x[2];
     load_pair(problem, logits, from + i * stride + left * logits->cls, x);
-    const int32_t is_right = x[1] > x[0];
+    const int32_t is_right = hot->right[i] == hot->left[i] ? x[1] > x[0] : hot->right[i] > hot->left[i];
     rows->cls[i] = left + is_right;
     hot->other[i] = left + 1 - is_right;
     hot->of_other[i] = is_right ? hot->left[i] : hot->right[i];
-    const double distance = (double)x[0] - (double)x[1];
-    hot->distance[i] = x[0] == x[1] ? 0.0 : is_right ? -distance : distance;
+    hot->distance[i] = distance_below(x[is_right], x[!is_right]);
   }
 }
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Softmax rows with a target between two bins, by kernels of their own. One of the bins becomes the row's label: the
- * one with the larger logit, or the only one with a share. The loss is that of the label, and the other's share times
- * its distance below. The gradient is that of the label, and the other's share moves from the label to the other bin.
- * Three walks: short rows in registers; a warp a row, of any strides and length; a lane a row where rows lie side by
- * side.
+ * one with the larger share, and of equal shares the one with the larger logit (cpu/two_hot.h says why). The loss is
+ * that of the label, and the other's share times its distance below. The gradient is that of the label, and the other's
+ * share moves from the label to the other bin. Three walks: short rows in registers; a warp a row, of any strides and
+ * length; a lane a row where rows lie side by side.
  */
 #ifndef TARE_CUDA_SOFTMAX_TWO_HOT_CUH
 #define TARE_CUDA_SOFTMAX_TWO_HOT_CUH
@@ -24,6 +24,12 @@ struct two_hot_row {
   bool is_refused;
 };
 
+/** How far x is below the label's logit, in units of the loss. Infinitely far on either side, the loss is +inf. */
+__device__ __forceinline__ float distance_below(float label_x, float x) {
+  const float distance = x == label_x ? 0.0f : label_x / loss_unit - x / loss_unit;
+  return isinf(distance) ? fabsf(distance) : distance;
+}
+
 /** Reads at most two logits of the row. `step`: between neighbouring classes. */
 template <typename T>
 __device__ __forceinline__ two_hot_row choose_label(const call &c, const level &l, const tile &t, const T *from,
@@ -36,9 +42,9 @@ __device__ __forceinline__ two_hot_row choose_label(const call &c, const level &
   const int32_t only = hot.bin + (hot.right != 0.0f);
   if (hot.left == 0.0f || hot.right == 0.0f) return {only, -1, weight, 0.0f, to_float(from[only * step]), 0.0f, false};
   const float left = to_float(from[hot.bin * step]), right = to_float(from[(hot.bin + 1) * step]);
-  const float distance = left == right ? 0.0f : fabsf(left / loss_unit - right / loss_unit);
-  if (right > left) return {hot.bin + 1, hot.bin, weight, hot.left, right, distance, false};
-  return {hot.bin, hot.bin + 1, weight, hot.right, left, distance, false};
+  const bool is_right = hot.right == hot.left ? right > left : hot.right > hot.left;
+  if (is_right) return {hot.bin + 1, hot.bin, weight, hot.left, right, distance_below(right, left), false};
+  return {hot.bin, hot.bin + 1, weight, hot.right, left, distance_below(left, right), false};
 }
 
 /** What an outcome's gradient has more at the label, and less at the other bin; and the loss that the other adds. */

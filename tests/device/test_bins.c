@@ -239,6 +239,38 @@ Test(bins, losses_lose_nothing) {
   }
 }
 
+/* Two bins of a small probability, the larger one of them with a small share: p - target is neither p - 1 nor p. */
+static problem *beside_a_peak(int32_t kind, int32_t dtype) {
+  enum { ROWS = 64, CLASSES = 17 };
+  problem *p = binned(kind, dtype, TARE_DTYPE_F32, ROWS, CLASSES);
+  for (int64_t row = 0; row < ROWS; row++) {
+    double *x = p->logits + CLASSES * row;
+    const int64_t larger = row % 2;
+    const double share = ldexp(1, -20 - (int)(row / 2 % 4));
+    for (int64_t c = 0; c < CLASSES; c++) x[c] = c == 16 ? 0 : c == larger ? -13 : -14; /* 1e-6 for all but one */
+    p->labels[row] = 0;
+    if (takes_bins(kind) == 1) p->scores[row] = larger ? share : 1 - share;
+    if (takes_bins(kind) == 2) p->scores[2 * row + larger] = share;
+    if (takes_bins(kind) == 2) p->scores[2 * row + !larger] = 1;
+  }
+  p->slack = 1e-11;
+  return p;
+}
+
+/* Only the operands of p - target may be lost: here 1e-6 and less. */
+Test(bins, a_small_share_keeps_its_probability) {
+  FOR_EACH_DEVICE(device) {
+    FOR_EACH_LOSS_OF_BINS(kind) {
+      for (size_t n = 0; n < 2 * COUNT(dtypes); n++) {
+        problem *p = beside_a_peak(kind, dtypes[n / 2]);
+        if (n & 1) p->place[ARRAY_LOGITS].channels_first = p->place[ARRAY_GRADIENT].channels_first = true;
+        CHECK_PROBLEM(p, device);
+        problem_free(p);
+      }
+    }
+  }
+}
+
 /* ---- Out of range ---------------------------------------------------------------------------------------------- */
 
 /* The oracle's outcome, and the status that names the row. */
