@@ -1577,7 +1577,7 @@ typedef struct tare_mask_sums {
  *
  *   TARE_NORMALIZER_SUM    1
  *   TARE_NORMALIZER_ROWS   the number of masks that count, at least 1. A mask counts unless it is invalid or none of
- *                          its pixels counts
+ *                          its pixels counts. A mask that does not count adds nothing, whatever the smoothing is
  *   TARE_NORMALIZER_VALUE  normalizer_value, or the number at normalizer_pointer
  *
  * Other normalizers are TARE_STATUS_UNSUPPORTED. Scale and pointers are as in tare_output.
@@ -1613,8 +1613,9 @@ TARE_API void tare_mask_output_init_sized(tare_mask_output *output, int64_t pixe
  * is not 0 or 1.
  *
  * Accuracy, for finite logits and any number of pixels. The relative error of a loss is at most 1e-6, with focal loss
- * 1e-6*(1+gamma) (f64 logits: 1e-12). The error of a gradient is at most 1e-5 of the mask's largest (f64: 1e-12), or
- * one rounding to f16 or bf16.
+ * 1e-6*(1+gamma) (f64 logits: 1e-12). An exponent above 1 multiplies it. The error of a gradient is at most 1e-5 of the
+ * mask's largest (f64: 1e-12), or one rounding to f16 or bf16. At a target between 0 and 1 terms of opposite sign are
+ * added. There the largest is that of the terms.
  *
  * @return TARE_STATUS_OK, TARE_STATUS_INVALID_ARGUMENT, TARE_STATUS_UNSUPPORTED (f64 logits on a GPU),
  *         TARE_STATUS_WORKSPACE_TOO_SMALL, TARE_STATUS_CUDA_ERROR; on the CPU also TARE_STATUS_INVALID_TARGET.
