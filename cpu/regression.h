@@ -16,24 +16,61 @@ static int64_t regression_offset(const tare_tile *tile, int name, int32_t row, i
   return tile->offset[name] + row * array->stride[TARE_AXES - 1] + column * array->cls;
 }
 
+/** How many of a piece's rows from the i-th on follow one another in the tile. */
+static int32_t rows_in_turn(const regression_piece *p, int32_t i, const tare_scratch *scratch) {
+  const int32_t *row = scratch->rows.positive + p->first + i;
+  int32_t rows = 1;
+  while (i + rows < p->rows && row[rows] == row[0] + rows) rows++;
+  return rows;
+}
+
 /** x = prediction - target, and |x| as the key of its gradient norm. */
 static void load_differences(const tare_job *job, const tare_tile *tile, const regression_piece *p,
                              tare_scratch *scratch) {
   const tare_batch *batch = &job->problem->batch;
   const tare_array *array = tile->view->array;
   real_scratch *s = real_scratch_of(scratch);
-  for (int32_t i = 0; i < p->rows; i++) {
+  for (int32_t i = 0, rows; i < p->rows; i += rows) {
+    rows = rows_in_turn(p, i, scratch);
     const int32_t row = scratch->rows.positive[p->first + i];
-    load(batch->dtype, array[TARE_ARRAY_LOGITS].data, regression_offset(tile, TARE_ARRAY_LOGITS, row, p->first_column),
-         array[TARE_ARRAY_LOGITS].cls, p->columns, s->x + (ptrdiff_t)i * p->columns);
-    load(batch->target_dtype, array[TARE_ARRAY_TARGETS].data,
-         regression_offset(tile, TARE_ARRAY_TARGETS, row, p->first_column), array[TARE_ARRAY_TARGETS].cls, p->columns,
-         s->target + (ptrdiff_t)i * p->columns);
+    load_lines(batch->dtype, array[TARE_ARRAY_LOGITS].data,
+               regression_offset(tile, TARE_ARRAY_LOGITS, row, p->first_column),
+               array[TARE_ARRAY_LOGITS].stride[TARE_AXES - 1], array[TARE_ARRAY_LOGITS].cls, rows, p->columns,
+               s->x + (ptrdiff_t)i * p->columns);
+    load_lines(batch->target_dtype, array[TARE_ARRAY_TARGETS].data,
+               regression_offset(tile, TARE_ARRAY_TARGETS, row, p->first_column),
+               array[TARE_ARRAY_TARGETS].stride[TARE_AXES - 1], array[TARE_ARRAY_TARGETS].cls, rows, p->columns,
+               s->target + (ptrdiff_t)i * p->columns);
   }
   for (int32_t i = 0; i < p->n; i++) {
     s->x[i] -= s->target[i];
     scratch->key[i] = s->x[i] < 0 ? -s->x[i] : s->x[i];
   }
+}
+
+/** The bin of each difference. A few bins are told by comparison with each threshold. */
+static void find_bins_of_differences(const tare_bins *bins, int32_t n, tare_scratch *scratch) {
+  double *key = scratch->key;
+  if (bins->count <= FEW_TO_WEIGH) {
+    for (int32_t i = n; i < whole_chunks(n); i++) key[i] = 0;
+    find_bins(bins, key, n, scratch->bin);
+  } else {
+    for (int32_t i = 0; i < n; i++) scratch->bin[i] = tare_bin_by_bisection(bins->lower_f64, bins->count, key[i]);
+  }
+}
+
+static void weigh_differences(const tare_job *job, int32_t n, tare_scratch *scratch, double *restrict weight) {
+  if (job->density == TARE_DENSITY_USE_EXACT) {
+    tare_weigh_keys(job, n, scratch->key, scratch->place, weight);
+    return;
+  }
+  find_bins_of_differences(job->bins, n, scratch);
+  for (int32_t i = 0; i < n; i++) weight[i] = job->bins->weight_f64[scratch->bin[i]];
+}
+
+static void count_differences(const tare_bins *bins, int32_t n, tare_scratch *scratch) {
+  find_bins_of_differences(bins, n, scratch);
+  for (int32_t i = 0; i < n; i++) scratch->histogram[i & 3][scratch->bin[i]]++;
 }
 
 static void regression_loop(const real_scratch *s, double mu, int32_t n, double *restrict loss,
@@ -52,23 +89,28 @@ static void store_regression(const tare_job *job, const tare_tile *tile, const r
                 loss_dtype = dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32;
   const tare_array *array = tile->view->array;
   const real_scratch *s = real_scratch_of(scratch);
-  for (int32_t i = 0; i < p->rows; i++) {
+  for (int32_t i = 0; i < p->rows; i++)
+    scratch->row_loss[scratch->rows.positive[p->first + i]] += sum(s->loss + i * p->columns, p->columns);
+  for (int32_t i = 0, rows; i < p->rows; i += rows) {
+    rows = rows_in_turn(p, i, scratch);
     const int32_t row = scratch->rows.positive[p->first + i], at = i * p->columns;
-    scratch->row_loss[row] += sum(s->loss + at, p->columns);
     if (array[TARE_ARRAY_ELEMENT_LOSS].data)
-      store(loss_dtype, array[TARE_ARRAY_ELEMENT_LOSS].data,
-            regression_offset(tile, TARE_ARRAY_ELEMENT_LOSS, row, p->first_column), array[TARE_ARRAY_ELEMENT_LOSS].cls,
-            p->columns, s->loss + at);
+      store_lines(loss_dtype, array[TARE_ARRAY_ELEMENT_LOSS].data,
+                  regression_offset(tile, TARE_ARRAY_ELEMENT_LOSS, row, p->first_column),
+                  array[TARE_ARRAY_ELEMENT_LOSS].stride[TARE_AXES - 1], array[TARE_ARRAY_ELEMENT_LOSS].cls, rows,
+                  p->columns, s->loss + at);
     if (array[TARE_ARRAY_GRADIENT].data)
-      store(dtype, array[TARE_ARRAY_GRADIENT].data, regression_offset(tile, TARE_ARRAY_GRADIENT, row, p->first_column),
-            array[TARE_ARRAY_GRADIENT].cls, p->columns, s->derivative + at);
+      store_lines(dtype, array[TARE_ARRAY_GRADIENT].data,
+                  regression_offset(tile, TARE_ARRAY_GRADIENT, row, p->first_column),
+                  array[TARE_ARRAY_GRADIENT].stride[TARE_AXES - 1], array[TARE_ARRAY_GRADIENT].cls, rows, p->columns,
+                  s->derivative + at);
   }
 }
 
 static void regression_evaluate(const tare_job *job, const tare_tile *tile, const regression_piece *p,
                                 tare_scratch *scratch, tare_group_result *result) {
   real_scratch *s = real_scratch_of(scratch);
-  tare_weigh_keys(job, p->n, scratch->key, scratch->place, s->weight);
+  weigh_differences(job, p->n, scratch, s->weight);
   regression_loop(s, job->problem->loss.ghm.mu, p->n, s->loss, s->derivative);
   result->loss += sum(s->loss, p->n);
   for (int32_t i = 0; i < p->n; i++) s->derivative[i] *= job->gradient.factor;
@@ -82,8 +124,7 @@ static void regression_work(const tare_job *job, const tare_tile *tile, const re
   if (job->pass == TARE_PASS_EVALUATE)
     regression_evaluate(job, tile, p, scratch, result);
   else if (job->pass == TARE_PASS_HISTOGRAM)
-    for (int32_t i = 0; i < p->n; i++)
-      scratch->histogram[0][tare_bin_by_bisection(job->bins->lower_f64, job->bins->count, scratch->key[i])]++;
+    count_differences(job->bins, p->n, scratch);
   else
     for (int32_t i = 0; i < p->n; i++)
       job->collected->key[job->collected->count++] = tare_key_or_least(scratch->key[i], 0.0);
