@@ -77,6 +77,8 @@ typedef struct tare_problem {
   const float *alpha_per_class;
   const float *gamma_per_class; /* sigmoid focal: instead of gamma; NULL: gamma is that of all */
   const float *class_offset;    /* softmax: added to the logits of each class; NULL: nothing is */
+  const float *class_margins;   /* LDAM: taken from the logit of a label; NULL: nothing is */
+  double row_scale;             /* LDAM: of all logits; tare_scale_of_rows rounds it */
   const float *log_counts;      /* Seesaw: of the samples of each class; NULL: no mitigation */
   double mitigation, compensation, least_probability;
   int32_t labels_apart;          /* a label's element has a formula of its own, not the mirror of a negative's */
@@ -115,6 +117,14 @@ typedef struct tare_problem {
 
 /** Whether the logits of a softmax row are adjusted by its label, and by what their softmax is. */
 static inline int tare_is_seesaw(const tare_problem *problem) { return problem->loss.kind == TARE_LOSS_SOFTMAX_SEESAW; }
+
+/** Whether the logits of a softmax row are multiplied, and the label's has a margin. */
+static inline int tare_is_ldam(const tare_problem *problem) { return problem->loss.kind == TARE_LOSS_SOFTMAX_LDAM; }
+
+/** What they are multiplied by, as the logits' computing type holds it. */
+static inline double tare_scale_of_rows(const tare_problem *problem) {
+  return problem->batch.dtype == TARE_DTYPE_F64 ? problem->row_scale : (double)(float)problem->row_scale;
+}
 
 /** Whether the targets of softmax rows are smoothed. Of one class nothing can be. */
 static inline int tare_smooths_rows(const tare_problem *problem) {

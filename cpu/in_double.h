@@ -102,6 +102,12 @@ static void evaluate_smoothed_margins(const tare_problem *problem, int32_t n, co
     smoothed_loop(0, &by, others, n, weight, margins);
 }
 
+/** LDAM: the derivative by x is s times that by z. */
+static __attribute__((noinline)) void scale_derivatives(const tare_problem *problem, int32_t n, tare_margins *margins) {
+  const double scale = tare_scale_of_rows(problem);
+  for (int32_t i = 0; i < n; i++) margins->derivative[i] *= scale;
+}
+
 static void evaluate_margins(const tare_problem *problem, int32_t n, const double *weight, tare_margins *margins) {
   const formula_parameters p = parameters_of(problem);
   if (tare_smooths_rows(problem)) {
@@ -123,6 +129,7 @@ static void evaluate_margins(const tare_problem *problem, int32_t n, const doubl
 #undef CASE_SOFTMAX
 #undef CASE_REGRESSION
   }
+  if (tare_is_ldam(problem)) scale_derivatives(problem, n, margins);
 }
 
 static double logarithm(double x) {

@@ -46,7 +46,7 @@ static void weigh_rows_by_alpha(const tare_problem *problem, int32_t n, tare_til
 static void finish_margins(const tare_job *job, int32_t first, int32_t n, tare_scratch *scratch) {
   const real_scratch *s = real_scratch_of(scratch);
   tare_margins *margins = &scratch->margins;
-  for (int32_t i = 0; i < n; i++) {
+  for (int32_t i = 0; i < n && !tare_is_ldam(job->problem); i++) { /* whose rows have them already */
     margins->label_x[i] = (double)s->label_x[i];
     margins->maximum[i] = (double)s->maximum[i];
   }
@@ -54,6 +54,7 @@ static void finish_margins(const tare_job *job, int32_t first, int32_t n, tare_s
   for (int32_t i = 0; i < n; i++) scratch->row_loss[first + i] = margins->loss[i];
 }
 
+#include "softmax_ldam.h"
 #include "softmax_seesaw.h"
 #include "softmax_smoothing.h"
 
@@ -79,7 +80,7 @@ static void load_rows(const tare_job *job, const tare_tile *tile, int32_t first,
     scratch->margins.sum[i] = 1;
     if (label[i] < 0) continue;
     load(problem->batch.dtype, logits->data, from + i * stride, logits->cls, classes, x);
-    if (problem->class_offset) adjust_row(problem, label[i], 0, classes, x);
+    if (problem->class_offset || problem->class_margins) adjust_row(problem, label[i], 0, classes, x);
     for (int64_t c = classes; c < padded; c++) x[c] = (real)-INFINITY;
     s->label_x[i] = x[label[i]];
     x[label[i]] = (real)-INFINITY;
@@ -162,6 +163,7 @@ static void softmax_rows(const tare_job *job, const tare_tile *tile, int32_t beg
     for (int32_t i = 0; i < n; i++)
       if (label[i] >= 0) s->maximum[i] = maximum_of(s->row + i * padded, padded);
     if (tare_is_seesaw(job->problem)) seesaw_rows(job, n, label, padded, scratch);
+    if (tare_is_ldam(job->problem)) ldam_rows(job, n, label, padded, scratch);
     if (tare_smooths_rows(job->problem))
       spread_rows(job->problem->batch.classes, n, label, padded, s, scratch->margins.spread);
     for (int32_t i = 0; i < n; i++)
@@ -255,6 +257,7 @@ static void softmax_columns(const tare_job *job, const tare_tile *tile, int32_t 
     adjust_columns(job->problem, scratch->rows.cls + first, classes, n, s->row);
     start_columns(classes, n, scratch->rows.cls + first, s->row, s);
     if (tare_is_seesaw(job->problem)) seesaw_columns(job, n, scratch->rows.cls + first, scratch);
+    if (tare_is_ldam(job->problem)) ldam_columns(job, n, scratch->rows.cls + first, scratch);
     if (tare_smooths_rows(job->problem))
       spread_columns(classes, n, scratch->rows.cls + first, s, scratch->margins.spread);
     exponentiate_columns(classes, n, s->row, s->maximum, scratch->margins.sum);

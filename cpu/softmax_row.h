@@ -17,6 +17,7 @@ typedef struct row_reader {
   int64_t classes, loaded, label;
   real *x, *t;
   const seesaw_row *seesaw; /* NULL: not this loss, or not known yet */
+  real maximum, scale;      /* LDAM; 0: the same */
 } row_reader;
 
 static int64_t row_offset(const row_reader *r, int name, int64_t first_class) {
@@ -35,6 +36,7 @@ static int32_t read_chunk(row_reader *r, int64_t first) {
        array[TARE_ARRAY_LOGITS].cls, n, r->x);
   adjust_row(r->job->problem, r->label, first, n, r->x);
   if (r->seesaw) seesaw_logits(r->seesaw, first, n, r->x);
+  if (r->scale != 0) scale_below(r->x, n, r->maximum, r->scale);
   if (r->job->problem->soft)
     load(batch->target_dtype, array[TARE_ARRAY_TARGETS].data, row_offset(r, TARE_ARRAY_TARGETS, first),
          array[TARE_ARRAY_TARGETS].cls, n, r->t);
@@ -128,6 +130,16 @@ static void find_seesaw(row_reader *r, seesaw_row *by, const row_sums *sums, tar
   r->loaded = -1;
 }
 
+/** Of a row whose maximum is known: it will be read as s*(x-m). */
+static void find_ldam(row_reader *r, row_sums *sums, tare_scratch *scratch) {
+  place_label(r->job->problem, 0, (int32_t)sums->label, (double)sums->label_x, (double)sums->maximum,
+              &scratch->margins);
+  r->maximum = sums->maximum;
+  r->scale = (real)tare_scale_of_rows(r->job->problem);
+  r->loaded = -1;
+  sums->maximum = 0;
+}
+
 /** The sum of m - x over the classes other than the label. Label smoothing alone needs it. */
 static void row_spread(row_reader *r, row_sums *sums) {
   for (int64_t first = 0; first < r->classes; first += ROW_CHUNK) {
@@ -195,8 +207,10 @@ static void write_row_gradient(row_reader *r, const row_sums *sums, double weigh
 
 static void hard_row(const tare_job *job, row_sums *sums, double weight, tare_scratch *scratch) {
   tare_margins *margins = &scratch->margins;
-  margins->label_x[0] = (double)sums->label_x;
-  margins->maximum[0] = (double)sums->maximum;
+  if (!tare_is_ldam(job->problem)) { /* find_ldam did */
+    margins->label_x[0] = (double)sums->label_x;
+    margins->maximum[0] = (double)sums->maximum;
+  }
   margins->sum[0] = sums->sum;
   margins->spread[0] = finished_spread(sums->spread, sums->maximum);
   scratch->in_double->evaluate_margins(job->problem, 1, &weight, margins);
@@ -212,14 +226,15 @@ static void soft_row(row_sums *sums, double weight, const tare_scratch *scratch)
 
 static void softmax_one_row(const tare_job *job, const tare_tile *tile, int32_t row, tare_scratch *scratch) {
   real_scratch *s = real_scratch_of(scratch);
-  row_reader r = {job, tile, row, job->problem->batch.classes, -1, scratch->rows.cls[row], s->row, s->row + ROW_CHUNK,
-                  NULL};
+  row_reader r = {job,  tile, row, job->problem->batch.classes, -1, scratch->rows.cls[row], s->row, s->row + ROW_CHUNK,
+                  NULL, 0,    0};
   seesaw_row seesaw = {0};
   row_sums sums = {.label = scratch->rows.cls[row], .sum = 1};
   const double weight = scratch->rows.cls[row] == TARE_ROW_SKIPPED ? 0 : scratch->rows.weight[row];
   if (weight != 0) {
     for (int looks = tare_is_seesaw(job->problem) ? 2 : 1; looks > 0; looks--) {
       row_maximum(&r, &sums);
+      if (tare_is_ldam(job->problem)) find_ldam(&r, &sums, scratch);
       row_sum(&r, &sums);
       if (looks == 2) find_seesaw(&r, &seesaw, &sums, scratch);
     }

@@ -192,7 +192,8 @@ void fill_batch(const tare_problem *problem, call *c) {
   c->gamma_per_class = problem->gamma_per_class;
   c->has_columns = tare_has_columns(problem);
   c->weighs_terms = problem->weighs_terms;
-  c->adjusts.class_offset = problem->class_offset;
+  c->adjusts = {problem->class_offset, -INFINITY, 1.0f, 1.0f, 0};
+  if (tare_is_ldam(problem)) c->adjusts = {problem->class_margins, INFINITY, 0.0f, float(problem->row_scale), 1};
   c->checks_targets = problem->checks_targets;
   c->target_least = float(problem->target_least);
   c->target_most = float(problem->target_most);

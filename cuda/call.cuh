@@ -87,7 +87,11 @@ struct level {
 
 /** What a softmax loss adds to the logits of a row, by label and class: see adjust() in softmax.cuh. */
 struct adjustment {
-  const float *class_offset; /* NULL: nothing is added */
+  const float *of_class; /* offsets, or LDAM's margins; NULL: nothing is added */
+  float excluded;        /* the one that takes its class out */
+  float share;           /* of them that is added to every logit: 1; of margins 0 */
+  float scale;           /* of all logits: what is below the maximum is multiplied by it */
+  int32_t is_ldam;       /* the logits have a scale, and the label a margin */
 };
 
 /** Seesaw loss: see softmax_by_label.cuh. */

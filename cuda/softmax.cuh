@@ -66,12 +66,16 @@ __device__ __forceinline__ row_role weigh_row(const call &c, const level &l, con
 /* Every logit passes adjust() between load and maximum. A loss whose logits depend on class and label says how there.
  * The branch is taken once a row, so other losses do not pay for it. */
 
-__host__ __device__ __forceinline__ bool is_adjusted(const call &c) { return c.adjusts.class_offset != nullptr; }
+__host__ __device__ __forceinline__ bool is_adjusted(const call &c) {
+  return c.adjusts.of_class != nullptr || c.adjusts.is_ldam;
+}
 
-/** The logit that the softmax takes. The label is below 0 if the row has none. An offset of -inf excludes the class. */
+/** The logit that the softmax takes. The label is below 0 if the row has none. An offset of -inf excludes the class, as
+ *  does a margin of +inf. LDAM's scale and the label's margin come later: below_scaled() and finish_row(). */
 __device__ __forceinline__ float adjust(const adjustment &by, int32_t /* label */, int32_t cls, float x) {
-  const float offset = __ldg(by.class_offset + cls);
-  return offset == -INFINITY ? offset : x + offset;
+  if (by.of_class == nullptr) return x;
+  const float more = __ldg(by.of_class + cls);
+  return more == by.excluded ? -INFINITY : fmaf(more, by.share, x);
 }
 
 /** x - m without the NaN of inf - inf: a maximum of +inf stands for itself. */
@@ -98,6 +102,18 @@ __device__ __forceinline__ float exp_below(float x, float base) {
 template <typename T>
 __device__ __forceinline__ float exp_of(float x, float maximum) {
   return exp_below<T>(spare_infinity(x, maximum), spare_infinity(maximum));
+}
+
+/** LDAM: s*(x - m), below a maximum of 0. So rounding is that of a difference, and not of s*x. */
+__device__ __forceinline__ float below_scaled(const adjustment &by, float x, float maximum) {
+  return by.scale * below_maximum(x, maximum);
+}
+
+/** exp_of logits that may be adjusted, which a constant says. */
+template <typename T, bool adjusts>
+__device__ __forceinline__ float exp_adjusted(const adjustment &by, float x, float maximum) {
+  if (adjusts && by.is_ldam) x = below_scaled(by, x, maximum), maximum = 0.0f;
+  return exp_of<T>(x, maximum);
 }
 
 /** What is left of a row: its loss, D times the gradient's factor, and that over S. Where that cannot be a float, D
@@ -181,22 +197,32 @@ __device__ __forceinline__ exact::pair formula_near(const call &c, const setting
   return value;
 }
 
+/** LDAM: s*(x_y - m - margin). */
+__device__ __forceinline__ double scaled_margin(const adjustment &by, double above, int32_t label) {
+  const float margin = by.of_class != nullptr && label >= 0 ? __ldg(by.of_class + label) : 0.0f;
+  return double(by.scale) * (above - double(margin));
+}
+
 /** From m, S and the label's logit. A second +inf among the other classes shows as a sum above 1, and has no limit:
- *  NaN. No other class at all, or none above -inf: the label is certain. The margin is rounded once. */
+ *  NaN. No other class at all, or none above -inf: the label is certain. The margin is rounded once. label: the row's
+ *  class, of a loss whose logits are scaled. */
 __device__ __forceinline__ outcome finish_row(const call &c, const setting &s, float weight, float label_x,
-                                              float maximum, float sum) {
+                                              float maximum, float sum, int32_t label = -1) {
   if (weight == 0.0f) return {0.0f, 0.0f, 0.0f, 0.0f, false};
   if (sum == 0.0f) sum = 1.0f;
   if (maximum > FLT_MAX && sum > 1.5f) sum = NAN;
   const exact::log_parts log_s = exact::log_positive(sum);
-  const double z = (double(label_x) - double(maximum)) - (double(log_s.hi) + double(log_s.lo));
+  double above = double(label_x) - double(maximum);
+  if (c.adjusts.is_ldam) above = scaled_margin(c.adjusts, above, label);
+  const double z = above - (double(log_s.hi) + double(log_s.lo));
   const float near = float(z), rest = float(z - double(near));
   exact::pair value = formula_near(c, s, near, rest, weight);
   float loss = value.loss / loss_unit;
   if (z < -FLT_MAX) loss = weight * float(z * (-1.0 / loss_unit)); /* whose float may be infinite */
   float derivative = value.derivative * s.factor;
+  if (c.adjusts.is_ldam) derivative *= c.adjusts.scale;
   const bool after = !is_ordinary(s.factor) || !(fabsf(weight) <= FLT_MAX) || fabsf(derivative) > FLT_MAX;
-  if (after) derivative = formula_near(c, s, near, rest, 1.0f).derivative;
+  if (after) derivative = formula_near(c, s, near, rest, 1.0f).derivative * c.adjusts.scale;
   return {loss, derivative, derivative / sum, weight, after};
 }
 

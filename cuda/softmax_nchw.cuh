@@ -68,7 +68,7 @@ struct held {
 #pragma unroll
     for (int i = 0; i < count; i++) {
       const bool there = int32_t(thread_rank() / 32) + i * plane_warps < a.n;
-      x[i] = there ? exp_of<T>(x[i], maximum) : 0.0f;
+      x[i] = there ? exp_adjusted<T, adjusts>(a.by, x[i], maximum) : 0.0f;
       sum += x[i];
     }
     return sum;
@@ -90,7 +90,7 @@ template <typename T, bool adjusts>
 struct reread {
   static constexpr int blocks = 4;
   __device__ __forceinline__ static float e_of(const column<T, adjusts> &a, int32_t label, int32_t cls, float maximum) {
-    return exp_of<T>(a.x(label, cls), maximum);
+    return exp_adjusted<T, adjusts>(a.by, a.x(label, cls), maximum);
   }
   __device__ __forceinline__ float start(const column<T, adjusts> &a, int32_t label) {
     float maximum = -INFINITY;
@@ -140,7 +140,7 @@ __device__ __forceinline__ float row_of_lane(const call &c, const level &l, cons
   const float maximum = meet(maxima, mine, [](float x, float y) { return fmaxf(x, y); });
   const float part = classes.exponentiate(a, r.cls, maximum);
   const float sum = meet(sums, part, [](float x, float y) { return x + y; });
-  const outcome o = finish_row(c, s, r.weight, label_x, maximum, sum);
+  const outcome o = finish_row(c, s, r.weight, label_x, maximum, sum, r.cls);
   if (a.to) classes.store(c, a, r.cls, maximum, o, r.weight == 0.0f);
   if (!active || thread_rank() >= warp_size) return 0.0f;
   store_row_loss(l, t, row, o.loss);

@@ -167,8 +167,12 @@ __device__ __forceinline__ float row_in_registers(const call &c, const level &l,
   float x[vectors * size];
   const float maximum = is_adjusted(c) ? widen_row<lanes, vectors, true>(c, r.cls, p, raw, x)
                                        : widen_row<lanes, vectors, false>(c, r.cls, p, raw, x);
-  const float sum = exponentiate<lanes, vectors, T>(c, maximum, p, x);
-  outcome o = finish_row(c, s, r.weight, label_x, maximum, sum);
+  if (c.adjusts.is_ldam) {
+#pragma unroll
+    for (int i = 0; i < vectors * size; i++) x[i] = below_scaled(c.adjusts, x[i], maximum);
+  }
+  const float sum = exponentiate<lanes, vectors, T>(c, c.adjusts.is_ldam ? 0.0f : maximum, p, x);
+  outcome o = finish_row(c, s, r.weight, label_x, maximum, sum, r.cls);
   if (r.weight == 0.0f) { /* zeros even over NaN */
 #pragma unroll
     for (int i = 0; i < vectors * size; i++) x[i] = 0.0f;

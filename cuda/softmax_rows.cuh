@@ -55,6 +55,9 @@ struct long_row {
     const float logit = to_float(from[cls * from_step]);
     return adjusts ? adjust(by, label, cls, logit) : logit;
   }
+  __device__ __forceinline__ float e(int32_t label, int32_t cls, float maximum) const {
+    return exp_adjusted<T, adjusts>(by, x(label, cls), maximum);
+  }
   __device__ __forceinline__ float target(int32_t cls) const {
     return read_as<float>(targets, target_dtype, target_at + cls * target_step);
   }
@@ -111,7 +114,7 @@ __device__ __forceinline__ V sum_of(const long_row<T, threads, adjusts> &a, int3
   running_sum sum = {0.0f, 0.0f};
 #pragma unroll 4
   for (int32_t cls = a.thread(); cls < a.n; cls += threads) {
-    const float e = exp_of<T>(a.x(label, cls), maximum);
+    const float e = a.e(label, cls, maximum);
     sum.add(cls == label ? 0.0f : e);
   }
   return sum_all<threads>(V(sum.sum) - V(sum.lost));
@@ -131,7 +134,7 @@ __device__ __forceinline__ float sum_of_lanes(const long_row<T, threads, adjusts
   for (int32_t first = int32_t(lane()) % lanes * size; first < a.n; first += lanes * size)
 #pragma unroll
     for (int k = 0; k < size; k++)
-      if (first + k < a.n && first + k != label) place[k] += exp_of<T>(a.x(label, first + k), maximum);
+      if (first + k < a.n && first + k != label) place[k] += a.e(label, first + k, maximum);
 #pragma unroll
   for (int step = size / 2; step > 0; step /= 2)
 #pragma unroll
@@ -147,7 +150,7 @@ __device__ __forceinline__ float sum_of_warps(const long_row<T, threads, adjusts
   const bool carries = a.n > most_classes_of_nchw;
   running_sum sum = {0.0f, 0.0f};
   for (int32_t cls = int32_t(lane()) % parts; cls < a.n; cls += parts) {
-    const float e = cls == label ? 0.0f : exp_of<T>(a.x(label, cls), maximum);
+    const float e = cls == label ? 0.0f : a.e(label, cls, maximum);
     if (carries)
       sum.add(e);
     else
@@ -172,7 +175,7 @@ __device__ __forceinline__ void store_row(const call &c, const long_row<T, threa
                                           float maximum, const outcome &o, float scale, bool skipped) {
 #pragma unroll 4
   for (int32_t cls = a.thread(); cls < a.n; cls += threads) {
-    float value = exp_of<T>(a.x(label, cls), maximum) * o.of_e;
+    float value = a.e(label, cls, maximum) * o.of_e;
     if (has_targets) value = fmaf(-scale, a.target(cls), value);
     if (!has_targets && cls == label) value = -o.derivative;
     a.to[cls * a.to_step] = from_float<T>(skipped ? 0.0f : finished_derivative<T>(c, o, value));
@@ -188,7 +191,7 @@ __device__ __forceinline__ float hard_row(const call &c, const setting &s, const
     maximum = maximum_of(a, label);
     sum = sum_of_label<soft>(c, a, label, maximum);
   }
-  const outcome o = finish_row(c, s, weight, label_x, maximum, sum);
+  const outcome o = finish_row(c, s, weight, label_x, maximum, sum, label);
   __syncwarp(); /* the label's logit has been read, should the gradient take its place */
   if (a.to) store_row<false>(c, a, label, maximum, o, 0.0f, weight == 0.0f);
   return o.loss;

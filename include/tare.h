@@ -341,6 +341,8 @@ typedef enum tare_loss_kind {
   TARE_LOSS_SOFTMAX_DISTRIBUTION_FOCAL = 16,
   /** -w_left*log p_k - w_right*log p_(k+1), k the label (D-FINE's FGL, arXiv 2410.13842) */
   TARE_LOSS_SOFTMAX_TWO_HOT = 17,
+  /** -log softmax(z)_y per row, z = s*(x - margin_y*onehot) (LDAM, arXiv 1906.07413, section 3.2) */
+  TARE_LOSS_SOFTMAX_LDAM = 18,
   TARE_LOSS_GHM_C = 20, /**< sum of CE/GD(g), g = |sigmoid(x)-t| (arXiv 1811.05181, eq. 9) */
   TARE_LOSS_GHM_R = 21  /**< sum of ASL1/GD(g), g = |d|/sqrt(d^2+mu^2), d = prediction-target (eq. 12) */
 } tare_loss_kind;
@@ -551,6 +553,24 @@ typedef struct tare_logit_adjusted_parameters {
 } tare_logit_adjusted_parameters;
 
 /**
+ * Label-distribution-aware margin loss (LDAM) of a row with label y: softmax CE of z_y = s*(x_y - margin_y) and, for
+ * every other class j, z_j = s*x_j. The gradient by x is s*(softmax(z) - onehot) (Cao et al., arXiv 1906.07413,
+ * section 3.2; the authors' LDAMLoss). Logits are cosines: products of normalized features and normalized weights. Any
+ * other logits are computed as well. There are no dense targets.
+ *
+ * tare_ldam_margins (section 10) makes margins from class counts. The authors divide by the sum of class weights:
+ * TARE_NORMALIZER_WEIGHTS. Deferred re-weighting gives class weights from an epoch on, and none before.
+ *
+ * For f32, f16 and bf16 logits s is rounded to f32. z is not formed: a row needs s*(x_j - m) alone, m the largest logit
+ * off the label. So rounding is that of a difference, however large s*x is. A margin of +inf excludes its class, as an
+ * offset of -inf does in logit adjustment. Margins are not checked.
+ */
+typedef struct tare_ldam_parameters {
+  const float *margins; /**< [classes]; device memory; NULL (default): none */
+  double scale;         /**< s, in [1e-6,1e6]; default 30 */
+} tare_ldam_parameters;
+
+/**
  * Seesaw loss. For a row with label y it is softmax CE of z, where z_y = x_y. Every other class j has z_j = x_j + log
  * S_j, with
  *
@@ -688,6 +708,7 @@ typedef struct tare_loss_spec {
     tare_seesaw_parameters seesaw;                 /**< TARE_LOSS_SOFTMAX_SEESAW */
     tare_distribution_focal_parameters distribution_focal; /**< TARE_LOSS_SOFTMAX_DISTRIBUTION_FOCAL */
     tare_two_hot_parameters two_hot;                       /**< TARE_LOSS_SOFTMAX_TWO_HOT */
+    tare_ldam_parameters ldam;                             /**< TARE_LOSS_SOFTMAX_LDAM */
     tare_ghm_parameters ghm;                               /**< TARE_LOSS_GHM_C, TARE_LOSS_GHM_R */
     uint64_t reserved_words[16];
   };
@@ -1378,6 +1399,12 @@ TARE_API tare_status tare_gradient_balance_collect(tare_context *context, const 
 TARE_API tare_status tare_gradient_balance_step(tare_context *context, const tare_gradient_balance *balance,
                                                 tare_stream stream);
 
+/** What a class with a count of 0 is, in offsets and margins. */
+typedef enum tare_empty_classes {
+  TARE_EMPTY_CLASSES_COUNT_ONE = 0, /**< one with a count of 1 */
+  TARE_EMPTY_CLASSES_EXCLUDED = 1   /**< excluded: its offset is -inf, its margin +inf */
+} tare_empty_classes;
+
 /**
  * Offsets of logit adjustment: offset_c = tau*log(n_c/sum n), formed in double and rounded once. A count of 0 counts as
  * 1. The counts may also be frequencies that sum to 1, if none is 0.
@@ -1388,6 +1415,27 @@ TARE_API tare_status tare_gradient_balance_step(tare_context *context, const tar
  * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)).
  */
 TARE_API tare_status tare_logit_adjustment(int64_t classes, const double *counts, double tau, float *offset);
+
+/**
+ * The same, with a choice of what empty classes are. If they are excluded, frequencies of 0 are taken too, and one
+ * count must be above 0.
+ * @param empty  a tare_empty_classes.
+ * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)).
+ */
+TARE_API tare_status tare_logit_offsets(int64_t classes, const double *counts, double tau, int32_t empty,
+                                        float *offset);
+
+/**
+ * Margins of LDAM: margin_c = max_margin*(n_c/n_min)^(-1/4), formed in double and rounded once. n_min is the least
+ * count of a class that is not excluded, so that the rarest class has max_margin.
+ * @param counts      as in tare_logit_offsets.
+ * @param max_margin  in [0,1e6]. The authors' is 0.5. With 0 the loss is softmax CE of s*x.
+ * @param empty       a tare_empty_classes.
+ * @param margins     float [classes]; host memory. What tare_ldam_parameters takes (copied to the device).
+ * @return TARE_STATUS_OK or TARE_STATUS_INVALID_ARGUMENT (text: tare_error_text(NULL)).
+ */
+TARE_API tare_status tare_ldam_margins(int64_t classes, const double *counts, double max_margin, int32_t empty,
+                                       float *margins);
 
 /* ------------------------------------------------------------------------------------------------------------------
  * 11. Introspection
@@ -1653,6 +1701,7 @@ TARE_API tare_status tare_mask_workspace_size(tare_context *context, const tare_
  *   softmax logit-adjusted       4 + r + 2s,        r of z = x + offset, s = the largest |z_k| of a class not excluded
  *   softmax Seesaw               4 + (1+2q)*(r + s) + 2p*n, s = the largest |x_k|, n = the largest |log n_k|, all three
  *                                over the batch
+ *   softmax LDAM                 4 + 2r,            r of z = s*x
  *
  * Weights (alpha, class, row, element, positive, negative, 1/GD), divisor and scale add 0.5 each. The bound is then
  * this number times 2^-23 of the result. (A product may have an ulp half as large as its factor.) A row loss is a sum
@@ -1661,9 +1710,10 @@ TARE_API tare_status tare_mask_workspace_size(tare_context *context, const tare_
  * Gradients of f16 and bf16 logits: 1 ulp of that type.
  *
  * Gradients and losses of f64 logits: 1e-13 of the result, or 1e-14*(1+gamma) with gamma > 5. A softmax loss adds
- * r*2.3e-16. In logit-adjusted and Seesaw loss r is replaced by what the table adds to 4.
+ * r*2.3e-16. In logit-adjusted, Seesaw and LDAM loss r is replaced by what the table adds to 4.
  *
- * Results below 1e-30 (f64: 1e-290) may instead be off by 1e-36 (1e-290), before weights, epsilon, divisor and scale.
+ * Results below 1e-30 (f64: 1e-290) may instead be off by 1e-36 (1e-290), before weights, epsilon, divisor
+ * and scales.
  *
  * Cancellation. With targets and scores strictly between 0 and 1, and in Poly-1 with a negative epsilon, terms are
  * subtracted. There an ulp is that of the terms, not of the result. For the gradient of a sigmoid loss the terms are

@@ -132,7 +132,15 @@ static int load_log_counts(const char *path, const struct counts *counts, struct
   return status;
 }
 
-/* Class-balanced weights, offsets of logit adjustment, logarithms, or some of these. */
+static int load_margins(const char *path, const struct counts *counts, double max_margin, struct sample *sample) {
+  int status = allocate_classes("--class-counts", path, sample, &sample->margins);
+  if (status == TOOL_OK &&
+      tare_ldam_margins(counts->classes, counts->real, max_margin, TARE_EMPTY_CLASSES_COUNT_ONE, sample->margins))
+    status = complain("--class-counts %s with --max-margin: %s", path, tare_error_text(NULL));
+  return status;
+}
+
+/* Class-balanced weights, offsets of logit adjustment, logarithms, margins, or some of these. */
 static int load_counts(const struct eval_options *options, struct sample *sample) {
   const char *path = options->class_counts;
   struct counts counts;
@@ -152,6 +160,8 @@ static int load_counts(const struct eval_options *options, struct sample *sample
       status = complain("--class-counts %s with --tau: %s", path, tare_error_text(NULL));
   }
   if (status == TOOL_OK && loss_has(options->loss.kind, "log_counts")) status = load_log_counts(path, &counts, sample);
+  if (status == TOOL_OK && loss_has(options->loss.kind, "margins"))
+    status = load_margins(path, &counts, options->max_margin, sample);
   counts_free(&counts);
   return status;
 }

@@ -48,10 +48,14 @@ const struct argp_option eval_described[] = {
     {"dtype", DTYPE, "TYPE", 0, "f32, f16, bf16: round the logits to this type first (the file's type)", 0},
     {0, 0, 0, 0, "The loss:", 2},
     {"class-counts", CLASS_COUNTS, "F", 0,
-     "Samples of each class, for --beta, --tau or softmax-seesaw: .npy, or .csv with the count in the last column", 0},
+     "Samples of each class, for --beta, --tau, softmax-seesaw or softmax-ldam: .npy, or .csv, the count in the last "
+     "column",
+     0},
     {"beta", BETA, "B", 0, "Class-balanced weights from --class-counts: beta in [0,1)", 0},
     {"tau", TAU, "T", 0, "softmax-logit-adjusted: offsets tau*log(n/sum n) from --class-counts; 1 is balanced softmax",
      0},
+    {"max-margin", MAX_MARGIN, "M", 0,
+     "softmax-ldam: margin of the rarest class, others M*(n/n_min)^(-1/4) from --class-counts, default 0.5", 0},
     {"positive-weights", COLUMNS + POSITIVE_COLUMNS, "W.npy", 0,
      "[classes] f2, f4, f8: weight of the label's element in each class", 0},
     {"negative-weights", COLUMNS + NEGATIVE_COLUMNS, "W.npy", 0,
@@ -240,6 +244,8 @@ static int read_value(int key, const char *text, struct reading *reading) {
       return parse_beta(text, &options->beta);
     case TAU:
       return read_tau(text, options);
+    case MAX_MARGIN:
+      return parse_double("--max-margin", text, &options->max_margin); /* the library checks it */
     case BACKGROUND_WEIGHT:
       return parse_double("--background-weight", text, &options->background_weight);
     case HARD_NEGATIVES:
@@ -298,6 +304,7 @@ int eval_options_read(struct eval_options *options, int argc, char **argv) {
   *options = (struct eval_options){.background = -1,
                                    .ignore = -2,
                                    .background_weight = 1,
+                                   .max_margin = 0.5,
                                    .hard_negatives = -1,
                                    .images = 1,
                                    .normalizer = TARE_NORMALIZER_SUM,

@@ -17,7 +17,7 @@ struct eval_options {
   const char *more_logits[TARE_MAX_LEVELS - 1], *more_labels[TARE_MAX_LEVELS - 1]; /**< of further levels, or NULL */
   const char *grad_out, *row_loss_out, *plot;
   tare_loss_spec loss; /**< kind and parameters; only their text has been checked */
-  double beta, tau, background_weight;
+  double beta, tau, max_margin, background_weight;
   bool has_beta, has_tau;
   double hard_negatives; /**< per positive; below 0: all rows are taken */
   int64_t least_negatives, images;

@@ -18,6 +18,7 @@ static int check_taken(const struct reading *reading) {
   if (!loss.takes_normalizer) wrong |= BIT(NORMALIZER);
   if (!loss.takes_class_weights) wrong |= BIT(CLASS_COUNTS) | BIT(BETA) | BIT(BACKGROUND_WEIGHT);
   if (!loss_has(reading->kind, "offset")) wrong |= BIT(TAU) | BIT(OFFSETS);
+  if (!loss_has(reading->kind, "margins")) wrong |= BIT(MAX_MARGIN);
   for (int which = 0; which < COLUMN_VECTORS; which++)
     if (!columns_taken(reading->kind, which)) wrong |= BIT(COLUMNS + which);
   wrong &= reading->options->given;
@@ -126,6 +127,7 @@ int reading_check_files(const struct reading *reading) {
     return misuse("--images with --layout %s: the shape says how many there are", axes_name(options->layout));
   if ((options->has_beta || options->has_tau) && !options->class_counts)
     return misuse("--%s needs --class-counts", options->has_beta ? "beta" : "tau");
+  if (given & BIT(MAX_MARGIN) && !options->class_counts) return misuse("--max-margin needs --class-counts");
   return TOOL_OK;
 }
 
@@ -133,7 +135,7 @@ int reading_check_files(const struct reading *reading) {
 static int check_counts(const struct reading *reading) {
   const struct eval_options *options = reading->options;
   const bool takes_offset = loss_has(reading->kind, "offset");
-  const bool takes_counts = loss_has(reading->kind, "log_counts");
+  const bool takes_counts = loss_has(reading->kind, "log_counts") || loss_has(reading->kind, "margins");
   if (options->class_counts && !options->has_beta && !options->has_tau && !takes_counts)
     return misuse("--class-counts needs --beta%s", takes_offset ? " or --tau" : "");
   if (options->offsets && options->has_tau) return misuse("--offsets and --tau: give one of them");

@@ -20,6 +20,7 @@ enum {
   CLASS_COUNTS,
   BETA,
   TAU,
+  MAX_MARGIN,
   OFFSETS,
   COLUMNS, /* and those after it, in the order of columns.h */
   LAST_COLUMNS = COLUMNS + COLUMN_VECTORS - 1,

@@ -46,6 +46,8 @@ static int place_arrays(struct run *run, const struct sample *sample, bool gradi
     status = place(device, sample->offset, (uint64_t)sample->classes * sizeof(float), &run->offset);
   if (status == TOOL_OK)
     status = place(device, sample->log_counts, (uint64_t)sample->classes * sizeof(float), &run->log_counts);
+  if (status == TOOL_OK)
+    status = place(device, sample->margins, (uint64_t)sample->classes * sizeof(float), &run->margins);
   for (int which = 0; status == TOOL_OK && which < COLUMN_VECTORS; which++)
     status = place(device, sample->columns[which], (uint64_t)sample->classes * sizeof(float), &run->columns[which]);
   return status;
@@ -109,6 +111,7 @@ static int place_own(struct run *run, const tare_loss_spec *loss) {
   run->loss = *loss;
   if (loss->kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED) run->loss.logit_adjusted.offset = run->offset;
   if (loss->kind == TARE_LOSS_SOFTMAX_SEESAW) run->loss.seesaw.log_counts = run->log_counts;
+  if (loss->kind == TARE_LOSS_SOFTMAX_LDAM) run->loss.ldam.margins = run->margins;
   columns_put(run->columns, &run->batch, &run->loss);
   int status = device_alloc(run->device, sizeof(struct scalars), &run->scalars);
   if (status != TOOL_OK) return status;
@@ -171,8 +174,8 @@ void run_release(struct run *run) {
   if (!run->device) return;
   if (run->workspace) tare_context_set_workspace(run->device->context, NULL, 0);
   void *own[] = {run->scalars, run->state, run->workspace};
-  void *arrays[] = {run->logits,      run->gradient,      run->labels, run->targets,    run->scores,
-                    run->row_weights, run->class_weights, run->offset, run->log_counts, run->row_loss};
+  void *arrays[] = {run->logits,        run->gradient, run->labels,     run->targets, run->scores,  run->row_weights,
+                    run->class_weights, run->offset,   run->log_counts, run->margins, run->row_loss};
   for (size_t index = 0; index < sizeof own / sizeof own[0]; index++) device_free(run->device, own[index]);
   for (size_t index = 0; !run->owner && index < sizeof arrays / sizeof arrays[0]; index++) {
     device_free(run->device, arrays[index]);

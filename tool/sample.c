@@ -29,6 +29,7 @@ void sample_free(struct sample *sample) {
   free(sample->class_weights);
   free(sample->offset);
   free(sample->log_counts);
+  free(sample->margins);
   for (int which = 0; which < COLUMN_VECTORS; which++) free(sample->columns[which]);
   sample_init(sample);
 }

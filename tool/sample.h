@@ -24,6 +24,7 @@ struct sample {
   float *class_weights;           /**< [classes], or NULL */
   float *offset;                  /**< [classes], added to the logits; or NULL */
   float *log_counts;              /**< [classes], logarithms of samples; or NULL */
+  float *margins;                 /**< [classes], of softmax-ldam; or NULL */
   float *columns[COLUMN_VECTORS]; /**< [classes] each, or NULL */
   double background_weight;
   double hard_negatives; /**< per positive; below 0: all rows are taken */

@@ -57,6 +57,8 @@ def needed(loss: str) -> dict:
         return {"offset": np.log(np.float32([0.1, 0.9]))}
     if loss == "softmax-seesaw":
         return {"log_counts": np.log(np.float32([1, 9]))}
+    if loss == "softmax-ldam":
+        return {"margins": np.float32([0.5, 0.3]), "scale": 1.0}
     if loss != "ghm-c":
         return {}
     state = tare.ghm_state(10)

@@ -14,7 +14,7 @@ from ._losses import losses
 from ._masks import MaskResult, mask_loss
 from ._patch import Patch, patch
 from ._paths import get_include, get_library
-from ._weights import beta_from_volume, class_balanced_weights, effective_number, logit_adjustment
+from ._weights import beta_from_volume, class_balanced_weights, effective_number, ldam_margins, logit_adjustment
 
 __version__ = "{}.{}.{}".format(*(lambda v: (v // 10000, v // 100 % 100, v % 100))(_library.tare_version()))
 
@@ -39,6 +39,7 @@ __all__ = [
     "get_include",
     "get_library",
     "ghm_state",
+    "ldam_margins",
     "logit_adjustment",
     "losses",
     "mask_loss",

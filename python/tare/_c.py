@@ -121,7 +121,8 @@ _PROTOTYPES = {
         _STATUS,
         [c_int64, POINTER(c_int64), c_double, POINTER(c_double), POINTER(c_float)],
     ),
-    "tare_logit_adjustment": (_STATUS, [c_int64, POINTER(c_double), c_double, POINTER(c_float)]),
+    "tare_ldam_margins": (_STATUS, [c_int64, POINTER(c_double), c_double, c_int32, POINTER(c_float)]),
+    "tare_logit_offsets": (_STATUS, [c_int64, POINTER(c_double), c_double, c_int32, POINTER(c_float)]),
     "tare_class_balanced_weights_real": (
         _STATUS,
         [c_int64, POINTER(c_double), c_double, POINTER(c_double), POINTER(c_float)],

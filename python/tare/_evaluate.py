@@ -124,7 +124,8 @@ def evaluate(
     alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Other parameters
         have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
         "mmdet"), momentum, use_stored_density, mu; offset: float32 [C], of softmax-logit-adjusted, from
-        logit_adjustment(counts); gamma_per_class: float32 [C], of sigmoid-focal.
+        logit_adjustment(counts); margins: the same of softmax-ldam, from ldam_margins(counts); gamma_per_class: float32
+        [C], of sigmoid-focal.
     state: the state of a GHM loss, from ghm_state(bins). It is updated in place; use_stored_density=True only reads it.
     threads: CPU threads, up to 1024; 0: OMP_NUM_THREADS, or all processors.
 

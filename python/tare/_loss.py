@@ -125,7 +125,7 @@ def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **
     alpha: a number, or float32 [C] (then also called alpha_per_class). None: the loss's default. Other parameters
         have the names of the C structs: gamma, epsilon, bins, density ("unit-region", "exact"), variant ("paper",
         "mmdet"), momentum, use_stored_density, mu; offset: float32 [C], of softmax-logit-adjusted;
-        gamma_per_class: float32 [C], of sigmoid-focal.
+        margins: float32 [C], of softmax-ldam; gamma_per_class: float32 [C], of sigmoid-focal.
     state: the state of a GHM loss, from ghm_state(bins). It is updated in place. The CPU refuses a state that Tare did
         not write (an average, a cast). A GPU does not check it, because that would wait.
 

@@ -28,6 +28,7 @@ LossName = Literal[
     "softmax-seesaw",
     "softmax-distribution-focal",
     "softmax-two-hot",
+    "softmax-ldam",
     "ghm-c",
     "ghm-r",
 ]
@@ -41,6 +42,7 @@ Modulator = Literal["differentiated", "detached"]
 Positives = Literal["by-score", "by-label"]
 Smoothed = Literal["cross-entropy", "all"]
 Weighting = Literal["blended", "terms"]
+EmptyClasses = Literal["one", "excluded"]
 Levels = Union["torch.Tensor", Sequence["torch.Tensor"]]
 LevelNumbers = Union[Sequence[Union[float, "torch.Tensor", None]], None]
 Alpha = Union[float, "torch.Tensor", None]
@@ -165,6 +167,8 @@ class Parameters(TypedDict, total=False):
     mu: float
     offset: torch.Tensor
     log_counts: torch.Tensor | None
+    margins: torch.Tensor | None
+    scale: float
     p: float
     q: float
     delta: float

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Class weights and offsets from counts, as NumPy arrays."""
+"""Class weights, offsets and margins from counts, as NumPy arrays."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from . import _c, _checks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+    from ._types import EmptyClasses
 
 
 def _numbers(name, given, kinds, wanted):
@@ -67,18 +69,38 @@ def class_balanced_weights(counts: ArrayLike, beta: ArrayLike = 0.999) -> np.nda
     return weights
 
 
-def logit_adjustment(counts: ArrayLike, tau: float = 1.0) -> np.ndarray:
+_EMPTY = ("one", "excluded")  # tare_empty_classes
+
+
+def _of_counts(call, counts, name, number, empty):
+    """float32 [C] of a C function of counts, a number and what empty classes are."""
+    if empty not in _EMPTY:
+        raise ValueError(f"empty is {empty!r}; it must be one of {', '.join(_EMPTY)}")
+    counts = np.ascontiguousarray(_numbers("counts", counts, "iuf", "integers or floats"), np.float64)
+    result = np.empty(len(counts), np.float32)
+    given, number = _typed(counts, ctypes.c_double), _checks.number(name, number)
+    _c.check(call(len(counts), given, number, _EMPTY.index(empty), _typed(result, ctypes.c_float)))
+    return result
+
+
+def logit_adjustment(counts: ArrayLike, tau: float = 1.0, empty: EmptyClasses = "one") -> np.ndarray:
     """Offsets tau*log(n_c/sum n) of softmax-logit-adjusted (Menon et al., arXiv 2007.07314, eq. 10). tau 1 is balanced
     softmax (arXiv 2007.10740); -tau adjusts logits after training instead.
 
-    counts: samples of each class [C], finite and >= 0; a count of 0 counts as 1. tau: in [-1e30,1e30]. Returns float32
-    [C].
+    counts: samples of each class [C], finite and >= 0. tau: in [-1e30,1e30]. empty: a count of 0 counts as 1 ("one"),
+    or its class is left out of the softmax ("excluded"), by an offset of -inf. Returns float32 [C].
     """
-    counts = np.ascontiguousarray(_numbers("counts", counts, "iuf", "integers or floats"), np.float64)
-    offset = np.empty(len(counts), np.float32)
-    arrays = _typed(counts, ctypes.c_double), _checks.number("tau", tau), _typed(offset, ctypes.c_float)
-    _c.check(_c.library.tare_logit_adjustment(len(counts), *arrays))
-    return offset
+    return _of_counts(_c.library.tare_logit_offsets, counts, "tau", tau, empty)
+
+
+def ldam_margins(counts: ArrayLike, max_margin: float = 0.5, empty: EmptyClasses = "one") -> np.ndarray:
+    """Margins max_margin*(n_c/n_min)^(-1/4) of softmax-ldam (Cao et al., arXiv 1906.07413). The rarest class has
+    max_margin.
+
+    counts: samples of each class [C], finite and >= 0. max_margin: in [0,1e6]. empty: a count of 0 counts as 1 ("one"),
+    or its class is left out of the softmax ("excluded"), by a margin of inf. Returns float32 [C].
+    """
+    return _of_counts(_c.library.tare_ldam_margins, counts, "max_margin", max_margin, empty)
 
 
 def effective_number(n: float, beta: float) -> float:

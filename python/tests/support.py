@@ -21,7 +21,7 @@ LOSSES = {
     "softmax-ce": {},
     "softmax-focal": {"gamma": 2.0, "alpha": 0.7},
 }
-NAMES = [*LOSSES, "softmax-logit-adjusted", "softmax-seesaw", "ghm-c", "ghm-r"]
+NAMES = [*LOSSES, "softmax-logit-adjusted", "softmax-seesaw", "softmax-ldam", "ghm-c", "ghm-r"]
 REDUCTIONS = ["sum", "rows", "none"]
 
 

@@ -109,6 +109,7 @@ static const size_t focal_star_ends[] = {16, AT(tare_loss_spec, focal_star.alpha
 static const size_t logit_adjusted_ends[] = {16, AT(tare_loss_spec, logit_adjusted.offset) + 8};
 static const size_t seesaw_ends[] = {16, AT(tare_loss_spec, seesaw.p), AT(tare_loss_spec, seesaw.q),
                                      AT(tare_loss_spec, seesaw.epsilon), AT(tare_loss_spec, seesaw.epsilon) + 8};
+static const size_t ldam_ends[] = {16, AT(tare_loss_spec, ldam.scale), AT(tare_loss_spec, ldam.scale) + 8};
 static const size_t poly1_ends[] = {16, AT(tare_loss_spec, poly1.alpha_per_class), AT(tare_loss_spec, poly1.gamma),
                                     AT(tare_loss_spec, poly1.epsilon), AT(tare_loss_spec, poly1.epsilon) + 8};
 static const size_t varifocal_ends[] = {
@@ -149,6 +150,7 @@ static bool loss_ends(int32_t kind, uint64_t size) {
   if (kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED) return ENDS(logit_adjusted_ends);
   if (kind == TARE_LOSS_SOFTMAX_SEESAW) return ENDS(seesaw_ends);
   if (kind == TARE_LOSS_SOFTMAX_DISTRIBUTION_FOCAL || kind == TARE_LOSS_SOFTMAX_TWO_HOT) return ENDS(bin_ends);
+  if (kind == TARE_LOSS_SOFTMAX_LDAM) return ENDS(ldam_ends);
   return kind == TARE_LOSS_SIGMOID_FOCAL || kind == TARE_LOSS_SOFTMAX_FOCAL ? ENDS(focal_ends) : ENDS(ce_ends);
 }
 

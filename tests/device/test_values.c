@@ -98,7 +98,7 @@ static void check_normalizers(const test_device *device, int32_t kind, int32_t d
   problem_draw_row_weights(p);
   p->class_weights = random_class_weights(p, 1);
   p->background_weight = 0.75;
-  p->gradient_scale = dtype == TARE_DTYPE_F16 ? 4096 : 1;
+  p->gradient_scale = dtype != TARE_DTYPE_F16 ? 1 : kind == TARE_LOSS_SOFTMAX_LDAM ? 128 : 4096;
   for (int32_t normalizer = TARE_NORMALIZER_SUM; normalizer <= TARE_NORMALIZER_VALUE; normalizer++) {
     p->normalizer = normalizer;
     p->normalizer_value = 123.25;

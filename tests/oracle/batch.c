@@ -29,6 +29,7 @@ void oracle_problem_init(struct oracle_problem *problem, const struct oracle_los
                                      .p_exponent = 0.25,
                                      .p = 0.8,
                                      .q = 2,
+                                     .scale = 30,
                                      .gamma_positive = 1,
                                      .gamma_negative = 4,
                                      .margin = 0.05,

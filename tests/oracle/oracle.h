@@ -106,6 +106,10 @@ double oracle_adjusted_soft_softmax_row(int64_t classes, const double *x, const 
 double oracle_seesaw_row(int64_t classes, const double *x, const double *log_counts, int64_t y, const double by[3],
                          double *dx);
 
+/** LDAM: -log softmax(z)_y with z = s*(x - margin_y*onehot(y)) (arXiv 1906.07413, section 3.2). margins: [classes] or
+ *  NULL; +inf takes a class out. */
+double oracle_ldam_row(int64_t classes, const double *x, const double *margins, double scale, int64_t y, double *dx);
+
 /* ---- Class-balanced weights ------------------------------------------------------------------------------------ */
 
 /** (1-beta^n)/(1-beta) for n >= 0, 0 <= beta < 1. */
@@ -117,6 +121,9 @@ void oracle_class_balanced(int64_t classes, const int64_t *counts, double beta, 
 /** The same for counts that are real numbers. */
 void oracle_class_balanced_real(int64_t classes, const double *counts, double beta, const double *beta_per_class,
                                 double *weights);
+
+/** max_margin*(n_c/min n)^(-1/4), a count of 0 as 1. */
+void oracle_ldam_margins(int64_t classes, const double *counts, double max_margin, double *margins);
 
 /** tau*log(n_c/sum n), a count of 0 as 1. */
 void oracle_logit_adjustment(int64_t classes, const double *counts, double tau, double *offset);
@@ -193,6 +200,7 @@ extern const struct oracle_loss ORACLE_SOFTMAX_FOCAL;
 extern const struct oracle_loss ORACLE_SOFTMAX_LOGIT_ADJUSTED;
 extern const struct oracle_loss ORACLE_SOFTMAX_SEESAW;
 extern const struct oracle_loss ORACLE_SOFTMAX_DISTRIBUTION_FOCAL;
+extern const struct oracle_loss ORACLE_SOFTMAX_LDAM;
 extern const struct oracle_loss ORACLE_SOFTMAX_TWO_HOT;
 extern const struct oracle_loss ORACLE_GHM_C;
 extern const struct oracle_loss ORACLE_GHM_R;
@@ -251,6 +259,8 @@ struct oracle_problem {
   double steepness, shift;                       /* 2, 1; focal star */
   const double *offset;                          /* [classes]; logit-adjusted softmax */
   const double *log_counts;                      /* [classes]; Seesaw: log n of each class, or NULL: all alike */
+  const double *margins;                         /* [classes]; LDAM's, or NULL: none */
+  double scale;                                  /* 30; LDAM's s */
   double p, q;                                   /* 0.8, 2; Seesaw, whose eps is epsilon */
   double delta;                                  /* 0; of the largest target to the last bin */
   int modulator;                                 /* 0; 1: p^gamma is a constant of the gradient */

@@ -214,6 +214,19 @@ double oracle_seesaw_row(int64_t classes, const double *x, const double *log_cou
   return loss;
 }
 
+/* s*x, and a margin taken from x_y before. A margin of +inf takes its class out. */
+double oracle_ldam_row(int64_t classes, const double *x, const double *margins, double scale, int64_t y, double *dx) {
+  long double *z = density_allocate(classes, sizeof *z);
+  for (int64_t k = 0; k < classes; ++k) {
+    long double margin = margins && k == y ? margins[k] : 0;
+    z[k] = margins && margins[k] == INFINITY ? -INFINITY : (long double)scale * (x[k] - margin);
+  }
+  double loss = hard_row(classes, z, y, 0, dx);
+  for (int64_t k = 0; dx && k < classes; ++k) dx[k] *= scale;
+  free(z);
+  return loss;
+}
+
 /* ---- The losses of a batch ------------------------------------------------------------------------------------ */
 
 static double logit_adjusted(const struct oracle_problem *problem, struct oracle_row row, double *dx) {
@@ -228,6 +241,11 @@ static double seesaw(const struct oracle_problem *problem, struct oracle_row row
   return oracle_seesaw_row(problem->classes, row.x, problem->log_counts, row.label, by, dx);
 }
 const struct oracle_loss ORACLE_SOFTMAX_SEESAW = {.row = seesaw};
+
+static double ldam(const struct oracle_problem *problem, struct oracle_row row, double *dx) {
+  return oracle_ldam_row(problem->classes, row.x, problem->margins, problem->scale, row.label, dx);
+}
+const struct oracle_loss ORACLE_SOFTMAX_LDAM = {.row = ldam};
 
 static double labelled_row(const struct oracle_problem *problem, struct oracle_row row, double gamma, double *dx) {
   struct oracle_smoothing by = {problem->label_smoothing, gamma, problem->smoothed};

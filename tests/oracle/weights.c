@@ -50,6 +50,15 @@ void oracle_class_balanced_real(int64_t classes, const double *counts, double be
   free(numbers);
 }
 
+void oracle_ldam_margins(int64_t classes, const double *counts, double max_margin, double *margins) {
+  double least = INFINITY;
+  for (int64_t c = 0; c < classes; ++c) least = fmin(least, counts[c] == 0 ? 1 : counts[c]);
+  for (int64_t c = 0; c < classes; ++c) {
+    long double n = counts[c] == 0 ? 1 : counts[c];
+    margins[c] = (double)(max_margin * expl((logl(least) - logl(n)) / 4));
+  }
+}
+
 void oracle_logit_adjustment(int64_t classes, const double *counts, double tau, double *offset) {
   for (int64_t c = 0; c < classes; ++c) {
     long double of_class = counts[c] == 0 ? 1 : counts[c], others = 0;

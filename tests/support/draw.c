@@ -92,6 +92,15 @@ static void draw_log_counts(problem *p, random_source *s) {
   }
 }
 
+/* The rarest class's, larger than any cosine, and of classes that are left out. */
+static void draw_margins(problem *p, random_source *s) {
+  const int64_t manner = random_below(s, 4);
+  for (int64_t c = 0; c < p->classes; c++) {
+    const double margin = manner == 0 ? 0.5 : (manner == 1 ? 60 : 0.5) * random_uniform(s);
+    p->margins[c] = manner == 2 && one_in(s, 6) ? INFINITY : (double)(float)margin;
+  }
+}
+
 /* Of a parameter that is not named here the default. */
 static double draw_parameter(const tare_parameter_description *parameter, random_source *s) {
   if (strcmp(parameter->option, "alpha") == 0) return parameter->high > 1 && one_in(s, 3) ? 2.5 : draw_alpha(s);
@@ -106,6 +115,7 @@ static double draw_parameter(const tare_parameter_description *parameter, random
   if (strcmp(parameter->option, "steepness") == 0) return ONE_OF(s, 2, 4, 0.5, 10);
   if (strcmp(parameter->option, "delta") == 0) return ONE_OF(s, 0, 0, 0.01, 0.5, 1);
   if (strcmp(parameter->option, "shift") == 0) return ONE_OF(s, 1, 0, -2, 5);
+  if (strcmp(parameter->option, "ldam-scale") == 0) return ONE_OF(s, 30, 30, 1, 0.07, 1000, 1e-6);
   if (strcmp(parameter->option, "seesaw-p") == 0) return ONE_OF(s, 0.8, 0.8, 0, 1.5);
   if (strcmp(parameter->option, "seesaw-q") == 0) return ONE_OF(s, 2, 2, 0, 0.7);
   if (strcmp(parameter->option, "seesaw-epsilon") == 0) return ONE_OF(s, 0.01, 0.01, 1, 1e-6);
@@ -121,6 +131,7 @@ static void draw_parameters(problem *p, random_source *s) {
   }
   if (p->offset != NULL) draw_offsets(p, s);
   if (p->log_counts != NULL) draw_log_counts(p, s);
+  if (p->margins != NULL) draw_margins(p, s);
   const int32_t count = describe_loss(p->loss.kind).parameters;
   for (int32_t i = 0; i < count; i++) {
     const tare_parameter_description parameter = describe_parameter(p->loss.kind, i);

@@ -61,6 +61,12 @@ static void set_targets(struct oracle_problem *to, const problem *p, double **ro
   to->targets = *rounded;
 }
 
+/* What LDAM's logits are multiplied by, in their own type. */
+static double scale_of_rows(const problem *p) {
+  const double scale = named_parameter(&p->loss, "scale", 1);
+  return p->dtype == TARE_DTYPE_F64 ? scale : (double)(float)scale;
+}
+
 static void set_scores(struct oracle_problem *to, const problem *p) {
   const bool is_half = p->score_dtype == TARE_DTYPE_F16 || p->score_dtype == TARE_DTYPE_BF16;
   to->scores = p->scores;
@@ -115,6 +121,7 @@ outcome *problem_expect(problem *p) {
   struct oracle_problem question;
   oracle_problem_init(&question, oracle_loss_of(p->loss.kind), p->rows, p->classes);
   copy_parameters(&question, p);
+  question.scale = scale_of_rows(p);
   question.logits = p->logits;
   question.labels = p->labels;
   double *rounded = NULL;
@@ -189,7 +196,7 @@ static double widest_row(const problem *p) {
     }
     widest = fmax(widest, high - low);
   }
-  return widest + largest;
+  return scale_of_rows(p) * widest + largest;
 }
 
 /* Seesaw loss: logits are rounded when their base is taken from them, when that is weighed, and when it is added. */

@@ -83,6 +83,7 @@ static double random_logit(random_source *source, const problem *p) {
   double x = random_normal(source) * 3 - (is_softmax(p->loss.kind) ? 0 : 2);
   if (choice < 0.02) x *= 10;
   if (choice > 0.99) x = 0;
+  if (p->loss.kind == TARE_LOSS_SOFTMAX_LDAM) x = fmax(-1, fmin(1, x / 8)); /* cosines */
   return round_to_dtype(p->dtype, x);
 }
 
@@ -199,6 +200,13 @@ static double *random_log_counts(const problem *p) {
   return logs;
 }
 
+/* Of a long tail, whose rarest class has 0.5. */
+static double *random_margins(const problem *p) {
+  double *margins = random_offsets(p);
+  for (int64_t i = 0; i < p->classes; i++) margins[i] = (double)(float)(0.5 * exp(margins[i] / 4));
+  return margins;
+}
+
 problem *problem_new_levels(int32_t kind, int32_t dtype, int64_t images, int64_t classes, int32_t level_count,
                             const level_shape *levels) {
   problem *p = calloc(1, sizeof *p);
@@ -222,6 +230,7 @@ problem *problem_new_levels(int32_t kind, int32_t dtype, int64_t images, int64_t
   problem_draw_labels(p, 0.35, 0.05);
   if (kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED) p->offset = random_offsets(p);
   if (kind == TARE_LOSS_SOFTMAX_SEESAW) p->log_counts = random_log_counts(p);
+  if (kind == TARE_LOSS_SOFTMAX_LDAM) p->margins = random_margins(p);
   if (kind == TARE_LOSS_GHM_R) {
     p->targets = calloc((size_t)(p->rows * classes) + 1, sizeof *p->targets);
     draw_regression(p);
@@ -251,6 +260,7 @@ void problem_free(problem *p) {
   free(p->gamma_per_class);
   free(p->offset);
   free(p->log_counts);
+  free(p->margins);
   free(p->ghm_state);
   free(p->oracle_state);
   head_free(p->head);

@@ -90,7 +90,7 @@ typedef struct problem {
   double *class_weights, *positive_weights, *alpha_per_class; /* [classes] */
   double *negative_weights, *gamma_per_class;                 /* [classes]; of losses that take them */
   double *background_negative_weights;                        /* [classes]; the same */
-  double *offset, *log_counts;                                /* [classes]; only of the loss that needs them */
+  double *offset, *log_counts, *margins;                      /* [classes]; only of the loss that needs them */
 
   int32_t normalizer;
   double normalizer_value;

@@ -21,7 +21,7 @@ typedef struct run_state {
   tare_context *context;
   placed_array arrays[ARRAY_KINDS];
   buffer *level_loss[TARE_MAX_LEVELS], *divisor[TARE_MAX_LEVELS];
-  buffer *loss, *counts, *class_sums, *normalizer_sums, *alpha, *gamma, *offset, *log_counts, *class_weights,
+  buffer *loss, *counts, *class_sums, *normalizer_sums, *alpha, *gamma, *offset, *log_counts, *margins, *class_weights,
       *positive_weights, *negative_weights, *background_negative_weights, *normalizer, *scale, *ghm, *workspace;
   tare_level levels[TARE_MAX_LEVELS];
   head_run head;
@@ -142,6 +142,7 @@ static void make_scalars(run_state *r) {
   r->background_negative_weights = floats(r->device, p->background_negative_weights, p->classes);
   r->offset = floats(r->device, p->offset, p->classes);
   r->log_counts = floats(r->device, p->log_counts, p->classes);
+  r->margins = floats(r->device, p->margins, p->classes);
   r->class_weights = floats(r->device, p->class_weights, p->classes);
   r->positive_weights = floats(r->device, p->positive_weights, p->classes);
   if (p->normalizer_on_device) r->normalizer = floats(r->device, &p->normalizer_value, 1);
@@ -157,6 +158,7 @@ static tare_loss_spec make_loss(const run_state *r) {
     const bool is_offset = strcmp(parameter.name, "offset") == 0, is_logs = strcmp(parameter.name, "log_counts") == 0;
     const buffer *per_class = is_offset ? r->offset : is_logs ? r->log_counts : r->alpha;
     if (strcmp(parameter.name, "gamma_per_class") == 0) per_class = r->gamma;
+    if (strcmp(parameter.name, "margins") == 0) per_class = r->margins;
     if (parameter.type == TARE_PARAMETER_TYPE_PER_CLASS)
       parameter_set_pointer(&loss, &parameter, buffer_memory(per_class));
     if (parameter.type == TARE_PARAMETER_TYPE_STATE) parameter_set_pointer(&loss, &parameter, buffer_memory(r->ghm));
@@ -312,7 +314,8 @@ static void expect_inputs_unchanged(run_state *r) {
   }
   buffer *const inputs[] = {
       r->alpha,      r->offset, r->log_counts,       r->class_weights, r->positive_weights,
-      r->normalizer, r->scale,  r->negative_weights, r->gamma,         r->background_negative_weights};
+      r->normalizer, r->scale,  r->negative_weights, r->gamma,         r->background_negative_weights,
+      r->margins};
   static const char *const names[] = {"alpha_per_class",
                                       "offset",
                                       "log_counts",
@@ -322,7 +325,8 @@ static void expect_inputs_unchanged(run_state *r) {
                                       "gradient_scale_pointer",
                                       "negative_weights",
                                       "gamma_per_class",
-                                      "background_negative_weights"};
+                                      "background_negative_weights",
+                                      "margins"};
   for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
     if (inputs[i] != NULL) buffer_expect_unchanged(inputs[i], names[i]);
   }
@@ -337,7 +341,8 @@ static void release(run_state *r) {
   buffer *const rest[] = {r->loss,       r->counts,        r->class_sums,       r->alpha,
                           r->offset,     r->class_weights, r->positive_weights, r->normalizer,
                           r->scale,      r->ghm,           r->workspace,        r->normalizer_sums,
-                          r->log_counts, r->gamma,         r->negative_weights, r->background_negative_weights};
+                          r->log_counts, r->gamma,         r->negative_weights, r->background_negative_weights,
+                          r->margins};
   for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) buffer_free(rest[i]);
   for (int32_t l = 0; l < TARE_MAX_LEVELS; l++) {
     buffer_free(r->level_loss[l]);

@@ -105,15 +105,17 @@ static int make_batch(struct bench *bench) {
 
 /* -- setting up ---------------------------------------------------------------------------------------------------- */
 
-/* Offsets of softmax-logit-adjusted, log counts of softmax-seesaw: of a long tail whose class c has 1/(c+1) of the
- * samples of class 0. */
+/* Offsets of softmax-logit-adjusted, log counts of softmax-seesaw, margins of softmax-ldam: of a long tail whose class
+ * c has 1/(c+1) of the samples of class 0. */
 static int make_offsets(struct sample *batch) {
   batch->offset = malloc((size_t)batch->classes * sizeof(float));
   batch->log_counts = malloc((size_t)batch->classes * sizeof(float));
-  if (!batch->offset || !batch->log_counts) return complain("out of memory");
+  batch->margins = malloc((size_t)batch->classes * sizeof(float));
+  if (!batch->offset || !batch->log_counts || !batch->margins) return complain("out of memory");
   for (int64_t cls = 0; cls < batch->classes; cls++) {
     batch->offset[cls] = -logf((float)(cls + 1));
     batch->log_counts[cls] = logf(1e6f) + batch->offset[cls];
+    batch->margins[cls] = 0.5f * powf((float)(cls + 1) / (float)batch->classes, 0.25f);
   }
   return TOOL_OK;
 }

@@ -43,12 +43,13 @@ from ._functions import (
     softmax_ce,
     softmax_distribution_focal,
     softmax_focal,
+    softmax_ldam,
     softmax_logit_adjusted,
     softmax_seesaw,
     softmax_two_hot,
 )
 from ._masks import MaskLosses, dice_loss, focal_dice_loss, mask_loss, tversky_loss
-from .nn import GHMC, GHMR, LogitAdjustedLoss, SeesawLoss
+from .nn import GHMC, GHMR, LDAMLoss, LogitAdjustedLoss, SeesawLoss
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -131,6 +132,7 @@ __all__ = [
     "GHMC",
     "GHMR",
     "Head",
+    "LDAMLoss",
     "LogitAdjustedLoss",
     "MaskLosses",
     "SeesawLoss",
@@ -159,6 +161,7 @@ __all__ = [
     "softmax_ce",
     "softmax_distribution_focal",
     "softmax_focal",
+    "softmax_ldam",
     "softmax_logit_adjusted",
     "softmax_seesaw",
     "softmax_two_hot",

@@ -286,6 +286,24 @@ def softmax_seesaw(
     return loss("softmax-seesaw", logits, labels, log_counts=log_counts, p=p, q=q, epsilon=epsilon, **options)
 
 
+def softmax_ldam(
+    logits: Levels | Head,
+    labels: Levels | None = None,
+    *,
+    margins: torch.Tensor | None = None,
+    scale: float = 30.0,
+    **options: Unpack[Options],
+) -> Any:
+    """-log softmax(scale*(x - margin_y*onehot(y)))_y a row: label-distribution-aware margin loss (Cao et al., arXiv
+    1906.07413, section 3.2). The gradient by x has the factor scale.
+
+    logits: cosines, products of normalized features and normalized weights. margins: float32 [C], from
+    tare.ldam_margins(counts); None: none. The paper divides by the sum of class weights: normalizer="weights".
+    tare.torch.LDAMLoss has the margins, this normalizer and deferred re-weighting.
+    """
+    return loss("softmax-ldam", logits, labels, margins=margins, scale=scale, **options)
+
+
 def softmax_distribution_focal(
     logits: Levels | Head,
     labels: Levels | None = None,

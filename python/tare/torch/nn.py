@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import _checks, _losses, _tensors, _weights
-from .._loss import Head, first_call, ghm_state
+from .._loss import Head, first_call
 from . import _functions, _scripted
+from ._ghm_modules import GHMC as GHMC
+from ._ghm_modules import GHMR as GHMR
 from ._gradients import EQLv2Loss as EQLv2Loss
 from ._gradients import EqualizedFocalLoss as EqualizedFocalLoss
 from ._masks import DiceLoss as DiceLoss
 from ._masks import FocalDiceLoss as FocalDiceLoss
 from ._masks import TverskyLoss as TverskyLoss
-from ._modules import Module, StateModule
+from ._modules import Module
 from ._running import RunningClassBalancedLoss as RunningClassBalancedLoss
 from ._running import SeesawLoss as SeesawLoss
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from .._types import GhmOptions, GhmROptions, Levels, LossName, Options, Settings
+    from .._types import EmptyClasses, Levels, LossName, Options, Settings
 
 _OF_A_CALL = ("labels", "targets", "scores", "row_weights", "element_weights", "state")
 _NO_OPTIONS = (*_OF_A_CALL, "key", "tensors", "name", "logits", "parameters")
@@ -164,6 +166,9 @@ class SoftmaxDistributionFocalLoss(Loss, name="softmax-distribution-focal"): ...
 class SoftmaxTwoHotLoss(Loss, name="softmax-two-hot"): ...
 
 
+class SoftmaxLdamLoss(Loss, name="softmax-ldam"): ...
+
+
 def _add_the_others() -> None:
     """A loss of the library that has no line above yet has a class all the same."""
     known = {"ghm-c", "ghm-r", *(one.name for one in Loss.__subclasses__())}
@@ -200,19 +205,67 @@ class LogitAdjustedLoss(_OfCounts):
     """softmax_logit_adjusted with the offsets tau*log(n_c/sum n) of class counts. Call it with logits, labels and the
     options of `loss`.
 
-    counts: training samples of each class [C], including background if that is a class. A count of 0 counts as 1.
-    The offsets are a buffer. They stay float32 when the model is cast.
+    counts: training samples of each class [C], including background if that is a class. empty: a class without samples
+    counts as "one" with one, or is "excluded". The offsets are a buffer. They stay float32 when the model is cast.
     """
 
     name = "softmax-logit-adjusted"
 
-    def __init__(self, counts: Sequence[float], tau: float = 1.0, **options: Unpack[Options]) -> None:
-        super().__init__("offset", _weights.logit_adjustment(_as_numbers(counts), tau), dict(options))
+    def __init__(
+        self, counts: Sequence[float], tau: float = 1.0, empty: EmptyClasses = "one", **options: Unpack[Options]
+    ) -> None:
+        super().__init__("offset", _weights.logit_adjustment(_as_numbers(counts), tau, empty), dict(options))
         self.tau = tau
 
     def extra_repr(self) -> str:
         given = {"classes": len(self.offset), "tau": self.tau, **self.options}
         return ", ".join(f"{key}={value}" for key, value in given.items())
+
+
+class LDAMLoss(_OfCounts):
+    """softmax_ldam with the margins max_margin*(n_c/n_min)^(-1/4) of class counts (Cao et al., arXiv 1906.07413), over
+    the sum of class weights. Call it with logits, which are cosines, labels and the options of `loss`.
+
+        criterion = tare.torch.LDAMLoss(counts)
+        for epoch in range(200):
+            if epoch == 160:
+                criterion.reweight(0.9999)  # deferred re-weighting (DRW)
+
+    counts: training samples of each class [C]. empty: a class without samples counts as "one" with one, or is
+    "excluded". options: those of `loss`; normalizer is "weights" unless given. margins and class_weights are buffers.
+    Class weights are 1 until reweight() or a loaded state changes them.
+    """
+
+    name = "softmax-ldam"
+
+    def __init__(
+        self,
+        counts: Sequence[float],
+        max_margin: float = 0.5,
+        scale: float = 30.0,
+        empty: EmptyClasses = "one",
+        **options: Unpack[Options],
+    ) -> None:
+        margins = _weights.ldam_margins(_as_numbers(counts), max_margin, empty)
+        self._counts, self.max_margin = _as_numbers(counts), max_margin
+        given = {"normalizer": "weights", "class_weights": torch.ones(len(margins)), "scale": scale, **options}
+        super().__init__("margins", margins, given)
+
+    def _fresh(self, key: str) -> torch.Tensor:
+        return super()._fresh(key) if key == "margins" else torch.ones(len(self._values))
+
+    def reweight(self, beta: float | None = 0.9999) -> None:
+        """Class weights of Cui et al. (arXiv 1901.05555) from now on, from the same counts; None: all are 1."""
+        new = torch.ones(len(self._values)) if beta is None else _class_weights(self._counts, beta)
+        self.class_weights.copy_(new)
+
+    def extra_repr(self) -> str:
+        given = {"classes": len(self.margins), "max_margin": self.max_margin, **self.options}
+        return ", ".join(f"{key}={value}" for key, value in given.items())
+
+
+def _class_weights(counts: Any, beta: float) -> torch.Tensor:
+    return torch.from_numpy(_weights.class_balanced_weights(counts, beta))
 
 
 class ClassBalancedLoss(_OfCounts):
@@ -321,58 +374,3 @@ class EqualizationLoss(_OfCounts):
         if self.gamma < 1:
             raise TypeError(f"torch.jit.script draws nothing for gamma {self.gamma:g}; use torch.compile, or gamma 1")
         return super().__prepare_scriptable__()
-
-
-# ---- GHM ------------------------------------------------------------------------------------------------------------
-
-
-class _Ghm(StateModule):
-    """The base of both GHM modules: settings and the state. ghm_histogram gives one density for all ranks."""
-
-    def __init__(self, bins: int, momentum: float, options: dict[str, Any]) -> None:
-        super().__init__()
-        self.bins, self.momentum, self.options = bins, momentum, options
-        self.state = ghm_state(bins)
-
-    def _new_state(self, device: torch.device) -> torch.Tensor:
-        return ghm_state(self.bins, device)
-
-    def _checked(self, state: torch.Tensor) -> torch.Tensor:
-        return _tensors.loaded_state(state, self.bins)
-
-    def extra_repr(self) -> str:
-        given = {"bins": self.bins, "momentum": self.momentum, **self.options}
-        return ", ".join(f"{key}={value}" for key, value in given.items())
-
-
-class GHMC(_Ghm):
-    """ghm_c with its momentum sums in `state`. Call it with logits, labels and the options of `loss`."""
-
-    def __init__(self, bins: int = 30, momentum: float = 0.0, **options: Unpack[GhmOptions]) -> None:
-        super().__init__(bins, momentum, dict(options))
-
-    def forward(self, logits: Levels | Head, labels: Levels | None = None, **options: Unpack[GhmOptions]) -> Any:
-        return _functions.ghm_c(
-            logits, labels, bins=self.bins, momentum=self.momentum, state=self.state, **self.options, **options
-        )
-
-
-class GHMR(_Ghm):
-    """ghm_r with its momentum sums in `state`. Call it with predictions, targets and the options of `loss`."""
-
-    def __init__(self, mu: float = 0.02, bins: int = 10, momentum: float = 0.0, **options: Unpack[GhmOptions]) -> None:
-        super().__init__(bins, momentum, {"mu": mu, **options})
-
-    def forward(
-        self, predictions: Levels | Head, targets: Levels, labels: Levels | None = None, **options: Unpack[GhmROptions]
-    ) -> Any:
-        return _functions.ghm_r(
-            predictions,
-            targets,
-            labels,
-            bins=self.bins,
-            momentum=self.momentum,
-            state=self.state,
-            **self.options,
-            **options,
-        )

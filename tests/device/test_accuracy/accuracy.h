@@ -124,7 +124,7 @@ static inline const char *sweep_text(const struct sweep *sweep, bool soft, bool 
 
 static inline bool is_softmax(const struct sweep *sweep) {
   return sweep->kind == TARE_LOSS_SOFTMAX_CE || sweep->kind == TARE_LOSS_SOFTMAX_FOCAL ||
-         sweep->kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED;
+         sweep->kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED || sweep->kind == TARE_LOSS_SOFTMAX_LDAM;
 }
 
 /* GHM with one bin whose 1/GD is 1, handed in: the bare element. Words as the manual lays a state out. */
@@ -344,7 +344,7 @@ static inline void conclude(const struct sweep *sweep, bool soft, bool alone, in
 /* What one call reads and writes, on its device. */
 struct arrays {
   buffer *logits, *labels, *targets, *scores, *loss, *gradient, *state;
-  buffer *offset; /* of logit adjustment; NULL: none */
+  buffer *offset; /* of logit adjustment, or margins; NULL: none */
 };
 
 static inline struct arrays place_arrays(const test_device *device, const void *logits, size_t logits_bytes,
@@ -364,7 +364,8 @@ static inline void evaluate(const struct instruction_set *set, const struct swee
   tare_loss_spec loss;
   tare_output output;
   fill_loss(&loss, sweep, arrays->state);
-  if (arrays->offset != NULL) loss.logit_adjusted.offset = buffer_memory(arrays->offset);
+  if (arrays->offset != NULL) /* the first parameter of both */
+    loss.logit_adjusted.offset = buffer_memory(arrays->offset);
   tare_output_init(&output);
   level->logits = arrays->logits->memory;
   level->labels = buffer_memory(arrays->labels);

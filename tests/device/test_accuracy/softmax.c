@@ -9,7 +9,8 @@ static const struct sweep softmax_sweeps[] = {
     {TARE_LOSS_SOFTMAX_CE, -1, 0, 0},      {TARE_LOSS_SOFTMAX_FOCAL, -1, 0.5, 0},
     {TARE_LOSS_SOFTMAX_FOCAL, -1, 1, 0},   {TARE_LOSS_SOFTMAX_FOCAL, -1, 1.5, 0},
     {TARE_LOSS_SOFTMAX_FOCAL, 0.25, 2, 0}, {TARE_LOSS_SOFTMAX_FOCAL, -1, 3.7, 0},
-    {TARE_LOSS_SOFTMAX_FOCAL, -1, 5, 0},   {TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, -1, 0, 0}};
+    {TARE_LOSS_SOFTMAX_FOCAL, -1, 5, 0},   {TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, -1, 0, 0},
+    {TARE_LOSS_SOFTMAX_LDAM, -1, 0, 0}};
 static const struct sweep smoothed_sweeps[] = {
     {TARE_LOSS_SOFTMAX_CE, -1, 0, 0.1},      {TARE_LOSS_SOFTMAX_CE, -1, 0, 0.9},
     {TARE_LOSS_SOFTMAX_FOCAL, -1, 0.5, 0.1}, {TARE_LOSS_SOFTMAX_FOCAL, 0.25, 2, 0.1},
@@ -23,7 +24,9 @@ struct softmax_batch {
   int32_t dtype;
   int64_t rows, classes;
   double *logits, *stored, *targets, *dx, *row_at;
-  double *offset; /* [classes], exact floats, of logit adjustment; NULL: none */
+  double *offset;  /* [classes], exact floats, of logit adjustment; NULL: none */
+  double *margins; /* the same, of LDAM */
+  double scale;
   float *stored_targets;
   int32_t *labels;
   struct expected expected[QUANTITIES];
@@ -43,8 +46,8 @@ static void draw_row(struct softmax_batch *batch, int64_t row, random_source *ra
   batch->labels[row] = (int32_t)y;
   for (int64_t c = 0; c < batch->classes; ++c) {
     int64_t at = row * batch->classes + c;
-    double x = fmax(-400, fmin(400, spread * random_normal(random)));
-    if (c == y && random_uniform(random) < 0.3) x += 20 * random_uniform(random);
+    double x = fmax(-400, fmin(400, spread * random_normal(random))) / batch->scale;
+    if (c == y && random_uniform(random) < 0.3) x += 20 * random_uniform(random) / batch->scale;
     store_element(batch->stored, (size_t)at, batch->dtype, x);
     batch->logits[at] = load_element(batch->stored, (size_t)at, batch->dtype);
     batch->stored_targets[at] = (float)(0.1 / (double)batch->classes + (c == y ? 0.9 : 0));
@@ -62,11 +65,21 @@ static double *draw_offsets(int64_t classes) {
   return offset;
 }
 
+/* Of LDAM, for logits that are no cosines: some are larger than them. */
+static double *draw_margins(int64_t classes) {
+  random_source random = random_from((uint64_t)(30 + classes));
+  double *margins = numbers(classes);
+  for (int64_t c = 0; c < classes; ++c)
+    margins[c] = (float)((random_below(&random, 4) ? 0.5 : 30) * random_uniform(&random));
+  return margins;
+}
+
 static struct softmax_batch draw_softmax(const struct sweep *sweep, int32_t dtype, int64_t classes) {
   int64_t rows = test_size(40000, 4000) / classes + 30, elements = rows * classes;
   struct softmax_batch batch = {.dtype = dtype,
                                 .rows = rows,
                                 .classes = classes,
+                                .scale = 1,
                                 .logits = numbers(elements),
                                 .stored = numbers(elements),
                                 .targets = numbers(elements),
@@ -77,13 +90,15 @@ static struct softmax_batch draw_softmax(const struct sweep *sweep, int32_t dtyp
                                 .expected = {allocate_expected((size_t)rows), allocate_expected((size_t)elements)}};
   cr_assert(batch.stored_targets && batch.labels);
   if (sweep->kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED) batch.offset = draw_offsets(classes);
+  if (sweep->kind == TARE_LOSS_SOFTMAX_LDAM) batch.margins = draw_margins(classes), batch.scale = 30;
   random_source random = random_from((uint64_t)(10 + classes));
   for (int64_t row = 0; row < rows; ++row) draw_row(&batch, row, &random);
   return batch;
 }
 
 static void free_softmax(struct softmax_batch *batch) {
-  double *arrays[] = {batch->logits, batch->stored, batch->targets, batch->dx, batch->row_at, batch->offset};
+  double *arrays[] = {batch->logits, batch->stored, batch->targets, batch->dx,
+                      batch->row_at, batch->offset, batch->margins};
   for (int i = 0; i < COUNT(arrays); ++i) free(arrays[i]);
   free(batch->stored_targets);
   free(batch->labels);
@@ -91,7 +106,8 @@ static void free_softmax(struct softmax_batch *batch) {
 }
 
 /* max |z_j - m|, m the largest logit off the label: what the differences of logits add to the bound, in ulp. A sum of
- * logit and offset adds twice its own size. */
+ * logit and offset adds twice its own size. LDAM's
+ * differences are multiplied, which rounds again. */
 static double reach_of(const struct softmax_batch *batch, int64_t row) {
   const double *x = batch->logits + row * batch->classes, *offset = batch->offset;
   double m = -INFINITY, reach = 0, size = 0;
@@ -102,7 +118,7 @@ static double reach_of(const struct softmax_batch *batch, int64_t row) {
     reach = fmax(reach, fabs(z - m));
     if (offset) size = fmax(size, fabs(z));
   }
-  return reach + 2 * size;
+  return batch->margins ? 2 * batch->scale * reach : reach + 2 * size;
 }
 
 /* q^gamma of the label, or of the smoothed target: what the targets in the gradient are multiplied by. */
@@ -130,6 +146,8 @@ static double oracle_row(const struct sweep *sweep, bool soft, const struct soft
   const struct oracle_smoothing by = {fabs(sweep->epsilon), sweep->gamma, sweep->epsilon < 0};
   if (soft) return oracle_adjusted_soft_softmax_row(batch->classes, x, batch->offset, t, batch->dx);
   if (is_smoothed_row(sweep)) return oracle_smoothed_softmax_row(batch->classes, x, batch->labels[row], by, batch->dx);
+  if (batch->margins)
+    return oracle_ldam_row(batch->classes, x, batch->margins, batch->scale, batch->labels[row], batch->dx);
   return oracle_adjusted_softmax_row(batch->classes, x, batch->offset, batch->labels[row], sweep->gamma, batch->dx);
 }
 
@@ -160,8 +178,9 @@ static struct arrays run_softmax(const struct instruction_set *set, const struct
                                       soft ? rows->stored_targets : NULL, elements * sizeof(float),
                                       count * sizeof(int32_t), count * (rows->dtype == TARE_DTYPE_F64 ? 8 : 4));
   float offset[1203];
-  for (int64_t c = 0; rows->offset != NULL && c < rows->classes; ++c) offset[c] = (float)rows->offset[c];
-  if (rows->offset != NULL) arrays.offset = buffer_of(set->device, offset, (size_t)rows->classes * sizeof *offset);
+  const double *of_class = rows->margins != NULL ? rows->margins : rows->offset;
+  for (int64_t c = 0; of_class != NULL && c < rows->classes; ++c) offset[c] = (float)of_class[c];
+  if (of_class != NULL) arrays.offset = buffer_of(set->device, offset, (size_t)rows->classes * sizeof *offset);
   tare_level level;
   tare_batch batch;
   tare_level_init_rows(&level, rows->rows, rows->classes);

@@ -127,6 +127,14 @@ Test(errors, softmax_takes_no_element_arrays) {
   }
 }
 
+Test(errors, ldam_takes_labels_alone) {
+  FOR_EACH_DEVICE(device) {
+    UNSUPPORTED(TARE_LOSS_SOFTMAX_LDAM, "element_weights", b.levels[1].element_weights = b.weights->memory);
+    UNSUPPORTED(TARE_LOSS_SOFTMAX_LDAM, "element_loss", b.levels[1].element_loss = b.spare->memory);
+    UNSUPPORTED(TARE_LOSS_SOFTMAX_LDAM, "positive_weights", b.batch.positive_weights = b.weights->memory);
+  }
+}
+
 Test(errors, of_targets_between_bins) {
   FOR_EACH_DEVICE(device) {
     for (int32_t kind = TARE_LOSS_SOFTMAX_DISTRIBUTION_FOCAL; kind <= TARE_LOSS_SOFTMAX_TWO_HOT; kind++) {

@@ -284,4 +284,21 @@ Test(errors, logit_adjustment_calls) {
   /* Frequencies: a single sample is not 1 there. */
   HOST_REFUSED("counts[2]", "counts[1] is 0.25", tare_logit_adjustment(3, (const double[]){0.75, 0.25, 0}, 1, weights));
   HOST_REFUSED("counts[0]", "0.5", tare_logit_adjustment(3, (const double[]){0, 0.5, 100}, 1, weights));
+  HOST_REFUSED("empty", "2", tare_logit_offsets(3, counts, 1, 2, weights));
+  HOST_REFUSED("every count", "0", tare_logit_offsets(3, (const double[]){0, 0, 0}, 1, 1, weights));
+}
+
+Test(errors, ldam_margins) {
+  double number = 7;
+  float weights[3] = {7, 7, 7};
+  const double counts[3] = {5, 0, 9};
+  const tare_status bad = TARE_STATUS_INVALID_ARGUMENT;
+  HOST_REFUSED("classes", "0", tare_ldam_margins(0, counts, 0.5, 0, weights));
+  HOST_REFUSED("counts", "NULL", tare_ldam_margins(3, NULL, 0.5, 0, weights));
+  HOST_REFUSED("margins", "NULL", tare_ldam_margins(3, counts, 0.5, 0, NULL));
+  HOST_REFUSED("max_margin", "nan", tare_ldam_margins(3, counts, NAN, 0, weights));
+  HOST_REFUSED("max_margin", "-0.5", tare_ldam_margins(3, counts, -0.5, 0, weights));
+  HOST_REFUSED("empty", "-1", tare_ldam_margins(3, counts, 0.5, -1, weights));
+  HOST_REFUSED("counts[1]", "nan", tare_ldam_margins(3, (const double[]){5, NAN, 9}, 0.5, 0, weights));
+  HOST_REFUSED("every count", "0", tare_ldam_margins(3, (const double[]){0, 0, 0}, 0.5, 1, weights));
 }

@@ -48,6 +48,12 @@ Test(errors, loss) {
     INVALID(TARE_LOSS_SOFTMAX_FOCAL, "alpha", "inf", b.loss.focal.alpha = INFINITY);
     INVALID(TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, "logit_adjusted.offset", "aligned to 4",
             b.loss.logit_adjusted.offset = (const float *)(const void *)((const char *)b.weights->memory + 2));
+    INVALID(TARE_LOSS_SOFTMAX_LDAM, "ldam.margins", "aligned to 4",
+            b.loss.ldam.margins = (const float *)(const void *)((const char *)b.weights->memory + 2));
+    INVALID(TARE_LOSS_SOFTMAX_LDAM, "scale", "0", b.loss.ldam.scale = 0);
+    INVALID(TARE_LOSS_SOFTMAX_LDAM, "scale", "-30", b.loss.ldam.scale = -30);
+    INVALID(TARE_LOSS_SOFTMAX_LDAM, "scale", "nan", b.loss.ldam.scale = NAN);
+    INVALID(TARE_LOSS_SOFTMAX_LDAM, "scale", "1e+39", b.loss.ldam.scale = 1e39);
     INVALID(TARE_LOSS_SIGMOID_POLY1, "alpha", "2", b.loss.poly1.alpha = 2);
     INVALID(TARE_LOSS_SIGMOID_POLY1, "gamma", "-2", b.loss.poly1.gamma = -2);
     INVALID(TARE_LOSS_SIGMOID_POLY1, "epsilon", "inf", b.loss.poly1.epsilon = INFINITY);

@@ -62,10 +62,11 @@ static void check_sparse(const test_device *device, int32_t kind, tare_strides s
   output.loss = &loss;
   tare_loss_spec loss_spec = p->loss;
   float of_classes[SPARSE_CLASSES];
-  const double *given = p->offset != NULL ? p->offset : p->log_counts;
+  const double *given = p->offset != NULL ? p->offset : p->margins != NULL ? p->margins : p->log_counts;
   for (int c = 0; given != NULL && c < SPARSE_CLASSES; c++) of_classes[c] = (float)given[c];
   if (p->offset != NULL) loss_spec.logit_adjusted.offset = of_classes;
   if (p->log_counts != NULL) loss_spec.seesaw.log_counts = of_classes;
+  if (p->margins != NULL) loss_spec.ldam.margins = of_classes;
   const tare_status status = tare_evaluate(device->context, &loss_spec, &batch, &output, NULL);
   cr_assert_eq(status, TARE_STATUS_OK, "%s: %s", problem_text(p), tare_error_text(device->context));
   cr_assert_eq(tare_context_synchronize(device->context, NULL), TARE_STATUS_OK);

@@ -238,6 +238,30 @@ Test(tool, seesaw) {
   npy_free(&counts);
 }
 
+static void add_margins(problem *p, const int64_t *counts, double max_margin) {
+  double real[16];
+  for (int64_t c = 0; c < p->classes; c++) real[c] = (double)counts[c];
+  p->margins = calloc((size_t)p->classes, sizeof *p->margins);
+  oracle_ldam_margins(p->classes, real, max_margin, p->margins);
+  for (int64_t c = 0; c < p->classes; c++) p->margins[c] = (double)(float)p->margins[c];
+}
+
+Test(tool, ldam) {
+  char counts_path[PATH_BYTES], more[PATH_BYTES + 64];
+  npy_real_path(counts_path, sizeof counts_path, "counts.npy");
+  npy_array counts = npy_read(counts_path);
+  for (size_t s = 0; s < STATES; s++) {
+    dataset d = load(states[s], "logits");
+    problem *p = problem_of(&d, TARE_LOSS_SOFTMAX_LDAM);
+    add_margins(p, counts.data, 0.25);
+    p->loss.ldam.scale = 2.5;
+    snprintf(more, sizeof more, "--class-counts %s --max-margin 0.25", counts_path);
+    check_eval(p, &d, more);
+    unload(&d);
+  }
+  npy_free(&counts);
+}
+
 /* Class-balanced weights of the batch's own counts, on each loss that takes them. */
 Test(tool, class_balanced) {
   char counts_path[PATH_BYTES], more[PATH_BYTES + 64];
@@ -251,6 +275,7 @@ Test(tool, class_balanced) {
       p->class_weights = calloc((size_t)d.classes, sizeof *p->class_weights);
       oracle_class_balanced(d.classes, counts.data, 0.999, NULL, p->class_weights);
       if (kind == TARE_LOSS_SOFTMAX_SEESAW) add_log_counts(p, counts.data);
+      if (kind == TARE_LOSS_SOFTMAX_LDAM) add_margins(p, counts.data, 0.5);
       p->background_weight = is_softmax(kind) ? 1 : 0.5;
       snprintf(more, sizeof more, "--class-counts %s --beta 0.999 --background-weight %g", counts_path,
                p->background_weight);

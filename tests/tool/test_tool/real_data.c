@@ -74,6 +74,8 @@ problem *problem_of(const dataset *d, int32_t kind) {
   p->want = WANT_GRADIENT | WANT_ROW_LOSS;
   free(p->log_counts); /* the tool has none unless it is given counts */
   p->log_counts = NULL;
+  free(p->margins);
+  p->margins = NULL;
   return p;
 }
 
