@@ -1663,7 +1663,7 @@ TARE_API void tare_mask_output_init_sized(tare_mask_output *output, int64_t pixe
  * Accuracy, for finite logits and any number of pixels. The relative error of a loss is at most 1e-6, with focal loss
  * 1e-6*(1+gamma) (f64 logits: 1e-12). An exponent above 1 multiplies it. The error of a gradient is at most 1e-5 of the
  * mask's largest (f64: 1e-12), or one rounding to f16 or bf16. At a target between 0 and 1 terms of opposite sign are
- * added. There the largest is that of the terms.
+ * added. There the largest is that of the terms. With `squared` p-t cancels, too, and is as exact as p and t.
  *
  * @return TARE_STATUS_OK, TARE_STATUS_INVALID_ARGUMENT, TARE_STATUS_UNSUPPORTED (f64 logits on a GPU),
  *         TARE_STATUS_WORKSPACE_TOO_SMALL, TARE_STATUS_CUDA_ERROR; on the CPU also TARE_STATUS_INVALID_TARGET.
