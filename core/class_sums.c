@@ -50,10 +50,9 @@ static tare_status check_overlaps(const tare_problem *problem, tare_error *error
       if (!problem->view[i].array[name].data) continue;
       const tare_footprint array = tare_view_footprint(problem, &problem->view[i], name);
       if (tare_footprints_overlap(&sums, &array))
-        return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                         "output->class_sums (%p) overlaps batch->levels[%d].%s (%p); it must overlap no array",
-                         (void *)problem->output.class_sums, i, tare_array_text(name),
-                         problem->view[i].array[name].data);
+        return tare_fail(
+            error, TARE_STATUS_INVALID_ARGUMENT, "output->class_sums (%p) overlaps %s (%p); it must overlap no array",
+            (void *)problem->output.class_sums, tare_array_path(i, name).text, problem->view[i].array[name].data);
     }
   return TARE_STATUS_OK;
 }

@@ -31,7 +31,8 @@ void tare_batch_init_sized(tare_batch *batch, uint64_t struct_size, uint64_t lev
                                .background_label = -1,
                                .ignore_label = -2,
                                .background_weight = 1,
-                               .selection_ratio = 3};
+                               .selection_ratio = 3,
+                               .class_mask_class_stride = 1};
   give(batch, struct_size, &defaults, sizeof defaults);
 }
 

@@ -40,8 +40,8 @@ static tare_status check_overlaps(const tare_problem *problem, tare_error *error
       const tare_footprint array = tare_view_footprint(problem, &problem->view[i], name);
       if (tare_footprints_overlap(&counts, &array))
         return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                         "output->norm_histogram (%p) overlaps batch->levels[%d].%s (%p); it must overlap no array",
-                         (void *)problem->output.norm_histogram, i, tare_array_text(name),
+                         "output->norm_histogram (%p) overlaps %s (%p); it must overlap no array",
+                         (void *)problem->output.norm_histogram, tare_array_path(i, name).text,
                          problem->view[i].array[name].data);
     }
   return TARE_STATUS_OK;

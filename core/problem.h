@@ -38,6 +38,7 @@ enum tare_array_name {
   TARE_ARRAY_ELEMENT_WEIGHTS,
   TARE_ARRAY_ROW_LOSS,
   TARE_ARRAY_ELEMENT_LOSS,
+  TARE_ARRAY_CLASS_MASK, /* bytes; of a row the mask of its image */
   TARE_ARRAY_ROW_INDEX,
   TARE_ARRAY_COUNT
 };
@@ -206,6 +207,17 @@ static inline int tare_counts_rows(const tare_output *output) {
 static inline int tare_sums_targets(const tare_output *output) {
   return output->normalizer == TARE_NORMALIZER_TARGETS || output->normalizer == TARE_NORMALIZER_ONES ||
          output->normalizer_sums;
+}
+
+/** Whether elements are counted one by one, because classes are masked: by the pass that sums targets. */
+static inline int tare_counts_elements(const tare_problem *problem) {
+  const tare_output *output = &problem->output;
+  return problem->batch.class_mask && (output->normalizer == TARE_NORMALIZER_ELEMENTS || output->normalizer_sums);
+}
+
+/** Whether the rows that count are looked at once more before the loss: for targets, or for classes that are masked. */
+static inline int tare_sums_elements(const tare_problem *problem) {
+  return tare_sums_targets(&problem->output) || tare_counts_elements(problem);
 }
 
 /** Bytes of an element of one of the problem's arrays. */

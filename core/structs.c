@@ -49,7 +49,10 @@ static const uint16_t batch_starts[] = {AT(tare_batch, level_stride),
                                         AT(tare_batch, selection_count),
                                         AT(tare_batch, selection_fraction),
                                         AT(tare_batch, negative_weights),
-                                        AT(tare_batch, background_negative_weights)};
+                                        AT(tare_batch, background_negative_weights),
+                                        AT(tare_batch, class_mask),
+                                        AT(tare_batch, class_mask_image_stride),
+                                        AT(tare_batch, class_mask_class_stride)};
 static const uint16_t output_starts[] = {AT(tare_output, loss),
                                          AT(tare_output, loss_dtype),
                                          AT(tare_output, normalizer),

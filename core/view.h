@@ -16,4 +16,10 @@ tare_footprint tare_view_footprint(const tare_problem *problem, const tare_view 
 /** The name of an array's field in tare_level, for error texts. */
 const char *tare_array_text(int name);
 
+/** The field with its owner: "batch->levels[3].logits", or that of the batch. */
+typedef struct tare_array_owner {
+  char text[64];
+} tare_array_owner;
+tare_array_owner tare_array_path(int level, int name);
+
 #endif

@@ -2,14 +2,30 @@
 /* Sums of each class, by the kernels: of a block in scratch, whose losses and derivatives are ready. In double, in an
  * order that depends on the shape alone. */
 
-/** Rows of a tile that count, in every class; `spoilt` of them have an invalid target or score. */
+/** The rows of a tile that count in each class, where rows have masks of their own. `cls`: their roles. `weight`: of
+ *  each row, before spoilt ones were skipped. */
+static __attribute__((noinline)) void count_masked_rows(const tare_tile *tile, int64_t classes, const int32_t *cls,
+                                                        const double *weight, tare_scratch *scratch) {
+  for (int32_t i = 0; i < tile->rows; i++) {
+    const int is_spoilt = weight[i] != 0 && scratch->rows.weight[i] == 0;
+    if (cls[i] == TARE_ROW_SKIPPED || is_spoilt) continue;
+    for (int64_t c = 0; c < classes; c++) scratch->class_sums[c].count += !is_masked(tile, i, c);
+  }
+}
+
+/** Rows of a tile that count, in every class that is not masked; `spoilt` of them have an invalid target or score. */
 static void count_for_all_classes(const tare_problem *problem, const tare_tile *tile, int64_t spoilt,
                                   tare_scratch *scratch) {
   int32_t *const cls = scratch->picked_at, counted = 0;
   find_roles(problem, tile, cls);
+  if (has_mask(tile) && !has_one_mask(tile)) {
+    count_masked_rows(tile, problem->batch.classes, cls, scratch->row_loss, scratch);
+    return;
+  }
   for (int32_t i = 0; i < tile->rows; i++) counted += cls[i] != TARE_ROW_SKIPPED;
   const double count = (double)(counted - spoilt);
-  for (int64_t c = 0; c < problem->batch.classes; c++) scratch->class_sums[c].count += count;
+  for (int64_t c = 0; c < problem->batch.classes; c++)
+    if (!is_masked(tile, 0, c)) scratch->class_sums[c].count += count;
 }
 
 /** The same of a softmax loss, each row in the class of its label. */

@@ -16,6 +16,7 @@ static tare_normalizer_sums sums_of_scan(const tare_problem *problem, const tare
                                                 (double)scan->counts.positives, scan->weights);
   sums.targets = scan->targets;
   sums.ones = scan->ones;
+  if (tare_counts_elements(problem)) sums.elements = (double)scan->elements;
   return sums;
 }
 

@@ -26,6 +26,8 @@
 #include "primitives.h"
 #include "scratch.h"
 
+#include "class_mask.h"
+
 #include "losses/all.h"
 #include "losses/ghm_r.h"
 #include "losses/mask_pixel.h"

@@ -83,6 +83,7 @@ typedef struct tare_label_scan {
   tare_counts counts;
   double weights;        /* sum of row weight x class weight over rows that count; where the divisor is formed of it */
   double targets, ones;  /* sum of targets, and how many are 1; by TARE_PASS_TARGETS */
+  int64_t elements;      /* of rows that count; with a class mask, by the same pass */
   int64_t first_invalid; /* in row order; INT64_MAX if none */
   int64_t invalid_label;
 } tare_label_scan;
@@ -103,6 +104,7 @@ typedef struct tare_target_scan {
 typedef struct tare_group_result {
   double loss;
   double weights, targets_sum, ones; /* TARE_PASS_TARGETS: of the rows that count */
+  int64_t elements;                  /* the same, with a class mask: those that it lets count */
   tare_target_scan targets;
 } tare_group_result;
 

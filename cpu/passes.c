@@ -36,6 +36,7 @@ static void add_scan(tare_label_scan *sum, const tare_label_scan *scan) {
   sum->weights += scan->weights;
   sum->targets += scan->targets;
   sum->ones += scan->ones;
+  sum->elements += scan->elements;
   if (scan->first_invalid >= sum->first_invalid) return;
   sum->first_invalid = scan->first_invalid;
   sum->invalid_label = scan->invalid_label;
@@ -114,6 +115,7 @@ static void add_targets_of_level(const tare_cpu *cpu, const tare_tiling *tiling,
     scan->weights += found->weights;
     scan->targets += found->targets_sum;
     scan->ones += found->ones;
+    scan->elements += found->elements;
   }
   leave_out(problem, spoilt, &scan->counts);
 }
@@ -121,7 +123,7 @@ static void add_targets_of_level(const tare_cpu *cpu, const tare_tiling *tiling,
 void tare_cpu_scan_targets(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_scans *scans) {
   const tare_job job = {.problem = problem, .pass = TARE_PASS_TARGETS};
   const int is_spoilt = (problem->checks_targets || problem->has_scores) && tare_counts_rows(&problem->output);
-  if (!is_spoilt && !tare_sums_targets(&problem->output)) return;
+  if (!is_spoilt && !tare_sums_elements(problem)) return;
   tare_cpu_run_pass(cpu, tiling, &job);
   scans->all = (tare_label_scan){.first_invalid = INT64_MAX};
   for (int32_t level = 0; level < problem->level_count; level++) {

@@ -16,6 +16,7 @@ typedef struct real_scratch {
   TARE_ALIGNED real of_zeros[TARE_BLOCK];
   real of_line[TARE_BLOCK]; /* factors that the first lines of weight were made with */
   int32_t spread_lines, spread_length;
+  int32_t folds_mask; /* the tile's class mask is a factor of class_weight */
   int64_t spread_class;
 } real_scratch;
 

@@ -80,6 +80,7 @@ static stretch stretch_of(const tare_job *job, const tare_tile *tile, const bloc
   build_weights(job, tile, b, s);
   if (problem->gamma_per_class) spread_gamma(problem, b, s);
   if (problem->weighs_apart) weigh_apart(problem, tile, b, scratch->rows.cls, s);
+  if (!problem->soft && has_mask(tile) && !s->folds_mask) mask_elements(problem, tile, b, s);
   for (int32_t i = b->n; i < whole_chunks(b->n); i++) s->x[i] = s->target[i] = s->weight[i] = s->base_weight[i] = 0;
   if (x && (derivative || !has_gradient)) {
     on.x = x;
@@ -94,6 +95,7 @@ static stretch stretch_of(const tare_job *job, const tare_tile *tile, const bloc
     weigh_terms(problem, tile, b, s);
   else
     weigh_soft(job, tile, b, s);
+  if (has_mask(tile)) mask_elements(problem, tile, b, s);
   return on;
 }
 
@@ -159,7 +161,8 @@ static void evaluate_block(const tare_job *job, const tare_tile *tile, const blo
 
 /** Whether a pass that counts looks at the weight of each element: else all elements of a row count, or none. */
 static int counts_element_by_element(const tare_job *job, const tare_tile *tile) {
-  return job->pass == TARE_PASS_HISTOGRAM && !job->problem->soft && tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS].data;
+  return job->pass == TARE_PASS_HISTOGRAM && !job->problem->soft &&
+         (tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS].data || tile->view->array[TARE_ARRAY_CLASS_MASK].data);
 }
 
 static void sigmoid_block(const tare_job *job, const tare_tile *tile, const block *b, const tile_tasks *tasks,
@@ -168,6 +171,7 @@ static void sigmoid_block(const tare_job *job, const tare_tile *tile, const bloc
   const stretch on = stretch_of(job, tile, b, scratch, s);
   const int32_t picked = pick_positives(job, tile, b, on.x, &tasks->labels, scratch, s);
   if (job->problem->weighs_terms) weigh_picked_terms(job->problem, tile, b, picked, scratch->picked_at, s);
+  if (has_mask(tile)) mask_picked(tile, b, picked, scratch->picked_at, s);
   const stretch positives = {picked,         s->picked_x,          s->picked_weight, s->picked_plain,
                              s->picked_loss, s->picked_derivative, s->picked_target, s->picked_gamma};
   if (job->pass == TARE_PASS_EVALUATE) {

@@ -75,6 +75,35 @@ static void weigh_lines(const tare_problem *problem, const tare_tile *tile, cons
   for (int32_t c = 0; c < TARE_BLOCK; c++) s->class_weight[c] = of_class;
   s->spread_lines = s->spread_length = 0;
   s->spread_class = 0;
+  s->folds_mask = has_mask(tile) && !has_plain_weights(problem) && !problem->weighs_terms && !problem->weighs_apart &&
+                  is_factor(tile, s->row_weight);
+}
+
+/** Takes the weights of elements whose classes are masked away, where class_weight has not. */
+static __attribute__((noinline)) void mask_elements(const tare_problem *problem, const tare_tile *tile, const block *b,
+                                                    real_scratch *s) {
+  const tare_array *mask = &tile->view->array[TARE_ARRAY_CLASS_MASK];
+  const int64_t step = b->by_class ? mask->stride[TARE_AXES - 1] : mask->cls;
+  const int has_plain = has_plain_weights(problem) || problem->weighs_terms;
+  s->spread_length = 0; /* lines are to be written again */
+  for (int32_t line = 0; line < b->lines; line++) {
+    real *restrict weight = s->weight + (ptrdiff_t)line * b->length;
+    real *restrict base = s->base_weight + (ptrdiff_t)line * b->length;
+    const uint8_t *counts = mask_of_row(tile, b->first_row + (b->by_class ? 0 : line)) +
+                            (b->first_class + (b->by_class ? line : 0)) * mask->cls;
+    for (int32_t i = 0; i < b->length; i++) weight[i] = counts[i * step] ? weight[i] : (real)0;
+    for (int32_t i = 0; has_plain && i < b->length; i++) base[i] = counts[i * step] ? base[i] : (real)0;
+  }
+}
+
+/** The same of the labels' elements. */
+static __attribute__((noinline)) void mask_picked(const tare_tile *tile, const block *b, int32_t picked,
+                                                  const int32_t *picked_at, real_scratch *s) {
+  for (int32_t k = 0; k < picked; k++) {
+    const int32_t line = picked_at[k] / b->length, i = picked_at[k] % b->length;
+    const int64_t row = b->first_row + (b->by_class ? i : line), cls = b->first_class + (b->by_class ? line : i);
+    if (is_masked(tile, row, cls)) s->picked_weight[k] = s->picked_plain[k] = 0;
+  }
 }
 
 static int64_t weighted_rows(const real_scratch *s, int32_t rows) {
@@ -86,9 +115,10 @@ static int64_t weighted_rows(const real_scratch *s, int32_t rows) {
 static void build_weights(const tare_job *job, const tare_tile *tile, const block *b, real_scratch *s) {
   const tare_problem *problem = job->problem;
   const int has_plain = has_plain_weights(problem);
-  const int by_class = problem->alpha_per_class || problem->batch.negative_weights;
+  const int by_class = problem->alpha_per_class || problem->batch.negative_weights || s->folds_mask;
   for (int32_t c = 0; c < b->classes && by_class && !problem->soft; c++)
     s->class_weight[c] = alpha(problem, b->first_class + c, 0) * negative_weight(problem, b->first_class + c);
+  if (s->folds_mask) mask_classes(tile, b->first_class, b->classes, s->class_weight);
   spread(b, s->row_weight + b->first_row, s->class_weight, has_plain, s);
   if (!tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS].data) return;
   load_block(tile, b, TARE_ARRAY_ELEMENT_WEIGHTS, TARE_DTYPE_F32, s->loss);

@@ -16,7 +16,7 @@ static double target_of_label(const tare_problem *problem, const tare_tile *tile
 static void sum_labels(const tare_problem *problem, const tare_tile *tile, const int32_t *cls,
                        tare_group_result *result) {
   for (int32_t i = 0; i < tile->rows; i++) {
-    if (cls[i] < 0) continue;
+    if (cls[i] < 0 || is_masked(tile, i, cls[i])) continue;
     const double target = target_of_label(problem, tile, i);
     result->targets_sum += target;
     result->ones += target == 1;
@@ -38,6 +38,14 @@ static void sum_line_of_targets(int32_t n, real most, const real *restrict count
   result->ones += ones;
 }
 
+/** What n elements of a line count: 1, or as their rows do, but 0 where their class is masked. */
+static __attribute__((noinline)) void count_line(const tare_tile *tile, int by_class, int64_t line, int64_t first,
+                                                 int32_t n, const real *of_rows, real *restrict counts) {
+  for (int32_t i = 0; i < n; i++) counts[i] = by_class ? of_rows[first + i] : (real)1;
+  for (int32_t i = 0; has_mask(tile) && i < n; i++)
+    if (by_class ? is_masked(tile, first + i, line) : is_masked(tile, line, first + i)) counts[i] = 0;
+}
+
 /** Class after class where a class's targets lie nearer to each other than a row's; else row after row. */
 static void sum_dense(const tare_problem *problem, const tare_tile *tile, const real *counts, real_scratch *s,
                       tare_group_result *result) {
@@ -51,15 +59,16 @@ static void sum_dense(const tare_problem *problem, const tare_tile *tile, const 
     if (!by_class && counts[line] == 0) continue;
     for (int64_t first = 0; first < length; first += TARE_BLOCK) {
       const int32_t n = (int32_t)(length - first < TARE_BLOCK ? length - first : TARE_BLOCK);
-      for (int32_t i = 0; !by_class && i < n; i++) s->loss[i] = 1;
+      if (!by_class || has_mask(tile)) count_line(tile, by_class, line, first, n, counts, s->loss);
       load(problem->batch.target_dtype, targets->data,
            tile->offset[TARE_ARRAY_TARGETS] + line * line_stride + first * stride, stride, n, s->target);
-      sum_line_of_targets(n, most, by_class ? counts + first : s->loss, s->target, result);
+      sum_line_of_targets(n, most, by_class && !has_mask(tile) ? counts + first : s->loss, s->target, result);
     }
   }
 }
 
-/** Sums the targets of a tile. `weight` [rows]: of each row, before spoilt ones were skipped. */
+/** Sums the targets of a tile, and counts its elements where classes are masked. `weight` [rows]: of each row, before
+ *  spoilt ones were skipped. */
 static void sum_targets(const tare_problem *problem, const tare_tile *tile, const double *weight, tare_scratch *scratch,
                         tare_group_result *result) {
   real_scratch *s = real_scratch_of(scratch);
@@ -69,6 +78,8 @@ static void sum_targets(const tare_problem *problem, const tare_tile *tile, cons
     if (weight[i] != 0 && scratch->rows.weight[i] == 0) cls[i] = TARE_ROW_SKIPPED;
     s->derivative[i] = cls[i] == TARE_ROW_SKIPPED ? (real)0 : (real)1;
   }
+  if (has_mask(tile)) result->elements += unmasked_elements(tile, problem->batch.classes, s->derivative);
+  if (!tare_sums_targets(&problem->output)) return;
   if (problem->soft)
     sum_dense(problem, tile, s->derivative, s, result);
   else

@@ -20,6 +20,7 @@ static int row_is_refused(const tare_problem *problem, const tare_tile *tile, in
     for (int64_t i = 0; outside && i < n; i++) {
       if (t[i] >= least && t[i] <= most) continue;
       if (weights->data && ((const float *)weights->data)[of_row + (first + i) * weights->cls] == 0) continue;
+      if (has_mask(tile) && is_left_out(tile, row, first + i)) continue;
       tare_note_target(scan, tile, row, first + i, (double)t[i]);
       return 1;
     }
@@ -56,7 +57,7 @@ static void look_at_scores(const tare_problem *problem, const tare_tile *tile, t
          1, 1, &score[i]);
     const int64_t element =
         tile->offset[TARE_ARRAY_ELEMENT_WEIGHTS] + i * weights->stride[TARE_AXES - 1] + rows->cls[i] * weights->cls;
-    const int is_valid = score[i] >= least && score[i] <= most;
+    const int is_valid = (score[i] >= least && score[i] <= most) || is_masked(tile, i, rows->cls[i]);
     if (!is_valid && !(weights->data && ((const float *)weights->data)[element] == 0)) {
       tare_note_target(scan, tile, i, rows->cls[i], (double)score[i]);
       rows->cls[i] = TARE_ROW_SKIPPED;
@@ -79,9 +80,10 @@ static void clamp_targets(real *restrict target, int32_t n) {
 /** Finds the roles of a tile's rows in the loss. Returns whether the pass needs more of the tile. */
 static int look_at_rows(const tare_job *job, const tare_tile *tile, tare_scratch *scratch, tare_group_result *result) {
   const tare_problem *problem = job->problem;
-  const int sums = job->pass == TARE_PASS_TARGETS && tare_sums_targets(&problem->output);
+  const int sums = job->pass == TARE_PASS_TARGETS && tare_sums_elements(problem);
   tare_tile_rows_decode(problem, tile, &scratch->rows);
-  if (sums) memcpy(scratch->row_loss, scratch->rows.weight, (size_t)tile->rows * sizeof *scratch->row_loss);
+  if (sums || (scratch->class_sums && has_mask(tile)))
+    memcpy(scratch->row_loss, scratch->rows.weight, (size_t)tile->rows * sizeof *scratch->row_loss);
   check_targets(problem, tile, scratch, &result->targets);
   if (tare_has_bins(problem))
     look_at_bins(problem, tile, scratch, &result->targets);

@@ -31,11 +31,12 @@ cudaError_t is_captured(cudaStream_t stream, bool *captured) {
   return cudaSuccess;
 }
 
-cudaError_t launch_normalizers(const tare_output &output, const call &c, const launch_site &site, bool reports) {
+cudaError_t launch_normalizers(const tare_problem *problem, const call &c, const launch_site &site, bool reports) {
+  const tare_output &output = problem->output;
   const bool by_level = output.normalizer_scope == TARE_NORMALIZER_SCOPE_LEVEL; /* but the counts are the batch's */
   if (by_level ? !output.counts : !tare_counts_labels(&output)) return cudaSuccess;
   const cudaError_t status = launch_count(c, site, reports);
-  if (status != cudaSuccess || by_level || !tare_sums_targets(&output)) return status;
+  if (status != cudaSuccess || by_level || !tare_sums_elements(problem)) return status;
   return launch_target_sums(c, output.normalizer_sums, site);
 }
 
@@ -188,7 +189,7 @@ cudaError_t evaluate_exactly(const backend *self, const tare_plan &plan, ghm_cal
 cudaError_t evaluate_ghm(const backend *self, const tare_plan &plan, const launch_site &site) {
   ghm_call c;
   make_ghm_call(self, plan.problem, &c);
-  const cudaError_t status = launch_normalizers(plan.problem->output, c, site);
+  const cudaError_t status = launch_normalizers(plan.problem, c, site);
   if (status != cudaSuccess) return status;
   if (plan.density == TARE_DENSITY_SOURCE_KEYS) return evaluate_exactly(self, plan, &c, site);
   if (plan.density == TARE_DENSITY_SOURCE_STATE) return evaluate_by_density(self, plan, c, site);
@@ -226,7 +227,7 @@ namespace {
  *  then the loss. */
 cudaError_t evaluate_rows(const backend *self, const tare_problem *problem, const call &c, tare_class_sums *sum_room,
                           const launch_site &site) {
-  cudaError_t status = launch_normalizers(problem->output, c, site);
+  cudaError_t status = launch_normalizers(problem, c, site);
   if (status == cudaSuccess) status = sum_classes(problem, c, sum_room, site);
   if (status == cudaSuccess) status = count_norms(self, problem, c, site);
   if (status != cudaSuccess) return status;
@@ -264,7 +265,7 @@ cudaError_t evaluate_all(const backend *self, const tare_plan &plan, const launc
   call c;
   make_call(self, plan.problem, &c);
   if (plan.evaluates) return evaluate_rows(self, plan.problem, c, plan.class_sums, site);
-  const cudaError_t status = launch_normalizers(plan.problem->output, c, site, true);
+  const cudaError_t status = launch_normalizers(plan.problem, c, site, true);
   return status == cudaSuccess ? launch_level_normalizers(self, plan.problem, site, false) : status;
 }
 

@@ -94,7 +94,8 @@ void make_norms_call(const tare_problem *problem, const call &evaluation, const 
 /* ---- Passes (backend.cu) ----------------------------------------------------------------------------------------- */
 
 /** Counts labels and sums targets, where the output wants it. `reports`: as launch_count. */
-cudaError_t launch_normalizers(const tare_output &output, const call &c, const launch_site &site, bool reports = false);
+cudaError_t launch_normalizers(const tare_problem *problem, const call &c, const launch_site &site,
+                               bool reports = false);
 
 /** Loss and gradient in one launch; not of a GHM loss. */
 cudaError_t launch_evaluation(const call &c, const launch_site &site);

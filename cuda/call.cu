@@ -77,6 +77,7 @@ int64_t softmax_rows_of_tile(const tare_problem *problem, const tare_view &view,
 /** Which walk every level of the problem can take. */
 int32_t choose_walk(const tare_problem *problem) {
   if (problem->family == TARE_LOSS_FAMILY_SOFTMAX) return choose_softmax_walk(problem);
+  if (problem->batch.class_mask) return walk_rows; /* the other walks know no mask: their loops are at their limits */
   bool flat = true, nchw = !problem->soft;
   for (int i = 0; i < problem->level_count; i++) {
     const tare_view &v = problem->view[i];
@@ -192,6 +193,7 @@ void fill_batch(const tare_problem *problem, call *c) {
   c->gamma_per_class = problem->gamma_per_class;
   c->has_columns = tare_has_columns(problem);
   c->weighs_terms = problem->weighs_terms;
+  c->masks_classes = b.class_mask != nullptr;
   c->adjusts = {problem->class_offset, -INFINITY, 1.0f, 1.0f, 0};
   if (tare_is_ldam(problem)) c->adjusts = {problem->class_margins, INFINITY, 0.0f, float(problem->row_scale), 1};
   c->checks_targets = problem->checks_targets;

@@ -108,7 +108,7 @@ struct device_record {
   uint64_t rows, counted, positives, background, ignored, invalid; /* being counted; 0 between launches */
   double inverse_divisor;
   tare_normalizer_sums sums; /* of the last launch that counted labels, and of the one after it that summed targets */
-  uint64_t ones;             /* being counted; 0 between launches */
+  uint64_t ones, elements;   /* being counted; 0 between launches */
   uint32_t ticket;
   uint32_t largest; /* the fused head's: bits of the largest |gradient| of a chunk; 0 between launches */
   grid_barrier_state barrier;
@@ -134,6 +134,8 @@ struct call {
   const float *background_negative_weights; /* negative_weights where the batch has none for background rows */
   int32_t has_columns;                      /* any of the last three, or the next: cuda/sigmoid_columns.cuh */
   int32_t weighs_terms;                     /* as in tare_problem */
+  int32_t masks_classes;                    /* levels have TARE_ARRAY_CLASS_MASK */
+  int32_t reserved_masks;
   adjustment adjusts;
   float target_least, target_most; /* of dense targets of elements that count */
   int32_t checks_targets;

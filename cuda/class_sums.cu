@@ -199,6 +199,7 @@ __device__ __forceinline__ void sum_elements(const class_sums_call &c, element_r
     look_at_tile(c, l, t, rows);
     sum_tile(c, l, t, sums, [&](int32_t row, int32_t cls, tare_class_sums *sum) {
       const element_row r = rows[row];
+      if (is_masked(l, t, row, cls)) return;
       sum->count += r.counts;
       if (r.role.weight == 0.0f) return;
       const exact::pair value = value_of(l, t, r.role, row, cls);

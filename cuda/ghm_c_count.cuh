@@ -214,7 +214,7 @@ __device__ __forceinline__ void count_row_of_warp(const ghm_call &c, const level
                                                   int32_t row, bool reports) {
   const row_role r = c.soft ? look_at_row_of_warp(c, l, t, row, true, reports) : look_at_row(c, l, t, row);
   for (int64_t cls = lane(); cls < c.classes; cls += warp_size)
-    count_element(c, l, t, n, r, row, cls,
+    count_element(c, l, t, n, is_masked(l, t, row, cls) ? row_role{r.cls, 0.0f} : r, row, cls,
                   to_float(static_cast<const T *>(
                       l.view.array[TARE_ARRAY_LOGITS].data)[place(l, t, TARE_ARRAY_LOGITS, row, cls)]));
 }

@@ -104,7 +104,7 @@ cudaError_t launch_normalizers_of(const backend *self, const tare_problem *whole
   p.problem.output.normalizer = whole->output.normalizer; /* also where the level has a divisor of its own */
   make_call(self, &p.problem, &c);
   const cudaError_t status = launch_count(c, site, reports);
-  if (status != cudaSuccess || !tare_sums_targets(&whole->output)) return status;
+  if (status != cudaSuccess || !tare_sums_elements(whole)) return status;
   tare_normalizer_sums *const sums = whole->output.normalizer_sums;
   return launch_target_sums(c, sums ? sums + level : nullptr, site);
 }

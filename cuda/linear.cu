@@ -234,7 +234,7 @@ tare_status finish(void *argument) {
 
 tare_status count_labels(void *argument) {
   const head &h = *static_cast<head *>(argument);
-  return launch_failed(h, launch_normalizers(h.plan->problem->output, *h.c, h.site));
+  return launch_failed(h, launch_normalizers(h.plan->problem, *h.c, h.site));
 }
 
 void fill_chunk(const head &h, const tare_linear_chunk &k) {

@@ -40,7 +40,7 @@ __device__ __forceinline__ float target_of(const call &c, const level &l, const 
 __device__ __forceinline__ void count_one(const norms_call &c, const level &l, const tile &t, sigmoid::counter &n,
                                           row_role r, int32_t row, int64_t cls) {
   const float *const weights = static_cast<const float *>(l.view.array[TARE_ARRAY_ELEMENT_WEIGHTS].data);
-  if (r.weight == 0.0f) return;
+  if (r.weight == 0.0f || is_masked(l, t, row, cls)) return;
   if (weights && __ldg(weights + place(l, t, TARE_ARRAY_ELEMENT_WEIGHTS, row, cls)) == 0.0f) return;
   const float x =
       read_as<float>(l.view.array[TARE_ARRAY_LOGITS].data, c.dtype, place(l, t, TARE_ARRAY_LOGITS, row, cls));

@@ -43,6 +43,12 @@ __device__ __forceinline__ int64_t place(const level &l, const tile &t, int name
   return t.offset[name] + row * a.stride[TARE_AXES - 1] + cls * a.cls;
 }
 
+/** Whether the mask of a row's image leaves a class out. */
+__device__ __forceinline__ bool is_masked(const level &l, const tile &t, int32_t row, int64_t cls) {
+  const uint8_t *const mask = static_cast<const uint8_t *>(l.view.array[TARE_ARRAY_CLASS_MASK].data);
+  return mask && __ldg(mask + place(l, t, TARE_ARRAY_CLASS_MASK, row, cls)) == 0;
+}
+
 /** An element of an array whose type is known at run time; `Number` is float or double. */
 template <typename Number>
 __device__ __forceinline__ Number read_as(const void *data, int32_t dtype, int64_t at) {

@@ -88,7 +88,7 @@ __device__ __forceinline__ bool is_invalid_target(const call &c, const level &l,
                                                   int64_t cls) {
   const float target =
       read_as<float>(l.view.array[TARE_ARRAY_TARGETS].data, c.target_dtype, place(l, t, TARE_ARRAY_TARGETS, row, cls));
-  if (target >= c.target_least && target <= c.target_most) return false;
+  if ((target >= c.target_least && target <= c.target_most) || is_masked(l, t, row, cls)) return false;
   const float *const weights = static_cast<const float *>(l.view.array[TARE_ARRAY_ELEMENT_WEIGHTS].data);
   return !weights || __ldg(weights + place(l, t, TARE_ARRAY_ELEMENT_WEIGHTS, row, cls)) != 0.0f;
 }
@@ -124,7 +124,7 @@ __device__ __forceinline__ bool has_invalid_score(const call &c, const level &l,
                                                   int32_t row) {
   if (r.cls < 0) return false;
   const float score = score_at(c, l, t, row);
-  if (score >= c.score_least && score <= c.score_most) return false;
+  if ((score >= c.score_least && score <= c.score_most) || is_masked(l, t, row, r.cls)) return false;
   const float *const weights = static_cast<const float *>(l.view.array[TARE_ARRAY_ELEMENT_WEIGHTS].data);
   return !weights || __ldg(weights + place(l, t, TARE_ARRAY_ELEMENT_WEIGHTS, row, r.cls)) != 0.0f;
 }

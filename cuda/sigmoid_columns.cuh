@@ -65,6 +65,7 @@ __device__ __forceinline__ exact::pair column_element(const call &c, const level
   const column k = make_column(c, s, r, cls);
   float weight = r.weight;
   if (weights) weight *= __ldg(weights + place(l, t, TARE_ARRAY_ELEMENT_WEIGHTS, row, cls));
+  if (is_masked(l, t, row, cls)) return {0.0f, 0.0f};
   if (!c.weighs_terms) weight *= weight_between(of_kind, k.weight_of_0, k.weight_of_1);
   weight *= weight_between(of_kind, k.alpha_of_0, k.alpha_of_1);
   const exact::pair value = c.weighs_terms ? value_of_terms(c, k, x, target, hit) : column_value(k, x, target);

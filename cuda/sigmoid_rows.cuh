@@ -28,9 +28,12 @@ __device__ __forceinline__ double row_of_warp(const call_of<Loss> &c, const leve
   const int64_t from_step = logits.cls * warp_size, to_step = to ? gradient.cls * warp_size : 0;
   loss_sum mine;
   for (int64_t cls = lane(); cls < c.classes; cls += warp_size, from += from_step, to += to_step) {
-    const float x = to_float(*from);
-    const exact::pair value =
-        lean && cls != r.cls ? negative_of_row<T, Loss>(s, r, x) : element<T, Loss>(c, l, t, s, r, row, cls, x, soft);
+    exact::pair value = {0.0f, 0.0f};
+    if (!is_masked(l, t, row, cls)) {
+      const float x = to_float(*from);
+      value =
+          lean && cls != r.cls ? negative_of_row<T, Loss>(s, r, x) : element<T, Loss>(c, l, t, s, r, row, cls, x, soft);
+    }
     mine.add(value.loss);
     if (to) *to = from_float<T>(value.derivative);
     store_element_loss(l, t, row, cls, value.loss);

@@ -15,6 +15,7 @@ constexpr int32_t most_rows = 1024; /* of a tile of the label kernels */
 
 struct tally {
   double sum;
+  double elements; /* that a class mask lets count; exact below 2^53 */
   uint32_t ones;
   __device__ __forceinline__ void add(float target) {
     sum += double(target);
@@ -35,7 +36,9 @@ __device__ __forceinline__ bool row_counts(const call &c, const level &l, const 
 __device__ __forceinline__ void sum_labels(const call &c, const level &l, const tile &t, tally *mine) {
   for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
     const int32_t role = role_of(c, find_class(c, l, t, row));
-    if (role < 0 || !row_counts(c, l, t, row)) continue;
+    if ((role < 0 && !c.masks_classes) || !row_counts(c, l, t, row)) continue;
+    for (int64_t cls = 0; c.masks_classes && cls < c.classes; cls++) mine->elements += !is_masked(l, t, row, cls);
+    if (role < 0 || is_masked(l, t, row, role)) continue;
     mine->add(c.bin_numbers ? 1.0f : fminf(fmaxf(score_at(c, l, t, row), 0.0f), 1.0f));
   }
 }
@@ -57,8 +60,10 @@ __device__ __forceinline__ void sum_dense(const call &c, const level &l, const t
   for (int64_t line = warp; line < lines; line += warps)
     for (int64_t at = own; at < length; at += warp_size) {
       const int32_t row = int32_t(by_row ? at : line);
-      if (!counts[row]) continue;
-      const int64_t where = place(l, t, TARE_ARRAY_TARGETS, row, by_row ? line : at);
+      const int64_t cls = by_row ? line : at;
+      if (!counts[row] || is_masked(l, t, row, cls)) continue;
+      mine->elements += 1.0;
+      const int64_t where = place(l, t, TARE_ARRAY_TARGETS, row, cls);
       mine->add(fminf(fmaxf(read_as<float>(targets.data, c.target_dtype, where), 0.0f), most));
     }
 }
@@ -69,7 +74,8 @@ __device__ __forceinline__ void finish_sums(const call &c, double targets, tare_
   const volatile device_record &seen = r;
   r.sums.targets = targets;
   r.sums.ones = double(seen.ones);
-  r.ones = 0;
+  if (c.masks_classes) r.sums.elements = double(seen.elements);
+  r.ones = r.elements = 0;
   if (sums) *sums = r.sums;
   r.inverse_divisor = reciprocal(tare_divisor_of_sums(c.normalizer, &r.sums, c.divisor_addend, c.divisor_minimum));
 }
@@ -87,6 +93,8 @@ __global__ void __launch_bounds__(block_threads, 6)
   });
   const uint32_t ones = block_sum<block_threads>(mine.ones);
   if (thread_rank() == 0 && ones) atomic_add(&c.record->ones, uint64_t(ones));
+  const double elements = block_sum<block_threads>(mine.elements);
+  if (thread_rank() == 0 && elements > 0.0) atomic_add(&c.record->elements, uint64_t(elements));
   if (!last_block(&c.record->ticket)) return;
   const double targets = sum_of_partials(c, c.count_tile_count);
   if (thread_rank() == 0) finish_sums(c, targets, sums);

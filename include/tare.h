@@ -152,7 +152,7 @@ typedef enum tare_label_dtype { TARE_LABEL_DTYPE_I32 = 0, TARE_LABEL_DTYPE_I64 =
  */
 typedef enum tare_normalizer {
   TARE_NORMALIZER_SUM = 0,       /**< no divisor; the only normalizer for GHM, which has a divisor of its own */
-  TARE_NORMALIZER_ELEMENTS = 1,  /**< classes x rows that count (softmax losses: rows that count) */
+  TARE_NORMALIZER_ELEMENTS = 1,  /**< classes x rows that count, without masked elements (softmax: rows that count) */
   TARE_NORMALIZER_ROWS = 2,      /**< rows that count */
   TARE_NORMALIZER_POSITIVES = 3, /**< max(1, rows with a class other than background) */
   TARE_NORMALIZER_WEIGHTS = 4,   /**< sum of row weight x class weight over rows that count (PyTorch's weighted mean) */
@@ -869,6 +869,13 @@ typedef enum tare_selection {
  *
  * An ignored row, a row of weight 0 and an element of weight 0 (alpha_t included) add nothing. Their gradients are 0,
  * even if their logits are NaN.
+ *
+ * Class mask. Data sets with partial or federated labels (LVIS, Open Images) say for each image which classes were
+ * looked for. An element is masked if the mask of its row's image has a 0 for its class. A masked element adds nothing
+ * and has a gradient of 0, whatever its logit, weight, target and score are. They are not checked. Nothing counts it:
+ * neither TARE_NORMALIZER_ELEMENTS, TARGETS and ONES, nor GHM's N, class sums, the histogram of gradient norms, or the
+ * row loss that ranks a row in a selection. A row whose own class is masked is still a row and a positive. Sigmoid
+ * losses and GHM-C take a mask. A fused head takes one mask for all its rows, or images of one row each.
  */
 typedef struct tare_batch {
   uint64_t struct_size;
@@ -901,6 +908,11 @@ typedef struct tare_batch {
    *  alone. Only sigmoid CE and sigmoid focal loss, without dense targets and label smoothing. Device memory; or NULL:
    *  v of negative_weights, or 1 */
   const float *background_negative_weights;
+  /** [images, classes]: 0 masks the class in this image; with any other number it counts. Device memory; or NULL
+   *  (default): every class counts */
+  const uint8_t *class_mask;
+  int64_t class_mask_image_stride; /**< bytes from image to image; 0 (default): one mask for all images */
+  int64_t class_mask_class_stride; /**< bytes from class to class; default 1 */
 } tare_batch;
 
 /** Fills the defaults. */
@@ -932,7 +944,8 @@ typedef struct tare_class_sums {
   double loss;
   double positive_gradient; /**< sum of t*|g| */
   double negative_gradient; /**< sum of (1-t)*|g| */
-  double count;             /**< rows that count, of any weight; softmax losses: those with a label of this class */
+  double count;             /**< rows that count, of any weight, without those that mask this class; softmax losses:
+                                 those with a label of this class */
 } tare_class_sums;
 
 /**
@@ -1003,9 +1016,9 @@ typedef struct tare_output {
   int32_t norm_bins;        /**< bins of norm_histogram: 1..1024; 0 (default) without one */
   /** [norm_bins]: how many elements have a gradient norm g = |sigmoid(x)-t| in each of norm_bins equal bins of [0,1],
    *  for any sigmoid loss. The bins are those of GHM-C. t is a label's score, or the dense target. An element is
-   *  counted if its row counts and its row, class and element weights are not 0. Device memory, aligned to 8 bytes;
-   *  or NULL. Written, not added to; ranks may add theirs. The logits are read once more. Not with a
-   *  fused head, and not in GHM losses, whose state has the counts. */
+   *  counted if its row counts, its row, class and element weights are not 0, and its class is not masked. Device
+   *  memory, aligned to 8 bytes; or NULL. Written, not added to; ranks may add theirs. The logits are read once more.
+   *  Not with a fused head, and not in GHM losses, whose state has the counts. */
   int64_t *norm_histogram;
 } tare_output;
 

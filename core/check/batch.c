@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Checks a batch and its levels and turns each into a view. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "batch.h"
@@ -9,12 +10,12 @@
 #include "core/view.h"
 #include "overlap.h"
 
-static const char *const array_names[TARE_ARRAY_COUNT] = {"logits",       "gradient",    "labels",          "targets",
-                                                          "scores",       "row_weights", "element_weights", "row_loss",
-                                                          "element_loss", "rows"};
+static const char *const array_names[TARE_ARRAY_COUNT] = {
+    "logits",          "gradient", "labels",       "targets",    "scores", "row_weights",
+    "element_weights", "row_loss", "element_loss", "class_mask", "rows"};
 
 /** Whether each array has a class axis. */
-static const unsigned char has_classes[TARE_ARRAY_COUNT] = {1, 1, 0, 1, 0, 0, 1, 0, 1, 0};
+static const unsigned char has_classes[TARE_ARRAY_COUNT] = {1, 1, 0, 1, 0, 0, 1, 0, 1, 1, 0};
 
 /** A stride that is safe in arithmetic. The stride of an axis of length 1 may be any number and could overflow. */
 static int64_t usable_stride(int64_t stride, int64_t length) {
@@ -50,6 +51,8 @@ int64_t tare_array_bytes(const tare_problem *problem, int name) {
     case TARE_ARRAY_ROW_WEIGHTS:
     case TARE_ARRAY_ELEMENT_WEIGHTS:
       return 4;
+    case TARE_ARRAY_CLASS_MASK:
+      return 1;
     case TARE_ARRAY_ROW_LOSS:
     case TARE_ARRAY_ELEMENT_LOSS:
       return problem->batch.dtype == TARE_DTYPE_F64 ? 8 : 4;
@@ -143,6 +146,15 @@ static int is_in_place(const tare_problem *problem, const tare_view *view) {
 
 const char *tare_array_text(int name) { return array_names[name]; }
 
+tare_array_owner tare_array_path(int level, int name) {
+  tare_array_owner path;
+  if (name == TARE_ARRAY_CLASS_MASK)
+    snprintf(path.text, sizeof path.text, "batch->%s", array_names[name]);
+  else
+    snprintf(path.text, sizeof path.text, "batch->levels[%d].%s", level, array_names[name]);
+  return path;
+}
+
 tare_footprint tare_view_footprint(const tare_problem *problem, const tare_view *view, int name) {
   const int64_t bytes = tare_array_bytes(problem, name);
   tare_footprint f = {.data = (intptr_t)view->array[name].data, .element = bytes};
@@ -159,9 +171,9 @@ static tare_status check_overlap(const tare_problem *problem, int i, int a, int 
   const tare_footprint first = tare_view_footprint(problem, v, a), second = tare_view_footprint(problem, w, b);
   if (!tare_footprints_overlap(&first, &second)) return TARE_STATUS_OK;
   return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
-                   "batch->levels[%d].%s (%p) overlaps batch->levels[%d].%s (%p); the gradient may be the logits "
-                   "themselves, with the same strides; no other output may overlap an array",
-                   i, array_names[a], v->array[a].data, j, array_names[b], w->array[b].data);
+                   "batch->levels[%d].%s (%p) overlaps %s (%p); the gradient may be the logits themselves, with the "
+                   "same strides; no other output may overlap an array",
+                   i, array_names[a], v->array[a].data, tare_array_path(j, b).text, w->array[b].data);
 }
 
 static int is_present(const tare_problem *problem, int level, int name) {
@@ -238,6 +250,9 @@ static void fill_view(const tare_problem *problem, tare_view *view, const tare_l
   set_array(problem, view, TARE_ARRAY_ELEMENT_WEIGHTS, level->element_weights, &level->element_weights_strides);
   set_array(problem, view, TARE_ARRAY_ROW_LOSS, level->row_loss, &level->row_loss_strides);
   set_array(problem, view, TARE_ARRAY_ELEMENT_LOSS, level->element_loss, &level->element_loss_strides);
+  set_array(
+      problem, view, TARE_ARRAY_CLASS_MASK, problem->batch.class_mask,
+      &(tare_strides){.image = problem->batch.class_mask_image_stride, .cls = problem->batch.class_mask_class_stride});
   memcpy(view->array[TARE_ARRAY_ROW_INDEX].stride, index, sizeof index);
 }
 
@@ -344,11 +359,15 @@ static tare_status check_linear_batch(const tare_batch *batch, tare_error *error
 }
 
 static tare_status check_one_axis(const tare_view *view, tare_error *error) {
+  const int masks = view->array[TARE_ARRAY_CLASS_MASK].data != NULL;
   for (int axis = 0; axis + 1 < TARE_AXES; axis++)
     if (view->rows && view->dim[axis] != 1)
-      return tare_fail(error, TARE_STATUS_UNSUPPORTED,
-                       "batch->levels[0] has an array whose rows have no common stride; a fused head needs flat rows, "
-                       "as tare_level_init_rows describes them");
+      return tare_fail(
+          error, TARE_STATUS_UNSUPPORTED,
+          "batch->levels[0]%s has an array whose rows have no common stride; a fused head needs flat rows, "
+          "as tare_level_init_rows describes them%s",
+          masks ? " or the class mask" : "",
+          masks ? "; a class mask has an image stride of 0 there, or each image one row" : "");
   return TARE_STATUS_OK;
 }
 

@@ -67,6 +67,22 @@ static tare_status check_vectors(const tare_batch *batch, tare_error *error) {
   return TARE_STATUS_OK;
 }
 
+/** A mask reaches from its first byte to its last. */
+static tare_status check_class_mask(const tare_batch *batch, tare_error *error) {
+  const int64_t strides[] = {batch->class_mask_image_stride, batch->class_mask_class_stride};
+  const int64_t lengths[] = {batch->images, batch->classes}, most = (int64_t)1 << 57;
+  for (int i = 0; i < 2; i++) {
+    int64_t reach;
+    if (!batch->class_mask || lengths[i] <= 1) continue;
+    if (__builtin_mul_overflow(strides[i], lengths[i] - 1, &reach) || reach > most || reach < -most)
+      return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT,
+                       "batch->class_mask_%s_stride is %lld with %lld %s; the mask must reach no further than 2^57 "
+                       "bytes",
+                       i ? "class" : "image", (long long)strides[i], (long long)lengths[i], i ? "classes" : "images");
+  }
+  return TARE_STATUS_OK;
+}
+
 tare_status tare_check_batch_scalars(const tare_batch *batch, tare_error *error) {
   const char *const dtypes = "TARE_DTYPE_F32 (0), TARE_DTYPE_F16 (1), TARE_DTYPE_BF16 (2) or TARE_DTYPE_F64 (3)";
   tare_status status = check_level_array(batch, error);
@@ -93,5 +109,6 @@ tare_status tare_check_batch_scalars(const tare_batch *batch, tare_error *error)
   if (!(batch->background_weight >= 0.0 && batch->background_weight <= 1e30))
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "batch->background_weight is %g; it must be in [0,1e30]",
                      batch->background_weight);
-  return check_vectors(batch, error);
+  const tare_status status_of_vectors = check_vectors(batch, error);
+  return status_of_vectors ? status_of_vectors : check_class_mask(batch, error);
 }

@@ -189,6 +189,16 @@ static int weighs_terms(const tare_problem *problem) {
          (problem->soft || problem->has_scores || problem->label_smoothing > 0.0);
 }
 
+static tare_status check_class_mask(const tare_problem *problem, tare_error *error) {
+  if (!problem->batch.class_mask || problem->family == TARE_LOSS_FAMILY_SIGMOID) return TARE_STATUS_OK;
+  return refuse(problem, "batch->class_mask",
+                problem->family == TARE_LOSS_FAMILY_SOFTMAX
+                    ? "the classes of a softmax row depend on each other; give the logits of classes that are left out "
+                      "-inf, or use a sigmoid loss"
+                    : "the columns of a regression are no classes; use row_weights",
+                error);
+}
+
 static tare_status check_combinations(tare_problem *problem, int needs, tare_error *error) {
   problem->weighs_terms = weighs_terms(problem);
   problem->weighs_apart =
@@ -202,6 +212,7 @@ static tare_status check_combinations(tare_problem *problem, int needs, tare_err
   if (!status) status = tare_check_norms(problem, needs & TARE_NEED_LINEAR, error);
   if (!status) status = tare_check_flags(problem, needs & TARE_NEED_LINEAR, error);
   if (!status) status = check_taken(problem, error);
+  if (!status) status = check_class_mask(problem, error);
   return status ? status : check_columns(problem, error);
 }
 

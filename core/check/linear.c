@@ -89,9 +89,10 @@ static tare_status check_overlaps(const tare_linear *linear, const tare_problem 
                                   tare_error *error) {
   int count = OWN_ARRAYS;
   for (int name = TARE_ARRAY_LABELS; problem->rows && name < TARE_ARRAY_ROW_INDEX; name++)
-    places[count++] = (place){"batch->levels[0].", tare_array_text(name), problem->view[0].array[name].data,
-                              name == TARE_ARRAY_ROW_LOSS || name == TARE_ARRAY_ELEMENT_LOSS,
-                              tare_view_footprint(problem, &problem->view[0], name)};
+    places[count++] =
+        (place){name == TARE_ARRAY_CLASS_MASK ? "batch->" : "batch->levels[0].", tare_array_text(name),
+                problem->view[0].array[name].data, name == TARE_ARRAY_ROW_LOSS || name == TARE_ARRAY_ELEMENT_LOSS,
+                tare_view_footprint(problem, &problem->view[0], name)};
   for (int i = 0; i < OWN_ARRAYS; i++)
     for (int j = i + 1; j < count; j++) {
       const place *a = &places[i], *b = &places[j];

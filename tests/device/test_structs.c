@@ -192,7 +192,10 @@ static const size_t batch_ends[] = {AT(tare_batch, levels),
                                     AT(tare_batch, selection_count),
                                     AT(tare_batch, selection_fraction),
                                     AT(tare_batch, negative_weights),
-                                    AT(tare_batch, background_negative_weights)};
+                                    AT(tare_batch, background_negative_weights),
+                                    AT(tare_batch, class_mask),
+                                    AT(tare_batch, class_mask_image_stride),
+                                    AT(tare_batch, class_mask_class_stride)};
 
 Test(structs, a_batch_ends_on_a_field) {
   FOR_EACH_DEVICE(device) {

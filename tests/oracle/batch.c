@@ -104,7 +104,7 @@ static void count_for_classes(const struct oracle_problem *problem, struct oracl
   for (int64_t i = 0; sums_classes(problem) && i < problem->rows; ++i) {
     struct row_role row = row_role(problem, i);
     for (int64_t c = 0; row.counts && c < problem->classes; ++c)
-      if (!problem->loss->row || row.class == c) result->class_sums[c].count += 1;
+      if ((!problem->loss->row || row.class == c) && !is_masked(problem, i, c)) result->class_sums[c].count += 1;
   }
 }
 
@@ -115,6 +115,7 @@ static double fill_elements(const struct oracle_problem *problem, int64_t i, dou
   long double sum = 0;
   for (int64_t c = 0; c < problem->classes; ++c) {
     int64_t at = i * problem->classes + c;
+    if (is_masked(problem, i, c)) continue;
     double t = row_target(problem, row, i, c);
     double weight = element_weight(problem, row, i, c);
     if (weight == 0) continue;

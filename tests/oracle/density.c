@@ -130,7 +130,7 @@ static void each_ghm_element(const struct oracle_problem *problem, element_visit
     if (row.weight == 0) continue;
     for (int64_t c = 0; c < problem->classes; ++c) {
       int64_t at = i * problem->classes + c;
-      visit(problem, at, problem->logits[at], row_target(problem, row, i, c), user);
+      if (!is_masked(problem, i, c)) visit(problem, at, problem->logits[at], row_target(problem, row, i, c), user);
     }
   }
 }

@@ -11,11 +11,14 @@ struct oracle_normalizer_sums normalizer_sums_of(const struct oracle_problem *pr
                                         .rows = (double)counts.counted,
                                         .positives = (double)counts.positives};
   if (problem->loss->row) sums.elements = sums.rows;
+  if (problem->counts) sums.elements = 0;
   long double weights = 0, targets = 0;
   for (int64_t i = first; i < end; ++i) {
     struct row_role row = row_role(problem, i);
     weights += row.weight;
     for (int64_t c = 0; row.counts && c < problem->classes; ++c) {
+      if (is_masked(problem, i, c)) continue;
+      if (problem->counts) sums.elements += 1;
       double t = row_target(problem, row, i, c);
       if (problem->targets && problem->loss->row) t = fmax(problem->targets[i * problem->classes + c], 0); /* no 1 */
       targets += t;

@@ -283,6 +283,7 @@ struct oracle_problem {
   const double *positive_weights;            /* [classes] or NULL */
   const double *negative_weights;            /* [classes] or NULL */
   const double *background_negative_weights; /* [classes], instead in rows without a class, or NULL */
+  const unsigned char *counts; /* [rows, classes]: 0 where the class is masked for the row; NULL: nothing is masked */
 
   enum oracle_normalizer normalizer; /* ORACLE_SUM */
   double normalizer_value;           /* 1 */

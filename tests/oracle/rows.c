@@ -47,6 +47,10 @@ static double row_weight(const struct oracle_problem *problem, int64_t i, int64_
   return problem->class_weights ? weight * problem->class_weights[class] : weight;
 }
 
+bool is_masked(const struct oracle_problem *problem, int64_t i, int64_t c) {
+  return problem->counts && !problem->counts[i * problem->classes + c];
+}
+
 static bool is_valid_target(const struct oracle_problem *problem, double t) {
   if (problem->loss->row) return t >= 0 && !isinf(t);
   return t >= problem->target_least && t <= problem->target_most;
@@ -56,6 +60,7 @@ static bool is_valid_target(const struct oracle_problem *problem, double t) {
 static bool has_invalid_target(const struct oracle_problem *problem, int64_t i) {
   for (int64_t at = i * problem->classes; at < (i + 1) * problem->classes; ++at) {
     if (problem->element_weights && problem->element_weights[at] == 0) continue;
+    if (is_masked(problem, i, at - i * problem->classes)) continue;
     if (!is_valid_target(problem, problem->targets[at])) return true;
   }
   return false;
@@ -74,6 +79,7 @@ static bool has_invalid_score(const struct oracle_problem *problem, int64_t i, i
   if (!problem->scores || class < 0) return false;
   if (problem->loss->bins) return !are_bins(problem, problem->scores + i * problem->loss->bins, class);
   if (problem->element_weights && problem->element_weights[i * problem->classes + class] == 0) return false;
+  if (is_masked(problem, i, class)) return false;
   return !(problem->scores[i] >= problem->score_least && problem->scores[i] <= problem->score_most);
 }
 

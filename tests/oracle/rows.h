@@ -18,6 +18,9 @@ struct row_role {
 
 struct row_role row_role(const struct oracle_problem *problem, int64_t i);
 
+/** Whether the class of element c is masked for row i. Nothing counts such an element. */
+bool is_masked(const struct oracle_problem *problem, int64_t i, int64_t c);
+
 /** The target of element c of row i, whose role is given. */
 double row_target(const struct oracle_problem *problem, struct row_role row, int64_t i, int64_t c);
 

@@ -261,6 +261,18 @@ static problem *draw_head(int32_t kind, random_source *s) {
   return p;
 }
 
+/* By numbers of its own, so that the other parts of a problem are what they were without it. */
+static void draw_class_mask(problem *p, int64_t index) {
+  random_source source = random_from(0x6d61736b + (uint64_t)index), *s = &source;
+  if (describe_loss(p->loss.kind).family != TARE_LOSS_FAMILY_SIGMOID || !one_in(s, 4)) return;
+  problem_draw_class_mask(p, ONE_OF(s, 0.1, 0.5, 0.9));
+  p->mask_place = (mask_placement){.is_one = one_in(s, 3),
+                                   .flips = one_in(s, 4),
+                                   .channels_first = one_in(s, 4),
+                                   .class_pad = one_in(s, 3) ? random_below(s, 3) : 0,
+                                   .image_pad = one_in(s, 3) ? random_below(s, 9) : 0};
+}
+
 /* What cannot be combined. */
 static void settle(problem *p) {
   tare_parameter_description smoothing, smoothed;
@@ -308,6 +320,7 @@ problem *draw_problem(int64_t index, bool heads) {
   draw_output(p, s);
   draw_levels(p, s);
   draw_class_sums(p, s);
+  draw_class_mask(p, index);
   if (cancels(p)) set_slack(p);
   return p;
 }

@@ -117,6 +117,18 @@ static void copy_level_results(outcome *o, const struct oracle_problem *question
   }
 }
 
+/* The mask of each row: the image is the outermost axis of a level's rows. */
+static unsigned char *spread_mask(const problem *p) {
+  if (p->class_mask == NULL) return NULL;
+  unsigned char *counts = malloc((size_t)(p->rows * p->classes) + 1), *to = counts;
+  for (int32_t l = 0; l < p->level_count; l++) {
+    const int64_t rows = p->levels[l].height * p->levels[l].width * p->levels[l].anchors;
+    for (int64_t i = 0; i < p->images * rows; i++, to += p->classes)
+      memcpy(to, p->class_mask + (p->mask_place.is_one ? 0 : i / rows * p->classes), (size_t)p->classes);
+  }
+  return counts;
+}
+
 outcome *problem_expect(problem *p) {
   struct oracle_problem question;
   oracle_problem_init(&question, oracle_loss_of(p->loss.kind), p->rows, p->classes);
@@ -137,6 +149,8 @@ outcome *problem_expect(problem *p) {
   question.positive_weights = p->positive_weights;
   question.negative_weights = p->negative_weights;
   question.background_negative_weights = p->background_negative_weights;
+  unsigned char *counts = spread_mask(p);
+  question.counts = counts;
   question.normalizer = oracle_normalizer(p->normalizer);
   question.normalizer_value = p->normalizer_on_device ? (double)(float)p->normalizer_value : p->normalizer_value;
   set_levels(&question, p);
@@ -164,6 +178,7 @@ outcome *problem_expect(problem *p) {
   if (p->want & WANT_CLASS_SUMS) o->class_sums = copy_class_sums(&answer, p->classes);
   oracle_result_free(&answer);
   free(rounded);
+  free(counts);
   return o;
 }
 

@@ -185,6 +185,18 @@ double *random_class_weights(const problem *p, uint64_t salt) {
   return weights;
 }
 
+void problem_draw_class_mask(problem *p, double share) {
+  random_source source = source_of(p, 21);
+  free(p->class_mask);
+  p->class_mask = calloc((size_t)(p->images * p->classes) + 1, 1);
+  for (int64_t i = 0; i < p->images; i++) {
+    const int64_t manner = random_below(&source, 8);
+    const double of_image = manner == 0 ? 0 : manner == 1 ? 1 : share;
+    for (int64_t c = 0; c < p->classes; c++)
+      if (random_uniform(&source) < of_image) p->class_mask[i * p->classes + c] = (unsigned char)(1 + c % 255);
+  }
+}
+
 /* What priors of a long tail come to. */
 static double *random_offsets(const problem *p) {
   random_source source = source_of(p, 7);
@@ -261,6 +273,7 @@ void problem_free(problem *p) {
   free(p->offset);
   free(p->log_counts);
   free(p->margins);
+  free(p->class_mask);
   free(p->ghm_state);
   free(p->oracle_state);
   head_free(p->head);
@@ -304,13 +317,14 @@ const char *problem_text(const problem *p) {
     used += snprintf(text + used, sizeof text - (size_t)used, " fused head %s x %lld room %g outputs %u",
                      dtype_name(p->head->dtype), (long long)p->head->dimensions, p->head->room, p->head->outputs);
   }
-  snprintf(text + used, sizeof text - (size_t)used, "%s%s%s%s%s%s%s%s%s%s normalizer %d levels %d",
+  snprintf(text + used, sizeof text - (size_t)used, "%s%s%s%s%s%s%s%s%s%s%s normalizer %d levels %d",
            p->scores != NULL ? " scores" : "", p->targets != NULL ? " targets" : "",
            p->row_weights != NULL ? " row weights" : "", p->element_weights != NULL ? " element weights" : "",
            p->class_weights != NULL ? " class weights" : "", p->positive_weights != NULL ? " positive weights" : "",
            p->negative_weights != NULL ? " negative weights" : "",
            p->background_negative_weights != NULL ? " background negative weights" : "", p->in_place ? " in place" : "",
-           p->image_major ? " image-major" : "", (int)p->normalizer, (int)p->level_count);
+           p->image_major ? " image-major" : "", p->class_mask != NULL ? " class mask" : "", (int)p->normalizer,
+           (int)p->level_count);
   return text;
 }
 

@@ -48,6 +48,14 @@ typedef struct level_shape {
   int64_t height, width, anchors;
 } level_shape;
 
+/* How the class mask lies in memory. All zero: contiguous. */
+typedef struct mask_placement {
+  bool is_one;                  /* the first image's is that of all */
+  bool flips;                   /* both axes run backwards */
+  bool channels_first;          /* the classes are outermost */
+  int64_t class_pad, image_pad; /* bytes after each */
+} mask_placement;
+
 enum want {
   WANT_LOSS = 1,
   WANT_GRADIENT = 2,
@@ -91,6 +99,8 @@ typedef struct problem {
   double *negative_weights, *gamma_per_class;                 /* [classes]; of losses that take them */
   double *background_negative_weights;                        /* [classes]; the same */
   double *offset, *log_counts, *margins;                      /* [classes]; only of the loss that needs them */
+  unsigned char *class_mask;                                  /* [images, classes] */
+  mask_placement mask_place;
 
   int32_t normalizer;
   double normalizer_value;
@@ -144,6 +154,9 @@ void problem_draw_scores(problem *p, int32_t score_dtype);
 void problem_draw_row_weights(problem *p);
 void problem_draw_element_weights(problem *p);
 double *random_class_weights(const problem *p, uint64_t salt);
+
+/** A random class mask: about `share` of all classes count, in some images none and in some all. */
+void problem_draw_class_mask(problem *p, double share);
 
 /** A fresh GHM state of the problem's bins, for the library and for the oracle. */
 void problem_add_ghm_state(problem *p);

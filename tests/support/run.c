@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "buffers.h"
+#include "class_mask.h"
 #include "head.h"
 #include "layout.h"
 #include "numbers.h"
@@ -22,7 +23,8 @@ typedef struct run_state {
   placed_array arrays[ARRAY_KINDS];
   buffer *level_loss[TARE_MAX_LEVELS], *divisor[TARE_MAX_LEVELS];
   buffer *loss, *counts, *class_sums, *normalizer_sums, *alpha, *gamma, *offset, *log_counts, *margins, *class_weights,
-      *positive_weights, *negative_weights, *background_negative_weights, *normalizer, *scale, *ghm, *workspace;
+      *positive_weights, *negative_weights, *background_negative_weights, *normalizer, *scale, *ghm, *workspace,
+      *class_mask;
   tare_level levels[TARE_MAX_LEVELS];
   head_run head;
 } run_state;
@@ -145,6 +147,7 @@ static void make_scalars(run_state *r) {
   r->margins = floats(r->device, p->margins, p->classes);
   r->class_weights = floats(r->device, p->class_weights, p->classes);
   r->positive_weights = floats(r->device, p->positive_weights, p->classes);
+  r->class_mask = class_mask_buffer(p, r->device);
   if (p->normalizer_on_device) r->normalizer = floats(r->device, &p->normalizer_value, 1);
   if (p->device_scale != 0) r->scale = floats(r->device, &p->device_scale, 1);
   if (p->ghm_state != NULL) r->ghm = buffer_of(r->device, p->ghm_state, tare_ghm_state_bytes(p->loss.ghm.bins));
@@ -186,6 +189,7 @@ static tare_batch make_batch(const run_state *r) {
   batch.positive_weights = buffer_memory(r->positive_weights);
   batch.negative_weights = buffer_memory(r->negative_weights);
   batch.background_negative_weights = buffer_memory(r->background_negative_weights);
+  class_mask_give(p, r->class_mask, &batch);
   return batch;
 }
 
@@ -313,9 +317,9 @@ static void expect_inputs_unchanged(run_state *r) {
     if (!r->arrays[kind].is_output && !overwritten) layout_expect_unchanged(&r->arrays[kind]);
   }
   buffer *const inputs[] = {
-      r->alpha,      r->offset, r->log_counts,       r->class_weights, r->positive_weights,
-      r->normalizer, r->scale,  r->negative_weights, r->gamma,         r->background_negative_weights,
-      r->margins};
+      r->alpha,      r->offset,    r->log_counts,       r->class_weights, r->positive_weights,
+      r->normalizer, r->scale,     r->negative_weights, r->gamma,         r->background_negative_weights,
+      r->margins,    r->class_mask};
   static const char *const names[] = {"alpha_per_class",
                                       "offset",
                                       "log_counts",
@@ -326,7 +330,8 @@ static void expect_inputs_unchanged(run_state *r) {
                                       "negative_weights",
                                       "gamma_per_class",
                                       "background_negative_weights",
-                                      "margins"};
+                                      "margins",
+                                      "class_mask"};
   for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
     if (inputs[i] != NULL) buffer_expect_unchanged(inputs[i], names[i]);
   }
@@ -342,7 +347,7 @@ static void release(run_state *r) {
                           r->offset,     r->class_weights, r->positive_weights, r->normalizer,
                           r->scale,      r->ghm,           r->workspace,        r->normalizer_sums,
                           r->log_counts, r->gamma,         r->negative_weights, r->background_negative_weights,
-                          r->margins};
+                          r->margins,    r->class_mask};
   for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) buffer_free(rest[i]);
   for (int32_t l = 0; l < TARE_MAX_LEVELS; l++) {
     buffer_free(r->level_loss[l]);
