@@ -139,6 +139,17 @@ def make_batch(levels, dtype, label_dtype=_c.I32, target_dtype=_c.F32, score_dty
     return batch
 
 
+def mask_options(shape, strides, level):
+    """The batch's strides of a class mask, [classes] or [images, classes], with strides in bytes."""
+    images, classes = level.lengths[0], level.lengths[4]
+    if tuple(shape) not in ((classes,), (images, classes)):
+        raise ValueError(
+            f"class_mask has shape {tuple(shape)}; it must be [{classes}] or, one for each image, [{images}, {classes}]"
+        )
+    image = strides[0] if len(shape) == 2 else 0
+    return {"class_mask_image_stride": image, "class_mask_class_stride": strides[-1]}
+
+
 def per_level(name, given, count):
     """One number for each level, as a tuple; () for None."""
     if given is None:

@@ -81,6 +81,9 @@ def problem_of(read, value, dtype, shapes, inputs, **arrays):
     output = _batch.make_output(value if read.normalizer == "value" else read.normalizer, **read.output)
     output.normalizer_pointer = pointers.pop("normalizer", None)
     apart = {key: pointers.pop(key) for key in list(pointers) if key.startswith(_spec.LEVEL_DIVISOR)}
+    if "class_mask" in singles:
+        mask = singles["class_mask"]
+        pointers |= _batch.mask_options(mask.shape, mask.stride(), levels[0])
     batch = _batch.make_batch(levels, dtype, label_dtype, target_dtype, score_dtype, **read.batch, **pointers)
     _batch.divide_levels([batch.levels[index] for index in range(count)], **read.of_levels)
     for key, pointer in apart.items():

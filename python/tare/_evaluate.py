@@ -51,6 +51,7 @@ def evaluate(
     positive_weights: ArrayLike | None = None,
     negative_weights: ArrayLike | None = None,
     background_negative_weights: ArrayLike | None = None,
+    class_mask: ArrayLike | None = None,
     first_label: int = 0,
     background_label: int = -1,
     ignore_label: int = -2,
@@ -94,6 +95,11 @@ def evaluate(
         background_negative_weights are the negative weights of rows without a class. background_weight: a number.
         weighting of sigmoid-ce: what positive and negative weights are at a target t between 0 and 1: "blended",
         t*w + (1-t)*v; or "terms", w of -log p and v of -log(1-p), as in PyTorch's pos_weight.
+    class_mask: bool or uint8, [images, C] or [C] for all images: 0 where an element does not count, because nobody
+        looked for this class in the image of its row (partial or federated labels). Such an element adds nothing,
+        has a gradient of 0, and is left out of the normalizers "elements", "targets" and "ones", of class sums, of
+        norm_histogram and of GHM. Its row, and a label of a masked class, still count as such. The sigmoid losses and
+        ghm-c.
     normalizer: the divisor of the loss and its gradient: "sum" (none), "elements", "rows", "positives", "weights",
         "targets" (the sum of the targets of rows that count, unweighted; a label's is its score, or 1), "ones" (the
         number of these that are 1), or a number. A divisor that is not a number is max(normalizer_minimum, sum +
@@ -195,6 +201,7 @@ def evaluate(
         if key in vectors
     }
     options.update({name: _arrays.library.pointer(vector) for name, vector in vectors.items()})
+    mask = None if class_mask is None else _mask(class_mask, levels[0], options)
     if state is not None:
         pointers["state"] = _state(loss, state, parameters, levels)
     c_loss, _ = _losses.make_loss(loss, parameters, **pointers)
@@ -220,6 +227,7 @@ def evaluate(
         for index, place in enumerate(places):
             place.loss = losses.ctypes.data + losses.itemsize * index
     _run(c_loss, batch, output, threads)
+    del mask  # it was read until here
     by_element, by_row, elements = [one if several or one is None else one[0] for one in wanted]
     listed = [{name: getattr(one, name) for name in _structs.NORMALIZER_SUMS} for one in divisors or []]
     of_normalizers = None if divisors is None else listed if by_level else listed[0]
@@ -298,6 +306,16 @@ def _per_level(name, given, levels, several):
 
 def _split(array, rows):
     return np.split(array, np.cumsum(rows)[:-1], axis=-1)
+
+
+def _mask(given, level, options):
+    """A class mask as an array, whose pointer and strides go into the batch's options."""
+    mask = _arrays.as_array("class_mask", given)
+    if mask.dtype not in (np.bool_, np.uint8):
+        raise _checks.WrongType(f"class_mask is {mask.dtype}; it must be bool or uint8, 0 where a class is masked")
+    options.update(_batch.mask_options(mask.shape, _arrays.library.strides(mask), level))
+    options["class_mask"] = _arrays.library.pointer(mask)
+    return mask
 
 
 def _vectors(levels, **given):

@@ -92,6 +92,11 @@ def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **
         background_negative_weights are the negative weights of rows without a class. background_weight: a number.
         weighting of sigmoid_ce: what positive and negative weights are at a target t between 0 and 1: "blended",
         t*w + (1-t)*v; or "terms", w of -log p and v of -log(1-p), as pos_weight of PyTorch.
+    class_mask: bool or uint8, [images, C] or [C] for all images: 0 where an element does not count, because nobody
+        looked for this class in the image of its row (partial or federated labels). Such an element adds nothing,
+        has a gradient of 0, and is left out of the normalizers "elements", "targets" and "ones", of class sums, of
+        norm_histogram and of GHM. Its row, and a label of a masked class, still count as such. The sigmoid losses and
+        ghm_c; with a Head [C]. Images are as for hard_negatives.
     hard_negatives: a number r, for hard negative mining as in SSD. Of each image's background rows, only the ceil(r*P)
         with the largest loss count. P is the number of the image's rows with a class. least_negatives is the least
         number of negatives of an image. Images are the first axis of [images, rows, C] and of maps; [rows, C] is one
@@ -180,6 +185,7 @@ def first_call(
     positive_weights: torch.Tensor | None = None,
     negative_weights: torch.Tensor | None = None,
     background_negative_weights: torch.Tensor | None = None,
+    class_mask: torch.Tensor | None = None,
     first_label: int = 0,
     background_label: int = -1,
     ignore_label: int = -2,
@@ -245,6 +251,8 @@ def first_call(
     singles.update({key: own.pop(key) for key in _losses.vectors_of(name) if key in own})
     own = _losses.parameters_of(name, own)
     singles = {key: _tensors.real_tensor(key, one) for key, one in singles.items() if one is not None}
+    if class_mask is not None:
+        singles["class_mask"] = _tensors.mask_tensor(class_mask)
     divisor, normalizer, value = _divisor(normalizer, levels[0].device)
     singles.update({} if divisor is None else {"normalizer": divisor})
     divisors, apart = _level_divisors(level_divisors, len(levels))

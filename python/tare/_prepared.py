@@ -22,7 +22,7 @@ _readable: dict = {}  # dispatch keys -> _is_readable
 _MOST = 512  # calls; detectors with images of many sizes make new ones all the time
 _calls: dict = {}
 # How a tensor of the operator comes from the arguments.
-_as_it_is, _converted, _widened, _split, _fresh_state = range(5)
+_as_it_is, _converted, _widened, _split, _fresh_state, _as_bytes = range(6)
 
 try:
     _C = torch._C
@@ -152,6 +152,8 @@ class Call:
                 yield tensors[place]
             elif way is _converted:
                 yield tensors[place].to(torch.float32).contiguous()
+            elif way is _as_bytes:
+                yield tensors[place].to(torch.uint8).contiguous()
             elif way is _widened:
                 yield tensors[place[0]].to(place[1])
             elif way is _split:
@@ -243,9 +245,9 @@ def recipe_of(tensors, levels, arrays, given, singles):
         place = places.get(id(one))
         if place is None and key == "state":
             recipe.append((_fresh_state, (one.numel(), one.device)))
-        elif key == "state" or (one.dtype == torch.float32 and one.is_contiguous()):
+        elif key == "state" or (one.dtype == _tensors.dtype_of_single(key) and one.is_contiguous()):
             recipe.append((_as_it_is, place))
         else:
-            recipe.append((_converted, place))
+            recipe.append((_as_bytes if key == "class_mask" else _converted, place))
     used = {place[0] if way in (_split, _widened) else place for way, place in recipe if way is not _fresh_state}
     return recipe if used == set(range(len(levels), len(tensors))) else None  # else a number was read from a tensor

@@ -129,6 +129,9 @@ class Batch(ctypes.Structure):
         ("selection_fraction", c_double),
         ("negative_weights", c_void_p),
         ("background_negative_weights", c_void_p),
+        ("class_mask", c_void_p),
+        ("class_mask_image_stride", c_int64),
+        ("class_mask_class_stride", c_int64),
     ]
 
 

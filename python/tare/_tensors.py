@@ -84,6 +84,14 @@ def real_tensor(name: str, given: Any) -> torch.Tensor:
     return given
 
 
+def mask_tensor(given: Any) -> torch.Tensor:
+    """A class mask, which becomes uint8 behind this check."""
+    given = check_tensor("class_mask", given)
+    if given.dtype not in (torch.bool, torch.uint8):
+        raise _checks.WrongType(f"class_mask is {given.dtype}; it must be bool or uint8, 0 where a class is masked")
+    return given
+
+
 def is_plain(tensor: torch.Tensor) -> bool:
     """Whether a tensor has values now that can be read without waiting for a GPU."""
     return tensor.device.type == "cpu" and has_value(tensor)
@@ -102,8 +110,13 @@ def _is_pre_dispatch() -> bool:
 
 
 def as_c(singles):
-    """The tensors that belong to no level, for C: float32 and contiguous, except the state."""
-    return [one if key == "state" else one.to(torch.float32).contiguous() for key, one in singles.items()]
+    """The tensors that belong to no level, for C: float32 and contiguous, except the state and a mask, which is
+    uint8."""
+    return [one if key == "state" else one.to(dtype_of_single(key)).contiguous() for key, one in singles.items()]
+
+
+def dtype_of_single(key):
+    return torch.uint8 if key == "class_mask" else torch.float32
 
 
 def wide(dtype):
@@ -128,7 +141,9 @@ def check_arguments(sources, arrays, singles):
         is_divisor = name == "normalizer" or name.startswith(_spec.LEVEL_DIVISOR)
         if is_divisor and tensor.numel() != 1:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must have one element")
-        if not is_divisor and name != "state":
+        if name == "class_mask" and tensor.dim() not in (1, 2):
+            raise ValueError(f"class_mask has shape {tuple(tensor.shape)}; it must be [classes] or [images, classes]")
+        if not is_divisor and name not in ("state", "class_mask"):
             if tensor.dim() != 1 or classes not in (None, tensor.numel()):
                 raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must be [classes]")
             classes = tensor.numel()

@@ -70,6 +70,7 @@ class CommonOptions(TypedDict, total=False):
     positive_weights: torch.Tensor | None
     negative_weights: torch.Tensor | None
     background_negative_weights: torch.Tensor | None
+    class_mask: torch.Tensor | None
     first_label: int
     background_label: int
     ignore_label: int

@@ -32,9 +32,9 @@ def federated_loss(logits: torch.Tensor, labels: torch.Tensor, classes: torch.Te
     check_tensors(logits=logits, labels=labels)
     marks = {"background_label": logits.shape[1], "ignore_label": NOT_A_LABEL}
     if classes is not None:
-        counts = torch.zeros(logits.shape[1] + 1, dtype=torch.float32, device=logits.device)
+        counts = torch.zeros(logits.shape[1] + 1, dtype=torch.uint8, device=logits.device)
         counts[classes] = 1
-        marks["element_weights"] = counts[:-1].expand(logits.shape)
+        marks["class_mask"] = counts[:-1]
     loss = tare.sigmoid_ce(logits, as_labels(labels), normalizer=float(max(len(logits), 1)), **marks)
     return loss.to(loss_type(logits.device, logits.dtype))
 

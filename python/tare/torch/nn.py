@@ -5,7 +5,8 @@
     loss(logits, labels).backward()
 
 A constructor takes the parameters and options of the loss's function, but not what changes from batch to batch: labels,
-targets, scores, row_weights and element_weights are the call's. The call's options come before the constructor's.
+targets, scores, row_weights, element_weights and class_mask are the call's. The call's options come before the
+constructor's.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from .._types import EmptyClasses, Levels, LossName, Options, Settings
 
-_OF_A_CALL = ("labels", "targets", "scores", "row_weights", "element_weights", "state")
+_OF_A_CALL = ("labels", "targets", "scores", "row_weights", "element_weights", "class_mask", "state")
 _NO_OPTIONS = (*_OF_A_CALL, "key", "tensors", "name", "logits", "parameters")
 _OPTIONS = [name for name in inspect.signature(first_call).parameters if name not in _NO_OPTIONS]
 
