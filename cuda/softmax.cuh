@@ -70,10 +70,15 @@ __host__ __device__ __forceinline__ bool is_adjusted(const call &c) {
   return c.adjusts.of_class != nullptr || c.adjusts.is_ldam;
 }
 
+/** Of a loss that has offsets, if anything. */
+__host__ __device__ __forceinline__ adjustment offsets_of(const adjustment &by) {
+  return {by.of_class, -INFINITY, 1.0f, 1.0f, 0};
+}
+
 /** The logit that the softmax takes. The label is below 0 if the row has none. An offset of -inf excludes the class, as
  *  does a margin of +inf. LDAM's scale and the label's margin come later: below_scaled() and finish_row(). */
 __device__ __forceinline__ float adjust(const adjustment &by, int32_t /* label */, int32_t cls, float x) {
-  if (by.of_class == nullptr) return x;
+  if (by.is_ldam && by.of_class == nullptr) return x;
   const float more = __ldg(by.of_class + cls);
   return more == by.excluded ? -INFINITY : fmaf(more, by.share, x);
 }
@@ -199,13 +204,13 @@ __device__ __forceinline__ exact::pair formula_near(const call &c, const setting
 
 /** LDAM: s*(x_y - m - margin). */
 __device__ __forceinline__ double scaled_margin(const adjustment &by, double above, int32_t label) {
-  const float margin = by.of_class != nullptr && label >= 0 ? __ldg(by.of_class + label) : 0.0f;
+  const float margin = by.of_class != nullptr ? __ldg(by.of_class + label) : 0.0f;
   return double(by.scale) * (above - double(margin));
 }
 
 /** From m, S and the label's logit. A second +inf among the other classes shows as a sum above 1, and has no limit:
  *  NaN. No other class at all, or none above -inf: the label is certain. The margin is rounded once. label: the row's
- *  class, of a loss whose logits are scaled. */
+ *  class, where the logits may be scaled. */
 __device__ __forceinline__ outcome finish_row(const call &c, const setting &s, float weight, float label_x,
                                               float maximum, float sum, int32_t label = -1) {
   if (weight == 0.0f) return {0.0f, 0.0f, 0.0f, 0.0f, false};
@@ -213,16 +218,17 @@ __device__ __forceinline__ outcome finish_row(const call &c, const setting &s, f
   if (maximum > FLT_MAX && sum > 1.5f) sum = NAN;
   const exact::log_parts log_s = exact::log_positive(sum);
   double above = double(label_x) - double(maximum);
-  if (c.adjusts.is_ldam) above = scaled_margin(c.adjusts, above, label);
+  const bool is_scaled = label >= 0 && c.adjusts.is_ldam;
+  if (is_scaled) above = scaled_margin(c.adjusts, above, label);
   const double z = above - (double(log_s.hi) + double(log_s.lo));
   const float near = float(z), rest = float(z - double(near));
   exact::pair value = formula_near(c, s, near, rest, weight);
   float loss = value.loss / loss_unit;
   if (z < -FLT_MAX) loss = weight * float(z * (-1.0 / loss_unit)); /* whose float may be infinite */
   float derivative = value.derivative * s.factor;
-  if (c.adjusts.is_ldam) derivative *= c.adjusts.scale;
+  if (is_scaled) derivative *= c.adjusts.scale;
   const bool after = !is_ordinary(s.factor) || !(fabsf(weight) <= FLT_MAX) || fabsf(derivative) > FLT_MAX;
-  if (after) derivative = formula_near(c, s, near, rest, 1.0f).derivative * c.adjusts.scale;
+  if (after) derivative = formula_near(c, s, near, rest, 1.0f).derivative * (is_scaled ? c.adjusts.scale : 1.0f);
   return {loss, derivative, derivative / sum, weight, after};
 }
 

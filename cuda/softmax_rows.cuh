@@ -191,7 +191,7 @@ __device__ __forceinline__ float hard_row(const call &c, const setting &s, const
     maximum = maximum_of(a, label);
     sum = sum_of_label<soft>(c, a, label, maximum);
   }
-  const outcome o = finish_row(c, s, weight, label_x, maximum, sum, label);
+  const outcome o = finish_row(c, s, weight, label_x, maximum, sum, soft ? -1 : label);
   __syncwarp(); /* the label's logit has been read, should the gradient take its place */
   if (a.to) store_row<false>(c, a, label, maximum, o, 0.0f, weight == 0.0f);
   return o.loss;
@@ -228,7 +228,8 @@ __device__ __forceinline__ float soft_row(const call &c, const setting &s, const
 /** Returns the loss in the row's first thread. */
 template <typename T, int threads, bool soft, bool adjusts>
 __device__ __forceinline__ float one_row(const call &c, const level &l, const tile &t, const setting &s, int32_t row) {
-  const long_row<T, threads, adjusts> a = make_long_row<T, threads, adjusts>(c, l, t, row);
+  long_row<T, threads, adjusts> a = make_long_row<T, threads, adjusts>(c, l, t, row);
+  if (soft) a.by = offsets_of(c.adjusts); /* LDAM has no dense targets: told so, the compiler saves registers */
   row_role r = weigh_row(c, l, t, row);
   if (soft && r.weight != 0.0f) r = find_mass(c, a, r.weight);
   float loss;
