@@ -4,12 +4,16 @@
  * of its own: the includer defines TARE_INLINE, and includes tare.h.
  */
 
+/** Every number up to this one is finite, and what is computed beyond it stays there. */
+#define TARE_LARGEST_SUM 1.7e308
+TARE_INLINE double tare_held_sum(double sum) { return sum <= TARE_LARGEST_SUM ? sum : TARE_LARGEST_SUM; }
+
 /** What a sum adds: nothing of one that is negative or not finite. */
-TARE_INLINE double tare_sound_sum(double sum) { return sum >= 0.0 && sum <= 1.7e308 ? sum : 0.0; }
+TARE_INLINE double tare_sound_sum(double sum) { return sum >= 0.0 && sum <= TARE_LARGEST_SUM ? sum : 0.0; }
 
 /** A running sum after a step. */
 TARE_INLINE double tare_next_sum(double sum, double more) {
-  return tare_sound_sum(tare_sound_sum(sum) + tare_sound_sum(more));
+  return tare_held_sum(tare_sound_sum(sum) + tare_sound_sum(more));
 }
 
 /** Weights and exponent of a class. */
@@ -20,7 +24,7 @@ typedef struct tare_class_factors {
 /** P/(N + 1e-10), and in a fresh state what the papers start with. */
 TARE_INLINE double tare_gradient_ratio(int is_fresh, int32_t rule, double positive, double negative) {
   if (is_fresh) return rule == TARE_GRADIENT_RULE_EFL ? 1.0 : 100.0;
-  const double ratio = tare_sound_sum(positive) / (tare_sound_sum(negative) + 1e-10);
+  const double ratio = tare_held_sum(tare_sound_sum(positive) / (tare_sound_sum(negative) + 1e-10));
   return rule == TARE_GRADIENT_RULE_EFL && ratio > 1.0 ? 1.0 : ratio;
 }
 

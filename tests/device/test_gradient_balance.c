@@ -146,6 +146,30 @@ Test(gradient_balance, a_fresh_state_weighs_nothing) {
   }
 }
 
+/* Sums beyond double, and a ratio of them that is infinite: a running sum stays at the end, and no weight is NaN. */
+Test(gradient_balance, sums_beyond_a_double) {
+  FOR_EACH_DEVICE(device) {
+    running *r = running_new(device, TARE_GRADIENT_RULE_EQLV2, 1);
+    const tare_class_sums sums = {.positive_gradient = 1.5e308};
+    r->balance.steepness = 0; /* f = 1/2 */
+    r->sums = buffer_of(device, &sums, sizeof sums);
+    check_ok(r, tare_gradient_balance_collect(device->context, &r->balance, r->sums->memory, NULL));
+    for (int i = 0; i < 2; i++) {
+      double positive;
+      check_ok(r, tare_gradient_balance_step(device->context, &r->balance, NULL));
+      check_ok(r, tare_gradient_balance_weigh(device->context, &r->balance, NULL));
+      buffer_download(r->state, "state");
+      buffer_download(r->positive, "positive weights");
+      buffer_download(r->negative, "negative weights");
+      memcpy(&positive, r->state->now + 8 * 3, sizeof positive);
+      cr_assert(isfinite(positive) && positive >= 1.5e308, "P is %g", positive);
+      check_number(r->positive, 0, 3, "positive weight");
+      check_number(r->negative, 0, 0.5, "negative weight");
+    }
+    running_free(r);
+  }
+}
+
 #define REFUSED(word, change)                                                                           \
   do {                                                                                                  \
     tare_gradient_balance b = r->balance;                                                               \
