@@ -46,12 +46,19 @@ def all_cases() -> list[Case]:
         cases += [
             Case(x, dtype, "rows", 80, y) for x in ("sigmoid-focal", "ghm-c") for y in ("trained", "loss", "gradient")
         ]
-        cases += [Case("sigmoid-varifocal", dtype, "rows", c, "scores") for c in (80, 91)]
+        cases += [Case(x, dtype, "rows", c, "scores") for x in SCORED for c in (80, 91)]
         cases += [Case("sigmoid-focal", dtype, "odd", 80, x) for x in ("element_weights", "scores")]
     cases += [Case("sigmoid-focal", "f16", "rows", c) for c in (80, 81, 91)]
     return cases
 
 
+SCORED = (
+    "sigmoid-varifocal",
+    "sigmoid-quality-focal",
+    "sigmoid-matchability",
+    "sigmoid-iou-aware",
+    "sigmoid-ce",
+)
 EXTRAS = (
     "element_weights",
     "alpha_per_class",

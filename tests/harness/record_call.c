@@ -73,10 +73,9 @@ static tare_loss_spec make_loss(void) {
   tare_loss_spec loss;
   tare_loss_spec_init(&loss, (tare_loss_kind)tare_loss_kind_from_name(value_of("loss")));
   float *const alpha = upload("alpha_per_class");
-  if (loss.kind == TARE_LOSS_SIGMOID_FOCAL)
-    loss.focal.alpha_per_class = alpha;
-  else
-    loss.ce.alpha_per_class = alpha;
+  need(!alpha || loss.kind == TARE_LOSS_SIGMOID_FOCAL || loss.kind == TARE_LOSS_SIGMOID_CE, "no alpha_per_class here");
+  if (loss.kind == TARE_LOSS_SIGMOID_FOCAL) loss.focal.alpha_per_class = alpha;
+  if (loss.kind == TARE_LOSS_SIGMOID_CE) loss.ce.alpha_per_class = alpha;
   if (loss.kind == TARE_LOSS_GHM_C) loss.ghm.state = allocate(tare_ghm_state_bytes(loss.ghm.bins));
   if (loss.kind == TARE_LOSS_GHM_C)
     need(cudaMemset(loss.ghm.state, 0, tare_ghm_state_bytes(loss.ghm.bins)) == cudaSuccess, "no state");
