@@ -190,6 +190,26 @@ static int load_columns(const struct eval_options *options, struct sample *sampl
   return status;
 }
 
+static int load_class_mask(const char *path, struct sample *sample) {
+  struct npy array;
+  int status = npy_read("--class-mask", path, NPY_U1, NPY_ANY_DIMENSIONS, &array);
+  if (status != TOOL_OK) return status;
+  const bool of_images = array.dimensions == 2;
+  if ((array.dimensions == 1 || of_images) && array.shape[array.dimensions - 1] == sample->classes &&
+      (!of_images || array.shape[0] == sample->images)) {
+    sample->class_mask = array.data;
+    sample->mask_images = of_images ? sample->images : 1;
+    return TOOL_OK;
+  }
+  char shape[128];
+  npy_print_shape(&array, shape, sizeof shape);
+  free(array.data);
+  return complain("--class-mask %s: found shape %s, expected (%" PRId64 ",) or (%" PRId64 ", %" PRId64
+                  "): classes, or images and classes%s",
+                  path, shape, sample->classes, sample->images, sample->classes,
+                  sample->images == 1 ? "; --images says how many images there are" : "");
+}
+
 /* GHM-R's classes are columns of boxes, not what its labels count: any class a detector has means that the row
  * counts. */
 static int fold_box_labels(struct sample *sample) {
@@ -281,6 +301,7 @@ int load_sample(const struct eval_options *options, struct sample *sample, int32
   if (status == TOOL_OK && options->offsets)
     status = load_numbers("--offsets", options->offsets, sample, &sample->offset);
   if (status == TOOL_OK) status = load_columns(options, sample);
+  if (status == TOOL_OK && options->class_mask) status = load_class_mask(options->class_mask, sample);
   if (status == TOOL_OK && options->loss.kind == TARE_LOSS_GHM_R) status = fold_box_labels(sample);
   return status;
 }

@@ -67,6 +67,11 @@ const struct argp_option eval_described[] = {
      0},
     {"offsets", OFFSETS, "O.npy", 0, "softmax-logit-adjusted: [classes] f2, f4, f8, added to the logits of each class",
      0},
+    {"class-mask", CLASS_MASK, "M.npy", 0,
+     "[classes] or [images, classes] u1 or bool: 0 leaves a class out of all rows, or of an image's; sigmoid losses "
+     "and "
+     "ghm-c",
+     0},
     {"background-weight", BACKGROUND_WEIGHT, "W", 0, "Weight of background rows (1)", 0},
     {"hard-negatives", HARD_NEGATIVES, "R", 0,
      "In each image use all P rows with a class, and only the R*P background rows with the largest loss", 0},
@@ -76,7 +81,7 @@ const struct argp_option eval_described[] = {
     {"hard-fraction", HARD_FRACTION, "F", 0,
      "Use only this share, in (0,1], of the rows that count: those with the largest loss (OHEM)", 0},
     {"images", IMAGES, "N", 0,
-     "With --hard-negatives: the number of images; each has the same number of rows, in order (1)", 0},
+     "With --hard-negatives or --class-mask: the number of images; each has the same number of rows, in order (1)", 0},
     {"normalizer", NORMALIZER, "HOW", 0,
      "Divide by: sum (nothing), elements, rows, positives, targets (the sum of the targets; a label has its score, or "
      "1), ones (the number of targets of 1), or a NUMBER (sum)",
@@ -188,6 +193,9 @@ static int read_file_or_flag(int key, const char *text, struct eval_options *opt
       return TOOL_OK;
     case OFFSETS:
       options->offsets = text;
+      return TOOL_OK;
+    case CLASS_MASK:
+      options->class_mask = text;
       return TOOL_OK;
     case GRAD_OUT:
       return parse_output("--grad-out", text, ".npy", &options->grad_out);

@@ -12,7 +12,7 @@
 #include "tare.h"
 
 struct eval_options {
-  const char *logits, *labels, *targets, *scores, *row_weights, *class_counts, *offsets;
+  const char *logits, *labels, *targets, *scores, *row_weights, *class_counts, *offsets, *class_mask;
   const char *columns[COLUMN_VECTORS];                                             /**< of the classes, or NULL */
   const char *more_logits[TARE_MAX_LEVELS - 1], *more_labels[TARE_MAX_LEVELS - 1]; /**< of further levels, or NULL */
   const char *grad_out, *row_loss_out, *plot;

@@ -21,6 +21,7 @@ static int check_taken(const struct reading *reading) {
   if (!loss_has(reading->kind, "margins")) wrong |= BIT(MAX_MARGIN);
   for (int which = 0; which < COLUMN_VECTORS; which++)
     if (!columns_taken(reading->kind, which)) wrong |= BIT(COLUMNS + which);
+  if (loss.family != TARE_LOSS_FAMILY_SIGMOID) wrong |= BIT(CLASS_MASK);
   wrong &= reading->options->given;
   for (const struct argp_option *option = eval_described; wrong; option++) {
     if (option->key < LOSS || !(wrong & BIT(option->key))) continue;
@@ -110,8 +111,10 @@ int reading_check_files(const struct reading *reading) {
   if (loss_described(reading->kind).family == TARE_LOSS_FAMILY_REGRESSION && (!options->labels || !options->targets)) {
     return misuse("%s needs --targets, and --labels to say which rows count", tare_loss_name(reading->kind));
   }
-  if ((given & (BIT(LEAST_NEGATIVES) | BIT(IMAGES))) && !(given & BIT(HARD_NEGATIVES)))
-    return misuse("--%s goes with --hard-negatives", given & BIT(IMAGES) ? "images" : "least-negatives");
+  if (given & BIT(LEAST_NEGATIVES) && !(given & BIT(HARD_NEGATIVES)))
+    return misuse("--least-negatives goes with --hard-negatives");
+  if (given & BIT(IMAGES) && !(given & (BIT(HARD_NEGATIVES) | BIT(CLASS_MASK))))
+    return misuse("--images goes with --hard-negatives or --class-mask");
   const uint64_t selections = given & (BIT(HARD_NEGATIVES) | BIT(HARD_ROWS) | BIT(HARD_FRACTION));
   if (selections & (selections - 1))
     return misuse("--hard-negatives, --hard-rows and --hard-fraction: give one of them");

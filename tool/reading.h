@@ -24,6 +24,7 @@ enum {
   OFFSETS,
   COLUMNS, /* and those after it, in the order of columns.h */
   LAST_COLUMNS = COLUMNS + COLUMN_VECTORS - 1,
+  CLASS_MASK,
   BACKGROUND_WEIGHT,
   ROW_WEIGHTS,
   BACKGROUND,

@@ -48,6 +48,8 @@ static int place_arrays(struct run *run, const struct sample *sample, bool gradi
     status = place(device, sample->log_counts, (uint64_t)sample->classes * sizeof(float), &run->log_counts);
   if (status == TOOL_OK)
     status = place(device, sample->margins, (uint64_t)sample->classes * sizeof(float), &run->margins);
+  if (status == TOOL_OK)
+    status = place(device, sample->class_mask, (uint64_t)(sample->mask_images * sample->classes), &run->class_mask);
   for (int which = 0; status == TOOL_OK && which < COLUMN_VECTORS; which++)
     status = place(device, sample->columns[which], (uint64_t)sample->classes * sizeof(float), &run->columns[which]);
   return status;
@@ -97,6 +99,8 @@ static void describe(struct run *run, const struct sample *sample) {
   run->batch.class_weights = run->class_weights;
   run->batch.background_weight = sample->background_weight;
   run->batch.images = sample->images;
+  run->batch.class_mask = run->class_mask;
+  run->batch.class_mask_image_stride = sample->mask_images > 1 ? sample->classes : 0;
   if (sample->hard_rows > 0 || sample->hard_fraction > 0) run->batch.selection = TARE_SELECTION_HARD_ROWS;
   run->batch.selection_count = sample->hard_rows;
   run->batch.selection_fraction = sample->hard_fraction;
@@ -174,8 +178,8 @@ void run_release(struct run *run) {
   if (!run->device) return;
   if (run->workspace) tare_context_set_workspace(run->device->context, NULL, 0);
   void *own[] = {run->scalars, run->state, run->workspace};
-  void *arrays[] = {run->logits,        run->gradient, run->labels,     run->targets, run->scores,  run->row_weights,
-                    run->class_weights, run->offset,   run->log_counts, run->margins, run->row_loss};
+  void *arrays[] = {run->logits,        run->gradient, run->labels,     run->targets, run->scores,     run->row_weights,
+                    run->class_weights, run->offset,   run->log_counts, run->margins, run->class_mask, run->row_loss};
   for (size_t index = 0; index < sizeof own / sizeof own[0]; index++) device_free(run->device, own[index]);
   for (size_t index = 0; !run->owner && index < sizeof arrays / sizeof arrays[0]; index++) {
     device_free(run->device, arrays[index]);

@@ -21,8 +21,8 @@ struct run {
   tare_batch batch;
   tare_output output; /**< loss (f64) and counts */
   void *logits, *gradient, *labels, *targets, *scores, *row_weights, *class_weights, *offset, *log_counts, *margins,
-      *row_loss, *columns[COLUMN_VECTORS]; /**< owned by the owner */
-  void *scalars, *state, *workspace;       /**< every run's own */
+      *class_mask, *row_loss, *columns[COLUMN_VECTORS]; /**< owned by the owner */
+  void *scalars, *state, *workspace;                    /**< every run's own */
   uint64_t state_bytes, workspace_bytes;
 };
 

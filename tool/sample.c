@@ -30,6 +30,7 @@ void sample_free(struct sample *sample) {
   free(sample->offset);
   free(sample->log_counts);
   free(sample->margins);
+  free(sample->class_mask);
   for (int which = 0; which < COLUMN_VECTORS; which++) free(sample->columns[which]);
   sample_init(sample);
 }

@@ -26,6 +26,8 @@ struct sample {
   float *log_counts;              /**< [classes], logarithms of samples; or NULL */
   float *margins;                 /**< [classes], of softmax-ldam; or NULL */
   float *columns[COLUMN_VECTORS]; /**< [classes] each, or NULL */
+  void *class_mask;               /**< u8 [mask_images, classes], or NULL */
+  int64_t mask_images;            /**< 1: one mask for all images */
   double background_weight;
   double hard_negatives; /**< per positive; below 0: all rows are taken */
   int64_t least_negatives, images;

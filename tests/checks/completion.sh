@@ -17,7 +17,7 @@ expect() { # expect PROPOSALS WORD...: exactly these, in any order, for the last
   fi
 }
 expect "eval" ev
-expect "--gamma= --gamma-negative= --gamma-positive=" eval --gam
+expect "--gamma= --gamma-negative= --gamma-per-class= --gamma-positive=" eval --gam
 expect "--momentum=" eval --mom
 expect "--json" info --js
 expect "ghm-c ghm-r" eval --loss gh

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "support/answer.h"
 #include "support/npy.h"
@@ -84,5 +85,45 @@ Test(tool_columns, what_is_refused) {
   tool_expect_refused(&folder, REFUSED("ghm-c", "--alpha-per-class two.npy"), 2, "--alpha-per-class does not");
   tool_expect_refused(&folder, REFUSED("sigmoid-ce", "--positive-weights two.npy"), 1, "one for each class");
   tool_expect_refused(&folder, REFUSED("sigmoid-ce", "--positive-weights x.npy"), 1, "one axis");
+  tool_folder_remove(&folder);
+}
+
+/* One mask of the batch; masks of images; and what is no mask. A file of a batch has two images here. */
+Test(tool_columns, class_mask) {
+  const tool_folder folder = tool_folder_with_files();
+  static uint8_t bytes[2 * MOST_CLASSES];
+  char path[PATH_BYTES];
+  tool_file(path, sizeof path, &folder, "x.npy");
+  npy_array logits = npy_read(path);
+  const int64_t classes = logits.shape[1];
+  cr_assert(classes >= 2 && classes <= MOST_CLASSES && logits.shape[0] % 2 == 0);
+  npy_free(&logits);
+  for (int64_t c = 0; c < 2 * classes; c++) bytes[c] = c % classes != 1;
+  tool_file(path, sizeof path, &folder, "batch.npy");
+  npy_write(path, "|u1", false, classes, 0, bytes, (size_t)classes);
+  tool_file(path, sizeof path, &folder, "same.npy");
+  npy_write(path, "|b1", false, 2, classes, bytes, (size_t)(2 * classes));
+  bytes[1] = 1;
+  tool_file(path, sizeof path, &folder, "second.npy");
+  npy_write(path, "|u1", false, 2, classes, bytes, (size_t)(2 * classes));
+  const double whole = loss_of(&folder, "sigmoid-focal", ""),
+               second = loss_of(&folder, "sigmoid-focal", "--images 2 --class-mask second.npy"),
+               batch = loss_of(&folder, "sigmoid-focal", "--class-mask batch.npy");
+  cr_assert(0 < batch && batch < second && second < whole, "%g, %g, %g", batch, second, whole);
+  expect_equal(&folder, "sigmoid-focal", "--class-mask batch.npy", "--images 2 --class-mask same.npy", 1);
+  expect_equal(&folder, "ghm-c", "--class-mask batch.npy", "--images 2 --class-mask same.npy", 1);
+  tool_file(path, sizeof path, &folder, "short.npy");
+  npy_write(path, "|u1", false, classes - 1, 0, bytes, (size_t)classes - 1);
+  const char *const refused[][3] = {
+      {"sigmoid-ce", "--class-mask short.npy", "expected"},
+      {"sigmoid-ce", "--class-mask second.npy", "--images says how many images there are"},
+      {"sigmoid-ce", "--images 2", "--images goes with --hard-negatives or --class-mask"},
+      {"softmax-ce", "--class-mask batch.npy", "--class-mask"}};
+  for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+    cr_assert_neq(tool_shell(&folder, EVAL, refused[i][0], refused[i][1]), 0, "%s", refused[i][1]);
+    char *text = tool_text(&folder, "err");
+    cr_assert(strstr(text, refused[i][2]), "%s: %s", refused[i][1], text);
+    free(text);
+  }
   tool_folder_remove(&folder);
 }
