@@ -250,10 +250,10 @@ struct softmax_setting {
   softmax::smoothing_setting smoothed;
 };
 
-__device__ __forceinline__ softmax::smoothed_outcome finish(const call &c, const softmax_setting &s, float weight,
+__device__ __forceinline__ softmax::smoothed_outcome finish(const call &c, const softmax_setting &s, row_role role,
                                                             float label_x, float maximum, softmax::smoothed_sums of) {
-  if (c.smooths_rows) return softmax::finish_smoothed_row(c, s.smoothed, weight, label_x, maximum, of);
-  const softmax::outcome o = softmax::finish_row(c, s.plain, weight, label_x, maximum, of.sum);
+  if (c.smooths_rows) return softmax::finish_smoothed_row(c, s.smoothed, role.weight, label_x, maximum, of);
+  const softmax::outcome o = softmax::finish_row(c, s.plain, role.weight, label_x, maximum, of.sum, role.cls);
   return {o, 0.0f, -o.derivative};
 }
 
@@ -265,7 +265,7 @@ __device__ __forceinline__ softmax::smoothed_sums sums_of_row(const call &c, con
   for (int32_t cls = int32_t(lane()); cls < c.classes; cls += warp_size) {
     if (cls == r.cls) continue;
     const float x = adjusted_at(c, l, t, row, r, cls);
-    sum.add(softmax::exp_of<float>(x, r.maximum));
+    sum.add(softmax::exp_adjusted<float, true>(c.adjusts, x, r.maximum));
     spread.add(x, r.maximum);
   }
   return {softmax::sum_all<warp_size>(sum.sum - sum.lost), softmax::sum_all<warp_size>(spread.sum - spread.lost)};
@@ -293,7 +293,7 @@ __device__ __forceinline__ softmax_row look_at_softmax_row(const call &c, const 
     if (sweep == 0) r.by = softmax::adjust_by(c, r.cls, logit_at(c, l, t, row, r.cls), r.maximum, all.sum);
   }
   const float label_x = adjusted_at(c, l, t, row, r, r.cls);
-  r.outcome = finish(c, s, role.weight, label_x, r.maximum, all);
+  r.outcome = finish(c, s, role, label_x, r.maximum, all);
   return r;
 }
 
@@ -306,7 +306,7 @@ __device__ __forceinline__ void add_softmax_element(const call &c, const level &
     add_gradient(sum, 1.0f, softmax::smoothed_gradient<float>(c, r.outcome, true, 0.0f));
     return;
   }
-  const float e = softmax::exp_of<float>(adjusted_at(c, l, t, row, r, cls), r.maximum);
+  const float x = adjusted_at(c, l, t, row, r, cls), e = softmax::exp_adjusted<float, true>(c.adjusts, x, r.maximum);
   add_gradient(sum, 0.0f, softmax::smoothed_gradient<float>(c, r.outcome, false, e));
 }
 
