@@ -80,7 +80,8 @@ Test(oracle, batch_gradients_are_finite_differences) {
       bool softmax = loss->row != NULL;
       problem.normalizer = (enum oracle_normalizer)normalizer;
       problem.normalizer_value = 2.5;
-      problem.offset = offsets;
+      problem.offset = problem.margins = offsets;
+      problem.scale = 1.5; /* of a difference over 1e-5; at 30 its third derivative shows */
       problem.class_weights = per_class;
       problem.background_weight = 0.7;
       problem.alpha_per_class = normalizer % 2 ? alphas : NULL;
