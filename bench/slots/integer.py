@@ -257,6 +257,9 @@ def clear(i: Instruction, _: Function) -> Action:
     return lambda w, lanes: put_pair(w, i.operands[0], np.zeros(1, np.uint64), lanes)
 
 
+SHARED_WINDOW = 0x7F00
+
+
 @makes("S2R", "S2UR")
 def special(i: Instruction, _: Function) -> Action:
     name = i.operands[1].text
@@ -269,6 +272,8 @@ def special(i: Instruction, _: Function) -> Action:
             value += np.uint64(w.block.number)
         elif name == "SR_LANEID":
             value = np.arange(LANES, dtype=np.uint64)
+        elif name == "SR_SWINHI":  # the high half of a shared address among all addresses
+            value += np.uint64(SHARED_WINDOW)
         elif name not in ("SR_TID.Y", "SR_TID.Z", "SR_CTAID.Y", "SR_CTAID.Z", "SR_CgaCtaId"):
             raise NotImplementedError(name)
         put_bits(w, i.operands[0], value, lanes)

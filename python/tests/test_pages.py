@@ -158,6 +158,7 @@ OTHER_ROWS = {  # a module that is no loss of tare.losses(), and its row in the 
     "FocalDiceLoss": "focal_dice_loss",
     "GHMC": "ghm-c",
     "GHMR": "ghm-r",
+    "LDAMLoss": "softmax-ldam",
     "LogitAdjustedLoss": "softmax-logit-adjusted",
     "RunningClassBalancedLoss": "class-balanced",
     "SeesawLoss": "softmax-seesaw",
