@@ -8,6 +8,10 @@
 namespace tare {
 namespace sigmoid {
 
+/** x, from the lane itself. The compiler computes what it knows again in every turn where it is short of registers, and
+ *  does not know this. By all lanes. */
+__device__ __forceinline__ uint32_t held(uint32_t x) { return __shfl_sync(~0u, x, int(lane())); }
+
 /** Where the vectors of a thread lie in one row, as far as the whole warp knows without asking: a branch that all lanes
  *  take alike costs one side. Weighted levels have no such vectors. */
 struct rows_alone {
@@ -15,6 +19,15 @@ struct rows_alone {
   uint32_t count; /* of the first classes of such vectors, from `first` on */
 
   __device__ __forceinline__ bool has(int32_t cls) const { return uint32_t(cls - first) < count; }
+};
+
+/** The same in one register, which is held. */
+struct held_rows_alone {
+  uint32_t packed;
+
+  __device__ __forceinline__ explicit held_rows_alone(rows_alone r)
+      : packed(held(min(r.count, 0xffffffu) << 8 | uint32_t(r.first))) {} /* a lane's first class is below 256 */
+  __device__ __forceinline__ bool has(int32_t cls) const { return uint32_t(cls) - (packed & 0xffu) < packed >> 8; }
 };
 
 template <int size>
@@ -42,26 +55,30 @@ __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level 
   const int32_t classes = in_register(int32_t(c.classes)), elements = in_register(t.rows * classes);
   const bool weighted = l.allows_lean_way == lean_weighted;
   constexpr bool never = always_soft && (Loss::backwards || size > 4); /* too few registers, as below for short rows */
-  const rows_alone alone = find_rows_alone<size>(classes, lean, weighted || soft);
+  using rows_alone_type = std::conditional_t<Loss::scored, held_rows_alone, rows_alone>; /* those lack registers */
+  const rows_alone_type alone{find_rows_alone<size>(classes, lean, weighted || soft)};
   const shared_place first_role = place_in_shared(roles);
   shared_place role = first_role + uint32_t(steps.row) * sizeof(row_role);
   loss_sum sum;
   int32_t cls = steps.cls;
   for (int32_t at = int32_t(thread_rank() * size); at < elements; at += int32_t(block_threads * size)) {
     queue.turn_to(at);
-    const bool whole = !never && lean && elements - at >= int32_t(size) && (!soft || has_zero_targets<T>(c, l, t, at));
-    const int32_t row = int32_t((role - first_role) / sizeof(row_role));
-    if (!always_soft && alone.has(cls))
-      lean_piece<T, Loss>(s, load_role(role), derivatives, row, cls, queue, to + at, wants_gradient, sum);
-    else if (whole && !weighted && classes >= int32_t(size) - 1)
-      crossing_piece<!always_soft, T, Loss>(s, role, derivatives, row, cls, classes, queue, to + at, wants_gradient,
-                                            sum);
-    else if (!always_soft && !Loss::backwards && whole && !weighted)
-      short_rows_piece<T, Loss>(s, role, derivatives, row, cls, classes, queue, to + at, wants_gradient, sum);
-    else if (always_soft || !whole ||
-             !weighted_piece<T, Loss>(c, l, t, s, role, at, cls, queue, to + at, wants_gradient, sum))
-      flat_piece<T, Loss>(c, l, t, s, roles, Loss::scored && lean && !weighted && !soft ? derivatives : nullptr, at,
-                          row, cls, min(int32_t(size), elements - at), soft, sum);
+    const auto row = [=] { return int32_t((role - first_role) / sizeof(row_role)); }; /* few ask */
+    if (!always_soft && alone.has(cls)) {
+      lean_piece<T, Loss>(s, load_role(role), derivatives, row(), cls, queue, to + at, wants_gradient, sum);
+    } else { /* nothing of what follows is asked of the vectors above, of which there are most */
+      const bool whole =
+          !never && lean && elements - at >= int32_t(size) && (!soft || has_zero_targets<T>(c, l, t, at));
+      if (whole && !weighted && classes >= int32_t(size) - 1)
+        crossing_piece<!always_soft, T, Loss>(s, role, derivatives, row(), cls, classes, queue, to + at, wants_gradient,
+                                              sum);
+      else if (!always_soft && !Loss::backwards && whole && !weighted)
+        short_rows_piece<T, Loss>(s, role, derivatives, row(), cls, classes, queue, to + at, wants_gradient, sum);
+      else if (always_soft || !whole ||
+               !weighted_piece<T, Loss>(c, l, t, s, role, at, cls, queue, to + at, wants_gradient, sum))
+        flat_piece<T, Loss>(c, l, t, s, roles, Loss::scored && lean && !weighted && !soft ? derivatives : nullptr, at,
+                            row(), cls, min(int32_t(size), elements - at), soft, sum);
+    }
     queue.end_turn();
     role += uint32_t(steps.rows) * sizeof(row_role);
     cls += steps.classes;
