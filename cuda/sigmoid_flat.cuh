@@ -41,7 +41,7 @@ __device__ __forceinline__ rows_alone find_rows_alone(int32_t classes, bool lean
 
 /** The loss of this thread's share of a tile. Whole vectors go the lean way if the level allows it: with the weights of
  *  their row, of two rows, or of each element. Other elements go one by one, and all with always_soft. Many parameters:
- *  the ways share the tile's roles, steps and queue. */
+ *  the ways share the tile's roles, steps and queue. Long: as a list of them. */
 template <typename T, typename Loss, bool always_soft>
 __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level &l, const tile &t,
                                             const setting_of<Loss> &s, row_role *roles, const float *derivatives,
