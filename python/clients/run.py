@@ -3,7 +3,7 @@
 
     python python/clients/run.py LIBRARY [--only TEXT] [--double] [--folder FOLDER]
 
-LIBRARY: torchvision, transformers, mmdet, ultralytics or detectron2. The script makes an environment in
+LIBRARY: torchvision, transformers, mmdet, ultralytics, rfdetr, timm or detectron2. The script makes an environment in
 ~/.cache/tare/clients, with packages of PyPI. PyTorch comes from ~/.cache/tare/torch if `./dev test` has put it there.
 The C library is that of TARE_LIBRARY, or of a folder build*/ of this repository. detectron2 is not on PyPI: FOLDER is a
 copy of its repository.
@@ -34,6 +34,8 @@ PACKAGES = {  # and PyTorch
     "transformers": ["transformers", "torchvision", "timm", "scipy"],
     "mmdet": ["mmdet==3.3.0", "mmcv-lite==2.1.0", "mmengine", "torchvision", "scipy"],
     "ultralytics": ["ultralytics", "torchvision"],
+    "rfdetr": ["rfdetr", "torchvision"],
+    "timm": ["timm", "torchvision"],
     "detectron2": ["fvcore", "iopath", "omegaconf", "pycocotools", "cloudpickle", "torchvision", "matplotlib"],
 }
 
