@@ -194,7 +194,7 @@ void fill_batch(const tare_problem *problem, call *c) {
   c->has_columns = tare_has_columns(problem);
   c->weighs_terms = problem->weighs_terms;
   c->masks_classes = b.class_mask != nullptr;
-  c->adjusts = {problem->class_offset, -INFINITY, 1.0f, 1.0f, 0}; /* as offsets_of in softmax.cuh */
+  c->adjusts = offsets_alone(problem->class_offset);
   if (tare_is_ldam(problem)) c->adjusts = {problem->class_margins, INFINITY, 0.0f, float(problem->row_scale), 1};
   c->checks_targets = problem->checks_targets;
   c->target_least = float(problem->target_least);

@@ -94,6 +94,11 @@ struct adjustment {
   int32_t is_ldam;       /* the logits have a scale, and the label a margin */
 };
 
+/** Of a loss that has offsets, if anything. */
+__host__ __device__ __forceinline__ adjustment offsets_alone(const float *of_class) {
+  return {of_class, -INFINITY, 1.0f, 1.0f, 0};
+}
+
 /** Seesaw loss: see softmax_by_label.cuh. */
 struct seesaw {
   const float *log_counts; /* NULL: no mitigation */

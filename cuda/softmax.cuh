@@ -70,11 +70,6 @@ __host__ __device__ __forceinline__ bool is_adjusted(const call &c) {
   return c.adjusts.of_class != nullptr || c.adjusts.is_ldam;
 }
 
-/** Of a loss that has offsets, if anything. */
-__host__ __device__ __forceinline__ adjustment offsets_of(const adjustment &by) {
-  return {by.of_class, -INFINITY, 1.0f, 1.0f, 0};
-}
-
 /** The logit that the softmax takes. The label is below 0 if the row has none. An offset of -inf excludes the class, as
  *  does a margin of +inf. LDAM's scale and the label's margin come later: below_scaled() and finish_row(). */
 __device__ __forceinline__ float adjust(const adjustment &by, int32_t /* label */, int32_t cls, float x) {
@@ -210,9 +205,9 @@ __device__ __forceinline__ double scaled_margin(const adjustment &by, double abo
 
 /** From m, S and the label's logit. A second +inf among the other classes shows as a sum above 1, and has no limit:
  *  NaN. No other class at all, or none above -inf: the label is certain. The margin is rounded once. label: the row's
- *  class, where the logits may be scaled. */
+ *  class, or -1 in losses whose logits are not scaled. */
 __device__ __forceinline__ outcome finish_row(const call &c, const setting &s, float weight, float label_x,
-                                              float maximum, float sum, int32_t label = -1) {
+                                              float maximum, float sum, int32_t label) {
   if (weight == 0.0f) return {0.0f, 0.0f, 0.0f, 0.0f, false};
   if (sum == 0.0f) sum = 1.0f;
   if (maximum > FLT_MAX && sum > 1.5f) sum = NAN;

@@ -120,7 +120,7 @@ __device__ __forceinline__ float row_by_label(const call &c, const setting &s, c
   if (r.cls >= 0) by = adjust_by(c, r.cls, label_x, maximum, sum);
   maximum = join_maximum(maximum_of(c, looked_at, by, r.cls));
   sum = join_sum(sum_of(c, looked_at, by, r.cls, maximum));
-  const outcome o = finish_row(c, s, r.weight, label_x, maximum, sum);
+  const outcome o = finish_row(c, s, r.weight, label_x, maximum, sum, -1);
   if (a.to) store_gradient(c, a, by, r.cls, maximum, o);
   return o.loss;
 }

@@ -229,7 +229,8 @@ __device__ __forceinline__ float soft_row(const call &c, const setting &s, const
 template <typename T, int threads, bool soft, bool adjusts>
 __device__ __forceinline__ float one_row(const call &c, const level &l, const tile &t, const setting &s, int32_t row) {
   long_row<T, threads, adjusts> a = make_long_row<T, threads, adjusts>(c, l, t, row);
-  if (soft) a.by = offsets_of(c.adjusts); /* LDAM has no dense targets: told so, the compiler saves registers */
+  /* LDAM has no dense targets: told so, the compiler saves registers. */
+  if (soft) a.by = offsets_alone(c.adjusts.of_class);
   row_role r = weigh_row(c, l, t, row);
   if (soft && r.weight != 0.0f) r = find_mass(c, a, r.weight);
   float loss;

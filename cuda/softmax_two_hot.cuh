@@ -110,7 +110,7 @@ __device__ __forceinline__ float two_hot_in_registers(const call &c, const level
   float x[vectors * vector<T>::size];
   const float maximum = widen_row<lanes, vectors, false>(c, r.label, p, raw, x);
   const float sum = exponentiate<lanes, vectors, T>(c, maximum, p, x);
-  outcome o = finish_row(c, s, r.weight, r.label_x, maximum, sum);
+  outcome o = finish_row(c, s, r.weight, r.label_x, maximum, sum, -1);
   const float moved = share_label(s, r, &o);
   __syncwarp(); /* all of the row has been read, should the gradient take its place */
   T *const to = gradient_at<T>(l, t, row);
@@ -143,7 +143,7 @@ __device__ __forceinline__ float two_hot_of_warp(const call &c, const level &l, 
   const long_row<T, int(warp_size), false> a = make_long_row<T, int(warp_size), false>(c, l, t, row);
   const two_hot_row r = choose_label(c, l, t, a.from, a.from_step, row);
   const float maximum = maximum_of(a, r.label);
-  outcome o = finish_row(c, s, r.weight, r.label_x, maximum, sum_of<float>(a, r.label, maximum));
+  outcome o = finish_row(c, s, r.weight, r.label_x, maximum, sum_of<float>(a, r.label, maximum), -1);
   const float moved = share_label(s, r, &o);
   __syncwarp(); /* the bins' logits have been read, should the gradient take their place */
 #pragma unroll 2
@@ -187,7 +187,7 @@ __device__ __forceinline__ float two_hot_of_lane(const call &c, const level &l, 
   const float maximum = meet(meeting.maxima, classes.start(a, r.label), [](float x, float y) { return fmaxf(x, y); });
   const float sum =
       meet(meeting.sums, classes.exponentiate(a, r.label, maximum), [](float x, float y) { return x + y; });
-  outcome o = finish_row(c, s, r.weight, r.label_x, maximum, sum);
+  outcome o = finish_row(c, s, r.weight, r.label_x, maximum, sum, -1);
   const float moved = share_label(s, r, &o);
 #pragma unroll 2
   for (int32_t cls = a.to ? int32_t(thread_rank() / warp_size) : a.n; cls < a.n; cls += plane_warps) {

@@ -261,11 +261,7 @@ Test(class_sums, selected_rows) {
 
 static void expect_refused(problem *p, const test_device *device, tare_status status, const char *word) {
   p->want |= WANT_CLASS_SUMS;
-  outcome *o = problem_run(p, device);
-  cr_assert_eq(o->status, status, "status %d: %s", o->status, o->text);
-  cr_assert_not_null(strstr(o->text, word), "no '%s' in: %s", word, o->text);
-  outcome_free(o);
-  problem_free(p);
+  CHECK_REFUSED(p, device, status, word);
 }
 
 static tare_status misplaced(tare_context *context, const tare_loss_spec *loss, const tare_batch *batch,

@@ -185,41 +185,33 @@ Test(columns, extremes) {
   }
 }
 
-static void expect_refused(problem *p, const test_device *device, tare_status status, const char *word) {
-  outcome *o = problem_run(p, device);
-  cr_assert_eq(o->status, status, "status %d: %s", o->status, o->text);
-  cr_assert_not_null(strstr(o->text, word), "no '%s' in: %s", word, o->text);
-  outcome_free(o);
-  problem_free(p);
-}
-
 Test(columns, refusals) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       if (describe_loss(kind).takes_negative_weights) continue;
       problem *p = problem_new(kind, TARE_DTYPE_F32, 6, 3);
       p->negative_weights = random_class_weights(p, 1);
-      expect_refused(p, device, TARE_STATUS_UNSUPPORTED, "negative_weights");
+      CHECK_REFUSED(p, device, TARE_STATUS_UNSUPPORTED, "negative_weights");
     }
     problem *smoothed = drawn(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 3, COLUMN_NEGATIVES);
     smoothed->loss.ce.label_smoothing = 0.1;
-    expect_refused(smoothed, device, TARE_STATUS_UNSUPPORTED, "negative_weights and loss->label_smoothing");
+    CHECK_REFUSED(smoothed, device, TARE_STATUS_UNSUPPORTED, "negative_weights and loss->label_smoothing");
     problem *dense = drawn(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 3, COLUMN_BACKGROUND);
     problem_draw_targets(dense, TARE_DTYPE_F32);
-    expect_refused(dense, device, TARE_STATUS_UNSUPPORTED, "batch->background_negative_weights with sigmoid-ce and");
+    CHECK_REFUSED(dense, device, TARE_STATUS_UNSUPPORTED, "batch->background_negative_weights with sigmoid-ce and");
     problem *both = drawn(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 3, COLUMN_BACKGROUND | COLUMN_POSITIVES);
     both->loss.ce.label_smoothing = 0.1;
     both->loss.ce.weighting = TARE_WEIGHTING_TERMS;
-    expect_refused(both, device, TARE_STATUS_UNSUPPORTED, "background_negative_weights and loss->label_smoothing");
+    CHECK_REFUSED(both, device, TARE_STATUS_UNSUPPORTED, "background_negative_weights and loss->label_smoothing");
     problem *other = problem_new(TARE_LOSS_SIGMOID_POLY1, TARE_DTYPE_F32, 6, 3);
     other->background_negative_weights = random_class_weights(other, 1);
-    expect_refused(other, device, TARE_STATUS_UNSUPPORTED, "background_negative_weights");
+    CHECK_REFUSED(other, device, TARE_STATUS_UNSUPPORTED, "background_negative_weights");
     problem *focal = drawn(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 3, COLUMN_GAMMAS);
     focal->loss.focal.label_smoothing = 0.1;
-    expect_refused(focal, device, TARE_STATUS_UNSUPPORTED, "gamma_per_class and label_smoothing");
+    CHECK_REFUSED(focal, device, TARE_STATUS_UNSUPPORTED, "gamma_per_class and label_smoothing");
     static const float gammas[3] = {1, 2, 3};
     problem *row = problem_new(TARE_LOSS_SOFTMAX_FOCAL, TARE_DTYPE_F32, 6, 3);
     row->loss.focal.gamma_per_class = gammas;
-    expect_refused(row, device, TARE_STATUS_INVALID_ARGUMENT, "gamma_per_class");
+    CHECK_REFUSED(row, device, TARE_STATUS_INVALID_ARGUMENT, "gamma_per_class");
   }
 }

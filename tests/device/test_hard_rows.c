@@ -293,11 +293,7 @@ Test(hard_rows, sums_of_normalizers) {
 static void expect_refused(problem *p, mining m, tare_status status, const char *word) {
   p->call = evaluate_selected;
   p->user = &m;
-  outcome *o = problem_run(p, m.device);
-  cr_assert_eq(o->status, status, "status %d: %s", o->status, o->text);
-  cr_assert_not_null(strstr(o->text, word), "no '%s' in: %s", word, o->text);
-  outcome_free(o);
-  problem_free(p);
+  CHECK_REFUSED(p, m.device, status, word);
 }
 
 static problem *plain(void) { return problem_new(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 9, 3); }

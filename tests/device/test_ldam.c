@@ -9,46 +9,20 @@
 
 #include "support/problem.h"
 #include "support/random.h"
-
-static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16, TARE_DTYPE_F64};
-/* Each walk of the kernels: a few classes, registers, planes held and read again, a warp, a block, many chunks. */
-static const int64_t widths[] = {1, 2, 3, 15, 16, 81, 91, 130, 1203, 1600, 2100, 17000};
-enum { DTYPES = sizeof dtypes / sizeof *dtypes, WIDTHS = sizeof widths / sizeof *widths };
-
-enum manner { FLAT, IN_PLACE, PLANES, PADDED, MANNERS };
+#include "support/softmax_rows.h"
 
 static problem *problem_of(int32_t dtype, int64_t classes, enum manner manner) {
-  const level_shape shape = {.height = classes > 1000 ? 3 : test_size(70, 35), .width = 2, .anchors = 1};
-  problem *p = problem_new_levels(TARE_LOSS_SOFTMAX_LDAM, dtype, 1, classes, 1, &shape);
-  problem_draw_labels(p, 0.8, 0.1);
-  p->in_place = manner == IN_PLACE;
-  for (int a = 0; a < ARRAY_KINDS; a++) {
-    p->place[a].channels_first = manner == PLANES;
-    if (manner == PADDED) p->place[a].pad[AXIS_CLASS] = p->place[a].pad[AXIS_X] = 3;
-  }
-  return p;
+  return softmax_problem(TARE_LOSS_SOFTMAX_LDAM, dtype, classes, manner);
 }
 
-Test(ldam, every_width) {
-  FOR_EACH_DEVICE(device) {
-    for (int d = 0; d < DTYPES; d++) {
-      for (int w = 0; w < WIDTHS; w++) {
-        for (int manner = FLAT; manner < MANNERS; manner++) {
-          problem *p = problem_of(dtypes[d], widths[w], (enum manner)manner);
-          CHECK_PROBLEM(p, device);
-          problem_free(p);
-        }
-      }
-    }
-  }
-}
+Test(ldam, every_width) { FOR_EACH_DEVICE(device) check_softmax_widths(TARE_LOSS_SOFTMAX_LDAM, device); }
 
 /* A scale that no float holds is rounded. Of large ones most gradients are 0. */
 Test(ldam, every_scale) {
   static const double scales[] = {1e-6, 0.07, 1, 16.3, 30, 64, 1000, 1e6};
   FOR_EACH_DEVICE(device) {
     for (int way = 0; way < 64; way++) {
-      problem *p = problem_of(dtypes[way % 4], way % 3 ? 91 : 7, way % 5 ? FLAT : PLANES);
+      problem *p = problem_of(softmax_dtypes[way % 4], way % 3 ? 91 : 7, way % 5 ? FLAT : PLANES);
       p->loss.ldam.scale = scales[way / 4 % 8];
       p->drawn = true;
       p->normalizer = TARE_NORMALIZER_WEIGHTS;
@@ -78,18 +52,11 @@ Test(ldam, nothing_is_rounded_to_an_ulp_of_z) {
 Test(ldam, no_margins_are_softmax_ce) {
   FOR_EACH_DEVICE(device) {
     if (device->kind != TARE_DEVICE_CPU) continue;
-    for (int d = 0; d < DTYPES; d++) {
-      problem *p = problem_of(dtypes[d], 81, FLAT), *plain = problem_new(TARE_LOSS_SOFTMAX_CE, dtypes[d], p->rows, 81);
+    for (int d = 0; d < SOFTMAX_DTYPES; d++) {
+      problem *p = problem_of(softmax_dtypes[d], 81, FLAT);
       p->loss.ldam.scale = 1;
       free(p->margins), p->margins = NULL;
-      for (int64_t i = 0; i < p->rows * 81; i++) plain->logits[i] = p->logits[i];
-      for (int64_t i = 0; i < p->rows; i++) plain->labels[i] = p->labels[i];
-      outcome *got = problem_run(p, device), *want = problem_run(plain, device);
-      CHECK_SAME_OUTCOME(p, got, want);
-      outcome_free(got);
-      outcome_free(want);
-      problem_free(p);
-      problem_free(plain);
+      check_is_softmax_ce(p, device);
     }
   }
 }
@@ -140,7 +107,7 @@ Test(ldam, ends) {
   FOR_EACH_DEVICE(device) {
     for (int way = 0; way < 32; way++) {
       const level_shape shape = {.height = 1, .width = ROWS, .anchors = 1};
-      problem *p = problem_new_levels(TARE_LOSS_SOFTMAX_LDAM, dtypes[way % 4], 1, 3, 1, &shape);
+      problem *p = problem_new_levels(TARE_LOSS_SOFTMAX_LDAM, softmax_dtypes[way % 4], 1, 3, 1, &shape);
       for (int64_t i = 0; i < ROWS * 3; i++) p->logits[i] = rows[i / 3][i % 3];
       for (int i = 0; i < ROWS; i++) p->labels[i] = 0;
       if (way / 4 % 4 == 1) p->loss.ldam.scale = 1;

@@ -233,14 +233,6 @@ Test(level_losses, add_up) {
 
 /* ---- Refusals ---------------------------------------------------------------------------------------------------- */
 
-static void expect_refused(problem *p, const test_device *device, tare_status status, const char *words) {
-  outcome *o = problem_run(p, device);
-  cr_assert_eq(o->status, status, "status %d: %s", o->status, o->text);
-  cr_assert_not_null(strstr(o->text, words), "no '%s' in: %s", words, o->text);
-  outcome_free(o);
-  problem_free(p);
-}
-
 static problem *problem_with(level_scalars scalars) {
   problem *p = problem_of_levels(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32);
   p->of_level[2] = scalars;
@@ -276,25 +268,25 @@ Test(level_losses, refusals) {
   const tare_status invalid = TARE_STATUS_INVALID_ARGUMENT;
   const level_scalars none = {0};
   FOR_EACH_DEVICE(device) {
-    expect_refused(problem_with((level_scalars){.divisor = NAN}), device, invalid, "levels[2].divisor is nan");
-    expect_refused(problem_with((level_scalars){.divisor = 1e-309}), device, invalid, "reciprocal must be finite");
-    expect_refused(problem_with((level_scalars){.weight = INFINITY}), device, invalid, "levels[2].loss_weight is inf");
-    expect_refused(problem_with((level_scalars){.weight = 2e38}), device, invalid,
-                   "product with output->gradient_scale");
-    expect_refused(problem_changed("shared", none), device, invalid, "levels[3].loss is 0x");
-    expect_refused(problem_changed("aligned", none), device, invalid, "must be aligned to 8 and 4 bytes");
-    expect_refused(problem_changed("both", (level_scalars){.divisor = 2, .on_device = true}), device, invalid,
-                   "give one of them");
-    expect_refused(problem_changed("weight", none), device, invalid, "levels[2].loss_weight is 0; it must not be 0");
-    expect_refused(problem_changed("scope", none), device, invalid, "output->normalizer_scope is 2");
-    expect_refused(problem_changed("norm_bins", none), device, invalid, "output->norm_bins is 1");
+    CHECK_REFUSED(problem_with((level_scalars){.divisor = NAN}), device, invalid, "levels[2].divisor is nan");
+    CHECK_REFUSED(problem_with((level_scalars){.divisor = 1e-309}), device, invalid, "reciprocal must be finite");
+    CHECK_REFUSED(problem_with((level_scalars){.weight = INFINITY}), device, invalid, "levels[2].loss_weight is inf");
+    CHECK_REFUSED(problem_with((level_scalars){.weight = 2e38}), device, invalid,
+                  "product with output->gradient_scale");
+    CHECK_REFUSED(problem_changed("shared", none), device, invalid, "levels[3].loss is 0x");
+    CHECK_REFUSED(problem_changed("aligned", none), device, invalid, "must be aligned to 8 and 4 bytes");
+    CHECK_REFUSED(problem_changed("both", (level_scalars){.divisor = 2, .on_device = true}), device, invalid,
+                  "give one of them");
+    CHECK_REFUSED(problem_changed("weight", none), device, invalid, "levels[2].loss_weight is 0; it must not be 0");
+    CHECK_REFUSED(problem_changed("scope", none), device, invalid, "output->normalizer_scope is 2");
+    CHECK_REFUSED(problem_changed("norm_bins", none), device, invalid, "output->norm_bins is 1");
     problem *sum = problem_with(none);
     sum->normalizer = TARE_NORMALIZER_SUM;
     sum->normalizer_scope = TARE_NORMALIZER_SCOPE_LEVEL;
-    expect_refused(sum, device, invalid, "the scope needs a normalizer that is formed from the batch");
+    CHECK_REFUSED(sum, device, invalid, "the scope needs a normalizer that is formed from the batch");
     problem *ghm = problem_of_levels(TARE_LOSS_GHM_C, TARE_DTYPE_F32);
     ghm->of_level[0].divisor = 2;
-    expect_refused(ghm, device, TARE_STATUS_UNSUPPORTED, "levels[0].divisor or divisor_pointer with ghm-c");
+    CHECK_REFUSED(ghm, device, TARE_STATUS_UNSUPPORTED, "levels[0].divisor or divisor_pointer with ghm-c");
   }
 }
 
@@ -303,6 +295,6 @@ Test(level_losses, a_fused_head_has_none) {
     head_require_blas(device);
     problem *p = head_problem(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 20, 5, 8);
     p->want = WANT_LOSS | WANT_LEVEL_LOSSES;
-    expect_refused(p, device, TARE_STATUS_UNSUPPORTED, "with a fused head, which does not take them");
+    CHECK_REFUSED(p, device, TARE_STATUS_UNSUPPORTED, "with a fused head, which does not take them");
   }
 }

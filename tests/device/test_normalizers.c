@@ -221,14 +221,6 @@ Test(normalizers, fused_head) {
 
 /* ---- Refusals ---------------------------------------------------------------------------------------------------- */
 
-static void expect_refused(problem *p, const test_device *device, tare_status status, const char *words) {
-  outcome *o = problem_run(p, device);
-  cr_assert_eq(o->status, status, "status %d: %s", o->status, o->text);
-  cr_assert_not_null(strstr(o->text, words), "no '%s' in: %s", words, o->text);
-  outcome_free(o);
-  problem_free(p);
-}
-
 static problem *bounded_problem(int32_t normalizer, double addend, double minimum) {
   problem *p = problem_new(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 9, 3);
   p->normalizer = normalizer;
@@ -248,22 +240,22 @@ static tare_status misaligned(tare_context *context, const tare_loss_spec *loss,
 Test(normalizers, refusals) {
   const tare_status invalid = TARE_STATUS_INVALID_ARGUMENT;
   FOR_EACH_DEVICE(device) {
-    expect_refused(bounded_problem(TARE_NORMALIZER_ROWS, -1, 0), device, invalid,
-                   "output->normalizer_addend is -1; it must be in [0,1e30]");
-    expect_refused(bounded_problem(TARE_NORMALIZER_ROWS, 0, NAN), device, invalid,
-                   "output->normalizer_minimum is nan; it must be in [0,1e30]");
-    expect_refused(bounded_problem(TARE_NORMALIZER_ROWS, 2e30, 0), device, invalid, "it must be in [0,1e30]");
-    expect_refused(bounded_problem(TARE_NORMALIZER_SUM, 1, 0), device, invalid,
-                   "output->normalizer_addend is 1 with output->normalizer TARE_NORMALIZER_SUM (0)");
-    expect_refused(bounded_problem(TARE_NORMALIZER_VALUE, 0, 1), device, invalid,
-                   "output->normalizer_minimum is 1 with output->normalizer TARE_NORMALIZER_VALUE (5)");
-    expect_refused(bounded_problem(TARE_NORMALIZER_ONES + 1, 0, 0), device, invalid, "output->normalizer is 8");
+    CHECK_REFUSED(bounded_problem(TARE_NORMALIZER_ROWS, -1, 0), device, invalid,
+                  "output->normalizer_addend is -1; it must be in [0,1e30]");
+    CHECK_REFUSED(bounded_problem(TARE_NORMALIZER_ROWS, 0, NAN), device, invalid,
+                  "output->normalizer_minimum is nan; it must be in [0,1e30]");
+    CHECK_REFUSED(bounded_problem(TARE_NORMALIZER_ROWS, 2e30, 0), device, invalid, "it must be in [0,1e30]");
+    CHECK_REFUSED(bounded_problem(TARE_NORMALIZER_SUM, 1, 0), device, invalid,
+                  "output->normalizer_addend is 1 with output->normalizer TARE_NORMALIZER_SUM (0)");
+    CHECK_REFUSED(bounded_problem(TARE_NORMALIZER_VALUE, 0, 1), device, invalid,
+                  "output->normalizer_minimum is 1 with output->normalizer TARE_NORMALIZER_VALUE (5)");
+    CHECK_REFUSED(bounded_problem(TARE_NORMALIZER_ONES + 1, 0, 0), device, invalid, "output->normalizer is 8");
     problem *ghm = problem_new(TARE_LOSS_GHM_C, TARE_DTYPE_F32, 9, 3);
     ghm->want |= WANT_NORMALIZER_SUMS;
-    expect_refused(ghm, device, TARE_STATUS_UNSUPPORTED, "output->normalizer_sums with ghm-c");
+    CHECK_REFUSED(ghm, device, TARE_STATUS_UNSUPPORTED, "output->normalizer_sums with ghm-c");
     problem *p = bounded_problem(TARE_NORMALIZER_ROWS, 0, 0);
     p->want |= WANT_NORMALIZER_SUMS;
     p->call = misaligned;
-    expect_refused(p, device, invalid, "output->normalizer_sums is 0x");
+    CHECK_REFUSED(p, device, invalid, "output->normalizer_sums is 0x");
   }
 }

@@ -9,44 +9,19 @@
 
 #include "support/problem.h"
 #include "support/random.h"
-
-static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16, TARE_DTYPE_F64};
-static const int64_t widths[] = {1, 2, 3, 15, 16, 81, 91, 130, 1203, 2100, 17000};
-enum { DTYPES = sizeof dtypes / sizeof *dtypes, WIDTHS = sizeof widths / sizeof *widths };
-
-enum manner { FLAT, IN_PLACE, PLANES, PADDED, MANNERS };
+#include "support/softmax_rows.h"
 
 static problem *problem_of(int32_t dtype, int64_t classes, enum manner manner) {
-  const level_shape shape = {.height = classes > 1000 ? 3 : test_size(70, 35), .width = 2, .anchors = 1};
-  problem *p = problem_new_levels(TARE_LOSS_SOFTMAX_SEESAW, dtype, 1, classes, 1, &shape);
-  problem_draw_labels(p, 0.8, 0.1);
-  p->in_place = manner == IN_PLACE;
-  for (int a = 0; a < ARRAY_KINDS; a++) {
-    p->place[a].channels_first = manner == PLANES;
-    if (manner == PADDED) p->place[a].pad[AXIS_CLASS] = p->place[a].pad[AXIS_X] = 3;
-  }
-  return p;
+  return softmax_problem(TARE_LOSS_SOFTMAX_SEESAW, dtype, classes, manner);
 }
 
-Test(seesaw, every_width) {
-  FOR_EACH_DEVICE(device) {
-    for (int d = 0; d < DTYPES; d++) {
-      for (int w = 0; w < WIDTHS; w++) {
-        for (int manner = FLAT; manner < MANNERS; manner++) {
-          problem *p = problem_of(dtypes[d], widths[w], (enum manner)manner);
-          CHECK_PROBLEM(p, device);
-          problem_free(p);
-        }
-      }
-    }
-  }
-}
+Test(seesaw, every_width) { FOR_EACH_DEVICE(device) check_softmax_widths(TARE_LOSS_SOFTMAX_SEESAW, device); }
 
 Test(seesaw, every_factor) {
   static const double ps[] = {0, 0.8, 3}, qs[] = {0, 0.5, 2, 7}, epsilons[] = {1, 0.01, 1e-12};
   FOR_EACH_DEVICE(device) {
     for (int way = 0; way < 72; way++) {
-      problem *p = problem_of(dtypes[way % 4], way % 2 ? 91 : 7, way % 5 ? FLAT : PLANES);
+      problem *p = problem_of(softmax_dtypes[way % 4], way % 2 ? 91 : 7, way % 5 ? FLAT : PLANES);
       p->loss.seesaw.p = ps[way % 3];
       p->loss.seesaw.q = qs[way / 3 % 4];
       p->loss.seesaw.epsilon = epsilons[way / 12 % 3];
@@ -61,17 +36,10 @@ Test(seesaw, every_factor) {
 Test(seesaw, no_factors_are_softmax_ce) {
   FOR_EACH_DEVICE(device) {
     if (device->kind != TARE_DEVICE_CPU) continue;
-    for (int d = 0; d < DTYPES; d++) {
-      problem *p = problem_of(dtypes[d], 81, FLAT), *plain = problem_new(TARE_LOSS_SOFTMAX_CE, dtypes[d], p->rows, 81);
+    for (int d = 0; d < SOFTMAX_DTYPES; d++) {
+      problem *p = problem_of(softmax_dtypes[d], 81, FLAT);
       p->loss.seesaw.p = p->loss.seesaw.q = 0;
-      for (int64_t i = 0; i < p->rows * 81; i++) plain->logits[i] = p->logits[i];
-      for (int64_t i = 0; i < p->rows; i++) plain->labels[i] = p->labels[i];
-      outcome *got = problem_run(p, device), *want = problem_run(plain, device);
-      CHECK_SAME_OUTCOME(p, got, want);
-      outcome_free(got);
-      outcome_free(want);
-      problem_free(p);
-      problem_free(plain);
+      check_is_softmax_ce(p, device);
     }
   }
 }
@@ -119,7 +87,7 @@ Test(seesaw, ends) {
   enum { ROWS = sizeof rows / sizeof *rows };
   FOR_EACH_DEVICE(device) {
     for (int way = 0; way < 16; way++) {
-      problem *p = problem_new(TARE_LOSS_SOFTMAX_SEESAW, dtypes[way % 4], ROWS, 3);
+      problem *p = problem_new(TARE_LOSS_SOFTMAX_SEESAW, softmax_dtypes[way % 4], ROWS, 3);
       for (int i = 0; i < ROWS * 3; i++) p->logits[i] = rows[i / 3][i % 3];
       for (int i = 0; i < ROWS; i++) p->labels[i] = 0;
       if (way / 4 == 1) p->loss.seesaw.p = 0;

@@ -304,11 +304,7 @@ Test(selection, real_batch) {
 static void expect_refused(problem *p, const test_device *device, mining m, tare_status status, const char *word) {
   p->call = evaluate_selected;
   p->user = &m;
-  outcome *o = problem_run(p, device);
-  cr_assert_eq(o->status, status, "status %d: %s", o->status, o->text);
-  cr_assert_not_null(strstr(o->text, word), "no '%s' in: %s", word, o->text);
-  outcome_free(o);
-  problem_free(p);
+  CHECK_REFUSED(p, device, status, word);
 }
 
 Test(selection, refusals) {

@@ -3,7 +3,6 @@
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "support/numbers.h"
 #include "support/problem.h"
@@ -197,24 +196,16 @@ Test(weighting, selections) {
   }
 }
 
-static void expect_refused(problem *p, const test_device *device, tare_status status, const char *word) {
-  outcome *o = problem_run(p, device);
-  cr_assert_eq(o->status, status, "status %d: %s", o->status, o->text);
-  cr_assert_not_null(strstr(o->text, word), "no '%s' in: %s", word, o->text);
-  outcome_free(o);
-  problem_free(p);
-}
-
 Test(weighting, refusals) {
   FOR_EACH_DEVICE(device) {
     problem *p = drawn(DENSE, TARE_DTYPE_F32, 3, POSITIVES);
     p->loss.ce.weighting = 2;
-    expect_refused(p, device, TARE_STATUS_INVALID_ARGUMENT, "loss->ce.weighting is 2; it must be 0 (blended) or 1");
+    CHECK_REFUSED(p, device, TARE_STATUS_INVALID_ARGUMENT, "loss->ce.weighting is 2; it must be 0 (blended) or 1");
     problem *row = problem_new(TARE_LOSS_SOFTMAX_CE, TARE_DTYPE_F32, 6, 3);
     row->loss.ce.weighting = TARE_WEIGHTING_TERMS;
-    expect_refused(row, device, TARE_STATUS_UNSUPPORTED, "loss->ce.weighting is 1");
+    CHECK_REFUSED(row, device, TARE_STATUS_UNSUPPORTED, "loss->ce.weighting is 1");
     problem *focal = problem_new(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, 6, 3);
     focal->loss.focal.reserved = TARE_WEIGHTING_TERMS;
-    expect_refused(focal, device, TARE_STATUS_INVALID_ARGUMENT, "reserved");
+    CHECK_REFUSED(focal, device, TARE_STATUS_INVALID_ARGUMENT, "reserved");
   }
 }

@@ -347,6 +347,17 @@ void check_problem_at(const char *file, int line, problem *p, const test_device 
   outcome_free(want);
 }
 
+void check_refused_at(const char *file, int line, problem *p, const test_device *device, tare_status status,
+                      const char *words) {
+  outcome *o = problem_run(p, device);
+  if (o->status != status)
+    cr_assert_fail("%s:%d: %s: status %s: %s", file, line, problem_text(p), tare_status_name(o->status), o->text);
+  if (strstr(o->text, words) == NULL)
+    cr_assert_fail("%s:%d: %s: no '%s' in: %s", file, line, problem_text(p), words, o->text);
+  outcome_free(o);
+  problem_free(p);
+}
+
 void check_same_outcome_at(const char *file, int line, const problem *p, const outcome *got, const outcome *want) {
   char what[640];
   if (got->status != TARE_STATUS_OK || want->status != TARE_STATUS_OK) {

@@ -221,6 +221,11 @@ void check_outcome_at(const char *file, int line, const problem *p, const outcom
 void check_problem_at(const char *file, int line, problem *p, const test_device *device);
 #define CHECK_PROBLEM(p, device) check_problem_at(__FILE__, __LINE__, (p), (device))
 
+/** Fails the test unless the library refuses the problem with the status and, among its words, these. Frees it. */
+void check_refused_at(const char *file, int line, problem *p, const test_device *device, tare_status status,
+                      const char *words);
+#define CHECK_REFUSED(p, device, status, words) check_refused_at(__FILE__, __LINE__, (p), (device), (status), (words))
+
 /** Fails the test unless two outcomes of the library are equal bit for bit. */
 void check_same_outcome_at(const char *file, int line, const problem *p, const outcome *got, const outcome *want);
 #define CHECK_SAME_OUTCOME(p, got, want) check_same_outcome_at(__FILE__, __LINE__, (p), (got), (want))

@@ -226,21 +226,13 @@ Test(class_mask_compact, fused_head) {
 
 /* ---- Refusals ---------------------------------------------------------------------------------------------------- */
 
-static void expect_refused(problem *p, const test_device *device, tare_status status, const char *word) {
-  outcome *o = problem_run(p, device);
-  cr_assert_eq(o->status, status, "status %d: %s", o->status, o->text);
-  cr_assert_not_null(strstr(o->text, word), "no '%s' in: %s", word, o->text);
-  outcome_free(o);
-  problem_free(p);
-}
-
 Test(class_mask_compact, other_losses) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
       if (describe_loss(kind).family == TARE_LOSS_FAMILY_SIGMOID) continue;
       problem *p = problem_new(kind, TARE_DTYPE_F32, 6, 3);
       problem_draw_class_mask(p, 0.5);
-      expect_refused(p, device, TARE_STATUS_UNSUPPORTED, "batch->class_mask");
+      CHECK_REFUSED(p, device, TARE_STATUS_UNSUPPORTED, "batch->class_mask");
     }
   }
 }
@@ -264,7 +256,7 @@ Test(class_mask_compact, strides_and_overlaps) {
       problem *p = federated(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 20, 2, maps);
       p->call = evaluate_with_strides;
       p->user = given[i];
-      expect_refused(p, device, TARE_STATUS_INVALID_ARGUMENT, words[i]);
+      CHECK_REFUSED(p, device, TARE_STATUS_INVALID_ARGUMENT, words[i]);
     }
   }
 }
@@ -296,7 +288,7 @@ Test(class_mask_compact, images_of_a_fused_head) {
       p->head->call = evaluate_images;
       p->head->user = manner ? rows : images;
       if (manner == 0) {
-        expect_refused(p, device, TARE_STATUS_UNSUPPORTED, "class mask");
+        CHECK_REFUSED(p, device, TARE_STATUS_UNSUPPORTED, "class mask");
         continue;
       }
       CHECK_PROBLEM(p, device);

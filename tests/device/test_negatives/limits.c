@@ -2,14 +2,6 @@
 /* What they refuse, and that their gradients are those of their values. */
 #include "negatives.h"
 
-static void expect_refused(problem *p, const test_device *device, tare_status status, const char *word) {
-  outcome *o = problem_run(p, device);
-  cr_assert_eq(o->status, status, "%s: %s", problem_text(p), o->text);
-  cr_assert_not_null(strstr(o->text, word), "no '%s' in: %s", word, o->text);
-  outcome_free(o);
-  problem_free(p);
-}
-
 static problem *smoothed(int32_t kind) {
   problem *p = problem_new(kind, TARE_DTYPE_F32, 8, 3);
   set(p, "label_smoothing", 0.1);
@@ -20,24 +12,24 @@ Test(negatives, what_label_smoothing_cannot_be_combined_with) {
   FOR_EACH_DEVICE(device) {
     problem *p = smoothed(TARE_LOSS_SIGMOID_FOCAL);
     problem_draw_targets(p, TARE_DTYPE_F32);
-    expect_refused(p, device, TARE_STATUS_UNSUPPORTED, "label_smoothing");
+    CHECK_REFUSED(p, device, TARE_STATUS_UNSUPPORTED, "label_smoothing");
     p = smoothed(TARE_LOSS_SIGMOID_CE);
     problem_draw_scores(p, TARE_DTYPE_F32);
-    expect_refused(p, device, TARE_STATUS_UNSUPPORTED, "label_smoothing");
+    CHECK_REFUSED(p, device, TARE_STATUS_UNSUPPORTED, "label_smoothing");
     p = smoothed(TARE_LOSS_SIGMOID_FOCAL);
     set(p, "smoothed", TARE_SMOOTHED_ALL);
     p->alpha_per_class = random_class_weights(p, 1);
-    expect_refused(p, device, TARE_STATUS_UNSUPPORTED, "TARE_SMOOTHED_ALL");
+    CHECK_REFUSED(p, device, TARE_STATUS_UNSUPPORTED, "TARE_SMOOTHED_ALL");
     p = smoothed(TARE_LOSS_SOFTMAX_CE);
     problem_draw_targets(p, TARE_DTYPE_F32);
-    expect_refused(p, device, TARE_STATUS_UNSUPPORTED, "label_smoothing");
+    CHECK_REFUSED(p, device, TARE_STATUS_UNSUPPORTED, "label_smoothing");
     p = smoothed(TARE_LOSS_SOFTMAX_CE);
     p->loss.ce.smoothed = TARE_SMOOTHED_ALL;
-    expect_refused(p, device, TARE_STATUS_UNSUPPORTED, "loss->ce.smoothed is 1");
+    CHECK_REFUSED(p, device, TARE_STATUS_UNSUPPORTED, "loss->ce.smoothed is 1");
     p = smoothed(TARE_LOSS_SOFTMAX_FOCAL);
     set(p, "smoothed", TARE_SMOOTHED_ALL);
     p->alpha_per_class = random_class_weights(p, 1);
-    expect_refused(p, device, TARE_STATUS_UNSUPPORTED, "TARE_SMOOTHED_ALL");
+    CHECK_REFUSED(p, device, TARE_STATUS_UNSUPPORTED, "TARE_SMOOTHED_ALL");
   }
 }
 
@@ -65,7 +57,7 @@ Test(negatives, parameters_out_of_range) {
     for (size_t i = 0; i < COUNT(cases); i++) {
       problem *p = problem_new(cases[i].kind, TARE_DTYPE_F32, 8, 3);
       set(p, cases[i].name, cases[i].value);
-      expect_refused(p, device, TARE_STATUS_INVALID_ARGUMENT, cases[i].text);
+      CHECK_REFUSED(p, device, TARE_STATUS_INVALID_ARGUMENT, cases[i].text);
     }
   }
 }
@@ -77,7 +69,7 @@ Test(negatives, heatmaps_of_16_bits_are_refused) {
       problem *p = problem_new(TARE_LOSS_SIGMOID_HEATMAP_FOCAL, TARE_DTYPE_F32, 8, 3);
       problem_draw_targets(p, TARE_DTYPE_F32);
       p->target_dtype = dtype;
-      expect_refused(p, device, TARE_STATUS_UNSUPPORTED, "target_dtype");
+      CHECK_REFUSED(p, device, TARE_STATUS_UNSUPPORTED, "target_dtype");
     }
   }
 }
