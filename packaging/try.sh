@@ -9,7 +9,10 @@ suite=$1 folder=$2
 cd "$(dirname "$0")/.."
 mkdir -p "$folder"
 build=$folder/$suite-build use=$folder/$suite-use
-case $suite in noble) mirror=http://archive.ubuntu.com/ubuntu ;; *) mirror=http://deb.debian.org/debian ;; esac
+case $suite in
+  noble) mirror=http://archive.ubuntu.com/ubuntu script=gutsy ;; # all of Ubuntu's are one script; Debian 12 knows no noble
+  *) mirror=http://deb.debian.org/debian script= ;;
+esac
 
 leave() {
   for root in "$build" "$use"; do
@@ -39,7 +42,7 @@ begin() { # begin ROOT: an empty system
 }
 
 step "debootstrap"
-debootstrap --variant=minbase "$suite" "$build" "$mirror" >"$folder/$suite.log"
+debootstrap --variant=minbase "$suite" "$build" "$mirror" ${script:+"$script"} >"$folder/$suite.log"
 [ "$suite" != noble ] || echo "deb $mirror noble main universe" >"$build/etc/apt/sources.list"
 cp -a "$build" "$use"
 begin "$build"

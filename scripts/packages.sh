@@ -49,7 +49,7 @@ want_lint() {
 }
 want_fuzz() {
   want clang command -v clang
-  want libclang-rt-14-dev sh -c 'echo "int LLVMFuzzerTestOneInput(void) { return 0; }" |
+  want libclang-rt-dev sh -c 'echo "int LLVMFuzzerTestOneInput(void) { return 0; }" |
     clang -x c - -fsanitize=fuzzer -o /dev/null'
 }
 has_universal_ctags() { ctags --version | grep -q Universal; }
