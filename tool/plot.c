@@ -114,8 +114,8 @@ static void put_curves(FILE *script, const struct curves *curves) {
     widen(&low, &high, harmonised);
   }
   fputs(
-      "END\nset title 'Gradient of one logit after reformulation'\n"
-      "set ylabel 'gradient norm / its mean over the batch'\n",
+      "END\nset title 'Gradient of one logit with each loss'\n"
+      "set ylabel 'gradient / its mean over the batch'\n",
       script);
   put_decades(script, low, fmax(high, 1 / mean));
   fprintf(script, "plot x/%.9g with lines lw 2 dt 2 lc rgb '" COLOUR_UNWEIGHTED "' title 'cross-entropy', \\\n", mean);
@@ -162,5 +162,7 @@ static void put_script(FILE *script, void *contents) {
 }
 
 int plot_draw(FILE *file, const char *path, struct plot *plot) {
-  return picture_draw(file, &(struct picture){path, 1120, 500, put_script, plot});
+  char title[512];
+  snprintf(title, sizeof title, "%s on %s", tare_loss_name(plot->loss->kind), plot->source);
+  return picture_draw(file, &(struct picture){path, title, 1120, 500, put_script, plot});
 }

@@ -93,14 +93,39 @@ static int say_why(enum child_end end, const struct child_answer *answer, const 
   }
 }
 
-static int draw(FILE *file, const char *path, const char *script, size_t length) {
+static void put_escaped(FILE *file, const char *text) {
+  for (; *text; text++) {
+    if (*text == '<' || *text == '&')
+      fprintf(file, "&#%d;", *text);
+    else if ((unsigned char)*text >= 0x20)
+      fputc(*text, file);
+  }
+}
+
+/* The title of an SVG is what a browser shows and a screen reader says. gnuplot can only write its own name there. */
+static bool put_picture(FILE *file, const char *title, const struct child_answer *answer) {
+  static const char theirs[] = "<title>Gnuplot</title>";
+  const char *text = answer->text, *at = memmem(text, answer->length, theirs, sizeof theirs - 1);
+  size_t before = at ? (size_t)(at - text) : 0, rest = at ? before + sizeof theirs - 1 : 0;
+  if (at) {
+    fwrite(text, 1, before, file);
+    fputs("<title>", file);
+    put_escaped(file, title);
+    fputs("</title>", file);
+  }
+  fwrite(text + rest, 1, answer->length - rest, file);
+  return !ferror(file);
+}
+
+static int draw(FILE *file, const struct picture *picture, const char *script, size_t length) {
   char *arguments[] = {"gnuplot", "--default-settings", "-", NULL};
+  const char *path = picture->path;
   struct child_answer answer;
   enum child_end end = child_run(arguments, script, length, MOST_SECONDS, MOST_BYTES, &answer);
   int status = TOOL_OK;
   if (end != CHILD_SUCCEEDED || !is_whole(&answer, format_of(path)))
     status = say_why(end, &answer, path);
-  else if (fwrite(answer.text, 1, answer.length, file) != answer.length)
+  else if (!put_picture(file, picture->title, &answer))
     status = outfile_failed("--plot", path);
   free(answer.text);
   return status;
@@ -118,7 +143,7 @@ int picture_draw(FILE *file, const struct picture *picture) {
     free(script);
     return complain("--plot %s: out of memory", picture->path);
   }
-  int status = draw(file, picture->path, script, length);
+  int status = draw(file, picture, script, length);
   free(script);
   return status;
 }

@@ -17,6 +17,7 @@
 
 struct picture {
   const char *path;                          /**< what parse_picture took */
+  const char *title;                         /**< of an SVG, in one line */
   int width, height;                         /**< pixels of an SVG; a PNG has twice as many */
   void (*put)(FILE *script, void *contents); /**< writes gnuplot's script, after "set terminal" */
   void *contents;

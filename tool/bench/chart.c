@@ -43,16 +43,25 @@ static void put_bars(FILE *script, struct bench *bench) {
   fputs(")\n", script);
 }
 
+struct title {
+  char of[512];
+};
+
+static struct title title_of(const struct bench *bench) {
+  struct title title;
+  snprintf(title.of, sizeof title.of, "Loss and gradient of %s × %s %s (%s, caches %s)", grouped(bench->batch.rows).of,
+           grouped(bench->batch.classes).of, dtype_name(bench->batch.dtype), bench->options.distribution_text,
+           bench_is_cold(bench) ? "cold" : "warm");
+  return title;
+}
+
 static void put_title(FILE *script, const struct bench *bench) {
   const tare_context_description *about = &bench->device.about;
   char title[512], threads[32] = "";
   if (!device_is_gpu(&bench->device))
     snprintf(threads, sizeof threads, ", %d thread%s", about->threads, about->threads == 1 ? "" : "s");
-  snprintf(title, sizeof title, "Loss and gradient of %s × %s %s (%s, caches %s)", grouped(bench->batch.rows).of,
-           grouped(bench->batch.classes).of, dtype_name(bench->batch.dtype), bench->options.distribution_text,
-           bench_is_cold(bench) ? "cold" : "warm");
   fputs("set label 2 ", script);
-  put_quoted(script, title);
+  put_quoted(script, title_of(bench).of);
   fprintf(script, " at screen 0.5,%g center font ',16' noenhanced\nset label 1 ", 1 - 26.0 / height_of(bench));
   snprintf(title, sizeof title, "on %s, %s%s; %lld rounds", about->device_name, about->instruction_set, threads,
            (long long)bench->rounds);
@@ -82,5 +91,6 @@ static void put_script(FILE *script, void *contents) {
 }
 
 int bench_chart(FILE *file, struct bench *bench) {
-  return picture_draw(file, &(struct picture){bench->options.plot, 900, height_of(bench), put_script, bench});
+  const struct title title = title_of(bench);
+  return picture_draw(file, &(struct picture){bench->options.plot, title.of, 900, height_of(bench), put_script, bench});
 }

@@ -126,7 +126,8 @@ static void check_picture(const char *loss, const char *parameters, const char *
   char *svg = tool_file_text(path);
   cr_assert_not_null(strstr(svg, "<svg"), "%s", loss);
   const char *const counted = rows_apart() > 1 ? "Gradient norms of " : "Gradient norms of 338,814 logits";
-  const char *const texts[] = {loss, counted, "number of logits", right_panel, "objects", "loss ", parameters};
+  const char *const texts[] = {loss,      counted, "number of logits", right_panel,
+                               "objects", "loss ", parameters,         "_logits.npy</title>"};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
     cr_assert_not_null(strstr(svg, texts[i]), "%s: '%s' is not in the picture", loss, texts[i]);
   }
@@ -140,7 +141,7 @@ Test(tool, pictures) {
   if (system("command -v gnuplot >/dev/null") != 0) cr_skip_test("gnuplot is not installed");
   if (system("command -v xmllint >/dev/null") != 0) cr_skip_test("xmllint is not installed (libxml2-utils)");
   check_picture("sigmoid-focal", "(alpha 0.25, gamma 2)", "Weight and gradient by gradient norm");
-  check_picture("ghm-c", "(bins 30)", "Gradient of one logit after reformulation");
+  check_picture("ghm-c", "(bins 30)", "Gradient of one logit with each loss");
 }
 
 /* The file's ending says what it is. */
