@@ -18,19 +18,24 @@ prepare_tests() { # prepare_tests [SECONDS]: sets up the machine and configures
   echo "dev: building in $build" >&2
 }
 
+# Everything, and beside it the disassembler, where a test reads machine code.
+build_tests() {
+  if grep -q '^cuda_report ' "$build/tally/expected"; then fetch_disassembler "$build/disassembler" & fi
+  compile "$build" all
+  wait
+}
+
 test_everything() {
   prepare_tests
   grep '^-- Tare\|^--   ' "$build/configure.log" | cut -c 4-
-  compile "$build" all
-  fetch_disassembler "$build/disassembler"
+  build_tests
   run_tests "$build"
   tests/harness/total.sh "$build/tally"
 }
 
 test_all_variants() {
   prepare_tests 86400
-  compile "$build" all
-  fetch_disassembler "$build/disassembler"
+  build_tests
   TARE_SWEEP=all run_tests "$build"
   configure "$build-asan" --preset asan -DTARE_TESTS=ON -DTARE_TOOL=ON
   compile "$build-asan" all
