@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The directive `header-section`: one numbered section of include/tare.h, its text and everything it declares.
+"""The directive `header-sections`: the numbered sections of include/tare.h, with their titles, their texts and all that
+they declare.
 
-A new function, struct or enumeration appears by itself, in the order of the header.
+A new section, function, struct or enumeration appears by itself, in the order of the header.
 """
 
 import re
 from pathlib import Path
 
-from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 HEADER = Path(__file__).parents[2] / "include" / "tare.h"
@@ -47,16 +47,21 @@ def directives(code):
             yield f"```{{doxygendefine}} {match['define']}\n```"
 
 
-class HeaderSection(SphinxDirective):
-    required_arguments = 1
+def page():
+    """The header as a page: its first comment, and a heading for each section."""
+    for number, (title, text, code) in sections().items():
+        yield f"## {number}. {title}" if number else "## Words, memory, types"
+        if text:
+            yield f"``````text\n{text}\n``````"
+        yield from directives(code)
 
+
+class HeaderSections(SphinxDirective):
     def run(self):
         self.env.note_dependency(str(HEADER))
-        _, text, code = sections()[int(self.arguments[0])]
-        intro = [nodes.literal_block(text, text, language="text")] if text else []
-        return intro + self.parse_text_to_nodes("\n\n".join(directives(code)))
+        return self.parse_text_to_nodes("\n\n".join(page()), allow_section_headings=True)
 
 
 def setup(app):
-    app.add_directive("header-section", HeaderSection)
+    app.add_directive("header-sections", HeaderSections)
     return {"parallel_read_safe": True}
