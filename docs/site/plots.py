@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pictures of the site. A page names one by the directive `picture`. They are drawn when the site is built.
 
-One meaning a colour: blue for objects (positives), orange for background (negatives), grey for cross-entropy.
+One meaning a colour, as in the tool's pictures (tool/base/picture.h): blue for objects (positives), orange for
+background (negatives), grey for cross-entropy and other libraries, green for focal loss, purple for the loss that the
+picture is about.
 """
 
 import sys
@@ -16,6 +18,7 @@ sys.path.insert(0, str(Path("site").resolve()))
 import curves
 
 OBJECTS, BACKGROUND, GREY = "#1f6fb4", "#d9730d", "#8a8a8a"
+FOCAL, LOSS = "#2f7d4f", "#7b3fa0"
 RAMP = ["#b3cde3", "#6fa8dc", "#1f6fb4", "#0b3d6b", "#000000"]
 
 
@@ -91,7 +94,7 @@ def scored():
     names = [name for name in tare.losses() if name in SCORED]
     _, axes = plt.subplots(figsize=(6.4, 3.4), constrained_layout=True)
     score = np.full(len(p), 0.7)
-    for name, colour in zip(names, ("#1f6fb4", "#2a9d4a", "#8e44ad", "#c0392b")):
+    for name, colour in zip(names, (LOSS, "#00838f", "#c0392b", "#000000")):
         x = np.log(p) - np.log1p(-p)
         found = tare.evaluate(name, x[:, None], np.zeros(len(p), np.int32), scores=score)
         axes.plot(p, found.gradient[:, 0], color=colour, label=name)
@@ -120,7 +123,7 @@ def ghm_batch():
     left.set_yscale("log")
     left.legend(fontsize=8)
     _axes(left, "gradient norm g = |p − t|", "elements, log scale")
-    drawn = (("sigmoid-ce", GREY, "s"), ("sigmoid-focal", "#8e44ad", "^"), ("ghm-c", "#2a9d4a", "o"))
+    drawn = (("sigmoid-ce", GREY, "s"), ("sigmoid-focal", FOCAL, "^"), ("ghm-c", LOSS, "o"))
     for name, colour, marker in drawn:
         share = 100 * curves.share_by_norm(name, logits, labels, bins)
         right.plot(centres, share, color=colour, marker=marker, label=name)
@@ -156,7 +159,7 @@ def speed():
     for family in families:
         for one in (one for one in results["losses"] if one["family"] == family and one.get("median_ms")):
             ours = one["label"] == "Tare"
-            axes.barh(place, one["median_ms"], color="#2a9d4a" if ours else GREY)
+            axes.barh(place, one["median_ms"], color=LOSS if ours else GREY)
             axes.text(one["median_ms"] * 1.06, place, f"{one['median_ms']:.1f}", va="center", fontsize=8)
             ticks.append(place)
             names.append(f"{family}: {one['label']}")

@@ -20,15 +20,15 @@ LOOKS = ("#b3cde3", "#6fa8dc", "#0b3d6b")  # early, middle, late
 COLOURS = {
     "ce": "#8a8a8a",
     "alpha-ce": "#444444",
-    "focal-0.5": "#c9a0dc",
-    "focal-2": "#8e44ad",
-    "focal-5": "#4a1766",
+    "focal-0.5": "#8fc3a3",
+    "focal-2": "#2f7d4f",
+    "focal-5": "#123d24",
     "cb-focal-2": "#c0392b",
-    "poly1": "#e08e0b",
-    "ghm-c": "#2a9d4a",
-    "ghm-c+r": "#0f5d27",
+    "poly1": "#a08a1a",
+    "ghm-c": "#7b3fa0",
+    "ghm-c+r": "#3d1a57",
     "quality-focal": "#1f9aa8",
-    "varifocal": "#1f4fb4",
+    "varifocal": "#d1609b",
 }
 OUTLIER = 0.9  # a gradient norm from which on an element is called an outlier here
 
@@ -176,10 +176,20 @@ def who_gets_the_gradient(table: Rows) -> Any:
     return figure
 
 
+def _reference(differences: Rows) -> str:
+    """The loss that does not differ from itself."""
+    return next(
+        loss
+        for loss in _names(differences, "loss")
+        if not any(abs(float(row[key])) > 0 for row in _of(differences, loss=loss) for key in ("low", "high"))
+    )
+
+
 def test_table(test: Rows, differences: Rows) -> Any:
     """Above, AP50 on test, a dot for each seed. Below, its difference from the reference, with the 95 % interval."""
     columns = [column for column in test[0] if column.startswith("AP50 ")]
     names = _names(test, "loss")
+    reference = _reference(differences)
     figure, panels = plt.subplots(
         2, len(columns), figsize=(8.6, 0.62 * len(names) + 1.9), constrained_layout=True, sharey=True, squeeze=False
     )
@@ -196,7 +206,7 @@ def test_table(test: Rows, differences: Rows) -> Any:
         below.axvline(0, color="black", linewidth=0.8)
         above.set_title(column.removeprefix("AP50 "), loc="left", fontsize=10)
         _axes(above, "AP50 on test, %", "")
-        _axes(below, "difference, 95 % interval", "")
+        _axes(below, f"AP50 − AP50 of {reference}, %", "")
         above.set_yticks(range(len(names)), names, fontsize=8)
     panels[0][0].invert_yaxis()
     return figure
