@@ -6,6 +6,8 @@
 #ifndef TARE_CORE_PROBLEM_H
 #define TARE_CORE_PROBLEM_H
 
+#include <math.h>
+
 #include "losses/shapes.h"
 #include "tare.h"
 
@@ -121,6 +123,12 @@ static inline int tare_is_seesaw(const tare_problem *problem) { return problem->
 
 /** Whether the logits of a softmax row are multiplied, and the label's has a margin. */
 static inline int tare_is_ldam(const tare_problem *problem) { return problem->loss.kind == TARE_LOSS_SOFTMAX_LDAM; }
+
+/** Whether the loss excludes a class: by an offset of -inf, or a margin of +inf. On a GPU the host cannot ask. */
+static inline int tare_is_excluded(const tare_problem *problem, int64_t cls) {
+  if (problem->class_offset) return problem->class_offset[cls] == -INFINITY;
+  return problem->class_margins && problem->class_margins[cls] == INFINITY;
+}
 
 /** What they are multiplied by, as the logits' computing type holds it. */
 static inline double tare_scale_of_rows(const tare_problem *problem) {

@@ -68,6 +68,16 @@ static const void *labels_of(const tare_problem *problem, const tare_tile *tile)
   return labels->data ? (const char *)labels->data + tile->offset[TARE_ARRAY_LABELS] * size : NULL;
 }
 
+/** A label of an excluded class is invalid, background's too where it is one. Beside targets no label names a class. */
+static __attribute__((noinline)) void refuse_excluded(const tare_problem *problem, int32_t n, int32_t *found) {
+  const int32_t of_background = tare_background_class(problem);
+  if (problem->soft || !(problem->class_offset || problem->class_margins)) return;
+  for (int32_t i = 0; i < n; i++) {
+    const int32_t cls = found[i] == TARE_ROW_BACKGROUND ? of_background : found[i];
+    if (cls >= 0 && tare_is_excluded(problem, cls)) found[i] = TARE_ROW_INVALID;
+  }
+}
+
 static void classify_tile(const tare_problem *problem, const tare_tile *tile, int32_t *found) {
   const tare_batch *batch = &problem->batch;
   const int64_t stride = tile->view->array[TARE_ARRAY_LABELS].stride[TARE_AXES - 1];
@@ -81,6 +91,7 @@ static void classify_tile(const tare_problem *problem, const tare_tile *tile, in
     classify_narrow(batch, labels, tile->rows, found);
   else
     classify_wide(batch, batch->label_dtype, labels, stride, tile->rows, found);
+  refuse_excluded(problem, tile->rows, found);
 }
 
 static int classes_are_known(const tare_problem *problem) {

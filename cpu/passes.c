@@ -42,8 +42,20 @@ static void add_scan(tare_label_scan *sum, const tare_label_scan *scan) {
   sum->invalid_label = scan->invalid_label;
 }
 
+/** Whether a label names a class, one that the loss excludes. */
+static int is_excluded_label(const tare_problem *problem, int64_t label) {
+  const uint64_t cls = (uint64_t)label - (uint64_t)problem->batch.first_label;
+  return label >= problem->batch.first_label && cls < (uint64_t)problem->batch.classes &&
+         tare_is_excluded(problem, (int64_t)cls);
+}
+
 static tare_status refuse_label(const tare_problem *problem, const tare_label_scan *scan, tare_error *error) {
   const tare_batch *b = &problem->batch;
+  if (is_excluded_label(problem, scan->invalid_label))
+    return tare_fail(error, TARE_STATUS_INVALID_LABEL,
+                     "label of row %lld is %lld (%lld invalid rows), a class that the loss excludes with %s",
+                     (long long)scan->first_invalid, (long long)scan->invalid_label, (long long)scan->counts.invalid,
+                     problem->class_offset ? "an offset of -inf" : "a margin of +inf");
   char most[32] = "up";
   if (problem->family != TARE_LOSS_FAMILY_REGRESSION)
     snprintf(
@@ -149,11 +161,12 @@ tare_status tare_cpu_refuse_targets(const tare_problem *problem, const tare_targ
         "score of row %lld, class %lld is %g (%lld such rows); it must be in [0,1]; such rows added nothing "
         "and their gradient is 0",
         (long long)found->first_row, (long long)found->cls, found->value, (long long)found->rows);
+  const char *const range = problem->family == TARE_LOSS_FAMILY_SOFTMAX ? "finite and >= 0" : "in [0,1]";
   return tare_fail(error, TARE_STATUS_INVALID_TARGET,
                    "target of row %lld, class %lld is %g (%lld such rows); it must be %s; such rows added nothing and "
                    "their gradient is 0",
                    (long long)found->first_row, (long long)found->cls, found->value, (long long)found->rows,
-                   problem->family == TARE_LOSS_FAMILY_SOFTMAX ? "finite and >= 0" : "in [0,1]");
+                   tare_is_excluded(problem, found->cls) ? "0, as an offset of -inf excludes the class" : range);
 }
 
 /* Passes over the logits. */

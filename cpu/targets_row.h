@@ -28,12 +28,31 @@ static int row_is_refused(const tare_problem *problem, const tare_tile *tile, in
   return 0;
 }
 
+/** Skips the rows with a target above 0 of a class that the loss excludes. */
+static __attribute__((noinline)) void check_excluded_targets(const tare_problem *problem, const tare_tile *tile,
+                                                             tare_tile_rows *rows, tare_target_scan *scan) {
+  const tare_array *targets = &tile->view->array[TARE_ARRAY_TARGETS];
+  for (int64_t c = 0; c < problem->batch.classes; c++)
+    for (int32_t i = 0; i < tile->rows && tare_is_excluded(problem, c); i++) {
+      real t = 0;
+      if (rows->weight[i] != 0)
+        load(problem->batch.target_dtype, targets->data,
+             tile->offset[TARE_ARRAY_TARGETS] + i * targets->stride[TARE_AXES - 1] + c * targets->cls, 1, 1, &t);
+      if (t == 0) continue;
+      tare_note_target(scan, tile, i, c, (double)t);
+      rows->cls[i] = TARE_ROW_SKIPPED;
+      rows->weight[i] = 0;
+    }
+}
+
 /** Skips such rows. Says in the scratch whether other targets must be moved into [0,1], those without a weight too. */
 static void check_targets(const tare_problem *problem, const tare_tile *tile, tare_scratch *scratch,
                           tare_target_scan *scan) {
   tare_tile_rows *rows = &scratch->rows;
   scratch->clamps_targets = 0;
-  if (!problem->checks_targets || targets_are_plain(problem, tile)) return;
+  if (!problem->checks_targets) return;
+  if (problem->class_offset) check_excluded_targets(problem, tile, rows, scan);
+  if (targets_are_plain(problem, tile)) return;
   scratch->clamps_targets = 1;
   for (int32_t i = 0; i < tile->rows; i++)
     if (rows->weight[i] != 0 && row_is_refused(problem, tile, i, scratch, scan)) {

@@ -336,8 +336,8 @@ tare_status refuse_rows(const uint64_t (&seen)[4], tare_error *error) {
   if (!seen[0])
     return tare_fail(error, TARE_STATUS_INVALID_TARGET, "%s; such rows added nothing and their gradient is 0", targets);
   return tare_fail(error, TARE_STATUS_INVALID_LABEL,
-                   "label of row %llu is neither a class, nor background, nor ignore (%llu such rows since the last "
-                   "check)%s; such rows added nothing",
+                   "label of row %llu is neither a class, nor background, nor ignore, or the loss excludes its class "
+                   "(%llu such rows since the last check)%s; such rows added nothing",
                    (unsigned long long)seen[1], (unsigned long long)seen[0], targets);
 }
 

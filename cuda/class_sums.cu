@@ -283,7 +283,7 @@ __device__ __forceinline__ float maximum_of_row(const call &c, const level &l, c
 __device__ __forceinline__ softmax_row look_at_softmax_row(const call &c, const softmax_setting &s, const level &l,
                                                            const tile &t, int32_t row) {
   const row_role role = softmax::weigh_row(c, l, t, row);
-  softmax_row r = {row_skipped, role_of(c, find_class(c, l, t, row)), 0.0f, softmax::no_adjustment(), {}};
+  softmax_row r = {row_skipped, role_of(c, find_taken_class(c, l, t, row)), 0.0f, softmax::no_adjustment(), {}};
   if (role.weight == 0.0f) return r;
   r.cls = role.cls;
   softmax::smoothed_sums all = {1.0f, 0.0f};

@@ -17,7 +17,7 @@ struct tally {
 
 /** `spoilt`: by a dense target or a score. */
 __device__ void count_row(const call &c, const level &l, const tile &t, int32_t row, bool spoilt, tally *mine) {
-  const int32_t found = spoilt ? row_invalid : find_class(c, l, t, row), role = role_of(c, found);
+  const int32_t found = spoilt ? row_invalid : find_taken_class(c, l, t, row), role = role_of(c, found);
   const bool labelled =
       (l.view.array[TARE_ARRAY_LABELS].data || c.bin_numbers) && (!c.soft || c.family == TARE_LOSS_FAMILY_REGRESSION);
   mine->ignored += found == row_ignored;
@@ -75,12 +75,12 @@ __global__ void __launch_bounds__(block_threads) count_labels(const TARE_GRID_CO
     mine.weights = 0;
     for (int32_t row = int32_t(thread_rank() / warp_size); c.checks_targets && row < t.rows;
          row += block_threads / int32_t(warp_size)) {
-      const bool spoilt = look_at_row(c, l, t, row).weight != 0.0f && has_invalid_target(c, l, t, row);
+      const bool spoilt = look_at_row(c, l, t, row).weight != 0.0f && has_invalid_target<true>(c, l, t, row);
       if (lane() == 0) count_row(c, l, t, row, spoilt, &mine);
     }
     for (int32_t row = int32_t(thread_rank()); !c.checks_targets && row < t.rows; row += block_threads) {
       count_row(c, l, t, row, c.has_scores && is_spoilt(c, l, t, row), &mine);
-      if (reports) report_if_invalid(c, l, t, row);
+      if (reports) report_if_invalid<true>(c, l, t, row);
     }
     return mine.weights;
   });

@@ -33,6 +33,20 @@ __device__ __forceinline__ int32_t find_class(const call &c, const level &l, con
   return c.labels_are_flags ? 0 : row_background;
 }
 
+/** Whether a softmax loss excludes a class. */
+__device__ __forceinline__ bool is_excluded(const call &c, int64_t cls) {
+  return c.adjusts.of_class != nullptr && __ldg(c.adjusts.of_class + cls) == c.adjusts.excluded;
+}
+
+/** find_class() in a softmax loss, which may exclude classes. Their labels are invalid, background's too where it is a
+ *  class. Beside targets no label names a class. */
+__device__ __forceinline__ int32_t find_taken_class(const call &c, const level &l, const tile &t, int32_t row) {
+  const int32_t found = find_class(c, l, t, row);
+  if (c.adjusts.of_class == nullptr || c.soft) return found;
+  const int32_t cls = found == row_background ? c.background_role : found;
+  return cls >= 0 && is_excluded(c, cls) ? row_invalid : found;
+}
+
 /** The role of the row in the loss: its class, row_background or row_skipped. */
 __device__ __forceinline__ int32_t role_of(const call &c, int32_t found) {
   if (found == row_ignored || found == row_invalid) return row_skipped;
@@ -76,27 +90,35 @@ __device__ __forceinline__ int64_t row_number(const level &l, const tile &t, int
          row * l.view.array[TARE_ARRAY_ROW_INDEX].stride[TARE_AXES - 1];
 }
 
-/** A row whose label is none is remembered for tare_context_synchronize; called for one element of each row. */
+/** A row whose label is none is remembered for tare_context_synchronize; called for one element of each row.
+ *  `excludes`: of a loss that may exclude classes. */
+template <bool excludes = false>
 __device__ __forceinline__ void report_if_invalid(const call &c, const level &l, const tile &t, int32_t row) {
-  if (!l.view.array[TARE_ARRAY_LABELS].data || find_class(c, l, t, row) != row_invalid) return;
+  if (!l.view.array[TARE_ARRAY_LABELS].data) return;
+  if ((excludes ? find_taken_class(c, l, t, row) : find_class(c, l, t, row)) != row_invalid) return;
   atomic_add(&c.record->invalid_rows, uint64_t(1));
   atomic_min(&c.record->first_invalid, uint64_t(row_number(l, t, row)));
 }
 
-/** Whether a dense target is one that no formula takes, of an element that has a weight. */
+/** Whether a dense target is one that no formula takes, of an element that has a weight. `excludes`: of a loss that may
+ *  exclude classes, which take no target but 0. */
+template <bool excludes = false>
 __device__ __forceinline__ bool is_invalid_target(const call &c, const level &l, const tile &t, int32_t row,
                                                   int64_t cls) {
   const float target =
       read_as<float>(l.view.array[TARE_ARRAY_TARGETS].data, c.target_dtype, place(l, t, TARE_ARRAY_TARGETS, row, cls));
+  if (excludes && target != 0.0f && is_excluded(c, cls)) return true;
   if ((target >= c.target_least && target <= c.target_most) || is_masked(l, t, row, cls)) return false;
   const float *const weights = static_cast<const float *>(l.view.array[TARE_ARRAY_ELEMENT_WEIGHTS].data);
   return !weights || __ldg(weights + place(l, t, TARE_ARRAY_ELEMENT_WEIGHTS, row, cls)) != 0.0f;
 }
 
 /** Whether a row has one; by a whole warp. */
+template <bool excludes = false>
 __device__ __forceinline__ bool has_invalid_target(const call &c, const level &l, const tile &t, int32_t row) {
   bool any = false;
-  for (int64_t cls = lane(); cls < c.classes; cls += warp_size) any = any || is_invalid_target(c, l, t, row, cls);
+  for (int64_t cls = lane(); cls < c.classes; cls += warp_size)
+    any = any || is_invalid_target<excludes>(c, l, t, row, cls);
   return __any_sync(full_mask, any);
 }
 

@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(block_threads)
     gather_labels(const TARE_GRID_CONSTANT call c, int32_t background, int32_t *label) {
   for_each_tile(c, c.count_tile_count, &level::count_tiles, [&](const level &l, const tile &t) {
     for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
-      const int32_t found = find_class(c, l, t, row);
+      const int32_t found = find_taken_class(c, l, t, row);
       const int32_t without_class = found == row_background ? background : int32_t(TARE_NOT_SELECTED);
       label[row_number(l, t, row)] = found >= 0 ? found : without_class;
     }

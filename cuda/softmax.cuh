@@ -57,6 +57,7 @@ __device__ __forceinline__ void store_row_loss(const level &l, const tile &t, in
  *  weight, a row of dense targets. */
 __device__ __forceinline__ row_role weigh_row(const call &c, const level &l, const tile &t, int32_t row) {
   row_role r = look_at_row(c, l, t, row);
+  if (r.cls >= 0 && is_excluded(c, r.cls)) return {row_skipped, 0.0f};
   if (r.cls >= 0 && c.has_alpha) r.weight *= c.alpha;
   if (r.cls >= 0 && c.alpha_per_class) r.weight *= __ldg(c.alpha_per_class + r.cls);
   if (r.weight == 0.0f) r.cls = row_skipped;

@@ -144,7 +144,7 @@ __device__ __forceinline__ float row_of_lane(const call &c, const level &l, cons
   if (a.to) classes.store(c, a, r.cls, maximum, o, r.weight == 0.0f);
   if (!active || thread_rank() >= warp_size) return 0.0f;
   store_row_loss(l, t, row, o.loss);
-  report_if_invalid(c, l, t, row);
+  report_if_invalid<true>(c, l, t, row);
   return o.loss;
 }
 

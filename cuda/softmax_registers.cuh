@@ -183,7 +183,7 @@ __device__ __forceinline__ float row_in_registers(const call &c, const level &l,
   if (to) store_row<lanes, vectors>(c, p, o, r.cls, to, x);
   if (!active || lane() % lanes != 0) return 0.0f;
   store_row_loss(l, t, row, o.loss);
-  report_if_invalid(c, l, t, row);
+  report_if_invalid<true>(c, l, t, row);
   return o.loss;
 }
 

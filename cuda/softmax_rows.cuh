@@ -87,6 +87,7 @@ __device__ __forceinline__ row_role find_mass(const call &c, const long_row<T, t
   for (int32_t cls = a.thread(); cls < a.n; cls += threads) {
     const float target = a.target(cls);
     invalid |= !(target >= c.target_least && target <= c.target_most);
+    if (adjusts && target != 0.0f) invalid |= is_excluded(c, cls);
     if (target != 0.0f) label = cls, masses++;
   }
   if (max_all<threads>(invalid)) return {row_invalid, 0.0f};
@@ -240,7 +241,7 @@ __device__ __forceinline__ float one_row(const call &c, const level &l, const ti
     loss = hard_row<soft>(c, s, a, r.cls, r.weight);
   if (a.thread() != 0) return 0.0f;
   store_row_loss(l, t, row, loss);
-  report_if_invalid(c, l, t, row);
+  report_if_invalid<true>(c, l, t, row);
   if (soft && r.cls == row_invalid) report_target(c, l, t, row);
   return loss;
 }

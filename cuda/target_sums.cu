@@ -25,17 +25,17 @@ struct tally {
 
 /** Whether a row counts; its target is checked where it has a weight. By a whole warp where targets are dense. */
 __device__ __forceinline__ bool row_counts(const call &c, const level &l, const tile &t, int32_t row) {
-  if (role_of(c, find_class(c, l, t, row)) == row_skipped) return false;
+  if (role_of(c, find_taken_class(c, l, t, row)) == row_skipped) return false;
   const row_role r = look_at_row(c, l, t, row);
   if (r.weight == 0.0f) return true;
   if (c.bin_numbers) return !has_invalid_bins(c, l, t, r, row);
-  return c.soft ? !(c.checks_targets && has_invalid_target(c, l, t, row))
+  return c.soft ? !(c.checks_targets && has_invalid_target<true>(c, l, t, row))
                 : !(c.has_scores && has_invalid_score(c, l, t, r, row));
 }
 
 __device__ __forceinline__ void sum_labels(const call &c, const level &l, const tile &t, tally *mine) {
   for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
-    const int32_t role = role_of(c, find_class(c, l, t, row));
+    const int32_t role = role_of(c, find_taken_class(c, l, t, row));
     if ((role < 0 && !c.masks_classes) || !row_counts(c, l, t, row)) continue;
     for (int64_t cls = 0; c.masks_classes && cls < c.classes; cls++) mine->elements += !is_masked(l, t, row, cls);
     if (role < 0 || is_masked(l, t, row, role)) continue;

@@ -104,7 +104,7 @@ typedef enum tare_status {
   TARE_STATUS_OK = 0,
   /** an argument is NULL, out of range, of a wrong size, or overlaps another; or an enumerator is unknown */
   TARE_STATUS_INVALID_ARGUMENT = 1,
-  TARE_STATUS_INVALID_LABEL = 2,       /**< a label is neither a class, nor background, nor ignore */
+  TARE_STATUS_INVALID_LABEL = 2,       /**< a label is not a class, background or ignore; or its class is excluded */
   TARE_STATUS_UNSUPPORTED = 3,         /**< every argument is valid, but Tare does not compute this combination */
   TARE_STATUS_WORKSPACE_TOO_SMALL = 4, /**< see tare_workspace_size */
   TARE_STATUS_OUT_OF_MEMORY = 5,       /**< no memory: for a context, or for a handle of cuBLAS */
@@ -544,9 +544,12 @@ typedef struct tare_focal_star_parameters {
  * nothing. Use the offsets in training only, and the plain logits at inference.
  *
  * z is formed in f32 (f64 logits: in double) and rounded once. A z beyond its type's range is infinite. An offset of
- * -inf excludes its class: z is -inf, even if the logit is NaN. The class then has probability 0 and gradient 0. A row
- * whose label is an excluded class has loss +inf. An offset of +inf or NaN acts like a logit of +inf or NaN. Offsets
- * are not checked.
+ * +inf or NaN acts like a logit of +inf or NaN. Offsets are not checked.
+ *
+ * An offset of -inf excludes its class: z is -inf, even if the logit is NaN. The class then has probability 0 and
+ * gradient 0. A label of an excluded class is invalid, as a label that is no class: see TARE_STATUS_INVALID_LABEL and
+ * tare_counts. So is the background label where background is an excluded class. Of a row with dense targets, the
+ * target of an excluded class must be 0. Any other makes the row invalid: see tare_batch.
  */
 typedef struct tare_logit_adjusted_parameters {
   const float *offset; /**< [classes]; device memory; NULL (default): no offsets, which is softmax CE */
@@ -563,7 +566,7 @@ typedef struct tare_logit_adjusted_parameters {
  *
  * For f32, f16 and bf16 logits s is rounded to f32. z is not formed: a row needs s*(x_j - m) alone, m the largest logit
  * off the label. So rounding is that of a difference, however large s*x is. A margin of +inf excludes its class, as an
- * offset of -inf does in logit adjustment. Margins are not checked.
+ * offset of -inf does in logit adjustment. A label of this class is then invalid. Margins are not checked.
  */
 typedef struct tare_ldam_parameters {
   const float *margins; /**< [classes]; device memory; NULL (default): none */
@@ -586,8 +589,8 @@ typedef struct tare_ldam_parameters {
  * nothing, so a loss that is computed again is the same. Background rows add nothing unless background is a class.
  *
  * z is formed in f32 (f64 logits: in double). A z beyond its type's range is infinite. A log count of -inf removes its
- * class from all rows with another label. Log counts are not checked. Seesaw loss takes no dense targets and no label
- * smoothing.
+ * class from all rows with another label. A label of this class stays valid: it counts itself, so that n_c is at least
+ * 1. Log counts are not checked. Seesaw loss takes no dense targets and no label smoothing.
  */
 typedef struct tare_seesaw_parameters {
   const float *log_counts; /**< log n: [classes]; device memory; NULL (default): no mitigation */
@@ -1415,7 +1418,7 @@ TARE_API tare_status tare_gradient_balance_step(tare_context *context, const tar
 /** What a class with a count of 0 is, in offsets and margins. */
 typedef enum tare_empty_classes {
   TARE_EMPTY_CLASSES_COUNT_ONE = 0, /**< one with a count of 1 */
-  TARE_EMPTY_CLASSES_EXCLUDED = 1   /**< excluded: its offset is -inf, its margin +inf */
+  TARE_EMPTY_CLASSES_EXCLUDED = 1   /**< excluded: its offset is -inf, its margin +inf. Then its label is invalid */
 } tare_empty_classes;
 
 /**

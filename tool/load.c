@@ -132,10 +132,20 @@ static int load_log_counts(const char *path, const struct counts *counts, struct
   return status;
 }
 
-static int load_margins(const char *path, const struct counts *counts, double max_margin, struct sample *sample) {
+static int load_offsets(const struct eval_options *options, const struct counts *counts, struct sample *sample) {
+  const char *path = options->class_counts;
+  int status = allocate_classes("--class-counts", path, sample, &sample->offset);
+  if (status == TOOL_OK &&
+      tare_logit_offsets(counts->classes, counts->real, options->tau, options->empty_classes, sample->offset))
+    status = complain("--class-counts %s with --tau: %s", path, tare_error_text(NULL));
+  return status;
+}
+
+static int load_margins(const struct eval_options *options, const struct counts *counts, struct sample *sample) {
+  const char *path = options->class_counts;
   int status = allocate_classes("--class-counts", path, sample, &sample->margins);
   if (status == TOOL_OK &&
-      tare_ldam_margins(counts->classes, counts->real, max_margin, TARE_EMPTY_CLASSES_COUNT_ONE, sample->margins))
+      tare_ldam_margins(counts->classes, counts->real, options->max_margin, options->empty_classes, sample->margins))
     status = complain("--class-counts %s with --max-margin: %s", path, tare_error_text(NULL));
   return status;
 }
@@ -154,14 +164,9 @@ static int load_counts(const struct eval_options *options, struct sample *sample
     status = allocate_classes("--class-counts", path, sample, &sample->class_weights);
     if (status == TOOL_OK) status = counts_weigh(path, &counts, options->beta, sample->class_weights);
   }
-  if (status == TOOL_OK && options->has_tau) {
-    status = allocate_classes("--class-counts", path, sample, &sample->offset);
-    if (status == TOOL_OK && tare_logit_adjustment(counts.classes, counts.real, options->tau, sample->offset))
-      status = complain("--class-counts %s with --tau: %s", path, tare_error_text(NULL));
-  }
+  if (status == TOOL_OK && options->has_tau) status = load_offsets(options, &counts, sample);
   if (status == TOOL_OK && loss_has(options->loss.kind, "log_counts")) status = load_log_counts(path, &counts, sample);
-  if (status == TOOL_OK && loss_has(options->loss.kind, "margins"))
-    status = load_margins(path, &counts, options->max_margin, sample);
+  if (status == TOOL_OK && loss_has(options->loss.kind, "margins")) status = load_margins(options, &counts, sample);
   counts_free(&counts);
   return status;
 }

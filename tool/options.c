@@ -56,6 +56,10 @@ const struct argp_option eval_described[] = {
      0},
     {"max-margin", MAX_MARGIN, "M", 0,
      "softmax-ldam: margin of the rarest class, others M*(n/n_min)^(-1/4) from --class-counts, default 0.5", 0},
+    {"empty-classes", EMPTY_CLASSES, "HOW", 0,
+     "softmax-logit-adjusted and softmax-ldam: classes with a count of 0 in --class-counts count as one sample, or are "
+     "excluded; then their label is an error (one)",
+     0},
     {"positive-weights", COLUMNS + POSITIVE_COLUMNS, "W.npy", 0,
      "[classes] f2, f4, f8: weight of the label's element in each class", 0},
     {"negative-weights", COLUMNS + NEGATIVE_COLUMNS, "W.npy", 0,
@@ -113,6 +117,9 @@ const struct argp_option eval_described[] = {
 
 static const struct choice dtypes[] = {
     {"f32", TARE_DTYPE_F32}, {"f16", TARE_DTYPE_F16}, {"bf16", TARE_DTYPE_BF16}, {NULL, 0}};
+
+static const struct choice empty_classes[] = {
+    {"one", TARE_EMPTY_CLASSES_COUNT_ONE}, {"excluded", TARE_EMPTY_CLASSES_EXCLUDED}, {NULL, 0}};
 
 /* The options above, with the parameters of the losses under their heading. */
 static const struct argp_option *all_options(void) {
@@ -254,6 +261,8 @@ static int read_value(int key, const char *text, struct reading *reading) {
       return read_tau(text, options);
     case MAX_MARGIN:
       return parse_double("--max-margin", text, &options->max_margin); /* the library checks it */
+    case EMPTY_CLASSES:
+      return parse_choice("--empty-classes", text, empty_classes, &options->empty_classes);
     case BACKGROUND_WEIGHT:
       return parse_double("--background-weight", text, &options->background_weight);
     case HARD_NEGATIVES:

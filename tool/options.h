@@ -26,7 +26,7 @@ struct eval_options {
   int32_t layout;       /**< an enum axes */
   int64_t classes;      /**< of maps */
   int64_t first_label, background, ignore;
-  int32_t normalizer;
+  int32_t normalizer, empty_classes; /**< a tare_normalizer, a tare_empty_classes */
   double normalizer_value, normalizer_addend, normalizer_minimum;
   int32_t device, dtype, threads; /**< dtype -1: as the file has it */
   double level_weights[TARE_MAX_LEVELS];

@@ -19,6 +19,7 @@ static int check_taken(const struct reading *reading) {
   if (!loss.takes_class_weights) wrong |= BIT(CLASS_COUNTS) | BIT(BETA) | BIT(BACKGROUND_WEIGHT);
   if (!loss_has(reading->kind, "offset")) wrong |= BIT(TAU) | BIT(OFFSETS);
   if (!loss_has(reading->kind, "margins")) wrong |= BIT(MAX_MARGIN);
+  if (!loss_has(reading->kind, "offset") && !loss_has(reading->kind, "margins")) wrong |= BIT(EMPTY_CLASSES);
   for (int which = 0; which < COLUMN_VECTORS; which++)
     if (!columns_taken(reading->kind, which)) wrong |= BIT(COLUMNS + which);
   if (loss.family != TARE_LOSS_FAMILY_SIGMOID) wrong |= BIT(CLASS_MASK);
@@ -130,7 +131,8 @@ int reading_check_files(const struct reading *reading) {
     return misuse("--images with --layout %s: the shape says how many there are", axes_name(options->layout));
   if ((options->has_beta || options->has_tau) && !options->class_counts)
     return misuse("--%s needs --class-counts", options->has_beta ? "beta" : "tau");
-  if (given & BIT(MAX_MARGIN) && !options->class_counts) return misuse("--max-margin needs --class-counts");
+  if (given & (BIT(MAX_MARGIN) | BIT(EMPTY_CLASSES)) && !options->class_counts)
+    return misuse("--%s needs --class-counts", given & BIT(MAX_MARGIN) ? "max-margin" : "empty-classes");
   return TOOL_OK;
 }
 
@@ -141,6 +143,8 @@ static int check_counts(const struct reading *reading) {
   const bool takes_counts = loss_has(reading->kind, "log_counts") || loss_has(reading->kind, "margins");
   if (options->class_counts && !options->has_beta && !options->has_tau && !takes_counts)
     return misuse("--class-counts needs --beta%s", takes_offset ? " or --tau" : "");
+  if (options->given & BIT(EMPTY_CLASSES) && takes_offset && !options->has_tau)
+    return misuse("--empty-classes with %s needs --tau", tare_loss_name(reading->kind));
   if (options->offsets && options->has_tau) return misuse("--offsets and --tau: give one of them");
   if (takes_offset && !options->offsets && !options->has_tau)
     return misuse("%s needs --class-counts and --tau, or --offsets", tare_loss_name(reading->kind));

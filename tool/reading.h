@@ -21,6 +21,7 @@ enum {
   BETA,
   TAU,
   MAX_MARGIN,
+  EMPTY_CLASSES,
   OFFSETS,
   COLUMNS, /* and those after it, in the order of columns.h */
   LAST_COLUMNS = COLUMNS + COLUMN_VECTORS - 1,

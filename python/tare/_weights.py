@@ -88,7 +88,8 @@ def logit_adjustment(counts: ArrayLike, tau: float = 1.0, empty: EmptyClasses = 
     softmax (arXiv 2007.10740); -tau adjusts logits after training instead.
 
     counts: samples of each class [C], finite and >= 0. tau: in [-1e30,1e30]. empty: a count of 0 counts as 1 ("one"),
-    or its class is left out of the softmax ("excluded"), by an offset of -inf. Returns float32 [C].
+    or its class is left out of the softmax ("excluded"), by an offset of -inf. A label of it is then an
+    error. Returns float32 [C].
     """
     return _of_counts(_c.library.tare_logit_offsets, counts, "tau", tau, empty)
 
@@ -98,7 +99,8 @@ def ldam_margins(counts: ArrayLike, max_margin: float = 0.5, empty: EmptyClasses
     max_margin.
 
     counts: samples of each class [C], finite and >= 0. max_margin: in [0,1e6]. empty: a count of 0 counts as 1 ("one"),
-    or its class is left out of the softmax ("excluded"), by a margin of inf. Returns float32 [C].
+    or its class is left out of the softmax ("excluded"), by a margin of inf. A label of it is then an error.
+    Returns float32 [C].
     """
     return _of_counts(_c.library.tare_ldam_margins, counts, "max_margin", max_margin, empty)
 

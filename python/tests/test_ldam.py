@@ -110,6 +110,9 @@ def test_a_class_that_is_excluded():
     np.testing.assert_allclose(loss.item(), wanted, 1e-6)
     np.testing.assert_allclose(gradient[:, kept], rest, 1e-5, 1e-9)
     assert (gradient[:, 2] == 0).all()
+    y[3] = 2
+    with pytest.raises(ValueError, match="label of row 3 is 2 .* excludes with a margin of \\+inf"):
+        tare.torch.LDAMLoss(counts, empty="excluded")(x, y)
 
 
 @pytest.mark.parametrize(

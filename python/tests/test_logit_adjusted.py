@@ -103,6 +103,14 @@ def test_an_excluded_class():
     array = x.detach().numpy()
     found = tare.evaluate("softmax-logit-adjusted", array, y.numpy(), offset=offset.numpy())
     np.testing.assert_array_equal(found.gradient, x.grad)
+    y[3] = 2
+    with pytest.raises(ValueError, match="label of row 3 is 2 .* excludes with an offset of -inf"):
+        tare.torch.softmax_logit_adjusted(x, y, offset=offset)
+    with pytest.raises(ValueError, match="label of row 3 is 2 "):
+        tare.evaluate("softmax-logit-adjusted", array, y.numpy(), offset=offset.numpy())
+    targets = np.eye(CLASSES, dtype=np.float32)[y]
+    with pytest.raises(ValueError, match="target of row 3, class 2 is 1 .* must be 0"):
+        tare.evaluate("softmax-logit-adjusted", array, targets=targets, offset=offset.numpy())
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,25 @@ static bool bad_value(int32_t kind, int32_t target_dtype, size_t n, double *valu
   return n < count;
 }
 
+/* Of a class that is excluded a softmax row takes no target but 0. Each walk of dense rows. */
+Test(invalid_targets, of_an_excluded_class) {
+  static const int64_t widths[] = {9, 200, 1100};
+  FOR_EACH_DEVICE(device) {
+    for (size_t way = 0; way < DTYPES * COUNT(widths) * 2; way++) {
+      const int64_t classes = widths[way / DTYPES % COUNT(widths)];
+      problem *p = dense(TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, dtypes[way % DTYPES], dtypes[way % DTYPES], 20, classes);
+      p->offset[4] = -INFINITY;
+      for (int64_t i = 0; i < p->rows; i++) p->targets[i * classes + 4] = 0;
+      p->targets[13 * classes + 4] = p->targets[17 * classes + 4] = 0.5;
+      for (int64_t c = 0; c < classes; c++) p->targets[17 * classes + c] = c == 4; /* all its mass */
+      p->normalizer = way % 3 ? TARE_NORMALIZER_ROWS : TARE_NORMALIZER_TARGETS;
+      if (way >= DTYPES * COUNT(widths)) p->want = WANT_LOSS | WANT_GRADIENT | WANT_COUNTS;
+      expect_invalid(p, device, 13, 4);
+      problem_free(p);
+    }
+  }
+}
+
 Test(invalid_targets, the_row_adds_nothing) {
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {

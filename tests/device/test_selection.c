@@ -344,3 +344,28 @@ Test(selection, a_workspace_is_needed) {
     problem_free(p);
   }
 }
+
+/* A row with the label of an excluded class is never selected, as an ignored one; on a CPU it is an error. */
+Test(selection, excluded_labels) {
+  FOR_EACH_DEVICE(device) {
+    mining m = {device, 3, 1};
+    if (device->host_memory) continue;
+    problem *p = problem_new_levels(TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, TARE_DTYPE_F32, 2, 21, LEVELS, levels);
+    p->background_label = 0;
+    problem_draw_labels(p, 0.3, 0.1);
+    p->offset[7] = p->offset[11] = -INFINITY;
+    p->call = evaluate_selected;
+    p->user = &m;
+    outcome *got = problem_run(p, device);
+    cr_assert_not_null(strstr(got->text, "excludes"), "%s", got->text); /* evaluate_selected has waited */
+    for (int64_t i = 0; i < p->rows; i++)
+      if (p->labels[i] == 7 || p->labels[i] == 11) p->labels[i] = p->ignore_label;
+    outcome *want = problem_run(p, device);
+    cr_assert(got->counts.invalid > 0 && got->counts.invalid + got->counts.ignored == want->counts.ignored);
+    got->counts = want->counts;
+    CHECK_SAME_OUTCOME(p, got, want);
+    outcome_free(got);
+    outcome_free(want);
+    problem_free(p);
+  }
+}

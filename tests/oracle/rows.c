@@ -18,8 +18,17 @@ static int64_t class_of(const struct oracle_problem *problem, int64_t label) {
   return label >= problem->first_label && offset < (uint64_t)problem->classes ? (int64_t)offset : -1;
 }
 
+/* Whether a loss of rows leaves a class out. */
+static bool is_excluded(const struct oracle_problem *problem, int64_t class) {
+  if (!problem->loss->row || class < 0) return false;
+  if (problem->offset && problem->offset[class] == -INFINITY) return true;
+  return problem->margins && problem->margins[class] == INFINITY;
+}
+
+/* A label of a class that is left out is none, unless targets say what the row is. */
 enum oracle_row_kind oracle_row_kind(const struct oracle_problem *problem, int64_t label) {
   if (label == problem->ignore_label) return ORACLE_IGNORED;
+  if (!problem->targets && is_excluded(problem, class_of(problem, label))) return ORACLE_INVALID;
   if (label == problem->background_label) return ORACLE_BACKGROUND;
   return class_of(problem, label) >= 0 ? ORACLE_POSITIVE : ORACLE_INVALID;
 }
@@ -62,6 +71,7 @@ static bool has_invalid_target(const struct oracle_problem *problem, int64_t i) 
     if (problem->element_weights && problem->element_weights[at] == 0) continue;
     if (is_masked(problem, i, at - i * problem->classes)) continue;
     if (!is_valid_target(problem, problem->targets[at])) return true;
+    if (problem->targets[at] != 0 && is_excluded(problem, at - i * problem->classes)) return true;
   }
   return false;
 }

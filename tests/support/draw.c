@@ -273,6 +273,21 @@ static void draw_class_mask(problem *p, int64_t index) {
                                    .image_pad = one_in(s, 3) ? random_below(s, 9) : 0};
 }
 
+/* A label of an excluded class is invalid: such a row is ignored. Background stays, and with targets every class. */
+static void keep_labels_of_classes(problem *p) {
+  for (int64_t c = 0; c < p->classes; c++) {
+    const bool stays = p->targets != NULL || c == p->background_label - p->first_label;
+    if (p->offset != NULL && p->offset[c] == -INFINITY && stays) p->offset[c] = -30;
+    if (p->margins != NULL && p->margins[c] == INFINITY && stays) p->margins[c] = 30;
+  }
+  for (int64_t i = 0; i < p->rows && p->labels != NULL; i++) {
+    const int64_t c = p->labels[i] - p->first_label;
+    if (c < 0 || c >= p->classes) continue;
+    const bool excluded = (p->offset && p->offset[c] == -INFINITY) || (p->margins && p->margins[c] == INFINITY);
+    if (excluded) p->labels[i] = p->ignore_label;
+  }
+}
+
 /* What cannot be combined. */
 static void settle(problem *p) {
   tare_parameter_description smoothing, smoothed;
@@ -308,6 +323,7 @@ problem *draw_problem(int64_t index, bool heads) {
   if (takes_bins(kind) && one_in(s, 2)) draw_bins(p, s);
   draw_all_weights(p, s);
   settle(p);
+  keep_labels_of_classes(p);
   if (p->targets != NULL) p->place[ARRAY_LOGITS].broadcast = 0; /* what a logit may be depends on its target */
   if (p->scores != NULL) p->place[ARRAY_SCORES].broadcast = 0;  /* and a score on its label */
   if (is_ghm(kind) || kind == TARE_LOSS_SIGMOID_QUALITY_FOCAL) p->place[ARRAY_TARGETS].broadcast = 0; /* and back */

@@ -7,30 +7,6 @@
 /* The columns of GHM-R are no classes: every label from first_label on is one. */
 static bool is_a_class_of_a_regression(int32_t kind, int64_t label) { return kind == TARE_LOSS_GHM_R && label >= 0; }
 
-/* Expects the refusal on a CPU context, with nothing written (problem_run checks that), or on a GPU the row left out
- * and the error from tare_context_synchronize, which knows the row but not what stood there. */
-static void expect_refused(problem *p, const test_device *device, int64_t row) {
-  outcome *o = problem_run(p, device);
-  char number[32];
-  snprintf(number, sizeof number, "%" PRId64, row);
-  if (o->device->kind == TARE_DEVICE_CPU) {
-    cr_assert_eq(o->status, TARE_STATUS_INVALID_LABEL, "%s: %s (%s)", problem_text(p), tare_status_name(o->status),
-                 o->text);
-  } else {
-    cr_assert_eq(o->check_status, TARE_STATUS_INVALID_LABEL, "%s: %s", problem_text(p),
-                 tare_status_name(o->check_status));
-    outcome *want = problem_expect(p);
-    CHECK_OUTCOME(p, o, want);
-    outcome_free(want);
-  }
-  cr_assert_not_null(strstr(o->text, number), "the text names no row %s: %s", number, o->text);
-  if (o->device->kind == TARE_DEVICE_CPU) {
-    snprintf(number, sizeof number, "%" PRId64, p->labels[row]);
-    cr_assert_not_null(strstr(o->text, number), "the text names no label %s: %s", number, o->text);
-  }
-  outcome_free(o);
-}
-
 Test(labels, invalid_ones_are_refused_by_row) {
   static const int64_t bad[] = {CLASSES, CLASSES + 1, -3, -100, 2147483647, -2147483647 - 1};
   FOR_EACH_DEVICE(device) {

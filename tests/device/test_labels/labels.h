@@ -41,4 +41,28 @@ static inline problem *in_convention(int32_t kind, convention c, int32_t label_d
   return p;
 }
 
+/* Expects the refusal on a CPU context, with nothing written (problem_run checks that), or on a GPU the row left out
+ * and the error from tare_context_synchronize, which knows the row but not what stood there. */
+static inline void expect_refused(problem *p, const test_device *device, int64_t row) {
+  outcome *o = problem_run(p, device);
+  char number[32];
+  snprintf(number, sizeof number, "%" PRId64, row);
+  if (o->device->kind == TARE_DEVICE_CPU) {
+    cr_assert_eq(o->status, TARE_STATUS_INVALID_LABEL, "%s: %s (%s)", problem_text(p), tare_status_name(o->status),
+                 o->text);
+  } else {
+    cr_assert_eq(o->check_status, TARE_STATUS_INVALID_LABEL, "%s: %s", problem_text(p),
+                 tare_status_name(o->check_status));
+    outcome *want = problem_expect(p);
+    CHECK_OUTCOME(p, o, want);
+    outcome_free(want);
+  }
+  cr_assert_not_null(strstr(o->text, number), "the text names no row %s: %s", number, o->text);
+  if (o->device->kind == TARE_DEVICE_CPU) {
+    snprintf(number, sizeof number, "%" PRId64, p->labels[row]);
+    cr_assert_not_null(strstr(o->text, number), "the text names no label %s: %s", number, o->text);
+  }
+  outcome_free(o);
+}
+
 #endif
