@@ -108,7 +108,7 @@ deb_changelog() {
   cat <<TEXT
 tare ($upstream-0+$system$cuda) $suite; urgency=medium
 
-  * See /usr/share/doc/libtare-dev/CHANGELOG.md.gz.
+  * See /usr/share/doc/libtare-dev/changelog.gz.
 
  -- The Tare maintainers <maintainers@tare.invalid>  $(LC_ALL=C date -u -R -d "@$date")
 TEXT
