@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each loss costs beside sigmoid focal loss: loss and gradient on one thread of a CPU, from NumPy.
 
-    PYTHONPATH=python TARE_LIBRARY=build/libtare.so python3 bench/costs.py [ROUNDS]
+    PYTHONPATH=python TARE_LIBRARY=build/libtare.so python3 bench/costs.py [ROUNDS [LOSS ...]]
 
 All batches have 1.6 million float32 elements, and each call makes a new gradient. Every round calls every loss once,
 with focal loss before it. The figures are this thread's processor time, since others may share the machine: the least
@@ -79,6 +79,8 @@ def cases() -> dict[str, Callable[[], Any]]:
     columns = {"positive_weights": ONES, "negative_weights": ONES, "class_sums": True}
     return {
         **{name: of_batch(name) for name in tare.losses()},
+        "softmax-ce, label smoothing": of_batch("softmax-ce", label_smoothing=0.1),
+        "softmax-ce, z-loss": of_batch("softmax-ce", z_loss=1e-4),
         "class-balanced": of_batch(FOCAL, class_weights=ONES),
         "EQLv2Loss": of_batch("sigmoid-ce", **columns),
         "EqualizedFocalLoss": of_batch(FOCAL, gamma_per_class=ONES * 2.5, **columns),
@@ -100,6 +102,8 @@ def seconds(call: Callable[[], Any]) -> float:
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 31
     calls = cases()
+    wanted = sys.argv[2:] or list(calls)
+    calls = {name: call for name, call in calls.items() if name in (FOCAL, *wanted)}
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():

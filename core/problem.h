@@ -96,6 +96,7 @@ typedef struct tare_problem {
   int32_t weighs_terms; /* the terms of targets 1 and 0 have weights of their own, and targets lie between */
   int32_t weighs_apart; /* negatives of labels have weights that are no product of a row's and a class's */
   double label_smoothing;
+  double z_loss;                                       /* softmax: factor of LSE^2 */
   double label_gamma;                                  /* asymmetric: gamma of labels; heatmap: beta */
   double shift, margin, margin_logit, margin_logit_lo; /* its logit in two parts; 0 without a margin */
   double delta;                                        /* distribution focal: of the largest target to the last bin */
@@ -140,9 +141,14 @@ static inline int tare_smooths_rows(const tare_problem *problem) {
   return problem->family == TARE_LOSS_FAMILY_SOFTMAX && problem->label_smoothing > 0.0 && problem->batch.classes > 1;
 }
 
+/** Whether the gradient of softmax rows is more than their derivative by the margin: it has terms of its own then. */
+static inline int tare_has_row_terms(const tare_problem *problem) {
+  return tare_smooths_rows(problem) || problem->z_loss > 0.0;
+}
+
 /** The smoothed target of a class that is not the label, in a softmax loss. */
 static inline double tare_smoothed_share(const tare_problem *problem) {
-  return problem->label_smoothing / (double)problem->batch.classes;
+  return tare_smooths_rows(problem) ? problem->label_smoothing / (double)problem->batch.classes : 0.0;
 }
 
 /** The distance of the label's smoothed target to 1. */

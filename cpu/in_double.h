@@ -108,10 +108,39 @@ static __attribute__((noinline)) void scale_derivatives(const tare_problem *prob
   for (int32_t i = 0; i < n; i++) margins->derivative[i] *= scale;
 }
 
+/** Losses and derivatives of rows with z-loss. What p or q is 0 of stays 0, also if LSE is infinite. */
+static void add_z_loss(const tare_problem *problem, int32_t n, const double *restrict weight, tare_margins *margins) {
+  const double *restrict margin = margins->margin, *restrict label_x = margins->label_x;
+  const double *restrict maximum = margins->maximum, *restrict sum = margins->sum, lambda = problem->z_loss;
+  double *restrict loss = margins->loss, *restrict derivative = margins->derivative;
+  double *restrict of_label = margins->of_label;
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) { /* hot: z-loss (any) */
+    const log_parts log_s = log_positive(sum[i]);
+    const terms t = terms_of(margin[i]);
+    const z_loss_part z = z_loss_of(label_x[i], maximum[i] + (log_s.hi + log_s.lo), margin[i], t.log1p_e, lambda);
+    const double w = weight[i], more = w * z.loss, of_others = w * t.q * z.slope, of_own = w * t.p * z.slope;
+    loss[i] += w != 0 ? more : 0.0;
+    derivative[i] += ((w != 0) & (t.q != 0)) ? of_others : 0.0;
+    of_label[i] += ((w != 0) & (t.p != 0)) ? of_own : 0.0;
+  }
+}
+
+/** Of rows with terms of their own. */
+static __attribute__((noinline)) void finish_row_terms(const tare_problem *problem, int32_t n, const double *weight,
+                                                       tare_margins *margins) {
+  const int smooths = tare_smooths_rows(problem);
+  const double rest = tare_smoothed_rest(problem);
+  for (int32_t i = 0; i < n; i++)
+    margins->of_label[i] = (smooths ? rest * margins->modulator[i] : 0.0) - margins->derivative[i];
+  if (problem->z_loss > 0.0) add_z_loss(problem, n, weight, margins);
+}
+
 static void evaluate_margins(const tare_problem *problem, int32_t n, const double *weight, tare_margins *margins) {
   const formula_parameters p = parameters_of(problem);
   if (tare_smooths_rows(problem)) {
     evaluate_smoothed_margins(problem, n, weight, margins);
+    finish_row_terms(problem, n, weight, margins);
     return;
   }
   find_margins(n, margins);
@@ -130,6 +159,7 @@ static void evaluate_margins(const tare_problem *problem, int32_t n, const doubl
 #undef CASE_REGRESSION
   }
   if (tare_is_ldam(problem)) scale_derivatives(problem, n, margins);
+  if (tare_has_row_terms(problem)) finish_row_terms(problem, n, weight, margins);
 }
 
 static double logarithm(double x) {

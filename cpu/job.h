@@ -116,6 +116,7 @@ typedef struct tare_margins {
   TARE_ALIGNED double loss[TARE_TILE_ROWS], derivative[TARE_TILE_ROWS];
   /* with label smoothing: the sum of m - x_j over the other classes, and the modulator */
   TARE_ALIGNED double spread[TARE_TILE_ROWS], modulator[TARE_TILE_ROWS];
+  TARE_ALIGNED double of_label[TARE_TILE_ROWS]; /* the gradient at the label, of rows with terms of their own */
 } tare_margins;
 
 /** Rows with a target between two bins. The label of such a row is one of them, and the other is `other`. */

@@ -123,12 +123,13 @@ static void scale_row(const tare_job *job, int32_t slot, int64_t padded, tare_sc
 static void form_rows(const tare_job *job, int32_t first, int32_t n, int64_t padded, tare_scratch *scratch) {
   const int32_t *label = scratch->rows.cls + first;
   real *x = real_scratch_of(scratch)->row;
+  const int has_terms = tare_has_row_terms(job->problem);
   for (int32_t i = 0; i < n; i++)
     if (label[i] >= 0) scale_row(job, i, padded, scratch);
   for (int32_t i = 0; i < n && tare_smooths_rows(job->problem); i++)
     if (label[i] >= 0) smooth_row(job, i, padded, x + i * padded, &scratch->margins);
   for (int32_t i = 0; i < n; i++)
-    if (label[i] >= 0) x[i * padded + label[i]] = (real)label_derivative(job, &scratch->margins, i);
+    if (label[i] >= 0) x[i * padded + label[i]] = (real)label_derivative(job, &scratch->margins, i, has_terms);
   if (tare_has_bins(job->problem)) share_labels(job, first, n, (bin_steps){padded, 1}, x, scratch);
   for (int32_t i = 0; i < n && job->gradient.after; i++)
     if (label[i] >= 0) rescale(job, x + i * padded, padded);
@@ -219,6 +220,7 @@ static void form_columns(const tare_job *job, int32_t first, int32_t n, tare_scr
   const int64_t classes = job->problem->batch.classes;
   const int32_t *label = scratch->rows.cls + first;
   real *restrict factor = s->label_x;
+  const int has_terms = tare_has_row_terms(job->problem);
   for (int32_t i = 0; i < n; i++) factor[i] = label[i] < 0 ? 0 : column_factor(job, i, n, scratch);
   for (int64_t c = 0; c < classes; c++) {
     real *restrict line = s->row + c * n;
@@ -227,7 +229,7 @@ static void form_columns(const tare_job *job, int32_t first, int32_t n, tare_scr
   }
   if (tare_smooths_rows(job->problem)) smooth_columns(job, n, label, s->row, &scratch->margins, factor);
   for (int32_t i = 0; i < n; i++) {
-    if (label[i] >= 0) s->row[label[i] * (int64_t)n + i] = (real)label_derivative(job, &scratch->margins, i);
+    if (label[i] >= 0) s->row[label[i] * (int64_t)n + i] = (real)label_derivative(job, &scratch->margins, i, has_terms);
     if (label[i] < 0)
       for (int64_t c = 0; c < classes; c++) s->row[c * n + i] = 0; /* also over a NaN */
   }

@@ -184,7 +184,8 @@ static void form_chunk(const row_reader *r, int64_t first, int32_t n, const row_
   else
     form_soft(r->x, r->t, n, of_e, weight * factor);
   if (hard && sums->label >= first && sums->label < first + n)
-    r->x[sums->label - first] = (real)label_derivative(r->job, &scratch->margins, 0);
+    r->x[sums->label - first] =
+        (real)label_derivative(r->job, &scratch->margins, 0, tare_has_row_terms(r->job->problem));
 }
 
 static void write_row_gradient(row_reader *r, const row_sums *sums, double weight, const tare_scratch *scratch) {

@@ -57,10 +57,9 @@ TARE_INLINE double taken_from_row(const tare_job *job, const tare_margins *margi
   return tare_smoothed_share(job->problem) * margins->modulator[i] * job->gradient.factor;
 }
 
-/** The gradient at the label. */
-TARE_INLINE double label_derivative(const tare_job *job, const tare_margins *margins, int32_t i) {
-  if (!tare_smooths_rows(job->problem)) return -(margins->derivative[i] * job->gradient.factor);
-  return (tare_smoothed_rest(job->problem) * margins->modulator[i] - margins->derivative[i]) * job->gradient.factor;
+/** The gradient at the label. `has_terms`: what tare_has_row_terms says. */
+TARE_INLINE double label_derivative(const tare_job *job, const tare_margins *margins, int32_t i, int has_terms) {
+  return (has_terms ? margins->of_label[i] : -margins->derivative[i]) * job->gradient.factor;
 }
 
 static __attribute__((noinline)) void smooth_row(const tare_job *job, int32_t i, int64_t n, real *restrict x,

@@ -19,7 +19,7 @@ bool is_run(const tare_view &v, const tare_array &a, int64_t classes) {
 }
 
 /** Whether the problem has kernels that take every row by sweeps over memory, a warp a row or a lane a row. */
-bool sweeps(const tare_problem *problem) { return tare_smooths_rows(problem) || tare_is_seesaw(problem); }
+bool sweeps(const tare_problem *problem) { return tare_has_row_terms(problem) || tare_is_seesaw(problem); }
 
 /** Whether registers hold a row of a softmax loss. */
 bool fits_registers(const tare_problem *problem) {
@@ -232,7 +232,8 @@ void fill_shape(const tare_problem *problem, call *c) {
   c->shape = problem->shape;
   c->smoothed = float(tare_smoothed_rest(problem));
   c->unsmoothed = float(1 - tare_smoothed_rest(problem));
-  c->smooths_rows = tare_smooths_rows(problem);
+  c->has_row_terms = tare_has_row_terms(problem);
+  c->z_loss = problem->z_loss;
   c->smooths_all = problem->smooths_all;
   c->smoothed_share = float(tare_smoothed_share(problem));
   c->unshared = float(1 - tare_smoothed_share(problem));

@@ -157,8 +157,8 @@ struct call {
   int32_t shape;                      /* a tare_shape, and what formula_parameters has for it: */
   float smoothed, unsmoothed, label_gamma_hi, label_gamma_lo, label_derivative_gamma;
   float margin, margin_rest, margin_logit, margin_logit_lo, threshold, log_threshold, shift, shift_lo, inverse_gamma;
-  int32_t smooths_rows, smooths_all; /* label smoothing of a softmax loss, and what row_smoothing has for it: */
-  float smoothed_share, unshared, smoothed_distance;
+  int32_t has_row_terms, smooths_all; /* label smoothing or z-loss of softmax rows, and what row_smoothing has: */
+  float smoothed_share, unshared, smoothed_distance; /* smoothed_share: 0 without label smoothing */
   int32_t adjusts_by_label; /* a softmax loss whose logits depend on the label, and what it has for it: */
   struct seesaw seesaw;
 
@@ -169,6 +169,7 @@ struct call {
   int32_t scale_follows;   /* a gradient scale that is not finite is applied after the products of a fused head */
   double divisor_addend, divisor_minimum;
   double gradient_scale;
+  double z_loss; /* factor of LSE^2 in a softmax row */
   const float *gradient_scale_pointer;
   void *loss;
   int32_t follows, goes_on; /* one of several launches that share a loss: not the first, not the last */

@@ -252,7 +252,7 @@ struct softmax_setting {
 
 __device__ __forceinline__ softmax::smoothed_outcome finish(const call &c, const softmax_setting &s, row_role role,
                                                             float label_x, float maximum, softmax::smoothed_sums of) {
-  if (c.smooths_rows) return softmax::finish_smoothed_row(c, s.smoothed, role.weight, label_x, maximum, of);
+  if (c.has_row_terms) return softmax::finish_smoothed_row(c, s.smoothed, role.weight, label_x, maximum, of);
   const softmax::outcome o = softmax::finish_row(c, s.plain, role.weight, label_x, maximum, of.sum, role.cls);
   return {o, 0.0f, -o.derivative};
 }

@@ -74,7 +74,7 @@ __host__ __device__ __forceinline__ bool is_adjusted(const call &c) {
 /** The logit that the softmax takes. The label is below 0 if the row has none. An offset of -inf excludes the class, as
  *  does a margin of +inf. LDAM's scale and the label's margin come later: below_scaled() and finish_row(). */
 __device__ __forceinline__ float adjust(const adjustment &by, int32_t /* label */, int32_t cls, float x) {
-  if (by.is_ldam && by.of_class == nullptr) return x;
+  if (by.of_class == nullptr) return x;
   const float more = __ldg(by.of_class + cls);
   return more == by.excluded ? -INFINITY : fmaf(more, by.share, x);
 }

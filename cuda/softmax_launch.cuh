@@ -79,7 +79,7 @@ cudaError_t launch_two_hot(const call &c, const launch_site &site) {
 template <typename T>
 cudaError_t launch_walk(const call &c, const launch_site &site) {
   if (c.bin_numbers) return launch_two_hot<T>(c, site);
-  if (c.smooths_rows)
+  if (c.has_row_terms)
     return launch(c.levels[0].walk == walk_nchw ? softmax_smoothed_nchw<T> : softmax_smoothed_rows<T>, c.tile_count,
                   site, c);
   if (c.adjusts_by_label)

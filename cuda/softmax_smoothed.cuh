@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Softmax rows with label smoothing, by kernels of their own: the others have no registers left for it. The formula is
- * that of losses/softmax_smoothed.h. Beside m and S a row needs its *spread*, the sum of m - x_j over the classes other
- * than the label. Two walks: a warp a row, of any strides and length; and a lane a row where rows lie side by side.
+ * Softmax rows with label smoothing or z-loss, by kernels of their own: the others have no registers left for it. The
+ * formulas are those of losses/softmax_smoothed.h and softmax_z_loss.h. Beside m and S a row with label smoothing needs
+ * its *spread*, the sum of m - x_j over the classes other than the label. Two walks: a warp a row, of any strides and
+ * length; and a lane a row where rows lie side by side.
  */
 #ifndef TARE_CUDA_SOFTMAX_SMOOTHED_CUH
 #define TARE_CUDA_SOFTMAX_SMOOTHED_CUH
@@ -54,6 +55,42 @@ struct spread_sum {
   }
 };
 
+/** What z-loss adds: to the loss; 1 + slope is a factor of the gradient off the label; slope*p more at the label. */
+struct z_terms {
+  double loss, slope;
+  float p;
+};
+
+/** `others`: LSE of the classes off the label. near + rest: the margin. */
+__device__ __forceinline__ z_terms z_terms_of(const call &c, float label_x, double others, float near, float rest) {
+  if (!(c.z_loss > 0.0)) return {0.0, 0.0, 0.0f};
+  const exact::terms t = exact::terms_of(near);
+  const exact::z_loss_part part = exact::z_loss_of(double(label_x), others, double(near), double(t.log1p_e), c.z_loss);
+  return {part.loss, part.slope, fabsf(near) < FLT_MAX ? fmaf(t.p * rest, t.q, t.p) : t.p};
+}
+
+/** Without label smoothing the largest float will do for a margin beyond it: 0 times an infinity would be NaN. */
+__device__ __forceinline__ double margin_of(const smoothing_setting &s, double z) {
+  return s.by.share == 0.0f && z > double(FLT_MAX) ? double(FLT_MAX) : z;
+}
+
+/** From the formula's value for a weight, which is 1 if `after`. What is 0 of a class stays 0, also if z-loss has an
+ *  infinite slope. */
+__device__ __forceinline__ smoothed_outcome finish_derivatives(const call &c, const smoothing_setting &s, outcome row,
+                                                               const exact::smoothed_row &value, const z_terms &z,
+                                                               float sum) {
+  const float scale = row.after ? 1.0f : s.factor, modulator = value.modulator * scale;
+  row.derivative = value.derivative * scale;
+  float of_label = fmaf(s.by.parameters.smoothed, modulator, -row.derivative);
+  if (c.z_loss > 0.0) {
+    const double unit = row.after ? 1.0 : double(row.weight) * double(scale);
+    if (z.p != 0.0f) of_label += float(unit * double(z.p) * z.slope);
+    if (row.derivative != 0.0f) row.derivative = float(double(row.derivative) * (1.0 + z.slope));
+  }
+  row.of_e = row.derivative / sum;
+  return {row, s.by.share * modulator, of_label};
+}
+
 /** Of a row with maximum -inf the other classes are infinitely far below the label. What exceeds a float in the
  *  cross-entropy, though not in the loss's unit, is formed in double. */
 __device__ __forceinline__ smoothed_outcome finish_smoothed_row(const call &c, const smoothing_setting &s, float weight,
@@ -62,22 +99,23 @@ __device__ __forceinline__ smoothed_outcome finish_smoothed_row(const call &c, c
   if (of.sum == 0.0f) of.sum = 1.0f, of.spread = INFINITY;
   if (maximum > FLT_MAX && of.sum > 1.5f) of.sum = NAN;
   const exact::log_parts log_s = exact::log_positive(of.sum);
-  const double log_sum = double(log_s.hi) + double(log_s.lo), z = (double(label_x) - double(maximum)) - log_sum;
-  const double more = double(s.by.share) * (double(of.spread) * double(spread_unit) + double(c.classes - 1) * log_sum);
+  const double log_sum = double(log_s.hi) + double(log_s.lo);
+  const double z = margin_of(s, (double(label_x) - double(maximum)) - log_sum), share = double(s.by.share);
+  const double spread = double(of.spread) * double(spread_unit) + double(c.classes - 1) * log_sum;
+  const double more = share > 0.0 ? share * spread : 0.0;
   const float near = float(z), rest = float(z - double(near));
+  const z_terms of_z = z_terms_of(c, label_x, double(maximum) + log_sum, near, rest);
   exact::smoothed_row value = exact::softmax_smoothed(near, rest, float(more), weight, &s.by, c.smooths_all);
   const double line = z < 0 ? -z * double(s.by.parameters.unsmoothed) : z * double(s.by.parameters.smoothed);
-  float loss = value.loss / loss_unit;
+  outcome row = {value.loss / loss_unit, 0.0f, 0.0f, weight, false};
   if (fabsf(value.loss) > FLT_MAX && is_finite(more + line))
-    loss = value.modulator * float((more + line) * (1.0 / loss_unit));
-  const bool after =
-      !is_ordinary(s.factor) || !(fabsf(weight) <= FLT_MAX) || !(fabsf(value.derivative * s.factor) <= FLT_MAX);
-  if (after) value = exact::softmax_smoothed(near, rest, float(more), 1.0f, &s.by, c.smooths_all);
-  const float scale = after ? 1.0f : s.factor, derivative = value.derivative * scale;
-  const float modulator = value.modulator * scale;
-  return {{loss, derivative, derivative / of.sum, weight, after},
-          s.by.share * modulator,
-          fmaf(s.by.parameters.smoothed, modulator, -derivative)};
+    row.loss = value.modulator * float((more + line) * (1.0 / loss_unit));
+  if (c.z_loss > 0.0) row.loss += float(double(weight) * of_z.loss * (1.0 / loss_unit));
+  row.after = !is_ordinary(s.factor) || !(fabsf(weight) <= FLT_MAX) ||
+              !(fabsf(value.derivative * s.factor) <= FLT_MAX) ||
+              !(fabs(double(weight) * of_z.slope * double(s.factor)) <= double(FLT_MAX) / 4);
+  if (row.after) value = exact::softmax_smoothed(near, rest, float(more), 1.0f, &s.by, c.smooths_all);
+  return finish_derivatives(c, s, row, value, of_z, of.sum);
 }
 
 /** A class's gradient, as it is before it is rounded. An exponential of 0 leaves nothing of an infinite loss. */
@@ -89,8 +127,9 @@ __device__ __forceinline__ float smoothed_gradient(const call &c, const smoothed
 
 /* ---- A warp a row ------------------------------------------------------------------------------------------------ */
 
+/** Whether there are offsets is looked up for each logit: code for both ways would be twice as long. */
 template <typename T>
-using warp_row = long_row<T, int(warp_size), false>;
+using warp_row = long_row<T, int(warp_size), true>;
 
 template <typename T>
 __device__ __forceinline__ smoothed_sums sums_of(const warp_row<T> &a, int32_t label, float maximum) {
@@ -109,7 +148,8 @@ __device__ __forceinline__ smoothed_sums sums_of(const warp_row<T> &a, int32_t l
 template <typename T>
 __device__ __forceinline__ float smoothed_row_of_warp(const call &c, const level &l, const tile &t,
                                                       const smoothing_setting &s, int32_t row) {
-  const warp_row<T> a = make_long_row<T, int(warp_size), false>(c, l, t, row);
+  warp_row<T> a = make_long_row<T, int(warp_size), true>(c, l, t, row);
+  a.by = offsets_alone(c.adjusts.of_class); /* LDAM has no such rows */
   const row_role r = weigh_row(c, l, t, row);
   float label_x = 0.0f, maximum = 0.0f;
   smoothed_sums sums = {1.0f, 0.0f};
@@ -127,7 +167,7 @@ __device__ __forceinline__ float smoothed_row_of_warp(const call &c, const level
   }
   if (a.thread() != 0) return 0.0f;
   store_row_loss(l, t, row, o.row.loss);
-  report_if_invalid(c, l, t, row);
+  report_if_invalid<true>(c, l, t, row);
   return o.row.loss;
 }
 
@@ -154,16 +194,16 @@ template <typename T>
 __device__ __forceinline__ float smoothed_row_of_lane(const call &c, const level &l, const tile &t,
                                                       const smoothing_setting &s, int32_t row, bool active,
                                                       meeting_places &meeting) {
-  const column<T, false> a = {logits_at<T>(l, t, row),
-                              gradient_at<T>(l, t, row),
-                              l.view.array[TARE_ARRAY_LOGITS].cls,
-                              l.view.array[TARE_ARRAY_GRADIENT].cls,
-                              active ? int32_t(c.classes) : 0,
-                              c.adjusts};
+  const column<T, true> a = {logits_at<T>(l, t, row),
+                             gradient_at<T>(l, t, row),
+                             l.view.array[TARE_ARRAY_LOGITS].cls,
+                             l.view.array[TARE_ARRAY_GRADIENT].cls,
+                             active ? int32_t(c.classes) : 0,
+                             offsets_alone(c.adjusts.of_class)};
   const row_role r = weigh_row(c, l, t, row);
   const auto plus = [](float x, float y) { return x + y; };
   const float label_x = active && r.cls >= 0 ? a.x(r.cls, r.cls) : 0.0f;
-  reread<T, false> classes;
+  reread<T, true> classes;
   const float maximum = meet(meeting.maxima, classes.start(a, r.cls), [](float x, float y) { return fmaxf(x, y); });
   spread_sum spread = {0.0f, 0.0f};
 #pragma unroll 2
@@ -179,7 +219,7 @@ __device__ __forceinline__ float smoothed_row_of_lane(const call &c, const level
   }
   if (!active || thread_rank() >= warp_size) return 0.0f;
   store_row_loss(l, t, row, o.row.loss);
-  report_if_invalid(c, l, t, row);
+  report_if_invalid<true>(c, l, t, row);
   return o.row.loss;
 }
 

@@ -394,6 +394,11 @@ typedef struct tare_ce_parameters {
   int32_t smoothed;       /**< a tare_smoothed; default TARE_SMOOTHED_CROSS_ENTROPY */
   /** a tare_weighting; default TARE_WEIGHTING_BLENDED. Softmax CE has no such weights: BLENDED */
   int32_t weighting;
+  /** Softmax CE: z-loss adds z_loss*LSE^2 to a row's loss, LSE = log sum_k e^x_k, and 2*z_loss*LSE*p_k to its gradient
+   *  by x_k, p = softmax(x) (ST-MoE, arXiv 2202.08906, eq. 5; PaLM, arXiv 2204.02311, section 5). The row's weight
+   *  multiplies this part too. Label smoothing does not change it. In [0,1e6]; default 0. Above 0, dense targets are
+   *  TARE_STATUS_UNSUPPORTED. Sigmoid CE: 0 */
+  double z_loss;
 } tare_ce_parameters;
 
 /** Sigmoid focal: alpha is as in tare_ce_parameters, default 0.25. Softmax focal: alpha, in [0,1e30], multiplies every
@@ -553,6 +558,7 @@ typedef struct tare_focal_star_parameters {
  */
 typedef struct tare_logit_adjusted_parameters {
   const float *offset; /**< [classes]; device memory; NULL (default): no offsets, which is softmax CE */
+  double z_loss;       /**< as in tare_ce_parameters; LSE is that of z, and so it has no excluded class */
 } tare_logit_adjusted_parameters;
 
 /**
@@ -696,7 +702,7 @@ typedef struct tare_loss_spec {
   int32_t kind;     /**< a tare_loss_kind; it selects the member of the union */
   int32_t reserved; /**< 0, like the parts of the union that the loss does not use */
   union {
-    tare_ce_parameters ce;                         /**< TARE_LOSS_SIGMOID_CE; TARE_LOSS_SOFTMAX_CE: label_smoothing */
+    tare_ce_parameters ce;                         /**< TARE_LOSS_SIGMOID_CE; TARE_LOSS_SOFTMAX_CE has no alpha */
     tare_focal_parameters focal;                   /**< TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SOFTMAX_FOCAL */
     tare_poly1_parameters poly1;                   /**< TARE_LOSS_SIGMOID_POLY1 */
     tare_varifocal_parameters varifocal;           /**< TARE_LOSS_SIGMOID_VARIFOCAL */
@@ -1737,9 +1743,11 @@ TARE_API tare_status tare_mask_workspace_size(tare_context *context, const tare_
  * weight*(CE + 2*max(x,0)*t). With TARE_WEIGHTING_TERMS the terms of the gradient are w*t*(1-p) and v*(1-t)*p, and the
  * loss subtracts nothing; both bounds are then 5 ulp. For matchability-aware and IoU-aware labels t is the target that
  * the score gives. For the gradients of softmax CE, distribution focal loss and two-hot cross-entropy the terms are T*p
- * + t, where T is the sum of the row's targets. With label smoothing t is the smoothed target times the modulator.
- * Alpha counts 2 ulp. In quality focal loss s = |p-t| may be off by 4 ulp of p + t, and the power beta passes this
- * error on. With beta below 1 the gradient is unbounded near p = t. There it is only as exact as s.
+ * + t, where T is the sum of the row's targets. With label smoothing t is the smoothed target times the modulator. With
+ * z-loss and A = log C + the largest |z_k| of a class not excluded, the terms are CE + 2*z_loss*A^2 for the loss, and p
+ * + t + 2*z_loss*A*p for the gradient. Alpha counts 2 ulp. In quality focal loss s = |p-t| may be off by 4 ulp of p +
+ * t, and the power beta passes this error on. With beta below 1 the gradient is unbounded near p = t. There it is only
+ * as exact as s.
  *
  * The scalar loss is the sum of these losses in double, divided in double and rounded to its type. On a GPU a thread
  * adds its share of a tile in f32. If all losses have one sign, the relative error is at most that of their elements
@@ -1758,6 +1766,8 @@ TARE_API tare_status tare_mask_workspace_size(tare_context *context, const tare_
  *     or 0.
  *   - An element's loss must be a finite f32 to be added (f64 logits: a finite double). The sum, and a softmax row's
  *     loss, may exceed f32.
+ *   - With z-loss, LSE = +inf gives the loss +inf. The gradient is +inf by the logit that is +inf, and else as without
+ *     z-loss. 2*z_loss*LSE must be a finite f32 (f64 logits: a finite double); else it counts as infinite.
  *   - A power or exponential below 1.2e-38 (f64: 3.4e-308) is 0.
  *   - A divisor on the device may be 0, infinite or NaN, and is used unchanged. A gradient of 0 stays 0.
  * --------------------------------------------------------------------------------------------------------------- */

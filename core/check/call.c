@@ -52,6 +52,9 @@ static tare_status check_kind_of_targets(const tare_problem *problem, tare_error
   if (problem->label_smoothing > 0.0)
     return refuse(problem, "batch->levels[].targets and loss->label_smoothing above 0",
                   "label smoothing belongs to labels; smooth the targets yourself, or give labels", error);
+  if (problem->z_loss > 0.0)
+    return refuse(problem, "batch->levels[].targets and loss->z_loss above 0",
+                  "z-loss is computed with labels alone; leave z_loss 0, or give labels", error);
   if (problem->loss.kind == TARE_LOSS_SIGMOID_HEATMAP_FOCAL && (dtype == TARE_DTYPE_F16 || dtype == TARE_DTYPE_BF16))
     return tare_fail(
         error, TARE_STATUS_UNSUPPORTED,

@@ -47,6 +47,12 @@ static tare_status check_softmax_ce(const tare_ce_parameters *ce, tare_error *er
   return TARE_STATUS_OK;
 }
 
+static tare_status check_sigmoid_ce(const tare_ce_parameters *ce, tare_error *error) {
+  if (ce->z_loss == 0.0) return TARE_STATUS_OK;
+  return tare_fail(error, TARE_STATUS_UNSUPPORTED,
+                   "loss->ce.z_loss is %g; TARE_LOSS_SIGMOID_CE has no sum of exponentials: leave it 0", ce->z_loss);
+}
+
 static tare_status check_smoothing(const tare_problem *problem, tare_error *error) {
   const double s = problem->label_smoothing;
   if (s > 0.0 && s < 1e-30)
@@ -124,6 +130,7 @@ static tare_status check_parameters(tare_problem *problem, tare_error *error) {
                      "loss->focal.gamma_per_class is %p; in softmax-focal it must be NULL: a row has one gamma",
                      (const void *)loss->focal.gamma_per_class);
   if (loss->kind == TARE_LOSS_SOFTMAX_CE) return check_softmax_ce(&loss->ce, error);
+  if (loss->kind == TARE_LOSS_SIGMOID_CE) return check_sigmoid_ce(&loss->ce, error);
   return tare_is_ghm(problem) ? check_ghm(&loss->ghm, error) : TARE_STATUS_OK;
 }
 

@@ -119,6 +119,12 @@ class CrossEntropyOptions(SmoothedOptions, total=False):
     weighting: Weighting
 
 
+class ZLossOptions(Options, total=False):
+    """Those of a loss that takes z-loss."""
+
+    z_loss: float
+
+
 class FocalOptions(SmoothedOptions, total=False):
     """The same of a loss whose gamma may be one value a class."""
 
@@ -153,6 +159,7 @@ class Parameters(TypedDict, total=False):
     beta: float
     p_exponent: float
     label_smoothing: float
+    z_loss: float
     smoothed: Smoothed
     weighting: Weighting
     gamma_positive: float

@@ -134,3 +134,19 @@ def test_dense_targets_are_refused():
     x, _ = batch()
     with pytest.raises((ValueError, tare.Error), match="targets"):
         tare.torch.softmax_ldam(x, targets=torch.rand(ROWS, CLASSES))
+
+
+def test_head():
+    torch.manual_seed(0)
+    weight = torch.nn.functional.normalize(torch.randn(CLASSES, 8)).requires_grad_()
+    features, y = torch.nn.functional.normalize(torch.randn(ROWS, 8)), torch.randint(0, CLASSES, (ROWS,))
+    criterion = tare.torch.LDAMLoss(COUNTS)
+    criterion.reweight(0.999)
+    try:
+        fused = criterion(tare.torch.Head(features, weight), y)
+    except tare.Error as error:
+        pytest.skip(str(error))
+    plain = criterion(features @ weight.T, y)
+    torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-6)
+    found, wanted = (torch.autograd.grad(one, weight)[0] for one in (fused, plain))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Label smoothing of softmax losses beside torch.nn.functional.cross_entropy."""
+"""Label smoothing and z-loss of softmax losses beside torch.nn.functional.cross_entropy."""
 
 import numpy as np
 import pytest
@@ -31,6 +31,24 @@ def test_cross_entropy(dtype, s):
     close(*(torch.autograd.grad(one, x)[0] for one in (ours, theirs)), dtype)
     found = tare.evaluate("softmax-ce", x.detach().numpy(), y.numpy(), label_smoothing=s, normalizer="rows")
     assert found.loss == pytest.approx(float(theirs.detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("s", [0.0, 0.1])
+@pytest.mark.parametrize("adjusts", [False, True])
+def test_z_loss(dtype, s, adjusts):
+    x, y = draw(dtype)
+    weights, offset = torch.linspace(0.5, 2, 17), -torch.linspace(0, 4, 17) * adjusts
+    z = x.double() + offset.double()
+    theirs = F.cross_entropy(z, y, label_smoothing=0 if adjusts else s, reduction="none") + 0.02 * z.logsumexp(-1) ** 2
+    theirs = (theirs * weights.double()[y]).sum()
+    options = {"z_loss": 0.02, "class_weights": weights}
+    if adjusts:
+        ours = tare.torch.softmax_logit_adjusted(x, y, offset=offset, **options)
+    else:
+        ours = tare.torch.softmax_ce(x, y, label_smoothing=s, **options)
+    close(ours.detach(), theirs.detach(), dtype)
+    close(*(torch.autograd.grad(one, x)[0] for one in (ours, theirs)), dtype)
 
 
 @pytest.mark.parametrize("smoothed", ["cross-entropy", "all"])

@@ -7,6 +7,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "support/head.h"
+#include "support/numbers.h"
 #include "support/problem.h"
 #include "support/random.h"
 #include "support/softmax_rows.h"
@@ -145,6 +147,47 @@ Test(ldam, rows_that_add_nothing) {
       for (int64_t i = 0; i < p->rows * p->classes; i++)
         if (p->labels[i / p->classes] < 0) p->logits[i] = NAN;
       CHECK_PROBLEM(p, device);
+      problem_free(p);
+    }
+  }
+}
+
+/* ---- The fused head ---------------------------------------------------------------------------------------------- */
+
+/* To length 1, but for rounding. */
+static void normalize(int32_t dtype, double *values, int64_t rows, int64_t columns) {
+  for (int64_t i = 0; i < rows; i++) {
+    double square = 0;
+    for (int64_t c = 0; c < columns; c++) square += values[i * columns + c] * values[i * columns + c];
+    for (int64_t c = 0; c < columns; c++)
+      values[i * columns + c] = round_to_dtype(dtype, values[i * columns + c] / sqrt(square + 1e-30));
+  }
+}
+
+/* A classifier of cosines. Its logits round, and the scale multiplies what they lose. */
+Test(ldam, head_of_cosines) {
+  FOR_EACH_DEVICE(device) {
+    head_require_blas(device);
+    for (int way = 0; way < 6; way++) {
+      problem *p = head_problem(TARE_LOSS_SOFTMAX_LDAM, way % 3, test_size(300, 90), 60, 64);
+      free(p->head->bias), p->head->bias = NULL;
+      normalize(p->head->dtype, p->head->features, p->rows, 64);
+      normalize(p->head->dtype, p->head->weights, 60, 64);
+      head_multiply(p);
+      if (way == 4) p->margins[p->labels[0] == 7 ? 8 : 7] = INFINITY;
+      for (int64_t i = 0; i < p->rows; i++)
+        if (p->labels[i] >= 0 && p->margins[p->labels[i]] == INFINITY) p->labels[i] = 9;
+      p->head->room = way / 3 ? 0 : 0.5;
+      p->class_weights = random_class_weights(p, 2);
+      p->normalizer = TARE_NORMALIZER_WEIGHTS;
+      p->want = WANT_GRADIENT | WANT_COUNTS;
+      p->slack = 2e-6;
+      CHECK_PROBLEM(p, device);
+      p->want = WANT_LOSS;
+      outcome *got = problem_run(p, device), *want = problem_expect(p);
+      CHECK_NEAR(problem_text(p), got->loss, want->loss, ((tolerance){0, 1e-5}));
+      outcome_free(got);
+      outcome_free(want);
       problem_free(p);
     }
   }

@@ -87,7 +87,8 @@ static const size_t ce_ends[] = {16,
                                  AT(tare_loss_spec, ce.label_smoothing),
                                  AT(tare_loss_spec, ce.smoothed),
                                  AT(tare_loss_spec, ce.weighting),
-                                 AT(tare_loss_spec, ce.weighting) + 4};
+                                 AT(tare_loss_spec, ce.z_loss),
+                                 AT(tare_loss_spec, ce.z_loss) + 8};
 static const size_t bin_ends[] = {16, AT(tare_loss_spec, distribution_focal.delta) + 8};
 static const size_t focal_ends[] = {16,
                                     AT(tare_loss_spec, focal.alpha_per_class),
@@ -106,7 +107,8 @@ static const size_t reduced_focal_ends[] = {
 static const size_t focal_star_ends[] = {16, AT(tare_loss_spec, focal_star.alpha_per_class),
                                          AT(tare_loss_spec, focal_star.steepness), AT(tare_loss_spec, focal_star.shift),
                                          AT(tare_loss_spec, focal_star.shift) + 8};
-static const size_t logit_adjusted_ends[] = {16, AT(tare_loss_spec, logit_adjusted.offset) + 8};
+static const size_t logit_adjusted_ends[] = {16, AT(tare_loss_spec, logit_adjusted.z_loss),
+                                             AT(tare_loss_spec, logit_adjusted.z_loss) + 8};
 static const size_t seesaw_ends[] = {16, AT(tare_loss_spec, seesaw.p), AT(tare_loss_spec, seesaw.q),
                                      AT(tare_loss_spec, seesaw.epsilon), AT(tare_loss_spec, seesaw.epsilon) + 8};
 static const size_t ldam_ends[] = {16, AT(tare_loss_spec, ldam.scale), AT(tare_loss_spec, ldam.scale) + 8};

@@ -43,6 +43,9 @@ double literal_softmax(int64_t classes, const double *x, const double *t, double
 double literal_adjusted_softmax(int64_t classes, const double *x, const double *offset, const double *t, double gamma,
                                 double *dx);
 
+/** (log sum e^x)^2. */
+double literal_squared_lse(int64_t classes, const double *x, double *dx);
+
 /** m^gamma*sum t_k*(-log p_k), t_k = s/C and 1-s more at the label; m = 1 - p of the label, or 1 - sum t_k*p_k. */
 double literal_smoothed_softmax(int64_t classes, const double *x, int64_t label, struct oracle_smoothing by,
                                 double *dx);

@@ -62,6 +62,32 @@ static void formula(mpfr_t value, const mpfr_t x, const void *parameters) {
   mpfr_clear(error);
 }
 
+/* (log sum e^x)^2. */
+static void squared_lse(mpfr_t value, const mpfr_t x, const void *parameters) {
+  const struct parameters *with = parameters;
+  mpfr_t e;
+  mpfr_init2(e, LITERAL_PRECISION);
+  mpfr_set_zero(value, 1);
+  for (int64_t k = 0; k < with->classes; ++k) {
+    exponential(e, with, k, x);
+    mpfr_add(value, value, e, MPFR_RNDN);
+  }
+  mpfr_log(value, value, MPFR_RNDN);
+  mpfr_sqr(value, value, MPFR_RNDN);
+  mpfr_clear(e);
+}
+
+double literal_squared_lse(int64_t classes, const double *x, double *dx) {
+  struct parameters with = {.classes = classes, .x = x};
+  double value = 0;
+  for (with.moving = 0; with.moving < classes; ++with.moving) {
+    struct oracle_pair pair = literal_value_and_derivative(squared_lse, x[with.moving], &with);
+    value = pair.value;
+    dx[with.moving] = pair.derivative;
+  }
+  return value;
+}
+
 double literal_smoothed_softmax(int64_t classes, const double *x, int64_t label, struct oracle_smoothing by,
                                 double *dx) {
   struct parameters with = {.classes = classes, .label = label, .x = x, .by = by};

@@ -89,6 +89,11 @@ struct oracle_smoothing {
 /** q^gamma*sum t_k*(-log p_k), t_k = s/C and 1-s more at the label; with `all` (1 - sum t_k*p_k)^gamma instead. */
 double oracle_smoothed_softmax_row(int64_t classes, const double *x, int64_t y, struct oracle_smoothing by, double *dx);
 
+/** Adds factor*LSE^2, LSE = log sum e^(x+offset), to a row's loss, and 2*factor*LSE*p to its derivatives dx (or NULL).
+ *  offset: [classes] or NULL. Returns the new loss. */
+double oracle_add_z_loss(int64_t classes, const double *x, const double *offset, double factor, double loss,
+                         double *dx);
+
 /** -sum t_k log p_k, gradient (sum t)*p - t. A row with all its mass on one class takes the hard formula times the
  *  mass; a row of zeros gives 0 and zeros, whatever the logits. */
 double oracle_soft_softmax_row(int64_t classes, const double *x, const double *t, double *dx);
@@ -252,6 +257,7 @@ struct oracle_problem {
   double epsilon;                /* Poly-1: the coefficient, 1; GHM: the window of the exact density, 0.1 */
   double p_exponent;             /* 0.25; IoU-aware */
   double label_smoothing;        /* 0 */
+  double z_loss;                 /* 0; of softmax rows: factor of LSE^2 */
   int weighting;                 /* 0; 1: positive and negative weights are those of cross-entropy's two terms */
   int smoothed;                  /* 0; 1: alpha and the modulator are those of the smoothed target */
   double gamma_positive, gamma_negative, margin; /* 1, 4, 0.05; asymmetric */

@@ -175,6 +175,22 @@ double oracle_adjusted_soft_softmax_row(int64_t classes, const double *x, const 
   return loss;
 }
 
+/* With the maximum apart, so that nothing overflows. A class of no probability has no derivative. */
+double oracle_add_z_loss(int64_t classes, const double *x, const double *offset, double factor, double loss,
+                         double *dx) {
+  if (factor == 0) return loss;
+  long double *z = adjusted(classes, x, offset);
+  const bool undefined = undefined_row(classes, z);
+  int64_t top = largest(classes, z, -1);
+  long double others = sum_relative(classes, z, top, z[top]), lse = z[top] + log1pl(others);
+  for (int64_t k = 0; dx && k < classes && !undefined; ++k) {
+    long double p = (k == top ? 1 : relative(z[k], z[top])) / (1 + others);
+    dx[k] = (double)(dx[k] + (p == 0 ? 0 : 2 * (long double)factor * lse * p));
+  }
+  free(z);
+  return undefined ? NAN : (double)(loss + factor * lse * lse);
+}
+
 double oracle_softmax_row(int64_t classes, const double *x, int64_t y, double gamma, double *dx) {
   return oracle_adjusted_softmax_row(classes, x, NULL, y, gamma, dx);
 }
@@ -232,7 +248,8 @@ double oracle_ldam_row(int64_t classes, const double *x, const double *margins, 
 static double logit_adjusted(const struct oracle_problem *problem, struct oracle_row row, double *dx) {
   const double *offset = problem->offset;
   if (row.t) return oracle_adjusted_soft_softmax_row(problem->classes, row.x, offset, row.t, dx);
-  return oracle_adjusted_softmax_row(problem->classes, row.x, offset, row.label, 0, dx);
+  double loss = oracle_adjusted_softmax_row(problem->classes, row.x, offset, row.label, 0, dx);
+  return oracle_add_z_loss(problem->classes, row.x, offset, problem->z_loss, loss, dx);
 }
 const struct oracle_loss ORACLE_SOFTMAX_LOGIT_ADJUSTED = {.row = logit_adjusted};
 
@@ -255,7 +272,8 @@ static double labelled_row(const struct oracle_problem *problem, struct oracle_r
 
 static double ce(const struct oracle_problem *problem, struct oracle_row row, double *dx) {
   if (row.t) return oracle_soft_softmax_row(problem->classes, row.x, row.t, dx);
-  return labelled_row(problem, row, 0, dx);
+  double loss = labelled_row(problem, row, 0, dx);
+  return oracle_add_z_loss(problem->classes, row.x, NULL, problem->z_loss, loss, dx);
 }
 const struct oracle_loss ORACLE_SOFTMAX_CE = {.row = ce};
 

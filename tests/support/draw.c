@@ -273,6 +273,14 @@ static void draw_class_mask(problem *p, int64_t index) {
                                    .image_pad = one_in(s, 3) ? random_below(s, 9) : 0};
 }
 
+/* By numbers of its own, as a class mask. */
+static void draw_z_loss(problem *p, int64_t index) {
+  random_source source = random_from(0x7a6c6f73 + (uint64_t)index), *s = &source;
+  tare_parameter_description z_loss;
+  if (p->targets == NULL && find_parameter(p->loss.kind, "z_loss", &z_loss) && one_in(s, 3))
+    parameter_set(&p->loss, &z_loss, ONE_OF(s, 1e-4, 0.1));
+}
+
 /* A label of an excluded class is invalid: such a row is ignored. Background stays, and with targets every class. */
 static void keep_labels_of_classes(problem *p) {
   for (int64_t c = 0; c < p->classes; c++) {
@@ -301,7 +309,7 @@ static void settle(problem *p) {
 
 static bool cancels(const problem *p) {
   return (p->targets != NULL && p->loss.kind != TARE_LOSS_GHM_R) || p->scores != NULL ||
-         named_parameter(&p->loss, "label_smoothing", 0) > 0;
+         named_parameter(&p->loss, "label_smoothing", 0) > 0 || named_parameter(&p->loss, "z_loss", 0) > 0;
 }
 
 problem *draw_problem(int64_t index, bool heads) {
@@ -324,6 +332,7 @@ problem *draw_problem(int64_t index, bool heads) {
   draw_all_weights(p, s);
   settle(p);
   keep_labels_of_classes(p);
+  draw_z_loss(p, index);
   if (p->targets != NULL) p->place[ARRAY_LOGITS].broadcast = 0; /* what a logit may be depends on its target */
   if (p->scores != NULL) p->place[ARRAY_SCORES].broadcast = 0;  /* and a score on its label */
   if (is_ghm(kind) || kind == TARE_LOSS_SIGMOID_QUALITY_FOCAL) p->place[ARRAY_TARGETS].broadcast = 0; /* and back */

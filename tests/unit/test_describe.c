@@ -213,5 +213,5 @@ Test(describe, errors) {
     cr_assert_eq(tare_loss_parameter(TARE_LOSS_GHM_C, wrong[i], &p), TARE_STATUS_INVALID_ARGUMENT);
     cr_assert_not_null(strstr(tare_error_text(NULL), "index is"));
   }
-  cr_assert_eq(tare_loss_parameter(TARE_LOSS_SOFTMAX_CE, 1, &p), TARE_STATUS_INVALID_ARGUMENT);
+  cr_assert_eq(tare_loss_parameter(TARE_LOSS_SOFTMAX_CE, 2, &p), TARE_STATUS_INVALID_ARGUMENT);
 }

@@ -233,11 +233,13 @@ def softmax_ce(
     labels: Levels | None = None,
     *,
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     **options: Unpack[Options],
 ) -> Any:
     """-log softmax(x)_y per row. label_smoothing s makes the targets 1-s+s/C at the label and s/C elsewhere, as in
-    torch.nn.functional.cross_entropy. But class_weights are those of the label alone."""
-    return loss("softmax-ce", logits, labels, label_smoothing=label_smoothing, **options)
+    torch.nn.functional.cross_entropy. But class_weights are those of the label alone. z_loss adds
+    z_loss*logsumexp(x)^2, times the row's weights (ST-MoE, arXiv 2202.08906; PaLM)."""
+    return loss("softmax-ce", logits, labels, label_smoothing=label_smoothing, z_loss=z_loss, **options)
 
 
 def softmax_focal(
@@ -255,16 +257,22 @@ def softmax_focal(
 
 
 def softmax_logit_adjusted(
-    logits: Levels | Head, labels: Levels | None = None, *, offset: torch.Tensor, **options: Unpack[Options]
+    logits: Levels | Head,
+    labels: Levels | None = None,
+    *,
+    offset: torch.Tensor,
+    z_loss: float = 0.0,
+    **options: Unpack[Options],
 ) -> Any:
     """-log softmax(x + offset)_y per row (Menon et al., arXiv 2007.07314, eq. 10).
 
     offset: float32 [C], from tare.logit_adjustment(counts, tau). With tau 1 this is balanced softmax (arXiv
-    2007.10740). Use it in training only; at inference use the logits without offsets.
+    2007.10740). Use it in training only; at inference use the logits without offsets. z_loss: as in softmax_ce, of
+    x + offset.
     """
     if offset is None:
         raise ValueError("offset is None; it must be float32 [C], as tare.logit_adjustment makes it")
-    return loss("softmax-logit-adjusted", logits, labels, offset=offset, **options)
+    return loss("softmax-logit-adjusted", logits, labels, offset=offset, z_loss=z_loss, **options)
 
 
 def softmax_seesaw(

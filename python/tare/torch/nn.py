@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from .._types import EmptyClasses, Levels, LossName, Options, Settings
+    from .._types import EmptyClasses, Levels, LossName, Options, Settings, ZLossOptions
 
 _OF_A_CALL = ("labels", "targets", "scores", "row_weights", "element_weights", "class_mask", "state")
 _NO_OPTIONS = (*_OF_A_CALL, "key", "tensors", "name", "logits", "parameters")
@@ -213,7 +213,7 @@ class LogitAdjustedLoss(_OfCounts):
     name = "softmax-logit-adjusted"
 
     def __init__(
-        self, counts: Sequence[float], tau: float = 1.0, empty: EmptyClasses = "one", **options: Unpack[Options]
+        self, counts: Sequence[float], tau: float = 1.0, empty: EmptyClasses = "one", **options: Unpack[ZLossOptions]
     ) -> None:
         super().__init__("offset", _weights.logit_adjustment(_as_numbers(counts), tau, empty), dict(options))
         self.tau = tau

@@ -15,6 +15,9 @@ static const struct sweep smoothed_sweeps[] = {
     {TARE_LOSS_SOFTMAX_CE, -1, 0, 0.1},      {TARE_LOSS_SOFTMAX_CE, -1, 0, 0.9},
     {TARE_LOSS_SOFTMAX_FOCAL, -1, 0.5, 0.1}, {TARE_LOSS_SOFTMAX_FOCAL, 0.25, 2, 0.1},
     {TARE_LOSS_SOFTMAX_FOCAL, -1, 2, -0.1},  {TARE_LOSS_SOFTMAX_FOCAL, -1, 3.7, -0.5}};
+static const struct sweep z_loss_sweeps[] = {{TARE_LOSS_SOFTMAX_CE, -1, 1e-4, 0},
+                                             {TARE_LOSS_SOFTMAX_CE, -1, 0.1, 0.1},
+                                             {TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, -1, 0.01, 0}};
 static const struct sweep soft_softmax_sweeps[] = {{TARE_LOSS_SOFTMAX_CE, -1, 0, 0},
                                                    {TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, -1, 0, 0}};
 static const int64_t widths[] = {2, 3, 17, 81, 1203};
@@ -126,6 +129,7 @@ static double modulator_of(const struct sweep *sweep, const double *x, int64_t c
   double m = -INFINITY, sum = 0;
   for (int64_t k = 0; k < classes; ++k) m = fmax(m, k == y ? m : x[k]);
   for (int64_t k = 0; k < classes; ++k) sum += k == y ? 0 : exp(x[k] - m);
+  if (z_loss_of(sweep) > 0) return 1;
   const double q = oracle_point(x[y] - m - log(sum)).q, s = fabs(sweep->epsilon), share = s / (double)classes;
   return pow(sweep->epsilon < 0 ? (1 - s) * q + s - share : q, sweep->gamma);
 }
@@ -141,30 +145,53 @@ static double taken_of(const struct sweep *sweep, bool soft, const struct softma
   return modulator * (cls == batch->labels[row] ? s - share : share);
 }
 
-static double oracle_row(const struct sweep *sweep, bool soft, const struct softmax_batch *batch, int64_t row) {
+/* LSE of a row, and the size of what is added for it: the largest |z| and log C. */
+static double lse_of(const struct softmax_batch *batch, int64_t row, double *size) {
+  const double *x = batch->logits + row * batch->classes;
+  double m = -INFINITY, sum = 0;
+  *size = 0;
+  for (int pass = 0; pass < 2; ++pass)
+    for (int64_t c = 0; c < batch->classes; ++c) {
+      const double z = x[c] + (batch->offset ? batch->offset[c] : 0);
+      if (pass == 0) m = fmax(m, z), *size = fmax(*size, fabs(z));
+      if (pass == 1) sum += exp(z - m);
+    }
+  *size += log((double)batch->classes);
+  return m + log(sum);
+}
+
+static double plain_row(const struct sweep *sweep, bool soft, const struct softmax_batch *batch, int64_t row) {
   const double *x = batch->logits + row * batch->classes, *t = batch->targets + row * batch->classes;
-  const struct oracle_smoothing by = {fabs(sweep->epsilon), sweep->gamma, sweep->epsilon < 0};
+  const double gamma = z_loss_of(sweep) > 0 ? 0 : sweep->gamma;
+  const struct oracle_smoothing by = {fabs(sweep->epsilon), gamma, sweep->epsilon < 0};
   if (soft) return oracle_adjusted_soft_softmax_row(batch->classes, x, batch->offset, t, batch->dx);
   if (is_smoothed_row(sweep)) return oracle_smoothed_softmax_row(batch->classes, x, batch->labels[row], by, batch->dx);
   if (batch->margins)
     return oracle_ldam_row(batch->classes, x, batch->margins, batch->scale, batch->labels[row], batch->dx);
-  return oracle_adjusted_softmax_row(batch->classes, x, batch->offset, batch->labels[row], sweep->gamma, batch->dx);
+  return oracle_adjusted_softmax_row(batch->classes, x, batch->offset, batch->labels[row], gamma, batch->dx);
+}
+
+static double oracle_row(const struct sweep *sweep, bool soft, const struct softmax_batch *batch, int64_t row) {
+  const double loss = plain_row(sweep, soft, batch, row), *x = batch->logits + row * batch->classes;
+  return oracle_add_z_loss(batch->classes, x, batch->offset, z_loss_of(sweep), loss, batch->dx);
 }
 
 /* Units are widened so that the bound plus the row's reach, in true ulp, comes out as the bound. */
 static void expect_softmax(const struct sweep *sweep, bool soft, struct softmax_batch *batch) {
   struct written loss = written_as(sweep, soft, batch->dtype, LOSS);
   struct written gradient = written_as(sweep, soft, batch->dtype, GRADIENT);
-  double alpha = sweep->alpha < 0 ? 1 : sweep->alpha;
+  double alpha = sweep->alpha < 0 ? 1 : sweep->alpha, factor = 2 * z_loss_of(sweep);
   for (int64_t row = 0; row < batch->rows; ++row) {
     double want = alpha * oracle_row(sweep, soft, batch, row);
-    double reach = reach_of(batch, row);
+    double reach = reach_of(batch, row), a, lse = lse_of(batch, row, &a);
     double widening = gradient.bound > 1 ? gradient.bound / (gradient.bound + reach) : 1;
     batch->expected[LOSS].want[row] = want;
-    batch->expected[LOSS].per_unit[row] = per_unit(&loss, want, want) * loss.bound / (loss.bound + reach);
+    batch->expected[LOSS].per_unit[row] =
+        per_unit(&loss, want, want + factor * a * a) * loss.bound / (loss.bound + reach);
     for (int64_t c = 0; c < batch->classes; ++c) {
       double dx = alpha * batch->dx[c], taken = alpha * taken_of(sweep, soft, batch, row, c);
-      double size = fabs(dx) + 2 * taken; /* (sum t)*p and t cancel truly */
+      double z = batch->logits[row * batch->classes + c] + (batch->offset ? batch->offset[c] : 0);
+      double size = fabs(dx) + 2 * taken + 2 * factor * a * exp(z - lse); /* what cancels truly */
       batch->expected[GRADIENT].want[row * batch->classes + c] = dx;
       batch->expected[GRADIENT].per_unit[row * batch->classes + c] = per_unit(&gradient, dx, size) * widening;
     }
@@ -227,6 +254,13 @@ Test(accuracy, smoothed_softmax) {
   FOR_EACH_DEVICE(device) {
     for (int d = 0; d < COUNT(dtypes); ++d)
       for (int k = 0; k < COUNT(smoothed_sweeps); ++k) sweep_softmax(device, &smoothed_sweeps[k], false, dtypes[d]);
+  }
+}
+
+Test(accuracy, z_loss) {
+  FOR_EACH_DEVICE(device) {
+    for (int d = 0; d < COUNT(dtypes); ++d)
+      for (int k = 0; k < COUNT(z_loss_sweeps); ++k) sweep_softmax(device, &z_loss_sweeps[k], false, dtypes[d]);
   }
 }
 

@@ -33,6 +33,20 @@ Test(negatives, what_label_smoothing_cannot_be_combined_with) {
   }
 }
 
+Test(negatives, what_z_loss_cannot_be_combined_with) {
+  FOR_EACH_DEVICE(device) {
+    for (int i = 0; i < 2; i++) {
+      problem *p = problem_new(i ? TARE_LOSS_SOFTMAX_CE : TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, TARE_DTYPE_F32, 8, 3);
+      set(p, "z_loss", 1e-4);
+      problem_draw_targets(p, TARE_DTYPE_F32);
+      CHECK_REFUSED(p, device, TARE_STATUS_UNSUPPORTED, "loss->z_loss above 0");
+    }
+    problem *p = problem_new(TARE_LOSS_SIGMOID_CE, TARE_DTYPE_F32, 8, 3);
+    p->loss.ce.z_loss = 1e-4;
+    CHECK_REFUSED(p, device, TARE_STATUS_UNSUPPORTED, "loss->ce.z_loss is 0.0001");
+  }
+}
+
 Test(negatives, parameters_out_of_range) {
   static const struct {
     int32_t kind;
@@ -46,6 +60,8 @@ Test(negatives, parameters_out_of_range) {
                {TARE_LOSS_SIGMOID_CE, "smoothed", 2, "smoothed is 2"},
                {TARE_LOSS_SOFTMAX_CE, "label_smoothing", 1, "label_smoothing is 1"},
                {TARE_LOSS_SOFTMAX_FOCAL, "label_smoothing", 1e-40, "label_smoothing is 1e-40"},
+               {TARE_LOSS_SOFTMAX_CE, "z_loss", -1e-4, "z_loss is -0.0001"},
+               {TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED, "z_loss", NAN, "z_loss is nan"},
                {TARE_LOSS_SIGMOID_ASYMMETRIC, "margin", 1e-9, "margin is 1e-09"},
                {TARE_LOSS_SIGMOID_ASYMMETRIC, "margin", 1.5, "margin is 1.5"},
                {TARE_LOSS_SIGMOID_ASYMMETRIC, "gamma_negative", -1, "gamma_negative is -1"},
@@ -76,17 +92,26 @@ Test(negatives, heatmaps_of_16_bits_are_refused) {
 
 /* Where nothing is detached. */
 Test(negatives, gradients_are_finite_differences) {
-  static const int32_t kinds[] = {
-      TARE_LOSS_SIGMOID_CE,         TARE_LOSS_SIGMOID_FOCAL,         TARE_LOSS_SIGMOID_FOCAL,
-      TARE_LOSS_SIGMOID_ASYMMETRIC, TARE_LOSS_SIGMOID_ASYMMETRIC,    TARE_LOSS_SIGMOID_REDUCED_FOCAL,
-      TARE_LOSS_SIGMOID_FOCAL_STAR, TARE_LOSS_SIGMOID_HEATMAP_FOCAL, TARE_LOSS_SOFTMAX_CE,
-      TARE_LOSS_SOFTMAX_FOCAL,      TARE_LOSS_SOFTMAX_FOCAL};
+  static const int32_t kinds[] = {TARE_LOSS_SIGMOID_CE,
+                                  TARE_LOSS_SIGMOID_FOCAL,
+                                  TARE_LOSS_SIGMOID_FOCAL,
+                                  TARE_LOSS_SIGMOID_ASYMMETRIC,
+                                  TARE_LOSS_SIGMOID_ASYMMETRIC,
+                                  TARE_LOSS_SIGMOID_REDUCED_FOCAL,
+                                  TARE_LOSS_SIGMOID_FOCAL_STAR,
+                                  TARE_LOSS_SIGMOID_HEATMAP_FOCAL,
+                                  TARE_LOSS_SOFTMAX_CE,
+                                  TARE_LOSS_SOFTMAX_FOCAL,
+                                  TARE_LOSS_SOFTMAX_FOCAL,
+                                  TARE_LOSS_SOFTMAX_CE,
+                                  TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED};
   FOR_EACH_DEVICE(device) {
     for (size_t n = 0; n < COUNT(kinds); n++) {
       problem *p = problem_new(kinds[n], TARE_DTYPE_F64, 12, 4);
       p->loss_dtype = TARE_DTYPE_F64;
       const bool is_row = n >= 8;
-      if (n < 3 || is_row) set(p, "label_smoothing", 0.2);
+      if (n < 3 || (is_row && n < 12)) set(p, "label_smoothing", 0.2);
+      if (n >= 11) set(p, "z_loss", 0.3);
       if (n == 2 || n == 10) set(p, "smoothed", TARE_SMOOTHED_ALL);
       if (n == 3) set(p, "margin", 0);
       if (n >= 4 && !is_row) problem_draw_targets(p, TARE_DTYPE_F64);

@@ -96,6 +96,22 @@ Test(oracle, weighted_terms_are_the_textbook_formula) {
   conclude("weighted terms, derivative", &derivative, 1e-14);
 }
 
+/* LSE near 0 is a difference. */
+Test(oracle, z_loss_is_the_textbook_formula) {
+  enum { WIDTH = 5 };
+  static const double rows[][WIDTH] = {
+      {20, 0, 0, 0, 0},       {0, 0, 0, 0, 0},           {-3, 2.5, 0.125, 7, -7},       {-9, -9, 0.5, -0.5, 0},
+      {-2, -1.5, -1, -3, -2}, {300, 299, 298, 200, 100}, {-800, -800, -801, -1e3, -900}};
+  struct worst value = {0}, derivative = {0};
+  for (size_t n = 0; n < sizeof rows / sizeof *rows; ++n) {
+    double want_dx[WIDTH], dx[WIDTH] = {0}, want = literal_squared_lse(WIDTH, rows[n], want_dx);
+    note(&value, oracle_add_z_loss(WIDTH, rows[n], NULL, 1, 0, dx), want, 1e-16, "row %d", (int)n);
+    for (int c = 0; c < WIDTH; ++c) note(&derivative, dx[c], want_dx[c], 1e-16, "row %d class %d", (int)n, c);
+  }
+  conclude("z-loss", &value, 1e-15);
+  conclude("z-loss, gradient", &derivative, 1e-15);
+}
+
 Test(oracle, smoothed_softmax_rows_are_the_textbook_formula) {
   enum { WIDTH = 5 };
   static const double rows[][WIDTH] = {{20, 0, 0, 0, 0},      {0, 0, 0, 0, 0},          {-3, 2.5, 0.125, 7, -7},
