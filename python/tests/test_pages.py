@@ -191,6 +191,18 @@ def test_the_table_of_all_losses_has_every_loss():
         )
 
 
+def test_the_reference_has_every_module_and_library():
+    """Sphinx finds what nn.py and tare.torch.__init__ define; the page names what nn takes from elsewhere."""
+    nn = pytest.importorskip("tare.torch").nn
+    page = (ROOT / "docs" / "reference" / "python.md").read_text()
+    modules = [name for name, one in vars(nn).items() if isinstance(one, type) and issubclass(one, nn.torch.nn.Module)]
+    found = [name for name in modules if vars(nn)[name].__module__ == nn.__name__ or name in tare.torch.__all__]
+    found += re.findall(r"autoclass:: tare\.torch\.nn\.(\w+)", page)
+    assert sorted(set(modules) - {"Module", "StateModule", *found}) == []
+    compat = {one.stem for one in (ROOT / "python" / "tare" / "compat").iterdir() if not one.name.startswith("_")}
+    assert sorted(one for one in compat if f".. automodule:: tare.compat.{one}\n" not in page) == []
+
+
 def test_links_lead_to_files():
     pages = [*PAGES, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     missing = [
