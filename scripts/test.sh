@@ -5,6 +5,7 @@
 # run_tests FOLDER: every test of a built folder, without the closing total.
 run_tests() {
   rm -rf "$1"/tally/*.*
+  unset TARE_TEST_FILE
   ctest --test-dir "$1" --output-on-failure --parallel "$(nproc)" || true
 }
 
@@ -83,9 +84,18 @@ read_name() {
 
 all_names() { sed 's/ .*//' "$build/tally/expected" | sort | tr '\n' ' ' | fold -s -w 118; }
 
+# python_FILE is a file of python/tests: one of those that the tests python_numpy and python_torch run.
+find_python_file() {
+  file=test_${name#python_}.py
+  if [ "$name" = "${name#python_}" ] || [ ! -f "python/tests/$file" ]; then return 0; fi
+  case $file in test_c.py | test_numpy*) name=python_numpy ;; *) name=python_torch ;; esac
+  export TARE_TEST_FILE="$file"
+}
+
 test_one() {
   read_name "$@"
   prepare_tests
+  find_python_file
   if ! grep -q "^$name$suffix " "$build/tally/expected"; then
     echo "dev: no test '$name$suffix' in this build; there are" >&2
     all_names >&2

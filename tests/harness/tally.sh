@@ -3,7 +3,7 @@
 # Runs one test and writes down how many cases passed, failed and were skipped; tests/harness/total.sh adds them up.
 #
 #   tally.sh FOLDER NAME criterion EXECUTABLE    counts Criterion's cases, from its TAP report
-#   tally.sh FOLDER NAME pytest PYTHON FILE      the same of a pytest file, whose conftest.py writes that report
+#   tally.sh FOLDER NAME pytest PYTHON ARG...    the same of python/tests/run.py: conftest.py writes that report
 #   tally.sh FOLDER NAME gpu PROBE EXECUTABLE    the same if PROBE finds a GPU; else all its cases are skipped
 #   tally.sh FOLDER NAME absent COUNT WHY        counts COUNT cases as skipped: their executables were not built
 #   tally.sh FOLDER NAME script COMMAND...       counts one: status 0 passed, 77 skipped (last line says why), else failed
@@ -37,7 +37,9 @@ fi
 
 if [ "$kind" = pytest ]; then
   export TARE_TAP="$base.tap"
-  set -- "$1" -B -m pytest -q -p no:cacheprovider "$2"
+  python=$1
+  shift
+  set -- "$python" -B "$@"
 fi
 
 TMPDIR=$(mktemp -d)
@@ -73,7 +75,8 @@ if [ "$kind" = criterion ] || [ "$kind" = pytest ]; then
     skipped=$(grep -c '^ok - .*# SKIP' "$base.tap")
     passed=$(($(grep -c '^ok ' "$base.tap") - skipped))
     failed=$(grep -c '^not ok ' "$base.tap")
-    planned=$(sed -n 's/^1\.\.\([0-9]*\)$/\1/p' "$base.tap")
+    # Of each file of Python, and of Criterion, one line.
+    planned=$(sed -n 's/^1\.\.\([0-9]*\)$/\1/p' "$base.tap" | awk '{ n += $1 } END { if (NR > 0) print n }')
     sed -n "s/^ok - \(.*[^ ]\) *# SKIP \(.*\)/1\t\1\t\2/p" "$base.tap" |
       awk -F '\t' -v OFS='\t' '$3 !~ /^no GPU/ { print; next } !n[$3]++ { why[++k] = $3 }
         END { for (i = 1; i <= k; i++) print n[why[i]], n[why[i]] " cases", why[i] }' \
