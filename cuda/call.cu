@@ -7,6 +7,8 @@
 #include <cstring>
 
 #include "backend.cuh"
+#include "losses/powers.h"
+#include "row_losses.cuh"
 #include "softmax_shapes.cuh"
 
 namespace tare {
@@ -91,26 +93,35 @@ int32_t choose_walk(const tare_problem *problem) {
   return flat ? walk_flat : nchw ? walk_nchw : walk_rows;
 }
 
+/** Rows that are taken together: as many as their losses have room for, and a whole number of vectors. */
+int64_t rows_with_losses(int64_t classes) {
+  const int64_t rows = most_elements_with_losses / classes;
+  return rows > most_rows_with_losses ? most_rows_with_losses : classes % 4 == 0 ? rows : rows / 4 * 4;
+}
+
 /** It depends on the level alone, so that a level's sum is that of a call of its own. */
-int64_t rows_of_tile(const tare_problem *problem, const tare_view &view, int32_t walk) {
+int64_t rows_of_tile(const tare_problem *problem, const level &l) {
   const int64_t classes = problem->batch.classes;
+  const tare_view &view = l.view;
+  const int32_t walk = l.walk;
   if (problem->family == TARE_LOSS_FAMILY_REGRESSION) return 1024;
   if (problem->family == TARE_LOSS_FAMILY_SOFTMAX) return softmax_rows_of_tile(problem, view, walk);
   if (tare_has_columns(problem)) return 256; /* a row for each thread, or for each warp in turn */
   if (walk == walk_nchw) return 256;
+  if (l.allows_lean_way == lean_together) return rows_with_losses(classes);
   if (walk == walk_rows) return 64;
   const int64_t rows = 8192 / classes / 8 * 8; /* whole vectors of any type, and no turn of a block for a few of them */
   return rows < 8 ? 8 : rows > most_flat_rows ? most_flat_rows : rows;
 }
 
-/** rows_of(view): of a tile. Returns the number of tiles. */
+/** rows_of(level): of a tile. Returns the number of tiles. */
 template <typename RowsOf>
 int64_t cut(const tare_problem *problem, RowsOf &&rows_of, tiling level::*which, call *c) {
   int64_t tiles = 0;
   for (int i = 0; i < problem->level_count; i++) {
     const tare_view &v = problem->view[i];
     tiling &t = c->levels[i].*which;
-    const int64_t rows = rows_of(v);
+    const int64_t rows = rows_of(c->levels[i]);
     t.first = tiles;
     t.rows = int32_t(rows);
     if (!v.rows) continue;
@@ -153,6 +164,17 @@ bool has_flat_targets(const call &c, const level &l) {
          is_flat(c, l, TARE_ARRAY_TARGETS, bytes);
 }
 
+/** Whether rows of a level of walk_rows are taken together, four elements at a time. A tile has a whole number of such
+ *  fours, and begins where one does. GHM, losses with a shape, and exponents other than 0, 1
+ *  and 2 go another way: their code would be long. */
+bool go_together(const call &c, const level &l) {
+  const bool fits =
+      c.classes >= 4 && c.classes < most_elements_with_losses && (c.classes % 4 == 0 || rows_with_losses(c.classes));
+  return fits && !c.is_mask && c.shape == TARE_SHAPE_NONE && c.power <= TARE_POWER_2 && !c.masks_classes && l.aligned &&
+         is_run(l.view, l.view.array[TARE_ARRAY_LOGITS], c.classes) &&
+         is_run(l.view, l.view.array[TARE_ARRAY_GRADIENT], c.classes);
+}
+
 /** Poly-1 has a term that alpha does not weigh, so its alpha may be 0 or 1. With other weights a vector takes two rows,
  *  so a row has as many classes as a vector at least, less one. */
 lean_way choose_lean_way(const call &c, const level &l) {
@@ -162,7 +184,7 @@ lean_way choose_lean_way(const call &c, const level &l) {
       c.alpha_per_class || c.positive_weights || l.view.array[TARE_ARRAY_ELEMENT_WEIGHTS].data || zero_alpha;
   if (l.view.array[TARE_ARRAY_ELEMENT_LOSS].data) return lean_never;
   if (c.soft) return l.walk == walk_flat && l.aligned && !weighted && has_flat_targets(c, l) ? lean_zeros : lean_never;
-  if (l.walk == walk_rows) return weighted ? lean_never : lean_plain;
+  if (l.walk == walk_rows) return weighted ? lean_never : go_together(c, l) ? lean_together : lean_plain;
   if (l.walk == walk_nchw) return weighted ? lean_never : l.aligned ? lean_plain : lean_rows;
   if (l.walk != walk_flat || !l.aligned) return lean_never;
   if (!weighted) return lean_plain;
@@ -285,18 +307,19 @@ void fill_levels(const tare_problem *problem, call *c) {
   const int32_t walk = choose_walk(problem);
   for (int i = 0; i < problem->level_count; i++) c->levels[i].view = problem->view[i];
   if (problem->family == TARE_LOSS_FAMILY_SOFTMAX) c->label_lanes = label_lanes_of(problem);
-  const auto of_loss = [&](const tare_view &view) { return rows_of_tile(problem, view, walk); };
-  const auto of_labels = [](const tare_view &) -> int64_t { return 1024; };
-  c->tile_count = cut(problem, of_loss, &level::tiles, c);
-  c->count_tile_count = cut(problem, of_labels, &level::count_tiles, c);
   for (int i = 0; i < problem->level_count; i++) {
     level &l = c->levels[i];
     l.walk = walk;
     l.aligned = is_aligned(problem, l.view, l.view.array[TARE_ARRAY_LOGITS], walk) &&
                 is_aligned(problem, l.view, l.view.array[TARE_ARRAY_GRADIENT], walk);
-    l.magic = magic_of(problem->batch.classes, l.tiles.rows * problem->batch.classes);
     l.allows_lean_way = choose_lean_way(*c, l);
   }
+  const auto of_loss = [&](const level &l) { return rows_of_tile(problem, l); };
+  const auto of_labels = [](const level &) -> int64_t { return 1024; };
+  c->tile_count = cut(problem, of_loss, &level::tiles, c);
+  c->count_tile_count = cut(problem, of_labels, &level::count_tiles, c);
+  for (int i = 0; i < problem->level_count; i++)
+    c->levels[i].magic = magic_of(problem->batch.classes, c->levels[i].tiles.rows * problem->batch.classes);
 }
 
 void take_part(const backend *self, const tare_problem *part, call *c) {
@@ -328,7 +351,7 @@ void fill_class_sums(const tare_problem *problem, tare_class_sums *room, class_s
   c->divisor_pointer = c->gradient_scale_pointer = nullptr;
   c->divisor_counted = 0;
   c->tile_count = cut(
-      problem, [](const tare_view &) -> int64_t { return rows_summed; }, &level::tiles, c);
+      problem, [](const level &) -> int64_t { return rows_summed; }, &level::tiles, c);
   c->sums = problem->output.class_sums;
   c->room = room;
   c->slices = tare_class_sum_slices(problem);
@@ -340,7 +363,7 @@ void make_norms_call(const tare_problem *problem, const call &evaluation, const 
   memset(static_cast<void *>(c), 0, sizeof *c);
   static_cast<call &>(*c) = evaluation;
   c->tile_count = cut(
-      problem, [](const tare_view &) -> int64_t { return rows_counted; }, &level::tiles, c);
+      problem, [](const level &) -> int64_t { return rows_counted; }, &level::tiles, c);
   c->ghm.bins = bins.count;
   memcpy(c->ghm_c.lower, bins.lower_f32, (size_t(bins.count) + 1) * sizeof *c->ghm_c.lower);
   memcpy(c->ghm_c.norm, bins.norm_f32, (size_t(bins.count) + 1) * sizeof *c->ghm_c.norm);

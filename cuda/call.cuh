@@ -45,7 +45,8 @@ enum lean_way : int32_t {
   lean_plain,    /* labels; no weight of an element, and no alpha or positive weight of a class */
   lean_weighted, /* flat: such weights, those of elements 16 bytes at a time */
   lean_zeros,    /* flat: dense targets without such weights, whose zeros are looked for 16 bytes at a time */
-  lean_rows      /* NCHW: plain, but a lane takes one row, because rows are not a whole number of vectors */
+  lean_rows,     /* NCHW: plain, but a lane takes one row, because rows are not a whole number of vectors */
+  lean_together  /* rows: plain, and rows follow each other, so that they are taken together */
 };
 
 /** Softmax rows with labels that lanes do not share: see call::label_lanes. */

@@ -26,12 +26,13 @@ namespace sigmoid {
 template <typename T, typename Loss>
 __global__ void __launch_bounds__(block_threads, 4) sigmoid_flat_or_rows(const TARE_GRID_CONSTANT call_of<Loss> c) {
   TARE_SHARED(row_role[most_flat_rows], roles);
-  TARE_SHARED(vector<T>[queue_slots], room);
-  const setting_of<Loss> s = Loss::make(c);
+  TARE_SHARED(vector<T>[slots_for_both], room);
   if (c.levels[0].walk == walk_flat)
-    flat_pass<T, Loss, false>(c, s, roles, room, c.soft != 0);
+    flat_pass<T, Loss, false>(c, Loss::make(c), roles, room, c.soft != 0);
+  else if constexpr (std::is_same_v<Loss, shape_pass>) /* whose formulas leave too few registers */
+    rows_pass<T, Loss>(c, Loss::make(c), c.soft != 0);
   else
-    rows_pass<T, Loss>(c, s, c.soft != 0);
+    rows_pass<T, Loss>(c, Loss::make(c), c.soft != 0, roles, reinterpret_cast<float *>(room));
   finish_loss(c);
 }
 

@@ -3,7 +3,7 @@
 #ifndef TARE_CUDA_SIGMOID_FLAT_CUH
 #define TARE_CUDA_SIGMOID_FLAT_CUH
 
-#include "sigmoid_pieces.cuh"
+#include "sigmoid_dense.cuh"
 
 namespace tare {
 namespace sigmoid {
@@ -39,6 +39,10 @@ __device__ __forceinline__ rows_alone find_rows_alone(int32_t classes, bool lean
           uint32_t(in_register(lean && !weighted ? int32_t(count) : 0))};
 }
 
+/** Whether a kernel takes dense targets four at a time. With 16 bits, and of GHM, registers are too few. */
+template <typename T, typename Loss, bool always_soft>
+constexpr bool has_dense_pieces = always_soft && !Loss::backwards && vector<T>::size == dense_size;
+
 /** The loss of this thread's share of a tile. Whole vectors go the lean way if the level allows it: with the weights of
  *  their row, of two rows, or of each element. Other elements go one by one, and all with always_soft. Many parameters:
  *  the ways share the tile's roles, steps and queue. Long: as a list of them. */
@@ -52,26 +56,29 @@ __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level 
   const int32_t wants_gradient = in_register(int32_t(gradient.data != nullptr));
   T *const to =
       in_register(static_cast<T *>(wants_gradient ? gradient.data : logits.data) + t.offset[TARE_ARRAY_GRADIENT]);
-  const int32_t classes = in_register(int32_t(c.classes)), elements = in_register(t.rows * classes);
+  const int32_t classes = Loss::scored ? int32_t(c.classes) : in_register(int32_t(c.classes)); /* as rows_alone_type */
+  const int32_t elements = in_register(t.rows * classes);
   const bool weighted = l.allows_lean_way == lean_weighted;
-  constexpr bool never = always_soft && (Loss::backwards || size > 4); /* too few registers, as below for short rows */
+  constexpr bool dense = has_dense_pieces<T, Loss, always_soft>;
   using rows_alone_type = std::conditional_t<Loss::scored, held_rows_alone, rows_alone>; /* those lack registers */
   const rows_alone_type alone{find_rows_alone<size>(classes, lean, weighted || soft)};
   const shared_place first_role = place_in_shared(roles);
   shared_place role = first_role + uint32_t(steps.row) * sizeof(row_role);
   loss_sum sum;
-  int32_t cls = steps.cls;
+  int32_t cls = int32_t(thread_rank() * size) - steps.row * classes; /* again, to save a register */
   for (int32_t at = int32_t(thread_rank() * size); at < elements; at += int32_t(block_threads * size)) {
     queue.turn_to(at);
     const auto row = [=] { return int32_t((role - first_role) / sizeof(row_role)); }; /* few ask */
     if (!always_soft && alone.has(cls)) {
       lean_piece<T, Loss>(s, load_role(role), derivatives, row(), cls, queue, to + at, wants_gradient, sum);
     } else { /* nothing of what follows is asked of the vectors above, of which there are most */
-      const bool whole =
-          !never && lean && elements - at >= int32_t(size) && (!soft || has_zero_targets<T>(c, l, t, at));
-      if (whole && !weighted && classes >= int32_t(size) - 1)
-        crossing_piece<!always_soft, T, Loss>(s, role, derivatives, row(), cls, classes, queue, to + at, wants_gradient,
-                                              sum);
+      const bool in_vectors = (!always_soft || dense) && lean && elements - at >= int32_t(size);
+      const bool whole = !always_soft && in_vectors && (!soft || has_zero_targets<T>(c, l, t, at));
+      if (dense && in_vectors && classes >= int32_t(size) - 1) {
+        if constexpr (dense)
+          dense_piece<T, Loss>(c, l, t, s, role, at, classes - cls, queue, to + at, wants_gradient, sum);
+      } else if (whole && !weighted && classes >= int32_t(size) - 1)
+        crossing_piece<T, Loss>(s, role, derivatives, row(), cls, classes, queue, to + at, wants_gradient, sum);
       else if (!always_soft && !Loss::backwards && whole && !weighted)
         short_rows_piece<T, Loss>(s, role, derivatives, row(), cls, classes, queue, to + at, wants_gradient, sum);
       else if (always_soft || !whole ||
@@ -87,15 +94,17 @@ __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level 
   return sum.all();
 }
 
-/** Skips the rows of a tile that a dense target spoils, before anything of them is computed. By all threads, between
- *  two barriers; ends with a third. */
-template <typename T>
+/** Skips the rows of a tile that a dense target spoils, before anything of them is computed. `all_soft`: few targets
+ *  are 0. By all threads, between two barriers; ends with a third. */
+template <typename T, bool all_soft = false>
 __device__ __forceinline__ void skip_invalid_rows(const call &c, const level &l, const tile &t, row_role *roles,
                                                   bool reports) {
   const uint32_t elements = uint32_t(t.rows) * uint32_t(c.classes);
   const uint32_t each = l.allows_lean_way == lean_zeros ? vector<T>::size : 1;
   for (uint32_t at = thread_rank() * each; at < elements; at += block_threads * each) {
-    if (each > 1 && elements - at >= each && has_zero_targets<T>(c, l, t, int32_t(at))) continue;
+    if (each > 1 && elements - at >= each &&
+        (all_soft ? has_plain_targets<T>(c, l, t, int32_t(at)) : has_zero_targets<T>(c, l, t, int32_t(at))))
+      continue;
 #pragma unroll 1
     for (uint32_t i = at; i < at + each && i < elements; i++) {
       int32_t row, cls;
@@ -113,9 +122,9 @@ __device__ __forceinline__ void skip_invalid_rows(const call &c, const level &l,
 }
 
 /** Evaluates all tiles, by labels or by dense targets (`soft`). */
-template <typename T, typename Loss, bool always_soft>
+template <typename T, typename Loss, bool always_soft, int slots>
 __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_of<Loss> &s, row_role *roles,
-                                          vector<T> (&room)[queue_slots], bool soft) {
+                                          vector<T> (&room)[slots], bool soft) {
   const flat_steps steps = make_flat_steps(c, vector<T>::size);
   for_each_tile<Loss::backwards>(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     const int32_t whole = l.allows_lean_way ? t.rows * int32_t(c.classes) : 0;
@@ -125,7 +134,10 @@ __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_
     int wide = 0;
     for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
       const row_role r = look_at_scored_row<Loss>(c, l, t, row, true);
-      wide |= !is_lean<Loss>(s, l.allows_lean_way == lean_weighted ? 0.0f : r.weight);
+      if constexpr (has_dense_pieces<T, Loss, always_soft>)
+        wide |= !Loss::has_lean_way(s) || !has_soft_factor(s, r.weight);
+      else
+        wide |= !is_lean<Loss>(s, l.allows_lean_way == lean_weighted ? 0.0f : r.weight);
       roles[row] = r;
       if constexpr (Loss::scored) {
         if (l.allows_lean_way == lean_plain && !soft && r.cls >= 0) {
@@ -137,7 +149,7 @@ __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_
       report_if_invalid(c, l, t, row);
     }
     const bool lean = !__syncthreads_or(wide) && l.allows_lean_way;
-    if (soft) skip_invalid_rows<T>(c, l, t, roles, true);
+    if (soft) skip_invalid_rows<T, has_dense_pieces<T, Loss, always_soft>>(c, l, t, roles, true);
     const double sum = flat_tile<T, Loss, always_soft>(c, l, t, s, roles, derivatives, soft, lean, steps, queue);
     return Loss::scored && lean && !soft ? sum + of_labels.all() : sum;
   });

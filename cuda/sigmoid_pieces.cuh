@@ -18,7 +18,8 @@ struct flat_queue : vector_queue<hint, T> {
   int32_t end;    /* the first element of a turn that copies nothing */
 
   /** `whole`: the number of elements of the tile that are taken as full vectors. */
-  __device__ __forceinline__ flat_queue(vector<T> (&room)[queue_slots], const T *tile, int32_t whole)
+  template <int slots>
+  __device__ __forceinline__ flat_queue(vector<T> (&room)[slots], const T *tile, int32_t whole)
       : vector_queue<hint, T>(room) {
     const int32_t mine = int32_t(thread_rank()) * vector<T>::size, last = whole - vector<T>::size;
     for (int k = 0; k < copies_ahead; k++) this->begin(k, tile + mine + k * step, mine + k * step <= last);
@@ -36,14 +37,15 @@ __device__ __forceinline__ void split(const call &c, const level &l, uint32_t at
   *cls = int32_t(at - quotient * classes);
 }
 
-/** A thread's first element in a tile whose rows follow each other, and how far it is to the next: divided once. */
+/** The row of a thread's first element in a tile whose rows follow each other, and how far it is to the next: divided
+ *  once. */
 struct flat_steps {
-  int32_t row, cls, rows, classes;
+  int32_t row, rows, classes;
 };
 
 __device__ __forceinline__ flat_steps make_flat_steps(const call &c, uint32_t size) {
   const uint32_t classes = uint32_t(c.classes), first = thread_rank() * size, step = block_threads * size;
-  return {int32_t(first / classes), int32_t(first % classes), int32_t(step / classes), int32_t(step % classes)};
+  return {int32_t(first / classes), int32_t(step / classes), int32_t(step % classes)};
 }
 
 /** Adds the loss of `n` elements from element `at` of the tile, in order of rows, then classes. Many parameters: the
@@ -152,8 +154,8 @@ __device__ __forceinline__ void labels_of_pair(const setting_of<Loss> &s, const 
 }
 
 /** Adds the loss of a whole vector of a row and, from the row's end on, of the next one, as lean_piece does. The warp's
- *  other vectors may lie in one row. Dense targets have no labels. Many parameters: as flat_piece. */
-template <bool has_labels, typename T, typename Loss>
+ *  other vectors may lie in one row. Many parameters: as flat_piece. */
+template <typename T, typename Loss>
 __device__ __forceinline__ void crossing_piece(const setting_of<Loss> &s, shared_place role, const float *derivatives,
                                                int32_t row, int32_t cls, int32_t classes,
                                                const flat_queue<cache::once, T> &queue, T *to, int32_t wants_gradient,
@@ -162,7 +164,7 @@ __device__ __forceinline__ void crossing_piece(const setting_of<Loss> &s, shared
   const int32_t left = classes - cls; /* elements of the first row */
   const row_role r[2] = {load_role(role), load_role(left < size ? role + sizeof(row_role) : role)};
   const int32_t hit[2] = {r[0].cls - cls, left < size && r[1].cls >= 0 ? r[1].cls + left : -1};
-  const bool has_hit = has_labels && (uint32_t(hit[0]) < uint32_t(size) || uint32_t(hit[1]) < uint32_t(size));
+  const bool has_hit = uint32_t(hit[0]) < uint32_t(size) || uint32_t(hit[1]) < uint32_t(size);
   float x[size];
   widen(queue.vector_of_turn(), x);
   if (has_hit || r[0].weight == 0.0f || r[1].weight == 0.0f) {

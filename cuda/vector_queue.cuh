@@ -3,12 +3,14 @@
 #ifndef TARE_CUDA_VECTOR_QUEUE_CUH
 #define TARE_CUDA_VECTOR_QUEUE_CUH
 
-#include "call.cuh"
+#include "row_losses.cuh"
 
 namespace tare {
 namespace sigmoid {
 
 constexpr int queue_slots = (most_copies_ahead + 1) * block_threads; /* of all threads of a block */
+constexpr int slots_for_losses = most_elements_with_losses / 4;      /* that are room for the losses of a tile */
+constexpr int slots_for_both = queue_slots > slots_for_losses ? queue_slots : slots_for_losses;
 
 /** A thread's vectors, one in each of its turns, on their way into shared memory some turns before they are looked at:
  *  of loads that are waited for where they stand, too little is in flight to keep memory busy. A turn begins the copy
@@ -19,7 +21,8 @@ struct vector_queue {
 
   shared_place first, last, now, before; /* slots of this thread: the turn's own, and the one that has become free */
 
-  __device__ __forceinline__ explicit vector_queue(vector<T> (&room)[queue_slots])
+  template <int slots>
+  __device__ __forceinline__ explicit vector_queue(vector<T> (&room)[slots])
       : first(place_in_shared(room + thread_rank())),
         last(first + copies_ahead * slot_bytes),
         now(first),

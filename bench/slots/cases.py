@@ -79,7 +79,7 @@ def rows_of_tile(case: Case) -> int:
     if case.layout != "rows":
         return 256
     if "row_loss" in case.parts():
-        return 64
+        return 4096 // case.classes // 4 * 4 if case.classes % 4 else 4096 // case.classes
     return min(max(8192 // case.classes // 8 * 8, 8), 1024)
 
 
