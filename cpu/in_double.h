@@ -114,8 +114,7 @@ static void add_z_loss(const tare_problem *problem, int32_t n, const double *res
   const double *restrict maximum = margins->maximum, *restrict sum = margins->sum, lambda = problem->z_loss;
   double *restrict loss = margins->loss, *restrict derivative = margins->derivative;
   double *restrict of_label = margins->of_label;
-#pragma omp simd
-  for (int32_t i = 0; i < n; i++) { /* hot: z-loss (any) */
+  for (int32_t i = 0; i < n; i++) { /* a row a turn: beside its classes that is little */
     const log_parts log_s = log_positive(sum[i]);
     const terms t = terms_of(margin[i]);
     const z_loss_part z = z_loss_of(label_x[i], maximum[i] + (log_s.hi + log_s.lo), margin[i], t.log1p_e, lambda);
