@@ -147,9 +147,17 @@ def test_what_is_shown():
                 assert set(re.findall(r"--preset (\S+)", text)) <= presets, where
 
 
-def test_the_page_of_losses_has_a_row_for_every_loss():
+def rows_of_losses(section):
+    """The rows of a section's table, by the name in their first cell."""
     text = (ROOT / "docs" / "guide" / "losses.md").read_text()
-    assert [name for name in tare.losses() if f"\n| `{name}` |" not in text] == []
+    table = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    return {cells[0].strip("| `"): cells for cells in rows}
+
+
+def test_the_page_of_losses_has_a_row_for_every_loss():
+    rows = rows_of_losses("Formulas and papers")
+    assert [name for name in tare.losses() if name not in rows] == []
 
 
 OTHER_ROWS = {  # a module that is no loss of tare.losses(), and its row in the table of all losses
@@ -168,9 +176,7 @@ OTHER_ROWS = {  # a module that is no loss of tare.losses(), and its row in the 
 
 def test_the_table_of_all_losses_has_every_loss():
     nn = pytest.importorskip("tare.torch").nn
-    page = ROOT / "docs" / "guide" / "losses-compared.md"
-    rows = [line.split(" | ") for line in page.read_text().splitlines() if line.startswith("| `")]
-    found = {cells[0].strip("| `"): cells for cells in rows}
+    found = rows_of_losses("What each needs and costs")
     modules = [name for name, one in vars(nn).items() if isinstance(one, type) and issubclass(one, nn.torch.nn.Module)]
     named = {one.__name__ for one in nn.Loss.__subclasses__() if hasattr(one, "name")}
     modules = [
@@ -179,8 +185,9 @@ def test_the_table_of_all_losses_has_every_loss():
     wanted = [*tare.losses(), *(OTHER_ROWS.get(one, one) for one in modules), "hard_negatives", "hard_rows"]
     missing = sorted({one for one in wanted if one not in found})
     assert not missing, (
-        f"{page.name} has no row for: {', '.join(missing)}. Add one: shape, needs, cost beside focal loss "
-        "(bench/costs.py), who uses it, the reference and its faults. A module of another row goes into OTHER_ROWS."
+        f"losses.md, what each needs and costs, has no row for: {', '.join(missing)}. Add one: shape, needs, cost "
+        "beside focal loss (bench/costs.py), who uses it, the reference and its faults. A module of another row goes "
+        "into OTHER_ROWS."
     )
     for name, cells in found.items():
         cpu, gpu = cells[3], cells[4]
