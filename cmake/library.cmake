@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 # The library: one set of position-independent objects, linked twice. cpu/instance.c holds the hot loops and is
-# compiled once per instruction set and type; which instruction set runs is chosen at run time.
+# compiled once per instruction set and type, cpu/doubles.c once per instruction set; the choice is made at run time.
 
-# Always, whatever the build type: at -O2, or without vectorised math, the same loops are ten times slower. Rounding
+# Always, whatever the build type: at -O1, or without vectorised math, the same loops are ten times slower. Rounding
 # stays as written: no contraction, no reassociation.
-set(TARE_HOT_FLAGS -O3 -fno-math-errno -fno-trapping-math -ffp-contract=off -fopenmp-simd)
+set(TARE_HOT_FLAGS -fno-math-errno -fno-trapping-math -ffp-contract=off -fopenmp-simd)
+# What is seldom hot is compiled for size: a wheel has three instruction sets. Its loops are vectorised as well.
+set(TARE_SPEED_FLAGS -O3)
+set(TARE_SMALL_FLAGS -Os -DTARE_SMALL)
+set(TARE_NO_TAILS "")
 if(CMAKE_C_COMPILER_ID MATCHES "Clang")
   list(APPEND TARE_HOT_FLAGS -Wno-pass-failed) # it may vectorise less than gcc, whose report the tests read
+else()
+  # What is left over of a loop, up to 7 elements with AVX2, is done one by one.
+  set(TARE_NO_TAILS --param=vect-epilogues-nomask=0)
 endif()
 
 file(GLOB library_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/losses/*.c"
      "${PROJECT_SOURCE_DIR}/core/*.c" "${PROJECT_SOURCE_DIR}/core/check/*.c" "${PROJECT_SOURCE_DIR}/cpu/*.c")
-list(REMOVE_ITEM library_sources "${PROJECT_SOURCE_DIR}/cpu/instance.c")
+list(REMOVE_ITEM library_sources "${PROJECT_SOURCE_DIR}/cpu/instance.c" "${PROJECT_SOURCE_DIR}/cpu/doubles.c")
 
 # Loaded by name when the fused head is first used, so that nothing here depends on it.
 if(TARE_BLAS)
@@ -34,32 +41,46 @@ if(PROJECT_IS_TOP_LEVEL AND TARE_TESTS AND NOT TARE_SANITIZE AND CMAKE_C_COMPILE
   file(MAKE_DIRECTORY "${PROJECT_BINARY_DIR}/vectorisation")
 endif()
 
-function(tare_add_instance isa) # tare_add_instance(isa flag...)
-  foreach(bits IN ITEMS 32 64)
-    set(target tare_instance_${isa}_f${bits})
-    add_library(${target} OBJECT "${PROJECT_SOURCE_DIR}/cpu/instance.c")
-    target_compile_definitions(${target} PRIVATE TARE_REAL_BITS=${bits} TARE_KERNELS=tare_kernels_${isa}_f${bits})
-    target_compile_options(${target} PRIVATE ${TARE_HOT_FLAGS} ${ARGN})
-    if(report)
-      target_compile_options(${target} PRIVATE -fopt-info-vec-optimized-missed=vectorisation/${isa}_f${bits}.report)
-    endif()
-    list(APPEND tare_instance_targets ${target})
-  endforeach()
-  set(tare_instance_targets ${tare_instance_targets} PARENT_SCOPE)
-  set(tare_instruction_sets ${tare_instruction_sets} ${isa} PARENT_SCOPE)
+# tare_add_kernels(ISA PART SOURCE flag...): objects with the table tare_kernels_ISA_PART
+function(tare_add_kernels isa part source)
+  set(target tare_instance_${isa}_${part})
+  add_library(${target} OBJECT "${PROJECT_SOURCE_DIR}/cpu/${source}")
+  target_compile_definitions(${target} PRIVATE TARE_KERNELS=tare_kernels_${isa}_${part})
+  target_compile_options(${target} PRIVATE ${TARE_HOT_FLAGS} ${TARE_FLAGS_${isa}} ${ARGN})
+  if(part STREQUAL "all")
+    target_compile_options(${target} PRIVATE -Wno-unused-function) # the headers serve cpu/instance.c as well
+  endif()
+  if(report AND NOT "-DTARE_SMALL" IN_LIST ARGN)
+    target_compile_options(${target} PRIVATE -fopt-info-vec-optimized-missed=vectorisation/${isa}_${part}.report)
+  endif()
+  set(tare_instance_targets ${tare_instance_targets} ${target} PARENT_SCOPE)
 endfunction()
 
-tare_add_instance(baseline)
+# On x86-64 the baseline is for machines of before 2013, and logits of f64 are for checks. f64 has no instance for
+# AVX-512, which takes AVX2's.
+set(tare_instruction_sets baseline)
+set(baseline_flags ${TARE_SPEED_FLAGS})
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  set(baseline_flags ${TARE_SMALL_FLAGS})
+  set(TARE_FLAGS_avx2 -mavx2 -mfma)
+  set(TARE_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512)
   # No source is for AVX2 alone, so the sanitizers see in the baseline and in AVX-512 what they would see in it.
   if(NOT TARE_SANITIZE OR TARE_TEST_LONG)
-    tare_add_instance(avx2 -mavx2 -mfma)
+    list(APPEND tare_instruction_sets avx2)
+    tare_add_kernels(avx2 all doubles.c ${TARE_SPEED_FLAGS} ${TARE_NO_TAILS})
+    tare_add_kernels(avx2 f32 instance.c ${TARE_SPEED_FLAGS} ${TARE_NO_TAILS} -DTARE_REAL_BITS=32)
     list(APPEND TARE_ISA_DEFINITIONS TARE_HAVE_AVX2=1)
   endif()
-  tare_add_instance(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512)
+  list(APPEND tare_instruction_sets avx512)
+  tare_add_kernels(avx512 all doubles.c ${TARE_SPEED_FLAGS} ${TARE_NO_TAILS})
+  tare_add_kernels(avx512 f32 instance.c ${TARE_SPEED_FLAGS} -fno-split-loops -fno-split-paths -DTARE_REAL_BITS=32)
+  tare_add_kernels(avx2 f64 instance.c ${TARE_SMALL_FLAGS} -DTARE_REAL_BITS=64)
   list(APPEND TARE_ISA_DEFINITIONS TARE_HAVE_AVX512=1)
   target_compile_definitions(tare_objects PRIVATE ${TARE_ISA_DEFINITIONS})
 endif()
+tare_add_kernels(baseline all doubles.c ${baseline_flags})
+tare_add_kernels(baseline f32 instance.c ${baseline_flags} -DTARE_REAL_BITS=32)
+tare_add_kernels(baseline f64 instance.c ${TARE_SMALL_FLAGS} -DTARE_SMALLEST -DTARE_REAL_BITS=64)
 
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
@@ -89,6 +110,7 @@ target_link_options(tare_static INTERFACE
   "$<$<OR:$<STREQUAL:${type},SHARED_LIBRARY>,$<STREQUAL:${type},MODULE_LIBRARY>>:LINKER:-z,nodelete>")
 
 foreach(object IN LISTS tare_object_targets)
+  target_compile_options(${object} PRIVATE -fno-asynchronous-unwind-tables -fno-unwind-tables) # nothing unwinds; gdb has -g's
   target_include_directories(${object} PRIVATE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}")
   target_link_libraries(${object} PRIVATE tare_flags)
   target_sources(tare PRIVATE $<TARGET_OBJECTS:${object}>)

@@ -247,7 +247,7 @@ tare_status tare_cpu_backend_create(const tare_context_options *options, tare_ba
                      options->threads ? options->threads : tare_default_threads(), bytes);
   }
   for (int32_t t = 0; t < cpu->threads; t++) {
-    cpu->scratch[t].in_double = &kernels->f64->in_double;
+    cpu->scratch[t].in_double = &kernels->all->in_double;
     cpu->scratch[t].class_sums = NULL;
   }
   tare_start_threads(cpu->threads);

@@ -29,11 +29,7 @@
 #include "class_mask.h"
 
 #include "losses/all.h"
-#include "losses/ghm_r.h"
 #include "losses/mask_pixel.h"
-
-/** Columns of losses.def as numbers. */
-enum { NO_GAMMA = 0, GAMMA = 1, WHOLE = 0, PART = 1 };
 
 #if TARE_REAL_BITS == 32 && defined(__AVX512BW__)
 #define HAS_FEW_BINS
@@ -64,21 +60,9 @@ enum { NO_GAMMA = 0, GAMMA = 1, WHOLE = 0, PART = 1 };
 
 #include "masks.h"
 
-#if TARE_REAL_BITS == 64
-#include "in_double.h"
-#include "label_counts.h"
-#include "regression.h"
-#endif
-
 const tare_kernels_of_type TARE_KERNELS = {
     .sigmoid = sigmoid_tile,
     .softmax = softmax_tile,
     .sum_mask = sum_mask_chunk,
     .write_mask = write_mask_chunk,
-#if TARE_REAL_BITS == 64
-    .regression = regression_tile,
-    .scan_labels = tare_tile_scan_labels,
-    .classify_labels = classify_tile,
-    .in_double = {evaluate_margins, find_bases_in_double, logarithm, find_soft_norms_in_double},
-#endif
 };

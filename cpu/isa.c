@@ -24,12 +24,12 @@ static const struct {
   int (*runs)(void);
 } instances[] = {
 #ifdef TARE_HAVE_AVX512
-    {{"avx512", &tare_kernels_avx512_f32, &tare_kernels_avx512_f64}, runs_avx512},
+    {{"avx512", &tare_kernels_avx512_f32, &tare_kernels_avx2_f64, &tare_kernels_avx512_all}, runs_avx512},
 #endif
 #ifdef TARE_HAVE_AVX2
-    {{"avx2", &tare_kernels_avx2_f32, &tare_kernels_avx2_f64}, runs_avx2},
+    {{"avx2", &tare_kernels_avx2_f32, &tare_kernels_avx2_f64, &tare_kernels_avx2_all}, runs_avx2},
 #endif
-    {{"baseline", &tare_kernels_baseline_f32, &tare_kernels_baseline_f64}, runs_always},
+    {{"baseline", &tare_kernels_baseline_f32, &tare_kernels_baseline_f64, &tare_kernels_baseline_all}, runs_always},
 };
 
 enum { INSTANCES = sizeof instances / sizeof *instances };

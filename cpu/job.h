@@ -133,7 +133,7 @@ typedef struct tare_soft_norms {
   int32_t at[TARE_BLOCK];
 } tare_soft_norms;
 
-/** What float kernels have done in double, by the kernels for f64 of the same instruction set: a call for an array. */
+/** What the kernels of every type have done in double: a call for an array. */
 typedef struct tare_double_kernels {
   /** Losses and derivatives of n softmax rows from label_x, maximum and sum. */
   void (*evaluate_margins)(const tare_problem *problem, int32_t n, const double *weight, tare_margins *margins);
@@ -191,20 +191,28 @@ typedef void tare_mask_function(const tare_mask_problem *problem, const tare_mas
 typedef struct tare_kernels_of_type {
   tare_tile_function *sigmoid, *softmax;
   tare_mask_function *sum_mask, *write_mask;
-  tare_tile_function *regression; /* from here on for f64 alone, which serves every type */
+} tare_kernels_of_type;
+
+/** What one instruction set has for every type. */
+typedef struct tare_kernels_of_all {
+  tare_tile_function *regression;
   tare_scan_function *scan_labels;
   tare_classify_function *classify_labels;
   tare_double_kernels in_double;
-} tare_kernels_of_type;
+} tare_kernels_of_all;
 
-/* Each is the TARE_KERNELS of one compilation of cpu/instance.c. */
+/* Each is the TARE_KERNELS of one compilation of cpu/instance.c. f64 with AVX-512 has AVX2's. */
 extern const tare_kernels_of_type tare_kernels_baseline_f32, tare_kernels_baseline_f64, tare_kernels_avx2_f32,
-    tare_kernels_avx2_f64, tare_kernels_avx512_f32, tare_kernels_avx512_f64;
+    tare_kernels_avx2_f64, tare_kernels_avx512_f32;
+
+/* And of cpu/doubles.c. */
+extern const tare_kernels_of_all tare_kernels_baseline_all, tare_kernels_avx2_all, tare_kernels_avx512_all;
 
 /** An instruction set. */
 typedef struct tare_kernels {
   const char *name;
   const tare_kernels_of_type *f32, *f64;
+  const tare_kernels_of_all *all;
 } tare_kernels;
 
 #endif

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Parameters of a formula, from a checked call. */
 
+/** Columns of losses.def as numbers. */
+enum { NO_GAMMA = 0, GAMMA = 1, WHOLE = 0, PART = 1 };
+
 static void set_shape_parameters(const tare_problem *problem, formula_parameters *p) {
   p->smoothed = (real)tare_smoothed_rest(problem);
   p->unsmoothed = (real)(1 - tare_smoothed_rest(problem));

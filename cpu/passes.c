@@ -22,7 +22,7 @@ static void scan_group(const tare_cpu *cpu, const tare_tiling *tiling, const tar
   for (int64_t i = tare_group_start(tiling, group); i < end; i++) {
     tare_tile tile;
     tare_tile_at(tiling, problem, i, &tile);
-    cpu->kernels->f64->scan_labels(problem, &tile, scan, per_class);
+    cpu->kernels->all->scan_labels(problem, &tile, scan, per_class);
   }
 }
 
@@ -174,7 +174,7 @@ tare_status tare_cpu_refuse_targets(const tare_problem *problem, const tare_targ
 static tare_tile_function *tile_function(const tare_cpu *cpu, const tare_problem *problem) {
   const tare_kernels *kernels = cpu->kernels;
   const tare_kernels_of_type *of_type = problem->batch.dtype == TARE_DTYPE_F64 ? kernels->f64 : kernels->f32;
-  if (problem->family == TARE_LOSS_FAMILY_REGRESSION) return kernels->f64->regression;
+  if (problem->family == TARE_LOSS_FAMILY_REGRESSION) return kernels->all->regression;
   return problem->family == TARE_LOSS_FAMILY_SOFTMAX ? of_type->softmax : of_type->sigmoid;
 }
 

@@ -223,3 +223,10 @@ TARE_INLINE log_parts log_positive(double x) {
 }
 
 #endif
+
+static double sum(const real *restrict x, int32_t n) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int32_t i = 0; i < n; i++) sum += (double)x[i]; /* hot: sum (any) */
+  return sum;
+}

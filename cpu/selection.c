@@ -27,7 +27,7 @@ static void gather_labels_of_tile(void *argument, int64_t number, int32_t thread
   int32_t found[TARE_TILE_ROWS];
   (void)thread;
   tare_tile_at(s->tiling, s->problem, number, &tile);
-  s->cpu->kernels->f64->classify_labels(s->problem, &tile, found);
+  s->cpu->kernels->all->classify_labels(s->problem, &tile, found);
   const int64_t step = tile.view->array[TARE_ARRAY_ROW_INDEX].stride[TARE_AXES - 1];
   int32_t *label = s->room.label + tile.view->first_row + tile.offset[TARE_ARRAY_ROW_INDEX];
   for (int32_t i = 0; i < tile.rows; i++) {

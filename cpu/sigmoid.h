@@ -42,13 +42,6 @@ static int32_t pick_positives(const tare_job *job, const tare_tile *tile, const 
   return picked;
 }
 
-static double sum(const real *restrict x, int32_t n) {
-  double sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int32_t i = 0; i < n; i++) sum += (double)x[i]; /* hot: sum (any) */
-  return sum;
-}
-
 static void add_row_losses(const block *b, const real_scratch *s, double *row_loss) {
   for (int32_t line = 0; line < b->lines; line++) {
     const real *loss = s->loss + (ptrdiff_t)line * b->length;

@@ -153,11 +153,32 @@ TARE_INLINE void loops_of_power(int power, const element_task *task, real factor
 static void loops_of_power_0(const element_task *task, real factor, const stretch *on) {
   loops_of_power(TARE_POWER_0, task, factor, on);
 }
-static void loops_of_power_1(const element_task *task, real factor, const stretch *on) {
-  loops_of_power(TARE_POWER_1, task, factor, on);
-}
+#ifndef TARE_SMALLEST
 static void loops_of_power_2(const element_task *task, real factor, const stretch *on) {
   loops_of_power(TARE_POWER_2, task, factor, on);
+}
+#endif
+
+#ifdef TARE_SMALL
+
+/* Where size counts more than speed, all other powers share a function, whose loops choose for each element. */
+
+static void loops_of_any_power(const element_task *task, real factor, const stretch *on) {
+  loops_of_power(task->power, task, factor, on);
+}
+
+TARE_INLINE element_loops *loops_for(int32_t power) {
+#ifdef TARE_SMALLEST
+  return power == TARE_POWER_0 ? loops_of_power_0 : loops_of_any_power;
+#else
+  return power == TARE_POWER_0 ? loops_of_power_0 : power == TARE_POWER_2 ? loops_of_power_2 : loops_of_any_power;
+#endif
+}
+
+#else
+
+static void loops_of_power_1(const element_task *task, real factor, const stretch *on) {
+  loops_of_power(TARE_POWER_1, task, factor, on);
 }
 static void loops_of_power_half(const element_task *task, real factor, const stretch *on) {
   loops_of_power(TARE_POWER_HALF, task, factor, on);
@@ -179,6 +200,10 @@ static element_loops *const loops_by_power[] = {
 };
 _Static_assert(sizeof loops_by_power / sizeof *loops_by_power == TARE_POWER_COUNT, "a power has no loops");
 
+TARE_INLINE element_loops *loops_for(int32_t power) { return loops_by_power[power]; }
+
+#endif
+
 /** The negatives of every loss whose labels have a formula of their own; `power` is a constant. */
 TARE_INLINE void negatives_of_power(int power, const element_task *task, real factor, const stretch *on) {
   if (task->wants_derivative || task->is_soft)
@@ -192,11 +217,15 @@ static void scored_negatives(const element_task *task, real factor, const stretc
     case TARE_POWER_0:
       negatives_of_power(TARE_POWER_0, task, factor, on);
       break;
-    case TARE_POWER_1:
-      negatives_of_power(TARE_POWER_1, task, factor, on);
-      break;
     case TARE_POWER_2:
       negatives_of_power(TARE_POWER_2, task, factor, on);
+      break;
+#ifdef TARE_SMALL
+    default:
+      negatives_of_power(task->power, task, factor, on);
+#else
+    case TARE_POWER_1:
+      negatives_of_power(TARE_POWER_1, task, factor, on);
       break;
     case TARE_POWER_HALF:
       negatives_of_power(TARE_POWER_HALF, task, factor, on);
@@ -206,6 +235,7 @@ static void scored_negatives(const element_task *task, real factor, const stretc
       break;
     default:
       negatives_of_power(TARE_POWER_GENERAL, task, factor, on);
+#endif
   }
 }
 
@@ -340,7 +370,7 @@ static void choose_loops(const tare_problem *problem, element_task *task) {
   else if (task->shape != TARE_SHAPE_NONE)
     task->loops = loops_by_shape[task->shape];
   else
-    task->loops = loops_by_power[has_powers(task->kind) ? task->power : TARE_POWER_0];
+    task->loops = loops_for(has_powers(task->kind) ? task->power : TARE_POWER_0);
   task->labels_apart = problem->labels_apart && task->shape == TARE_SHAPE_NONE;
 }
 

@@ -4,15 +4,15 @@
 
 /** One line of weigh_terms. The classes of its elements are `step` apart, and their rows 1 - step. Many parameters: as
  *  weigh_soft_line. */
-TARE_INLINE void weigh_terms_line(int32_t n, int step, int has_elements, const real *restrict of_row,
-                                  const real *restrict target, const real *restrict element, const real *restrict at_0,
-                                  const real *restrict at_1, const real *restrict of_ones,
-                                  const real *restrict of_zeros, real *restrict weight, real *restrict base) {
+TARE_INLINE void weigh_terms_line(int32_t n, int step, const real *restrict of_row, const real *restrict target,
+                                  const real *restrict element, const real *restrict at_0, const real *restrict at_1,
+                                  const real *restrict of_ones, const real *restrict of_zeros, real *restrict weight,
+                                  real *restrict base) {
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) {
     const int32_t c = i * step, row = i - c;
     const real of_alpha = weight_between(target[i], at_0[c], at_1[c]);
-    const real of_both = of_row[row] * of_alpha * (has_elements ? element[i] : (real)1);
+    const real of_both = of_row[row] * of_alpha * element[i];
     weight[i] = of_both * of_ones[c];
     base[i] = of_both * of_zeros[c];
   }
@@ -30,11 +30,11 @@ static __attribute__((noinline)) void weigh_terms(const tare_problem *problem, c
     s->of_zeros[c] = negative_weight(problem, b->first_class + c);
   }
   for (int32_t i = 0; i < b->n && !problem->soft; i++) s->target[i] = 0; /* alpha is that of a negative */
+  for (int32_t i = 0; i < b->n && !has_elements; i++) s->loss[i] = 1;
   for (int32_t line = 0; line < b->lines; line++) {
     const ptrdiff_t at = (ptrdiff_t)line * b->length, cls = b->by_class ? line : 0, row = b->by_class ? 0 : line;
-    weigh_terms_line(b->length, step, has_elements, s->row_weight + b->first_row + row, s->target + at, s->loss + at,
-                     s->at_0 + cls, s->at_1 + cls, s->of_ones + cls, s->of_zeros + cls, s->weight + at,
-                     s->base_weight + at);
+    weigh_terms_line(b->length, step, s->row_weight + b->first_row + row, s->target + at, s->loss + at, s->at_0 + cls,
+                     s->at_1 + cls, s->of_ones + cls, s->of_zeros + cls, s->weight + at, s->base_weight + at);
   }
   s->spread_lines = 0;
 }

