@@ -2,19 +2,14 @@
 # The library: one set of position-independent objects, linked twice. cpu/instance.c holds the hot loops and is
 # compiled once per instruction set and type, cpu/doubles.c once per instruction set; the choice is made at run time.
 
-# Always, whatever the build type: at -O1, or without vectorised math, the same loops are ten times slower. Rounding
+# Always, whatever the build type: at -O2, or without vectorised math, the same loops are ten times slower. Rounding
 # stays as written: no contraction, no reassociation.
 set(TARE_HOT_FLAGS -fno-math-errno -fno-trapping-math -ffp-contract=off -fopenmp-simd)
-# What is seldom hot is compiled for size: a wheel has three instruction sets. Its loops are vectorised as well.
-set(TARE_SPEED_FLAGS -O3)
-set(TARE_SMALL_FLAGS -Os -DTARE_SMALL)
-set(TARE_NO_TAILS "")
 if(CMAKE_C_COMPILER_ID MATCHES "Clang")
   list(APPEND TARE_HOT_FLAGS -Wno-pass-failed) # it may vectorise less than gcc, whose report the tests read
-else()
-  # What is left over of a loop, up to 7 elements with AVX2, is done one by one.
-  set(TARE_NO_TAILS --param=vect-epilogues-nomask=0)
 endif()
+
+option(TARE_SMALL "x86-64: compile the kernels for f64, and those for machines without AVX2, for size" OFF)
 
 file(GLOB library_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/losses/*.c"
      "${PROJECT_SOURCE_DIR}/core/*.c" "${PROJECT_SOURCE_DIR}/core/check/*.c" "${PROJECT_SOURCE_DIR}/cpu/*.c")
@@ -33,6 +28,7 @@ add_library(tare_objects OBJECT ${library_sources})
 target_compile_definitions(tare_objects PRIVATE TARE_VERSION_STRING="${PROJECT_VERSION}" ${TARE_BLAS_DEFINITION})
 target_compile_options(tare_objects PRIVATE -ffp-contract=off -fopenmp-simd) # losses/twofold.h counts on every rounding
 set(tare_object_targets tare_objects)
+set(TARE_OBJECT_FLAGS "")
 
 # What gcc vectorised, for tests/checks/vectorisation.sh; by a path relative to the build folder, where the compiler runs.
 set(report OFF)
@@ -50,37 +46,43 @@ function(tare_add_kernels isa part source)
   if(part STREQUAL "all")
     target_compile_options(${target} PRIVATE -Wno-unused-function) # the headers serve cpu/instance.c as well
   endif()
-  if(report AND NOT "-DTARE_SMALL" IN_LIST ARGN)
+  if(report AND NOT TARE_SMALL)
     target_compile_options(${target} PRIVATE -fopt-info-vec-optimized-missed=vectorisation/${isa}_${part}.report)
   endif()
   set(tare_instance_targets ${tare_instance_targets} ${target} PARENT_SCOPE)
 endfunction()
 
-# On x86-64 the baseline is for machines of before 2013, and logits of f64 are for checks. f64 has no instance for
-# AVX-512, which takes AVX2's.
-set(tare_instruction_sets baseline)
-set(baseline_flags ${TARE_SPEED_FLAGS})
+function(tare_add_instruction_set isa) # all of its kernels, for speed
+  tare_add_kernels(${isa} all doubles.c -O3)
+  foreach(bits IN ITEMS 32 64)
+    tare_add_kernels(${isa} f${bits} instance.c -O3 -DTARE_REAL_BITS=${bits})
+  endforeach()
+  set(tare_instance_targets ${tare_instance_targets} PARENT_SCOPE)
+  set(tare_instruction_sets ${tare_instruction_sets} ${isa} PARENT_SCOPE)
+endfunction()
+
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  set(baseline_flags ${TARE_SMALL_FLAGS})
   set(TARE_FLAGS_avx2 -mavx2 -mfma)
   set(TARE_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512)
+  list(APPEND TARE_ISA_DEFINITIONS TARE_HAVE_AVX512=1)
   # No source is for AVX2 alone, so the sanitizers see in the baseline and in AVX-512 what they would see in it.
-  if(NOT TARE_SANITIZE OR TARE_TEST_LONG)
-    list(APPEND tare_instruction_sets avx2)
-    tare_add_kernels(avx2 all doubles.c ${TARE_SPEED_FLAGS} ${TARE_NO_TAILS})
-    tare_add_kernels(avx2 f32 instance.c ${TARE_SPEED_FLAGS} ${TARE_NO_TAILS} -DTARE_REAL_BITS=32)
+  if(TARE_SMALL OR NOT TARE_SANITIZE OR TARE_TEST_LONG)
     list(APPEND TARE_ISA_DEFINITIONS TARE_HAVE_AVX2=1)
   endif()
-  list(APPEND tare_instruction_sets avx512)
-  tare_add_kernels(avx512 all doubles.c ${TARE_SPEED_FLAGS} ${TARE_NO_TAILS})
-  tare_add_kernels(avx512 f32 instance.c ${TARE_SPEED_FLAGS} -fno-split-loops -fno-split-paths -DTARE_REAL_BITS=32)
-  tare_add_kernels(avx2 f64 instance.c ${TARE_SMALL_FLAGS} -DTARE_REAL_BITS=64)
-  list(APPEND TARE_ISA_DEFINITIONS TARE_HAVE_AVX512=1)
-  target_compile_definitions(tare_objects PRIVATE ${TARE_ISA_DEFINITIONS})
 endif()
-tare_add_kernels(baseline all doubles.c ${baseline_flags})
-tare_add_kernels(baseline f32 instance.c ${baseline_flags} -DTARE_REAL_BITS=32)
-tare_add_kernels(baseline f64 instance.c ${TARE_SMALL_FLAGS} -DTARE_SMALLEST -DTARE_REAL_BITS=64)
+
+if(TARE_SMALL AND TARE_ISA_DEFINITIONS)
+  include(cmake/small.cmake)
+else()
+  tare_add_instruction_set(baseline)
+  if("TARE_HAVE_AVX2=1" IN_LIST TARE_ISA_DEFINITIONS)
+    tare_add_instruction_set(avx2)
+  endif()
+  if("TARE_HAVE_AVX512=1" IN_LIST TARE_ISA_DEFINITIONS)
+    tare_add_instruction_set(avx512)
+  endif()
+endif()
+target_compile_definitions(tare_objects PRIVATE ${TARE_ISA_DEFINITIONS})
 
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
@@ -110,7 +112,7 @@ target_link_options(tare_static INTERFACE
   "$<$<OR:$<STREQUAL:${type},SHARED_LIBRARY>,$<STREQUAL:${type},MODULE_LIBRARY>>:LINKER:-z,nodelete>")
 
 foreach(object IN LISTS tare_object_targets)
-  target_compile_options(${object} PRIVATE -fno-asynchronous-unwind-tables -fno-unwind-tables) # nothing unwinds; gdb has -g's
+  target_compile_options(${object} PRIVATE ${TARE_OBJECT_FLAGS})
   target_include_directories(${object} PRIVATE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}")
   target_link_libraries(${object} PRIVATE tare_flags)
   target_sources(tare PRIVATE $<TARGET_OBJECTS:${object}>)

@@ -186,7 +186,7 @@ static void count_by_few(const tare_bins *bins, busy_chunks *busy, int64_t (*his
     drop_chunks_below(lower_of(bins)[k], busy);
     for (int j = 0; j < 4; j++) lower[j] = k + j < bins->count ? lower_of(bins)[k + j] : (real)NAN;
 #pragma omp simd reduction(+ : a, b, c, d)
-    for (int32_t i = 0; i < busy->n * CHUNK; i++) { /* hot: count by few bins (not avx512) */
+    for (int32_t i = 0; i < busy->n * CHUNK; i++) { /* hot: count by few bins */
       a += key[i] >= lower[0];
       b += key[i] >= lower[1];
       c += key[i] >= lower[2];

@@ -18,13 +18,19 @@ static int runs_avx512(void) {
 }
 #endif
 
+#ifdef TARE_SMALL /* cmake/small.cmake */
+#define AVX512_F64 tare_kernels_avx2_f64
+#else
+#define AVX512_F64 tare_kernels_avx512_f64
+#endif
+
 /** Best first. */
 static const struct {
   tare_kernels kernels;
   int (*runs)(void);
 } instances[] = {
 #ifdef TARE_HAVE_AVX512
-    {{"avx512", &tare_kernels_avx512_f32, &tare_kernels_avx2_f64, &tare_kernels_avx512_all}, runs_avx512},
+    {{"avx512", &tare_kernels_avx512_f32, &AVX512_F64, &tare_kernels_avx512_all}, runs_avx512},
 #endif
 #ifdef TARE_HAVE_AVX2
     {{"avx2", &tare_kernels_avx2_f32, &tare_kernels_avx2_f64, &tare_kernels_avx2_all}, runs_avx2},

@@ -73,6 +73,7 @@ make_wheel() { # make_wheel cpu|cuda MACHINE
   cuda=ON
   if [ "$1" = cpu ]; then
     cuda=OFF
+    arguments="-DTARE_SMALL=ON $arguments"
     sed -i 's/^name = "tare-losses"/name = "tare-losses-cpu"/' "$work/source/pyproject.toml"
   fi
   if [ "$2" != "$(uname -m)" ]; then

@@ -80,8 +80,13 @@ loops() {
   echo "compiler $compiler"
   count baseline
   if grep -qw avx2 /proc/cpuinfo; then count avx2; else echo "this CPU has no AVX2: its counts are skipped" >&2; fi
-  loops "$build/CMakeFiles/tare_instance_avx512_f32.dir/cpu/instance.c.o" f32
-  loops "$build/CMakeFiles/tare_instance_avx512_all.dir/cpu/doubles.c.o" all
+  for bits in 32 64; do
+    object=$build/CMakeFiles/tare_instance_avx512_f$bits.dir/cpu/instance.c.o
+    [ -f "$object" ] || continue
+    loops "$object" f$bits
+  done
+  object=$build/CMakeFiles/tare_instance_avx512_all.dir/cpu/doubles.c.o
+  [ ! -f "$object" ] || loops "$object" all
 } >"$new"
 
 awk -v limit=0.03 '

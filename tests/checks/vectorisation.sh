@@ -6,8 +6,7 @@
 # a source, as a compiler cache leaves it, the kernels are compiled once more with the same command. The report must
 # name each tagged line, or one within two lines of it, with vectors of 16 (baseline), 32 (avx2) or 64 (avx512) bytes. A
 # tagged line is compiled for many formulas: with avx2 and avx512 none of them may be left out (baseline has no vector
-# form of some conversions of doubles; what is left out there is shown as "-N"). A loop that AVX-512 has another form of
-# is tagged "(not avx512)". Kernels that are compiled for size write no report.
+# form of some conversions of doubles; what is left out there is shown as "-N").
 set -eu
 source=$1 build=$2 compiler=$3
 if [ "$compiler" != GNU ]; then
@@ -63,7 +62,6 @@ awk -F '\t' -v isas="${isas# }" -v scratch="$scratch" '
   }
   {
     any = sub(/ \(any\)$/, "", $3)
-    absent = sub(/ \(not avx512\)$/, "", $3)
     printf "%-28s %-28s", $3 (any ? " (any)" : ""), $1 ":" $2
     for (i = 1; i <= count; i++) {
       width = 0
@@ -75,7 +73,6 @@ awk -F '\t' -v isas="${isas# }" -v scratch="$scratch" '
       for (line = $2 - 2; line <= $2 + 2; line++) loops += times[isa[i], $1, line, width]
       left = times[isa[i], $1, $2, 0] + times[isa[i], $1, $2 + 1, 0] # the lines above may be an enclosing loop
       good = any ? width > 0 : width == full[isa[i]] && (left == 0 || isa[i] == "baseline")
-      if (absent && isa[i] == "avx512" && !width) good = 1
       if (!good) bad++
       printf " %-14s", (width ? width " (" loops ")" : "none") (left ? " -" left : "") (good ? "" : " BAD")
     }
