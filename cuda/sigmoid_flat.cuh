@@ -76,7 +76,7 @@ __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level 
       const bool whole = !always_soft && in_vectors && (!soft || has_zero_targets<T>(c, l, t, at));
       if (dense && in_vectors && classes >= int32_t(size) - 1) {
         if constexpr (dense)
-          dense_piece<T, Loss>(c, l, t, s, role, at, classes - cls, queue, to + at, wants_gradient, sum);
+          dense_piece<Loss>(c, l, t, s, role, at, classes - cls, queue, to + at, wants_gradient, sum);
       } else if (whole && !weighted && classes >= int32_t(size) - 1)
         crossing_piece<T, Loss>(s, role, derivatives, row(), cls, classes, queue, to + at, wants_gradient, sum);
       else if (!always_soft && !Loss::backwards && whole && !weighted)
@@ -103,7 +103,7 @@ __device__ __forceinline__ void skip_invalid_rows(const call &c, const level &l,
   const uint32_t each = l.allows_lean_way == lean_zeros ? vector<T>::size : 1;
   for (uint32_t at = thread_rank() * each; at < elements; at += block_threads * each) {
     if (each > 1 && elements - at >= each &&
-        (all_soft ? has_plain_targets<T>(c, l, t, int32_t(at)) : has_zero_targets<T>(c, l, t, int32_t(at))))
+        (all_soft ? has_plain_targets(l, t, int32_t(at)) : has_zero_targets<T>(c, l, t, int32_t(at))))
       continue;
 #pragma unroll 1
     for (uint32_t i = at; i < at + each && i < elements; i++) {

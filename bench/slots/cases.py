@@ -49,7 +49,23 @@ def all_cases() -> list[Case]:
         cases += [Case(x, dtype, "rows", c, "scores") for x in SCORED for c in (80, 91)]
         cases += [Case("sigmoid-focal", dtype, "odd", 80, x) for x in ("element_weights", "scores")]
     cases += [Case("sigmoid-focal", "f16", "rows", c) for c in (80, 81, 91)]
+    cases += [Case(loss, "f32", "rows", 80, extra) for loss, extra in TABLE]
     return cases
+
+
+TABLE = (  # the other losses of docs/guide/losses.md, as bench/costs.py has them
+    ("sigmoid-asymmetric", "plain"),
+    ("sigmoid-heatmap-focal", "heatmap"),
+    ("sigmoid-reduced-focal", "plain"),
+    ("sigmoid-focal-star", "plain"),
+    ("softmax-ce", "labelled"),
+    ("softmax-ce", "labelled+z_loss"),
+    ("softmax-focal", "labelled"),
+    ("softmax-logit-adjusted", "labelled+offset"),
+    ("softmax-ldam", "labelled+margins"),
+    ("sigmoid-focal", "class_weights"),
+    ("sigmoid-ce", "negative_weights+background_negative_weights"),
+)
 
 
 SCORED = (
@@ -58,6 +74,15 @@ SCORED = (
     "sigmoid-matchability",
     "sigmoid-iou-aware",
     "sigmoid-ce",
+)
+OF_CLASSES = (
+    "alpha_per_class",
+    "positive_weights",
+    "negative_weights",
+    "background_negative_weights",
+    "class_weights",
+    "offset",
+    "margins",
 )
 EXTRAS = (
     "element_weights",
@@ -75,6 +100,8 @@ EXTRAS = (
 def rows_of_tile(case: Case) -> int:
     """Of the kernels' tiles, as cuda/call.cu cuts them; a whole number of them is counted."""
     if case.loss.startswith("softmax"):
+        return 256
+    if "negative_weights" in case.parts():
         return 256
     if case.layout != "rows":
         return 256
@@ -103,7 +130,9 @@ def inputs(case: Case, data: Path | None) -> dict[str, np.ndarray]:
     rows, classes = rows_of(case), case.classes
     rng = np.random.default_rng(1)
     logits = rng.normal(-4.6, 1.5, (rows, classes))
-    labels = np.where(rng.random(rows) < 0.005, rng.integers(0, classes, rows), -1)
+    labels = np.where(
+        rng.random(rows) < (1 if "labelled" in case.parts() else 0.005), rng.integers(0, classes, rows), -1
+    )
     if "trained" in case.parts():
         if data is None:
             raise FileNotFoundError("a trained detector's logits: give --data")
@@ -117,12 +146,15 @@ def inputs(case: Case, data: Path | None) -> dict[str, np.ndarray]:
         ("scores", rows),
         ("targets", (rows, classes)),
     ]
-    for name, shape in [*by_rows, ("alpha_per_class", classes), ("positive_weights", classes)]:
+    for name, shape in [*by_rows, *((name, classes) for name in OF_CLASSES)]:
         if name in case.parts():
             arrays[name] = rng.uniform(0.1, 0.9, shape).astype(np.float32)
     if "sparse_targets" in case.parts():  # one target of a row with a class
         arrays["targets"] = np.zeros((rows, classes), np.float32)
         arrays["targets"][labels >= 0, labels[labels >= 0]] = 0.7
+    if "heatmap" in case.parts():  # one element in 2,000 is a peak, and ten are near one
+        near = rng.random((rows, classes))
+        arrays["targets"] = np.where(near < 0.0005, 1, np.where(near < 0.005, near * 150, 0)).astype(np.float32)
     if case.layout != "rows":
         logits = logits.T
         arrays = {k: v.T if v.ndim == 2 else v for k, v in arrays.items()}

@@ -35,6 +35,7 @@ def record(case: Case, program: Path, data: Path | None, folder: Path) -> None:
     """Has the emulator evaluate a case, with its launches in the folder."""
     words = [f"loss={case.loss}", f"dtype={case.dtype}", f"rows={rows_of(case)}", f"classes={case.classes}"]
     words.append(f"layout={'rows' if case.layout == 'rows' else 'nchw'}")
+    words += ["z_loss=0.001"] * ("z_loss" in case.parts())
     for name, array in inputs(case, data).items():
         array.tofile(folder / name)
         words.append(f"{name}={folder / name}")

@@ -31,7 +31,7 @@ def bytes_of(loss: str, dtype: str, extra: str) -> float:
     size = 4 if dtype == "f32" else 2
     total = 2.0 * size + (size if loss.startswith("ghm") else 0)
     for part in extra.split("+"):
-        total += {"element_weights": 4, "targets": 4, "element_loss": 4, "loss": -size}.get(part, 0)
+        total += {"element_weights": 4, "targets": 4, "heatmap": 4, "element_loss": 4, "loss": -size}.get(part, 0)
     return total
 
 

@@ -76,6 +76,10 @@ Test(invalid_targets, rounding_is_taken_for_0_and_1) {
         outcome *o = problem_run(p, device);
         cr_assert_eq(o->check_status, TARE_STATUS_OK, "%s: %s", problem_text(p), o->text);
         CHECK_PROBLEM(p, device);
+        const unsigned want = p->want;
+        p->want = WANT_LOSS | WANT_GRADIENT; /* which alone may go through vectors */
+        CHECK_PROBLEM(p, device);
+        p->want = want;
         for (int64_t i = 0; i < p->rows * p->classes; i++) p->targets[i] = moved(p->targets[i]);
         outcome *inside = problem_run(p, device);
         CHECK_SAME_OUTCOME(p, o, inside);

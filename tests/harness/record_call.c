@@ -4,7 +4,8 @@
  * for bench/slots. Arrays are files of raw numbers, which the device gets as they are.
  *   loss=NAME dtype=f32|f16|bf16 rows=N classes=N layout=rows|nchw
  *   logits= labels= targets= scores= row_weights= element_weights= alpha_per_class= positive_weights=
- *   class_weights=FILE
+ *   class_weights= negative_weights= background_negative_weights= offset= margins=FILE
+ *   z_loss=NUMBER
  *   gradient= row_loss= element_loss=FILE: wanted, and written there
  */
 #include <cuda_runtime_api.h>
@@ -76,9 +77,12 @@ static tare_loss_spec make_loss(void) {
   need(!alpha || loss.kind == TARE_LOSS_SIGMOID_FOCAL || loss.kind == TARE_LOSS_SIGMOID_CE, "no alpha_per_class here");
   if (loss.kind == TARE_LOSS_SIGMOID_FOCAL) loss.focal.alpha_per_class = alpha;
   if (loss.kind == TARE_LOSS_SIGMOID_CE) loss.ce.alpha_per_class = alpha;
-  if (loss.kind == TARE_LOSS_GHM_C) loss.ghm.state = allocate(tare_ghm_state_bytes(loss.ghm.bins));
-  if (loss.kind == TARE_LOSS_GHM_C)
-    need(cudaMemset(loss.ghm.state, 0, tare_ghm_state_bytes(loss.ghm.bins)) == cudaSuccess, "no state");
+  if (loss.kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED) loss.logit_adjusted.offset = upload("offset");
+  if (loss.kind == TARE_LOSS_SOFTMAX_LDAM) loss.ldam.margins = upload("margins");
+  if (value_of("z_loss")) loss.ce.z_loss = atof(value_of("z_loss"));
+  if (loss.kind != TARE_LOSS_GHM_C) return loss;
+  loss.ghm.state = allocate(tare_ghm_state_bytes(loss.ghm.bins));
+  need(cudaMemset(loss.ghm.state, 0, tare_ghm_state_bytes(loss.ghm.bins)) == cudaSuccess, "no state");
   return loss;
 }
 
@@ -123,6 +127,8 @@ int main(int argc, char **argv) {
   batch.classes = classes;
   batch.class_weights = upload("class_weights");
   batch.positive_weights = upload("positive_weights");
+  batch.negative_weights = upload("negative_weights");
+  batch.background_negative_weights = upload("background_negative_weights");
   tare_output output;
   tare_output_init(&output);
   output.loss = room_for("loss_out", 4);

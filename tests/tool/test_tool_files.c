@@ -52,7 +52,7 @@ Test(tool_files, outputs_in_one_place) {
       {"ln -s x.npy link", "--grad-out link", "--logits reads this file"},
       {"true", "--grad-out out", "standard output goes there too"},
       {"true", "--grad-out err", "standard error goes there too"},
-      {"true", "--row-loss-out /dev/stdout", "standard output goes there too"},
+      {"true", "--row-loss-out /proc/self/fd/1", "standard output goes there too"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     const tool_folder folder = tool_folder_with_files();
