@@ -50,6 +50,8 @@ def all_cases() -> list[Case]:
         cases += [Case("sigmoid-focal", dtype, "odd", 80, x) for x in ("element_weights", "scores")]
     cases += [Case("sigmoid-focal", "f16", "rows", c) for c in (80, 81, 91)]
     cases += [Case(loss, "f32", "rows", 80, extra) for loss, extra in TABLE]
+    cases += [Case("softmax-distribution-focal", "f32", "rows", 17, "between")]
+    cases += [Case("softmax-two-hot", "f32", "rows", 33, "labelled+pairs"), Case("ghm-r", "f32", "rows", 4, "boxes")]
     return cases
 
 
@@ -63,6 +65,7 @@ TABLE = (  # the other losses of docs/guide/losses.md, as bench/costs.py has the
     ("softmax-focal", "labelled"),
     ("softmax-logit-adjusted", "labelled+offset"),
     ("softmax-ldam", "labelled+margins"),
+    ("softmax-seesaw", "labelled+log_counts"),
     ("sigmoid-focal", "class_weights"),
     ("sigmoid-ce", "negative_weights+background_negative_weights"),
 )
@@ -83,6 +86,7 @@ OF_CLASSES = (
     "class_weights",
     "offset",
     "margins",
+    "log_counts",
 )
 EXTRAS = (
     "element_weights",
@@ -101,6 +105,8 @@ def rows_of_tile(case: Case) -> int:
     """Of the kernels' tiles, as cuda/call.cu cuts them; a whole number of them is counted."""
     if case.loss.startswith("softmax"):
         return 256
+    if case.loss == "ghm-r":
+        return 1024
     if "negative_weights" in case.parts():
         return 256
     if case.layout != "rows":
@@ -155,11 +161,19 @@ def inputs(case: Case, data: Path | None) -> dict[str, np.ndarray]:
     if "heatmap" in case.parts():  # one element in 2,000 is a peak, and ten are near one
         near = rng.random((rows, classes))
         arrays["targets"] = np.where(near < 0.0005, 1, np.where(near < 0.005, near * 150, 0)).astype(np.float32)
+    if "between" in case.parts():
+        arrays["scores"] = rng.uniform(0, classes - 2, rows).astype(np.float32)
+    if "pairs" in case.parts():
+        labels = np.minimum(labels, classes - 2)
+        left = rng.random(rows)
+        arrays["pairs"] = np.stack([left, 1 - left], 1).astype(np.float32)
+    if "boxes" in case.parts():
+        arrays["targets"] = (logits + rng.normal(0, 0.05, logits.shape)).astype(np.float32)
     if case.layout != "rows":
         logits = logits.T
         arrays = {k: v.T if v.ndim == 2 else v for k, v in arrays.items()}
     arrays["logits"] = rounded(np.ascontiguousarray(logits), case.dtype)
-    if "targets" not in arrays:
+    if "targets" not in arrays and "between" not in case.parts():
         arrays["labels"] = labels.astype(np.int32)
     return {k: np.ascontiguousarray(v) for k, v in arrays.items()}
 

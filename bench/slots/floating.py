@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from decode import Function, Instruction, Operand, bits_of, doubles, floats, integers, pairs, predicates, signed
@@ -93,11 +95,25 @@ def compared(i: Instruction, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def compare(i: Instruction, _: Function) -> Action:
     of = floats if i.name == "FSETP" else doubles
     a, b, more = of(i.operands[2]), of(i.operands[3]), predicates(i.operands[4])
+    if {"MAX", "MIN"} & set(i.flags):
+        return larger_or_smaller(i, a, b)
 
     def act(w: Warp, lanes: np.ndarray) -> None:
         result = compared(i, a(w), b(w))
         for o, r in zip(i.operands[:2], (result, ~result)):
             put_predicate(w, o, r & more(w) if "AND" in i.flags else r | more(w), lanes)
+
+    return act
+
+
+def larger_or_smaller(i: Instruction, a: Callable, b: Callable) -> Action:
+    """Whether the first is the maximum or minimum, which no NaN is; and whether both are NaN."""
+    chosen = np.greater_equal if "MAX" in i.flags else np.less_equal
+
+    def act(w: Warp, lanes: np.ndarray) -> None:
+        first, second = a(w), b(w)
+        put_predicate(w, i.operands[0], chosen(first, second) | np.isnan(second), lanes)
+        put_predicate(w, i.operands[1], np.isnan(first) & np.isnan(second), lanes)
 
     return act
 
@@ -127,11 +143,12 @@ def extreme(i: Instruction, _: Function) -> Action:
 
 @makes("MUFU")
 def approximation(i: Instruction, _: Function) -> Action:
-    if "RCP64H" in i.flags:
+    if {"RCP64H", "RSQ64H"} & set(i.flags):
         high = integers(i.operands[1])
 
         def act(w: Warp, lanes: np.ndarray) -> None:
-            inverse = 1 / (high(w) << np.uint64(32)).view(np.float64)
+            x = (high(w) << np.uint64(32)).view(np.float64)
+            inverse = 1 / (x if "RCP64H" in i.flags else np.sqrt(x))
             put_bits(w, i.operands[0], inverse.view(np.uint64) >> np.uint64(32), lanes)
 
         return act

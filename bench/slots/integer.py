@@ -333,13 +333,19 @@ def vote(i: Instruction, _: Function) -> Action:
 
 @makes("SHFL")
 def shuffle(i: Instruction, _: Function) -> Action:
-    value, by = integers(i.operands[2]), integers(i.operands[3])
-    number = np.arange(LANES)
+    """As PTX's shfl.sync: `limit` has the segments of lanes that shuffle among themselves, and their last lane."""
+    value, by, limit = (integers(o) for o in i.operands[2:5])
+    lane = np.arange(LANES)
 
     def act(w: Warp, lanes: np.ndarray) -> None:
-        k = np.broadcast_to(by(w), LANES).astype(np.int64)
-        source = {"BFLY": number ^ k, "IDX": k & 31, "DOWN": number + k, "UP": number - k}[next(iter(i.flags))]
-        source = np.where((source < 0) | (source >= LANES), number, source)
-        put_bits(w, i.operands[1], np.broadcast_to(value(w), LANES)[source], lanes)
+        k, c = (np.broadcast_to(x(w), LANES).astype(np.int64) for x in (by, limit))
+        k, segment, last = k & 31, c >> 8 & 31, c & 31
+        first = lane & segment
+        last = first | last & ~segment & 31
+        way = next(iter(i.flags))
+        source = {"BFLY": lane ^ k, "IDX": first | k & ~segment & 31, "DOWN": lane + k, "UP": lane - k}[way]
+        inside = source >= last if way == "UP" else source <= last
+        put_bits(w, i.operands[1], np.broadcast_to(value(w), LANES)[np.where(inside, source, lane)], lanes)
+        put_predicate(w, i.operands[0], inside, lanes)
 
     return act

@@ -4,7 +4,8 @@
  * for bench/slots. Arrays are files of raw numbers, which the device gets as they are.
  *   loss=NAME dtype=f32|f16|bf16 rows=N classes=N layout=rows|nchw
  *   logits= labels= targets= scores= row_weights= element_weights= alpha_per_class= positive_weights=
- *   class_weights= negative_weights= background_negative_weights= offset= margins=FILE
+ *   class_weights= negative_weights= background_negative_weights= offset= margins= log_counts=FILE
+ *   pairs=FILE: two scores a row, of a target between bins
  *   z_loss=NUMBER
  *   gradient= row_loss= element_loss=FILE: wanted, and written there
  */
@@ -80,7 +81,8 @@ static tare_loss_spec make_loss(void) {
   if (loss.kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED) loss.logit_adjusted.offset = upload("offset");
   if (loss.kind == TARE_LOSS_SOFTMAX_LDAM) loss.ldam.margins = upload("margins");
   if (value_of("z_loss")) loss.ce.z_loss = atof(value_of("z_loss"));
-  if (loss.kind != TARE_LOSS_GHM_C) return loss;
+  if (loss.kind == TARE_LOSS_SOFTMAX_SEESAW) loss.seesaw.log_counts = upload("log_counts");
+  if (loss.kind != TARE_LOSS_GHM_C && loss.kind != TARE_LOSS_GHM_R) return loss;
   loss.ghm.state = allocate(tare_ghm_state_bytes(loss.ghm.bins));
   need(cudaMemset(loss.ghm.state, 0, tare_ghm_state_bytes(loss.ghm.bins)) == cudaSuccess, "no state");
   return loss;
@@ -96,6 +98,10 @@ static tare_level make_level(int64_t rows, int64_t classes, int64_t bytes) {
   level.labels = upload("labels");
   level.targets = upload("targets");
   level.scores = upload("scores");
+  if (value_of("pairs")) {
+    level.scores = upload("pairs");
+    level.scores_strides = (tare_strides){2 * rows, 2 * rows, 2, 2, 1};
+  }
   level.row_weights = upload("row_weights");
   level.element_weights = upload("element_weights");
   level.row_loss = room_for("row_loss", rows * 4);
