@@ -94,7 +94,7 @@ static bool take_string(struct cursor *cursor, char *text, size_t size) {
   char quote = *cursor->at++;
   size_t length = 0;
   for (; cursor->at < cursor->end && *cursor->at != quote; cursor->at++) {
-    if (*cursor->at == '\\' || length + 1 >= size) return false;
+    if (!*cursor->at || *cursor->at == '\\' || length + 1 >= size) return false; /* a NUL would end the text */
     text[length++] = *cursor->at;
   }
   text[length] = 0;

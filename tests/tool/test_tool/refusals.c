@@ -75,6 +75,21 @@ static void expect_bad_copy(const bench_folder *f, size_t size, int at, char byt
   expect_bad_file(f, f->bad, f->labels, what);
 }
 
+/* The good logits with a NUL behind their type: '<f4\0' is not '<f4'. */
+static void expect_bad_type(const bench_folder *f) {
+  char bytes[128 + sizeof some_logits];
+  FILE *file = fopen(f->logits, "rb");
+  cr_assert_not_null(file);
+  cr_assert_eq(fread(bytes, 1, sizeof bytes, file), sizeof bytes);
+  fclose(file);
+  char *const type = memmem(bytes, 128, "<f4'", 4);
+  cr_assert_not_null(type);
+  memmove(type + 4, type + 3, (size_t)(bytes + 126 - (type + 3))); /* over a space before the line break */
+  type[3] = 0;
+  write_bytes(f->bad, bytes, sizeof bytes);
+  expect_bad_file(f, f->bad, f->labels, "a NUL behind the type");
+}
+
 Test(tool, damaged_files) {
   const bench_folder f = open_folder();
   expect_bad_copy(&f, 0, 0, 'x', "no magic");
@@ -88,6 +103,7 @@ Test(tool, damaged_files) {
   expect_bad_copy(&f, 60, -1, 0, "header cut");
   expect_bad_copy(&f, 128, -1, 0, "no data");
   expect_bad_copy(&f, 128 + 71, -1, 0, "one byte short");
+  expect_bad_type(&f);
   write_bytes(f.bad, "", 0);
   expect_bad_file(&f, f.bad, f.labels, "empty");
   expect_bad_file(&f, "/tmp", f.labels, "a folder");
