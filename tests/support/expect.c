@@ -380,3 +380,12 @@ void check_same_outcome_at(const char *file, int line, const problem *p, const o
     check_same(file, line, what, got->element_loss, want->element_loss, (size_t)got->elements);
   }
 }
+
+void check_same_bits(problem *p, problem *other, const test_device *device) {
+  outcome *got = problem_run(p, device), *want = problem_run(other, device);
+  CHECK_SAME_OUTCOME(p, got, want);
+  outcome_free(got);
+  outcome_free(want);
+  problem_free(p);
+  problem_free(other);
+}

@@ -230,6 +230,9 @@ void check_refused_at(const char *file, int line, problem *p, const test_device 
 void check_same_outcome_at(const char *file, int line, const problem *p, const outcome *got, const outcome *want);
 #define CHECK_SAME_OUTCOME(p, got, want) check_same_outcome_at(__FILE__, __LINE__, (p), (got), (want))
 
+/** Fails the test unless the outcomes of both have the same bits. Frees both. */
+void check_same_bits(problem *p, problem *other, const test_device *device);
+
 /** The loss weight of a level. */
 double weight_of_level(const problem *p, int32_t level);
 

@@ -45,6 +45,32 @@ static inline void check(problem *p, const test_device *device) {
   problem_free(p);
 }
 
+/* Softmax rows: what lies where, and what is wanted, by a number. Frees the problem. */
+static inline void check_in_layout(problem *p, size_t way, const test_device *device) {
+  p->place[ARRAY_LOGITS].channels_first = p->place[ARRAY_GRADIENT].channels_first = way & 1;
+  p->place[ARRAY_LOGITS].phase = way % 5 == 0 ? 3 : 0;
+  p->image_major = (way & 2) != 0;
+  p->in_place = way % 3 == 0;
+  p->normalizer = (int32_t)way % 4;
+  if (way % 7 == 0) problem_draw_row_weights(p);
+  if (way % 7 == 2) p->class_weights = random_class_weights(p, 2);
+  if (way & 8) p->want = WANT_LOSS | WANT_GRADIENT | WANT_COUNTS;
+  if (way & 16) p->want |= WANT_CLASS_SUMS;
+  CHECK_PROBLEM(p, device);
+  problem_free(p);
+}
+
+/* Each number at the label, then at another class; and softmax rows of one number. */
+static inline void put_far_rows(problem *p) {
+  for (int64_t row = 0; row < p->rows; row++) {
+    const double x = round_to_dtype(p->dtype, far_logits[row / 3 % (int64_t)COUNT(far_logits)]);
+    double *const logits = p->logits + row * p->classes;
+    p->labels[row] = (row % 2) * (p->classes - 1);
+    for (int64_t c = 0; c < p->classes && row % 3 == 2; c++) logits[c] = x;
+    if (row % 3 < 2) logits[row % 3 ? 1 : p->labels[row]] = x;
+  }
+}
+
 /* Near and far. `set_up` sets the parameters of a loss by a number. */
 static inline void check_both(int32_t kind, int32_t dtype, size_t n, void (*set_up)(problem *, size_t), double slack,
                               const test_device *device) {

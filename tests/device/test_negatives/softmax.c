@@ -38,17 +38,7 @@ Test(negatives, smoothed_softmax_in_every_layout) {
       set(p, "label_smoothing", 0.2);
       if (way % 3) set(p, "smoothed", (double)(way / 2 % 2));
       p->slack = 4 * slack_of(p->dtype);
-      p->place[ARRAY_LOGITS].channels_first = p->place[ARRAY_GRADIENT].channels_first = way & 1;
-      p->place[ARRAY_LOGITS].phase = way % 5 == 0 ? 3 : 0;
-      p->image_major = (way & 2) != 0;
-      p->in_place = way % 3 == 0;
-      p->normalizer = (int32_t)way % 4;
-      if (way % 7 == 0) problem_draw_row_weights(p);
-      if (way % 7 == 2) p->class_weights = random_class_weights(p, 2);
-      if (way & 8) p->want = WANT_LOSS | WANT_GRADIENT | WANT_COUNTS;
-      if (way & 16) p->want |= WANT_CLASS_SUMS;
-      CHECK_PROBLEM(p, device);
-      problem_free(p);
+      check_in_layout(p, (size_t)way, device);
     }
   }
 }
@@ -60,12 +50,7 @@ Test(negatives, smoothed_softmax_far_out) {
       const int64_t rows = 3 * (int64_t)COUNT(far_logits), classes = n % 2 ? 3 : 20;
       const int32_t kind = n < 8 ? TARE_LOSS_SOFTMAX_CE : TARE_LOSS_SOFTMAX_FOCAL;
       problem *p = smoothed(kind, dtypes[n % 4], rows, classes, n / 4);
-      for (int64_t row = 0; row < rows; row++) {
-        const double x = round_to_dtype(p->dtype, far_logits[row / 3]);
-        p->labels[row] = (row % 2) * (classes - 1);
-        for (int64_t c = 0; c < classes && row % 3 == 2; c++) p->logits[row * classes + c] = x;
-        if (row % 3 < 2) p->logits[row * classes + (row % 3 ? 1 : p->labels[row])] = x;
-      }
+      put_far_rows(p);
       p->want &= ~(unsigned)WANT_LOSS;
       check(p, device);
     }

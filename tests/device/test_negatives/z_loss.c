@@ -21,15 +21,7 @@ Test(negatives, z_loss_in_every_layout) {
   FOR_EACH_DEVICE(device) {
     for (size_t way = 0; way < 48; way++) {
       problem *p = with_z_loss(dtypes[way / 4 % 4], widths[way / 2 % COUNT(widths)], way, test_size(2, 1), shapes);
-      p->place[ARRAY_LOGITS].channels_first = p->place[ARRAY_GRADIENT].channels_first = way & 1;
-      p->in_place = way % 5 == 0;
-      p->normalizer = (int32_t)way % 4;
-      if (way % 7 == 0) problem_draw_row_weights(p);
-      if (way % 7 == 2) p->class_weights = random_class_weights(p, 2);
-      if (way & 8) p->want = WANT_LOSS | WANT_GRADIENT | WANT_COUNTS;
-      if (way & 16) p->want |= WANT_CLASS_SUMS;
-      CHECK_PROBLEM(p, device);
-      problem_free(p);
+      check_in_layout(p, way, device);
     }
   }
 }
@@ -41,13 +33,8 @@ Test(negatives, z_loss_far_out) {
       const int64_t rows = 3 * (int64_t)COUNT(far_logits), classes = n % 2 ? 3 : 20;
       const level_shape shape = {.height = rows, .width = 1, .anchors = 1};
       problem *p = with_z_loss(dtypes[n % 4], classes, n, 1, &shape);
-      for (int64_t row = 0; row < p->rows; row++) {
-        const double x = round_to_dtype(p->dtype, far_logits[row / 3 % (int64_t)COUNT(far_logits)]);
-        p->labels[row] = (row % 2) * (classes - 1);
-        for (int64_t c = 0; c < classes && row % 3 == 2; c++) p->logits[row * classes + c] = x;
-        if (row % 3 < 2) p->logits[row * classes + (row % 3 ? 1 : p->labels[row])] = x;
-        if (n & 8) p->logits[row * classes + 2] = -INFINITY;
-      }
+      put_far_rows(p);
+      for (int64_t row = 0; row < p->rows && n & 8; row++) p->logits[row * classes + 2] = -INFINITY;
       if (n & 4 && p->offset != NULL) p->offset[1] = -INFINITY;
       p->want &= ~(unsigned)WANT_LOSS;
       check(p, device);
