@@ -40,7 +40,7 @@ __device__ __forceinline__ bool has_plain_targets(const level &l, const tile &t,
 }
 
 /** Loss of a piece with any targets, times `shrink`, as soft_element has it. Derivatives replace the logits, which are
- *  finite in rows without a weight. */
+ *  finite in rows without a weight. Long: two formulas with the same operands. */
 template <typename Loss>
 __device__ __forceinline__ float lose_at_targets(const call_of<Loss> &c, const setting_of<Loss> &s,
                                                  const float (&weight)[2], int32_t left,
