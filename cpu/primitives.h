@@ -224,6 +224,7 @@ TARE_INLINE log_parts log_positive(double x) {
 
 #endif
 
+/** Of a block's losses, in double. */
 static double sum(const real *restrict x, int32_t n) {
   double sum = 0;
 #pragma omp simd reduction(+ : sum)

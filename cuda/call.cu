@@ -165,8 +165,8 @@ bool has_flat_targets(const call &c, const level &l) {
 }
 
 /** Whether rows of a level of walk_rows are taken together, four elements at a time. A tile has a whole number of such
- *  fours, and begins where one does. GHM, losses with a shape, and exponents other than 0, 1
- *  and 2 go another way: their code would be long. */
+ *  fours, and begins where one does. GHM, losses with a shape, and exponents other than 0, 1 and 2 go another way:
+ *  their code would be long. */
 bool go_together(const call &c, const level &l) {
   const bool fits =
       c.classes >= 4 && c.classes < most_elements_with_losses && (c.classes % 4 == 0 || rows_with_losses(c.classes));

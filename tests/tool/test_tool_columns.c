@@ -127,3 +127,26 @@ Test(tool_columns, class_mask) {
   }
   tool_folder_remove(&folder);
 }
+
+#define EXCLUDED "--class-counts empty.csv --tau 1 --empty-classes excluded"
+
+/* A class without samples: its label is an error, and the loss of others is that of offsets with -inf. */
+Test(tool_columns, empty_classes) {
+  enum { ROWS = 400 };
+  static const float offsets[] = {-2.56494936f, -0.0800427077f, -INFINITY}; /* log 5/65, log 60/65 */
+  static int32_t labels[ROWS];
+  const tool_folder folder = tool_folder_with_files();
+  char path[PATH_BYTES];
+  cr_assert_eq(tool_shell(&folder, "printf '5\\n60\\n0\\n' >empty.csv"), 0);
+  tool_file(path, sizeof path, &folder, "o.npy");
+  npy_write(path, "<f4", false, 3, 0, offsets, sizeof offsets);
+  tool_expect_refused(&folder, "$TARE eval --loss softmax-logit-adjusted --logits x.npy --labels y.npy " EXCLUDED, 1,
+                      "a class that the loss excludes");
+  for (int i = 0; i < ROWS; i++) labels[i] = i % 2;
+  tool_file(path, sizeof path, &folder, "y.npy");
+  npy_write(path, "<i4", false, ROWS, 0, labels, sizeof labels);
+  expect_equal(&folder, "softmax-logit-adjusted", EXCLUDED, "--offsets o.npy", 1);
+  const double one = loss_of(&folder, "softmax-ldam", "--class-counts empty.csv");
+  cr_assert(loss_of(&folder, "softmax-ldam", "--class-counts empty.csv --empty-classes excluded") < one);
+  tool_folder_remove(&folder);
+}

@@ -45,17 +45,22 @@ static inline void check(problem *p, const test_device *device) {
   problem_free(p);
 }
 
-/* Softmax rows: what lies where, and what is wanted, by a number. Frees the problem. */
-static inline void check_in_layout(problem *p, size_t way, const test_device *device) {
+/* What lies where, and what is wanted, by a number. */
+static inline void lay_out(problem *p, size_t way) {
   p->place[ARRAY_LOGITS].channels_first = p->place[ARRAY_GRADIENT].channels_first = way & 1;
   p->place[ARRAY_LOGITS].phase = way % 5 == 0 ? 3 : 0;
   p->image_major = (way & 2) != 0;
   p->in_place = way % 3 == 0;
   p->normalizer = (int32_t)way % 4;
   if (way % 7 == 0) problem_draw_row_weights(p);
-  if (way % 7 == 2) p->class_weights = random_class_weights(p, 2);
   if (way & 8) p->want = WANT_LOSS | WANT_GRADIENT | WANT_COUNTS;
   if (way & 16) p->want |= WANT_CLASS_SUMS;
+}
+
+/* Of softmax rows. Frees the problem. */
+static inline void check_in_layout(problem *p, size_t way, const test_device *device) {
+  lay_out(p, way);
+  if (way % 7 == 2) p->class_weights = random_class_weights(p, 2);
   CHECK_PROBLEM(p, device);
   problem_free(p);
 }

@@ -34,16 +34,9 @@ Test(negatives, label_smoothing_in_every_layout) {
       set(p, "label_smoothing", 0.2);
       set(p, "smoothed", (double)(way / 2 % 2));
       p->slack = 4 * slack_of(p->dtype);
-      p->place[ARRAY_LOGITS].channels_first = p->place[ARRAY_GRADIENT].channels_first = way & 1;
-      p->place[ARRAY_LOGITS].phase = way % 5 == 0 ? 3 : 0;
-      p->image_major = (way & 2) != 0;
-      p->in_place = way % 3 == 0;
-      p->normalizer = way % 4;
-      if (way % 7 == 0) problem_draw_row_weights(p);
+      lay_out(p, (size_t)way);
       if (way % 7 == 1) problem_draw_element_weights(p);
       if (way % 7 == 2) p->positive_weights = random_class_weights(p, 1);
-      if (way & 8) p->want = WANT_LOSS | WANT_GRADIENT | WANT_COUNTS;
-      if (way & 16) p->want |= WANT_CLASS_SUMS;
       CHECK_PROBLEM(p, device);
       problem_free(p);
     }
