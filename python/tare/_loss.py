@@ -86,7 +86,6 @@ def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **
     normalizer_scope: "batch" forms one divisor of all levels; "level" forms one for each, with addend and minimum.
         level_divisors: for each level a number, a tensor with one element, or None: what divides it instead.
         level_weights: for each level a number, a factor of its loss and gradient. The loss is the sum of the levels'.
-        With a process_group, none of these.
     row_weights, element_weights: float32 of the rows' or the logits' shape. class_weights, positive_weights,
         negative_weights, background_negative_weights: float32 [C]; the last two only for sigmoid_ce and sigmoid_focal.
         background_negative_weights are the negative weights of rows without a class. background_weight: a number.
@@ -108,16 +107,17 @@ def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **
         Backward uses the rows that forward selected.
     process_group: of torch.distributed, where each rank has some rows of one batch, or none. The divisor, or the
         density of a GHM loss, is the whole batch's, and so are class sums: they are added over the ranks. A number or a
-        tensor as normalizer is the whole batch's already. gradients: "averaged", as DistributedDataParallel and FSDP do
-        over this group, or "summed". The mean (averaged) or the sum (summed) of the ranks' losses is the loss of the
-        whole batch. Reductions "rows" and "none": GHM losses alone, and not scaled.
+        tensor as normalizer, or in level_divisors, is the whole batch's already. gradients: "averaged", as
+        DistributedDataParallel and FSDP do over this group, or "summed". The mean (averaged) or the sum (summed) of the
+        ranks' losses is the loss of the whole batch. Reductions "rows" and "none": GHM losses alone, and not scaled.
     class_sums: True to return (loss, sums): the sums of each class, float64 [C, 4], in this order: loss; t*|g| and
         (1-t)*|g|, where g is the derivative by a logit and t its target; rows that count. They include every weight,
         but no normalizer and nothing from above, and are formed before a gradient is rounded. In a softmax loss, loss
         and count are of the rows with this label. No derivative goes through them. Ranks may add theirs. Not for ghm-r,
         for softmax losses with targets, or for a Head.
     level_losses: True to return (loss, losses of the levels), divided and weighted, [levels]; with class_sums they come
-        after the sums. No derivative goes through them. Not for a Head, nor with a process_group.
+        after the sums. No derivative goes through them. Not for a Head. With a process_group they are the rank's
+        shares, as the loss is.
     norm_histogram: a number of bins up to 1024, to return (loss, counts), int64 [bins]: how many elements have a
         gradient norm |p-t| in each of so many equal bins of [0,1], the bins of GHM-C. It comes after the results of
         class_sums and level_losses. Elements whose row, class or element weight is 0 are left out. The sigmoid losses
@@ -322,7 +322,7 @@ def _check_what_is_wanted(labels, targets, reduction, normalizer):
         raise ValueError("labels and targets are None; one of them is needed")
     if reduction not in _INTERNAL:
         _checks.word("reduction", reduction, ("sum", "rows", "none"))
-    if reduction != "sum" and not (isinstance(normalizer, str) and normalizer == "sum"):
+    if reduction not in ("sum", "divisor") and not (isinstance(normalizer, str) and normalizer == "sum"):
         raise ValueError(f"normalizer is given with reduction '{reduction}'; only a sum is divided")
 
 

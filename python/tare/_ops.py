@@ -30,7 +30,8 @@ def _new_losses(read, logits):
     if read.reduction == "histogram":
         return []
     if read.reduction == "divisor":
-        return [logits[0].new_zeros(8, dtype=torch.float64)]
+        levels = (len(logits),) if "normalizer_scope" in read.output else ()
+        return [logits[0].new_zeros((*levels, 8), dtype=torch.float64)]
     if read.reduction == "rows":
         return [one.new_empty(_batch.row_shape(one.shape, read.classes), dtype=wide) for one in logits]
     return [torch.empty_like(one, dtype=wide) for one in logits]

@@ -12,11 +12,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from . import _call, _checks, _losses, _spec, _tensors
+from . import _c, _call, _checks, _losses, _spec, _tensors
 from ._structs import NORMALIZER_SUMS
 
 _COUNTS = ("elements", "rows", "positives", "ones")  # which are whole numbers
-_OF_A_RESULT = ("reduction", "normalizer", "normalizer_addend", "normalizer_minimum", "class_sums", "norm_histogram")
+_OF_A_RESULT = (
+    *("reduction", "normalizer", "normalizer_addend", "normalizer_minimum"),
+    *("class_sums", "norm_histogram", "level_losses", "level_divisors", "level_weights"),
+)
 
 
 def size(group: Any) -> int:
@@ -33,49 +36,84 @@ def size(group: Any) -> int:
 def evaluate(loss, name, logits, labels, options):
     """`loss` of this rank's rows, with the divisor or the density of the rows of all ranks. options: the keywords of
     `loss`."""
-    for key in ("level_losses", "level_divisors", "level_weights", "normalizer_scope"):
-        if options.get(key, "batch") not in (None, False, "batch"):
-            raise ValueError(
-                f"{key} is given with a process_group, which forms one divisor of all levels; leave it out"
-            )
     group, gradients = options.pop("process_group"), options.pop("gradients", "averaged")
     share = size(group) if _checks.word("gradients", gradients, ("averaged", "summed")) == "averaged" else 1
     name = _losses.loss_name(name)
     options = {key: one for key, one in options.items() if one is not None}
+    reduction = options.get("reduction", "sum")
     if _losses.DESCRIPTIONS[name].has_state:
         result = _by_density(loss, name, logits, labels, group, options)
-        scales = share != 1 and options.get("reduction", "sum") == "sum"
+        return _of_all_ranks(result, share if reduction == "sum" else 1, group, options)
+    if reduction != "sum":
+        raise ValueError(f"process_group is given with reduction '{reduction}'; only a sum is divided")
+    result = loss(name, logits, labels, **_divided(loss, name, logits, labels, group, share, options))
+    return _of_all_ranks(result, 1, group, options)
+
+
+def _of_all_ranks(result, factor, group, options):
+    """Losses times `factor`; class sums and gradient norms added over the ranks, in place."""
+    wanted = [key for key in ("class_sums", "level_losses", "norm_histogram") if options.get(key)]
+    losses, *others = result if wanted else (result,)
+    for index, key in enumerate(wanted):
+        if key == "level_losses":
+            others[index] = others[index] * factor
+        else:
+            dist.all_reduce(others[index], group=group)
+    losses = losses if factor == 1 else losses * factor
+    return (losses, *others) if wanted else losses
+
+
+def _divided(loss, name, logits, labels, group, share, options):
+    """The options of this rank's call, with the divisors of the whole batch over `share`."""
+    options = dict(options)
+    divisor = _divisor(loss, name, logits, labels, group, options)
+    levels = options.get("level_divisors")
+    if isinstance(levels, (list, tuple)):
+        levels = [_number_or_tensor(f"level_divisors[{index}]", one) for index, one in enumerate(levels)]
+        levels = [one if one is None else one / share for one in levels]
+    if isinstance(divisor, torch.Tensor) and divisor.dim():
+        formed = list((divisor / share).unbind())
+        if levels is None or len(levels) == len(formed):  # otherwise the call finds what is wrong
+            levels = [one if own is None else own for own, one in zip(levels or [None] * len(formed), formed)]
     else:
-        reduction = options.get("reduction", "sum")
-        if reduction != "sum":
-            raise ValueError(f"process_group is given with reduction '{reduction}'; only a sum is divided")
-        divisor = _divisor(loss, name, logits, labels, group, options)
-        result = loss(name, logits, labels, **{**options, "normalizer": divisor / share})
-        scales = False
-    if options.get("class_sums") or options.get("norm_histogram"):
-        result, *sums = result
-        for one in sums:
-            dist.all_reduce(one, group=group)
-        return (result * share if scales else result), *sums
-    return result * share if scales else result
+        options["normalizer"] = divisor / share
+    return {**options, "level_divisors": levels}
+
+
+def _number_or_tensor(name, given):
+    return given if given is None or isinstance(given, torch.Tensor) else _checks.number(name, given)
 
 
 def _divisor(loss, name, logits, labels, group, options):
-    """The divisor of the whole batch: max(minimum, sum + addend), and 1 for 0. Takes its options out."""
+    """The divisor of the whole batch, or one for each level: max(minimum, sum + addend), and 1 for 0. Takes its options
+    out."""
     normalizer = options.pop("normalizer", "sum")
+    scope = options.pop("normalizer_scope", "batch")
     addend, minimum = options.pop("normalizer_addend", 0.0), options.pop("normalizer_minimum", 0.0)
-    if not isinstance(normalizer, str):
+    formed = isinstance(normalizer, str)
+    formed = formed and _checks.word("normalizer", normalizer, ("sum", *NORMALIZER_SUMS)) != "sum"
+    if not formed:
+        if _checks.word("normalizer_scope", scope, _c.SCOPES) == "level":
+            raise ValueError("normalizer_scope is 'level' with a normalizer that is not formed from the batch")
+        if isinstance(normalizer, str):
+            return 1.0
         return normalizer if isinstance(normalizer, torch.Tensor) else _checks.number("normalizer", normalizer)
-    if _checks.word("normalizer", normalizer, ("sum", *NORMALIZER_SUMS)) == "sum":
-        return 1.0
-    given = {key: one for key, one in options.items() if key not in _OF_A_RESULT}
     with torch.no_grad():
-        found = loss(name, _as_logits(logits), labels, reduction="divisor", **given)[NORMALIZER_SUMS.index(normalizer)]
+        found = sums(loss, name, logits, labels, {**options, "normalizer_scope": scope})[normalizer]
         found = found.to(torch.int64) if normalizer in _COUNTS else found.clone()
         dist.all_reduce(found, group=group)
         divisor = (found + _checks.number("normalizer_addend", addend)).to(torch.float64)
         divisor = divisor.clamp(min=_checks.number("normalizer_minimum", minimum))
         return torch.where(divisor == 0, 1.0, divisor)
+
+
+def sums(loss, name, logits, labels, options):
+    """What each normalizer gives of this rank's rows: scalars, or one number for each level."""
+    given = {key: one for key, one in options.items() if key not in _OF_A_RESULT}
+    scope = given.get("normalizer_scope", "batch")
+    given["normalizer"] = "rows" if scope == "level" else "sum"  # any that is formed from the batch
+    found = loss(name, _as_logits(logits), labels, reduction="divisor", **given)
+    return dict(zip(NORMALIZER_SUMS, found.movedim(-1, 0).contiguous()))  # a collective wants dense tensors
 
 
 def _as_logits(logits):

@@ -26,7 +26,9 @@ def batch(seed=0):
     torch.manual_seed(seed)
     x, y = torch.randn(ROWS, CLASSES) * 2, torch.randint(-2, CLASSES, (ROWS,))
     y[:9] = -1  # the first rank has no objects
-    return {"x": x, "y": y, "w": torch.rand(ROWS), "t": torch.rand(ROWS, CLASSES), "s": torch.rand(ROWS)}
+    level = torch.arange(ROWS) % 3
+    drawn = {"w": torch.rand(ROWS), "t": torch.rand(ROWS, CLASSES), "s": torch.rand(ROWS)}
+    return {"x": x, "y": y, "level": level, **drawn}
 
 
 FOCAL = tare.torch.sigmoid_focal
@@ -37,6 +39,16 @@ def weighted(d, **options):
     return tare.torch.softmax_focal(
         d["x"], d["y"], row_weights=d["w"], class_weights=CLASS_WEIGHTS, normalizer="weights", **options
     )
+
+
+def on_levels(d, **options):
+    """The loss of three levels. One has no objects."""
+    x, y, scores = levels_of(d)
+    return tare.torch.sigmoid_quality_focal(x, [*y[:2], y[2].clamp(max=-1)], scores, **options)
+
+
+def levels_of(d):
+    return [[d[key][d["level"] == level] for level in range(3)] for key in ("x", "y", "s")]
 
 
 # Losses of the tensors of a batch.
@@ -56,6 +68,17 @@ CASES = {
     "softmax, weights": weighted,
     "selection": lambda d, **o: FOCAL(d["x"], d["y"], hard_fraction=1.0, normalizer="rows", **o),
     "levels": lambda d, **o: FOCAL([d["x"][::2], d["x"][1::2]], [d["y"][::2], d["y"][1::2]], normalizer="rows", **o),
+    "own divisors": lambda d, **o: on_levels(d, level_divisors=[3, None, torch.tensor(7.0)], normalizer="rows", **o),
+    "own divisors, sum": lambda d, **o: on_levels(d, level_divisors=[3, None, 7.5], level_weights=[1, 0.5, 2], **o),
+    "a divisor a level": lambda d, **o: on_levels(d, normalizer_scope="level", normalizer="positives", **o),
+    "a divisor a level, bounds": lambda d, **o: on_levels(
+        d, normalizer_scope="level", normalizer="targets", normalizer_addend=1.0, normalizer_minimum=7.0, **o
+    ),
+    "both": lambda d, **o: on_levels(d, normalizer_scope="level", normalizer="ones", level_divisors=[None, 2, 9], **o),
+    "level weights": lambda d, **o: on_levels(d, level_weights=[1, 0.5, 2], normalizer="positives", **o),
+    "level weights, ghm-c": lambda d, **o: tare.torch.ghm_c(
+        *levels_of(d)[:2], bins=BINS, level_weights=[1.0, 0.25, 2], **o
+    ),
     "ghm-c": lambda d, **o: tare.torch.ghm_c(d["x"], d["y"], bins=BINS, **o),
     "ghm-c, mmdet": lambda d, **o: tare.torch.ghm_c(d["x"], d["y"], bins=BINS, variant="mmdet", **o),
     "ghm-r": lambda d, **o: tare.torch.ghm_r(d["x"] * 0.1, d["t"], d["y"], bins=BINS, **o),
@@ -101,6 +124,44 @@ def check_states(group, rows):
     )
     same = ours(part["x"], part["y"], process_group=group, use_stored_density=True, reduction="rows")
     assert torch.equal(same, rest)  # of stored densities no collective is made, and rows are not scaled
+
+
+def check_level_losses(group, rows):
+    """The levels' losses are shares, too, and come after the class sums."""
+    whole, ranks = batch(), dist.get_world_size(group)
+    part = {key: one[rows] for key, one in whole.items()}
+    for options in ({"normalizer_scope": "level", "normalizer": "rows"}, {"level_divisors": [2, None, 3]}):
+        expected = on_levels(whole, level_losses=True, class_sums=True, **options)
+        found = on_levels(part, level_losses=True, class_sums=True, process_group=group, **options)
+        assert [one.shape for one in found] == [one.shape for one in expected]
+        losses = found[2].double()
+        dist.all_reduce(losses, group=group)
+        close(losses / ranks, expected[2].double())
+        close(found[2].sum(), found[0])
+        torch.testing.assert_close(found[1], expected[1], rtol=1e-6, atol=1e-12)
+    loss, losses = tare.torch.ghm_c(*levels_of(part)[:2], bins=BINS, level_losses=True, process_group=group)
+    close(losses.sum(), loss)
+
+
+def check_normalizer_sums(group, rows):
+    """What ranks that communicate in another way add up."""
+    whole = batch()
+    part = {key: one[rows] for key, one in whole.items()}
+    for scope, shape in (("batch", ()), ("level", (3,))):
+        expected, found = (
+            tare.torch.normalizer_sums(
+                "sigmoid-quality-focal",
+                *levels_of(d)[:2],
+                scores=levels_of(d)[2],
+                normalizer_scope=scope,
+            )
+            for d in (whole, part)
+        )
+        assert list(found) == ["elements", "rows", "positives", "weights", "targets", "ones"]
+        for name, one in found.items():
+            assert one.shape == shape and one.dtype == torch.float64
+            dist.all_reduce(one, group=group)
+            torch.testing.assert_close(one, expected[name], rtol=1e-12, atol=0)
 
 
 def check_class_sums(group, rows):
@@ -249,6 +310,8 @@ SHARES = {  # of ranks, by the size of the group: rows of the first, the second,
 OTHERS = [
     check_states,
     check_class_sums,
+    check_level_losses,
+    check_normalizer_sums,
     check_running_counts,
     check_running_gradients,
     check_seesaw,

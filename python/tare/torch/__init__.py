@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from .. import _c, _call, _checks, _losses, _tensors
+from .. import _c, _call, _checks, _losses, _ranks, _tensors
 from .._loss import Head, ghm_state, loss
 from . import _functions, nn
 from ._functions import (
@@ -54,7 +54,7 @@ from .nn import GHMC, GHMR, LDAMLoss, LogitAdjustedLoss, SeesawLoss
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .._types import Levels, LossName, Parameters, Reduction
+    from .._types import AllOptions, Levels, LossName, Parameters, Reduction
 
 
 def __getattr__(name: str) -> Any:
@@ -99,6 +99,33 @@ def ghm_density(name: LossName, state: torch.Tensor, **parameters: Unpack[Parame
     parameters: bins, momentum, variant, as the loss has them.
     """
     _call.update_density(name, state, parameters)
+
+
+# ---- normalizers ----------------------------------------------------------------------------------------------------
+
+
+def normalizer_sums(
+    name: LossName, logits: Levels | Head, labels: Levels | None = None, **options: Unpack[AllOptions]
+) -> dict[str, torch.Tensor]:
+    """What each normalizer gives of this rank's rows: "elements", "rows", "positives", "weights", "targets", "ones".
+
+    This is one step of process_group=, for ranks that communicate in another way. They add what they need, and give the
+    sum as the divisor:
+
+        boxes = tare.torch.normalizer_sums("sigmoid-focal", logits, labels)["positives"]
+        torch.distributed.all_reduce(boxes)
+        divisor = boxes.clamp(min=1) / world_size
+        loss = tare.torch.sigmoid_focal(logits, labels, normalizer=divisor)
+
+    The factor world_size is for gradients that are averaged over the ranks, as DistributedDataParallel does. The
+    arguments are those of `loss`. No logits are read, unless rows are selected. Not for ghm-c and ghm-r.
+
+    Returns float64 tensors on the logits' device, without a wait: scalars, or [levels] with normalizer_scope="level".
+    They are without normalizer_addend and normalizer_minimum. `weights` and `targets` may have fractions.
+    """
+    given = {key: one for key, one in options.items() if one is not None}
+    with torch.no_grad():
+        return _ranks.sums(loss, name, logits, labels, given)
 
 
 # ---- a GPU's errors -------------------------------------------------------------------------------------------------
@@ -147,6 +174,7 @@ __all__ = [
     "loss",
     "mask_loss",
     "nn",
+    "normalizer_sums",
     "sigmoid_asymmetric",
     "sigmoid_ce",
     "sigmoid_focal",
