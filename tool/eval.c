@@ -156,6 +156,8 @@ static const char *normalizer_name(const struct evaluation *eval) {
       return "targets";
     case TARE_NORMALIZER_ONES:
       return "ones";
+    case TARE_NORMALIZER_WEIGHTS:
+      return "weights";
     case TARE_NORMALIZER_VALUE:
       return "given";
     default:

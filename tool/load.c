@@ -79,16 +79,29 @@ static int load_targets(const char *path, bool bf16, struct sample *sample) {
                   array.shape[1], sample->classes);
 }
 
+/* The weights of two bins of each row, in the order of rows whatever the layout of the logits is. */
+static int read_pairs(const char *path, unsigned types, const struct sample *sample, struct npy *array) {
+  char shape[256];
+  const int status = npy_read("--scores", path, types, NPY_ANY_DIMENSIONS, array);
+  if (status != TOOL_OK) return status;
+  if (array->dimensions == 2 && array->shape[0] == sample->rows && array->shape[1] == 2) return TOOL_OK;
+  npy_print_shape(array, shape, sizeof shape);
+  free(array->data);
+  return complain("--scores %s: found shape %s, expected (%" PRId64 ", 2): two weights of each row", path, shape,
+                  sample->rows);
+}
+
 static int load_scores(const char *path, bool bf16, struct sample *sample) {
   struct npy array;
   const unsigned types = NPY_FLOATS | (bf16 ? (unsigned)NPY_U2 : 0);
-  int status = maps_read_rows("--scores", path, types, &sample->maps, &array);
+  int status = sample->score_columns == 2 ? read_pairs(path, types, sample, &array)
+                                          : maps_read_rows("--scores", path, types, &sample->maps, &array);
   if (status != TOOL_OK) return status;
   sample->scores = array.data;
   sample->score_dtype = dtype_of(array.type);
   if (array.type == NPY_F8) { /* in place: the narrow element lies below */
-    for (int64_t row = 0; row < array.count; row++)
-      number_put(TARE_DTYPE_F32, array.data, row, number_at(TARE_DTYPE_F64, array.data, row));
+    for (int64_t at = 0; at < array.count; at++)
+      number_put(TARE_DTYPE_F32, array.data, at, number_at(TARE_DTYPE_F64, array.data, at));
     sample->score_dtype = TARE_DTYPE_F32;
   }
   return check_rows("--scores", path, &array, sample); /* the library checks the scores that count */
@@ -282,6 +295,7 @@ int load_sample(const struct eval_options *options, struct sample *sample, int32
   sample->maps.layout = options->layout;
   sample->maps.classes = options->classes;
   sample->images = options->images;
+  sample->score_columns = loss_described(options->loss.kind).takes_bins == 2 ? 2 : 1;
   int status = load_logits("--logits", options->logits, bf16, sample);
   if (status != TOOL_OK) return status;
   if (options->more_logits[0]) status = load_levels(options, bf16, sample);

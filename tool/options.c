@@ -32,7 +32,8 @@ const struct argp_option eval_described[] = {
      "[rows, classes] f2, f4, f8: soft targets in [0,1]; ghm-r: targets of the predictions", 0},
     {"scores", SCORES, "S.npy", 0,
      "[rows] f2, f4, f8 (rounded to f4): score in [0,1] of each label, such as an IoU; not read in rows without a "
-     "class. softmax-distribution-focal: the target of each row that has a label, in bins",
+     "class. softmax-distribution-focal: the target of each row that has a label, in bins. softmax-two-hot: [rows, 2], "
+     "the weights of the label's bin and of the next",
      0},
     {"row-weights", ROW_WEIGHTS, "F.npy", 0,
      "[rows] f2, f4, f8: weight of each row; GHM: a row of weight 0 does not count", 0},
@@ -88,7 +89,7 @@ const struct argp_option eval_described[] = {
      "With --hard-negatives or --class-mask: the number of images; each has the same number of rows, in order (1)", 0},
     {"normalizer", NORMALIZER, "HOW", 0,
      "Divide by: sum (nothing), elements, rows, positives, targets (the sum of the targets; a label has its score, or "
-     "1), ones (the number of targets of 1), or a NUMBER (sum)",
+     "1), ones (the number of targets of 1), weights (the sum of row weight times class weight), or a NUMBER (sum)",
      0},
     {"normalizer-addend", NORMALIZER_ADDEND, "A", 0, "Number that is added to the sum of --normalizer (0)", 0},
     {"normalizer-minimum", NORMALIZER_MINIMUM, "M", 0, "Smallest divisor that --normalizer may form (0)", 0},
@@ -141,13 +142,10 @@ static const struct argp_option *all_options(void) {
 }
 
 static int read_normalizer(const char *text, struct eval_options *options) {
-  static const struct choice names[] = {{"sum", TARE_NORMALIZER_SUM},
-                                        {"elements", TARE_NORMALIZER_ELEMENTS},
-                                        {"rows", TARE_NORMALIZER_ROWS},
-                                        {"positives", TARE_NORMALIZER_POSITIVES},
-                                        {"targets", TARE_NORMALIZER_TARGETS},
-                                        {"ones", TARE_NORMALIZER_ONES},
-                                        {NULL, 0}};
+  static const struct choice names[] = {{"sum", TARE_NORMALIZER_SUM},         {"elements", TARE_NORMALIZER_ELEMENTS},
+                                        {"rows", TARE_NORMALIZER_ROWS},       {"positives", TARE_NORMALIZER_POSITIVES},
+                                        {"targets", TARE_NORMALIZER_TARGETS}, {"ones", TARE_NORMALIZER_ONES},
+                                        {"weights", TARE_NORMALIZER_WEIGHTS}, {NULL, 0}};
   for (const struct choice *choice = names; choice->name; choice++) {
     if (strcmp(text, choice->name) == 0) {
       options->normalizer = choice->value;
@@ -158,8 +156,10 @@ static int read_normalizer(const char *text, struct eval_options *options) {
   enum number found = text_number(text, &options->normalizer_value);
   if (found == NUMBER_FINE) return TOOL_OK;
   if (found != NUMBER_NONE) return parse_double("--normalizer", text, &options->normalizer_value);
-  return misuse("--normalizer '%s': expected sum, elements, rows, positives, targets, ones or a finite decimal number",
-                text);
+  return misuse(
+      "--normalizer '%s': expected sum, elements, rows, positives, targets, ones, weights or a finite decimal "
+      "number",
+      text);
 }
 
 /* A file more of an option that may be given for each level. */

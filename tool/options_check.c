@@ -14,7 +14,7 @@
 static int check_taken(const struct reading *reading) {
   const tare_loss_description loss = loss_described(reading->kind);
   uint64_t wrong = 0;
-  if (!loss.takes_scores && loss.takes_bins != 1) wrong |= BIT(SCORES);
+  if (!loss.takes_scores && !loss.takes_bins) wrong |= BIT(SCORES);
   if (!loss.takes_normalizer) wrong |= BIT(NORMALIZER);
   if (!loss.takes_class_weights) wrong |= BIT(CLASS_COUNTS) | BIT(BETA) | BIT(BACKGROUND_WEIGHT);
   if (!loss_has(reading->kind, "offset")) wrong |= BIT(TAU) | BIT(OFFSETS);

@@ -37,7 +37,8 @@ static int place_arrays(struct run *run, const struct sample *sample, bool gradi
     status = place(device, sample->labels, rows * (sample->label_dtype == TARE_LABEL_DTYPE_I64 ? 8 : 4), &run->labels);
   if (status == TOOL_OK)
     status = place(device, sample->targets, elements * dtype_size(sample->target_dtype), &run->targets);
-  if (status == TOOL_OK) status = place(device, sample->scores, rows * dtype_size(sample->score_dtype), &run->scores);
+  const uint64_t scores = rows * (uint64_t)sample->score_columns;
+  if (status == TOOL_OK) status = place(device, sample->scores, scores * dtype_size(sample->score_dtype), &run->scores);
   if (status == TOOL_OK) status = place(device, sample->row_weights, rows * sizeof(float), &run->row_weights);
   if (status == TOOL_OK) {
     status = place(device, sample->class_weights, (uint64_t)sample->classes * sizeof(float), &run->class_weights);
@@ -68,7 +69,11 @@ static void describe_level(struct run *run, const struct sample *sample, int64_t
   level->gradient = behind(run->gradient, element, dtype_size(sample->dtype));
   level->labels = behind(run->labels, first, sample->label_dtype == TARE_LABEL_DTYPE_I64 ? 8 : 4);
   level->targets = behind(run->targets, element, dtype_size(sample->target_dtype));
-  level->scores = behind(run->scores, first, dtype_size(sample->score_dtype));
+  level->scores = behind(run->scores, first * sample->score_columns, dtype_size(sample->score_dtype));
+  if (sample->score_columns == 2) {
+    const int64_t image = 2 * rows / sample->images;
+    level->scores_strides = (tare_strides){image, image, 2, 2, 1};
+  }
   level->row_weights = behind(run->row_weights, first, sizeof(float));
 }
 
@@ -223,7 +228,8 @@ double run_bytes(const struct run *run) {
   if (run->levels[0].gradient) bytes *= 2;
   if (run->levels[0].labels) bytes += rows * (run->batch.label_dtype == TARE_LABEL_DTYPE_I64 ? 8 : 4);
   if (run->levels[0].targets) bytes += elements * (double)dtype_size(run->batch.target_dtype);
-  if (run->levels[0].scores) bytes += rows * (double)dtype_size(run->batch.score_dtype);
+  const double scores = run->levels[0].scores_strides.cls ? 2 : 1; /* of a row */
+  if (run->levels[0].scores) bytes += rows * scores * (double)dtype_size(run->batch.score_dtype);
   if (run->levels[0].row_weights) bytes += rows * (double)sizeof(float);
   return bytes;
 }
@@ -236,14 +242,30 @@ int run_gradient(const struct run *run, void **gradient) {
   return TOOL_OK;
 }
 
+/* Whether the counts of the labels do not say what divides. */
+static bool needs_sums(const struct run *run) {
+  const bool selects = run->batch.selection != TARE_SELECTION_ALL;
+  switch (run->output.normalizer) {
+    case TARE_NORMALIZER_TARGETS:
+    case TARE_NORMALIZER_ONES:
+    case TARE_NORMALIZER_WEIGHTS:
+      return true;
+    case TARE_NORMALIZER_ELEMENTS:
+      return selects || run->batch.class_mask;
+    case TARE_NORMALIZER_ROWS:
+      return selects;
+    default:
+      return false;
+  }
+}
+
 void run_divide(struct run *run, const struct divisor *divisor) {
   struct scalars *scalars = run->scalars;
-  const bool sums = divisor->normalizer == TARE_NORMALIZER_TARGETS || divisor->normalizer == TARE_NORMALIZER_ONES;
   run->output.normalizer = divisor->normalizer;
   run->output.normalizer_value = divisor->value;
   run->output.normalizer_addend = divisor->addend;
   run->output.normalizer_minimum = divisor->minimum;
-  run->output.normalizer_sums = sums ? &scalars->sums : NULL;
+  run->output.normalizer_sums = needs_sums(run) ? &scalars->sums : NULL;
 }
 
 static double divisor_of(const struct run *run, const struct scalars *scalars) {
@@ -253,9 +275,13 @@ static double divisor_of(const struct run *run, const struct scalars *scalars) {
   switch (output->normalizer) {
     case TARE_NORMALIZER_ELEMENTS:
       sum = (double)counts->counted * (kind_is_softmax(run->loss.kind) ? 1 : (double)run->batch.classes);
+      if (output->normalizer_sums) sum = scalars->sums.elements;
       break;
     case TARE_NORMALIZER_ROWS:
-      sum = (double)counts->counted;
+      sum = output->normalizer_sums ? scalars->sums.rows : (double)counts->counted;
+      break;
+    case TARE_NORMALIZER_WEIGHTS:
+      sum = scalars->sums.weights;
       break;
     case TARE_NORMALIZER_POSITIVES:
       sum = (double)counts->positives;

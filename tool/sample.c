@@ -16,6 +16,7 @@ void sample_init(struct sample *sample) {
                             .background_weight = 1,
                             .hard_negatives = -1,
                             .images = 1,
+                            .score_columns = 1,
                             .background_label = -1,
                             .ignore_label = -2};
 }

@@ -16,10 +16,11 @@ struct sample {
   int64_t rows, classes; /**< for GHM-R, classes are the columns */
   int32_t dtype;         /**< a tare_dtype, of the logits */
   int32_t label_dtype, target_dtype, score_dtype;
+  int64_t score_columns;          /**< 2: weights of two bins; else 1 */
   void *logits;                   /**< [rows, classes] */
   void *labels;                   /**< [rows], or NULL */
   void *targets;                  /**< [rows, classes], or NULL */
-  void *scores;                   /**< [rows], or NULL */
+  void *scores;                   /**< [rows, score_columns], or NULL */
   float *row_weights;             /**< [rows], or NULL */
   float *class_weights;           /**< [classes], or NULL */
   float *offset;                  /**< [classes], added to the logits; or NULL */

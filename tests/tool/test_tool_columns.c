@@ -34,14 +34,18 @@ static void write_vector(const tool_folder *folder, const char *name, double val
   npy_free(&logits);
 }
 
-static double loss_of(const tool_folder *folder, const char *loss, const char *options) {
+static double number_of(const tool_folder *folder, const char *loss, const char *options, const char *name) {
   cr_assert_eq(tool_shell(folder, EVAL, loss, options), 0, "%s %s", loss, options);
   char *text = tool_text(folder, "out");
   answer_json *json = answer_read(text);
-  const double value = answer_number(json, "loss");
+  const double value = answer_number(json, name);
   answer_free(json);
   free(text);
   return value;
+}
+
+static double loss_of(const tool_folder *folder, const char *loss, const char *options) {
+  return number_of(folder, loss, options, "loss");
 }
 
 static void expect_equal(const tool_folder *folder, const char *loss, const char *one, const char *other,
@@ -110,6 +114,7 @@ Test(tool_columns, class_mask) {
                second = loss_of(&folder, "sigmoid-focal", "--images 2 --class-mask second.npy"),
                batch = loss_of(&folder, "sigmoid-focal", "--class-mask batch.npy");
   cr_assert(0 < batch && batch < second && second < whole, "%g, %g, %g", batch, second, whole);
+  cr_assert_eq(number_of(&folder, "sigmoid-ce", "--normalizer elements --class-mask batch.npy", "normalizer"), 640);
   expect_equal(&folder, "sigmoid-focal", "--class-mask batch.npy", "--images 2 --class-mask same.npy", 1);
   expect_equal(&folder, "ghm-c", "--class-mask batch.npy", "--images 2 --class-mask same.npy", 1);
   tool_file(path, sizeof path, &folder, "short.npy");

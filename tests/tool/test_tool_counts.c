@@ -285,3 +285,19 @@ Test(tool_counts, npy_of_what_is_no_count) {
   }
   tool_folder_remove(&folder);
 }
+
+/* The weights of the three classes add up to 3. Each class has 80 rows. */
+Test(tool_counts, weights_that_divide) {
+  const tool_folder folder = tool_folder_with_files();
+  cr_assert_eq(tool_shell(&folder,
+                          "$TARE eval --device cpu --json --loss softmax-ldam --logits x.npy --labels y.npy "
+                          "--class-counts c.csv --beta 0.9 --normalizer weights"),
+               0);
+  char *text = tool_text(&folder, "out");
+  answer_json *answer = answer_read(text);
+  cr_assert_float_eq(answer_number(answer, "normalizer"), 240, 1e-4);
+  cr_assert_str_eq(answer_text(answer, "normalizer_kind"), "weights");
+  answer_free(answer);
+  free(text);
+  tool_folder_remove(&folder);
+}

@@ -113,8 +113,6 @@ Test(tool_scores, of_a_detectors_boxes) {
   }
 }
 
-/* What the picture shows needs a histogram, which no GHM loss can count where labels have scores. Beside it stands the
- * one without scores. */
 /* A score of 0.5 lies between the first two bins, whatever the label. */
 Test(tool_scores, targets_between_bins) {
   const tool_folder folder = folder_with_scores();
@@ -122,11 +120,50 @@ Test(tool_scores, targets_between_bins) {
   const double between = loss_by(&folder, "softmax-distribution-focal", "--scores s.npy");
   cr_assert(isfinite(between) && between > 0 && between != labels, "%g", between);
   cr_assert_eq(loss_by(&folder, "softmax-distribution-focal", "--scores h.npy"), between);
-  cr_assert_eq(tool_shell(&folder, EVAL("softmax-two-hot") "--scores s.npy"), 2);
   cr_assert_eq(tool_shell(&folder, EVAL("softmax-distribution-focal") "--scores s.npy --plot a.svg"), 2);
   tool_folder_remove(&folder);
 }
 
+/* p.npy: two weights of each row, 0.75 and 0 but for labels in the last bin; q.npy: the same as f8. */
+static void put_pairs(const tool_folder *folder, double left, double right) {
+  char path[512];
+  tool_file(path, sizeof path, folder, "y.npy");
+  npy_array labels = npy_read(path);
+  float *narrow = calloc(2 * labels.count, sizeof *narrow);
+  double *wide = calloc(2 * labels.count, sizeof *wide);
+  for (size_t i = 0; i < labels.count; i++) {
+    wide[2 * i] = left;
+    wide[2 * i + 1] = npy_number(&labels, i) < 2 ? right : 0;
+    for (int k = 0; k < 2; k++) narrow[2 * i + k] = (float)wide[2 * i + k];
+  }
+  tool_file(path, sizeof path, folder, "p.npy");
+  npy_write(path, "<f4", false, (int64_t)labels.count, 2, narrow, 2 * labels.count * sizeof *narrow);
+  tool_file(path, sizeof path, folder, "q.npy");
+  npy_write(path, "<f8", false, (int64_t)labels.count, 2, wide, 2 * labels.count * sizeof *wide);
+  free(narrow);
+  free(wide);
+  npy_free(&labels);
+}
+
+Test(tool_scores, of_two_bins) {
+  const tool_folder folder = folder_with_scores();
+  const double labels = loss_by(&folder, "softmax-two-hot", "");
+  put_pairs(&folder, 0.75, 0);
+  CHECK_NEAR("one bin", loss_by(&folder, "softmax-two-hot", "--scores p.npy"), 0.75 * labels, ((tolerance){0, 1e-6}));
+  put_pairs(&folder, 0.75, 0.5);
+  const double both = loss_by(&folder, "softmax-two-hot", "--scores p.npy");
+  cr_assert(isfinite(both) && both > 0.75 * labels, "%g", both);
+  cr_assert_eq(loss_by(&folder, "softmax-two-hot", "--scores q.npy"), both);
+  put_pairs(&folder, 0, 0.5);
+  const double right = loss_by(&folder, "softmax-two-hot", "--scores p.npy");
+  CHECK_NEAR("their sum", both, right + 0.75 * labels, ((tolerance){0, 1e-6}));
+  tool_expect_refused(&folder, EVAL("softmax-two-hot") "--scores s.npy", 1, "expected (400, 2)");
+  tool_expect_refused(&folder, EVAL("softmax-two-hot") "--scores x.npy", 1, "expected (400, 2)");
+  tool_expect_refused(&folder, EVAL("softmax-two-hot") "--scores p.npy --plot a.svg", 2, "--plot with --scores");
+  tool_folder_remove(&folder);
+}
+
+/* Beside it stands the histogram without scores. */
 Test(tool_scores, a_plot) {
   const tool_folder folder = folder_with_scores();
   const int status = tool_shell(&folder, EVAL("sigmoid-varifocal") "--scores s.npy --plot p.svg");

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hard negative mining on the command line. */
+/* Hard negative mining and OHEM on the command line. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/answer.h"
 #include "support/npy.h"
 #include "support/tool.h"
 
@@ -57,6 +58,30 @@ Test(tool_selection, hardest_rows) {
   cr_assert_eq(rows_with_a_gradient(&folder, "g.npy"), 5);
   cr_assert_eq(tool_shell(&folder, EVAL("sigmoid-focal") " --hard-fraction 1e-9 --grad-out h.npy"), 0);
   cr_assert_eq(rows_with_a_gradient(&folder, "h.npy"), 1);
+  tool_folder_remove(&folder);
+}
+
+static double divisor(const tool_folder *folder, const char *loss, const char *options) {
+  cr_assert_eq(tool_shell(folder, EVAL("%s") " --json --normalizer %s", loss, options), 0, "%s", options);
+  char *text = tool_text(folder, "out");
+  answer_json *answer = answer_read(text);
+  const double found = answer_number(answer, "normalizer");
+  answer_free(answer);
+  free(text);
+  return found;
+}
+
+/* The selected rows alone, but for positives. Of the 400 rows, 80 are background, 80 are ignored. */
+Test(tool_selection, shows_what_divides) {
+  const tool_folder folder = tool_folder_with_files();
+  cr_assert_eq(divisor(&folder, "sigmoid-ce", "rows"), 320);
+  cr_assert_eq(divisor(&folder, "sigmoid-ce", "rows --hard-rows 10"), 10);
+  cr_assert_eq(divisor(&folder, "sigmoid-ce", "elements --hard-rows 10"), 30);
+  cr_assert_eq(divisor(&folder, "softmax-ce", "elements --hard-fraction 0.1"), 24);
+  cr_assert_eq(divisor(&folder, "sigmoid-ce", "weights --hard-rows 10"), 10);
+  cr_assert_eq(divisor(&folder, "sigmoid-ce", "positives --hard-rows 10"), 240);
+  cr_assert_eq(divisor(&folder, "sigmoid-ce", "rows --hard-negatives 0.1"), 264);
+  cr_assert_eq(divisor(&folder, "sigmoid-ce", "rows --hard-negatives 0.1 --normalizer-addend 1"), 265);
   tool_folder_remove(&folder);
 }
 

@@ -18,7 +18,7 @@ _tare() {
   case $before in
     --loss) set -- "$("$tool" info --json | sed 's/.*"losses": \[\([^]]*\)\].*/\1/' | tr -d '",')" ;;
     --device) set -- "auto cpu cuda" ;;
-    --normalizer) set -- "sum elements rows positives" ;;
+    --normalizer) set -- "sum elements rows positives targets ones weights" ;;
     --layout) set -- "$([ "$verb" = bench ] && echo rows nchw nhwc levels || echo rows nchw nhwc)" ;;
     --dtype) set -- "f32 f16 bf16" ;;
     *) set -- "" ;;
