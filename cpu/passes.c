@@ -149,12 +149,16 @@ tare_status tare_cpu_refuse_targets(const tare_problem *problem, const tare_targ
   if (!found->rows) return TARE_STATUS_OK;
   leave_out(problem, found->rows, counts);
   counts->invalid += found->rows;
+  if (tare_has_bins(problem) && tare_bin_numbers(problem) == 1)
+    return tare_fail(error, TARE_STATUS_INVALID_TARGET,
+                     "score of row %lld, its target between bins, is %g (%lld such rows); it must be finite; such rows "
+                     "added nothing and their gradient is 0",
+                     (long long)found->first_row, found->value, (long long)found->rows);
   if (tare_has_bins(problem))
     return tare_fail(error, TARE_STATUS_INVALID_TARGET,
-                     "score of row %lld, bin %lld is %g (%lld such rows); it must be %s; such rows added nothing and "
-                     "their gradient is 0",
-                     (long long)found->first_row, (long long)found->cls, found->value, (long long)found->rows,
-                     tare_bin_numbers(problem) == 1 ? "finite" : "in [0,1e30], and 0 after the last bin");
+                     "score of row %lld, bin %lld is %g (%lld such rows); it must be in [0,1e30], and 0 after the last "
+                     "bin; such rows added nothing and their gradient is 0",
+                     (long long)found->first_row, (long long)found->cls, found->value, (long long)found->rows);
   if (problem->has_scores)
     return tare_fail(
         error, TARE_STATUS_INVALID_TARGET,

@@ -82,7 +82,7 @@ def test_numpy_takes_targets_without_labels():
     found = tare.evaluate("softmax-distribution-focal", logits, None, scores=target, normalizer="positives")
     assert found.counts["positives"] == found.counts["counted"] == 20
     target[4] = np.inf
-    with pytest.raises(ValueError, match="score of row 4.*finite"):
+    with pytest.raises(ValueError, match="score of row 4, its target between bins, is inf.*finite"):
         tare.evaluate("softmax-distribution-focal", logits, None, scores=target)
 
 
