@@ -191,6 +191,18 @@ def test_refusals(make, error, text):
         make()
 
 
+@pytest.mark.parametrize("kind", [tare.torch.nn.EQLv2Loss, tare.torch.nn.EqualizedFocalLoss])
+def test_a_head(kind):
+    features, layer, labels = torch.randn(20, 5), torch.nn.Linear(5, 4), torch.randint(-1, 4, (20,))
+    module, head = kind(4, normalizer="rows"), tare.torch.Head(features, layer.weight, layer.bias)
+    module(layer(features), labels).backward()
+    with pytest.raises(ValueError, match=f"{kind.__name__} in training with a Head.*form the logits"):
+        module(head, labels)
+    assert module.steps == 1
+    module.eval()
+    torch.testing.assert_close(module(head, labels), module(layer(features), labels))
+
+
 def test_columns_of_functions():
     x, y = batch(0)
     vectors = [torch.rand(CLASSES) + 0.5 for _ in range(3)]

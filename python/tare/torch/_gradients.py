@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from .. import _c, _call, _checks, _structs, _tensors
+from .._loss import Head
 from . import _functions
 from ._modules import StateModule
 from ._running import _in_backward
@@ -125,6 +126,11 @@ class _GradientBalance(StateModule):
         formed = self._weigh(device)
         if not (self.training and torch.is_grad_enabled()):
             return function(logits, labels, **given, **formed)
+        if isinstance(logits, Head):
+            raise ValueError(
+                f"{type(self).__name__} in training with a Head, which never has all logits: their gradients cannot be "
+                "added up; form the logits (in eval() and under no_grad() a Head works)"
+            )
         asked = _checks.flag("class_sums", given.pop("class_sums", False))
         result, sums, *rest = function(logits, labels, class_sums=True, **given, **formed)
         self._step(sums)
