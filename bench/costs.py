@@ -3,15 +3,19 @@
 
     PYTHONPATH=python TARE_LIBRARY=build/libtare.so python3 bench/costs.py [ROUNDS [LOSS ...]]
 
-All batches have 1.6 million float32 elements, and each call makes a new gradient. Every round calls every loss once,
-with focal loss before it. The figures are this thread's processor time, since others may share the machine: the least
-and the median of the rounds, in ns an element, and the least over focal loss's. Sigmoid losses: 20,000 rows of 80,
-N(-4.6, 1.5), 0.5 % of the rows with a class. Softmax losses: every row has a class. Losses between bins: rows of 17 or
-33 bins. GHM-R: rows of 4, differences N(0, 0.05). Masks: 64 of 25,000 pixels.
+All batches have 1.6 million float32 elements. A call's gradient takes the memory of the one before, which the C library
+keeps: a new page costs more than its elements do. The last column says how many pages a round of the loss took all the
+same. Every round calls every loss once, with focal loss before it. The figures are this thread's processor time, since
+others may share the machine: the least and the median of the rounds, in ns an element, and the least over focal loss's.
+Sigmoid losses: 20,000 rows of 80, N(-4.6, 1.5), 0.5 % of the rows with a class. Softmax losses: every row has a class.
+Losses between bins: rows of 17 or 33 bins. GHM-R: rows of 4, differences N(0, 0.05). Masks: 64 of 25,000 pixels.
+Equalization loss: three of four classes are rare.
 """
 
 from __future__ import annotations
 
+import ctypes
+import resource
 import statistics
 import sys
 import time
@@ -28,6 +32,7 @@ FOCAL = "sigmoid-focal"
 SCORED = ("sigmoid-varifocal", "sigmoid-quality-focal", "sigmoid-matchability", "sigmoid-iou-aware")
 RANDOM = np.random.default_rng(0)
 ONES = np.ones(CLASSES, np.float32)
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
 def logits(columns: int = CLASSES, mean: float = -4.6) -> np.ndarray:
@@ -82,6 +87,9 @@ def cases() -> dict[str, Callable[[], Any]]:
         "softmax-ce, label smoothing": of_batch("softmax-ce", label_smoothing=0.1),
         "softmax-ce, z-loss": of_batch("softmax-ce", z_loss=1e-4),
         "class-balanced": of_batch(FOCAL, class_weights=ONES),
+        "EqualizationLoss": of_batch(
+            "sigmoid-ce", negative_weights=(np.arange(CLASSES) % 4 == 0) * ONES, background_negative_weights=ONES
+        ),
         "EQLv2Loss": of_batch("sigmoid-ce", **columns),
         "EqualizedFocalLoss": of_batch(FOCAL, gamma_per_class=ONES * 2.5, **columns),
         "hard_negatives": of_batch(FOCAL, hard_negatives=3.0),
@@ -93,27 +101,40 @@ def cases() -> dict[str, Callable[[], Any]]:
     }
 
 
-def seconds(call: Callable[[], Any]) -> float:
+def keep_freed_memory() -> None:
+    """Has glibc take arrays of up to 32 MiB from memory that was freed before, and give none of it back."""
+    mallopt = ctypes.CDLL(None).mallopt
+    if not (mallopt(MMAP_THRESHOLD, 32 << 20) and mallopt(TRIM_THRESHOLD, 1 << 30)):
+        raise RuntimeError("mallopt refuses: each gradient would take new pages")
+
+
+def seconds(call: Callable[[], Any]) -> tuple[float, int]:
+    """Of processor time, and pages taken."""
+    pages = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
     start = time.thread_time()
     call()
-    return time.thread_time() - start
+    return time.thread_time() - start, resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - pages
 
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 31
+    keep_freed_memory()
     calls = cases()
     wanted = sys.argv[2:] or list(calls)
     calls = {name: call for name, call in calls.items() if name in (FOCAL, *wanted)}
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    times: dict[str, list[tuple[float, int]]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
     for _ in range(rounds):
         for name, call in calls.items():
             times[FOCAL].append(seconds(calls[FOCAL]))
             times[name].append(seconds(call))
-    focal = min(times[FOCAL])
-    print("| loss | least, ns | median, ns | least beside focal |\n|---|--:|--:|--:|")
+    focal = min(times[FOCAL])[0]
+    print("| loss | least, ns | median, ns | least beside focal | pages |\n|---|--:|--:|--:|--:|")
     for name, found in times.items():
-        least, median = (1e9 * one / ELEMENTS for one in (min(found), statistics.median(found)))
-        print(f"| {name} | {least:.2f} | {median:.2f} | {min(found) / focal:.1f} |")
+        spent, pages = [one[0] for one in found], statistics.median(one[1] for one in found)
+        least, median = (1e9 * one / ELEMENTS for one in (min(spent), statistics.median(spent)))
+        print(f"| {name} | {least:.2f} | {median:.2f} | {min(spent) / focal:.2f} | {pages:.0f} |")
 
 
 if __name__ == "__main__":
