@@ -33,19 +33,24 @@ __device__ __forceinline__ int32_t level_of(const selection_call &s, int64_t row
   return level;
 }
 
-/** Thread 0 of the last block calls it. */
+/** By all threads of the last block. */
 __device__ void settle_digit(const selection_call &s, int shift) {
+  TARE_SHARED(int64_t, taken);
   tare_hard_rows &h = *s.hard;
+  const uint64_t count = __ldcg(h.counts + thread_rank());
   if (shift == 32 - TARE_DIGIT_BITS) {
-    double counted = 0; /* exact below 2^53 */
-    for (uint32_t digit = 0; digit < digits; digit++) counted += double(__ldcg(h.counts + digit));
-    h.ties = tare_rows_taken(s.count, s.fraction, counted);
+    const double counted = block_sum<block_threads>(double(count)); /* exact below 2^53 */
+    if (thread_rank() == 0) taken = tare_rows_taken(s.count, s.fraction, counted);
+  } else if (thread_rank() == 0) {
+    taken = __ldcg(&h.ties);
   }
-  int64_t ties = h.ties;
-  uint32_t digit = digits - 1;
-  for (; digit > 0 && int64_t(__ldcg(h.counts + digit)) < ties; digit--) ties -= int64_t(__ldcg(h.counts + digit));
-  h.key |= digit << shift;
-  h.ties = ties;
+  __syncthreads();
+  const last_digit last = find_last_digit(count, taken);
+  if (thread_rank() == 0) {
+    h.key |= last.digit << shift;
+    h.ties = last.ties;
+  }
+  h.counts[thread_rank()] = 0;
 }
 
 /** One digit of the key of the last row taken. The first launch counts positives too. */
@@ -64,10 +69,7 @@ __global__ void __launch_bounds__(block_threads) find_digit(const TARE_GRID_CONS
   });
   __syncthreads();
   if (counts[thread_rank()]) atomic_add(&s.hard->counts[thread_rank()], uint64_t(counts[thread_rank()]));
-  if (!last_block(&s.hard->ticket)) return;
-  if (thread_rank() == 0) settle_digit(s, shift);
-  __syncthreads();
-  s.hard->counts[thread_rank()] = 0;
+  if (last_block(&s.hard->ticket)) settle_digit(s, shift);
 }
 
 __device__ __forceinline__ bool is_tie(const selection_call &s, int64_t row, bool is_ranked) {

@@ -4,6 +4,7 @@
  *
  * A block takes an image. A radix selection, most significant digit first, reads the image's losses once for each of
  * four digits and moves nothing; the last reading takes ties in row order, so that the result is the same on every run.
+ * Few blocks run, so they mostly wait for memory: each thread asks for several rows at a time.
  */
 #include "selection.cuh"
 
@@ -29,19 +30,29 @@ __global__ void __launch_bounds__(block_threads)
   });
 }
 
-/** Every thread calls work(row, is_there) for an image's rows, block_threads at a time and in row order. */
+constexpr int rows_ahead = 8;
+constexpr int32_t no_row = INT32_MIN;
+
+/** Every thread calls work(row, label, loss) for an image's rows, block_threads at a time and in row order. Beyond the
+ *  last row of a level the label is no_row. */
 template <typename Work>
-__device__ void for_each_row(const selection_call &s, int64_t image, Work &&work) {
+__device__ __forceinline__ void for_each_row(const selection_call &s, int64_t image, Work &&work) {
   for (int32_t level = 0; level < s.levels; level++) {
     const int64_t step = s.of_level[level].step, first = s.of_level[level].first + image * step;
-    for (int64_t at = 0; at < step; at += block_threads) {
-      const int64_t row = at + int64_t(thread_rank());
-      work(first + row, row < step);
+    for (int64_t at = thread_rank(); at - int64_t(thread_rank()) < step; at += rows_ahead * block_threads) {
+      int32_t label[rows_ahead];
+      float loss[rows_ahead];
+#pragma unroll
+      for (int k = 0; k < rows_ahead; k++) {
+        const int64_t row = at + k * int64_t(block_threads);
+        label[k] = row < step ? s.label[first + row] : no_row;
+        loss[k] = row < step ? s.loss[first + row] : 0.0f;
+      }
+#pragma unroll
+      for (int k = 0; k < rows_ahead; k++) work(first + at + k * int64_t(block_threads), label[k], loss[k]);
     }
   }
 }
-
-__device__ bool is_negative(const selection_call &s, int64_t row) { return s.label[row] == s.background; }
 
 /** How many negatives of an image are taken, and how many it has. */
 struct amount {
@@ -51,11 +62,9 @@ struct amount {
 __device__ amount count_image(const selection_call &s, int64_t image) {
   TARE_SHARED(amount, found);
   double positives = 0, negatives = 0; /* exact below 2^53 */
-  for_each_row(s, image, [&](int64_t row, bool is_there) {
-    if (!is_there) return;
-    const bool negative = is_negative(s, row);
-    negatives += negative;
-    positives += !negative && s.label[row] >= 0;
+  for_each_row(s, image, [&](int64_t, int32_t label, float) {
+    negatives += label == s.background;
+    positives += label != s.background && label >= 0;
   });
   const double all_positives = block_sum<block_threads>(positives);
   const double all_negatives = block_sum<block_threads>(negatives);
@@ -77,34 +86,27 @@ struct threshold {
 
 __device__ threshold find_threshold(const selection_call &s, int64_t image, int64_t taken) {
   TARE_SHARED(uint32_t[digits], counts);
-  TARE_SHARED(threshold, found);
   threshold now = {0, taken};
   for (int shift = 32 - TARE_DIGIT_BITS; shift >= 0; shift -= TARE_DIGIT_BITS) {
     counts[thread_rank()] = 0;
     __syncthreads();
-    for_each_row(s, image, [&](int64_t row, bool is_there) {
-      if (!is_there || !is_negative(s, row)) return;
-      const uint32_t key = tare_key_of_loss(s.loss[row]);
+    for_each_row(s, image, [&](int64_t, int32_t label, float loss) {
+      if (label != s.background) return;
+      const uint32_t key = tare_key_of_loss(loss);
       if (tare_key_has_prefix(key, now.key, shift)) atomic_add(&counts[(key >> shift) % digits], uint32_t(1));
     });
     __syncthreads();
-    if (thread_rank() == 0) {
-      uint32_t digit = digits - 1;
-      for (; int64_t(counts[digit]) < now.ties; digit--) now.ties -= int64_t(counts[digit]);
-      now.key |= digit << shift;
-      found = now;
-    }
-    __syncthreads();
-    now = found;
-    __syncthreads();
+    const last_digit last = find_last_digit(counts[thread_rank()], now.ties);
+    now.key |= last.digit << shift;
+    now.ties = last.ties;
   }
   return now;
 }
 
 __device__ void drop_below(const selection_call &s, int64_t image, threshold lowest) {
-  for_each_row(s, image, [&](int64_t row, bool is_there) {
-    const bool negative = is_there && is_negative(s, row);
-    const uint32_t key = negative ? tare_key_of_loss(s.loss[row]) : 0u;
+  for_each_row(s, image, [&](int64_t row, int32_t label, float loss) {
+    const bool negative = label == s.background;
+    const uint32_t key = negative ? tare_key_of_loss(loss) : 0u;
     const bool is_tie = negative && key == lowest.key;
     uint32_t ties;
     const uint32_t before = rank_among(is_tie, &ties);
@@ -114,8 +116,8 @@ __device__ void drop_below(const selection_call &s, int64_t image, threshold low
 }
 
 __device__ void drop_all(const selection_call &s, int64_t image) {
-  for_each_row(s, image, [&](int64_t row, bool is_there) {
-    if (is_there && is_negative(s, row)) s.label[row] = TARE_NOT_SELECTED;
+  for_each_row(s, image, [&](int64_t row, int32_t label, float) {
+    if (label == s.background) s.label[row] = TARE_NOT_SELECTED;
   });
 }
 

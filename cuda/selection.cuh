@@ -53,6 +53,35 @@ __device__ __forceinline__ uint32_t rank_among(bool yes, uint32_t *all) {
   return before;
 }
 
+/** A digit of the key of the last row that is taken, and how many rows of this prefix are. */
+struct last_digit {
+  uint32_t digit;
+  int64_t ties;
+};
+
+/** Of `count` rows with this thread's digit, and so on, those with the largest digits are taken, `ties` in all. By all
+ *  threads: one that walks down the digits would wait for the memory at each. */
+__device__ __forceinline__ last_digit find_last_digit(uint64_t count, int64_t ties) {
+  TARE_SHARED(uint64_t[block_threads], from_here);
+  TARE_SHARED(last_digit, found);
+  const uint32_t digit = thread_rank();
+  from_here[digit] = count;
+  __syncthreads();
+  for (uint32_t step = 1; step < block_threads; step *= 2) {
+    const uint64_t more = digit + step < block_threads ? from_here[digit + step] : 0;
+    __syncthreads();
+    from_here[digit] += more;
+    __syncthreads();
+  }
+  const int64_t with = int64_t(from_here[digit]), above = with - int64_t(count);
+  if (ties == 0 ? digit == block_threads - 1 : above < ties && (with >= ties || digit == 0))
+    found = {digit, ties - above};
+  __syncthreads();
+  const last_digit result = found;
+  __syncthreads();
+  return result;
+}
+
 }  // namespace tare
 
 #endif
