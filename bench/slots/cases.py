@@ -17,19 +17,24 @@ MOST_NCHW = 100  # classes; a tile of more takes minutes
 
 
 class Case(NamedTuple):
-    """`extra`: further arrays and outputs, joined by +, or a distribution."""
+    """`extra`: further arrays and outputs, joined by +, or a distribution. A case of masks has pixels as classes."""
 
     loss: str
     dtype: str
     layout: str  # rows, nchw: a map of a whole number of vectors, odd: one that is not
     classes: int
     extra: str = "plain"
+    times: int = 1  # as many rows, of a case whose growth is counted
 
     def name(self) -> str:
         return f"{self.loss} {self.dtype} {self.layout} {self.classes} {self.extra}"
 
     def parts(self) -> list[str]:
         return self.extra.split("+")
+
+    def grows(self) -> bool:
+        """Whether its launches differ in their grids, so that calls of two sizes are compared."""
+        return self.loss == "masks" or bool({"class_sums", "hard_negatives", "hard_rows"} & set(self.parts()))
 
 
 def all_cases() -> list[Case]:
@@ -52,6 +57,7 @@ def all_cases() -> list[Case]:
     cases += [Case(loss, "f32", "rows", 80, extra) for loss, extra in TABLE]
     cases += [Case("softmax-distribution-focal", "f32", "rows", 17, "between")]
     cases += [Case("softmax-two-hot", "f32", "rows", 33, "labelled+pairs"), Case("ghm-r", "f32", "rows", 4, "boxes")]
+    cases += [Case("masks", "f32", "rows", 25000, extra) for extra in ("dice", "tversky", "exponent", "focal_weight")]
     return cases
 
 
@@ -68,6 +74,10 @@ TABLE = (  # the other losses of docs/guide/losses.md, as bench/costs.py has the
     ("softmax-seesaw", "labelled+log_counts"),
     ("sigmoid-focal", "class_weights"),
     ("sigmoid-ce", "negative_weights+background_negative_weights"),
+    ("sigmoid-ce", "positive_weights+negative_weights+class_sums"),
+    ("sigmoid-focal", "positive_weights+negative_weights+gamma_per_class+class_sums"),
+    ("sigmoid-focal", "hard_negatives"),
+    ("sigmoid-focal", "hard_rows"),
 )
 
 
@@ -83,6 +93,7 @@ OF_CLASSES = (
     "positive_weights",
     "negative_weights",
     "background_negative_weights",
+    "gamma_per_class",
     "class_weights",
     "offset",
     "margins",
@@ -116,10 +127,21 @@ def rows_of_tile(case: Case) -> int:
     return min(max(8192 // case.classes // 8 * 8, 8), 1024)
 
 
+def rows_that_grow(case: Case) -> int:
+    """So many that several blocks have work; hard negative mining: those of an image."""
+    of_part = {"hard_negatives": 8192, "hard_rows": 2048, "class_sums": 512}
+    rows = next((of_part[part] for part in case.parts() if part in of_part), 4)  # masks
+    return rows * case.times
+
+
 def rows_of(case: Case) -> int:
+    if case.grows():
+        return rows_that_grow(case)
     tiles = TILES
     if case.loss == "ghm-c":  # beyond the second-level cache of the emulated GPU: two launches
         tiles = 16 if case.dtype != "f32" else 8
+    if case.loss == "ghm-r":  # the same: one launch of both would wait for blocks that do not run
+        tiles = 16
     if case.layout != "rows":
         tiles = max(2, 24576 // case.classes // 256 + 2)
     return rows_of_tile(case) * tiles + (3 if case.layout == "odd" else 0)
@@ -155,6 +177,11 @@ def inputs(case: Case, data: Path | None) -> dict[str, np.ndarray]:
     for name, shape in [*by_rows, *((name, classes) for name in OF_CLASSES)]:
         if name in case.parts():
             arrays[name] = rng.uniform(0.1, 0.9, shape).astype(np.float32)
+    if "gamma_per_class" in case.parts():
+        arrays["gamma_per_class"] += 2
+    if case.loss == "masks":
+        logits += 4.6
+        return {"logits": rounded(logits, case.dtype), "targets": (rng.random(logits.shape) < 0.3).astype(np.uint8)}
     if "sparse_targets" in case.parts():  # one target of a row with a class
         arrays["targets"] = np.zeros((rows, classes), np.float32)
         arrays["targets"][labels >= 0, labels[labels >= 0]] = 0.7
@@ -185,4 +212,18 @@ def outputs(case: Case) -> list[str]:
         wanted = ["loss_out"]
     if "gradient" in case.parts():
         wanted = ["gradient"]
-    return wanted + [x for x in ("row_loss", "element_loss") if x in case.parts()]
+    return wanted + [x for x in ("row_loss", "element_loss", "class_sums") if x in case.parts()]
+
+
+def numbers(case: Case) -> list[str]:
+    """What record_call is told besides arrays, by part."""
+    rows = rows_of(case)
+    of_part = {
+        "z_loss": ["z_loss=0.001"],
+        "hard_negatives": ["hard_negatives=3", f"images={case.times}"],
+        "hard_rows": [f"hard_rows={rows * 512 // 100000}"],
+        "tversky": ["false_positive_weight=0.3", "false_negative_weight=0.7"],
+        "exponent": ["exponent=0.75"],
+        "focal_weight": ["focal_weight=20"],
+    }
+    return [word for part in case.parts() for word in of_part.get(part, [])]

@@ -7,9 +7,9 @@ from typing import Callable
 
 import numpy as np
 
-from decode import Function, Instruction, Operand, predicates
+from decode import Function, Instruction, Operand, bits_of, predicates
 from execute import CONTROL, ControlMaker
-from machine import Fragment, Waiting, Warp
+from machine import LANES, Fragment, Waiting, Warp
 
 Flow = Callable[[Warp, Fragment], int]
 
@@ -69,13 +69,13 @@ def warp_barrier(i: Instruction, number: int, function: Function) -> Flow:
     return lambda w, f: meet(w, f, number)
 
 
-@flows("BRX")
+@flows("BRX", "BRXU")
 def jump(i: Instruction, number: int, function: Function) -> Flow:
-    register = i.operands[0].number
+    value = bits_of(i.operands[0])
     offset = int(i.operands[0].text.split()[-1].replace("+", ""), 16) if " " in i.operands[0].text else 0
 
     def go(w: Warp, f: Fragment) -> int:
-        places = w.r[register].view(np.int32) + i.place + 16 + offset
+        places = np.broadcast_to(value(w), LANES).view(np.int32) + i.place + 16 + offset
         for place in np.unique(places[f.mask])[1:]:
             w.ready.append(Fragment(int(place) // 16, f.mask & (places == place)))
         least = places[f.mask].min()

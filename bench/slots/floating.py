@@ -210,8 +210,18 @@ def from_integer(i: Instruction, _: Function) -> Action:
     return act
 
 
+@makes("FRND")
+def whole_double(i: Instruction, _: Function) -> Action:
+    if not {"F64", "CEIL"} <= i.flags:
+        raise NotImplementedError(i.text)
+    value = doubles(i.operands[1])
+    return lambda w, lanes: put_double(w, i.operands[0], np.ceil(value(w)), lanes)
+
+
 @makes("F2I")
 def to_integer(i: Instruction, _: Function) -> Action:
+    if "F64" in i.flags:
+        return wide_to_integer(i)
     value = floats(i.operands[1])
     least, most = (0, 2**32 - 1) if "U32" in i.flags else (-(2**31), 2**31 - 1)
 
@@ -220,6 +230,18 @@ def to_integer(i: Instruction, _: Function) -> Action:
         put_bits(
             w, i.operands[0], np.clip(whole, least, most).astype(np.int64).view(np.uint64) & np.uint64(2**32 - 1), lanes
         )
+
+    return act
+
+
+def wide_to_integer(i: Instruction) -> Action:
+    if {"S64", "F64", "TRUNC"} - i.flags:
+        raise NotImplementedError(i.text)
+    value = doubles(i.operands[1])
+
+    def act(w: Warp, lanes: np.ndarray) -> None:
+        whole = np.trunc(np.nan_to_num(value(w), nan=0.0))
+        put_pair(w, i.operands[0], np.clip(whole, -(2.0**63), 2.0**63 - 1024).astype(np.int64).view(np.uint64), lanes)
 
     return act
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -61,34 +62,51 @@ def read_launch(path: Path, program: Program) -> Launch:
     return Launch(kernel, grid, arguments, memory)
 
 
+def plain_name(name: str) -> str:
+    """A mangled name where an anonymous namespace is one of the host's: nvcc's has the name and a hash of the file."""
+    found = re.search(r"(\d+)_GLOBAL__N_", name)
+    if not found:
+        return name
+    return name[: found.start()] + "12_GLOBAL__N_1" + name[found.end(1) + int(found[1]) :]
+
+
+def packed(arguments: list[bytes]) -> bytes:
+    """Arguments as a kernel finds them: a number lies where its own size fits, a struct where 8 bytes do."""
+    room = bytearray()
+    for one in arguments:
+        room += bytes(-len(room) % (len(one) if len(one) in (1, 2, 4, 8) else 8))
+        room += one
+    return bytes(room)
+
+
 class Code:
     """The kernels of cubins, as nvdisasm lists them; assembled when they are asked for."""
 
     parameters = 0x210  # where sm_90 puts them in constant bank 0
 
     def __init__(self, cubins: list[Path], disassembler: str) -> None:
-        self.functions: dict[str, tuple[list[str], Path]] = {}
+        self.functions: dict[str, tuple[str, list[str], Path]] = {}
         for cubin in cubins:
             kept = cubin.with_suffix(".sass")
             if not kept.exists() or kept.stat().st_mtime < cubin.stat().st_mtime:
                 listing = subprocess.run([disassembler, "-c", cubin], capture_output=True, text=True, check=True).stdout
                 kept.write_text(listing)
             for name, lines in listed_functions(kept.read_text()).items():
-                self.functions[name] = lines, cubin
+                self.functions[plain_name(name)] = name, lines, cubin
         self.steps: dict[str, list[Step]] = {}
 
     def steps_of(self, kernel: str) -> list[Step]:
         if kernel not in self.steps:
-            self.steps[kernel] = assemble(read_function(self.functions[kernel][0]))
+            self.steps[kernel] = assemble(read_function(self.functions[kernel][1]))
         return self.steps[kernel]
 
     def banks_of(self, launch: Launch, grid: int) -> dict[int, np.ndarray]:
         head = np.zeros(self.parameters, np.uint8)
         head[:24].view(np.uint32)[:] = [256, 1, 1, grid, 1, 1]
-        arguments = np.frombuffer(b"".join(launch.arguments), np.uint8)
+        arguments = np.frombuffer(packed(launch.arguments), np.uint8)
         banks = {0: np.concatenate([head, arguments, np.zeros(64, np.uint8)])}
-        named = sections(self.functions[launch.kernel][1].read_bytes())
-        jumps = named.get(f".nv.constant2.{launch.kernel}", b"")
+        name, _, cubin = self.functions[launch.kernel]
+        jumps = sections(cubin.read_bytes()).get(f".nv.constant2.{name}", b"")
         banks[2] = np.frombuffer(jumps, np.uint8)
         return banks
 

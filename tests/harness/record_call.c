@@ -5,9 +5,13 @@
  *   loss=NAME dtype=f32|f16|bf16 rows=N classes=N layout=rows|nchw
  *   logits= labels= targets= scores= row_weights= element_weights= alpha_per_class= positive_weights=
  *   class_weights= negative_weights= background_negative_weights= offset= margins= log_counts=FILE
+ *   gamma_per_class=FILE
  *   pairs=FILE: two scores a row, of a target between bins
  *   z_loss=NUMBER
- *   gradient= row_loss= element_loss=FILE: wanted, and written there
+ *   images=N hard_negatives=RATIO hard_rows=N: a selection
+ *   gradient= row_loss= element_loss= class_sums=FILE: wanted, and written there
+ * loss=masks: tare_mask_evaluate, of `rows` masks of `classes` pixels, with targets in bytes.
+ *   false_positive_weight= false_negative_weight= exponent= focal_weight=NUMBER
  */
 #include <cuda_runtime_api.h>
 #include <stdio.h>
@@ -77,6 +81,7 @@ static tare_loss_spec make_loss(void) {
   float *const alpha = upload("alpha_per_class");
   need(!alpha || loss.kind == TARE_LOSS_SIGMOID_FOCAL || loss.kind == TARE_LOSS_SIGMOID_CE, "no alpha_per_class here");
   if (loss.kind == TARE_LOSS_SIGMOID_FOCAL) loss.focal.alpha_per_class = alpha;
+  if (loss.kind == TARE_LOSS_SIGMOID_FOCAL) loss.focal.gamma_per_class = upload("gamma_per_class");
   if (loss.kind == TARE_LOSS_SIGMOID_CE) loss.ce.alpha_per_class = alpha;
   if (loss.kind == TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED) loss.logit_adjusted.offset = upload("offset");
   if (loss.kind == TARE_LOSS_SOFTMAX_LDAM) loss.ldam.margins = upload("margins");
@@ -88,12 +93,14 @@ static tare_loss_spec make_loss(void) {
   return loss;
 }
 
+static int64_t images(void) { return value_of("images") ? atoll(value_of("images")) : 1; }
+
 static tare_level make_level(int64_t rows, int64_t classes, int64_t bytes) {
   tare_level level;
   if (strcmp(value_of("layout"), "nchw") == 0)
-    tare_level_init_nchw(&level, 1, classes, 1, rows);
+    tare_level_init_nchw(&level, 1, classes, 1, rows / images());
   else
-    tare_level_init_rows(&level, rows, classes);
+    tare_level_init_nhwc(&level, 1, classes, 1, rows / images());
   level.logits = upload("logits");
   level.labels = upload("labels");
   level.targets = upload("targets");
@@ -110,40 +117,99 @@ static tare_level make_level(int64_t rows, int64_t classes, int64_t bytes) {
   return level;
 }
 
+static void set_batch(tare_batch *batch, const tare_level *level, int32_t dtype, int64_t classes) {
+  tare_batch_init(batch);
+  batch->levels = level;
+  batch->level_count = 1;
+  batch->dtype = dtype;
+  batch->classes = classes;
+  batch->images = images();
+  batch->class_weights = upload("class_weights");
+  batch->positive_weights = upload("positive_weights");
+  batch->negative_weights = upload("negative_weights");
+  batch->background_negative_weights = upload("background_negative_weights");
+  if (value_of("hard_negatives")) {
+    batch->selection = TARE_SELECTION_HARD_NEGATIVES;
+    batch->selection_ratio = atof(value_of("hard_negatives"));
+  }
+  if (value_of("hard_rows")) {
+    batch->selection = TARE_SELECTION_HARD_ROWS;
+    batch->selection_count = atoll(value_of("hard_rows"));
+  }
+}
+
+static void lend(tare_context *context, uint64_t bytes) {
+  if (!bytes) return;
+  need(tare_context_set_workspace(context, allocate((size_t)bytes), bytes) == TARE_STATUS_OK, tare_error_text(context));
+}
+
+static void evaluate(tare_context *context, int64_t rows, int64_t classes) {
+  const int32_t dtype = dtype_of(value_of("dtype"));
+  const int64_t bytes = dtype == TARE_DTYPE_F32 ? 4 : 2;
+  const tare_loss_spec loss = make_loss();
+  tare_output output;
+  tare_output_init(&output);
+  output.loss = room_for("loss_out", 4);
+  output.class_sums = room_for("class_sums", classes * (int64_t)sizeof *output.class_sums);
+  const tare_level level = make_level(rows, classes, bytes);
+  tare_batch batch;
+  set_batch(&batch, &level, dtype, classes);
+  uint64_t size = 0;
+  need(tare_workspace_size(context, &loss, &batch, &output, &size) == TARE_STATUS_OK, tare_error_text(context));
+  lend(context, size);
+  need(tare_evaluate(context, &loss, &batch, &output, NULL) == TARE_STATUS_OK, tare_error_text(context));
+  need(tare_context_synchronize(context, NULL) == TARE_STATUS_OK, tare_error_text(context));
+  download("gradient", level.gradient, rows * classes * bytes);
+  download("row_loss", level.row_loss, rows * 4);
+  download("element_loss", level.element_loss, rows * classes * 4);
+  download("class_sums", output.class_sums, classes * (int64_t)sizeof *output.class_sums);
+  download("loss_out", output.loss, 4);
+}
+
+static double number_of(const char *key, double otherwise) { return value_of(key) ? atof(value_of(key)) : otherwise; }
+
+static void evaluate_masks(tare_context *context, int64_t count_of_masks, int64_t pixels) {
+  tare_mask_spec spec;
+  tare_mask_spec_init(&spec);
+  spec.false_positive_weight = number_of("false_positive_weight", spec.false_positive_weight);
+  spec.false_negative_weight = number_of("false_negative_weight", spec.false_negative_weight);
+  spec.exponent = number_of("exponent", spec.exponent);
+  spec.focal_weight = number_of("focal_weight", spec.focal_weight);
+  tare_masks masks;
+  tare_masks_init(&masks, count_of_masks, pixels);
+  masks.dtype = dtype_of(value_of("dtype"));
+  masks.target_dtype = TARE_MASK_TARGET_U8;
+  masks.logits = upload("logits");
+  masks.targets = upload("targets");
+  const int64_t size = count_of_masks * pixels * (masks.dtype == TARE_DTYPE_F32 ? 4 : 2);
+  uint64_t bytes = 0;
+  need(tare_mask_workspace_size(context, &masks, &bytes) == TARE_STATUS_OK, tare_error_text(context));
+  lend(context, bytes);
+  tare_mask_output output;
+  tare_mask_output_init(&output, pixels);
+  output.loss = room_for("loss_out", 4);
+  output.gradient = room_for("gradient", size);
+  need(tare_mask_evaluate(context, &spec, &masks, &output, NULL) == TARE_STATUS_OK, tare_error_text(context));
+  need(tare_context_synchronize(context, NULL) == TARE_STATUS_OK, tare_error_text(context));
+  download("gradient", output.gradient, size);
+  download("loss_out", output.loss, 4);
+}
+
 int main(int argc, char **argv) {
   count = argc;
   arguments = argv;
   need(value_of("loss") && value_of("dtype") && value_of("rows") && value_of("classes") && value_of("layout"),
        "loss, dtype, rows, classes and layout are needed");
   const int64_t rows = atoll(value_of("rows")), classes = atoll(value_of("classes"));
-  const int32_t dtype = dtype_of(value_of("dtype"));
-  const int64_t bytes = dtype == TARE_DTYPE_F32 ? 4 : 2;
   tare_context_options options;
   tare_context_options_init(&options);
   options.device = TARE_DEVICE_CUDA;
   tare_context *context = NULL;
   need(tare_context_create(&context, &options) == TARE_STATUS_OK, "no context");
-  const tare_loss_spec loss = make_loss();
-  const tare_level level = make_level(rows, classes, bytes);
-  tare_batch batch;
-  tare_batch_init(&batch);
-  batch.levels = &level;
-  batch.level_count = 1;
-  batch.dtype = dtype;
-  batch.classes = classes;
-  batch.class_weights = upload("class_weights");
-  batch.positive_weights = upload("positive_weights");
-  batch.negative_weights = upload("negative_weights");
-  batch.background_negative_weights = upload("background_negative_weights");
-  tare_output output;
-  tare_output_init(&output);
-  output.loss = room_for("loss_out", 4);
-  need(tare_evaluate(context, &loss, &batch, &output, NULL) == TARE_STATUS_OK, tare_error_text(context));
-  need(tare_context_synchronize(context, NULL) == TARE_STATUS_OK, tare_error_text(context));
-  download("gradient", level.gradient, rows * classes * bytes);
-  download("row_loss", level.row_loss, rows * 4);
-  download("element_loss", level.element_loss, rows * classes * 4);
-  download("loss_out", output.loss, 4);
+  if (strcmp(value_of("loss"), "masks") == 0)
+    evaluate_masks(context, rows, classes);
+  else
+    evaluate(context, rows, classes);
   tare_context_destroy(context);
   return 0;
 }
