@@ -23,26 +23,11 @@ bool is_run(const tare_view &v, const tare_array &a, int64_t classes) {
 /** Whether the problem has kernels that take every row by sweeps over memory, a warp a row or a lane a row. */
 bool sweeps(const tare_problem *problem) { return tare_has_row_terms(problem) || tare_is_seesaw(problem); }
 
-/** Whether registers hold a row of a softmax loss. */
-bool fits_registers(const tare_problem *problem) {
-  const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
-  if (tare_has_bins(problem))
-    return problem->batch.classes <= softmax::classes_that_fit(softmax::two_hot_shape(bytes), bytes);
-  return softmax::choose_row_shape(problem->batch.classes, bytes) < softmax::row_shapes && !sweeps(problem);
-}
-
-/** How they share it. */
-softmax::row_shape shape_of_row(const tare_problem *problem) {
-  const int bytes = int(tare_dtype_bytes(problem->batch.dtype));
-  if (tare_has_bins(problem)) return softmax::two_hot_shape(bytes);
-  return softmax::row_shape_at(softmax::choose_row_shape(problem->batch.classes, bytes), bytes);
-}
-
-/** With labels, rows of a softmax loss stay in registers if their classes are contiguous and not too many, and unless
- *  they are swept; else they are taken side by side if that is how most of them lie. */
+/** With labels, rows of a softmax loss go through shared memory if their classes are contiguous and not too many; else
+ *  they are taken side by side if that is how most of them lie. */
 int32_t choose_label_walk(const tare_problem *problem) {
   const int64_t classes = problem->batch.classes;
-  bool whole = fits_registers(problem);
+  bool whole = classes <= softmax::most_classes_of_room;
   int64_t side_by_side = 0;
   for (int i = 0; i < problem->level_count; i++) {
     const tare_view &v = problem->view[i];
@@ -62,7 +47,7 @@ int32_t choose_softmax_walk(const tare_problem *problem) {
 int32_t label_lanes_of(const tare_problem *problem) {
   const int32_t walk = choose_label_walk(problem);
   if (walk != walk_flat) return walk == walk_nchw ? label_by_warps : label_by_row;
-  return shape_of_row(problem).lanes;
+  return softmax::lanes_of_row(int32_t(problem->batch.classes));
 }
 
 /** Enough rows to keep a block busy for a while, few enough that all blocks have some. */
@@ -71,7 +56,7 @@ int64_t softmax_rows_of_tile(const tare_problem *problem, const tare_view &view,
   const bool by_block = problem->batch.classes > softmax::most_classes_of_warp && !has_kernels_of_warps;
   int64_t together = by_block ? 1 : block_threads / 32;
   if (walk == walk_nchw) together = softmax::rows_of_nchw;
-  if (walk == walk_flat) together = block_threads / shape_of_row(problem).lanes;
+  if (walk == walk_flat) together = block_threads / softmax::lanes_of_row(int32_t(problem->batch.classes));
   const int64_t times = view.rows / (together * 2048) + 1;
   return together * (times < 16 ? times : 16);
 }

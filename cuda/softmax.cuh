@@ -4,7 +4,7 @@
  *
  * With m and S over the classes other than the label, e_k = exp(x_k - m), the margin z = (x_y - m) - log S makes a
  * row's loss that of one signed logit. The gradient is D*e_k/S, and -D at the label. Three walks over a tile:
- *   registers  a few lanes a row, read and written once (softmax_registers.cuh)
+ *   staged     rows pass through shared memory, where a few lanes take each (softmax_staged.cuh)
  *   NCHW       a lane for each row; warps share the classes (softmax_nchw.cuh)
  *   rows       a warp or a block a row, any strides, any length, dense targets (softmax_rows.cuh)
  * Which loss it is, and which power, is looked up once a row. A sum follows the numbers of the classes, never where
@@ -82,27 +82,23 @@ __device__ __forceinline__ float adjust(const adjustment &by, int32_t /* label *
 /** x - m without the NaN of inf - inf: a maximum of +inf stands for itself. */
 __device__ __forceinline__ float below_maximum(float x, float maximum) { return x == maximum ? 0.0f : x - maximum; }
 
-/** If the maximum is infinite, x is x - maximum already, and the maximum counts as 0. */
-__device__ __forceinline__ float spare_infinity(float x, float maximum) {
-  return maximum > FLT_MAX ? below_maximum(x, maximum) : x;
-}
+/** If the maximum is +inf, logits are to be taken below_maximum() first. An infinite maximum counts as 0. */
+__device__ __forceinline__ bool is_infinite(float maximum) { return maximum > FLT_MAX; }
 __device__ __forceinline__ float spare_infinity(float maximum) { return fabsf(maximum) > FLT_MAX ? 0.0f : maximum; }
 
-/** exp(x - base) for a finite base, not below x. Of wide logits the difference is carried in two parts: in one, its
- *  rounding alone could come to all that the result may be off by. Of half types the product by log2(e) is rounded too:
- *  an error of |d| half ulps, which the result may be off by twice, and nothing to the sum, where d*exp(d) is small. */
+/** exp(x - base) for a finite base, not below x; 0 at -inf. The difference d is rounded: that is an error of |d| half
+ *  ulps, which the result may be off by twice. Its product by log2(e) is rounded, too. Of half types that is left as it
+ *  is; of f32 what is lost is a part of the result, and at -inf no number. */
 template <typename T>
 __device__ __forceinline__ float exp_below(float x, float base) {
-  const float d = x - base;
-  if (sizeof(T) < 4) return approximate::exp_nonpositive(d);
-  const float back = d - x;
-  return exact::exp_sum(d, (x - (d - back)) - (base + back));
+  const float d = x - base, y = d * 0x1.715476p+0f, e = exp2_approx(y);
+  return sizeof(T) < 4 ? e : fmaf(e, fmaxf(fmaf(-y, 0x1.62e43p-1f, d), -1.0f), e);
 }
 
 /** The same for any maximum. */
 template <typename T>
 __device__ __forceinline__ float exp_of(float x, float maximum) {
-  return exp_below<T>(spare_infinity(x, maximum), spare_infinity(maximum));
+  return exp_below<T>(is_infinite(maximum) ? below_maximum(x, maximum) : x, spare_infinity(maximum));
 }
 
 /** LDAM: s*(x - m), below a maximum of 0. So rounding is that of a difference, and not of s*x. */
@@ -115,6 +111,11 @@ template <typename T, bool adjusts>
 __device__ __forceinline__ float exp_adjusted(const adjustment &by, float x, float maximum) {
   if (adjusts && by.is_ldam) x = below_scaled(by, x, maximum), maximum = 0.0f;
   return exp_of<T>(x, maximum);
+}
+
+__device__ __forceinline__ double log_of_sum(float sum) {
+  const exact::log_parts parts = exact::log_positive(sum);
+  return double(parts.hi) + double(parts.lo);
 }
 
 /** What is left of a row: its loss, D times the gradient's factor, and that over S. Where that cannot be a float, D
@@ -212,11 +213,10 @@ __device__ __forceinline__ outcome finish_row(const call &c, const setting &s, f
   if (weight == 0.0f) return {0.0f, 0.0f, 0.0f, 0.0f, false};
   if (sum == 0.0f) sum = 1.0f;
   if (maximum > FLT_MAX && sum > 1.5f) sum = NAN;
-  const exact::log_parts log_s = exact::log_positive(sum);
   double above = double(label_x) - double(maximum);
   const bool is_scaled = label >= 0 && c.adjusts.is_ldam;
   if (is_scaled) above = scaled_margin(c.adjusts, above, label);
-  const double z = above - (double(log_s.hi) + double(log_s.lo));
+  const double z = above - log_of_sum(sum);
   const float near = float(z), rest = float(z - double(near));
   exact::pair value = formula_near(c, s, near, rest, weight);
   float loss = value.loss / loss_unit;
@@ -226,6 +226,13 @@ __device__ __forceinline__ outcome finish_row(const call &c, const setting &s, f
   const bool after = !is_ordinary(s.factor) || !(fabsf(weight) <= FLT_MAX) || fabsf(derivative) > FLT_MAX;
   if (after) derivative = formula_near(c, s, near, rest, 1.0f).derivative * (is_scaled ? c.adjusts.scale : 1.0f);
   return {loss, derivative, derivative / sum, weight, after};
+}
+
+/** The sums of classes that are the same modulo `lanes` chunks, over a row's lanes. */
+__device__ __forceinline__ float sum_of_places(const float (&place)[chunk], int lanes) {
+  float sum = (place[0] + place[2]) + (place[1] + place[3]);
+  for (int step = lanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(full_mask, sum, step);
+  return sum;
 }
 
 /** A sum of many terms in float, whose rounding is carried along. */

@@ -2,14 +2,15 @@
 /*
  * Softmax rows whose logits depend on the label, by kernels of their own: Seesaw loss. Its new logits depend on the
  * softmax of the row too, so that a row is swept five times: for the maximum and the sum of its logits, for those of
- * its new logits, and for the gradient. A row lies in the first-level cache meanwhile. Two walks, one code: a warp a
- * row, of any strides and length; and a lane a row where rows lie side by side.
+ * its new logits, and for the gradient. Three walks: a few lanes a row in shared memory; and two that sweep over memory
+ * with one code, a warp a row, of any strides and length, and a lane a row where rows lie side by side.
  */
 #ifndef TARE_CUDA_SOFTMAX_BY_LABEL_CUH
 #define TARE_CUDA_SOFTMAX_BY_LABEL_CUH
 
 #include "softmax_nchw.cuh"
 #include "softmax_rows.cuh"
+#include "softmax_staged.cuh"
 
 namespace tare {
 namespace softmax {
@@ -44,12 +45,67 @@ __device__ __forceinline__ label_adjustment adjust_by(const call &c, int32_t lab
   label_adjustment by = no_adjustment();
   if (c.seesaw.log_counts) by.own = __ldg(c.seesaw.log_counts + label);
   if (c.seesaw.compensation == 0.0f) return by;
-  const exact::log_parts log_s = exact::log_positive(sum == 0.0f ? 1.0f : sum);
-  const double x = double(label_x), others = double(maximum) + (double(log_s.hi) + double(log_s.lo));
+  const double x = double(label_x), others = double(maximum) + log_of_sum(sum == 0.0f ? 1.0f : sum);
   const double lse = (x > others ? x : others) + double(exact::terms_of(float(x - others)).log1p_e);
   by.base = float(fmax(x, lse + double(c.seesaw.log_floor)));
   return by;
 }
+
+/* ---- A few lanes a row in shared memory -------------------------------------------------------------------------- */
+
+/** The adjustment of a row whose label has been taken out. */
+template <typename T>
+__device__ __forceinline__ label_adjustment adjustment_of(const call &c, const staged_row &r, int32_t label,
+                                                          float label_x) {
+  const float maximum = maximum_of(c, r);
+  float place[chunk];
+#pragma unroll
+  for (int k = 0; k < chunk; k++) place[k] = 0.0f;
+  sweep<false>(r, [&](int k, int32_t, float &x) { place[k] += exp_of<T>(x, maximum); });
+  const float sum = sum_of_places(place, c.label_lanes);
+  return label < 0 ? no_adjustment() : adjust_by(c, label, label_x, maximum, sum);
+}
+
+/** Returns the loss in the row's first lane. */
+template <typename T>
+__device__ __forceinline__ float lanes_by_label(const call &c, const level &l, const tile &t, const setting &s,
+                                                int32_t row, const staged_row &r, bool is_there) {
+  const row_role role = weigh_row(c, l, t, row);
+  const bool is_skipped = role.weight == 0.0f;
+  const staged_row looked = looked_at(r, is_skipped);
+  const float label_x = is_there && role.cls >= 0 ? r.at[role.cls] : 0.0f;
+  take_label_out(looked, role.cls);
+  const label_adjustment by = adjustment_of<T>(c, looked, role.cls, label_x);
+  float maximum = -INFINITY;
+  sweep<true>(looked, [&](int, int32_t cls, float &x) {
+    x = adjusted(c, by, role.cls, cls, x);
+    maximum = fmaxf(maximum, x);
+  });
+  maximum = max_of_lanes(maximum, c.label_lanes);
+  const float sum = exponentiate<T>(c, looked, maximum);
+  const outcome o = finish_row(c, s, role.weight, label_x, maximum, sum, -1);
+  __syncwarp(); /* a row that is scaled another way has other lanes */
+  if (l.view.array[TARE_ARRAY_GRADIENT].data) {
+    scale_row<T>(c, r, o, is_skipped);
+    __syncwarp();
+    if (r.n && r.first == 0 && role.cls >= 0) r.at[role.cls] = finished_derivative<T>(c, o, -o.derivative);
+  }
+  if (!is_there || r.first != 0) return 0.0f;
+  store_row_loss(l, t, row, o.loss);
+  report_if_invalid(c, l, t, row);
+  return o.loss;
+}
+
+template <typename T>
+__global__ void __launch_bounds__(block_threads, 3) softmax_by_label_staged(const TARE_GRID_CONSTANT call c) {
+  TARE_SHARED(warp_room[block_threads / 32], rooms);
+  const setting s = make_setting(c);
+  staged_pass<T>(c, rooms, [&](const level &l, const tile &t, int32_t row, const staged_row &r, bool is_there) {
+    return lanes_by_label<T>(c, l, t, s, row, r, is_there);
+  });
+}
+
+/* ---- The other walks --------------------------------------------------------------------------------------------- */
 
 /** A thread's classes of a row: every `step`-th from `first`. */
 template <typename T>

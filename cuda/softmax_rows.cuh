@@ -124,24 +124,18 @@ __device__ __forceinline__ V sum_of(const long_row<T, threads, adjusts> &a, int3
 /* The sum of a row in the order in which the walk of its batch would add it up if it had labels: a row of dense targets
  * with all its mass on one class gives the bits of the label. Each warp, or each part of it, adds up the whole row. */
 
-/** softmax_registers.cuh, `lanes` lanes a row. */
+/** softmax_staged.cuh, `lanes` lanes a row. */
 template <typename T, int threads, bool adjusts>
 __device__ __forceinline__ float sum_of_lanes(const long_row<T, threads, adjusts> &a, int32_t label, float maximum,
                                               int lanes) {
-  constexpr int size = vector<T>::size;
-  float place[size];
+  float place[chunk];
 #pragma unroll
-  for (int k = 0; k < size; k++) place[k] = 0.0f;
-  for (int32_t first = int32_t(lane()) % lanes * size; first < a.n; first += lanes * size)
+  for (int k = 0; k < chunk; k++) place[k] = 0.0f;
+  for (int32_t first = int32_t(lane()) % lanes * chunk; first < a.n; first += lanes * chunk)
 #pragma unroll
-    for (int k = 0; k < size; k++)
+    for (int k = 0; k < chunk; k++)
       if (first + k < a.n && first + k != label) place[k] += a.e(label, first + k, maximum);
-#pragma unroll
-  for (int step = size / 2; step > 0; step /= 2)
-#pragma unroll
-    for (int k = 0; k < step; k++) place[k] += place[k + step];
-  for (int step = lanes / 2; step > 0; step /= 2) place[0] += __shfl_xor_sync(full_mask, place[0], step);
-  return place[0];
+  return sum_of_places(place, lanes);
 }
 
 /** As in softmax_nchw.cuh: each of `parts` warps takes every `parts`-th class. Rounding of many is compensated. */
@@ -215,8 +209,7 @@ __device__ __forceinline__ float soft_row(const call &c, const setting &s, const
   dot = sum_all<threads>(dot);
   if (!(maximum > -INFINITY) || (maximum > FLT_MAX && sum > 1.5)) sum = NAN;
   const float near = float(sum);
-  const exact::log_parts parts = exact::log_positive(near);
-  const double log_s = double(parts.hi) + double(parts.lo) + (sum - double(near)) / double(near);
+  const double log_s = log_of_sum(near) + (sum - double(near)) / double(near);
   const float all = weight * s.factor;
   const bool after = !is_ordinary(s.factor) || !(fabsf(all) <= FLT_MAX);
   const float scale = after ? 1.0f : all;

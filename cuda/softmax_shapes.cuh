@@ -1,41 +1,47 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How many lanes a softmax row takes, and how many vectors each of them holds: for the kernels' instances, and for the
- * host, which cuts tiles by it. */
+/* How a warp takes softmax rows in shared memory: for the kernels, and for the host, which cuts tiles by it. */
 #ifndef TARE_CUDA_SOFTMAX_SHAPES_CUH
 #define TARE_CUDA_SOFTMAX_SHAPES_CUH
 
 #include <stdint.h>
 
+#ifdef __CUDACC__
+#define TARE_SHAPE constexpr __host__ __device__ __forceinline__
+#else
+#define TARE_SHAPE constexpr inline
+#endif
+
 namespace tare {
 namespace softmax {
 
-struct row_shape {
-  int lanes, vectors;
-};
+/** Classes that lie together in a lane. */
+constexpr int chunk = 4;
 
-constexpr int row_shapes = 5;
+/** Room of a warp for logits as floats: 47 KB of a block. */
+constexpr int room_floats = 1504;
 
-/** They hold up to 13, 93, 189, 509 and 1533 classes of 4 bytes, or 25, 121, 249, 761 and 1529 of 2 bytes. */
-constexpr row_shape row_shape_at(int index, int bytes) {
-  constexpr row_shape of_4[row_shapes] = {{2, 2}, {8, 3}, {8, 6}, {32, 4}, {32, 12}};
-  constexpr row_shape of_2[row_shapes] = {{2, 2}, {4, 4}, {8, 4}, {32, 3}, {32, 6}};
-  return bytes == 4 ? of_4[index] : of_2[index];
+/** All but one of the elements of a vector may lie before the first row. */
+constexpr int64_t most_classes_of_room = room_floats - 8;
+
+/** Floats from a row to the next where rows begin at 16 bytes: so many that eight lanes together read all banks. */
+TARE_SHAPE int32_t padded_pitch(int32_t classes, int32_t lanes) {
+  const int32_t chunks = classes / chunk;
+  return (chunks + (lanes < 8 ? (lanes - chunks) & (2 * lanes - 1) : 0)) * chunk;
 }
 
-/** Classes that fit whatever the row's first address: all but one of the elements of a vector may lie before it. */
-constexpr int64_t classes_that_fit(row_shape shape, int bytes) {
-  return int64_t(shape.lanes) * shape.vectors * (16 / bytes) - (16 / bytes - 1);
+TARE_SHAPE bool fit_room(int32_t classes, int32_t lanes) {
+  const int32_t rows = 32 / lanes;
+  return rows * classes + 7 <= room_floats &&
+         (classes % chunk != 0 || rows * padded_pitch(classes, lanes) <= room_floats);
 }
 
-/** The first shape that holds a row; row_shapes if none does. */
-constexpr int choose_row_shape(int64_t classes, int bytes) {
-  int index = 0;
-  while (index < row_shapes && classes > classes_that_fit(row_shape_at(index, bytes), bytes)) index++;
-  return index;
+/** Lanes that share a row of up to most_classes_of_room classes: so few that 32 lanes' rows have room. It is the same
+ *  for all types, for it says in which order a row is added up. */
+TARE_SHAPE int32_t lanes_of_row(int32_t classes) {
+  int32_t lanes = 1;
+  while (lanes < 32 && !fit_room(classes, lanes)) lanes *= 2;
+  return lanes;
 }
-
-/** The shape of rows with a target between two bins: there are 16 to 33 as a rule. */
-constexpr row_shape two_hot_shape(int bytes) { return row_shape_at(1, bytes); }
 
 /** Beyond this many classes the general walk gives a row a block instead of a warp. */
 constexpr int64_t most_classes_of_warp = 1024;
@@ -48,5 +54,7 @@ constexpr int64_t most_classes_of_nchw = 128;
 
 }  // namespace softmax
 }  // namespace tare
+
+#undef TARE_SHAPE
 
 #endif

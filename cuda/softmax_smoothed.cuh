@@ -2,14 +2,15 @@
 /*
  * Softmax rows with label smoothing or z-loss, by kernels of their own: the others have no registers left for it. The
  * formulas are those of losses/softmax_smoothed.h and softmax_z_loss.h. Beside m and S a row with label smoothing needs
- * its *spread*, the sum of m - x_j over the classes other than the label. Two walks: a warp a row, of any strides and
- * length; and a lane a row where rows lie side by side.
+ * its *spread*, the sum of m - x_j over the classes other than the label. Three walks: a few lanes a row in shared
+ * memory; a warp a row, of any strides and length; and a lane a row where rows lie side by side.
  */
 #ifndef TARE_CUDA_SOFTMAX_SMOOTHED_CUH
 #define TARE_CUDA_SOFTMAX_SMOOTHED_CUH
 
 #include "softmax_nchw.cuh"
 #include "softmax_rows.cuh"
+#include "softmax_staged.cuh"
 
 namespace tare {
 namespace softmax {
@@ -98,8 +99,7 @@ __device__ __forceinline__ smoothed_outcome finish_smoothed_row(const call &c, c
   if (weight == 0.0f) return {{0.0f, 0.0f, 0.0f, 0.0f, false}, 0.0f, 0.0f};
   if (of.sum == 0.0f) of.sum = 1.0f, of.spread = INFINITY;
   if (maximum > FLT_MAX && of.sum > 1.5f) of.sum = NAN;
-  const exact::log_parts log_s = exact::log_positive(of.sum);
-  const double log_sum = double(log_s.hi) + double(log_s.lo);
+  const double log_sum = log_of_sum(of.sum);
   const double z = margin_of(s, (double(label_x) - double(maximum)) - log_sum), share = double(s.by.share);
   const double spread = double(of.spread) * double(spread_unit) + double(c.classes - 1) * log_sum;
   const double more = share > 0.0 ? share * spread : 0.0;
@@ -118,11 +118,73 @@ __device__ __forceinline__ smoothed_outcome finish_smoothed_row(const call &c, c
   return finish_derivatives(c, s, row, value, of_z, of.sum);
 }
 
-/** A class's gradient, as it is before it is rounded. An exponential of 0 leaves nothing of an infinite loss. */
+/** Of a class other than the label, if it needs no finish. An exponential of 0 leaves nothing of an infinite loss. */
+__device__ __forceinline__ float moved_gradient(const smoothed_outcome &o, float e) {
+  const float moved = e == 0.0f && !isnan(o.row.of_e) ? 0.0f : e * o.row.of_e;
+  return moved - o.taken;
+}
+
+/** A class's gradient, as it is before it is rounded. */
 template <typename T>
 __device__ __forceinline__ float smoothed_gradient(const call &c, const smoothed_outcome &o, bool is_label, float e) {
-  const float moved = e == 0.0f && !isnan(o.row.of_e) ? 0.0f : e * o.row.of_e;
-  return finished_derivative<T>(c, o.row, is_label ? o.of_label : moved - o.taken);
+  return finished_derivative<T>(c, o.row, is_label ? o.of_label : moved_gradient(o, e));
+}
+
+/* ---- A few lanes a row in shared memory -------------------------------------------------------------------------- */
+
+/** The spread of a row, which nothing asks for without label smoothing. The label has been taken out. */
+__device__ __forceinline__ float spread_of(const call &c, const smoothing_setting &s, const staged_row &r,
+                                           int32_t label, float maximum) {
+  if (s.by.share == 0.0f) return 0.0f;
+  spread_sum spread = {0.0f, 0.0f};
+  sweep<false>(r, [&](int, int32_t cls, float &x) { spread.add(cls == label ? maximum : x, maximum); });
+  return sum_of_lanes(spread.sum - spread.lost, c.label_lanes);
+}
+
+template <typename T>
+__device__ __forceinline__ void scale_smoothed_row(const call &c, const staged_row &r, const smoothed_outcome &o,
+                                                   bool is_skipped) {
+  if (is_skipped)
+    sweep<true>(r, [](int, int32_t, float &x) { x = 0.0f; });
+  else if (!o.row.after)
+    sweep<true>(r, [&](int, int32_t, float &x) { x = moved_gradient(o, x); });
+  else
+    sweep_rarely(r, [&](int32_t, float &x) { x = smoothed_gradient<T>(c, o, false, x); });
+}
+
+/** Returns the loss in the row's first lane. */
+template <typename T>
+__device__ __forceinline__ float smoothed_row_of_lanes(const call &c, const level &l, const tile &t,
+                                                       const smoothing_setting &s, int32_t row, const staged_row &r,
+                                                       bool is_there) {
+  const row_role role = weigh_row(c, l, t, row);
+  const bool is_skipped = role.weight == 0.0f;
+  const staged_row looked = looked_at(r, is_skipped);
+  adjust_row(c, looked);
+  const float label_x = is_there && role.cls >= 0 ? r.at[role.cls] : 0.0f;
+  take_label_out(looked, role.cls);
+  const float maximum = maximum_of(c, looked), spread = spread_of(c, s, looked, role.cls, maximum);
+  const float sum = exponentiate<T>(c, looked, maximum);
+  const smoothed_outcome o = finish_smoothed_row(c, s, role.weight, label_x, maximum, {sum, spread});
+  __syncwarp(); /* a row that is scaled another way has other lanes */
+  if (l.view.array[TARE_ARRAY_GRADIENT].data) {
+    scale_smoothed_row<T>(c, r, o, is_skipped);
+    __syncwarp();
+    if (r.n && r.first == 0 && role.cls >= 0) r.at[role.cls] = smoothed_gradient<T>(c, o, true, 0.0f);
+  }
+  if (!is_there || r.first != 0) return 0.0f;
+  store_row_loss(l, t, row, o.row.loss);
+  report_if_invalid<true>(c, l, t, row);
+  return o.row.loss;
+}
+
+template <typename T>
+__global__ void __launch_bounds__(block_threads, 3) softmax_smoothed_staged(const TARE_GRID_CONSTANT call c) {
+  TARE_SHARED(warp_room[block_threads / 32], rooms);
+  const smoothing_setting s = make_smoothing_setting(c);
+  staged_pass<T>(c, rooms, [&](const level &l, const tile &t, int32_t row, const staged_row &r, bool is_there) {
+    return smoothed_row_of_lanes<T>(c, l, t, s, row, r, is_there);
+  });
 }
 
 /* ---- A warp a row ------------------------------------------------------------------------------------------------ */

@@ -3,15 +3,15 @@
  * Softmax rows with a target between two bins, by kernels of their own. One of the bins becomes the row's label: the
  * one with the larger share, and of equal shares the one with the larger logit (cpu/two_hot.h says why). The loss is
  * that of the label, and the other's share times its distance below. The gradient is that of the label, and the other's
- * share moves from the label to the other bin. Three walks: short rows in registers; a warp a row, of any strides and
- * length; a lane a row where rows lie side by side.
+ * share moves from the label to the other bin. Three walks: a few lanes a row in shared memory; a warp a row, of any
+ * strides and length; a lane a row where rows lie side by side.
  */
 #ifndef TARE_CUDA_SOFTMAX_TWO_HOT_CUH
 #define TARE_CUDA_SOFTMAX_TWO_HOT_CUH
 
 #include "softmax_nchw.cuh"
-#include "softmax_registers.cuh"
 #include "softmax_rows.cuh"
+#include "softmax_staged.cuh"
 #include "two_hot.cuh"
 
 namespace tare {
@@ -72,66 +72,39 @@ __device__ __forceinline__ float conclude_row(const call &c, const level &l, con
   return o.loss;
 }
 
-/* ---- Short rows in registers ------------------------------------------------------------------------------------- */
+/* ---- A few lanes a row in shared memory -------------------------------------------------------------------------- */
 
-template <int lanes, int vectors, typename T>
-__device__ __forceinline__ void store_shared_row(const call &c, const row_part &p, const two_hot_row &r,
-                                                 const outcome &o, float moved, T *to,
-                                                 const float (&e)[vectors * vector<T>::size]) {
-  constexpr int size = vector<T>::size;
-  const bool in_phase = int(reinterpret_cast<uintptr_t>(to) / sizeof(T) % size) == p.phase;
-#pragma unroll
-  for (int j = 0; j < vectors; j++) {
-    if (!is_used<lanes, T>(c, j)) continue;
-    const int cls = p.first + j * lanes * size;
-    vector<T> v;
-#pragma unroll
-    for (int k = 0; k < size; k++)
-      v.at[k] = from_float<T>(shared_gradient<T>(c, r, o, moved, cls + k, e[j * size + k]));
-    if (in_phase && is_inside(p, cls, size)) {
-      store_vector<cache::once>(to + cls, v);
-    } else {
-#pragma unroll
-      for (int k = 0; k < size; k++)
-        if (is_inside(p, cls + k, 1)) to[cls + k] = v.at[k];
-    }
-  }
-}
-
-/** Lanes without a row (active is false) take part with one of no classes. Returns the loss in the row's first lane. */
-template <typename T, int lanes, int vectors>
-__device__ __forceinline__ float two_hot_in_registers(const call &c, const level &l, const tile &t, const setting &s,
-                                                      int32_t row, bool active) {
-  const T *const from = logits_at<T>(l, t, row);
-  const row_part p = make_part<lanes>(c, from, row, active);
-  vector<T> raw[vectors];
-  load_row<lanes>(c, p, from, raw);
-  const two_hot_row r = choose_label(c, l, t, from, 1, row);
-  float x[vectors * vector<T>::size];
-  const float maximum = widen_row<lanes, vectors, false>(c, r.label, p, raw, x);
-  const float sum = exponentiate<lanes, vectors, T>(c, maximum, p, x);
+/** Returns the loss in the row's first lane. */
+template <typename T>
+__device__ __forceinline__ float two_hot_of_lanes(const call &c, const level &l, const tile &t, const setting &s,
+                                                  int32_t row, const staged_row &place, bool is_there) {
+  const two_hot_row r = choose_label(c, l, t, place.at, 1, row);
+  const bool is_skipped = r.weight == 0.0f;
+  const staged_row looked = looked_at(place, is_skipped);
+  take_label_out(looked, r.label);
+  const float maximum = maximum_of(c, looked), sum = exponentiate<T>(c, looked, maximum);
   outcome o = finish_row(c, s, r.weight, r.label_x, maximum, sum, -1);
   const float moved = share_label(s, r, &o);
-  __syncwarp(); /* all of the row has been read, should the gradient take its place */
-  T *const to = gradient_at<T>(l, t, row);
-  if (to) store_shared_row<lanes, vectors>(c, p, r, o, moved, to, x);
-  return active && lane() % lanes == 0 ? conclude_row(c, l, t, r, o, row) : 0.0f;
+  __syncwarp(); /* all lanes have left their exponentials */
+  if (l.view.array[TARE_ARRAY_GRADIENT].data) {
+    const bool puts = place.n && place.first == 0 && !is_skipped;
+    const float e = puts && r.other >= 0 ? place.at[r.other] : 0.0f;
+    __syncwarp();
+    scale_row<T>(c, place, o, is_skipped);
+    __syncwarp();
+    if (puts && r.other >= 0) place.at[r.other] = shared_gradient<T>(c, r, o, moved, r.other, e);
+    if (puts) place.at[r.label] = shared_gradient<T>(c, r, o, moved, r.label, 0.0f);
+  }
+  return is_there && place.first == 0 ? conclude_row(c, l, t, r, o, row) : 0.0f;
 }
 
-template <typename T, int lanes, int vectors>
-__global__ void __launch_bounds__(block_threads, sizeof(T) == 2 ? 2 : 3)
-    two_hot_registers(const TARE_GRID_CONSTANT call c) {
-  constexpr int together = block_threads / lanes;
+template <typename T>
+__global__ void __launch_bounds__(block_threads, 3) two_hot_staged(const TARE_GRID_CONSTANT call c) {
+  TARE_SHARED(warp_room[block_threads / 32], rooms);
   const setting s = make_setting(c);
-  for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
-    float sum = 0.0f;
-    for (int32_t first = 0; first < t.rows; first += together) {
-      const int32_t row = first + int32_t(thread_rank() / lanes);
-      sum += two_hot_in_registers<T, lanes, vectors>(c, l, t, s, row < t.rows ? row : first, row < t.rows);
-    }
-    return double(sum) * loss_unit;
+  staged_pass<T>(c, rooms, [&](const level &l, const tile &t, int32_t row, const staged_row &r, bool is_there) {
+    return two_hot_of_lanes<T>(c, l, t, s, row, r, is_there);
   });
-  finish_loss(c);
 }
 
 /* ---- A warp a row ------------------------------------------------------------------------------------------------ */

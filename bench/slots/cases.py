@@ -55,8 +55,11 @@ def all_cases() -> list[Case]:
         cases += [Case("sigmoid-focal", dtype, "odd", 80, x) for x in ("element_weights", "scores")]
     cases += [Case("sigmoid-focal", "f16", "rows", c) for c in (80, 81, 91)]
     cases += [Case(loss, "f32", "rows", 80, extra) for loss, extra in TABLE]
-    cases += [Case("softmax-distribution-focal", "f32", "rows", 17, "between")]
-    cases += [Case("softmax-two-hot", "f32", "rows", 33, "labelled+pairs"), Case("ghm-r", "f32", "rows", 4, "boxes")]
+    cases += [Case("softmax-ce", x, "rows", c, "labelled") for x in TYPES[:2] for c in (20, 81, 91, 365, 1203)]
+    cases += [Case("softmax-seesaw", "f32", "rows", 1203, "labelled+log_counts")]
+    cases += [Case("softmax-distribution-focal", x, "rows", 17, "between") for x in TYPES[:2]]
+    cases += [Case("softmax-two-hot", x, "rows", 33, "labelled+pairs") for x in TYPES[:2]]
+    cases += [Case("ghm-r", "f32", "rows", 4, "boxes")]
     cases += [Case("masks", "f32", "rows", 25000, extra) for extra in ("dice", "tversky", "exponent", "focal_weight")]
     return cases
 
