@@ -32,8 +32,8 @@ const struct argp_option eval_described[] = {
      "[rows, classes] f2, f4, f8: soft targets in [0,1]; ghm-r: targets of the predictions", 0},
     {"scores", SCORES, "S.npy", 0,
      "[rows] f2, f4, f8 (rounded to f4): score in [0,1] of each label, such as an IoU; not read in rows without a "
-     "class. softmax-distribution-focal: the target of each row that has a label, in bins. softmax-two-hot: [rows, 2], "
-     "the weights of the label's bin and of the next",
+     "class. softmax-distribution-focal: the target of each row that has a label, in bins; --labels may be left out. "
+     "softmax-two-hot: [rows, 2], the weights of the label's bin and of the next",
      0},
     {"row-weights", ROW_WEIGHTS, "F.npy", 0,
      "[rows] f2, f4, f8: weight of each row; GHM: a row of weight 0 does not count", 0},

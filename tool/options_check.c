@@ -108,7 +108,8 @@ int reading_check_files(const struct reading *reading) {
   uint64_t given = options->given;
   if (!(given & BIT(LOSS))) return misuse("--loss is missing");
   if (!options->logits) return misuse("--logits is missing");
-  if (!options->labels && !options->targets) return misuse("--labels or --targets is missing");
+  const bool has_bins = options->scores && loss_described(reading->kind).takes_bins == 1;
+  if (!options->labels && !options->targets && !has_bins) return misuse("--labels or --targets is missing");
   if (loss_described(reading->kind).family == TARE_LOSS_FAMILY_REGRESSION && (!options->labels || !options->targets)) {
     return misuse("%s needs --targets, and --labels to say which rows count", tare_loss_name(reading->kind));
   }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/answer.h"
 #include "support/boxes.h"
 #include "support/npy.h"
 #include "support/problem.h"
@@ -121,6 +122,20 @@ Test(tool_scores, targets_between_bins) {
   cr_assert(isfinite(between) && between > 0 && between != labels, "%g", between);
   cr_assert_eq(loss_by(&folder, "softmax-distribution-focal", "--scores h.npy"), between);
   cr_assert_eq(tool_shell(&folder, EVAL("softmax-distribution-focal") "--scores s.npy --plot a.svg"), 2);
+  static const float half[400] = {0.5f};
+  char path[512];
+  tool_file(path, sizeof path, &folder, "whole.npy");
+  npy_write(path, "<f4", false, 400, 0, half, sizeof half);
+  tool_expect_refused(&folder, "$TARE eval --loss softmax-distribution-focal --logits x.npy", 2, "--labels or");
+  cr_assert_eq(tool_shell(&folder,
+                          "$TARE eval --loss softmax-distribution-focal --device cpu --json --logits x.npy "
+                          "--scores whole.npy"),
+               0);
+  char *text = tool_text(&folder, "out");
+  answer_json *answer = answer_read(text);
+  cr_assert_eq(answer_number(answer, "positives"), 400);
+  answer_free(answer);
+  free(text);
   tool_folder_remove(&folder);
 }
 
