@@ -2,13 +2,14 @@
 /*
  * What the kernels of GHM-C and GHM-R share: bins, a block's counts, and the density that follows from them.
  *
- * Counts are integers. Most elements fall in the first bin, which each thread keeps in a register; the rest goes to
- * shared memory, from there to the context's record, and the block that finishes last hands the sums to the caller's
- * state and forms the density. The record is left as it was found, 0, so nothing has to be cleared before a call.
+ * Counts are integers, in shared memory. Blocks add them to the context's record, and the last hands the sums to the
+ * caller's state and forms the density. Most elements fall in the first bin, which has what the others leave of all
+ * that was counted. The record is left as it was found, 0, so nothing has to be cleared before a call.
  */
 #ifndef TARE_CUDA_GHM_CUH
 #define TARE_CUDA_GHM_CUH
 
+#include "ghm_places.cuh"
 #include "kernels.cuh"
 #include "primitives.cuh"
 
@@ -32,12 +33,21 @@ __device__ __forceinline__ ghm_bins make_bins(const ghm_call &c) {
   return {c.ghm.bins, c.ghm_c.lower[1], lower};
 }
 
-/** The bin of a key whose norm is about `norm`: a guess, put right by its own ends. NaN lands in the first. */
+/** The bin whose first norm is nearest to a norm, as a number from first_nearest on; the end of the last bin is that
+ *  of one more. These are the last bits of a float. Of NaN, eight times the number is that of end_of_nearest: among
+ *  entries of 8 bytes, NaN has a place of its own. */
+constexpr uint32_t end_of_nearest = 0x5fffffff, first_nearest = end_of_nearest - TARE_MAX_BINS - 1;
+__device__ __forceinline__ uint32_t nearest_bin(float bins_in_units, float norm) {
+  return bits_of_fma(norm, bins_in_units, __uint_as_float(first_nearest));
+}
+constexpr float unit_of_nearest = 0x1p41f; /* between these floats */
+
+/** The bin of a key whose norm is, to far less than half a bin, `norm`: the nearest one, or the one before. That of NaN
+ *  is the first. */
 __device__ __forceinline__ int32_t bin_of(const ghm_bins &bins, float key, float norm) {
   if (!(key >= bins.second)) return 0;
-  int32_t k = int32_t(norm * float(bins.count));
-  k = k > bins.count - 1 ? bins.count - 1 : k;
-  return k + (key >= bins.lower[k + 1]) - (key < bins.lower[k]);
+  const uint32_t k = nearest_bin(float(bins.count) * unit_of_nearest, norm) - first_nearest;
+  return int32_t(k) - !(key >= bins.lower[k]);
 }
 
 /** The last of the sorted keys of the exact density that is not above `key`. */
@@ -66,16 +76,18 @@ __device__ __forceinline__ void collect_key(const ghm_call &c, const level &l, c
 /** A block's counts, in shared memory. Each bin has as many copies, side by side, as there is room for, up to one for
  *  each lane, so that lanes that fall in one bin need not wait for each other. */
 struct ghm_histogram {
-  uint32_t *counts; /* [bins << shift] */
+  uint32_t *counts; /* [bins << shift]; nobody reads those of the first bin, which has what the others have not */
   int32_t shift;
   uint32_t copy;
-  uint32_t first; /* this thread's count of the first bin */
+  int64_t counted; /* what this thread has counted, whatever the bin */
 
-  __device__ __forceinline__ void add(int32_t bin) {
-    if (bin == 0)
-      first++;
-    else
-      atomic_add(counts + (uint32_t(bin) << shift) + copy, 1u);
+  /** Beside `counted`. -1 takes one back that any thread has added: a copy may be below 0. */
+  __device__ __forceinline__ void add_to_bin(int32_t bin, int32_t times) {
+    if (bin > 0) atomic_add(counts + (uint32_t(bin) << shift) + copy, uint32_t(times));
+  }
+  __device__ __forceinline__ void add(int32_t bin, int32_t times = 1) {
+    counted += times;
+    add_to_bin(bin, times);
   }
 };
 
@@ -90,12 +102,16 @@ __device__ __forceinline__ ghm_histogram make_histogram(const ghm_call &c) {
 
 /** Adds a block's counts to the record. By all threads, once a kernel. */
 __device__ __forceinline__ void hand_over(const ghm_call &c, const ghm_histogram &h) {
-  const uint64_t first = block_sum<block_threads>(uint64_t(h.first)); /* its barriers end the counting as well */
-  for (int32_t k = int32_t(thread_rank()); k < c.ghm.bins; k += block_threads) {
-    uint64_t count = k == 0 ? first : 0;
-    for (int32_t i = 0; i < 1 << h.shift; i++) count += h.counts[(k << h.shift) + i];
-    if (count) atomic_add(c.record->histogram + k, count);
+  int64_t first = h.counted; /* of the whole block, less the other bins */
+  __syncthreads();
+  for (int32_t k = 1 + int32_t(thread_rank()); k < c.ghm.bins; k += block_threads) {
+    int64_t count = 0;
+    for (int32_t i = 0; i < 1 << h.shift; i++) count += int32_t(h.counts[(k << h.shift) + i]);
+    if (count) atomic_add(c.record->histogram + k, uint64_t(count));
+    first -= count;
   }
+  first = block_sum<block_threads>(first);
+  if (thread_rank() == 0 && first) atomic_add(c.record->histogram, uint64_t(first));
 }
 
 /* ---- Density ----------------------------------------------------------------------------------------------------- */

@@ -15,42 +15,59 @@ namespace sigmoid {
 
 /* ---- Evaluating -------------------------------------------------------------------------------------------------- */
 
+/** What is loaded at once for a bin: its first key, and its 1/GD. */
+struct alignas(8) weighted_bin {
+  float begin, weight;
+};
+
 /** 1/GD of an element: by its bin, from shared memory, or by its place among the sorted keys. */
 struct density_weights {
-  ghm_bins bins;
-  float of_first;
-  const float *of_bin;
+  float bins_in_units, of_first; /* the number of bins, for nearest_bin */
+  float most_loss;             /* FLT_MAX where the last bin's 1/GD is 0: of an infinite loss nothing is left either */
+  shared_place of_bin;         /* where bin 0 would lie, if they were counted from 0: see nearest_bin */
   const double *keys, *of_key; /* exact density */
   uint64_t key_count;
 
+  /** Of a hard target, by the bins. The norm only finds the nearest of them. */
+  __device__ __forceinline__ float of_bins(float key, float norm) const {
+    const shared_place at = of_bin + nearest_bin(bins_in_units, norm) * uint32_t(sizeof(weighted_bin));
+    const uint2 bin = load_8_bytes(at);
+    return key >= __uint_as_float(bin.x) ? __uint_as_float(bin.y) : load_float(at - sizeof(float));
+  }
   __device__ __forceinline__ float at(float key, float norm) const {
-    if (keys) return at_key(double(key));
-    if (!(key >= bins.second)) return of_first;
-    return of_bin[bin_of(bins, key, norm)];
+    return keys ? at_key(double(key)) : of_bins(key, norm);
   }
   /** The same of a target between 0 and 1. */
   __device__ __forceinline__ float at_norm(const ghm_call &c, float norm) const {
-    return keys ? at_key(key_of_norm(norm)) : of_bin[bin_of(norm_bins(c), norm, norm)];
+    if (keys) return at_key(key_of_norm(norm));
+    const uint32_t bin = first_nearest + uint32_t(bin_of(norm_bins(c), norm, norm));
+    return __uint_as_float(load_8_bytes(of_bin + bin * uint32_t(sizeof(weighted_bin))).y);
   }
   __device__ __forceinline__ float at_key(double key) const {
     return key_count ? float(of_key[place_of_key(keys, key_count, key)]) : 0.0f;
   }
 };
 
-__device__ __forceinline__ density_weights make_weights(const ghm_call &c, const ghm_bins &bins) {
-  TARE_SHARED(float[TARE_MAX_BINS], of_bin);
+/** The bins and their 1/GD in shared memory. The first 1/GD lies before them as well, and in the place before the last:
+ *  there NaN looks for it. */
+__device__ __forceinline__ density_weights make_weights(const ghm_call &c) {
+  constexpr int32_t places = TARE_MAX_BINS + 3;
+  TARE_SHARED(weighted_bin[places], table);
   const bool exact = c.ghm.density == TARE_GHM_DENSITY_EXACT;
-  for (int32_t k = int32_t(thread_rank()); !exact && k < c.ghm.bins; k += block_threads)
-    of_bin[k] = float(__ldcg(c.state.inverse_density + k)); /* another block may have written it in this launch */
+  const int32_t bins = c.ghm.bins;
+  for (int32_t k = int32_t(thread_rank()) - 1; !exact && k < places - 1; k += block_threads) {
+    const bool is_bin = k >= 0 && k < bins;
+    /* another block may have written it in this launch */
+    table[k + 1] = {is_bin ? c.ghm_c.lower[k] : NAN, float(__ldcg(c.state.inverse_density + (is_bin ? k : 0)))};
+  }
   __syncthreads();
-  density_weights w;
-  w.bins = bins;
-  w.of_first = of_bin[0];
-  w.of_bin = of_bin;
-  w.keys = exact ? c.keys : nullptr;
-  w.of_key = c.key_weights;
-  w.key_count = w.keys ? *c.key_count : 0; /* without elements there are no keys either */
-  return w;
+  return {float(bins) * unit_of_nearest,
+          table[0].weight,
+          table[bins].weight == 0.0f ? FLT_MAX : INFINITY,
+          held_place(place_in_shared(table + 1) - first_nearest * uint32_t(sizeof(weighted_bin))),
+          exact ? c.keys : nullptr,
+          c.key_weights,
+          exact && c.keys ? *c.key_count : 0}; /* without elements there are no keys either */
 }
 
 /** An element whose 1/GD is 0 adds nothing, whatever its logit is. */
@@ -68,40 +85,43 @@ struct ghm_c {
   static constexpr bool uses_base_weight = false, backwards = true, scored = false;
   static constexpr bool is_hot = true, goes_by_score_rows = false;
 
-  __device__ __forceinline__ static setting_type make(const ghm_call &c, const ghm_bins &bins) {
+  __device__ __forceinline__ static setting_type make(const ghm_call &c) {
     setting_type s;
     static_cast<setting &>(s) = make_common_setting(c);
-    s.density = make_weights(c, bins);
+    s.at_0 = s.at_1 = 1.0f; /* GHM-C has no alpha */
+    s.density = make_weights(c);
     return s;
   }
-  __device__ __forceinline__ static setting_type make(const ghm_call &c) { return make(c, make_bins(c)); }
 
   /** The first bin holds NaN, and the -inf that take_hit leaves in place of a label's logit. 1/GD must neither turn the
    *  loss of 0 into a NaN nor hide a NaN. */
   __device__ __forceinline__ static bool has_lean_way(const setting_type &s) {
     return s.density.keys || (s.density.of_first > 0.0f && s.density.of_first <= FLT_MAX);
   }
-  __device__ __forceinline__ static constexpr int power_of(const setting_type &) { return TARE_POWER_0; }
+  /** Stands for the source of the density, which a vector looks up once. */
+  __device__ __forceinline__ static int power_of(const setting_type &s) {
+    return s.density.keys ? TARE_POWER_GENERAL : TARE_POWER_0;
+  }
   __device__ __forceinline__ static float nothing() { return -INFINITY; }
 
-  /** q is the gradient norm, x its key. */
+  /** q is the gradient norm, x its key. 1/GD of 0 leaves nothing even of an infinite loss. */
   template <bool rough>
-  __device__ __forceinline__ static exact::pair negative(const setting_type &s, float x, float weight, int) {
-    float loss, norm;
+  __device__ __forceinline__ static exact::pair negative(const setting_type &s, float x, float weight, int source) {
+    float log1p_e, norm;
     if (rough) {
       const approximate::terms t = approximate::terms_of(-x);
-      loss = t.l, norm = t.q;
+      log1p_e = t.log1p_e, norm = t.q;
     } else {
       const exact::terms t = exact::terms_of(-x);
-      loss = t.l, norm = t.q;
+      log1p_e = t.log1p_e, norm = t.q;
     }
-    float density = s.density.of_first; /* positive and finite: has_lean_way */
-    if (s.density.keys) {
+    float density, loss;
+    if (source == TARE_POWER_GENERAL) {
       density = s.density.at_key(double(x));
-      if (density == 0.0f) loss = 0.0f; /* it may be infinite */
-    } else if (x >= s.density.bins.second) {
-      density = s.density.of_bin[bin_of(s.density.bins, x, norm)];
-      if (density == 0.0f) loss = 0.0f; /* it may be infinite */
+      loss = density == 0.0f ? 0.0f : log1p_e + positive_part(x, INFINITY);
+    } else {
+      density = s.density.of_bins(x, norm);
+      loss = log1p_e + positive_part(x, s.density.most_loss);
     }
     const float w = weight * density;
     return {w * loss, w * norm};
@@ -127,12 +147,12 @@ struct ghm_c {
 template <typename T, typename Loss, int32_t walk>
 __global__ void __launch_bounds__(block_threads, walk == walk_flat ? 4 : 2)
     ghm_c_fused(const TARE_GRID_CONSTANT ghm_call c) {
-  TARE_SHARED(row_role[walk == walk_flat ? most_flat_rows : 1], roles);
+  TARE_SHARED(row_role[most_rows_counted<walk>], roles);
   TARE_SHARED(vector<T>[queue_slots], room);
   counter n = make_counter(c);
-  count_pass<T, walk>(c, n, roles, room);
+  count_pass<T, walk>(c, n, roles);
   finish_histogram(c, n.histogram);
-  const setting_of<Loss> s = Loss::make(c, n.bins);
+  const setting_of<Loss> s = Loss::make(c);
   if constexpr (walk == walk_flat)
     flat_pass<T, Loss, false>(c, s, roles, room, false);
   else

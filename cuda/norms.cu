@@ -37,8 +37,8 @@ __device__ __forceinline__ float target_of(const call &c, const level &l, const 
   return c.has_scores ? sigmoid::clamped_score(c, l, t, row) : 1.0f;
 }
 
-__device__ __forceinline__ void count_one(const norms_call &c, const level &l, const tile &t, sigmoid::counter &n,
-                                          row_role r, int32_t row, int64_t cls) {
+__device__ __forceinline__ void count_one(const norms_call &c, const level &l, const tile &t, counter &n, row_role r,
+                                          int32_t row, int64_t cls) {
   const float *const weights = static_cast<const float *>(l.view.array[TARE_ARRAY_ELEMENT_WEIGHTS].data);
   if (r.weight == 0.0f || is_masked(l, t, row, cls)) return;
   if (weights && __ldg(weights + place(l, t, TARE_ARRAY_ELEMENT_WEIGHTS, row, cls)) == 0.0f) return;
@@ -50,15 +50,11 @@ __device__ __forceinline__ void count_one(const norms_call &c, const level &l, c
     n.histogram.add(bin_of(sigmoid::norm_bins(c), norm, norm));
     return;
   }
-  const float key = target == 1.0f ? -x : x;
-  if (key >= n.bins.second)
-    sigmoid::count_key(n, key);
-  else
-    n.histogram.first++;
+  n.add(target == 1.0f ? -x : x);
 }
 
 /** Lanes share what lies side by side: classes, or rows. */
-__device__ __forceinline__ void count_tile(const norms_call &c, const level &l, const tile &t, sigmoid::counter &n,
+__device__ __forceinline__ void count_tile(const norms_call &c, const level &l, const tile &t, counter &n,
                                            const row_role *rows) {
   const tare_array &logits = l.view.array[TARE_ARRAY_LOGITS];
   constexpr int32_t warps = block_threads / int32_t(warp_size);
@@ -84,7 +80,7 @@ __device__ __forceinline__ void finish(const norms_call &c, const ghm_histogram 
 
 __global__ void __launch_bounds__(block_threads, 4) count_norms(const TARE_GRID_CONSTANT norms_call c) {
   TARE_SHARED(row_role[rows_counted], rows);
-  sigmoid::counter n = sigmoid::make_counter(c);
+  counter n = make_counter(c);
   for_each_tile(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     look_at_tile(c, l, t, rows);
     count_tile(c, l, t, n, rows);

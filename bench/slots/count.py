@@ -30,7 +30,12 @@ from recorded import Code, Launch, Memory, Program, read_launch
 
 UNWRITTEN = 0xA5
 MANY = 1 << 20  # blocks of a grid in which each has one tile
-QUICK = ("sigmoid-focal f32 rows 80 plain", "sigmoid-focal bf16 rows 91 plain", "sigmoid-focal f32 odd 3 plain")
+QUICK = (
+    "sigmoid-focal f32 rows 80 plain",
+    "sigmoid-focal bf16 rows 91 plain",
+    "sigmoid-focal f32 odd 3 plain",
+    "ghm-c f32 rows 80 plain",
+)
 
 
 def record(case: Case, program: Path, data: Path | None, folder: Path) -> None:
