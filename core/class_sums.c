@@ -9,19 +9,25 @@ enum {
   MOST_PLACES = 1 << 19 /* slices x classes: 16 MiB */
 };
 
-int32_t tare_class_sum_slices(const tare_problem *problem) {
-  const int64_t by_rows = problem->rows / ROWS_OF_SLICE, by_classes = MOST_PLACES / problem->batch.classes;
+static int64_t slices_of(const tare_problem *problem, int64_t rows) {
+  const int64_t by_rows = rows / ROWS_OF_SLICE, by_classes = MOST_PLACES / problem->batch.classes;
   int64_t slices = by_rows < by_classes ? by_rows : by_classes;
   slices = slices < MOST_SLICES ? slices : MOST_SLICES;
-  return (int32_t)(slices > 1 ? slices : 1);
+  return slices > 1 ? slices : 1;
+}
+
+int32_t tare_class_sum_slices(const tare_problem *problem) { return (int32_t)slices_of(problem, problem->rows); }
+
+uint64_t tare_class_sum_bytes(const tare_problem *problem, int64_t rows) {
+  if (!tare_sums_classes(problem)) return 0;
+  return (uint64_t)((slices_of(problem, rows) - 1) * problem->batch.classes) * sizeof(tare_class_sums);
 }
 
 static uint64_t room_start(uint64_t bytes) { return (bytes + 15) / 16 * 16; }
 
 uint64_t tare_with_class_sums(const tare_problem *problem, uint64_t bytes) {
-  if (!tare_sums_classes(problem)) return bytes;
-  const uint64_t places = (uint64_t)(tare_class_sum_slices(problem) - 1) * (uint64_t)problem->batch.classes;
-  return places ? room_start(bytes) + places * sizeof(tare_class_sums) : bytes;
+  const uint64_t of_sums = tare_class_sum_bytes(problem, problem->rows);
+  return of_sums ? room_start(bytes) + of_sums : bytes;
 }
 
 tare_class_sums *tare_class_sum_room(const tare_problem *problem, void *workspace, uint64_t bytes) {
@@ -57,7 +63,7 @@ static tare_status check_overlaps(const tare_problem *problem, tare_error *error
   return TARE_STATUS_OK;
 }
 
-tare_status tare_check_class_sums(const tare_problem *problem, int unseen, tare_error *error) {
+tare_status tare_check_class_sums(const tare_problem *problem, tare_error *error) {
   const char *const name = tare_loss_name(problem->loss.kind);
   if (!tare_sums_classes(problem)) return TARE_STATUS_OK;
   if (problem->family == TARE_LOSS_FAMILY_REGRESSION)
@@ -73,10 +79,6 @@ tare_status tare_check_class_sums(const tare_problem *problem, int unseen, tare_
                      "output->class_sums with %s and scores: a target between two bins belongs to no class; leave "
                      "class_sums NULL",
                      name);
-  if (unseen)
-    return tare_fail(error, TARE_STATUS_UNSUPPORTED,
-                     "output->class_sums with a fused head: it never has all logits at once; form the logits and "
-                     "call tare_evaluate, or leave class_sums NULL");
   if ((uintptr_t)problem->output.class_sums % 8)
     return tare_fail(error, TARE_STATUS_INVALID_ARGUMENT, "output->class_sums is %p; it must be aligned to 8 bytes",
                      (void *)problem->output.class_sums);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "linear_plan.h"
 
+#include "class_sums.h"
+
 /** A workspace, cut into parts. */
 typedef struct room {
   int64_t chunk_rows, kept_rows;
@@ -21,6 +23,7 @@ static uint64_t part_bytes(const tare_linear_needs *needs, const tare_problem *p
   const tare_part_size *size = &needs->size[part];
   const uint64_t rows = (uint64_t)r->chunk_rows, step = (uint64_t)needs->step_rows;
   if (part == TARE_PART_BLAS) return r->blas_bytes;
+  if (part == TARE_PART_CLASS_SUMS) return tare_class_sum_bytes(problem, r->chunk_rows);
   if (part == TARE_PART_LOGITS) return row_of_logits(problem) * (uint64_t)r->kept_rows;
   return size->fixed + size->of_row * rows + size->of_step * ((rows + step - 1) / step);
 }

@@ -10,14 +10,15 @@
 
 /** The parts of the workspace, in this order. No backend uses them all. */
 enum tare_part {
-  TARE_PART_BLAS,      /* for the BLAS itself */
-  TARE_PART_BIAS_SUMS, /* double: the gradient by b so far */
-  TARE_PART_APART,     /* f32 [C, D]: this call's gradient by W, until it is added to the caller's */
-  TARE_PART_WEIGHTS,   /* f32 [C, D]: W converted */
-  TARE_PART_BIAS,      /* f32 [C]: b converted */
-  TARE_PART_LOGITS,    /* f32 [rows, C]: logits, then the gradient by them */
-  TARE_PART_NARROWED,  /* [rows, C]: that gradient in the features' type */
-  TARE_PART_FEATURES,  /* f32 [rows, D]: X converted, then the gradient by X */
+  TARE_PART_BLAS,       /* for the BLAS itself */
+  TARE_PART_BIAS_SUMS,  /* double: the gradient by b so far */
+  TARE_PART_APART,      /* f32 [C, D]: this call's gradient by W, until it is added to the caller's */
+  TARE_PART_WEIGHTS,    /* f32 [C, D]: W converted */
+  TARE_PART_BIAS,       /* f32 [C]: b converted */
+  TARE_PART_CLASS_SUMS, /* [slices - 1, C]: sums of a chunk's slices; see core/class_sums.h */
+  TARE_PART_LOGITS,     /* f32 [rows, C]: logits, then the gradient by them */
+  TARE_PART_NARROWED,   /* [rows, C]: that gradient in the features' type */
+  TARE_PART_FEATURES,   /* f32 [rows, D]: X converted, then the gradient by X */
   TARE_PART_COUNT
 };
 
@@ -35,7 +36,7 @@ typedef struct tare_linear_needs {
   uint64_t alignment;  /* of each part, counted from the first */
   int aligns_first;    /* the first part is aligned like the others; a caller's workspace is aligned to 16 bytes */
   uint64_t ample_blas; /* TARE_PART_BLAS has from `fixed` to this many bytes */
-  tare_part_size size[TARE_PART_COUNT]; /* of TARE_PART_LOGITS the plan knows it */
+  tare_part_size size[TARE_PART_COUNT]; /* of TARE_PART_CLASS_SUMS and TARE_PART_LOGITS the plan knows it */
 } tare_linear_needs;
 
 /** What a call of tare_linear_evaluate or tare_linear_ghm_histogram follows. */

@@ -45,7 +45,7 @@ static double evaluate_logits(tare_cpu *cpu, const tare_tiling *tiling, const ta
   else if (plan->density != TARE_DENSITY_SOURCE_NONE)
     tare_cpu_use_bins(cpu, tiling, plan, &job);
   if (tare_sums_classes(problem)) /* before a gradient takes the place of its logit */
-    tare_cpu_sum_classes(cpu, tiling, &job, plan->class_sums);
+    tare_cpu_sum_classes(cpu, tiling, &job, plan->class_sums, 0);
   const double sum = tare_cpu_run_pass(cpu, tiling, &job);
   return problem->has_level_scalars ? tare_cpu_write_levels(cpu, tiling, problem, &divisors)
                                     : tare_divide(sum, divisors.of_level[0]);

@@ -58,8 +58,10 @@ void tare_cpu_count_norms(tare_cpu *cpu, const tare_tiling *tiling, const tare_p
 void tare_cpu_use_bins(tare_cpu *cpu, const tare_tiling *tiling, const tare_plan *plan, tare_job *job);
 void tare_cpu_use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const tare_plan *plan, tare_job *job);
 
-/** The sums of each class, of the losses and gradients that `evaluation` is going to compute. */
-void tare_cpu_sum_classes(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *evaluation, tare_class_sums *room);
+/** The sums of each class, of the losses and gradients that `evaluation` is going to compute. `adds`: to what the
+ *  output holds. */
+void tare_cpu_sum_classes(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *evaluation, tare_class_sums *room,
+                          int adds);
 
 /* Divisors (divisors.c). */
 

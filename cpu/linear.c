@@ -9,6 +9,7 @@
 
 #include "backend.h"
 #include "blas.h"
+#include "core/class_sums.h"
 #include "core/divide.h"
 #include "core/linear_chunks.h"
 #include "half_rows.h"
@@ -131,6 +132,8 @@ static double run_pass(head *h, const tare_linear_chunk *k, const tare_job *give
   job.problem = &k->problem;
   if (!k->follows) h->targets = TARE_NO_TARGETS;
   tare_tiling_make(&tiling, &k->problem);
+  if (job.pass == TARE_PASS_EVALUATE && tare_sums_classes(&k->problem)) /* before gradients take the logits' place */
+    tare_cpu_sum_classes(h->cpu, &tiling, &job, h->plan->part[TARE_PART_CLASS_SUMS], k->follows);
   const double sum = tare_cpu_run_pass(h->cpu, &tiling, &job);
   tare_cpu_add_targets(h->cpu, tiling.groups, &h->targets);
   return sum;

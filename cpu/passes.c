@@ -238,6 +238,7 @@ typedef struct sums_pass {
   const tare_job *job;
   tare_class_sums *room; /* of slice 1 and those that follow it */
   int32_t slices;
+  int adds; /* slice 0: to what the output holds */
 } sums_pass;
 
 static tare_class_sums *sums_of_slice(const sums_pass *pass, int64_t slice) {
@@ -252,7 +253,8 @@ static void sum_slice(void *argument, int64_t slice, int32_t thread) {
   tare_tile_function *run = tile_function(pass->cpu, problem);
   tare_group_result unused = {.targets = TARE_NO_TARGETS};
   scratch->class_sums = sums_of_slice(pass, slice);
-  memset(scratch->class_sums, 0, (size_t)problem->batch.classes * sizeof *scratch->class_sums);
+  if (slice || !pass->adds)
+    memset(scratch->class_sums, 0, (size_t)problem->batch.classes * sizeof *scratch->class_sums);
   const int64_t end = tare_part_start(pass->tiling->tiles, pass->slices, slice + 1);
   for (int64_t i = tare_part_start(pass->tiling->tiles, pass->slices, slice); i < end; i++) {
     tare_tile tile;
@@ -269,13 +271,14 @@ static void add_sums(tare_class_sums *sum, const tare_class_sums *more) {
   sum->count += more->count;
 }
 
-void tare_cpu_sum_classes(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *evaluation, tare_class_sums *room) {
+void tare_cpu_sum_classes(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *evaluation, tare_class_sums *room,
+                          int adds) {
   tare_problem summed;
   tare_job job = *evaluation;
   tare_class_sums_to_measure(evaluation->problem, &summed);
   job.problem = &summed;
   job.gradient = (tare_gradient_scale){.factor = 1};
-  sums_pass pass = {cpu, tiling, &job, room, tare_class_sum_slices(&summed)};
+  sums_pass pass = {cpu, tiling, &job, room, tare_class_sum_slices(&summed), adds};
   tare_share(cpu->threads, pass.slices, sum_slice, &pass);
   for (int32_t slice = 1; slice < pass.slices; slice++)
     for (int64_t c = 0; c < summed.batch.classes; c++)

@@ -54,16 +54,6 @@ cudaError_t launch_evaluation(const call &c, const launch_site &site) {
   }
 }
 
-/** If they are wanted. `evaluation`: a call or a ghm_call. */
-template <typename Call>
-static cudaError_t sum_classes(const tare_problem *problem, const Call &evaluation, tare_class_sums *room,
-                               const launch_site &site) {
-  if (!tare_sums_classes(problem)) return cudaSuccess;
-  class_sums_call c;
-  make_class_sums_call(problem, evaluation, room, &c);
-  return launch_class_sums(c, site);
-}
-
 /** The histogram of gradient norms, if it is wanted. */
 static cudaError_t count_norms(const backend *self, const tare_problem *problem, const call &evaluation,
                                const launch_site &site) {

@@ -88,6 +88,16 @@ void make_class_sums_call(const tare_problem *problem, const call &evaluation, t
 void make_class_sums_call(const tare_problem *problem, const ghm_call &evaluation, tare_class_sums *room,
                           class_sums_call *c);
 
+/** Sums the classes, if that is wanted. `evaluation`: a call or a ghm_call. */
+template <typename Call>
+cudaError_t sum_classes(const tare_problem *problem, const Call &evaluation, tare_class_sums *room,
+                        const launch_site &site) {
+  if (!tare_sums_classes(problem)) return cudaSuccess;
+  class_sums_call c;
+  make_class_sums_call(problem, evaluation, room, &c);
+  return launch_class_sums(c, site);
+}
+
 /** The call that counts the gradient norms of the rows of `evaluation`. */
 void make_norms_call(const tare_problem *problem, const call &evaluation, const tare_bins &bins, norms_call *c);
 

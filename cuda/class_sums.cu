@@ -71,7 +71,8 @@ __device__ __forceinline__ void for_each_tile_of_slices(const class_sums_call &c
   TARE_SHARED(tile, found);
   for (int32_t slice = int32_t(blockIdx.x); slice < c.slices; slice += int32_t(gridDim.x)) {
     tare_class_sums *const sums = slice ? c.room + (slice - 1) * c.classes : c.sums;
-    for (int64_t cls = thread_rank(); cls < c.classes; cls += block_threads) sums[cls] = {0, 0, 0, 0};
+    if (slice || !c.follows)
+      for (int64_t cls = thread_rank(); cls < c.classes; cls += block_threads) sums[cls] = {0, 0, 0, 0};
     const int64_t end = c.tile_count * (slice + 1) / c.slices;
     for (int64_t number = c.tile_count * slice / c.slices; number < end; number++) {
       __syncthreads();

@@ -11,7 +11,8 @@ extern "C" {
 
 namespace tare {
 
-/** The call of any loss, without divisor and scale. Its tiles have at most `rows_summed` rows. */
+/** The call of any loss, without divisor and scale. Its tiles have at most `rows_summed` rows. If it `follows`, it adds
+ *  to the sums of the chunks before. */
 struct class_sums_call : ghm_call {
   tare_class_sums *sums, *room; /* of slice 0, and of those that follow it */
   int32_t slices, reserved;

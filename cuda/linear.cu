@@ -256,7 +256,12 @@ tare_status evaluate_chunk(void *argument, const tare_linear_chunk *k) {
   const head &h = *static_cast<head *>(argument);
   fill_chunk(h, *k);
   h.c->scale_follows = 1;
-  return launch_failed(h, h.ghm ? launch_pass(*h.ghm, ghm_pass::evaluate, h.site) : launch_evaluation(*h.c, h.site));
+  auto *const room = part<tare_class_sums>(h, TARE_PART_CLASS_SUMS);
+  cudaError_t status =
+      h.ghm ? sum_classes(&k->problem, *h.ghm, room, h.site) : sum_classes(&k->problem, *h.c, room, h.site);
+  if (status == cudaSuccess)
+    status = h.ghm ? launch_pass(*h.ghm, ghm_pass::evaluate, h.site) : launch_evaluation(*h.c, h.site);
+  return launch_failed(h, status);
 }
 
 const tare_linear_steps steps = {count_labels,

@@ -947,7 +947,7 @@ typedef struct tare_counts {
  *
  * Each element is added in f32 (f64 logits: in double), before it is rounded to f16 or bf16. The sums are formed in
  * double and in a fixed order. So they are bitwise the same from run to run, for any number of threads or blocks. Rows
- * that do not count, and elements of weight 0, add nothing. Ranks may add their sums.
+ * that do not count, and elements of weight 0, add nothing. Ranks may add their sums. A fused head adds its chunks.
  */
 typedef struct tare_class_sums {
   double loss;
@@ -1005,8 +1005,8 @@ typedef struct tare_output {
   double gradient_scale;               /**< finite in f32, also after division by normalizer_value; default 1 */
   const float *gradient_scale_pointer; /**< a factor of gradient_scale; device memory; or NULL */
   tare_counts *counts;                 /**< device memory; or NULL */
-  /** [classes]; device memory; or NULL. Written, not added to. Not with GHM-R, with dense targets of a softmax loss, or
-   *  with a fused head. The logits are read once more. The call may need a workspace: see tare_workspace_size. */
+  /** [classes]; device memory; or NULL. Written, not added to. Not with GHM-R, or with dense targets of a softmax loss.
+   *  The logits are read once more. The call may need a workspace: see tare_workspace_size. */
   tare_class_sums *class_sums;
   /** float[1]: set to 1 if an element of the gradient is infinite or NaN as it is written, after scale and rounding
    *  (AMP's found_inf). Never cleared. Rows that do not count have a gradient of 0, so they never set it. It needs a
@@ -1152,7 +1152,7 @@ TARE_API void tare_linear_init_sized(tare_linear *linear, int64_t dimensions, ui
  *
  * The batch has one level of flat rows, as tare_level_init_rows makes it. Labels, weights and losses have one stride
  * each between rows. logits and gradient are NULL. dtype is TARE_DTYPE_F32, the type of the logits in the workspace.
- * Normalizer, scale, loss and counts are those of `output`. All gradients include scale and divisor.
+ * Normalizer, scale, loss, counts and class sums are those of `output`. All gradients include scale and divisor.
  *
  * GHM with unit regions reads the logits twice, and counts gradient norms in the first pass. With
  * loss->ghm.use_stored_density 1 there is no first pass. The first chunk's logits are kept from the first pass to the
@@ -1162,7 +1162,7 @@ TARE_API void tare_linear_init_sized(tare_linear *linear, int64_t dimensions, ui
  *
  * The workspace (tare_context_set_workspace) limits the rows of a chunk. Any size from `least` on works. The result is
  * bitwise repeatable for the same workspace size, the same BLAS and the same number of BLAS threads. Other sizes below
- * `ample` round differently. A batch without rows needs no workspace. Its loss and gradients are 0.
+ * `ample` round differently. A batch without rows needs no workspace. Its loss, class sums and gradients are 0.
  *
  * @return as tare_evaluate; also TARE_STATUS_NO_BLAS and TARE_STATUS_CAPTURING. Outputs are written only with
  *         TARE_STATUS_OK or TARE_STATUS_INVALID_TARGET; the workspace may be written in any case.
@@ -1180,7 +1180,7 @@ TARE_API tare_status tare_linear_ghm_histogram(tare_context *context, const tare
 
 /**
  * Bytes of workspace for these arguments.
- * @param output  may be NULL.
+ * @param output  may be NULL, which asks for no class_sums.
  * @param least   receives the smallest size that works; or NULL.
  * @param ample   receives the size at which chunks are largest; or NULL. Only GHM uses more: see
  *                tare_linear_evaluate.

@@ -211,7 +211,7 @@ static tare_status check_combinations(tare_problem *problem, int needs, tare_err
   if (!status) status = check_scores(problem, error);
   if (!status) status = tare_check_normalizer_of(problem, error);
   if (!status) status = tare_check_levels(problem, needs & TARE_NEED_LINEAR, error);
-  if (!status) status = tare_check_class_sums(problem, needs & TARE_NEED_LINEAR, error);
+  if (!status) status = tare_check_class_sums(problem, error);
   if (!status) status = tare_check_norms(problem, needs & TARE_NEED_LINEAR, error);
   if (!status) status = tare_check_flags(problem, needs & TARE_NEED_LINEAR, error);
   if (!status) status = check_taken(problem, error);

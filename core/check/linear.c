@@ -84,7 +84,7 @@ static int is_in_place(const tare_linear *linear, const place *places, int i, in
          linear->features_stride == linear->features_gradient_stride;
 }
 
-/** Compares every output of the head with all arrays, and every output of the batch with the head's arrays. */
+/** Compares every output of the head with all arrays, and every array that is an output besides with the head's. */
 static tare_status check_overlaps(const tare_linear *linear, const tare_problem *problem, place *places,
                                   tare_error *error) {
   int count = OWN_ARRAYS;
@@ -93,6 +93,9 @@ static tare_status check_overlaps(const tare_linear *linear, const tare_problem 
         (place){name == TARE_ARRAY_CLASS_MASK ? "batch->" : "batch->levels[0].", tare_array_text(name),
                 problem->view[0].array[name].data, name == TARE_ARRAY_ROW_LOSS || name == TARE_ARRAY_ELEMENT_LOSS,
                 tare_view_footprint(problem, &problem->view[0], name)};
+  places[count] = place_of("class_sums", problem->output.class_sums, 1, (int64_t)sizeof(tare_class_sums), 1, 0,
+                           problem->batch.classes);
+  places[count++].owner = "output->";
   for (int i = 0; i < OWN_ARRAYS; i++)
     for (int j = i + 1; j < count; j++) {
       const place *a = &places[i], *b = &places[j];

@@ -229,6 +229,9 @@ Test(linear_errors, outputs_that_overlap) {
     INVALID("bias_gradient", "row_loss", b.linear.bias_gradient = b.memory[ROW_LOSS]->memory);
     INVALID("features", "row_loss", b.levels[0].row_loss = b.memory[FEATURES]->memory);
     INVALID("bias", "row_loss", b.levels[0].row_loss = b.memory[BIAS]->memory);
+    INVALID("weights_gradient", "output->class_sums", b.output.class_sums = b.memory[WEIGHTS_GRADIENT]->memory);
+    INVALID("weights", "output->class_sums", b.output.class_sums = b.memory[WEIGHTS]->memory);
+    INVALID("row_loss", "output->class_sums", b.output.class_sums = b.memory[ROW_LOSS]->memory);
   }
 }
 

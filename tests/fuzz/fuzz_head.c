@@ -87,6 +87,8 @@ static void take_call(fuzz_input *input, call *c) {
   c->output.loss = guarded(input, 4, 4);
   if (take_below(input, 3) == 0) c->output.counts = guarded(input, sizeof(tare_counts), 8);
   take_linear(input, rows, classes, &c->linear);
+  if (c->loss.kind != TARE_LOSS_GHM_R && take_below(input, 3) == 0)
+    c->output.class_sums = guarded(input, (size_t)classes * sizeof(tare_class_sums), 8);
 }
 
 static void lend(fuzz_input *input, tare_context *context, uint64_t least, uint64_t ample, uint64_t *bytes) {

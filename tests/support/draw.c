@@ -216,10 +216,9 @@ static void draw_output(problem *p, random_source *s) {
   p->normalizer_on_device = one_in(s, 2);
 }
 
-/* Heads, the columns of GHM-R, and rows of a softmax loss with targets of several classes have none. */
+/* The columns of GHM-R and rows of a softmax loss with targets of several classes have none. */
 static void draw_class_sums(problem *p, random_source *s) {
-  const bool has_none =
-      p->head != NULL || p->loss.kind == TARE_LOSS_GHM_R || (is_softmax(p->loss.kind) && (p->targets || p->scores));
+  const bool has_none = p->loss.kind == TARE_LOSS_GHM_R || (is_softmax(p->loss.kind) && (p->targets || p->scores));
   if (!has_none && one_in(s, 3)) p->want |= WANT_CLASS_SUMS;
 }
 

@@ -32,6 +32,7 @@ static uint64_t bytes_of(const tare_linear_plan *plan, const tare_linear_needs *
   const tare_part_size *size = &needs->size[part];
   if (part == TARE_PART_BLAS) return plan->blas_bytes;
   if (part == TARE_PART_LOGITS) return 4 * CLASSES * (uint64_t)plan->kept_rows;
+  if (part == TARE_PART_CLASS_SUMS) return 0;
   const int64_t steps = (plan->chunk_rows + needs->step_rows - 1) / needs->step_rows;
   return size->fixed + size->of_row * (uint64_t)plan->chunk_rows + size->of_step * (uint64_t)steps;
 }
@@ -95,6 +96,29 @@ Test(linear_plan, parts_fit_into_every_workspace) {
   static const int64_t rows[] = {1, 31, 32, 33, 100, 101, 333, 1000};
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     for (int how = 0; how < 8; how++) check_sizes(rows[i], how & 1, how & 2, how & 4 ? 3 : 0);
+}
+
+/* 256 rows are a slice. The first one's sums are the output, and those of a chunk's other slices have a place each. */
+Test(linear_plan, class_sums_of_a_chunk) {
+  static tare_class_sums sums[CLASSES];
+  const tare_linear_needs needs = {.step_rows = 256, .ample_rows = 1024, .alignment = 64};
+  tare_problem batch = {.rows = 3000, .batch = {.classes = CLASSES}};
+  const tare_linear linear = {.dimensions = DIMENSIONS};
+  tare_linear_plan plan = {.problem = &batch, .linear = &linear};
+  uint64_t least[2], ample[2];
+  tare_error error;
+  tare_linear_plan_sizes(&needs, &batch, &least[0], &ample[0]);
+  batch.output.class_sums = sums;
+  tare_linear_plan_sizes(&needs, &batch, &least[1], &ample[1]);
+  cr_assert(least[1] == least[0] && ample[1] == ample[0] + 3 * sizeof sums, "%llu", (unsigned long long)ample[1]);
+  for (uint64_t bytes = least[1]; bytes <= ample[1]; bytes += 8) {
+    cr_assert_eq(tare_linear_plan_make(&plan, &needs, memory, bytes, &error), TARE_STATUS_OK, "%s", error.text);
+    const uint64_t of_sums = ((uint64_t)plan.chunk_rows / 256 - 1) * sizeof sums;
+    const char *const logits = plan.part[TARE_PART_LOGITS], *const first = plan.part[TARE_PART_CLASS_SUMS];
+    cr_assert(of_sums == 0 ? first == NULL : first == memory && logits >= first + of_sums);
+    cr_assert(logits + 4 * CLASSES * (uint64_t)plan.chunk_rows <= memory + bytes);
+  }
+  cr_assert_eq(plan.chunk_rows, 1024);
 }
 
 Test(linear_plan, no_rows_need_no_workspace) {
