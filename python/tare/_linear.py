@@ -3,7 +3,8 @@
 
 Forward forms the logits one chunk at a time, for the loss only. Backward forms them again, and from each chunk the
 gradients. On a CPU the forward pass of float32 gives both, as in _ops: three products, where two passes take four. The
-full array of logits, or of their gradient, never exists. `spec` and the other tensors are those of _ops.
+full array of logits, or of their gradient, never exists. Class sums are of the forward pass. `spec` and the other
+tensors are those of _ops.
 """
 
 import ctypes
@@ -14,9 +15,9 @@ import torch
 from . import _autograd, _c, _call, _checks, _spec, _tensors
 
 
-def _run(read, value, head, inputs, workspace, scale=None, loss=None, gradients=(None, None, None)):
-    """One call of tare_linear_evaluate: into the scalar `loss`, with the gradients times the scalar `scale`. Or of
-    tare_linear_ghm_histogram, into the state."""
+def _run(read, value, head, inputs, workspace, scale=None, loss=None, gradients=(None, None, None), sums=None):
+    """One call of tare_linear_evaluate: into the scalar `loss`, with the gradients times the scalar `scale`, and with
+    `sums` of each class. Or of tare_linear_ghm_histogram, into the state."""
     features, weight, _ = head
     rows, dimensions = features.shape
     problem = _call.problem_of(read, value, _c.F32, [(rows, weight.shape[0])], inputs)
@@ -26,6 +27,7 @@ def _run(read, value, head, inputs, workspace, scale=None, loss=None, gradients=
     linear.features, linear.weights, linear.bias = map(_pointer, head)
     linear.features_gradient, linear.weights_gradient, linear.bias_gradient = map(_pointer, gradients)
     problem.output.loss, problem.output.gradient_scale_pointer = _pointer(loss), _pointer(scale)
+    problem.output.class_sums = _pointer(sums)
 
     context, stream = _call.context_of(features.device)
     least, ample = ctypes.c_uint64(), ctypes.c_uint64()
@@ -56,27 +58,35 @@ def _new_gradients(features, weight, wanted):
     return [one.new_empty(one.shape if want else 0, dtype=kind) for one, want, kind in zip(sources, wanted, kinds)]
 
 
+def _new_sums(read, weight):
+    return [weight.new_empty((weight.shape[0], 4), dtype=torch.float64)] if read.sums else []
+
+
 def _asked(gradients, wanted):
     return [gradient if want else None for gradient, want in zip(gradients, wanted)]
 
 
 def _loss(features, weight, bias, inputs, wanted, spec, value, workspace):
-    """The scalar loss; then the gradients of the same pass, as in _gradient, if any of the three is wanted; last the
-    new GHM state, if one was given."""
+    """The scalar loss; then the gradients of the same pass, as in _gradient, if any of the three is wanted; with
+    class-sums=1 the sums of each class; last the new GHM state, if one was given."""
     read = _spec.read_spec(spec)
     loss, gradients, states = _new_loss(features), _new_gradients(features, weight, wanted), []
+    sums = _new_sums(read, weight)
     if "state" in read.singles:
         _tensors.check_contents(inputs[-1])
         states = [inputs[-1].clone()]
         inputs = [*inputs[:-1], *states]
-    _run(read, value, (features, weight, bias), inputs, workspace, loss=loss, gradients=_asked(gradients, wanted))
-    return [loss, *(gradients if any(wanted) else []), *states]
+    head, asked = (features, weight, bias), _asked(gradients, wanted)
+    _run(read, value, head, inputs, workspace, loss=loss, gradients=asked, sums=sums[0] if sums else None)
+    return [loss, *(gradients if any(wanted) else []), *sums, *states]
 
 
 def _loss_fake(features, weight, bias, inputs, wanted, spec, value, workspace):
+    read = _spec.read_spec(spec)
     gradients = _new_gradients(features, weight, wanted) if any(wanted) else []
-    states = inputs[-1:] if "state" in _spec.read_spec(spec).singles else []
-    return [_new_loss(features), *gradients, *[torch.empty_like(state) for state in states]]
+    states = inputs[-1:] if "state" in read.singles else []
+    new = [_new_loss(features), *gradients, *_new_sums(read, weight)]
+    return new + [torch.empty_like(state) for state in states]
 
 
 def _gradient_fake(features, weight, bias, inputs, upstream, wanted, spec, value, workspace):
@@ -124,15 +134,16 @@ class TareLinearLoss(torch.autograd.Function):
         gradients, results = (results[1:4], results[:1] + results[4:]) if any(keeps) else ([], results)
         ctx.spec, ctx.value, ctx.workspace, ctx.keeps = spec, value, workspace, keeps
         ctx.set_materialize_grads(False)
+        if len(results) > 1:
+            ctx.mark_non_differentiable(*results[1:])
         if has_state:  # see Evaluation in _ops
             ctx.spec = _spec.with_setting(spec, _spec.STORED_DENSITY, 1)
-            ctx.mark_non_differentiable(results[-1])
             inputs = (*inputs[:-1], results[-1])
         _autograd.keep(ctx, gradients, (features, weight, bias, *inputs))
         return tuple(results)
 
     @staticmethod
-    def backward(ctx, upstream, *state):
+    def backward(ctx, upstream, *constants):
         wanted = list(ctx.needs_input_grad[5:8])
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
             _, inputs, gradients = TareLinearLoss.gradients(ctx, upstream, wanted)
@@ -205,7 +216,8 @@ def _joined(array, front):
 
 
 def evaluate(spec, reduction, value, head, arrays, singles, keep=True):
-    """The loss of a head, with reduction "sum"; then the state, if `singles` has one."""
+    """The loss of a head, with reduction "sum"; then the class sums, if `spec` has them; last the state, if `singles`
+    has one."""
     features, weight, bias, workspace = head
     if workspace is not None:
         workspace = _checks.integer("workspace", workspace, 0)

@@ -43,8 +43,8 @@ class Head(NamedTuple):
     to 4 bytes more for each logit, and then forms no logit twice.
 
     It needs OpenBLAS on a CPU (libopenblas.so.0, or the library that TARE_BLAS names), and cuBLAS on a GPU, which
-    PyTorch has loaded. Otherwise it raises tare.Error. It gives scalar losses only, and not GHM's exact density. The
-    gradients by weight and bias are summed in float32.
+    PyTorch has loaded. Otherwise it raises tare.Error. It gives scalar losses and class sums, and no other results. It
+    has no exact density of GHM. The gradients by weight and bias are summed in float32.
     """
 
     features: torch.Tensor
@@ -114,7 +114,7 @@ def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **
         (1-t)*|g|, where g is the derivative by a logit and t its target; rows that count. They include every weight,
         but no normalizer and nothing from above, and are formed before a gradient is rounded. In a softmax loss, loss
         and count are of the rows with this label. No derivative goes through them. Ranks may add theirs. Not for ghm-r,
-        for softmax losses with targets, or for a Head.
+        or for softmax losses with targets.
     level_losses: True to return (loss, losses of the levels), divided and weighted, [levels]; with class_sums they come
         after the sums. No derivative goes through them. Not for a Head. With a process_group they are the rank's
         shares, as the loss is.
@@ -216,10 +216,11 @@ def first_call(
     if norm_bins := _checks.integer("norm_histogram", norm_histogram, 0, 1024):
         wanted.append("norm_histogram")
         constants[_spec.NORM_BINS] = norm_bins
-    if wanted and (fused or reduction in _INTERNAL):
-        which = "Head" if fused else "histogram"
-        asked = flags.get(wanted[0], norm_bins)
-        raise ValueError(f"{wanted[0]} is {asked} with a {which}, which has none; leave it out")
+    which = "histogram" if reduction in _INTERNAL else "Head"
+    refused = wanted if reduction in _INTERNAL else [one for one in wanted if fused and one != "class_sums"]
+    if refused:
+        asked = flags.get(refused[0], norm_bins)
+        raise ValueError(f"{refused[0]} is {asked} with a {which}, which has none; leave it out")
     if level_losses and reduction != "sum":
         raise ValueError(f"level_losses is True with reduction '{reduction}'; only a sum is divided")
     keep = _checks.flag("keep_gradient", keep_gradient)

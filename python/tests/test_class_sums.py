@@ -69,8 +69,10 @@ def test_compiled():
 def test_refusals():
     logits, labels = _levels()
     head = tare.torch.Head(torch.ones(3, 2), torch.ones(4, 2))
-    with pytest.raises(ValueError, match="class_sums is True with a Head"):
-        tare.torch.sigmoid_ce(head, labels[0][0, :3], class_sums=True)
+    with pytest.raises(ValueError, match="level_losses is True with a Head"):
+        tare.torch.sigmoid_ce(head, labels[0][0, :3], class_sums=True, level_losses=True)
+    with pytest.raises(ValueError, match="norm_histogram is 5 with a Head"):
+        tare.torch.sigmoid_ce(head, labels[0][0, :3], class_sums=True, norm_histogram=5)
     with pytest.raises(tare.Error, match="class_sums with ghm-r"):
         tare.torch.ghm_r(logits[0].detach(), torch.zeros(2, 37, 5), class_sums=True)
     with pytest.raises(ValueError, match="class_sums is True with a histogram"):

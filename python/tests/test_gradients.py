@@ -196,11 +196,38 @@ def test_a_head(kind):
     features, layer, labels = torch.randn(20, 5), torch.nn.Linear(5, 4), torch.randint(-1, 4, (20,))
     module, head = kind(4, normalizer="rows"), tare.torch.Head(features, layer.weight, layer.bias)
     module(layer(features), labels).backward()
-    with pytest.raises(ValueError, match=f"{kind.__name__} in training with a Head.*form the logits"):
-        module(head, labels)
-    assert module.steps == 1
     module.eval()
     torch.testing.assert_close(module(head, labels), module(layer(features), labels))
+    assert module.steps == 1
+
+
+@pytest.mark.parametrize("workspace", [None, 0])
+@pytest.mark.parametrize("kind", [tare.torch.nn.EQLv2Loss, tare.torch.nn.EqualizedFocalLoss])
+def test_training_a_head(kind, workspace):
+    """The steps of a head are those of its logits, in one chunk and in several."""
+    torch.manual_seed(0)
+    formed, fused = torch.nn.Linear(5, 30), torch.nn.Linear(5, 30)
+    fused.load_state_dict(formed.state_dict())
+    modules = [kind(30, normalizer="positives", exempt=2) for _ in range(2)]
+    optimizers = [torch.optim.SGD(layer.parameters(), 0.3) for layer in (formed, fused)]
+    for step in range(6):
+        random = torch.Generator().manual_seed(step)
+        features, labels = torch.randn(1200, 5, generator=random), torch.randint(-2, 30, (1200,), generator=random)
+        labels = torch.where(labels > 20, -1, labels)
+        head = tare.torch.Head(features, fused.weight, fused.bias, workspace)
+        losses = [modules[0](formed(features), labels), modules[1](head, labels)]
+        torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=0)
+        for loss, optimizer in zip(losses, optimizers):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        torch.testing.assert_close(modules[1].gradients, modules[0].gradients, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(fused.weight, formed.weight, rtol=1e-4, atol=1e-5)
+    assert modules[1].steps == 6 and (modules[1].gradients[:20] > 0).all()
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = tare.torch.Head(*[one.bfloat16() for one in (features, fused.weight, fused.bias)])
+        loss, sums = modules[1](narrow, labels, class_sums=True)
+    assert sums.shape == (30, 4) and loss.isfinite() and modules[1].steps == 7
 
 
 def test_columns_of_functions():

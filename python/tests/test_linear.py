@@ -97,6 +97,41 @@ def test_half_types(dtype):
         torch.testing.assert_close(ours.double(), exact, rtol=1e-2, atol=1e-2 * exact.abs().max().item())
 
 
+@pytest.mark.parametrize("workspace", [None, 0])
+@pytest.mark.parametrize("name", ["sigmoid-focal", "softmax-ce", "ghm-c"])
+def test_class_sums(name, workspace):
+    head, y = draw()
+    plain, (features, weight, bias) = tare.torch.Head(*head, workspace), head
+    want, expected = tare.torch.loss(name, (features @ weight.T + bias).detach(), y, class_sums=True)
+    found, sums = tare.torch.loss(name, plain, y, class_sums=True)
+    assert sums.dtype == torch.float64 and not sums.requires_grad
+    torch.testing.assert_close(found, want, rtol=1e-5, atol=0)
+    torch.testing.assert_close(sums, expected, rtol=1e-5, atol=1e-6)
+    gradients = torch.autograd.grad(found, head, retain_graph=True)
+    again = torch.autograd.grad(tare.torch.loss(name, plain, y), head)
+    evaluated = torch.autograd.grad(found, head)
+    for one, other, late in zip(gradients, again, evaluated):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(late, other, rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        assert torch.equal(tare.torch.loss(name, plain, y, class_sums=True)[1], sums)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_class_sums_of_half_types_and_compiled(dtype):
+    head, y = draw(dtype=dtype)
+    state = tare.torch.ghm_state(10)
+    loss = lambda *head: tare.torch.ghm_c(tare.torch.Head(*head), y, bins=10, state=state.clone(), class_sums=True)
+    found, sums = loss(*head)
+    compiled, same = torch.compile(loss, fullgraph=True, backend="aot_eager")(*head)
+    assert torch.equal(found, compiled) and torch.equal(sums, same)
+    wide = [one.detach().float() for one in head]
+    _, expected = tare.torch.ghm_c(wide[0] @ wide[1].T + wide[2], y, bins=10, class_sums=True)
+    torch.testing.assert_close(sums, expected, rtol=1e-4, atol=1e-4)
+    for one, other in zip(torch.autograd.grad(found, head), torch.autograd.grad(compiled, head)):
+        assert torch.equal(one, other) and one.isfinite().all()
+
+
 def test_ghm_module_and_many_axes():
     (features, weight, bias), y = draw()
     fused, plain = tare.torch.GHMC(momentum=0.5), tare.torch.GHMC(momentum=0.5)
@@ -128,6 +163,8 @@ def test_compiled_and_checked():
     spec, tensors = _spec.write_spec(settings, ["labels"], []), [one.detach() for one in head]
     for wanted in ([False] * 3, [True] * 3, [False, True, False]):
         opcheck(torch.ops.tare.linear_loss.default, (*tensors, [y], wanted, spec, 1.0, -1))
+    sums = _spec.with_setting(spec, _spec.SUMS_CLASSES, 1)
+    opcheck(torch.ops.tare.linear_loss.default, (*tensors, [y], [True] * 3, sums, 1.0, -1))
     opcheck(torch.ops.tare.linear_gradient.default, (*tensors, [y], torch.ones(()), [True, True, False], spec, 1.0, -1))
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from .. import _c, _call, _checks, _structs, _tensors
-from .._loss import Head
 from . import _functions
 from ._modules import StateModule
 from ._running import _in_backward
 
 if TYPE_CHECKING:
+    from .._loss import Head
     from .._types import Alpha, Levels
 
 _FORMED = (
@@ -117,7 +117,7 @@ class _GradientBalance(StateModule):
             _c.check(collect(context, balance, sums.data_ptr(), stream), context)
             _c.check(step(context, balance, stream), context)
 
-    def _evaluate(self, function: Any, logits: Levels, labels: Any, given: dict[str, Any]) -> Any:
+    def _evaluate(self, function: Any, logits: Levels | Head, labels: Any, given: dict[str, Any]) -> Any:
         for key in _FORMED[:-1]:
             if key in given:
                 raise _checks.WrongType(f"{key} is given; this module forms it")
@@ -126,11 +126,6 @@ class _GradientBalance(StateModule):
         formed = self._weigh(device)
         if not (self.training and torch.is_grad_enabled()):
             return function(logits, labels, **given, **formed)
-        if isinstance(logits, Head):
-            raise ValueError(
-                f"{type(self).__name__} in training with a Head, which never has all logits: their gradients cannot be "
-                "added up; form the logits (in eval() and under no_grad() a Head works)"
-            )
         asked = _checks.flag("class_sums", given.pop("class_sums", False))
         result, sums, *rest = function(logits, labels, class_sums=True, **given, **formed)
         self._step(sums)
@@ -155,7 +150,8 @@ class EQLv2Loss(_GradientBalance):
     divisor. In eval() and under no_grad() nothing is added. Backward uses the weights of its own forward. A loss
     inside of torch.utils.checkpoint is refused. With a `process_group` the sums of a step are added over its ranks.
 
-    The state is in state_dict(). Nothing waits for a GPU. A forward in training reads the logits twice.
+    The state is in state_dict(). Nothing waits for a GPU. A forward in training reads the logits twice. A Head may take
+    the place of the logits.
 
     classes: C. gamma, mu, alpha: the paper's. exempt: a column whose weights stay 1, such as one of objectness.
     options: those of sigmoid_ce; the call's come before them.
@@ -175,7 +171,7 @@ class EQLv2Loss(_GradientBalance):
     ) -> None:
         super().__init__(classes, exempt, options, steepness=gamma, midpoint=mu, gain=alpha)
 
-    def forward(self, logits: Levels, labels: Levels | None = None, **options: Any) -> Any:
+    def forward(self, logits: Levels | Head, labels: Levels | None = None, **options: Any) -> Any:
         return self._evaluate(_functions.sigmoid_ce, logits, labels, {**self.options, **options})
 
 
@@ -208,5 +204,5 @@ class EqualizedFocalLoss(_GradientBalance):
         super().__init__(classes, exempt, options, gamma=gamma, scale=scale)
         self.options["alpha"] = alpha
 
-    def forward(self, logits: Levels, labels: Levels | None = None, **options: Any) -> Any:
+    def forward(self, logits: Levels | Head, labels: Levels | None = None, **options: Any) -> Any:
         return self._evaluate(_functions.sigmoid_focal, logits, labels, {**self.options, **options})
