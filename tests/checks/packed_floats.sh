@@ -26,8 +26,8 @@ bytes 3 $((rows * 4)) 64 >scores # floats from 0 to about 0.2: their last byte i
 numbers() {
   case $2 in f32) size=4 largest=f800000 ;; f16) size=2 largest=c00 ;; *) size=2 largest=f80 ;; esac
   od -v -An -tx$size -w$size "$1" | awk -v largest=$largest '{
-    is_nan = ($1 ~ /^[7f]/) && (substr($1, 2) "" > largest "")
-    print is_nan ? "NaN" : $1 }'
+    magnitude = substr($1, 2)
+    print $1 ~ /^[7f]/ && (magnitude "") > (largest "") ? "NaN" : $1 }'
 }
 
 failures=0
@@ -44,7 +44,6 @@ for loss in sigmoid-ce sigmoid-focal sigmoid-poly1 sigmoid-varifocal sigmoid-qua
         done
         numbers gradient-0 $dtype >one
         numbers gradient-1 $dtype >other
-        [ "$(wc -l <one)" -eq $((rows * classes)) ]
         cmp one other || {
           echo "$loss $dtype $layout: not the same gradient of $logits logits"
           failures=$((failures + 1))
