@@ -79,7 +79,6 @@ __device__ __forceinline__ exact::pair by_density(float weight, float loss, floa
 /** The loss, for the kernels of the family. */
 struct ghm_c {
   using call_type = ghm_call;
-  using packed_formula = void; /* no two logits at once */
   struct setting_type : setting {
     density_weights density;
   };

@@ -11,8 +11,8 @@
 
 #include <float.h>
 
+#include "device.cuh"
 #include "losses/powers.h"
-#include "two.cuh"
 
 #define TARE_INLINE __device__ __forceinline__
 
@@ -33,10 +33,9 @@ typedef float real;
 TARE_INLINE float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 TARE_INLINE float product_error(float a, float b, float ab) { return fmaf(a, b, -ab); }
 /** 1/x for x in (0,4] that is not subnormal. */
-template <typename Real>
-TARE_INLINE Real reciprocal(Real x) {
-  const Real r = rcp_approx(x);
-  return fmaf(fmaf(-x, r, Real(1.0f)), r, r);
+TARE_INLINE float reciprocal(float x) {
+  const float r = rcp_approx(x);
+  return fmaf(fmaf(-x, r, 1.0f), r, r);
 }
 
 /** With one Newton step; the device's exact root and division may be calls, around which registers are spilled. */
@@ -46,62 +45,41 @@ TARE_INLINE float square_root(float x) {
 }
 TARE_INLINE float magnitude(float x) { return fabsf(x); }
 
-/** 2^n, where the last bits of `shifted` are n. */
-TARE_INLINE float power_of_2(float shifted) {
+/** exp(x)*2^more for 0 >= x > -88.3 and |more| small beside 1. The integer part of x*log2(e), which comes from the last
+ *  bits of a sum, becomes an exponent, exactly; ex2.approx errs least on what is left. 0 below -87.68. */
+TARE_INLINE float exp_moderate(float x, float more) {
+  const float round_to_integer = 0x1.8p23f;
+  const float shifted = fmaf(x, 0x1.715476p+0f, round_to_integer), n = shifted - round_to_integer;
+  const float fraction = fmaf(x, 0x1.4ae0cp-26f, fmaf(x, 0x1.715476p+0f, -n)); /* log2(e) in two parts */
   const uint32_t biased = __float_as_uint(shifted) - 0x4b400000u + 127u;
-  return __uint_as_float(biased << 23);
-}
-TARE_INLINE two power_of_2(two shifted) { return {power_of_2(shifted.x), power_of_2(shifted.y)}; }
-
-/** exp(x) = 2^fraction * power for 0 >= x > -88.3. The integer part of x*log2(e), which comes from the last bits of a
- *  sum, becomes an exponent, exactly; ex2.approx errs least on what is left. 0 below -87.68. */
-template <typename Real>
-struct exp_parts {
-  Real fraction, power;
-};
-template <typename Real>
-TARE_INLINE exp_parts<Real> exp_parts_of(Real x) {
-  const Real round_to_integer = Real(0x1.8p23f), log2_e = Real(0x1.715476p+0f);
-  const Real shifted = fmaf(x, log2_e, round_to_integer), n = shifted - round_to_integer;
-  return {fmaf(x, Real(0x1.4ae0cp-26f), fmaf(x, log2_e, -n)), power_of_2(shifted)}; /* log2(e) in two parts */
+  return exp2_approx(fraction + more) * __uint_as_float(biased << 23);
 }
 
-/** exp(hi + lo) for hi <= 0 and |lo| small beside 1; 0 below -88, whatever lo is. */
+/** exp(hi + lo) for hi <= 0; 0 below -88, whatever lo is. */
 TARE_INLINE float exp_sum(float hi, float lo) {
-  const exp_parts<float> y = exp_parts_of(hi);
-  return hi < -88.0f ? 0.0f : exp2_approx(y.fraction + lo * 0x1.715476p+0f) * y.power;
+  const float y = exp_moderate(hi, lo * 0x1.715476p+0f);
+  return hi < -88.0f ? 0.0f : y;
 }
 
-TARE_INLINE float at_least_minus_88(float x) {
+TARE_INLINE float exp_nonpositive(float x) {
   const float magnitude = -x > 88.0f ? 88.0f : -x; /* one instruction, which hands on NaN */
-  return -magnitude;
-}
-TARE_INLINE two at_least_minus_88(two x) { return {at_least_minus_88(x.x), at_least_minus_88(x.y)}; }
-
-template <typename Real>
-TARE_INLINE Real exp_nonpositive(Real x) {
-  const exp_parts<Real> y = exp_parts_of(at_least_minus_88(x));
-  return exp2_approx(y.fraction) * y.power;
+  return exp_moderate(-magnitude, -0.0f);          /* y + -0 is y, and costs nothing */
 }
 
 /** e/(1+e), where larger is about 1/(1+e): whose error no longer shows where e is small. */
-template <typename Real>
-TARE_INLINE Real smaller_part(Real e, Real larger) {
-  return fmaf(-e, e * larger, e);
-}
+TARE_INLINE float smaller_part(float e, float larger) { return fmaf(-e, e * larger, e); }
 
 /** log1p(e) for e in [0,1]. */
-template <typename Real>
-TARE_INLINE Real log1p_unit(Real e) {
-  Real p = Real(0x1.5fa0dap-8f);
-  p = fmaf(p, e, Real(-0x1.eca398p-6f));
-  p = fmaf(p, e, Real(0x1.44707ap-4f));
-  p = fmaf(p, e, Real(-0x1.19af8ep-3f));
-  p = fmaf(p, e, Real(0x1.884554p-3f));
-  p = fmaf(p, e, Real(-0x1.fd1368p-3f));
-  p = fmaf(p, e, Real(0x1.5535dep-2f));
-  p = fmaf(p, e, Real(-0x1.ffff14p-2f));
-  p = fmaf(p, e, Real(1.0f));
+TARE_INLINE float log1p_unit(float e) {
+  float p = 0x1.5fa0dap-8f;
+  p = fmaf(p, e, -0x1.eca398p-6f);
+  p = fmaf(p, e, 0x1.44707ap-4f);
+  p = fmaf(p, e, -0x1.19af8ep-3f);
+  p = fmaf(p, e, 0x1.884554p-3f);
+  p = fmaf(p, e, -0x1.fd1368p-3f);
+  p = fmaf(p, e, 0x1.5535dep-2f);
+  p = fmaf(p, e, -0x1.ffff14p-2f);
+  p = fmaf(p, e, 1.0f);
   return p * e;
 }
 
@@ -124,7 +102,6 @@ TARE_INLINE log_parts log_positive(float x) {
 }
 
 #include "losses/all.h"
-#include "terms_of_two.cuh"
 
 }  // namespace exact
 
@@ -135,40 +112,29 @@ typedef float real;
 
 TARE_INLINE float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 TARE_INLINE float product_error(float, float, float) { return 0.0f; }
-template <typename Real>
-TARE_INLINE Real reciprocal(Real x) {
-  return rcp_approx(x);
-}
-template <typename Real>
-TARE_INLINE Real smaller_part(Real e, Real larger) {
-  return e * larger;
-}
+TARE_INLINE float reciprocal(float x) { return rcp_approx(x); }
+TARE_INLINE float smaller_part(float e, float larger) { return e * larger; }
 TARE_INLINE float square_root(float x) { return sqrt_approx(x); }
 TARE_INLINE float magnitude(float x) { return fabsf(x); }
-template <typename Real>
-TARE_INLINE Real exp_nonpositive(Real x) {
-  return exp2_approx(x * Real(0x1.715476p+0f));
-}
+TARE_INLINE float exp_nonpositive(float x) { return exp2_approx(x * 0x1.715476p+0f); }
 TARE_INLINE float exp_sum(float hi, float) { return exp_nonpositive(hi); }
 
 /** e/(1+e) times a polynomial. This saves a degree, and e/(1+e) is needed anyway. */
-template <typename Real>
-TARE_INLINE Real log1p_unit(Real e) {
-  Real p = Real(-0x1.b88226p-9f);
-  p = fmaf(p, e, Real(0x1.0f39d2p-6f));
-  p = fmaf(p, e, Real(-0x1.53689cp-5f));
-  p = fmaf(p, e, Real(0x1.4b3c76p-4f));
-  p = fmaf(p, e, Real(-0x1.549e6cp-3f));
-  p = fmaf(p, e, Real(0x1.fffb3ap-2f));
-  p = fmaf(p, e, Real(0x1.000002p0f));
-  return e * reciprocal(Real(1.0f) + e) * p;
+TARE_INLINE float log1p_unit(float e) {
+  float p = -0x1.b88226p-9f;
+  p = fmaf(p, e, 0x1.0f39d2p-6f);
+  p = fmaf(p, e, -0x1.53689cp-5f);
+  p = fmaf(p, e, 0x1.4b3c76p-4f);
+  p = fmaf(p, e, -0x1.549e6cp-3f);
+  p = fmaf(p, e, 0x1.fffb3ap-2f);
+  p = fmaf(p, e, 0x1.000002p0f);
+  return e * reciprocal(1.0f + e) * p;
 }
 
 typedef exact::log_parts log_parts;
 TARE_INLINE log_parts log_positive(float x) { return exact::log_positive(x); }
 
 #include "losses/all.h"
-#include "terms_of_two.cuh"
 
 }  // namespace approximate
 

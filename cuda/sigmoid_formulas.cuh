@@ -68,31 +68,22 @@ struct formula;
   };
 
 /** Of the others. */
-#define MIRRORED_FORMULAS(KIND, name)                                                                                \
-  template <>                                                                                                        \
-  struct formula<losses::KIND> {                                                                                     \
-    __device__ __forceinline__ static exact::pair hard(float z, float weight, float base,                            \
-                                                       const exact::formula_parameters *parameters, int power) {     \
-      return exact::name(z, weight, base, parameters, power);                                                        \
-    }                                                                                                                \
-    __device__ __forceinline__ static approximate::pair rough(float z, float weight, float base,                     \
-                                                              const approximate::formula_parameters *parameters,     \
-                                                              int power) {                                           \
-      return approximate::name(z, weight, base, parameters, power);                                                  \
-    }                                                                                                                \
-    __device__ __forceinline__ static exact::pair of_terms(exact::terms t, float weight,                             \
-                                                           const exact::formula_parameters *parameters, int power) { \
-      return exact::name##_of_terms(t, weight, 1.0f, parameters, power);                                             \
-    }                                                                                                                \
-    __device__ __forceinline__ static approximate::pair of_terms(approximate::terms t, float weight,                 \
-                                                                 const approximate::formula_parameters *parameters,  \
-                                                                 int power) {                                        \
-      return approximate::name##_of_terms(t, weight, 1.0f, parameters, power);                                       \
-    }                                                                                                                \
-    __device__ __forceinline__ static exact::pair soft(float x, float target, float weight, float base,              \
-                                                       const exact::formula_parameters *parameters, int power) {     \
-      return exact::name##_soft(x, target, weight, base, parameters, power);                                         \
-    }                                                                                                                \
+#define MIRRORED_FORMULAS(KIND, name)                                                                            \
+  template <>                                                                                                    \
+  struct formula<losses::KIND> {                                                                                 \
+    __device__ __forceinline__ static exact::pair hard(float z, float weight, float base,                        \
+                                                       const exact::formula_parameters *parameters, int power) { \
+      return exact::name(z, weight, base, parameters, power);                                                    \
+    }                                                                                                            \
+    __device__ __forceinline__ static approximate::pair rough(float z, float weight, float base,                 \
+                                                              const approximate::formula_parameters *parameters, \
+                                                              int power) {                                       \
+      return approximate::name(z, weight, base, parameters, power);                                              \
+    }                                                                                                            \
+    __device__ __forceinline__ static exact::pair soft(float x, float target, float weight, float base,          \
+                                                       const exact::formula_parameters *parameters, int power) { \
+      return exact::name##_soft(x, target, weight, base, parameters, power);                                     \
+    }                                                                                                            \
   };
 #define FORMULAS_OF_WHOLE(KIND, name) MIRRORED_FORMULAS(KIND, name)
 #define FORMULAS_OF_PART(KIND, name) MIRRORED_FORMULAS(KIND, name)
@@ -146,38 +137,7 @@ struct formula<sharing_losses> {
                                                             int power) {
     return approximate::scored_negative(z, weight, base, parameters, power);
   }
-  __device__ __forceinline__ static exact::pair of_terms(exact::terms t, float weight,
-                                                         const exact::formula_parameters *parameters, int power) {
-    return exact::scored_negative_of_terms(t, weight, 1.0f, parameters, power);
-  }
-  __device__ __forceinline__ static approximate::pair of_terms(approximate::terms t, float weight,
-                                                               const approximate::formula_parameters *parameters,
-                                                               int power) {
-    return approximate::scored_negative_of_terms(t, weight, 1.0f, parameters, power);
-  }
 };
-
-/** Elements x[0] and x[1] whose targets are 0, of a formula that all such elements share. */
-template <typename Formula, bool rough>
-__device__ __forceinline__ void two_negatives_of(const setting &s, const float *x, const float (&weight)[2], int power,
-                                                 exact::pair (&value)[2]) {
-  if (!rough) {
-    exact::terms t[2];
-    exact::terms_of_two(-x[0], -x[1], t);
-#pragma unroll
-    for (int k = 0; k < 2; k++) value[k] = Formula::of_terms(t[k], weight[k], &s.parameters, power);
-    return;
-  }
-  const approximate::formula_parameters parameters = {s.parameters.gamma_hi, s.parameters.gamma_lo,
-                                                      s.parameters.epsilon, s.parameters.derivative_gamma};
-  approximate::terms t[2];
-  approximate::terms_of_two(-x[0], -x[1], t);
-#pragma unroll
-  for (int k = 0; k < 2; k++) {
-    const approximate::pair found = Formula::of_terms(t[k], weight[k], &parameters, power);
-    value[k] = {found.loss, found.derivative};
-  }
-}
 
 /** A loss whose labels have scores, or a formula of their own; or all losses that share negatives: then the formula of
  *  a target above 0 is looked up. */
@@ -188,7 +148,6 @@ struct score_pass {
   using setting_type = setting;
   static constexpr bool is_shared = std::is_same_v<Of, sharing_losses>;
   using negatives = formula<Of>;
-  using packed_formula = negatives;
   static constexpr bool uses_base_weight = false, backwards = false, scored = true, is_hot = false;
 
   template <typename Loss>
@@ -254,7 +213,6 @@ struct score_pass {
 
 /** All losses with a shape, which takes the place of a power: a vector looks it up once. */
 struct shape_pass {
-  using packed_formula = void; /* no two logits at once */
   static_assert(int(TARE_SHAPE_COUNT) <= int(TARE_POWER_COUNT), "negatives() has a case for each power");
   using call_type = call;
   using setting_type = setting;
@@ -307,7 +265,6 @@ struct one_pass {
   static constexpr bool is_hot = fixed_power >= 0 && fixed_power == hot_power<Loss>;
   static constexpr bool goes_by_score_rows = Loss::takes_scores; /* whose kernel for rows serves it too */
   using score_kernels = score_pass_of<Loss>;
-  using packed_formula = formula<Loss>;
 
   __device__ __forceinline__ static bool has_lean_way(const setting &) { return true; }
   __device__ __forceinline__ static setting make(const call &c) { return make_common_setting(c); }

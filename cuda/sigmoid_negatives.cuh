@@ -46,38 +46,20 @@ __device__ __forceinline__ auto with_power_of(const setting_of<Loss> &s, Use &&u
   }
 }
 
-/** Loss and derivative of elements x[0] and x[1] whose targets are 0. Two at once where that saves instructions. */
-template <typename Loss, bool rough>
-__device__ __forceinline__ void two_negatives(const setting_of<Loss> &s, const float *x, const float (&weight)[2],
-                                              int power, exact::pair (&value)[2]) {
-  constexpr bool can_pack = !std::is_void_v<typename Loss::packed_formula>;
-  if constexpr (can_pack)
-    if (packs_floats) two_negatives_of<typename Loss::packed_formula, rough>(s, x, weight, power, value);
-  if (can_pack && packs_floats) return;
-  value[0] = Loss::template negative<rough>(s, x[0], weight[0], power);
-  value[1] = Loss::template negative<rough>(s, x[1], weight[1], power);
-}
-
 /** Loss of a vector of negatives times `shrink`; they are of one row, or each of its own. Derivatives replace the
  *  logits. */
 template <typename Loss, bool rough, int power, int rows, int size>
 __device__ __forceinline__ float negatives_to_power(const setting_of<Loss> &s, const row_role (&row)[rows],
                                                     float (&x)[size]) {
   const float shared = Loss::uses_base_weight ? 1.0f : s.at_0;
-  const float inside = Loss::uses_base_weight ? s.at_0 : 1.0f, of_two[2] = {inside, inside};
   float sum = 0.0f;
-  const auto take = [&](int k, exact::pair value) {
+#pragma unroll
+  for (int k = 0; k < size; k++) {
     const float own = row[rows == 1 ? 0 : k].weight;
+    const exact::pair value = Loss::template negative<rough>(s, x[k], Loss::uses_base_weight ? s.at_0 : 1.0f, power);
     sum = rows == 1 ? fmaf(value.loss, shrink, sum) : fmaf(own * shrink, value.loss, sum);
     x[k] = value.derivative * (own * shared * s.factor);
-  };
-#pragma unroll
-  for (int k = 0; k + 1 < size; k += 2) {
-    exact::pair value[2];
-    two_negatives<Loss, rough>(s, x + k, of_two, power, value);
-    take(k, value[0]), take(k + 1, value[1]);
   }
-  if (size % 2) take(size - 1, Loss::template negative<rough>(s, x[size - 1], inside, power));
   return (rows == 1 ? sum * row[0].weight : sum) * shared;
 }
 
@@ -182,19 +164,13 @@ template <typename Loss, bool rough, typename Weights, int size>
 __device__ __forceinline__ float weighed_negatives(const setting_of<Loss> &s, const Weights &weights,
                                                    float (&x)[size]) {
   return with_power_of<Loss>(s, [&](auto power) {
-    static_assert(size % 2 == 0, "elements go in pairs");
     float sum = 0.0f;
 #pragma unroll
-    for (int k = 0; k < size; k += 2) {
-      const factors f[2] = {weights.of(k), weights.of(k + 1)};
-      const float inside[2] = {f[0].inside, f[1].inside};
-      exact::pair value[2];
-      two_negatives<Loss, rough>(s, x + k, inside, decltype(power)::value, value);
-#pragma unroll
-      for (int i = 0; i < 2; i++) {
-        sum = fmaf(f[i].loss, value[i].loss, sum);
-        x[k + i] = value[i].derivative * f[i].derivative;
-      }
+    for (int k = 0; k < size; k++) {
+      const factors f = weights.of(k);
+      const exact::pair value = Loss::template negative<rough>(s, x[k], f.inside, decltype(power)::value);
+      sum = fmaf(f.loss, value.loss, sum);
+      x[k] = value.derivative * f.derivative;
     }
     return sum;
   });

@@ -24,11 +24,6 @@ int copies_ahead(int most) {
   return text && strcmp(text, "0") == 0 ? 0 : most;
 }
 
-bool packs_floats() {
-  const char *text = getenv("TARE_EMULATOR_PACKS_FLOATS");
-  return text && strcmp(text, "1") == 0;
-}
-
 void close_copies() { self->copy_groups++; }
 
 void wait_for_copies(unsigned open) {

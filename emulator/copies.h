@@ -17,9 +17,6 @@ void wait_for_copies(unsigned open); /* all groups have arrived, but for the las
 /** How many groups a kernel lets run ahead: `most`, or with TARE_EMULATOR_COPIES_AHEAD=0 none, as before sm_80. */
 int copies_ahead(int most);
 
-/** Whether kernels take two floats at once: with TARE_EMULATOR_PACKS_FLOATS=1, as from sm_100 on. */
-bool packs_floats();
-
 }  // namespace emulator
 
 #endif

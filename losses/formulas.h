@@ -41,21 +41,17 @@ typedef struct terms {
   real p, q, l, log1p_e, positive_z;
 } terms;
 
-/** larger = sigmoid(|z|), and smaller is its distance to 1. */
-TARE_INLINE terms make_terms(real z, real larger, real smaller, real log1p_e) {
+TARE_INLINE terms terms_of(real z) {
+  const real e = exp_nonpositive(-magnitude(z));
+  const real larger = reciprocal((real)1 + e); /* sigmoid(|z|) */
+  const real smaller = smaller_part(e, larger);
   terms t;
   t.p = z < 0 ? smaller : larger;
   t.q = z < 0 ? larger : smaller;
-  t.log1p_e = log1p_e;
+  t.log1p_e = log1p_unit(e);
   t.l = t.log1p_e + (z < 0 ? -z : (real)0);
   t.positive_z = z > 0 ? z : (real)0;
   return t;
-}
-
-TARE_INLINE terms terms_of(real z) {
-  const real e = exp_nonpositive(-magnitude(z));
-  const real larger = reciprocal((real)1 + e);
-  return make_terms(z, larger, smaller_part(e, larger), log1p_unit(e));
 }
 
 /** (hi + lo)*(a + b) for a >= 0 and a + b >= 0. a is exact, and b is the rest of a logarithm. The product is in two

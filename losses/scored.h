@@ -5,18 +5,14 @@
  * Included as losses/formulas.h is.
  */
 
-/** Focal loss of a negative, by the terms of z = -x: q^gamma*l. The gradient may leave the modulator out. */
-TARE_INLINE pair scored_negative_of_terms(terms t, real weight, real base_weight, const formula_parameters *parameters,
-                                          int power) {
+/** Focal loss of a negative, by z = -x: q^gamma*l. The gradient may leave the modulator out. */
+TARE_INLINE pair scored_negative(real z, real weight, real base_weight, const formula_parameters *parameters,
+                                 int power) {
+  const terms t = terms_of(z);
   const real q_power = power_of_q(t, parameters, power);
   const real through = q_power * multiply_add(parameters->derivative_gamma, p_times_l(t), t.q);
   (void)base_weight;
   return make_pair(weight * (q_power * t.l), weight * (power == TARE_POWER_0 ? t.q : through));
-}
-
-TARE_INLINE pair scored_negative(real z, real weight, real base_weight, const formula_parameters *parameters,
-                                 int power) {
-  return scored_negative_of_terms(terms_of(z), weight, base_weight, parameters, power);
 }
 
 /** Cross-entropy of a target in [0,1], whose distance to 1 is `rest`, with its gradient by x: p - target. `t` are the

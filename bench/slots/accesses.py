@@ -102,7 +102,7 @@ def copy(i: Instruction, _: Function) -> Action:
     return act
 
 
-@makes("LDC", "LDCU")
+@makes("LDC")
 def constant(i: Instruction, _: Function) -> Action:
     bank, register, offset = constant_place(i.operands[1].text)
     size = width(i)

@@ -201,10 +201,7 @@ def select(i: Instruction, _: Function) -> Action:
 
 @makes("VIMNMX", "VIADDMNMX", "VIMNMX3", "IMNMX")
 def extreme(i: Instruction, _: Function) -> Action:
-    written, given, _read = split_predicates(i.operands[1:])
-    if any(o.text not in ("PT", "UPT") for o in written):
-        raise NotImplementedError(i.text)
-    values, least = [integers(o) for o in given], predicates(i.operands[-1])
+    values, least = [integers(o) for o in i.operands[1:-1]], predicates(i.operands[-1])
 
     def act(w: Warp, lanes: np.ndarray) -> None:
         numbers = [v(w) & BITS for v in values]

@@ -14,7 +14,6 @@ import accesses  # noqa: F401  each fills the table of instructions
 import control  # noqa: F401
 import floating  # noqa: F401
 import integer  # noqa: F401
-import two_floats  # noqa: F401
 from decode import listed_functions, read_function, sections
 from execute import assemble
 from machine import Block, Memory, Step
@@ -80,11 +79,10 @@ def packed(arguments: list[bytes]) -> bytes:
     return bytes(room)
 
 
-PARAMETERS = {"sm_90": 0x210, "sm_100": 0x380}  # where a kernel's arguments are in constant bank 0
-
-
 class Code:
     """The kernels of cubins, as nvdisasm lists them; assembled when they are asked for."""
+
+    parameters = 0x210  # where sm_90 puts them in constant bank 0
 
     def __init__(self, cubins: list[Path], disassembler: str) -> None:
         self.functions: dict[str, tuple[str, list[str], Path]] = {}
@@ -93,10 +91,8 @@ class Code:
             if not kept.exists() or kept.stat().st_mtime < cubin.stat().st_mtime:
                 listing = subprocess.run([disassembler, "-c", cubin], capture_output=True, text=True, check=True).stdout
                 kept.write_text(listing)
-            text = kept.read_text()
-            for name, lines in listed_functions(text).items():
+            for name, lines in listed_functions(kept.read_text()).items():
                 self.functions[plain_name(name)] = name, lines, cubin
-            self.target = text[text.index(".target") :].split(None, 2)[1]
         self.steps: dict[str, list[Step]] = {}
 
     def steps_of(self, kernel: str) -> list[Step]:
@@ -105,7 +101,7 @@ class Code:
         return self.steps[kernel]
 
     def banks_of(self, launch: Launch, grid: int) -> dict[int, np.ndarray]:
-        head = np.zeros(PARAMETERS[self.target], np.uint8)
+        head = np.zeros(self.parameters, np.uint8)
         head[:24].view(np.uint32)[:] = [256, 1, 1, grid, 1, 1]
         arguments = np.frombuffer(packed(launch.arguments), np.uint8)
         banks = {0: np.concatenate([head, arguments, np.zeros(64, np.uint8)])}
