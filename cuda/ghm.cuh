@@ -105,8 +105,8 @@ __device__ __forceinline__ void hand_over(const ghm_call &c, const ghm_histogram
   int64_t first = h.counted; /* of the whole block, less the other bins */
   __syncthreads();
   for (int32_t k = 1 + int32_t(thread_rank()); k < c.ghm.bins; k += block_threads) {
-    int64_t count = 0;
-    for (int32_t i = 0; i < 1 << h.shift; i++) count += int32_t(h.counts[(k << h.shift) + i]);
+    uint32_t count = 0; /* a copy below 0 is a large one here, which comes right in the sum */
+    for (int32_t i = 0; i < 1 << h.shift; i++) count += h.counts[(k << h.shift) + i];
     if (count) atomic_add(c.record->histogram + k, uint64_t(count));
     first -= count;
   }

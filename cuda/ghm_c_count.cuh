@@ -51,8 +51,8 @@ __device__ __forceinline__ void count_element(const ghm_call &c, const level &l,
 template <typename T, int32_t walk>
 __device__ __forceinline__ void count_elements(const ghm_call &c, const level &l, const tile &t, counter &n,
                                                const row_role *roles) {
-  for_elements<T, walk>(
-      l, t, int32_t(c.classes), [](int32_t) { return true; },
+  for_elements<T>(
+      l, t, int32_t(c.classes), walk == walk_flat, [](int32_t) { return true; },
       [&](int32_t row, int32_t cls, float x) { count_element(c, l, t, n, roles[row], row, cls, x); });
 }
 

@@ -95,40 +95,44 @@ __device__ __forceinline__ void count_nchw(const level &l, const tile &t, int32_
   for (int32_t k = 0; k < p.n; k++) count_singles(n, from + k, pieces);
 }
 
-/** Calls use(row, class, logit) for the elements of the rows that are wanted. A warp takes what lies side by side: a
- *  row, or a class of all rows. */
-template <typename T, int32_t walk, typename Wants, typename Use>
-__device__ __forceinline__ void for_elements(const level &l, const tile &t, int32_t classes, Wants &&wants, Use &&use) {
+/** Calls use(row, class, logit) for the elements of the rows that are wanted. A warp takes a row (`by_rows`), or a class
+ *  of all rows. */
+template <typename T, typename Wants, typename Use>
+__device__ __forceinline__ void for_elements(const level &l, const tile &t, int32_t classes, bool by_rows,
+                                             Wants &&wants, Use &&use) {
   constexpr int32_t warps = int32_t(block_threads / warp_size);
-  const int32_t lines = walk == walk_nchw ? classes : t.rows, along = walk == walk_nchw ? t.rows : classes;
+  const int32_t lines = by_rows ? t.rows : classes, along = by_rows ? classes : t.rows;
   const T *const logits = static_cast<const T *>(l.view.array[TARE_ARRAY_LOGITS].data);
   for (int32_t line = int32_t(thread_rank() / warp_size); line < lines; line += warps) {
-    if (walk == walk_flat && !wants(line)) continue;
+    if (by_rows && !wants(line)) continue;
     for (int32_t i = int32_t(lane()); i < along; i += int32_t(warp_size)) {
-      const int32_t row = walk == walk_nchw ? i : line, cls = walk == walk_nchw ? line : i;
+      const int32_t row = by_rows ? line : i, cls = by_rows ? i : line;
       if (wants(row)) use(row, cls, to_float(logits[place(l, t, TARE_ARRAY_LOGITS, row, cls)]));
     }
   }
 }
 
-/** Looks at the rows of a tile. Returns how many threads have met one that is skipped. By all threads; it ends with a
- *  barrier. */
+/** Looks at the rows of a tile. Returns how many are skipped. By all threads; it ends with a barrier. */
 __device__ __forceinline__ int32_t look_at_rows(const call &c, const level &l, const tile &t, row_role *roles) {
-  int skipped = 0;
+  int mine = 0;
   for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
     roles[row] = look_at_row(c, l, t, row);
-    skipped |= roles[row].weight == 0.0f;
+    mine += roles[row].weight == 0.0f;
   }
-  return __syncthreads_count(skipped);
+  int32_t skipped = __syncthreads_count(mine > 0);
+#pragma unroll 1
+  for (int32_t k = 1; k * int32_t(block_threads) < t.rows; k++) skipped += __syncthreads_count(mine > k);
+  return skipped;
 }
 
 /** Counts a tile with labels; `skipped`: as look_at_rows says. Where most rows are skipped, the others are counted one
- *  by one. Many parameters: a tile is named by call and level, and its roles are in shared memory. */
+ *  by one. The classes of an NCHW map's row are far apart in memory, but few rows are taken back. Many parameters: a
+ *  tile is named by call and level, and its roles are in shared memory. */
 template <typename T, int32_t walk>
 __device__ __forceinline__ void count_tile(const call &c, const level &l, const tile &t, counter &n,
                                            const row_role *roles, int32_t skipped) {
   const int32_t classes = int32_t(c.classes);
-  const bool all = skipped * 2 <= min(t.rows, int32_t(block_threads));
+  const bool all = skipped * 2 <= t.rows;
   if (all) {
     if constexpr (walk == walk_flat)
       count_flat<T>(l, t, classes, n);
@@ -137,8 +141,8 @@ __device__ __forceinline__ void count_tile(const call &c, const level &l, const 
     if (thread_rank() == 0) n.histogram.counted += int64_t(t.rows) * classes;
   }
   if (skipped)
-    for_elements<T, walk>(
-        l, t, classes, [&](int32_t row) { return (roles[row].weight == 0.0f) == all; },
+    for_elements<T>(
+        l, t, classes, walk == walk_flat || all, [&](int32_t row) { return (roles[row].weight == 0.0f) == all; },
         [&](int32_t, int32_t, float x) { n.add(x, all ? -1 : 1); });
   for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
     const row_role r = roles[row]; /* of this thread's own */

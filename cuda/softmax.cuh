@@ -88,11 +88,12 @@ __device__ __forceinline__ float spare_infinity(float maximum) { return fabsf(ma
 
 /** exp(x - base) for a finite base, not below x; 0 at -inf. The difference d is rounded: that is an error of |d| half
  *  ulps, which the result may be off by twice. Its product by log2(e) is rounded, too. Of half types that is left as it
- *  is; of f32 what is lost is a part of the result, and at -inf no number. */
+ *  is. Of f32 what is lost is a part of the result. It is from 0 to 1e-5, since this log2(e) is a bit too large; where
+ *  the product is infinite it may be infinite or no number, and the result is 0. */
 template <typename T>
 __device__ __forceinline__ float exp_below(float x, float base) {
-  const float d = x - base, y = d * 0x1.715476p+0f, e = exp2_approx(y);
-  return sizeof(T) < 4 ? e : fmaf(e, fmaxf(fmaf(-y, 0x1.62e43p-1f, d), -1.0f), e);
+  const float d = x - base, y = d * (sizeof(T) < 4 ? 0x1.715476p+0f : 0x1.715478p+0f), e = exp2_approx(y);
+  return sizeof(T) < 4 ? e : fmaf(e, __saturatef(fmaf(-y, 0x1.62e43p-1f, d)), e);
 }
 
 /** The same for any maximum. */
@@ -152,6 +153,15 @@ __device__ __forceinline__ float multiply_by(float derivative, const two_factors
   float product = derivative * by.first;
   if (sizeof(T) < 4 && by.rounds) product = to_float(from_float<T>(product));
   return product == 0.0f ? 0.0f : product * by.second;
+}
+
+/** The derivative of a class with an exponential. Where the factor is no float, it comes before what is small. */
+template <typename T>
+__device__ __forceinline__ float scaled_exponential(const call &c, const outcome &o, float e) {
+  if (!o.after) return e * o.of_e;
+  two_factors by = factors_of(c, o.weight);
+  by.first *= o.of_e;
+  return multiply_by<T>(e, by);
 }
 
 /** Finishes a row's exponentials, so that they are left to be multiplied by 1. */
@@ -228,7 +238,7 @@ __device__ __forceinline__ outcome finish_row(const call &c, const setting &s, f
   return {loss, derivative, derivative / sum, weight, after};
 }
 
-/** The sums of classes that are the same modulo `lanes` chunks, over a row's lanes. */
+/** The sum of a row from the four places in each of its lanes. */
 __device__ __forceinline__ float sum_of_places(const float (&place)[chunk], int lanes) {
   float sum = (place[0] + place[2]) + (place[1] + place[3]);
   for (int step = lanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(full_mask, sum, step);

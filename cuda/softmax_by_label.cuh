@@ -157,7 +157,7 @@ __device__ __forceinline__ void store_gradient(const call &c, const shared_row<T
 #pragma unroll 2
   for (int32_t cls = a.first; cls < a.n; cls += a.step) {
     const float e = label < 0 ? 0.0f : exp_of<T>(adjusted(c, by, label, cls, a.x(cls)), maximum);
-    const float value = finished_derivative<T>(c, o, cls == label ? -o.derivative : e * o.of_e);
+    const float value = cls == label ? finished_derivative<T>(c, o, -o.derivative) : scaled_exponential<T>(c, o, e);
     a.to[cls * a.to_step] = from_float<T>(label < 0 ? 0.0f : value);
   }
 }

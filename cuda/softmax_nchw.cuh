@@ -115,7 +115,7 @@ struct reread {
 #pragma unroll 4
     for (int32_t cls = int32_t(thread_rank() / 32); cls < a.n; cls += plane_warps) {
       const float e = e_of(a, label, cls, maximum);
-      const float value = finished_derivative<T>(c, o, cls == label ? -o.derivative : e * o.of_e);
+      const float value = cls == label ? finished_derivative<T>(c, o, -o.derivative) : scaled_exponential<T>(c, o, e);
       a.to[cls * a.to_step] = from_float<T>(skipped ? 0.0f : value);
     }
   }

@@ -56,9 +56,9 @@ __device__ __forceinline__ room_setting make_room_setting(const call &c) {
 
 template <typename T>
 __device__ __forceinline__ room_layout lay_out(const room_setting &s, const row_group<const T> &g) {
-  if (!g.is_run()) return {0, g.classes, false};
-  const bool has_gaps = g.phase() == 0 && g.classes % vector<T>::size == 0;
-  return {g.phase(), has_gaps ? s.padded : g.classes, has_gaps};
+  const int32_t start = g.is_run() ? g.phase() : 0;
+  const bool has_gaps = start == 0 && g.classes % vector<T>::size == 0;
+  return {start, has_gaps ? s.padded : g.classes, has_gaps};
 }
 
 /* ---- 16 bytes, from and to a room -------------------------------------------------------------------------------- */
@@ -124,6 +124,21 @@ __device__ __forceinline__ void go_over(const row_group<T> &g, const room_layout
       single(row * g.stride + cls, in.start + row * in.pitch + cls);
 }
 
+/** Rows that do not follow each other: four at a time, so that their loads are on the way together. */
+template <typename T>
+__device__ __forceinline__ void bring_apart(const row_group<const T> &g, const room_layout &in, float *room) {
+  constexpr int32_t together = 4;
+  for (int32_t row = 0; row < g.rows; row += together)
+    for (int32_t cls = int32_t(lane()); cls < g.classes; cls += int32_t(warp_size)) {
+      T x[together];
+#pragma unroll
+      for (int32_t k = 0; k < together; k++) x[k] = g.at[min(row + k, g.rows - 1) * g.stride + cls];
+#pragma unroll
+      for (int32_t k = 0; k < together; k++)
+        if (row + k < g.rows) room[in.start + (row + k) * in.pitch + cls] = to_float(x[k]);
+    }
+}
+
 /** By a warp, which has left its room before. */
 template <typename T>
 __device__ __forceinline__ void bring_rows(const room_setting &s, const row_group<const T> &g, const room_layout &in,
@@ -133,7 +148,7 @@ __device__ __forceinline__ void bring_rows(const room_setting &s, const row_grou
     go_along(
         s, g, in, [&](int32_t from, int32_t to) { bring_vector(room + to, g.at + from); }, single);
   else
-    go_over(g, in, single);
+    bring_apart(g, in, room);
   close_copies();
   wait_for_copies<0>();
   __syncwarp();

@@ -170,10 +170,13 @@ __device__ __forceinline__ void store_row(const call &c, const long_row<T, threa
                                           float maximum, const outcome &o, float scale, bool skipped) {
 #pragma unroll 4
   for (int32_t cls = a.thread(); cls < a.n; cls += threads) {
-    float value = a.e(label, cls, maximum) * o.of_e;
-    if (has_targets) value = fmaf(-scale, a.target(cls), value);
-    if (!has_targets && cls == label) value = -o.derivative;
-    a.to[cls * a.to_step] = from_float<T>(skipped ? 0.0f : finished_derivative<T>(c, o, value));
+    const float e = a.e(label, cls, maximum);
+    float value;
+    if (has_targets)
+      value = finished_derivative<T>(c, o, fmaf(-scale, a.target(cls), e * o.of_e));
+    else
+      value = cls == label ? finished_derivative<T>(c, o, -o.derivative) : scaled_exponential<T>(c, o, e);
+    a.to[cls * a.to_step] = from_float<T>(skipped ? 0.0f : value);
   }
 }
 

@@ -37,8 +37,9 @@ __device__ __forceinline__ float maximum_of(const call &c, const staged_row &r) 
 /** x becomes exp(x - maximum); returns the sum. */
 template <typename T>
 __device__ __forceinline__ float exponentiate(const call &c, const staged_row &r, float maximum) {
+  __syncwarp(); /* a lane has other classes in a sweep of few rows */
   if (is_infinite(maximum)) sweep_rarely(r, [&](int32_t, float &x) { x = below_maximum(x, maximum); });
-  __syncwarp(); /* a lane has other classes there */
+  __syncwarp();
   const float base = spare_infinity(maximum);
   float place[chunk];
 #pragma unroll
@@ -58,7 +59,7 @@ __device__ __forceinline__ void scale_row(const call &c, const staged_row &r, co
   else if (!o.after)
     sweep<true>(r, [&](int, int32_t, float &x) { x *= o.of_e; });
   else
-    sweep_rarely(r, [&](int32_t, float &x) { x = finished_derivative<T>(c, o, x * o.of_e); });
+    sweep_rarely(r, [&](int32_t, float &x) { x = scaled_exponential<T>(c, o, x); });
 }
 
 /** Adds what the loss adds to the logits. By a warp. */

@@ -5,6 +5,7 @@
  * Labels stand at the first and the last classes. Rows with a NaN have no weight.
  */
 #include <criterion/criterion.h>
+#include <float.h>
 #include <math.h>
 
 #include "support/numbers.h"
@@ -15,8 +16,9 @@
 static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16};
 static const int32_t kinds[] = {TARE_LOSS_SOFTMAX_CE,   TARE_LOSS_SOFTMAX_FOCAL, TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED,
                                 TARE_LOSS_SOFTMAX_LDAM, TARE_LOSS_SOFTMAX_CE,    TARE_LOSS_SOFTMAX_SEESAW};
-static const int64_t widths[] = {1,  2,  3,  4,  8,   17,  20,  21,  33,  40,  44,  46,  47,   48,   64,   80,   81,
-                                 88, 91, 92, 93, 100, 128, 187, 188, 365, 376, 750, 751, 1203, 1495, 1496, 1497, 1500};
+static const int64_t widths[] = {1,   2,   3,   4,   8,   17,  20,  21,   33,   40,   44,   46,  47,
+                                 48,  64,  80,  81,  88,  91,  92,  93,   94,   100,  128,  180, 184,
+                                 187, 188, 365, 374, 375, 748, 749, 1203, 1495, 1496, 1497, 1500};
 
 enum way { TOGETHER, SHIFTED, SHIFTED_APART, APART, APART_IN_VECTORS, IN_PLACE, WAYS };
 
@@ -76,6 +78,34 @@ Test(softmax_rows, same_bits_in_every_place) {
           CHECK_SAME_OUTCOME(p, got, want);
           outcome_free(got);
         }
+        outcome_free(want);
+        problem_free(p);
+      }
+    }
+  }
+}
+
+/* Logits of finite size whose difference is as large as a float can be, or larger. */
+Test(softmax_rows, far_below_the_maximum) {
+  static const double far[] = {-FLT_MAX, -2.5e38, -1e38, 3e38, -1e4, -88.5, -87.0};
+  static const int64_t few[] = {3, 21, 81, 128, 1203, 1497};
+  FOR_EACH_DEVICE(device) {
+    for (int w = 0; w < COUNT(few); w++) {
+      for (int k = 0; k < COUNT(kinds); k++) {
+        problem *p = problem_new(kinds[k], TARE_DTYPE_F32, 23, few[w]);
+        for (int64_t row = 0; row < p->rows; row++) {
+          double *const x = p->logits + row * p->classes;
+          p->labels[row] = p->first_label + (row * 5 + 2) % p->classes;
+          x[row % p->classes] = (float)far[row % COUNT(far)];
+          if (row % 3 == 0) x[(row + 1) % p->classes] = (float)far[row / 3 % COUNT(far)];
+        }
+        if (w % 2) lie(p, APART);
+        p->want = WANT_GRADIENT; /* a label far below has a loss that is no float */
+        outcome *got = problem_run(p, device), *want = problem_expect(p);
+        cr_assert_eq(got->status, TARE_STATUS_OK, "%s", got->text);
+        for (int64_t i = 0; i < got->elements; i++)
+          CHECK_NEAR(problem_text(p), got->gradient[i], want->gradient[i], ((tolerance){1e-6, 1e-4}));
+        outcome_free(got);
         outcome_free(want);
         problem_free(p);
       }
