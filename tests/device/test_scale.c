@@ -224,32 +224,6 @@ Test(scale, softmax_gradients_of_factors_beyond_single_precision) {
   }
 }
 
-/* A label that is nearly certain, and a class that is nearly nothing beside the others: the product of the two is smaller
- * than a normal float, and the scale is larger than any. */
-Test(scale, softmax_gradients_of_small_products) {
-  static const int64_t widths[] = {3, 20, 81, 1203, 1600};
-  FOR_EACH_DEVICE(device) {
-    for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
-      for (int way = PLAIN; way < DENSE; way++) {
-        problem *p = problem_in(TARE_LOSS_SOFTMAX_CE, TARE_DTYPE_F32, way);
-        if (way < CHANNELS_FIRST) problem_free(p), p = problem_new(TARE_LOSS_SOFTMAX_CE, TARE_DTYPE_F32, 9, widths[w]);
-        for (int64_t row = 0; row < p->rows; row++) {
-          double *const x = p->logits + row * p->classes;
-          const int64_t label = row % p->classes;
-          p->labels[row] = p->first_label + label;
-          for (int64_t k = 0; k < p->classes; k++) x[k] = k == label ? 50 : k == (label + 1) % p->classes ? -50 : 0;
-        }
-        p->want = WANT_GRADIENT | (way == EVERY_OUTPUT ? WANT_ROW_LOSS : 0);
-        p->normalizer = TARE_NORMALIZER_VALUE;
-        p->normalizer_value = 1e-10;
-        p->gradient_scale = 1e30;
-        CHECK_PROBLEM(p, device);
-        problem_free(p);
-      }
-    }
-  }
-}
-
 /* ---- Sums of losses near the largest float ----------------------------------------------------------------------- */
 
 /* Every element's loss is a float, their sum is none, and over its divisor it is one again. */

@@ -113,6 +113,32 @@ Test(softmax_rows, far_below_the_maximum) {
   }
 }
 
+/* A label that is nearly certain, and a class that is nearly nothing beside the others. Their product is smaller than a
+ * normal float, and the scale is larger than any. */
+Test(softmax_rows, small_products_and_a_large_scale) {
+  static const int64_t few[] = {3, 20, 81, 1203, 1600};
+  FOR_EACH_DEVICE(device) {
+    for (int w = 0; w < COUNT(few); w++) {
+      for (enum way way = TOGETHER; way < WAYS; way++) {
+        problem *p = problem_new(TARE_LOSS_SOFTMAX_CE, TARE_DTYPE_F32, 9, few[w]);
+        for (int64_t row = 0; row < p->rows; row++) {
+          double *const x = p->logits + row * p->classes;
+          const int64_t label = row % p->classes;
+          p->labels[row] = p->first_label + label;
+          for (int64_t k = 0; k < p->classes; k++) x[k] = k == label ? 50 : k == (label + 1) % p->classes ? -50 : 0;
+        }
+        lie(p, way);
+        p->want = WANT_GRADIENT;
+        p->normalizer = TARE_NORMALIZER_VALUE;
+        p->normalizer_value = 1e-10;
+        p->gradient_scale = 1e30;
+        CHECK_PROBLEM(p, device);
+        problem_free(p);
+      }
+    }
+  }
+}
+
 /* All rows but one are skipped, or all of them. */
 Test(softmax_rows, few_have_a_weight) {
   FOR_EACH_DEVICE(device) {
