@@ -95,8 +95,8 @@ __device__ __forceinline__ void count_nchw(const level &l, const tile &t, int32_
   for (int32_t k = 0; k < p.n; k++) count_singles(n, from + k, pieces);
 }
 
-/** Calls use(row, class, logit) for the elements of the rows that are wanted. A warp takes a row (`by_rows`), or a class
- *  of all rows. */
+/** Calls use(row, class, logit) for the elements of the rows that are wanted. A warp takes a row (`by_rows`), or a
+ *  class of all rows. */
 template <typename T, typename Wants, typename Use>
 __device__ __forceinline__ void for_elements(const level &l, const tile &t, int32_t classes, bool by_rows,
                                              Wants &&wants, Use &&use) {
