@@ -20,9 +20,6 @@ bool is_run(const tare_view &v, const tare_array &a, int64_t classes) {
   return !a.data || ((a.cls == 1 || classes == 1) && (a.stride[3] == classes || v.dim[3] == 1));
 }
 
-/** Whether the problem has kernels that take every row by sweeps over memory, a warp a row or a lane a row. */
-bool sweeps(const tare_problem *problem) { return tare_has_row_terms(problem) || tare_is_seesaw(problem); }
-
 /** With labels, rows of a softmax loss go through shared memory if their classes are contiguous and not too many; else
  *  they are taken side by side if that is how most of them lie. */
 int32_t choose_label_walk(const tare_problem *problem) {
@@ -52,7 +49,8 @@ int32_t label_lanes_of(const tare_problem *problem) {
 
 /** Enough rows to keep a block busy for a while, few enough that all blocks have some. */
 int64_t softmax_rows_of_tile(const tare_problem *problem, const tare_view &view, int32_t walk) {
-  const bool has_kernels_of_warps = sweeps(problem) || tare_has_bins(problem);
+  const bool has_kernels_of_warps = /* and none of blocks */
+      tare_has_row_terms(problem) || tare_is_seesaw(problem) || tare_has_bins(problem);
   const bool by_block = problem->batch.classes > softmax::most_classes_of_warp && !has_kernels_of_warps;
   int64_t together = by_block ? 1 : block_threads / 32;
   if (walk == walk_nchw) together = softmax::rows_of_nchw;
