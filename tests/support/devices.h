@@ -56,7 +56,8 @@ bool test_small(void);
 
 /**
  * Whether loss `kind` takes case `number` of a sweep over places, shapes and types, which losses share code for: half
- * of them, and in small runs a third; all of them with TARE_SWEEP=all. Each loss takes other ones.
+ * of them, in small runs a quarter, and under the sanitizers a sixth; all of them with TARE_SWEEP=all. Each loss takes
+ * other ones.
  */
 bool test_is_due(int32_t kind, int number);
 

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "support/devices.h"
 #include "support/tool.h"
 
 enum { PATH_BYTES = 512 };
@@ -226,6 +227,7 @@ static void expect_all_gone(const tool_folder *folder, const char *what) {
 static const char hanging[] = "#!/bin/sh\nsleep 300 &\necho $$ >pids\necho $! >>pids\necho '<svg>'\nwait\n";
 
 Test(tool_files, a_gnuplot_that_hangs) {
+  if (test_small()) cr_skip_test("waits 20 seconds");
   const tool_folder folder = tool_folder_with_files();
   write_text(&folder, "gnuplot", hanging);
   const time_t before = time(NULL);

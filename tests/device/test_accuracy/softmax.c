@@ -78,7 +78,7 @@ static double *draw_margins(int64_t classes) {
 }
 
 static struct softmax_batch draw_softmax(const struct sweep *sweep, int32_t dtype, int64_t classes) {
-  int64_t rows = test_size(40000, 4000) / classes + 30, elements = rows * classes;
+  int64_t rows = test_size(20000, 4000) / classes + 30, elements = rows * classes;
   struct softmax_batch batch = {.dtype = dtype,
                                 .rows = rows,
                                 .classes = classes,

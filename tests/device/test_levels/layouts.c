@@ -86,7 +86,7 @@ Test(levels, heads_of_one_to_five_levels) {
 
 /* Larger than a tile, at the class counts of real heads: two of them for each loss. */
 Test(levels, large_heads) {
-  static const level_shape head[] = {{100, 33, 9}, {50, 17, 9}, {25, 8, 9}};
+  static const level_shape head[] = {{50, 33, 9}, {25, 17, 9}, {13, 8, 9}};
   static const int64_t classes[] = {1, 3, 80, 91};
   FOR_EACH_DEVICE(device) {
     FOR_EACH_LOSS(kind) {
