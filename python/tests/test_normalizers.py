@@ -121,3 +121,13 @@ def test_refusals_of_levels():
         tare.torch.sigmoid_ce(logits, labels, level_divisors=[1, 2])
     with pytest.raises(ValueError, match="it must have one element"):
         tare.torch.sigmoid_ce(logits, labels, level_divisors=[torch.ones(2), None, None])
+
+
+def test_refusals_of_sums():
+    logits, labels, _ = _batch()
+    with pytest.raises(TypeError, match="normalizer_sums has no reduction"):
+        tare.torch.normalizer_sums("sigmoid-focal", logits, labels, reduction="rows")
+    with pytest.raises(TypeError, match="its sums are this rank's; add them with torch.distributed.all_reduce"):
+        tare.torch.normalizer_sums("sigmoid-focal", logits, labels, process_group=object())
+    with pytest.raises(TypeError, match="normalizer_sums has no process_group"):
+        tare.torch.normalizer_sums("sigmoid-focal", logits, labels, gradients="summed")

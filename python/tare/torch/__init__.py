@@ -118,12 +118,19 @@ def normalizer_sums(
         loss = tare.torch.sigmoid_focal(logits, labels, normalizer=divisor)
 
     The factor world_size is for gradients that are averaged over the ranks, as DistributedDataParallel does. The
-    arguments are those of `loss`. No logits are read, unless rows are selected. Not for ghm-c and ghm-r.
+    arguments are those of `loss`, but for reduction and process_group. No logits are read, unless rows are selected.
+    Not for ghm-c and ghm-r.
 
     Returns float64 tensors on the logits' device, without a wait: scalars, or [levels] with normalizer_scope="level".
     They are without normalizer_addend and normalizer_minimum. `weights` and `targets` may have fractions.
     """
     given = {key: one for key, one in options.items() if one is not None}
+    if "reduction" in given:
+        raise _checks.WrongType("normalizer_sums has no reduction")
+    if "process_group" in given or "gradients" in given:
+        raise _checks.WrongType(
+            "normalizer_sums has no process_group: its sums are this rank's; add them with torch.distributed.all_reduce"
+        )
     with torch.no_grad():
         return _ranks.sums(loss, name, logits, labels, given)
 
