@@ -78,14 +78,14 @@ static int show_loss(struct demo *demo, const struct contender *contender, struc
   bool boxes = contender->loss.kind == TARE_LOSS_GHM_R;
   struct run run = {0};
   struct result result;
-  double seconds = 0;
+  struct timing timing = {.seconds = 0};
   progress_begin(contender->label);
   int status = run_borrow(&run, boxes ? &demo->box_base : &demo->base, &contender->loss);
   if (contender->class_balanced) run.batch.class_weights = demo->base.class_weights;
   if (!kind_is_ghm(contender->loss.kind)) run.output.normalizer = TARE_NORMALIZER_POSITIVES;
   if (status == TOOL_OK) status = run_once(&run);
   if (status == TOOL_OK) status = run_result(&run, &result);
-  if (status == TOOL_OK) status = run_time(&run, 0.2, &seconds);
+  if (status == TOOL_OK) status = run_time(&run, 0.2, &timing);
   if (status == TOOL_OK && contender->loss.kind == TARE_LOSS_GHM_C && contender->loss.ghm.bins == 30) {
     status = histogram_of_run(&run, &demo->histogram);
     demo->has_histogram = true;
@@ -97,9 +97,9 @@ static int show_loss(struct demo *demo, const struct contender *contender, struc
     table_cell(table, "%.6g", result.loss);
     table_cell(table, "%.6g", result.grad_l1);
     table_cell(table, "%.6g", result.grad_l2);
-    table_cell(table, "%.2f", seconds * 1e3);
-    table_cell(table, "%.2f", seconds / elements * 1e9);
-    table_cell(table, "%.1f", run_bytes(&run) / seconds * 1e-9);
+    table_cell(table, "%.2f", timing.seconds * 1e3);
+    table_cell(table, "%.2f", timing.seconds / elements * 1e9);
+    table_cell(table, "%.1f", run_bytes(&run) / timing.seconds * 1e-9);
   }
   run_release(&run);
   return status;

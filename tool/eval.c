@@ -30,7 +30,7 @@ struct evaluation {
   struct device device;
   struct run run;
   struct result result;
-  double seconds;
+  struct timing timing;
   struct histogram histogram;                      /* of a GHM loss, or for the plot */
   struct curves curves;                            /* for the plot of GHM-C */
   tare_class_sums *class_sums;                     /* [classes], if they are wanted */
@@ -64,7 +64,7 @@ static int compute(struct evaluation *eval) {
                                     options->normalizer_minimum});
   status = run_once(run);
   if (status == TOOL_OK) status = run_result(run, &eval->result);
-  if (status == TOOL_OK) status = run_time(run, 0.15, &eval->seconds);
+  if (status == TOOL_OK) status = run_time(run, 0.15, &eval->timing);
   progress_end();
   return status;
 }
@@ -190,7 +190,7 @@ static int write_plot(struct evaluation *eval) {
 }
 
 static double gigabytes_per_second(const struct evaluation *eval) {
-  return eval->seconds > 0 ? run_bytes(&eval->run) / eval->seconds * 1e-9 : 0;
+  return eval->timing.seconds > 0 ? run_bytes(&eval->run) / eval->timing.seconds * 1e-9 : 0;
 }
 
 static void print_facts(const struct evaluation *eval) {
@@ -213,7 +213,8 @@ static void print_facts(const struct evaluation *eval) {
   table_cell(&table, "gradient");
   table_cell(&table, "L1 norm %.9g, L2 norm %.9g", result->grad_l1, result->grad_l2);
   table_cell(&table, "time");
-  table_cell(&table, "%.3f ms for loss and gradient, %.2f GB/s", eval->seconds * 1e3, gigabytes_per_second(eval));
+  table_cell(&table, "%.3f ms for loss and gradient, %.2f GB/s", eval->timing.seconds * 1e3,
+             gigabytes_per_second(eval));
   table_cell(&table, "device");
   if (about->device == TARE_DEVICE_CPU) {
     table_cell(&table, "cpu: %s, %s, %d thread%s", about->device_name, about->instruction_set, about->threads,
@@ -291,7 +292,7 @@ static json_t *report_json(const struct evaluation *eval) {
       (json_int_t)result->counts.counted, "grad_l1", json_number(result->grad_l1), "grad_l2",
       json_number(result->grad_l2), "device", device_kind_name(about->device), "device_name", about->device_name,
       "reason", about->reason, "instruction_set", about->instruction_set, "threads", about->threads, "dtype",
-      dtype_name(eval->sample.dtype), "milliseconds", json_number(eval->seconds * 1e3), "gigabytes_per_second",
+      dtype_name(eval->sample.dtype), "milliseconds", json_number(eval->timing.seconds * 1e3), "gigabytes_per_second",
       json_number(gigabytes_per_second(eval)));
   if (eval->file_dtype != eval->sample.dtype) {
     json_set(object, "converted_from", json_string(dtype_name(eval->file_dtype)));
@@ -299,7 +300,9 @@ static json_t *report_json(const struct evaluation *eval) {
   if (kind_is_ghm(eval->options.loss.kind)) {
     json_set(object, "histogram", json_histogram(&eval->histogram));
   }
-  provenance_add(object, &eval->options.loss);
+  provenance_add(object);
+  json_set(object, "parameters", provenance_parameters(&eval->options.loss));
+  json_set(object, "noise", provenance_noise(eval->timing.noise));
   json_set(object, "command", json_incref(eval->command));
   if (eval->sample.level_count) json_set(object, "levels", json_levels(eval));
   if (eval->norms) json_set(object, "norm_histogram", json_norms(eval->norms, eval->options.norm_bins));

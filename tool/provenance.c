@@ -38,7 +38,7 @@ static json_t *value_of(const tare_loss_spec *loss, const tare_parameter_descrip
   }
 }
 
-static json_t *parameters_of(const tare_loss_spec *loss) {
+json_t *provenance_parameters(const tare_loss_spec *loss) {
   json_t *parameters = json_object();
   tare_loss_description about = {.struct_size = sizeof about};
   tare_loss_describe(loss->kind, &about);
@@ -51,7 +51,7 @@ static json_t *parameters_of(const tare_loss_spec *loss) {
   return parameters;
 }
 
-void provenance_add(json_t *object, const tare_loss_spec *loss) {
+void provenance_add(json_t *object) {
   char text[64];
   const int32_t version = tare_version();
   snprintf(text, sizeof text, "%d.%d.%d", version / 10000, version / 100 % 100, version % 100);
@@ -61,5 +61,12 @@ void provenance_add(json_t *object, const tare_loss_spec *loss) {
   struct tm utc;
   if (gmtime_r(&now, &utc) && strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc))
     json_set(object, "date", json_string(text));
-  json_set(object, "parameters", parameters_of(loss));
+}
+
+json_t *provenance_noise(struct noise noise) {
+  json_t *object = json_object();
+  json_set(object, "spread", noise.known ? json_number(noise.spread) : json_null());
+  json_set(object, "limit", json_real(NOISE_LIMIT));
+  json_set(object, "trusted", json_boolean(noise.trusted));
+  return object;
 }

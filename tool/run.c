@@ -207,7 +207,7 @@ int run_once(struct run *run) {
   return status == TOOL_OK ? device_wait(run->device) : status;
 }
 
-int run_time(struct run *run, double budget, double *seconds) {
+int run_time(struct run *run, double budget, struct timing *timing) {
   struct times times = {0};
   int status = TOOL_OK;
   double start = seconds_now(), before = start;
@@ -217,7 +217,8 @@ int run_time(struct run *run, double budget, double *seconds) {
     if (status == TOOL_OK) status = times_add(&times, after - before);
     before = seconds_now();
   } while (status == TOOL_OK && before - start < budget && times.count < 1000);
-  *seconds = times_quantile(&times, 0.5);
+  timing->seconds = times_quantile(&times, 0.5);
+  timing->noise = times_noise(&times);
   times_free(&times);
   return status;
 }

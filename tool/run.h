@@ -9,6 +9,7 @@
 
 #include "sample.h"
 #include "tool/base/device.h"
+#include "tool/base/stopwatch.h"
 
 enum { RUN_LEVELS = 5 };
 
@@ -52,8 +53,12 @@ int run_once(struct run *run);
 /** The same without waiting: on a GPU the work may still be running. */
 int run_start(struct run *run);
 
-/** Median seconds of run_once over some repetitions, about `budget` seconds in all, at least one. */
-int run_time(struct run *run, double budget, double *seconds);
+/** What run_once takes: the median over some repetitions, about `budget` seconds in all, at least one. */
+struct timing {
+  double seconds;
+  struct noise noise; /**< of the repetitions */
+};
+int run_time(struct run *run, double budget, struct timing *timing);
 
 /** Bytes that one evaluation reads and writes: logits, gradient, labels, targets, scores and row weights, each once. */
 double run_bytes(const struct run *run);

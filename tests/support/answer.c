@@ -48,3 +48,11 @@ size_t answer_count(const answer_json *object, const char *path) {
   cr_assert(json_is_array(value), "'%s' is no array", path);
   return json_array_size(value);
 }
+
+bool answer_is_null(const answer_json *object, const char *path) { return json_is_null(find(object, path)); }
+
+bool answer_flag(const answer_json *object, const char *path) {
+  const json_t *value = find(object, path);
+  cr_assert(json_is_boolean(value), "'%s' is neither true nor false", path);
+  return json_is_true(value);
+}

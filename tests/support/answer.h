@@ -6,6 +6,7 @@
 #ifndef TARE_TESTS_ANSWER_H
 #define TARE_TESTS_ANSWER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct json_t answer_json; /* jansson's */
@@ -19,5 +20,11 @@ void answer_free(answer_json *object);
 double answer_number(const answer_json *object, const char *path);
 const char *answer_text(const answer_json *object, const char *path);
 size_t answer_count(const answer_json *object, const char *path);
+
+/** Whether the value at a path is null. */
+bool answer_is_null(const answer_json *object, const char *path);
+
+/** The true or false at a path. */
+bool answer_flag(const answer_json *object, const char *path);
 
 #endif

@@ -237,6 +237,7 @@ void bench_release(struct bench *bench) {
     run_release(&bench->lanes[index].run);
     times_free(&bench->lanes[index].times);
     times_free(&bench->lanes[index].of_focal);
+    times_free(&bench->lanes[index].of_copy);
   }
   run_release(&bench->balanced_base);
   run_release(&bench->box_base);

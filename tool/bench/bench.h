@@ -29,15 +29,18 @@ struct bench_options {
   int32_t dtype, device, threads, layout;
   struct distribution distribution;
   const char *distribution_text, *file, *labels, *plot;
+  json_t *command; /* as it was given */
 };
 
 /** Returns TOOL_OK or TOOL_MISUSED, after complaining. */
 int bench_options_read(struct bench_options *options, int argc, char **argv);
 
-struct lane { /* one loss with its times, and each over that of focal in the same round (none for another batch) */
+/* One loss with its times; each over that of focal in the same round (none for another batch), and over the mean of the
+ * round's two copies. */
+struct lane {
   struct contender contender;
   struct run run;
-  struct times times, of_focal;
+  struct times times, of_focal, of_copy;
 };
 
 struct bench {
@@ -64,7 +67,7 @@ void bench_release(struct bench *bench);
 /** Puts the logits back that a run in place has overwritten. */
 void bench_restore(struct bench *bench, struct run *run);
 
-/** The number of rounds to take, by the seconds of one. */
+/** The number of rounds to take, by the seconds of one; at least as many as a median needs for its interval. */
 int64_t bench_rounds_within(double round);
 
 /** Bytes of the logits. */
@@ -73,10 +76,38 @@ double bench_logits_bytes(const struct bench *bench);
 /** Caches are called cold only if the logits do not fit in the last cache. */
 bool bench_is_cold(const struct bench *bench);
 
+/** Bytes of the last cache of the device. */
+int64_t bench_cache_bytes(const struct bench *bench);
+
+const char *bench_layout_name(const struct bench *bench);
+
+/** Bytes that a plain copy reads and writes in a second, by the median of all copies. */
+double bench_copy_rate(struct bench *bench);
+
+struct figures {
+  double median, p20, p80, ns_element, ns_core, gigabytes, ratio, of_focal;
+};
+struct figures bench_figures(struct bench *bench, struct lane *lane);
+
 /** Draws the picture of --plot to `file`. TOOL_OK, or TOOL_FAILED after complaining. */
 int bench_chart(FILE *file, struct bench *bench);
 
 void bench_print(struct bench *bench);
-json_t *bench_json(struct bench *bench);
+
+/** Says so if `what` ("copies") took too different times for the rest to be trusted. */
+void noise_print(const char *what, struct noise noise);
+
+/** What is measured on what: all that is known before the first round. */
+json_t *bench_setting_json(const struct bench *bench);
+
+/** Adds what the rounds found to an object. */
+void bench_add_results(json_t *object, struct bench *bench);
+
+/** Adds "median_ms", "p20_ms", "p80_ms", and the median's interval as "median_low_ms" and "median_high_ms", which are
+ *  null after too few rounds. */
+void json_set_times(json_t *object, struct times *times);
+
+/** {median, low, high} of times without a unit: each is over the yardstick's in its round. */
+json_t *json_relative(struct times *ratios);
 
 #endif

@@ -230,7 +230,21 @@ static int measure_time(struct fused *bench) {
   return status;
 }
 
+/* Before anything sorts the times. */
+static int compare_with_products(const struct fused *bench, struct cost *cost) {
+  int status = TOOL_OK;
+  for (size_t round = 0; status == TOOL_OK && round < cost->times.count; round++) {
+    status = times_add(&cost->of_products, cost->times.of[round] / bench->products.of[round]);
+  }
+  return status;
+}
+
 /* ---- The benchmark ----------------------------------------------------------------------------------------------- */
+
+static void cost_free(struct cost *cost) {
+  times_free(&cost->times);
+  times_free(&cost->of_products);
+}
 
 static void release(struct fused *bench) {
   struct classifier *c = &bench->classifier;
@@ -240,8 +254,8 @@ static void release(struct fused *bench) {
   working_free(bench->device, bench->workspace, bench->workspace_bytes);
   working_free(bench->device, bench->logits, bench->logits_bytes);
   for (int32_t index = 0; index < bench->lane_count; index++) {
-    times_free(&bench->lanes[index].fused.times);
-    times_free(&bench->lanes[index].unfused.times);
+    cost_free(&bench->lanes[index].fused);
+    cost_free(&bench->lanes[index].unfused);
   }
   times_free(&bench->products);
   sample_free(&bench->sample);
@@ -255,8 +269,14 @@ int fused_bench(const struct bench_options *options, struct device *device) {
   int status = prepare(bench);
   if (status == TOOL_OK) status = measure_memory(bench);
   if (status == TOOL_OK) status = measure_time(bench);
+  for (int32_t index = 0; status == TOOL_OK && index < bench->lane_count; index++) {
+    status = compare_with_products(bench, &bench->lanes[index].fused);
+    if (status == TOOL_OK) status = compare_with_products(bench, &bench->lanes[index].unfused);
+  }
+  json_t *json = options->json ? fused_setting_json(bench) : NULL;
+  if (status == TOOL_OK && json) fused_add_results(json, bench);
   if (status == TOOL_OK && options->json)
-    status = json_print(fused_json(bench));
+    status = json_print(json);
   else if (status == TOOL_OK)
     fused_print(bench);
   if (status == TOOL_OK) status = finish_output();

@@ -9,8 +9,8 @@
 #include "product.h"
 
 struct cost {
-  struct times times;
-  double peak; /* bytes beyond inputs and outputs; negative: unknown */
+  struct times times, of_products; /* each over the products' in its round */
+  double peak;                     /* bytes beyond inputs and outputs; negative: unknown */
   double loss;
 };
 
@@ -42,6 +42,9 @@ struct fused {
 int fused_bench(const struct bench_options *options, struct device *device);
 
 void fused_print(struct fused *bench);
-json_t *fused_json(struct fused *bench);
+
+/** As bench_setting_json and bench_add_results. */
+json_t *fused_setting_json(const struct fused *bench);
+void fused_add_results(json_t *object, struct fused *bench);
 
 #endif

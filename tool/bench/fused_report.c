@@ -7,6 +7,7 @@
 
 #include "fused.h"
 #include "tool/base/convert.h"
+#include "tool/provenance.h"
 #include "tool/report.h"
 
 struct fused_figures {
@@ -60,43 +61,60 @@ void fused_print(struct fused *bench) {
   }
   table_print(&table, true);
   double products = times_quantile(&bench->products, 0.5);
-  double spread =
-      products > 0 ? (times_quantile(&bench->products, 0.8) - times_quantile(&bench->products, 0.2)) / products : 0;
+  struct noise noise = times_noise(&bench->products);
   printf(
       "\nms: median. unfused: a product, the loss with its gradient in place, and two products, by the same BLAS.\n"
       "of products: the time of the three products alone, %.1f ms (%.0f GFLOP/s; their p20 to p80 spread is %.0f %%\n"
       "of it), over the fused time. MB: measured peak of memory beyond inputs and outputs.\n",
-      products * 1e3, products > 0 ? operations(bench) / products * 1e-9 : 0, spread * 100);
-  if (spread > 0.2) {
-    printf(
-        "The products vary a lot from round to round: other work keeps this machine busy. Do not trust these "
-        "times.\n");
-  }
+      products * 1e3, products > 0 ? operations(bench) / products * 1e-9 : 0, noise.spread * 100);
+  noise_print("products", noise);
 }
 
 static json_t *cost_json(struct cost *cost) {
-  return json_pack("{s:f, s:f, s:f, s:f, s:f}", "median_ms", times_quantile(&cost->times, 0.5) * 1e3, "p20_ms",
-                   times_quantile(&cost->times, 0.2) * 1e3, "p80_ms", times_quantile(&cost->times, 0.8) * 1e3,
-                   "peak_bytes", cost->peak, "loss", cost->loss);
+  json_t *object = json_object();
+  json_set_times(object, &cost->times);
+  json_set(object, "relative_time", json_relative(&cost->of_products));
+  json_set(object, "peak_bytes", json_number(cost->peak));
+  json_set(object, "loss", json_number(cost->loss));
+  return object;
 }
 
-json_t *fused_json(struct fused *bench) {
+static json_t *lane_json(struct fused *bench, struct fused_lane *lane) {
+  const struct fused_figures f = figures_of(bench, lane);
+  const tare_loss_spec *loss = &lane->contender.loss;
+  json_t *object = json_object();
+  json_set(object, "label", json_string(lane->contender.label));
+  json_set(object, "loss", json_string(tare_loss_name(loss->kind)));
+  json_set(object, "parameters", provenance_parameters(loss));
+  json_set(object, "workspace_bytes", json_integer((json_int_t)lane->workspace_bytes));
+  json_set(object, "fused", cost_json(&lane->fused));
+  json_set(object, "unfused", cost_json(&lane->unfused));
+  json_set(object, "time_ratio", json_number(f.ratio));
+  json_set(object, "of_products", json_number(f.of_products));
+  json_set(object, "memory_ratio", json_number(f.memory_ratio));
+  return object;
+}
+
+json_t *fused_setting_json(const struct fused *bench) {
   const struct classifier *c = &bench->classifier;
   const tare_context_description *about = &bench->device->about;
+  json_t *object =
+      json_pack("{s:s, s:O, s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:s, s:I}", "benchmark", "head", "command",
+                bench->options->command, "device", device_kind_name(about->device), "device_name", about->device_name,
+                "isa", about->instruction_set, "threads", about->threads, "dtype", dtype_name(c->dtype), "rows",
+                (json_int_t)c->rows, "classes", (json_int_t)c->classes, "dimensions", (json_int_t)c->dimensions,
+                "distribution", bench->options->distribution_text, "logits_bytes", (json_int_t)bench->logits_bytes);
+  provenance_add(object);
+  return object;
+}
+
+void fused_add_results(json_t *object, struct fused *bench) {
   json_t *losses = json_array();
+  json_set(object, "rounds", json_integer((json_int_t)bench->rounds));
+  json_set(object, "noise", provenance_noise(times_noise(&bench->products)));
+  json_set(object, "products_ms", json_number(times_quantile(&bench->products, 0.5) * 1e3));
   for (int32_t index = 0; index < bench->lane_count; index++) {
-    struct fused_lane *lane = &bench->lanes[index];
-    struct fused_figures f = figures_of(bench, lane);
-    json_append(losses, json_pack("{s:s, s:s, s:I, s:o, s:o, s:f, s:f, s:f}", "label", lane->contender.label, "loss",
-                                  tare_loss_name(lane->contender.loss.kind), "workspace_bytes",
-                                  (json_int_t)lane->workspace_bytes, "fused", cost_json(&lane->fused), "unfused",
-                                  cost_json(&lane->unfused), "time_ratio", f.ratio, "of_products", f.of_products,
-                                  "memory_ratio", f.memory_ratio));
+    json_append(losses, lane_json(bench, &bench->lanes[index]));
   }
-  return json_pack("{s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:o}", "device",
-                   device_kind_name(about->device), "device_name", about->device_name, "isa", about->instruction_set,
-                   "threads", about->threads, "dtype", dtype_name(c->dtype), "rows", (json_int_t)c->rows, "classes",
-                   (json_int_t)c->classes, "dimensions", (json_int_t)c->dimensions, "logits_bytes",
-                   (json_int_t)bench->logits_bytes, "rounds", (json_int_t)bench->rounds, "products_ms",
-                   times_quantile(&bench->products, 0.5) * 1e3, "losses", losses);
+  json_set(object, "losses", losses);
 }

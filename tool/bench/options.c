@@ -190,7 +190,8 @@ int bench_options_read(struct bench_options *options, int argc, char **argv) {
                                     .classes = 80,
                                     .dtype = TARE_DTYPE_F32,
                                     .distribution = detector_distribution,
-                                    .distribution_text = "detector"};
+                                    .distribution_text = "detector",
+                                    .command = options->command};
   int status = parse_arguments(&argp, (const char *const[]){"loss", NULL}, argc, argv, options);
   if (status == TOOL_OK && options->labels && !options->file) {
     status = misuse("--labels belongs to --distribution file:X.npy");

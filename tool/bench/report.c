@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the benchmark found, as a table and as JSON.
+ * What the benchmark found, as a table.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -12,7 +12,7 @@
 #include "tool/report.h"
 
 /* The last cache of the first core, as the kernel knows it; the C library counts all of a package's together. */
-static int64_t cache_bytes(void) {
+static int64_t cpu_cache_bytes(void) {
   int64_t largest = 0;
   for (int index = 0; index < 8; index++) {
     char path[96];
@@ -28,11 +28,7 @@ static int64_t cache_bytes(void) {
   return bytes > 0 ? bytes : 0;
 }
 
-struct figures {
-  double median, p20, p80, ns_element, ns_core, gigabytes, ratio, of_focal;
-};
-
-static double copy_rate(struct bench *bench) { /* bytes read and written per second, by the median of all copies */
+double bench_copy_rate(struct bench *bench) {
   const struct sample *sample = &bench->batch;
   double bytes = 2 * (double)sample->rows * (double)sample->classes * (double)dtype_size(sample->dtype);
   double median = times_quantile(&bench->copies, 0.5);
@@ -44,7 +40,7 @@ static int32_t cores(const struct bench *bench) {
   return device_is_gpu(&bench->device) ? 1 : bench->device.about.threads;
 }
 
-static struct figures figures_of(struct bench *bench, struct lane *lane) {
+struct figures bench_figures(struct bench *bench, struct lane *lane) {
   struct figures figures = {.median = times_quantile(&lane->times, 0.5),
                             .p20 = times_quantile(&lane->times, 0.2),
                             .p80 = times_quantile(&lane->times, 0.8)};
@@ -52,25 +48,29 @@ static struct figures figures_of(struct bench *bench, struct lane *lane) {
   figures.ns_element = figures.median / elements * 1e9;
   figures.ns_core = figures.ns_element * cores(bench);
   figures.gigabytes = run_bytes(&lane->run) / figures.median * 1e-9;
-  double rate = copy_rate(bench);
+  double rate = bench_copy_rate(bench);
   figures.of_focal = times_quantile(&lane->of_focal, 0.5);
   figures.ratio = rate > 0 ? figures.gigabytes * 1e9 / rate : 0;
   return figures;
 }
 
-static const char *layout_name(const struct bench *bench) { return bench_layouts[bench->options.layout].name; }
+int64_t bench_cache_bytes(const struct bench *bench) {
+  return device_is_gpu(&bench->device) ? (int64_t)gpu_cache_bytes() : cpu_cache_bytes();
+}
+
+const char *bench_layout_name(const struct bench *bench) { return bench_layouts[bench->options.layout].name; }
 
 bool bench_is_cold(const struct bench *bench) {
   if (device_is_gpu(&bench->device)) return true; /* flushed before each run */
   double bytes = bench_logits_bytes(bench);
-  return bytes * (bench->options.apart ? 2 : 1) > (double)cache_bytes();
+  return bytes * (bench->options.apart ? 2 : 1) > (double)bench_cache_bytes(bench);
 }
 
 static void print_heading(const struct bench *bench) {
   const tare_context_description *about = &bench->device.about;
   double bytes = bench_logits_bytes(bench);
   printf("Loss and gradient of %s x %s %s (%s, %s, %s)\n", grouped(bench->batch.rows).of,
-         grouped(bench->batch.classes).of, dtype_name(bench->batch.dtype), layout_name(bench),
+         grouped(bench->batch.classes).of, dtype_name(bench->batch.dtype), bench_layout_name(bench),
          bench->options.apart ? "gradient apart" : "in place", bench->options.distribution_text);
   if (device_is_gpu(&bench->device)) {
     printf("on %s, %s; %lld rounds of every loss; restoring the logits is not timed.\n", about->device_name,
@@ -82,7 +82,7 @@ static void print_heading(const struct bench *bench) {
          about->instruction_set, about->threads, about->threads == 1 ? "" : "s", (long long)bench->rounds);
   if (*about->reason) printf("Not on a GPU: %s\n", about->reason);
   printf("The logits are %.1f MB and the last cache %.1f MB: the caches are %s.\n\n", bytes * 1e-6,
-         (double)cache_bytes() * 1e-6,
+         (double)bench_cache_bytes(bench) * 1e-6,
          bench_is_cold(bench) ? "cold (too small to hold the batch)" : "warm (they hold the batch)");
 }
 
@@ -100,6 +100,13 @@ static void add_copy_row(struct table *table, const char *name, struct times *ti
   table_cell(table, "%s", "");
 }
 
+void noise_print(const char *what, struct noise noise) {
+  if (noise.known && !noise.trusted) {
+    printf("The %s vary a lot from round to round: other work keeps this machine busy. Do not trust these times.\n",
+           what);
+  }
+}
+
 void bench_print(struct bench *bench) {
   print_heading(bench);
   static const char *const heading[] = {"loss",       "ms",   "p20",     "p80",   "ns/element",
@@ -111,7 +118,7 @@ void bench_print(struct bench *bench) {
   int32_t threads = cores(bench);
   add_copy_row(&table, "copy, before", &bench->first_copies, elements, bytes, all, threads);
   for (int32_t index = 0; index < bench->lane_count; index++) {
-    struct figures figures = figures_of(bench, &bench->lanes[index]);
+    struct figures figures = bench_figures(bench, &bench->lanes[index]);
     table_cell(&table, "%s", bench->lanes[index].contender.label);
     table_cell(&table, "%.3f", figures.median * 1e3);
     table_cell(&table, "%.3f", figures.p20 * 1e3);
@@ -127,55 +134,12 @@ void bench_print(struct bench *bench) {
   }
   add_copy_row(&table, "copy, after", &bench->last_copies, elements, bytes, all, threads);
   table_print(&table, true);
-  double spread = all > 0 ? (times_quantile(&bench->copies, 0.8) - times_quantile(&bench->copies, 0.2)) / all : 0;
+  struct noise noise = times_noise(&bench->copies);
   printf(
       "\nms: median run time; p20, p80: its 20th and 80th percentiles. ns x cores: ns per element times threads.\n"
       "GB/s: logits read and gradient written, with labels and targets. of copy: that rate over the rate of plain\n"
       "copies of the logits (their median; p20 to p80 spread is %.0f %% of it). focals: the median ratio to\n"
       "the time of the first sigmoid-focal in the same round. ghm-r has [rows, 4].\n",
-      spread * 100);
-  if (spread > 0.2) {
-    printf(
-        "The copies vary a lot from round to round: other work keeps this machine busy. Do not trust these "
-        "times.\n");
-  }
-}
-
-static json_t *lane_json(struct bench *bench, struct lane *lane) {
-  struct figures figures = figures_of(bench, lane);
-  const tare_loss_spec *loss = &lane->contender.loss;
-  json_t *object =
-      json_pack("{s:s, s:s, s:b, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "label", lane->contender.label, "loss",
-                tare_loss_name(loss->kind), "class_balanced", lane->contender.class_balanced, "columns",
-                (json_int_t)lane->run.batch.classes, "median_ms", figures.median * 1e3, "p20_ms", figures.p20 * 1e3,
-                "p80_ms", figures.p80 * 1e3, "ns_per_element", figures.ns_element, "ns_per_element_core",
-                figures.ns_core, "gigabytes_per_second", figures.gigabytes, "copy_ratio", figures.ratio);
-  if (figures.of_focal > 0) json_set(object, "focal_ratio", json_real(figures.of_focal));
-  const double *gamma = gamma_of(&lane->contender.loss);
-  if (gamma) json_set(object, "gamma", json_real(*gamma));
-  if (kind_is_ghm(loss->kind)) json_set(object, "bins", json_integer(loss->ghm.bins));
-  return object;
-}
-
-json_t *bench_json(struct bench *bench) {
-  const tare_context_description *about = &bench->device.about;
-  json_t *losses = json_array();
-  for (int32_t index = 0; index < bench->lane_count; index++) {
-    json_append(losses, lane_json(bench, &bench->lanes[index]));
-  }
-  double bytes = bench_logits_bytes(bench);
-  json_t *copy =
-      json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "median_ms", times_quantile(&bench->copies, 0.5) * 1e3, "p20_ms",
-                times_quantile(&bench->copies, 0.2) * 1e3, "p80_ms", times_quantile(&bench->copies, 0.8) * 1e3,
-                "first_ms", times_quantile(&bench->first_copies, 0.5) * 1e3, "last_ms",
-                times_quantile(&bench->last_copies, 0.5) * 1e3, "gigabytes_per_second", copy_rate(bench) * 1e-9);
-  return json_pack("{s:s, s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:s, s:b, s:o, s:I, s:I, s:s, s:I, s:o, s:o}", "device",
-                   device_kind_name(about->device), "device_name", about->device_name, "reason", about->reason, "isa",
-                   about->instruction_set, "threads", about->threads, "dtype", dtype_name(bench->batch.dtype), "rows",
-                   (json_int_t)bench->batch.rows, "classes", (json_int_t)bench->batch.classes, "layout",
-                   layout_name(bench), "in_place", !bench->options.apart, "distribution",
-                   json_text(bench->options.distribution_text), "logits_bytes", (json_int_t)bytes, "cache_bytes",
-                   (json_int_t)(device_is_gpu(&bench->device) ? (int64_t)gpu_cache_bytes() : cache_bytes()), "cache",
-                   bench_is_cold(bench) ? "cold" : "warm", "rounds", (json_int_t)bench->rounds, "copy", copy, "losses",
-                   losses);
+      noise.spread * 100);
+  noise_print("copies", noise);
 }
