@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a JSON report says of the run itself, so that it can be repeated and judged: the command line, every parameter of
- * the loss (defaults too), versions and date, and whether its times can be trusted.
+ * What a JSON report says of the run itself, so that it can be repeated and judged: the command line, every parameter
+ * of the loss (defaults too), versions and date, and whether its times can be trusted.
  */
 #ifndef TARE_TOOL_PROVENANCE_H
 #define TARE_TOOL_PROVENANCE_H

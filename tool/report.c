@@ -196,6 +196,14 @@ void json_set(json_t *object, const char *key, json_t *value) {
   if (json_object_set_new(object, key, value) != 0) report_incomplete();
 }
 
+json_t *json_at(const json_t *object, const char *path) {
+  const char *dot = strchr(path, '.');
+  if (!dot) return json_object_get(object, path);
+  char key[64];
+  snprintf(key, sizeof key, "%.*s", (int)(dot - path), path);
+  return json_at(json_object_get(object, key), dot + 1);
+}
+
 json_t *json_histogram(const struct histogram *histogram) {
   json_t *edges = json_array(), *counts = json_array(), *weights = json_array();
   for (int32_t bin = 0; bin <= histogram->bins; bin++) json_append(edges, json_number(histogram->edges[bin]));

@@ -42,6 +42,9 @@ json_t *json_text(const char *text);
 void json_append(json_t *array, json_t *value);
 void json_set(json_t *object, const char *key, json_t *value);
 
+/** The value at a path of keys ("noise.trusted"); NULL: there is none. */
+json_t *json_at(const json_t *object, const char *path);
+
 /** {edges, counts, weights} */
 json_t *json_histogram(const struct histogram *histogram);
 

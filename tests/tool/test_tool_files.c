@@ -134,6 +134,7 @@ Test(tool_files, standard_output_is_full) {
                                          "weights --class-counts c.csv --beta 0.9",
                                          "weights --class-counts c.csv --beta 0.9 --json --out a",
                                          "bench --rows 10 --classes 2 --repeat 1 --loss sigmoid-ce --threads 1",
+                                         "bench --rows 10 --classes 2 --repeat 1 --loss sigmoid-ce --threads 1 --csv",
                                          "bench --rows 10 --classes 2 --repeat 1 --loss sigmoid-ce --threads 1 --json"};
   const tool_folder folder = tool_folder_with_files();
   for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {

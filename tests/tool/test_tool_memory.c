@@ -69,14 +69,14 @@ static bool fail_allocation(const tool_folder *folder, int at, int on, const cha
 }
 #endif
 
-/* Each allocation fails in turn, alone or with all after it. */
-static void fail_each_allocation(const char *command, const char *const *arrays) {
+/* Each allocation fails in turn, alone or with all after it. `before` runs once, before all. */
+static void fail_each_allocation(const char *before, const char *command, const char *const *arrays) {
 #ifndef TARE_FAILING_MALLOC
-  (void)command, (void)arrays;
+  (void)before, (void)command, (void)arrays;
   cr_skip_test("no failing allocator under the sanitizers");
 #else
   const tool_folder folder = tool_folder_with_files();
-  cr_assert_eq(tool_shell(&folder, "\"$TARE\" %s; rm -f a", command), 0);
+  cr_assert_eq(tool_shell(&folder, "%s; \"$TARE\" %s; rm -f a", before, command), 0);
   char *reference = tool_text(&folder, "out");
   int refused = 0;
   for (int on = 0; on < 2; on++) {
@@ -95,14 +95,28 @@ static const char *const none[] = {NULL};
 
 Test(tool_memory, evaluation) {
   static const char *const arrays[] = {"histogram.edges", "histogram.counts", "histogram.weights", NULL};
-  fail_each_allocation("$EVAL --bins 4 --json --grad-out a", arrays);
+  fail_each_allocation(":", "$EVAL --bins 4 --json --grad-out a", arrays);
 }
 
-Test(tool_memory, weights) { fail_each_allocation("weights --class-counts c.csv --beta 0.9 --json --out a", none); }
+Test(tool_memory, weights) {
+  fail_each_allocation(":", "weights --class-counts c.csv --beta 0.9 --json --out a", none);
+}
 
-Test(tool_memory, a_table) { fail_each_allocation("weights --class-counts c.csv --beta 0.9 --out a", none); }
+Test(tool_memory, a_table) { fail_each_allocation(":", "weights --class-counts c.csv --beta 0.9 --out a", none); }
 
 Test(tool_memory, information) {
   static const char *const arrays[] = {"losses", "cpu.instruction_sets", "cuda.devices", NULL};
-  fail_each_allocation("info --json", arrays);
+  fail_each_allocation(":", "info --json", arrays);
+}
+
+#define BENCH "bench --rows 10 --classes 2 --repeat 6 --loss sigmoid-ce --threads 1 --device cpu --json"
+
+Test(tool_memory, benchmark) {
+  static const char *const arrays[] = {"command", "losses", NULL};
+  fail_each_allocation(":", BENCH, arrays);
+}
+
+Test(tool_memory, comparison) {
+  static const char *const arrays[] = {"losses", "comparison.losses", "comparison.only_new", NULL};
+  fail_each_allocation("\"$TARE\" " BENCH " >x.kept", BENCH " --compare x.kept", arrays);
 }

@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 
+#include "compare.h"
 #include "fused.h"
 #include "tool/base/convert.h"
 #include "tool/base/gpu.h"
@@ -95,7 +96,7 @@ static int compare_with_copies(struct bench *bench) {
   return status;
 }
 
-static int measure(struct bench *bench) {
+int bench_measure(struct bench *bench) {
   progress_begin("warming up");
   int status = run_round(bench, true);
   double before = seconds_now();
@@ -112,29 +113,31 @@ static int measure(struct bench *bench) {
   return status == TOOL_OK ? compare_with_focal(bench) : status;
 }
 
-static json_t *report_json(struct bench *bench) {
-  json_t *object = bench_setting_json(bench);
-  bench_add_results(object, bench);
-  return object;
-}
-
 /* The file of --plot is opened before the measuring, and gets its name after the report. */
 static int run_bench(struct bench *bench) {
-  const char *path = bench->options.plot;
-  FILE *plot = path ? outfile_open("--plot", path) : NULL;
-  int status = path && !plot ? TOOL_FAILED : bench_prepare(bench);
-  if (status == TOOL_OK) status = measure(bench);
+  const struct bench_options *options = &bench->options;
+  FILE *plot = options->plot ? outfile_open("--plot", options->plot) : NULL;
+  int status = options->plot && !plot ? TOOL_FAILED : bench_prepare(bench);
+  json_t *object = status == TOOL_OK ? bench_setting_json(bench) : NULL;
+  if (status == TOOL_OK && options->old) status = comparison_check(options->compare, options->old, object);
+  if (status == TOOL_OK) status = bench_measure(bench);
   if (status == TOOL_OK && plot) status = bench_chart(plot, bench);
   if (status == TOOL_OK) status = outfile_complete();
-  if (status == TOOL_OK && bench->options.json)
-    status = json_print(report_json(bench));
-  else if (status == TOOL_OK)
-    bench_print(bench);
-  if (status == TOOL_OK && plot && !bench->options.json) printf("picture: %s\n", path);
+  if (status == TOOL_OK) {
+    bench_add_results(object, bench);
+    status = bench_write(options, &(struct bench_report){json_incref(object), bench_print, bench});
+  }
+  json_decref(object);
+  if (status == TOOL_OK && plot && !options->json && !options->csv) printf("picture: %s\n", options->plot);
   if (status == TOOL_OK) status = finish_output();
   if (status == TOOL_OK) status = outfile_commit();
   outfile_discard();
   return status;
+}
+
+static int read_old(struct bench_options *options) {
+  if (options->compare) options->old = comparison_read(options->compare);
+  return options->compare && !options->old ? TOOL_FAILED : TOOL_OK;
 }
 
 int verb_bench(int argc, char **argv) {
@@ -142,12 +145,14 @@ int verb_bench(int argc, char **argv) {
   if (!bench) return complain("out of memory");
   bench->options.command = provenance_command(argc, argv);
   int status = bench_options_read(&bench->options, argc, argv);
+  if (status == TOOL_OK) status = read_old(&bench->options);
   if (status == TOOL_OK) status = device_open(&bench->device, bench->options.device, bench->options.threads);
   if (status == TOOL_OK) {
     status = bench->options.dimensions ? fused_bench(&bench->options, &bench->device) : run_bench(bench);
   }
   bench_release(bench);
   json_decref(bench->options.command);
+  json_decref(bench->options.old);
   free(bench);
   return status;
 }

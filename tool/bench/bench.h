@@ -25,11 +25,12 @@ struct bench_options {
   int64_t rows, classes, repeat;
   int64_t dimensions; /* of the fused head; 0: none */
   double workspace;   /* its bound in MB; 0: ample */
-  bool rows_given, classes_given, workspace_given, apart, json;
+  bool rows_given, classes_given, workspace_given, apart, json, csv;
   int32_t dtype, device, threads, layout;
   struct distribution distribution;
-  const char *distribution_text, *file, *labels, *plot;
+  const char *distribution_text, *file, *labels, *plot, *compare;
   json_t *command; /* as it was given */
+  json_t *old;     /* what --compare names; NULL: nothing */
 };
 
 /** Returns TOOL_OK or TOOL_MISUSED, after complaining. */
@@ -70,6 +71,9 @@ void bench_restore(struct bench *bench, struct run *run);
 /** The number of rounds to take, by the seconds of one; at least as many as a median needs for its interval. */
 int64_t bench_rounds_within(double round);
 
+/** Takes the times of every loss and of the copies, round by round. TOOL_OK, or TOOL_FAILED after complaining. */
+int bench_measure(struct bench *bench);
+
 /** Bytes of the logits. */
 double bench_logits_bytes(const struct bench *bench);
 
@@ -92,7 +96,17 @@ struct figures bench_figures(struct bench *bench, struct lane *lane);
 /** Draws the picture of --plot to `file`. TOOL_OK, or TOOL_FAILED after complaining. */
 int bench_chart(FILE *file, struct bench *bench);
 
-void bench_print(struct bench *bench);
+void bench_print(void *bench);
+
+/** What was found: as an object, which is taken over, and by a function that prints tables of it. */
+struct bench_report {
+  json_t *object;
+  void (*print)(void *contents);
+  void *contents;
+};
+
+/** Prints it as tables, JSON or CSV, with the comparison. TOOL_OK, or TOOL_FAILED after complaining. */
+int bench_write(const struct bench_options *options, const struct bench_report *report);
 
 /** Says so if `what` ("copies") took too different times for the rest to be trusted. */
 void noise_print(const char *what, struct noise noise);

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "compare.h"
 #include "tool/base/convert.h"
 #include "tool/base/gpu.h"
 #include "tool/base/memory.h"
@@ -267,18 +268,19 @@ int fused_bench(const struct bench_options *options, struct device *device) {
   bench->options = options;
   bench->device = device;
   int status = prepare(bench);
+  json_t *object = status == TOOL_OK ? fused_setting_json(bench) : NULL;
+  if (status == TOOL_OK && options->old) status = comparison_check(options->compare, options->old, object);
   if (status == TOOL_OK) status = measure_memory(bench);
   if (status == TOOL_OK) status = measure_time(bench);
   for (int32_t index = 0; status == TOOL_OK && index < bench->lane_count; index++) {
     status = compare_with_products(bench, &bench->lanes[index].fused);
     if (status == TOOL_OK) status = compare_with_products(bench, &bench->lanes[index].unfused);
   }
-  json_t *json = options->json ? fused_setting_json(bench) : NULL;
-  if (status == TOOL_OK && json) fused_add_results(json, bench);
-  if (status == TOOL_OK && options->json)
-    status = json_print(json);
-  else if (status == TOOL_OK)
-    fused_print(bench);
+  if (status == TOOL_OK) {
+    fused_add_results(object, bench);
+    status = bench_write(options, &(struct bench_report){json_incref(object), fused_print, bench});
+  }
+  json_decref(object);
   if (status == TOOL_OK) status = finish_output();
   release(bench);
   free(bench);

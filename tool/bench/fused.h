@@ -41,7 +41,7 @@ struct fused {
 /** The whole benchmark, on a device that is open. */
 int fused_bench(const struct bench_options *options, struct device *device);
 
-void fused_print(struct fused *bench);
+void fused_print(void *bench);
 
 /** As bench_setting_json and bench_add_results. */
 json_t *fused_setting_json(const struct fused *bench);

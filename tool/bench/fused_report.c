@@ -35,7 +35,8 @@ static double operations(const struct fused *bench) {
   return 6 * (double)c->rows * (double)c->classes * (double)c->dimensions;
 }
 
-void fused_print(struct fused *bench) {
+void fused_print(void *contents) {
+  struct fused *bench = contents;
   const struct classifier *c = &bench->classifier;
   const tare_context_description *about = &bench->device->about;
   printf("A classifier of %s features and %s classes on %s rows %s, its loss, and both gradients\n",
@@ -104,6 +105,7 @@ json_t *fused_setting_json(const struct fused *bench) {
                 "isa", about->instruction_set, "threads", about->threads, "dtype", dtype_name(c->dtype), "rows",
                 (json_int_t)c->rows, "classes", (json_int_t)c->classes, "dimensions", (json_int_t)c->dimensions,
                 "distribution", bench->options->distribution_text, "logits_bytes", (json_int_t)bench->logits_bytes);
+  if (bench->options->workspace_given) json_set(object, "workspace_mb", json_real(bench->options->workspace));
   provenance_add(object);
   return object;
 }

@@ -28,6 +28,8 @@ enum {
   LABELS,
   REPEAT,
   PLOT,
+  COMPARE,
+  CSV,
   JSON
 };
 const struct choice bench_layouts[] = {
@@ -60,6 +62,11 @@ static const struct argp_option described[] = {
     {"threads", THREADS, "T", 0, "CPU threads of the losses; a BLAS has threads of its own (all)", 0},
     {"repeat", REPEAT, "R", 0, "Number of rounds (as many as fit in a few seconds, at least 15)", 0},
     {"plot", PLOT, "P.svg", 0, "Draw the times as .svg, .png or .pdf. Needs gnuplot", 0},
+    {"compare", COMPARE, "OLD.json", 0,
+     "Compare with an earlier run on the same batch and device, which --json wrote, and say which losses are faster or "
+     "slower",
+     0},
+    {"csv", CSV, 0, 0, "Print a header and a line for each loss instead of a table", 0},
     {"json", JSON, 0, 0, "Print one JSON object instead of a table", 0},
     {0, 0, 0, 0, 0, 0}};
 
@@ -137,6 +144,12 @@ static int read_value(int key, const char *text, struct bench_options *options) 
       return parse_int64("--repeat", text, 1, 1000000, &options->repeat);
     case PLOT:
       return parse_picture(text, &options->plot);
+    case COMPARE:
+      options->compare = text;
+      return TOOL_OK;
+    case CSV:
+      options->csv = true;
+      return TOOL_OK;
     case JSON:
       options->json = true;
       return TOOL_OK;
@@ -199,6 +212,7 @@ int bench_options_read(struct bench_options *options, int argc, char **argv) {
   if (status == TOOL_OK && options->workspace_given && !(options->dimensions && options->workspace >= 1e-6)) {
     status = misuse("--workspace belongs to --head and must be at least 0.000001 MB, one byte");
   }
+  if (status == TOOL_OK && options->csv && options->json) status = misuse("--csv with --json: give one of them");
   if (status == TOOL_OK && options->dimensions) status = check_head(options);
   return status;
 }

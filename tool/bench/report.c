@@ -107,7 +107,8 @@ void noise_print(const char *what, struct noise noise) {
   }
 }
 
-void bench_print(struct bench *bench) {
+void bench_print(void *contents) {
+  struct bench *bench = contents;
   print_heading(bench);
   static const char *const heading[] = {"loss",       "ms",   "p20",     "p80",   "ns/element",
                                         "ns x cores", "GB/s", "of copy", "focals"};
