@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "provenance.h"
 #include "report.h"
 #include "tare.h"
 #include "tool/base/device.h"
@@ -253,7 +254,7 @@ static void print_table(const struct work *w) {
   printf("\n  loss %.9g, overlap %.9g, focal %.9g\n", w->found[0], w->found[1], w->found[2]);
 }
 
-static json_t *as_json(const struct work *w) {
+static json_t *as_json(const struct work *w, json_t *command) {
   json_t *sums = json_array();
   for (int64_t mask = 0; mask < w->logits.shape[0]; mask++) {
     const tare_mask_sums *s = &w->of_masks[mask];
@@ -261,8 +262,11 @@ static json_t *as_json(const struct work *w) {
                                 json_number(s->true_positives), "false_positives", json_number(s->false_positives),
                                 "false_negatives", json_number(s->false_negatives), "focal", json_number(s->focal)));
   }
-  return json_pack("{s:o, s:o, s:o, s:o}", "loss", json_number(w->found[0]), "overlap_loss", json_number(w->found[1]),
-                   "focal_loss", json_number(w->found[2]), "masks", sums);
+  json_t *object =
+      json_pack("{s:O, s:o, s:o, s:o, s:o}", "command", command, "loss", json_number(w->found[0]), "overlap_loss",
+                json_number(w->found[1]), "focal_loss", json_number(w->found[2]), "masks", sums);
+  provenance_add(object);
+  return object;
 }
 
 static void release(struct work *w) {
@@ -278,7 +282,7 @@ static void release(struct work *w) {
   free(w->by_x);
 }
 
-int verb_mask(int argc, char **argv) {
+static int evaluate_masks(int argc, char **argv, json_t *command) {
   static const struct argp argp = {
       described,
       read_option,
@@ -300,11 +304,18 @@ int verb_mask(int argc, char **argv) {
   if (status == TOOL_OK) status = write_gradient(options.gradient, &work);
   if (status == TOOL_OK) status = outfile_complete();
   if (status == TOOL_OK && options.json)
-    status = json_print(as_json(&work));
+    status = json_print(as_json(&work, command));
   else if (status == TOOL_OK)
     print_table(&work);
   if (status == TOOL_OK) status = finish_output();
   if (status == TOOL_OK) status = outfile_commit();
   release(&work);
+  return status;
+}
+
+int verb_mask(int argc, char **argv) {
+  json_t *command = provenance_command(argc, argv);
+  const int status = evaluate_masks(argc, argv, command);
+  json_decref(command);
   return status;
 }

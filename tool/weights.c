@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "provenance.h"
 #include "report.h"
 #include "tare.h"
 #include "tool/base/counts.h"
@@ -30,6 +31,7 @@ struct options {
   const char *counts, *out;
   double beta;
   bool has_beta, json;
+  json_t *command;
 };
 
 static error_t read_option(int key, char *text, struct argp_state *state) {
@@ -112,11 +114,14 @@ static json_t *as_json(const struct options *options, const struct balance *bala
     json_append(effective, json_number(balance->effective[class]));
     json_append(weights, json_number((double)balance->weights[class]));
   }
-  return json_pack("{s:f, s:I, s:o, s:o, s:o}", "beta", options->beta, "classes", (json_int_t)balance->counts.classes,
-                   "counts", counts, "effective_numbers", effective, "weights", weights);
+  json_t *object = json_pack("{s:O, s:f, s:I, s:o, s:o, s:o}", "command", options->command, "beta", options->beta,
+                             "classes", (json_int_t)balance->counts.classes, "counts", counts, "effective_numbers",
+                             effective, "weights", weights);
+  provenance_add(object);
+  return object;
 }
 
-int verb_weights(int argc, char **argv) {
+static int weigh(struct options *options, int argc, char **argv) {
   static const struct argp argp = {
       described,
       read_option,
@@ -127,23 +132,29 @@ int verb_weights(int argc, char **argv) {
       NULL,
       NULL,
       NULL};
-  struct options options = {0};
-  int status = parse_arguments(&argp, NULL, argc, argv, &options);
-  if (status == TOOL_OK && !options.counts) status = misuse("--class-counts is missing");
-  if (status == TOOL_OK && !options.has_beta) status = misuse("--beta is missing");
+  int status = parse_arguments(&argp, NULL, argc, argv, options);
+  if (status == TOOL_OK && !options->counts) status = misuse("--class-counts is missing");
+  if (status == TOOL_OK && !options->has_beta) status = misuse("--beta is missing");
   if (status != TOOL_OK) return status;
   struct balance balance = {0};
-  status = compute(&options, &balance);
-  if (status == TOOL_OK) status = write_weights(options.out, &balance);
+  status = compute(options, &balance);
+  if (status == TOOL_OK) status = write_weights(options->out, &balance);
   if (status == TOOL_OK) status = outfile_complete();
-  if (status == TOOL_OK && options.json)
-    status = json_print(as_json(&options, &balance));
+  if (status == TOOL_OK && options->json)
+    status = json_print(as_json(options, &balance));
   else if (status == TOOL_OK)
-    print_table(&options, &balance);
+    print_table(options, &balance);
   if (status == TOOL_OK) status = finish_output();
   if (status == TOOL_OK) status = outfile_commit();
   counts_free(&balance.counts);
   free(balance.weights);
   free(balance.effective);
+  return status;
+}
+
+int verb_weights(int argc, char **argv) {
+  struct options options = {.command = provenance_command(argc, argv)};
+  const int status = weigh(&options, argc, argv);
+  json_decref(options.command);
   return status;
 }

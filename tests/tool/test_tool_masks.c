@@ -49,6 +49,7 @@ Test(tool_masks, losses_and_gradient) {
                0);
   char *text = tool_text(&folder, "out");
   answer_json *json = answer_read(text);
+  cr_assert_str_eq(answer_text(json, "command.1"), "mask");
   for (int mask = 0; mask < MASKS; mask++) {
     const int at = mask * PIXELS;
     struct oracle_mask o = {.overlap_by_x = by_x + at, .focal_by_x = focal_by_x + at};

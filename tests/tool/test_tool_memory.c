@@ -94,12 +94,13 @@ static void fail_each_allocation(const char *before, const char *command, const 
 static const char *const none[] = {NULL};
 
 Test(tool_memory, evaluation) {
-  static const char *const arrays[] = {"histogram.edges", "histogram.counts", "histogram.weights", NULL};
+  static const char *const arrays[] = {"histogram.edges", "histogram.counts", "histogram.weights", "command", NULL};
   fail_each_allocation(":", "$EVAL --bins 4 --json --grad-out a", arrays);
 }
 
 Test(tool_memory, weights) {
-  fail_each_allocation(":", "weights --class-counts c.csv --beta 0.9 --json --out a", none);
+  static const char *const arrays[] = {"counts", "effective_numbers", "weights", "command", NULL};
+  fail_each_allocation(":", "weights --class-counts c.csv --beta 0.9 --json --out a", arrays);
 }
 
 Test(tool_memory, a_table) { fail_each_allocation(":", "weights --class-counts c.csv --beta 0.9 --out a", none); }

@@ -55,7 +55,7 @@ static struct title title_of(const struct bench *bench) {
   return title;
 }
 
-static void put_title(FILE *script, const struct bench *bench) {
+static void put_title(FILE *script, struct bench *bench) {
   const tare_context_description *about = &bench->device.about;
   char title[512], threads[32] = "";
   if (!device_is_gpu(&bench->device))
@@ -63,8 +63,10 @@ static void put_title(FILE *script, const struct bench *bench) {
   fputs("set label 2 ", script);
   put_quoted(script, title_of(bench).of);
   fprintf(script, " at screen 0.5,%g center font ',16' noenhanced\nset label 1 ", 1 - 26.0 / height_of(bench));
-  snprintf(title, sizeof title, "on %s, %s%s; %lld rounds", about->device_name, about->instruction_set, threads,
-           (long long)bench->rounds);
+  const struct noise noise = times_noise(&bench->copies);
+  snprintf(title, sizeof title, "on %s, %s%s; %lld rounds%s", about->device_name, about->instruction_set, threads,
+           (long long)bench->rounds,
+           noise.known && !noise.trusted ? "; the machine was busy: do not trust the times" : "");
   put_quoted(script, title);
   fprintf(script, " at screen 0.5,%g center font ',13' noenhanced\n", 1 - 50.0 / height_of(bench));
 }
@@ -81,12 +83,11 @@ static void put_script(FILE *script, void *contents) {
           "set xlabel 'ns per element: median, and 20th to 80th percentile'\nset style fill solid 1\n"
           "set lmargin 34\nset rmargin 4\nset tmargin 5\nset bmargin 5\n"
           "set key at screen 0.97,%g top right Left reverse samplen 2 font ',13'\n"
-          "set arrow 1 from %.6g,graph 0 to %.6g,graph 1 nohead lw 2 dt 2 lc rgb '" COLOUR_UNWEIGHTED
-          "' front\n"
+          "set arrow 1 from %.6g,graph 0 to %.6g,graph 1 nohead lw 2 dt '.' lc rgb 'black' front\n"
           "plot $bars using ($2/2):1:($2/2):(0.32) with boxxyerror fc rgb '" COLOUR_LOSS
           "' notitle, \\\n"
           "  $bars using 2:1:3:4 with xerrorbars pt -1 lw 1.5 lc rgb 'black' notitle, \\\n"
-          "  NaN with lines lw 2 dt 2 lc rgb '" COLOUR_UNWEIGHTED "' title 'a plain copy of the logits'\n",
+          "  NaN with lines lw 2 dt '.' lc rgb 'black' title 'a plain copy of the logits'\n",
           bars_of(bench) + 0.7, 1 - 62.0 / height_of(bench), copy, copy);
 }
 

@@ -87,6 +87,22 @@ Test(tool, json_says_how_to_repeat_the_run) {
   tool_folder_remove(&folder);
 }
 
+/* The weights of a file of counts, too. */
+Test(tool, json_of_weights_says_how_to_repeat_them) {
+  const tool_folder folder = tool_folder_with_files();
+  tool_answer answer = tool_run(&folder, 0, "weights --beta 0.9 --json --class-counts %s/c.csv", folder.path);
+  cr_assert_eq(answer.status, 0, "%s", answer.err);
+  answer_json *found = answer_read(answer.out);
+  cr_assert_eq(answer_count(found, "command"), 7);
+  cr_assert_str_eq(answer_text(found, "command.1"), "weights");
+  cr_assert_str_eq(answer_text(found, "command.4"), "--json");
+  cr_assert_eq(strlen(answer_text(found, "date")), strlen("2026-01-31T23:59:59Z"));
+  cr_assert_neq(answer_text(found, "version")[0], '\0');
+  answer_free(found);
+  tool_answer_free(&answer);
+  tool_folder_remove(&folder);
+}
+
 /* Logits rounded to a half type first: the oracle of the rounded logits gives the loss. */
 Test(tool, half_types) {
   static const int32_t halves[] = {TARE_DTYPE_F16, TARE_DTYPE_BF16};
