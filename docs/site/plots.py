@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pictures of the site. A page names one by the directive `picture`. They are drawn when the site is built.
+`python site/plots.py speed FILE.svg` in docs/ draws one into a file: the README shows one of bench/results.
 
 One meaning a colour, as in the tool's pictures (tool/base/picture.h): blue for objects (positives), orange for
 background (negatives), grey for cross-entropy and other libraries, green for focal loss, purple for the loss that the
@@ -71,7 +72,8 @@ def every_loss():
         except ValueError as error:  # a loss that needs more than one row with a label; curves.needed says what
             axes[0].text(0.02, 0.5, f"no picture: {error}", wrap=True, fontsize=8)
         axes[0].set_title(name, loc="left", fontweight="bold")
-    grid[0][0].legend(fontsize=8)
+        if axes[0].get_legend_handles_labels()[0]:
+            axes[0].legend(fontsize=7, loc="upper center", frameon=False)
 
 
 def focal_gammas():
@@ -154,10 +156,13 @@ def speed():
     """Loss and gradient beside PyTorch, as bench/results has them."""
     results = curves.measured("peers-100000x80-f32.json")
     families = list(dict.fromkeys(one["family"] for one in results["losses"]))
-    _, axes = plt.subplots(figsize=(8.0, 4.4), constrained_layout=True)
+    _, axes = plt.subplots(figsize=(8.0, 4.2), constrained_layout=True)
     place, ticks, names = 0, [], []
     for family in families:
-        for one in (one for one in results["losses"] if one["family"] == family and one.get("median_ms")):
+        found = [one for one in results["losses"] if one["family"] == family and one.get("median_ms")]
+        if len(found) == 1:
+            continue  # nothing to compare with
+        for one in found:
             ours = one["label"] == "Tare"
             axes.barh(place, one["median_ms"], color=LOSS if ours else GREY)
             axes.text(one["median_ms"] * 1.06, place, f"{one['median_ms']:.1f}", va="center", fontsize=8)
@@ -169,5 +174,13 @@ def speed():
     axes.text(results["copy"]["median_ms"] * 1.05, -1.0, "a plain copy of the logits", fontsize=8)
     axes.set_yticks(ticks, names, fontsize=8)
     axes.set_xscale("log")
+    axes.set_xlim(1, 600)
+    axes.set_xticks([1, 10, 100], ["1", "10", "100"])
     axes.invert_yaxis()
     _axes(axes, "milliseconds for loss and gradient, log scale", "")
+
+
+if __name__ == "__main__":
+    plt.rcParams["svg.hashsalt"] = "tare"
+    globals()[sys.argv[1]]()
+    plt.savefig(sys.argv[2], metadata={"Date": None})

@@ -45,7 +45,7 @@ def _axes(axes: Any, x: str, y: str) -> None:
 
 
 def _epochs_on(axes: Any) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
 def _legend(figure: Any, axes: Any) -> None:
@@ -66,26 +66,31 @@ def _numbers(rows: Rows, column: str) -> np.ndarray:
 
 
 def precision_over_training(log: Rows) -> Any:
-    """AP50 of each class on val; a line is a seed."""
+    """AP50 of each class on val: the mean of the seeds, and each seed as a pale line. The classes have axes of their
+    own, since they lie far apart."""
     classes = [column for column in log[0] if column.startswith("AP50 ")]
-    figure, panels = plt.subplots(1, len(classes), figsize=(8.6, 3.4), sharey=True, constrained_layout=True)
-    for axes, column in zip(np.atleast_1d(panels), classes):
+    figure, panels = plt.subplots(1, len(classes), figsize=(8.6, 4.2), constrained_layout=True, squeeze=False)
+    for axes, column in zip(panels[0], classes):
         for loss in _names(log, "loss"):
-            for k, seed in enumerate(_names(_of(log, loss=loss), "seed")):
-                rows = [row for row in _of(log, loss=loss, seed=seed) if row[column]]
-                axes.plot(
-                    _numbers(rows, "epoch"),
-                    100 * _numbers(rows, column),
-                    color=COLOURS.get(loss, "black"),
-                    label=None if k else loss,
-                    linewidth=1.3,
-                )
+            colour = COLOURS.get(loss, "black")
+            rows = [row for row in _of(log, loss=loss) if row[column]]
+            epochs = np.array([int(epoch) for epoch in _names(rows, "epoch")])
+            seeds = [100 * _numbers(_of(rows, seed=seed), column) for seed in _names(rows, "seed")]
+            for values in seeds if len(seeds) > 1 else []:
+                axes.plot(epochs, values, color=colour, linewidth=0.6, alpha=0.35)
+            axes.plot(epochs, np.mean(seeds, 0), color=colour, linewidth=1.6, label=loss)
         axes.set_title(column.removeprefix("AP50 "), loc="left", fontsize=10)
         _axes(axes, "epoch", "AP50 on val, %" if column == classes[0] else "")
-        axes.set_ylim(0, 100)
+        axes.set_ylim(bottom=_lowest(log, column), top=100)
         _epochs_on(axes)
-    _legend(figure, np.atleast_1d(panels)[0])
+    _legend(figure, panels[0][0])
     return figure
+
+
+def _lowest(log: Rows, column: str) -> float:
+    """Where an axis begins: below all of a class but what is far below the rest, in steps of 10."""
+    values = 100 * _numbers([row for row in log if row[column]], column)
+    return max(0.0, 10 * np.floor(np.quantile(values, 0.03) / 10))
 
 
 def _draw_elements(axes: Any, rows: Rows) -> None:
@@ -160,17 +165,20 @@ def _of_outliers(row: dict[str, str]) -> float:
 
 
 def who_gets_the_gradient(table: Rows) -> Any:
-    """The share of the gradient that objects have, and the one that outliers have, over training. First seed."""
+    """The share of the gradient that objects have, and the one that outliers have, over training. First seed. Before
+    training nearly all of the gradient is of outliers: the axis of their share leaves that out, if more is there."""
     figure, panels = plt.subplots(1, 2, figsize=(8.6, 3.4), constrained_layout=True)
     titles = ("gradient of objects, %", f"gradient of elements with g ≥ {OUTLIER}, %")
     for axes, wanted, title in zip(panels, (_of_objects, _of_outliers), titles):
+        later = 0.0
         for loss in _names(table, "loss"):
             rows = _of(table, loss=loss, seed=_names(_of(table, loss=loss), "seed")[0])
             epochs = _names(rows, "epoch")
             shares = [_share(rows, epoch, wanted) for epoch in epochs]
             axes.plot([int(one) for one in epochs], shares, color=COLOURS.get(loss, "black"), label=loss, linewidth=1.3)
+            later = max([later, *shares[1:]])
         _axes(axes, "epoch", title)
-        axes.set_ylim(0, 100)
+        axes.set_ylim(0, min(100, 1.2 * later) if wanted is _of_outliers and later else 100)
         _epochs_on(axes)
     _legend(figure, panels[0])
     return figure
@@ -207,7 +215,9 @@ def test_table(test: Rows, differences: Rows) -> Any:
         above.set_title(column.removeprefix("AP50 "), loc="left", fontsize=10)
         _axes(above, "AP50 on test, %", "")
         _axes(below, f"AP50 − AP50 of {reference}, %", "")
-        above.set_yticks(range(len(names)), names, fontsize=8)
+        for axes in (above, below):
+            axes.set_yticks(range(len(names)), names, fontsize=8)
+            axes.margins(y=0.12)
     panels[0][0].invert_yaxis()
     return figure
 
