@@ -24,4 +24,9 @@ expect "ghm-c ghm-r" eval --loss gh
 expect "ghm-c ghm-r" eval --loss = gh
 expect "rows nchw nhwc" eval --layout ""
 expect "--class-counts=" weights --cl
+expect "rows classes threads" bench --sweep ""
+expect "f32 f16 bf16 f64" bench --dtype ""
+expect "--compare=" bench --comp
+expect "--csv" bench --cs
+expect "--sweep=" bench --sw
 echo "completion: verbs, options, losses and choices"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Peak memory: on Linux the kernel's count of resident memory, whose peak can be reset; on a GPU the driver's count.
+ * Memory: on Linux the kernel's counts, and the peak of resident memory, which can be reset; on a GPU the driver's.
  */
 #define _GNU_SOURCE
 #include "memory.h"
@@ -30,11 +30,11 @@ void working_free(struct device *device, void *memory, uint64_t bytes) {
     munmap(memory, bytes ? (size_t)bytes : 1);
 }
 
-/* A line of /proc/self/status in bytes; negative if there is none. */
-static double status_line(const char *name) {
+/* A line of a file of the kernel, "NAME: 12 kB", in bytes; negative if there is none. */
+static double kernel_line(const char *path, const char *name) {
   char line[256];
   double found = -1;
-  FILE *file = fopen("/proc/self/status", "re");
+  FILE *file = fopen(path, "re");
   while (file && fgets(line, sizeof line, file)) {
     long long kibibytes;
     if (strncmp(line, name, strlen(name)) == 0 && sscanf(line + strlen(name), ": %lld", &kibibytes) == 1) {
@@ -43,6 +43,50 @@ static double status_line(const char *name) {
   }
   if (file) fclose(file);
   return found;
+}
+
+static double status_line(const char *name) { return kernel_line("/proc/self/status", name); }
+
+/* The first line of a file that is a number, or another word before one ("anon 12"); negative if there is none. */
+static double group_number(const char *group, const char *file_name, const char *form) {
+  char path[512], line[128];
+  double found = -1;
+  long long number;
+  snprintf(path, sizeof path, "/sys/fs/cgroup%s/%s", group, file_name);
+  FILE *file = fopen(path, "re");
+  while (file && found < 0 && fgets(line, sizeof line, file))
+    if (sscanf(line, form, &number) == 1) found = (double)number;
+  if (file) fclose(file);
+  return found;
+}
+
+/* What is left to the process's group ("0::/user.slice"), of what is no cache; negative if it has no limit. */
+static double group_free_bytes(void) {
+  char line[256] = "", *group;
+  FILE *file = fopen("/proc/self/cgroup", "re");
+  while (file && fgets(line, sizeof line, file) && strncmp(line, "0::", 3) != 0) continue;
+  if (file) fclose(file);
+  if (strncmp(line, "0::", 3) != 0) return -1;
+  group = line + 3;
+  group[strcspn(group, "\n")] = 0;
+  const double limit = group_number(group, "memory.max", "%lld"),
+               used = group_number(group, "memory.stat", "anon %lld");
+  return limit < 0 || used < 0 ? -1 : limit > used ? limit - used : 0;
+}
+
+double memory_free_bytes(const struct device *device) {
+  if (device_is_gpu(device)) return (double)gpu_free_bytes();
+  const double system = kernel_line("/proc/meminfo", "MemAvailable"), group = group_free_bytes();
+  return group >= 0 && (system < 0 || group < system) ? group : system;
+}
+
+/* Nothing is touched, so the trial takes no memory. */
+bool memory_is_allowed(double bytes) {
+  if (!(bytes < 0x1p62)) return false;
+  void *trial = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (trial == MAP_FAILED) return false;
+  munmap(trial, (size_t)bytes);
+  return true;
 }
 
 static bool forget_peak(void) {

@@ -11,7 +11,8 @@
 
 static const char *volatile current;
 static volatile sig_atomic_t shown;
-static volatile sig_atomic_t percent; /* of the step; -1: not known */
+static volatile sig_atomic_t percent; /* of the step, or of the work it is a part of; -1: not known */
+static int64_t part, parts;           /* of a longer work; 0 parts: there is none */
 
 static void put(const char *text) {
   ssize_t written = write(STDERR_FILENO, text, strlen(text));
@@ -43,12 +44,23 @@ void progress_begin(const char *step) {
   struct sigaction action = {.sa_handler = show, .sa_flags = SA_RESTART};
   sigemptyset(&action.sa_mask);
   sigaction(SIGALRM, &action, NULL);
-  percent = -1;
+  progress_at(0, 0);
   current = step;
   alarm(1);
 }
 
-void progress_at(int64_t done, int64_t total) { percent = total > 0 ? (sig_atomic_t)(100 * done / total) : -1; }
+void progress_at(int64_t done, int64_t total) {
+  const double of_step = total > 0 ? (double)done / (double)total : 0;
+  if (parts > 0)
+    percent = (sig_atomic_t)(100 * ((double)part + of_step) / (double)parts);
+  else
+    percent = total > 0 ? (sig_atomic_t)(100 * of_step) : -1;
+}
+
+void progress_part(int64_t number, int64_t of) {
+  part = number;
+  parts = of;
+}
 
 void progress_end(void) {
   if (!current) return;

@@ -12,6 +12,7 @@
 
 #include "compare.h"
 #include "fused.h"
+#include "sweep.h"
 #include "tool/base/convert.h"
 #include "tool/base/gpu.h"
 #include "tool/base/outfile.h"
@@ -57,8 +58,8 @@ static int run_round(struct bench *bench, bool warm_up) {
 }
 
 /* At least 15 rounds, and more while they fit in the budget; a round that is very long is taken less often. */
-int64_t bench_rounds_within(double round) {
-  const double budget = 5, patience = 60;
+int64_t bench_rounds_within(double round, double budget) {
+  const double patience = 12 * budget;
   double rounds = round > 0 ? budget / round : 200;
   if (rounds > 200) rounds = 200;
   if (rounds < 15) rounds = 15;
@@ -102,7 +103,7 @@ int bench_measure(struct bench *bench) {
   double before = seconds_now();
   if (status == TOOL_OK) status = run_round(bench, true);
   double round = seconds_now() - before;
-  bench->rounds = bench->options.repeat ? bench->options.repeat : bench_rounds_within(round);
+  bench->rounds = bench->options.repeat ? bench->options.repeat : bench_rounds_within(round, bench->options.budget);
   progress_begin("measuring");
   for (int64_t number = 0; status == TOOL_OK && number < bench->rounds; number++) {
     progress_at(number, bench->rounds);
@@ -148,7 +149,9 @@ int verb_bench(int argc, char **argv) {
   if (status == TOOL_OK) status = read_old(&bench->options);
   if (status == TOOL_OK) status = device_open(&bench->device, bench->options.device, bench->options.threads);
   if (status == TOOL_OK) {
-    status = bench->options.dimensions ? fused_bench(&bench->options, &bench->device) : run_bench(bench);
+    status = bench->options.dimensions ? fused_bench(&bench->options, &bench->device)
+             : bench->options.sweep    ? sweep_bench(&bench->options, &bench->device)
+                                       : run_bench(bench);
   }
   bench_release(bench);
   json_decref(bench->options.command);

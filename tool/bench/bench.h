@@ -17,6 +17,7 @@
 #include "tool/run.h"
 #include "tool/synthetic.h"
 
+enum { SWEEP_NONE, SWEEP_ROWS, SWEEP_CLASSES, SWEEP_THREADS };
 enum { LAYOUT_ROWS, LAYOUT_NCHW, LAYOUT_NHWC, LAYOUT_LEVELS };
 extern const struct choice bench_layouts[];
 
@@ -26,7 +27,8 @@ struct bench_options {
   int64_t dimensions; /* of the fused head; 0: none */
   double workspace;   /* its bound in MB; 0: ample */
   bool rows_given, classes_given, workspace_given, apart, json, csv;
-  int32_t dtype, device, threads, layout;
+  int32_t dtype, device, threads, layout, sweep;
+  double budget; /* seconds of measuring */
   struct distribution distribution;
   const char *distribution_text, *file, *labels, *plot, *compare;
   json_t *command; /* as it was given */
@@ -68,8 +70,9 @@ void bench_release(struct bench *bench);
 /** Puts the logits back that a run in place has overwritten. */
 void bench_restore(struct bench *bench, struct run *run);
 
-/** The number of rounds to take, by the seconds of one; at least as many as a median needs for its interval. */
-int64_t bench_rounds_within(double round);
+/** The number of rounds to take, by the seconds of one and the seconds to spend; at least as many as a median needs
+ *  for its interval. */
+int64_t bench_rounds_within(double round, double budget);
 
 /** Takes the times of every loss and of the copies, round by round. TOOL_OK, or TOOL_FAILED after complaining. */
 int bench_measure(struct bench *bench);

@@ -52,9 +52,9 @@ static const char *const of_head[] = {"label",
                                       "workspace_mb",
                                       NULL};
 static const char *const of_comparison[] = {"old_median_ms", "ratio", "relative_ratio", "significant", "verdict", NULL};
-static const char *const of_run[] = {"rows",          "classes",     "dtype", "layout",  "in_place", "distribution",
-                                     "device",        "device_name", "isa",   "threads", "rounds",   "noise.spread",
-                                     "noise.trusted", "version",     "date",  NULL};
+static const char *const of_run[] = {"rows",         "classes",       "dtype",   "layout",  "in_place", "distribution",
+                                     "device",       "device_name",   "isa",     "threads", "cache",    "rounds",
+                                     "noise.spread", "noise.trusted", "version", "date",    NULL};
 
 static void put_text(const char *text) {
   if (!strpbrk(text, ",\"\r\n")) {
@@ -115,11 +115,18 @@ static void put_line(const json_t *object, const struct places *places) {
   putchar('\n');
 }
 
-void csv_print(const json_t *object) {
+static void put_losses(const json_t *object, const json_t *step) {
   const json_t *loss;
   size_t index;
-  put_line(object, NULL);
-  json_array_foreach(json_object_get(object, "losses"), index, loss) {
-    put_line(object, &(struct places){{loss, compared(object, loss), object}});
+  json_array_foreach(json_object_get(step ? step : object, "losses"), index, loss) {
+    put_line(object, &(struct places){{loss, step ? step : compared(object, loss), object}});
   }
+}
+
+void csv_print(const json_t *object) {
+  const json_t *steps = json_object_get(object, "steps"), *step;
+  size_t index;
+  put_line(object, NULL);
+  json_array_foreach(steps, index, step) { put_losses(object, step); }
+  if (!steps) put_losses(object, NULL);
 }

@@ -7,7 +7,8 @@
 
 #include <jansson.h>
 
-/** Prints the object of --json as CSV: a header line, then a line for each of its losses. */
+/** Prints the object of --json as CSV: a header line, then a line for each of its losses, in each step
+ *  of a sweep. */
 void csv_print(const json_t *object);
 
 #endif

@@ -221,7 +221,8 @@ static int measure_time(struct fused *bench) {
   progress_begin("warming up");
   double before = seconds_now();
   if (status == TOOL_OK) status = run_round(bench, true);
-  bench->rounds = bench->options->repeat ? bench->options->repeat : bench_rounds_within(seconds_now() - before);
+  bench->rounds = bench->options->repeat ? bench->options->repeat
+                                         : bench_rounds_within(seconds_now() - before, bench->options->budget);
   progress_begin("measuring");
   for (int64_t number = 0; status == TOOL_OK && number < bench->rounds; number++) {
     progress_at(number, bench->rounds);

@@ -28,12 +28,15 @@ enum {
   LABELS,
   REPEAT,
   PLOT,
+  SWEEP,
   COMPARE,
   CSV,
   JSON
 };
 const struct choice bench_layouts[] = {
     {"rows", LAYOUT_ROWS}, {"nchw", LAYOUT_NCHW}, {"nhwc", LAYOUT_NHWC}, {"levels", LAYOUT_LEVELS}, {NULL, 0}};
+static const struct choice sweeps[] = {
+    {"rows", SWEEP_ROWS}, {"classes", SWEEP_CLASSES}, {"threads", SWEEP_THREADS}, {NULL, 0}};
 #define CB_FOCAL "cb-focal"
 
 static const struct argp_option described[] = {
@@ -62,6 +65,10 @@ static const struct argp_option described[] = {
     {"threads", THREADS, "T", 0, "CPU threads of the losses; a BLAS has threads of its own (all)", 0},
     {"repeat", REPEAT, "R", 0, "Number of rounds (as many as fit in a few seconds, at least 15)", 0},
     {"plot", PLOT, "P.svg", 0, "Draw the times as .svg, .png or .pdf. Needs gnuplot", 0},
+    {"sweep", SWEEP, "WHAT", 0,
+     "Time an element at growing sizes: rows (1,024 to 16,777,216, or --rows), classes (1 to 4,096, or --classes; rows "
+     "so that there are 8 million elements) or threads (1 to --threads). Four losses unless --loss names others",
+     0},
     {"compare", COMPARE, "OLD.json", 0,
      "Compare with an earlier run on the same batch and device, which --json wrote, and say which losses are faster or "
      "slower",
@@ -144,6 +151,8 @@ static int read_value(int key, const char *text, struct bench_options *options) 
       return parse_int64("--repeat", text, 1, 1000000, &options->repeat);
     case PLOT:
       return parse_picture(text, &options->plot);
+    case SWEEP:
+      return parse_choice("--sweep", text, sweeps, &options->sweep);
     case COMPARE:
       options->compare = text;
       return TOOL_OK;
@@ -166,9 +175,18 @@ static error_t read_option(int key, char *text, struct argp_state *state) {
   return read_value(key, text, state->input) == TOOL_OK ? 0 : EINVAL;
 }
 
+/* What takes long is measured for a few losses from number `first` on, unless others are named. */
+static void use_main_losses(struct contender_filter *filter, int32_t first) {
+  static const int32_t usual[] = {TARE_LOSS_SIGMOID_CE, TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SOFTMAX_CE, TARE_LOSS_GHM_C};
+  if (filter->kind_count) return;
+  filter->kind_count = (int32_t)(sizeof usual / sizeof usual[0]) - first;
+  for (int32_t index = 0; index < filter->kind_count; index++) filter->kinds[index] = usual[first + index];
+  if (filter->gamma < 0) filter->gamma = 2;
+  if (filter->bins == 0) filter->bins = 30;
+}
+
 /* The products of a head take long: three losses unless others are named. Boxes come from no classifier. */
 static int check_head(struct bench_options *options) {
-  static const int32_t usual[] = {TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SOFTMAX_CE, TARE_LOSS_GHM_C};
   struct contender_filter *filter = &options->filter;
   if (options->layout != LAYOUT_ROWS || options->file || options->apart || options->dtype == TARE_DTYPE_F64) {
     return misuse("--head forms its own logits; it takes no --layout, --apart, --distribution file: or --dtype f64");
@@ -179,11 +197,19 @@ static int check_head(struct bench_options *options) {
       return misuse("--head: ghm-r and " CB_FOCAL " cannot be compared");
     }
   }
-  if (filter->kind_count) return TOOL_OK;
-  filter->kind_count = (int32_t)(sizeof usual / sizeof usual[0]);
-  for (int32_t index = 0; index < filter->kind_count; index++) filter->kinds[index] = usual[index];
-  if (filter->gamma < 0) filter->gamma = 2;
-  if (filter->bins == 0) filter->bins = 30;
+  use_main_losses(filter, 1);
+  return TOOL_OK;
+}
+
+/* A sweep makes a batch for each size. */
+static int check_sweep(struct bench_options *options) {
+  if (options->dimensions) return misuse("--sweep with --head: a head is not swept; leave out one of them");
+  if (options->compare) return misuse("--sweep with --compare: a sweep is not compared; leave out one of them");
+  if (options->file) return misuse("--sweep makes its own batches; it takes no --distribution file:");
+  if (options->sweep == SWEEP_CLASSES && options->rows_given)
+    return misuse("--sweep classes with --rows: rows follow from classes, so that there are 8 million elements");
+  use_main_losses(&options->filter, 0);
+  options->budget = 2;
   return TOOL_OK;
 }
 
@@ -201,6 +227,7 @@ int bench_options_read(struct bench_options *options, int argc, char **argv) {
   *options = (struct bench_options){.filter = {.gamma = -1},
                                     .rows = 100000,
                                     .classes = 80,
+                                    .budget = 5,
                                     .dtype = TARE_DTYPE_F32,
                                     .distribution = detector_distribution,
                                     .distribution_text = "detector",
@@ -213,6 +240,7 @@ int bench_options_read(struct bench_options *options, int argc, char **argv) {
     status = misuse("--workspace belongs to --head and must be at least 0.000001 MB, one byte");
   }
   if (status == TOOL_OK && options->csv && options->json) status = misuse("--csv with --json: give one of them");
+  if (status == TOOL_OK && options->sweep) status = check_sweep(options);
   if (status == TOOL_OK && options->dimensions) status = check_head(options);
   return status;
 }

@@ -20,7 +20,8 @@ _tare() {
     --device) set -- "auto cpu cuda" ;;
     --normalizer) set -- "sum elements rows positives targets ones weights" ;;
     --layout) set -- "$([ "$verb" = bench ] && echo rows nchw nhwc levels || echo rows nchw nhwc)" ;;
-    --dtype) set -- "f32 f16 bf16" ;;
+    --dtype) set -- "f32 f16 bf16$([ "$verb" != bench ] || echo " f64")" ;;
+    --sweep) set -- "rows classes threads" ;;
     *) set -- "" ;;
   esac
   if [ -n "$1" ]; then
