@@ -61,6 +61,13 @@ for command in "demo" "test errors" "package deb" "package tarball" "wheel" "doc
   inside "$build" ./dev $command
 done
 
+step "conan create packaging/conan"
+launcher=$quickly
+# shellcheck disable=SC2016
+inside "$build" sh -c 'python3 -m venv /opt/conan && PATH=/opt/conan/bin:$PATH && pip install --quiet conan &&
+  conan profile detect >/tmp/log 2>&1 && conan create packaging/conan >>/tmp/log 2>&1 || { cat /tmp/log; exit 1; }
+  tail -n 3 /tmp/log'
+
 step "install and use"
 mkdir "$use/tare/dist"
 cp "$build"/tare/dist/*.deb "$build"/tare/dist/*.whl "$build"/tare/dist/*.tar.gz "$use/tare/dist/"
