@@ -29,10 +29,11 @@ static void sum_line_of_targets(int32_t n, real most, const real *restrict count
   double sum = 0, ones = 0;
 #pragma omp simd reduction(+ : sum, ones)
   for (int32_t i = 0; i < n; i++) { /* hot: sums of targets (any) */
-    const real positive = target[i] > 0 ? target[i] : (real)0;
+    const real count = counts[i], given = target[i];
+    const real positive = given > 0 ? given : (real)0;
     const real t = positive < most ? positive : most;
-    sum += (double)(counts[i] * t);
-    ones += (double)(t == 1 ? counts[i] : (real)0);
+    sum += (double)(count * t);
+    ones += (double)(t == 1 ? count : (real)0);
   }
   result->targets_sum += sum;
   result->ones += ones;
