@@ -47,7 +47,10 @@ test_all_variants() {
     cp -r "$build-asan/tally" "$build-asan/tally-$seed"
     set -- "$@" "$build-asan/tally-$seed"
   done
-  tests/harness/total.sh "$@"
+  prepare_aarch64
+  compile "$build-aarch64" all
+  TARE_TEST_SMALL=1 run_tests "$build-aarch64"
+  tests/harness/total.sh "$@" "$build-aarch64/tally"
 }
 
 # ---- one test -------------------------------------------------------------------------------------------------------

@@ -1,18 +1,28 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# instructions.sh SOURCE BUILD DRIVER COMPILER_ID COMPILER_VERSION BUILD_TYPE: holds the instructions of small
-# calls, and of the vector loops of AVX-512, within 3 % of tests/checks/instructions.txt.
+# instructions.sh SOURCE BUILD DRIVER COMPILER_ID COMPILER_VERSION BUILD_TYPE OBJDUMP: holds the instructions of
+# small calls, and of the vector loops of AVX-512, within 3 % of tests/checks/instructions.txt; in a build for aarch64
+# those of NEON's loops, within 3 % of instructions_aarch64.txt.
 #
 # valgrind counts the calls of DRIVER (instructions.c) with the baseline and with AVX2; a count is the same on every
 # machine. valgrind has no AVX-512. There the lengths of the loops are counted in the objects' disassembly, function by
-# function, the shortest loop first. Fewer instructions fail as more do: what was gained is written down, or it is lost
+# function, the shortest loop first (loops.awk). Fewer instructions fail as more do: what was gained is written down, or it is lost
 # unseen. BUILD/instructions.txt has the new counts; copy it to tests/checks if the change is meant.
 #
-# The counts are those of one major version of one compiler (the file's line "compiler"), for x86-64, in a Release build.
+# The counts are those of one major version of one compiler (the file's line "compiler"), in a Release build.
 # Any other build, or no valgrind, is a skip that says so.
 set -eu
-source=$1 build=$2 driver=$3 compiler="$4 ${5%%.*}" type=$6
-expected=$source/tests/checks/instructions.txt
+source=$1 build=$2 driver=$3 compiler="$4 ${5%%.*}" type=$6 objdump=$7
+kernels=$build/CMakeFiles/tare_instance_
+if [ -d "${kernels}avx512_f32.dir" ]; then
+  expected=$source/tests/checks/instructions.txt isa=avx512 vector='%zmm' jump='^j'
+elif "$objdump" -f "$build/libtare.so" | grep -q aarch64; then
+  expected=$source/tests/checks/instructions_aarch64.txt isa=baseline
+  vector='v[0-9]+[.][0-9]+[bhsd]|[^a-z]q[0-9]+,' jump='^(b|b[.][a-z]+|cbn?z|tbn?z)$'
+else
+  echo "the counts are those of x86-64 and aarch64"
+  exit 77
+fi
 new=$build/instructions.txt
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -22,10 +32,10 @@ if [ "$compiler" != "$of_file" ] || [ "$type" != Release ]; then
   echo "the counts are those of $of_file, Release; this is $compiler, ${type:-no type}"
   exit 77
 fi
-[ -d "$build/CMakeFiles/tare_instance_avx2_f32.dir" ] || { echo "the counts are those of x86-64"; exit 77; }
-for tool in valgrind objdump; do
-  command -v $tool >/dev/null || { echo "$tool is missing (apt-get install valgrind binutils)"; exit 77; }
-done
+if [ "$isa" = avx512 ] && ! command -v valgrind >/dev/null; then
+  echo "valgrind is missing (apt-get install valgrind)"
+  exit 77
+fi
 
 # No "rep movsb", which counts each byte and which glibc takes on some machines only.
 copies=glibc.cpu.x86_rep_movsb_threshold=1000000000:glibc.cpu.x86_rep_stosb_threshold=1000000000
@@ -41,51 +51,24 @@ count() {
   done <"$scratch/names"
 }
 
-# loops OBJECT TYPE: "loops FUNCTION TYPE length...", the innermost loops with 512-bit registers of a function a line.
+# loops OBJECT TYPE: the lengths of its vector loops.
 loops() {
-  objdump -d --no-show-raw-insn "$1" | awk -v type="$2" '
-    function number(hex,   i, value) {
-      for (i = 1; i <= length(hex); i++) value = value * 16 + index("0123456789abcdef", substr(hex, i, 1)) - 1
-      return value
-    }
-    function flush(   i, j, k, inner, line, swap) {
-      kept = 0
-      for (i = 1; i <= jumps; i++) {
-        inner = vectors[last[i]] - vectors[first[i] - 1] >= 8
-        for (j = 1; j <= jumps && inner; j++)
-          if (j != i && first[j] >= first[i] && last[j] <= last[i] && \
-              (first[j] > first[i] || last[j] < last[i] || j < i)) inner = 0
-        if (inner) size[++kept] = last[i] - first[i] + 1
-      }
-      for (i = 2; i <= kept; i++)
-        for (k = i; k > 1 && size[k] < size[k - 1]; k--) { swap = size[k]; size[k] = size[k - 1]; size[k - 1] = swap }
-      line = ""
-      for (i = 1; i <= kept; i++) line = line " " size[i]
-      if (kept) print "loops " name " " type line
-      jumps = n = 0
-      split("", at)
-    }
-    /^[0-9a-f]+ <.*>:$/ { flush(); name = $2; gsub(/[<>:]/, "", name); next }
-    /^ *[0-9a-f]+:\t/ {
-      address = $1; sub(/:$/, "", address)
-      at[address] = ++n
-      vectors[n] = vectors[n - 1] + ($0 ~ /%zmm/)
-      if ($2 ~ /^j/ && ($3 in at)) { first[++jumps] = at[$3]; last[jumps] = n }
-    }
-    END { flush() }'
+  "$objdump" -d --no-show-raw-insn "$1" | awk -v type="$2" -v vector="$vector" -v jump="$jump" -f "$source/tests/checks/loops.awk"
 }
 
 {
   sed -n '/^#/p' "$expected"
   echo "compiler $compiler"
-  count baseline
-  if grep -qw avx2 /proc/cpuinfo; then count avx2; else echo "this CPU has no AVX2: its counts are skipped" >&2; fi
+  [ "$isa" != avx512 ] || count baseline
+  if [ "$isa" != avx512 ]; then :;
+  elif grep -qw avx2 /proc/cpuinfo; then count avx2;
+  else echo "this CPU has no AVX2: its counts are skipped" >&2; fi
   for bits in 32 64; do
-    object=$build/CMakeFiles/tare_instance_avx512_f$bits.dir/cpu/instance.c.o
+    object=${kernels}${isa}_f$bits.dir/cpu/instance.c.o
     [ -f "$object" ] || continue
     loops "$object" f$bits
   done
-  object=$build/CMakeFiles/tare_instance_avx512_all.dir/cpu/doubles.c.o
+  object=${kernels}${isa}_all.dir/cpu/doubles.c.o
   [ ! -f "$object" ] || loops "$object" all
 } >"$new"
 

@@ -5,11 +5,14 @@
 #include "devices.h"
 
 #include <criterion/criterion.h>
-#include <criterion/hooks.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifndef TARE_TESTS_RUNNER_CRITERION_H
+#include <criterion/hooks.h>
+#endif
 
 #ifdef TARE_TEST_CUDA
 #include "device_memory.h"
@@ -155,6 +158,11 @@ tare_context *device_context(const test_device *device, int32_t threads) {
   return context;
 }
 
+bool test_forks(void) {
+  const char *forks = getenv("TARE_TEST_FORKS");
+  return forks == NULL || strcmp(forks, "0") != 0;
+}
+
 bool test_small(void) {
   const char *small = getenv("TARE_TEST_SMALL");
   return small != NULL && strcmp(small, "1") == 0;
@@ -182,7 +190,8 @@ int64_t test_size(int64_t size, int64_t small) { return test_small() ? small : s
 /* ---- Cases that hang --------------------------------------------------------------------------------------------- */
 
 /* TARE_TEST_SECONDS ends every case that takes longer, as a failure. Criterion's own --timeout does not: version 2.4.1
- * takes the option and goes on waiting. */
+ * takes the option and goes on waiting. Our own runner (tests/runner) reads the variable itself. */
+#ifndef TARE_TESTS_RUNNER_CRITERION_H
 ReportHook(PRE_ALL)(struct criterion_test_set *tests) {
   const char *text = getenv("TARE_TEST_SECONDS");
   const double seconds = text == NULL ? 0 : strtod(text, NULL);
@@ -191,3 +200,4 @@ ReportHook(PRE_ALL)(struct criterion_test_set *tests) {
     FOREACH_SET(struct criterion_test * test, suite->tests) { test->data->timeout = seconds; }
   }
 }
+#endif

@@ -51,6 +51,9 @@ const test_device *device_in_turn(void);
 /** A context of `threads` CPU threads (0: the default). Fails the test if it cannot be made. */
 tare_context *device_context(const test_device *device, int32_t threads);
 
+/** Whether a process with threads can fork here; TARE_TEST_FORKS=0 says that it cannot, as under qemu-user. */
+bool test_forks(void);
+
 /** Whether TARE_TEST_SMALL=1 asks for small sizes (sanitizer runs). */
 bool test_small(void);
 
