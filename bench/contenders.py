@@ -3,6 +3,7 @@
 
 import ctypes
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -63,6 +64,14 @@ class Tare:
         if self.c.tare_context_create(ctypes.byref(self.context), options):
             raise RuntimeError(self.c.tare_error_text(None).decode())
         self.device = device
+        self.c.tare_build_description.restype = ctypes.c_char_p
+
+    def version(self):
+        number = self.c.tare_version()
+        return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
+
+    def build(self):
+        return self.c.tare_build_description().decode()
 
     def call(self, name, batch, labels, *parameters):
         loss = torch.zeros(1, device=batch.logits.device)
@@ -104,6 +113,12 @@ def torchvision_formula(inputs, targets, alpha, gamma):
     return loss.sum()
 
 
+def softmax_focal_formula(inputs, labels, gamma):
+    """Softmax focal loss by PyTorch's operators, of reduction "sum"."""
+    log_p = F.log_softmax(inputs, 1).gather(1, labels[:, None])
+    return -((1 - log_p.exp()) ** gamma * log_p).sum()
+
+
 def torchvision_loss():
     try:
         from torchvision.ops import sigmoid_focal_loss
@@ -133,15 +148,33 @@ def ghm_as_in_mmdetection(x, target, bins):
     return F.binary_cross_entropy_with_logits(x, target, weights, reduction="sum") / total
 
 
+def as_tensor(gradient):
+    """JAX has arrays of its own."""
+    return gradient if torch.is_tensor(gradient) else torch.from_numpy(np.array(gradient, dtype=np.float32))
+
+
 class Contenders:
-    def __init__(self, batch):
+    def __init__(self, batch, family="all", without=()):
         self.of, self.left_out, self.batch = [], [], batch
+        self.family, self.without, self.known = family, without, []
+
+    def by_family(self):
+        """One loss after the other, each family where it came first."""
+        families = list(dict.fromkeys(contender["family"] for contender in self.of))
+        self.of.sort(key=lambda contender: families.index(contender["family"]))
 
     def add(self, family, label, loss, make):
         """`make` returns a function that computes (loss, gradient); one that fails is left out, with its reason."""
+        self.known.append(label)
+        if self.family != "all" and self.family != ("softmax" if family.startswith("softmax") else "sigmoid"):
+            return
+        if any(text in label for text in self.without):
+            self.left_out.append({"family": family, "label": label, "why": "by --without"})
+            return
         try:
             run = make()
             value, gradient = run()
+            gradient = as_tensor(gradient)
             labels = self.batch.softmax if family.startswith("softmax") else self.batch.labels
             error = gradient_error(family, self.batch, labels, gradient)
             self.of.append(
@@ -155,7 +188,8 @@ class Contenders:
                 }
             )
         except Exception as error:  # whatever a peer raises is its reason for being left out
-            self.left_out.append({"label": label, "why": f"{type(error).__name__}: {error}".splitlines()[0][:200]})
+            why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            self.left_out.append({"family": family, "label": label, "why": why})
 
 
 def compiled(function, *arguments):
@@ -196,6 +230,12 @@ def add_sigmoid(contenders, tare, batch):
         one = torch.ones(1, device=x.device)
         return lambda: batch.backward(focal_loss(x, batch.labels, one, batch.classes, ALPHA, GAMMA, 0.0))
 
+    def kornia():
+        from kornia.losses import binary_focal_loss_with_logits
+
+        return lambda: batch.backward(binary_focal_loss_with_logits(x, t, ALPHA, GAMMA, "sum"))
+
+    contenders.add("focal", "kornia", "sigmoid-focal", kornia)
     contenders.add("focal", "mmcv", "sigmoid-focal", mmcv)
     contenders.add("focal", "apex", "sigmoid-focal", apex)
     contenders.add(
@@ -207,6 +247,12 @@ def add_sigmoid(contenders, tare, batch):
         "sigmoid-ce",
         lambda: lambda: batch.backward(F.binary_cross_entropy_with_logits(x, t, reduction="sum")),
     )
+
+    def sigmoid_ce_compiled():
+        loss = compiled(lambda a, b: F.binary_cross_entropy_with_logits(a, b, reduction="sum"), x, t)
+        return lambda: batch.backward(loss())
+
+    contenders.add("sigmoid ce", "F.binary_cross_entropy_with_logits, torch.compile", "sigmoid-ce", sigmoid_ce_compiled)
     contenders.add("ghm-c", "Tare", "ghm-c", lambda: tare.call("tare_ghm_c", batch, batch.labels32, BINS))
     contenders.add(
         "ghm-c", "mmdetection's loop", "ghm-c", lambda: lambda: batch.backward(ghm_as_in_mmdetection(x, t, BINS))
@@ -263,4 +309,21 @@ def add_softmax(contenders, tare, batch):
 
         return lambda: batch.backward(softmax_focal_loss(x, y, GAMMA, 1.0, None, "sum"))
 
+    def kornia():
+        from kornia.losses import focal_loss
+
+        return lambda: batch.backward(focal_loss(x, y, None, GAMMA, "sum"))
+
+    def formula_compiled():
+        loss = compiled(softmax_focal_formula, x, y, GAMMA)
+        return lambda: batch.backward(loss())
+
+    contenders.add(
+        "softmax focal",
+        "softmax focal's formula, eager",
+        "softmax-focal",
+        lambda: lambda: batch.backward(softmax_focal_formula(x, y, GAMMA)),
+    )
+    contenders.add("softmax focal", "softmax focal's formula, torch.compile", "softmax-focal", formula_compiled)
+    contenders.add("softmax focal", "kornia", "softmax-focal", kornia)
     contenders.add("softmax focal", "mmcv", "softmax-focal", mmcv)

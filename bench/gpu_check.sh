@@ -340,11 +340,11 @@ has_torch() {
   echo "no PyTorch here"
   return 77
 }
-peers() { # peers DTYPE ROWS CLASSES LOSSES
-  device=cuda
-  [ -z "$dry" ] || device=cpu
+peers() { # peers DTYPE ROWS CLASSES LOSSES: two that take long to compile are left out
+  device=${dry:+cpu}
   step "peers $1 $2 x $3" into "peers-$1-$2-$3.json" timeout 90 python3 bench/peers.py --library "$library" \
-    --device $device --repeat $rounds --dtype "$1" --rows "$(scaled "$2")" --classes "$3" --losses "$4"
+    --device "${device:-cuda}" --repeat $rounds --dtype "$1" --rows "$(scaled "$2")" --classes "$3" --losses "$4" \
+    --without "F.binary_cross_entropy_with_logits, torch.compile" --without "focal's formula, torch.compile"
 }
 part_peers() {
   step torch has_torch || return 0

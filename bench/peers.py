@@ -5,10 +5,12 @@
 Every contender computes loss and gradient by the logits from tensors that lie there, the targets in the form it wants
 (made before the clock starts). In every round each runs once, between two plain copies of the logits, on a GPU after
 the second-level cache has been flushed, timed by events and without the host's time. What is not installed is named
-under "left_out". Before the clock starts, the loss of each is compared with Tare's. Prints one JSON object in the shape
-of `tare bench --json`.
+under "left_out" and on standard error. Before the clock starts, the loss of each is compared with Tare's. Prints one
+JSON object in the shape of `tare bench --json`, or a table. On a CPU it also says whether PyTorch's own log_softmax is
+oneDNN's or native.
 
   peers.py --library build/libtare.so [--rows N] [--classes C] [--dtype f32|f16|bf16] [--device cuda|cpu] [--repeat R]
+           [--losses sigmoid|softmax|all] [--without TEXT]... [--table] [--plot FILE]
 """
 
 import argparse
@@ -17,9 +19,13 @@ import math
 import sys
 import time
 import warnings
+from importlib import metadata
 
 import torch
 from contenders import DTYPES, Contenders, Tare, add_sigmoid, add_softmax
+from cpu_peers import add_onednn, add_optax_sigmoid, add_optax_softmax, log_softmax_by
+from peers_report import draw, print_table, pyplot
+from times import figures, noise, quantile, relative
 
 # ---- the batch ------------------------------------------------------------------------------------------------------
 
@@ -61,9 +67,6 @@ class Batch:
         return loss, gradient
 
 
-# ---- what is right --------------------------------------------------------------------------------------------------
-
-
 # ---- measuring ------------------------------------------------------------------------------------------------------
 
 
@@ -95,18 +98,6 @@ class Clock:
         self.stop.record()
         self.stop.synchronize()
         return self.start.elapsed_time(self.stop)
-
-
-def quantile(times, fraction):
-    times = sorted(times)
-    place = fraction * (len(times) - 1)
-    below = int(place)
-    above = min(below + 1, len(times) - 1)
-    return times[below] + (place - below) * (times[above] - times[below])
-
-
-def spread(times):
-    return {"median_ms": quantile(times, 0.5), "p20_ms": quantile(times, 0.2), "p80_ms": quantile(times, 0.8)}
 
 
 def measure(contenders, batch, clock, repeat):
@@ -146,38 +137,60 @@ def finite(value):
     return value if math.isfinite(value) else None
 
 
-def report(options, batch, contenders, clock):
+def loss_report(batch, contender, times, copies, rate, reference):
+    """`rate` is the copy's in GB/s, `reference` Tare's value of the same loss."""
+    median = quantile(times, 0.5)
+    gigabytes = (2 * batch.logits.numel() * batch.logits.element_size() + 4 * batch.rows) / median * 1e-6
+    value, error = contender["value"], contender["gradient_error"]
+    return {
+        "label": contender["label"],
+        "loss": contender["loss"],
+        "family": contender["family"],
+        **figures(times),
+        "relative_time": relative(times, copies),
+        "ns_per_element": median * 1e6 / batch.logits.numel(),
+        "gigabytes_per_second": gigabytes,
+        "copy_ratio": gigabytes / rate,
+        "value": finite(value),
+        "differs_from_tare": finite(abs(value - reference) / abs(reference)) if reference else None,
+        "gradient_error": finite(error) if error is not None else None,
+        "peak_bytes": peak_bytes(contender["run"]),
+    }
+
+
+def versions():
+    """Of the libraries that are installed here, whether or not they were loaded."""
+    names = ["torch", "torchvision", "kornia", "optax", "jax", "mmcv", "apex", "liger-kernel"]
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def report(options, batch, contenders, clock, tare):
     first, last, times = measure(contenders.of, batch, clock, options.repeat)
     copies = first + last
+    of_round = [(before + after) / 2 for before, after in zip(first, last)]
     moved = 2 * batch.logits.numel() * batch.logits.element_size()
     rate = moved / quantile(copies, 0.5) * 1e-6  # GB/s
     tares = {c["family"]: c["value"] for c in contenders.of if c["label"] == "Tare"}
-    losses = []
-    for c, of in zip(contenders.of, times):
-        figures = spread(of)
-        gigabytes = (moved + 4 * batch.rows) / figures["median_ms"] * 1e-6
-        reference = tares.get(c["family"])
-        losses.append(
-            {
-                "label": c["label"],
-                "loss": c["loss"],
-                "family": c["family"],
-                **figures,
-                "ns_per_element": figures["median_ms"] * 1e6 / batch.logits.numel(),
-                "gigabytes_per_second": gigabytes,
-                "copy_ratio": gigabytes / rate,
-                "value": finite(c["value"]),
-                "differs_from_tare": finite(abs(c["value"] - reference) / abs(reference)) if reference else None,
-                "gradient_error": finite(c["gradient_error"]) if c["gradient_error"] is not None else None,
-                "peak_bytes": peak_bytes(c["run"]) if clock.gpu else None,
-            }
-        )
-    copy = {**spread(copies), "first_ms": quantile(first, 0.5), "last_ms": quantile(last, 0.5)}
+    losses = [loss_report(batch, c, of, of_round, rate, tares.get(c["family"])) for c, of in zip(contenders.of, times)]
+    copy = {**figures(copies), "first_ms": quantile(first, 0.5), "last_ms": quantile(last, 0.5)}
     return {
         "program": "peers.py",
+        "benchmark": "peers",
+        "command": sys.argv,
+        "version": tare.version(),
+        "build": tare.build(),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "torch": torch.__version__,
+        "versions": versions(),
         "device": options.device,
-        "device_name": torch.cuda.get_device_name() if clock.gpu else "cpu",
+        "device_name": torch.cuda.get_device_name() if clock.gpu else cpu_name(),
+        "threads": None if clock.gpu else torch.get_num_threads(),
         "dtype": options.dtype,
         "rows": batch.rows,
         "classes": batch.classes,
@@ -187,33 +200,97 @@ def report(options, batch, contenders, clock):
         "logits_bytes": moved // 2,
         "cache": "cold" if clock.gpu else "warm",
         "rounds": options.repeat,
+        "noise": noise(copies),
+        "log_softmax": log_softmax_by(batch),
         "copy": {**copy, "gigabytes_per_second": rate},
         "losses": losses,
         "left_out": contenders.left_out,
     }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def cpu_name():
+    """As the kernel has it."""
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return "cpu"
+
+
+# ---- the command line -----------------------------------------------------------------------------------------------
+
+
+def at_least(least):
+    def read(text):
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"'{text}': expected a whole number from {least}")
+        return int(text)
+
+    return read
+
+
+def picture(path):
+    if not path.endswith((".svg", ".png", ".pdf")):
+        raise argparse.ArgumentTypeError(f"'{path}': a picture is .svg, .png or .pdf")
+    return path
+
+
+def read_options():
+    parser = argparse.ArgumentParser(prog="peers.py", description=__doc__.splitlines()[0])
     parser.add_argument("--library", required=True, help="libtare.so")
-    parser.add_argument("--rows", type=int, default=100000)
-    parser.add_argument("--classes", type=int, default=80)
+    parser.add_argument("--rows", type=at_least(1), default=100000)
+    parser.add_argument("--classes", type=at_least(2), default=80)
     parser.add_argument("--dtype", choices=DTYPES, default="f32")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--repeat", type=int, default=30)
+    parser.add_argument("--repeat", type=at_least(1), default=30)
     parser.add_argument("--losses", choices=["sigmoid", "softmax", "all"], default="all")
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="TEXT", help="leave out labels with this text"
+    )
+    parser.add_argument("--table", action="store_true", help="print a table instead of JSON")
+    parser.add_argument("--plot", type=picture, metavar="FILE", help="draw the times as .svg, .png or .pdf")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("peers.py: torch sees no GPU")
+    if options.plot:
+        try:
+            pyplot()
+        except ImportError as error:
+            sys.exit(f"peers.py: --plot {options.plot}: {error}; pip install matplotlib")
+    return options
+
+
+def open_library(options):
+    try:
+        return Tare(options.library, options.device)
+    except (OSError, AttributeError, RuntimeError) as error:
+        sys.exit(f"peers.py: --library {options.library}: {error}")
+
+
+def main():
+    options = read_options()
     warnings.filterwarnings("ignore")
+    tare = open_library(options)
     batch = Batch(options.rows, options.classes, options.dtype, options.device)
-    tare = Tare(options.library, options.device)
-    contenders = Contenders(batch)
-    if options.losses != "softmax":
-        add_sigmoid(contenders, tare, batch)
-    if options.losses != "sigmoid":
-        add_softmax(contenders, tare, batch)
-    print(json.dumps(report(options, batch, contenders, Clock(options.device))))
+    contenders = Contenders(batch, options.losses, options.without)
+    for add in (add_sigmoid, add_softmax):
+        add(contenders, tare, batch)
+    for add in (add_optax_sigmoid, add_optax_softmax, add_onednn):
+        add(contenders, batch)
+    for text in options.without:
+        if not any(text in label for label in contenders.known):
+            names = "; ".join(dict.fromkeys(contenders.known))
+            sys.exit(f"peers.py: --without '{text}': no label has this text; there are {names}")
+    contenders.by_family()
+    found = report(options, batch, contenders, Clock(options.device), tare)
+    if options.table:
+        print_table(found)
+    else:
+        print(json.dumps(found))
+    for entry in found["left_out"] if not options.table else []:
+        print(f"peers.py: left out: {entry['family']}: {entry['label']} ({entry['why']})", file=sys.stderr)
+    if options.plot:
+        draw(found, options.plot)
 
 
 if __name__ == "__main__":
