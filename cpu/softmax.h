@@ -205,13 +205,25 @@ static void exponentiate_columns(int64_t classes, int32_t n, real *restrict x, c
   }
 }
 
-/** What row i's exponentials are multiplied by; 1 where that was too large for a real, and they have been already. */
-static real column_factor(const tare_job *job, int32_t i, int32_t n, tare_scratch *scratch) {
-  const double exact = scratch->margins.derivative[i] * job->gradient.factor / scratch->margins.sum[i];
-  const real factor = (real)exact;
-  if (!(magnitude(factor) > LARGEST)) return factor;
-  multiply_far(real_scratch_of(scratch)->row + i, n, job->problem->batch.classes, exact);
-  return 1;
+/** What the exponentials of n rows are multiplied by: 0 without a label, and 1 where it was too large for a real, and
+ *  they have been multiplied already. */
+static void column_factors(const tare_job *job, int32_t n, const int32_t *restrict label, tare_scratch *scratch,
+                           real *restrict factor) {
+  const tare_margins *margins = &scratch->margins;
+  const double *restrict derivative = margins->derivative, *restrict sum = margins->sum;
+  const double whole = job->gradient.factor;
+  int32_t is_far = 0;
+#pragma omp simd reduction(| : is_far)
+  for (int32_t i = 0; i < n; i++) { /* hot: column factors (any) */
+    const double of_row = derivative[i] * whole / (label[i] < 0 ? 1.0 : sum[i]);
+    factor[i] = label[i] < 0 ? (real)0 : (real)of_row;
+    is_far |= magnitude(factor[i]) > LARGEST;
+  }
+  for (int32_t i = 0; i < n && is_far; i++) {
+    if (!(magnitude(factor[i]) > LARGEST)) continue;
+    multiply_far(real_scratch_of(scratch)->row + i, n, job->problem->batch.classes, derivative[i] * whole / sum[i]);
+    factor[i] = 1;
+  }
 }
 
 /** Turns exponentials into gradients, and those of rows without a label into zeros. */
@@ -221,7 +233,7 @@ static void form_columns(const tare_job *job, int32_t first, int32_t n, tare_scr
   const int32_t *label = scratch->rows.cls + first;
   real *restrict factor = s->label_x;
   const int has_terms = tare_has_row_terms(job->problem);
-  for (int32_t i = 0; i < n; i++) factor[i] = label[i] < 0 ? 0 : column_factor(job, i, n, scratch);
+  column_factors(job, n, label, scratch, factor);
   for (int64_t c = 0; c < classes; c++) {
     real *restrict line = s->row + c * n;
 #pragma omp simd

@@ -87,14 +87,27 @@ static void look_at_bins(const tare_problem *problem, const tare_tile *tile, tar
   if (refused) refuse_bins(problem, tile, scratch, scan);
 }
 
-/** The logits of a row's left bin and of the next one. */
-TARE_INLINE void load_pair(const tare_problem *problem, const tare_array *logits, int64_t at, real *x) {
-  if (problem->batch.dtype == (TARE_REAL_BITS == 64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32)) {
-    const real *from = (const real *)logits->data + at;
-    x[0] = from[0];
-    x[1] = from[logits->cls];
-  } else {
-    load(problem->batch.dtype, logits->data, at, logits->cls, 2, x);
+/** The logits of a tile's left bins and of the next ones, for the rows that have a bin. */
+static void load_pairs(const tare_problem *problem, const tare_tile *tile, const int32_t *restrict cls,
+                       real *restrict left, real *restrict right) {
+  const tare_array *logits = &tile->view->array[TARE_ARRAY_LOGITS];
+  const int64_t stride = logits->stride[TARE_AXES - 1];
+  const int32_t dtype = problem->batch.dtype, top = (int32_t)(problem->batch.classes - 1);
+  const int is_real = dtype == REAL_DTYPE;
+  for (int32_t i = 0; i < tile->rows; i++) {
+    left[i] = right[i] = 0;
+    if (cls[i] < 0) continue;
+    const int64_t at = tile->offset[TARE_ARRAY_LOGITS] + i * stride + cls[i] * logits->cls;
+    const int64_t next = cls[i] < top ? logits->cls : 0;
+    real both[2];
+    if (is_real) {
+      both[0] = ((const real *)logits->data)[at];
+      both[1] = ((const real *)logits->data)[at + next];
+    } else {
+      load(dtype, logits->data, at, next, 2, both);
+    }
+    left[i] = both[0];
+    right[i] = both[1];
   }
 }
 
@@ -106,33 +119,37 @@ TARE_INLINE double distance_below(real label_x, real x) {
 
 /** Chooses the labels of a tile's rows, before any gradient takes the place of logits. */
 static void choose_labels(const tare_problem *problem, const tare_tile *tile, tare_scratch *scratch) {
-  const tare_array *logits = &tile->view->array[TARE_ARRAY_LOGITS];
-  const int64_t from = tile->offset[TARE_ARRAY_LOGITS], stride = logits->stride[TARE_AXES - 1];
-  tare_tile_rows *rows = &scratch->rows;
+  real_scratch *s = real_scratch_of(scratch);
+  real *restrict x = s->label_x, *restrict next = s->maximum;
   tare_two_hot *hot = &scratch->two_hot;
-  for (int32_t i = 0; i < tile->rows; i++) {
-    const int32_t left = rows->cls[i];
-    hot->other[i] = -1;
-    if (left < 0) continue;
-    rows->weight[i] *= hot->total[i];
-    if (rows->weight[i] == 0) rows->cls[i] = TARE_ROW_SKIPPED;
-    if (rows->weight[i] == 0 || hot->right[i] == 0) continue;
-    rows->cls[i] = left + 1;
-    if (hot->left[i] == 0) continue;
-    real x[2];
-    load_pair(problem, logits, from + i * stride + left * logits->cls, x);
-    const int32_t is_right = hot->right[i] == hot->left[i] ? x[1] > x[0] : hot->right[i] > hot->left[i];
-    rows->cls[i] = left + is_right;
-    hot->other[i] = left + 1 - is_right;
-    hot->of_other[i] = is_right ? hot->left[i] : hot->right[i];
-    hot->distance[i] = distance_below(x[is_right], x[!is_right]);
+  const double *restrict left = hot->left, *restrict right = hot->right, *restrict total = hot->total;
+  double *restrict weight = scratch->rows.weight, *restrict of_other = hot->of_other, *restrict away = hot->distance;
+  int32_t *restrict cls = scratch->rows.cls, *restrict other = hot->other;
+  const int32_t n = tile->rows;
+  load_pairs(problem, tile, cls, x, next);
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) {
+    const int32_t bin = cls[i];
+    const double weighed = bin < 0 ? weight[i] : weight[i] * total[i];
+    const int32_t is_skipped = weighed == 0, has_next = right[i] != 0, has_both = has_next & (left[i] != 0);
+    const int32_t is_larger = right[i] == left[i] ? next[i] > x[i] : right[i] > left[i];
+    const int32_t is_next = has_next & ((left[i] == 0) | is_larger);
+    weight[i] = weighed;
+    cls[i] = bin < 0 ? bin : is_skipped ? TARE_ROW_SKIPPED : bin + is_next;
+    other[i] = (bin >= 0) & !is_skipped & has_both ? bin + 1 - is_next : -1;
+    of_other[i] = is_next ? left[i] : right[i];
+    away[i] = distance_below(is_next ? next[i] : x[i], is_next ? x[i] : next[i]);
   }
 }
 
 static void add_distances(int32_t n, tare_scratch *scratch) {
   const tare_two_hot *hot = &scratch->two_hot;
-  for (int32_t i = 0; i < n; i++)
-    if (hot->other[i] >= 0) scratch->row_loss[i] += scratch->rows.weight[i] * (hot->of_other[i] * hot->distance[i]);
+  const int32_t *restrict other = hot->other;
+  const double *restrict of_other = hot->of_other, *restrict distance = hot->distance;
+  const double *restrict weight = scratch->rows.weight;
+  double *restrict loss = scratch->row_loss;
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) loss[i] = other[i] >= 0 ? loss[i] + weight[i] * (of_other[i] * distance[i]) : loss[i];
 }
 
 /** What a row's gradient has more at the label, and less at the other bin. */
