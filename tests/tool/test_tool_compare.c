@@ -252,6 +252,32 @@ Test(tool_compare, options_that_do_not_go_together) {
   tool_folder_remove(&folder);
 }
 
+/* A head is compared by its fused way, over its own products. */
+Test(tool_compare, a_head) {
+  const tool_folder folder = tool_folder_make();
+#define HEAD "\"$TARE\" bench --device cpu --threads 1 --rows 60 --classes 5 --head 8 --repeat 6 "
+  const int status = tool_shell(&folder, HEAD "--json >old.json");
+  char *text = tool_text(&folder, "err");
+  if (strstr(text, "CBLAS") || strstr(text, "cblas")) cr_skip_test("no CBLAS: %s", text);
+  cr_assert_eq(status, 0, "%s", text);
+  free(text);
+  cr_assert_eq(tool_shell(&folder, HEAD "--compare old.json"), 0);
+  expect_out(&folder, "beside products");
+  expect_out(&folder, "Compared with old.json");
+  cr_assert_eq(tool_shell(&folder, HEAD "--compare old.json --csv"), 0);
+  expect_out(&folder, ",fused.relative_time.low,");
+  expect_out(&folder, ",verdict,");
+  cr_assert_eq(tool_shell(&folder, HEAD "--compare old.json --json"), 0);
+  text = tool_text(&folder, "out");
+  answer_json *json = answer_read(text);
+  cr_assert_eq(answer_count(json, "comparison.losses"), 3);
+  cr_assert_gt(answer_number(json, "comparison.losses.0.relative_ratio"), 0);
+  answer_free(json);
+  free(text);
+  tool_expect_refused(&folder, HEAD "--workspace 0.5 --compare old.json", 1, "--workspace is ample there and 0.5 here");
+  tool_folder_remove(&folder);
+}
+
 Test(tool_compare, through_a_pipe) {
   const tool_folder folder = folder_with_old();
   cr_assert_eq(tool_shell(&folder, "\"$TARE\" " BATCH LOSSES "--repeat 1 --compare - <old.json"), 0);

@@ -270,7 +270,8 @@ static void print_labels(const char *what, const json_t *labels) {
 }
 
 void comparison_print(const json_t *comparison, const json_t *now) {
-  static const char *const heading[] = {"loss", "old ms", "new ms", "new/old", "beside the yardstick", "verdict"};
+  static const char *const heading[] = {"loss", "old ms", "new ms", "new/old"};
+  const char *yardstick = json_object_get(now, "copy") ? "copies" : "products";
   struct table table = {.alignment = "lrrrrl"};
   const json_t *loss;
   size_t index;
@@ -278,6 +279,8 @@ void comparison_print(const json_t *comparison, const json_t *now) {
   print_facts(comparison, now);
   printf("\n");
   for (index = 0; index < sizeof heading / sizeof heading[0]; index++) table_cell(&table, "%s", heading[index]);
+  table_cell(&table, "beside %s", yardstick);
+  table_cell(&table, "verdict");
   json_array_foreach(json_object_get(comparison, "losses"), index, loss) {
     table_cell(&table, "%s", label_of(loss));
     table_cell(&table, "%.3f", number_of(loss, "old_median_ms"));
@@ -288,9 +291,9 @@ void comparison_print(const json_t *comparison, const json_t *now) {
   }
   table_print(&table, true);
   printf(
-      "\nbeside the yardstick: new/old of the times over their own run's %s. same: their 95 %% intervals overlap.\n"
+      "\nbeside %s: new/old of the times over those of their own run's %s. same: their 95 %% intervals overlap.\n"
       "noisy: one of the runs is not trusted.\n",
-      json_object_get(now, "copy") ? "copies" : "products");
+      yardstick, yardstick);
   print_labels("Only in the old run", json_object_get(comparison, "only_old"));
   print_labels("Only in the new run", json_object_get(comparison, "only_new"));
 }
