@@ -114,13 +114,22 @@ class Level:
         self._set(name, array, self.library.strides(array))
 
 
+def check_alike(level_lengths):
+    """Levels of one batch have the same images and classes."""
+    pairs = [(lengths[0], lengths[4]) for lengths in level_lengths]
+    if len(set(pairs)) > 1:
+        hint = ""
+        if len({classes for _, classes in pairs}) > 1:  # with `classes` they would be the same
+            hint = "; maps [images, anchors*classes, height, width] need `classes`"
+        theirs = ", ".join(f"{images} and {classes}" for images, classes in pairs)
+        raise ValueError(f"levels must have the same images and classes; theirs are {theirs}{hint}")
+
+
 def make_batch(levels, dtype, label_dtype=_c.I32, target_dtype=_c.F32, score_dtype=_c.F32, **options):
     """The C batch of these levels (which it does not keep alive, but for their C structs)."""
     if not 1 <= len(levels) <= _c.MAX_LEVELS:
         raise ValueError(f"{len(levels)} levels of logits; there must be 1 to {_c.MAX_LEVELS}")
-    if len({(level.lengths[0], level.lengths[4]) for level in levels}) > 1:
-        shapes = ", ".join(str(level.shape) for level in levels)
-        raise ValueError(f"levels must have the same images and classes; theirs are {shapes}")
+    check_alike([level.lengths for level in levels])
     batch = _c.Batch()
     _c.library.tare_batch_init_sized(batch, ctypes.sizeof(_c.Batch), ctypes.sizeof(_structs.Level))
     array = (_structs.Level * len(levels))(*[level.c for level in levels])
@@ -228,6 +237,7 @@ def select(batch, hard_negatives, least_negatives=0):
 
 def shares(labels, level_lengths, split):
     """One array for all levels, [images, rows of an image] or [rows] of one image, as one view a level."""
+    check_alike(level_lengths)
     images = level_lengths[0][0]
     rows = [height * width * anchors for _, height, width, anchors, _ in level_lengths]
     if labels.shape[-1] != sum(rows) or (len(labels.shape) > 1 and tuple(labels.shape[:-1]) != (images,)):

@@ -228,6 +228,7 @@ def test_wrong_arguments():
         (dict(class_weights=np.ones(3)), r"class_weights has shape \(3,\); it must be \[7\]"),
         (dict(logits=[x, x], labels=[y]), "labels has 1 levels, logits have 2"),
         (dict(logits=[x, x[:, :2]], labels=[y, y]), "the same images and classes"),
+        (dict(logits=[x, x[:, :2]], labels=np.concatenate([y, y])), "need `classes`"),
         (dict(logits=[x] * 17, labels=[y] * 17), "17 levels"),
         (dict(state=np.zeros(3)), "state"),
     ]
