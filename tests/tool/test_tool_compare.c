@@ -105,7 +105,7 @@ Test(tool_compare, parameters_of_another_version) {
   const tool_folder folder = folder_with_old();
   put(&folder, "losses.0.parameters", "{\"alpha\": -1.0, \"forgotten\": 3}");
   answer_json *json = compare(&folder, LOSSES);
-  cr_assert_str_neq(answer_text(json, "comparison.losses.0.verdict"), "other parameters");
+  cr_assert_neq(strcmp(answer_text(json, "comparison.losses.0.verdict"), "other parameters"), 0);
   answer_free(json);
   tool_folder_remove(&folder);
 }
