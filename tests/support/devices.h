@@ -57,9 +57,12 @@ bool test_forks(void);
 /** Whether TARE_TEST_SMALL=1 asks for small sizes (sanitizer runs). */
 bool test_small(void);
 
+/** Whether sweeps are for memory alone: under the sanitizers, without TARE_SWEEP=all. Losses of one kernel use it alike. */
+bool test_is_thinned(void);
+
 /**
  * Whether loss `kind` takes case `number` of a sweep over places, shapes and types, which losses share code for: half
- * of them, in small runs a quarter, and under the sanitizers a sixth; all of them with TARE_SWEEP=all. Each loss takes
+ * of them, in small runs a quarter, and under the sanitizers a third; all of them with TARE_SWEEP=all. Each loss takes
  * other ones.
  */
 bool test_is_due(int32_t kind, int number);

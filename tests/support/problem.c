@@ -27,6 +27,11 @@ int32_t listed_losses(void) {
   return count;
 }
 
+int32_t next_loss(int32_t index, int line) {
+  for (index++; test_is_thinned() && index < listed_losses() && (index + line) % 2 != 0;) index++;
+  return index;
+}
+
 int32_t listed_loss(int32_t index) {
   for (int32_t i = 0; i < tare_loss_count(); i++) {
     if (is_computed(tare_loss_kind_at(i)) && index-- == 0) return tare_loss_kind_at(i);

@@ -161,10 +161,12 @@ void problem_draw_class_mask(problem *p, double share);
 /** A fresh GHM state of the problem's bins, for the library and for the oracle. */
 void problem_add_ghm_state(problem *p);
 
-/** Every loss of the library that the device in turn computes, so that a new one is tested without being named. */
-#define FOR_EACH_LOSS(kind)                                                         \
-  for (int32_t loss_index = 0, kind = listed_loss(0); loss_index < listed_losses(); \
-       loss_index++, (kind) = loss_index < listed_losses() ? listed_loss(loss_index) : (kind))
+/** Every loss of the library that the device in turn computes, so that a new one is tested without being named. Under
+ *  the sanitizers every second one (devices.h, test_is_thinned): the even ones or the odd ones, by the loop's line. */
+#define FOR_EACH_LOSS(kind)                                                                                        \
+  for (int32_t loss_index = next_loss(-1, __LINE__), kind = listed_loss(loss_index); loss_index < listed_losses(); \
+       loss_index = next_loss(loss_index, __LINE__), (kind) = listed_loss(loss_index))
+int32_t next_loss(int32_t index, int line);
 int32_t listed_losses(void);
 int32_t listed_loss(int32_t index);
 
