@@ -98,6 +98,12 @@ Test(tool_sweep, main_losses) {
   tool_folder_remove(&folder);
 }
 
+static void expect_title(const tool_folder *folder) {
+  tool_answer answer = tool_run(folder, 0, SWEEP ONE "--sweep rows --rows 50 --classes 1");
+  cr_assert_not_null(strstr(answer.out, "Loss and gradient by rows: 1 class f32 ("), "%s", answer.out);
+  tool_answer_free(&answer);
+}
+
 static int lines_of(const char *text) {
   int lines = 0;
   for (; *text; text++) lines += *text == '\n';
@@ -125,6 +131,7 @@ Test(tool_sweep, table_and_csv) {
   cr_assert_not_null(strstr(answer.out, ",1024,3,f32,"), "%s", answer.out);
   cr_assert_not_null(strstr(answer.out, ",2000,3,f32,"), "%s", answer.out);
   tool_answer_free(&answer);
+  expect_title(&folder);
   tool_folder_remove(&folder);
 }
 

@@ -72,7 +72,7 @@ static struct bench_options options_of(const struct sweep *sweep, int64_t size) 
 static double bytes_needed(const struct bench_options *options, bool gpu) {
   const double rows = (double)options->rows, elements = rows * (double)options->classes, drawn = 1 << 24;
   const double of_logits = elements * (double)dtype_size(options->dtype);
-  const double arrays = of_logits * (3 + options->apart) + 320 * rows + 128 * (double)options->classes;
+  const double arrays = of_logits * (3 + options->apart) + 96 * rows + 128 * (double)options->classes;
   if (gpu) return arrays + 4 * (double)gpu_cache_bytes() + (64 << 20);
   return arrays + 12 * (elements < drawn ? elements : drawn) + (64 << 20);
 }

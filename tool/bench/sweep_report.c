@@ -59,7 +59,7 @@ static struct title title_of(const struct sweep *sweep, const char *times) {
   struct title title;
   char shape[128];
   if (options->sweep == SWEEP_ROWS)
-    snprintf(shape, sizeof shape, "%s classes", grouped(options->classes).of);
+    snprintf(shape, sizeof shape, "%s class%s", grouped(options->classes).of, options->classes == 1 ? "" : "es");
   else if (options->sweep == SWEEP_CLASSES)
     snprintf(shape, sizeof shape, "about 8 million elements");
   else
