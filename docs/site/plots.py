@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pictures of the site. A page names one by the directive `picture`. They are drawn when the site is built.
-`python site/plots.py speed FILE.svg` in docs/ draws one into a file: the README shows one of bench/results.
+draw.py draws one into a file.
 
 One meaning a colour, as in the tool's pictures (tool/base/picture.h): blue for objects (positives), orange for
 background (negatives), grey for cross-entropy and other libraries, green for focal loss, purple for the loss that the
@@ -178,9 +178,3 @@ def speed():
     axes.set_xticks([1, 10, 100], ["1", "10", "100"])
     axes.invert_yaxis()
     _axes(axes, "milliseconds for loss and gradient, log scale", "")
-
-
-if __name__ == "__main__":
-    plt.rcParams["svg.hashsalt"] = "tare"
-    globals()[sys.argv[1]]()
-    plt.savefig(sys.argv[2], metadata={"Date": None})
