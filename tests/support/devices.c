@@ -158,9 +158,9 @@ tare_context *device_context(const test_device *device, int32_t threads) {
   return context;
 }
 
-bool test_forks(void) {
-  const char *forks = getenv("TARE_TEST_FORKS");
-  return forks == NULL || strcmp(forks, "0") != 0;
+bool test_under_qemu(void) {
+  const char *qemu = getenv("TARE_TEST_QEMU");
+  return qemu != NULL && strcmp(qemu, "1") == 0;
 }
 
 bool test_small(void) {

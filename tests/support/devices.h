@@ -51,8 +51,9 @@ const test_device *device_in_turn(void);
 /** A context of `threads` CPU threads (0: the default). Fails the test if it cannot be made. */
 tare_context *device_context(const test_device *device, int32_t threads);
 
-/** Whether a process with threads can fork here; TARE_TEST_FORKS=0 says that it cannot, as under qemu-user. */
-bool test_forks(void);
+/** Whether the test runs under qemu-user (TARE_TEST_QEMU=1), which breaks down where a process with threads forks, and
+ *  keeps some bytes for each page of a mapping, used or not. */
+bool test_under_qemu(void);
 
 /** Whether TARE_TEST_SMALL=1 asks for small sizes (sanitizer runs). */
 bool test_small(void);

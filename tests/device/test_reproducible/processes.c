@@ -20,7 +20,7 @@ static void report_from_child(problem *p, const test_device *device, const outco
 }
 
 Test(reproducible, a_forked_child_computes_the_same) {
-  if (!test_forks()) cr_skip_test("TARE_TEST_FORKS=0: a process with threads cannot fork under qemu-user");
+  if (test_under_qemu()) cr_skip_test("a process with threads cannot fork under qemu-user");
   FOR_EACH_DEVICE(device) {
     if (device->kind != TARE_DEVICE_CPU) continue; /* CUDA does not survive a fork */
     problem *p = problem_in(TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, FLAT);
@@ -72,7 +72,7 @@ static bool agrees_in_children(problem *p, const test_device *device, tare_conte
 
 /* At a size that threads share, whatever TARE_TEST_SMALL says: one tile alone would run on one. */
 Test(reproducible, a_forked_child_does_not_wait_for_lost_threads) {
-  if (!test_forks()) cr_skip_test("TARE_TEST_FORKS=0: a process with threads cannot fork under qemu-user");
+  if (test_under_qemu()) cr_skip_test("a process with threads cannot fork under qemu-user");
   FOR_EACH_DEVICE(device) {
     if (device->kind != TARE_DEVICE_CPU) continue;
     for (int32_t threads = 2; threads <= 4; threads += 2) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the tests use of Criterion, for builds whose tests run under qemu-user: Criterion cannot make its processes there.
+ * What the tests use of Criterion, for builds whose tests run under qemu-user, which it does not know how to use.
  * CMake puts this folder in the place of Criterion's headers when it builds for another machine; runner.c runs the
  * cases. A text after a condition must be a literal, as the tests have it.
  */
