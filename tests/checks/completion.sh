@@ -19,6 +19,7 @@ expect() { # expect PROPOSALS WORD...: exactly these, in any order, for the last
 expect "eval" ev
 expect "--gamma= --gamma-negative= --gamma-per-class= --gamma-positive=" eval --gam
 expect "--momentum=" eval --mom
+expect "--logits= --loss=" eval --lo # not "--loss" of the usage, too
 expect "--json" info --js
 expect "ghm-c ghm-r" eval --loss gh
 expect "ghm-c ghm-r" eval --loss = gh

@@ -3,7 +3,7 @@
 # Completion of `tare` for bash: verbs, options, names of losses, words that an option takes. Everything is read from the
 # tool itself, so a new option needs nothing here.
 
-_tare_options() { "$1" "$2" --help 2>/dev/null | grep -oE '^ +(-[a-zA-Z], )?--[a-z][a-z-]*=?' | grep -oE -- '--.*'; }
+_tare_options() { "$1" "$2" --help 2>/dev/null | grep -oE '^ {2,6}(-[a-zA-Z], )?--[a-z][a-z-]*=?' | grep -oE -- '--.*'; }
 
 _tare() {
   local tool=${COMP_WORDS[0]} verb=${COMP_WORDS[1]} word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
