@@ -25,7 +25,7 @@ import torch
 from contenders import DTYPES, Contenders, Tare, add_sigmoid, add_softmax
 from cpu_peers import add_onednn, add_optax_sigmoid, add_optax_softmax, log_softmax_by
 from peers_report import draw, print_table, pyplot
-from times import figures, noise, quantile, relative
+from times import CONFIDENCE, figures, noise, quantile, relative
 
 # ---- the batch ------------------------------------------------------------------------------------------------------
 
@@ -121,9 +121,7 @@ def measure(contenders, batch, clock, repeat):
 
 
 def peak_bytes(run):
-    """The most memory that a contender allocates."""
-    if not torch.cuda.is_available():
-        return None
+    """The most memory that a contender allocates on the GPU."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -154,7 +152,7 @@ def loss_report(batch, contender, times, copies, rate, reference):
         "value": finite(value),
         "differs_from_tare": finite(abs(value - reference) / abs(reference)) if reference else None,
         "gradient_error": finite(error) if error is not None else None,
-        "peak_bytes": peak_bytes(contender["run"]),
+        "peak_bytes": peak_bytes(contender["run"]) if batch.logits.is_cuda else None,
     }
 
 
@@ -201,6 +199,7 @@ def report(options, batch, contenders, clock, tare):
         "cache": "cold" if clock.gpu else "warm",
         "rounds": options.repeat,
         "noise": noise(copies),
+        "confidence": CONFIDENCE,
         "log_softmax": log_softmax_by(batch),
         "copy": {**copy, "gigabytes_per_second": rate},
         "losses": losses,

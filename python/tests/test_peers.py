@@ -34,6 +34,7 @@ def test_the_report(peers, capfd):
     peers("--repeat", "7", *SLOW)
     out, err = capfd.readouterr()
     found = json.loads(out)
+    assert found["confidence"] == 0.95
     labels = {(one["family"], one["label"]) for one in found["losses"]}
     for family in ("focal", "sigmoid ce", "ghm-c", "softmax ce", "softmax focal"):
         assert (family, "Tare") in labels

@@ -51,6 +51,7 @@ Test(tool_bench, json_says_where_it_comes_from) {
   check_noise(json);
   cr_assert_str_eq(answer_text(json, "benchmark"), "losses");
   cr_assert_eq(answer_count(json, "command"), 17);
+  cr_assert_eq(answer_number(json, "confidence"), 0.95);
   cr_assert_eq(answer_number(json, "losses.0.parameters.gamma"), 1.5);
   cr_assert_eq(answer_number(json, "losses.0.parameters.epsilon"), 1);
   answer_free(json);

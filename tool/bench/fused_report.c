@@ -114,6 +114,7 @@ void fused_add_results(json_t *object, struct fused *bench) {
   json_t *losses = json_array();
   json_set(object, "rounds", json_integer((json_int_t)bench->rounds));
   json_set(object, "noise", provenance_noise(times_noise(&bench->products)));
+  json_set(object, "confidence", json_real(INTERVAL_CONFIDENCE));
   json_set(object, "products_ms", json_number(times_quantile(&bench->products, 0.5) * 1e3));
   for (int32_t index = 0; index < bench->lane_count; index++) {
     json_append(losses, lane_json(bench, &bench->lanes[index]));

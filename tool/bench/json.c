@@ -91,6 +91,7 @@ void bench_add_results(json_t *object, struct bench *bench) {
   json_t *losses = json_array();
   json_set(object, "rounds", json_integer((json_int_t)bench->rounds));
   json_set(object, "noise", provenance_noise(times_noise(&bench->copies)));
+  json_set(object, "confidence", json_real(INTERVAL_CONFIDENCE));
   json_set(object, "copy", copy_json(bench));
   for (int32_t index = 0; index < bench->lane_count; index++) {
     json_append(losses, lane_json(bench, &bench->lanes[index]));

@@ -32,6 +32,29 @@ Test(tool, bench_of_ghm_against_focal) {
   tool_folder_remove(&folder);
 }
 
+/* On whichever device is chosen by itself: an earlier run beside this one, and growing batches. */
+Test(tool, bench_compares_and_sweeps) {
+  const tool_folder folder = tool_folder_make();
+#define SMALL_BENCH "\"$TARE\" bench --classes 3 --loss sigmoid-ce --repeat 6 --json "
+  cr_assert_eq(tool_shell(&folder, SMALL_BENCH "--rows 50 >old.json"), 0);
+  cr_assert_eq(tool_shell(&folder, SMALL_BENCH "--rows 50 --compare old.json"), 0);
+  char *text = tool_text(&folder, "out");
+  answer_json *json = answer_read(text);
+  cr_assert_eq(answer_count(json, "comparison.losses"), 1);
+  cr_assert_gt(answer_number(json, "comparison.losses.0.relative_ratio"), 0);
+  answer_free(json);
+  free(text);
+  cr_assert_eq(tool_shell(&folder, SMALL_BENCH "--sweep rows --rows 1100"), 0);
+  text = tool_text(&folder, "out");
+  json = answer_read(text);
+  cr_assert_eq(answer_number(json, "steps.0.rows"), 1024);
+  cr_assert_eq(answer_number(json, "steps.1.rows"), 1100);
+  cr_assert_gt(answer_number(json, "steps.1.losses.0.relative_time.median"), 0);
+  answer_free(json);
+  free(text);
+  tool_folder_remove(&folder);
+}
+
 /* ---- What it writes -------------------------------------------------------------------------------------------- */
 
 Test(tool, gradient_and_row_losses_as_files) {
