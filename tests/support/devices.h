@@ -58,7 +58,8 @@ bool test_under_qemu(void);
 /** Whether TARE_TEST_SMALL=1 asks for small sizes (sanitizer runs). */
 bool test_small(void);
 
-/** Whether sweeps are for memory alone: under the sanitizers, without TARE_SWEEP=all. Losses of one kernel use it alike. */
+/** Whether sweeps are for memory alone: under the sanitizers, without TARE_SWEEP=all. Losses of one kernel use it
+ *  alike. */
 bool test_is_thinned(void);
 
 /**
