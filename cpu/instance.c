@@ -7,7 +7,7 @@
 #include <float.h>
 #include <math.h>
 #include <string.h>
-#ifdef __AVX512F__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
@@ -48,6 +48,14 @@
 
 #include "adjust.h"
 #include "blocks.h"
+
+#if TARE_REAL_BITS == 32 && defined(__AVX512DQ__)
+#define HAS_VECTORS
+#include "vectors_avx512.h"
+#elif TARE_REAL_BITS == 32 && defined(__AVX2__) && defined(__FMA__)
+#define HAS_VECTORS
+#include "vectors_avx2.h"
+#endif
 #include "sigmoid_loops.h"
 #include "sigmoid_weights.h"
 

@@ -50,49 +50,53 @@ TARE_INLINE float from_bits(int32_t bits) {
 #define ROOT_IS_MAGNITUDE 1e5f
 #define SIGMOID_ERROR 0x1p-20f /* relative, with room to spare */
 
-/** exp(n*log 2 + r), n given as n + 1.5*2^23. */
+/* The coefficients serve negatives.h as well. In both the polynomials are evaluated in the same order, which leaves few
+ * operations to wait for others. */
+static const float exp_part[] = {0.5f, 0x1.5554dcp-3f, 0x1.555568p-5f, 0x1.120c3p-7f, 0x1.6caef2p-10f};
+static const float log1p_part[] = {-0x1.ffffd2p-2f, 0x1.554ddap-2f,  -0x1.ff2556p-3f, 0x1.93556ap-3f, -0x1.3a6746p-3f,
+                                   0x1.b53caep-4f,  -0x1.d7f0e8p-5f, 0x1.4a9412p-6f,  -0x1.b22f7ep-9f};
+/** The last bits of n + EXP_SHIFT are the exponent of 2^n, as floats have it. */
+#define EXP_SHIFT (0x1.8p23f + 127.0f)
+
+/** exp(n*log 2 + r), n given as n + EXP_SHIFT; 0 if n is -127. */
 TARE_INLINE float exp_reduced(float shifted, float r) {
-  float p = 0x1.6caef2p-10f;
-  p = multiply_add(p, r, 0x1.120c3p-7f);
-  p = multiply_add(p, r, 0x1.555568p-5f);
-  p = multiply_add(p, r, 0x1.5554dcp-3f);
-  p = multiply_add(p, r, 0.5f);
-  const float y = multiply_add(r * r, p, r) + 1.0f;
-  const int32_t biased = bits_of(shifted) - bits_of(0x1.8p23f) + 127;
-  return y * from_bits((int32_t)((uint32_t)biased << 23)); /* a product, to keep a NaN */
+  const float r2 = r * r, low = multiply_add(exp_part[2], r, exp_part[1]);
+  const float high = multiply_add(exp_part[4], r, exp_part[3]);
+  const float p = multiply_add(multiply_add(high, r2, low), r, exp_part[0]);
+  const float scale = from_bits((int32_t)((uint32_t)bits_of(shifted) << 23));
+  return multiply_add(multiply_add(r2, p, r), scale, scale); /* products, to keep a NaN */
 }
 
 /** exp(hi + lo) for hi <= 0 and |lo| small beside 1; 0 below -87.25, where results are under 1.3e-38. */
 TARE_INLINE float exp_sum(float hi, float lo) {
   const float x = hi < -87.25f ? -87.25f : hi;
-  const float shifted = multiply_add(x, 0x1.715476p+0f, 0x1.8p23f);
-  const float n = shifted - 0x1.8p23f;
+  const float shifted = multiply_add(x, 0x1.715476p+0f, EXP_SHIFT);
+  const float n = shifted - EXP_SHIFT;
   const float r = multiply_add(n, -0x1.7f7d1cp-20f, multiply_add(n, -0x1.62e4p-1f, x));
   return hi < -87.25f ? 0.0f : exp_reduced(shifted, r + lo);
 }
 
-/** exp(x) for x <= 0; 0 below -87.25. */
+/** exp(x) for x <= 0; 0 below -87.68, where n would be -127. */
 TARE_INLINE float exp_nonpositive(float x) {
-  const float clamped = x < -87.25f ? -87.25f : x;
-  const float shifted = multiply_add(clamped, 0x1.715476p+0f, 0x1.8p23f);
-  const float n = shifted - 0x1.8p23f;
+  const float clamped = x < -0x1.5ebb82p+6f ? -0x1.5ebb82p+6f : x;
+  const float shifted = multiply_add(clamped, 0x1.715476p+0f, EXP_SHIFT);
+  const float n = shifted - EXP_SHIFT;
   const float r = multiply_add(n, -0x1.7f7d1cp-20f, multiply_add(n, -0x1.62e4p-1f, clamped));
-  return x < -87.25f ? 0.0f : exp_reduced(shifted, r);
+  return x < -0x1.5ebb82p+6f ? 0.0f : exp_reduced(shifted, r);
 }
 
-/** log1p(e) for e in [0,1], to a relative 2^-30 before rounding. */
+/** log1p(e) for e in [0,1], to a relative 2^-27.5 before rounding. */
 TARE_INLINE float log1p_unit(float e) {
-  float p = 0x1.1045e4p-9f;
-  p = multiply_add(p, e, -0x1.bf8054p-7f);
-  p = multiply_add(p, e, 0x1.586bcap-5f);
-  p = multiply_add(p, e, -0x1.549f0ap-4f);
-  p = multiply_add(p, e, 0x1.fef2p-4f);
-  p = multiply_add(p, e, -0x1.4a67a8p-3f);
-  p = multiply_add(p, e, 0x1.9788bcp-3f);
-  p = multiply_add(p, e, -0x1.ffc54cp-3f);
-  p = multiply_add(p, e, 0x1.5553b4p-2f);
-  p = multiply_add(p, e, -0x1.fffff8p-2f);
-  return multiply_add(e * e, p, e);
+  const float e2 = e * e;
+  const float of_6 = multiply_add(log1p_part[7], e, log1p_part[6]);
+  const float of_4 = multiply_add(log1p_part[5], e, log1p_part[4]);
+  const float of_2 = multiply_add(log1p_part[3], e, log1p_part[2]);
+  const float of_0 = multiply_add(log1p_part[1], e, log1p_part[0]);
+  float p = multiply_add(log1p_part[8], e2, of_6);
+  p = multiply_add(p, e2, of_4);
+  p = multiply_add(p, e2, of_2);
+  p = multiply_add(p, e2, of_0);
+  return multiply_add(e2, p, e);
 }
 
 /** log(x) = hi + lo for normal x > 0; NaN for NaN. hi, a multiple of log 2 cut short, is exact. */

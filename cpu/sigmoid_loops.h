@@ -36,6 +36,10 @@ typedef pair hard_formula(real, real, real, const formula_parameters *, int);
 typedef pair soft_formula(real, real, real, real, const formula_parameters *, int);
 typedef pair label_formula(real, real, real, const formula_parameters *, int);
 
+#ifdef HAS_VECTORS
+#include "negatives.h"
+#endif
+
 TARE_INLINE void hard_body(hard_formula *formula, const formula_parameters *parameters, int power, int wants_derivative,
                            int uses_base_weight, real factor, const stretch *on) {
   const formula_parameters p = *parameters;
@@ -50,6 +54,18 @@ TARE_INLINE void hard_body(hard_formula *formula, const formula_parameters *para
     loss[i] = counts ? value.loss : (real)0;
     if (wants_derivative) derivative[i] = counts ? value.derivative * factor : (real)0;
   }
+}
+
+/** hard_body of a formula, a constant, for losses and perhaps derivatives. Many parameters: as hard_body. */
+TARE_INLINE void hard_elements(hard_formula *formula, const formula_parameters *parameters, int power,
+                               int wants_derivative, int uses_base_weight, real factor, const stretch *on) {
+#ifdef HAS_VECTORS
+  if (run_negatives(formula, parameters, power, wants_derivative, factor, on)) return;
+#endif
+  if (wants_derivative)
+    hard_body(formula, parameters, power, 1, uses_base_weight, factor, on);
+  else
+    hard_body(formula, parameters, power, 0, uses_base_weight, factor, on);
 }
 
 /** The formulas of a loss, each a constant: `hard` and `soft`, or `label` and scored_negative. */
@@ -107,10 +123,8 @@ TARE_INLINE void element_loop(formulas of, int power, int uses_base_weight, cons
     label_body(of.label, &task->parameters, power, task->has_negatives, factor, on);
   else if (task->is_soft)
     soft_body(of, &task->parameters, power, uses_base_weight, factor, on);
-  else if (task->wants_derivative)
-    hard_body(of.hard, &task->parameters, power, 1, uses_base_weight, factor, on);
   else
-    hard_body(of.hard, &task->parameters, power, 0, uses_base_weight, factor, on);
+    hard_elements(of.hard, &task->parameters, power, task->wants_derivative, uses_base_weight, factor, on);
 }
 
 /* What the alpha column of losses.def makes of a loss. */
@@ -206,10 +220,8 @@ TARE_INLINE element_loops *loops_for(int32_t power) { return loops_by_power[powe
 
 /** The negatives of every loss whose labels have a formula of their own; `power` is a constant. */
 TARE_INLINE void negatives_of_power(int power, const element_task *task, real factor, const stretch *on) {
-  if (task->wants_derivative || task->is_soft)
-    hard_body(scored_negative, &task->parameters, power, 1, WHOLE, factor, on);
-  else
-    hard_body(scored_negative, &task->parameters, power, 0, WHOLE, factor, on);
+  const int wants_derivative = task->wants_derivative || task->is_soft;
+  hard_elements(scored_negative, &task->parameters, power, wants_derivative, WHOLE, factor, on);
 }
 
 static void scored_negatives(const element_task *task, real factor, const stretch *on) {
