@@ -155,25 +155,28 @@ __device__ __forceinline__ float multiply_by(float derivative, const two_factors
   return product == 0.0f ? 0.0f : product * by.second;
 }
 
+/** Factors of exponentials, from those of a row's weight. */
+__device__ __forceinline__ two_factors of_exponentials(two_factors by, const outcome &o) {
+  by.first *= o.of_e;
+  return by;
+}
+
 /** The derivative of a class with an exponential. Where the factor is no float, it comes before what is small. */
 template <typename T>
 __device__ __forceinline__ float scaled_exponential(const call &c, const outcome &o, float e) {
   if (!o.after) return e * o.of_e;
-  two_factors by = factors_of(c, o.weight);
-  by.first *= o.of_e;
-  return multiply_by<T>(e, by);
+  return multiply_by<T>(e, of_exponentials(factors_of(c, o.weight), o));
 }
 
 /** Finishes a row's exponentials, so that they are left to be multiplied by 1. */
 template <typename T, int count>
 __device__ __forceinline__ void finish_derivatives(const call &c, outcome *o, float (&e)[count]) {
   if (!o->after) return;
-  two_factors by = factors_of(c, o->weight);
+  const two_factors by = factors_of(c, o->weight), of_e = of_exponentials(by, *o);
   o->derivative = multiply_by<T>(o->derivative, by);
-  by.first *= o->of_e;
   o->of_e = 1.0f;
 #pragma unroll
-  for (int i = 0; i < count; i++) e[i] = multiply_by<T>(e[i], by);
+  for (int i = 0; i < count; i++) e[i] = multiply_by<T>(e[i], of_e);
 }
 
 /** The formula of a loss by the margin of its row. Gamma 2, which most train with, has code of its own. */
@@ -238,11 +241,20 @@ __device__ __forceinline__ outcome finish_row(const call &c, const setting &s, f
   return {loss, derivative, derivative / sum, weight, after};
 }
 
+/* Over the lanes of a row, a power of two. Each of them gets the result. */
+template <typename V>
+__device__ __forceinline__ V max_of_lanes(V mine, int32_t lanes) {
+  for (int step = lanes / 2; step > 0; step /= 2) mine = max(mine, __shfl_xor_sync(full_mask, mine, step));
+  return mine;
+}
+__device__ __forceinline__ float sum_of_lanes(float mine, int32_t lanes) {
+  for (int step = lanes / 2; step > 0; step /= 2) mine += __shfl_xor_sync(full_mask, mine, step);
+  return mine;
+}
+
 /** The sum of a row from the four places in each of its lanes. */
 __device__ __forceinline__ float sum_of_places(const float (&place)[chunk], int lanes) {
-  float sum = (place[0] + place[2]) + (place[1] + place[3]);
-  for (int step = lanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(full_mask, sum, step);
-  return sum;
+  return sum_of_lanes((place[0] + place[2]) + (place[1] + place[3]), lanes);
 }
 
 /** A sum of many terms in float, whose rounding is carried along. */

@@ -84,16 +84,9 @@ __device__ __forceinline__ float lanes_by_label(const call &c, const level &l, c
   maximum = max_of_lanes(maximum, c.label_lanes);
   const float sum = exponentiate<T>(c, looked, maximum);
   const outcome o = finish_row(c, s, role.weight, label_x, maximum, sum, -1);
-  __syncwarp(); /* a row that is scaled another way has other lanes */
-  if (l.view.array[TARE_ARRAY_GRADIENT].data) {
-    scale_row<T>(c, r, o, is_skipped);
-    __syncwarp();
-    if (r.n && r.first == 0 && role.cls >= 0) r.at[role.cls] = finished_derivative<T>(c, o, -o.derivative);
-  }
-  if (!is_there || r.first != 0) return 0.0f;
-  store_row_loss(l, t, row, o.loss);
-  report_if_invalid(c, l, t, row);
-  return o.loss;
+  return conclude_row_of_lanes<false>(
+      c, l, t, r, row, role.cls, o.loss, [&] { scale_row<T>(c, r, o, is_skipped); },
+      [&] { return finished_derivative<T>(c, o, -o.derivative); });
 }
 
 template <typename T>

@@ -221,16 +221,6 @@ __device__ __forceinline__ void sweep_rarely(const staged_row &r, Work &&work) {
   }
 }
 
-template <typename V>
-__device__ __forceinline__ V max_of_lanes(V mine, int32_t lanes) {
-  for (int step = lanes / 2; step > 0; step /= 2) mine = max(mine, __shfl_xor_sync(full_mask, mine, step));
-  return mine;
-}
-__device__ __forceinline__ float sum_of_lanes(float mine, int32_t lanes) {
-  for (int step = lanes / 2; step > 0; step /= 2) mine += __shfl_xor_sync(full_mask, mine, step);
-  return mine;
-}
-
 /** Takes the warps of a block over its tiles. one_row(level, tile, row, staged row, whether it is there) leaves the
  *  gradient in the room if one is wanted, and returns the loss in the row's first lane. By all threads. */
 template <typename T, typename OneRow>

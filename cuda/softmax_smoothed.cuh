@@ -166,16 +166,9 @@ __device__ __forceinline__ float smoothed_row_of_lanes(const call &c, const leve
   const float maximum = maximum_of(c, looked), spread = spread_of(c, s, looked, role.cls, maximum);
   const float sum = exponentiate<T>(c, looked, maximum);
   const smoothed_outcome o = finish_smoothed_row(c, s, role.weight, label_x, maximum, {sum, spread});
-  __syncwarp(); /* a row that is scaled another way has other lanes */
-  if (l.view.array[TARE_ARRAY_GRADIENT].data) {
-    scale_smoothed_row<T>(c, r, o, is_skipped);
-    __syncwarp();
-    if (r.n && r.first == 0 && role.cls >= 0) r.at[role.cls] = smoothed_gradient<T>(c, o, true, 0.0f);
-  }
-  if (!is_there || r.first != 0) return 0.0f;
-  store_row_loss(l, t, row, o.row.loss);
-  report_if_invalid<true>(c, l, t, row);
-  return o.row.loss;
+  return conclude_row_of_lanes<true>(
+      c, l, t, r, row, role.cls, o.row.loss, [&] { scale_smoothed_row<T>(c, r, o, is_skipped); },
+      [&] { return smoothed_gradient<T>(c, o, true, 0.0f); });
 }
 
 template <typename T>

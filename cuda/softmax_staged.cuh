@@ -62,6 +62,26 @@ __device__ __forceinline__ void scale_row(const call &c, const staged_row &r, co
     sweep_rarely(r, [&](int32_t, float &x) { x = scaled_exponential<T>(c, o, x); });
 }
 
+/** The end of a row: scale() leaves the gradient of the other classes, of_label() is the label's. Returns the loss in
+ *  the row's first lane. By a warp. Many parameters: what a row is, its loss, and what differs between the kernels.
+ *  `excludes`: as in report_if_invalid. */
+template <bool excludes, typename Scale, typename OfLabel>
+__device__ __forceinline__ float conclude_row_of_lanes(const call &c, const level &l, const tile &t,
+                                                       const staged_row &r, int32_t row, int32_t label, float loss,
+                                                       Scale &&scale, OfLabel &&of_label) {
+  const bool is_first = r.n && r.first == 0;
+  __syncwarp(); /* a row that is scaled another way has other lanes */
+  if (l.view.array[TARE_ARRAY_GRADIENT].data) {
+    scale();
+    __syncwarp(); /* another lane may have scaled the label's place */
+    if (is_first && label >= 0) r.at[label] = of_label();
+  }
+  if (!is_first) return 0.0f;
+  store_row_loss(l, t, row, loss);
+  report_if_invalid<excludes>(c, l, t, row);
+  return loss;
+}
+
 /** Adds what the loss adds to the logits. By a warp. */
 __device__ __forceinline__ void adjust_row(const call &c, const staged_row &r) {
   if (c.adjusts.of_class == nullptr) return;
@@ -83,16 +103,9 @@ __device__ __forceinline__ float row_of_lanes(const call &c, const level &l, con
   if (c.adjusts.is_ldam) sweep<true>(looked, [&](int, int32_t, float &x) { x = below_scaled(c.adjusts, x, maximum); });
   const float sum = exponentiate<T>(c, looked, c.adjusts.is_ldam ? 0.0f : maximum);
   const outcome o = finish_row(c, s, role.weight, label_x, maximum, sum, role.cls);
-  __syncwarp(); /* a row that is scaled another way has other lanes */
-  if (l.view.array[TARE_ARRAY_GRADIENT].data) {
-    scale_row<T>(c, r, o, is_skipped);
-    __syncwarp(); /* another lane may have scaled the label's place */
-    if (r.n && r.first == 0 && role.cls >= 0) r.at[role.cls] = finished_derivative<T>(c, o, -o.derivative);
-  }
-  if (!is_there || r.first != 0) return 0.0f;
-  store_row_loss(l, t, row, o.loss);
-  report_if_invalid<true>(c, l, t, row);
-  return o.loss;
+  return conclude_row_of_lanes<true>(
+      c, l, t, r, row, role.cls, o.loss, [&] { scale_row<T>(c, r, o, is_skipped); },
+      [&] { return finished_derivative<T>(c, o, -o.derivative); });
 }
 
 template <typename T>

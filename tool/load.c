@@ -145,21 +145,17 @@ static int load_log_counts(const char *path, const struct counts *counts, struct
   return status;
 }
 
-static int load_offsets(const struct eval_options *options, const struct counts *counts, struct sample *sample) {
-  const char *path = options->class_counts;
-  int status = allocate_classes("--class-counts", path, sample, &sample->offset);
-  if (status == TOOL_OK &&
-      tare_logit_offsets(counts->classes, counts->real, options->tau, options->empty_classes, sample->offset))
-    status = complain("--class-counts %s with --tau: %s", path, tare_error_text(NULL));
-  return status;
-}
+/* tare_logit_offsets and tare_ldam_margins. */
+typedef tare_status form_of_counts(int64_t classes, const double *counts, double parameter, int32_t empty,
+                                   float *values);
 
-static int load_margins(const struct eval_options *options, const struct counts *counts, struct sample *sample) {
+/* What the library forms of the counts and the parameter that `option` gives. */
+static int load_formed(const struct eval_options *options, const struct counts *counts, const struct sample *sample,
+                       form_of_counts *form, const char *option, double parameter, float **values) {
   const char *path = options->class_counts;
-  int status = allocate_classes("--class-counts", path, sample, &sample->margins);
-  if (status == TOOL_OK &&
-      tare_ldam_margins(counts->classes, counts->real, options->max_margin, options->empty_classes, sample->margins))
-    status = complain("--class-counts %s with --max-margin: %s", path, tare_error_text(NULL));
+  int status = allocate_classes("--class-counts", path, sample, values);
+  if (status == TOOL_OK && form(counts->classes, counts->real, parameter, options->empty_classes, *values))
+    status = complain("--class-counts %s with %s: %s", path, option, tare_error_text(NULL));
   return status;
 }
 
@@ -177,9 +173,12 @@ static int load_counts(const struct eval_options *options, struct sample *sample
     status = allocate_classes("--class-counts", path, sample, &sample->class_weights);
     if (status == TOOL_OK) status = counts_weigh(path, &counts, options->beta, sample->class_weights);
   }
-  if (status == TOOL_OK && options->has_tau) status = load_offsets(options, &counts, sample);
+  if (status == TOOL_OK && options->has_tau)
+    status = load_formed(options, &counts, sample, tare_logit_offsets, "--tau", options->tau, &sample->offset);
   if (status == TOOL_OK && loss_has(options->loss.kind, "log_counts")) status = load_log_counts(path, &counts, sample);
-  if (status == TOOL_OK && loss_has(options->loss.kind, "margins")) status = load_margins(options, &counts, sample);
+  if (status == TOOL_OK && loss_has(options->loss.kind, "margins"))
+    status =
+        load_formed(options, &counts, sample, tare_ldam_margins, "--max-margin", options->max_margin, &sample->margins);
   counts_free(&counts);
   return status;
 }
