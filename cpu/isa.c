@@ -4,6 +4,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#ifdef TARE_HAVE_SVE
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#include <sys/prctl.h>
+#endif
 
 static int runs_always(void) { return 1; }
 
@@ -18,6 +23,16 @@ static int runs_avx512(void) {
 }
 #endif
 
+#ifdef TARE_HAVE_SVE
+static int runs_sve(void) { return (getauxval(AT_HWCAP) & HWCAP_SVE) != 0; }
+
+/** With 16 bytes a vector, as most machines have it, the hot loops take more instructions than NEON's. */
+static int sve_is_wider(void) {
+  const int length = prctl(PR_SVE_GET_VL);
+  return length > 0 && (length & PR_SVE_VL_LEN_MASK) > 16;
+}
+#endif
+
 #ifdef TARE_SMALL /* cmake/small.cmake */
 #define AVX512_F64 tare_kernels_avx2_f64
 #else
@@ -28,14 +43,20 @@ static int runs_avx512(void) {
 static const struct {
   tare_kernels kernels;
   int (*runs)(void);
+  int (*pays)(void); /* whether it is taken if none is named */
 } instances[] = {
 #ifdef TARE_HAVE_AVX512
-    {{"avx512", &tare_kernels_avx512_f32, &AVX512_F64, &tare_kernels_avx512_all}, runs_avx512},
+    {{"avx512", &tare_kernels_avx512_f32, &AVX512_F64, &tare_kernels_avx512_all}, runs_avx512, runs_always},
 #endif
 #ifdef TARE_HAVE_AVX2
-    {{"avx2", &tare_kernels_avx2_f32, &tare_kernels_avx2_f64, &tare_kernels_avx2_all}, runs_avx2},
+    {{"avx2", &tare_kernels_avx2_f32, &tare_kernels_avx2_f64, &tare_kernels_avx2_all}, runs_avx2, runs_always},
 #endif
-    {{"baseline", &tare_kernels_baseline_f32, &tare_kernels_baseline_f64, &tare_kernels_baseline_all}, runs_always},
+#ifdef TARE_HAVE_SVE
+    {{"sve", &tare_kernels_sve_f32, &tare_kernels_sve_f64, &tare_kernels_baseline_all}, runs_sve, sve_is_wider},
+#endif
+    {{"baseline", &tare_kernels_baseline_f32, &tare_kernels_baseline_f64, &tare_kernels_baseline_all},
+     runs_always,
+     runs_always},
 };
 
 enum { INSTANCES = sizeof instances / sizeof *instances };
@@ -53,8 +74,9 @@ static void list_runnable(char *text, size_t size) {
 tare_status tare_kernels_select(const tare_kernels **kernels, tare_error *error) {
   const char *wanted = getenv("TARE_ISA");
   for (int i = 0; i < INSTANCES; i++) {
-    if (wanted && *wanted && strcmp(wanted, instances[i].kernels.name)) continue;
-    if (!instances[i].runs()) continue;
+    const int named = wanted && *wanted;
+    if (named && strcmp(wanted, instances[i].kernels.name)) continue;
+    if (!instances[i].runs() || (!named && !instances[i].pays())) continue;
     *kernels = &instances[i].kernels;
     return TARE_STATUS_OK;
   }

@@ -203,7 +203,7 @@ typedef struct tare_kernels_of_all {
 
 /* Each is the TARE_KERNELS of one compilation of cpu/instance.c. */
 extern const tare_kernels_of_type tare_kernels_baseline_f32, tare_kernels_baseline_f64, tare_kernels_avx2_f32,
-    tare_kernels_avx2_f64, tare_kernels_avx512_f32, tare_kernels_avx512_f64;
+    tare_kernels_avx2_f64, tare_kernels_avx512_f32, tare_kernels_avx512_f64, tare_kernels_sve_f32, tare_kernels_sve_f64;
 
 /* And of cpu/doubles.c. */
 extern const tare_kernels_of_all tare_kernels_baseline_all, tare_kernels_avx2_all, tare_kernels_avx512_all;

@@ -248,8 +248,8 @@ TARE_API void tare_context_options_init_sized(tare_context_options *options, uin
  * library needs the linker option -z nodelete for the same reason. CMake's target tare::tare_static and pkg-config
  * --static add it.
  *
- * The environment variable TARE_ISA (baseline, avx2, avx512) forces an instruction set. An unknown name, or a set that
- * this machine lacks, is TARE_STATUS_INVALID_ARGUMENT.
+ * The environment variable TARE_ISA (baseline, avx2, avx512; on 64-bit ARM baseline, sve) forces an instruction set. An
+ * unknown name, or a set that this machine lacks, is TARE_STATUS_INVALID_ARGUMENT.
  *
  * @param context  receives the context; NULL after an error.
  * @param options  NULL for the defaults.
@@ -269,7 +269,7 @@ typedef struct tare_context_description {
   int32_t threads;      /**< CPU threads of a call; 0 on a GPU */
   int32_t reserved;
   char device_name[128];    /**< "AMD EPYC ..." or "NVIDIA H100 80GB HBM3" */
-  char instruction_set[32]; /**< "baseline", "avx2" or "avx512"; on a GPU such as "sm_90" */
+  char instruction_set[32]; /**< "baseline", "avx2", "avx512" or "sve"; on a GPU such as "sm_90" */
   char reason[256];         /**< why TARE_DEVICE_AUTO chose the CPU; else empty */
 } tare_context_description;
 

@@ -67,7 +67,7 @@ test_aarch64() { # test_aarch64 [--smoke | NAME]
     --smoke) # the build, vector loops, every loss against the oracle, the tool on a batch
       compile "$build-aarch64" tare_tool test_values example_imbalance
       ctest --test-dir "$build-aarch64" --output-on-failure --no-tests=error \
-        -R '^(smoke|emulated_demo|vectorisation|instructions)$'
+        -R '^(smoke|emulated_demo|vectorisation)$'
       ;;
     *)
       name=test_${1#test_}

@@ -46,7 +46,7 @@ static tare_status describe(int32_t device, int32_t index, tare_context_descript
 
 /* Which values of TARE_ISA this machine takes: the library refuses the others when it makes a context. */
 static json_t *instruction_sets(void) {
-  static const char *const names[] = {"baseline", "avx2", "avx512"};
+  static const char *const names[] = {"baseline", "avx2", "avx512", "sve"};
   const char *now = getenv("TARE_ISA");
   char *kept = now ? strdup(now) : NULL;
   if (now && !kept) report_incomplete();

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # instructions.sh SOURCE BUILD DRIVER COMPILER_ID COMPILER_VERSION BUILD_TYPE OBJDUMP: holds the instructions of
 # small calls, and of the vector loops of AVX-512, within 3 % of tests/checks/instructions.txt; in a build for aarch64
-# those of NEON's loops, within 3 % of instructions_aarch64.txt.
+# those of NEON's and SVE's loops, within 3 % of instructions_aarch64.txt.
 #
 # valgrind counts the calls of DRIVER (instructions.c) with the baseline and with AVX2; a count is the same on every
 # machine. valgrind has no AVX-512. There the lengths of the loops are counted in the objects' disassembly, function by
@@ -70,6 +70,11 @@ loops() {
   done
   object=${kernels}${isa}_all.dir/cpu/doubles.c.o
   [ ! -f "$object" ] || loops "$object" all
+  vector='z[0-9]+[.]'
+  for bits in 32 64; do
+    object=${kernels}sve_f$bits.dir/cpu/instance.c.o
+    [ ! -f "$object" ] || loops "$object" sve-f$bits
+  done
 } >"$new"
 
 awk -v limit=0.03 '

@@ -140,11 +140,11 @@ static bool has_instruction_set(const char *name) {
 }
 
 static void check_every_set(const test_device *device, int64_t quarter) {
-  static const char *const sets[] = {"baseline", "avx2", "avx512"};
+  static const char *const sets[] = {"baseline", "avx2", "avx512", "sve"};
   const char *given = getenv("TARE_ISA");
   char forced[32];
   snprintf(forced, sizeof forced, "%s", given == NULL ? "" : given);
-  for (int i = 0; i < 3; i++) {
+  for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
     if (forced[0] != '\0' && strcmp(forced, sets[i]) != 0) continue;
     if (has_instruction_set(sets[i])) check_quarter(device, quarter, sets[i]);
   }

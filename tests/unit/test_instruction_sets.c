@@ -53,6 +53,7 @@ static void check_density(const char *instruction_set) {
 Test(instruction_sets, baseline_density) { check_density("baseline"); }
 Test(instruction_sets, avx2_density) { check_density("avx2"); }
 Test(instruction_sets, avx512_density) { check_density("avx512"); }
+Test(instruction_sets, sve_density) { check_density("sve"); }
 
 /* Few classes, so that rows and their weights are most of the work, in both label types, where they lie one behind the
  * other and where they do not. */
@@ -78,6 +79,7 @@ static void check_rows(const char *instruction_set) {
 Test(instruction_sets, baseline_rows) { check_rows("baseline"); }
 Test(instruction_sets, avx2_rows) { check_rows("avx2"); }
 Test(instruction_sets, avx512_rows) { check_rows("avx512"); }
+Test(instruction_sets, sve_rows) { check_rows("sve"); }
 
 /* Negatives of cross-entropy and focal loss have loops with the vectors of an instruction set. Dense targets of 0 take
  * the loops for any loss. Both give the same bits: at each logit, in each place of a turn, with and without a gradient,
@@ -115,3 +117,4 @@ static void check_negatives(const char *instruction_set) {
 Test(instruction_sets, baseline_negatives) { check_negatives("baseline"); }
 Test(instruction_sets, avx2_negatives) { check_negatives("avx2"); }
 Test(instruction_sets, avx512_negatives) { check_negatives("avx512"); }
+Test(instruction_sets, sve_negatives) { check_negatives("sve"); }

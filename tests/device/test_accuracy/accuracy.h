@@ -28,7 +28,7 @@
 
 /* ---- Instruction sets ------------------------------------------------------------------------------------------ */
 
-enum { MOST_SETS = 3 };
+enum { MOST_SETS = 4 };
 
 struct instruction_set {
   const char *name;
@@ -42,7 +42,7 @@ static inline int open_sets(const test_device *device, struct instruction_set se
     sets[0] = (struct instruction_set){device->name, device, device_context(device, 0)};
     return 1;
   }
-  static const char *const names[MOST_SETS] = {"baseline", "avx2", "avx512"};
+  static const char *const names[MOST_SETS] = {"baseline", "avx2", "avx512", "sve"};
   tare_context_options options;
   tare_context_options_init(&options);
   options.device = TARE_DEVICE_CPU;

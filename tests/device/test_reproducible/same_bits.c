@@ -97,7 +97,7 @@ static bool use_instruction_set(const test_device *device, const char *name) {
 }
 
 Test(reproducible, every_instruction_set) {
-  static const char *const names[] = {"baseline", "avx2", "avx512"};
+  static const char *const names[] = {"baseline", "avx2", "avx512", "sve"};
   FOR_EACH_DEVICE(device) {
     if (device->kind != TARE_DEVICE_CPU) continue;
     int ran = 0;
