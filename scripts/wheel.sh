@@ -89,6 +89,10 @@ make_wheel() { # make_wheel cpu|cuda MACHINE
   quiet_wheel env PATH="$path:$PATH" \
     "$tools/bin/auditwheel" repair --strip $folders --wheel-dir "$work/repaired" "$work/linux"/*.whl
   made=$(echo "$work/repaired"/*.whl)
+  if [ "$1" = cuda ]; then # for each architecture; a look at it is a step of a release
+    disassembler=$(echo "$build"/disassembler/lib/python3*/site-packages/nvidia/*/bin)
+    PATH=$PATH:$disassembler tests/checks/spills.sh "$work/source/build/libtare.so" || true
+  fi
   "$tools/bin/python" scripts/repack_wheel.py "$made" || exit 1
   if [ "$1" = cpu ] && [ "$(stat -c %s "$made")" -gt 1000000 ]; then # x86-64 has three instruction sets
     echo "dev: $made has $(stat -c %s "$made") bytes; a wheel for CPUs must stay below 1 MB" >&2
