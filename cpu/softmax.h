@@ -87,7 +87,8 @@ static void load_rows(const tare_job *job, const tare_tile *tile, int32_t first,
   }
 }
 
-/** Writes zeros as the gradient of rows that add nothing: in one call if the rows are contiguous. */
+/** Writes zeros as the gradient of rows that add nothing: in one call if the rows are contiguous, and in one of each
+ *  class if classes are. */
 static void zero_rows(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n) {
   const tare_array *gradient = &tile->view->array[TARE_ARRAY_GRADIENT];
   const int64_t classes = job->problem->batch.classes, stride = gradient->stride[TARE_AXES - 1];
@@ -97,6 +98,8 @@ static void zero_rows(const tare_job *job, const tare_tile *tile, int32_t first,
     memset(to, 0, (size_t)(n * classes * size));
   else if (gradient->cls == 1)
     for (int32_t i = 0; i < n; i++) memset(to + i * stride * size, 0, (size_t)(classes * size));
+  else if (stride == 1)
+    for (int64_t c = 0; c < classes; c++) memset(to + c * gradient->cls * size, 0, (size_t)(n * size));
   else
     for (int32_t i = 0; i < n; i++)
       for (int64_t c = 0; c < classes; c++) memset(to + (i * stride + c * gradient->cls) * size, 0, (size_t)size);
@@ -285,17 +288,18 @@ static void softmax_columns(const tare_job *job, const tare_tile *tile, int32_t 
 enum { FEW_CLASSES = 16, SOME_CLASSES = 64 };
 
 /** Whether rows are worked on side by side. Then they are all computed, and otherwise only those with a label. With few
- *  classes a vector along them would be short, and with some of them rows are quickly transposed. */
+ *  classes a vector along them would be short, and with some of them rows are quickly transposed. Rows of NCHW lie side
+ *  by side, and are gathered only if few of them have a label. */
 static int rows_go_side_by_side(const tare_job *job, const tare_tile *tile, int32_t n, const int32_t *restrict cls) {
   const int64_t classes = job->problem->batch.classes;
   const tare_array *array = tile->view->array;
   const int is_quick = HAS_SQUARES && job->problem->batch.dtype == REAL_DTYPE && array[TARE_ARRAY_LOGITS].cls == 1 &&
                        array[TARE_ARRAY_GRADIENT].cls <= 1;
-  if (tare_view_by_class(tile->view, classes)) return 1;
-  if (classes >= (is_quick || tare_has_bins(job->problem) ? SOME_CLASSES : FEW_CLASSES)) return 0;
+  const int by_class = tare_view_by_class(tile->view, classes);
+  if (!by_class && classes >= (is_quick || tare_has_bins(job->problem) ? SOME_CLASSES : FEW_CLASSES)) return 0;
   int32_t labelled = 0;
   for (int32_t i = 0; i < n; i++) labelled += cls[i] >= 0; /* hot: rows with a label (any) */
-  return labelled >= (classes < FEW_CLASSES ? n / 16 : n / 2);
+  return labelled >= (classes < FEW_CLASSES ? n / 16 : by_class ? n / 8 : n / 2);
 }
 
 /** Rows [begin, end) of a tile that have labels, or add nothing. */

@@ -14,12 +14,15 @@ enum { ROWS = 96, MOST_CLASSES = 80, ELEMENTS = ROWS * MOST_CLASSES };
 
 enum layout { ROW_MAJOR, NCHW };
 
-/** A case: a loss and what its batch looks like. `soft`: dense targets, half of which are between 0 and 1. */
+/** 0: labels. Of dense targets half are between 0 and 1. FEW_LABELS: 2 % of the rows have a class. */
+enum targets { DENSE = 1, FEW_LABELS };
+
+/** A case: a loss and what its batch looks like. */
 typedef struct instruction_case {
   tare_loss_kind kind;
   double gamma; /* or bins; below 0: the loss's default */
   tare_dtype dtype;
-  int layout, soft;
+  int layout, targets;
   int64_t classes;
 } instruction_case;
 
@@ -41,6 +44,8 @@ static const instruction_case cases[] = {
     {TARE_LOSS_SOFTMAX_CE, -1, TARE_DTYPE_F32, ROW_MAJOR, 0, 80},
     {TARE_LOSS_SOFTMAX_CE, -1, TARE_DTYPE_F64, ROW_MAJOR, 0, 80},
     {TARE_LOSS_SOFTMAX_CE, -1, TARE_DTYPE_F32, NCHW, 0, 80},
+    {TARE_LOSS_SOFTMAX_CE, -1, TARE_DTYPE_F32, ROW_MAJOR, FEW_LABELS, 80},
+    {TARE_LOSS_SOFTMAX_CE, -1, TARE_DTYPE_F32, NCHW, FEW_LABELS, 80},
     {TARE_LOSS_SOFTMAX_CE, -1, TARE_DTYPE_F32, ROW_MAJOR, 1, 80},
     {TARE_LOSS_SOFTMAX_CE, -1, TARE_DTYPE_F32, ROW_MAJOR, 0, 3},
     {TARE_LOSS_SOFTMAX_FOCAL, 2, TARE_DTYPE_F32, ROW_MAJOR, 0, 80},
@@ -86,7 +91,8 @@ static void draw_batch(const instruction_case *c, int is_softmax) {
   }
   for (int64_t i = 0; i < ROWS; i++) {
     const int32_t cls = (int32_t)(next_number(&state) * (double)c->classes);
-    labels[i] = i % 50 == 7 ? -2 : is_softmax || i % 10 == 3 ? cls : -1;
+    const int has_class = c->targets == FEW_LABELS ? i % 50 == 3 : is_softmax || i % 10 == 3;
+    labels[i] = i % 50 == 7 ? -2 : has_class ? cls : -1;
   }
 }
 
@@ -121,7 +127,7 @@ static int run_case(tare_context *context, const instruction_case *c) {
   level.logits = logits;
   level.gradient = gradient;
   level.labels = labels;
-  if (c->soft) level.targets = targets;
+  if (c->targets == DENSE) level.targets = targets;
   tare_batch batch;
   tare_batch_init(&batch);
   batch.levels = &level;
@@ -139,11 +145,9 @@ static int run_case(tare_context *context, const instruction_case *c) {
   static const char *const dtypes[] = {"f32", "f16", "bf16", "f64"};
   printf("%s", tare_loss_name(c->kind));
   if (c->gamma >= 0) printf("-%g", c->gamma);
-  printf("/%s/%s%dx%d\n", dtypes[c->dtype],
-         c->soft             ? "targets/"
-         : c->layout == NCHW ? "nchw/"
-                             : "",
-         ROWS, (int)c->classes);
+  const char *const how = c->targets == DENSE ? "targets/" : c->layout == NCHW ? "nchw/" : "";
+  printf("/%s/%s%s%dx%d\n", dtypes[c->dtype], how, c->targets == FEW_LABELS ? "few-labels/" : "", ROWS,
+         (int)c->classes);
   return 0;
 }
 

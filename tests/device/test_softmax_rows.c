@@ -152,3 +152,26 @@ Test(softmax_rows, few_have_a_weight) {
     }
   }
 }
+
+/* Planes of classes of which few rows have a label. The others' logits are NaN or infinite, and their gradient is 0. */
+Test(softmax_rows, few_of_planes_have_a_label) {
+  static const int64_t few[] = {2, 7, 21, 80, 260};
+  FOR_EACH_DEVICE(device) {
+    for (int w = 0; w < COUNT(few); w++) {
+      for (int k = 0; k < COUNT(kinds); k++) {
+        const level_shape shapes[] = {{7, 19, 1}, {3, 5, 1}};
+        problem *p = problem_new_levels(kinds[k], dtypes[(k + w) % COUNT(dtypes)], 2, few[w], 2, shapes);
+        draw_rows(p);
+        for (int64_t row = 0; row < p->rows; row++)
+          if (row % 23 != 5) p->labels[row] = p->ignore_label;
+        p->place[ARRAY_LOGITS].channels_first = true;
+        p->place[ARRAY_GRADIENT].channels_first = (k + w) % 3 != 0;
+        if ((k + w) % 3 == 1) p->place[ARRAY_GRADIENT].pad[AXIS_X] = 1;
+        p->in_place = (k + w) % 3 == 2;
+        if (k == 4) p->loss.ce.z_loss = 0.001;
+        CHECK_PROBLEM(p, device);
+        problem_free(p);
+      }
+    }
+  }
+}
