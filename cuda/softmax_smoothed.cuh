@@ -172,7 +172,8 @@ __device__ __forceinline__ float smoothed_row_of_lanes(const call &c, const leve
 }
 
 template <typename T>
-__global__ void __launch_bounds__(block_threads, 3) softmax_smoothed_staged(const TARE_GRID_CONSTANT call c) {
+__global__ void __launch_bounds__(block_threads, staged_blocks(3))
+    softmax_smoothed_staged(const TARE_GRID_CONSTANT call c) {
   TARE_SHARED(warp_room[block_threads / 32], rooms);
   const smoothing_setting s = make_smoothing_setting(c);
   staged_pass<T>(c, rooms, [&](const level &l, const tile &t, int32_t row, const staged_row &r, bool is_there) {

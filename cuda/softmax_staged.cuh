@@ -108,15 +108,16 @@ __device__ __forceinline__ float row_of_lanes(const call &c, const level &l, con
       [&] { return finished_derivative<T>(c, o, -o.derivative); });
 }
 
-/** Blocks of a multiprocessor. From sm_120 on its shared memory is enough for two, whose registers do not spill. */
+/** Blocks of a multiprocessor, if so many are wanted. From sm_120 on its shared memory is enough for two, whose
+ *  registers do not spill. */
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
-constexpr int staged_blocks = 2;
+constexpr int staged_blocks(int) { return 2; }
 #else
-constexpr int staged_blocks = 4;
+constexpr int staged_blocks(int wanted) { return wanted; }
 #endif
 
 template <typename T>
-__global__ void __launch_bounds__(block_threads, staged_blocks) softmax_staged(const TARE_GRID_CONSTANT call c) {
+__global__ void __launch_bounds__(block_threads, staged_blocks(4)) softmax_staged(const TARE_GRID_CONSTANT call c) {
   TARE_SHARED(warp_room[block_threads / 32], rooms);
   const setting s = make_setting(c);
   staged_pass<T>(c, rooms, [&](const level &l, const tile &t, int32_t row, const staged_row &r, bool is_there) {

@@ -99,7 +99,7 @@ __device__ __forceinline__ float two_hot_of_lanes(const call &c, const level &l,
 }
 
 template <typename T>
-__global__ void __launch_bounds__(block_threads, 3) two_hot_staged(const TARE_GRID_CONSTANT call c) {
+__global__ void __launch_bounds__(block_threads, staged_blocks(3)) two_hot_staged(const TARE_GRID_CONSTANT call c) {
   TARE_SHARED(warp_room[block_threads / 32], rooms);
   const setting s = make_setting(c);
   staged_pass<T>(c, rooms, [&](const level &l, const tile &t, int32_t row, const staged_row &r, bool is_there) {
