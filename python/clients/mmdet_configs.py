@@ -117,19 +117,60 @@ def gaussian_focal(classes):
     yield (rows, torch.rand(ROWS, classes), points, torch.randint(0, classes, (5,))), {"avg_factor": 17.0}
 
 
+def dice(_):
+    """Masks of regions, of one box, and points of masks."""
+    for places in ((7, 9), (1, 9), (63,)):
+        target = torch.randint(0, 2, (ROWS, *places)).float()
+        yield (torch.randn(ROWS, *places), target), {"avg_factor": 17.0}
+        yield (torch.randn(ROWS, *places), target), {"reduction_override": "none"}
+        yield (torch.randn(ROWS, *places), target, weights(ROWS)), {"avg_factor": torch.tensor(17.0)}
+
+
+def distribution_focal(_):
+    """Distances of sides, in bins."""
+    for bins in (17, 9):
+        target = torch.rand(ROWS) * (bins - 1.1)
+        yield (torch.randn(ROWS, bins), target, weights(ROWS)), {"avg_factor": 17.0}
+        yield (torch.randn(ROWS, bins), target), {"reduction_override": "none"}
+
+
+def seesaw(classes):
+    """Boxes with objectness; classes: without background. Called twice, as counts are kept."""
+    for _ in range(2):
+        yield (torch.randn(ROWS, classes + 2), labels(ROWS, classes), weights(ROWS)), {"avg_factor": 17.0}
+    yield (torch.randn(ROWS, classes + 2), labels(ROWS, classes)), {}
+
+
+def eqlv2(classes):
+    """Boxes; classes: background not included. Called twice, as its sums are kept."""
+    for _ in range(2):
+        yield (torch.randn(ROWS, classes + 1), labels(ROWS, classes)), {}
+
+
 def activated(calls):
     """The same of probabilities."""
     return (((call[0].sigmoid(), *call[1:]), options) for call, options in calls)
+
+
+OTHERS = {
+    "QualityFocalLoss": quality_focal,
+    "VarifocalLoss": varifocal,
+    "GaussianFocalLoss": gaussian_focal,
+    "DiceLoss": dice,
+    "DistributionFocalLoss": distribution_focal,
+    "SeesawLoss": seesaw,
+    "EQLV2Loss": eqlv2,
+}
 
 
 def layouts_of(loss):
     """Calls for a loss, as pairs of arguments and keywords."""
     kind, weight = type(loss).__name__, getattr(loss, "class_weight", None)
     classes = len(weight) if isinstance(weight, (list, tuple)) else getattr(loss, "num_classes", CLASSES)
-    others = {"QualityFocalLoss": quality_focal, "VarifocalLoss": varifocal, "GaussianFocalLoss": gaussian_focal}
-    if kind in others:
-        calls = others[kind](classes)
-        return activated(calls) if getattr(loss, "activated", False) else calls
+    if kind in OTHERS:
+        calls = OTHERS[kind](classes)
+        of_probabilities = getattr(loss, "activated", False) or not getattr(loss, "activate", True)
+        return activated(calls) if of_probabilities else calls
     if kind.startswith("GHM"):
         return (ghm_c if kind == "GHMC" else ghm_r)(classes)
     if kind.startswith("Focal"):
@@ -151,6 +192,8 @@ def layouts_of(loss):
 def run(loss, call, options):
     x = call[0].clone().requires_grad_()
     value = loss(x, *call[1:], **options)
+    if isinstance(value, dict):  # Seesaw's, of classes and of objectness
+        value = torch.stack([value[key] for key in sorted(value)])
     (gradient,) = torch.autograd.grad(value.sum(), x)
     return value.detach(), gradient
 
