@@ -180,15 +180,27 @@ static int is_present(const tare_problem *problem, int level, int name) {
   return problem->view[level].rows && problem->view[level].array[name].data;
 }
 
+static void find_spans(const tare_problem *problem, tare_span (*spans)[TARE_ARRAY_ROW_INDEX]) {
+  for (int i = 0; i < problem->level_count; i++)
+    for (int name = 0; name < TARE_ARRAY_ROW_INDEX; name++) {
+      if (!is_present(problem, i, name)) continue;
+      const tare_footprint footprint = tare_view_footprint(problem, &problem->view[i], name);
+      spans[i][name] = tare_span_of(&footprint);
+    }
+}
+
 /** Compares every output with every other array, each pair of outputs once. */
 static tare_status check_overlaps(const tare_problem *problem, tare_error *error) {
   tare_status status = TARE_STATUS_OK;
+  tare_span spans[TARE_MAX_LEVELS][TARE_ARRAY_ROW_INDEX];
+  find_spans(problem, spans);
   for (int i = 0; i < problem->level_count; i++)
     for (int a = 0; a < TARE_ARRAY_ROW_INDEX; a++) {
       if (!is_output(a) || !is_present(problem, i, a)) continue;
       for (int j = 0; j < problem->level_count; j++)
         for (int b = 0; b < TARE_ARRAY_ROW_INDEX && !status; b++)
-          if (is_present(problem, j, b) && !(is_output(b) && (j < i || (j == i && b <= a))))
+          if (is_present(problem, j, b) && !(is_output(b) && (j < i || (j == i && b <= a))) &&
+              tare_spans_overlap(&spans[i][a], &spans[j][b]))
             status = check_overlap(problem, i, a, j, b, error);
     }
   return status;

@@ -55,6 +55,16 @@ static int can_reach(search *s, int at, wide low, wide high) {
   return 0;
 }
 
+tare_span tare_span_of(const tare_footprint *footprint) {
+  tare_span span = {(uint64_t)footprint->data, (uint64_t)footprint->element};
+  for (int axis = 0; axis < TARE_FOOTPRINT_AXES; axis++) {
+    const int64_t reach = (footprint->length[axis] - 1) * footprint->stride[axis];
+    if (reach < 0) span.start += (uint64_t)reach;
+    span.bytes += (uint64_t)(reach < 0 ? -reach : reach);
+  }
+  return span;
+}
+
 int tare_footprints_overlap(const tare_footprint *a, const tare_footprint *b) {
   search s = {0};
   for (int axis = 0; axis < TARE_FOOTPRINT_AXES; axis++) {

@@ -18,6 +18,18 @@ typedef struct tare_footprint {
  *  touching, such as slices of one tensor, do not overlap. */
 int tare_footprints_overlap(const tare_footprint *a, const tare_footprint *b);
 
+/** The bytes from an array's first to its last. */
+typedef struct tare_span {
+  uint64_t start, bytes;
+} tare_span;
+
+tare_span tare_span_of(const tare_footprint *footprint);
+
+/** Whether two arrays can share a byte at all: a look that spares most pairs of arrays tare_footprints_overlap. */
+static inline int tare_spans_overlap(const tare_span *a, const tare_span *b) {
+  return b->start - a->start < a->bytes || a->start - b->start < b->bytes;
+}
+
 /** Whether two ranges of bytes share one. NULL has none. */
 static inline int tare_ranges_overlap(const void *a, uint64_t a_bytes, const void *b, uint64_t b_bytes) {
   const uintptr_t one = (uintptr_t)a, other = (uintptr_t)b;
