@@ -115,9 +115,9 @@ class Level:
 
 
 def check_alike(level_lengths):
-    """Levels of one batch have the same images and classes."""
+    """Levels of one batch have the same images and classes. In a trace these are tensors; the call itself looks again."""
     pairs = [(lengths[0], lengths[4]) for lengths in level_lengths]
-    if len(set(pairs)) > 1:
+    if all(isinstance(number, int) for pair in pairs for number in pair) and len(set(pairs)) > 1:
         hint = ""
         if len({classes for _, classes in pairs}) > 1:  # with `classes` they would be the same
             hint = "; maps [images, anchors*classes, height, width] need `classes`"
