@@ -115,7 +115,7 @@ class Level:
 
 
 def check_alike(level_lengths):
-    """Levels of one batch have the same images and classes. In a trace these are tensors; the call itself looks again."""
+    """Levels of one batch have the same images and classes. In a trace these are tensors; the call looks again."""
     pairs = [(lengths[0], lengths[4]) for lengths in level_lengths]
     if all(isinstance(number, int) for pair in pairs for number in pair) and len(set(pairs)) > 1:
         hint = ""
