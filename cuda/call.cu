@@ -170,8 +170,10 @@ lean_way choose_lean_way(const call &c, const level &l) {
   if (l.walk == walk_rows) return weighted ? lean_never : go_together(c, l) ? lean_together : lean_plain;
   if (l.walk == walk_nchw) return weighted ? lean_never : l.aligned ? lean_plain : lean_rows;
   if (l.walk != walk_flat || !l.aligned) return lean_never;
-  if (!weighted) return lean_plain;
-  return c.classes >= size - 1 && is_flat(c, l, TARE_ARRAY_ELEMENT_WEIGHTS, 4) ? lean_weighted : lean_never;
+  if (!weighted) return c.classes >= size - 1 ? lean_plain : lean_short;
+  if (c.classes < size - 1 || !is_flat(c, l, TARE_ARRAY_ELEMENT_WEIGHTS, 4)) return lean_never;
+  if (!l.view.array[TARE_ARRAY_ELEMENT_WEIGHTS].data) return lean_alphas;
+  return c.alpha_per_class ? lean_both : lean_elements;
 }
 
 void fill_batch(const tare_problem *problem, call *c) {
@@ -216,8 +218,10 @@ void fill_batch(const tare_problem *problem, call *c) {
 /** The loss's parameters in f32, or as pairs of f32. */
 void fill_parameters(const tare_problem *problem, call *c) {
   c->has_alpha = problem->alpha >= 0;
-  c->alpha = problem->alpha_of_negatives ? 1.0f : float(problem->alpha);
-  c->alpha_of_0 = problem->alpha_of_negatives ? float(problem->alpha) : float(problem->alpha_of_0);
+  c->alpha = !c->has_alpha || problem->alpha_of_negatives ? 1.0f : float(problem->alpha);
+  c->alpha_of_0 = !c->has_alpha                 ? 1.0f
+                  : problem->alpha_of_negatives ? float(problem->alpha)
+                                                : float(problem->alpha_of_0);
   c->alpha_per_class = problem->alpha_per_class;
   c->alpha_of_negatives = problem->alpha_of_negatives;
   c->has_peaks = tare_has_peaks(problem);

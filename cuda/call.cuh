@@ -43,11 +43,17 @@ enum walk : int32_t {
 enum lean_way : int32_t {
   lean_never,
   lean_plain,    /* labels; no weight of an element, and no alpha or positive weight of a class */
-  lean_weighted, /* flat: such weights, those of elements 16 bytes at a time */
+  lean_short,    /* flat: the same, but a row has fewer classes than a vector has elements, less one */
   lean_zeros,    /* flat: dense targets without such weights, whose zeros are looked for 16 bytes at a time */
   lean_rows,     /* NCHW: plain, but a lane takes one row, because rows are not a whole number of vectors */
-  lean_together  /* rows: plain, and rows follow each other, so that they are taken together */
+  lean_together, /* rows: plain, and rows follow each other, so that they are taken together */
+  lean_alphas,   /* flat: alphas or positive weights of classes */
+  lean_elements, /* flat: weights of elements, 16 bytes at a time */
+  lean_both      /* flat: an alpha of each class and weights of elements */
 };
+
+__host__ __device__ __forceinline__ bool is_plain(int32_t way) { return way == lean_plain || way == lean_short; }
+__host__ __device__ __forceinline__ bool is_weighted(int32_t way) { return way >= lean_alphas; }
 
 /** Softmax rows with labels that lanes do not share: see call::label_lanes. */
 enum : int32_t { label_by_warps = 0 /* walk_nchw */, label_by_row = -1 /* walk_rows */ };
@@ -132,7 +138,7 @@ struct call {
   int32_t background_role; /* see tare_background_role */
   int32_t is_mask;         /* GHM: row weights only select */
   int32_t label_lanes;     /* softmax: lanes that share a row with a label, or one of the next two */
-  float alpha, alpha_of_0; /* of targets 1 and 0, each rounded once from double */
+  float alpha, alpha_of_0; /* of targets 1 and 0, each rounded once from double; 1 where there is none */
   float background_weight, gamma_hi, gamma_lo, epsilon;
   int32_t has_alpha;
   const float *alpha_per_class, *class_weights, *positive_weights;

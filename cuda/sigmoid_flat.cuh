@@ -4,6 +4,7 @@
 #define TARE_CUDA_SIGMOID_FLAT_CUH
 
 #include "sigmoid_dense.cuh"
+#include "sigmoid_weighted.cuh"
 
 namespace tare {
 namespace sigmoid {
@@ -58,9 +59,12 @@ __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level 
       in_register(static_cast<T *>(wants_gradient ? gradient.data : logits.data) + t.offset[TARE_ARRAY_GRADIENT]);
   const int32_t classes = Loss::scored ? int32_t(c.classes) : in_register(int32_t(c.classes)); /* as rows_alone_type */
   const int32_t elements = in_register(t.rows * classes);
-  const bool weighted = l.allows_lean_way == lean_weighted;
+  const bool weighted = is_weighted(l.allows_lean_way);
+  constexpr bool hot = has_alphas_in_room<Loss> && !always_soft;
+  const int32_t way = lean ? l.allows_lean_way : lean_never; /* of hot kernels */
   constexpr bool dense = has_dense_pieces<T, Loss, always_soft>;
-  using rows_alone_type = std::conditional_t<Loss::scored, held_rows_alone, rows_alone>; /* those lack registers */
+  using rows_alone_type =
+      std::conditional_t<Loss::scored || (hot && size > 4), held_rows_alone, rows_alone>; /* those lack registers */
   const rows_alone_type alone{find_rows_alone<size>(classes, lean, weighted || soft)};
   const shared_place first_role = place_in_shared(roles);
   shared_place role = first_role + uint32_t(steps.row) * sizeof(row_role);
@@ -68,21 +72,31 @@ __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level 
   int32_t cls = int32_t(thread_rank() * size) - steps.row * classes; /* again, to save a register */
   for (int32_t at = int32_t(thread_rank() * size); at < elements; at += int32_t(block_threads * size)) {
     queue.turn_to(at);
+    const auto take_weighted = [&] {
+      if constexpr (!hot)
+        return weighted_piece<T, Loss>(c, l, t, s, role, at, cls, queue, to + at, wants_gradient, sum);
+      else if (way == lean_alphas)
+        return hot_weighted_piece<false, T, Loss>(c, l, t, s, derivatives, role, at, cls, way, queue, to + at,
+                                                  wants_gradient, sum);
+      else
+        return hot_weighted_piece<true, T, Loss>(c, l, t, s, derivatives, role, at, cls, way, queue, to + at,
+                                                 wants_gradient, sum);
+    };
     const auto row = [=] { return int32_t((role - first_role) / sizeof(row_role)); }; /* few ask */
     if (!always_soft && alone.has(cls)) {
       lean_piece<T, Loss>(s, load_role(role), derivatives, row(), cls, queue, to + at, wants_gradient, sum);
     } else { /* nothing of what follows is asked of the vectors above, of which there are most */
-      const bool in_vectors = (!always_soft || dense) && lean && elements - at >= int32_t(size);
+      const bool some = hot ? way != lean_never : (!always_soft || dense) && lean;
+      const bool in_vectors = some && elements - at >= int32_t(size);
       const bool whole = !always_soft && in_vectors && (!soft || has_zero_targets<T>(c, l, t, at));
       if (dense && in_vectors && classes >= int32_t(size) - 1) {
         if constexpr (dense)
           dense_piece<Loss>(c, l, t, s, role, at, classes - cls, queue, to + at, wants_gradient, sum);
-      } else if (whole && !weighted && classes >= int32_t(size) - 1)
+      } else if (whole && (hot ? way == lean_plain : !weighted && classes >= int32_t(size) - 1))
         crossing_piece<T, Loss>(s, role, derivatives, row(), cls, classes, queue, to + at, wants_gradient, sum);
-      else if (!always_soft && !Loss::backwards && whole && !weighted)
+      else if (!always_soft && !Loss::backwards && whole && (hot ? way == lean_short : !weighted))
         short_rows_piece<T, Loss>(s, role, derivatives, row(), cls, classes, queue, to + at, wants_gradient, sum);
-      else if (always_soft || !whole ||
-               !weighted_piece<T, Loss>(c, l, t, s, role, at, cls, queue, to + at, wants_gradient, sum))
+      else if (always_soft || !whole || !take_weighted())
         flat_piece<T, Loss>(c, l, t, s, roles, Loss::scored && lean && !weighted && !soft ? derivatives : nullptr, at,
                             row(), cls, min(int32_t(size), elements - at), soft, sum);
     }
@@ -121,15 +135,22 @@ __device__ __forceinline__ void skip_invalid_rows(const call &c, const level &l,
   __syncthreads();
 }
 
+/** Of a block: derivatives of the labels of a tile with scores, or alphas of classes. */
+template <typename Loss>
+constexpr int32_t room_of_numbers = Loss::scored               ? most_flat_rows
+                                    : has_alphas_in_room<Loss> ? most_alphas
+                                                               : 1;
+
 /** Evaluates all tiles, by labels or by dense targets (`soft`). */
 template <typename T, typename Loss, bool always_soft, int slots>
 __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_of<Loss> &s, row_role *roles,
                                           vector<T> (&room)[slots], bool soft) {
   const flat_steps steps = make_flat_steps(c, vector<T>::size);
+  TARE_SHARED(float[room_of_numbers<Loss>], numbers);
+  if (has_alphas_in_room<Loss> && !always_soft) collect_alphas<vector<T>::size>(c, numbers);
   for_each_tile<Loss::backwards>(c, c.tile_count, &level::tiles, [&](const level &l, const tile &t) {
     const int32_t whole = l.allows_lean_way ? t.rows * int32_t(c.classes) : 0;
     flat_queue<cache::once, T> queue(room, logits_of<T>(l, t), whole);
-    TARE_SHARED(float[Loss::scored ? most_flat_rows : 1], derivatives);
     loss_sum of_labels;
     int wide = 0;
     for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
@@ -137,20 +158,20 @@ __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_
       if constexpr (has_dense_pieces<T, Loss, always_soft>)
         wide |= !Loss::has_lean_way(s) || !has_soft_factor(s, r.weight);
       else
-        wide |= !is_lean<Loss>(s, l.allows_lean_way == lean_weighted ? 0.0f : r.weight);
+        wide |= !is_lean<Loss>(s, is_weighted(l.allows_lean_way) ? 0.0f : r.weight);
       roles[row] = r;
       if constexpr (Loss::scored) {
-        if (l.allows_lean_way == lean_plain && !soft && r.cls >= 0) {
+        if (is_plain(l.allows_lean_way) && !soft && r.cls >= 0) {
           const exact::pair value = scored_label<T, Loss>(c, l, t, s, r, row);
           of_labels.add(value.loss);
-          derivatives[row] = value.derivative;
+          numbers[row] = value.derivative;
         }
       }
       report_if_invalid(c, l, t, row);
     }
     const bool lean = !__syncthreads_or(wide) && l.allows_lean_way;
     if (soft) skip_invalid_rows<T, has_dense_pieces<T, Loss, always_soft>>(c, l, t, roles, true);
-    const double sum = flat_tile<T, Loss, always_soft>(c, l, t, s, roles, derivatives, soft, lean, steps, queue);
+    const double sum = flat_tile<T, Loss, always_soft>(c, l, t, s, roles, numbers, soft, lean, steps, queue);
     return Loss::scored && lean && !soft ? sum + of_labels.all() : sum;
   });
 }

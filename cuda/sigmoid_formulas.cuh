@@ -267,7 +267,11 @@ struct one_pass {
   using score_kernels = score_pass_of<Loss>;
 
   __device__ __forceinline__ static bool has_lean_way(const setting &) { return true; }
-  __device__ __forceinline__ static setting make(const call &c) { return make_common_setting(c); }
+  __device__ __forceinline__ static setting make(const call &c) {
+    setting s = make_common_setting(c);
+    if (is_hot) s.at_0 = c.alpha_of_0, s.at_1 = c.alpha; /* without a choice; other kernels are shorter with it */
+    return s;
+  }
   __device__ __forceinline__ static int power_of(const setting &s) { return fixed_power < 0 ? s.power : fixed_power; }
   __device__ __forceinline__ static float nothing() { return -INFINITY; }
 
