@@ -174,14 +174,12 @@ Test(errors, status_names) {
 /* ---- Names ----------------------------------------------------------------------------------------------------- */
 
 Test(errors, loss_names_go_both_ways) {
-  int32_t seen = 0;
-  FOR_EACH_LOSS(kind) {
+  for (int32_t i = 0; i < tare_loss_count(); i++) {
+    const int32_t kind = tare_loss_kind_at(i);
     const char *name = tare_loss_name(kind);
     cr_assert_not_null(name);
     cr_assert_eq(tare_loss_kind_from_name(name), kind, "%s", name);
-    seen++;
   }
-  cr_assert_eq(seen, tare_loss_count());
   cr_assert_str_eq(tare_loss_name(TARE_LOSS_SIGMOID_FOCAL), "sigmoid-focal");
   cr_assert_str_eq(tare_loss_name(TARE_LOSS_GHM_R), "ghm-r");
   cr_assert_null(tare_loss_name(99));
