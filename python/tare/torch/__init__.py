@@ -4,14 +4,14 @@
     loss = tare.torch.sigmoid_focal(logits, labels, normalizer="positives")
     loss.backward()
 
-On a GPU the forward pass reads the logits and keeps only references to its arguments. The backward pass evaluates
-again, with the upstream gradient as a scale. The scale is applied in single precision before the gradient is rounded to
-the logits' type. So float16 gradients under AMP's loss scale are rounded once. This moves 12 bytes for a float32 logit;
-keeping a gradient and multiplying it moves 16. Nothing waits for a GPU.
+A scalar loss of float32, float64 or bfloat16 logits is computed together with its gradient, in one pass, on a CPU and
+on a GPU. The gradient is kept until the first backward and takes as much memory as the logits. Backward multiplies it
+by the upstream gradient, which is read on the device, and does nothing where that is 1. So bfloat16 gradients are
+rounded twice where it is another number. keep_gradient=False does without this memory.
 
-On a CPU a scalar loss of float32, float64 or bfloat16 logits is computed together with its gradient, in one pass. The
-gradient is kept until the first backward and takes as much memory as the logits. float16, and the reductions "rows" and
-"none", are evaluated twice there too. In both cases backward may run twice.
+float16, and the reductions "rows" and "none", are evaluated a second time in backward, with the upstream gradient as a
+scale. It is applied in single precision before the gradient is rounded to the logits' type. So float16 gradients under
+AMP's loss scale are rounded once. In both cases backward may run twice. Nothing waits for a GPU.
 
 Every function takes the arguments of `loss`. Arguments other than the logits are constants. They get no gradient, and
 an argument that requires one is refused. Autocast has no effect: half types are computed in float32.
