@@ -20,36 +20,33 @@ typedef struct choices {
 } choices;
 
 #define EACH for (int k = 0; k < ABREAST; k++)
+/* The body of a function that does the same to each vector. */
 #define ELEMENTWISE(type, expression) \
-  {                                   \
-    type result;                      \
-    EACH result.at[k] = expression;   \
-    return result;                    \
-  }
+  type result;                        \
+  EACH result.at[k] = expression;     \
+  return result
 
-TARE_INLINE many all(real x) ELEMENTWISE(many, OPERATION(set1)(x)) TARE_INLINE many load_many(const real *x)
-    ELEMENTWISE(many, OPERATION(loadu)(x + LANES * k)) TARE_INLINE many plus(many a, many b)
-        ELEMENTWISE(many, OPERATION(add)(a.at[k], b.at[k])) TARE_INLINE many minus(many a, many b)
-            ELEMENTWISE(many, OPERATION(sub)(a.at[k], b.at[k])) TARE_INLINE many times(many a, many b)
-                ELEMENTWISE(many, OPERATION(mul)(a.at[k], b.at[k])) TARE_INLINE many over(many a, many b)
-                    ELEMENTWISE(many, OPERATION(div)(a.at[k], b.at[k]))
-    /** b where it is NaN */
-    TARE_INLINE many smaller_of(many a, many b) ELEMENTWISE(many, OPERATION(min)(a.at[k], b.at[k])) TARE_INLINE many
-    times_plus(many a, many b, many c) ELEMENTWISE(many, OPERATION(fmadd)(a.at[k], b.at[k], c.at[k])) TARE_INLINE many
-    minus_product(many a, many b, many c)
-        ELEMENTWISE(many, OPERATION(fnmadd)(a.at[k], b.at[k], c.at[k])) TARE_INLINE many magnitudes_of(many x)
-            ELEMENTWISE(many, magnitudes(x.at[k])) TARE_INLINE many powers_of_2(many x)
-                ELEMENTWISE(many, power_of_2(x.at[k])) TARE_INLINE choices
-    have_sign(many x) ELEMENTWISE(choices, with_sign(x.at[k])) TARE_INLINE choices are_not_zero(many x)
-        ELEMENTWISE(choices, not_zero(x.at[k])) TARE_INLINE many choose(choices c, many a, many b)
-            ELEMENTWISE(many, chosen(c.at[k], a.at[k], b.at[k])) TARE_INLINE many rest_of(choices c, many a, many b)
-                ELEMENTWISE(many, left_over(c.at[k], a.at[k], b.at[k])) TARE_INLINE many only_where(choices c, many x)
-                    ELEMENTWISE(many, only(c.at[k], x.at[k])) TARE_INLINE many except_where(choices c, many x)
-                        ELEMENTWISE(many, except(c.at[k], x.at[k]))
-
-                            TARE_INLINE void store_many(real *to, many x) {
-  EACH OPERATION(storeu)(to + LANES * k, x.at[k]);
+TARE_INLINE many all(real x) { ELEMENTWISE(many, OPERATION(set1)(x)); }
+TARE_INLINE many load_many(const real *x) { ELEMENTWISE(many, OPERATION(loadu)(x + LANES * k)); }
+TARE_INLINE many plus(many a, many b) { ELEMENTWISE(many, OPERATION(add)(a.at[k], b.at[k])); }
+TARE_INLINE many minus(many a, many b) { ELEMENTWISE(many, OPERATION(sub)(a.at[k], b.at[k])); }
+TARE_INLINE many times(many a, many b) { ELEMENTWISE(many, OPERATION(mul)(a.at[k], b.at[k])); }
+TARE_INLINE many over(many a, many b) { ELEMENTWISE(many, OPERATION(div)(a.at[k], b.at[k])); }
+/** b where it is NaN */
+TARE_INLINE many smaller_of(many a, many b) { ELEMENTWISE(many, OPERATION(min)(a.at[k], b.at[k])); }
+TARE_INLINE many times_plus(many a, many b, many c) { ELEMENTWISE(many, OPERATION(fmadd)(a.at[k], b.at[k], c.at[k])); }
+TARE_INLINE many minus_product(many a, many b, many c) {
+  ELEMENTWISE(many, OPERATION(fnmadd)(a.at[k], b.at[k], c.at[k]));
 }
+TARE_INLINE many magnitudes_of(many x) { ELEMENTWISE(many, magnitudes(x.at[k])); }
+TARE_INLINE many powers_of_2(many x) { ELEMENTWISE(many, power_of_2(x.at[k])); }
+TARE_INLINE choices have_sign(many x) { ELEMENTWISE(choices, with_sign(x.at[k])); }
+TARE_INLINE choices are_not_zero(many x) { ELEMENTWISE(choices, not_zero(x.at[k])); }
+TARE_INLINE many choose(choices c, many a, many b) { ELEMENTWISE(many, chosen(c.at[k], a.at[k], b.at[k])); }
+TARE_INLINE many rest_of(choices c, many a, many b) { ELEMENTWISE(many, left_over(c.at[k], a.at[k], b.at[k])); }
+TARE_INLINE many only_where(choices c, many x) { ELEMENTWISE(many, only(c.at[k], x.at[k])); }
+TARE_INLINE many except_where(choices c, many x) { ELEMENTWISE(many, except(c.at[k], x.at[k])); }
+TARE_INLINE void store_many(real *to, many x) { EACH OPERATION(storeu)(to + LANES * k, x.at[k]); }
 
 /** exp(-|x|), as exp_nonpositive */
 TARE_INLINE many exp_of_minus(many x) {

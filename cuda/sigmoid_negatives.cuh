@@ -122,6 +122,17 @@ struct weights_of_rows {
   }
 };
 
+/** Factors of a vector's elements, times the weights of these, 16 bytes at a time. */
+template <int size>
+__device__ __forceinline__ void multiply_by_elements(float (&outside)[size], const float *by_element) {
+#pragma unroll
+  for (int k = 0; k < size; k += 4) {
+    const vector<float> v = load_vector<cache::read_only>(by_element + k);
+#pragma unroll
+    for (int i = 0; i < 4; i++) outside[k + i] *= v.at[i];
+  }
+}
+
 /** The factors of elements with weights of their own: as weigh() forms them. */
 template <typename Loss, int size>
 struct element_weights {
@@ -137,14 +148,7 @@ struct element_weights {
       if (c.alpha_per_class) inside[k] = 1.0f - __ldg(c.alpha_per_class + (k < left ? cls + k : k - left));
     }
   }
-  __device__ __forceinline__ void multiply(const float *by_element) {
-#pragma unroll
-    for (int k = 0; k < size; k += 4) {
-      const vector<float> v = load_vector<cache::read_only>(by_element + k);
-#pragma unroll
-      for (int i = 0; i < 4; i++) outside[k + i] *= v.at[i];
-    }
-  }
+  __device__ __forceinline__ void multiply(const float *by_element) { multiply_by_elements(outside, by_element); }
   /** Whether all are factors: see has_factor. */
   __device__ __forceinline__ bool finish(const setting_of<Loss> &s) {
     float none = 0.0f; /* what is not finite, times 0, is NaN */

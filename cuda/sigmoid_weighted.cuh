@@ -26,14 +26,7 @@ struct hot_weights {
         if (k >= left) outside[k] = r[1].weight;
     }
   }
-  __device__ __forceinline__ void multiply(const float *by_element) {
-#pragma unroll
-    for (int k = 0; k < size; k += 4) {
-      const vector<float> v = load_vector<cache::read_only>(by_element + k);
-#pragma unroll
-      for (int i = 0; i < 4; i++) outside[k + i] *= v.at[i];
-    }
-  }
+  __device__ __forceinline__ void multiply(const float *by_element) { multiply_by_elements(outside, by_element); }
   /** Comes after the weights of elements. alpha(k): of element k, where its target is 0. */
   template <typename Alpha>
   __device__ __forceinline__ void take_alpha(Alpha &&alpha) {
