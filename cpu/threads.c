@@ -3,11 +3,12 @@
 #include "threads.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
+
+#include "processors.h"
 
 /** Work that is being shared. It is in the caller's frame: nobody touches it after the caller has left. */
 typedef struct sharing {
@@ -53,13 +54,8 @@ static long threads_of_environment(void) {
   return text && end != text && threads > 0 ? threads : 0;
 }
 
-static int processors(void) {
-  cpu_set_t usable;
-  return sched_getaffinity(0, sizeof usable, &usable) == 0 ? CPU_COUNT(&usable) : 1;
-}
-
 int32_t tare_default_threads(void) {
-  const long wanted = threads_of_environment(), threads = wanted ? wanted : processors();
+  const long wanted = threads_of_environment(), threads = wanted ? wanted : tare_processors();
   return threads > TARE_MAX_THREADS ? TARE_MAX_THREADS : (int32_t)threads;
 }
 

@@ -24,7 +24,7 @@ void tare_start_threads(int32_t threads);
 /** The number of threads, at most `threads`, that share this number of pieces. */
 int32_t tare_threads_for(int32_t threads, int64_t pieces);
 
-/** The default number of threads of a context: that of OMP_NUM_THREADS, or the processors that this thread may use. */
+/** The default number of threads of a context: that of OMP_NUM_THREADS, or tare_processors(). */
 int32_t tare_default_threads(void);
 
 /** Calls `work` for every piece, on the caller and on threads of the pool, each with another number below `threads`. If

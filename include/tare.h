@@ -240,9 +240,10 @@ TARE_API void tare_context_options_init_sized(tare_context_options *options, uin
  *
  * In a call on a CPU context the calling thread works, and threads of a pool help it. All contexts share the pool. Its
  * threads sleep between calls. `threads` is the largest number of threads for one call, the calling thread included. By
- * default it is the first number of the environment variable OMP_NUM_THREADS, or else the number of processors that the
- * calling thread may use. tare_context_create adds the threads that the pool lacks. A forked child has a pool of its
- * own, which its first call makes.
+ * default it is the first number of the environment variable OMP_NUM_THREADS. Without one it is the number of
+ * processors that the calling thread may use, or fewer where a container's control group has less processor time.
+ * tare_context_create adds the threads that the pool lacks. A forked child has a pool of its own, which its first call
+ * makes.
  *
  * dlclose does not unload the shared library, because the pool's threads still exist. A plugin that contains the static
  * library needs the linker option -z nodelete for the same reason. CMake's target tare::tare_static and pkg-config
