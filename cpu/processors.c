@@ -99,7 +99,10 @@ int32_t tare_node_count(const char *root) {
   return highest + 1;
 }
 
-int32_t tare_current_node(void) {
-  unsigned processor, node = 0;
-  return syscall(SYS_getcpu, &processor, &node, NULL) == 0 ? (int32_t)node : 0;
+tare_place tare_current_place(int32_t nodes) {
+  unsigned processor = 0, node = 0;
+  if (nodes > 1 && syscall(SYS_getcpu, &processor, &node, NULL) == 0)
+    return (tare_place){(int32_t)processor, (int32_t)node, nodes};
+  const int found = sched_getcpu(); /* no system call */
+  return (tare_place){found < 0 ? 0 : found, 0, 1};
 }

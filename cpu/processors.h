@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include "ranges.h"
+
 /** The processors of this thread's mask, or fewer where its control group has less time: at least 1. */
 int32_t tare_processors(void);
 
@@ -15,7 +17,7 @@ int32_t tare_quota(const char *root);
 /** The NUMA nodes that have processors, counted up to the highest: at least 1. */
 int32_t tare_node_count(const char *root);
 
-/** The node of the processor that runs this thread. */
-int32_t tare_current_node(void);
+/** Where this thread runs at the moment, on a machine of so many nodes. */
+tare_place tare_current_place(int32_t nodes);
 
 #endif

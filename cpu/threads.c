@@ -14,8 +14,7 @@
 typedef struct sharing {
   tare_piece_function *work;
   void *argument;
-  int64_t pieces;
-  _Atomic int64_t next_piece;
+  tare_ranges ranges;      /* of the pieces */
   _Atomic int32_t working; /* threads of the pool that have joined and not left */
   int32_t places, joined;  /* threads that may still join, and that have; under the pool's lock */
   struct sharing *next;
@@ -61,11 +60,13 @@ int32_t tare_default_threads(void) {
 
 /* The pool. */
 
+static _Atomic int32_t nodes = 1; /* of the machine */
+
 /** Returns how many it took. */
 static int64_t take_pieces(sharing *s, int32_t thread) {
   int64_t taken = 0;
-  for (int64_t piece; (piece = atomic_fetch_add(&s->next_piece, 1)) < s->pieces; taken++)
-    s->work(s->argument, piece, thread);
+  int32_t range = tare_own_range(&s->ranges, tare_current_place(atomic_load(&nodes)));
+  for (int64_t piece; (piece = tare_take_piece(&s->ranges, &range)) >= 0; taken++) s->work(s->argument, piece, thread);
   return taken;
 }
 
@@ -116,6 +117,7 @@ static void make_threads(int32_t wanted) {
 
 void tare_start_threads(int32_t threads) {
   pthread_once(&fork_handlers_once, install_fork_handlers);
+  atomic_store(&nodes, tare_node_count(""));
   pthread_mutex_lock(&pool.lock);
   make_threads(threads - 1);
   pthread_mutex_unlock(&pool.lock);
@@ -192,13 +194,14 @@ static double seconds(clockid_t clock) {
 }
 
 void tare_share(int32_t threads, int64_t pieces, tare_piece_function *work, void *argument) {
-  sharing s = {.work = work, .argument = argument, .pieces = pieces};
   const int32_t others = tare_threads_for(threads, pieces) - 1;
   experience *e = experience_with(work);
   if (!others || !pays(e)) {
-    take_pieces(&s, 0);
+    for (int64_t piece = 0; piece < pieces; piece++) work(argument, piece, 0);
     return;
   }
+  sharing s = {.work = work, .argument = argument};
+  tare_ranges_make(&s.ranges, pieces, others + 1);
   const double start = seconds(CLOCK_MONOTONIC), start_of_own = seconds(CLOCK_THREAD_CPUTIME_ID);
   offer(&s, others);
   const int64_t taken = take_pieces(&s, 0);

@@ -110,7 +110,12 @@ Test(processors, nodes) {
     put("sys/devices/system/node/has_cpu", files[i].text);
     cr_assert_eq(tare_node_count(root), files[i].nodes, "%s", files[i].text);
   }
-  cr_assert_lt(tare_current_node(), tare_node_count(""));
+  const int32_t counts[] = {1, 2, tare_node_count("")};
+  for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+    const tare_place place = tare_current_place(counts[i]);
+    cr_assert(place.processor >= 0 && place.node >= 0 && place.nodes == counts[i]);
+  }
+  cr_assert_lt(tare_current_place(tare_node_count("")).node, tare_node_count(""));
 }
 
 Test(processors, the_mask_of_the_thread_counts) {
