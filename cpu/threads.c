@@ -9,13 +9,17 @@
 #include <time.h>
 
 #include "processors.h"
+#include "tare.h"
 
 /** Work that is being shared. It is in the caller's frame: nobody touches it after the caller has left. */
 typedef struct sharing {
   tare_piece_function *work;
   void *argument;
-  tare_ranges ranges;      /* of the pieces */
-  _Atomic int32_t working; /* threads of the pool that have joined and not left */
+  tare_ranges ranges; /* of the pieces */
+  pthread_t caller;
+  int64_t taken;           /* pieces, by the caller, in so much time of a processor */
+  double seconds;          /* of a processor */
+  _Atomic int32_t working; /* threads of the pool that have joined and not left; of a region, all that have joined */
   int32_t places, joined;  /* threads that may still join, and that have; under the pool's lock */
   struct sharing *next;
 } sharing;
@@ -62,12 +66,24 @@ int32_t tare_default_threads(void) {
 
 static _Atomic int32_t nodes = 1; /* of the machine */
 
+static double seconds_of(clockid_t clock) {
+  struct timespec now;
+  clock_gettime(clock, &now);
+  return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
 /** Returns how many it took. */
 static int64_t take_pieces(sharing *s, int32_t thread) {
   int64_t taken = 0;
   int32_t range = tare_own_range(&s->ranges, tare_current_place(atomic_load(&nodes)));
   for (int64_t piece; (piece = tare_take_piece(&s->ranges, &range)) >= 0; taken++) s->work(s->argument, piece, thread);
   return taken;
+}
+
+static void take_pieces_as_caller(sharing *s, int32_t thread) {
+  const double start = seconds_of(CLOCK_THREAD_CPUTIME_ID);
+  s->taken = take_pieces(s, thread);
+  s->seconds = seconds_of(CLOCK_THREAD_CPUTIME_ID) - start;
 }
 
 /** Wakes up to two threads if there are places. Each that joins does the same, so that many are awake soon. */
@@ -160,6 +176,41 @@ static void withdraw(sharing *s) {
   pthread_mutex_unlock(&pool.lock);
 }
 
+/** On the caller and on threads of the pool. */
+static void share_in_pool(sharing *s, int32_t others) {
+  offer(s, others);
+  take_pieces_as_caller(s, 0);
+  withdraw(s);
+}
+
+/* The program's own threads. */
+
+static _Atomic(tare_parallel_function *) program_threads;
+
+void tare_use_threads(tare_parallel_function *parallel) {
+  pthread_once(&fork_handlers_once, install_fork_handlers);
+  atomic_store(&program_threads, parallel);
+}
+
+/** What each thread of a region does. One thread too many finds no scratch, so it leaves. */
+static void join_region(void *argument) {
+  sharing *s = argument;
+  const int32_t thread = atomic_fetch_add(&s->working, 1);
+  if (thread >= s->places) return;
+  if (pthread_equal(s->caller, pthread_self()))
+    take_pieces_as_caller(s, thread);
+  else
+    take_pieces(s, thread);
+}
+
+/** On a team of always the same size, because libgomp ends the threads that a smaller team leaves out, and makes them
+ *  anew for the next larger one. */
+static void share_in_region(sharing *s, int32_t threads, tare_parallel_function *parallel) {
+  s->places = threads;
+  parallel(join_region, s, (unsigned)threads, 0);
+  take_pieces(s, 0); /* if the function has run nothing */
+}
+
 /* Whether it pays. A thread that has taken a piece and is not run holds up the call, and one that runs in the caller's
  * place does so too. Where a call takes longer than the processor would for all pieces on the caller alone, the next
  * calls for the same work share nothing: one, then 3, 7, ... 63 of them, until it pays again. */
@@ -187,12 +238,6 @@ static void learn(experience *e, double took, double would_take) {
   atomic_store(&e->alone, next);
 }
 
-static double seconds(clockid_t clock) {
-  struct timespec now;
-  clock_gettime(clock, &now);
-  return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
 void tare_share(int32_t threads, int64_t pieces, tare_piece_function *work, void *argument) {
   const int32_t others = tare_threads_for(threads, pieces) - 1;
   experience *e = experience_with(work);
@@ -200,12 +245,13 @@ void tare_share(int32_t threads, int64_t pieces, tare_piece_function *work, void
     for (int64_t piece = 0; piece < pieces; piece++) work(argument, piece, 0);
     return;
   }
-  sharing s = {.work = work, .argument = argument};
+  sharing s = {.work = work, .argument = argument, .caller = pthread_self()};
   tare_ranges_make(&s.ranges, pieces, others + 1);
-  const double start = seconds(CLOCK_MONOTONIC), start_of_own = seconds(CLOCK_THREAD_CPUTIME_ID);
-  offer(&s, others);
-  const int64_t taken = take_pieces(&s, 0);
-  const double own = seconds(CLOCK_THREAD_CPUTIME_ID) - start_of_own;
-  withdraw(&s);
-  if (taken) learn(e, seconds(CLOCK_MONOTONIC) - start, own * (double)pieces / (double)taken);
+  tare_parallel_function *parallel = pool.was_forked ? NULL : atomic_load(&program_threads);
+  const double start = seconds_of(CLOCK_MONOTONIC);
+  if (parallel)
+    share_in_region(&s, threads, parallel);
+  else
+    share_in_pool(&s, others);
+  if (s.taken) learn(e, seconds_of(CLOCK_MONOTONIC) - start, s.seconds * (double)pieces / (double)s.taken);
 }

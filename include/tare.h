@@ -263,6 +263,28 @@ TARE_API tare_status tare_context_create(tare_context **context, const tare_cont
 /** Destroys a context; NULL is a no-op. All work that was submitted with it must have completed. */
 TARE_API void tare_context_destroy(tare_context *context);
 
+/**
+ * Runs `region(argument)` on `threads` threads at the same time, or on fewer. The calling thread is one of them.
+ * Returns when all have returned. `flags` is 0. GOMP_parallel is such a function: that of GNU's OpenMP runtime
+ * (libgomp), and that of LLVM's and Intel's (libomp, libiomp5).
+ */
+typedef void tare_parallel_function(void (*region)(void *), void *argument, unsigned threads, unsigned flags);
+
+/**
+ * Makes CPU calls run on the program's own threads instead of the pool's, in the whole process. Use it in a program
+ * that computes with OpenMP (as PyTorch does) and calls losses between its loops. OpenMP's threads spin for some
+ * milliseconds after a loop, and take the processors from the pool's threads. On the same threads the next loop starts
+ * at once.
+ *
+ * The function gets the number of threads of the call's context. A call with too little work for two threads does not
+ * use it. Nor do the next calls after a region that took longer than the calling thread alone would have taken. A
+ * forked child uses the pool, because its parent's threads are not there. Results do not depend on it.
+ *
+ * @param parallel  the function, which must stay loaded; NULL: the pool, as before any call of this function. Calls on
+ *                  other threads take it up with their next work.
+ */
+TARE_API void tare_use_threads(tare_parallel_function *parallel);
+
 typedef struct tare_context_description {
   uint64_t struct_size;
   int32_t device;       /**< TARE_DEVICE_CPU or TARE_DEVICE_CUDA */

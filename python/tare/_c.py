@@ -127,6 +127,7 @@ _PROTOTYPES = {
         _STATUS,
         [c_int64, POINTER(c_double), c_double, POINTER(c_double), POINTER(c_float)],
     ),
+    "tare_use_threads": (None, [c_void_p]),
     "tare_loss_count": (c_int32, []),
     "tare_loss_describe": (_STATUS, [c_int32, POINTER(LossDescription)]),
     "tare_loss_parameter": (_STATUS, [c_int32, c_int32, POINTER(ParameterDescription)]),

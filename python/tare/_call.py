@@ -9,12 +9,13 @@ from types import SimpleNamespace
 
 import torch
 
-from . import _batch, _c, _losses, _spec, _tensors
+from . import _batch, _c, _losses, _spec, _tensors, _threads
 
 DTYPES = {torch.float32: _c.F32, torch.float16: _c.F16, torch.bfloat16: _c.BF16, torch.float64: _c.F64}
 LABEL_DTYPES = {torch.int32: _c.I32, torch.int64: _c.I64}
 _ROWS = ("labels", "scores", "row_weights", "row_loss")  # per-level arrays without a class axis
 
+_threads.choose()
 _torch = SimpleNamespace(strides=torch.Tensor.stride, pointer=torch.Tensor.data_ptr)
 
 

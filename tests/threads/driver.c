@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Everything that threads share in the library, from several threads at once, under ThreadSanitizer: the making of
- * contexts, texts of errors, the BLAS that is loaded once, the threads of a fused head, names, and a fork in between.
+ * contexts, texts of errors, the BLAS that is loaded once, the threads of a fused head, the program's own threads,
+ * names, and a fork in between.
  * Every thread has a context of its own and must get the numbers that one thread alone gets.
  */
 #define _GNU_SOURCE
@@ -170,6 +171,31 @@ static void check_child(void) {
   MUST(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+/* A region of the program's own: the caller and one thread that is made for it. */
+typedef struct share {
+  void (*region)(void *);
+  void *argument;
+} share;
+
+static void *join_in(void *argument) {
+  const share *s = argument;
+  s->region(s->argument);
+  return NULL;
+}
+
+static void run_on_two(void (*region)(void *), void *argument, unsigned threads, unsigned flags) {
+  share s = {region, argument};
+  pthread_t other;
+  MUST(threads > 1 && flags == 0 && pthread_create(&other, NULL, join_in, &s) == 0);
+  region(argument);
+  pthread_join(other, NULL);
+}
+
+static void change_threads(void) {
+  tare_use_threads(run_on_two);
+  check_child();
+}
+
 /* The first use of a BLAS: by one thread here, so that the others have something to compare with. */
 static bool find_blas(void) {
   static float gradient[ROWS * DIMENSIONS];
@@ -211,6 +237,7 @@ int main(int argc, char **argv) {
     has_blas = find_blas();
     work(&alone, 99, 1);
     run_all(run, check_child);
+    run_all(run, change_threads);
   }
   printf("%d threads%s\n", THREADS, argc > 1 || has_blas ? "" : "; no BLAS, no fused heads");
   return 0;
