@@ -2,6 +2,7 @@
 """Who is timed: Tare by its plain calls, and the libraries that people use today, each with the targets it wants."""
 
 import ctypes
+import os
 
 import numpy as np
 import torch
@@ -50,6 +51,15 @@ def gradient_error(family, batch, labels, gradient):
 # ---- Tare -----------------------------------------------------------------------------------------------------------
 
 
+def threads_of_pytorch():
+    """What tare.torch gives the library: its CPU calls run on PyTorch's OpenMP threads."""
+    try:
+        library = ctypes.CDLL(os.path.join(os.path.dirname(torch.__file__), "lib", "libtorch_cpu.so"))
+        return ctypes.cast(library.GOMP_parallel, ctypes.c_void_p)
+    except (OSError, AttributeError):
+        return None
+
+
 class Tare:
     """The plain calls of the library, by ctypes."""
 
@@ -64,6 +74,7 @@ class Tare:
         if self.c.tare_context_create(ctypes.byref(self.context), options):
             raise RuntimeError(self.c.tare_error_text(None).decode())
         self.device = device
+        self.c.tare_use_threads(threads_of_pytorch())
         self.c.tare_build_description.restype = ctypes.c_char_p
 
     def version(self):
