@@ -16,6 +16,7 @@
 #include "core/norms.h"
 #include "exact.h"
 #include "isa.h"
+#include "past_caches.h"
 #include "selection.h"
 #include "threads.h"
 
@@ -32,6 +33,18 @@ void tare_cpu_write_output(const tare_output *output, double loss, const tare_co
   if (output->counts) *output->counts = *counts;
 }
 
+/** Chooses how a gradient is stored that no cache will hold. One in the logits' place has been read before, but not the
+ *  rows that get zeros. */
+static void choose_stores(const tare_cpu *cpu, const tare_problem *problem, tare_job *job) {
+  const double size = (double)tare_dtype_bytes(problem->batch.dtype), classes = (double)problem->batch.classes;
+  job->zeros_past_caches = tare_exceeds_caches((double)problem->rows * classes * size, cpu->threads);
+  job->past_caches = job->zeros_past_caches;
+  for (int32_t i = 0; i < problem->level_count; i++) {
+    const tare_array *array = problem->view[i].array;
+    if (array[TARE_ARRAY_GRADIENT].data == array[TARE_ARRAY_LOGITS].data) job->past_caches = 0;
+  }
+}
+
 /** Loss and gradient of the plan's problem, or the one with selected rows. */
 static double evaluate_logits(tare_cpu *cpu, const tare_tiling *tiling, const tare_plan *plan,
                               const tare_problem *problem, const tare_scans *scans) {
@@ -46,6 +59,7 @@ static double evaluate_logits(tare_cpu *cpu, const tare_tiling *tiling, const ta
     tare_cpu_use_bins(cpu, tiling, plan, &job);
   if (tare_sums_classes(problem)) /* before a gradient takes the place of its logit */
     tare_cpu_sum_classes(cpu, tiling, &job, plan->class_sums, 0);
+  choose_stores(cpu, problem, &job);
   const double sum = tare_cpu_run_pass(cpu, tiling, &job);
   return problem->has_level_scalars ? tare_cpu_write_levels(cpu, tiling, problem, &divisors)
                                     : tare_divide(sum, divisors.of_level[0]);
@@ -250,6 +264,7 @@ tare_status tare_cpu_backend_create(const tare_context_options *options, tare_ba
     cpu->scratch[t].in_double = &kernels->all->in_double;
     cpu->scratch[t].class_sums = NULL;
   }
+  tare_find_last_cache();
   tare_start_threads(cpu->threads);
   *backend = &cpu->base;
   return TARE_STATUS_OK;

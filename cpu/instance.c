@@ -14,6 +14,7 @@
 #include "core/divide.h"
 #include "half.h"
 #include "losses/powers.h"
+#include "past_caches.h"
 #include "real.h"
 #include "rows.h"
 

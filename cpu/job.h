@@ -59,8 +59,9 @@ typedef struct tare_job {
   tare_gradient_scale gradient;
   const tare_gradient_scale *of_level; /* instead, one for each level; or NULL */
   const tare_bins *bins;
-  tare_sorted_keys sorted;        /* exact density */
-  tare_collected_keys *collected; /* TARE_PASS_COLLECT, on one thread, appends here */
+  tare_sorted_keys sorted;                /* exact density */
+  tare_collected_keys *collected;         /* TARE_PASS_COLLECT, on one thread, appends here */
+  int32_t zeros_past_caches, past_caches; /* rows of zeros, and the gradient, are stored past the caches */
 } tare_job;
 
 /** Rows [0, rows) along the last axis of a view, from the element offsets given for each array. */

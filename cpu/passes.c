@@ -10,6 +10,7 @@
 #include "core/class_sums.h"
 #include "core/norms.h"
 #include "exact.h"
+#include "past_caches.h"
 #include "threads.h"
 
 /* Labels. */
@@ -198,6 +199,7 @@ static void run_group(const tare_cpu *cpu, const tare_tiling *tiling, const tare
     tare_tile_at(tiling, job->problem, i, &tile);
     run(job, &tile, scratch, &cpu->results[group]);
   }
+  if (job->zeros_past_caches) tare_end_past_caches();
 }
 
 double tare_cpu_sum_of_level(const tare_cpu *cpu, const tare_tiling *tiling, int32_t level) {

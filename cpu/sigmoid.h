@@ -52,13 +52,19 @@ static void add_row_losses(const block *b, const real_scratch *s, double *row_lo
   }
 }
 
+/** Whether a block is one stretch of the caller's array. */
+static int is_contiguous(const tare_tile *tile, const block *b, int name) {
+  const tare_array *array = &tile->view->array[name];
+  const int64_t row = array->stride[TARE_AXES - 1], along = b->by_class ? row : array->cls;
+  const int64_t line = b->by_class ? array->cls : row;
+  return along == 1 && (b->lines <= 1 || line == b->length);
+}
+
 /** The elements of a block at the caller's, if they are contiguous, of the type `real`, and can be worked on in
  *  place; NULL where they have to be brought together. */
 static real *in_place(const tare_job *job, const tare_tile *tile, const block *b, int name) {
   const tare_array *array = &tile->view->array[name];
-  const int64_t row = array->stride[TARE_AXES - 1], along = b->by_class ? row : array->cls;
-  const int64_t line = b->by_class ? array->cls : row;
-  if (job->problem->batch.dtype != REAL_DTYPE || along != 1 || (b->lines > 1 && line != b->length)) return NULL;
+  if (job->problem->batch.dtype != REAL_DTYPE || !is_contiguous(tile, b, name)) return NULL;
   return (real *)array->data + block_offset(tile, b, name);
 }
 
@@ -70,6 +76,7 @@ static stretch stretch_of(const tare_job *job, const tare_tile *tile, const bloc
   const int has_gradient = job->pass == TARE_PASS_EVALUATE && tile->view->array[TARE_ARRAY_GRADIENT].data != NULL;
   const real *x = problem->soft || scratch->class_sums ? NULL : in_place(job, tile, b, TARE_ARRAY_LOGITS);
   real *derivative = x && has_gradient ? in_place(job, tile, b, TARE_ARRAY_GRADIENT) : NULL;
+  if (derivative && job->past_caches) derivative = s->key;
   build_weights(job, tile, b, s);
   if (problem->gamma_per_class) spread_gamma(problem, b, s);
   if (problem->weighs_apart) weigh_apart(problem, tile, b, scratch->rows.cls, s);
@@ -128,6 +135,18 @@ static void run(const tare_job *job, stretch on, const element_task *task, tare_
     memcpy(on.derivative + whole, s->derivative, (size_t)rest * sizeof *s->derivative);
 }
 
+/** Stores a block's gradient, unless it is in its place already. */
+static void store_gradient(const tare_job *job, const tare_tile *tile, const block *b, const real *from,
+                           real_scratch *s) {
+  const int32_t dtype = job->problem->batch.dtype;
+  if (from != s->derivative && from != s->key) return;
+  if (job->past_caches && is_contiguous(tile, b, TARE_ARRAY_GRADIENT))
+    store_past_caches(dtype, tile->view->array[TARE_ARRAY_GRADIENT].data, block_offset(tile, b, TARE_ARRAY_GRADIENT),
+                      b->n, from, s->key);
+  else
+    store_block(tile, b, TARE_ARRAY_GRADIENT, dtype, from);
+}
+
 /** Loss and gradient of a block: its elements, then its positives again. Many parameters: all state of a tile is with
  *  the caller. */
 static void evaluate_block(const tare_job *job, const tare_tile *tile, const block *b, const stretch *on,
@@ -147,8 +166,7 @@ static void evaluate_block(const tare_job *job, const tare_tile *tile, const blo
   if (view->array[TARE_ARRAY_ELEMENT_LOSS].data)
     store_block(tile, b, TARE_ARRAY_ELEMENT_LOSS,
                 job->problem->batch.dtype == TARE_DTYPE_F64 ? TARE_DTYPE_F64 : TARE_DTYPE_F32, s->loss);
-  if (view->array[TARE_ARRAY_GRADIENT].data && on->derivative == s->derivative)
-    store_block(tile, b, TARE_ARRAY_GRADIENT, job->problem->batch.dtype, s->derivative);
+  if (view->array[TARE_ARRAY_GRADIENT].data) store_gradient(job, tile, b, on->derivative, s);
   if (scratch->class_sums) sum_block(b, positives->n, job->problem->soft, scratch);
 }
 

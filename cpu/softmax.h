@@ -60,6 +60,8 @@ static void finish_margins(const tare_job *job, int32_t first, int32_t n, tare_s
 
 #include "softmax_row.h"
 
+enum { FEW_CLASSES = 16, SOME_CLASSES = 64 };
+
 /* Row after row. */
 
 /* Each step is taken for all rows of the buffer before the next step. Otherwise a vector would wait for the label's
@@ -94,7 +96,9 @@ static void zero_rows(const tare_job *job, const tare_tile *tile, int32_t first,
   const int64_t classes = job->problem->batch.classes, stride = gradient->stride[TARE_AXES - 1];
   const int64_t size = tare_dtype_bytes(job->problem->batch.dtype);
   char *to = (char *)gradient->data + (tile->offset[TARE_ARRAY_GRADIENT] + first * stride) * size;
-  if (gradient->cls == 1 && stride == classes)
+  if (gradient->cls == 1 && stride == classes && job->zeros_past_caches)
+    tare_zero_past_caches(to, (size_t)(n * classes * size));
+  else if (gradient->cls == 1 && stride == classes)
     memset(to, 0, (size_t)(n * classes * size));
   else if (gradient->cls == 1)
     for (int32_t i = 0; i < n; i++) memset(to + i * stride * size, 0, (size_t)(classes * size));
@@ -138,19 +142,24 @@ static void form_rows(const tare_job *job, int32_t first, int32_t n, int64_t pad
     if (label[i] >= 0) rescale(job, x + i * padded, padded);
 }
 
+/** Stores gradients past the caches only where rows are long: short ones share most of their lines with others. */
 static void store_rows(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n, int64_t padded,
                        tare_scratch *scratch) {
   const tare_array *gradient = &tile->view->array[TARE_ARRAY_GRADIENT];
-  const int32_t *label = scratch->rows.cls + first;
-  const real *x = real_scratch_of(scratch)->row;
+  const int32_t *label = scratch->rows.cls + first, dtype = job->problem->batch.dtype;
+  const int64_t classes = job->problem->batch.classes, stride = gradient->stride[TARE_AXES - 1];
+  const int64_t to = tile->offset[TARE_ARRAY_GRADIENT] + first * stride;
+  const int passes_caches = job->past_caches && gradient->cls == 1 && classes >= SOME_CLASSES;
+  real_scratch *s = real_scratch_of(scratch);
   for (int32_t i = 0, run; i < n; i += run) {
     for (run = 0; i + run < n && label[i + run] < 0;) run++;
     if (run) zero_rows(job, tile, first + i, run); /* also over a NaN */
     if (run) continue;
     run = 1;
-    store(job->problem->batch.dtype, gradient->data,
-          tile->offset[TARE_ARRAY_GRADIENT] + (first + i) * gradient->stride[TARE_AXES - 1], gradient->cls,
-          job->problem->batch.classes, x + i * padded);
+    if (passes_caches)
+      store_past_caches(dtype, gradient->data, to + i * stride, classes, s->row + i * padded, s->key);
+    else
+      store(dtype, gradient->data, to + i * stride, gradient->cls, classes, s->row + i * padded);
   }
 }
 
@@ -284,8 +293,6 @@ static void softmax_columns(const tare_job *job, const tare_tile *tile, int32_t 
     if (scratch->class_sums) sum_columns(classes, first, n, scratch);
   }
 }
-
-enum { FEW_CLASSES = 16, SOME_CLASSES = 64 };
 
 /** Whether rows are worked on side by side. Then they are all computed, and otherwise only those with a label. With few
  *  classes a vector along them would be short, and with some of them rows are quickly transposed. Rows of NCHW lie side

@@ -57,6 +57,13 @@ static void store(int32_t dtype, void *data, int64_t offset, int64_t stride, int
   }
 }
 
+/** As store, contiguous and past the caches, by way of a room for as many where they are of another type. */
+static void store_past_caches(int32_t dtype, void *data, int64_t offset, int64_t n, const real *from, void *room) {
+  const size_t size = dtype == TARE_DTYPE_F64 ? 8 : dtype == TARE_DTYPE_F32 ? 4 : 2;
+  if (dtype != REAL_DTYPE) store(dtype, room, 0, 1, n, from);
+  tare_store_past_caches((char *)data + offset * (int64_t)size, dtype == REAL_DTYPE ? from : room, (size_t)n * size);
+}
+
 /** Packs `lines` runs of `length` elements into `to`. Many parameters: an array of two strides has six. */
 static void load_lines(int32_t dtype, const void *data, int64_t offset, int64_t line_stride, int64_t stride,
                        int64_t lines, int64_t length, real *restrict to) {
