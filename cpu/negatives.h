@@ -5,7 +5,7 @@
  *
  * - exp(-|x|) of the next elements is worked out beside the rest of the present ones. Each of the two is a chain of
  *   dependent operations; one after the other, they wait most of the time (docs/measurements/2026-11-30-cpu-loops.md).
- * - min, and choices by a sign, are one operation each.
+ * - min, and choices by a sign, are one operation each; with AVX-512 so is |x| held at 88, and a sum for some lanes.
  */
 
 enum { AT_ONCE = ABREAST * LANES };
@@ -18,6 +18,10 @@ typedef struct many {
 typedef struct choices {
   choice at[ABREAST];
 } choices;
+
+typedef struct sides {
+  side at[ABREAST];
+} sides;
 
 #define EACH for (int k = 0; k < ABREAST; k++)
 /* The body of a function that does the same to each vector. */
@@ -39,18 +43,22 @@ TARE_INLINE many minus_product(many a, many b, many c) {
   ELEMENTWISE(many, OPERATION(fnmadd)(a.at[k], b.at[k], c.at[k]));
 }
 TARE_INLINE many magnitudes_of(many x) { ELEMENTWISE(many, magnitudes(x.at[k])); }
+TARE_INLINE many magnitudes_to(many most, many x) { ELEMENTWISE(many, magnitudes_up_to(most.at[k], x.at[k])); }
 TARE_INLINE many powers_of_2(many x) { ELEMENTWISE(many, power_of_2(x.at[k])); }
-TARE_INLINE choices have_sign(many x) { ELEMENTWISE(choices, with_sign(x.at[k])); }
+TARE_INLINE sides sides_of(many x) { ELEMENTWISE(sides, side_of(x.at[k])); }
+/** a below 0, b elsewhere; the_other: what by_side leaves of the two. */
+TARE_INLINE many by_side(sides s, many a, many b) { ELEMENTWISE(many, chosen(s.at[k], a.at[k], b.at[k])); }
+TARE_INLINE many the_other(sides s, many a, many b) { ELEMENTWISE(many, left_over(s.at[k], a.at[k], b.at[k])); }
+/** a + x, below 0 just a */
+TARE_INLINE many plus_above(sides s, many a, many x) { ELEMENTWISE(many, added_above(s.at[k], a.at[k], x.at[k])); }
 TARE_INLINE choices are_not_zero(many x) { ELEMENTWISE(choices, not_zero(x.at[k])); }
-TARE_INLINE many choose(choices c, many a, many b) { ELEMENTWISE(many, chosen(c.at[k], a.at[k], b.at[k])); }
-TARE_INLINE many rest_of(choices c, many a, many b) { ELEMENTWISE(many, left_over(c.at[k], a.at[k], b.at[k])); }
 TARE_INLINE many only_where(choices c, many x) { ELEMENTWISE(many, only(c.at[k], x.at[k])); }
-TARE_INLINE many except_where(choices c, many x) { ELEMENTWISE(many, except(c.at[k], x.at[k])); }
 TARE_INLINE void store_many(real *to, many x) { EACH OPERATION(storeu)(to + LANES * k, x.at[k]); }
 
-/** exp(-|x|), as exp_nonpositive */
-TARE_INLINE many exp_of_minus(many x) {
-  const many y = smaller_of(all(88.0f), magnitudes_of(x)), shift = all(EXP_SHIFT);
+/** exp(-|x|), as exp_nonpositive. Unless `keeps_nan`, a constant, it may be a number where x is NaN. */
+TARE_INLINE many exp_of_minus(int keeps_nan, many x) {
+  const many most = all(88.0f), shift = all(EXP_SHIFT);
+  const many y = keeps_nan ? smaller_of(most, magnitudes_of(x)) : magnitudes_to(most, x);
   const many shifted = minus_product(y, all(0x1.715476p+0f), shift), n = minus(shifted, shift);
   many r;
   EACH r.at[k] = OPERATION(fnmsub)(n.at[k], OPERATION(set1)(0x1.62e4p-1f), y.at[k]);
@@ -65,14 +73,14 @@ TARE_INLINE many exp_of_minus(many x) {
 /** As log1p_unit */
 TARE_INLINE many log1p_of(many e) {
   const many e2 = times(e, e);
-  const many of_6 = times_plus(all(log1p_part[7]), e, all(log1p_part[6]));
-  const many of_4 = times_plus(all(log1p_part[5]), e, all(log1p_part[4]));
-  const many of_2 = times_plus(all(log1p_part[3]), e, all(log1p_part[2]));
-  const many of_0 = times_plus(all(log1p_part[1]), e, all(log1p_part[0]));
-  many p = times_plus(all(log1p_part[8]), e2, of_6);
-  p = times_plus(p, e2, of_4);
-  p = times_plus(p, e2, of_2);
-  p = times_plus(p, e2, of_0);
+  const many of_7 = times_plus(all(log1p_part[8]), e, all(log1p_part[7]));
+  const many of_5 = times_plus(all(log1p_part[6]), e, all(log1p_part[5]));
+  const many of_3 = times_plus(all(log1p_part[4]), e, all(log1p_part[3]));
+  const many of_1 = times_plus(all(log1p_part[2]), e, all(log1p_part[1]));
+  many p = times_plus(of_7, e2, of_5);
+  p = times_plus(p, e2, of_3);
+  p = times_plus(p, e2, of_1);
+  p = times_plus(p, e, all(log1p_part[0]));
   return times_plus(e2, p, e);
 }
 
@@ -82,15 +90,17 @@ TARE_INLINE void negatives(int power, int wants_derivative, real gamma, real fac
   real *restrict loss = on->loss, *derivative = on->derivative;
   const ptrdiff_t last = whole_units(on->n) - AT_ONCE;
   if (last < 0) return;
-  many e = exp_of_minus(load_many(x));
+  const int keeps_nan = power == TARE_POWER_0; /* a focal loss has it from x, its derivative from l */
+  many e = exp_of_minus(keeps_nan, load_many(x));
   for (ptrdiff_t i = 0; i <= last; i += AT_ONCE) {
     const ptrdiff_t next = i + AT_ONCE < last ? i + AT_ONCE : last;
-    const many next_e = exp_of_minus(load_many(x + next)), log1p_e = log1p_of(e);
+    const many next_e = exp_of_minus(keeps_nan, load_many(x + next)), log1p_e = log1p_of(e);
     const many larger = over(all(1), plus(e, all(1))), smaller = times(e, larger);
     const many here = load_many(x + i), w = load_many(weight + i); /* late, so that they hold no register before */
-    const choices is_below = have_sign(here), counts = are_not_zero(w);
-    const many q = choose(is_below, smaller, larger), p = rest_of(is_below, smaller, larger);
-    const many l = plus(log1p_e, except_where(is_below, here)), q2 = times(q, q);
+    const sides of_0 = sides_of(here);
+    const choices counts = are_not_zero(w);
+    const many q = by_side(of_0, smaller, larger), p = the_other(of_0, smaller, larger);
+    const many l = plus_above(of_0, log1p_e, here), q2 = times(q, q);
     const many value = power == TARE_POWER_0 ? l : times(q2, l);
     store_many(loss + i, only_where(counts, times(w, value)));
     if (wants_derivative) {

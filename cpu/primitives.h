@@ -88,14 +88,14 @@ TARE_INLINE float exp_nonpositive(float x) {
 /** log1p(e) for e in [0,1], to a relative 2^-27.5 before rounding. */
 TARE_INLINE float log1p_unit(float e) {
   const float e2 = e * e;
-  const float of_6 = multiply_add(log1p_part[7], e, log1p_part[6]);
-  const float of_4 = multiply_add(log1p_part[5], e, log1p_part[4]);
-  const float of_2 = multiply_add(log1p_part[3], e, log1p_part[2]);
-  const float of_0 = multiply_add(log1p_part[1], e, log1p_part[0]);
-  float p = multiply_add(log1p_part[8], e2, of_6);
-  p = multiply_add(p, e2, of_4);
-  p = multiply_add(p, e2, of_2);
-  p = multiply_add(p, e2, of_0);
+  const float of_7 = multiply_add(log1p_part[8], e, log1p_part[7]);
+  const float of_5 = multiply_add(log1p_part[6], e, log1p_part[5]);
+  const float of_3 = multiply_add(log1p_part[4], e, log1p_part[3]);
+  const float of_1 = multiply_add(log1p_part[2], e, log1p_part[1]);
+  float p = multiply_add(of_7, e2, of_5);
+  p = multiply_add(p, e2, of_3);
+  p = multiply_add(p, e2, of_1);
+  p = multiply_add(p, e, log1p_part[0]); /* alone: in a pair it would be rounded twice */
   return multiply_add(e2, p, e);
 }
 

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -85,9 +86,9 @@ Test(instruction_sets, sve_rows) { check_rows("sve"); }
  * the loops for any loss. Both give the same bits: at each logit, in each place of a turn, with and without a gradient,
  * and where the gradient takes the place of the logits. */
 static void check_negatives(const char *instruction_set) {
-  static const double special[] = {0.0,        -0.0,  1e-30, -1e-30, 0.375, -0.25, 17,     -17,
-                                   86.9,       -86.9, 87.5,  -87.5,  87.68, 87.69, -87.68, -87.683113,
-                                   -87.683121, -88.5, 3e38,  -3e38,  4.6,   -4.6};
+  static const double special[] = {0.0,        -0.0,  1e-30, -1e-30, 0.375, -0.25, 17,       -17,
+                                   86.9,       -86.9, 87.5,  -87.5,  87.68, 87.69, -87.68,   -87.683113,
+                                   -87.683121, -88.5, 3e38,  -3e38,  4.6,   -4.6,  INFINITY, -INFINITY};
   enum { SPECIAL = sizeof special / sizeof *special };
   const test_device *device = cpu_with(instruction_set);
   for (int64_t rows = 1; rows < 1100; rows += rows < 50 ? 1 : 477) {
@@ -118,3 +119,32 @@ Test(instruction_sets, baseline_negatives) { check_negatives("baseline"); }
 Test(instruction_sets, avx2_negatives) { check_negatives("avx2"); }
 Test(instruction_sets, avx512_negatives) { check_negatives("avx512"); }
 Test(instruction_sets, sve_negatives) { check_negatives("sve"); }
+
+/* A NaN stays one, in the gradient too, whatever its sign and its place, and is alone: its neighbours keep their
+ * numbers. Vectors that are held within bounds may lose one. */
+static void check_nan(const char *instruction_set) {
+  enum { ROWS = 50 };
+  const test_device *device = cpu_with(instruction_set);
+  for (int way = 0; way < 6; way++) {
+    problem *p = problem_new(way < 2 ? TARE_LOSS_SIGMOID_CE : TARE_LOSS_SIGMOID_FOCAL, TARE_DTYPE_F32, ROWS, 1);
+    if (way >= 2) p->loss.focal.gamma = way < 4 ? 2 : 0;
+    p->want = way % 2 ? WANT_ROW_LOSS : WANT_ROW_LOSS | WANT_GRADIENT;
+    for (int i = 0; i < ROWS; i++) {
+      p->labels[i] = p->background_label;
+      if (i % 3 == 1) p->logits[i] = i % 2 ? NAN : copysign(NAN, -1);
+    }
+    outcome *o = problem_run(p, device);
+    cr_assert_eq(o->status, TARE_STATUS_OK, "%s", o->text);
+    for (int i = 0; i < ROWS; i++) {
+      cr_assert_eq(isnan(o->row_loss[i]) != 0, i % 3 == 1, "%s: row loss %d is %g", problem_text(p), i, o->row_loss[i]);
+      if (p->want & WANT_GRADIENT)
+        cr_assert_eq(isnan(o->gradient[i]) != 0, i % 3 == 1, "%s: [%d] is %g", problem_text(p), i, o->gradient[i]);
+    }
+    outcome_free(o);
+    problem_free(p);
+  }
+}
+Test(instruction_sets, baseline_nan) { check_nan("baseline"); }
+Test(instruction_sets, avx2_nan) { check_nan("avx2"); }
+Test(instruction_sets, avx512_nan) { check_nan("avx512"); }
+Test(instruction_sets, sve_nan) { check_nan("sve"); }
