@@ -33,6 +33,13 @@ def context_of(device):
     return _c.context(_c.CUDA, device.index, stream), stream
 
 
+def _context_for(tensor):
+    """context_of the device of a tensor."""
+    if tensor.is_cpu:  # of a device that has no name to be made of
+        return _c.context(_c.CPU, -1, 0, min(torch.get_num_threads(), 1024)), None
+    return context_of(tensor.device)
+
+
 def _one_dtype(name, tensors, known):
     kinds = {tensor.dtype for tensor in tensors}
     if len(kinds) != 1 or not kinds <= known.keys():
@@ -127,8 +134,9 @@ def run(
         if loss is not None:
             problem.output.loss_dtype = DTYPES[loss.dtype]
     else:
-        for (struct, name), tensor in zip(problem.slots, itertools.chain(inputs, logits, *arrays.values())):
-            setattr(struct, name, tensor.data_ptr())
+        tensors = itertools.chain(inputs, logits, *arrays.values())
+        for slot, address in zip(problem.slots, map(_torch.pointer, tensors)):
+            slot.value = address
         if read.normalizer == "value":
             problem.output.normalizer_value = value
     output = problem.output
@@ -143,7 +151,7 @@ def run(
             problem.batch.levels[index].loss = level_losses.data_ptr() + start
     if scale is not None:
         output.gradient_scale_pointer = scale.data_ptr()
-    context, stream = context_of(logits[0].device)
+    context, stream = _context_for(logits[0])
     if problem.works:
         with lent(context, _workspace_size(context, problem), logits[0]):
             _c.check(_c.library.tare_evaluate(context, problem.loss, problem.batch, output, stream), context)
@@ -154,26 +162,32 @@ def run(
 
 
 def _slots(problem, read, tensors, arrays):
-    """Where a problem has the pointers of `tensors` and `arrays`, as pairs of a struct and a field.
+    """Where a problem has the pointers of `tensors` and `arrays`.
 
     None if a pointer is another one, because an array had to be copied. Otherwise what the levels keep alive is let go.
     """
     levels = [problem.batch.levels[index] for index in range(problem.batch.level_count)]
-    slots = [(level, name) for name in read.arrays for level in levels]
+    slots = [_slot(level, name) for name in read.arrays for level in levels]
     parameters = _losses.DESCRIPTIONS[read.loss].parameters
     for name in read.singles:
         if name in parameters:
-            slots.append((_c.c_void_p.from_buffer(problem.loss, parameters[name].offset), "value"))
+            slots.append(_c.c_void_p.from_buffer(problem.loss, parameters[name].offset))
+        elif name.startswith(_spec.LEVEL_DIVISOR):
+            slots.append(_slot(_level_of(problem.batch, name), "divisor_pointer"))
         else:
             place = (problem.output, "normalizer_pointer") if name == "normalizer" else (problem.batch, name)
-            is_level = name.startswith(_spec.LEVEL_DIVISOR)
-            slots.append((_level_of(problem.batch, name), "divisor_pointer") if is_level else place)
-    slots += [(level, name) for name in ("logits", *arrays) for level in levels]
+            slots.append(_slot(*place))
+    slots += [_slot(level, name) for name in ("logits", *arrays) for level in levels]
     tensors = [*tensors, *itertools.chain(*arrays.values())]
-    if any((getattr(struct, name) or 0) != one.data_ptr() for (struct, name), one in zip(slots, tensors)):
+    if any((slot.value or 0) != one.data_ptr() for slot, one in zip(slots, tensors)):
         return None
     problem.levels = None
     return slots
+
+
+def _slot(struct, name):
+    """A pointer of a struct, to be set without looking for its name."""
+    return _c.c_void_p.from_buffer(struct, getattr(type(struct), name).offset)
 
 
 def count(read, value, logits, inputs):
