@@ -149,8 +149,8 @@ def loss(name: LossName, logits: Levels | Head, labels: Levels | None = None, **
         return _ranks.evaluate(loss, name, logits, labels, dict(options))
     key = tensors = None
     if _prepared.is_eager():
-        key, tensors = _prepared.key_of(name, logits, labels, options)
-        if key is not None and (call := _prepared.find(key)):
+        call, key, tensors = _prepared.find(name, logits, labels, options)
+        if call is not None:
             normalizer = options.get("normalizer")
             value = _checks.number("normalizer", normalizer) if type(normalizer) in (int, float) else 1.0
             return call(tensors, value, options.get("state"))

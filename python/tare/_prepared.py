@@ -4,6 +4,9 @@ checks and the text, and fills structs that exist.
 
 Only values may differ from call to call: of the tensors, and of a normalizer that is a number. What checks values is
 done in every call. It serves eager calls alone; a graph needs the operators, and so does whoever watches operators.
+
+A call is found by a key of its constants and of its tensors' layouts. One that was found so is later found by its
+constants and a guard of its tensors (_guards), which spares their layouts.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch.autograd import forward_ad
 
-from . import _call, _ops, _spec, _tensors
+from . import _call, _guards, _ops, _spec, _tensors
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _ANY_NUMBER = object()
@@ -21,6 +24,9 @@ _places: dict = {}  # types of values -> where in them are no constants; never r
 _readable: dict = {}  # dispatch keys -> _is_readable
 _MOST = 512  # calls; detectors with images of many sizes make new ones all the time
 _calls: dict = {}
+_MOST_GUARDED = 4  # calls that differ in layouts alone; a guard that says no costs a third of a microsecond
+_guarded: dict = {}  # outlines -> pairs of a guard and its call
+_found: dict = {}  # outlines -> the call that was last found by its key
 # How a tensor of the operator comes from the arguments.
 _as_it_is, _converted, _widened, _split, _fresh_state, _as_bytes = range(6)
 
@@ -71,13 +77,60 @@ def _layout(tensor):
     return tensor.shape, tensor.stride(), tensor.dtype, tensor.get_device(), keys, tensor.requires_grad
 
 
-def key_of(name, logits, labels, options):
-    """What a call is found by, and its tensors in the order of the arguments; (None, []) if it cannot be kept."""
+def find(name, logits, labels, options):
+    """A call that was made before, or None; its key, or None if it has none or if none is needed; and its tensors in
+    the order of the arguments."""
     if type(options.get("normalizer")) in (int, float):
         options = {**options, "normalizer": _ANY_NUMBER}  # the value is not part of the call
-    tensors = []
-    key = _key([name, logits, labels, *options, *options.values()], tensors)
-    return (key, tensors) if key else (None, [])
+    values, listed, tensors = [name, logits, labels, *options, *options.values()], [], []
+    outline = _outline(values, listed) if _guards.make else None
+    for fits, call in _guarded.get(outline, ()):
+        if fits(*listed):
+            return call, None, listed
+    key = _key(values, tensors)
+    if key is None:
+        return None, None, []
+    call = _calls.get(key)
+    if call is not None and outline is not None and len(listed) == len(tensors):  # tensors only
+        _guard(outline, call, listed)
+    return call, key, tensors
+
+
+def _outline(values, tensors):
+    """Values, without what a guard says of tensors; None if one has no place in a key. Appends the tensors, and what
+    stands beside them in their lists.
+
+    The types of the values, which the last one stands for, and the lengths of the lists say how many are appended.
+    """
+    kinds = tuple(map(type, values))
+    places = _places.get(kinds)
+    if places is None:  # no such call was made
+        return None
+    values = [*values]
+    for index in places:
+        value = values[index]
+        if kinds[index] in _PLAIN:
+            values[index] = None
+            tensors.append(value)
+        elif value and type(value[0]) in _PLAIN:
+            values[index] = len(value)
+            tensors += value
+        elif (key := _key([*value], tensors)) is None:
+            return None
+        else:
+            values[index] = key
+    # Without grad mode a guard does not see who wants a gradient.
+    asks = torch.is_grad_enabled() or tuple([getattr(one, "requires_grad", None) for one in tensors])
+    return (*values, asks, id(places))
+
+
+def _guard(outline, call, tensors):
+    """Lets a call that was found by its key be found by a guard, too. Where calls of many layouts take turns, only one
+    that was found twice running takes the place of another."""
+    known, again = _guarded.get(outline, ()), _found.get(outline) is call
+    _found[outline] = call
+    if again or len(known) < _MOST_GUARDED:
+        _guarded[outline] = ((_guards.make(tensors), call), *known[: _MOST_GUARDED - 1])
 
 
 def _key(values, tensors):
@@ -102,14 +155,16 @@ def _key(values, tensors):
     return tuple(values)
 
 
-def find(key):
-    return _calls.get(key)
-
-
 def keep(key, call):
     if len(_calls) >= _MOST:
-        _calls.clear()
+        forget()
     _calls[key] = call
+
+
+def forget():
+    """Drops every call that is kept."""
+    for kept in (_calls, _guarded, _found):
+        kept.clear()
 
 
 class Call:
@@ -129,13 +184,13 @@ class Call:
         self.pools = [], [], []  # of the three above
         plain = reduction == "sum" and not self.has_state and not self.has_sums
         self.scalar = levels[0].new_empty((), dtype=_tensors.wide(levels[0].dtype)) if plain else None  # a model
-        self.nothing = [None] * (len(arrays) + len(singles))  # the gradients by these
         self.layout = [_layout(one) for one in (*levels, *arrays, *_tensors.as_c(singles))]
+        self.fits = None  # a guard of the same
 
     def __call__(self, tensors, value, state):
         tensors = tensors if self.direct else [*tensors[: self.count], *self._inputs(tensors)]
         if self.wants and torch.is_grad_enabled():
-            results = TareLoss.apply(self, value, *tensors)
+            results = TareLoss.apply(self, value, tensors, *tensors[: self.count])
             if self.scalar is not None:
                 return results
         else:
@@ -178,18 +233,25 @@ class Call:
     def gradients(self, logits, inputs, upstream, value):
         """As tare::gradient. [] if the tensors are not those of the call any more (their .data was set), or if somebody
         watches the operators."""
-        tensors = [*logits, *inputs]
-        layouts = [_layout(one) for one in tensors] if is_eager() else []
-        if layouts != self.layout or None in map(_layout, upstream):
+        if not is_eager() or not self._is_of([*logits, *inputs]) or None in map(_layout, upstream):
             return []
         return _ops.gradients_of(self.later, logits, inputs, upstream, value, self.pools[2])
 
+    def _is_of(self, tensors):
+        if self.fits is not None and self.fits(*tensors):
+            return True
+        known = [_layout(one) for one in tensors] == self.layout
+        if known and _guards.make:
+            self.fits = _guards.make(tensors)  # in backward, where all are without grad mode
+        return known
+
 
 class TareLoss(_ops.TareLoss):
-    """_ops.TareLoss without the operators. apply() takes a Call in place of the text."""
+    """_ops.TareLoss without the operators. apply(a Call, value, all tensors, *logits): what has no gradient is no
+    argument of its own, because each one takes time."""
 
     @staticmethod
-    def forward(ctx, call, value, *tensors):
+    def forward(ctx, call, value, tensors, *logits):
         results = call.losses(tensors, value, call.keeps)
         if call.scalar is None:
             return _finish(ctx, call, value, tensors, results)
@@ -208,11 +270,12 @@ class TareLoss(_ops.TareLoss):
                 ctx.kept = ()
                 if above.is_cuda or above.item() != 1:  # a GPU is not waited for; the kernel looks whether it is 1
                     _call.scale_gradients(gradients, above)
-                return (None, None, *gradients, *ctx.call.nothing)
+                return (None, None, None, *gradients)
         call = ctx.call
         ctx.spec, ctx.count, ctx.has_state, ctx.in_graph = call.spec, call.count, call.has_state, 0
         ctx.constants = int(call.has_state) + int(call.has_sums)
-        return _ops.TareLoss.backward(ctx, *upstream)[4:]
+        gradients = _ops.TareLoss.backward(ctx, *upstream)
+        return (None, None, None, *gradients[6 : 6 + call.count])
 
 
 def _finish(ctx, call, value, tensors, results):

@@ -13,7 +13,7 @@ from tare import _c, _call, _prepared
 
 @pytest.fixture(autouse=True)
 def fresh():
-    _prepared._calls.clear()
+    _prepared.forget()
     torch.manual_seed(0)
 
 
@@ -28,11 +28,13 @@ def evaluate(x, *given, upstream=1.0, name="sigmoid-focal", **options):
 
 def alone(*given, **options):
     """The same call where none was made before."""
-    before = dict(_prepared._calls)
-    _prepared._calls.clear()
+    kept = (_prepared._calls, _prepared._guarded, _prepared._found)
+    before = [dict(one) for one in kept]
+    _prepared.forget()
     found = evaluate(*given, **options)
-    _prepared._calls.clear()
-    _prepared._calls.update(before)
+    for one, other in zip(kept, before):
+        one.clear()
+        one.update(other)
     return found
 
 
