@@ -36,7 +36,7 @@ try:
     _keys_of, _transforms = _C._dispatch_keys, _C._are_functorch_transforms_active
     _dispatch_modes, _function_modes = _C._len_torch_dispatch_stack, _C._len_torch_function_stack
     _profiling = _C._autograd._profiler_enabled
-    _keys_of(torch.empty(0)).raw_repr()
+    _as_constant = getattr(_C.DispatchKeySet, "raw_repr", repr)  # a number; in PyTorch 2.4 their names
     _tracing, _known = _C._is_tracing, True
 except AttributeError:  # a PyTorch without these: every call is checked
     _known = False
@@ -59,7 +59,7 @@ def is_eager():
 def _is_readable(tensor, keys):
     """Whether the library may read the memory of a tensor as it is: it is a dense one, in no wrapper, of a CPU or GPU.
 
-    keys: its dispatch keys, as a number; they tell all this.
+    keys: its dispatch keys, as a constant; they tell all this.
     """
     if (known := _readable.get(keys)) is None:
         known = tensor.layout == torch.strided and tensor.device.type in ("cpu", "cuda")
@@ -71,7 +71,7 @@ def _is_readable(tensor, keys):
 
 def _layout(tensor):
     """All of a tensor but its values; None if the library may not read it."""
-    keys = _keys_of(tensor).raw_repr()
+    keys = _as_constant(_keys_of(tensor))
     if not (_readable.get(keys) or _is_readable(tensor, keys)) or type(tensor) not in _PLAIN:
         return None
     return tensor.shape, tensor.stride(), tensor.dtype, tensor.get_device(), keys, tensor.requires_grad
@@ -249,6 +249,9 @@ class Call:
 class TareLoss(_ops.TareLoss):
     """_ops.TareLoss without the operators. apply(a Call, value, all tensors, *logits): what has no gradient is no
     argument of its own, because each one takes time."""
+
+    if "apply" in vars(torch._C._FunctionBase):  # as in PyTorch 2.15; an earlier one first looks for torch.func, slowly
+        apply = vars(torch._C._FunctionBase)["apply"]
 
     @staticmethod
     def forward(ctx, call, value, tensors, *logits):
