@@ -5,7 +5,7 @@ void tare_ranges_make(tare_ranges *ranges, int64_t pieces, int32_t threads) {
   ranges->pieces = pieces;
   ranges->count = threads < TARE_MAX_RANGES ? threads : TARE_MAX_RANGES;
   for (int32_t i = 0; i < ranges->count; i++) atomic_init(&ranges->taken[i], 0);
-  for (int32_t i = 0; i < TARE_MAX_RANGES / 64; i++) atomic_init(&ranges->has_owner[i], 0);
+  for (int32_t i = 0; i <= (ranges->count - 1) / 64; i++) atomic_init(&ranges->has_owner[i], 0);
 }
 
 /** Whether the range had no owner before. */
@@ -24,7 +24,7 @@ int32_t tare_own_range(tare_ranges *ranges, tare_place place) {
     const int32_t range = (first + i) % count;
     if (become_owner(ranges, range)) return range;
   }
-  return preferred;
+  return -1;
 }
 
 /** Where a range starts; that of `count` is the end. */

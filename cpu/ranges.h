@@ -14,7 +14,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-enum { TARE_MAX_RANGES = 128 };
+enum { TARE_MAX_RANGES = 1024 };
 
 typedef struct tare_ranges {
   int64_t pieces;
@@ -31,8 +31,8 @@ typedef struct tare_place {
 /** For so many threads. */
 void tare_ranges_make(tare_ranges *ranges, int64_t pieces, int32_t threads);
 
-/** A range without an owner, for a thread that runs there. The nodes divide the ranges in their order. If all of the
- *  node's have owners, it is another's. More threads than ranges share them. */
+/** A range without an owner, for a thread that runs there; -1: all have owners. The nodes divide the ranges in their
+ *  order. If all of the node's have owners, it is another's. */
 int32_t tare_own_range(tare_ranges *ranges, tare_place place);
 
 /** The next piece for a thread, or -1. `range` is where it takes from: at first its own. */

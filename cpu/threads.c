@@ -19,8 +19,8 @@ typedef struct sharing {
   pthread_t caller;
   int64_t taken;           /* pieces, by the caller, in so much time of a processor */
   double seconds;          /* of a processor */
-  _Atomic int32_t working; /* threads of the pool that have joined and not left; of a region, all that have joined */
-  int32_t places, joined;  /* threads that may still join, and that have; under the pool's lock */
+  _Atomic int32_t working; /* threads of the pool that have joined and not left */
+  int32_t places;          /* threads that may still join; under the pool's lock */
   struct sharing *next;
 } sharing;
 
@@ -72,17 +72,20 @@ static double seconds_of(clockid_t clock) {
   return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/** Returns how many it took. */
-static int64_t take_pieces(sharing *s, int32_t thread) {
+/** Returns how many it took. A thread is numbered as its own range is, so it has the same scratch in each call. One
+ *  thread too many takes none. */
+static int64_t take_pieces(sharing *s) {
   int64_t taken = 0;
-  int32_t range = tare_own_range(&s->ranges, tare_current_place(atomic_load(&nodes)));
-  for (int64_t piece; (piece = tare_take_piece(&s->ranges, &range)) >= 0; taken++) s->work(s->argument, piece, thread);
+  const int32_t own = tare_own_range(&s->ranges, tare_current_place(atomic_load(&nodes)));
+  int32_t range = own;
+  for (int64_t piece; own >= 0 && (piece = tare_take_piece(&s->ranges, &range)) >= 0; taken++)
+    s->work(s->argument, piece, own);
   return taken;
 }
 
-static void take_pieces_as_caller(sharing *s, int32_t thread) {
+static void take_pieces_as_caller(sharing *s) {
   const double start = seconds_of(CLOCK_THREAD_CPUTIME_ID);
-  s->taken = take_pieces(s, thread);
+  s->taken = take_pieces(s);
   s->seconds = seconds_of(CLOCK_THREAD_CPUTIME_ID) - start;
 }
 
@@ -102,12 +105,11 @@ static void *serve(void *nothing) {
       pool.asleep--;
       continue;
     }
-    const int32_t thread = ++s->joined;
     if (--s->places == 0) pool.first = s->next;
     atomic_fetch_add(&s->working, 1);
     wake_some();
     pthread_mutex_unlock(&pool.lock);
-    take_pieces(s, thread);
+    take_pieces(s);
     pthread_mutex_lock(&pool.lock);
     if (atomic_fetch_sub(&s->working, 1) == 1) pthread_cond_broadcast(&pool.left);
   }
@@ -179,7 +181,7 @@ static void withdraw(sharing *s) {
 /** On the caller and on threads of the pool. */
 static void share_in_pool(sharing *s, int32_t others) {
   offer(s, others);
-  take_pieces_as_caller(s, 0);
+  take_pieces_as_caller(s);
   withdraw(s);
 }
 
@@ -192,23 +194,19 @@ void tare_use_threads(tare_parallel_function *parallel) {
   atomic_store(&program_threads, parallel);
 }
 
-/** What each thread of a region does. One thread too many finds no scratch, so it leaves. */
 static void join_region(void *argument) {
   sharing *s = argument;
-  const int32_t thread = atomic_fetch_add(&s->working, 1);
-  if (thread >= s->places) return;
   if (pthread_equal(s->caller, pthread_self()))
-    take_pieces_as_caller(s, thread);
+    take_pieces_as_caller(s);
   else
-    take_pieces(s, thread);
+    take_pieces(s);
 }
 
 /** On a team of always the same size, because libgomp ends the threads that a smaller team leaves out, and makes them
  *  anew for the next larger one. */
 static void share_in_region(sharing *s, int32_t threads, tare_parallel_function *parallel) {
-  s->places = threads;
   parallel(join_region, s, (unsigned)threads, 0);
-  take_pieces(s, 0); /* if the function has run nothing */
+  take_pieces(s); /* if the function has run nothing */
 }
 
 /* Whether it pays. A thread that has taken a piece and is not run holds up the call, and one that runs in the caller's
@@ -245,7 +243,10 @@ void tare_share(int32_t threads, int64_t pieces, tare_piece_function *work, void
     for (int64_t piece = 0; piece < pieces; piece++) work(argument, piece, 0);
     return;
   }
-  sharing s = {.work = work, .argument = argument, .caller = pthread_self()};
+  sharing s; /* not cleared: ranges have room for many threads */
+  s.work = work, s.argument = argument, s.caller = pthread_self();
+  s.taken = 0, s.seconds = 0, s.places = 0, s.next = NULL;
+  atomic_init(&s.working, 0);
   tare_ranges_make(&s.ranges, pieces, others + 1);
   tare_parallel_function *parallel = pool.was_forked ? NULL : atomic_load(&program_threads);
   const double start = seconds_of(CLOCK_MONOTONIC);
