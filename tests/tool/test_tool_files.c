@@ -201,10 +201,12 @@ Test(tool_files, a_gnuplot_that_fails) {
     expect_said(&folder, "err", cases[i].said, cases[i].script);
     tool_expect_nothing_left(&folder, cases[i].script);
   }
-  cr_assert_eq(tool_shell(&folder, "mkdir empty; PATH=$PWD/empty \"$TARE\" $EVAL --plot a.svg"), 1);
-  expect_said(&folder, "err", "gnuplot is not installed", "no gnuplot");
-  tool_shell(&folder, "rmdir empty");
-  tool_expect_nothing_left(&folder, "no gnuplot");
+  if (!test_under_qemu()) { /* where a child that could not start is one that failed */
+    cr_assert_eq(tool_shell(&folder, "mkdir empty; PATH=$PWD/empty \"$TARE\" $EVAL --plot a.svg"), 1);
+    expect_said(&folder, "err", "gnuplot is not installed", "no gnuplot");
+    tool_shell(&folder, "rmdir empty");
+    tool_expect_nothing_left(&folder, "no gnuplot");
+  }
   tool_folder_remove(&folder);
 }
 
