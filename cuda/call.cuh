@@ -29,7 +29,8 @@ extern "C" {
 namespace tare {
 
 constexpr int block_threads = 256;
-constexpr int32_t most_flat_rows = 1024; /* of a tile that goes along classes */
+constexpr int32_t most_flat_rows = 1024;                   /* of a tile that goes along classes */
+constexpr int32_t roles_of_flat_tile = most_flat_rows + 1; /* one more is loaded, and not looked at */
 constexpr int64_t most_partials = 16384; /* places for partial sums in a context; the last block waits for them all */
 
 /** How the kernels go over a level. */

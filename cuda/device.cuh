@@ -104,6 +104,10 @@ __device__ __forceinline__ int32_t in_register(int32_t x) {
   asm("" : "+r"(x));
   return x;
 }
+__device__ __forceinline__ float in_register(float x) {
+  asm("" : "+f"(x));
+  return x;
+}
 template <typename T>
 __device__ __forceinline__ T *in_register(T *x) {
   asm("" : "+l"(x));

@@ -14,7 +14,7 @@ namespace sigmoid {
 
 /** Of a tile, and so of what remembers their roles. */
 template <int32_t walk>
-constexpr int32_t most_rows_counted = walk == walk_flat   ? most_flat_rows
+constexpr int32_t most_rows_counted = walk == walk_flat   ? roles_of_flat_tile
                                       : walk == walk_nchw ? 256
                                                           : 1;
 

@@ -11,6 +11,8 @@ namespace tare {
 struct tile {
   int32_t level, rows;
   int64_t offset[TARE_ARRAY_COUNT];
+  const float *element_weights; /* where these begin, for kernels that go from element to element; and targets, of */
+  const void *targets;          /* f32 or 16 bits */
 };
 
 /** The first warp fills it, a lane for each array. The other warps read it after a barrier. */
@@ -34,6 +36,12 @@ __device__ __forceinline__ void find_tile(const call &c, int64_t number, tiling 
     const int64_t *stride = view.array[lane()].stride;
     found->offset[lane()] = int64_t(at[0]) * stride[0] + int64_t(at[1]) * stride[1] + int64_t(at[2]) * stride[2] +
                             int64_t(at[3]) * stride[3];
+    const void *const data = view.array[lane()].data;
+    if (lane() == TARE_ARRAY_ELEMENT_WEIGHTS)
+      found->element_weights = static_cast<const float *>(data) + found->offset[lane()];
+    if (lane() == TARE_ARRAY_TARGETS)
+      found->targets =
+          static_cast<const char *>(data) + found->offset[lane()] * (c.target_dtype == TARE_DTYPE_F32 ? 4 : 2);
   }
 }
 

@@ -25,7 +25,7 @@ namespace sigmoid {
 /** The walks flat and rows, by labels or dense targets. */
 template <typename T, typename Loss>
 __global__ void __launch_bounds__(block_threads, 4) sigmoid_flat_or_rows(const TARE_GRID_CONSTANT call_of<Loss> c) {
-  TARE_SHARED(row_role[most_flat_rows], roles);
+  TARE_SHARED(row_role[roles_of_flat_tile], roles);
   TARE_SHARED(vector<T>[slots_for_both], room);
   if (c.levels[0].walk == walk_flat)
     flat_pass<T, Loss, false>(c, Loss::make(c), roles, room, c.soft != 0);

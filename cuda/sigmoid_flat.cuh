@@ -40,18 +40,17 @@ __device__ __forceinline__ rows_alone find_rows_alone(int32_t classes, bool lean
           uint32_t(in_register(lean && !weighted ? int32_t(count) : 0))};
 }
 
-/** Whether a kernel takes dense targets four at a time. With 16 bits, and of GHM, registers are too few. */
-template <typename T, typename Loss, bool always_soft>
-constexpr bool has_dense_pieces = always_soft && !Loss::backwards && vector<T>::size == dense_size;
+/** Whether a kernel takes dense targets four at a time. Of GHM registers are too few. */
+template <typename Loss, bool always_soft>
+constexpr bool has_dense_pieces = always_soft && !Loss::backwards;
 
 /** The loss of this thread's share of a tile. Whole vectors go the lean way if the level allows it: with the weights of
  *  their row, of two rows, or of each element. Other elements go one by one, and all with always_soft. Many parameters:
  *  the ways share the tile's roles, steps and queue. Long: as a list of them. */
 template <typename T, typename Loss, bool always_soft>
 __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level &l, const tile &t,
-                                            const setting_of<Loss> &s, row_role *roles, const float *derivatives,
-                                            bool soft, bool lean, const flat_steps &steps,
-                                            flat_queue<cache::once, T> &queue) {
+                                            const setting_of<Loss> &s, row_role *roles, float *derivatives, bool soft,
+                                            bool lean, const flat_steps &steps, flat_queue<cache::once, T> &queue) {
   constexpr uint32_t size = vector<T>::size;
   const tare_array &logits = l.view.array[TARE_ARRAY_LOGITS], &gradient = l.view.array[TARE_ARRAY_GRADIENT];
   const int32_t wants_gradient = in_register(int32_t(gradient.data != nullptr));
@@ -62,7 +61,7 @@ __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level 
   const bool weighted = is_weighted(l.allows_lean_way);
   constexpr bool hot = has_alphas_in_room<Loss> && !always_soft;
   const int32_t way = lean ? l.allows_lean_way : lean_never; /* of hot kernels */
-  constexpr bool dense = has_dense_pieces<T, Loss, always_soft>;
+  constexpr bool dense = has_dense_pieces<Loss, always_soft>;
   using rows_alone_type =
       std::conditional_t<Loss::scored || (hot && size > 4), held_rows_alone, rows_alone>; /* those lack registers */
   const rows_alone_type alone{find_rows_alone<size>(classes, lean, weighted || soft)};
@@ -91,7 +90,7 @@ __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level 
       const bool whole = !always_soft && in_vectors && (!soft || has_zero_targets<T>(c, l, t, at));
       if (dense && in_vectors && classes >= int32_t(size) - 1) {
         if constexpr (dense)
-          dense_piece<Loss>(c, l, t, s, role, at, classes - cls, queue, to + at, wants_gradient, sum);
+          dense_piece<T, Loss>(c, l, t, s, role, at, classes - cls, queue, to + at, wants_gradient, sum);
       } else if (whole && (hot ? way == lean_plain : !weighted && classes >= int32_t(size) - 1))
         crossing_piece<T, Loss>(s, role, derivatives, row(), cls, classes, queue, to + at, wants_gradient, sum);
       else if (!always_soft && !Loss::backwards && whole && (hot ? way == lean_short : !weighted))
@@ -117,7 +116,7 @@ __device__ __forceinline__ void skip_invalid_rows(const call &c, const level &l,
   const uint32_t each = l.allows_lean_way == lean_zeros ? vector<T>::size : 1;
   for (uint32_t at = thread_rank() * each; at < elements; at += block_threads * each) {
     if (each > 1 && elements - at >= each &&
-        (all_soft ? has_plain_targets(l, t, int32_t(at)) : has_zero_targets<T>(c, l, t, int32_t(at))))
+        (all_soft ? has_plain_targets<T>(c, l, t, int32_t(at)) : has_zero_targets<T>(c, l, t, int32_t(at))))
       continue;
 #pragma unroll 1
     for (uint32_t i = at; i < at + each && i < elements; i++) {
@@ -155,7 +154,7 @@ __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_
     int wide = 0;
     for (int32_t row = int32_t(thread_rank()); row < t.rows; row += block_threads) {
       const row_role r = look_at_scored_row<Loss>(c, l, t, row, true);
-      if constexpr (has_dense_pieces<T, Loss, always_soft>)
+      if constexpr (has_dense_pieces<Loss, always_soft>)
         wide |= !Loss::has_lean_way(s) || !has_soft_factor(s, r.weight);
       else
         wide |= !is_lean<Loss>(s, is_weighted(l.allows_lean_way) ? 0.0f : r.weight);
@@ -170,7 +169,7 @@ __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_
       report_if_invalid(c, l, t, row);
     }
     const bool lean = !__syncthreads_or(wide) && l.allows_lean_way;
-    if (soft) skip_invalid_rows<T, has_dense_pieces<T, Loss, always_soft>>(c, l, t, roles, true);
+    if (soft) skip_invalid_rows<T, has_dense_pieces<Loss, always_soft>>(c, l, t, roles, true);
     const double sum = flat_tile<T, Loss, always_soft>(c, l, t, s, roles, numbers, soft, lean, steps, queue);
     return Loss::scored && lean && !soft ? sum + of_labels.all() : sum;
   });
@@ -178,7 +177,7 @@ __device__ __forceinline__ void flat_pass(const call_of<Loss> &c, const setting_
 
 template <typename T, typename Loss, bool soft>
 __global__ void __launch_bounds__(block_threads, 4) sigmoid_flat(const TARE_GRID_CONSTANT call_of<Loss> c) {
-  TARE_SHARED(row_role[most_flat_rows], roles);
+  TARE_SHARED(row_role[roles_of_flat_tile], roles);
   TARE_SHARED(vector<T>[queue_slots], room);
   const setting_of<Loss> s = Loss::make(c);
   flat_pass<T, Loss, soft>(c, s, roles, room, soft);

@@ -88,8 +88,8 @@ struct factors {
   float inside, loss, derivative;
 };
 
-/** The factors of the elements of two rows, `left` of them of the first. */
-template <typename Loss>
+/** The factors of the elements of two rows, `left` of them of the first: at least one, unless it `may_be_over`. */
+template <typename Loss, bool may_be_over = false>
 struct weights_of_pair {
   float inside, loss[2], derivative[2];
   int32_t left;
@@ -104,7 +104,8 @@ struct weights_of_pair {
     }
   }
   __device__ __forceinline__ factors of(int k) const {
-    return {inside, k < left ? loss[0] : loss[1], k < left ? derivative[0] : derivative[1]};
+    const bool first = (k == 0 && !may_be_over) || k < left;
+    return {inside, first ? loss[0] : loss[1], first ? derivative[0] : derivative[1]};
   }
 };
 

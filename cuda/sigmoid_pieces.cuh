@@ -162,7 +162,7 @@ __device__ __forceinline__ void crossing_piece(const setting_of<Loss> &s, shared
                                                loss_sum &sum) {
   constexpr int size = vector<T>::size;
   const int32_t left = classes - cls; /* elements of the first row */
-  const row_role r[2] = {load_role(role), load_role(left < size ? role + sizeof(row_role) : role)};
+  const row_role r[2] = {load_role(role), load_role(role + sizeof(row_role))};
   const int32_t hit[2] = {r[0].cls - cls, left < size && r[1].cls >= 0 ? r[1].cls + left : -1};
   const bool has_hit = uint32_t(hit[0]) < uint32_t(size) || uint32_t(hit[1]) < uint32_t(size);
   float x[size];
@@ -235,7 +235,7 @@ __device__ __forceinline__ bool weighted_piece(const call_of<Loss> &c, const lev
   constexpr int size = vector<T>::size;
   if (Loss::backwards || (size > 4 && !Loss::is_hot)) return false; /* never with GHM; else too few registers */
   const int32_t left = int32_t(c.classes) - cls;
-  const row_role r[2] = {load_role(role), load_role(left < size ? role + sizeof(row_role) : role)};
+  const row_role r[2] = {load_role(role), load_role(role + sizeof(row_role))};
   if (uint32_t(r[0].cls - cls) < uint32_t(size) || uint32_t(r[1].cls) < uint32_t(max(size - left, 0))) return false;
   element_weights<Loss, size> w(c, s, r, left, cls);
   const tare_array &by_element = l.view.array[TARE_ARRAY_ELEMENT_WEIGHTS];

@@ -19,7 +19,7 @@ struct hot_weights {
   /** Of two rows. They seldom differ, but to ask pays with long vectors alone. */
   __device__ __forceinline__ hot_weights(const row_role (&r)[2], int32_t left) {
 #pragma unroll
-    for (int k = 0; k < size; k++) outside[k] = size > 4 || k < left ? r[0].weight : r[1].weight;
+    for (int k = 0; k < size; k++) outside[k] = size > 4 || k == 0 || k < left ? r[0].weight : r[1].weight;
     if (size > 4 && r[0].weight != r[1].weight) {
 #pragma unroll
       for (int k = 0; k < size; k++)
@@ -46,8 +46,9 @@ struct hot_weights {
       all = k == 0 ? outside[k] : all * outside[k];
       if (k % 2) pairs = k == 1 ? derivative[0] * derivative[1] : fmaf(derivative[k - 1], derivative[k], pairs);
     }
-    if (!(fabsf(pairs) <= FLT_MAX)) return false;
-    if (!(fabsf(all) > 0.0f)) {
+    const bool plain = (fabsf(pairs) <= FLT_MAX) & (fabsf(all) > 0.0f);
+    if (!plain) {
+      if (!(fabsf(pairs) <= FLT_MAX)) return false;
 #pragma unroll
       for (int k = 0; k < size; k++)
         if (outside[k] == 0.0f) x[k] = Loss::nothing(), derivative[k] = 0.0f; /* and not -0 */
@@ -60,6 +61,16 @@ struct hot_weights {
 /** Whether a kernel goes this way. */
 template <typename Loss>
 constexpr bool has_alphas_in_room = Loss::is_hot && !Loss::backwards;
+
+#ifdef TARE_EMULATED
+inline float load_4_bytes(shared_place at) { return *reinterpret_cast<const float *>(at); }
+#else
+__device__ __forceinline__ float load_4_bytes(shared_place at) {
+  float x;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(at) : "memory");
+  return x;
+}
+#endif
 
 constexpr int32_t most_alphas = most_flat_rows * 3 / 2; /* in shared memory */
 
@@ -84,22 +95,23 @@ __device__ __forceinline__ void collect_alphas(const call &c, float *alphas) {
  *  the vector has a label or a weight that is too large to be a factor. Many parameters: as flat_piece. */
 template <bool by_element, typename T, typename Loss>
 __device__ __forceinline__ bool hot_weighted_piece(const call_of<Loss> &c, const level &l, const tile &t,
-                                                   const setting_of<Loss> &s, const float *alphas, shared_place role,
+                                                   const setting_of<Loss> &s, float *alphas, shared_place role,
                                                    int32_t at, int32_t cls, int32_t way,
                                                    const flat_queue<cache::once, T> &queue, T *to,
                                                    int32_t wants_gradient, loss_sum &sum) {
   constexpr int size = vector<T>::size;
   const int32_t left = int32_t(c.classes) - cls;
-  const row_role r[2] = {load_role(role), load_role(left < size ? role + sizeof(row_role) : role)};
+  const row_role r[2] = {load_role(role), load_role(role + sizeof(row_role))};
   if (uint32_t(r[0].cls - cls) < uint32_t(size) || uint32_t(r[1].cls) < uint32_t(max(size - left, 0))) return false;
   hot_weights<Loss, size> w(r, left);
-  if (by_element)
-    w.multiply(static_cast<const float *>(l.view.array[TARE_ARRAY_ELEMENT_WEIGHTS].data) +
-               t.offset[TARE_ARRAY_ELEMENT_WEIGHTS] + at);
+  if (by_element) w.multiply(t.element_weights + at);
   if (by_element && way == lean_elements) {
     w.take_alpha([&](int) { return s.at_0; });
+#pragma unroll
+    for (int k = 0; k < size; k++) w.outside[k] = in_register(w.outside[k]);
   } else if (has_alphas<size>(c)) {
-    w.take_alpha([&](int k) { return alphas[cls + k]; });
+    const shared_place from = place_in_shared(alphas) + uint32_t(cls) * uint32_t(sizeof(float));
+    w.take_alpha([&](int k) { return load_4_bytes(from + uint32_t(k) * uint32_t(sizeof(float))); });
   } else { /* of many classes, so that few vectors end a row */
     if (left < size) return false;
     w.take_alpha([&](int k) { return c.alpha_per_class ? 1.0f - __ldg(c.alpha_per_class + cls + k) : s.at_0; });

@@ -12,6 +12,14 @@ constexpr int queue_slots = (most_copies_ahead + 1) * block_threads; /* of all t
 constexpr int slots_for_losses = most_elements_with_losses / 4;      /* that are room for the losses of a tile */
 constexpr int slots_for_both = queue_slots > slots_for_losses ? queue_slots : slots_for_losses;
 
+#ifdef TARE_EMULATED
+inline void store_8_bytes(shared_place at, uint2 bits) { *reinterpret_cast<uint2 *>(at) = bits; }
+#else
+__device__ __forceinline__ void store_8_bytes(shared_place at, uint2 bits) {
+  asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(at), "r"(bits.x), "r"(bits.y) : "memory");
+}
+#endif
+
 /** A thread's vectors, one in each of its turns, on their way into shared memory some turns before they are looked at:
  *  of loads that are waited for where they stand, too little is in flight to keep memory busy. A turn begins the copy
  *  of the vector `copies_ahead` turns later; those of the first turns begin before. */

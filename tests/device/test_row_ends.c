@@ -128,6 +128,23 @@ Test(row_ends, few_targets) {
   }
 }
 
+/* Dense targets of any kind, which a GPU takes in pieces of a vector, beside rows of many lengths. */
+Test(row_ends, targets) {
+  static const int64_t classes[] = {1, 3, 7, 20, 80, 81, 90, 91, 100, 365, 1203};
+  static const int32_t target_dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_BF16, TARE_DTYPE_F16};
+  FOR_EACH_DEVICE(device) {
+    for (size_t n = 0; n < sizeof classes / sizeof *classes; n++) {
+      for (size_t k = 0; k < 6; k++) {
+        problem *p = problem_new(kinds[k % 2], dtypes[k % 3], 2 + 2000 / classes[n] % 41, classes[n]);
+        problem_draw_targets(p, target_dtypes[(k + n) % 3]);
+        if (n % 2) problem_draw_row_weights(p);
+        p->slack = 2e-5; /* of targets between 0 and 1 */
+        check_both_ways(p, device);
+      }
+    }
+  }
+}
+
 /* Losses of rows: a warp takes a row, and only its label's element is looked at by itself; or rows are taken together,
  * some tiles of them, unless a class is alone. One loss is too large to be added to others as a float. */
 Test(row_ends, row_losses) {
