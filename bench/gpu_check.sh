@@ -19,7 +19,7 @@
 # `build`, it builds them first. A test that is skipped because of a missing GPU or missing data is a failure here. A
 # step that would begin later than TARE_CHECK_SECONDS (540) after the start is left out, and a line says so. No step
 # runs longer than 45 s after that. A case that hangs is killed after TARE_TEST_SECONDS (40), and the tests after 200 s.
-# --dry-run runs the same steps with the emulated device and tiny sizes.
+# --dry-run runs the same steps with the emulated device and tiny sizes; of tests, sweeps and sizes a few.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 dry='' is_dry=false
@@ -48,8 +48,7 @@ name=$(echo "$parts" | tr ' ' '-')
 log=$out/check-$name.log now=$out/check-$name.now steps=$build/check-steps
 : >"$log"
 : >"$steps"
-failures=0 left_out=0
-begun=$(date +%s)
+failures=0 left_out=0 begun=$(date +%s)
 
 # Libraries of .gpu for what was built here or there, and for nothing else: Python and NVIDIA's tools have their own.
 libraries=$PWD/.gpu/lib
@@ -80,7 +79,7 @@ note() { # note STEP STATUS SECONDS LAST-LINE
   keep
 }
 within() { # within SECONDS COMMAND...: no longer than this, nor than there is time
-  most=$(($1 < end - $(date +%s) ? $1 : end - $(date +%s)))
+  most=$(($1 * patience < end - $(date +%s) ? $1 * patience : end - $(date +%s)))
   shift
   timeout -k 5 "$most" "$@"
 }
@@ -123,10 +122,12 @@ echo "commit $commit, GPU '${gpu:-none}', nvcc '${toolkit:-none}', into $out: $p
 # ---- build -----------------------------------------------------------------------------------------------------------
 
 if [ -n "$dry" ]; then
-  cuda=AUTO suffix=_emulated targets="gpu_tests_emulated tare_tool_emulated test_tool tare"
+  cuda=OFF suffix=_emulated targets="gpu_tests_emulated tare_tool_emulated test_tool tare" # kernels build longest
+  patience=20 some='@(values|gpu)/*' sweeps=accuracy/f32_cross_entropy types=f16 rounds=2 # slow; ./dev test runs all tests
   export TARE_TEST_DEVICES=emulated TARE_TEST_SMALL=1 TARE_EMULATOR_SEED="${TARE_EMULATOR_SEED:-1}"
 else
   cuda=ON suffix='' targets="gpu_tests tare_tool test_tool tare device_probe"
+  patience=1 some='!(accuracy)/*' sweeps='accuracy/*' types='f32 bf16 f16' rounds=30
   export TARE_TEST_DEVICES=cuda
 fi
 
@@ -185,17 +186,17 @@ has_gpu() { # as the library sees it; without one there is no use in going on
 has_data() { [ -f "$data/labels.npy" ] && echo "real data in $data"; }
 part_smoke() { # a hang costs 40 s, and shows before anything else is tried
   for dtype in f32 bf16 f16; do
-    step "smoke $dtype" ours timeout 40 "$tool" bench --device cuda --repeat 1 --rows "$(scaled 1000)" --classes 91 --dtype $dtype
+    step "smoke $dtype" ours timeout $((40 * patience)) "$tool" bench --device cuda --repeat 1 --rows "$(scaled 1000)" --classes 91 --dtype $dtype
   done
-  step "smoke levels" ours timeout 40 "$tool" bench --device cuda --repeat 1 --rows "$(scaled 1000)" --classes 21 --layout levels
+  step "smoke levels" ours timeout $((40 * patience)) "$tool" bench --device cuda --repeat 1 --rows "$(scaled 1000)" --classes 21 --layout levels
 }
 part_tests() {
   step data has_data
-  step tests run_tests tests 200 '!(accuracy)/*'
+  step tests run_tests tests 200 "$some"
 }
 accuracy() {
   rm -f "$build/accuracy.md"
-  TARE_ACCURACY_TABLE=$build/accuracy.md run_tests accuracy 150 'accuracy/*'
+  TARE_ACCURACY_TABLE=$build/accuracy.md run_tests accuracy 150 "$sweeps"
   status=$?
   {
     echo "| loss | dtype | device | points | worst loss, ulp | at | worst gradient, ulp | at | bounds |"
@@ -244,8 +245,6 @@ part_sanitizer() { # the tests last, because Criterion forks
 scaled() { # scaled ROWS: in a dry run a few, but as many different sizes
   if [ -z "$dry" ]; then echo "$1"; else echo "$1" | awk '{ print int(20 + sqrt($1) / 10) }'; fi
 }
-rounds=30
-[ -z "$dry" ] || rounds=2
 into() { # into FILE COMMAND...: its output, whole or not at all
   file=$1
   shift
@@ -253,7 +252,7 @@ into() { # into FILE COMMAND...: its output, whole or not at all
   mv "$build/part" "$results/$file" && echo "$file"
 }
 bench() { # bench DTYPE ROWS CLASSES LAYOUT
-  step "bench $1 $2 x $3 $4" into "bench-$1-$2-$3-$4.json" ours timeout 60 "$tool" bench --device cuda --json \
+  step "bench $1 $2 x $3 $4" into "bench-$1-$2-$3-$4.json" ours timeout $((60 * patience)) "$tool" bench --device cuda --json \
     --repeat $rounds --dtype "$1" --rows "$(scaled "$2")" --classes "$3" --layout "$4"
 }
 fused() { # fused DTYPE CLASSES: the fused head beside product, loss and two products
@@ -264,11 +263,11 @@ fused_or_why() {
     echo "an emulated GPU has no cuBLAS for the tool"
     return 77
   fi
-  into "$1" ours timeout 60 "$tool" bench --device cuda --json --repeat 10 --head 256 --dtype "$2" --rows 100000 \
+  into "$1" ours timeout $((60 * patience)) "$tool" bench --device cuda --json --repeat 10 --head 256 --dtype "$2" --rows 100000 \
     --classes "$3"
 }
 real() { # real STATE: a trained detector's logits, in which GHM has less to do
-  step "bench f32 100000 x 80 $1" into "bench-f32-100000-80-$1.json" ours timeout 60 "$tool" bench --device cuda --json \
+  step "bench f32 100000 x 80 $1" into "bench-f32-100000-80-$1.json" ours timeout $((60 * patience)) "$tool" bench --device cuda --json \
     --repeat $rounds --rows "$(scaled 100000)" --classes 80 --distribution "file:$data/$1_logits.npy" \
     --labels "$data/labels.npy" --loss sigmoid-focal --loss ghm-c
 }
@@ -301,17 +300,17 @@ part_more() {
   done
   for layout in rows levels; do bench f16 1600000 80 $layout; done
   real early
-  for dtype in f32 bf16 f16; do
+  for dtype in $types; do
     for classes in 80 81 91 1203; do
-      bench $dtype 1000 $classes rows
-      bench $dtype 10000 $classes rows
+      bench "$dtype" 1000 $classes rows
+      bench "$dtype" 10000 $classes rows
     done
-    bench $dtype 100000 91 levels
-    bench $dtype 1600000 81 rows
-    bench $dtype 1600000 91 rows
+    bench "$dtype" 100000 91 levels
+    bench "$dtype" 1600000 81 rows
+    bench "$dtype" 1600000 91 rows
   done
   bench f16 100000 91 rows
-  for dtype in f32 bf16 f16; do bench $dtype 1600000 1203 rows; done
+  for dtype in $types; do bench "$dtype" 1600000 1203 rows; done
   step tables tables
 }
 
@@ -342,7 +341,7 @@ has_torch() {
 }
 peers() { # peers DTYPE ROWS CLASSES LOSSES: two that take long to compile are left out
   device=${dry:+cpu}
-  step "peers $1 $2 x $3" into "peers-$1-$2-$3.json" timeout 90 python3 bench/peers.py --library "$library" \
+  step "peers $1 $2 x $3" into "peers-$1-$2-$3.json" timeout $((90 * patience)) python3 bench/peers.py --library "$library" \
     --device "${device:-cuda}" --repeat $rounds --dtype "$1" --rows "$(scaled "$2")" --classes "$3" --losses "$4" \
     --without "F.binary_cross_entropy_with_logits, torch.compile" --without "focal's formula, torch.compile"
 }
