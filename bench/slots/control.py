@@ -163,7 +163,7 @@ def block_barrier(i: Instruction, number: int, function: Function) -> Flow:
 
     def go(w: Warp, f: Fragment) -> int:
         if vote:
-            w.block.voted.append(bool((vote(w) & f.mask).any()))
+            w.block.voting += int((vote(w) & f.mask).sum())
         w.park("block", 0, f)
         raise Waiting
 

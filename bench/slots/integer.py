@@ -309,8 +309,9 @@ def to_predicates(i: Instruction, _: Function) -> Action:
 @makes("B2R")
 def barrier_result(i: Instruction, _: Function) -> Action:
     def act(w: Warp, lanes: np.ndarray) -> None:
+        put_bits(w, i.operands[0], np.full(32, w.block.voted), lanes)
         for o in i.operands[1:]:
-            put_predicate(w, o, np.array([w.block.any_voted]), lanes)
+            put_predicate(w, o, np.array([w.block.voted > 0]), lanes)
 
     return act
 

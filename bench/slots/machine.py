@@ -121,8 +121,7 @@ class Block:
     def __init__(self, memory: Memory, banks: dict[int, np.ndarray], number: int, threads: int = 256) -> None:
         self.memory, self.banks, self.number = memory, banks, number
         self.shared = np.full(232 << 10, 0xA5, np.uint8)
-        self.any_voted = False
-        self.voted: list[bool] = []
+        self.voted = self.voting = 0  # threads, at the last barrier and at the next
         self.warps = [Warp(self, i) for i in range(threads // LANES)]
 
     def run(self, steps: list[Step]) -> np.ndarray:
@@ -136,7 +135,7 @@ class Block:
         return counts
 
     def open_barrier(self) -> None:
-        self.any_voted, self.voted = any(self.voted), []
+        self.voted, self.voting = self.voting, 0
         for warp in self.warps:
             for key in list(warp.parked):
                 if not (warp.parked[key] == warp.live).all():
