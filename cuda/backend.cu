@@ -72,6 +72,9 @@ void make_ghm_call(const backend *self, const tare_problem *problem, ghm_call *c
   memset(static_cast<void *>(c), 0, sizeof *c);
   make_call(self, problem, c);
   c->ghm = problem->loss.ghm;
+  const int64_t elements = block_threads * 16 / tare_dtype_bytes(c->dtype), classes = c->classes > 0 ? c->classes : 1;
+  c->rows_of_turn = int32_t(elements / classes);
+  c->classes_of_turn = int32_t(elements % classes);
   c->fresh = !c->ghm.state;
   c->state = tare_ghm_state_at(c->fresh ? own_state(self) : c->ghm.state, c->ghm.bins);
   const tare_bins &bins = self->bins;

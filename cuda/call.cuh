@@ -197,9 +197,10 @@ enum class ghm_pass : int32_t { count, collect, evaluate, fused };
 /** The call of a GHM loss. */
 struct ghm_call : call {
   ghm_pass pass;
-  int32_t updates; /* the density follows the counts, and the loss follows that */
-  int32_t fresh;   /* the state has no past: what stands in it is not read */
-  int32_t reserved_;
+  int32_t updates;                       /* the density follows the counts, and the loss follows that */
+  int32_t fresh;                         /* the state has no past: what stands in it is not read */
+  int32_t rows_of_turn, classes_of_turn; /* flat_steps of the call */
+  int32_t reserved_[2];
   tare_ghm_parameters ghm;
   tare_ghm_state state;
   double *keys, *key_weights; /* of the exact density, in the workspace */

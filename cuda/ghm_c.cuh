@@ -15,7 +15,8 @@ namespace sigmoid {
 
 /* ---- Evaluating -------------------------------------------------------------------------------------------------- */
 
-/** What is loaded at once for a bin: its first key, and its 1/GD. */
+/** What is loaded at once for a bin: its first key, and its 1/GD times `shrink`, as every 1/GD is here: so it weighs a
+ *  loss and shrinks it at once. The alpha of both targets is 1/shrink. */
 struct alignas(8) weighted_bin {
   float begin, weight;
 };
@@ -27,6 +28,7 @@ struct density_weights {
   shared_place of_bin;         /* where bin 0 would lie, if they were counted from 0: see nearest_bin */
   const double *keys, *of_key; /* exact density */
   uint64_t key_count;
+  bool by_key; /* exact density */
 
   /** Of a hard target, by the bins. The norm only finds the nearest of them. */
   __device__ __forceinline__ float of_bins(float key, float norm) const {
@@ -44,7 +46,7 @@ struct density_weights {
     return __uint_as_float(load_8_bytes(of_bin + bin * uint32_t(sizeof(weighted_bin))).y);
   }
   __device__ __forceinline__ float at_key(double key) const {
-    return key_count ? float(of_key[place_of_key(keys, key_count, key)]) : 0.0f;
+    return key_count ? float(of_key[place_of_key(keys, key_count, key)]) * shrink : 0.0f;
   }
 };
 
@@ -58,7 +60,8 @@ __device__ __forceinline__ density_weights make_weights(const ghm_call &c) {
   for (int32_t k = int32_t(thread_rank()) - 1; !exact && k < places - 1; k += block_threads) {
     const bool is_bin = k >= 0 && k < bins;
     /* another block may have written it in this launch */
-    table[k + 1] = {is_bin ? c.ghm_c.lower[k] : NAN, float(__ldcg(c.state.inverse_density + (is_bin ? k : 0)))};
+    table[k + 1] = {is_bin ? c.ghm_c.lower[k] : NAN,
+                    float(__ldcg(c.state.inverse_density + (is_bin ? k : 0))) * shrink};
   }
   __syncthreads();
   return {float(bins) * unit_of_nearest,
@@ -67,7 +70,8 @@ __device__ __forceinline__ density_weights make_weights(const ghm_call &c) {
           held_place(place_in_shared(table + 1) - first_nearest * uint32_t(sizeof(weighted_bin))),
           exact ? c.keys : nullptr,
           c.key_weights,
-          exact && c.keys ? *c.key_count : 0}; /* without elements there are no keys either */
+          exact && c.keys ? *c.key_count : 0, /* without elements there are no keys either */
+          exact};
 }
 
 /** An element whose 1/GD is 0 adds nothing, whatever its logit is. */
@@ -88,7 +92,7 @@ struct ghm_c {
   __device__ __forceinline__ static setting_type make(const ghm_call &c) {
     setting_type s;
     static_cast<setting &>(s) = make_common_setting(c);
-    s.at_0 = s.at_1 = 1.0f; /* GHM-C has no alpha */
+    s.at_0 = s.at_1 = 1.0f / shrink; /* GHM-C has no other alpha */
     s.density = make_weights(c);
     return s;
   }
@@ -100,13 +104,17 @@ struct ghm_c {
   }
   /** Stands for the source of the density, which a vector looks up once. */
   __device__ __forceinline__ static int power_of(const setting_type &s) {
-    return s.density.keys ? TARE_POWER_GENERAL : TARE_POWER_0;
+    return s.density.by_key ? TARE_POWER_GENERAL : TARE_POWER_0;
   }
   __device__ __forceinline__ static float nothing() { return -INFINITY; }
 
+  struct parts {
+    float density, loss, norm;
+  };
+
   /** q is the gradient norm, x its key. 1/GD of 0 leaves nothing even of an infinite loss. */
   template <bool rough>
-  __device__ __forceinline__ static exact::pair negative(const setting_type &s, float x, float weight, int source) {
+  __device__ __forceinline__ static parts parts_of_negative(const setting_type &s, float x, int source) {
     float log1p_e, norm;
     if (rough) {
       const approximate::terms t = approximate::terms_of(-x);
@@ -123,8 +131,13 @@ struct ghm_c {
       density = s.density.of_bins(x, norm);
       loss = log1p_e + positive_part(x, s.density.most_loss);
     }
-    const float w = weight * density;
-    return {w * loss, w * norm};
+    return {density, loss, norm};
+  }
+  template <bool rough>
+  __device__ __forceinline__ static exact::pair negative(const setting_type &s, float x, float weight, int source) {
+    const parts of = parts_of_negative<rough>(s, x, source);
+    const float w = weight * of.density;
+    return {w * of.loss, w * of.norm};
   }
 
   template <bool rough>

@@ -70,13 +70,13 @@ struct loss_sum {
     if (fabsf(loss) <= largest_addend)
       small += loss;
     else
-      large += loss * 0x1p-40f;
+      large = fmaf(loss, 0x1p-40f, large); /* the product is exact */
   }
   __device__ __forceinline__ void add_shrunk(float loss) {
     if (fabsf(loss) <= largest_addend)
       shrunk += loss;
     else
-      large += loss * float(0x1p-40 / shrink);
+      large = fmaf(loss, float(0x1p-40 / shrink), large);
   }
   __device__ __forceinline__ double all() const {
     return double(small) + double(shrunk) / double(shrink) + double(large) * 0x1p40;

@@ -143,7 +143,7 @@ __device__ __forceinline__ float dense_loss(const call_of<Loss> &c, const level 
     for (int k = 0; k < dense_size; k++)
       if ((k < left ? r[0].weight : r[1].weight) == 0.0f) x[k] = zeros ? Loss::nothing() : 0.0f;
   }
-  if (zeros) return weighed_negatives<Loss, sizeof(T) == 2>(s, weights_of_pair<Loss, sizeof(T) == 2>(s, r, left), x);
+  if (zeros) return weighed_negatives<Loss, sizeof(T) == 2>(s, weights_of_pair<Loss, sizeof(T) == 4>(s, r, left), x);
   if (!are_within(target)) { /* as target_at */
 #pragma unroll
     for (int k = 0; k < dense_size; k++) target[k] = fminf(fmaxf(target[k], 0.0f), 1.0f);

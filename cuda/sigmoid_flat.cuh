@@ -62,8 +62,8 @@ __device__ __forceinline__ double flat_tile(const call_of<Loss> &c, const level 
   constexpr bool hot = has_alphas_in_room<Loss> && !always_soft;
   const int32_t way = lean ? l.allows_lean_way : lean_never; /* of hot kernels */
   constexpr bool dense = has_dense_pieces<Loss, always_soft>;
-  using rows_alone_type =
-      std::conditional_t<Loss::scored || (hot && size > 4), held_rows_alone, rows_alone>; /* those lack registers */
+  using rows_alone_type = std::conditional_t<Loss::scored || Loss::backwards || (hot && size > 4), held_rows_alone,
+                                             rows_alone>; /* those lack registers */
   const rows_alone_type alone{find_rows_alone<size>(classes, lean, weighted || soft)};
   const shared_place first_role = place_in_shared(roles);
   shared_place role = first_role + uint32_t(steps.row) * sizeof(row_role);

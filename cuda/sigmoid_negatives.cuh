@@ -46,6 +46,20 @@ __device__ __forceinline__ auto with_power_of(const setting_of<Loss> &s, Use &&u
   }
 }
 
+/** Loss of a vector of GHM's negatives of one row times `shrink`, which their densities have. Derivatives replace the
+ *  logits. */
+template <typename Loss, bool rough, int source, int size>
+__device__ __forceinline__ float negatives_by_density(const setting_of<Loss> &s, float of_row, float (&x)[size]) {
+  float sum = 0.0f;
+#pragma unroll
+  for (int k = 0; k < size; k++) {
+    const auto of = Loss::template parts_of_negative<rough>(s, x[k], source);
+    sum = fmaf(of.density, of.loss, sum);
+    x[k] = of.density * of.norm * (of_row * s.at_0 * s.factor);
+  }
+  return sum * of_row;
+}
+
 /** Loss of a vector of negatives times `shrink`; they are of one row, or each of its own. Derivatives replace the
  *  logits. */
 template <typename Loss, bool rough, int power, int rows, int size>
@@ -65,8 +79,12 @@ __device__ __forceinline__ float negatives_to_power(const setting_of<Loss> &s, c
 
 template <typename Loss, bool rough, int rows, int size>
 __device__ __forceinline__ float negatives(const setting_of<Loss> &s, const row_role (&row)[rows], float (&x)[size]) {
-  return with_power_of<Loss>(
-      s, [&](auto power) { return negatives_to_power<Loss, rough, decltype(power)::value>(s, row, x); });
+  return with_power_of<Loss>(s, [&](auto power) {
+    if constexpr (Loss::backwards && rows == 1)
+      return negatives_by_density<Loss, rough, decltype(power)::value>(s, row[0].weight, x);
+    else
+      return negatives_to_power<Loss, rough, decltype(power)::value>(s, row, x);
+  });
 }
 
 /** An element of a row whose other weights the level does not have: its loss exact, and its gradient as written. */
@@ -88,8 +106,9 @@ struct factors {
   float inside, loss, derivative;
 };
 
-/** The factors of the elements of two rows, `left` of them of the first: at least one, unless it `may_be_over`. */
-template <typename Loss, bool may_be_over = false>
+/** The factors of the elements of two rows, `left` of them of the first. `has_first`: at least one. Vectors of eight
+ *  have no register for that knowledge. */
+template <typename Loss, bool has_first>
 struct weights_of_pair {
   float inside, loss[2], derivative[2];
   int32_t left;
@@ -104,7 +123,7 @@ struct weights_of_pair {
     }
   }
   __device__ __forceinline__ factors of(int k) const {
-    const bool first = (k == 0 && !may_be_over) || k < left;
+    const bool first = (k == 0 && has_first) || k < left;
     return {inside, first ? loss[0] : loss[1], first ? derivative[0] : derivative[1]};
   }
 };

@@ -47,6 +47,10 @@ __device__ __forceinline__ flat_steps make_flat_steps(const call &c, uint32_t si
   const uint32_t classes = uint32_t(c.classes), first = thread_rank() * size, step = block_threads * size;
   return {int32_t(first / classes), int32_t(step / classes), int32_t(step % classes)};
 }
+/** Of GHM, which lacks registers: the host has divided. */
+__device__ __forceinline__ flat_steps make_flat_steps(const ghm_call &c, uint32_t size) {
+  return {int32_t(thread_rank() * size / uint32_t(c.classes)), c.rows_of_turn, c.classes_of_turn};
+}
 
 /** Adds the loss of `n` elements from element `at` of the tile, in order of rows, then classes. Many parameters: the
  *  place is given as a number, a row and a class, because a division is dearer than two registers.
@@ -102,6 +106,17 @@ __device__ __forceinline__ row_role load_role(shared_place at) {
   return {int32_t(bits.x), __uint_as_float(bits.y)};
 }
 
+/** As take_hit, where the vector waits in shared memory and is loaded later: GHM has no register for a copy of it. */
+template <typename T, typename Loss>
+__device__ __forceinline__ exact::pair take_hit_in_room(const setting_of<Loss> &s, row_role r, shared_place vector,
+                                                        int32_t hit) {
+  static_assert(sizeof(T) == sizeof(float), "f32");
+  const shared_place at = vector + uint32_t(hit) * uint32_t(sizeof(float));
+  const exact::pair value = label_element<Loss>(s, r, load_4_bytes(at));
+  store_4_bytes(at, Loss::nothing());
+  return value;
+}
+
 /** Adds the loss of a whole vector in one row. The level allows it (level::allows_lean_way): a row's elements have one
  *  of two weights, neither is 0, and only loss and gradient are wanted. Nearly all elements of most batches are such.
  *  All are computed as negatives. The row's class is rarely one of them, and take_hit computes it. Many parameters: as
@@ -114,23 +129,27 @@ __device__ __forceinline__ void lean_piece(const setting_of<Loss> &s, row_role r
     if (wants_gradient) store_vector<cache::once>(to, vector<T>{});
     return;
   }
+  constexpr bool in_room = Loss::backwards && sizeof(T) == sizeof(float);
   float x[vector<T>::size];
-  widen(queue.vector_of_turn(), x);
+  if (!in_room) widen(queue.vector_of_turn(), x);
   const int32_t hit = r.cls - cls;
   const bool apart = uint32_t(hit) < uint32_t(vector<T>::size);
-  T *to_hit = nullptr;
-  float derivative_of_hit = 0.0f;
+  float derivative_of_hit = any_float();
   if (apart) {
-    const exact::pair value = take_hit<Loss>(s, r, derivatives, row, hit, x);
+    exact::pair value;
+    if constexpr (in_room)
+      value = take_hit_in_room<T, Loss>(s, r, queue.now, hit);
+    else
+      value = take_hit<Loss>(s, r, derivatives, row, hit, x);
     if (!Loss::scored) sum.add(value.loss);
     derivative_of_hit = value.derivative;
-    to_hit = to + hit;
   }
+  if (in_room) widen(queue.vector_of_turn(), x);
   const row_role one[1] = {r};
   sum.add_shrunk(negatives<Loss, sizeof(T) == 2>(s, one, x));
   if (wants_gradient) {
     store_floats<cache::once>(to, x);
-    if (apart) *to_hit = from_float<T>(derivative_of_hit);
+    if (apart) to[hit] = from_float<T>(derivative_of_hit);
   }
 }
 
@@ -172,7 +191,7 @@ __device__ __forceinline__ void crossing_piece(const setting_of<Loss> &s, shared
     for (int k = 0; k < size; k++)
       if (k == hit[0] || k == hit[1] || (k < left ? r[0].weight : r[1].weight) == 0.0f) x[k] = Loss::nothing();
   }
-  sum.add_shrunk(weighed_negatives<Loss, sizeof(T) == 2>(s, weights_of_pair<Loss>(s, r, left), x));
+  sum.add_shrunk(weighed_negatives<Loss, sizeof(T) == 2>(s, weights_of_pair<Loss, sizeof(T) == 4>(s, r, left), x));
   if (wants_gradient) store_floats<cache::once>(to, x);
   if (has_hit) labels_of_pair<T, Loss>(s, r, hit, derivatives, row, queue, to, wants_gradient, sum);
 }

@@ -62,16 +62,6 @@ struct hot_weights {
 template <typename Loss>
 constexpr bool has_alphas_in_room = Loss::is_hot && !Loss::backwards;
 
-#ifdef TARE_EMULATED
-inline float load_4_bytes(shared_place at) { return *reinterpret_cast<const float *>(at); }
-#else
-__device__ __forceinline__ float load_4_bytes(shared_place at) {
-  float x;
-  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(at) : "memory");
-  return x;
-}
-#endif
-
 constexpr int32_t most_alphas = most_flat_rows * 3 / 2; /* in shared memory */
 
 /** Whether the alphas of all classes, if they have some, are in shared memory, and once more those of the first ones:

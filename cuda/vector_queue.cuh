@@ -13,8 +13,25 @@ constexpr int slots_for_losses = most_elements_with_losses / 4;      /* that are
 constexpr int slots_for_both = queue_slots > slots_for_losses ? queue_slots : slots_for_losses;
 
 #ifdef TARE_EMULATED
+inline float any_float() { return 0.0f; }
+inline float load_4_bytes(shared_place at) { return *reinterpret_cast<const float *>(at); }
+inline void store_4_bytes(shared_place at, float x) { *reinterpret_cast<float *>(at) = x; }
 inline void store_8_bytes(shared_place at, uint2 bits) { *reinterpret_cast<uint2 *>(at) = bits; }
 #else
+/** What nobody looks at, without an instruction. */
+__device__ __forceinline__ float any_float() {
+  float x;
+  asm("" : "=f"(x));
+  return x;
+}
+__device__ __forceinline__ float load_4_bytes(shared_place at) {
+  float x;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(at) : "memory");
+  return x;
+}
+__device__ __forceinline__ void store_4_bytes(shared_place at, float x) {
+  asm volatile("st.shared.f32 [%0], %1;" ::"r"(at), "f"(x) : "memory");
+}
 __device__ __forceinline__ void store_8_bytes(shared_place at, uint2 bits) {
   asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(at), "r"(bits.x), "r"(bits.y) : "memory");
 }
