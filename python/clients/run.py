@@ -11,8 +11,8 @@ copy of its repository.
 Each model has random weights and tiny random inputs. Both trainings have the same seed and take five steps. The loss of
 step 1 must agree to 1e-6, its gradient to 1e-5 of its norm, and the later losses to 1e-3. A model that differs more is
 trained in float64, too; --double does so with every model. The times are medians of the CPU time of forward and
-backward of the loss part, on the recorded inputs of step 1, in alternating rounds. Exit status 1: a difference is above
-its bound in float64 as well, or a model cannot be run.
+backward of the loss part, on the recorded inputs of step 1, in alternating rounds, on one thread, warm. Exit status 1:
+a difference is above its bound in float64 as well, or a model cannot be run.
 """
 
 from __future__ import annotations

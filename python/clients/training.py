@@ -17,7 +17,7 @@ import torch
 import tare
 
 LOSS_BOUND, GRADIENT_BOUND, LATER_BOUND = 1e-6, 1e-5, 1e-3
-RATE, ROUNDS = 1e-3, 15
+RATE, ROUNDS, REPEATS = 1e-3, 15, 5
 
 
 class Client(NamedTuple):
@@ -116,14 +116,28 @@ def total(result: Any) -> torch.Tensor:
 
 
 def milliseconds(part: str, calls: list) -> float:
-    """CPU time of forward and backward of recorded calls: others may share the machine."""
+    """CPU time of forward and backward of recorded calls, the mean after a first one, which finds all caches cold."""
     owner, name = owner_of(part)
     function = getattr(owner, name)
-    fresh = mapped(calls, lambda one: one.detach().requires_grad_(one.requires_grad))
-    started = time.process_time()
-    for arguments, keywords in fresh:
-        total(function(*arguments, **keywords)).backward()
-    return (time.process_time() - started) * 1e3
+    taken = []
+    for _ in range(1 + REPEATS):
+        fresh = mapped(calls, lambda one: one.detach().requires_grad_(one.requires_grad))
+        started = time.process_time()
+        for arguments, keywords in fresh:
+            total(function(*arguments, **keywords)).backward()
+        taken.append(time.process_time() - started)
+    return statistics.mean(taken[1:]) * 1e3
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch's threads spin after an operation, and their time would be counted for what comes next."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 # ---- both -----------------------------------------------------------------------------------------------------------
@@ -155,10 +169,11 @@ def compare(client: Client, library: str, dtype: torch.dtype = torch.float32, st
         replaced = train(client, dtype, steps)
         count = len(patched.replaced)
     theirs, ours = [], []
-    for _ in range(ROUNDS):
-        theirs.append(milliseconds(client.part, original.calls))
-        with tare.patch(library):
-            ours.append(milliseconds(client.part, replaced.calls))
+    with one_thread():
+        for _ in range(ROUNDS):
+            theirs.append(milliseconds(client.part, original.calls))
+            with tare.patch(library):
+                ours.append(milliseconds(client.part, replaced.calls))
     differences = [relative(a, b) for a, b in zip(replaced.losses, original.losses)]
     return Result(
         differences[0],

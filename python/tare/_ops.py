@@ -101,7 +101,7 @@ def _gradient(logits, inputs, upstream, spec, value):
 
 
 def gradients_of(read, logits, inputs, upstream, value, pool=None):
-    """_gradient by a spec that was read. pool: of _call.run."""
+    """_gradient by a spec that was read. pool: of _call.run, for one layout of `upstream`."""
     double = logits[0].dtype == torch.float64
     if double or (read.has_state and read.reduction != "sum"):
         return _multiplied(read, value, logits, inputs, upstream)
@@ -118,8 +118,11 @@ def gradients_of(read, logits, inputs, upstream, value, pool=None):
         first = read.arrays.index(name) * len(logits)
         own = inputs[first : first + len(logits)]
         own = [_in_shape(name, weight, above, read.classes) for above, weight in zip(upstream, own)]
-        upstream = [_autograd.scaled(weight, above) for above, weight in zip(upstream, own)]
-    _call.run(read, value, logits, inputs, gradient=gradients, **{name: upstream})
+        scaled = [_autograd.scaled(weight, above) for above, weight in zip(upstream, own)]
+        inputs, weights = [*inputs[:first], *scaled, *inputs[first + len(logits) :]], {}
+    else:
+        weights = {name: upstream}
+    _call.run(read, value, logits, inputs, pool=pool, gradient=gradients, **weights)
     return gradients
 
 

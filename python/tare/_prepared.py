@@ -182,6 +182,7 @@ class Call:
         self.alone, self.later = _spec.read_spec(spec), _spec.read_spec(self.spec)
         self.both = _spec.read_spec(_spec.with_setting(spec, _spec.KEEPS_GRADIENT, 1)) if self.keeps else self.alone
         self.pools = [], [], []  # of the three above
+        self.weighted: dict = {}  # layouts of what comes from above -> pools of the third
         plain = reduction == "sum" and not self.has_state and not self.has_sums
         self.scalar = levels[0].new_empty((), dtype=_tensors.wide(levels[0].dtype)) if plain else None  # a model
         self.layout = [_layout(one) for one in (*levels, *arrays, *_tensors.as_c(singles))]
@@ -235,7 +236,16 @@ class Call:
         watches the operators."""
         if not is_eager() or not self._is_of([*logits, *inputs]) or None in map(_layout, upstream):
             return []
-        return _ops.gradients_of(self.later, logits, inputs, upstream, value, self.pools[2])
+        return _ops.gradients_of(self.later, logits, inputs, upstream, value, self._pool_for(upstream))
+
+    def _pool_for(self, upstream):
+        """A pool for what comes from above. With the reduction "rows" or "none" it is a weight, whose layout counts."""
+        if self.later.reduction == "sum":
+            return self.pools[2]
+        layout = tuple([(one.stride(), one.dtype) for one in upstream])
+        if layout not in self.weighted and len(self.weighted) == _MOST_GUARDED:
+            self.weighted.clear()
+        return self.weighted.setdefault(layout, [])
 
     def _is_of(self, tensors):
         if self.fits is not None and self.fits(*tensors):

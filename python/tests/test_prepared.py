@@ -247,6 +247,37 @@ def test_a_call_that_is_made_again_builds_nothing(monkeypatch):
     assert len(built) == 1
 
 
+@pytest.mark.parametrize("reduction", ["rows", "none"])
+@pytest.mark.parametrize("weights", [None, "row_weights", "element_weights"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+def test_losses_of_rows_and_elements_with_any_layout_from_above(reduction, weights, dtype):
+    def given(shape, kind):
+        wide = torch.rand(*shape[:-1], 2 * shape[-1])
+        turned = torch.rand(shape[::-1]).permute(*reversed(range(len(shape))))
+        kinds = [torch.ones(()).expand(shape), torch.rand(shape), wide[..., ::2], turned]
+        return [*kinds, torch.rand(1, *shape[1:]).expand(shape)][kind]
+
+    x, labels = draw(dtype=dtype)
+    options = {"reduction": reduction}
+    if weights:
+        options[weights] = torch.rand(12, 5) if weights == "element_weights" else torch.rand(12)
+    for kind in (0, 1, 0, 2, 3, 4, 1, 2, 0):
+        loss = tare.torch.sigmoid_focal(x, labels, **options)
+        above = given(loss.shape, kind).to(loss.dtype)
+        (found,) = torch.autograd.grad(loss, x, above)
+        (one,) = torch.autograd.grad((tare.torch.sigmoid_focal(x.double(), labels, **options) * above).sum(), x)
+        torch.testing.assert_close(found, one)
+
+
+def test_a_backward_of_elements_that_is_made_again_builds_nothing(monkeypatch):
+    x, labels = draw()
+    options = {"reduction": "none", "element_weights": torch.rand(12, 5)}
+    first = evaluate(x, labels, **options)
+    evaluate(x, labels, **options)
+    monkeypatch.setattr(_call, "problem_of", None)
+    same(evaluate(x, labels, **options), first)
+
+
 def test_kept_calls_do_not_keep_tensors_alive_nor_grow_without_end(monkeypatch):
     monkeypatch.setattr(_prepared, "_MOST", 4)
     for rows in range(1, 12):
