@@ -163,15 +163,25 @@ static void store_rows(const tare_job *job, const tare_tile *tile, int32_t first
   }
 }
 
+/** Rows that add nothing. */
+static void skip_rows(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n, tare_scratch *scratch) {
+  for (int32_t i = 0; i < n; i++) scratch->row_loss[first + i] = 0;
+  if (tile->view->array[TARE_ARRAY_GRADIENT].data) zero_rows(job, tile, first, n);
+}
+
 /** Rows [begin, end) of a tile. */
 static void softmax_rows(const tare_job *job, const tare_tile *tile, int32_t begin, int32_t end,
                          tare_scratch *scratch) {
   real_scratch *s = real_scratch_of(scratch);
   const int64_t padded = (job->problem->batch.classes + 15) / 16 * 16;
   const int32_t fit = padded < 4096 ? (int32_t)(4096 / padded) : 1;
-  for (int32_t first = begin; first < end; first += fit) {
-    const int32_t n = end - first < fit ? end - first : fit;
+  for (int32_t first = begin, n; first < end; first += n) {
     const int32_t *label = scratch->rows.cls + first;
+    for (n = 0; first + n < end && label[n] < 0;) n++;
+    if (n) skip_rows(job, tile, first, n, scratch);
+    if (n) continue;
+    n = end - first < fit ? end - first : fit;
+    while (label[n - 1] < 0) n--; /* the first has a label */
     load_rows(job, tile, first, n, padded, scratch);
     for (int32_t i = 0; i < n; i++)
       if (label[i] >= 0) s->maximum[i] = maximum_of(s->row + i * padded, padded);
