@@ -25,10 +25,7 @@ class Parameter(NamedTuple):
     limits: str
     default: float
     choices: tuple  # of words, by value; empty for what is no choice
-
-    @property
-    def is_pointer(self):
-        return self.type in (_PER_CLASS, _STATE)
+    is_pointer: bool  # a field, like has_state below: Dynamo of PyTorch 2.4 traces no property of a named tuple
 
 
 class Description(NamedTuple):
@@ -40,10 +37,7 @@ class Description(NamedTuple):
     gives_element_loss: bool
     takes_bins: int  # numbers of a row's scores, where these are a target between bins
     parameters: dict  # by name
-
-    @property
-    def has_state(self):
-        return any(parameter.type == _STATE for parameter in self.parameters.values())
+    has_state: bool
 
 
 def _parameter_at(kind, index):
@@ -55,7 +49,8 @@ def _parameter_at(kind, index):
         words.append(found.choices[len(words)].decode())
     name, limits = found.name.decode(), found.limits.decode()
     default = found.default_value if _TYPES[found.type] is c_double else int(found.default_value)
-    return Parameter(name, found.type, found.offset, found.low, found.high, limits, default, tuple(words))
+    is_pointer = found.type in (_PER_CLASS, _STATE)
+    return Parameter(name, found.type, found.offset, found.low, found.high, limits, default, tuple(words), is_pointer)
 
 
 def _described(kind):
@@ -70,6 +65,7 @@ def _described(kind):
         bool(found.gives_element_loss),
         found.takes_bins,
         {parameter.name: parameter for parameter in parameters},
+        any(parameter.type == _STATE for parameter in parameters),
     )
 
 
