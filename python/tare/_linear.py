@@ -126,10 +126,15 @@ torch.library.register_fake("tare::linear_gradient", _gradient_fake)
 
 
 class TareLinearLoss(torch.autograd.Function):
-    """tare::linear_loss with its gradients. keeps: those of features, weight and bias that are kept from its pass."""
+    """tare::linear_loss with its gradients. apply(spec, value, workspace, whether the last tensor is a state, for
+    features, weight and bias whether their gradient is kept from this pass, these three, *other tensors).
+
+    Dynamo of PyTorch 2.9 wants no tuple among the arguments.
+    """
 
     @staticmethod
-    def forward(ctx, spec, value, workspace, keeps, has_state, features, weight, bias, *inputs):
+    def forward(ctx, spec, value, workspace, has_state, *given):
+        keeps, (features, weight, bias), inputs = given[:3], given[3:6], given[6:]
         results = torch.ops.tare.linear_loss(features, weight, bias, list(inputs), list(keeps), spec, value, workspace)
         gradients, results = (results[1:4], results[:1] + results[4:]) if any(keeps) else ([], results)
         ctx.spec, ctx.value, ctx.workspace, ctx.keeps = spec, value, workspace, keeps
@@ -144,7 +149,7 @@ class TareLinearLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream, *constants):
-        wanted = list(ctx.needs_input_grad[5:8])
+        wanted = list(ctx.needs_input_grad[7:10])
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
             _, inputs, gradients = TareLinearLoss.gradients(ctx, upstream, wanted)
         else:  # create_graph=True
@@ -152,7 +157,7 @@ class TareLinearLoss(torch.autograd.Function):
                 head, inputs, gradients = TareLinearLoss.gradients(ctx, upstream, wanted)
             derivative = functools.partial(_by_upstream, wanted, ctx.spec, ctx.value, ctx.workspace)
             gradients = _autograd.as_linear(gradients, [upstream], head, inputs, derivative)
-        return (None, None, None, None, None, *gradients, *[None] * len(inputs))
+        return (*[None] * 7, *gradients, *[None] * len(inputs))
 
     @staticmethod
     def gradients(ctx, upstream, wanted):
@@ -194,9 +199,8 @@ def _train(features, weight, bias, inputs, wanted, spec, value, workspace):
     """tare::linear_loss where it is called by itself and a gradient is wanted."""
     _tensors.check_constants(inputs)
     has_state = "state" in _spec.read_spec(spec).singles
-    results = list(
-        TareLinearLoss.apply(spec, value, workspace, (False,) * 3, has_state, features, weight, bias, *inputs)
-    )
+    keeps = (False,) * 3
+    results = list(TareLinearLoss.apply(spec, value, workspace, has_state, *keeps, features, weight, bias, *inputs))
     if not any(wanted):
         return results
     with torch.no_grad():
@@ -243,4 +247,4 @@ def evaluate(spec, reduction, value, head, arrays, singles, keep=True):
         _refuse_wrapped([*head, *inputs])
     keeps = keep and torch.is_grad_enabled() and features.device.type == "cpu" and features.dtype == torch.float32
     keeps = tuple(keeps and one is not None and one.requires_grad for one in head)
-    return TareLinearLoss.apply(spec, value, limit, keeps, "state" in singles, *head, *inputs)
+    return TareLinearLoss.apply(spec, value, limit, "state" in singles, *keeps, *head, *inputs)

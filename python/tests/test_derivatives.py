@@ -122,7 +122,7 @@ def test_forward_mode_under_compile_and_in_an_exported_program_raises():
         def forward(self, x):
             return loss(x)
 
-    program = torch.export.export(Model(), (x,)).module()
+    program = torch.export.export(Model(), (x,), strict=False).module()
     assert program(x) == loss(x)
     with FORWARD:
         torch.func.jvp(program, (x,), (v,))
