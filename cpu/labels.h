@@ -168,5 +168,6 @@ static void tare_tile_rows_decode(const tare_problem *problem, const tare_tile *
     rows->cls[i] = weight == 0.0 ? TARE_ROW_SKIPPED : rows->cls[i];
     rows->weight[i] = weight;
   }
-  rows->positives = list_positives(rows->cls, tile->rows, rows->positive);
+  const int is_listed = problem->family != TARE_LOSS_FAMILY_SOFTMAX; /* whose rows nearly all have a class */
+  rows->positives = is_listed ? list_positives(rows->cls, tile->rows, rows->positive) : 0;
 }

@@ -200,14 +200,13 @@ static void softmax_rows(const tare_job *job, const tare_tile *tile, int32_t beg
 
 /* Class after class: element (c, i) of a block of n rows is x[c*n + i]. */
 
+#include "softmax_labels.h"
+
 static void start_columns(int64_t classes, int32_t n, const int32_t *restrict label, real *restrict x,
                           real_scratch *s) {
   real *restrict maximum = s->maximum;
-  for (int32_t i = 0; i < n; i++) {
-    s->label_x[i] = label[i] < 0 ? 0 : x[label[i] * (int64_t)n + i];
-    if (label[i] >= 0) x[label[i] * (int64_t)n + i] = (real)-INFINITY;
-    maximum[i] = (real)-INFINITY;
-  }
+  take_labels(classes, n, label, x, s->label_x);
+  for (int32_t i = 0; i < n; i++) maximum[i] = (real)-INFINITY;
   for (int64_t c = 0; c < classes; c++) {
     const real *restrict line = x + c * n;
 #pragma omp simd
@@ -254,7 +253,6 @@ static void form_columns(const tare_job *job, int32_t first, int32_t n, tare_scr
   const int64_t classes = job->problem->batch.classes;
   const int32_t *label = scratch->rows.cls + first;
   real *restrict factor = s->label_x;
-  const int has_terms = tare_has_row_terms(job->problem);
   column_factors(job, n, label, scratch, factor);
   for (int64_t c = 0; c < classes; c++) {
     real *restrict line = s->row + c * n;
@@ -262,11 +260,7 @@ static void form_columns(const tare_job *job, int32_t first, int32_t n, tare_scr
     for (int32_t i = 0; i < n; i++) line[i] *= factor[i]; /* hot: column gradient */
   }
   if (tare_smooths_rows(job->problem)) smooth_columns(job, n, label, s->row, &scratch->margins, factor);
-  for (int32_t i = 0; i < n; i++) {
-    if (label[i] >= 0) s->row[label[i] * (int64_t)n + i] = (real)label_derivative(job, &scratch->margins, i, has_terms);
-    if (label[i] < 0)
-      for (int64_t c = 0; c < classes; c++) s->row[c * n + i] = 0; /* also over a NaN */
-  }
+  put_labels(job, n, label, scratch);
   if (tare_has_bins(job->problem)) share_labels(job, first, n, (bin_steps){1, n}, s->row, scratch);
   rescale(job, s->row, classes * n);
 }

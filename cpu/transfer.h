@@ -25,7 +25,14 @@
 #define AS_F16(x) tare_to_f16((float)(x))
 #define AS_BF16(x) tare_to_bf16((float)(x))
 
-static void load(int32_t dtype, const void *data, int64_t offset, int64_t stride, int64_t n, real *restrict to) {
+/* One machine code for all strides: a second, for those of 1, was chosen once a call as well. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define ONCE static __attribute__((noinline, noclone))
+#else
+#define ONCE static __attribute__((noinline))
+#endif
+
+ONCE void load(int32_t dtype, const void *data, int64_t offset, int64_t stride, int64_t n, real *restrict to) {
   switch (dtype) {
     case TARE_DTYPE_F16:
       LOAD_LOOP(uint16_t, tare_from_f16);
@@ -41,7 +48,7 @@ static void load(int32_t dtype, const void *data, int64_t offset, int64_t stride
   }
 }
 
-static void store(int32_t dtype, void *data, int64_t offset, int64_t stride, int64_t n, const real *restrict from) {
+ONCE void store(int32_t dtype, void *data, int64_t offset, int64_t stride, int64_t n, const real *restrict from) {
   switch (dtype) {
     case TARE_DTYPE_F16:
       STORE_LOOP(uint16_t, AS_F16);
@@ -67,7 +74,7 @@ static void store_past_caches(int32_t dtype, void *data, int64_t offset, int64_t
 /** Packs `lines` runs of `length` elements into `to`. Many parameters: an array of two strides has six. */
 static void load_lines(int32_t dtype, const void *data, int64_t offset, int64_t line_stride, int64_t stride,
                        int64_t lines, int64_t length, real *restrict to) {
-  if (stride == 1 && line_stride == length) {
+  if (stride == 1 && (lines == 1 || line_stride == length)) {
     load(dtype, data, offset, 1, lines * length, to);
     return;
   }
@@ -81,7 +88,7 @@ static void load_lines(int32_t dtype, const void *data, int64_t offset, int64_t 
 /** The reverse. Many parameters: as there. */
 static void store_lines(int32_t dtype, void *data, int64_t offset, int64_t line_stride, int64_t stride, int64_t lines,
                         int64_t length, const real *restrict from) {
-  if (stride == 1 && line_stride == length) {
+  if (stride == 1 && (lines == 1 || line_stride == length)) {
     store(dtype, data, offset, 1, lines * length, from);
     return;
   }
@@ -98,6 +105,7 @@ static void rescale(const tare_job *job, real *derivative, int64_t n) {
     derivative[i] = (real)rescaled(&job->gradient, job->problem->batch.dtype, (double)derivative[i]);
 }
 
+#undef ONCE
 #undef LOAD_LOOP
 #undef STORE_LOOP
 #undef AS_IS

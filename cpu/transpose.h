@@ -27,16 +27,45 @@ TARE_INLINE four load_four(const real *from) {
 
 TARE_INLINE void store_four(real *to, four x) { memcpy(to, &x, sizeof x); }
 
-/** to[c*to_row + r] = from[r*from_row + c] for four r and four c. */
-TARE_INLINE void transpose_square(const real *restrict from, int64_t from_row, real *restrict to, int64_t to_row) {
-  const four a = load_four(from), b = load_four(from + from_row), c = load_four(from + 2 * from_row),
-             d = load_four(from + 3 * from_row);
+/** to[c*to_row + r] = from[r*from_row + c] for four r and four c. With fewer c the others are read, but not written;
+ *  with fewer r they are neither, and what the places of others get is overwritten by the next square. */
+TARE_INLINE void transpose_square(const real *restrict from, int64_t from_row, int rows, int columns, real *restrict to,
+                                  int64_t to_row) {
+  const four a = load_four(from), b = load_four(from + from_row);
+  const four c = rows > 2 ? load_four(from + 2 * from_row) : a, d = rows > 3 ? load_four(from + 3 * from_row) : b;
   const four ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
   const four cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
   store_four(to, __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5));
   store_four(to + to_row, __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7));
-  store_four(to + 2 * to_row, __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5));
-  store_four(to + 3 * to_row, __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7));
+  if (columns > 2) store_four(to + 2 * to_row, __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5));
+  if (columns > 3) store_four(to + 3 * to_row, __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7));
+}
+
+/** In squares; the last ones overlap those before. Returns how many rows and columns are done. */
+TARE_INLINE int transpose_squares(const real *restrict from, int64_t from_row, int64_t rows, int64_t columns,
+                                  real *restrict to, int64_t to_row) {
+  if (rows < 4 || columns < 4) return 0;
+  for (int64_t r = 0; r < rows; r += 4)
+    for (int64_t c = 0; c < columns; c += 4) {
+      const int64_t row = r + 4 <= rows ? r : rows - 4, column = c + 4 <= columns ? c : columns - 4;
+      transpose_square(from + row * from_row + column, from_row, 4, 4, to + column * to_row + row, to_row);
+    }
+  return 1;
+}
+
+/** Lines of two or three: squares reach into the next line, so the last lines are left. Returns how many are done. */
+TARE_INLINE int64_t transpose_short_rows(const real *restrict from, int64_t rows, int columns, real *restrict to,
+                                         int64_t to_row) {
+  int64_t r = 0;
+  for (; r + 5 <= rows; r += 4) transpose_square(from + r * columns, columns, 4, columns, to + r, to_row);
+  return r;
+}
+
+TARE_INLINE int64_t transpose_to_short(const real *restrict from, int64_t from_row, int rows, int64_t columns,
+                                       real *restrict to) {
+  int64_t c = 0;
+  for (; c + 5 <= columns; c += 4) transpose_square(from + c, from_row, rows, 4, to + c * rows, rows);
+  return c;
 }
 
 #endif
@@ -44,14 +73,14 @@ TARE_INLINE void transpose_square(const real *restrict from, int64_t from_row, r
 /** A matrix of reals whose rows are contiguous: to[c*to_row + r] = from[r*from_row + c]. */
 static void transpose(const real *restrict from, int64_t from_row, int64_t rows, int64_t columns, real *restrict to,
                       int64_t to_row) {
-  int64_t whole_rows = 0, whole_columns = 0;
+  int64_t row = 0, column = 0;
 #if HAS_SQUARES
-  whole_rows = rows / 4 * 4;
-  whole_columns = columns / 4 * 4;
-  for (int64_t r = 0; r < whole_rows; r += 4)
-    for (int64_t c = 0; c < whole_columns; c += 4)
-      transpose_square(from + r * from_row + c, from_row, to + c * to_row + r, to_row);
+  if (transpose_squares(from, from_row, rows, columns, to, to_row)) return;
+  if ((columns == 2 || columns == 3) && from_row == columns)
+    row = transpose_short_rows(from, rows, (int)columns, to, to_row);
+  else if ((rows == 2 || rows == 3) && to_row == rows)
+    column = transpose_to_short(from, from_row, (int)rows, columns, to);
 #endif
-  for (int64_t c = 0; c < columns; c++)
-    for (int64_t r = c < whole_columns ? whole_rows : 0; r < rows; r++) to[c * to_row + r] = from[r * from_row + c];
+  for (int64_t c = column; c < columns; c++)
+    for (int64_t r = row; r < rows; r++) to[c * to_row + r] = from[r * from_row + c];
 }
