@@ -42,16 +42,18 @@ TARE_INLINE int is_first_bin(const tare_bins *bins, real largest) {
   return bins->count == 1 || !(largest >= lower_of(bins)[1]);
 }
 
-/** floor(sigmoid*M) of a chunk; returns whether any is too near to an edge to be sure. */
-static int guess_bins(const tare_bins *bins, const real *restrict key, int32_t *restrict bin) {
+/** floor(|sigmoid - target|*M) of a chunk; returns whether any is too near to an edge to be sure. If `is_soft`, a
+ *  constant, is 0, so are the targets. */
+TARE_INLINE int guess_norms(int is_soft, const tare_bins *bins, const real *restrict key, const real *restrict target,
+                            int32_t *restrict bin) {
   const real count = (real)bins->count, near = count * (SIGMOID_ERROR + (real)bins->edge_error);
   const int32_t last = bins->count - 1;
   int32_t unsure = 0;
 #pragma omp simd reduction(| : unsure)
   for (int i = 0; i < CHUNK; i++) { /* hot: bins by guess */
     const real u = key[i];
-    const real e = exp_nonpositive(u < 0 ? u : -u);
-    const real scaled = (u < 0 ? e : (real)1) / ((real)1 + e) * count;
+    const real e = exp_nonpositive(u < 0 ? u : -u), sigmoid = (u < 0 ? e : (real)1) / ((real)1 + e);
+    const real scaled = (is_soft ? magnitude(sigmoid - target[i]) : sigmoid) * count;
     int32_t k = scaled >= 0 ? (int32_t)scaled : 0; /* NaN: 0 */
     k = k > last ? last : k;
     const real rest = scaled - (real)k;
@@ -61,35 +63,14 @@ static int guess_bins(const tare_bins *bins, const real *restrict key, int32_t *
   return unsure;
 }
 
+static int guess_bins(const tare_bins *bins, const real *key, int32_t *bin) {
+  return guess_norms(0, bins, key, key, bin);
+}
+
 static void bins_of_chunk(const tare_bins *bins, const real *restrict key, int32_t *restrict bin) {
   const real *restrict lower = lower_of(bins);
   if (!guess_bins(bins, key, bin)) return;
   for (int i = 0; i < CHUNK; i++) bin[i] += (key[i] >= lower[bin[i] + 1]) - (key[i] < lower[bin[i]]);
-}
-
-/** For keys in the first `reached` bins. */
-static void bins_of_chunk_by_few(const tare_bins *bins, int32_t reached, const real *restrict key,
-                                 int32_t *restrict bin) {
-  memset(bin, 0, CHUNK * sizeof *bin);
-  for (int32_t k = 1; k < reached; k++) {
-    const real lower = lower_of(bins)[k];
-#pragma omp simd
-    for (int i = 0; i < CHUNK; i++) bin[i] += key[i] >= lower; /* hot: bins by few */
-  }
-}
-
-/** The bins of n keys in whole chunks. */
-static void find_bins(const tare_bins *bins, const real *restrict key, int32_t n, int32_t *restrict bin) {
-  for (int32_t start = 0; start < n; start += CHUNK) {
-    const real largest = largest_key(key + start);
-    const int32_t reached = bins->count <= FEW_TO_WEIGH ? bins->count : bins_up_to(bins, largest);
-    if (is_first_bin(bins, largest))
-      memset(bin + start, 0, CHUNK * sizeof *bin);
-    else if (reached <= FEW_TO_WEIGH)
-      bins_of_chunk_by_few(bins, reached, key + start, bin + start);
-    else
-      bins_of_chunk(bins, key + start, bin + start);
-  }
 }
 
 /* Weights. 1/GD may be infinite or NaN where no element counts, so a weight of 0 stays 0. */

@@ -33,18 +33,32 @@ static int32_t bin_of_norm(const tare_bins *bins, double norm) {
   return k + (norm >= lower[k + 1]) - (norm < lower[k]);
 }
 
-/** The bins of elements with dense targets: of all by the signed logit, then of those between 0 and 1 by their norm. */
-static void find_soft_bins(const tare_bins *bins, const stretch *on, const real *restrict target,
-                           tare_scratch *scratch) {
+/** Bins of a chunk that are one off where a guess was too near to an edge: by the signed logit, and of targets between
+ *  0 and 1 by their norm. */
+static __attribute__((noinline)) void correct_soft_bins(const tare_bins *bins, const stretch *on, const real *target,
+                                                        tare_scratch *scratch, int32_t *bin) {
   const tare_soft_norms *soft = &scratch->soft_norms;
-  const real *restrict x = on->x;
-  real *restrict key = real_scratch_of(scratch)->key;
-  const int32_t padded = whole_chunks(on->n);
-#pragma omp simd
-  for (int32_t i = 0; i < padded; i++) key[i] = target[i] == 1 ? -x[i] : x[i]; /* hot: keys of targets */
-  find_bins(bins, key, padded, scratch->bin);
+  const real *lower = lower_of(bins);
+  for (int32_t i = 0; i < on->n; i++) {
+    const real key = target[i] == 1 ? -on->x[i] : on->x[i];
+    bin[i] += (key >= lower[bin[i] + 1]) - (key < lower[bin[i]]);
+  }
   const int32_t n = find_soft_norms(on, target, scratch);
-  for (int32_t k = 0; k < n; k++) scratch->bin[soft->at[k]] = bin_of_norm(bins, soft->norm[k]);
+  for (int32_t k = 0; k < n; k++) bin[soft->at[k]] = bin_of_norm(bins, soft->norm[k]);
+}
+
+static int guess_soft_bins(const tare_bins *bins, const real *x, const real *target, int32_t *bin) {
+  return guess_norms(1, bins, x, target, bin);
+}
+
+/** The bins of elements with dense targets. They are guessed, as guess_bins does. */
+static void find_soft_bins(const tare_bins *bins, const stretch *on, const real *target, tare_scratch *scratch) {
+  for (int32_t start = 0; start < on->n; start += CHUNK) {
+    const int32_t left = on->n - start;
+    const stretch part = {.n = left < CHUNK ? left : CHUNK, .x = on->x + start};
+    if (guess_soft_bins(bins, part.x, target + start, scratch->bin + start))
+      correct_soft_bins(bins, &part, target + start, scratch, scratch->bin + start);
+  }
 }
 
 /** Weight x 1/GD of each element. */
@@ -69,7 +83,7 @@ static void count_keys(const tare_job *job, const stretch *on, const real *targe
     return;
   }
   find_soft_bins(job->bins, on, target, scratch);
-  for (int32_t i = 0; i < on->n; i++) scratch->histogram[0][scratch->bin[i]] += on->weight[i] != 0;
+  for (int32_t i = 0; i < on->n; i++) scratch->histogram[i & 3][scratch->bin[i]] += on->weight[i] != 0;
 }
 
 /** The same of labels' elements with scores, which have been counted in the first bin. */

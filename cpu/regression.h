@@ -48,6 +48,31 @@ static void load_differences(const tare_job *job, const tare_tile *tile, const r
   }
 }
 
+/** For keys in the first `reached` bins. */
+static void bins_of_chunk_by_few(const tare_bins *bins, int32_t reached, const real *restrict key,
+                                 int32_t *restrict bin) {
+  memset(bin, 0, CHUNK * sizeof *bin);
+  for (int32_t k = 1; k < reached; k++) {
+    const real lower = lower_of(bins)[k];
+#pragma omp simd
+    for (int i = 0; i < CHUNK; i++) bin[i] += key[i] >= lower; /* hot: bins by few */
+  }
+}
+
+/** The bins of n keys in whole chunks. */
+static void find_bins(const tare_bins *bins, const real *restrict key, int32_t n, int32_t *restrict bin) {
+  for (int32_t start = 0; start < n; start += CHUNK) {
+    const real largest = largest_key(key + start);
+    const int32_t reached = bins->count <= FEW_TO_WEIGH ? bins->count : bins_up_to(bins, largest);
+    if (is_first_bin(bins, largest))
+      memset(bin + start, 0, CHUNK * sizeof *bin);
+    else if (reached <= FEW_TO_WEIGH)
+      bins_of_chunk_by_few(bins, reached, key + start, bin + start);
+    else
+      bins_of_chunk(bins, key + start, bin + start);
+  }
+}
+
 /** The bin of each difference. A few bins are told by comparison with each threshold. */
 static void find_bins_of_differences(const tare_bins *bins, int32_t n, tare_scratch *scratch) {
   double *key = scratch->key;
