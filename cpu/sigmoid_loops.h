@@ -28,6 +28,7 @@ typedef struct element_task {
   int is_soft, wants_derivative;
   int has_negatives; /* a target of 0 is a negative, also where labels have a formula of their own */
   int labels_apart;  /* which they have, and negatives have scored_negative */
+  int is_shaped;     /* negatives and labels have the formulas of a shape */
   element_loops *loops;
   formula_parameters parameters;
 } element_task;
@@ -75,21 +76,36 @@ typedef struct formulas {
   label_formula *label;
 } formulas;
 
+/** Whether a loop of dense targets forms the values of both targets, 1 and 0, in place of a signed logit's: then the
+ *  compiler sees that all of its exponentials are one. Measured: with squares and roots this is slower. */
+TARE_INLINE int forms_both(int power) {
+#ifdef TARE_SMALL
+  (void)power; /* no constant there */
+  return 0;
+#else
+  return power == TARE_POWER_0 || power == TARE_POWER_GENERAL;
+#endif
+}
+
 TARE_INLINE void soft_body(formulas of, const formula_parameters *parameters, int power, int uses_base_weight,
                            real factor, const stretch *on) {
   const formula_parameters p = *parameters;
   const real *x = on->x, *weight = on->weight, *base_weight = on->base_weight;
   const real *restrict target = on->target;
   real *restrict loss = on->loss, *derivative = on->derivative;
+  const int both = forms_both(power);
   const int32_t n = whole_units(on->n);
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) { /* hot: sigmoid soft */
     const real w = weight[i], base = uses_base_weight ? base_weight[i] : w, t = target[i];
-    const pair hard = of.hard(t == 1 ? x[i] : -x[i], w, base, &p, power);
+    const real z = t == 1 ? x[i] : -x[i];
+    const pair of_0 = of.hard(both ? -x[i] : z, w, base, &p, power),
+               of_1 = both ? of.hard(x[i], w, base, &p, power) : of_0;
     const pair between = of.soft(x[i], t, w, base, &p, power);
-    const int counts = (w != 0) | (base != 0), is_end = (t == 0) | (t == 1);
-    const real value = is_end ? hard.loss : between.loss;
-    const real scaled = (is_end ? hard.derivative : between.derivative) * factor;
+    const int counts = (w != 0) | (base != 0), is_1 = t == 1, is_end = (t == 0) | is_1;
+    const real hard = is_1 ? of_1.loss : of_0.loss, slope = is_1 ? of_1.derivative : of_0.derivative;
+    const real value = is_end ? hard : between.loss;
+    const real scaled = (is_end ? slope : between.derivative) * factor;
     const real by_x = t == 1 ? 0 - scaled : scaled; /* as of a label, the sign of 0 too */
     loss[i] = counts ? value : (real)0;
     derivative[i] = counts ? by_x : (real)0;
@@ -287,48 +303,7 @@ static element_loops *const loops_by_shape[] = {
 };
 _Static_assert(sizeof loops_by_shape / sizeof *loops_by_shape == TARE_SHAPE_COUNT, "a shape has no loops");
 
-/* Focal loss with an exponent of each class. */
-
-/** The derivative is formed if nobody wants it, too: gcc's baseline vectorises no store under a condition. */
-static void columns_of_hard(real factor, const stretch *on) {
-  const real *x = on->x, *weight = on->weight;
-  const real *restrict gamma = on->gamma;
-  real *restrict loss = on->loss, *derivative = on->derivative;
-  const int32_t n = whole_units(on->n);
-#pragma omp simd
-  for (int32_t i = 0; i < n; i++) { /* hot: sigmoid columns hard */
-    const real w = weight[i];
-    const pair value = focal_with_gamma(terms_of(-x[i]), gamma[i], 0, gamma[i]);
-    loss[i] = w != 0 ? w * value.loss : (real)0;
-    derivative[i] = w != 0 ? w * value.derivative * factor : (real)0;
-  }
-}
-
-static void columns_of_soft(const element_task *task, real factor, const stretch *on) {
-  formula_parameters p = task->parameters;
-  const real *x = on->x, *weight = on->weight;
-  const real *restrict target = on->target, *restrict gamma = on->gamma;
-  real *restrict loss = on->loss, *derivative = on->derivative;
-  const int32_t n = whole_units(on->n);
-  p.gamma_lo = 0;
-  for (int32_t i = 0; i < n; i++) {
-    const real w = weight[i], t = target[i];
-    const int is_end = (t == 0) | (t == 1);
-    p.gamma_hi = gamma[i];
-    const pair hard = focal_with_gamma(terms_of(t == 1 ? x[i] : -x[i]), gamma[i], 0, gamma[i]);
-    const pair between = sigmoid_focal_soft(x[i], t, w, w, &p, TARE_POWER_GENERAL);
-    const real by_x = t == 1 ? 0 - w * hard.derivative * factor : w * hard.derivative * factor;
-    loss[i] = w == 0 ? (real)0 : is_end ? w * hard.loss : between.loss;
-    derivative[i] = w == 0 ? (real)0 : is_end ? by_x : between.derivative * factor;
-  }
-}
-
-static void loops_of_columns(const element_task *task, real factor, const stretch *on) {
-  if (task->is_soft)
-    columns_of_soft(task, factor, on);
-  else
-    columns_of_hard(factor, on);
-}
+#include "sigmoid_columns.h"
 
 /* Cross-entropy whose terms have weights of their own: `weight` that of a target of 1, `base_weight` that of 0. */
 
@@ -384,10 +359,21 @@ static void choose_loops(const tare_problem *problem, element_task *task) {
   else
     task->loops = loops_for(has_powers(task->kind) ? task->power : TARE_POWER_0);
   task->labels_apart = problem->labels_apart && task->shape == TARE_SHAPE_NONE;
+  task->is_shaped = task->shape != TARE_SHAPE_NONE && task->loops == loops_by_shape[task->shape];
 }
+
+#ifndef TARE_SMALL
+#include "some_elements.h"
+#endif
 
 /** Evaluates whole units of elements by the task's loss. */
 static void evaluate_elements(const element_task *task, real factor, const stretch *on) {
   if (task->labels_apart && (!task->is_soft || task->has_negatives)) scored_negatives(task, factor, on);
-  if (!task->labels_apart || task->is_soft) task->loops(task, factor, on);
+  if (task->labels_apart && !task->is_soft) return;
+#ifndef TARE_SMALL
+  if (task->labels_apart || task->is_shaped)
+    evaluate_some(task, factor, on);
+  else
+#endif
+    task->loops(task, factor, on);
 }
