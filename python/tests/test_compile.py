@@ -74,7 +74,7 @@ def test_a_graph_keeps_the_gradient_of_its_only_pass(name, dtype, passes, monkey
 @pytest.mark.parametrize("kind", [int, float])
 def test_a_number_that_changes_is_no_new_graph(kind):
     if kind is float and tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
-        pytest.skip("this PyTorch makes a graph of every float, whoever it is for")
+        pytest.skip("PyTorch before 2.6 makes a graph of every float, whoever it is for")
     x, y = torch.randn(50, 5, requires_grad=True), torch.randint(-1, 5, (50,))
     graphs = []
     compiled = torch.compile(
