@@ -14,10 +14,15 @@ import traceback
 import pytest
 import torch
 import torch.distributed as dist
-from torch.distributed.tensor import DTensor, init_device_mesh
+from torch.distributed.device_mesh import init_device_mesh
 
 import tare.torch
 from tare.compat import mmdet
+
+try:
+    from torch.distributed.tensor import DTensor
+except ImportError:  # before PyTorch 2.5
+    from torch.distributed._tensor import DTensor
 
 ROWS, CLASSES, BINS = 60, 5, 10
 
