@@ -48,14 +48,14 @@ static void load_differences(const tare_job *job, const tare_tile *tile, const r
   }
 }
 
-/** For keys in the first `reached` bins. */
+/** For keys in the first `reached` bins. Keys are doubles: SSE2 has no vectors for this. */
 static void bins_of_chunk_by_few(const tare_bins *bins, int32_t reached, const real *restrict key,
                                  int32_t *restrict bin) {
   memset(bin, 0, CHUNK * sizeof *bin);
   for (int32_t k = 1; k < reached; k++) {
     const real lower = lower_of(bins)[k];
 #pragma omp simd
-    for (int i = 0; i < CHUNK; i++) bin[i] += key[i] >= lower; /* hot: bins by few */
+    for (int i = 0; i < CHUNK; i++) bin[i] += key[i] >= lower;
   }
 }
 
