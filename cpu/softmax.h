@@ -236,7 +236,8 @@ static void column_factors(const tare_job *job, int32_t n, const int32_t *restri
   int32_t is_far = 0;
 #pragma omp simd reduction(| : is_far)
   for (int32_t i = 0; i < n; i++) { /* hot: column factors (any) */
-    const double of_row = derivative[i] * whole / (label[i] < 0 ? 1.0 : sum[i]);
+    const double total = sum[i];    /* read for every row: otherwise gcc 12 takes no vectors of SVE */
+    const double of_row = derivative[i] * whole / (label[i] < 0 ? 1.0 : total);
     factor[i] = label[i] < 0 ? (real)0 : (real)of_row;
     is_far |= magnitude(factor[i]) > LARGEST;
   }

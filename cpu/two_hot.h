@@ -16,10 +16,11 @@ static int32_t split_targets(const tare_problem *problem, int32_t n, const real 
   double *restrict left = hot->left, *restrict right = hot->right, *restrict total = hot->total;
   int32_t refused = 0;
 #pragma omp simd reduction(| : refused)
+  for (int32_t i = 0; i < n; i++) refused |= (cls[i] >= 0) & !((y[i] >= least) & (y[i] <= most));
+#pragma omp simd
   for (int32_t i = 0; i < n; i++) {
     const real positive = y[i] > 0 ? y[i] : (real)0, t = positive < last ? positive : last;
     const int32_t is_top = t >= (real)top, bin = (int32_t)(is_top ? (real)0 : t);
-    refused |= (cls[i] >= 0) & !((y[i] >= least) & (y[i] <= most));
     right[i] = is_top ? 0.0 : (double)t - (double)bin;
     left[i] = is_top ? 1.0 : (double)(bin + 1) - (double)t;
     total[i] = 1.0;

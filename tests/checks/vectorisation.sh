@@ -1,16 +1,19 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# vectorisation.sh SOURCE BUILD COMPILER_ID PROCESSOR: gcc's own report says that the hot loops are vectorised at full
-# width. A hot loop is a `for` line that ends in a comment "hot: NAME", or "hot: NAME (any)" where a narrower vector will
-# do. The build writes a report for each instruction set and type (cmake/library.cmake). Where one is missing or older
-# than a source, as a compiler cache leaves it, the kernels are compiled once more with the same command. The report must
-# name each tagged line, or one within two lines of it, with vectors of 16 (baseline), 32 (avx2) or 64 (avx512) bytes, or
-# as long as the machine has them (sve: 256 below, the most that there can be). A tagged line is compiled for many
-# formulas: with avx2 and avx512 none of them may be left out, and with the baseline of aarch64, which is NEON (that of
-# x86-64 has no vector form of some conversions of doubles; what is left out there is shown as "-N"). sve has no
-# cpu/doubles.c of its own, so lines of the headers that it alone includes are missing.
+# vectorisation.sh SOURCE BUILD COMPILER_ID PROCESSOR OBJDUMP: gcc's own report says that the hot loops are vectorised
+# at full width. A hot loop is a `for` line that ends in a comment "hot: NAME", or "hot: NAME (any)" where a narrower
+# vector will do. The build writes a report for each instruction set and type (cmake/library.cmake). Where one is
+# missing or older than a source, as a compiler cache leaves it, the kernels are compiled once more with the same
+# command. The report must name each tagged line, or one within two lines of it, with vectors of 16 (baseline), 32
+# (avx2) or 64 (avx512) bytes, or as long as the machine has them (sve: 256 below, the most that there can be). A
+# tagged line is compiled for many formulas: with avx2 and avx512 none of them may be left out, and with the baseline
+# of aarch64, which is NEON (that of x86-64 has no vector form of some conversions of doubles; what is left out there
+# is shown as "-N"). sve has no cpu/doubles.c of its own, so lines of the headers that it alone includes are missing.
+#
+# With sve, every loop with an OpenMP reduction must have vectors, hot or not. Where one has none, gcc 12 may read the
+# result before it is stored. Such a result is read as a vector of one element, which nothing else does.
 set -eu
-source=$1 build=$2 compiler=$3 processor=$4
+source=$1 build=$2 compiler=$3 processor=$4 objdump=$5
 lenient=
 [ "$processor" = aarch64 ] || lenient=baseline
 if [ "$compiler" != GNU ]; then
@@ -48,6 +51,14 @@ while read -r command; do
     "$report" >>"$scratch/$isa.loops"
 done <"$scratch/commands"
 [ -n "$isas" ] || { echo "no compile command of $build writes a report of the kernels"; exit 1; }
+
+for object in "$build"/CMakeFiles/tare_instance_sve_*.dir/cpu/instance.c.o; do
+  [ -f "$object" ] || continue
+  "$objdump" -d --no-show-raw-insn "$object" | awk '
+    /^[0-9a-f]+ <.*>:$/ { name = $2 }
+    /ptrue.*[.]b, vl1$/ { print "a reduction without vectors in " name; bad = 1 }
+    END { exit bad }' || { echo "in $object"; exit 1; }
+done
 
 # shellcheck disable=SC2086
 awk -F '\t' -v isas="${isas# }" -v lenient="$lenient" -v scratch="$scratch" '
