@@ -56,8 +56,11 @@ static void find_soft_bins(const tare_bins *bins, const stretch *on, const real 
   for (int32_t start = 0; start < on->n; start += CHUNK) {
     const int32_t left = on->n - start;
     const stretch part = {.n = left < CHUNK ? left : CHUNK, .x = on->x + start};
-    if (guess_soft_bins(bins, part.x, target + start, scratch->bin + start))
-      correct_soft_bins(bins, &part, target + start, scratch, scratch->bin + start);
+    const real *t = target + start;
+    real padded[CHUNK] = {0}; /* what follows the last target may be any number, and give any bin */
+    if (left < CHUNK) t = memcpy(padded, t, (size_t)left * sizeof *t);
+    if (guess_soft_bins(bins, part.x, t, scratch->bin + start))
+      correct_soft_bins(bins, &part, t, scratch, scratch->bin + start);
   }
 }
 
