@@ -10,7 +10,7 @@ typedef struct real_scratch {
   TARE_ALIGNED real maximum[TARE_TILE_ROWS], label_x[TARE_TILE_ROWS];
   TARE_ALIGNED real row_weight[TARE_TILE_ROWS], class_weight[TARE_BLOCK];
   TARE_ALIGNED real score[TARE_TILE_ROWS]; /* of rows with a class, in [0,1]; where there are scores */
-  TARE_ALIGNED real key[TARE_BLOCK];       /* a gradient on its way to memory */
+  TARE_ALIGNED real outgoing[TARE_BLOCK];  /* a gradient on its way to memory */
   TARE_ALIGNED real at_0[TARE_BLOCK], at_1[TARE_BLOCK], of_ones[TARE_BLOCK];
   TARE_ALIGNED real gamma[TARE_BLOCK], picked_gamma[TARE_BLOCK]; /* where classes have their own */
   TARE_ALIGNED real of_zeros[TARE_BLOCK];

@@ -76,7 +76,7 @@ static stretch stretch_of(const tare_job *job, const tare_tile *tile, const bloc
   const int has_gradient = job->pass == TARE_PASS_EVALUATE && tile->view->array[TARE_ARRAY_GRADIENT].data != NULL;
   const real *x = problem->soft || scratch->class_sums ? NULL : in_place(job, tile, b, TARE_ARRAY_LOGITS);
   real *derivative = x && has_gradient ? in_place(job, tile, b, TARE_ARRAY_GRADIENT) : NULL;
-  if (derivative && job->past_caches) derivative = s->key;
+  if (derivative && job->past_caches) derivative = s->outgoing;
   build_weights(job, tile, b, s);
   if (problem->gamma_per_class) spread_gamma(problem, b, s);
   if (problem->weighs_apart) weigh_apart(problem, tile, b, scratch->rows.cls, s);
@@ -139,10 +139,10 @@ static void run(const tare_job *job, stretch on, const element_task *task, tare_
 static void store_gradient(const tare_job *job, const tare_tile *tile, const block *b, const real *from,
                            real_scratch *s) {
   const int32_t dtype = job->problem->batch.dtype;
-  if (from != s->derivative && from != s->key) return;
+  if (from != s->derivative && from != s->outgoing) return;
   if (job->past_caches && is_contiguous(tile, b, TARE_ARRAY_GRADIENT))
     store_past_caches(dtype, tile->view->array[TARE_ARRAY_GRADIENT].data, block_offset(tile, b, TARE_ARRAY_GRADIENT),
-                      b->n, from, s->key);
+                      b->n, from, s->outgoing);
   else
     store_block(tile, b, TARE_ARRAY_GRADIENT, dtype, from);
 }

@@ -157,7 +157,7 @@ static void store_rows(const tare_job *job, const tare_tile *tile, int32_t first
     if (run) continue;
     run = 1;
     if (passes_caches)
-      store_past_caches(dtype, gradient->data, to + i * stride, classes, s->row + i * padded, s->key);
+      store_past_caches(dtype, gradient->data, to + i * stride, classes, s->row + i * padded, s->outgoing);
     else
       store(dtype, gradient->data, to + i * stride, gradient->cls, classes, s->row + i * padded);
   }

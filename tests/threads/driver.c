@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "tare.h"
+#include "tests/support/region.h"
 
 enum { THREADS = 4, ROUNDS = 6, ROWS = 700, CLASSES = 9, DIMENSIONS = 16, WORKSPACE = 1 << 20, LOSSES = 7 };
 
@@ -171,24 +172,10 @@ static void check_child(void) {
   MUST(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-/* A region of the program's own: the caller and one thread that is made for it. */
-typedef struct share {
-  void (*region)(void *);
-  void *argument;
-} share;
-
-static void *join_in(void *argument) {
-  const share *s = argument;
-  s->region(s->argument);
-  return NULL;
-}
-
+/* A region of the program's own. */
 static void run_on_two(void (*region)(void *), void *argument, unsigned threads, unsigned flags) {
-  share s = {region, argument};
-  pthread_t other;
-  MUST(threads > 1 && flags == 0 && pthread_create(&other, NULL, join_in, &s) == 0);
-  region(argument);
-  pthread_join(other, NULL);
+  MUST(threads > 1 && flags == 0);
+  region_run(1, region, argument);
 }
 
 static void change_threads(void) {

@@ -2,31 +2,16 @@
 /* Calls on the program's own threads (tare_use_threads): the same bits, whatever the program's function does. */
 #define _GNU_SOURCE
 #include "reproducible.h"
+#include "support/region.h"
 
-enum { THREADS = 3, MORE = 8 };
+enum { THREADS = 3, MORE = REGION_MAX_OTHERS };
 
 static atomic_int regions, wrong_arguments;
 
-typedef struct share {
-  void (*region)(void *);
-  void *argument;
-} share;
-
-static void *join_in(void *argument) {
-  const share *s = argument;
-  s->region(s->argument);
-  return NULL;
-}
-
 static void run_on(int others, void (*region)(void *), void *argument, unsigned threads, unsigned flags) {
-  pthread_t made[MORE];
-  share s = {region, argument};
   atomic_fetch_add(&regions, 1);
   if (threads != THREADS || flags != 0) atomic_fetch_add(&wrong_arguments, 1);
-  for (int i = 0; i < others; i++)
-    if (pthread_create(&made[i], NULL, join_in, &s) != 0) abort();
-  region(argument);
-  for (int i = 0; i < others; i++) pthread_join(made[i], NULL);
+  region_run(others, region, argument);
 }
 
 static void run_on_as_many(void (*region)(void *), void *argument, unsigned threads, unsigned flags) {
