@@ -68,9 +68,13 @@ static void find_soft_bins(const tare_bins *bins, const stretch *on, const real 
 static void weigh_by_density(const tare_job *job, const stretch *on, const real *target, tare_scratch *scratch,
                              real *out) {
   const tare_bins *bins = job->bins;
+#ifndef HAS_VECTORS
   if (job->density == TARE_DENSITY_USE_BINS && !job->problem->soft) {
     weigh_by_bins(bins, on->x, on->weight, on->n, scratch->bin, out);
-  } else if (job->density == TARE_DENSITY_USE_BINS) {
+    return;
+  }
+#endif
+  if (job->density == TARE_DENSITY_USE_BINS) {
     find_soft_bins(bins, on, target, scratch);
     for (int32_t i = 0; i < on->n; i++) out[i] = weight_by(on->weight[i], weight_of(bins)[scratch->bin[i]]);
   } else {

@@ -32,9 +32,14 @@
 #include "losses/all.h"
 #include "losses/mask_pixel.h"
 
-#if TARE_REAL_BITS == 32 && defined(__AVX512BW__)
+#if TARE_REAL_BITS == 32 && defined(__AVX512BW__) && defined(__AVX512DQ__)
+#define HAS_VECTORS
 #define HAS_FEW_BINS
 #include "few_bins.h"
+#include "vectors_avx512.h"
+#elif TARE_REAL_BITS == 32 && defined(__AVX2__) && defined(__FMA__)
+#define HAS_VECTORS
+#include "vectors_avx2.h"
 #endif
 #include "density.h"
 #include "transpose.h"
@@ -50,14 +55,11 @@
 #include "adjust.h"
 #include "blocks.h"
 
-#if TARE_REAL_BITS == 32 && defined(__AVX512DQ__)
-#define HAS_VECTORS
-#include "vectors_avx512.h"
-#elif TARE_REAL_BITS == 32 && defined(__AVX2__) && defined(__FMA__)
-#define HAS_VECTORS
-#include "vectors_avx2.h"
-#endif
 #include "sigmoid_loops.h"
+#ifdef HAS_VECTORS
+#include "binned_negatives.h"
+#endif
+#include "density_counts.h"
 #include "sigmoid_weights.h"
 
 #include "sigmoid_terms.h"

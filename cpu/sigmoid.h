@@ -107,6 +107,13 @@ typedef struct tile_tasks {
 /** Runs a loop, and finds 1/GD before, on whole vectors or chunks. */
 static void run_whole(const tare_job *job, stretch on, const element_task *task, tare_scratch *scratch) {
   real_scratch *s = real_scratch_of(scratch);
+#ifdef HAS_VECTORS
+  if (job->density == TARE_DENSITY_USE_BINS && !job->problem->soft) { /* GHM-C, whose formula is cross-entropy */
+    ce_of_binned_negatives(job->bins, (real)job->gradient.factor, &on, s->dense_weight, scratch->bin);
+    rescale(job, on.derivative, on.n);
+    return;
+  }
+#endif
   if (job->density) {
     weigh_by_density(job, &on, on.target, scratch, s->dense_weight);
     on.weight = s->dense_weight;

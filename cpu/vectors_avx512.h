@@ -21,3 +21,31 @@ TARE_INLINE vector only(choice where, vector x) { return _mm512_maskz_mov_ps(whe
 TARE_INLINE vector power_of_2(vector biased) { /* the lowest 8 bits become the exponent */
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(biased), 23));
 }
+
+/* Bins: whole numbers, and the weights that they have. */
+
+typedef __m512i integers;
+
+TARE_INLINE integers whole_part(vector x) { return _mm512_cvttps_epi32(x); } /* of NaN: negative */
+TARE_INLINE integers no_more_than(int32_t most, integers x) { return _mm512_min_epi32(_mm512_set1_epi32(most), x); }
+TARE_INLINE integers no_less_than_0(integers x) { return _mm512_max_epi32(_mm512_setzero_si512(), x); }
+TARE_INLINE void store_integer_vector(int32_t *to, integers x) { _mm512_storeu_si512(to, x); }
+TARE_INLINE int are_different(integers a, integers b) { return _mm512_cmpneq_epi32_mask(a, b) != 0; }
+
+enum { HAS_WEIGHTS_OF_FEW = 1 };
+
+typedef struct bin_weights {
+  const float *of;
+  __m512 low, high; /* of the first 32 bins */
+} bin_weights;
+
+TARE_INLINE bin_weights bin_weights_of(const float *weight) {
+  return (bin_weights){weight, _mm512_loadu_ps(weight), _mm512_loadu_ps(weight + LANES)};
+}
+TARE_INLINE vector weight_at(const bin_weights *weights, integers bin) {
+  return _mm512_i32gather_ps(bin, weights->of, 4);
+}
+/** By the last five bits of each bin: those of what NaN becomes are 0. */
+TARE_INLINE vector weight_of_few(const bin_weights *weights, integers bin) {
+  return _mm512_permutex2var_ps(weights->low, bin, weights->high);
+}

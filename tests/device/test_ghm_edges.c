@@ -190,6 +190,30 @@ Test(ghm_edges, counts_at_the_thresholds_in_double) {
   }
 }
 
+/* Logits in float at every threshold, up to two floats on either side, and far from all. There vectors tell bins by the
+ * sigmoid, and keys near to an edge by the threshold. */
+Test(ghm_edges, counts_at_the_thresholds_in_float) {
+  static const int counts[] = {2, 30, 32, 33, 100, 1024};
+  static const float far[] = {0, -0.0f, 104, -104, 17, -17, INFINITY, -INFINITY, NAN, 1e-40f};
+  static tare_bins made;
+  FOR_EACH_DEVICE(device) {
+    for (size_t b = 0; b < 2 * sizeof counts / sizeof *counts; b++) {
+      const int bins = counts[b / 2];
+      problem *p = column(TARE_LOSS_GHM_C, TARE_DTYPE_F32, b % 2 ? TARE_GHM_VARIANT_MMDET : TARE_GHM_VARIANT_PAPER,
+                          bins, bins * 10);
+      tare_bins_make(&made, &p->loss);
+      for (int i = 0; i < bins * 10; i++) {
+        float u = i < 10 ? far[i] : made.lower_f32[i / 10];
+        for (int k = i % 10 / 2; i >= 10 && k != 2; k += k < 2 ? 1 : -1)
+          u = nextafterf(u, k < 2 ? -INFINITY : INFINITY);
+        p->labels[i] = i % 2 - 1;
+        p->logits[i] = (double)(i % 2 == 1 ? -u : u);
+      }
+      check_counts(p, device);
+    }
+  }
+}
+
 /* Between k/M and the float of it. So many bins are not compared each: a bin is guessed first, then corrected. */
 Test(ghm_edges, edges_of_mmdetection_are_floats) {
   FOR_EACH_DEVICE(device) {
