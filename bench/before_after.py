@@ -4,11 +4,11 @@
 
     bench/before_after.py OLD_BUILD NEW_BUILD > table.md
 
-Both are build folders with a libtare.so of gcc, Release. Needs gcc, valgrind, llvm-mca and objdump; takes 10 minutes.
+Both are build folders with a libtare.so of gcc, Release. Needs gcc, valgrind, llvm-mca and objdump; takes 20 minutes.
 Instructions are those of the library in one call: by callgrind, and with AVX-512 by single steps, on a smaller batch.
 Cycles are those of the innermost loops that were run, each alone: what lies between them is left out, and every load
 hits the first-level cache. Times: the two libraries and a copy of the same bytes by turns in one process, on one
-thread; the least of the rounds.
+thread; the least of the rounds. Then the same of 8 million elements on two threads, by the clock on the wall.
 """
 
 import argparse
@@ -144,11 +144,16 @@ def by_steps(program, isa, libraries, folder):
     return found
 
 
+def times_of(program, way, isa, libraries):
+    """loss: ns an element of each library and of a copy"""
+    lines = run([program, way, "-", *libraries], env=environment(isa)).splitlines()
+    return {line.split()[0]: [float(part) for part in line.split()[1:]] for line in lines}
+
+
 def rows(program, isa, libraries, folder):
     steps_folder = folder / f"steps-{isa}"
     steps_folder.mkdir()
-    lines = run([program, "times", "-", *libraries], env=environment(isa)).splitlines()
-    times = {line.split()[0]: [float(part) for part in line.split()[1:]] for line in lines}
+    times, many = (times_of(program, way, isa, libraries) for way in ("times", "many"))
     if isa == "avx512":
         steps, elements = by_steps(program, isa, libraries, steps_folder), STEPPED
     else:
@@ -157,7 +162,8 @@ def rows(program, isa, libraries, folder):
         counts = [sum(s[name].values()) / elements for s in steps]
         found = [cycles(s[name], library, CPUS[isa], elements) for s, library in zip(steps, libraries, strict=True)]
         of_code = f"{counts[0]:.1f} → {counts[1]:.1f} | {found[0][0]:.2f} → {found[1][0]:.2f} | {found[1][1]:.0%}"
-        yield f"| {name} | {of_code} | {old:.3f} → {new:.3f} | {copy:.3f} |"
+        one, two = f"{old:.3f} → {new:.3f} | {copy:.3f}", "{:.3f} → {:.3f} | {:.3f}".format(*many[name])
+        yield f"| {name} | {of_code} | {one} | {two} |"
 
 
 def main():
@@ -171,7 +177,8 @@ def main():
         program = build_program(folder, libraries[1].parent)
         for isa in arguments.isa or CPUS:
             print(f"### {isa}; cycles by {CPUS[isa]}\n")
-            print("| loss | instructions | cycles | in loops | ns | copy, ns |\n|---|--:|--:|--:|--:|--:|")
+            columns = ["loss", "instructions", "cycles", "in loops", "ns", "copy", "ns, 8 M on 2 threads", "copy"]
+            print(f"| {' | '.join(columns)} |\n|---{'|--:' * (len(columns) - 1)}|")
             for row in rows(program, isa, libraries, folder):
                 print(row)
             print(flush=True)

@@ -48,7 +48,7 @@ void tare_cpu_count_classes(const tare_cpu *cpu, const tare_tiling *tiling, cons
 tare_ghm_state tare_cpu_state(tare_cpu *cpu, const tare_problem *problem);
 
 /** Before and after the passes that count gradient norms, TARE_PASS_HISTOGRAM. */
-void tare_cpu_clear_counts(tare_cpu *cpu);
+void tare_cpu_clear_counts(tare_cpu *cpu, int32_t bins);
 void tare_cpu_collect_counts(tare_cpu *cpu, int32_t bins, tare_ghm_state state);
 
 /** Counts the gradient norms of a batch into a state. */

@@ -334,7 +334,7 @@ static tare_status open_head(head *h, tare_backend *self, const tare_linear_plan
   place_weights(h);
   if (!tare_is_ghm(plan->problem)) return TARE_STATUS_OK;
   tare_bins_make(&h->cpu->bins, &plan->problem->loss);
-  tare_cpu_clear_counts(h->cpu);
+  tare_cpu_clear_counts(h->cpu, plan->problem->loss.ghm.bins);
   h->state = tare_cpu_state(h->cpu, plan->problem);
   return TARE_STATUS_OK;
 }

@@ -291,12 +291,13 @@ void tare_cpu_sum_classes(tare_cpu *cpu, const tare_tiling *tiling, const tare_j
 
 tare_ghm_state tare_cpu_state(tare_cpu *cpu, const tare_problem *problem) {
   const tare_ghm_parameters *ghm = &problem->loss.ghm;
-  if (!ghm->state) memset(cpu->state, 0, sizeof cpu->state);
+  if (!ghm->state) memset(cpu->state, 0, (2 + 3 * (size_t)ghm->bins) * sizeof *cpu->state);
   return tare_ghm_state_at(ghm->state ? ghm->state : cpu->state, ghm->bins);
 }
 
-void tare_cpu_clear_counts(tare_cpu *cpu) {
-  for (int32_t t = 0; t < cpu->threads; t++) memset(cpu->scratch[t].histogram, 0, sizeof cpu->scratch[t].histogram);
+void tare_cpu_clear_counts(tare_cpu *cpu, int32_t bins) {
+  for (int32_t t = 0; t < cpu->threads; t++)
+    for (int part = 0; part < 4; part++) memset(cpu->scratch[t].histogram[part], 0, (size_t)bins * sizeof(int64_t));
 }
 
 void tare_cpu_collect_counts(tare_cpu *cpu, int32_t bins, tare_ghm_state state) {
@@ -311,7 +312,7 @@ void tare_cpu_collect_counts(tare_cpu *cpu, int32_t bins, tare_ghm_state state) 
 
 void tare_cpu_count_norms(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_ghm_state state) {
   const tare_job job = {.problem = problem, .pass = TARE_PASS_HISTOGRAM, .bins = &cpu->bins};
-  tare_cpu_clear_counts(cpu);
+  tare_cpu_clear_counts(cpu, problem->loss.ghm.bins);
   tare_cpu_run_pass(cpu, tiling, &job);
   tare_cpu_collect_counts(cpu, problem->loss.ghm.bins, state);
 }
@@ -347,7 +348,7 @@ void tare_cpu_write_norms(tare_cpu *cpu, const tare_tiling *tiling, const tare_p
   tare_norms_to_count(problem, &counted);
   tare_norms_spec(problem, &loss);
   tare_bins_make(&cpu->bins, &loss);
-  tare_cpu_clear_counts(cpu);
+  tare_cpu_clear_counts(cpu, problem->output.norm_bins);
   tare_cpu_run_pass(cpu, tiling, &job);
   tare_cpu_collect_counts(cpu, problem->output.norm_bins, state);
 }

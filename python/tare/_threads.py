@@ -27,5 +27,8 @@ def openmp_of_torch():
 
 
 def choose():
-    parallel = None if os.environ.get("TARE_THREADS") == "pool" else openmp_of_torch()
+    wanted = os.environ.get("TARE_THREADS", "")
+    if wanted not in ("", "pool"):
+        raise ValueError(f'TARE_THREADS is "{wanted}"; it must be "pool", or not set: PyTorch\'s threads')
+    parallel = None if wanted else openmp_of_torch()
     _c.library.tare_use_threads(ctypes.cast(parallel, ctypes.c_void_p) if parallel else None)

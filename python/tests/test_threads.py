@@ -48,6 +48,13 @@ def test_the_environment_keeps_the_pool(chosen, monkeypatch):
     assert chosen == [None]
 
 
+def test_an_unknown_choice_of_threads_is_refused(chosen, monkeypatch):
+    monkeypatch.setenv("TARE_THREADS", "Pool")
+    with pytest.raises(ValueError, match='TARE_THREADS is "Pool"; it must be "pool"'):
+        _threads.choose()
+    assert chosen == []
+
+
 @pytest.mark.parametrize("text", ["ATen parallel backend: native thread pool", ""])
 def test_without_openmp_the_pool_is_used(chosen, monkeypatch, text):
     monkeypatch.setattr(torch.__config__, "parallel_info", lambda: text)
