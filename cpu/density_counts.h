@@ -9,7 +9,12 @@ static void count_by_many(const tare_bins *bins, const real *restrict key, int32
 #else
   for (int32_t start = 0; start < n; start += CHUNK) bins_of_chunk(bins, key + start, bin + start);
 #endif
-  for (int32_t i = 0; i < n; i++) histogram[i & 3][bin[i]]++;
+  for (int32_t i = 0; i < n; i += 4) {
+    histogram[0][bin[i]]++;
+    histogram[1][bin[i + 1]]++;
+    histogram[2][bin[i + 2]]++;
+    histogram[3][bin[i + 3]]++;
+  }
   histogram[0][0] -= n;
 }
 
