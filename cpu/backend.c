@@ -222,6 +222,7 @@ static void destroy(tare_backend *self) {
   free(cpu->scratch);
   free(cpu->results);
   free(cpu->scans);
+  free(cpu->digit_tables);
   free(cpu);
 }
 
@@ -254,7 +255,8 @@ tare_status tare_cpu_backend_create(const tare_context_options *options, tare_ba
   cpu->scratch = aligned_alloc(64, (size_t)cpu->threads * sizeof *cpu->scratch);
   cpu->results = calloc(TARE_MAX_GROUPS, sizeof *cpu->results);
   cpu->scans = calloc(TARE_MAX_GROUPS, sizeof *cpu->scans);
-  if (!cpu->scratch || !cpu->results || !cpu->scans) {
+  cpu->digit_tables = calloc((size_t)tare_sort_tables(cpu->threads), sizeof *cpu->digit_tables);
+  if (!cpu->scratch || !cpu->results || !cpu->scans || !cpu->digit_tables) {
     const size_t bytes = (size_t)cpu->threads * sizeof *cpu->scratch + TARE_MAX_GROUPS * sizeof *cpu->scans;
     destroy(&cpu->base);
     return tare_fail(error, TARE_STATUS_OUT_OF_MEMORY, "no memory for the scratch of %d threads (%zu bytes)",

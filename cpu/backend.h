@@ -4,6 +4,7 @@
 #define TARE_CPU_BACKEND_H
 
 #include "core/backend.h"
+#include "radix_sort.h"
 #include "rows.h"
 
 #define TARE_NO_TARGETS ((tare_target_scan){.first_row = INT64_MAX})
@@ -12,9 +13,10 @@ typedef struct tare_cpu {
   tare_backend base;
   const tare_kernels *kernels;
   int32_t threads;
-  tare_scratch *scratch;      /* [threads] */
-  tare_group_result *results; /* [TARE_MAX_GROUPS] */
-  tare_label_scan *scans;     /* [TARE_MAX_GROUPS] */
+  tare_scratch *scratch;          /* [threads] */
+  tare_group_result *results;     /* [TARE_MAX_GROUPS] */
+  tare_label_scan *scans;         /* [TARE_MAX_GROUPS] */
+  tare_digit_table *digit_tables; /* [tare_sort_tables(threads)] */
   tare_bins bins;
   uint64_t state[2 + 3 * TARE_MAX_BINS]; /* of a GHM call without a state of the caller's */
 } tare_cpu;
@@ -54,9 +56,8 @@ void tare_cpu_collect_counts(tare_cpu *cpu, int32_t bins, tare_ghm_state state);
 /** Counts the gradient norms of a batch into a state. */
 void tare_cpu_count_norms(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem, tare_ghm_state state);
 
-/** Puts the gradient density into the job: by bins, or of every key on its own. */
+/** Puts the gradient density into the job, by bins. */
 void tare_cpu_use_bins(tare_cpu *cpu, const tare_tiling *tiling, const tare_plan *plan, tare_job *job);
-void tare_cpu_use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const tare_plan *plan, tare_job *job);
 
 /** The sums of each class, of the losses and gradients that `evaluation` is going to compute. `adds`: to what the
  *  output holds. */

@@ -64,24 +64,17 @@ static void find_soft_bins(const tare_bins *bins, const stretch *on, const real 
   }
 }
 
-/** Weight x 1/GD of each element. */
-static void weigh_by_density(const tare_job *job, const stretch *on, const real *target, tare_scratch *scratch,
-                             real *out) {
+/** Weight x 1/GD of each element, by bins. */
+static void weigh_by_bin(const tare_job *job, const stretch *on, const real *target, tare_scratch *scratch, real *out) {
   const tare_bins *bins = job->bins;
 #ifndef HAS_VECTORS
-  if (job->density == TARE_DENSITY_USE_BINS && !job->problem->soft) {
+  if (!job->problem->soft) {
     weigh_by_bins(bins, on->x, on->weight, on->n, scratch->bin, out);
     return;
   }
 #endif
-  if (job->density == TARE_DENSITY_USE_BINS) {
-    find_soft_bins(bins, on, target, scratch);
-    for (int32_t i = 0; i < on->n; i++) out[i] = weight_by(on->weight[i], weight_of(bins)[scratch->bin[i]]);
-  } else {
-    double_keys(job, on, target, scratch);
-    tare_weigh_keys(job, on->n, scratch->key, scratch->place, scratch->inverse_density);
-    for (int32_t i = 0; i < on->n; i++) out[i] = weight_by(on->weight[i], (real)scratch->inverse_density[i]);
-  }
+  find_soft_bins(bins, on, target, scratch);
+  for (int32_t i = 0; i < on->n; i++) out[i] = weight_by(on->weight[i], weight_of(bins)[scratch->bin[i]]);
 }
 
 static void count_keys(const tare_job *job, const stretch *on, const real *target, tare_scratch *scratch) {
@@ -102,9 +95,67 @@ static void count_scored_keys(const tare_job *job, const stretch *on, const real
   }
 }
 
-static void collect_keys(const tare_job *job, const stretch *on, const real *target, tare_scratch *scratch) {
-  tare_collected_keys *keys = job->collected;
-  double_keys(job, on, target, scratch);
+/* The exact density: see cpu/exact.c. */
+
+#define NO_KEY UINT64_MAX /* of an element without a weight */
+
+/** The place of a block's first element. */
+static int64_t place_of_block(const tare_tile *tile, int64_t classes, const block *b) {
+  return tile->place + (b->by_class ? b->first_class * tile->rows : b->first_row * classes + b->first_class);
+}
+
+#if TARE_REAL_BITS == 32
+
+/** The signed logit's bits in an order that unsigned integers have, and its place. A NaN counts as -inf. */
+TARE_INLINE uint64_t word_of(float u, float weight, uint32_t place) {
+  const uint32_t bits = (uint32_t)bits_of(u), ordered = bits ^ (bits >> 31 ? UINT32_MAX : UINT32_C(1) << 31);
+  const uint64_t key = u == u ? ordered : UINT32_C(0x007fffff);
+  return weight != 0 ? key << 32 | place : NO_KEY;
+}
+
+static void collect_words(const stretch *on, const stretch *positives, const int32_t *picked_at, int64_t place,
+                          uint64_t *restrict word) {
+  const float *restrict x = on->x, *restrict weight = on->weight;
+  const uint32_t first = (uint32_t)place;
+#pragma omp simd
+  for (int32_t i = 0; i < on->n; i++) word[i] = word_of(x[i], weight[i], first + (uint32_t)i); /* hot: words (any) */
+  for (int32_t k = 0; k < positives->n; k++)
+    word[picked_at[k]] = word_of(positives->x[k], positives->weight[k], first + (uint32_t)picked_at[k]);
+}
+
+#endif
+
+/** Keys in double of a block's elements, then of its labels' in the scratch. */
+static void collect_doubles(const tare_job *job, const stretch *on, const int32_t *at, tare_scratch *scratch,
+                            uint64_t *key) {
+  double_keys(job, on, real_scratch_of(scratch)->target, scratch);
   for (int32_t i = 0; i < on->n; i++)
-    if (on->weight[i] != 0) keys->key[keys->count++] = tare_key_or_least(scratch->key[i], -(double)INFINITY);
+    key[at ? at[i] : i] =
+        on->weight[i] != 0 ? tare_ordered_bits(tare_key_or_least(scratch->key[i], -(double)INFINITY)) : NO_KEY;
+}
+
+static void collect_keys(const tare_job *job, const tare_tile *tile, const block *b, const stretch *on,
+                         const stretch *positives, tare_scratch *scratch) {
+  const int64_t place = place_of_block(tile, job->problem->batch.classes, b);
+#if TARE_REAL_BITS == 32
+  if (job->collects_words) {
+    collect_words(on, positives, scratch->picked_at, place, job->key + place);
+    return;
+  }
+#endif
+  collect_doubles(job, on, NULL, scratch, job->key + place);
+  collect_doubles(job, positives, scratch->picked_at, scratch, job->key + place);
+}
+
+/** Weight x 1/GD of each element of a block and of its labels'. */
+static void weigh_by_place(const tare_job *job, int64_t place, stretch *on, const stretch *positives,
+                           const int32_t *picked_at, real_scratch *s) {
+  const real *restrict inverse_density = (const real *)job->inverse_density + place;
+  const real *restrict weight = on->weight;
+  real *restrict out = s->dense_weight;
+  for (int32_t i = 0; i < on->n; i++) out[i] = weight_by(weight[i], inverse_density[i]);
+  for (int32_t i = on->n; i < whole_chunks(on->n); i++) out[i] = 0;
+  for (int32_t k = 0; k < positives->n; k++)
+    positives->weight[k] = weight_by(positives->weight[k], inverse_density[picked_at[k]]);
+  on->weight = out;
 }

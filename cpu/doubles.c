@@ -44,5 +44,5 @@ const tare_kernels_of_all TARE_KERNELS = {
     .regression = regression_tile,
     .scan_labels = tare_tile_scan_labels,
     .classify_labels = classify_tile,
-    .in_double = {evaluate_margins, find_bases_in_double, logarithm, find_soft_norms_in_double},
+    .in_double = {evaluate_margins, find_bases_in_double, logarithm, find_soft_norms_in_double, find_norms_in_double},
 };

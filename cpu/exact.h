@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The exact gradient density on the CPU: keys in order, and 1/GD of each. */
+/* The exact gradient density on the CPU: 1/GD of each element. */
 #ifndef TARE_CPU_EXACT_H
 #define TARE_CPU_EXACT_H
 
-#include "job.h"
+#include "backend.h"
 
-/** Sorts `key`, writes 1/GD of each sorted key into `weight`, and describes both; what that needs lies in `spare`. */
-void tare_exact_density(const tare_problem *problem, int64_t n, double *key, double *spare, double *weight,
-                        tare_sorted_keys *sorted);
+/** Puts the gradient density of every element into the job. */
+void tare_cpu_use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const tare_plan *plan, tare_job *job);
 
 #endif

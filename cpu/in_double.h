@@ -174,3 +174,11 @@ static void find_soft_norms_in_double(int32_t n, const double *restrict x, const
     norm[i] = difference < 0 ? -difference : difference;
   }
 }
+
+static void find_norms_in_double(int32_t n, const double *restrict logit, double *restrict norm) {
+#pragma omp simd
+  for (int32_t i = 0; i < n; i++) { /* hot: norms of sorted logits (any) */
+    const double u = logit[i], e = exp_nonpositive(u < 0 ? u : -u), nearer = e / (1.0 + e);
+    norm[i] = u > 0 ? -nearer : nearer;
+  }
+}

@@ -27,23 +27,6 @@ enum tare_pass { TARE_PASS_EVALUATE, TARE_PASS_HISTOGRAM, TARE_PASS_COLLECT, TAR
 /** How the gradient density weighs elements. */
 enum tare_density_use { TARE_DENSITY_USE_NONE, TARE_DENSITY_USE_BINS, TARE_DENSITY_USE_EXACT };
 
-enum { TARE_KEY_STEP = 64, TARE_KEY_LEVELS = 8 };
-
-/** The keys of the exact density in order, and 1/GD of each. level[0] has all of them, each further level every 64th of
- *  the one before: a search touches one stretch of memory a level instead of one place for each halving. */
-typedef struct tare_sorted_keys {
-  const double *level[TARE_KEY_LEVELS];
-  int64_t count[TARE_KEY_LEVELS];
-  int32_t levels;
-  const double *weight;
-} tare_sorted_keys;
-
-/** Keys in the order in which they were met. */
-typedef struct tare_collected_keys {
-  double *key;
-  int64_t count;
-} tare_collected_keys;
-
 /** By what the kernels' derivatives are multiplied. Where `after` is set, scale over divisor is no ordinary number of
  *  the kernels' type: they multiply by a factor of 1, and cpu/scale.h finishes each derivative. */
 typedef struct tare_gradient_scale {
@@ -59,8 +42,9 @@ typedef struct tare_job {
   tare_gradient_scale gradient;
   const tare_gradient_scale *of_level; /* instead, one for each level; or NULL */
   const tare_bins *bins;
-  tare_sorted_keys sorted;                /* exact density */
-  tare_collected_keys *collected;         /* TARE_PASS_COLLECT, on one thread, appends here */
+  const void *inverse_density;            /* exact density: 1/GD of each element by its place, of the kernels' type */
+  uint64_t *key;                          /* TARE_PASS_COLLECT: of each element by its place; see cpu/exact.c */
+  int32_t collects_words;                 /* logits of 32 bits and places in one, instead of keys in double */
   int32_t zeros_past_caches, past_caches; /* rows of zeros, and the gradient, are stored past the caches */
 } tare_job;
 
@@ -68,6 +52,7 @@ typedef struct tare_job {
 typedef struct tare_tile {
   const tare_view *view;
   int64_t offset[TARE_ARRAY_COUNT];
+  int64_t place; /* of its first element: the elements of all tiles before it */
   int32_t rows;
 } tare_tile;
 
@@ -143,6 +128,8 @@ typedef struct tare_double_kernels {
   double (*logarithm)(double x);
   /** norm = |sigmoid(x) - target| of n elements. */
   void (*find_soft_norms)(int32_t n, const double *restrict x, const double *restrict target, double *restrict norm);
+  /** Gradient norms of n signed logits, folded: see losses/window.h. */
+  void (*find_norms)(int32_t n, const double *restrict logit, double *restrict norm);
 } tare_double_kernels;
 
 /** Room for the arrays of cpu/scratch.h, in double. */
@@ -155,8 +142,7 @@ typedef struct tare_scratch {
   tare_soft_norms soft_norms;
   tare_two_hot two_hot;
   TARE_ALIGNED double row_loss[TARE_TILE_ROWS];
-  TARE_ALIGNED double key[TARE_BLOCK], inverse_density[TARE_BLOCK];
-  TARE_ALIGNED int64_t place[TARE_BLOCK];
+  TARE_ALIGNED double key[TARE_BLOCK];
   TARE_ALIGNED int32_t bin[TARE_BLOCK];
   int32_t picked_at[TARE_BLOCK];
   tare_tile_rows rows;

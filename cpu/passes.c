@@ -9,7 +9,6 @@
 #include "backend.h"
 #include "core/class_sums.h"
 #include "core/norms.h"
-#include "exact.h"
 #include "past_caches.h"
 #include "threads.h"
 
@@ -227,8 +226,7 @@ static void run_group_of_pass(void *argument, int64_t group, int32_t thread) {
 
 double tare_cpu_run_pass(tare_cpu *cpu, const tare_tiling *tiling, const tare_job *job) {
   logit_pass pass = {cpu, tiling, job};
-  const int32_t threads = job->pass == TARE_PASS_COLLECT ? 1 : cpu->threads; /* keys are collected in order */
-  tare_share(threads, tiling->groups, run_group_of_pass, &pass);
+  tare_share(cpu->threads, tiling->groups, run_group_of_pass, &pass);
   return sum_of_levels(cpu, tiling);
 }
 
@@ -328,15 +326,6 @@ void tare_cpu_use_bins(tare_cpu *cpu, const tare_tiling *tiling, const tare_plan
   tare_bins_set_weights(&cpu->bins, state.inverse_density);
   job->density = TARE_DENSITY_USE_BINS;
   job->bins = &cpu->bins;
-}
-
-void tare_cpu_use_exact_density(tare_cpu *cpu, const tare_tiling *tiling, const tare_plan *plan, tare_job *job) {
-  job->density = TARE_DENSITY_USE_EXACT;
-  if (!plan->keys) return; /* nor is there a workspace */
-  tare_collected_keys keys = {.key = plan->key};
-  const tare_job collect = {.problem = plan->problem, .pass = TARE_PASS_COLLECT, .collected = &keys};
-  tare_cpu_run_pass(cpu, tiling, &collect);
-  tare_exact_density(plan->problem, keys.count, plan->key, plan->spare, plan->weight, &job->sorted);
 }
 
 void tare_cpu_write_norms(tare_cpu *cpu, const tare_tiling *tiling, const tare_problem *problem) {

@@ -84,9 +84,16 @@ static void find_bins_of_differences(const tare_bins *bins, int32_t n, tare_scra
   }
 }
 
-static void weigh_differences(const tare_job *job, int32_t n, tare_scratch *scratch, double *restrict weight) {
+/** The place of a piece's first element. The rows that it has move up, to where others of its tile have theirs. */
+static int64_t place_of_piece(const tare_job *job, const tare_tile *tile, const regression_piece *p) {
+  return tile->place + p->first * job->problem->batch.classes + p->first_column;
+}
+
+static void weigh_differences(const tare_job *job, const tare_tile *tile, const regression_piece *p,
+                              tare_scratch *scratch, double *restrict weight) {
+  const int32_t n = p->n;
   if (job->density == TARE_DENSITY_USE_EXACT) {
-    tare_weigh_keys(job, n, scratch->key, scratch->place, weight);
+    memcpy(weight, (const double *)job->inverse_density + place_of_piece(job, tile, p), (size_t)n * sizeof *weight);
     return;
   }
   find_bins_of_differences(job->bins, n, scratch);
@@ -135,7 +142,7 @@ static void store_regression(const tare_job *job, const tare_tile *tile, const r
 static void regression_evaluate(const tare_job *job, const tare_tile *tile, const regression_piece *p,
                                 tare_scratch *scratch, tare_group_result *result) {
   real_scratch *s = real_scratch_of(scratch);
-  weigh_differences(job, p->n, scratch, s->weight);
+  weigh_differences(job, tile, p, scratch, s->weight);
   regression_loop(s, job->problem->loss.ghm.mu, p->n, s->loss, s->derivative);
   result->loss += sum(s->loss, p->n);
   for (int32_t i = 0; i < p->n; i++) s->derivative[i] *= job->gradient.factor;
@@ -152,7 +159,7 @@ static void regression_work(const tare_job *job, const tare_tile *tile, const re
     count_differences(job->bins, p->n, scratch);
   else
     for (int32_t i = 0; i < p->n; i++)
-      job->collected->key[job->collected->count++] = tare_key_or_least(scratch->key[i], 0.0);
+      job->key[place_of_piece(job, tile, p) + i] = tare_ordered_bits(tare_key_or_least(scratch->key[i], 0.0));
 }
 
 /** Zeros for rows [first, last) of an output with a class axis. `zeros` holds TARE_BLOCK of them. */
@@ -188,6 +195,8 @@ static void regression_tile(const tare_job *job, const tare_tile *tile, tare_scr
   const int64_t columns = problem->batch.classes;
   tare_tile_rows_decode(problem, tile, &scratch->rows);
   for (int32_t i = 0; i < tile->rows; i++) scratch->row_loss[i] = 0;
+  if (job->pass == TARE_PASS_COLLECT) /* keys of no element, where none follow */
+    memset(job->key + tile->place, 0xff, (size_t)(tile->rows * columns) * sizeof *job->key);
   const int32_t fit = columns < TARE_BLOCK ? (int32_t)(TARE_BLOCK / columns) : 1;
   for (int32_t first = 0; first < scratch->rows.positives; first += fit)
     for (int64_t column = 0; column < columns; column += TARE_BLOCK) {

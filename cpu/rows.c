@@ -53,7 +53,8 @@ int64_t tare_group_start(const tare_tiling *tiling, int32_t group) {
 
 void tare_tile_at(const tare_tiling *tiling, const tare_problem *problem, int64_t number, tare_tile *tile) {
   int level = 0;
-  while (number >= tiling->first_tile[level + 1]) level++;
+  int64_t row = 0;
+  while (number >= tiling->first_tile[level + 1]) row += problem->view[level++].rows;
   const tare_view *view = &problem->view[level];
   const int64_t inner = view->dim[TARE_AXES - 1], size = tiling->tile_rows[level];
   const int64_t chunks = (inner + size - 1) / size;
@@ -61,6 +62,7 @@ void tare_tile_at(const tare_tiling *tiling, const tare_problem *problem, int64_
   int64_t index[TARE_AXES];
   index[3] = rest % chunks * size;
   rest /= chunks;
+  tile->place = (row + rest * inner + index[3]) * problem->batch.classes;
   index[2] = rest % view->dim[2];
   rest /= view->dim[2];
   index[1] = rest % view->dim[1];

@@ -114,8 +114,8 @@ static void run_whole(const tare_job *job, stretch on, const element_task *task,
     return;
   }
 #endif
-  if (job->density) {
-    weigh_by_density(job, &on, on.target, scratch, s->dense_weight);
+  if (job->density == TARE_DENSITY_USE_BINS) {
+    weigh_by_bin(job, &on, on.target, scratch, s->dense_weight);
     on.weight = s->dense_weight;
   }
   evaluate_elements(task, (real)job->gradient.factor, &on);
@@ -183,30 +183,40 @@ static int counts_element_by_element(const tare_job *job, const tare_tile *tile)
          (tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS].data || tile->view->array[TARE_ARRAY_CLASS_MASK].data);
 }
 
+/** Counts or collects the gradient norms of a block. */
+static void take_norms(const tare_job *job, const tare_tile *tile, const block *b, const stretch *on,
+                       const stretch *positives, const element_task *of_labels, tare_scratch *scratch) {
+  real_scratch *s = real_scratch_of(scratch);
+  if (job->pass == TARE_PASS_COLLECT) {
+    collect_keys(job, tile, b, on, positives, scratch);
+    return;
+  }
+  if (counts_element_by_element(job, tile))
+    for (int32_t i = 0; i < b->n; i++) scratch->histogram[0][0] += s->weight[i] != 0;
+  for (int32_t k = 0; k < positives->n; k++) s->weight[scratch->picked_at[k]] = 0;
+  count_keys(job, on, s->target, scratch);
+  if (positives->n && of_labels->is_soft)
+    count_scored_keys(job, positives, positives->target, scratch);
+  else if (positives->n)
+    count_keys(job, positives, NULL, scratch);
+  for (int32_t k = 0; k < positives->n; k++) s->weight[scratch->picked_at[k]] = s->picked_weight[k]; /* GHM: no alpha */
+}
+
 static void sigmoid_block(const tare_job *job, const tare_tile *tile, const block *b, const tile_tasks *tasks,
                           tare_scratch *scratch, tare_group_result *result) {
   real_scratch *s = real_scratch_of(scratch);
-  const stretch on = stretch_of(job, tile, b, scratch, s);
+  stretch on = stretch_of(job, tile, b, scratch, s);
   const int32_t picked = pick_positives(job, tile, b, on.x, &tasks->labels, scratch, s);
   if (job->problem->weighs_terms) weigh_picked_terms(job->problem, tile, b, picked, scratch->picked_at, s);
   if (has_mask(tile)) mask_picked(tile, b, picked, scratch->picked_at, s);
   const stretch positives = {picked,         s->picked_x,          s->picked_weight, s->picked_plain,
                              s->picked_loss, s->picked_derivative, s->picked_target, s->picked_gamma};
-  if (job->pass == TARE_PASS_EVALUATE) {
+  if (job->density == TARE_DENSITY_USE_EXACT)
+    weigh_by_place(job, place_of_block(tile, job->problem->batch.classes, b), &on, &positives, scratch->picked_at, s);
+  if (job->pass == TARE_PASS_EVALUATE)
     evaluate_block(job, tile, b, &on, &positives, tasks, scratch, result);
-  } else {
-    void (*take)(const tare_job *, const stretch *, const real *, tare_scratch *) =
-        job->pass == TARE_PASS_COLLECT ? collect_keys : count_keys;
-    if (counts_element_by_element(job, tile))
-      for (int32_t i = 0; i < b->n; i++) scratch->histogram[0][0] += s->weight[i] != 0;
-    for (int32_t k = 0; k < picked; k++) s->weight[scratch->picked_at[k]] = 0;
-    take(job, &on, s->target, scratch);
-    if (picked && tasks->labels.is_soft)
-      count_scored_keys(job, &positives, positives.target, scratch);
-    else if (picked)
-      take(job, &positives, NULL, scratch);
-    for (int32_t k = 0; k < picked; k++) s->weight[scratch->picked_at[k]] = s->picked_weight[k]; /* GHM: no alpha */
-  }
+  else
+    take_norms(job, tile, b, &on, &positives, &tasks->labels, scratch);
   if (job->problem->soft || tile->view->array[TARE_ARRAY_ELEMENT_WEIGHTS].data) s->spread_lines = 0;
 }
 
