@@ -105,41 +105,49 @@ typedef struct tile_tasks {
 } tile_tasks;
 
 /** Runs a loop, and finds 1/GD before, on whole vectors or chunks. */
-static void run_whole(const tare_job *job, stretch on, const element_task *task, tare_scratch *scratch) {
+static void run_whole(const tare_job *job, stretch *on, const element_task *task, tare_scratch *scratch) {
   real_scratch *s = real_scratch_of(scratch);
 #ifdef HAS_VECTORS
   if (job->density == TARE_DENSITY_USE_BINS && !job->problem->soft) { /* GHM-C, whose formula is cross-entropy */
-    ce_of_binned_negatives(job->bins, (real)job->gradient.factor, &on, s->dense_weight, scratch->bin);
-    rescale(job, on.derivative, on.n);
+    ce_of_binned_negatives(job->bins, (real)job->gradient.factor, on, s->dense_weight, scratch->bin);
+    rescale(job, on->derivative, on->n);
     return;
   }
 #endif
+  real *const weight = on->weight;
   if (job->density == TARE_DENSITY_USE_BINS) {
-    weigh_by_bin(job, &on, on.target, scratch, s->dense_weight);
-    on.weight = s->dense_weight;
+    weigh_by_bin(job, on, on->target, scratch, s->dense_weight);
+    on->weight = s->dense_weight;
   }
-  evaluate_elements(task, (real)job->gradient.factor, &on);
-  rescale(job, on.derivative, on.n);
+  evaluate_elements(task, (real)job->gradient.factor, on);
+  on->weight = weight;
+  rescale(job, on->derivative, on->n);
 }
 
-/** Runs a loop on any number of elements: scratch is padded; what the caller's leave over goes through scratch. */
-static void run(const tare_job *job, stretch on, const element_task *task, tare_scratch *scratch) {
+/** Runs a loop on the caller's elements from the place `whole` on, which fill no vector, by way of scratch. */
+static void run_rest(const tare_job *job, const stretch *on, int32_t whole, int32_t unit, const element_task *task,
+                     tare_scratch *scratch) {
   real_scratch *s = real_scratch_of(scratch);
-  const int32_t unit = job->density ? CHUNK : UNIT, n = on.n, whole = n / unit * unit, rest = n - whole;
-  if (!rest || on.x == s->x || on.x == s->picked_x) {
-    on.n = (n + unit - 1) / unit * unit;
-    run_whole(job, on, task, scratch);
-    return;
-  }
-  on.n = whole;
-  run_whole(job, on, task, scratch);
-  memcpy(s->x, on.x + whole, (size_t)rest * sizeof *s->x);
+  const int32_t rest = on->n - whole;
+  memcpy(s->x, on->x + whole, (size_t)rest * sizeof *s->x);
   for (int32_t i = rest; i < unit; i++) s->x[i] = 0;
-  const stretch tail = {unit,          s->x,      on.weight + whole, on.base_weight + whole, on.loss + whole,
-                        s->derivative, s->target, on.gamma + whole};
-  run_whole(job, tail, task, scratch);
-  if (on.derivative != s->derivative)
-    memcpy(on.derivative + whole, s->derivative, (size_t)rest * sizeof *s->derivative);
+  stretch tail = {unit,          s->x,      on->weight + whole, on->base_weight + whole, on->loss + whole,
+                  s->derivative, s->target, on->gamma + whole};
+  run_whole(job, &tail, task, scratch);
+  if (on->derivative != s->derivative)
+    memcpy(on->derivative + whole, s->derivative, (size_t)rest * sizeof *s->derivative);
+}
+
+/** Runs a loop on any number of elements. Scratch is padded. Changes `on` for a while: vectors that copy it would wait
+ *  until its members, and all stores before them, are in the cache. */
+static void run(const tare_job *job, stretch *on, const element_task *task, tare_scratch *scratch) {
+  const real_scratch *s = real_scratch_of(scratch);
+  const int32_t unit = job->density ? CHUNK : UNIT, n = on->n, whole = n / unit * unit;
+  const int is_padded = on->x == s->x || on->x == s->picked_x;
+  on->n = is_padded ? (n + unit - 1) / unit * unit : whole;
+  run_whole(job, on, task, scratch);
+  on->n = n;
+  if (whole < n && !is_padded) run_rest(job, on, whole, unit, task, scratch);
 }
 
 /** Stores a block's gradient, unless it is in its place already. */
@@ -156,13 +164,12 @@ static void store_gradient(const tare_job *job, const tare_tile *tile, const blo
 
 /** Loss and gradient of a block: its elements, then its positives again. Many parameters: all state of a tile is with
  *  the caller. */
-static void evaluate_block(const tare_job *job, const tare_tile *tile, const block *b, const stretch *on,
-                           const stretch *positives, const tile_tasks *tasks, tare_scratch *scratch,
-                           tare_group_result *result) {
+static void evaluate_block(const tare_job *job, const tare_tile *tile, const block *b, stretch *on, stretch *positives,
+                           const tile_tasks *tasks, tare_scratch *scratch, tare_group_result *result) {
   real_scratch *s = real_scratch_of(scratch);
   const tare_view *view = tile->view;
-  run(job, *on, &tasks->elements, scratch);
-  if (positives->n) run(job, *positives, &tasks->labels, scratch);
+  run(job, on, &tasks->elements, scratch);
+  if (positives->n) run(job, positives, &tasks->labels, scratch);
   for (int32_t k = 0; k < positives->n; k++) {
     on->loss[scratch->picked_at[k]] = positives->loss[k];
     on->derivative[scratch->picked_at[k]] =
@@ -209,8 +216,8 @@ static void sigmoid_block(const tare_job *job, const tare_tile *tile, const bloc
   const int32_t picked = pick_positives(job, tile, b, on.x, &tasks->labels, scratch, s);
   if (job->problem->weighs_terms) weigh_picked_terms(job->problem, tile, b, picked, scratch->picked_at, s);
   if (has_mask(tile)) mask_picked(tile, b, picked, scratch->picked_at, s);
-  const stretch positives = {picked,         s->picked_x,          s->picked_weight, s->picked_plain,
-                             s->picked_loss, s->picked_derivative, s->picked_target, s->picked_gamma};
+  stretch positives = {picked,         s->picked_x,          s->picked_weight, s->picked_plain,
+                       s->picked_loss, s->picked_derivative, s->picked_target, s->picked_gamma};
   if (job->density == TARE_DENSITY_USE_EXACT)
     weigh_by_place(job, place_of_block(tile, job->problem->batch.classes, b), &on, &positives, scratch->picked_at, s);
   if (job->pass == TARE_PASS_EVALUATE)
