@@ -62,8 +62,8 @@ function(tare_add_instruction_set isa) # all of its kernels, for speed
 endfunction()
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  set(TARE_FLAGS_avx2 -mavx2 -mfma)
-  set(TARE_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512)
+  set(TARE_FLAGS_avx2 -mavx2 -mfma -mf16c)
+  set(TARE_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512)
   list(APPEND TARE_ISA_DEFINITIONS TARE_HAVE_AVX512=1)
   # No source is for AVX2 alone, so the sanitizers see in the baseline and in AVX-512 what they would see in it.
   if(TARE_SMALL OR NOT TARE_SANITIZE OR TARE_TEST_LONG)

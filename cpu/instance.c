@@ -37,12 +37,16 @@
 #define HAS_FEW_BINS
 #include "few_bins.h"
 #include "vectors_avx512.h"
-#elif TARE_REAL_BITS == 32 && defined(__AVX2__) && defined(__FMA__)
+#elif TARE_REAL_BITS == 32 && defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define HAS_VECTORS
 #include "vectors_avx2.h"
 #endif
 #include "density.h"
 #include "transpose.h"
+
+#ifdef HAS_VECTORS
+#include "halves.h"
+#endif
 
 #include "transfer.h"
 

@@ -4,6 +4,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#ifdef TARE_HAVE_AVX2
+#include <cpuid.h>
+#endif
 #ifdef TARE_HAVE_SVE
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -13,13 +16,20 @@
 static int runs_always(void) { return 1; }
 
 #ifdef TARE_HAVE_AVX2
-static int runs_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+/** By hand: not every compiler's __builtin_cpu_supports knows it. */
+static int has_f16c(void) {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
+static int runs_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
 #endif
 
 #ifdef TARE_HAVE_AVX512
 static int runs_avx512(void) {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma") &&
+         has_f16c();
 }
 #endif
 

@@ -34,12 +34,19 @@
 
 ONCE void load(int32_t dtype, const void *data, int64_t offset, int64_t stride, int64_t n, real *restrict to) {
   switch (dtype) {
+#ifdef HAS_VECTORS
+    case TARE_DTYPE_F16:
+    case TARE_DTYPE_BF16:
+      load_halves(dtype, (const uint16_t *)data + offset, stride, n, to);
+      break;
+#else
     case TARE_DTYPE_F16:
       LOAD_LOOP(uint16_t, tare_from_f16);
       break;
     case TARE_DTYPE_BF16:
       LOAD_LOOP(uint16_t, tare_from_bf16);
       break;
+#endif
     case TARE_DTYPE_F64:
       LOAD_LOOP(double, AS_IS);
       break;
@@ -50,12 +57,19 @@ ONCE void load(int32_t dtype, const void *data, int64_t offset, int64_t stride, 
 
 ONCE void store(int32_t dtype, void *data, int64_t offset, int64_t stride, int64_t n, const real *restrict from) {
   switch (dtype) {
+#ifdef HAS_VECTORS
+    case TARE_DTYPE_F16:
+    case TARE_DTYPE_BF16:
+      store_halves(dtype, from, (uint16_t *)data + offset, stride, n);
+      break;
+#else
     case TARE_DTYPE_F16:
       STORE_LOOP(uint16_t, AS_F16);
       break;
     case TARE_DTYPE_BF16:
       STORE_LOOP(uint16_t, AS_BF16);
       break;
+#endif
     case TARE_DTYPE_F64:
       STORE_LOOP(double, AS_DOUBLE);
       break;
@@ -82,6 +96,12 @@ static void load_lines(int32_t dtype, const void *data, int64_t offset, int64_t 
     transpose((const real *)data + offset, stride, length, lines, to, length);
     return;
   }
+#ifdef HAS_VECTORS
+  if (are_short_rows(dtype, line_stride, stride, lines)) {
+    load_short_rows(dtype, (const uint16_t *)data + offset, length, lines, to);
+    return;
+  }
+#endif
   for (int64_t i = 0; i < lines; i++) load(dtype, data, offset + i * line_stride, stride, length, to + i * length);
 }
 
@@ -96,6 +116,12 @@ static void store_lines(int32_t dtype, void *data, int64_t offset, int64_t line_
     transpose(from, length, lines, length, (real *)data + offset, stride);
     return;
   }
+#ifdef HAS_VECTORS
+  if (are_short_rows(dtype, line_stride, stride, lines)) {
+    store_short_rows(dtype, from, length, lines, (uint16_t *)data + offset);
+    return;
+  }
+#endif
   for (int64_t i = 0; i < lines; i++) store(dtype, data, offset + i * line_stride, stride, length, from + i * length);
 }
 
