@@ -18,7 +18,7 @@
 #include "threads.h"
 #include "windows.h"
 
-enum { PIECE = 8192, BLOCK = 128, SHORT_RUN = 32 };
+enum { PIECE = 8192, BLOCK = 512, SHORT_RUN = 32 };
 
 typedef struct exact_density {
   const tare_problem *problem;
@@ -190,10 +190,10 @@ static void weigh_piece(void *argument, int64_t piece, int32_t thread) {
   const double *norm = density->norm, half = density->problem->loss.ghm.epsilon / 2;
   const int64_t first = piece * PIECE, end = end_of(piece, density->n);
   norm_window at = find_window(norm, density->n, half, first);
-  double weight[BLOCK];
+  double weight[WINDOWS];
   (void)thread;
-  for (int64_t start = first; start < end; start += BLOCK) {
-    const int32_t n = (int32_t)(end - start < BLOCK ? end - start : BLOCK);
+  for (int64_t start = first; start < end; start += WINDOWS) {
+    const int32_t n = (int32_t)(end - start < WINDOWS ? end - start : WINDOWS);
     count_in_windows(norm, density->n, half, norm + start, n, &at, weight);
     for (int32_t i = 0; i < n; i++) weight[i] = tare_window_length(norm[start + i], half) / weight[i];
     write_weights(density, start, n, weight);
