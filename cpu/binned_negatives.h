@@ -25,9 +25,11 @@ TARE_INLINE bin_scales scales_of_bins(const tare_bins *bins) {
 TARE_INLINE many_integers whole_parts(many x) { ELEMENTWISE(many_integers, whole_part(x.at[k])); }
 /** Of sigmoids: the least bins, negative for NaN. They are below the number of bins, since least < M. */
 TARE_INLINE many_integers least_bins(const bin_scales *scales, many q) { return whole_parts(times(q, scales->least)); }
+TARE_INLINE many_integers no_more_than_last(const bin_scales *scales, many_integers bin) {
+  ELEMENTWISE(many_integers, no_more_than(scales->last, bin.at[k]));
+}
 TARE_INLINE many_integers most_bins(const bin_scales *scales, many q) {
-  const many_integers found = whole_parts(times(q, scales->most));
-  ELEMENTWISE(many_integers, no_more_than(scales->last, found.at[k]));
+  return no_more_than_last(scales, whole_parts(times(q, scales->most)));
 }
 TARE_INLINE many_integers not_negative(many_integers x) { ELEMENTWISE(many_integers, no_less_than_0(x.at[k])); }
 TARE_INLINE void store_integers(int32_t *to, many_integers x) { EACH store_integer_vector(to + LANES * k, x.at[k]); }
@@ -43,13 +45,14 @@ typedef struct doubts {
   int32_t n, at[TARE_BLOCK / AT_ONCE];
 } doubts;
 
-/** The bins of n keys, whole units; of a NaN the first. */
-static void bins_of_keys(const tare_bins *bins, const float *key, int32_t n, int32_t *bin) {
+/** The least bins of n keys, whole units; of a NaN the first. If `is_soft`, a constant, those of |sigmoid - target|, a
+ *  small one of which may be off by as much as a large one. Many parameters: arrays, and what is found. */
+TARE_INLINE void guess_bins_of(int is_soft, const tare_bins *bins, const float *key, const float *target, int32_t n,
+                               int32_t *restrict bin, doubts *doubtful) {
   const bin_scales scales = scales_of_bins(bins);
-  const float *lower = bins->lower_f32;
+  const float count = (float)bins->count, near = count * (SIGMOID_ERROR + bins->edge_error);
   const int32_t last = n - AT_ONCE;
-  doubts doubtful;
-  doubtful.n = 0;
+  doubtful->n = 0;
   if (last < 0) return;
   many e = exp_of_minus(1, load_many(key));
   for (int32_t i = 0; i <= last; i += AT_ONCE) {
@@ -57,14 +60,34 @@ static void bins_of_keys(const tare_bins *bins, const float *key, int32_t n, int
     const many next_e = exp_of_minus(1, load_many(key + next));
     const many larger = over(all(1), plus(e, all(1))), smaller = times(e, larger);
     const many q = by_side(sides_of(load_many(key + i)), smaller, larger);
-    const many_integers least = least_bins(&scales, q), most = most_bins(&scales, q);
+    many_integers least, most;
+    if (is_soft) {
+      const many norm = magnitudes_of(minus(q, load_many(target + i)));
+      least = whole_parts(times_plus(norm, all(count), all(-near))); /* -near becomes 0 */
+      most = no_more_than_last(&scales, whole_parts(times_plus(norm, all(count), all(near))));
+    } else {
+      least = least_bins(&scales, q);
+      most = most_bins(&scales, q);
+    }
     store_integers(bin + i, not_negative(least));
-    doubtful.at[doubtful.n] = i;
-    doubtful.n += are_any_different(least, most);
+    doubtful->at[doubtful->n] = i;
+    doubtful->n += are_any_different(least, most);
     e = next_e;
   }
+}
+
+/** The bins of n keys, whole units; of a NaN the first. */
+static void bins_of_keys(const tare_bins *bins, const float *key, int32_t n, int32_t *restrict bin) {
+  const float *lower = bins->lower_f32;
+  doubts doubtful;
+  guess_bins_of(0, bins, key, NULL, n, bin, &doubtful);
   for (int32_t d = 0; d < doubtful.n; d++)
     for (int32_t i = doubtful.at[d]; i < doubtful.at[d] + AT_ONCE; i++) bin[i] += key[i] >= lower[bin[i] + 1];
+}
+
+static __attribute__((noinline)) void guess_soft_bins_of(const tare_bins *bins, const float *x, const float *target,
+                                                         int32_t n, int32_t *restrict bin, doubts *doubtful) {
+  guess_bins_of(1, bins, x, target, n, bin, doubtful);
 }
 
 /* Cross-entropy. */

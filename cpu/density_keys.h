@@ -47,21 +47,43 @@ static __attribute__((noinline)) void correct_soft_bins(const tare_bins *bins, c
   for (int32_t k = 0; k < n; k++) bin[soft->at[k]] = bin_of_norm(bins, soft->norm[k]);
 }
 
-static int guess_soft_bins(const tare_bins *bins, const real *x, const real *target, int32_t *bin) {
-  return guess_norms(1, bins, x, target, bin);
+#ifdef HAS_VECTORS
+
+/** The bins of whole units. */
+static void soft_bins_of(const tare_bins *bins, const stretch *on, const real *target, tare_scratch *scratch,
+                         int32_t *bin) {
+  doubts doubtful;
+  guess_soft_bins_of(bins, on->x, target, on->n, bin, &doubtful);
+  for (int32_t d = 0; d < doubtful.n; d++) {
+    const int32_t at = doubtful.at[d];
+    const stretch turn = {.n = AT_ONCE, .x = on->x + at};
+    correct_soft_bins(bins, &turn, target + at, scratch, bin + at);
+  }
 }
 
-/** The bins of elements with dense targets. They are guessed, as guess_bins does. */
-static void find_soft_bins(const tare_bins *bins, const stretch *on, const real *target, tare_scratch *scratch) {
+#else
+
+/** The same, of whole chunks. */
+static void soft_bins_of(const tare_bins *bins, const stretch *on, const real *target, tare_scratch *scratch,
+                         int32_t *bin) {
   for (int32_t start = 0; start < on->n; start += CHUNK) {
-    const int32_t left = on->n - start;
-    const stretch part = {.n = left < CHUNK ? left : CHUNK, .x = on->x + start};
-    const real *t = target + start;
-    real padded[CHUNK] = {0}; /* what follows the last target may be any number, and give any bin */
-    if (left < CHUNK) t = memcpy(padded, t, (size_t)left * sizeof *t);
-    if (guess_soft_bins(bins, part.x, t, scratch->bin + start))
-      correct_soft_bins(bins, &part, t, scratch, scratch->bin + start);
+    const stretch part = {.n = CHUNK, .x = on->x + start};
+    if (guess_norms(1, bins, part.x, target + start, bin + start))
+      correct_soft_bins(bins, &part, target + start, scratch, bin + start);
   }
+}
+
+#endif
+
+/** The bins of elements with dense targets. They are guessed as those of keys are. */
+static void find_soft_bins(const tare_bins *bins, const stretch *on, const real *target, tare_scratch *scratch) {
+  const int32_t left = on->n % CHUNK, whole = on->n - left;
+  const stretch chunks = {.n = whole, .x = on->x}, rest = {.n = CHUNK, .x = on->x + whole};
+  soft_bins_of(bins, &chunks, target, scratch, scratch->bin);
+  if (!left) return;
+  real padded[CHUNK] = {0}; /* what follows the last target may be any number, and give any bin */
+  memcpy(padded, target + whole, (size_t)left * sizeof *target);
+  soft_bins_of(bins, &rest, padded, scratch, scratch->bin + whole);
 }
 
 /** Weight x 1/GD of each element, by bins. */
