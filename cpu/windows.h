@@ -58,6 +58,7 @@ TARE_INLINE int64_t reach(int upper, const double *norm, int64_t start, int64_t 
 /** Where an end is for each of WINDOWS norms, by bisection of the norms that it passes. */
 TARE_INLINE void find_each_end(int upper, int same, const double *norm, int64_t reached, const double *of, double half,
                                int64_t *restrict passed) {
+  for (int32_t i = 0; i < WINDOWS; i++) passed[i] = 0;
   for (int64_t length = reached; length > 1; length -= length / 2)
     for (int32_t i = 0; i < WINDOWS; i++)
       passed[i] += length / 2 * is_passed(upper, same, norm[passed[i] + length / 2 - 1], of[i], half);
@@ -67,7 +68,8 @@ TARE_INLINE void find_each_end(int upper, int same, const double *norm, int64_t 
 /** The same by bisection of the WINDOWS norms, for each norm that it passes. */
 TARE_INLINE void find_each_passing(int upper, int same, const double *norm, int64_t reached, const double *of,
                                    double half, int64_t *restrict passed) {
-  int64_t passing[WINDOWS] = {0}, sum = 0;
+  uint8_t passing[WINDOWS] = {0};
+  int64_t sum = 0;
   for (int64_t k = 0; k < reached; k++) {
     int64_t first = 0;
     for (int32_t step = WINDOWS / 2; step > 0; step /= 2)
@@ -90,31 +92,31 @@ static int are_at_one_end(double a, double b, double c, double d) {
   return tare_is_upper_norm(b) == is_upper && tare_is_upper_norm(c) == is_upper && tare_is_upper_norm(d) == is_upper;
 }
 
-/** How many norms from `start` on an end has passed for each of m <= WINDOWS norms. `passed` has zeros. Many
- *  parameters: all is with the caller. */
-TARE_INLINE void pass_norms(int upper, const double *norm, int64_t start, int64_t n, const double *of, int32_t m,
-                            double half, int64_t *passed) {
-  const int64_t reached = reach(upper, norm, start, n, of[m - 1], half);
+/** Moves an end on to that of the last of m <= WINDOWS norms. What it has passed for each of them is in the window, or
+ *  no longer. Many parameters: all is with the caller. */
+TARE_INLINE void move_end(int upper, const double *norm, int64_t *end, int64_t n, const double *of, int32_t m,
+                          double half, double *count) {
+  const int64_t start = *end, reached = reach(upper, norm, start, n, of[m - 1], half);
+  int64_t passed[WINDOWS];
   if (!reached) return;
+  *end += reached;
   if (m < WINDOWS) { /* the last ones */
-    for (int32_t i = 0; i < m; i++) passed[i] = find_end(upper, norm, start, start + reached, of[i], half) - start;
-  } else if (are_at_one_end(of[0], of[m - 1], norm[start], norm[start + reached - 1])) {
+    for (int32_t i = 0; i < m; i++) passed[i] = find_end(upper, norm, start, *end, of[i], half) - start;
+  } else if (are_at_one_end(of[0], of[m - 1], norm[start], norm[*end - 1])) {
     find_ends(upper, 1, norm + start, reached, of, half, passed);
   } else {
     find_ends(upper, 0, norm + start, reached, of, half, passed);
   }
+  for (int32_t i = 0; i < m; i++) count[i] += (double)(upper ? passed[i] : -passed[i]);
 }
 
 /** How many norms lie in the windows around m <= WINDOWS of them. `at`: the window before, then the last one. */
 static void count_in_windows(const double *norm, int64_t n, double half, const double *of, int32_t m, norm_window *at,
                              double *count) {
-  int64_t below[WINDOWS] = {0}, within[WINDOWS] = {0};
-  pass_norms(0, norm, at->below, n, of, m, half, below);
-  pass_norms(1, norm, at->within, n, of, m, half, within);
-  const int64_t before = at->within - at->below;
-  for (int32_t i = 0; i < m; i++) count[i] = (double)(before + within[i] - below[i]);
-  at->below += below[m - 1];
-  at->within += within[m - 1];
+  const double before = (double)(at->within - at->below);
+  for (int32_t i = 0; i < m; i++) count[i] = before;
+  move_end(0, norm, &at->below, n, of, m, half, count);
+  move_end(1, norm, &at->within, n, of, m, half, count);
 }
 
 /** Of one norm. */
