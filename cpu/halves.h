@@ -37,7 +37,7 @@ TARE_INLINE void narrow_all(int32_t dtype, const float *from, uint16_t *to, int6
   if (n % HALVES) narrow(dtype, from + n - HALVES, to + n - HALVES);
 }
 
-/* One after another: those that are apart, or few. */
+/* One after another: those that are apart. */
 
 static void load_apart(int32_t dtype, const uint16_t *from, int64_t stride, int64_t n, float *to) {
   if (dtype == TARE_DTYPE_F16)
@@ -58,9 +58,43 @@ static void store_apart(int32_t dtype, const float *from, uint16_t *to, int64_t 
     for (int64_t i = 0; i < n; i++) to[i * stride] = tare_to_bf16(from[i]);
 }
 
+/* Those that follow one another, but fill no vectors. */
+
+static void load_some(int32_t dtype, const uint16_t *from, int64_t n, float *to) {
+#ifdef HAS_SOME_HALVES
+  uint16_t room[HALVES];
+  float wide[HALVES];
+  get_some(room, from, n);
+  if (dtype == TARE_DTYPE_F16)
+    widen(TARE_DTYPE_F16, room, wide);
+  else
+    widen(TARE_DTYPE_BF16, room, wide);
+  put_some_floats(to, wide, n);
+#else
+  load_apart(dtype, from, 1, n, to);
+#endif
+}
+
+static void store_some(int32_t dtype, const float *from, uint16_t *to, int64_t n) {
+#ifdef HAS_SOME_HALVES
+  uint16_t room[HALVES];
+  float wide[HALVES];
+  get_some_floats(wide, from, n);
+  if (dtype == TARE_DTYPE_F16)
+    narrow(TARE_DTYPE_F16, wide, room);
+  else
+    narrow(TARE_DTYPE_BF16, wide, room);
+  put_some(to, room, n);
+#else
+  store_apart(dtype, from, to, 1, n);
+#endif
+}
+
 static void load_halves(int32_t dtype, const uint16_t *from, int64_t stride, int64_t n, float *to) {
-  if (stride != 1 || n < HALVES)
+  if (stride != 1)
     load_apart(dtype, from, stride, n, to);
+  else if (n < HALVES)
+    load_some(dtype, from, n, to);
   else if (dtype == TARE_DTYPE_F16)
     widen_all(TARE_DTYPE_F16, from, n, to);
   else
@@ -68,8 +102,10 @@ static void load_halves(int32_t dtype, const uint16_t *from, int64_t stride, int
 }
 
 static void store_halves(int32_t dtype, const float *from, uint16_t *to, int64_t stride, int64_t n) {
-  if (stride != 1 || n < HALVES)
+  if (stride != 1)
     store_apart(dtype, from, to, stride, n);
+  else if (n < HALVES)
+    store_some(dtype, from, to, n);
   else if (dtype == TARE_DTYPE_F16)
     narrow_all(TARE_DTYPE_F16, from, to, n);
   else

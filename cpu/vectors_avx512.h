@@ -98,3 +98,27 @@ TARE_INLINE void narrow_f16(int has_nan, uint16_t *to, const vector *x) {
     _mm256_storeu_si256((void *)(to + LANES * k), _mm512_cvtps_ph(kept, _MM_FROUND_TO_NEAREST_INT));
   }
 }
+
+/* Some elements, fewer than HALVES, to and from rooms for as many as that. */
+
+#define HAS_SOME_HALVES
+
+TARE_INLINE void get_some(uint16_t *room, const uint16_t *from, int64_t some) {
+  _mm512_storeu_si512(room, _mm512_maskz_loadu_epi16((__mmask32)((1u << some) - 1), from));
+}
+
+TARE_INLINE void put_some(uint16_t *to, const uint16_t *room, int64_t some) {
+  _mm512_mask_storeu_epi16(to, (__mmask32)((1u << some) - 1), _mm512_loadu_si512(room));
+}
+
+TARE_INLINE void get_some_floats(float *room, const float *from, int64_t some) {
+  const uint32_t mask = (1u << some) - 1;
+  _mm512_storeu_ps(room, _mm512_maskz_loadu_ps((__mmask16)mask, from));
+  _mm512_storeu_ps(room + LANES, _mm512_maskz_loadu_ps((__mmask16)(mask >> LANES), from + LANES));
+}
+
+TARE_INLINE void put_some_floats(float *to, const float *room, int64_t some) {
+  const uint32_t mask = (1u << some) - 1;
+  _mm512_mask_storeu_ps(to, (__mmask16)mask, _mm512_loadu_ps(room));
+  _mm512_mask_storeu_ps(to + LANES, (__mmask16)(mask >> LANES), _mm512_loadu_ps(room + LANES));
+}

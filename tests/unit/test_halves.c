@@ -124,20 +124,21 @@ Test(halves, every_logit) { for_each_set(every_logit); }
 
 static void any_place(tare_context *context, const char *set) {
   static const int32_t kinds[] = {TARE_LOSS_SIGMOID_CE, TARE_LOSS_SIGMOID_FOCAL, TARE_LOSS_SOFTMAX_CE};
-  static const int64_t classes[] = {1, 2, 3, 5, 15, 64, 67, 80, 91, 1100};
-  for (int turn = 0; turn < 240; turn++) {
-    const int64_t some = classes[turn / 3 % 10];
-    const call c = {.dtype = turn < 120 ? TARE_DTYPE_F16 : TARE_DTYPE_BF16,
+  static const int64_t classes[] = {1, 2, 3, 5, 15, 20, 31, 64, 67, 80, 91, 1100};
+  for (int turn = 0; turn < 288; turn++) {
+    const int64_t some = classes[turn / 3 % 12];
+    const call c = {.dtype = turn < 144 ? TARE_DTYPE_F16 : TARE_DTYPE_BF16,
                     .kind = kinds[turn % 3],
                     .rows = some > 1000 ? 3 : 37 + turn % 5,
                     .classes = some,
-                    .is_nchw = turn / 30 % 3 == 2,
+                    .is_nchw = turn / 36 % 3 == 2,
                     .in_place = turn % 2,
                     .begin = (size_t)(turn % 19),
-                    .gap = turn / 30 % 3 == 1 ? 1 + (size_t)(turn % 4) : 0,
+                    .gap = turn / 36 % 3 == 1 ? 1 + (size_t)(turn % 4) : 0,
                     .scale = turn % 4 ? 1 : 0.37f};
-    for (size_t i = 0; i < ROOM && turn % 120 == 0; i++)
+    for (size_t i = 0; i < ROOM && turn % 144 == 0; i++)
       store_element(logits, i, c.dtype, ((double)(i * 2654435761u >> 16 & 1023) - 512) / 64);
+    if (c.kind == TARE_LOSS_SOFTMAX_CE && some > 15 && some < 64) continue; /* f32 goes class after class there */
     draw_labels(some);
     check(context, set, &c);
   }
