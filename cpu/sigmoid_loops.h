@@ -34,11 +34,14 @@ typedef struct element_task {
 } element_task;
 
 typedef pair hard_formula(real, real, real, const formula_parameters *, int);
+typedef pair end_formula(terms, real, real, const formula_parameters *, int);
 typedef pair soft_formula(real, real, real, real, const formula_parameters *, int);
 typedef pair label_formula(real, real, real, const formula_parameters *, int);
 
 #ifdef HAS_VECTORS
 #include "negatives.h"
+
+#include "dense.h"
 #endif
 
 TARE_INLINE void hard_body(hard_formula *formula, const formula_parameters *parameters, int power, int wants_derivative,
@@ -69,22 +72,26 @@ TARE_INLINE void hard_elements(hard_formula *formula, const formula_parameters *
     hard_body(formula, parameters, power, 0, uses_base_weight, factor, on);
 }
 
-/** The formulas of a loss, each a constant: `hard` and `soft`, or `label` and scored_negative. */
+/** The formulas of a loss, each a constant: `hard`, its `end` and `soft`, or `label` and scored_negative. */
 typedef struct formulas {
   hard_formula *hard;
+  end_formula *end; /* hard, from terms */
   soft_formula *soft;
   label_formula *label;
 } formulas;
 
-/** Whether a loop of dense targets forms the values of both targets, 1 and 0, in place of a signed logit's: then the
- *  compiler sees that all of its exponentials are one. Measured: with squares and roots this is slower. */
-TARE_INLINE int forms_both(int power) {
-#ifdef TARE_SMALL
-  (void)power; /* no constant there */
-  return 0;
-#else
-  return power == TARE_POWER_0 || power == TARE_POWER_GENERAL;
-#endif
+/** The terms of x for a target of 1, and of -x for one of 0: without a second exponential. The compiler does not see
+ *  that the logit with a chosen sign has the same one. */
+TARE_INLINE terms terms_of_end(real x, int is_1) {
+  const terms of_x = terms_of(x);
+  const real negative_x = x < 0 ? -x : (real)0;
+  terms end;
+  end.p = is_1 ? of_x.p : of_x.q;
+  end.q = is_1 ? of_x.q : of_x.p;
+  end.log1p_e = of_x.log1p_e;
+  end.positive_z = is_1 ? of_x.positive_z : negative_x;
+  end.l = of_x.log1p_e + (is_1 ? negative_x : of_x.positive_z);
+  return end;
 }
 
 TARE_INLINE void soft_body(formulas of, const formula_parameters *parameters, int power, int uses_base_weight,
@@ -93,23 +100,27 @@ TARE_INLINE void soft_body(formulas of, const formula_parameters *parameters, in
   const real *x = on->x, *weight = on->weight, *base_weight = on->base_weight;
   const real *restrict target = on->target;
   real *restrict loss = on->loss, *derivative = on->derivative;
-  const int both = forms_both(power);
   const int32_t n = whole_units(on->n);
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) { /* hot: sigmoid soft */
     const real w = weight[i], base = uses_base_weight ? base_weight[i] : w, t = target[i];
-    const real z = t == 1 ? x[i] : -x[i];
-    const pair of_0 = of.hard(both ? -x[i] : z, w, base, &p, power),
-               of_1 = both ? of.hard(x[i], w, base, &p, power) : of_0;
-    const pair between = of.soft(x[i], t, w, base, &p, power);
     const int counts = (w != 0) | (base != 0), is_1 = t == 1, is_end = (t == 0) | is_1;
-    const real hard = is_1 ? of_1.loss : of_0.loss, slope = is_1 ? of_1.derivative : of_0.derivative;
-    const real value = is_end ? hard : between.loss;
-    const real scaled = (is_end ? slope : between.derivative) * factor;
-    const real by_x = t == 1 ? 0 - scaled : scaled; /* as of a label, the sign of 0 too */
+    const pair end = of.end(terms_of_end(x[i], is_1), w, base, &p, power);
+    const pair between = of.soft(x[i], t, w, base, &p, power);
+    const real value = is_end ? end.loss : between.loss;
+    const real scaled = (is_end ? end.derivative : between.derivative) * factor;
+    const real by_x = is_1 ? 0 - scaled : scaled; /* as of a label, the sign of 0 too */
     loss[i] = counts ? value : (real)0;
     derivative[i] = counts ? by_x : (real)0;
   }
+}
+
+TARE_INLINE void soft_elements(formulas of, const formula_parameters *parameters, int power, int uses_base_weight,
+                               real factor, const stretch *on) {
+#ifdef HAS_VECTORS
+  if (run_dense(of.soft, parameters, power, factor, on)) return;
+#endif
+  soft_body(of, parameters, power, uses_base_weight, factor, on);
 }
 
 /** Targets above 0, and also those of 0 unless `keeps` says that they have their values already. */
@@ -138,16 +149,16 @@ TARE_INLINE void element_loop(formulas of, int power, int uses_base_weight, cons
   if (of.label)
     label_body(of.label, &task->parameters, power, task->has_negatives, factor, on);
   else if (task->is_soft)
-    soft_body(of, &task->parameters, power, uses_base_weight, factor, on);
+    soft_elements(of, &task->parameters, power, uses_base_weight, factor, on);
   else
     hard_elements(of.hard, &task->parameters, power, task->wants_derivative, uses_base_weight, factor, on);
 }
 
 /* What the alpha column of losses.def makes of a loss. */
-#define LOOP_WHOLE(formula) \
-  element_loop((formulas){.hard = formula, .soft = formula##_soft}, power, WHOLE, task, factor, on)
-#define LOOP_PART(formula) \
-  element_loop((formulas){.hard = formula, .soft = formula##_soft}, power, PART, task, factor, on)
+#define FORMULAS_OF(formula) \
+  (formulas) { .hard = formula, .end = formula##_of_terms, .soft = formula##_soft }
+#define LOOP_WHOLE(formula) element_loop(FORMULAS_OF(formula), power, WHOLE, task, factor, on)
+#define LOOP_PART(formula) element_loop(FORMULAS_OF(formula), power, PART, task, factor, on)
 #define LOOP_APART(formula) element_loop((formulas){.label = formula##_label}, power, WHOLE, task, factor, on)
 #define LOOP_NEGATIVES(formula) LOOP_APART(formula)
 #define LOOP_SHAPED(formula) (void)0 /* see loops_of_shape */
@@ -169,6 +180,7 @@ TARE_INLINE void loops_of_power(int power, const element_task *task, real factor
 #undef CASE_SIGMOID
 #undef CASE_SOFTMAX
 #undef CASE_REGRESSION
+#undef FORMULAS_OF
 #undef LOOP_WHOLE
 #undef LOOP_PART
 #undef LOOP_APART

@@ -56,10 +56,11 @@ static real alpha(const tare_problem *problem, int64_t c, int positive) {
   return (real)(positive ? alpha : 1.0 - alpha);
 }
 
-/** The weight at a dense target: exactly at_0 at t = 0 and at_1 at t = 1, between them linear. Nothing cancels. */
+/** The weight at a dense target: exactly at_0 at t = 0 and at_1 at t = 1, between them linear. Nothing cancels. The
+ *  choices are made before: after it, the compiler would load the weights under conditions, which SSE2 cannot. */
 TARE_INLINE real weight_between(real t, real at_0, real at_1) {
-  const real mixed = multiply_add(t, at_1, ((real)1 - t) * at_0);
-  return t == 0 ? at_0 : t == 1 ? at_1 : mixed;
+  const real of_1 = t == 0 ? (real)0 : at_1, of_0 = t == 1 ? (real)0 : at_0;
+  return multiply_add(t, of_1, ((real)1 - t) * of_0);
 }
 
 static int has_plain_weights(const tare_problem *problem) { return problem->alpha_is_part || problem->soft; }
@@ -138,8 +139,8 @@ TARE_INLINE void weigh_soft_line(int32_t n, int step, int jumps, int has_peaks, 
   for (int32_t i = 0; i < n; i++) {
     const int32_t c = i * step;
     const real t = target[i], of_element = has_elements ? element[i] : (real)1;
-    const real ones = weight_between(has_peaks && t < 1 ? (real)0 : t, 1, of_ones[c]);
-    const real of_alpha = weight_between(jumps && t > 0 ? (real)1 : t, at_0[c], at_1[c]);
+    const real ones = weight_between(has_peaks & (t < 1) ? (real)0 : t, 1, of_ones[c]);
+    const real of_alpha = weight_between(jumps & (t > 0) ? (real)1 : t, at_0[c], at_1[c]);
     weight[i] = weight[i] * of_alpha * of_element * ones;
     base[i] = base[i] * of_element * ones;
   }
@@ -194,8 +195,10 @@ static void weigh_soft(const tare_job *job, const tare_tile *tile, const block *
     s->at_1[c] = alpha(problem, b->first_class + c, 1);
     s->of_ones[c] = positive_weight(problem, b->first_class + c);
   }
-  if (jumps || has_peaks || has_elements)
-    weigh_soft_lines(b, jumps, has_peaks, has_elements, s);
-  else
+  if (jumps || has_peaks || has_elements) {
+    for (int32_t i = 0; i < b->n && !has_elements; i++) s->loss[i] = 1;
+    weigh_soft_lines(b, jumps, has_peaks, 1, s);
+  } else {
     weigh_soft_lines(b, 0, 0, 0, s);
+  }
 }

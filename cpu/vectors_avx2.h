@@ -19,9 +19,14 @@ TARE_INLINE vector chosen(side is_a, vector a, vector b) { return _mm256_blendv_
 TARE_INLINE vector left_over(side is_a, vector a, vector b) { /* no second blend: it has two ports, xor three or four */
   return _mm256_xor_ps(_mm256_xor_ps(a, b), chosen(is_a, a, b));
 }
+TARE_INLINE vector either(choice is_a, vector a, vector b) { return _mm256_blendv_ps(b, a, is_a); }
 TARE_INLINE vector only(choice where, vector x) { return _mm256_and_ps(where, x); }
 TARE_INLINE vector added_above(side is_below, vector a, vector x) {
   return _mm256_add_ps(a, _mm256_andnot_ps(is_below, x));
+}
+/** x, its sign turned unless a lane is below. */
+TARE_INLINE vector turned_above(side is_below, vector x) {
+  return _mm256_xor_ps(_mm256_andnot_ps(is_below, _mm256_set1_ps(-0.0f)), x);
 }
 TARE_INLINE vector power_of_2(vector biased) { /* the lowest 8 bits become the exponent */
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(biased), 23));

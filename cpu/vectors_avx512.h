@@ -17,7 +17,9 @@ TARE_INLINE choice not_zero(vector x) { return _mm512_cmp_ps_mask(x, _mm512_setz
 TARE_INLINE vector chosen(side is_b, vector a, vector b) { return _mm512_mask_blend_ps(is_b, a, b); }
 TARE_INLINE vector left_over(side is_b, vector a, vector b) { return _mm512_mask_blend_ps(is_b, b, a); }
 TARE_INLINE vector added_above(side where, vector a, vector x) { return _mm512_mask_add_ps(a, where, a, x); }
+TARE_INLINE vector either(choice is_a, vector a, vector b) { return _mm512_mask_blend_ps(is_a, b, a); }
 TARE_INLINE vector only(choice where, vector x) { return _mm512_maskz_mov_ps(where, x); }
+TARE_INLINE vector turned_above(side where, vector x) { return _mm512_mask_xor_ps(x, where, x, _mm512_set1_ps(-0.0f)); }
 TARE_INLINE vector power_of_2(vector biased) { /* the lowest 8 bits become the exponent */
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(biased), 23));
 }

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Cross-entropy of a signed logit: l, with derivative q. Included as losses/formulas.h is. */
 
-TARE_INLINE pair sigmoid_ce(real z, real weight, real base_weight, const formula_parameters *parameters, int power) {
-  const terms t = terms_of(z);
+TARE_INLINE pair sigmoid_ce_of_terms(terms t, real weight, real base_weight, const formula_parameters *parameters,
+                                     int power) {
   (void)base_weight, (void)parameters, (void)power;
   return make_pair(weight * t.l, weight * t.q);
+}
+
+TARE_INLINE pair sigmoid_ce(real z, real weight, real base_weight, const formula_parameters *parameters, int power) {
+  return sigmoid_ce_of_terms(terms_of(z), weight, base_weight, parameters, power);
 }
 
 /** The terms of targets 1 and 0 with weights of their own: of_1*(-log p) + of_0*(-log(1-p)), with the derivative by x.

@@ -10,10 +10,15 @@ TARE_INLINE pair focal_of_terms(terms t, const formula_parameters *parameters, i
   return result;
 }
 
-TARE_INLINE pair sigmoid_focal(real z, real weight, real base_weight, const formula_parameters *parameters, int power) {
-  const pair focal = focal_of_terms(terms_of(z), parameters, power);
+TARE_INLINE pair sigmoid_focal_of_terms(terms t, real weight, real base_weight, const formula_parameters *parameters,
+                                        int power) {
+  const pair focal = focal_of_terms(t, parameters, power);
   (void)base_weight;
   return make_pair(weight * focal.loss, weight * focal.derivative);
+}
+
+TARE_INLINE pair sigmoid_focal(real z, real weight, real base_weight, const formula_parameters *parameters, int power) {
+  return sigmoid_focal_of_terms(terms_of(z), weight, base_weight, parameters, power);
 }
 
 /** s^gamma*CE with gradient s^gamma*[(p-t) + gamma*(1-2t)*kappa*CE], kappa = p(1-p)/s. An infinite CE stays infinite

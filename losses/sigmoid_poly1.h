@@ -2,14 +2,18 @@
 /* Poly-1 focal loss: focal + epsilon*q^(gamma+1). `weight` includes alpha. `base_weight`, the factor of the
  * second term, does not. Included as losses/formulas.h is. */
 
-TARE_INLINE pair sigmoid_poly1(real z, real weight, real base_weight, const formula_parameters *parameters, int power) {
-  const terms t = terms_of(z);
+TARE_INLINE pair sigmoid_poly1_of_terms(terms t, real weight, real base_weight, const formula_parameters *parameters,
+                                        int power) {
   const pair focal = focal_of_terms(t, parameters, power);
   const real term = base_weight * parameters->epsilon * (power_of_q(t, parameters, power) * t.q);
   pair result;
   result.loss = (weight == 0 ? (real)0 : weight * focal.loss) + term; /* an alpha of 0 meets an infinite loss */
   result.derivative = weight * focal.derivative + (parameters->gamma_hi + (real)1) * term * t.p;
   return result;
+}
+
+TARE_INLINE pair sigmoid_poly1(real z, real weight, real base_weight, const formula_parameters *parameters, int power) {
+  return sigmoid_poly1_of_terms(terms_of(z), weight, base_weight, parameters, power);
 }
 
 /** With a soft target q becomes s, and ds/dx = (1-2t)*p*(1-p). */
