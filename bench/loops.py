@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Counts the cycles an element of the CPU's loops over negatives of sigmoid losses, with llvm-mca.
+"""Counts the cycles an element of the CPU's loops by hand, over negatives and dense targets, with llvm-mca.
 
 The loop is taken from the disassembly of the build folder's kernels. llvm-mca counts its cycles and the bound that the
 processor's ports set (llvm-mca's "Block RThroughput"). Where the cycles are far above the bound the loop waits for its
@@ -18,7 +18,13 @@ import subprocess
 import sys
 
 CPUS = {"avx2": ["znver3", "znver4", "skylake"], "avx512": ["sapphirerapids", "znver5"]}
-LOSSES = {"sigmoid-focal": "focal_of_negatives", "sigmoid-ce": "ce_of_negatives"}  # the functions with the loops
+# the function with the loop, and divisions a vector
+LOSSES = {
+    "sigmoid-focal": ("focal_of_negatives", 1),
+    "sigmoid-ce": ("ce_of_negatives", 1),
+    "sigmoid-focal,dense": ("focal_of_dense", 2),
+    "sigmoid-ce,dense": ("ce_of_dense", 1),
+}
 BYTES = {"xmm": 16, "ymm": 32, "zmm": 64}
 ITERATIONS = 200
 
@@ -78,13 +84,14 @@ def stores(loop):
 
 def find_loop(lines, loss):
     """The loop of a loss with gradient, as assembly, and its elements a turn."""
+    function, divisions = LOSSES[loss]
     for name, body in functions(lines):
-        for loop in loops(body) if name.split(".")[0] == LOSSES[loss] else ():
+        for loop in loops(body) if name.split(".")[0] == function else ():
             out = stores(loop)
-            if len(out) >= 2 and sum("vdivps" in code for _, code in loop) * 2 == len(out):
+            if len(out) >= 2 and sum("vdivps" in code for _, code in loop) * 2 == len(out) * divisions:
                 code = [re.sub(r"^(j\w+)\s+.*", r"\1 turn", c) for _, c in loop]
                 return code, len(out) // 2 * BYTES[out[0]] // 4
-    sys.exit(f"{LOSSES[loss]} has no loop with a gradient")
+    sys.exit(f"{function} has no loop with a gradient")
 
 
 def count(mca, cpu, code):
