@@ -135,14 +135,17 @@ TARE_INLINE uint64_t word_of(float u, float weight, uint32_t place) {
   return weight != 0 ? key << 32 | place : NO_KEY;
 }
 
-static void collect_words(const stretch *on, const stretch *positives, const int32_t *picked_at, int64_t place,
-                          uint64_t *restrict word) {
+static void collect_words(const stretch *on, int64_t place, uint64_t *restrict word) {
   const float *restrict x = on->x, *restrict weight = on->weight;
   const uint32_t first = (uint32_t)place;
 #pragma omp simd
   for (int32_t i = 0; i < on->n; i++) word[i] = word_of(x[i], weight[i], first + (uint32_t)i); /* hot: words (any) */
-  for (int32_t k = 0; k < positives->n; k++)
-    word[picked_at[k]] = word_of(positives->x[k], positives->weight[k], first + (uint32_t)picked_at[k]);
+}
+
+/** Of the labels' elements of a block, instead. */
+static void collect_picked_words(const stretch *on, const int32_t *picked_at, int64_t place, uint64_t *word) {
+  for (int32_t k = 0; k < on->n; k++)
+    word[picked_at[k]] = word_of(on->x[k], on->weight[k], (uint32_t)place + (uint32_t)picked_at[k]);
 }
 
 #endif
@@ -161,7 +164,8 @@ static void collect_keys(const tare_job *job, const tare_tile *tile, const block
   const int64_t place = place_of_block(tile, job->problem->batch.classes, b);
 #if TARE_REAL_BITS == 32
   if (job->collects_words) {
-    collect_words(on, positives, scratch->picked_at, place, job->key + place);
+    collect_words(on, place, job->key + place);
+    collect_picked_words(positives, scratch->picked_at, place, job->key + place);
     return;
   }
 #endif

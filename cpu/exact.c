@@ -144,11 +144,17 @@ static float float_of(uint32_t ordered) {
   return key;
 }
 
-static void read_keys(const exact_density *density, const uint64_t *word, int32_t n, double *key) {
+/** Of words that are not whole, those of the block that follows are asked for early, as their places are anywhere. */
+static void read_keys(const exact_density *density, int64_t start, int32_t n, double *key) {
+  const uint64_t *word = density->word + start;
+  const int64_t left = density->n - start - n;
   if (density->is_whole) {
     for (int32_t i = 0; i < n; i++) key[i] = (double)float_of((uint32_t)(word[i] >> 32));
-  } else {
-    for (int32_t i = 0; i < n; i++) key[i] = double_of(density->key[place_of(density, word[i])]);
+    return;
+  }
+  for (int32_t i = 0; i < n; i++) {
+    if (i < left) __builtin_prefetch(&density->key[place_of(density, word[n + i])], 0);
+    key[i] = double_of(density->key[place_of(density, word[i])]);
   }
 }
 
@@ -161,7 +167,7 @@ static void find_norms(void *argument, int64_t piece, int32_t thread) {
   (void)thread;
   for (int64_t start = piece * PIECE; start < end; start += BLOCK) {
     const int32_t n = (int32_t)(end - start < BLOCK ? end - start : BLOCK);
-    read_keys(density, density->word + start, n, key);
+    read_keys(density, start, n, key);
     if (density->problem->loss.kind == TARE_LOSS_GHM_R)
       for (int32_t i = 0; i < n; i++) density->norm[start + i] = tare_norm_of_difference(key[i], mu);
     else

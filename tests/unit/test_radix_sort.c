@@ -8,7 +8,7 @@
 #include "cpu/threads.h"
 #include "support/random.h"
 
-enum { MOST = 70000 };
+enum { MOST = 30000 };
 
 typedef enum drawn { ANY, EQUAL, FEW, LEFT_OUT, NONE_LEFT, DRAWN } drawn;
 
@@ -51,9 +51,9 @@ static void check(int64_t n, int32_t bit, drawn how, int32_t threads) {
 }
 
 Test(radix_sort, words_are_in_order) {
-  static const int64_t sizes[] = {0, 1, 2, 100, 16383, 16384, MOST};
-  static const int32_t bits[] = {0, 31, 32, 33, 45, 48};
-  static const int32_t threads[] = {1, 2, 7, 100};
+  static const int64_t sizes[] = {0, 1, 100, 16383, 16384, MOST};
+  static const int32_t bits[] = {0, 32, 33, 45, 48};
+  static const int32_t threads[] = {1, 2, 7};
   tare_start_threads(7);
   for (size_t t = 0; t < sizeof threads / sizeof *threads; t++)
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
