@@ -139,7 +139,7 @@ static void collect_words(const stretch *on, int64_t place, uint64_t *restrict w
   const float *restrict x = on->x, *restrict weight = on->weight;
   const uint32_t first = (uint32_t)place;
 #pragma omp simd
-  for (int32_t i = 0; i < on->n; i++) word[i] = word_of(x[i], weight[i], first + (uint32_t)i); /* hot: words (any) */
+  for (int32_t i = 0; i < on->n; i++) word[i] = word_of(x[i], weight[i], first + (uint32_t)i); /* not with SSE2 */
 }
 
 /** Of the labels' elements of a block, instead. */
