@@ -190,7 +190,10 @@ __device__ __forceinline__ float hard_row(const call &c, const setting &s, const
     sum = sum_of_label<soft>(c, a, label, maximum);
   }
   const outcome o = finish_row(c, s, weight, label_x, maximum, sum, soft ? -1 : label);
-  __syncwarp(); /* the label's logit has been read, should the gradient take its place */
+  if (soft && threads > 32) /* a warp that has added up the row does not wait for the others */
+    __syncthreads();
+  else
+    __syncwarp(); /* the row's logits have been read, should the gradient take their place */
   if (a.to) store_row<false>(c, a, label, maximum, o, 0.0f, weight == 0.0f);
   return o.loss;
 }
