@@ -103,6 +103,8 @@ typedef struct tare_margins {
   /* with label smoothing: the sum of m - x_j over the other classes, and the modulator */
   TARE_ALIGNED double spread[TARE_TILE_ROWS], modulator[TARE_TILE_ROWS];
   TARE_ALIGNED double of_label[TARE_TILE_ROWS]; /* the gradient at the label, of rows with terms of their own */
+  /* with dense targets: their sum, and the factor of exponentials; `spread` is the sum of t_j*(m - x_j) */
+  TARE_ALIGNED double targets[TARE_TILE_ROWS], of_e[TARE_TILE_ROWS];
 } tare_margins;
 
 /** Rows with a target between two bins. The label of such a row is one of them, and the other is `other`. */

@@ -8,8 +8,8 @@
  * of a row, its margin, is worked on for many rows at a time, in double.
  *
  * The buffer holds row after row if the classes are contiguous and not few. It holds class after class if the rows are
- * contiguous (NCHW). So the loops run along memory in both cases. A row that is too long for the buffer, or has dense
- * targets of several classes, takes cpu/softmax_row.h.
+ * contiguous (NCHW). So the loops run along memory in both cases. A row that is too long for the buffer takes
+ * cpu/softmax_row.h.
  */
 
 /** x - m without the NaN of inf - inf: a maximum of +inf stands for itself. */
@@ -42,16 +42,20 @@ static void weigh_rows_by_alpha(const tare_problem *problem, int32_t n, tare_til
   }
 }
 
+#include "softmax_targets.h"
+
 /** Computes losses and derivatives of rows [first, first+n) from their maximum, sum and label logit. */
 static void finish_margins(const tare_job *job, int32_t first, int32_t n, tare_scratch *scratch) {
-  const real_scratch *s = real_scratch_of(scratch);
+  real_scratch *s = real_scratch_of(scratch);
   tare_margins *margins = &scratch->margins;
+  if (job->problem->soft) place_targets(n, scratch->rows.cls + first, s, margins->sum);
   for (int32_t i = 0; i < n && !tare_is_ldam(job->problem); i++) { /* whose rows have them already */
     margins->label_x[i] = (double)s->label_x[i];
     margins->maximum[i] = (double)s->maximum[i];
   }
   scratch->in_double->evaluate_margins(job->problem, n, scratch->rows.weight + first, margins);
   for (int32_t i = 0; i < n; i++) scratch->row_loss[first + i] = margins->loss[i];
+  if (job->problem->soft) finish_targets(job, first, n, scratch);
 }
 
 #include "softmax_ldam.h"
@@ -60,14 +64,12 @@ static void finish_margins(const tare_job *job, int32_t first, int32_t n, tare_s
 
 #include "softmax_row.h"
 
-enum { FEW_CLASSES = 16, SOME_CLASSES = 64 };
-
 /* Row after row. */
 
 /* Each step is taken for all rows of the buffer before the next step. Otherwise a vector would wait for the label's
  * logit, which is stored alone and then read as part of that vector. */
 
-/** Brings n rows with a label to length `padded`, in the buffer, and takes the logits of their labels out. */
+/** Brings n rows to length `padded`, in the buffer, and takes the logits of their labels out. */
 static void load_rows(const tare_job *job, const tare_tile *tile, int32_t first, int32_t n, int64_t padded,
                       tare_scratch *scratch) {
   real_scratch *s = real_scratch_of(scratch);
@@ -75,15 +77,16 @@ static void load_rows(const tare_job *job, const tare_tile *tile, int32_t first,
   const tare_array *logits = &tile->view->array[TARE_ARRAY_LOGITS];
   const int64_t classes = problem->batch.classes, stride = logits->stride[TARE_AXES - 1];
   const int64_t from = tile->offset[TARE_ARRAY_LOGITS] + first * stride;
-  const int32_t *label = scratch->rows.cls + first;
+  const int32_t *label = scratch->rows.cls + first, least = least_class(problem);
   for (int32_t i = 0; i < n; i++) {
     real *x = s->row + i * padded;
     s->label_x[i] = s->maximum[i] = 0;
     scratch->margins.sum[i] = 1;
-    if (label[i] < 0) continue;
+    if (label[i] < least) continue;
     load(problem->batch.dtype, logits->data, from + i * stride, logits->cls, classes, x);
     if (problem->class_offset || problem->class_margins) adjust_row(problem, label[i], 0, classes, x);
     for (int64_t c = classes; c < padded; c++) x[c] = (real)-INFINITY;
+    if (label[i] < 0) continue;
     s->label_x[i] = x[label[i]];
     x[label[i]] = (real)-INFINITY;
   }
@@ -126,20 +129,24 @@ static void scale_row(const tare_job *job, int32_t slot, int64_t padded, tare_sc
   for (int64_t c = 0; c < padded; c++) x[c] *= factor; /* hot: softmax gradient */
 }
 
-/** Turns the exponentials of rows with a label into their gradients. */
+/** Turns exponentials into gradients. */
 static void form_rows(const tare_job *job, int32_t first, int32_t n, int64_t padded, tare_scratch *scratch) {
   const int32_t *label = scratch->rows.cls + first;
   real *x = real_scratch_of(scratch)->row;
-  const int has_terms = tare_has_row_terms(job->problem);
+  const int has_terms = tare_has_row_terms(job->problem), least = least_class(job->problem);
   for (int32_t i = 0; i < n; i++)
-    if (label[i] >= 0) scale_row(job, i, padded, scratch);
+    if (label[i] >= 0)
+      scale_row(job, i, padded, scratch);
+    else if (label[i] >= least)
+      form_soft(x + i * padded, targets_of_block(real_scratch_of(scratch)) + i * padded, padded,
+                scratch->margins.of_e[i], scratch->rows.weight[first + i] * job->gradient.factor);
   for (int32_t i = 0; i < n && tare_smooths_rows(job->problem); i++)
     if (label[i] >= 0) smooth_row(job, i, padded, x + i * padded, &scratch->margins);
   for (int32_t i = 0; i < n; i++)
     if (label[i] >= 0) x[i * padded + label[i]] = (real)label_derivative(job, &scratch->margins, i, has_terms);
   if (tare_has_bins(job->problem)) share_labels(job, first, n, (bin_steps){padded, 1}, x, scratch);
   for (int32_t i = 0; i < n && job->gradient.after; i++)
-    if (label[i] >= 0) rescale(job, x + i * padded, padded);
+    if (label[i] >= least) rescale(job, x + i * padded, padded);
 }
 
 /** Stores gradients past the caches only where rows are long: short ones share most of their lines with others. */
@@ -147,12 +154,13 @@ static void store_rows(const tare_job *job, const tare_tile *tile, int32_t first
                        tare_scratch *scratch) {
   const tare_array *gradient = &tile->view->array[TARE_ARRAY_GRADIENT];
   const int32_t *label = scratch->rows.cls + first, dtype = job->problem->batch.dtype;
+  const int32_t least = least_class(job->problem);
   const int64_t classes = job->problem->batch.classes, stride = gradient->stride[TARE_AXES - 1];
   const int64_t to = tile->offset[TARE_ARRAY_GRADIENT] + first * stride;
   const int passes_caches = job->past_caches && gradient->cls == 1 && classes >= SOME_CLASSES;
   real_scratch *s = real_scratch_of(scratch);
   for (int32_t i = 0, run; i < n; i += run) {
-    for (run = 0; i + run < n && label[i + run] < 0;) run++;
+    for (run = 0; i + run < n && label[i + run] < least;) run++;
     if (run) zero_rows(job, tile, first + i, run); /* also over a NaN */
     if (run) continue;
     run = 1;
@@ -169,28 +177,29 @@ static void skip_rows(const tare_job *job, const tare_tile *tile, int32_t first,
   if (tile->view->array[TARE_ARRAY_GRADIENT].data) zero_rows(job, tile, first, n);
 }
 
-/** Rows [begin, end) of a tile. */
-static void softmax_rows(const tare_job *job, const tare_tile *tile, int32_t begin, int32_t end,
-                         tare_scratch *scratch) {
+static __attribute__((noinline)) void softmax_rows(const tare_job *job, const tare_tile *tile, tare_scratch *scratch) {
   real_scratch *s = real_scratch_of(scratch);
+  const int32_t least = least_class(job->problem), end = tile->rows;
   const int64_t padded = (job->problem->batch.classes + 15) / 16 * 16;
   const int32_t fit = padded < 4096 ? (int32_t)(4096 / padded) : 1;
-  for (int32_t first = begin, n; first < end; first += n) {
+  for (int32_t first = 0, n; first < end; first += n) {
     const int32_t *label = scratch->rows.cls + first;
-    for (n = 0; first + n < end && label[n] < 0;) n++;
+    for (n = 0; first + n < end && label[n] < least;) n++;
     if (n) skip_rows(job, tile, first, n, scratch);
     if (n) continue;
     n = end - first < fit ? end - first : fit;
-    while (label[n - 1] < 0) n--; /* the first has a label */
+    while (label[n - 1] < least) n--; /* the first is not skipped */
     load_rows(job, tile, first, n, padded, scratch);
+    if (job->problem->soft) load_targets(job, tile, first, n, padded, scratch);
     for (int32_t i = 0; i < n; i++)
-      if (label[i] >= 0) s->maximum[i] = maximum_of(s->row + i * padded, padded);
+      if (label[i] >= least) s->maximum[i] = maximum_of(s->row + i * padded, padded);
+    if (job->problem->soft) add_targets_of_rows(job, n, label, padded, scratch);
     if (tare_is_seesaw(job->problem)) seesaw_rows(job, n, label, padded, scratch);
     if (tare_is_ldam(job->problem)) ldam_rows(job, n, label, padded, scratch);
     if (tare_smooths_rows(job->problem))
       spread_rows(job->problem->batch.classes, n, label, padded, s, scratch->margins.spread);
     for (int32_t i = 0; i < n; i++)
-      if (label[i] >= 0) scratch->margins.sum[i] = exponentiate(s->row + i * padded, padded, s->maximum[i]);
+      if (label[i] >= least) scratch->margins.sum[i] = exponentiate(s->row + i * padded, padded, s->maximum[i]);
     finish_margins(job, first, n, scratch);
     if (tile->view->array[TARE_ARRAY_GRADIENT].data || scratch->class_sums) form_rows(job, first, n, padded, scratch);
     if (tile->view->array[TARE_ARRAY_GRADIENT].data) store_rows(job, tile, first, n, padded, scratch);
@@ -226,19 +235,21 @@ static void exponentiate_columns(int64_t classes, int32_t n, real *restrict x, c
   }
 }
 
-/** What the exponentials of n rows are multiplied by: 0 without a label, and 1 where it was too large for a real, and
- *  they have been multiplied already. */
+/** What the exponentials of n rows are multiplied by: 0 if a row is skipped, and 1 if it has dense targets, or if the
+ *  factor was too large for a real, and they have been multiplied already. */
 static void column_factors(const tare_job *job, int32_t n, const int32_t *restrict label, tare_scratch *scratch,
                            real *restrict factor) {
   const tare_margins *margins = &scratch->margins;
   const double *restrict derivative = margins->derivative, *restrict sum = margins->sum;
   const double whole = job->gradient.factor;
+  const real of_targets = job->problem->soft ? (real)1 : (real)0;
   int32_t is_far = 0;
 #pragma omp simd reduction(| : is_far)
   for (int32_t i = 0; i < n; i++) { /* hot: column factors (any) */
     const double total = sum[i];    /* read for every row: otherwise gcc 12 takes no vectors of SVE */
     const double of_row = derivative[i] * whole / (label[i] < 0 ? 1.0 : total);
-    factor[i] = label[i] < 0 ? (real)0 : (real)of_row;
+    const real of_others = label[i] == TARE_ROW_BACKGROUND ? of_targets : (real)0;
+    factor[i] = label[i] < 0 ? of_others : (real)of_row;
     is_far |= magnitude(factor[i]) > LARGEST;
   }
   for (int32_t i = 0; i < n && is_far; i++) {
@@ -260,6 +271,7 @@ static void form_columns(const tare_job *job, int32_t first, int32_t n, tare_scr
 #pragma omp simd
     for (int32_t i = 0; i < n; i++) line[i] *= factor[i]; /* hot: column gradient */
   }
+  if (job->problem->soft) form_targets_of_columns(job, classes, first, n, scratch);
   if (tare_smooths_rows(job->problem)) smooth_columns(job, n, label, s->row, &scratch->margins, factor);
   put_labels(job, n, label, scratch);
   if (tare_has_bins(job->problem)) share_labels(job, first, n, (bin_steps){1, n}, s->row, scratch);
@@ -273,16 +285,14 @@ static void store_columns(const tare_job *job, const tare_tile *tile, int32_t fi
               row, classes, n, s->row);
 }
 
-/** Rows [begin, end) of a tile. */
-static void softmax_columns(const tare_job *job, const tare_tile *tile, int32_t begin, int32_t end,
-                            tare_scratch *scratch) {
+static __attribute__((noinline)) void softmax_columns(const tare_job *job, const tare_tile *tile,
+                                                      tare_scratch *scratch) {
   real_scratch *s = real_scratch_of(scratch);
   const tare_array *logits = &tile->view->array[TARE_ARRAY_LOGITS];
   const int64_t classes = job->problem->batch.classes, row = logits->stride[TARE_AXES - 1];
-  const int64_t wanted = 4096 / classes / 16 * 16;
-  const int32_t fit = (int32_t)(wanted < 16 ? 16 : wanted > TARE_TILE_ROWS ? TARE_TILE_ROWS : wanted);
-  for (int32_t first = begin; first < end; first += fit) {
-    const int32_t n = end - first < fit ? end - first : fit;
+  const int32_t fit = columns_of_block(classes);
+  for (int32_t first = 0; first < tile->rows; first += fit) {
+    const int32_t n = tile->rows - first < fit ? tile->rows - first : fit;
     load_lines(job->problem->batch.dtype, logits->data, tile->offset[TARE_ARRAY_LOGITS] + first * row, logits->cls, row,
                classes, n, s->row);
     adjust_columns(job->problem, scratch->rows.cls + first, classes, n, s->row);
@@ -291,6 +301,7 @@ static void softmax_columns(const tare_job *job, const tare_tile *tile, int32_t 
     if (tare_is_ldam(job->problem)) ldam_columns(job, n, scratch->rows.cls + first, scratch);
     if (tare_smooths_rows(job->problem))
       spread_columns(classes, n, scratch->rows.cls + first, s, scratch->margins.spread);
+    if (job->problem->soft) add_targets_of_columns(job, tile, first, n, scratch);
     exponentiate_columns(classes, n, s->row, s->maximum, scratch->margins.sum);
     finish_margins(job, first, n, scratch);
     if (tile->view->array[TARE_ARRAY_GRADIENT].data || scratch->class_sums) form_columns(job, first, n, scratch);
@@ -308,34 +319,21 @@ static int rows_go_side_by_side(const tare_job *job, const tare_tile *tile, int3
   const int is_quick = HAS_SQUARES && job->problem->batch.dtype == REAL_DTYPE && array[TARE_ARRAY_LOGITS].cls == 1 &&
                        array[TARE_ARRAY_GRADIENT].cls <= 1;
   const int by_class = tare_view_by_class(tile->view, classes);
+  const int32_t least = least_class(job->problem);
+  if (job->problem->soft && classes > MOST_CLASSES_OF_BLOCKS) return 0;
   if (!by_class && classes >= (is_quick || tare_has_bins(job->problem) ? SOME_CLASSES : FEW_CLASSES)) return 0;
   int32_t labelled = 0;
-  for (int32_t i = 0; i < n; i++) labelled += cls[i] >= 0; /* hot: rows with a label (any) */
+  for (int32_t i = 0; i < n; i++) labelled += cls[i] >= least; /* hot: rows with a label (any) */
   return labelled >= (classes < FEW_CLASSES ? n / 16 : by_class ? n / 8 : n / 2);
 }
 
-/** Rows [begin, end) of a tile that have labels, or add nothing. */
-static void softmax_labelled(const tare_job *job, const tare_tile *tile, int32_t begin, int32_t end,
-                             tare_scratch *scratch) {
-  const int64_t classes = job->problem->batch.classes;
-  if (classes > TARE_ROW_BUFFER / 16)
-    for (int32_t i = begin; i < end; i++) softmax_one_row(job, tile, i, scratch);
-  else if (rows_go_side_by_side(job, tile, end - begin, scratch->rows.cls + begin))
-    softmax_columns(job, tile, begin, end, scratch);
+static void evaluate_rows(const tare_job *job, const tare_tile *tile, tare_scratch *scratch) {
+  if (job->problem->batch.classes > TARE_ROW_BUFFER / 16)
+    for (int32_t i = 0; i < tile->rows; i++) softmax_one_row(job, tile, i, scratch);
+  else if (rows_go_side_by_side(job, tile, tile->rows, scratch->rows.cls))
+    softmax_columns(job, tile, scratch);
   else
-    softmax_rows(job, tile, begin, end, scratch);
-}
-
-/** Dense targets. A row with all its mass on one class becomes one with that label, so that it is computed as such. */
-static void softmax_dense(const tare_job *job, const tare_tile *tile, tare_scratch *scratch) {
-  const int32_t *cls = scratch->rows.cls;
-  for (int32_t i = 0; i < tile->rows; i++)
-    if (cls[i] != TARE_ROW_SKIPPED) label_by_mass(job, tile, i, scratch);
-  for (int32_t first = 0, end; first < tile->rows; first = end) {
-    for (end = first; end < tile->rows && cls[end] != TARE_ROW_BACKGROUND;) end++;
-    softmax_labelled(job, tile, first, end, scratch);
-    if (end < tile->rows) softmax_one_row(job, tile, end++, scratch);
-  }
+    softmax_rows(job, tile, scratch);
 }
 
 static void softmax_tile(const tare_job *job, const tare_tile *tile, tare_scratch *scratch, tare_group_result *result) {
@@ -344,10 +342,8 @@ static void softmax_tile(const tare_job *job, const tare_tile *tile, tare_scratc
   if (scratch->class_sums) count_labels_of_classes(problem, tile, scratch);
   if (problem->alpha_per_class || problem->alpha >= 0) weigh_rows_by_alpha(problem, tile->rows, &scratch->rows);
   if (tare_has_bins(problem)) choose_labels(problem, tile, scratch);
-  if (problem->soft)
-    softmax_dense(job, tile, scratch);
-  else
-    softmax_labelled(job, tile, 0, tile->rows, scratch);
+  if (problem->soft) label_by_mass(job, tile, scratch);
+  evaluate_rows(job, tile, scratch);
   if (tare_has_bins(problem)) add_distances(tile->rows, scratch);
   for (int32_t i = 0; i < tile->rows; i++) result->loss += scratch->row_loss[i];
   if (scratch->class_sums) sum_row_losses(tile->rows, scratch);

@@ -27,12 +27,12 @@ static void take_labels(int64_t classes, int32_t n, const int32_t *label, real *
   }
 }
 
-/** Puts the gradients of labels of class c in their places, and zeros in rows without a label. */
-static __attribute__((noinline)) void put_class(int32_t c, int32_t n, const int32_t *restrict label,
+/** Puts the gradients of labels of class c in their places, and zeros in rows whose class is below `least`. */
+static __attribute__((noinline)) void put_class(int32_t c, int32_t n, const int32_t *restrict label, int32_t least,
                                                 const real *restrict own, real *restrict line) {
 #pragma omp simd
   for (int32_t i = 0; i < n / 16 * 16; i++) { /* hot: column gradients of labels (any) */
-    const real of_label = own[i], of_other = line[i], kept = label[i] < 0 ? (real)0 : of_other;
+    const real of_label = own[i], of_other = line[i], kept = label[i] < least ? (real)0 : of_other;
     line[i] = label[i] == c ? of_label : kept;
   }
 }
@@ -43,13 +43,14 @@ static void put_labels(const tare_job *job, int32_t n, const int32_t *label, tar
   real *own = s->maximum; /* which nobody needs any more */
   const int64_t classes = job->problem->batch.classes;
   const int32_t whole = whole_columns(classes, n), has_terms = tare_has_row_terms(job->problem);
+  const int32_t least = least_class(job->problem);
   const double *restrict slope = has_terms ? scratch->margins.of_label : scratch->margins.derivative;
   const double factor = has_terms ? job->gradient.factor : -job->gradient.factor; /* as label_derivative does */
   for (int32_t i = 0; i < n; i++) own[i] = (real)(slope[i] * factor);
-  for (int32_t c = 0; whole && c < classes; c++) put_class(c, whole, label, own, s->row + c * (int64_t)n);
+  for (int32_t c = 0; whole && c < classes; c++) put_class(c, whole, label, least, own, s->row + c * (int64_t)n);
   for (int32_t i = whole; i < n; i++) {
     if (label[i] >= 0) s->row[label[i] * (int64_t)n + i] = own[i];
-    if (label[i] < 0)
+    if (label[i] < least)
       for (int64_t c = 0; c < classes; c++) s->row[c * n + i] = 0;
   }
 }

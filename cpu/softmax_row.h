@@ -47,30 +47,9 @@ static int32_t read_chunk(row_reader *r, int64_t first) {
 typedef struct row_sums {
   int64_t label;
   real label_x, maximum;
-  double sum, targets, dot, loss, derivative, spread;
+  double sum, loss, derivative, spread;
+  target_sums of_targets;
 } row_sums;
-
-/** Finds where a row of targets has its mass. On one class: the row gets this label, and the mass into its weight. On
- *  none: the row adds nothing. On several: it stays as it is, TARE_ROW_BACKGROUND. */
-static void label_by_mass(const tare_job *job, const tare_tile *tile, int32_t row, tare_scratch *scratch) {
-  const tare_array *targets = &tile->view->array[TARE_ARRAY_TARGETS];
-  const int64_t classes = job->problem->batch.classes,
-                from = tile->offset[TARE_ARRAY_TARGETS] + row * targets->stride[3];
-  real *t = real_scratch_of(scratch)->row, mass = 0;
-  int64_t label = -1;
-  for (int64_t first = 0; first < classes; first += ROW_CHUNK) {
-    const int64_t n = classes - first < ROW_CHUNK ? classes - first : ROW_CHUNK;
-    load(job->problem->batch.target_dtype, targets->data, from + first * targets->cls, targets->cls, n, t);
-    for (int64_t i = 0; i < n; i++) {
-      if (t[i] == 0) continue;
-      if (label >= 0) return;
-      label = first + i;
-      mass = t[i];
-    }
-  }
-  scratch->rows.weight[row] *= (double)mass;
-  scratch->rows.cls[row] = scratch->rows.weight[row] == 0 ? TARE_ROW_SKIPPED : (int32_t)label;
-}
 
 static void row_maximum(row_reader *r, row_sums *sums) {
   sums->maximum = (real)-INFINITY;
@@ -95,26 +74,34 @@ static void exponentials(const real *x, int32_t n, real maximum, real *e) {
 }
 
 static void sum_exponentials(const row_reader *r, int64_t first, int32_t n, row_sums *sums) {
-  real e[64];
-  for (int32_t from = 0; from < n; from += 64) {
-    const int32_t some = n - from < 64 ? n - from : 64;
+  enum { SOME = 256 };
+  real e[SOME];
+  for (int32_t from = 0; from < n; from += SOME) {
+    const int32_t some = n - from < SOME ? n - from : SOME;
+    const int64_t label = sums->label - first - from;
+    double sum = 0;
     exponentials(r->x + from, some, sums->maximum, e);
-    for (int32_t i = 0; i < some; i++)
-      if (first + from + i != sums->label) sums->sum += (double)e[i];
+    if (sums->label >= 0 && label >= 0 && label < some) e[label] = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int32_t i = 0; i < some; i++) sum += (double)e[i]; /* hot: softmax row sum (any) */
+    sums->sum += sum;
   }
 }
 
+static void add_targets(const row_reader *r, int32_t n, row_sums *sums) {
+  for (int32_t i = n; i < ROW_CHUNK && i % ROW_LANES != 0; i++) r->x[i] = r->t[i] = 0;
+  const target_sums of_chunk = sum_targets_of(r->x, r->t, n, sums->maximum);
+  sums->of_targets.targets += of_chunk.targets;
+  sums->of_targets.dot += of_chunk.dot;
+}
+
 static void row_sum(row_reader *r, row_sums *sums) {
-  sums->sum = sums->targets = sums->dot = 0;
+  sums->sum = 0;
+  sums->of_targets = (target_sums){0, 0};
   for (int64_t first = 0; first < r->classes; first += ROW_CHUNK) {
     const int32_t n = read_chunk(r, first);
     sum_exponentials(r, first, n, sums);
-    for (int32_t i = 0; i < n && sums->label < 0; i++) {
-      if (r->t[i] == 0) continue;
-      sums->targets += (double)r->t[i];
-      if (r->x[i] != sums->maximum)
-        sums->dot += (double)r->t[i] * ((double)sums->maximum - (double)r->x[i]); /* may be no real */
-    }
+    if (sums->label < 0) add_targets(r, n, sums);
   }
 }
 
@@ -150,25 +137,12 @@ static void row_spread(row_reader *r, row_sums *sums) {
   }
 }
 
-/** e*of_e, where 0 times infinity is 0. */
-TARE_INLINE double part_of_gradient(real e, double of_e, int is_infinite) {
-  return is_infinite && e == 0 ? 0 : (double)e * of_e;
-}
-
-/** Turns exponentials into the gradient of a row with dense targets: `factor` times the targets less. */
-static void form_soft(real *restrict x, const real *restrict t, int32_t n, double of_e, double factor) {
-  const int is_infinite = of_e == of_e && of_e - of_e != 0;
-#pragma omp simd
-  for (int32_t i = 0; i < n; i++) /* hot: softmax soft gradient (any) */
-    x[i] = (real)(part_of_gradient(x[i], of_e, is_infinite) - factor * (double)t[i]);
-}
-
 /** Of a row with a label: `taken` less, which label smoothing takes. */
 static void form_hard(real *restrict x, int32_t n, double of_e, double taken) {
-  const int is_infinite = of_e == of_e && of_e - of_e != 0;
+  const int has_infinity = is_infinite(of_e);
 #pragma omp simd
   for (int32_t i = 0; i < n; i++) /* hot: softmax row gradient (any) */
-    x[i] = (real)(part_of_gradient(x[i], of_e, is_infinite) - taken);
+    x[i] = (real)(part_of_gradient(x[i], of_e, has_infinity) - taken);
 }
 
 /** Turns the logits of a chunk into their gradient. */
@@ -176,7 +150,7 @@ static void form_chunk(const row_reader *r, int64_t first, int32_t n, const row_
                        const tare_scratch *scratch) {
   const int hard = sums->label >= 0;
   const double factor = r->job->gradient.factor;
-  const double whole = hard ? sums->derivative * factor : weight * factor * sums->targets;
+  const double whole = hard ? sums->derivative * factor : weight * factor * sums->of_targets.targets;
   const double of_e = sums->sum == 0 ? 0 : whole / sums->sum; /* 0: there is no other class */
   exponentials(r->x, n, sums->maximum, r->x);
   if (hard)
@@ -220,9 +194,9 @@ static void hard_row(const tare_job *job, row_sums *sums, double weight, tare_sc
 }
 
 static void soft_row(row_sums *sums, double weight, const tare_scratch *scratch) {
-  const int no_limit = !(sums->maximum > (real)-INFINITY) || ((double)sums->maximum > DBL_MAX && sums->sum > 1.5);
-  if (no_limit) sums->sum = (double)NAN;
-  sums->loss = weight * (sums->dot + sums->targets * scratch->in_double->logarithm(sums->sum));
+  const target_sums *of = &sums->of_targets;
+  if (has_no_limit((double)sums->maximum, sums->sum)) sums->sum = (double)NAN;
+  sums->loss = weight * (of->dot + of->targets * scratch->in_double->logarithm(sums->sum));
 }
 
 static void softmax_one_row(const tare_job *job, const tare_tile *tile, int32_t row, tare_scratch *scratch) {
