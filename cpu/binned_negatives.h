@@ -112,7 +112,7 @@ TARE_INLINE void binned_negatives(int of_few, const tare_bins *bins, float facto
   for (ptrdiff_t i = 0; i <= last; i += AT_ONCE) {
     const ptrdiff_t next = i + AT_ONCE < last ? i + AT_ONCE : last;
     const many next_e = exp_of_minus(1, load_many(x + next)), log1p_e = log1p_of(e);
-    const many larger = over(all(1), plus(e, all(1))), smaller = times(e, larger);
+    const many larger = over(all(1), plus(e, all(1))), smaller = smaller_of_sides(e, larger);
     const many here = load_many(x + i), given = load_many(weight + i);
     const sides of_0 = sides_of(here);
     const many q = by_side(of_0, smaller, larger), l = plus_above(of_0, log1p_e, here);

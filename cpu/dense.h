@@ -3,13 +3,13 @@
  * Dense targets of cross-entropy and focal loss with gamma 2, f32, with the vectors of negatives.h. As there, exp of
  * the next elements is worked out beside the rest of the present ones.
  *
- * Let e = exp(-|x|) and larger = 1/(1+e), which is p or 1-p. Let `share` be t where x is below 0, else 1-t, and `rest`
- * the other of the two. Then for every target in [0,1]:
+ * Let e = exp(-|x|), larger = 1/(1+e) and smaller = e/(1+e): p and 1-p, or the other way round. Let `share` be t where
+ * x is below 0, else 1-t, and `rest` the other of the two. Then for every target in [0,1]:
  *
  *   CE    = log1p(e) + |x|*share
- *   s     = larger*u, u = share + e*rest
- *   p - t = larger*(e*rest - share), where x is below 0; else the sign is turned
- *   kappa = p*(1-p)/s = larger*(e/u)
+ *   s     = smaller*rest + larger*share
+ *   p - t = smaller*rest - larger*share, where x is below 0; else the sign is turned
+ *   kappa = p*(1-p)/s = smaller/(e*rest + share), and larger without a share
  *
  * At targets of 0 and 1, share is 0 or 1. There each of these is, bit for bit, what the formula of a label has. So no
  * element is worked out twice.
@@ -51,7 +51,7 @@ typedef struct many_pairs {
 
 /** p - t is formed from p: with a weight, the form above is off by half an ulp more. */
 TARE_INLINE many_pairs dense_ce(dense_terms of, many e) {
-  const many larger = over(all(1), plus(e, all(1))), smaller = times(e, larger);
+  const many larger = over(all(1), plus(e, all(1))), smaller = smaller_of_sides(e, larger);
   const many p = by_side(of.of_x, smaller, larger), q = the_other(of.of_x, smaller, larger);
   many_pairs result;
   result.loss = of.ce;
@@ -61,10 +61,12 @@ TARE_INLINE many_pairs dense_ce(dense_terms of, many e) {
 
 TARE_INLINE many_pairs dense_focal(dense_terms of, many e, real gamma) {
   const many larger = over(all(DENSE_SCALE), plus(e, all(1)));
-  const many u = times_plus(e, of.rest, of.share), s = times(larger, u);
+  const many smaller = minus_product(e, times(e, larger), times(e, all(DENSE_SCALE)));
+  const many shared = times(larger, of.share), s = times_plus(smaller, of.rest, shared);
   const many s2 = larger_of(all(SMALLEST_NORMAL), times(s, s)); /* not 0 beside an infinite CE */
-  const many off = turned(of.of_x, times(larger, times_minus(e, of.rest, of.share)));
-  const many kappa = times(larger, over(e, larger_of(all(SMALLEST_NORMAL), u))); /* not 0/0 */
+  const many off = turned(of.of_x, times_minus(smaller, of.rest, shared));
+  const many u = times_plus(e, of.rest, of.share);
+  const many kappa = choice_of(are_not_zero(of.share), over(smaller, u), larger);
   const many slope = minus_product(all(2 * gamma), of.t, all(gamma));
   const many inner = times_plus(slope, times(kappa, smaller_of(all(LARGEST), of.ce)), off);
   many_pairs result;

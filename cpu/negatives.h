@@ -70,6 +70,9 @@ TARE_INLINE many exp_of_minus(int keeps_nan, many x) {
   return times_plus(times_plus(r2, p, r), scale, scale);
 }
 
+/** As smaller_part */
+TARE_INLINE many smaller_of_sides(many e, many larger) { return minus_product(e, times(e, larger), e); }
+
 /** As log1p_unit */
 TARE_INLINE many log1p_of(many e) {
   const many e2 = times(e, e);
@@ -95,7 +98,7 @@ TARE_INLINE void negatives(int power, int wants_derivative, real gamma, real fac
   for (ptrdiff_t i = 0; i <= last; i += AT_ONCE) {
     const ptrdiff_t next = i + AT_ONCE < last ? i + AT_ONCE : last;
     const many next_e = exp_of_minus(keeps_nan, load_many(x + next)), log1p_e = log1p_of(e);
-    const many larger = over(all(1), plus(e, all(1))), smaller = times(e, larger);
+    const many larger = over(all(1), plus(e, all(1))), smaller = smaller_of_sides(e, larger);
     const many here = load_many(x + i), w = load_many(weight + i); /* late, so that they hold no register before */
     const sides of_0 = sides_of(here);
     const choices counts = are_not_zero(w);

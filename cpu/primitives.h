@@ -26,7 +26,8 @@ TARE_INLINE float product_error(float a, float b, float ab) {
 
 TARE_INLINE float square_root(float x) { return __builtin_sqrtf(x); }
 TARE_INLINE float reciprocal(float x) { return 1.0f / x; }
-TARE_INLINE float smaller_part(float e, float larger) { return e * larger; }
+/** e/(1 + e), with larger = 1/(1 + e). Their product alone would also have the error of `larger`. */
+TARE_INLINE float smaller_part(float e, float larger) { return multiply_add(-e, e * larger, e); }
 TARE_INLINE float magnitude(float x) { return __builtin_fabsf(x); }
 
 TARE_INLINE int32_t bits_of(float x) {
@@ -85,6 +86,8 @@ TARE_INLINE float exp_nonpositive(float x) {
   return x < -0x1.5ebb82p+6f ? 0.0f : exp_reduced(shifted, r);
 }
 
+#if defined(__FMA__) || defined(__aarch64__)
+
 /** log1p(e) for e in [0,1], to a relative 2^-27.5 before rounding. */
 TARE_INLINE float log1p_unit(float e) {
   const float e2 = e * e;
@@ -98,6 +101,26 @@ TARE_INLINE float log1p_unit(float e) {
   p = multiply_add(p, e, log1p_part[0]); /* alone: in a pair it would be rounded twice */
   return multiply_add(e2, p, e);
 }
+
+#else
+
+/** log1p(e) for e in [0,1], to a relative 2^-30 before rounding. With roundings of products, nine coefficients in pairs
+ *  were up to half an ulp worse. */
+TARE_INLINE float log1p_unit(float e) {
+  const float e2 = e * e;
+  const float of_8 = multiply_add(0x1.1045e4p-9f, e, -0x1.bf8054p-7f);
+  const float of_6 = multiply_add(0x1.586bcap-5f, e, -0x1.549f0ap-4f);
+  const float of_4 = multiply_add(0x1.fef2p-4f, e, -0x1.4a67a8p-3f);
+  float p = multiply_add(of_8, e2, of_6);
+  p = multiply_add(p, e2, of_4);
+  p = multiply_add(p, e, 0x1.9788bcp-3f);
+  p = multiply_add(p, e, -0x1.ffc54cp-3f);
+  p = multiply_add(p, e, 0x1.5553b4p-2f);
+  p = multiply_add(p, e, -0x1.fffff8p-2f);
+  return multiply_add(e2, p, e);
+}
+
+#endif
 
 /** log(x) = hi + lo for normal x > 0; NaN for NaN. hi, a multiple of log 2 cut short, is exact. */
 typedef struct log_parts {

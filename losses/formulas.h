@@ -57,11 +57,11 @@ TARE_INLINE terms terms_of(real z) {
 /** (hi + lo)*(a + b) for a >= 0 and a + b >= 0. a is exact, and b is the rest of a logarithm. The product is in two
  *  parts; in one part it would be off by |hi*a| half ulps. */
 TARE_INLINE log_parts exponent_in_parts(real a, real b, real hi, real lo) {
-  const real product = hi * a;
-  const real rest = product_error(hi, a, product) + lo * a + hi * b;
+  const real product = hi * a, of_rest = hi * b;
+  const real rest = product_error(hi, a, product) + lo * a + of_rest;
   log_parts y;
   y.hi = product + rest;
-  y.lo = rest - (y.hi - product);
+  y.lo = rest - (y.hi - product) + product_error(hi, b, of_rest);
   return y;
 }
 
