@@ -111,6 +111,8 @@ static const loss_case cases[] = {
     {"softmax-ce,background", TARE_LOSS_SOFTMAX_CE, -1, BACKGROUND, 80},
     {"softmax-ce,background-nchw", TARE_LOSS_SOFTMAX_CE, -1, BACKGROUND_NCHW, 80},
     {"softmax-ce,bf16", TARE_LOSS_SOFTMAX_CE, -1, BF16, 80},
+    {"softmax-ce,20-classes", TARE_LOSS_SOFTMAX_CE, -1, LABELS, 20},
+    {"softmax-ce,20-classes,bf16", TARE_LOSS_SOFTMAX_CE, -1, BF16, 20},
     {"softmax-ce,background-bf16", TARE_LOSS_SOFTMAX_CE, -1, BF16_BACKGROUND, 80},
     {"softmax-ce,row-losses", TARE_LOSS_SOFTMAX_CE, -1, ROW_LOSSES, 80},
     {"softmax-ce,class-sums", TARE_LOSS_SOFTMAX_CE, -1, CLASS_SUMS, 80},

@@ -316,8 +316,7 @@ static __attribute__((noinline)) void softmax_columns(const tare_job *job, const
 static int rows_go_side_by_side(const tare_job *job, const tare_tile *tile, int32_t n, const int32_t *restrict cls) {
   const int64_t classes = job->problem->batch.classes;
   const tare_array *array = tile->view->array;
-  const int is_quick = HAS_SQUARES && job->problem->batch.dtype == REAL_DTYPE && array[TARE_ARRAY_LOGITS].cls == 1 &&
-                       array[TARE_ARRAY_GRADIENT].cls <= 1;
+  const int is_quick = HAS_SQUARES && array[TARE_ARRAY_LOGITS].cls == 1 && array[TARE_ARRAY_GRADIENT].cls <= 1;
   const int by_class = tare_view_by_class(tile->view, classes);
   const int32_t least = least_class(job->problem);
   if (job->problem->soft && classes > MOST_CLASSES_OF_BLOCKS) return 0;
