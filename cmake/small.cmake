@@ -8,10 +8,11 @@
 
 set(small -Os -DTARE_SMALL)
 set(no_tails "")
+set(less_peeling "")
 if(NOT CMAKE_C_COMPILER_ID MATCHES "Clang")
   set(no_tails --param=vect-epilogues-nomask=0) # what is left of a loop, up to 7 elements with AVX2, is done one by one
+  set(less_peeling --param=max-completely-peeled-insns=60)
 endif()
-set(less_peeling --param=max-completely-peeled-insns=60)
 set(TARE_OBJECT_FLAGS -fno-asynchronous-unwind-tables -fno-unwind-tables) # nothing unwinds
 set(tare_instruction_sets baseline avx2 avx512)
 tare_add_kernels(baseline all doubles.c ${small})
