@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
-#ifdef TARE_HAVE_AVX2
+#if defined(TARE_HAVE_AVX2) || defined(TARE_HAVE_AVX512)
 #include <cpuid.h>
 #endif
 #ifdef TARE_HAVE_SVE
@@ -15,13 +15,15 @@
 
 static int runs_always(void) { return 1; }
 
-#ifdef TARE_HAVE_AVX2
+#if defined(TARE_HAVE_AVX2) || defined(TARE_HAVE_AVX512)
 /** By hand: not every compiler's __builtin_cpu_supports knows it. */
 static int has_f16c(void) {
   unsigned a, b, c, d;
   return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
+#endif
 
+#ifdef TARE_HAVE_AVX2
 static int runs_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
 #endif
 
