@@ -326,9 +326,21 @@ static int rows_go_side_by_side(const tare_job *job, const tare_tile *tile, int3
   return labelled >= (classes < FEW_CLASSES ? n / 16 : by_class ? n / 8 : n / 2);
 }
 
+/** Rows that no block holds. */
+static void softmax_long_rows(const tare_job *job, const tare_tile *tile, tare_scratch *scratch) {
+  const int32_t *cls = scratch->rows.cls, least = least_class(job->problem), end = tile->rows;
+  for (int32_t first = 0, n; first < end; first += n) {
+    for (n = 0; first + n < end && cls[first + n] < least;) n++;
+    if (n) skip_rows(job, tile, first, n, scratch);
+    if (n) continue;
+    softmax_one_row(job, tile, first, scratch);
+    n = 1;
+  }
+}
+
 static void evaluate_rows(const tare_job *job, const tare_tile *tile, tare_scratch *scratch) {
   if (job->problem->batch.classes > TARE_ROW_BUFFER / 16)
-    for (int32_t i = 0; i < tile->rows; i++) softmax_one_row(job, tile, i, scratch);
+    softmax_long_rows(job, tile, scratch);
   else if (rows_go_side_by_side(job, tile, tile->rows, scratch->rows.cls))
     softmax_columns(job, tile, scratch);
   else

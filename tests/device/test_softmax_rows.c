@@ -16,9 +16,9 @@
 static const int32_t dtypes[] = {TARE_DTYPE_F32, TARE_DTYPE_F16, TARE_DTYPE_BF16};
 static const int32_t kinds[] = {TARE_LOSS_SOFTMAX_CE,   TARE_LOSS_SOFTMAX_FOCAL, TARE_LOSS_SOFTMAX_LOGIT_ADJUSTED,
                                 TARE_LOSS_SOFTMAX_LDAM, TARE_LOSS_SOFTMAX_CE,    TARE_LOSS_SOFTMAX_SEESAW};
-static const int64_t widths[] = {1,   2,   3,   4,   8,   17,  20,  21,   33,   40,   44,   46,  47,
-                                 48,  64,  80,  81,  88,  91,  92,  93,   94,   100,  128,  180, 184,
-                                 187, 188, 365, 374, 375, 748, 749, 1203, 1495, 1496, 1497, 1500};
+static const int64_t widths[] = {1,   2,   3,   4,   8,   17,  20,  21,   33,   40,   44,   46,   47,
+                                 48,  64,  80,  81,  88,  91,  92,  93,   94,   100,  128,  180,  184,
+                                 187, 188, 365, 374, 375, 748, 749, 1203, 1495, 1496, 1497, 1500, 2051};
 
 enum way { TOGETHER, SHIFTED, SHIFTED_APART, APART, APART_IN_VECTORS, IN_PLACE, WAYS };
 
