@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * before_after WAY FOLDER LIBRARY...: every loss by each of several builds of libtare.so, on one thread, in f32, with
- * its gradient. bench/before_after.py builds and runs it and makes the table. TARE_ISA chooses the instruction set.
+ * before_after WAY FOLDER LIBRARY...: every loss by each of several builds of libtare.so, on one thread, in f32 unless
+ * its name says bf16, with its gradient. bench/before_after.py builds and runs it and makes the table. TARE_ISA chooses
+ * the instruction set.
  *
  * times: the libraries take turns in one process, and a copy of the same bytes too; ns an element, the least of the
  * rounds. many: the same of 8 million elements, on two threads, by the clock on the wall. calls: two calls of each loss

@@ -92,7 +92,7 @@ static __attribute__((noinline)) void guess_soft_bins_of(const tare_bins *bins, 
 
 /* Cross-entropy. */
 
-/** The weights of bins, in registers where few are asked for and the instruction set has it; in memory elsewhere. */
+/** The weights of bins: if `of_few`, a constant, they are in registers, else in memory. */
 TARE_INLINE many weights_at(int of_few, const bin_weights *weights, many_integers bin) {
   ELEMENTWISE(many, of_few ? weight_of_few(weights, bin.at[k]) : weight_at(weights, no_less_than_0(bin.at[k])));
 }
@@ -147,8 +147,8 @@ static void settle_doubt(const tare_bins *bins, float factor, const stretch *on,
 static __attribute__((noinline)) void ce_of_binned_negatives(const tare_bins *bins, float factor, const stretch *on,
                                                              float *aside, int32_t *bin) {
   doubts doubtful;
-  if (HAS_WEIGHTS_OF_FEW && bins->count <= TARE_FEW_BINS)
-    binned_negatives(HAS_WEIGHTS_OF_FEW, bins, factor, on, &doubtful, aside, bin);
+  if (bins->count <= TARE_FEW_BINS)
+    binned_negatives(1, bins, factor, on, &doubtful, aside, bin);
   else
     binned_negatives(0, bins, factor, on, &doubtful, aside, bin);
   for (int32_t d = 0; d < doubtful.n; d++)

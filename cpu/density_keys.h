@@ -119,8 +119,6 @@ static void count_scored_keys(const tare_job *job, const stretch *on, const real
 
 /* The exact density: see cpu/exact.c. */
 
-#define NO_KEY UINT64_MAX /* of an element without a weight */
-
 /** The place of a block's first element. */
 static int64_t place_of_block(const tare_tile *tile, int64_t classes, const block *b) {
   return tile->place + (b->by_class ? b->first_class * tile->rows : b->first_row * classes + b->first_class);
@@ -132,7 +130,7 @@ static int64_t place_of_block(const tare_tile *tile, int64_t classes, const bloc
 TARE_INLINE uint64_t word_of(float u, float weight, uint32_t place) {
   const uint32_t bits = (uint32_t)bits_of(u), ordered = bits ^ (bits >> 31 ? UINT32_MAX : UINT32_C(1) << 31);
   const uint64_t key = u == u ? ordered : UINT32_C(0x007fffff);
-  return weight != 0 ? key << 32 | place : NO_KEY;
+  return weight != 0 ? key << 32 | place : TARE_NO_WORD;
 }
 
 static void collect_words(const stretch *on, int64_t place, uint64_t *restrict word) {
@@ -156,7 +154,7 @@ static void collect_doubles(const tare_job *job, const stretch *on, const int32_
   double_keys(job, on, real_scratch_of(scratch)->target, scratch);
   for (int32_t i = 0; i < on->n; i++)
     key[at ? at[i] : i] =
-        on->weight[i] != 0 ? tare_ordered_bits(tare_key_or_least(scratch->key[i], -(double)INFINITY)) : NO_KEY;
+        on->weight[i] != 0 ? tare_ordered_bits(tare_key_or_least(scratch->key[i], -(double)INFINITY)) : TARE_NO_WORD;
 }
 
 static void collect_keys(const tare_job *job, const tare_tile *tile, const block *b, const stretch *on,

@@ -15,6 +15,7 @@
 #include "half.h"
 #include "losses/powers.h"
 #include "past_caches.h"
+#include "radix_sort.h"
 #include "real.h"
 #include "rows.h"
 

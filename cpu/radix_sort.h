@@ -12,7 +12,7 @@
 
 enum { TARE_DIGIT_BITS = 11, TARE_DIGITS = 1 << TARE_DIGIT_BITS };
 
-#define TARE_NO_WORD UINT64_MAX /* is left out */
+#define TARE_NO_WORD UINT64_MAX /* is left out: of an element without a weight */
 
 /** Counts of digits, then where the next word of a digit goes. */
 typedef struct tare_digit_table {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Vectors of AVX2 for negatives.h and transfer.h. Two of them are worked on abreast. */
+/* Vectors of AVX2 for negatives.h, dense.h, binned_negatives.h and halves.h. Two of them are worked on abreast. */
 
 #define OPERATION(name) _mm256_##name##_ps
 enum { LANES = 8, ABREAST = 2 };
@@ -43,8 +43,6 @@ TARE_INLINE void store_integer_vector(int32_t *to, integers x) { _mm256_storeu_s
 TARE_INLINE int are_different(integers a, integers b) {
   return !_mm256_testc_si256(_mm256_cmpeq_epi32(a, b), _mm256_set1_epi32(-1));
 }
-
-enum { HAS_WEIGHTS_OF_FEW = 1 };
 
 typedef struct bin_weights {
   const float *of;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Vectors of AVX-512 for negatives.h and transfer.h. */
+/* Vectors of AVX-512 for negatives.h, dense.h, binned_negatives.h and halves.h. */
 
 #define OPERATION(name) _mm512_##name##_ps
 enum { LANES = 16, ABREAST = 1 };
@@ -33,8 +33,6 @@ TARE_INLINE integers no_more_than(int32_t most, integers x) { return _mm512_min_
 TARE_INLINE integers no_less_than_0(integers x) { return _mm512_max_epi32(_mm512_setzero_si512(), x); }
 TARE_INLINE void store_integer_vector(int32_t *to, integers x) { _mm512_storeu_si512(to, x); }
 TARE_INLINE int are_different(integers a, integers b) { return _mm512_cmpneq_epi32_mask(a, b) != 0; }
-
-enum { HAS_WEIGHTS_OF_FEW = 1 };
 
 typedef struct bin_weights {
   const float *of;
